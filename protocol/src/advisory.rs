@@ -1,0 +1,159 @@
+//! Events as the world sees them: what happened, to whom, in which group. Bad news has names of
+//! its own, so that people can raise an alarm on a subject. Never read back by Muster.
+
+use crate::{AttemptId, GroupName, MasterId, SessionId, TaskId, WorkerId};
+use alloc::{format, string::String, string::ToString};
+use serde::Serialize;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Advisory {
+    /// About a task.
+    Task {
+        /// Which.
+        task: TaskId,
+        /// The group it is for.
+        group: GroupName,
+        /// What happened.
+        #[serde(skip)]
+        what: TaskEvent,
+        /// The attempt concerned.
+        attempt: Option<AttemptId>,
+        /// The worker concerned.
+        worker: Option<WorkerId>,
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// About a worker.
+    Worker {
+        /// Which.
+        worker: WorkerId,
+        /// Its group.
+        group: GroupName,
+        /// What happened.
+        #[serde(skip)]
+        what: WorkerEvent,
+        /// The life concerned.
+        session: SessionId,
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// About a group.
+    Group {
+        /// Which.
+        group: GroupName,
+        /// What happened.
+        #[serde(skip)]
+        what: GroupEvent,
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// About a master.
+    Master {
+        /// Which.
+        master: MasterId,
+        /// What happened.
+        #[serde(skip)]
+        what: MasterEvent,
+        /// Why, as a sentence.
+        reason: String,
+    },
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// Every kind.
+            pub const ALL: &[$name] = &[$($name::$variant),+];
+
+            /// The word in the subject.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+words!(
+    /// What happens to tasks.
+    TaskEvent {
+        /// It was given to a worker.
+        Dispatched = "dispatched",
+        /// It was given out again, after its worker was lost.
+        Redispatched = "redispatched",
+        /// A failed attempt will be followed by another.
+        Retried = "retried",
+        /// It ended with a result.
+        Completed = "completed",
+        /// It ended otherwise; the reason says how.
+        Failed = "failed",
+        /// It was cancelled.
+        Cancelled = "cancelled",
+        /// It lost so many workers that it is not tried again.
+        Quarantined = "quarantined",
+        /// An outcome came from an attempt that is not current, and was refused.
+        Refused = "refused",
+    }
+);
+words!(
+    /// What happens to workers.
+    WorkerEvent {
+        /// It has a lease.
+        Joined = "joined",
+        /// It gave its lease back.
+        Left = "left",
+        /// It takes no new attempts.
+        Draining = "draining",
+        /// It may have stopped, and its attempts are given to others.
+        Lost = "lost",
+        /// It came back after its runs had been stopped because its lease lapsed.
+        Fenced = "fenced",
+    }
+);
+words!(
+    /// What happens to groups.
+    GroupEvent {
+        /// Tasks wait for it and it has no worker.
+        Empty = "empty",
+    }
+);
+words!(
+    /// What happens to masters.
+    MasterEvent {
+        /// It serves.
+        Started = "started",
+        /// It stops.
+        Stopped = "stopped",
+    }
+);
+
+impl Advisory {
+    /// Group, kind, event and id: the tokens of the subject.
+    pub fn tokens(&self) -> (&str, &'static str, &'static str, String) {
+        match self {
+            Advisory::Task { task, group, what, .. } => {
+                (group.as_str(), "task", what.word(), task.to_string())
+            }
+            Advisory::Worker { worker, group, what, .. } => {
+                (group.as_str(), "worker", what.word(), worker.to_string())
+            }
+            Advisory::Group { group, what, .. } => {
+                (group.as_str(), "group", what.word(), group.to_string())
+            }
+            Advisory::Master { master, what, .. } => {
+                ("all", "master", what.word(), master.to_string())
+            }
+        }
+    }
+
+    /// The `type` of the body, versioned so that its form can change without the subject.
+    pub fn kind(&self) -> String {
+        let (_, about, what, _) = self.tokens();
+        format!("io.muster.advisory.v1.{about}_{what}")
+    }
+}

@@ -1,0 +1,197 @@
+//! What clients ask masters, as JSON over NATS requests. Words only.
+//!
+//! An answer is JSON of the type named here; an error is a NATS service error: a code and a
+//! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
+
+use crate::{
+    Digest, Revision, TaskId,
+    lease::Lease,
+    task::{TaskRecord, TaskSpec},
+    time::WallMillis,
+};
+use alloc::{string::String, sync::Arc, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// The endpoints, by the last part of their subjects.
+pub mod endpoint {
+    /// [`super::Submit`] → [`super::Submitted`].
+    pub const TASK_SUBMIT: &str = "task.submit";
+    /// [`super::TaskIds`] → [`super::Tasks`].
+    pub const TASK_GET: &str = "task.get";
+    /// [`super::ListTasks`] → [`super::Tasks`].
+    pub const TASK_LIST: &str = "task.list";
+    /// [`super::TaskIds`] → [`super::Tasks`].
+    pub const TASK_CANCEL: &str = "task.cancel";
+    /// `{}` → [`super::Workers`].
+    pub const WORKER_LIST: &str = "worker.list";
+    /// [`super::RegisterModule`] → [`super::ModuleVersion`].
+    pub const MODULE_REGISTER: &str = "module.register";
+    /// `{}` → [`super::Modules`].
+    pub const MODULE_LIST: &str = "module.list";
+    /// [`super::RemoveModule`] → [`super::Modules`].
+    pub const MODULE_REMOVE: &str = "module.remove";
+
+    /// Every endpoint.
+    pub const ALL: [&str; 8] = [
+        TASK_SUBMIT,
+        TASK_GET,
+        TASK_LIST,
+        TASK_CANCEL,
+        WORKER_LIST,
+        MODULE_REGISTER,
+        MODULE_LIST,
+        MODULE_REMOVE,
+    ];
+}
+
+/// What became of a request that was not answered with what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// The request is wrong; asking again will not help. Nothing was stored.
+    BadRequest = 400,
+    /// What it names does not exist. Nothing was stored.
+    NotFound = 404,
+    /// It may or may not have been done. Asking again with the same ids is safe.
+    Unknown = 500,
+    /// It was not done; ask again later.
+    Unavailable = 503,
+}
+
+/// A task as a client submits it. The client chooses the id, so that a repeated submission is
+/// recognised and stored once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewTask {
+    /// Its id.
+    pub id: TaskId,
+    /// What to do.
+    pub spec: Arc<TaskSpec>,
+}
+
+/// Store these tasks, all or none that is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submit {
+    /// At most [`crate::limit::SUBMIT_TASKS_MAX`].
+    pub tasks: Vec<NewTask>,
+}
+
+/// Every task of the request is in the registry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// How many: all of them.
+    pub stored: u64,
+}
+
+/// Some tasks by id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskIds {
+    /// Which.
+    pub ids: Vec<TaskId>,
+}
+
+/// Tasks by what they have in common.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListTasks {
+    /// Only those in this state, as [`crate::task::State::word`] says it.
+    pub state: Option<String>,
+    /// Only those of this group.
+    pub group: Option<String>,
+    /// At most so many, newest first; 0 for the default of 50.
+    pub limit: u64,
+}
+
+/// Tasks, as far as they are known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tasks {
+    /// What was found.
+    pub tasks: Vec<TaskView>,
+}
+
+/// A task as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its record.
+    pub record: TaskRecord,
+    /// Why it is where it is, as a sentence.
+    pub why: String,
+}
+
+/// The end of a task, as told on the `done` subject: a batch of them at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub task: TaskId,
+    /// How.
+    pub outcome: Arc<crate::task::Outcome>,
+}
+
+/// The workers that hold or held a lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Each.
+    pub workers: Vec<WorkerView>,
+}
+
+/// A worker as clients see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its lease.
+    pub lease: Lease,
+    /// The lease's revision.
+    pub revision: Revision,
+    /// Whether this master has a link to it.
+    pub linked: bool,
+    /// Attempts it holds now.
+    pub attempts: Vec<TaskId>,
+}
+
+/// Give a stored module a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegisterModule {
+    /// The name.
+    pub name: String,
+    /// The version; the next number where absent.
+    pub version: Option<String>,
+    /// Which object of the module store.
+    pub digest: Digest,
+}
+
+/// A named version of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleVersion {
+    /// The version.
+    pub version: String,
+    /// Its bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+    /// `module` or `component`.
+    pub kind: String,
+    /// For people: when it was pushed.
+    pub pushed_at: WallMillis,
+}
+
+/// A module name's value in the modules bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleEntry {
+    /// Its key.
+    pub name: String,
+    /// Its versions, oldest first. The last one is what the bare name means.
+    pub versions: Vec<ModuleVersion>,
+}
+
+/// The named modules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Modules {
+    /// Each.
+    pub modules: Vec<ModuleEntry>,
+}
+
+/// Forget a name, or one version of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RemoveModule {
+    /// The name.
+    pub name: String,
+    /// The version; all where absent.
+    pub version: Option<String>,
+}

@@ -1,0 +1,65 @@
+//! Every limit that more than one piece must agree on, with where its number comes from.
+
+use core::time::Duration;
+
+/// The largest control frame. An inline payload, its record and room to spare; checked before
+/// anything is allocated, so that a peer cannot ask for memory.
+pub const FRAME_SIZE_MAX: usize = 256 * 1024;
+
+/// The largest input or output kept inside the task record. Beyond it the bytes go to the object
+/// store: a record is rewritten at every change, so it has to stay small.
+pub const INLINE_SIZE_MAX: usize = 16 * 1024;
+
+/// The largest input or output of a task.
+pub const PAYLOAD_SIZE_MAX: u64 = 64 * 1024 * 1024;
+
+/// The largest module. Python and JavaScript guests carry their interpreter: 12 to 18 MB.
+pub const MODULE_SIZE_MAX: u64 = 64 * 1024 * 1024;
+
+/// Most tasks in one submission: with small inputs that is one NATS message of under 1 MiB.
+pub const SUBMIT_TASKS_MAX: usize = 1_000;
+
+/// The largest request or answer body: NATS' own default `max_payload`.
+pub const API_SIZE_MAX: usize = 1024 * 1024;
+
+/// Earlier attempts kept in a record; older ones are counted, not listed.
+pub const HISTORY_MAX: usize = 16;
+
+/// How often a task may lose its worker before it is quarantined, unless it says otherwise.
+pub const LOST_MAX_DEFAULT: u32 = 5;
+
+/// The longest message kept of a failure, in bytes.
+pub const MESSAGE_SIZE_MAX: usize = 2 * 1024;
+
+/// The end of standard error kept with an outcome, in bytes.
+pub const STDERR_TAIL_MAX: usize = 2 * 1024;
+
+/// The longest time limit of an attempt, and the default.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// See [`TIMEOUT_MAX`].
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// Linear memory of an attempt unless the task says otherwise, and the most it may ask for.
+pub const MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
+/// See [`MEMORY_DEFAULT`]: 32-bit Wasm cannot address more.
+pub const MEMORY_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How long a finished record is kept at most.
+pub const RETENTION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long a finished record is kept at least, however fast tasks end: a client that submitted
+/// it must be able to read its result.
+pub const RETENTION_MIN: Duration = Duration::from_secs(600);
+/// About how many finished records are kept.
+pub const RETENTION_TASKS: u64 = 1_000_000;
+
+/// How much work a worker may hold beyond what it runs: enough to hide a round trip.
+pub const AHEAD_WORK: Duration = Duration::from_millis(20);
+/// And in tasks.
+pub const AHEAD_TASKS_MAX: u32 = 256;
+
+/// Task writes a master has under way at once. Enough to fill the pipe to the registry
+/// (90,000 writes/s at under 10 ms), few enough to bound memory.
+pub const WRITES_MAX: usize = 1_024;
+
+/// Labels on a worker or in a selector.
+pub const LABELS_MAX: usize = 32;

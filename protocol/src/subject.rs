@@ -1,0 +1,169 @@
+//! Names in NATS: buckets, subjects and headers of a fleet. The table in the docs is made from
+//! here. Never anything that talks to NATS.
+
+use crate::{AttemptId, BatchId, GroupName, TaskId, message::LogSource};
+use alloc::{format, string::String};
+use core::fmt;
+
+/// The name that clients find masters under with `nats service ls`.
+pub const SERVICE: &str = "muster-master";
+
+/// A header of a task record: its state in one word, so that a reader can pass over finished ones
+/// without reading them.
+pub const STATE_HEADER: &str = "Muster-State";
+
+/// The value of [`STATE_HEADER`] on a finished record.
+pub const STATE_DONE: &str = "done";
+
+/// A key-value bucket of a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// Leases by worker id.
+    Workers,
+    /// Task records by task id.
+    Tasks,
+    /// Versions and digests by module name.
+    Modules,
+}
+
+impl Bucket {
+    /// Every bucket.
+    pub const ALL: [Bucket; 3] = [Bucket::Workers, Bucket::Tasks, Bucket::Modules];
+
+    /// The last part of its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Bucket::Workers => "workers",
+            Bucket::Tasks => "tasks",
+            Bucket::Modules => "modules",
+        }
+    }
+}
+
+/// The names that one fleet uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    fleet: GroupName,
+}
+
+impl Names {
+    /// Names of the fleet called `fleet`.
+    pub fn new(fleet: GroupName) -> Self {
+        Names { fleet }
+    }
+
+    /// The fleet.
+    pub fn fleet(&self) -> &str {
+        self.fleet.as_str()
+    }
+
+    /// A bucket, as `nats kv` has it.
+    pub fn bucket(&self, bucket: Bucket) -> String {
+        format!("muster_{}_{}", self.fleet, bucket.word())
+    }
+
+    /// The stream behind a bucket.
+    pub fn stream(&self, bucket: Bucket) -> String {
+        format!("KV_{}", self.bucket(bucket))
+    }
+
+    /// The subject of a key of a bucket.
+    pub fn key(&self, bucket: Bucket, key: impl fmt::Display) -> String {
+        format!("$KV.{}.{key}", self.bucket(bucket))
+    }
+
+    /// The object store that keeps modules, by the hex of their digest.
+    pub fn module_store(&self) -> String {
+        format!("muster_{}_modules", self.fleet)
+    }
+
+    /// The object store that keeps inputs and outputs, by the hex of their digest.
+    pub fn data_store(&self) -> String {
+        format!("muster_{}_data", self.fleet)
+    }
+
+    /// What clients ask masters: `task.submit`, say.
+    pub fn api(&self, endpoint: &str) -> String {
+        format!("muster.{}.api.{endpoint}", self.fleet)
+    }
+
+    /// Where the end of a task is told to those who wait for it. A hint: the record is the truth.
+    pub fn done(&self, audience: BatchId) -> String {
+        format!("muster.{}.done.{audience}", self.fleet)
+    }
+
+    /// An event; see [`crate::advisory`].
+    pub fn event(&self, group: &str, about: &str, what: &str, id: &str) -> String {
+        format!("muster.{}.event.{group}.{about}.{what}.{id}", self.fleet)
+    }
+
+    /// Every event.
+    pub fn events(&self) -> String {
+        format!("muster.{}.event.>", self.fleet)
+    }
+
+    /// The stream that keeps events.
+    pub fn event_stream(&self) -> String {
+        format!("muster_{}_events", self.fleet)
+    }
+
+    /// What a run writes for people.
+    pub fn log(&self, task: TaskId, attempt: AttemptId, source: LogSource) -> String {
+        format!("muster.{}.log.{task}.{attempt}.{}", self.fleet, source.word())
+    }
+
+    /// Everything that a task's runs write for people.
+    pub fn logs(&self, task: TaskId) -> String {
+        format!("muster.{}.log.{task}.>", self.fleet)
+    }
+
+    /// Everything that any run writes for people.
+    pub fn all_logs(&self) -> String {
+        format!("muster.{}.log.>", self.fleet)
+    }
+
+    /// The stream that keeps logs.
+    pub fn log_stream(&self) -> String {
+        format!("muster_{}_logs", self.fleet)
+    }
+
+    /// The progress of a run, as its guest says.
+    pub fn progress(&self, task: TaskId) -> String {
+        format!("muster.{}.progress.{task}", self.fleet)
+    }
+
+    /// The name that a master's certificate must have.
+    pub fn master_host(&self) -> String {
+        format!("master.{}.muster", self.fleet)
+    }
+
+    /// The name that a worker's certificate must have.
+    pub fn worker_host(&self, worker: &str) -> String {
+        format!("{worker}.worker.{}.muster", self.fleet)
+    }
+
+    /// The worker that a certificate's name is of.
+    pub fn worker_of<'a>(&self, host: &'a str) -> Option<&'a str> {
+        host.strip_suffix(&format!(".worker.{}.muster", self.fleet))
+    }
+}
+
+/// What each subject carries, for people: the table in ARCHITECTURE.md is this one.
+pub fn table() -> String {
+    let names = Names { fleet: "FLEET".parse().unwrap_or_default() };
+    let rows = [
+        (names.api("…"), "requests of clients, as NATS service `muster-master`"),
+        (names.event("GROUP", "task|worker|master", "WHAT", "ID"), "events, kept in a stream"),
+        (format!("muster.{}.done.BATCH", names.fleet), "the ends of tasks, for who waits for them"),
+        (
+            format!("muster.{}.log.TASK.ATTEMPT.stderr|log", names.fleet),
+            "what guests write for people",
+        ),
+        (format!("muster.{}.progress.TASK", names.fleet), "how far a run is"),
+    ];
+    let mut text = String::from("| subject | carries |\n|---|---|\n");
+    for (subject, carries) in rows {
+        text.push_str(&format!("| `{}` | {carries} |\n", subject.replace(".default.", ".FLEET.")));
+    }
+    text
+}

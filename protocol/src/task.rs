@@ -1,0 +1,583 @@
+//! A task as it is submitted, kept and ended; never how it is run.
+
+use crate::{
+    AttemptId, BatchId, Digest, GroupName, Nonce, SessionId, TaskId, WorkerId, limit,
+    time::WallMillis,
+};
+use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use core::time::Duration;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Some bytes: carried along when small, else named by their digest.
+///
+/// JSON: `{"text": "…"}`, `{"base64": "…"}` where they are not UTF-8, or
+/// `{"blob": {"digest": "sha256:…", "size": 12}}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// The bytes themselves, at most [`limit::INLINE_SIZE_MAX`].
+    Inline(Bytes),
+    /// An object in the fleet's data store.
+    Blob {
+        /// Which.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+}
+
+impl Data {
+    /// No bytes.
+    pub const EMPTY: Data = Data::Inline(Bytes::new());
+
+    /// The length in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Data::Inline(bytes) => bytes.len() as u64,
+            Data::Blob { size, .. } => *size,
+        }
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data::EMPTY
+    }
+}
+
+/// [`Data`] as JSON has it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DataText {
+    Text(String),
+    Base64(String),
+    Blob { digest: Digest, size: u64 },
+}
+
+/// [`Data`] as frames have it.
+#[derive(Serialize, Deserialize)]
+enum DataBinary {
+    Inline(Bytes),
+    Blob { digest: Digest, size: u64 },
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match (self, s.is_human_readable()) {
+            (Data::Inline(bytes), true) => match core::str::from_utf8(bytes) {
+                Ok(text) => DataText::Text(text.into()).serialize(s),
+                Err(_) => DataText::Base64(STANDARD.encode(bytes)).serialize(s),
+            },
+            (&Data::Blob { digest, size }, true) => DataText::Blob { digest, size }.serialize(s),
+            (Data::Inline(bytes), false) => DataBinary::Inline(bytes.clone()).serialize(s),
+            (&Data::Blob { digest, size }, false) => DataBinary::Blob { digest, size }.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(if d.is_human_readable() {
+            match DataText::deserialize(d)? {
+                DataText::Text(text) => Data::Inline(text.into_bytes().into()),
+                DataText::Base64(text) => {
+                    Data::Inline(STANDARD.decode(text).map_err(de::Error::custom)?.into())
+                }
+                DataText::Blob { digest, size } => Data::Blob { digest, size },
+            }
+        } else {
+            match DataBinary::deserialize(d)? {
+                DataBinary::Inline(bytes) => Data::Inline(bytes),
+                DataBinary::Blob { digest, size } => Data::Blob { digest, size },
+            }
+        })
+    }
+}
+
+/// What an attempt may use. Every field has a default; a worker enforces each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Time from the start of the run until it is killed, in milliseconds.
+    pub timeout_ms: u64,
+    /// Linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// Output (or standard output), in bytes.
+    pub output_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            timeout_ms: limit::TIMEOUT_DEFAULT.as_millis() as u64,
+            memory_bytes: limit::MEMORY_DEFAULT,
+            output_bytes: limit::PAYLOAD_SIZE_MAX,
+        }
+    }
+}
+
+/// What to do when a run fails or traps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts that may fail before the task has failed; at least 1.
+    pub attempts_max: u32,
+    /// Wait before the second attempt, in milliseconds; doubled for each further one.
+    pub backoff_ms: u64,
+    /// The longest wait, in milliseconds.
+    pub backoff_max_ms: u64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { attempts_max: 1, backoff_ms: 1_000, backoff_max_ms: 60_000 }
+    }
+}
+
+/// What to do when the worker that runs a task is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnWorkerLost {
+    /// Dispatch it again on another worker of its group.
+    #[default]
+    Redispatch,
+    /// End it as lost.
+    Fail,
+}
+
+/// A module as a task names it: pinned by digest, with the name it was found under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleRef {
+    /// `name:version`, for people; absent for a module given by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What will run.
+    pub digest: Digest,
+}
+
+/// What someone submitted. It does not change afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// What to run.
+    pub module: ModuleRef,
+    /// The bytes it is given.
+    #[serde(default)]
+    pub input: Data,
+    /// Arguments after the program's name, for modules that read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// The workers that may run it.
+    #[serde(default)]
+    pub group: GroupName,
+    /// Labels that the worker must carry, each with this value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub selector: BTreeMap<String, String>,
+    /// Higher runs first. From 0 to 100, 50 unless given.
+    #[serde(default = "priority_default")]
+    pub priority: u8,
+    /// What an attempt may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What to do when it fails.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What to do when its worker is lost.
+    #[serde(default)]
+    pub on_worker_lost: OnWorkerLost,
+    /// Who is told when it ends; the task itself where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+}
+
+/// The highest priority.
+pub const PRIORITY_MAX: u8 = 100;
+
+fn priority_default() -> u8 {
+    50
+}
+
+/// Why a specification was refused. Nothing was stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SpecError(String);
+
+impl TaskSpec {
+    /// A task with every choice left at its default.
+    pub fn new(module: ModuleRef, input: Data) -> Self {
+        TaskSpec {
+            module,
+            input,
+            args: Vec::new(),
+            group: GroupName::default(),
+            selector: BTreeMap::new(),
+            priority: priority_default(),
+            limits: Limits::default(),
+            retry: Retry::default(),
+            on_worker_lost: OnWorkerLost::default(),
+            batch: None,
+        }
+    }
+
+    /// Whether every value is within its limit; the error says which is not and what to do.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let refuse = |text: String| Err(SpecError(text));
+        if let Data::Inline(bytes) = &self.input
+            && bytes.len() > limit::INLINE_SIZE_MAX
+        {
+            return refuse(format!(
+                "an inline input may have {} bytes, this one has {}: store it as a blob",
+                limit::INLINE_SIZE_MAX,
+                bytes.len()
+            ));
+        }
+        if self.input.size() > limit::PAYLOAD_SIZE_MAX {
+            return refuse(format!(
+                "the input has {} bytes, the limit is {}: split it into several tasks",
+                self.input.size(),
+                limit::PAYLOAD_SIZE_MAX
+            ));
+        }
+        if self.priority > PRIORITY_MAX {
+            return refuse(format!("priority {} is over {PRIORITY_MAX}", self.priority));
+        }
+        let timeout_max = limit::TIMEOUT_MAX.as_millis() as u64;
+        if self.limits.timeout_ms == 0 || self.limits.timeout_ms > timeout_max {
+            return refuse(format!("the time limit must be from 1 ms to {timeout_max} ms"));
+        }
+        if self.limits.memory_bytes == 0 || self.limits.memory_bytes > limit::MEMORY_MAX {
+            return refuse(format!(
+                "the memory limit must be from 1 to {} bytes",
+                limit::MEMORY_MAX
+            ));
+        }
+        if self.limits.output_bytes > limit::PAYLOAD_SIZE_MAX {
+            return refuse(format!("the output limit may be {} bytes", limit::PAYLOAD_SIZE_MAX));
+        }
+        if self.retry.attempts_max == 0 {
+            return refuse("a task needs at least one attempt".to_string());
+        }
+        if self.selector.len() > limit::LABELS_MAX {
+            return refuse(format!("a selector may have {} labels", limit::LABELS_MAX));
+        }
+        Ok(())
+    }
+}
+
+/// How a run or a task ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The guest returned, with exit code 0 or `Ok`.
+    Completed,
+    /// The guest returned another exit code, or `Err` (code 1).
+    Failed {
+        /// From 1 to 255.
+        code: u8,
+        /// What it said.
+        message: String,
+    },
+    /// The guest did what Wasm forbids.
+    Trapped {
+        /// Which trap, and where.
+        message: String,
+    },
+    /// Its time was over and it was killed.
+    TimedOut {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// It asked for more than it may have and was killed.
+    OverLimit {
+        /// The limit's name, as [`Limits`] has it.
+        limit: String,
+        /// Its value.
+        max: u64,
+    },
+    /// The module could not be made ready to run; another attempt would not help.
+    Rejected {
+        /// Why.
+        message: String,
+    },
+    /// Someone cancelled it.
+    Cancelled,
+    /// Its workers were lost, and it may not be tried again.
+    Lost {
+        /// How many it lost.
+        workers: u32,
+    },
+}
+
+impl Verdict {
+    /// The verdict as one word, as records, events and tables show it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Completed => "completed",
+            Verdict::Failed { .. } => "failed",
+            Verdict::Trapped { .. } => "trapped",
+            Verdict::TimedOut { .. } => "timed_out",
+            Verdict::OverLimit { .. } => "over_limit",
+            Verdict::Rejected { .. } => "rejected",
+            Verdict::Cancelled => "cancelled",
+            Verdict::Lost { .. } => "lost",
+        }
+    }
+
+    /// Whether the task's retry policy applies: the guest misbehaved and might not the next time.
+    pub fn is_retried(&self) -> bool {
+        matches!(self, Verdict::Failed { .. } | Verdict::Trapped { .. } | Verdict::TimedOut { .. })
+    }
+
+    /// The sentence that history and events carry.
+    pub fn reason(&self) -> String {
+        match self {
+            Verdict::Completed => "completed".into(),
+            Verdict::Failed { code, message } if message.is_empty() => format!("exit code {code}"),
+            Verdict::Failed { code, message } => format!("exit code {code}: {message}"),
+            Verdict::Trapped { message } => format!("trapped: {message}"),
+            Verdict::TimedOut { limit_ms } => format!("killed at its time limit of {limit_ms} ms"),
+            Verdict::OverLimit { limit, max } => format!("killed over its limit {limit} of {max}"),
+            Verdict::Rejected { message } => format!("rejected: {message}"),
+            Verdict::Cancelled => "cancelled".into(),
+            Verdict::Lost { workers } => format!("lost with its worker, {workers} times"),
+        }
+    }
+}
+
+/// What is known of the end of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What the guest returned or wrote to standard output.
+    pub output: Data,
+    /// The end of what it wrote to standard error.
+    pub stderr: String,
+    /// From the run's start to its end on the worker's clock, in microseconds.
+    pub run_us: u64,
+}
+
+impl Outcome {
+    /// An outcome without output.
+    pub fn bare(verdict: Verdict) -> Self {
+        Outcome { verdict, output: Data::EMPTY, stderr: String::new(), run_us: 0 }
+    }
+}
+
+/// The attempt that holds a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its nonce.
+    pub id: AttemptId,
+    /// 1 for the first.
+    pub number: u32,
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// In which of its lives.
+    pub session: SessionId,
+    /// For people: when it was given out.
+    pub dispatched_at: WallMillis,
+}
+
+/// An attempt that is over without having ended its task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastAttempt {
+    /// What it was.
+    #[serde(flatten)]
+    pub attempt: Attempt,
+    /// For people: when it ended.
+    pub ended_at: WallMillis,
+    /// Why it is over, as a sentence.
+    pub reason: String,
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It waits for a worker.
+    Queued {
+        /// Not before this long after whoever decides has seen the record, in milliseconds.
+        #[serde(default)]
+        wait_ms: u64,
+    },
+    /// It belongs to a worker.
+    Dispatched(Attempt),
+    /// It is over; nothing may change it any more.
+    Done {
+        /// How.
+        outcome: Arc<Outcome>,
+        /// The attempt that decided it; absent if none did (cancelled while queued, say).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<Attempt>,
+        /// For people: when.
+        ended_at: WallMillis,
+    },
+}
+
+impl State {
+    /// The state as one word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Queued { .. } => "queued",
+            State::Dispatched(_) => "dispatched",
+            State::Done { outcome, .. } => outcome.verdict.word(),
+        }
+    }
+}
+
+/// A task as the registry keeps it: the value under its id in the tasks bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Its key.
+    pub id: TaskId,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whether someone asked that it be cancelled.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub cancel: bool,
+    /// Attempts given out so far.
+    #[serde(default)]
+    pub attempts: u32,
+    /// How many of them failed, trapped or timed out.
+    #[serde(default)]
+    pub failures: u32,
+    /// How many of them were lost with their worker.
+    #[serde(default)]
+    pub losses: u32,
+    /// The latest earlier attempts, oldest first; at most [`limit::HISTORY_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastAttempt>,
+    /// For people: when it was accepted.
+    pub submitted_at: WallMillis,
+    /// Names this write, so that its author knows it again.
+    pub write: Nonce,
+    /// What was asked for.
+    pub spec: Arc<TaskSpec>,
+}
+
+impl TaskRecord {
+    /// A record of a task that nobody has placed yet.
+    pub fn queued(id: TaskId, spec: Arc<TaskSpec>, submitted_at: WallMillis) -> Self {
+        TaskRecord {
+            id,
+            state: State::Queued { wait_ms: 0 },
+            cancel: false,
+            attempts: 0,
+            failures: 0,
+            losses: 0,
+            history: Vec::new(),
+            submitted_at,
+            write: Nonce(0),
+            spec,
+        }
+    }
+
+    /// The attempt that holds the task now.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match &self.state {
+            State::Dispatched(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing may change it any more.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done { .. })
+    }
+
+    /// Who is told when it ends: its batch, or itself.
+    pub fn audience(&self) -> BatchId {
+        self.spec.batch.unwrap_or(BatchId(self.id.0))
+    }
+
+    /// Moves the current attempt to the history.
+    pub fn bury(&mut self, attempt: Attempt, ended_at: WallMillis, reason: String) {
+        if self.history.len() >= limit::HISTORY_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(PastAttempt { attempt, ended_at, reason });
+    }
+}
+
+/// The wait before a task's next attempt, after `failures` of them: doubled each time up to the
+/// policy's longest, and then spread over its upper half by `salt`, so that tasks that failed
+/// together do not come back together.
+pub fn backoff(retry: &Retry, failures: u32, salt: u64) -> Duration {
+    let doubled = retry.backoff_ms.saturating_mul(1u64 << failures.saturating_sub(1).min(32));
+    let wait = doubled.min(retry.backoff_max_ms);
+    let spread = (wait / 2).max(1);
+    Duration::from_millis(wait - wait / 2 + mix(salt) % spread)
+}
+
+/// A well-mixed function of its argument (the finaliser of SplitMix64).
+pub(crate) fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The first `max` bytes of `text` at most, cut between characters.
+pub fn clip(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_survives_frames() {
+        for data in [
+            Data::EMPTY,
+            Data::Inline(Bytes::from_static(b"plain")),
+            Data::Inline(Bytes::from_static(&[0xff, 0, 1])),
+            Data::Blob { digest: Digest([7; 32]), size: 9 },
+        ] {
+            let bytes = postcard::to_allocvec(&data).expect("serialises");
+            assert_eq!(postcard::from_bytes::<Data>(&bytes), Ok(data));
+        }
+    }
+
+    #[test]
+    fn backoff_doubles_and_stays_within_its_limit() {
+        let retry = Retry { attempts_max: 9, backoff_ms: 100, backoff_max_ms: 1_000 };
+        for (failures, least, most) in [(1, 50, 100), (2, 100, 200), (3, 200, 400), (9, 500, 1_000)]
+        {
+            for salt in 0..50 {
+                let wait = backoff(&retry, failures, salt).as_millis() as u64;
+                assert!((least..=most).contains(&wait), "{failures} failures: {wait} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clipped_text_ends_between_characters() {
+        assert_eq!(clip("größe", 3), "gr");
+        assert_eq!(clip("größe", 99), "größe");
+    }
+
+    #[test]
+    fn values_over_their_limits_are_refused() {
+        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
+        let good = TaskSpec::new(module, Data::EMPTY);
+        assert!(good.check().is_ok());
+        let cases: [(&str, fn(&mut TaskSpec)); 6] = [
+            ("inline input", |s| s.input = Data::Inline(alloc::vec![0; 20_000].into())),
+            ("blob", |s| s.input = Data::Blob { digest: Digest([0; 32]), size: u64::MAX }),
+            ("priority", |s| s.priority = 101),
+            ("timeout", |s| s.limits.timeout_ms = 0),
+            ("memory", |s| s.limits.memory_bytes = u64::MAX),
+            ("attempts", |s| s.retry.attempts_max = 0),
+        ];
+        for (what, spoil) in cases {
+            let mut spec = good.clone();
+            spoil(&mut spec);
+            assert!(spec.check().is_err(), "{what}");
+        }
+    }
+}

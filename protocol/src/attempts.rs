@@ -1,1 +1,498 @@
-//! The worker's mind.
+//! The worker's mind: which attempts it has, which run, and when they must stop. Never runs one
+//! without a lease, never forgets an outcome before a master has acknowledged it, and knows
+//! nothing of engines, files or sockets.
+//!
+//! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every fact, plan once, carry
+//! out the effects in order; plan again at [`Attempts::wakeup`].
+//!
+//! The lease is checked here and again by whoever runs a guest, at every tick and before every
+//! effect: this mind may be late, that gate is not.
+
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    SessionId, Time,
+    message::{AttemptKey, Dispatch, ToMaster, ToWorker},
+    task::{Data, Outcome, Verdict},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
+use core::time::Duration;
+
+/// A link to a master, numbered by the shell: a reconnect has another number.
+pub type LinkId = u64;
+
+/// How long to wait before trying again to get a module or an input.
+const PREPARE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// This session holds the lease until then.
+    LeaseHeld {
+        /// Which life of the worker.
+        session: SessionId,
+        /// The end of its right to run, for now.
+        until: Time,
+    },
+    /// The session is over: its lease lapsed, or was taken from it. Answered by [`Effect::Quiet`].
+    SessionOver,
+    /// A link to a master is up.
+    Linked(LinkId),
+    /// It is down.
+    Unlinked(LinkId),
+    /// A master said something.
+    Told(LinkId, ToWorker),
+    /// What an attempt needs is at hand.
+    Prepared(AttemptKey),
+    /// It is not.
+    NotPrepared {
+        /// Whose.
+        key: AttemptKey,
+        /// Whether trying again cannot help.
+        for_good: bool,
+        /// Why.
+        reason: String,
+    },
+    /// A run has ended by itself, or at one of its limits.
+    Ended {
+        /// Whose.
+        key: AttemptKey,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A run that was killed has stopped.
+    Stopped(AttemptKey),
+    /// The worker shall stop: finish what runs until then, and take nothing new.
+    StopAsked {
+        /// When what still runs is killed.
+        deadline: Time,
+    },
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Get what an attempt needs: its module, compiled, and its input.
+    Prepare {
+        /// The attempt.
+        dispatch: Arc<Dispatch>,
+        /// A link to get it through.
+        link: LinkId,
+    },
+    /// Run an attempt. What it needs is at hand.
+    Start(Arc<Dispatch>),
+    /// Kill a run, and say [`Event::Stopped`] when it has stopped.
+    Kill {
+        /// Which.
+        key: AttemptKey,
+        /// Why.
+        why: Kill,
+    },
+    /// Forget what was got for an attempt.
+    Drop(AttemptKey),
+    /// Say something to a master.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: ToMaster,
+    },
+    /// Nothing that the finished session ran is running any more; or, after
+    /// [`Event::StopAsked`], nothing runs at all and the lease can be given back.
+    Quiet,
+}
+
+/// Why a run is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// The lease is over.
+    Fenced,
+    /// Its master said so.
+    Revoked,
+    /// The worker stops.
+    Stopping,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Attempts {
+    slots: usize,
+    version: String,
+    session: Option<SessionId>,
+    until: Time,
+    /// Whether [`Effect::Quiet`] is owed once nothing runs.
+    quiet_owed: bool,
+    stopping: Option<Time>,
+    attempts: BTreeMap<AttemptKey, Attempt>,
+    /// Attempts that can start, in the order in which they came.
+    ready: BTreeSet<(u64, AttemptKey)>,
+    arrivals: u64,
+    running: usize,
+    links: BTreeSet<LinkId>,
+    dirty: BTreeSet<AttemptKey>,
+    timers: BTreeSet<(Time, AttemptKey)>,
+    /// Modules that are compiled, so that another attempt of one need not wait.
+    warm: BTreeSet<crate::Digest>,
+    outbox: Vec<Effect>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    dispatch: Option<Arc<Dispatch>>,
+    arrival: u64,
+    /// The link it came on, or on which its outcome was sent last.
+    link: LinkId,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Its module or input is not at hand.
+    Lacking,
+    /// They are being got.
+    Preparing,
+    Ready,
+    Running,
+    Killed(Kill),
+    /// It is over and has not been acknowledged.
+    Ended {
+        outcome: Arc<Outcome>,
+        sent: Option<LinkId>,
+    },
+}
+
+impl Attempts {
+    /// A mind without attempts, for a worker that runs `slots` of them at once.
+    pub fn new(slots: usize, version: String) -> Self {
+        Attempts {
+            slots,
+            version,
+            session: None,
+            until: Time::ZERO,
+            quiet_owed: false,
+            stopping: None,
+            attempts: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            arrivals: 0,
+            running: 0,
+            links: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            warm: BTreeSet::new(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Learns a fact.
+    pub fn observe(&mut self, now: Time, event: Event) {
+        match event {
+            Event::LeaseHeld { session, until } => self.lease_held(session, until),
+            Event::SessionOver => {
+                self.session = None;
+                self.until = Time::ZERO;
+                self.quiet_owed = true;
+            }
+            Event::Linked(link) => {
+                self.links.insert(link);
+                self.greet(link);
+                self.dirty.extend(self.attempts.keys().copied());
+            }
+            Event::Unlinked(link) => self.unlinked(link),
+            Event::Told(link, message) => self.told(now, link, message),
+            Event::Prepared(key) => self.prepared(key),
+            Event::NotPrepared { key, for_good, reason } => {
+                self.not_prepared(now, key, for_good, reason);
+            }
+            Event::Ended { key, outcome } => self.ended(key, outcome),
+            Event::Stopped(key) => self.stopped(key),
+            Event::StopAsked { deadline } => {
+                self.stopping = Some(deadline);
+                self.quiet_owed = true;
+            }
+        }
+    }
+
+    /// Decides from all facts, and appends what is to be done to `out`.
+    pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if now >= self.until {
+            self.stop_all(Kill::Fenced);
+        }
+        if self.stopping.is_some_and(|deadline| now >= deadline) {
+            self.stop_all(Kill::Stopping);
+        }
+        while let Some(&(at, key)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            self.dirty.insert(key);
+        }
+        while let Some(key) = self.dirty.pop_first() {
+            self.settle(now, key);
+        }
+        self.start();
+        if self.quiet_owed && self.is_quiet(now) {
+            self.quiet_owed = false;
+            self.outbox.push(Effect::Quiet);
+        }
+        out.append(&mut self.outbox);
+    }
+
+    /// When [`plan`](Attempts::plan) wants to be called again, if no fact comes before.
+    pub fn wakeup(&self) -> Option<Time> {
+        let work = self.attempts.values().any(Attempt::holds_work);
+        let fence = work.then_some(self.until);
+        let stop = self.stopping.filter(|_| self.quiet_owed);
+        let timer = self.timers.first().map(|&(at, _)| at);
+        [fence, stop, timer].into_iter().flatten().min()
+    }
+
+    /// Runs under way.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    fn is_quiet(&self, now: Time) -> bool {
+        match self.stopping {
+            // What waits is still run and every outcome delivered before the worker goes, unless
+            // its time is over.
+            Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
+            None => self.running == 0,
+        }
+    }
+
+    fn lease_held(&mut self, session: SessionId, until: Time) {
+        self.until = until;
+        if self.session != Some(session) {
+            self.session = Some(session);
+            for link in self.links.clone() {
+                self.greet(link);
+            }
+        }
+    }
+
+    fn greet(&mut self, link: LinkId) {
+        let Some(session) = self.session else { return };
+        let attempts = self.attempts.keys().copied().collect();
+        let message = ToMaster::Hello { session, attempts, version: self.version.clone() };
+        self.outbox.push(Effect::Send { link, message });
+    }
+
+    fn unlinked(&mut self, link: LinkId) {
+        self.links.remove(&link);
+        for (key, attempt) in &mut self.attempts {
+            if let Phase::Ended { sent, .. } = &mut attempt.phase
+                && *sent == Some(link)
+            {
+                *sent = None;
+                self.dirty.insert(*key);
+            }
+        }
+    }
+
+    fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
+        match message {
+            ToWorker::Dispatch(dispatch) => self.dispatched(now, link, dispatch),
+            ToWorker::Revoke(key) => self.revoked(link, key),
+            ToWorker::Ack { key, .. } => {
+                if matches!(
+                    self.attempts.get(&key),
+                    Some(Attempt { phase: Phase::Ended { .. }, .. })
+                ) {
+                    self.attempts.remove(&key);
+                }
+            }
+            ToWorker::Drain { deadline_ms } => {
+                self.stopping = Some(now + Duration::from_millis(deadline_ms));
+            }
+            // The lease loop and the link loop listen to these.
+            ToWorker::Welcome { .. } | ToWorker::Renewed { .. } => {}
+        }
+    }
+
+    fn dispatched(&mut self, now: Time, link: LinkId, dispatch: Dispatch) {
+        let key = dispatch.key;
+        // Without a lease it may not even wait here: the master must think again.
+        if now >= self.until || self.attempts.contains_key(&key) {
+            return;
+        }
+        let at_hand =
+            self.warm.contains(&dispatch.module) && matches!(dispatch.input, Data::Inline(_));
+        self.arrivals += 1;
+        let arrival = self.arrivals;
+        let phase = if at_hand { Phase::Ready } else { Phase::Lacking };
+        if at_hand {
+            self.ready.insert((arrival, key));
+        } else {
+            self.dirty.insert(key);
+        }
+        self.attempts
+            .insert(key, Attempt { dispatch: Some(Arc::new(dispatch)), arrival, link, phase });
+    }
+
+    fn revoked(&mut self, link: LinkId, key: AttemptKey) {
+        let Some(attempt) = self.attempts.get_mut(&key) else {
+            // Never heard of, so it does not run here; the master waits to be told so.
+            let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
+            let phase = Phase::Ended { outcome, sent: None };
+            self.attempts.insert(key, Attempt { dispatch: None, arrival: 0, link, phase });
+            self.dirty.insert(key);
+            return;
+        };
+        match &mut attempt.phase {
+            Phase::Running => {
+                attempt.phase = Phase::Killed(Kill::Revoked);
+                self.outbox.push(Effect::Kill { key, why: Kill::Revoked });
+            }
+            Phase::Lacking | Phase::Preparing | Phase::Ready => {
+                self.conclude(key, Outcome::bare(Verdict::Cancelled));
+            }
+            Phase::Killed(_) => {}
+            Phase::Ended { sent, .. } => {
+                *sent = None;
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    fn prepared(&mut self, key: AttemptKey) {
+        let Some(attempt) = self.attempts.get_mut(&key) else {
+            return self.outbox.push(Effect::Drop(key));
+        };
+        if matches!(attempt.phase, Phase::Preparing) {
+            attempt.phase = Phase::Ready;
+            self.ready.insert((attempt.arrival, key));
+            if let Some(dispatch) = &attempt.dispatch {
+                self.warm.insert(dispatch.module);
+            }
+        }
+    }
+
+    fn not_prepared(&mut self, now: Time, key: AttemptKey, for_good: bool, message: String) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        if !matches!(attempt.phase, Phase::Preparing) {
+            return;
+        }
+        if for_good {
+            self.conclude(key, Outcome::bare(Verdict::Rejected { message }));
+        } else {
+            attempt.phase = Phase::Lacking;
+            self.timers.insert((now + PREPARE_AGAIN, key));
+        }
+    }
+
+    fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
+        let Some(attempt) = self.attempts.get(&key) else { return };
+        match attempt.phase {
+            Phase::Running | Phase::Killed(Kill::Revoked) => {
+                self.running -= 1;
+                self.conclude(key, outcome);
+            }
+            // It ended before the kill reached it; but from the lease's end nothing counts.
+            Phase::Killed(_) => self.stopped(key),
+            _ => {}
+        }
+    }
+
+    fn stopped(&mut self, key: AttemptKey) {
+        let Some(attempt) = self.attempts.get(&key) else { return };
+        let why = match attempt.phase {
+            Phase::Killed(why) => why,
+            // The gate was quicker than this mind: only the lease's end stops a run unasked.
+            Phase::Running => Kill::Fenced,
+            _ => return,
+        };
+        self.running -= 1;
+        match why {
+            Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
+            Kill::Fenced | Kill::Stopping => {
+                self.attempts.remove(&key);
+            }
+        }
+    }
+
+    /// Keeps an outcome until it is acknowledged.
+    fn conclude(&mut self, key: AttemptKey, outcome: Outcome) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        self.ready.remove(&(attempt.arrival, key));
+        attempt.dispatch = None;
+        attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
+        self.dirty.insert(key);
+    }
+
+    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
+    fn stop_all(&mut self, why: Kill) {
+        let mut gone = Vec::new();
+        for (key, attempt) in &mut self.attempts {
+            match attempt.phase {
+                Phase::Running => {
+                    attempt.phase = Phase::Killed(why);
+                    self.outbox.push(Effect::Kill { key: *key, why });
+                }
+                // A killed run without a lease has no outcome to give, not even `cancelled`.
+                Phase::Killed(Kill::Revoked) if why == Kill::Fenced => {
+                    attempt.phase = Phase::Killed(why);
+                }
+                Phase::Killed(_) | Phase::Ended { .. } => {}
+                Phase::Lacking | Phase::Preparing | Phase::Ready => gone.push(*key),
+            }
+        }
+        for key in gone {
+            if let Some(attempt) = self.attempts.remove(&key) {
+                self.ready.remove(&(attempt.arrival, key));
+                self.outbox.push(Effect::Drop(key));
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Time, key: AttemptKey) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        // The link it came on if that is up, else any.
+        let link = self.links.get(&attempt.link).or(self.links.first()).copied();
+        match &mut attempt.phase {
+            Phase::Lacking => match (link, &attempt.dispatch) {
+                (Some(link), Some(dispatch)) => {
+                    attempt.phase = Phase::Preparing;
+                    self.outbox.push(Effect::Prepare { dispatch: dispatch.clone(), link });
+                }
+                _ => {
+                    self.timers.insert((now + PREPARE_AGAIN, key));
+                }
+            },
+            Phase::Ended { outcome, sent } => {
+                if sent.is_none()
+                    && let Some(link) = link
+                {
+                    *sent = Some(link);
+                    let message = ToMaster::Finished { key, outcome: Outcome::clone(outcome) };
+                    self.outbox.push(Effect::Send { link, message });
+                }
+            }
+            Phase::Preparing | Phase::Ready | Phase::Running | Phase::Killed(_) => {}
+        }
+    }
+
+    fn start(&mut self) {
+        while self.running < self.slots
+            && let Some((_, key)) = self.ready.pop_first()
+        {
+            let Some(attempt) = self.attempts.get_mut(&key) else { continue };
+            let Some(dispatch) = &attempt.dispatch else { continue };
+            self.outbox.push(Effect::Start(dispatch.clone()));
+            attempt.phase = Phase::Running;
+            self.running += 1;
+        }
+    }
+}
+
+impl Attempt {
+    /// Whether it runs or may still run.
+    fn holds_work(&self) -> bool {
+        !matches!(self.phase, Phase::Ended { .. })
+    }
+}

@@ -1,1 +1,588 @@
-//! The master's mind.
+//! The master's mind: which tasks there are, who runs them, who is lost, and what to do about it.
+//! Never talks to anything, and keeps nothing that the registry does not also hold.
+//!
+//! The contract: [`Fleet::observe`] every fact, in the order it was learned; then call
+//! [`Fleet::plan`] once and carry out the effects in order; call it again after more facts or when
+//! [`Fleet::wakeup`] is reached. An effect that fails comes back as an event. A lost effect loses
+//! no task: every decision is taken again from the record.
+//!
+//! Three rules hold in every path through this module:
+//! - a [`Effect::WriteTask`] names the revision it replaces;
+//! - a [`ToWorker::Dispatch`] is planned only for an attempt that the known record names;
+//! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
+//!   that another session took its place (see [`lease`](self)).
+
+mod cancel;
+mod explain;
+mod lease;
+mod place;
+mod retry;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    ABSENT, AttemptId, BatchId, GroupName, MasterId, Nonce, Revision, SessionId, TaskId, Time,
+    WorkerId,
+    advisory::Advisory,
+    api::{Ended, NewTask},
+    lease::{CasAnswer, Lease, LeaseTiming},
+    limit,
+    message::{AttemptKey, ToWorker},
+    task::{Outcome, TaskRecord, mix},
+    time::WallMillis,
+};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
+use core::time::Duration;
+
+/// A link to a worker, numbered by the shell: a reconnect has another number.
+pub type LinkId = u64;
+
+/// A client's request that waits for an answer, numbered by the shell.
+pub type RequestId = u64;
+
+/// How long to wait before asking the registry again what became of a write.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a master must know to begin.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name.
+    pub me: MasterId,
+    /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
+    pub timing: LeaseTiming,
+    /// The start of its sequence of nonces; different for every process.
+    pub seed: u64,
+}
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The registry answers (again).
+    RegistryUp,
+    /// The registry does not answer.
+    RegistryDown,
+    /// All that was in the registry at the start has been observed.
+    Loaded,
+    /// The wall clock, for the stamps that people read.
+    Clock(WallMillis),
+    /// A lease as the registry has it.
+    LeaseSeen(Lease, Revision),
+    /// The registry has no lease for this worker.
+    LeaseGone(WorkerId),
+    /// The answer to [`Effect::WriteLease`].
+    LeaseWritten {
+        /// What was to be written.
+        lease: Lease,
+        /// The worker's link that asked for it, if one did.
+        asked_by: Option<LinkId>,
+        /// What became of it.
+        answer: CasAnswer<Lease>,
+    },
+    /// A record as the watch reports it, possibly late.
+    TaskSeen(Box<TaskRecord>, Revision),
+    /// The answer to [`Effect::ReadTask`], from the stream's leader; `None` where there is none.
+    TaskRead(TaskId, Option<(Box<TaskRecord>, Revision)>),
+    /// The answer to [`Effect::WriteTask`].
+    TaskWritten {
+        /// Which task.
+        task: TaskId,
+        /// What became of it.
+        answer: CasAnswer<Box<TaskRecord>>,
+    },
+    /// A worker's link is up, and this is what it says it has.
+    Linked {
+        /// Who.
+        worker: WorkerId,
+        /// The link's number.
+        link: LinkId,
+        /// The life of the worker.
+        session: SessionId,
+        /// The attempts it knows of.
+        attempts: Vec<AttemptKey>,
+    },
+    /// A link is down.
+    Unlinked {
+        /// Whose.
+        worker: WorkerId,
+        /// Which.
+        link: LinkId,
+    },
+    /// A worker wants its lease renewed through this master.
+    RenewAsked {
+        /// Who, by its certificate.
+        worker: WorkerId,
+        /// On which link.
+        link: LinkId,
+        /// The revision that the lease must have.
+        expect: Revision,
+        /// Its new value.
+        lease: Lease,
+    },
+    /// An attempt ended.
+    Finished {
+        /// Who says so.
+        worker: WorkerId,
+        /// On which link.
+        link: LinkId,
+        /// Which attempt.
+        key: AttemptKey,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A client submits tasks; their specifications have been checked.
+    Submitted {
+        /// The request to answer once all are stored.
+        request: RequestId,
+        /// The tasks.
+        tasks: Vec<NewTask>,
+    },
+    /// A client wants a task cancelled.
+    CancelAsked {
+        /// The request to answer once the wish is stored.
+        request: RequestId,
+        /// Which.
+        task: TaskId,
+    },
+}
+
+/// Something to be done. It carries its reason where it is not plain.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Replace a task record if its revision is still `expect`.
+    WriteTask {
+        /// The revision it must have; [`ABSENT`] to create it.
+        expect: Revision,
+        /// The new value.
+        record: Arc<TaskRecord>,
+        /// How long the registry keeps it; for ever where absent.
+        keep: Option<Duration>,
+    },
+    /// Read a task record from the stream's leader.
+    ReadTask(TaskId),
+    /// Replace a lease if its revision is still `expect`.
+    WriteLease {
+        /// The revision it must have.
+        expect: Revision,
+        /// The new value.
+        lease: Lease,
+        /// The worker's link that asked for it.
+        asked_by: Option<LinkId>,
+    },
+    /// Say something to a worker.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: ToWorker,
+    },
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// With what.
+        answer: Answer,
+    },
+    /// Tell those who wait for it that a task has ended.
+    Tell {
+        /// Whom.
+        audience: BatchId,
+        /// What.
+        ended: Ended,
+    },
+    /// Tell the world.
+    Publish(Advisory),
+}
+
+/// The answer to a client's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Every task is in the registry.
+    Stored(u64),
+    /// The wish to cancel is in the registry, or the task is over.
+    CancelStored,
+    /// It was not done; the reason says why.
+    Unavailable(String),
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Fleet {
+    config: Config,
+    /// Wall clock at the boot clock's zero, in milliseconds; moves when the wall clock is set.
+    wall_at_zero: i64,
+    nonces: u64,
+    loaded: bool,
+    /// Since when the registry has answered without a break.
+    registry_up: Option<Time>,
+    tasks: BTreeMap<TaskId, Task>,
+    workers: BTreeMap<WorkerId, Worker>,
+    groups: BTreeMap<GroupName, place::Group>,
+    /// Tasks about which something has to be decided.
+    dirty: BTreeSet<TaskId>,
+    /// Groups in which a place may have become free, or a task have come.
+    open: BTreeSet<GroupName>,
+    /// Submitted tasks that are not in the registry yet.
+    unstored: BTreeSet<TaskId>,
+    writing: usize,
+    timers: BTreeSet<(Time, Timer)>,
+    /// Submissions not answered yet: how many tasks, and how many of them are not stored.
+    requests: BTreeMap<RequestId, (u64, u64)>,
+    inquiries: BTreeMap<TaskId, Vec<Inquiry>>,
+    endings: retry::Rate,
+    /// Effects that observing has already decided.
+    outbox: Vec<Effect>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A worker's lease may be over.
+    Lease(WorkerId),
+    /// A task's wait is over, or its write has to be asked about.
+    Task(TaskId),
+    /// The task of an inquiry has to be read again.
+    Inquiry(TaskId),
+}
+
+/// What is known of a task that is not over.
+#[derive(Debug)]
+struct Task {
+    /// The newest known record; before the first write, what will be stored.
+    record: Arc<TaskRecord>,
+    revision: Revision,
+    phase: Phase,
+    /// What its worker says an attempt came to; kept until it is committed or refused.
+    report: Option<Report>,
+    /// The link on which the current attempt was sent, or from which it is known to be running.
+    sent: Option<LinkId>,
+    revoked: Option<LinkId>,
+    cancel_wanted: bool,
+    /// Clients who wait for it to be stored, or for its cancellation to be.
+    storing: Vec<RequestId>,
+    cancelling: Vec<RequestId>,
+    not_before: Time,
+}
+
+/// The end of an attempt, not yet committed.
+#[derive(Debug)]
+struct Report {
+    attempt: AttemptId,
+    worker: WorkerId,
+    outcome: Arc<Outcome>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// This record is being written.
+    Writing(Arc<TaskRecord>),
+    /// The outcome of a write is unknown; the record is being read, or will be.
+    Asking,
+}
+
+/// What is known of a worker.
+#[derive(Debug)]
+struct Worker {
+    lease: Option<Lease>,
+    revision: Revision,
+    /// When the newest lease value was first seen.
+    seen: Time,
+    /// When the current session was first seen.
+    session_seen: Time,
+    /// The longest wait that any lease of this worker asked for.
+    wait: Duration,
+    declaring: bool,
+    link: Option<Link>,
+    /// Tasks it was given or is being given, and whose outcome is not known.
+    tasks: BTreeSet<TaskId>,
+    pace: place::Pace,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    id: LinkId,
+    session: SessionId,
+}
+
+/// A worker's word about an attempt that this master does not know; the record will tell.
+#[derive(Debug)]
+struct Inquiry {
+    worker: WorkerId,
+    link: LinkId,
+    key: AttemptKey,
+    outcome: Option<Outcome>,
+}
+
+impl Fleet {
+    /// A mind that knows nothing yet.
+    pub fn new(config: Config) -> Self {
+        let nonces = config.seed;
+        Fleet {
+            config,
+            wall_at_zero: 0,
+            nonces,
+            loaded: false,
+            registry_up: None,
+            tasks: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            open: BTreeSet::new(),
+            unstored: BTreeSet::new(),
+            writing: 0,
+            timers: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            inquiries: BTreeMap::new(),
+            endings: retry::Rate::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Learns a fact.
+    pub fn observe(&mut self, now: Time, event: Event) {
+        match event {
+            Event::RegistryUp => {
+                self.registry_up.get_or_insert(now);
+            }
+            Event::RegistryDown => self.registry_up = None,
+            Event::Loaded => self.loaded = true,
+            Event::Clock(wall) => {
+                self.wall_at_zero = wall.0 as i64 - (now.as_nanos() / 1_000_000) as i64;
+            }
+            Event::LeaseSeen(lease, revision) => self.lease_seen(now, lease, revision),
+            Event::LeaseGone(worker) => self.lease_gone(now, worker),
+            Event::LeaseWritten { lease, asked_by, answer } => {
+                self.lease_written(now, lease, asked_by, answer);
+            }
+            Event::RenewAsked { worker, link, expect, lease } => {
+                self.renew_asked(worker, link, expect, lease);
+            }
+            Event::TaskSeen(record, revision) => self.task_seen(now, *record, revision),
+            Event::TaskRead(task, found) => self.task_read(now, task, found),
+            Event::TaskWritten { task, answer } => self.task_written(now, task, answer),
+            Event::Linked { worker, link, session, attempts } => {
+                self.linked(now, worker, link, session, attempts);
+            }
+            Event::Unlinked { worker, link } => self.unlinked(now, worker, link),
+            Event::Finished { worker, link, key, outcome } => {
+                self.finished(now, worker, link, key, outcome);
+            }
+            Event::Submitted { request, tasks } => self.submitted(now, request, tasks),
+            Event::CancelAsked { request, task } => self.cancel_asked(request, task),
+        }
+    }
+
+    /// Decides from all facts, and appends what is to be done to `out`.
+    pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
+        out.append(&mut self.outbox);
+        if !self.loaded || self.registry_up.is_none() {
+            return;
+        }
+        self.ring(now, out);
+        self.settle(now, out);
+        self.place(now, out);
+        self.store_the_rest(out);
+        out.append(&mut self.outbox);
+    }
+
+    /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
+    pub fn wakeup(&self) -> Option<Time> {
+        self.registry_up?;
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// Does what has come due.
+    fn ring(&mut self, now: Time, out: &mut Vec<Effect>) {
+        while let Some((at, timer)) = self.timers.pop_first() {
+            if at > now {
+                self.timers.insert((at, timer));
+                return;
+            }
+            match timer {
+                Timer::Lease(worker) => self.lease_due(now, worker, out),
+                Timer::Task(task) => self.task_due(now, task, out),
+                Timer::Inquiry(task) => {
+                    if self.inquiries.contains_key(&task) {
+                        out.push(Effect::ReadTask(task));
+                        self.timers.insert((now + ASK_AGAIN, Timer::Inquiry(task)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn task_due(&mut self, now: Time, id: TaskId, out: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        match task.phase {
+            Phase::Idle => {
+                self.dirty.insert(id);
+            }
+            Phase::Writing(_) => {}
+            Phase::Asking => {
+                out.push(Effect::ReadTask(id));
+                self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
+            }
+        }
+    }
+
+    fn submitted(&mut self, now: Time, request: RequestId, tasks: Vec<NewTask>) {
+        let count = tasks.len() as u64;
+        let mut left = 0;
+        for NewTask { id, spec } in tasks {
+            let wall = self.wall(now);
+            let task = self.tasks.entry(id).or_insert_with(|| {
+                self.unstored.insert(id);
+                self.dirty.insert(id);
+                Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT)
+            });
+            if task.revision == ABSENT {
+                task.storing.push(request);
+                left += 1;
+            }
+        }
+        if left == 0 {
+            self.outbox.push(Effect::Reply { request, answer: Answer::Stored(count) });
+        } else {
+            self.requests.insert(request, (count, left));
+        }
+    }
+
+    /// Says to those who wait for it that a task is in the registry.
+    fn stored(&mut self, requests: Vec<RequestId>) {
+        for request in requests {
+            let Some((count, left)) = self.requests.get_mut(&request) else { continue };
+            *left -= 1;
+            if *left == 0 {
+                let answer = Answer::Stored(*count);
+                self.requests.remove(&request);
+                self.outbox.push(Effect::Reply { request, answer });
+            }
+        }
+    }
+
+    fn linked(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        link: LinkId,
+        session: SessionId,
+        attempts: Vec<AttemptKey>,
+    ) {
+        let entry = self.worker(now, &worker);
+        entry.link = Some(Link { id: link, session });
+        let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
+        let known: BTreeSet<AttemptKey> = attempts.iter().copied().collect();
+        for id in held {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let attempt = task.record.attempt().map(|attempt| attempt.id);
+            let has =
+                attempt.is_some_and(|attempt| known.contains(&AttemptKey { task: id, attempt }));
+            task.sent = has.then_some(link);
+            task.revoked = None;
+            self.dirty.insert(id);
+        }
+        for key in attempts {
+            if !self.is_current(key) {
+                self.inquire(now, Inquiry { worker: worker.clone(), link, key, outcome: None });
+            }
+        }
+        self.refit(&worker);
+    }
+
+    fn unlinked(&mut self, now: Time, worker: WorkerId, link: LinkId) {
+        let entry = self.worker(now, &worker);
+        if entry.link.is_some_and(|known| known.id == link) {
+            entry.link = None;
+            self.refit(&worker);
+        }
+    }
+
+    fn inquire(&mut self, now: Time, inquiry: Inquiry) {
+        let task = inquiry.key.task;
+        let waiting = self.inquiries.entry(task).or_default();
+        waiting.push(inquiry);
+        if waiting.len() == 1 {
+            self.timers.insert((now, Timer::Inquiry(task)));
+        }
+    }
+
+    fn is_current(&self, key: AttemptKey) -> bool {
+        self.tasks
+            .get(&key.task)
+            .and_then(|task| task.record.attempt())
+            .is_some_and(|attempt| attempt.id == key.attempt)
+    }
+
+    fn worker(&mut self, now: Time, id: &WorkerId) -> &mut Worker {
+        let wait = self.config.timing.master();
+        self.workers.entry(id.clone()).or_insert_with(|| Worker {
+            lease: None,
+            revision: ABSENT,
+            seen: now,
+            session_seen: now,
+            wait,
+            declaring: false,
+            link: None,
+            tasks: BTreeSet::new(),
+            pace: place::Pace::default(),
+        })
+    }
+
+    fn wall(&self, now: Time) -> WallMillis {
+        WallMillis((self.wall_at_zero + (now.as_nanos() / 1_000_000) as i64).max(0) as u64)
+    }
+
+    /// The next of this master's nonces: a well-mixed sequence from its seed.
+    fn mint(&mut self) -> u64 {
+        self.nonces = self.nonces.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.nonces)
+    }
+
+    /// Begins to write `record` in the place of the task's known one.
+    fn write(
+        &mut self,
+        id: TaskId,
+        mut record: TaskRecord,
+        keep: Option<Duration>,
+        out: &mut Vec<Effect>,
+    ) {
+        record.write = Nonce(self.mint());
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let record = Arc::new(record);
+        task.phase = Phase::Writing(record.clone());
+        self.writing += 1;
+        self.unstored.remove(&id);
+        out.push(Effect::WriteTask { expect: task.revision, record, keep });
+    }
+
+    fn may_write(&self) -> bool {
+        self.writing < limit::WRITES_MAX
+    }
+}
+
+impl Task {
+    fn new(record: Arc<TaskRecord>, revision: Revision) -> Self {
+        Task {
+            record,
+            revision,
+            phase: Phase::Idle,
+            report: None,
+            sent: None,
+            revoked: None,
+            cancel_wanted: false,
+            storing: Vec::new(),
+            cancelling: Vec::new(),
+            not_before: Time::ZERO,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+}

@@ -163,7 +163,7 @@ pub struct Offer {
     pub labels: BTreeMap<String, String>,
     /// Attempts it runs at once.
     pub slots: u32,
-    /// Memory for all its runs together, in bytes.
+    /// The most linear memory that one of its runs may have, in bytes.
     pub memory_bytes: u64,
     /// The version of its program.
     pub version: String,

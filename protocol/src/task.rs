@@ -387,6 +387,9 @@ pub struct PastAttempt {
     pub attempt: Attempt,
     /// For people: when it ended.
     pub ended_at: WallMillis,
+    /// Whether it was lost with its worker, rather than reported by it.
+    #[serde(default)]
+    pub lost: bool,
     /// Why it is over, as a sentence.
     pub reason: String,
 }
@@ -492,11 +495,11 @@ impl TaskRecord {
     }
 
     /// Moves the current attempt to the history.
-    pub fn bury(&mut self, attempt: Attempt, ended_at: WallMillis, reason: String) {
+    pub fn bury(&mut self, past: PastAttempt) {
         if self.history.len() >= limit::HISTORY_MAX {
             self.history.remove(0);
         }
-        self.history.push(PastAttempt { attempt, ended_at, reason });
+        self.history.push(past);
     }
 }
 

@@ -1,0 +1,22 @@
+//! Cancelling: the wish is stored, then carried out. A queued task ends at once; of a dispatched
+//! one the attempt is revoked, and the task ends when its worker confirms or is over.
+
+use super::{Answer, Effect, Fleet, RequestId};
+use crate::TaskId;
+use alloc::string::String;
+
+impl Fleet {
+    pub(super) fn cancel_asked(&mut self, request: RequestId, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            let reason = String::from("this master does not know the task yet; ask again");
+            let answer = Answer::Unavailable(reason);
+            return self.outbox.push(Effect::Reply { request, answer });
+        };
+        if task.record.cancel || task.record.is_done() {
+            return self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
+        }
+        task.cancel_wanted = true;
+        task.cancelling.push(request);
+        self.dirty.insert(id);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a master would tell a person who asks: why a task is where it is, and who runs what.
+//! Never changes anything.
+
+use super::Fleet;
+use crate::{
+    Time,
+    api::WorkerView,
+    task::{State, TaskRecord},
+};
+use alloc::{format, string::String, vec::Vec};
+
+impl Fleet {
+    /// Why a task is where it is, as a sentence.
+    pub fn explain(&self, now: Time, record: &TaskRecord) -> String {
+        match &record.state {
+            State::Done { outcome, .. } => outcome.verdict.reason(),
+            State::Dispatched(attempt) => self.explain_dispatched(now, record, &attempt.worker),
+            State::Queued { .. } => self.explain_queued(now, record),
+        }
+    }
+
+    fn explain_dispatched(&self, now: Time, record: &TaskRecord, id: &crate::WorkerId) -> String {
+        let Some(worker) = self.workers.get(id) else {
+            return format!("given to worker {id}, which this master has not seen");
+        };
+        if worker.link.is_none() {
+            let left = (worker.seen + worker.wait).since(now).as_secs_f32();
+            return format!(
+                "given to worker {id}, which is not connected; its lease is waited for, another {left:.1} s at most"
+            );
+        }
+        if record.cancel {
+            return format!("being cancelled on worker {id}");
+        }
+        format!("given to worker {id}")
+    }
+
+    fn explain_queued(&self, now: Time, record: &TaskRecord) -> String {
+        let spec = &record.spec;
+        let group = &spec.group;
+        if let Some(task) = self.tasks.get(&record.id)
+            && now < task.not_before
+        {
+            let wait = task.not_before.since(now).as_secs_f32();
+            return format!("waits {wait:.1} s before its next attempt");
+        }
+        match self.fitting(spec) {
+            (0, _) => format!("no worker of group {group} is connected"),
+            (some, 0) => format!(
+                "none of the {some} connected workers of group {group} has the labels and the memory it needs"
+            ),
+            (_, fit) => {
+                format!("all slots of the {fit} workers of group {group} that fit are taken")
+            }
+        }
+    }
+
+    /// Every worker that holds or held a lease.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let view = |worker: &super::Worker| {
+            Some(WorkerView {
+                lease: worker.lease.clone()?,
+                revision: worker.revision,
+                linked: worker.link.is_some(),
+                attempts: worker.tasks.iter().copied().collect(),
+            })
+        };
+        self.workers.values().filter_map(view).collect()
+    }
+
+    /// Every task that is not over, newest first; at most `max` of those that `wanted` accepts.
+    pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
+        let records = self.tasks.values().rev().map(|task| task.record.as_ref());
+        records.filter(|record| wanted(record)).take(max).cloned().collect()
+    }
+
+    /// How many tasks are not over.
+    pub fn tasks_open(&self) -> usize {
+        self.tasks.len()
+    }
+}

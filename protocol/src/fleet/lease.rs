@@ -1,0 +1,222 @@
+//! Who is lost: the master's side of a lease. Never takes an attempt from a worker before the
+//! registry says that the session which holds it is over.
+//!
+//! M1: a worker may be thought lost only after `wait` has passed since its newest renewal was
+//! seen, all of it with the registry in reach. M2: before anything is dispatched again, the lease
+//! key must have been written from exactly the revision of that renewal to `lost`.
+
+use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer};
+use crate::{
+    ABSENT, Nonce, Revision, SessionId, Time, WorkerId,
+    advisory::{Advisory, WorkerEvent},
+    lease::{CasAnswer, Lease, Offer, Standing},
+    message::ToWorker,
+};
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+impl Fleet {
+    pub(super) fn lease_seen(&mut self, now: Time, lease: Lease, revision: Revision) {
+        let id = lease.worker.clone();
+        let worker = self.worker(now, &id);
+        if revision <= worker.revision {
+            return;
+        }
+        let old = worker.lease.take();
+        let same_session = old.as_ref().is_some_and(|old| old.session == lease.session);
+        if !same_session {
+            worker.session_seen = now;
+        }
+        worker.revision = revision;
+        worker.seen = now;
+        worker.wait = worker.wait.max(Duration::from_millis(lease.master_wait_ms));
+        worker.declaring = false;
+        let due = now + worker.wait;
+        let standing_changed = old.as_ref().is_none_or(|old| old.standing != lease.standing);
+        worker.lease = Some(lease.clone());
+        if self.loaded
+            && let Some((what, reason)) = story(old.as_ref(), &lease)
+        {
+            self.tell(&lease, what, reason);
+        }
+        if let Some(old) = old
+            && old.offer.group != lease.offer.group
+        {
+            self.unfit(&old.offer.group, &id);
+        }
+        if matches!(lease.standing, Standing::Live | Standing::Draining) {
+            self.timers.insert((due, Timer::Lease(id.clone())));
+        }
+        if !same_session || standing_changed {
+            self.reconsider(&id);
+        }
+        self.refit(&id);
+    }
+
+    /// The registry has no lease for a worker that was given attempts: the only way to be sure
+    /// that it gets none is to write `lost` there.
+    pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId) {
+        let worker = self.worker(now, &id);
+        worker.lease = None;
+        worker.revision = ABSENT;
+        worker.seen = now;
+        worker.declaring = false;
+        let due = now + worker.wait;
+        self.timers.insert((due, Timer::Lease(id.clone())));
+        self.refit(&id);
+    }
+
+    /// A worker's lease may have run out; or this was said of an earlier renewal.
+    pub(super) fn lease_due(&mut self, now: Time, id: WorkerId, out: &mut Vec<Effect>) {
+        self.reconsider_elders(&id);
+        let healthy = self.registry_up.unwrap_or(Time::NEVER);
+        let Some(worker) = self.workers.get(&id) else { return };
+        let due = worker.seen.max(healthy) + worker.wait;
+        if now < due {
+            self.timers.insert((due, Timer::Lease(id)));
+            return;
+        }
+        if worker.declaring {
+            return;
+        }
+        let lease = match &worker.lease {
+            Some(lease) if matches!(lease.standing, Standing::Live | Standing::Draining) => {
+                Lease { standing: Standing::Lost, ..lease.clone() }
+            }
+            Some(_) => return,
+            None => match self.session_of_tasks(&id) {
+                Some(session) => vacancy(id.clone(), session, worker.wait),
+                None => return,
+            },
+        };
+        let expect = worker.revision;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.declaring = true;
+        }
+        out.push(Effect::WriteLease { expect, lease, asked_by: None });
+        self.refit(&id);
+    }
+
+    pub(super) fn lease_written(
+        &mut self,
+        now: Time,
+        lease: Lease,
+        asked_by: Option<LinkId>,
+        answer: CasAnswer<Lease>,
+    ) {
+        let id = lease.worker.clone();
+        if let Some(link) = asked_by {
+            let message = ToWorker::Renewed { renewal: lease.renewal, answer: answer.clone() };
+            self.outbox.push(Effect::Send { link, message });
+        } else {
+            let worker = self.worker(now, &id);
+            worker.declaring = false;
+            if answer == CasAnswer::Unknown {
+                self.timers.insert((now + ASK_AGAIN, Timer::Lease(id.clone())));
+            }
+        }
+        match answer {
+            CasAnswer::Written(revision) => self.lease_seen(now, lease, revision),
+            CasAnswer::Conflict(Some((found, revision))) => self.lease_seen(now, found, revision),
+            CasAnswer::Conflict(None) if asked_by.is_none() => self.lease_gone(now, id),
+            CasAnswer::Conflict(None) | CasAnswer::Unknown => {}
+        }
+    }
+
+    /// A worker renews through this master: the same compare-and-set on the same key. A worker
+    /// may write its own lease and no other, and only a master writes `lost`.
+    pub(super) fn renew_asked(
+        &mut self,
+        worker: WorkerId,
+        link: LinkId,
+        expect: Revision,
+        lease: Lease,
+    ) {
+        if lease.worker != worker || lease.standing == Standing::Lost {
+            return;
+        }
+        self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
+    }
+
+    /// Whether everything that this session of this worker ran has stopped, for certain.
+    pub(super) fn is_over(&self, now: Time, id: &WorkerId, session: SessionId) -> bool {
+        let Some(worker) = self.workers.get(id) else { return false };
+        let Some(lease) = &worker.lease else { return false };
+        if lease.session == session {
+            return matches!(lease.standing, Standing::Released | Standing::Lost);
+        }
+        // Another session has the key, so no renewal of this one can succeed any more. It was
+        // proven over, or it is over once its last renewal has run out.
+        let healthy = self.registry_up.unwrap_or(Time::NEVER);
+        lease.succeeds == Some(session) || now >= worker.session_seen.max(healthy) + worker.wait
+    }
+
+    /// Makes the master look again at every task of a worker.
+    fn reconsider(&mut self, id: &WorkerId) {
+        if let Some(worker) = self.workers.get(id) {
+            self.dirty.extend(worker.tasks.iter().copied());
+        }
+    }
+
+    /// Makes the master look again at the attempts of a worker's earlier sessions.
+    fn reconsider_elders(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let session = worker.lease.as_ref().map(|lease| lease.session);
+        let elders = worker.tasks.iter().copied().filter(|task| {
+            let attempt = self.tasks.get(task).and_then(|task| task.record.attempt());
+            attempt.is_some_and(|attempt| Some(attempt.session) != session)
+        });
+        self.dirty.extend(elders);
+    }
+
+    fn session_of_tasks(&self, id: &WorkerId) -> Option<SessionId> {
+        let worker = self.workers.get(id)?;
+        worker.tasks.iter().find_map(|task| {
+            let attempt = self.tasks.get(task)?.record.attempt()?;
+            (attempt.worker == *id).then_some(attempt.session)
+        })
+    }
+
+    fn tell(&mut self, lease: &Lease, what: WorkerEvent, reason: &str) {
+        self.outbox.push(Effect::Publish(Advisory::Worker {
+            worker: lease.worker.clone(),
+            group: lease.offer.group.clone(),
+            what,
+            session: lease.session,
+            reason: String::from(reason),
+        }));
+    }
+}
+
+/// What a change of a lease means to the world.
+fn story(old: Option<&Lease>, new: &Lease) -> Option<(WorkerEvent, &'static str)> {
+    let changed = old.is_none_or(|old| (old.session, old.standing) != (new.session, new.standing));
+    if !changed {
+        return None;
+    }
+    let new_session = old.is_none_or(|old| old.session != new.session);
+    Some(match new.standing {
+        Standing::Live if new_session && new.succeeds.is_some() => {
+            (WorkerEvent::Joined, "a new session; the one before it is over")
+        }
+        Standing::Live => (WorkerEvent::Joined, "it has a lease"),
+        Standing::Draining => (WorkerEvent::Draining, "it takes no new attempts"),
+        Standing::Released => (WorkerEvent::Left, "it gave its lease back"),
+        Standing::Lost => (WorkerEvent::Lost, "its lease was not renewed in time"),
+    })
+}
+
+/// A value that keeps a vanished lease's key from being written by the session that held it.
+fn vacancy(worker: WorkerId, session: SessionId, wait: Duration) -> Lease {
+    Lease {
+        worker,
+        session,
+        renewal: 0,
+        standing: Standing::Lost,
+        home_dir: Nonce(0),
+        succeeds: None,
+        master_wait_ms: wait.as_millis() as u64,
+        offer: Offer::default(),
+        renewed_at: Default::default(),
+    }
+}

@@ -1,0 +1,278 @@
+//! Which worker gets which task. Never gives a worker more than its slots and a short queue, nor
+//! an attempt to a worker without a lease and a link.
+
+use super::{Effect, Fleet, Phase, Worker};
+use crate::{
+    AttemptId, GroupName, TaskId, Time, WorkerId,
+    advisory::{Advisory, GroupEvent},
+    lease::{Lease, Standing},
+    limit,
+    task::{Attempt, State, TaskRecord, TaskSpec},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use core::{cmp::Reverse, time::Duration};
+
+/// The tasks that wait for a group, and its workers that could take one.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Waiting tasks by what they need, so that one that fits nowhere blocks only its like.
+    classes: BTreeMap<Need, BTreeSet<Turn>>,
+    /// Workers that may be given attempts, by load.
+    workers: BTreeSet<(Load, WorkerId)>,
+    /// The load under which each of them is listed.
+    listed: BTreeMap<WorkerId, Load>,
+    /// Whether the world has been told that tasks wait and nobody is there.
+    told_empty: bool,
+}
+
+/// What a task needs of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Need {
+    memory_bytes: u64,
+    selector: BTreeMap<String, String>,
+}
+
+/// When it is a task's turn: by priority, then by submission.
+type Turn = (Reverse<u8>, u64, TaskId);
+
+/// Attempts per slot, in thousandths.
+type Load = u64;
+
+/// How long a worker's runs take of late.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    mean_us: Option<u64>,
+}
+
+impl Pace {
+    /// Counts a run. The mean moves by an eighth of the difference: quick enough to notice long
+    /// tasks after a few, steady enough not to follow one.
+    pub(super) fn count(&mut self, run_us: u64) {
+        self.mean_us = Some(match self.mean_us {
+            None => run_us,
+            Some(mean) => mean - mean / 8 + run_us / 8,
+        });
+    }
+
+    /// Attempts that a worker may hold beyond those it runs.
+    fn ahead(&self, slots: u32) -> u32 {
+        let Some(mean_us) = self.mean_us else { return 0 };
+        let work_us = limit::AHEAD_WORK.as_micros() as u64 * u64::from(slots);
+        u32::try_from(work_us / mean_us.max(1)).unwrap_or(u32::MAX).min(limit::AHEAD_TASKS_MAX)
+    }
+}
+
+impl Worker {
+    /// The lease under which it may be given attempts now.
+    fn open_lease(&self) -> Option<&Lease> {
+        let lease = self.lease.as_ref()?;
+        let linked = self.link?.session == lease.session;
+        (lease.standing == Standing::Live && linked && !self.declaring).then_some(lease)
+    }
+
+    fn load(&self, lease: &Lease) -> Load {
+        self.tasks.len() as u64 * 1_000 / u64::from(lease.offer.slots.max(1))
+    }
+
+    fn has_room(&self, lease: &Lease) -> bool {
+        let slots = lease.offer.slots;
+        (self.tasks.len() as u64) < u64::from(slots) + u64::from(self.pace.ahead(slots))
+    }
+}
+
+impl Need {
+    fn of(spec: &TaskSpec) -> Self {
+        Need { memory_bytes: spec.limits.memory_bytes, selector: spec.selector.clone() }
+    }
+
+    fn fits(&self, lease: &Lease) -> bool {
+        self.memory_bytes <= lease.offer.memory_bytes
+            && self.selector.iter().all(|(key, value)| lease.offer.labels.get(key) == Some(value))
+    }
+}
+
+fn turn(record: &TaskRecord) -> Turn {
+    (Reverse(record.spec.priority), record.submitted_at.0, record.id)
+}
+
+impl Fleet {
+    /// Puts a queued task in line.
+    pub(super) fn line_up(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let spec = &task.record.spec;
+        let group = self.groups.entry(spec.group.clone()).or_default();
+        group.classes.entry(Need::of(spec)).or_default().insert(turn(&task.record));
+        self.open.insert(spec.group.clone());
+    }
+
+    /// Takes a task out of the line, if it is in it.
+    pub(super) fn step_out(&mut self, record: &TaskRecord) {
+        let Some(group) = self.groups.get_mut(&record.spec.group) else { return };
+        let need = Need::of(&record.spec);
+        if let Some(line) = group.classes.get_mut(&need) {
+            line.remove(&turn(record));
+            if line.is_empty() {
+                group.classes.remove(&need);
+            }
+        }
+    }
+
+    /// Lists a worker under its present load, or takes it off the list.
+    pub(super) fn refit(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let Some(lease) = &worker.lease else { return };
+        let name = &lease.offer.group;
+        let load = worker.open_lease().map(|lease| (worker.load(lease), worker.has_room(lease)));
+        let group = self.groups.entry(name.clone()).or_default();
+        if let Some(old) = group.listed.remove(id) {
+            group.workers.remove(&(old, id.clone()));
+        }
+        if let Some((load, room)) = load {
+            group.listed.insert(id.clone(), load);
+            group.workers.insert((load, id.clone()));
+            group.told_empty = false;
+            if room && !group.classes.is_empty() {
+                self.open.insert(name.clone());
+            }
+        }
+    }
+
+    /// Takes a worker off a group's list.
+    pub(super) fn unfit(&mut self, name: &GroupName, id: &WorkerId) {
+        if let Some(group) = self.groups.get_mut(name)
+            && let Some(load) = group.listed.remove(id)
+        {
+            group.workers.remove(&(load, id.clone()));
+        }
+    }
+
+    /// A worker has taken or lost a task.
+    pub(super) fn give(&mut self, id: &WorkerId, task: TaskId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.tasks.insert(task)
+        {
+            self.refit(id);
+        }
+    }
+
+    /// See [`Fleet::give`].
+    pub(super) fn take(&mut self, id: &WorkerId, task: TaskId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.tasks.remove(&task)
+        {
+            self.refit(id);
+        }
+    }
+
+    /// Places what can be placed in every group in which something has changed.
+    pub(super) fn place(&mut self, now: Time, out: &mut Vec<Effect>) {
+        while self.may_write()
+            && let Some(name) = self.open.pop_first()
+        {
+            self.place_group(now, &name, out);
+        }
+    }
+
+    fn place_group(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
+        let mut full: BTreeSet<Need> = BTreeSet::new();
+        loop {
+            let room = self.may_write();
+            let Some(group) = self.groups.get(name) else { return };
+            let head = group
+                .classes
+                .iter()
+                .filter(|(need, _)| !full.contains(need))
+                .filter_map(|(need, line)| Some((*line.first()?, need)))
+                .min_by_key(|&(turn, _)| turn);
+            let Some((turn, need)) = head else { break };
+            if !room {
+                self.open.insert(name.clone());
+                return;
+            }
+            let need = need.clone();
+            match self.choose(name, &need) {
+                Some(worker) => self.assign(now, turn.2, worker, out),
+                None => {
+                    full.insert(need);
+                }
+            }
+        }
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if !group.classes.is_empty() && group.workers.is_empty() && !group.told_empty {
+            group.told_empty = true;
+            out.push(Effect::Publish(Advisory::Group {
+                group: name.clone(),
+                what: GroupEvent::Empty,
+                reason: String::from("tasks wait for this group and it has no worker"),
+            }));
+        }
+    }
+
+    /// The least loaded worker of a group that has what is needed, and room.
+    fn choose(&self, name: &GroupName, need: &Need) -> Option<WorkerId> {
+        let group = self.groups.get(name)?;
+        group.workers.iter().map(|(_, id)| id).find_map(|id| {
+            let worker = self.workers.get(id)?;
+            let lease = worker.lease.as_ref()?;
+            (need.fits(lease) && worker.has_room(lease)).then(|| id.clone())
+        })
+    }
+
+    fn assign(&mut self, now: Time, id: TaskId, worker: WorkerId, out: &mut Vec<Effect>) {
+        let attempt_id = AttemptId(self.mint());
+        let dispatched_at = self.wall(now);
+        let Some(task) = self.tasks.get(&id) else { return };
+        debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are in line");
+        let known = task.record.clone();
+        self.step_out(&known);
+        let session = self.workers.get(&worker).and_then(|worker| worker.lease.as_ref());
+        let Some(session) = session.map(|lease| lease.session) else { return };
+        let mut record = TaskRecord::clone(&known);
+        record.attempts += 1;
+        record.state = State::Dispatched(Attempt {
+            id: attempt_id,
+            number: record.attempts,
+            worker: worker.clone(),
+            session,
+            dispatched_at,
+        });
+        self.give(&worker, id);
+        self.write(id, record, None, out);
+    }
+
+    /// Stores submitted tasks for which there was no place.
+    pub(super) fn store_the_rest(&mut self, out: &mut Vec<Effect>) {
+        while self.may_write()
+            && let Some(id) = self.unstored.pop_first()
+        {
+            let Some(task) = self.tasks.get(&id) else { continue };
+            if task.is_idle() && task.revision == crate::ABSENT {
+                let known = task.record.clone();
+                self.step_out(&known);
+                self.write(id, TaskRecord::clone(&known), None, out);
+            }
+        }
+    }
+
+    /// For explanations: how many workers of a group could take a task now, and how many fit.
+    pub(super) fn fitting(&self, spec: &TaskSpec) -> (usize, usize) {
+        let Some(group) = self.groups.get(&spec.group) else { return (0, 0) };
+        let need = Need::of(spec);
+        let leases =
+            group.workers.iter().filter_map(|(_, id)| self.workers.get(id)?.lease.as_ref());
+        let fits = leases.filter(|lease| need.fits(lease)).count();
+        (group.workers.len(), fits)
+    }
+}
+
+/// The wait until a task may be placed, as the record has it.
+pub(super) fn wait_of(record: &TaskRecord) -> Duration {
+    match record.state {
+        State::Queued { wait_ms } => Duration::from_millis(wait_ms),
+        _ => Duration::ZERO,
+    }
+}

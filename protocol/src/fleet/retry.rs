@@ -1,0 +1,142 @@
+//! What follows the end of an attempt: the task's end, another attempt, or quarantine. Never
+//! commits an outcome of an attempt that the record does not name.
+
+use super::{Effect, Fleet};
+use crate::{
+    TaskId, Time,
+    advisory::TaskEvent,
+    api::Ended,
+    limit,
+    task::{Attempt, OnWorkerLost, Outcome, PastAttempt, State, TaskRecord, Verdict, backoff},
+};
+use alloc::{format, string::ToString, sync::Arc, vec::Vec};
+use core::time::Duration;
+
+/// How fast tasks end, from which follows how long their records can be kept.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    second: u64,
+    count: u64,
+    per_second: u64,
+}
+
+impl Rate {
+    fn count(&mut self, now: Time) {
+        let second = now.as_nanos() / 1_000_000_000;
+        if second != self.second {
+            // An eighth of the difference a second; a second without an end counts as none.
+            let rate = if second == self.second + 1 { self.count } else { 0 };
+            self.per_second = (self.per_second * 7 + rate).div_ceil(8);
+            self.second = second;
+            self.count = 0;
+        }
+        self.count += 1;
+    }
+
+    /// 24 hours, or as long as about a million records last at the present rate.
+    fn keep(&self) -> Duration {
+        let rate = self.per_second.max(self.count).max(1);
+        Duration::from_secs(limit::RETENTION_TASKS / rate)
+            .clamp(limit::RETENTION_MIN, limit::RETENTION_MAX)
+    }
+}
+
+impl Fleet {
+    /// The current attempt has reported its end.
+    pub(super) fn conclude(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        record: &TaskRecord,
+        attempt: &Attempt,
+        outcome: Arc<Outcome>,
+        out: &mut Vec<Effect>,
+    ) {
+        let retry = &record.spec.retry;
+        let failures = record.failures + u32::from(outcome.verdict.is_retried());
+        let again = outcome.verdict.is_retried() && failures < retry.attempts_max && !record.cancel;
+        if !again {
+            let record = TaskRecord { failures, ..record.clone() };
+            return self.commit(now, id, &record, outcome, Some(attempt.clone()), out);
+        }
+        let wait = backoff(retry, failures, (id.0 as u64) ^ attempt.id.0);
+        let mut next = TaskRecord { failures, ..record.clone() };
+        next.state = State::Queued { wait_ms: wait.as_millis() as u64 };
+        let reason = outcome.verdict.reason();
+        next.bury(self.past(now, attempt, false, &reason));
+        self.announce(record, TaskEvent::Retried, Some(attempt), reason);
+        self.write(id, next, None, out);
+    }
+
+    /// The worker that held the current attempt is over, and the attempt with it.
+    pub(super) fn bereave(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        record: &TaskRecord,
+        attempt: &Attempt,
+        out: &mut Vec<Effect>,
+    ) {
+        let losses = record.losses + 1;
+        let reason = format!("worker {} was lost", attempt.worker);
+        let mut next = TaskRecord { losses, ..record.clone() };
+        next.bury(self.past(now, attempt, true, &reason));
+        if record.cancel {
+            let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
+            return self.commit(now, id, &next, outcome, None, out);
+        }
+        let quarantined = losses >= limit::LOST_MAX_DEFAULT;
+        if record.spec.on_worker_lost == OnWorkerLost::Fail || quarantined {
+            if quarantined {
+                let reason = format!("it has lost {losses} workers");
+                self.announce(record, TaskEvent::Quarantined, Some(attempt), reason);
+            }
+            let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
+            return self.commit(now, id, &next, outcome, None, out);
+        }
+        next.state = State::Queued { wait_ms: 0 };
+        self.write(id, next, None, out);
+    }
+
+    fn past(&self, now: Time, attempt: &Attempt, lost: bool, reason: &str) -> PastAttempt {
+        PastAttempt {
+            attempt: attempt.clone(),
+            ended_at: self.wall(now),
+            lost,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Writes the end of a task.
+    pub(super) fn commit(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        record: &TaskRecord,
+        outcome: Arc<Outcome>,
+        attempt: Option<Attempt>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.endings.count(now);
+        let keep = self.endings.keep();
+        let state = State::Done { outcome, attempt, ended_at: self.wall(now) };
+        self.write(id, TaskRecord { state, ..record.clone() }, Some(keep), out);
+    }
+
+    /// The end of a task is in the registry: those who wait for it may know.
+    pub(super) fn ended(
+        &mut self,
+        record: &TaskRecord,
+        outcome: Arc<Outcome>,
+        attempt: Option<&Attempt>,
+    ) {
+        let (what, reason) = match &outcome.verdict {
+            Verdict::Completed => (TaskEvent::Completed, "".to_string()),
+            Verdict::Cancelled => (TaskEvent::Cancelled, "".to_string()),
+            other => (TaskEvent::Failed, other.reason()),
+        };
+        self.announce(record, what, attempt, reason);
+        let ended = Ended { task: record.id, outcome };
+        self.outbox.push(Effect::Tell { audience: record.audience(), ended });
+    }
+}

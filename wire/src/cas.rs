@@ -1,0 +1,166 @@
+//! Compare-and-set on keys of JetStream buckets, with its three outcomes. Never a plain put, and
+//! never the claim that a write failed when nobody knows.
+
+use async_nats::{
+    HeaderMap,
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL},
+    jetstream::{
+        Context,
+        context::{PublishErrorKind, PublishAckFuture},
+        message::PublishMessage,
+    },
+};
+use bytes::Bytes;
+use muster_protocol::{Revision, lease::CasAnswer};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::time::Duration;
+
+/// How long an acknowledgement is waited for; afterwards nobody knows.
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many writes a process may have under way.
+const IN_FLIGHT_MAX: usize = 8 * 1024;
+
+/// JetStream with the time limits of this module.
+pub fn context(client: async_nats::Client) -> Context {
+    async_nats::jetstream::context::ContextBuilder::new()
+        .timeout(ACK_TIMEOUT)
+        .ack_timeout(ACK_TIMEOUT)
+        .max_ack_inflight(IN_FLIGHT_MAX)
+        .build(client)
+}
+
+/// A key: its stream and its subject.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The stream behind the bucket.
+    pub stream: String,
+    /// The subject of the key.
+    pub subject: String,
+}
+
+/// A write that has been sent.
+pub struct Sent {
+    key: Key,
+    ack: Option<PublishAckFuture>,
+}
+
+/// Sends a write of `value` that the registry accepts only while the key's revision is `expect`.
+///
+/// `keep` is how long the value is kept (whole seconds, at least one); for ever where absent.
+/// `headers` go along with the value.
+pub async fn send(
+    context: &Context,
+    key: Key,
+    expect: Revision,
+    value: Bytes,
+    keep: Option<Duration>,
+    mut headers: HeaderMap,
+) -> Sent {
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expect.to_string().as_str());
+    if let Some(keep) = keep {
+        headers.insert(NATS_MESSAGE_TTL, keep.as_secs().max(1).to_string().as_str());
+    }
+    let publish = PublishMessage::build().payload(value).headers(headers);
+    let ack = context.send_publish(key.subject.clone(), publish).await.ok();
+    Sent { key, ack }
+}
+
+impl Sent {
+    /// What became of the write. A conflict is looked into at the stream's leader.
+    pub async fn answer<T: DeserializeOwned>(self, context: &Context) -> CasAnswer<T> {
+        let Some(ack) = self.ack else { return CasAnswer::Unknown };
+        match ack.await {
+            Ok(ack) => CasAnswer::Written(ack.sequence),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                match read(context, &self.key).await {
+                    Ok(found) => CasAnswer::Conflict(found),
+                    Err(_) => CasAnswer::Unknown,
+                }
+            }
+            Err(_) => CasAnswer::Unknown,
+        }
+    }
+}
+
+/// Why a key could not be read. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The stream's leader did not answer in time, or not with sense.
+    #[error("the registry did not answer: {0}")]
+    Unavailable(String),
+    /// The value is not of the expected form.
+    #[error("the value of {subject} cannot be read: {cause}")]
+    Malformed {
+        /// The key.
+        subject: String,
+        /// What the reader says.
+        cause: serde_json::Error,
+    },
+}
+
+#[derive(Serialize)]
+struct GetMessage<'a> {
+    last_by_subj: &'a str,
+}
+
+#[derive(Deserialize)]
+struct GotMessage {
+    message: Option<Stored>,
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    seq: u64,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    hdrs: String,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// JetStream's code for "no message found".
+const NO_MESSAGE: u64 = 10_037;
+
+/// The newest value of a key, from the stream's leader: a direct get may be answered by a replica
+/// that is behind.
+pub async fn read<T: DeserializeOwned>(
+    context: &Context,
+    key: &Key,
+) -> Result<Option<(T, Revision)>, ReadError> {
+    let unavailable = |cause: String| ReadError::Unavailable(cause);
+    let ask = GetMessage { last_by_subj: &key.subject };
+    let got: GotMessage = context
+        .request(format!("STREAM.MSG.GET.{}", key.stream), &ask)
+        .await
+        .map_err(|error| unavailable(error.to_string()))?;
+    match (got.message, got.error) {
+        (Some(stored), _) if is_marker(&stored) => Ok(None),
+        (Some(stored), _) => {
+            use base64::Engine as _;
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(stored.data)
+                .map_err(|error| unavailable(error.to_string()))?;
+            let value = serde_json::from_slice(&bytes)
+                .map_err(|cause| ReadError::Malformed { subject: key.subject.clone(), cause })?;
+            Ok(Some((value, stored.seq)))
+        }
+        (None, Some(error)) if error.err_code == NO_MESSAGE => Ok(None),
+        (None, Some(error)) => Err(unavailable(error.description)),
+        (None, None) => Err(unavailable("an empty answer".into())),
+    }
+}
+
+/// Whether a stored message says that its key was deleted. Its value is empty; Muster itself
+/// writes none, but a person with `nats kv del` may.
+fn is_marker(stored: &Stored) -> bool {
+    stored.data.is_empty() && !stored.hdrs.is_empty()
+}

@@ -1,0 +1,115 @@
+//! Who is who: certificates of masters and workers, checked on both sides. Never TLS below 1.3,
+//! never a session ticket or early data, since neither checks the certificate again.
+
+use muster_protocol::message::ALPN;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, client::Resumption, crypto::CryptoProvider,
+    server::WebPkiClientVerifier, version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Why there is no TLS. Nothing was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("{} cannot be used as a PEM file: {cause}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the reader says.
+        cause: rustls_pki_types::pem::Error,
+    },
+    /// The certificates do not fit together.
+    #[error("the certificates cannot be used: {0}")]
+    Unusable(String),
+}
+
+/// The files that say who a process is and whom it believes.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The certificate authority of the fleet.
+    pub ca: PathBuf,
+    /// This process' certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+struct Loaded {
+    roots: RootCertStore,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Files {
+    fn load(&self) -> Result<Loaded, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for root in certificates(&self.ca)? {
+            roots.add(root).map_err(|error| TlsError::Unusable(error.to_string()))?;
+        }
+        let chain = certificates(&self.cert)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|cause| TlsError::File { path: self.key.clone(), cause })?;
+        Ok(Loaded { roots, chain, key })
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|cause| TlsError::File { path: path.into(), cause })
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn unusable(error: impl ToString) -> TlsError {
+    TlsError::Unusable(error.to_string())
+}
+
+/// TLS as a master speaks it: every caller must have a certificate of the fleet's authority.
+pub fn server(files: &Files) -> Result<ServerConfig, TlsError> {
+    let Loaded { roots, chain, key } = files.load()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(unusable)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// TLS as a worker speaks it.
+pub fn client(files: &Files) -> Result<ClientConfig, TlsError> {
+    let Loaded { roots, chain, key } = files.load()?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// The DNS names in the certificate that the peer of a connection has proven to hold.
+pub fn peer_names(connection: &quinn::Connection) -> Vec<String> {
+    let Some(identity) = connection.peer_identity() else { return Vec::new() };
+    let Ok(chain) = identity.downcast::<Vec<CertificateDer<'static>>>() else { return Vec::new() };
+    let Some(leaf) = chain.first() else { return Vec::new() };
+    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
+    leaf.valid_dns_names().map(String::from).collect()
+}

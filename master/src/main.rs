@@ -1,1 +1,15 @@
-fn main() {}
+//! `muster-master` alone: the same daemon as `muster master`.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(flatten)]
+    config: muster_master::Config,
+}
+
+fn main() -> ExitCode {
+    muster_master::main(Args::parse().config)
+}

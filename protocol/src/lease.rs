@@ -99,6 +99,16 @@ impl LeaseTiming {
     /// For bad networks: rides through 10 s without contact.
     pub const ROAMING: LeaseTiming = LeaseTiming::profile(15_000, 500, 3_000, 16_000);
 
+    /// The profile of this name.
+    pub fn named(name: &str) -> Option<LeaseTiming> {
+        match name {
+            "standard" => Some(LeaseTiming::STANDARD),
+            "fast" => Some(LeaseTiming::FAST),
+            "roaming" => Some(LeaseTiming::ROAMING),
+            _ => None,
+        }
+    }
+
     /// How long a worker may run after the stamp of its latest acknowledged renewal.
     pub const fn worker(&self) -> Duration {
         self.worker

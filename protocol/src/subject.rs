@@ -12,6 +12,10 @@ pub const SERVICE: &str = "muster-master";
 /// without reading them.
 pub const STATE_HEADER: &str = "Muster-State";
 
+/// A header of a task record: the session of the master that wrote it, so that it can pass over
+/// the echo of its own writes.
+pub const WRITER_HEADER: &str = "Muster-Writer";
+
 /// The value of [`STATE_HEADER`] on a finished record.
 pub const STATE_DONE: &str = "done";
 

@@ -3,5 +3,6 @@
 
 pub mod cas;
 pub mod clock;
+pub mod process;
 pub mod quic;
 pub mod tls;

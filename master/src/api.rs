@@ -1,0 +1,193 @@
+//! What clients ask, as a NATS service that `nats service ls` shows. It checks every request
+//! before anything is stored, and never answers that a task is stored before it is.
+
+mod modules;
+mod tasks;
+
+use crate::{Config, Input, registry::Registry};
+use async_nats::service::{Service, ServiceExt, endpoint::Endpoint};
+use bytes::Bytes;
+use futures::StreamExt;
+use muster_protocol::{
+    Digest,
+    api::{ErrorCode, ModuleEntry, Workers, endpoint},
+    fleet::Fleet,
+    message::Shelf,
+    subject::{Names, SERVICE},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Requests of one kind in work at once; more wait in NATS.
+const REQUESTS_MAX: usize = 64;
+
+/// Digests known to be in a store. Bounded: it is forgotten when full, and found out again.
+const KNOWN_MAX: usize = 16 * 1024;
+
+/// A request that was not done as asked.
+pub(crate) struct Refusal {
+    code: ErrorCode,
+    sentence: String,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, sentence: impl Into<String>) -> Self {
+        Refusal { code, sentence: sentence.into() }
+    }
+
+    fn bad(sentence: impl Into<String>) -> Self {
+        Refusal::new(ErrorCode::BadRequest, sentence)
+    }
+
+    fn unavailable(cause: impl ToString) -> Self {
+        Refusal::new(ErrorCode::Unavailable, cause.to_string())
+    }
+}
+
+type Answer<T> = Result<T, Refusal>;
+
+/// What every endpoint needs.
+struct Host {
+    registry: Registry,
+    inbox: mpsc::Sender<Input>,
+    /// Modules known to be stored.
+    known: Mutex<HashSet<Digest>>,
+}
+
+/// The service; it stops when told to.
+pub(crate) struct Api {
+    service: Service,
+}
+
+impl Api {
+    /// Takes no more requests.
+    pub(crate) async fn stop(self) {
+        let _ = self.service.stop().await;
+    }
+}
+
+/// Begins to answer clients.
+pub(crate) async fn serve(
+    registry: &Registry,
+    config: &Config,
+    names: Arc<Names>,
+    inbox: mpsc::Sender<Input>,
+) -> anyhow::Result<Api> {
+    let metadata = HashMap::from([
+        ("fleet".to_string(), names.fleet().to_string()),
+        ("master".to_string(), config.name.to_string()),
+    ]);
+    let service = registry
+        .client()
+        .service_builder()
+        .description("Muster's masters: tasks, workers and modules of a fleet")
+        .metadata(metadata)
+        .queue_group(SERVICE)
+        .start(SERVICE, env!("CARGO_PKG_VERSION"))
+        .await
+        .map_err(|error| anyhow::anyhow!("the client API cannot be served: {error}"))?;
+    let host = Arc::new(Host { registry: registry.clone(), inbox, known: Mutex::default() });
+    for name in endpoint::ALL {
+        let endpoint = service
+            .endpoint_builder()
+            .name(name.replace('.', "-"))
+            .add(names.api(name))
+            .await
+            .map_err(|error| anyhow::anyhow!("{name} cannot be served: {error}"))?;
+        tokio::spawn(answer_all(host.clone(), name, endpoint));
+    }
+    Ok(Api { service })
+}
+
+async fn answer_all(host: Arc<Host>, name: &'static str, mut endpoint: Endpoint) {
+    let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+    while let Some(request) = endpoint.next().await {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let host = host.clone();
+        tokio::spawn(async move {
+            let answer = host.answer(name, &request.message.payload).await;
+            let answer = answer.map_err(|refusal| async_nats::service::error::Error {
+                status: refusal.sentence,
+                code: refusal.code as usize,
+            });
+            let _ = request.respond(answer).await;
+            drop(place);
+        });
+    }
+}
+
+impl Host {
+    async fn answer(&self, name: &str, body: &Bytes) -> Answer<Bytes> {
+        match name {
+            endpoint::TASK_SUBMIT => write(&self.submit(read(body)?).await?),
+            endpoint::TASK_GET => write(&self.get(read(body)?).await?),
+            endpoint::TASK_LIST => write(&self.list(read(body)?).await?),
+            endpoint::TASK_CANCEL => write(&self.cancel(read(body)?).await?),
+            endpoint::WORKER_LIST => {
+                let workers = self.look(|fleet, _| fleet.workers()).await?;
+                write(&Workers { workers })
+            }
+            endpoint::MODULE_REGISTER => write(&self.register(read(body)?).await?),
+            endpoint::MODULE_LIST => write(&self.modules().await?),
+            endpoint::MODULE_REMOVE => write(&self.remove(read(body)?).await?),
+            other => Err(Refusal::bad(format!("there is no endpoint {other}"))),
+        }
+    }
+
+    /// Asks the loop to look at what it knows.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let look = Box::new(move |fleet: &Fleet, modules: &BTreeMap<String, ModuleEntry>| {
+            let _ = reply.send(look(fleet, modules));
+        });
+        self.tell(Input::Look(look)).await?;
+        answer.await.map_err(|_| Refusal::unavailable("the master stops"))
+    }
+
+    async fn tell(&self, input: Input) -> Answer<()> {
+        self.inbox.send(input).await.map_err(|_| Refusal::unavailable("the master stops"))
+    }
+
+    /// Refuses a digest whose bytes are not stored.
+    async fn must_have(&self, shelf: Shelf, digest: Digest) -> Answer<()> {
+        // Inputs expire, so only modules are remembered.
+        if shelf == Shelf::Modules && self.known.lock().is_ok_and(|known| known.contains(&digest)) {
+            return Ok(());
+        }
+        match self.registry.object_size(shelf, digest).await {
+            Ok(Some(_)) => {}
+            Ok(None) if shelf == Shelf::Modules => {
+                let sentence = format!("there is no module {digest}; push it with `muster module push`");
+                return Err(Refusal::new(ErrorCode::NotFound, sentence));
+            }
+            Ok(None) => {
+                return Err(Refusal::bad(format!("the input {digest} is not in the data store")));
+            }
+            Err(error) => return Err(Refusal::unavailable(error)),
+        }
+        if shelf == Shelf::Modules
+            && let Ok(mut known) = self.known.lock()
+        {
+            if known.len() >= KNOWN_MAX {
+                known.clear();
+            }
+            known.insert(digest);
+        }
+        Ok(())
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
+    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
+}
+
+fn write<T: Serialize>(answer: &T) -> Answer<Bytes> {
+    serde_json::to_vec(answer).map(Bytes::from).map_err(Refusal::unavailable)
+}

@@ -1,0 +1,140 @@
+//! The endpoints about modules: names and versions for digests. A module is inspected before it
+//! gets a name, whatever the client says it found.
+
+use super::{Answer, Host, Refusal};
+use muster_protocol::{
+    api::{ErrorCode, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
+    id::{NAME_FORM, is_name},
+    lease::CasAnswer,
+    limit::MODULE_SIZE_MAX,
+    message::Shelf,
+};
+use muster_wire::clock;
+
+/// Versions kept of a name; the oldest are forgotten first. Tasks name digests, so they go on.
+const VERSIONS_MAX: usize = 100;
+
+/// How often a write is tried again when someone else was quicker.
+const RACES_MAX: usize = 5;
+
+impl Host {
+    pub(super) async fn modules(&self) -> Answer<Modules> {
+        let modules = self.look(|_, modules| modules.values().cloned().collect()).await?;
+        Ok(Modules { modules })
+    }
+
+    pub(super) async fn register(&self, asked: RegisterModule) -> Answer<ModuleVersion> {
+        if !is_name(&asked.name) {
+            return Err(Refusal::bad(format!("{:?} cannot be a module's name: {NAME_FORM}", asked.name)));
+        }
+        if let Some(version) = &asked.version
+            && !is_version(version)
+        {
+            return Err(Refusal::bad(format!(
+                "{version:?} cannot be a version: letters, digits, '.', '-' and '_', at most 64"
+            )));
+        }
+        self.must_have(Shelf::Modules, asked.digest).await?;
+        let bytes = match self.registry.fetch(Shelf::Modules, asked.digest).await {
+            Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
+            Ok(Some(_)) => return Err(Refusal::bad(format!("a module may have {MODULE_SIZE_MAX} bytes"))),
+            Ok(None) => return Err(Refusal::new(ErrorCode::NotFound, "the module is not stored any more")),
+            Err(error) => return Err(Refusal::unavailable(error)),
+        };
+        let info = muster_module::inspect(&bytes).map_err(|refusal| Refusal::bad(refusal.to_string()))?;
+        let mut version = ModuleVersion {
+            version: String::new(),
+            digest: asked.digest,
+            size: bytes.len() as u64,
+            kind: info.kind.to_string(),
+            pushed_at: clock::wall(),
+        };
+        self.change(&asked.name, |entry| {
+            let wanted = asked.version.clone();
+            version.version = match wanted {
+                Some(wanted) => wanted,
+                // The same bytes under the same name are the same version.
+                None => match entry.versions.last() {
+                    Some(last) if last.digest == asked.digest => last.version.clone(),
+                    _ => next_number(entry),
+                },
+            };
+            if let Some(same) = entry.versions.iter().find(|old| old.version == version.version) {
+                return if same.digest == asked.digest {
+                    Ok(())
+                } else {
+                    Err(Refusal::bad(format!(
+                        "{}:{} exists with other bytes; versions do not change: choose another",
+                        asked.name, version.version
+                    )))
+                };
+            }
+            if entry.versions.len() >= VERSIONS_MAX {
+                entry.versions.remove(0);
+            }
+            entry.versions.push(version.clone());
+            Ok(())
+        })
+        .await?;
+        Ok(version)
+    }
+
+    pub(super) async fn remove(&self, asked: RemoveModule) -> Answer<Modules> {
+        let missing = || {
+            let version = asked.version.as_ref().map(|version| format!(":{version}")).unwrap_or_default();
+            Refusal::new(ErrorCode::NotFound, format!("there is no module {}{version}", asked.name))
+        };
+        if !is_name(&asked.name) {
+            return Err(missing());
+        }
+        self.change(&asked.name, |entry| {
+            let before = entry.versions.len();
+            entry.versions.retain(|old| asked.version.as_ref().is_some_and(|version| *version != old.version));
+            if entry.versions.len() == before { Err(missing()) } else { Ok(()) }
+        })
+        .await?;
+        self.modules().await
+    }
+
+    /// Changes a name's versions by compare-and-set.
+    async fn change(
+        &self,
+        name: &str,
+        mut change: impl FnMut(&mut ModuleEntry) -> Answer<()>,
+    ) -> Answer<()> {
+        for _ in 0..RACES_MAX {
+            let found = self.registry.read_module(name).await.map_err(Refusal::unavailable)?;
+            let (mut entry, revision) = found.unwrap_or_else(|| {
+                (ModuleEntry { name: name.into(), versions: Vec::new() }, muster_protocol::ABSENT)
+            });
+            let old = entry.clone();
+            change(&mut entry)?;
+            if entry == old {
+                return Ok(());
+            }
+            match self.registry.write_module(revision, &entry).await {
+                CasAnswer::Written(_) => {
+                    self.tell(crate::Input::ModuleSeen(entry)).await?;
+                    return Ok(());
+                }
+                CasAnswer::Conflict(_) => {}
+                CasAnswer::Unknown => {
+                    let sentence = "the registry did not say whether the module was named; ask again";
+                    return Err(Refusal::new(ErrorCode::Unknown, sentence));
+                }
+            }
+        }
+        Err(Refusal::unavailable("others change this name all the time; ask again"))
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)
+}
+
+/// One more than the largest version that is a number.
+fn next_number(entry: &ModuleEntry) -> String {
+    let numbers = entry.versions.iter().filter_map(|old| old.version.parse::<u64>().ok());
+    (numbers.max().unwrap_or(0) + 1).to_string()
+}

@@ -1,0 +1,125 @@
+//! The endpoints about tasks. A submission is checked as a whole before any of it is stored.
+
+use super::{Answer, Host, Refusal};
+use crate::Input;
+use muster_protocol::{
+    TaskId,
+    api::{ErrorCode, ListTasks, Submit, Submitted, TaskIds, TaskView, Tasks},
+    fleet,
+    limit::SUBMIT_TASKS_MAX,
+    message::Shelf,
+    task::{Data, TaskRecord},
+};
+use muster_wire::clock;
+use std::collections::BTreeSet;
+use tokio::sync::oneshot;
+
+/// Tasks in a list unless the request says otherwise, and at most.
+const LIST_DEFAULT: u64 = 50;
+const LIST_MAX: u64 = 1_000;
+
+/// Tasks in one request by id: with small outputs the answer fits one NATS message.
+const GET_MAX: usize = 100;
+
+/// The most bytes of an answer: NATS' default limit less its headers.
+const ANSWER_BYTES_MAX: usize = 1_000_000;
+
+impl Host {
+    pub(super) async fn submit(&self, submit: Submit) -> Answer<Submitted> {
+        if submit.tasks.is_empty() || submit.tasks.len() > SUBMIT_TASKS_MAX {
+            return Err(Refusal::bad(format!("a submission has from 1 to {SUBMIT_TASKS_MAX} tasks")));
+        }
+        let mut seen = BTreeSet::new();
+        for (at, task) in submit.tasks.iter().enumerate() {
+            let refuse = |cause: String| Refusal::bad(format!("task {} of {}: {cause}", at + 1, submit.tasks.len()));
+            task.spec.check().map_err(|error| refuse(error.to_string()))?;
+            if !seen.insert(task.id) {
+                return Err(refuse(format!("the id {} is used twice", task.id)));
+            }
+            self.must_have(Shelf::Modules, task.spec.module.digest).await?;
+            if let Data::Blob { digest, .. } = task.spec.input {
+                self.must_have(Shelf::Data, digest).await?;
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        self.tell(Input::Submit { tasks: submit.tasks, reply }).await?;
+        match answer.await {
+            Ok(fleet::Answer::Stored(stored)) => Ok(Submitted { stored }),
+            Ok(fleet::Answer::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
+            Ok(fleet::Answer::CancelStored) | Err(_) => {
+                Err(Refusal::new(ErrorCode::Unknown, "the master stops; submit again with the same ids"))
+            }
+        }
+    }
+
+    pub(super) async fn get(&self, asked: TaskIds) -> Answer<Tasks> {
+        let mut records = Vec::new();
+        for id in few(asked)? {
+            records.extend(self.record(id).await?);
+        }
+        self.view(records).await
+    }
+
+    pub(super) async fn list(&self, asked: ListTasks) -> Answer<Tasks> {
+        let limit = if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
+        let wanted = move |record: &TaskRecord| {
+            asked.state.as_ref().is_none_or(|state| record.state.word() == state)
+                && asked.group.as_ref().is_none_or(|group| record.spec.group.as_str() == group)
+        };
+        let open = wanted.clone();
+        let mut records = self.look(move |fleet, _| fleet.tasks(limit, open)).await?;
+        records.extend(self.registry.recent(limit, wanted).await);
+        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
+        // A task may have ended between the two looks; the later one is right.
+        records.dedup_by_key(|record| record.id);
+        records.truncate(limit);
+        self.view(records).await
+    }
+
+    pub(super) async fn cancel(&self, asked: TaskIds) -> Answer<Tasks> {
+        let mut records = Vec::new();
+        for id in few(asked)? {
+            let Some(record) = self.record(id).await? else {
+                return Err(Refusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
+            };
+            if !record.is_done() {
+                let (reply, answer) = oneshot::channel();
+                self.tell(Input::Cancel { task: id, reply }).await?;
+                if let Ok(fleet::Answer::Unavailable(reason)) = answer.await {
+                    return Err(Refusal::unavailable(reason));
+                }
+            }
+            records.extend(self.record(id).await?);
+        }
+        self.view(records).await
+    }
+
+    async fn record(&self, id: TaskId) -> Answer<Option<TaskRecord>> {
+        let found = self.registry.read_task(id).await.map_err(Refusal::unavailable)?;
+        Ok(found.map(|(record, _)| *record))
+    }
+
+    async fn view(&self, records: Vec<TaskRecord>) -> Answer<Tasks> {
+        let mut tasks = self
+            .look(move |fleet, _| {
+                let now = clock::boottime();
+                let view = |record: TaskRecord| TaskView { why: fleet.explain(now, &record), record };
+                records.into_iter().map(view).collect::<Vec<_>>()
+            })
+            .await?;
+        // What does not fit one message is left out from the end; the client asks again.
+        let mut bytes = 0;
+        tasks.retain(|task| {
+            bytes += serde_json::to_vec(task).map_or(0, |text| text.len() + 1);
+            bytes <= ANSWER_BYTES_MAX
+        });
+        Ok(Tasks { tasks })
+    }
+}
+
+fn few(asked: TaskIds) -> Answer<Vec<TaskId>> {
+    if asked.ids.is_empty() || asked.ids.len() > GET_MAX {
+        return Err(Refusal::bad(format!("a request has from 1 to {GET_MAX} ids")));
+    }
+    Ok(asked.ids)
+}

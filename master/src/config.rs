@@ -1,0 +1,52 @@
+//! What a master is told when it starts. Never a default that hides a choice that matters.
+
+use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Run a master: it accepts tasks, gives them to workers and keeps everything in NATS.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster master --name m1 --listen 0.0.0.0:7400 \\
+      --ca tls/ca.pem --cert tls/m1.pem --key tls/m1.key
+  muster cert master m1 --dir tls        makes those certificates")]
+pub struct Config {
+    /// The name of this master
+    #[arg(long, value_name = "NAME")]
+    pub name: MasterId,
+    /// The fleet it belongs to
+    #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
+    pub fleet: GroupName,
+    /// The nats-server that keeps the fleet's state
+    #[arg(long, env = "MUSTER_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
+    pub nats: String,
+    /// Where workers dial in, over UDP
+    #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// The fleet's certificate authority
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// This master's certificate
+    #[arg(long, value_name = "FILE")]
+    pub cert: PathBuf,
+    /// The certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// How long leases last: `standard` replaces a lost worker in 5 s, `fast` in 1 s, `roaming`
+    /// rides through 15 s without contact
+    #[arg(long, default_value = "standard", value_name = "PROFILE", value_parser = profile)]
+    pub lease: LeaseTiming,
+    /// Copies of each stream that NATS keeps
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub replicas: usize,
+    /// Write this file once it serves
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Stop when standard input ends, so that it does not outlive who started it
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+}
+
+fn profile(name: &str) -> Result<LeaseTiming, String> {
+    LeaseTiming::named(name).ok_or_else(|| "one of standard, fast, roaming".into())
+}

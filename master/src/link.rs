@@ -1,0 +1,257 @@
+//! QUIC as the master uses it: one link per worker, and what comes over it. Only this room talks
+//! QUIC; it never believes a frame about who a worker is, only its certificate.
+
+use crate::Input;
+use bytes::{Bytes, BytesMut};
+use muster_protocol::{
+    Digest, MasterId, WorkerId,
+    fleet::{Event, LinkId},
+    limit,
+    message::{Ask, LogChunk, Shelf, Told, ToMaster, ToWorker},
+    subject::Names,
+};
+use muster_wire::{
+    quic::{FrameReader, FrameWriter, StreamError},
+    tls,
+};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Frames that may wait for a worker. It has room for a full local queue twice over.
+const FRAMES_MAX: usize = 4 * 1024;
+
+/// How long a caller may take to say what it wants.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes that are gathered before they are sent.
+const GATHER_BYTES: usize = 64 * 1024;
+
+static LINKS: AtomicU64 = AtomicU64::new(1);
+
+/// What every link needs.
+struct Host {
+    me: MasterId,
+    names: Arc<Names>,
+    inbox: mpsc::Sender<Input>,
+}
+
+/// Accepts links until the endpoint is closed.
+pub(crate) async fn accept(
+    endpoint: Endpoint,
+    me: MasterId,
+    names: Arc<Names>,
+    inbox: mpsc::Sender<Input>,
+) {
+    let host = Arc::new(Host { me, names, inbox });
+    while let Some(incoming) = endpoint.accept().await {
+        let host = host.clone();
+        tokio::spawn(async move {
+            let from = incoming.remote_address();
+            if let Err(cause) = host.link(incoming).await {
+                tracing::debug!(%from, %cause, "a link ended");
+            }
+        });
+    }
+}
+
+impl Host {
+    async fn link(self: Arc<Self>, incoming: Incoming) -> anyhow::Result<()> {
+        let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
+        let Some(worker) = self.name(&connection) else {
+            connection.close(1u32.into(), b"not a worker of this fleet");
+            anyhow::bail!("the certificate is not of a worker of this fleet");
+        };
+        let link = LINKS.fetch_add(1, Ordering::Relaxed);
+        let result = self.streams(&connection, &worker, link).await;
+        let _ = self.inbox.send(Input::LinkClosed { worker, link }).await;
+        connection.close(0u32.into(), b"");
+        result
+    }
+
+    /// The worker that a caller has proven to be.
+    fn name(&self, connection: &Connection) -> Option<WorkerId> {
+        let names = tls::peer_names(connection);
+        names.iter().find_map(|name| self.names.worker_of(name)?.parse().ok())
+    }
+
+    /// Serves the streams that a worker opens, until its control stream or the link ends.
+    async fn streams(
+        self: &Arc<Self>,
+        connection: &Connection,
+        worker: &WorkerId,
+        link: LinkId,
+    ) -> anyhow::Result<()> {
+        let (control_ended, mut ended) = mpsc::channel(1);
+        loop {
+            tokio::select! {
+                stream = connection.accept_bi() => {
+                    let (send, receive) = stream?;
+                    let (host, worker, ended) = (self.clone(), worker.clone(), control_ended.clone());
+                    tokio::spawn(async move { host.stream(send, receive, worker, link, ended).await });
+                }
+                stream = connection.accept_uni() => {
+                    let (host, stream) = (self.clone(), stream?);
+                    tokio::spawn(async move { host.logs(stream).await });
+                }
+                cause = ended.recv() => anyhow::bail!(cause.unwrap_or_default()),
+            }
+        }
+    }
+
+    async fn stream(
+        self: Arc<Self>,
+        send: SendStream,
+        receive: RecvStream,
+        worker: WorkerId,
+        link: LinkId,
+        control_ended: mpsc::Sender<String>,
+    ) {
+        let (mut reader, writer) = (FrameReader::new(receive), FrameWriter::new(send));
+        let asked = match tokio::time::timeout(HANDSHAKE_MAX, reader.next::<Ask>()).await {
+            Ok(Ok(Some(asked))) => asked,
+            _ => return,
+        };
+        let result = match asked {
+            Ask::Control => {
+                let result = self.control(reader, writer, worker, link).await;
+                let cause = result.err().map_or_else(|| "it said goodbye".into(), |error| error.to_string());
+                let _ = control_ended.send(cause).await;
+                return;
+            }
+            Ask::Fetch { shelf, digest } => self.fetch(writer, shelf, digest).await,
+            Ask::Put { digest, size } => self.put(reader, writer, digest, size).await,
+        };
+        if let Err(cause) = result {
+            tracing::debug!(%worker, %cause, "an object's stream ended");
+        }
+    }
+
+    async fn control(
+        &self,
+        mut reader: FrameReader,
+        mut writer: FrameWriter,
+        worker: WorkerId,
+        link: LinkId,
+    ) -> Result<(), StreamError> {
+        let version = env!("CARGO_PKG_VERSION").into();
+        writer.send(&ToWorker::Welcome { master: self.me.clone(), version }).await?;
+        let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        let _ = self.inbox.send(Input::LinkOpened { worker: worker.clone(), link, frames }).await;
+        tokio::select! {
+            result = speak(writer, waiting) => result,
+            result = self.listen(&mut reader, worker, link) => result,
+        }
+    }
+
+    async fn listen(
+        &self,
+        reader: &mut FrameReader,
+        worker: WorkerId,
+        link: LinkId,
+    ) -> Result<(), StreamError> {
+        while let Some(message) = reader.next::<ToMaster>().await? {
+            let worker = worker.clone();
+            let input = match message {
+                ToMaster::Hello { session, attempts, .. } => {
+                    Input::Fleet(Event::Linked { worker, link, session, attempts })
+                }
+                ToMaster::Renew { expect, lease } => {
+                    Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
+                }
+                ToMaster::Finished { key, outcome } => {
+                    Input::Fleet(Event::Finished { worker, link, key, outcome })
+                }
+                ToMaster::Progress { key, done, total } => Input::Progress { key, done, total },
+            };
+            if self.inbox.send(input).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn logs(&self, stream: RecvStream) {
+        let mut reader = FrameReader::new(stream);
+        while let Ok(Some(chunk)) = reader.next::<LogChunk>().await {
+            if self.inbox.send(Input::Log(chunk)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn fetch(&self, mut writer: FrameWriter, shelf: Shelf, digest: Digest) -> Result<(), StreamError> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inbox.send(Input::Fetch { shelf, digest, reply }).await;
+        match answer.await {
+            Ok(Ok(Some(bytes))) => {
+                writer.send(&Told::Size(bytes.len() as u64)).await?;
+                writer.bytes(bytes).await?;
+            }
+            Ok(Ok(None)) => writer.send(&Told::Missing).await?,
+            Ok(Err(error)) => writer.send(&Told::Failed(error.to_string())).await?,
+            Err(_) => writer.send(&Told::Failed("the master stops".into())).await?,
+        }
+        writer.finish()
+    }
+
+    async fn put(
+        &self,
+        mut reader: FrameReader,
+        mut writer: FrameWriter,
+        digest: Digest,
+        size: u64,
+    ) -> Result<(), StreamError> {
+        let told = match collect(&mut reader, size).await? {
+            None => Told::Failed(format!("it has not the {size} bytes announced, or too many")),
+            Some(bytes) => {
+                let (reply, answer) = oneshot::channel();
+                let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;
+                match answer.await {
+                    Ok(Ok(())) => Told::Stored,
+                    Ok(Err(error)) => Told::Failed(error.to_string()),
+                    Err(_) => Told::Failed("the master stops".into()),
+                }
+            }
+        };
+        writer.send(&told).await?;
+        writer.finish()
+    }
+}
+
+/// Reads exactly `size` bytes; `None` if there are fewer, more, or more than any payload may have.
+async fn collect(reader: &mut FrameReader, size: u64) -> Result<Option<Bytes>, StreamError> {
+    if size > limit::PAYLOAD_SIZE_MAX {
+        return Ok(None);
+    }
+    let mut all = BytesMut::new();
+    while let Some(bytes) = reader.bytes().await? {
+        if all.len() as u64 + bytes.len() as u64 > size {
+            return Ok(None);
+        }
+        all.extend_from_slice(&bytes);
+    }
+    Ok((all.len() as u64 == size).then(|| all.freeze()))
+}
+
+/// Sends frames as they come, and all that wait in one go.
+async fn speak(
+    mut writer: FrameWriter,
+    mut waiting: mpsc::Receiver<ToWorker>,
+) -> Result<(), StreamError> {
+    while let Some(message) = waiting.recv().await {
+        writer.push(&message)?;
+        while writer.pending() < GATHER_BYTES {
+            let Ok(message) = waiting.try_recv() else { break };
+            writer.push(&message)?;
+        }
+        writer.flush().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Carrying out what the fleet decided. Every effect is handed off here, and its outcome comes
+//! back as an event; nothing here waits, retries or decides.
+
+use crate::{
+    Input,
+    registry::{ObjectError, Registry},
+};
+use muster_protocol::{
+    BatchId, Digest, TaskId,
+    api::Ended,
+    fleet::{Answer, Effect, Event, LinkId, RequestId},
+    message::{LogChunk, Shelf, ToWorker},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Objects in this process' memory at once: each may have 64 MiB.
+const OBJECTS_MAX: usize = 8;
+
+/// Ends of tasks in one message: with small outputs it is well under NATS' limit of 1 MiB.
+const ENDED_MAX: usize = 64;
+/// And their outputs' bytes.
+const ENDED_BYTES_MAX: u64 = 512 * 1024;
+
+/// What the loop does things with.
+pub(crate) struct Hands {
+    registry: Registry,
+    inbox: mpsc::Sender<Input>,
+    links: BTreeMap<LinkId, mpsc::Sender<ToWorker>>,
+    requests: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    request: RequestId,
+    writing: usize,
+    objects: Arc<Semaphore>,
+    /// What is said to the world goes out in the order in which it was decided.
+    news: mpsc::UnboundedSender<News>,
+}
+
+enum News {
+    Event(muster_protocol::advisory::Advisory),
+    Ended(BatchId, Vec<Ended>),
+    Log(LogChunk),
+    Progress(TaskId, u64, u64),
+}
+
+impl Hands {
+    pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
+        let (news, heard) = mpsc::unbounded_channel();
+        tokio::spawn(spread(registry.clone(), heard));
+        Hands {
+            registry,
+            inbox,
+            links: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            request: 0,
+            writing: 0,
+            objects: Arc::new(Semaphore::new(OBJECTS_MAX)),
+            news,
+        }
+    }
+
+    /// Whether writes are under way or clients wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.writing > 0
+    }
+
+    /// Counts the answers that the fleet is about to hear.
+    pub(crate) fn heard(&mut self, event: &Event) {
+        if matches!(event, Event::TaskWritten { .. } | Event::LeaseWritten { .. }) {
+            self.writing -= 1;
+        }
+    }
+
+    pub(crate) fn opened(&mut self, link: LinkId, frames: mpsc::Sender<ToWorker>) {
+        self.links.insert(link, frames);
+    }
+
+    pub(crate) fn closed(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+
+    /// Numbers a request whose answer goes to `reply`.
+    pub(crate) fn ask(&mut self, reply: oneshot::Sender<Answer>) -> RequestId {
+        self.request += 1;
+        self.requests.insert(self.request, reply);
+        self.request
+    }
+
+    pub(crate) fn log(&self, chunk: LogChunk) {
+        let _ = self.news.send(News::Log(chunk));
+    }
+
+    pub(crate) fn progress(&self, task: TaskId, done: u64, total: u64) {
+        let _ = self.news.send(News::Progress(task, done, total));
+    }
+
+    pub(crate) fn fetch(
+        &self,
+        shelf: Shelf,
+        digest: Digest,
+        reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
+    ) {
+        let (registry, objects) = (self.registry.clone(), self.objects.clone());
+        tokio::spawn(async move {
+            let _place = objects.acquire().await;
+            let _ = reply.send(registry.fetch(shelf, digest).await);
+        });
+    }
+
+    pub(crate) fn keep(
+        &self,
+        digest: Digest,
+        bytes: bytes::Bytes,
+        reply: oneshot::Sender<Result<(), ObjectError>>,
+    ) {
+        let (registry, objects) = (self.registry.clone(), self.objects.clone());
+        tokio::spawn(async move {
+            let _place = objects.acquire().await;
+            let _ = reply.send(registry.keep(digest, bytes).await);
+        });
+    }
+
+    pub(crate) fn perform(&mut self, effects: Vec<Effect>) {
+        let mut ended: BTreeMap<BatchId, Vec<Ended>> = BTreeMap::new();
+        for effect in effects {
+            match effect {
+                Effect::WriteTask { expect, record, keep } => {
+                    self.writing += 1;
+                    self.spawn(async move |registry| {
+                        let answer = registry.write_task(expect, &record, keep).await;
+                        Event::TaskWritten { task: record.id, answer }
+                    });
+                }
+                Effect::ReadTask(task) => self.read_task(task),
+                Effect::WriteLease { expect, lease, asked_by } => {
+                    tracing::debug!(worker = %lease.worker, standing = ?lease.standing, expect, "lease");
+                    self.writing += 1;
+                    self.spawn(async move |registry| {
+                        let answer = registry.write_lease(expect, &lease).await;
+                        Event::LeaseWritten { lease, asked_by, answer }
+                    });
+                }
+                Effect::Send { link, message } => self.send(link, message),
+                Effect::Reply { request, answer } => {
+                    if let Some(reply) = self.requests.remove(&request) {
+                        let _ = reply.send(answer);
+                    }
+                }
+                Effect::Tell { audience, ended: end } => ended.entry(audience).or_default().push(end),
+                Effect::Publish(advisory) => {
+                    tracing::debug!(?advisory, "event");
+                    let _ = self.news.send(News::Event(advisory));
+                }
+            }
+        }
+        for (audience, ends) in ended {
+            for part in parts(ends) {
+                let _ = self.news.send(News::Ended(audience, part));
+            }
+        }
+    }
+
+    /// Does something with the registry and brings what came of it to the inbox.
+    fn spawn<F>(&self, work: F)
+    where
+        F: AsyncFnOnce(Registry) -> Event + Send + 'static,
+        F::CallOnceFuture: Send,
+    {
+        let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let event = work(registry).await;
+            let _ = inbox.send(Input::Fleet(event)).await;
+        });
+    }
+
+    fn read_task(&self, task: TaskId) {
+        let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            // Where nobody knows, nothing is said: the fleet asks again.
+            if let Ok(found) = registry.read_task(task).await {
+                let _ = inbox.send(Input::Fleet(Event::TaskRead(task, found))).await;
+            }
+        });
+    }
+
+    fn send(&mut self, link: LinkId, message: ToWorker) {
+        let Some(frames) = self.links.get(&link) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = frames.try_send(message) {
+            // It does not listen any more. A new link begins with what it should know.
+            tracing::warn!(link, "a worker does not take its frames; its link is closed");
+            self.links.remove(&link);
+        }
+    }
+}
+
+/// Cuts the ends of tasks into messages that NATS takes.
+fn parts(ends: Vec<Ended>) -> Vec<Vec<Ended>> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = 0;
+    for end in ends {
+        let size = end.outcome.output.size().min(muster_protocol::limit::INLINE_SIZE_MAX as u64) * 4;
+        let full = parts.last().is_some_and(|part: &Vec<Ended>| part.len() >= ENDED_MAX);
+        if full || bytes + size > ENDED_BYTES_MAX {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(part) = parts.last_mut() {
+            part.push(end);
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// Tells the world, one thing after the other.
+async fn spread(registry: Registry, mut heard: mpsc::UnboundedReceiver<News>) {
+    while let Some(news) = heard.recv().await {
+        match news {
+            News::Event(advisory) => registry.publish(&advisory).await,
+            News::Ended(audience, ended) => registry.tell(audience, &ended).await,
+            News::Log(chunk) => registry.log(chunk).await,
+            News::Progress(task, done, total) => registry.progress(task, done, total).await,
+        }
+    }
+}

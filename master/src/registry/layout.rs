@@ -1,0 +1,101 @@
+//! The streams of a fleet: which there are and how they are kept. Never a stock key-value bucket:
+//! in one of those a client that may write one key can erase all others with a rollup header.
+
+use super::RegistryError;
+use async_nats::jetstream::{
+    Context, object_store,
+    stream::{Config, DiscardPolicy, StorageType},
+};
+use muster_protocol::subject::{Bucket, Names};
+use std::time::Duration;
+
+/// How long events are kept.
+const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long logs are kept: as long as the records they belong to.
+const LOGS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// How long inputs and outputs are kept: the longest time limit of a task, its record's retention
+/// and a day.
+const DATA_KEEP: Duration = Duration::from_secs(9 * 24 * 3600);
+/// The most bytes of events, and of logs; the oldest go first.
+const TEXT_BYTES_MAX: i64 = 1024 * 1024 * 1024;
+
+/// Makes every stream that is not there yet, and brings the others up to date.
+pub(super) async fn ensure(
+    context: &Context,
+    names: &Names,
+    replicas: usize,
+) -> Result<(), RegistryError> {
+    for bucket in Bucket::ALL {
+        stream(context, bucket_config(names, bucket, replicas)).await?;
+    }
+    let texts = [
+        (names.event_stream(), names.events(), EVENTS_KEEP),
+        (names.log_stream(), names.all_logs(), LOGS_KEEP),
+    ];
+    for (name, subject, max_age) in texts {
+        let config = Config {
+            name,
+            subjects: vec![subject],
+            max_age,
+            max_bytes: TEXT_BYTES_MAX,
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            num_replicas: replicas,
+            allow_direct: true,
+            ..Config::default()
+        };
+        stream(context, config).await?;
+    }
+    objects(context, names.module_store(), Duration::ZERO, replicas).await?;
+    objects(context, names.data_store(), DATA_KEEP, replicas).await
+}
+
+fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
+    Config {
+        name: names.stream(bucket),
+        subjects: vec![names.key(bucket, ">")],
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        allow_direct: true,
+        allow_rollup: false,
+        deny_delete: true,
+        deny_purge: true,
+        // Values that are over carry their own time to live. No marker follows: it would allow
+        // rollups, and nothing here listens for expiry.
+        allow_message_ttl: true,
+        ..Config::default()
+    }
+}
+
+async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> {
+    let what = config.name.clone();
+    context
+        .create_or_update_stream(config)
+        .await
+        .map(drop)
+        .map_err(|error| RegistryError::Layout { what, cause: error.to_string() })
+}
+
+async fn objects(
+    context: &Context,
+    bucket: String,
+    max_age: Duration,
+    num_replicas: usize,
+) -> Result<(), RegistryError> {
+    if context.get_object_store(&bucket).await.is_ok() {
+        return Ok(());
+    }
+    let config = object_store::Config {
+        bucket: bucket.clone(),
+        max_age,
+        num_replicas,
+        ..object_store::Config::default()
+    };
+    context
+        .create_object_store(config)
+        .await
+        .map(drop)
+        .map_err(|error| RegistryError::Layout { what: bucket, cause: error.to_string() })
+}

@@ -569,7 +569,8 @@ mod tests {
         let module = ModuleRef { name: None, digest: Digest([0; 32]) };
         let good = TaskSpec::new(module, Data::EMPTY);
         assert!(good.check().is_ok());
-        let cases: [(&str, fn(&mut TaskSpec)); 6] = [
+        type Spoil = fn(&mut TaskSpec);
+        let cases: [(&str, Spoil); 6] = [
             ("inline input", |s| s.input = Data::Inline(alloc::vec![0; 20_000].into())),
             ("blob", |s| s.input = Data::Blob { digest: Digest([0; 32]), size: u64::MAX }),
             ("priority", |s| s.priority = 101),

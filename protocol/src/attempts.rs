@@ -317,6 +317,11 @@ impl Attempts {
 
     fn dispatched(&mut self, now: Time, link: LinkId, dispatch: Dispatch) {
         let key = dispatch.key;
+        // One that was under way while a session ended and the next began may be running elsewhere
+        // by now: the new lease proves nothing for it.
+        if self.session != Some(dispatch.session) {
+            return;
+        }
         // Without a lease it may not even wait here: the master must think again.
         if now >= self.until || self.attempts.contains_key(&key) {
             return;

@@ -176,6 +176,7 @@ fn dispatch(key: AttemptKey, record: &TaskRecord, attempt: &Attempt) -> ToWorker
     let spec = &record.spec;
     ToWorker::Dispatch(Dispatch {
         key,
+        session: attempt.session,
         number: attempt.number,
         module: spec.module.digest,
         input: spec.input.clone(),

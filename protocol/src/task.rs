@@ -1,7 +1,7 @@
 //! A task as it is submitted, kept and ended; never how it is run.
 
 use crate::{
-    AttemptId, BatchId, Digest, GroupName, Nonce, SessionId, TaskId, WorkerId, limit,
+    AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId, limit,
     time::WallMillis,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
@@ -375,6 +375,9 @@ pub struct Attempt {
     pub worker: WorkerId,
     /// In which of its lives.
     pub session: SessionId,
+    /// The revision of the lease under which it was given. A lease of another session means that
+    /// this one is over only if it is newer.
+    pub lease: Revision,
     /// For people: when it was given out.
     pub dispatched_at: WallMillis,
 }

@@ -11,6 +11,7 @@ use crate::{
     advisory::{Advisory, WorkerEvent},
     lease::{CasAnswer, Lease, Offer, Standing},
     message::ToWorker,
+    task::Attempt,
 };
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
@@ -138,17 +139,22 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
-    /// Whether everything that this session of this worker ran has stopped, for certain.
-    pub(super) fn is_over(&self, now: Time, id: &WorkerId, session: SessionId) -> bool {
-        let Some(worker) = self.workers.get(id) else { return false };
+    /// Whether everything that the session of this attempt ran has stopped, for certain.
+    pub(super) fn is_over(&self, now: Time, attempt: &Attempt) -> bool {
+        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         let Some(lease) = &worker.lease else { return false };
-        if lease.session == session {
+        if lease.session == attempt.session {
             return matches!(lease.standing, Standing::Released | Standing::Lost);
         }
-        // Another session has the key, so no renewal of this one can succeed any more. It was
-        // proven over, or it is over once its last renewal has run out.
+        // The record was quicker than the lease: this session came after the one that is known.
+        if worker.revision < attempt.lease {
+            return false;
+        }
+        // Another session has the key since, so no renewal of this one can succeed any more. It
+        // was proven over, or it is over once its last renewal has run out.
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
-        lease.succeeds == Some(session) || now >= worker.session_seen.max(healthy) + worker.wait
+        lease.succeeds == Some(attempt.session)
+            || now >= worker.session_seen.max(healthy) + worker.wait
     }
 
     /// Makes the master look again at every task of a worker.

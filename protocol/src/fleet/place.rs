@@ -227,10 +227,11 @@ impl Fleet {
         let dispatched_at = self.wall(now);
         let Some(task) = self.tasks.get(&id) else { return };
         debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are in line");
+        let Some(entry) = self.workers.get(&worker) else { return };
+        let Some(session) = entry.lease.as_ref().map(|lease| lease.session) else { return };
+        let lease = entry.revision;
         let known = task.record.clone();
         self.step_out(&known);
-        let session = self.workers.get(&worker).and_then(|worker| worker.lease.as_ref());
-        let Some(session) = session.map(|lease| lease.session) else { return };
         let mut record = TaskRecord::clone(&known);
         record.attempts += 1;
         record.state = State::Dispatched(Attempt {
@@ -238,6 +239,7 @@ impl Fleet {
             number: record.attempts,
             worker: worker.clone(),
             session,
+            lease,
             dispatched_at,
         });
         self.give(&worker, id);

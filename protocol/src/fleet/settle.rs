@@ -50,7 +50,7 @@ impl Fleet {
         attempt: &Attempt,
         out: &mut Vec<Effect>,
     ) {
-        let over = self.is_over(now, &attempt.worker, attempt.session);
+        let over = self.is_over(now, attempt);
         let link = self
             .workers
             .get(&attempt.worker)

@@ -321,7 +321,7 @@ impl Fleet {
             self.dirty.insert(id);
         }
         for key in attempts {
-            if !self.is_current(key) {
+            if !self.holds(&worker, key) {
                 self.inquire(now, Inquiry { worker: worker.clone(), link, key, outcome: None });
             }
         }
@@ -345,11 +345,12 @@ impl Fleet {
         }
     }
 
-    fn is_current(&self, key: AttemptKey) -> bool {
+    /// Whether this worker has the current attempt of a task, and it is this one.
+    fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
         self.tasks
             .get(&key.task)
             .and_then(|task| task.record.attempt())
-            .is_some_and(|attempt| attempt.id == key.attempt)
+            .is_some_and(|attempt| attempt.id == key.attempt && attempt.worker == *worker)
     }
 
     fn worker(&mut self, now: Time, id: &WorkerId) -> &mut Worker {

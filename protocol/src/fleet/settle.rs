@@ -112,13 +112,12 @@ impl Fleet {
         key: AttemptKey,
         outcome: Outcome,
     ) {
-        if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.pace.count(outcome.run_us);
-        }
-        if !self.is_current(key) {
-            self.take(&worker, key.task);
+        if !self.holds(&worker, key) {
             let inquiry = Inquiry { worker, link, key, outcome: Some(outcome) };
             return self.inquire(now, inquiry);
+        }
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.pace.count(outcome.run_us);
         }
         if let Some(task) = self.tasks.get_mut(&key.task) {
             let outcome = Arc::new(outcome);
@@ -132,7 +131,7 @@ impl Fleet {
     /// Answers a worker that spoke of an attempt which this master did not know.
     pub(super) fn resolve(&mut self, now: Time, inquiry: Inquiry, record: Option<&TaskRecord>) {
         let Inquiry { worker, link, key, outcome } = inquiry;
-        if self.is_current(key) {
+        if self.holds(&worker, key) {
             if let Some(outcome) = outcome {
                 self.finished(now, worker, link, key, outcome);
             } else if let Some(task) = self.tasks.get_mut(&key.task) {

@@ -51,7 +51,12 @@ pub(super) struct Pace {
 impl Pace {
     /// Counts a run. The mean moves by an eighth of the difference: quick enough to notice long
     /// tasks after a few, steady enough not to follow one.
+    ///
+    /// What never ran says nothing: a few cancelled attempts would make long tasks look short.
     pub(super) fn count(&mut self, run_us: u64) {
+        if run_us == 0 {
+            return;
+        }
         self.mean_us = Some(match self.mean_us {
             None => run_us,
             Some(mean) => mean - mean / 8 + run_us / 8,

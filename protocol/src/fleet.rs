@@ -226,7 +226,7 @@ impl Fleet {
 
     /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        self.registry_up?;
+        self.registry_up.filter(|_| self.loaded)?;
         self.timers.first().map(|&(at, _)| at)
     }
 

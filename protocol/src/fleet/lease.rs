@@ -58,13 +58,15 @@ impl Fleet {
     /// that it gets none is to write `lost` there.
     pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId) {
         let worker = self.worker(now, &id);
-        worker.lease = None;
+        let old = worker.lease.take();
         worker.revision = ABSENT;
         worker.seen = now;
         worker.declaring = false;
         let due = now + worker.wait;
         self.timers.insert((due, Timer::Lease(id.clone())));
-        self.refit(&id);
+        if let Some(old) = old {
+            self.unfit(&old.offer.group, &id);
+        }
     }
 
     /// A worker's lease may have run out; or this was said of an earlier renewal.

@@ -44,6 +44,9 @@ use core::time::Duration;
 /// How long to wait before asking the registry again what became of a write.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// Writes of one revision that a master knows again; they follow each other at [`ASK_AGAIN`].
+const MINE_MAX: usize = 16;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Fleet {
@@ -100,6 +103,9 @@ struct Task {
     storing: Vec<RequestId>,
     cancelling: Vec<RequestId>,
     not_before: Time,
+    /// The nonces of this master's writes of the present revision: one of them may have landed
+    /// although its answer was lost.
+    mine: Vec<Nonce>,
 }
 
 /// The end of an attempt, not yet committed.
@@ -389,6 +395,10 @@ impl Fleet {
         record.write = Nonce(self.mint());
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let record = Arc::new(record);
+        if task.mine.len() == MINE_MAX {
+            task.mine.remove(0);
+        }
+        task.mine.push(record.write);
         task.phase = Phase::Writing(record.clone());
         self.writing += 1;
         self.unstored.remove(&id);
@@ -413,6 +423,7 @@ impl Task {
             storing: Vec::new(),
             cancelling: Vec::new(),
             not_before: Time::ZERO,
+            mine: Vec::new(),
         }
     }
 

@@ -30,6 +30,8 @@ impl Fleet {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let old = core::mem::replace(&mut task.record, Arc::new(record));
         task.revision = revision;
+        // One's own write, whoever brought the news of it first.
+        let landed = core::mem::take(&mut task.mine).contains(&task.record.write);
         task.not_before = now + place::wait_of(&task.record);
         let new = task.record.clone();
         let storing = core::mem::take(&mut task.storing);
@@ -47,6 +49,9 @@ impl Fleet {
         if let Some(report) = answered {
             let message = self.acknowledgement(&new, &report);
             self.outbox.extend(message);
+        }
+        if landed {
+            self.landed(&new);
         }
         self.unstored.remove(&id);
         self.stored(storing);
@@ -88,24 +93,27 @@ impl Fleet {
         id: TaskId,
         answer: CasAnswer<Box<TaskRecord>>,
     ) {
-        self.writing = self.writing.saturating_sub(1);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Phase::Writing(intent) = core::mem::replace(&mut task.phase, Phase::Idle) else {
-            return;
-        };
+        let Phase::Writing(intent) = &task.phase else { return };
+        let intent = intent.clone();
+        let known = task.revision;
+        task.phase = Phase::Idle;
+        self.writing -= 1;
         match answer {
-            CasAnswer::Written(revision) => {
-                self.landed(&intent);
+            CasAnswer::Written(revision) if revision > known => {
                 self.adopt(now, TaskRecord::clone(&intent), revision);
+            }
+            // The watch was quicker, and may already know what followed.
+            CasAnswer::Written(_) => {
+                self.abandon(id, &intent);
+                self.dirty.insert(id);
             }
             CasAnswer::Conflict(found) => {
                 self.abandon(id, &intent);
                 self.task_read(now, id, found);
             }
             CasAnswer::Unknown => {
-                if let Some(task) = self.tasks.get_mut(&id) {
-                    task.phase = Phase::Asking;
-                }
+                task.phase = Phase::Asking;
                 self.abandon(id, &intent);
                 self.timers.insert((now, Timer::Task(id)));
             }
@@ -156,7 +164,6 @@ impl Fleet {
         }
         match found {
             Some((record, revision)) => {
-                // One's own write, whose acknowledgement was lost, is known by its nonce.
                 let newer = self.tasks.get(&id).is_some_and(|task| revision > task.revision);
                 self.task_seen(now, *record, revision);
                 if !newer {

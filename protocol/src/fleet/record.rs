@@ -1,11 +1,12 @@
 //! What is known of each task, and how it changes: by what the watch shows, what a write came to,
 //! and what the leader says. Never decides what to do about it (that is `settle`).
 
-use super::{Answer, Effect, Fleet, Phase, Task, Timer, place};
+use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer, place};
 use crate::{
     ABSENT, Revision, TaskId, Time, WorkerId,
     advisory::TaskEvent,
     lease::CasAnswer,
+    message::{AttemptKey, ToWorker},
     task::{Attempt, State, TaskRecord},
 };
 use alloc::{boxed::Box, string::String, sync::Arc};
@@ -110,12 +111,33 @@ impl Fleet {
             }
             CasAnswer::Conflict(found) => {
                 self.abandon(id, &intent);
-                self.task_read(now, id, found);
+                self.conflicted(now, id, known, found);
             }
             CasAnswer::Unknown => {
                 task.phase = Phase::Asking;
                 self.abandon(id, &intent);
                 self.timers.insert((now, Timer::Task(id)));
+            }
+        }
+    }
+
+    /// A write was refused because the record has another revision than the one known here.
+    fn conflicted(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        known: Revision,
+        found: Option<(Box<TaskRecord>, Revision)>,
+    ) {
+        match &found {
+            None if known != ABSENT => self.vanished(id),
+            Some((_, revision)) if *revision > known => self.task_read(now, id, found),
+            // What was read cannot be what the write met: the reader was behind. Ask it later.
+            _ => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.phase = Phase::Asking;
+                }
+                self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
             }
         }
     }
@@ -149,6 +171,9 @@ impl Fleet {
     }
 
     /// What the leader says of a task, after a conflict, an unknown outcome or an inquiry.
+    ///
+    /// The answer may be older than what is known by now. So a record that is not there is only
+    /// taken for one that was never stored; that a known one is gone, the next write will tell.
     pub(super) fn task_read(
         &mut self,
         now: Time,
@@ -170,29 +195,40 @@ impl Fleet {
                     self.dirty.insert(id);
                 }
             }
-            None => self.vanished(id),
+            None => {
+                if let Some(task) = self.tasks.get(&id)
+                    && task.is_idle()
+                {
+                    if task.revision == ABSENT {
+                        self.unstored.insert(id);
+                    }
+                    self.dirty.insert(id);
+                }
+            }
         }
         for inquiry in inquiries {
             self.resolve(now, inquiry, record.as_ref());
         }
     }
 
-    /// The registry has no record of a task: it was not stored, or has been over for long.
+    /// The registry has no record of a task that it had: someone removed it.
     fn vanished(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        if matches!(task.phase, Phase::Writing(_)) {
-            return;
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.step_out(&task.record);
+        if let Some(report) = &task.report {
+            let message = self.acknowledgement(&task.record, report);
+            self.outbox.extend(message);
+        } else if let Some(attempt) = task.record.attempt()
+            && let Some(link) = self.workers.get(&attempt.worker).and_then(|worker| worker.link)
+        {
+            let message = ToWorker::Revoke(AttemptKey { task: id, attempt: attempt.id });
+            self.outbox.push(Effect::Send { link: link.id, message });
         }
-        if task.revision == ABSENT {
-            self.unstored.insert(id);
-            self.dirty.insert(id);
-        } else {
-            let record = task.record.clone();
-            self.step_out(&record);
-            if let Some(attempt) = record.attempt() {
-                self.take(&attempt.worker, id);
-            }
-            self.tasks.remove(&id);
+        if let Some(attempt) = task.record.attempt() {
+            self.take(&attempt.worker, id);
+        }
+        for request in task.cancelling {
+            self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
         }
     }
 }

@@ -72,6 +72,7 @@ pub struct Fleet {
     requests: BTreeMap<RequestId, (u64, u64)>,
     inquiries: BTreeMap<TaskId, Vec<Inquiry>>,
     endings: retry::Rate,
+    buried: record::Buried,
     /// Effects that observing has already decided.
     outbox: Vec<Effect>,
 }
@@ -179,6 +180,7 @@ impl Fleet {
             requests: BTreeMap::new(),
             inquiries: BTreeMap::new(),
             endings: retry::Rate::default(),
+            buried: record::Buried::default(),
             outbox: Vec::new(),
         }
     }
@@ -202,7 +204,10 @@ impl Fleet {
             Event::RenewAsked { worker, link, expect, lease } => {
                 self.renew_asked(worker, link, expect, lease);
             }
-            Event::TaskSeen(record, revision) => self.task_seen(now, *record, revision),
+            Event::TaskSeen(record, revision) => {
+                self.task_seen(now, *record, revision);
+                self.buried.caught_up(revision);
+            }
             Event::TaskRead(task, found) => self.task_read(now, task, found),
             Event::TaskWritten { task, answer } => self.task_written(now, task, answer),
             Event::Linked { worker, link, session, attempts } => {

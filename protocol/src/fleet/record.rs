@@ -9,11 +9,61 @@ use crate::{
     message::{AttemptKey, ToWorker},
     task::{Attempt, State, TaskRecord},
 };
-use alloc::{boxed::Box, string::String, sync::Arc};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+};
+
+/// Tasks that are over and no longer known, and the revision of their end, until the watch has
+/// come as far: what it says of them before is old, and must not bring them back to life.
+#[derive(Debug, Default)]
+pub(super) struct Buried {
+    revisions: BTreeMap<TaskId, Revision>,
+    oldest: BTreeSet<(Revision, TaskId)>,
+}
+
+/// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound.
+const BURIED_MAX: usize = 65_536;
+
+impl Buried {
+    pub(super) fn add(&mut self, id: TaskId, revision: Revision) {
+        if let Some(old) = self.revisions.insert(id, revision) {
+            self.oldest.remove(&(old, id));
+        }
+        self.oldest.insert((revision, id));
+        if self.oldest.len() > BURIED_MAX {
+            self.drop_oldest();
+        }
+    }
+
+    /// Whether a task is known to have ended after this revision of it.
+    fn is_newer(&self, id: TaskId, revision: Revision) -> bool {
+        self.revisions.get(&id).is_some_and(|&end| revision < end)
+    }
+
+    /// The watch has shown this revision, and with it all before.
+    pub(super) fn caught_up(&mut self, revision: Revision) {
+        while self.oldest.first().is_some_and(|&(end, _)| end <= revision) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, id)) = self.oldest.pop_first() {
+            self.revisions.remove(&id);
+        }
+    }
+}
 
 impl Fleet {
+    /// A record has been seen; it may be older than what is known.
     pub(super) fn task_seen(&mut self, now: Time, record: TaskRecord, revision: Revision) {
         let id = record.id;
+        if self.buried.is_newer(id, revision) {
+            return;
+        }
         match self.tasks.get(&id) {
             None if record.is_done() => {}
             None => {

@@ -87,6 +87,7 @@ impl Fleet {
     /// A finished task needs to be known no longer.
     fn forget(&mut self, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(&id) else { return };
+        self.buried.add(id, task.revision);
         if let Some(report) = &task.report {
             let message = self.acknowledgement(&task.record, report);
             out.extend(message);

@@ -53,7 +53,7 @@ pub enum Event {
         /// What became of it.
         answer: CasAnswer<Lease>,
     },
-    /// A record as the watch reports it, possibly late.
+    /// A record as the watch reports it: possibly late, but in the order of the revisions.
     TaskSeen(Box<TaskRecord>, Revision),
     /// The answer to [`Effect::ReadTask`], from the stream's leader; `None` where there is none.
     TaskRead(TaskId, Option<(Box<TaskRecord>, Revision)>),

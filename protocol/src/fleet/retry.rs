@@ -53,13 +53,16 @@ impl Fleet {
         out: &mut Vec<Effect>,
     ) {
         let retry = &record.spec.retry;
+        // Stopped although nobody asked for the task's end: it is still owed one.
+        let revoked = outcome.verdict == Verdict::Cancelled && !record.cancel;
         let failures = record.failures + u32::from(outcome.verdict.is_retried());
-        let again = outcome.verdict.is_retried() && failures < retry.attempts_max && !record.cancel;
+        let retried = outcome.verdict.is_retried() && failures < retry.attempts_max;
+        let again = (retried && !record.cancel) || revoked;
         if !again {
             let record = TaskRecord { failures, ..record.clone() };
             return self.commit(now, id, &record, outcome, Some(attempt.clone()), out);
         }
-        let wait = backoff(retry, failures, (id.0 as u64) ^ attempt.id.0);
+        let wait = backoff(retry, failures.max(1), (id.0 as u64) ^ attempt.id.0);
         let mut next = TaskRecord { failures, ..record.clone() };
         next.state = State::Queued { wait_ms: wait.as_millis() as u64 };
         let reason = outcome.verdict.reason();

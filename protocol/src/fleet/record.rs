@@ -201,11 +201,18 @@ impl Fleet {
             State::Dispatched(attempt) if !intent.cancel => {
                 let (what, reason) = match intent.history.last() {
                     None => (TaskEvent::Dispatched, String::new()),
-                    Some(past) => (TaskEvent::Redispatched, past.reason.clone()),
+                    Some(past) if past.lost => (TaskEvent::Redispatched, past.reason.clone()),
+                    Some(past) => (TaskEvent::Dispatched, past.reason.clone()),
                 };
                 self.announce(intent, what, Some(attempt), reason);
             }
-            _ => {}
+            State::Queued { .. } => {
+                if let Some(past) = intent.history.last().filter(|past| !past.lost) {
+                    let reason = past.reason.clone();
+                    self.announce(intent, TaskEvent::Retried, Some(&past.attempt), reason);
+                }
+            }
+            State::Dispatched(_) => {}
         }
     }
 

@@ -67,7 +67,6 @@ impl Fleet {
         next.state = State::Queued { wait_ms: wait.as_millis() as u64 };
         let reason = outcome.verdict.reason();
         next.bury(self.past(now, attempt, false, &reason));
-        self.announce(record, TaskEvent::Retried, Some(attempt), reason);
         self.write(id, next, None, out);
     }
 
@@ -90,10 +89,6 @@ impl Fleet {
         }
         let quarantined = losses >= limit::LOST_MAX_DEFAULT;
         if record.spec.on_worker_lost == OnWorkerLost::Fail || quarantined {
-            if quarantined {
-                let reason = format!("it has lost {losses} workers");
-                self.announce(record, TaskEvent::Quarantined, Some(attempt), reason);
-            }
             let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
             return self.commit(now, id, &next, outcome, None, out);
         }
@@ -133,6 +128,13 @@ impl Fleet {
         outcome: Arc<Outcome>,
         attempt: Option<&Attempt>,
     ) {
+        if matches!(outcome.verdict, Verdict::Lost { .. })
+            && record.losses >= limit::LOST_MAX_DEFAULT
+        {
+            let last = record.history.last().map(|past| &past.attempt);
+            let reason = format!("it has lost {} workers", record.losses);
+            self.announce(record, TaskEvent::Quarantined, last, reason);
+        }
         let (what, reason) = match &outcome.verdict {
             Verdict::Completed => (TaskEvent::Completed, "".to_string()),
             Verdict::Cancelled => (TaskEvent::Cancelled, "".to_string()),

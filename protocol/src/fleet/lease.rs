@@ -159,6 +159,14 @@ impl Fleet {
             || now >= worker.session_seen.max(healthy) + worker.wait
     }
 
+    /// Whether the session of this attempt gave its lease back, which is no fault of the task.
+    pub(super) fn has_left(&self, attempt: &Attempt) -> bool {
+        let lease = self.workers.get(&attempt.worker).and_then(|worker| worker.lease.as_ref());
+        lease.is_some_and(|lease| {
+            lease.session == attempt.session && lease.standing == Standing::Released
+        })
+    }
+
     /// Makes the master look again at every task of a worker.
     fn reconsider(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get(id) {

@@ -79,8 +79,11 @@ impl Fleet {
         attempt: &Attempt,
         out: &mut Vec<Effect>,
     ) {
-        let losses = record.losses + 1;
-        let reason = format!("worker {} was lost", attempt.worker);
+        let fail = record.spec.on_worker_lost == OnWorkerLost::Fail;
+        let left = self.has_left(attempt);
+        let losses = record.losses + u32::from(fail || !left);
+        let what = if left { "left before it had ended" } else { "was lost" };
+        let reason = format!("worker {} {what}", attempt.worker);
         let mut next = TaskRecord { losses, ..record.clone() };
         next.bury(self.past(now, attempt, true, &reason));
         if record.cancel {
@@ -88,7 +91,7 @@ impl Fleet {
             return self.commit(now, id, &next, outcome, None, out);
         }
         let quarantined = losses >= limit::LOST_MAX_DEFAULT;
-        if record.spec.on_worker_lost == OnWorkerLost::Fail || quarantined {
+        if fail || quarantined {
             let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
             return self.commit(now, id, &next, outcome, None, out);
         }

@@ -350,9 +350,16 @@ impl Fleet {
     fn inquire(&mut self, now: Time, inquiry: Inquiry) {
         let task = inquiry.key.task;
         let waiting = self.inquiries.entry(task).or_default();
-        waiting.push(inquiry);
-        if waiting.len() == 1 {
+        if waiting.is_empty() {
             self.timers.insert((now, Timer::Inquiry(task)));
+        }
+        let same =
+            |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
+        if let Some(known) = waiting.iter_mut().find(same) {
+            known.link = inquiry.link;
+            known.outcome = inquiry.outcome.or(known.outcome.take());
+        } else {
+            waiting.push(inquiry);
         }
     }
 

@@ -14,6 +14,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
     sync::Arc,
+    vec::Vec,
 };
 
 /// Tasks that are over and no longer known, and the revision of their end, until the watch has
@@ -126,6 +127,20 @@ impl Fleet {
             self.await_end(now, worker, new.attempt());
         }
         self.dirty.insert(id);
+        self.hear(now, id);
+    }
+
+    /// Workers that spoke of the attempt before this master knew it need not wait for a read.
+    fn hear(&mut self, now: Time, id: TaskId) {
+        let waiting = self.inquiries.remove(&id).unwrap_or_default();
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|inquiry| self.holds(&inquiry.worker, inquiry.key));
+        if !unknown.is_empty() {
+            self.inquiries.insert(id, unknown);
+        }
+        for inquiry in known {
+            self.resolve(now, inquiry, None);
+        }
     }
 
     /// Makes sure that the end of the session that holds an attempt is noticed even if its lease

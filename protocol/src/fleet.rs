@@ -213,7 +213,7 @@ impl Fleet {
             Event::Linked { worker, link, session, attempts } => {
                 self.linked(now, worker, link, session, attempts);
             }
-            Event::Unlinked { worker, link } => self.unlinked(now, worker, link),
+            Event::Unlinked { worker, link } => self.unlinked(worker, link),
             Event::Finished { worker, link, key, outcome } => {
                 self.finished(now, worker, link, key, outcome);
             }
@@ -339,11 +339,12 @@ impl Fleet {
         self.refit(&worker);
     }
 
-    fn unlinked(&mut self, now: Time, worker: WorkerId, link: LinkId) {
-        let entry = self.worker(now, &worker);
+    fn unlinked(&mut self, worker: WorkerId, link: LinkId) {
+        let Some(entry) = self.workers.get_mut(&worker) else { return };
         if entry.link.is_some_and(|known| known.id == link) {
             entry.link = None;
             self.refit(&worker);
+            self.dismiss(&worker);
         }
     }
 

@@ -45,9 +45,8 @@ impl Fleet {
         {
             self.unfit(&old.offer.group, &id);
         }
-        if matches!(lease.standing, Standing::Live | Standing::Draining) {
-            self.timers.insert((due, Timer::Lease(id.clone())));
-        }
+        // Also when it is over: the sessions before it may not be, as long as theirs is waited for.
+        self.timers.insert((due, Timer::Lease(id.clone())));
         if !same_session || standing_changed {
             self.reconsider(&id);
         }
@@ -89,7 +88,7 @@ impl Fleet {
             Some(_) => return,
             None => match self.session_of_tasks(&id) {
                 Some(session) => vacancy(id.clone(), session, worker.wait),
-                None => return,
+                None => return self.dismiss(&id),
             },
         };
         let expect = worker.revision;
@@ -98,6 +97,14 @@ impl Fleet {
         }
         out.push(Effect::WriteLease { expect, lease, asked_by: None });
         self.refit(&id);
+    }
+
+    /// Forgets a worker of which nothing is left.
+    pub(super) fn dismiss(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        if worker.lease.is_none() && worker.link.is_none() && worker.tasks.is_empty() {
+            self.workers.remove(id);
+        }
     }
 
     pub(super) fn lease_written(

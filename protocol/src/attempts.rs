@@ -20,7 +20,7 @@ use crate::{
     task::{Data, Outcome, Verdict},
 };
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     sync::Arc,
     vec::Vec,
@@ -29,6 +29,10 @@ use core::time::Duration;
 
 /// How long to wait before trying again to get a module or an input.
 const PREPARE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Acknowledged attempts remembered: seconds of the smallest tasks, in under 1 MiB. A dispatch can
+/// only be so late on a link that is up, and those notice within 2 s that they are not.
+const OVER_MAX: usize = 8_192;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -48,6 +52,10 @@ pub struct Attempts {
     links: BTreeSet<LinkId>,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
+    /// Attempts of this session that are over and acknowledged, oldest first in the queue: a
+    /// dispatch that was sent before and comes after must not run them again.
+    over: BTreeSet<AttemptKey>,
+    over_order: VecDeque<AttemptKey>,
     /// Modules that are compiled, so that another attempt of one need not wait.
     warm: BTreeSet<crate::Digest>,
     outbox: Vec<Effect>,
@@ -95,6 +103,8 @@ impl Attempts {
             links: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
+            over: BTreeSet::new(),
+            over_order: VecDeque::new(),
             warm: BTreeSet::new(),
             outbox: Vec::new(),
         }
@@ -181,6 +191,8 @@ impl Attempts {
         self.until = until;
         if self.session != Some(session) {
             self.session = Some(session);
+            self.over.clear();
+            self.over_order.clear();
             for link in self.links.clone() {
                 self.greet(link);
             }
@@ -216,6 +228,7 @@ impl Attempts {
                     Some(Attempt { phase: Phase::Ended { .. }, .. })
                 ) {
                     self.attempts.remove(&key);
+                    self.remember(key);
                 }
             }
             ToWorker::Drain { deadline_ms } => {
@@ -223,6 +236,17 @@ impl Attempts {
             }
             // The lease loop and the link loop listen to these.
             ToWorker::Welcome { .. } | ToWorker::Renewed { .. } => {}
+        }
+    }
+
+    fn remember(&mut self, key: AttemptKey) {
+        if self.over.insert(key) {
+            self.over_order.push_back(key);
+        }
+        if self.over_order.len() > OVER_MAX
+            && let Some(oldest) = self.over_order.pop_front()
+        {
+            self.over.remove(&oldest);
         }
     }
 
@@ -234,7 +258,7 @@ impl Attempts {
             return;
         }
         // Without a lease it may not even wait here: the master must think again.
-        if now >= self.until || self.attempts.contains_key(&key) {
+        if now >= self.until || self.attempts.contains_key(&key) || self.over.contains(&key) {
             return;
         }
         let at_hand =

@@ -132,10 +132,7 @@ impl Attempts {
             }
             Event::Ended { key, outcome } => self.ended(key, outcome),
             Event::Stopped(key) => self.stopped(key),
-            Event::StopAsked { deadline } => {
-                self.stopping = Some(deadline);
-                self.quiet_owed = true;
-            }
+            Event::StopAsked { deadline } => self.stop(deadline),
         }
     }
 
@@ -166,9 +163,11 @@ impl Attempts {
 
     /// When [`plan`](Attempts::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        let work = self.attempts.values().any(Attempt::holds_work);
-        let fence = work.then_some(self.until);
-        let stop = self.stopping.filter(|_| self.quiet_owed);
+        let fence = self.attempts.values().any(Attempt::can_be_fenced).then_some(self.until);
+        let stop = self.stopping.filter(|_| {
+            let undelivered = self.quiet_owed && self.running == 0;
+            undelivered || self.attempts.values().any(Attempt::holds_work)
+        });
         let timer = self.timers.first().map(|&(at, _)| at);
         [fence, stop, timer].into_iter().flatten().min()
     }
@@ -185,6 +184,11 @@ impl Attempts {
             Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
             None => self.running == 0,
         }
+    }
+
+    fn stop(&mut self, deadline: Time) {
+        self.stopping = Some(deadline);
+        self.quiet_owed = true;
     }
 
     fn lease_held(&mut self, session: SessionId, until: Time) {
@@ -232,7 +236,7 @@ impl Attempts {
                 }
             }
             ToWorker::Drain { deadline_ms } => {
-                self.stopping = Some(now + Duration::from_millis(deadline_ms));
+                self.stop(now + Duration::from_millis(deadline_ms));
             }
             // The lease loop and the link loop listen to these.
             ToWorker::Welcome { .. } | ToWorker::Renewed { .. } => {}
@@ -375,7 +379,7 @@ impl Attempts {
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
                 // A killed run without a lease has no outcome to give, not even `cancelled`.
-                Phase::Killed(Kill::Revoked) if why == Kill::Fenced => {
+                Phase::Killed(_) if why == Kill::Fenced => {
                     attempt.phase = Phase::Killed(why);
                 }
                 Phase::Killed(_) | Phase::Ended { .. } => {}
@@ -431,8 +435,13 @@ impl Attempts {
 }
 
 impl Attempt {
-    /// Whether it runs or may still run.
+    /// Whether it runs or may still run, and nothing has been done about it.
     fn holds_work(&self) -> bool {
-        !matches!(self.phase, Phase::Ended { .. })
+        !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(_))
+    }
+
+    /// Whether the end of the lease changes anything for it.
+    fn can_be_fenced(&self) -> bool {
+        !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(Kill::Fenced))
     }
 }

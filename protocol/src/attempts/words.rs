@@ -84,7 +84,8 @@ pub enum Effect {
         message: ToMaster,
     },
     /// Nothing that the finished session ran is running any more; or, after
-    /// [`Event::StopAsked`], nothing runs at all and the lease can be given back.
+    /// [`Event::StopAsked`] or [`ToWorker::Drain`], nothing runs at all and the lease can be given
+    /// back.
     Quiet,
 }
 

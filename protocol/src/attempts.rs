@@ -44,6 +44,8 @@ pub struct Attempts {
     /// Whether [`Effect::Quiet`] is owed once nothing runs.
     quiet_owed: bool,
     stopping: Option<Time>,
+    /// It has said that it is quiet for good: the lease is being given back, though it lasts.
+    closed: bool,
     attempts: BTreeMap<AttemptKey, Attempt>,
     /// Attempts that can start, in the order in which they came.
     ready: BTreeSet<(u64, AttemptKey)>,
@@ -96,6 +98,7 @@ impl Attempts {
             until: Time::ZERO,
             quiet_owed: false,
             stopping: None,
+            closed: false,
             attempts: BTreeMap::new(),
             ready: BTreeSet::new(),
             arrivals: 0,
@@ -156,6 +159,7 @@ impl Attempts {
         self.start();
         if self.quiet_owed && self.is_quiet(now) {
             self.quiet_owed = false;
+            self.closed = self.stopping.is_some();
             self.outbox.push(Effect::Quiet);
         }
         out.append(&mut self.outbox);
@@ -192,6 +196,9 @@ impl Attempts {
     }
 
     fn lease_held(&mut self, session: SessionId, until: Time) {
+        if self.closed {
+            return;
+        }
         self.until = until;
         if self.session != Some(session) {
             self.session = Some(session);
@@ -258,7 +265,7 @@ impl Attempts {
         let key = dispatch.key;
         // One that was under way while a session ended and the next began may be running elsewhere
         // by now: the new lease proves nothing for it.
-        if self.session != Some(dispatch.session) {
+        if self.closed || self.session != Some(dispatch.session) {
             return;
         }
         // Without a lease it may not even wait here: the master must think again.

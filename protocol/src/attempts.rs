@@ -40,7 +40,12 @@ pub struct Attempts {
     slots: usize,
     version: String,
     session: Option<SessionId>,
+    ended_session: Option<SessionId>,
     until: Time,
+    /// The session is over, whatever has been learned since.
+    fence_owed: bool,
+    /// Attempts were given up because the lease seemed to be over, which masters do not know.
+    lapsed: bool,
     /// Whether [`Effect::Quiet`] is owed once nothing runs.
     quiet_owed: bool,
     stopping: Option<Time>,
@@ -95,7 +100,10 @@ impl Attempts {
             slots,
             version,
             session: None,
+            ended_session: None,
             until: Time::ZERO,
+            fence_owed: false,
+            lapsed: false,
             quiet_owed: false,
             stopping: None,
             closed: false,
@@ -118,8 +126,9 @@ impl Attempts {
         match event {
             Event::LeaseHeld { session, until } => self.lease_held(session, until),
             Event::SessionOver => {
-                self.session = None;
+                self.ended_session = self.session.take();
                 self.until = Time::ZERO;
+                self.fence_owed = true;
                 self.quiet_owed = true;
             }
             Event::Linked(link) => {
@@ -141,7 +150,7 @@ impl Attempts {
 
     /// Decides from all facts, and appends what is to be done to `out`.
     pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if now >= self.until {
+        if core::mem::take(&mut self.fence_owed) || now >= self.until {
             self.stop_all(Kill::Fenced);
         }
         if self.stopping.is_some_and(|deadline| now >= deadline) {
@@ -156,6 +165,7 @@ impl Attempts {
         while let Some(key) = self.dirty.pop_first() {
             self.settle(now, key);
         }
+        self.confess(now);
         self.start();
         if self.quiet_owed && self.is_quiet(now) {
             self.quiet_owed = false;
@@ -196,7 +206,7 @@ impl Attempts {
     }
 
     fn lease_held(&mut self, session: SessionId, until: Time) {
-        if self.closed {
+        if self.closed || self.ended_session == Some(session) {
             return;
         }
         self.until = until;
@@ -204,9 +214,27 @@ impl Attempts {
             self.session = Some(session);
             self.over.clear();
             self.over_order.clear();
-            for link in self.links.clone() {
-                self.greet(link);
-            }
+            self.lapsed = false;
+            self.greet_all();
+        }
+    }
+
+    /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
+    fn confess(&mut self, now: Time) {
+        let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
+        if self.lapsed
+            && self.session.is_some()
+            && now < self.until
+            && !self.attempts.values().any(fenced)
+        {
+            self.lapsed = false;
+            self.greet_all();
+        }
+    }
+
+    fn greet_all(&mut self) {
+        for link in self.links.clone() {
+            self.greet(link);
         }
     }
 
@@ -231,7 +259,7 @@ impl Attempts {
 
     fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
         match message {
-            ToWorker::Dispatch(dispatch) => self.dispatched(now, link, dispatch),
+            ToWorker::Dispatch(dispatch) => self.dispatched(link, dispatch),
             ToWorker::Revoke(key) => self.revoked(link, key),
             ToWorker::Ack { key, .. } => {
                 if matches!(
@@ -261,15 +289,14 @@ impl Attempts {
         }
     }
 
-    fn dispatched(&mut self, now: Time, link: LinkId, dispatch: Dispatch) {
+    fn dispatched(&mut self, link: LinkId, dispatch: Dispatch) {
         let key = dispatch.key;
         // One that was under way while a session ended and the next began may be running elsewhere
         // by now: the new lease proves nothing for it.
         if self.closed || self.session != Some(dispatch.session) {
             return;
         }
-        // Without a lease it may not even wait here: the master must think again.
-        if now >= self.until || self.attempts.contains_key(&key) || self.over.contains(&key) {
+        if self.attempts.contains_key(&key) || self.over.contains(&key) {
             return;
         }
         let at_hand =
@@ -383,16 +410,19 @@ impl Attempts {
             match attempt.phase {
                 Phase::Running => {
                     attempt.phase = Phase::Killed(why);
+                    self.lapsed |= why == Kill::Fenced;
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
                 // A killed run without a lease has no outcome to give, not even `cancelled`.
                 Phase::Killed(_) if why == Kill::Fenced => {
+                    self.lapsed = true;
                     attempt.phase = Phase::Killed(why);
                 }
                 Phase::Killed(_) | Phase::Ended { .. } => {}
                 Phase::Lacking | Phase::Preparing | Phase::Ready => gone.push(*key),
             }
         }
+        self.lapsed |= why == Kill::Fenced && !gone.is_empty();
         for key in gone {
             if let Some(attempt) = self.attempts.remove(&key) {
                 self.ready.remove(&(attempt.arrival, key));

@@ -30,6 +30,9 @@ use core::time::Duration;
 /// How long to wait before trying again to get a module or an input.
 const PREPARE_AGAIN: Duration = Duration::from_secs(1);
 
+/// Modules remembered as compiled.
+const WARM_MAX: usize = 1_024;
+
 /// Acknowledged attempts remembered: seconds of the smallest tasks, in under 1 MiB. A dispatch can
 /// only be so late on a link that is up, and those notice within 2 s that they are not.
 const OVER_MAX: usize = 8_192;
@@ -328,6 +331,7 @@ impl Attempts {
                 self.outbox.push(Effect::Kill { key, why: Kill::Revoked });
             }
             Phase::Lacking | Phase::Preparing | Phase::Ready => {
+                self.outbox.push(Effect::Drop(key));
                 self.conclude(key, Outcome::bare(Verdict::Cancelled));
             }
             Phase::Killed(_) => {}
@@ -342,12 +346,20 @@ impl Attempts {
         let Some(attempt) = self.attempts.get_mut(&key) else {
             return self.outbox.push(Effect::Drop(key));
         };
-        if matches!(attempt.phase, Phase::Preparing) {
-            attempt.phase = Phase::Ready;
-            self.ready.insert((attempt.arrival, key));
-            if let Some(dispatch) = &attempt.dispatch {
-                self.warm.insert(dispatch.module);
+        match attempt.phase {
+            Phase::Preparing => {
+                attempt.phase = Phase::Ready;
+                self.ready.insert((attempt.arrival, key));
+                if let Some(dispatch) = &attempt.dispatch {
+                    self.warm.insert(dispatch.module);
+                }
+                if self.warm.len() > WARM_MAX {
+                    self.warm.pop_first();
+                }
             }
+            // Revoked meanwhile.
+            Phase::Ended { .. } => self.outbox.push(Effect::Drop(key)),
+            _ => {}
         }
     }
 
@@ -367,7 +379,7 @@ impl Attempts {
     fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&key) else { return };
         match attempt.phase {
-            Phase::Running | Phase::Killed(Kill::Revoked) => {
+            Phase::Running | Phase::Killed(Kill::Revoked | Kill::Stopping) => {
                 self.running -= 1;
                 self.conclude(key, outcome);
             }

@@ -10,6 +10,9 @@
 
 #[cfg(test)]
 mod tests;
+mod words;
+
+pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
     SessionId, Time,
@@ -17,107 +20,22 @@ use crate::{
     task::{Data, Outcome, Verdict},
 };
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     sync::Arc,
     vec::Vec,
 };
 use core::time::Duration;
 
-/// A link to a master, numbered by the shell: a reconnect has another number.
-pub type LinkId = u64;
-
 /// How long to wait before trying again to get a module or an input.
 const PREPARE_AGAIN: Duration = Duration::from_secs(1);
 
-/// A fact.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// This session holds the lease until then.
-    LeaseHeld {
-        /// Which life of the worker.
-        session: SessionId,
-        /// The end of its right to run, for now.
-        until: Time,
-    },
-    /// The session is over: its lease lapsed, or was taken from it. Answered by [`Effect::Quiet`].
-    SessionOver,
-    /// A link to a master is up.
-    Linked(LinkId),
-    /// It is down.
-    Unlinked(LinkId),
-    /// A master said something.
-    Told(LinkId, ToWorker),
-    /// What an attempt needs is at hand.
-    Prepared(AttemptKey),
-    /// It is not.
-    NotPrepared {
-        /// Whose.
-        key: AttemptKey,
-        /// Whether trying again cannot help.
-        for_good: bool,
-        /// Why.
-        reason: String,
-    },
-    /// A run has ended by itself, or at one of its limits.
-    Ended {
-        /// Whose.
-        key: AttemptKey,
-        /// How.
-        outcome: Outcome,
-    },
-    /// A run that was killed has stopped.
-    Stopped(AttemptKey),
-    /// The worker shall stop: finish what runs until then, and take nothing new.
-    StopAsked {
-        /// When what still runs is killed.
-        deadline: Time,
-    },
-}
+/// Modules remembered as compiled.
+const WARM_MAX: usize = 1_024;
 
-/// Something to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Get what an attempt needs: its module, compiled, and its input.
-    Prepare {
-        /// The attempt.
-        dispatch: Arc<Dispatch>,
-        /// A link to get it through.
-        link: LinkId,
-    },
-    /// Run an attempt. What it needs is at hand.
-    Start(Arc<Dispatch>),
-    /// Kill a run, and say [`Event::Stopped`] when it has stopped.
-    Kill {
-        /// Which.
-        key: AttemptKey,
-        /// Why.
-        why: Kill,
-    },
-    /// Forget what was got for an attempt.
-    Drop(AttemptKey),
-    /// Say something to a master.
-    Send {
-        /// On which link.
-        link: LinkId,
-        /// What.
-        message: ToMaster,
-    },
-    /// Nothing that the finished session ran is running any more; or, after
-    /// [`Event::StopAsked`], nothing runs at all and the lease can be given back.
-    Quiet,
-}
-
-/// Why a run is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kill {
-    /// The lease is over.
-    Fenced,
-    /// Its master said so.
-    Revoked,
-    /// The worker stops.
-    Stopping,
-}
+/// Acknowledged attempts remembered: seconds of the smallest tasks, in under 1 MiB. A dispatch can
+/// only be so late on a link that is up, and those notice within 2 s that they are not.
+const OVER_MAX: usize = 8_192;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -125,10 +43,17 @@ pub struct Attempts {
     slots: usize,
     version: String,
     session: Option<SessionId>,
+    ended_session: Option<SessionId>,
     until: Time,
+    /// The session is over, whatever has been learned since.
+    fence_owed: bool,
+    /// Attempts were given up because the lease seemed to be over, which masters do not know.
+    lapsed: bool,
     /// Whether [`Effect::Quiet`] is owed once nothing runs.
     quiet_owed: bool,
     stopping: Option<Time>,
+    /// It has said that it is quiet for good: the lease is being given back, though it lasts.
+    closed: bool,
     attempts: BTreeMap<AttemptKey, Attempt>,
     /// Attempts that can start, in the order in which they came.
     ready: BTreeSet<(u64, AttemptKey)>,
@@ -137,6 +62,10 @@ pub struct Attempts {
     links: BTreeSet<LinkId>,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
+    /// Attempts of this session that are over and acknowledged, oldest first in the queue: a
+    /// dispatch that was sent before and comes after must not run them again.
+    over: BTreeSet<AttemptKey>,
+    over_order: VecDeque<AttemptKey>,
     /// Modules that are compiled, so that another attempt of one need not wait.
     warm: BTreeSet<crate::Digest>,
     outbox: Vec<Effect>,
@@ -174,9 +103,13 @@ impl Attempts {
             slots,
             version,
             session: None,
+            ended_session: None,
             until: Time::ZERO,
+            fence_owed: false,
+            lapsed: false,
             quiet_owed: false,
             stopping: None,
+            closed: false,
             attempts: BTreeMap::new(),
             ready: BTreeSet::new(),
             arrivals: 0,
@@ -184,6 +117,8 @@ impl Attempts {
             links: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
+            over: BTreeSet::new(),
+            over_order: VecDeque::new(),
             warm: BTreeSet::new(),
             outbox: Vec::new(),
         }
@@ -194,8 +129,9 @@ impl Attempts {
         match event {
             Event::LeaseHeld { session, until } => self.lease_held(session, until),
             Event::SessionOver => {
-                self.session = None;
+                self.ended_session = self.session.take();
                 self.until = Time::ZERO;
+                self.fence_owed = true;
                 self.quiet_owed = true;
             }
             Event::Linked(link) => {
@@ -211,16 +147,13 @@ impl Attempts {
             }
             Event::Ended { key, outcome } => self.ended(key, outcome),
             Event::Stopped(key) => self.stopped(key),
-            Event::StopAsked { deadline } => {
-                self.stopping = Some(deadline);
-                self.quiet_owed = true;
-            }
+            Event::StopAsked { deadline } => self.stop(deadline),
         }
     }
 
     /// Decides from all facts, and appends what is to be done to `out`.
     pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if now >= self.until {
+        if core::mem::take(&mut self.fence_owed) || now >= self.until {
             self.stop_all(Kill::Fenced);
         }
         if self.stopping.is_some_and(|deadline| now >= deadline) {
@@ -235,9 +168,11 @@ impl Attempts {
         while let Some(key) = self.dirty.pop_first() {
             self.settle(now, key);
         }
+        self.confess(now);
         self.start();
         if self.quiet_owed && self.is_quiet(now) {
             self.quiet_owed = false;
+            self.closed = self.stopping.is_some();
             self.outbox.push(Effect::Quiet);
         }
         out.append(&mut self.outbox);
@@ -245,9 +180,11 @@ impl Attempts {
 
     /// When [`plan`](Attempts::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        let work = self.attempts.values().any(Attempt::holds_work);
-        let fence = work.then_some(self.until);
-        let stop = self.stopping.filter(|_| self.quiet_owed);
+        let fence = self.attempts.values().any(Attempt::can_be_fenced).then_some(self.until);
+        let stop = self.stopping.filter(|_| {
+            let undelivered = self.quiet_owed && self.running == 0;
+            undelivered || self.attempts.values().any(Attempt::holds_work)
+        });
         let timer = self.timers.first().map(|&(at, _)| at);
         [fence, stop, timer].into_iter().flatten().min()
     }
@@ -266,13 +203,41 @@ impl Attempts {
         }
     }
 
+    fn stop(&mut self, deadline: Time) {
+        self.stopping = Some(deadline);
+        self.quiet_owed = true;
+    }
+
     fn lease_held(&mut self, session: SessionId, until: Time) {
+        if self.closed || self.ended_session == Some(session) {
+            return;
+        }
         self.until = until;
         if self.session != Some(session) {
             self.session = Some(session);
-            for link in self.links.clone() {
-                self.greet(link);
-            }
+            self.over.clear();
+            self.over_order.clear();
+            self.lapsed = false;
+            self.greet_all();
+        }
+    }
+
+    /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
+    fn confess(&mut self, now: Time) {
+        let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
+        if self.lapsed
+            && self.session.is_some()
+            && now < self.until
+            && !self.attempts.values().any(fenced)
+        {
+            self.lapsed = false;
+            self.greet_all();
+        }
+    }
+
+    fn greet_all(&mut self) {
+        for link in self.links.clone() {
+            self.greet(link);
         }
     }
 
@@ -297,7 +262,7 @@ impl Attempts {
 
     fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
         match message {
-            ToWorker::Dispatch(dispatch) => self.dispatched(now, link, dispatch),
+            ToWorker::Dispatch(dispatch) => self.dispatched(link, dispatch),
             ToWorker::Revoke(key) => self.revoked(link, key),
             ToWorker::Ack { key, .. } => {
                 if matches!(
@@ -305,20 +270,36 @@ impl Attempts {
                     Some(Attempt { phase: Phase::Ended { .. }, .. })
                 ) {
                     self.attempts.remove(&key);
+                    self.remember(key);
                 }
             }
             ToWorker::Drain { deadline_ms } => {
-                self.stopping = Some(now + Duration::from_millis(deadline_ms));
+                self.stop(now + Duration::from_millis(deadline_ms));
             }
             // The lease loop and the link loop listen to these.
             ToWorker::Welcome { .. } | ToWorker::Renewed { .. } => {}
         }
     }
 
-    fn dispatched(&mut self, now: Time, link: LinkId, dispatch: Dispatch) {
+    fn remember(&mut self, key: AttemptKey) {
+        if self.over.insert(key) {
+            self.over_order.push_back(key);
+        }
+        if self.over_order.len() > OVER_MAX
+            && let Some(oldest) = self.over_order.pop_front()
+        {
+            self.over.remove(&oldest);
+        }
+    }
+
+    fn dispatched(&mut self, link: LinkId, dispatch: Dispatch) {
         let key = dispatch.key;
-        // Without a lease it may not even wait here: the master must think again.
-        if now >= self.until || self.attempts.contains_key(&key) {
+        // One that was under way while a session ended and the next began may be running elsewhere
+        // by now: the new lease proves nothing for it.
+        if self.closed || self.session != Some(dispatch.session) {
+            return;
+        }
+        if self.attempts.contains_key(&key) || self.over.contains(&key) {
             return;
         }
         let at_hand =
@@ -350,6 +331,7 @@ impl Attempts {
                 self.outbox.push(Effect::Kill { key, why: Kill::Revoked });
             }
             Phase::Lacking | Phase::Preparing | Phase::Ready => {
+                self.outbox.push(Effect::Drop(key));
                 self.conclude(key, Outcome::bare(Verdict::Cancelled));
             }
             Phase::Killed(_) => {}
@@ -364,12 +346,20 @@ impl Attempts {
         let Some(attempt) = self.attempts.get_mut(&key) else {
             return self.outbox.push(Effect::Drop(key));
         };
-        if matches!(attempt.phase, Phase::Preparing) {
-            attempt.phase = Phase::Ready;
-            self.ready.insert((attempt.arrival, key));
-            if let Some(dispatch) = &attempt.dispatch {
-                self.warm.insert(dispatch.module);
+        match attempt.phase {
+            Phase::Preparing => {
+                attempt.phase = Phase::Ready;
+                self.ready.insert((attempt.arrival, key));
+                if let Some(dispatch) = &attempt.dispatch {
+                    self.warm.insert(dispatch.module);
+                }
+                if self.warm.len() > WARM_MAX {
+                    self.warm.pop_first();
+                }
             }
+            // Revoked meanwhile.
+            Phase::Ended { .. } => self.outbox.push(Effect::Drop(key)),
+            _ => {}
         }
     }
 
@@ -389,7 +379,7 @@ impl Attempts {
     fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&key) else { return };
         match attempt.phase {
-            Phase::Running | Phase::Killed(Kill::Revoked) => {
+            Phase::Running | Phase::Killed(Kill::Revoked | Kill::Stopping) => {
                 self.running -= 1;
                 self.conclude(key, outcome);
             }
@@ -432,16 +422,19 @@ impl Attempts {
             match attempt.phase {
                 Phase::Running => {
                     attempt.phase = Phase::Killed(why);
+                    self.lapsed |= why == Kill::Fenced;
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
                 // A killed run without a lease has no outcome to give, not even `cancelled`.
-                Phase::Killed(Kill::Revoked) if why == Kill::Fenced => {
+                Phase::Killed(_) if why == Kill::Fenced => {
+                    self.lapsed = true;
                     attempt.phase = Phase::Killed(why);
                 }
                 Phase::Killed(_) | Phase::Ended { .. } => {}
                 Phase::Lacking | Phase::Preparing | Phase::Ready => gone.push(*key),
             }
         }
+        self.lapsed |= why == Kill::Fenced && !gone.is_empty();
         for key in gone {
             if let Some(attempt) = self.attempts.remove(&key) {
                 self.ready.remove(&(attempt.arrival, key));
@@ -491,8 +484,13 @@ impl Attempts {
 }
 
 impl Attempt {
-    /// Whether it runs or may still run.
+    /// Whether it runs or may still run, and nothing has been done about it.
     fn holds_work(&self) -> bool {
-        !matches!(self.phase, Phase::Ended { .. })
+        !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(_))
+    }
+
+    /// Whether the end of the lease changes anything for it.
+    fn can_be_fenced(&self) -> bool {
+        !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(Kill::Fenced))
     }
 }

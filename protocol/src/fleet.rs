@@ -8,7 +8,7 @@
 //!
 //! Three rules hold in every path through this module:
 //! - a [`Effect::WriteTask`] names the revision it replaces;
-//! - a [`ToWorker::Dispatch`] is planned only for an attempt that the known record names;
+//! - a [`Dispatch`](crate::message::Dispatch) is planned only for an attempt that the known record names;
 //! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
 //!   that another session took its place (see [`lease`](self)).
 
@@ -16,200 +16,36 @@ mod cancel;
 mod explain;
 mod lease;
 mod place;
+mod record;
 mod retry;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod words;
+
+pub use words::{Answer, Config, Effect, Event, LinkId, RequestId};
 
 use crate::{
-    ABSENT, AttemptId, BatchId, GroupName, MasterId, Nonce, Revision, SessionId, TaskId, Time,
-    WorkerId,
-    advisory::Advisory,
-    api::{Ended, NewTask},
-    lease::{CasAnswer, Lease, LeaseTiming},
+    ABSENT, AttemptId, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
+    api::NewTask,
+    lease::Lease,
     limit,
-    message::{AttemptKey, ToWorker},
+    message::AttemptKey,
     task::{Outcome, TaskRecord, mix},
     time::WallMillis,
 };
 use alloc::{
-    boxed::Box,
     collections::{BTreeMap, BTreeSet},
-    string::String,
     sync::Arc,
     vec::Vec,
 };
 use core::time::Duration;
 
-/// A link to a worker, numbered by the shell: a reconnect has another number.
-pub type LinkId = u64;
-
-/// A client's request that waits for an answer, numbered by the shell.
-pub type RequestId = u64;
-
 /// How long to wait before asking the registry again what became of a write.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What a master must know to begin.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Its name.
-    pub me: MasterId,
-    /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
-    pub timing: LeaseTiming,
-    /// The start of its sequence of nonces; different for every process.
-    pub seed: u64,
-}
-
-/// A fact.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The registry answers (again).
-    RegistryUp,
-    /// The registry does not answer.
-    RegistryDown,
-    /// All that was in the registry at the start has been observed.
-    Loaded,
-    /// The wall clock, for the stamps that people read.
-    Clock(WallMillis),
-    /// A lease as the registry has it.
-    LeaseSeen(Lease, Revision),
-    /// The registry has no lease for this worker.
-    LeaseGone(WorkerId),
-    /// The answer to [`Effect::WriteLease`].
-    LeaseWritten {
-        /// What was to be written.
-        lease: Lease,
-        /// The worker's link that asked for it, if one did.
-        asked_by: Option<LinkId>,
-        /// What became of it.
-        answer: CasAnswer<Lease>,
-    },
-    /// A record as the watch reports it, possibly late.
-    TaskSeen(Box<TaskRecord>, Revision),
-    /// The answer to [`Effect::ReadTask`], from the stream's leader; `None` where there is none.
-    TaskRead(TaskId, Option<(Box<TaskRecord>, Revision)>),
-    /// The answer to [`Effect::WriteTask`].
-    TaskWritten {
-        /// Which task.
-        task: TaskId,
-        /// What became of it.
-        answer: CasAnswer<Box<TaskRecord>>,
-    },
-    /// A worker's link is up, and this is what it says it has.
-    Linked {
-        /// Who.
-        worker: WorkerId,
-        /// The link's number.
-        link: LinkId,
-        /// The life of the worker.
-        session: SessionId,
-        /// The attempts it knows of.
-        attempts: Vec<AttemptKey>,
-    },
-    /// A link is down.
-    Unlinked {
-        /// Whose.
-        worker: WorkerId,
-        /// Which.
-        link: LinkId,
-    },
-    /// A worker wants its lease renewed through this master.
-    RenewAsked {
-        /// Who, by its certificate.
-        worker: WorkerId,
-        /// On which link.
-        link: LinkId,
-        /// The revision that the lease must have.
-        expect: Revision,
-        /// Its new value.
-        lease: Lease,
-    },
-    /// An attempt ended.
-    Finished {
-        /// Who says so.
-        worker: WorkerId,
-        /// On which link.
-        link: LinkId,
-        /// Which attempt.
-        key: AttemptKey,
-        /// How.
-        outcome: Outcome,
-    },
-    /// A client submits tasks; their specifications have been checked.
-    Submitted {
-        /// The request to answer once all are stored.
-        request: RequestId,
-        /// The tasks.
-        tasks: Vec<NewTask>,
-    },
-    /// A client wants a task cancelled.
-    CancelAsked {
-        /// The request to answer once the wish is stored.
-        request: RequestId,
-        /// Which.
-        task: TaskId,
-    },
-}
-
-/// Something to be done. It carries its reason where it is not plain.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Replace a task record if its revision is still `expect`.
-    WriteTask {
-        /// The revision it must have; [`ABSENT`] to create it.
-        expect: Revision,
-        /// The new value.
-        record: Arc<TaskRecord>,
-        /// How long the registry keeps it; for ever where absent.
-        keep: Option<Duration>,
-    },
-    /// Read a task record from the stream's leader.
-    ReadTask(TaskId),
-    /// Replace a lease if its revision is still `expect`.
-    WriteLease {
-        /// The revision it must have.
-        expect: Revision,
-        /// The new value.
-        lease: Lease,
-        /// The worker's link that asked for it.
-        asked_by: Option<LinkId>,
-    },
-    /// Say something to a worker.
-    Send {
-        /// On which link.
-        link: LinkId,
-        /// What.
-        message: ToWorker,
-    },
-    /// Answer a client.
-    Reply {
-        /// Which request.
-        request: RequestId,
-        /// With what.
-        answer: Answer,
-    },
-    /// Tell those who wait for it that a task has ended.
-    Tell {
-        /// Whom.
-        audience: BatchId,
-        /// What.
-        ended: Ended,
-    },
-    /// Tell the world.
-    Publish(Advisory),
-}
-
-/// The answer to a client's request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Every task is in the registry.
-    Stored(u64),
-    /// The wish to cancel is in the registry, or the task is over.
-    CancelStored,
-    /// It was not done; the reason says why.
-    Unavailable(String),
-}
+/// Writes of one revision that a master knows again; they follow each other at [`ASK_AGAIN`].
+const MINE_MAX: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -236,6 +72,7 @@ pub struct Fleet {
     requests: BTreeMap<RequestId, (u64, u64)>,
     inquiries: BTreeMap<TaskId, Vec<Inquiry>>,
     endings: retry::Rate,
+    buried: record::Buried,
     /// Effects that observing has already decided.
     outbox: Vec<Effect>,
 }
@@ -267,6 +104,9 @@ struct Task {
     storing: Vec<RequestId>,
     cancelling: Vec<RequestId>,
     not_before: Time,
+    /// The nonces of this master's writes of the present revision: one of them may have landed
+    /// although its answer was lost.
+    mine: Vec<Nonce>,
 }
 
 /// The end of an attempt, not yet committed.
@@ -340,6 +180,7 @@ impl Fleet {
             requests: BTreeMap::new(),
             inquiries: BTreeMap::new(),
             endings: retry::Rate::default(),
+            buried: record::Buried::default(),
             outbox: Vec::new(),
         }
     }
@@ -363,13 +204,16 @@ impl Fleet {
             Event::RenewAsked { worker, link, expect, lease } => {
                 self.renew_asked(worker, link, expect, lease);
             }
-            Event::TaskSeen(record, revision) => self.task_seen(now, *record, revision),
+            Event::TaskSeen(record, revision) => {
+                self.task_seen(now, *record, revision);
+                self.buried.caught_up(revision);
+            }
             Event::TaskRead(task, found) => self.task_read(now, task, found),
             Event::TaskWritten { task, answer } => self.task_written(now, task, answer),
             Event::Linked { worker, link, session, attempts } => {
                 self.linked(now, worker, link, session, attempts);
             }
-            Event::Unlinked { worker, link } => self.unlinked(now, worker, link),
+            Event::Unlinked { worker, link } => self.unlinked(worker, link),
             Event::Finished { worker, link, key, outcome } => {
                 self.finished(now, worker, link, key, outcome);
             }
@@ -393,7 +237,7 @@ impl Fleet {
 
     /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        self.registry_up?;
+        self.registry_up.filter(|_| self.loaded)?;
         self.timers.first().map(|&(at, _)| at)
     }
 
@@ -488,35 +332,44 @@ impl Fleet {
             self.dirty.insert(id);
         }
         for key in attempts {
-            if !self.is_current(key) {
+            if !self.holds(&worker, key) {
                 self.inquire(now, Inquiry { worker: worker.clone(), link, key, outcome: None });
             }
         }
         self.refit(&worker);
     }
 
-    fn unlinked(&mut self, now: Time, worker: WorkerId, link: LinkId) {
-        let entry = self.worker(now, &worker);
+    fn unlinked(&mut self, worker: WorkerId, link: LinkId) {
+        let Some(entry) = self.workers.get_mut(&worker) else { return };
         if entry.link.is_some_and(|known| known.id == link) {
             entry.link = None;
             self.refit(&worker);
+            self.dismiss(&worker);
         }
     }
 
     fn inquire(&mut self, now: Time, inquiry: Inquiry) {
         let task = inquiry.key.task;
         let waiting = self.inquiries.entry(task).or_default();
-        waiting.push(inquiry);
-        if waiting.len() == 1 {
+        if waiting.is_empty() {
             self.timers.insert((now, Timer::Inquiry(task)));
+        }
+        let same =
+            |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
+        if let Some(known) = waiting.iter_mut().find(same) {
+            known.link = inquiry.link;
+            known.outcome = inquiry.outcome.or(known.outcome.take());
+        } else {
+            waiting.push(inquiry);
         }
     }
 
-    fn is_current(&self, key: AttemptKey) -> bool {
+    /// Whether this worker has the current attempt of a task, and it is this one.
+    fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
         self.tasks
             .get(&key.task)
             .and_then(|task| task.record.attempt())
-            .is_some_and(|attempt| attempt.id == key.attempt)
+            .is_some_and(|attempt| attempt.id == key.attempt && attempt.worker == *worker)
     }
 
     fn worker(&mut self, now: Time, id: &WorkerId) -> &mut Worker {
@@ -555,6 +408,10 @@ impl Fleet {
         record.write = Nonce(self.mint());
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let record = Arc::new(record);
+        if task.mine.len() == MINE_MAX {
+            task.mine.remove(0);
+        }
+        task.mine.push(record.write);
         task.phase = Phase::Writing(record.clone());
         self.writing += 1;
         self.unstored.remove(&id);
@@ -579,6 +436,7 @@ impl Task {
             storing: Vec::new(),
             cancelling: Vec::new(),
             not_before: Time::ZERO,
+            mine: Vec::new(),
         }
     }
 

@@ -98,6 +98,8 @@ pub enum ToWorker {
 pub struct Dispatch {
     /// Which.
     pub key: AttemptKey,
+    /// The life of the worker that it was given to; any other refuses it.
+    pub session: SessionId,
     /// 1 for a task's first.
     pub number: u32,
     /// What to run.

@@ -1,7 +1,7 @@
 //! A task as it is submitted, kept and ended; never how it is run.
 
 use crate::{
-    AttemptId, BatchId, Digest, GroupName, Nonce, SessionId, TaskId, WorkerId, limit,
+    AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId, limit,
     time::WallMillis,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
@@ -375,6 +375,9 @@ pub struct Attempt {
     pub worker: WorkerId,
     /// In which of its lives.
     pub session: SessionId,
+    /// The revision of the lease under which it was given. A lease of another session means that
+    /// this one is over only if it is newer.
+    pub lease: Revision,
     /// For people: when it was given out.
     pub dispatched_at: WallMillis,
 }
@@ -569,7 +572,8 @@ mod tests {
         let module = ModuleRef { name: None, digest: Digest([0; 32]) };
         let good = TaskSpec::new(module, Data::EMPTY);
         assert!(good.check().is_ok());
-        let cases: [(&str, fn(&mut TaskSpec)); 6] = [
+        type Spoil = fn(&mut TaskSpec);
+        let cases: [(&str, Spoil); 6] = [
             ("inline input", |s| s.input = Data::Inline(alloc::vec![0; 20_000].into())),
             ("blob", |s| s.input = Data::Blob { digest: Digest([0; 32]), size: u64::MAX }),
             ("priority", |s| s.priority = 101),

@@ -11,6 +11,7 @@ use crate::{
     advisory::{Advisory, WorkerEvent},
     lease::{CasAnswer, Lease, Offer, Standing},
     message::ToWorker,
+    task::Attempt,
 };
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
@@ -44,9 +45,8 @@ impl Fleet {
         {
             self.unfit(&old.offer.group, &id);
         }
-        if matches!(lease.standing, Standing::Live | Standing::Draining) {
-            self.timers.insert((due, Timer::Lease(id.clone())));
-        }
+        // Also when it is over: the sessions before it may not be, as long as theirs is waited for.
+        self.timers.insert((due, Timer::Lease(id.clone())));
         if !same_session || standing_changed {
             self.reconsider(&id);
         }
@@ -57,13 +57,15 @@ impl Fleet {
     /// that it gets none is to write `lost` there.
     pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId) {
         let worker = self.worker(now, &id);
-        worker.lease = None;
+        let old = worker.lease.take();
         worker.revision = ABSENT;
         worker.seen = now;
         worker.declaring = false;
         let due = now + worker.wait;
         self.timers.insert((due, Timer::Lease(id.clone())));
-        self.refit(&id);
+        if let Some(old) = old {
+            self.unfit(&old.offer.group, &id);
+        }
     }
 
     /// A worker's lease may have run out; or this was said of an earlier renewal.
@@ -86,7 +88,7 @@ impl Fleet {
             Some(_) => return,
             None => match self.session_of_tasks(&id) {
                 Some(session) => vacancy(id.clone(), session, worker.wait),
-                None => return,
+                None => return self.dismiss(&id),
             },
         };
         let expect = worker.revision;
@@ -95,6 +97,14 @@ impl Fleet {
         }
         out.push(Effect::WriteLease { expect, lease, asked_by: None });
         self.refit(&id);
+    }
+
+    /// Forgets a worker of which nothing is left.
+    pub(super) fn dismiss(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        if worker.lease.is_none() && worker.link.is_none() && worker.tasks.is_empty() {
+            self.workers.remove(id);
+        }
     }
 
     pub(super) fn lease_written(
@@ -138,17 +148,30 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
-    /// Whether everything that this session of this worker ran has stopped, for certain.
-    pub(super) fn is_over(&self, now: Time, id: &WorkerId, session: SessionId) -> bool {
-        let Some(worker) = self.workers.get(id) else { return false };
+    /// Whether everything that the session of this attempt ran has stopped, for certain.
+    pub(super) fn is_over(&self, now: Time, attempt: &Attempt) -> bool {
+        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         let Some(lease) = &worker.lease else { return false };
-        if lease.session == session {
+        if lease.session == attempt.session {
             return matches!(lease.standing, Standing::Released | Standing::Lost);
         }
-        // Another session has the key, so no renewal of this one can succeed any more. It was
-        // proven over, or it is over once its last renewal has run out.
+        // The record was quicker than the lease: this session came after the one that is known.
+        if worker.revision < attempt.lease {
+            return false;
+        }
+        // Another session has the key since, so no renewal of this one can succeed any more. It
+        // was proven over, or it is over once its last renewal has run out.
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
-        lease.succeeds == Some(session) || now >= worker.session_seen.max(healthy) + worker.wait
+        lease.succeeds == Some(attempt.session)
+            || now >= worker.session_seen.max(healthy) + worker.wait
+    }
+
+    /// Whether the session of this attempt gave its lease back, which is no fault of the task.
+    pub(super) fn has_left(&self, attempt: &Attempt) -> bool {
+        let lease = self.workers.get(&attempt.worker).and_then(|worker| worker.lease.as_ref());
+        lease.is_some_and(|lease| {
+            lease.session == attempt.session && lease.standing == Standing::Released
+        })
     }
 
     /// Makes the master look again at every task of a worker.

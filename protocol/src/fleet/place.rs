@@ -14,16 +14,18 @@ use alloc::{
     string::String,
     vec::Vec,
 };
-use core::{cmp::Reverse, time::Duration};
+use core::{cmp::Reverse, ops::Bound, time::Duration};
 
 /// The tasks that wait for a group, and its workers that could take one.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     /// Waiting tasks by what they need, so that one that fits nowhere blocks only its like.
     classes: BTreeMap<Need, BTreeSet<Turn>>,
-    /// Workers that may be given attempts, by load.
-    workers: BTreeSet<(Load, WorkerId)>,
-    /// The load under which each of them is listed.
+    /// The first of each class.
+    heads: BTreeMap<Turn, Need>,
+    /// Workers that have room, by load.
+    roomy: BTreeSet<(Load, WorkerId)>,
+    /// Workers that may be given attempts, each with its load.
     listed: BTreeMap<WorkerId, Load>,
     /// Whether the world has been told that tasks wait and nobody is there.
     told_empty: bool,
@@ -51,7 +53,12 @@ pub(super) struct Pace {
 impl Pace {
     /// Counts a run. The mean moves by an eighth of the difference: quick enough to notice long
     /// tasks after a few, steady enough not to follow one.
+    ///
+    /// What never ran says nothing: a few cancelled attempts would make long tasks look short.
     pub(super) fn count(&mut self, run_us: u64) {
+        if run_us == 0 {
+            return;
+        }
         self.mean_us = Some(match self.mean_us {
             None => run_us,
             Some(mean) => mean - mean / 8 + run_us / 8,
@@ -63,6 +70,44 @@ impl Pace {
         let Some(mean_us) = self.mean_us else { return 0 };
         let work_us = limit::AHEAD_WORK.as_micros() as u64 * u64::from(slots);
         u32::try_from(work_us / mean_us.max(1)).unwrap_or(u32::MAX).min(limit::AHEAD_TASKS_MAX)
+    }
+}
+
+impl Group {
+    pub(super) fn is_empty(&self) -> bool {
+        self.classes.is_empty() && self.listed.is_empty()
+    }
+
+    fn line_up(&mut self, need: Need, turn: Turn) {
+        let line = self.classes.entry(need.clone()).or_default();
+        let head = line.first().copied();
+        line.insert(turn);
+        if head.is_none_or(|head| turn < head) {
+            if let Some(head) = head {
+                self.heads.remove(&head);
+            }
+            self.heads.insert(turn, need);
+        }
+    }
+
+    fn step_out(&mut self, need: &Need, turn: &Turn) {
+        let Some(line) = self.classes.get_mut(need) else { return };
+        line.remove(turn);
+        let head = line.first().copied();
+        if line.is_empty() {
+            self.classes.remove(need);
+        }
+        if self.heads.remove(turn).is_some()
+            && let Some(head) = head
+        {
+            self.heads.insert(head, need.clone());
+        }
+    }
+
+    fn unlist(&mut self, id: &WorkerId) {
+        if let Some(load) = self.listed.remove(id) {
+            self.roomy.remove(&(load, id.clone()));
+        }
     }
 }
 
@@ -105,19 +150,17 @@ impl Fleet {
         let Some(task) = self.tasks.get(&id) else { return };
         let spec = &task.record.spec;
         let group = self.groups.entry(spec.group.clone()).or_default();
-        group.classes.entry(Need::of(spec)).or_default().insert(turn(&task.record));
+        group.line_up(Need::of(spec), turn(&task.record));
         self.open.insert(spec.group.clone());
     }
 
     /// Takes a task out of the line, if it is in it.
     pub(super) fn step_out(&mut self, record: &TaskRecord) {
-        let Some(group) = self.groups.get_mut(&record.spec.group) else { return };
-        let need = Need::of(&record.spec);
-        if let Some(line) = group.classes.get_mut(&need) {
-            line.remove(&turn(record));
-            if line.is_empty() {
-                group.classes.remove(&need);
-            }
+        let name = &record.spec.group;
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.step_out(&Need::of(&record.spec), &turn(record));
+        if group.is_empty() {
+            self.groups.remove(name);
         }
     }
 
@@ -126,16 +169,18 @@ impl Fleet {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = &worker.lease else { return };
         let name = &lease.offer.group;
-        let load = worker.open_lease().map(|lease| (worker.load(lease), worker.has_room(lease)));
+        let Some(open) = worker.open_lease() else {
+            let name = name.clone();
+            return self.unfit(&name, id);
+        };
+        let (load, room) = (worker.load(open), worker.has_room(open));
         let group = self.groups.entry(name.clone()).or_default();
-        if let Some(old) = group.listed.remove(id) {
-            group.workers.remove(&(old, id.clone()));
-        }
-        if let Some((load, room)) = load {
-            group.listed.insert(id.clone(), load);
-            group.workers.insert((load, id.clone()));
-            group.told_empty = false;
-            if room && !group.classes.is_empty() {
+        group.unlist(id);
+        group.listed.insert(id.clone(), load);
+        group.told_empty = false;
+        if room {
+            group.roomy.insert((load, id.clone()));
+            if !group.classes.is_empty() {
                 self.open.insert(name.clone());
             }
         }
@@ -143,10 +188,10 @@ impl Fleet {
 
     /// Takes a worker off a group's list.
     pub(super) fn unfit(&mut self, name: &GroupName, id: &WorkerId) {
-        if let Some(group) = self.groups.get_mut(name)
-            && let Some(load) = group.listed.remove(id)
-        {
-            group.workers.remove(&(load, id.clone()));
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.unlist(id);
+        if group.is_empty() {
+            self.groups.remove(name);
         }
     }
 
@@ -178,31 +223,24 @@ impl Fleet {
     }
 
     fn place_group(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
-        let mut full: BTreeSet<Need> = BTreeSet::new();
-        loop {
-            let room = self.may_write();
-            let Some(group) = self.groups.get(name) else { return };
-            let head = group
-                .classes
-                .iter()
-                .filter(|(need, _)| !full.contains(need))
-                .filter_map(|(need, line)| Some((*line.first()?, need)))
-                .min_by_key(|&(turn, _)| turn);
-            let Some((turn, need)) = head else { break };
-            if !room {
+        // Room only becomes less in here, so that a class for which there is none need not be
+        // looked at again, and the next turn is always later than the last.
+        let mut after = Bound::Unbounded;
+        while let Some(group) = self.groups.get(name)
+            && !group.roomy.is_empty()
+            && let Some((&turn, need)) = group.heads.range((after, Bound::Unbounded)).next()
+        {
+            if !self.may_write() {
                 self.open.insert(name.clone());
                 return;
             }
-            let need = need.clone();
-            match self.choose(name, &need) {
-                Some(worker) => self.assign(now, turn.2, worker, out),
-                None => {
-                    full.insert(need);
-                }
+            after = Bound::Excluded(turn);
+            if let Some(worker) = self.choose(group, need) {
+                self.assign(now, turn.2, worker, out);
             }
         }
         let Some(group) = self.groups.get_mut(name) else { return };
-        if !group.classes.is_empty() && group.workers.is_empty() && !group.told_empty {
+        if !group.classes.is_empty() && group.listed.is_empty() && !group.told_empty {
             group.told_empty = true;
             out.push(Effect::Publish(Advisory::Group {
                 group: name.clone(),
@@ -213,13 +251,12 @@ impl Fleet {
     }
 
     /// The least loaded worker of a group that has what is needed, and room.
-    fn choose(&self, name: &GroupName, need: &Need) -> Option<WorkerId> {
-        let group = self.groups.get(name)?;
-        group.workers.iter().map(|(_, id)| id).find_map(|id| {
-            let worker = self.workers.get(id)?;
-            let lease = worker.lease.as_ref()?;
-            (need.fits(lease) && worker.has_room(lease)).then(|| id.clone())
-        })
+    fn choose(&self, group: &Group, need: &Need) -> Option<WorkerId> {
+        let fits = |id: &WorkerId| {
+            let lease = self.workers.get(id).and_then(|worker| worker.lease.as_ref());
+            lease.is_some_and(|lease| need.fits(lease))
+        };
+        group.roomy.iter().map(|(_, id)| id).find(|id| fits(id)).cloned()
     }
 
     fn assign(&mut self, now: Time, id: TaskId, worker: WorkerId, out: &mut Vec<Effect>) {
@@ -227,10 +264,11 @@ impl Fleet {
         let dispatched_at = self.wall(now);
         let Some(task) = self.tasks.get(&id) else { return };
         debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are in line");
+        let Some(entry) = self.workers.get(&worker) else { return };
+        let Some(session) = entry.lease.as_ref().map(|lease| lease.session) else { return };
+        let lease = entry.revision;
         let known = task.record.clone();
         self.step_out(&known);
-        let session = self.workers.get(&worker).and_then(|worker| worker.lease.as_ref());
-        let Some(session) = session.map(|lease| lease.session) else { return };
         let mut record = TaskRecord::clone(&known);
         record.attempts += 1;
         record.state = State::Dispatched(Attempt {
@@ -238,6 +276,7 @@ impl Fleet {
             number: record.attempts,
             worker: worker.clone(),
             session,
+            lease,
             dispatched_at,
         });
         self.give(&worker, id);
@@ -262,10 +301,9 @@ impl Fleet {
     pub(super) fn fitting(&self, spec: &TaskSpec) -> (usize, usize) {
         let Some(group) = self.groups.get(&spec.group) else { return (0, 0) };
         let need = Need::of(spec);
-        let leases =
-            group.workers.iter().filter_map(|(_, id)| self.workers.get(id)?.lease.as_ref());
+        let leases = group.listed.keys().filter_map(|id| self.workers.get(id)?.lease.as_ref());
         let fits = leases.filter(|lease| need.fits(lease)).count();
-        (group.workers.len(), fits)
+        (group.listed.len(), fits)
     }
 }
 

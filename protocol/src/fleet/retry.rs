@@ -53,18 +53,20 @@ impl Fleet {
         out: &mut Vec<Effect>,
     ) {
         let retry = &record.spec.retry;
+        // Stopped although nobody asked for the task's end: it is still owed one.
+        let revoked = outcome.verdict == Verdict::Cancelled && !record.cancel;
         let failures = record.failures + u32::from(outcome.verdict.is_retried());
-        let again = outcome.verdict.is_retried() && failures < retry.attempts_max && !record.cancel;
+        let retried = outcome.verdict.is_retried() && failures < retry.attempts_max;
+        let again = (retried && !record.cancel) || revoked;
         if !again {
             let record = TaskRecord { failures, ..record.clone() };
             return self.commit(now, id, &record, outcome, Some(attempt.clone()), out);
         }
-        let wait = backoff(retry, failures, (id.0 as u64) ^ attempt.id.0);
+        let wait = backoff(retry, failures.max(1), (id.0 as u64) ^ attempt.id.0);
         let mut next = TaskRecord { failures, ..record.clone() };
         next.state = State::Queued { wait_ms: wait.as_millis() as u64 };
         let reason = outcome.verdict.reason();
         next.bury(self.past(now, attempt, false, &reason));
-        self.announce(record, TaskEvent::Retried, Some(attempt), reason);
         self.write(id, next, None, out);
     }
 
@@ -77,8 +79,11 @@ impl Fleet {
         attempt: &Attempt,
         out: &mut Vec<Effect>,
     ) {
-        let losses = record.losses + 1;
-        let reason = format!("worker {} was lost", attempt.worker);
+        let fail = record.spec.on_worker_lost == OnWorkerLost::Fail;
+        let left = self.has_left(attempt);
+        let losses = record.losses + u32::from(fail || !left);
+        let what = if left { "left before it had ended" } else { "was lost" };
+        let reason = format!("worker {} {what}", attempt.worker);
         let mut next = TaskRecord { losses, ..record.clone() };
         next.bury(self.past(now, attempt, true, &reason));
         if record.cancel {
@@ -86,11 +91,7 @@ impl Fleet {
             return self.commit(now, id, &next, outcome, None, out);
         }
         let quarantined = losses >= limit::LOST_MAX_DEFAULT;
-        if record.spec.on_worker_lost == OnWorkerLost::Fail || quarantined {
-            if quarantined {
-                let reason = format!("it has lost {losses} workers");
-                self.announce(record, TaskEvent::Quarantined, Some(attempt), reason);
-            }
+        if fail || quarantined {
             let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
             return self.commit(now, id, &next, outcome, None, out);
         }
@@ -130,6 +131,13 @@ impl Fleet {
         outcome: Arc<Outcome>,
         attempt: Option<&Attempt>,
     ) {
+        if matches!(outcome.verdict, Verdict::Lost { .. })
+            && record.losses >= limit::LOST_MAX_DEFAULT
+        {
+            let last = record.history.last().map(|past| &past.attempt);
+            let reason = format!("it has lost {} workers", record.losses);
+            self.announce(record, TaskEvent::Quarantined, last, reason);
+        }
         let (what, reason) = match &outcome.verdict {
             Verdict::Completed => (TaskEvent::Completed, "".to_string()),
             Verdict::Cancelled => (TaskEvent::Cancelled, "".to_string()),

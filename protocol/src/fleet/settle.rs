@@ -1,15 +1,14 @@
 //! What to do about one task, from its record and what is known of its worker. Never decides who
 //! gets it (that is `place`), and writes nothing while a write of the same task is under way.
 
-use super::{Answer, Effect, Fleet, Inquiry, LinkId, Phase, Report, Task, Timer, place};
+use super::{Answer, Effect, Fleet, Inquiry, LinkId, Report, Timer};
 use crate::{
-    ABSENT, Revision, TaskId, Time, WorkerId,
+    TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent},
-    lease::CasAnswer,
     message::{AttemptKey, Dispatch, ToWorker},
     task::{Attempt, Outcome, State, TaskRecord, Verdict},
 };
-use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 
 impl Fleet {
     /// Looks at every task about which something has changed.
@@ -51,7 +50,7 @@ impl Fleet {
         attempt: &Attempt,
         out: &mut Vec<Effect>,
     ) {
-        let over = self.is_over(now, &attempt.worker, attempt.session);
+        let over = self.is_over(now, attempt);
         let link = self
             .workers
             .get(&attempt.worker)
@@ -88,6 +87,7 @@ impl Fleet {
     /// A finished task needs to be known no longer.
     fn forget(&mut self, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(&id) else { return };
+        self.buried.add(id, task.revision);
         if let Some(report) = &task.report {
             let message = self.acknowledgement(&task.record, report);
             out.extend(message);
@@ -98,7 +98,7 @@ impl Fleet {
     }
 
     /// Tells a worker what became of the outcome it reported. It hears it again if it asks again.
-    fn acknowledgement(&self, record: &TaskRecord, report: &Report) -> Option<Effect> {
+    pub(super) fn acknowledgement(&self, record: &TaskRecord, report: &Report) -> Option<Effect> {
         let link = self.workers.get(&report.worker)?.link?;
         let key = AttemptKey { task: record.id, attempt: report.attempt };
         let committed = counted(record, key);
@@ -113,13 +113,12 @@ impl Fleet {
         key: AttemptKey,
         outcome: Outcome,
     ) {
-        if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.pace.count(outcome.run_us);
-        }
-        if !self.is_current(key) {
-            self.take(&worker, key.task);
+        if !self.holds(&worker, key) {
             let inquiry = Inquiry { worker, link, key, outcome: Some(outcome) };
             return self.inquire(now, inquiry);
+        }
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.pace.count(outcome.run_us);
         }
         if let Some(task) = self.tasks.get_mut(&key.task) {
             let outcome = Arc::new(outcome);
@@ -130,188 +129,10 @@ impl Fleet {
         }
     }
 
-    pub(super) fn task_seen(&mut self, now: Time, record: TaskRecord, revision: Revision) {
-        let id = record.id;
-        match self.tasks.get(&id) {
-            None if record.is_done() => {}
-            None => {
-                self.tasks.insert(id, Task::new(Arc::new(record.clone()), ABSENT));
-                self.adopt(now, record, revision);
-            }
-            Some(task) if revision <= task.revision => {}
-            Some(_) => self.adopt(now, record, revision),
-        }
-    }
-
-    /// Takes a newer record for the truth.
-    fn adopt(&mut self, now: Time, record: TaskRecord, revision: Revision) {
-        let id = record.id;
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let old = core::mem::replace(&mut task.record, Arc::new(record));
-        task.revision = revision;
-        task.not_before = now + place::wait_of(&task.record);
-        let new = task.record.clone();
-        let storing = core::mem::take(&mut task.storing);
-        let cancelled =
-            (new.cancel || new.is_done()).then(|| core::mem::take(&mut task.cancelling));
-        let old_worker = old.attempt().map(|attempt| &attempt.worker);
-        let current = new.attempt().map(|attempt| attempt.id);
-        if old.attempt().map(|attempt| attempt.id) != current {
-            task.sent = None;
-            task.revoked = None;
-        }
-        let settled = !new.is_done();
-        let answered = task.report.take_if(|report| settled && Some(report.attempt) != current);
-        let has_report = task.report.is_some();
-        if let Some(report) = answered {
-            let message = self.acknowledgement(&new, &report);
-            self.outbox.extend(message);
-        }
-        self.unstored.remove(&id);
-        self.stored(storing);
-        for request in cancelled.unwrap_or_default() {
-            self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
-        }
-        if matches!(old.state, State::Queued { .. }) {
-            self.step_out(&old);
-        }
-        let new_worker = new.attempt().map(|attempt| &attempt.worker);
-        if let Some(worker) = old_worker
-            && old_worker != new_worker
-        {
-            self.take(worker, id);
-        }
-        if let Some(worker) = new_worker
-            && !has_report
-        {
-            self.worker(now, worker);
-            self.give(worker, id);
-            self.await_end(now, worker, new.attempt());
-        }
-        self.dirty.insert(id);
-    }
-
-    /// Makes sure that the end of the session that holds an attempt is noticed even if its lease
-    /// is never seen.
-    fn await_end(&mut self, now: Time, worker: &WorkerId, attempt: Option<&Attempt>) {
-        let Some(entry) = self.workers.get(worker) else { return };
-        let known = entry.lease.as_ref().map(|lease| lease.session);
-        if known != attempt.map(|attempt| attempt.session) {
-            self.timers.insert((now + entry.wait, Timer::Lease(worker.clone())));
-        }
-    }
-
-    pub(super) fn task_written(
-        &mut self,
-        now: Time,
-        id: TaskId,
-        answer: CasAnswer<Box<TaskRecord>>,
-    ) {
-        self.writing = self.writing.saturating_sub(1);
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Phase::Writing(intent) = core::mem::replace(&mut task.phase, Phase::Idle) else {
-            return;
-        };
-        match answer {
-            CasAnswer::Written(revision) => {
-                self.landed(&intent);
-                self.adopt(now, TaskRecord::clone(&intent), revision);
-            }
-            CasAnswer::Conflict(found) => {
-                self.abandon(id, &intent);
-                self.task_read(now, id, found);
-            }
-            CasAnswer::Unknown => {
-                if let Some(task) = self.tasks.get_mut(&id) {
-                    task.phase = Phase::Asking;
-                }
-                self.abandon(id, &intent);
-                self.timers.insert((now, Timer::Task(id)));
-            }
-        }
-    }
-
-    /// A write of this master is in the registry: what it means to the world.
-    fn landed(&mut self, intent: &TaskRecord) {
-        match &intent.state {
-            State::Done { outcome, attempt, .. } => {
-                self.ended(intent, outcome.clone(), attempt.as_ref());
-            }
-            State::Dispatched(attempt) if !intent.cancel => {
-                let (what, reason) = match intent.history.last() {
-                    None => (TaskEvent::Dispatched, String::new()),
-                    Some(past) => (TaskEvent::Redispatched, past.reason.clone()),
-                };
-                self.announce(intent, what, Some(attempt), reason);
-            }
-            _ => {}
-        }
-    }
-
-    /// A write did not land, as far as is known: its worker's place is free again.
-    fn abandon(&mut self, id: TaskId, intent: &TaskRecord) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        let held = task.record.attempt().map(|attempt| attempt.worker.clone());
-        if let Some(attempt) = intent.attempt()
-            && held.as_ref() != Some(&attempt.worker)
-        {
-            self.take(&attempt.worker, id);
-        }
-    }
-
-    /// What the leader says of a task, after a conflict, an unknown outcome or an inquiry.
-    pub(super) fn task_read(
-        &mut self,
-        now: Time,
-        id: TaskId,
-        found: Option<(Box<TaskRecord>, Revision)>,
-    ) {
-        let inquiries = self.inquiries.remove(&id).unwrap_or_default();
-        let record = found.as_ref().map(|(record, _)| record.as_ref().clone());
-        if let Some(task) = self.tasks.get_mut(&id)
-            && !matches!(task.phase, Phase::Writing(_))
-        {
-            task.phase = Phase::Idle;
-        }
-        match found {
-            Some((record, revision)) => {
-                // One's own write, whose acknowledgement was lost, is known by its nonce.
-                let newer = self.tasks.get(&id).is_some_and(|task| revision > task.revision);
-                self.task_seen(now, *record, revision);
-                if !newer {
-                    self.dirty.insert(id);
-                }
-            }
-            None => self.vanished(id),
-        }
-        for inquiry in inquiries {
-            self.resolve(now, inquiry, record.as_ref());
-        }
-    }
-
-    /// The registry has no record of a task: it was not stored, or has been over for long.
-    fn vanished(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        if matches!(task.phase, Phase::Writing(_)) {
-            return;
-        }
-        if task.revision == ABSENT {
-            self.unstored.insert(id);
-            self.dirty.insert(id);
-        } else {
-            let record = task.record.clone();
-            self.step_out(&record);
-            if let Some(attempt) = record.attempt() {
-                self.take(&attempt.worker, id);
-            }
-            self.tasks.remove(&id);
-        }
-    }
-
     /// Answers a worker that spoke of an attempt which this master did not know.
-    fn resolve(&mut self, now: Time, inquiry: Inquiry, record: Option<&TaskRecord>) {
+    pub(super) fn resolve(&mut self, now: Time, inquiry: Inquiry, record: Option<&TaskRecord>) {
         let Inquiry { worker, link, key, outcome } = inquiry;
-        if self.is_current(key) {
+        if self.holds(&worker, key) {
             if let Some(outcome) = outcome {
                 self.finished(now, worker, link, key, outcome);
             } else if let Some(task) = self.tasks.get_mut(&key.task) {
@@ -355,6 +176,7 @@ fn dispatch(key: AttemptKey, record: &TaskRecord, attempt: &Attempt) -> ToWorker
     let spec = &record.spec;
     ToWorker::Dispatch(Dispatch {
         key,
+        session: attempt.session,
         number: attempt.number,
         module: spec.module.digest,
         input: spec.input.clone(),

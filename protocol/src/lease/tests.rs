@@ -115,7 +115,7 @@ fn a_stale_read_after_a_conflict_does_not_end_the_session() {
     old.session = SessionId(1);
     let (renewal, ..) = write(&mut holder, start() + RENEW);
     holder.answered(renewal, CasAnswer::Conflict(Some((old, 3))));
-    assert!(matches!(holder.plan(start() + RENEW, WallMillis(0)), None));
+    assert_eq!(holder.plan(start() + RENEW, WallMillis(0)), None);
 }
 
 #[test]

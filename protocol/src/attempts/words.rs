@@ -1,0 +1,101 @@
+//! What a worker's mind is told and what it asks for. Words only; no decisions.
+
+use crate::{
+    SessionId, Time,
+    message::{AttemptKey, Dispatch, ToMaster, ToWorker},
+    task::Outcome,
+};
+use alloc::{string::String, sync::Arc};
+
+/// A link to a master, numbered by the shell: a reconnect has another number.
+pub type LinkId = u64;
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// This session holds the lease until then.
+    LeaseHeld {
+        /// Which life of the worker.
+        session: SessionId,
+        /// The end of its right to run, for now.
+        until: Time,
+    },
+    /// The session is over: its lease lapsed, or was taken from it. Answered by [`Effect::Quiet`].
+    SessionOver,
+    /// A link to a master is up.
+    Linked(LinkId),
+    /// It is down.
+    Unlinked(LinkId),
+    /// A master said something.
+    Told(LinkId, ToWorker),
+    /// What an attempt needs is at hand.
+    Prepared(AttemptKey),
+    /// It is not.
+    NotPrepared {
+        /// Whose.
+        key: AttemptKey,
+        /// Whether trying again cannot help.
+        for_good: bool,
+        /// Why.
+        reason: String,
+    },
+    /// A run has ended by itself, or at one of its limits.
+    Ended {
+        /// Whose.
+        key: AttemptKey,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A run that was killed has stopped.
+    Stopped(AttemptKey),
+    /// The worker shall stop: finish what runs until then, and take nothing new.
+    StopAsked {
+        /// When what still runs is killed.
+        deadline: Time,
+    },
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Get what an attempt needs: its module, compiled, and its input.
+    Prepare {
+        /// The attempt.
+        dispatch: Arc<Dispatch>,
+        /// A link to get it through.
+        link: LinkId,
+    },
+    /// Run an attempt. What it needs is at hand.
+    Start(Arc<Dispatch>),
+    /// Kill a run, and say [`Event::Stopped`] when it has stopped.
+    Kill {
+        /// Which.
+        key: AttemptKey,
+        /// Why.
+        why: Kill,
+    },
+    /// Forget what was got for an attempt.
+    Drop(AttemptKey),
+    /// Say something to a master.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: ToMaster,
+    },
+    /// Nothing that the finished session ran is running any more; or, after
+    /// [`Event::StopAsked`] or [`ToWorker::Drain`], nothing runs at all and the lease can be given
+    /// back.
+    Quiet,
+}
+
+/// Why a run is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// The lease is over.
+    Fenced,
+    /// Its master said so.
+    Revoked,
+    /// The worker stops.
+    Stopping,
+}

@@ -1,0 +1,306 @@
+//! What is known of each task, and how it changes: by what the watch shows, what a write came to,
+//! and what the leader says. Never decides what to do about it (that is `settle`).
+
+use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer, place};
+use crate::{
+    ABSENT, Revision, TaskId, Time, WorkerId,
+    advisory::TaskEvent,
+    lease::CasAnswer,
+    message::{AttemptKey, ToWorker},
+    task::{Attempt, State, TaskRecord},
+};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
+
+/// Tasks that are over and no longer known, and the revision of their end, until the watch has
+/// come as far: what it says of them before is old, and must not bring them back to life.
+#[derive(Debug, Default)]
+pub(super) struct Buried {
+    revisions: BTreeMap<TaskId, Revision>,
+    oldest: BTreeSet<(Revision, TaskId)>,
+}
+
+/// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound.
+const BURIED_MAX: usize = 65_536;
+
+impl Buried {
+    pub(super) fn add(&mut self, id: TaskId, revision: Revision) {
+        if let Some(old) = self.revisions.insert(id, revision) {
+            self.oldest.remove(&(old, id));
+        }
+        self.oldest.insert((revision, id));
+        if self.oldest.len() > BURIED_MAX {
+            self.drop_oldest();
+        }
+    }
+
+    /// Whether a task is known to have ended after this revision of it.
+    fn is_newer(&self, id: TaskId, revision: Revision) -> bool {
+        self.revisions.get(&id).is_some_and(|&end| revision < end)
+    }
+
+    /// The watch has shown this revision, and with it all before.
+    pub(super) fn caught_up(&mut self, revision: Revision) {
+        while self.oldest.first().is_some_and(|&(end, _)| end <= revision) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, id)) = self.oldest.pop_first() {
+            self.revisions.remove(&id);
+        }
+    }
+}
+
+impl Fleet {
+    /// A record has been seen; it may be older than what is known.
+    pub(super) fn task_seen(&mut self, now: Time, record: TaskRecord, revision: Revision) {
+        let id = record.id;
+        if self.buried.is_newer(id, revision) {
+            return;
+        }
+        match self.tasks.get(&id) {
+            None if record.is_done() => {}
+            None => {
+                self.tasks.insert(id, Task::new(Arc::new(record.clone()), ABSENT));
+                self.adopt(now, record, revision);
+            }
+            Some(task) if revision <= task.revision => {}
+            Some(_) => self.adopt(now, record, revision),
+        }
+    }
+
+    /// Takes a newer record for the truth.
+    fn adopt(&mut self, now: Time, record: TaskRecord, revision: Revision) {
+        let id = record.id;
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let old = core::mem::replace(&mut task.record, Arc::new(record));
+        task.revision = revision;
+        // One's own write, whoever brought the news of it first.
+        let landed = core::mem::take(&mut task.mine).contains(&task.record.write);
+        task.not_before = now + place::wait_of(&task.record);
+        let new = task.record.clone();
+        let storing = core::mem::take(&mut task.storing);
+        let cancelled =
+            (new.cancel || new.is_done()).then(|| core::mem::take(&mut task.cancelling));
+        let old_worker = old.attempt().map(|attempt| &attempt.worker);
+        let current = new.attempt().map(|attempt| attempt.id);
+        if old.attempt().map(|attempt| attempt.id) != current {
+            task.sent = None;
+            task.revoked = None;
+        }
+        let settled = !new.is_done();
+        let answered = task.report.take_if(|report| settled && Some(report.attempt) != current);
+        let has_report = task.report.is_some();
+        if let Some(report) = answered {
+            let message = self.acknowledgement(&new, &report);
+            self.outbox.extend(message);
+        }
+        if landed {
+            self.landed(&new);
+        }
+        self.unstored.remove(&id);
+        self.stored(storing);
+        for request in cancelled.unwrap_or_default() {
+            self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
+        }
+        if matches!(old.state, State::Queued { .. }) {
+            self.step_out(&old);
+        }
+        let new_worker = new.attempt().map(|attempt| &attempt.worker);
+        if let Some(worker) = old_worker
+            && old_worker != new_worker
+        {
+            self.take(worker, id);
+        }
+        if let Some(worker) = new_worker
+            && !has_report
+        {
+            self.worker(now, worker);
+            self.give(worker, id);
+            self.await_end(now, worker, new.attempt());
+        }
+        self.dirty.insert(id);
+        self.hear(now, id);
+    }
+
+    /// Workers that spoke of the attempt before this master knew it need not wait for a read.
+    fn hear(&mut self, now: Time, id: TaskId) {
+        let waiting = self.inquiries.remove(&id).unwrap_or_default();
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|inquiry| self.holds(&inquiry.worker, inquiry.key));
+        if !unknown.is_empty() {
+            self.inquiries.insert(id, unknown);
+        }
+        for inquiry in known {
+            self.resolve(now, inquiry, None);
+        }
+    }
+
+    /// Makes sure that the end of the session that holds an attempt is noticed even if its lease
+    /// is never seen.
+    fn await_end(&mut self, now: Time, worker: &WorkerId, attempt: Option<&Attempt>) {
+        let Some(entry) = self.workers.get(worker) else { return };
+        let known = entry.lease.as_ref().map(|lease| lease.session);
+        if known != attempt.map(|attempt| attempt.session) {
+            self.timers.insert((now + entry.wait, Timer::Lease(worker.clone())));
+        }
+    }
+
+    pub(super) fn task_written(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        answer: CasAnswer<Box<TaskRecord>>,
+    ) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Phase::Writing(intent) = &task.phase else { return };
+        let intent = intent.clone();
+        let known = task.revision;
+        task.phase = Phase::Idle;
+        self.writing -= 1;
+        match answer {
+            CasAnswer::Written(revision) if revision > known => {
+                self.adopt(now, TaskRecord::clone(&intent), revision);
+            }
+            // The watch was quicker, and may already know what followed.
+            CasAnswer::Written(_) => {
+                self.abandon(id, &intent);
+                self.dirty.insert(id);
+            }
+            CasAnswer::Conflict(found) => {
+                self.abandon(id, &intent);
+                self.conflicted(now, id, known, found);
+            }
+            CasAnswer::Unknown => {
+                task.phase = Phase::Asking;
+                self.abandon(id, &intent);
+                self.timers.insert((now, Timer::Task(id)));
+            }
+        }
+    }
+
+    /// A write was refused because the record has another revision than the one known here.
+    fn conflicted(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        known: Revision,
+        found: Option<(Box<TaskRecord>, Revision)>,
+    ) {
+        match &found {
+            None if known != ABSENT => self.vanished(id),
+            Some((_, revision)) if *revision > known => self.task_read(now, id, found),
+            // What was read cannot be what the write met: the reader was behind. Ask it later.
+            _ => {
+                if let Some(task) = self.tasks.get_mut(&id) {
+                    task.phase = Phase::Asking;
+                }
+                self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
+            }
+        }
+    }
+
+    /// A write of this master is in the registry: what it means to the world.
+    fn landed(&mut self, intent: &TaskRecord) {
+        match &intent.state {
+            State::Done { outcome, attempt, .. } => {
+                self.ended(intent, outcome.clone(), attempt.as_ref());
+            }
+            State::Dispatched(attempt) if !intent.cancel => {
+                let (what, reason) = match intent.history.last() {
+                    None => (TaskEvent::Dispatched, String::new()),
+                    Some(past) if past.lost => (TaskEvent::Redispatched, past.reason.clone()),
+                    Some(past) => (TaskEvent::Dispatched, past.reason.clone()),
+                };
+                self.announce(intent, what, Some(attempt), reason);
+            }
+            State::Queued { .. } => {
+                if let Some(past) = intent.history.last().filter(|past| !past.lost) {
+                    let reason = past.reason.clone();
+                    self.announce(intent, TaskEvent::Retried, Some(&past.attempt), reason);
+                }
+            }
+            State::Dispatched(_) => {}
+        }
+    }
+
+    /// A write did not land, as far as is known: its worker's place is free again.
+    fn abandon(&mut self, id: TaskId, intent: &TaskRecord) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let held = task.record.attempt().map(|attempt| attempt.worker.clone());
+        if let Some(attempt) = intent.attempt()
+            && held.as_ref() != Some(&attempt.worker)
+        {
+            self.take(&attempt.worker, id);
+        }
+    }
+
+    /// What the leader says of a task, after a conflict, an unknown outcome or an inquiry.
+    ///
+    /// The answer may be older than what is known by now. So a record that is not there is only
+    /// taken for one that was never stored; that a known one is gone, the next write will tell.
+    pub(super) fn task_read(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        found: Option<(Box<TaskRecord>, Revision)>,
+    ) {
+        let inquiries = self.inquiries.remove(&id).unwrap_or_default();
+        let record = found.as_ref().map(|(record, _)| record.as_ref().clone());
+        if let Some(task) = self.tasks.get_mut(&id)
+            && !matches!(task.phase, Phase::Writing(_))
+        {
+            task.phase = Phase::Idle;
+        }
+        match found {
+            Some((record, revision)) => {
+                let newer = self.tasks.get(&id).is_some_and(|task| revision > task.revision);
+                self.task_seen(now, *record, revision);
+                if !newer {
+                    self.dirty.insert(id);
+                }
+            }
+            None => {
+                if let Some(task) = self.tasks.get(&id)
+                    && task.is_idle()
+                {
+                    if task.revision == ABSENT {
+                        self.unstored.insert(id);
+                    }
+                    self.dirty.insert(id);
+                }
+            }
+        }
+        for inquiry in inquiries {
+            self.resolve(now, inquiry, record.as_ref());
+        }
+    }
+
+    /// The registry has no record of a task that it had: someone removed it.
+    fn vanished(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        self.step_out(&task.record);
+        if let Some(report) = &task.report {
+            let message = self.acknowledgement(&task.record, report);
+            self.outbox.extend(message);
+        } else if let Some(attempt) = task.record.attempt()
+            && let Some(link) = self.workers.get(&attempt.worker).and_then(|worker| worker.link)
+        {
+            let message = ToWorker::Revoke(AttemptKey { task: id, attempt: attempt.id });
+            self.outbox.push(Effect::Send { link: link.id, message });
+        }
+        if let Some(attempt) = task.record.attempt() {
+            self.take(&attempt.worker, id);
+        }
+        for request in task.cancelling {
+            self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a master's mind is told and what it asks for. Words only; no decisions.
+
+use crate::{
+    BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
+    advisory::Advisory,
+    api::{Ended, NewTask},
+    lease::{CasAnswer, Lease, LeaseTiming},
+    message::{AttemptKey, ToWorker},
+    task::{Outcome, TaskRecord},
+    time::WallMillis,
+};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use core::time::Duration;
+
+/// A link to a worker, numbered by the shell: a reconnect has another number.
+pub type LinkId = u64;
+
+/// A client's request that waits for an answer, numbered by the shell.
+pub type RequestId = u64;
+
+/// What a master must know to begin.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name.
+    pub me: MasterId,
+    /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
+    pub timing: LeaseTiming,
+    /// The start of its sequence of nonces; different for every process.
+    pub seed: u64,
+}
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The registry answers (again).
+    RegistryUp,
+    /// The registry does not answer.
+    RegistryDown,
+    /// All that was in the registry at the start has been observed.
+    Loaded,
+    /// The wall clock, for the stamps that people read.
+    Clock(WallMillis),
+    /// A lease as the registry has it.
+    LeaseSeen(Lease, Revision),
+    /// The registry has no lease for this worker.
+    LeaseGone(WorkerId),
+    /// The answer to [`Effect::WriteLease`].
+    LeaseWritten {
+        /// What was to be written.
+        lease: Lease,
+        /// The worker's link that asked for it, if one did.
+        asked_by: Option<LinkId>,
+        /// What became of it.
+        answer: CasAnswer<Lease>,
+    },
+    /// A record as the watch reports it: possibly late, but in the order of the revisions.
+    TaskSeen(Box<TaskRecord>, Revision),
+    /// The answer to [`Effect::ReadTask`], from the stream's leader; `None` where there is none.
+    TaskRead(TaskId, Option<(Box<TaskRecord>, Revision)>),
+    /// The answer to [`Effect::WriteTask`].
+    TaskWritten {
+        /// Which task.
+        task: TaskId,
+        /// What became of it.
+        answer: CasAnswer<Box<TaskRecord>>,
+    },
+    /// A worker's link is up, and this is what it says it has.
+    Linked {
+        /// Who.
+        worker: WorkerId,
+        /// The link's number.
+        link: LinkId,
+        /// The life of the worker.
+        session: SessionId,
+        /// The attempts it knows of.
+        attempts: Vec<AttemptKey>,
+    },
+    /// A link is down.
+    Unlinked {
+        /// Whose.
+        worker: WorkerId,
+        /// Which.
+        link: LinkId,
+    },
+    /// A worker wants its lease renewed through this master.
+    RenewAsked {
+        /// Who, by its certificate.
+        worker: WorkerId,
+        /// On which link.
+        link: LinkId,
+        /// The revision that the lease must have.
+        expect: Revision,
+        /// Its new value.
+        lease: Lease,
+    },
+    /// An attempt ended.
+    Finished {
+        /// Who says so.
+        worker: WorkerId,
+        /// On which link.
+        link: LinkId,
+        /// Which attempt.
+        key: AttemptKey,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A client submits tasks; their specifications have been checked.
+    Submitted {
+        /// The request to answer once all are stored.
+        request: RequestId,
+        /// The tasks.
+        tasks: Vec<NewTask>,
+    },
+    /// A client wants a task cancelled.
+    CancelAsked {
+        /// The request to answer once the wish is stored.
+        request: RequestId,
+        /// Which.
+        task: TaskId,
+    },
+}
+
+/// Something to be done. It carries its reason where it is not plain.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Replace a task record if its revision is still `expect`.
+    WriteTask {
+        /// The revision it must have; [`ABSENT`](crate::ABSENT) to create it.
+        expect: Revision,
+        /// The new value.
+        record: Arc<TaskRecord>,
+        /// How long the registry keeps it; for ever where absent.
+        keep: Option<Duration>,
+    },
+    /// Read a task record from the stream's leader.
+    ReadTask(TaskId),
+    /// Replace a lease if its revision is still `expect`.
+    WriteLease {
+        /// The revision it must have.
+        expect: Revision,
+        /// The new value.
+        lease: Lease,
+        /// The worker's link that asked for it.
+        asked_by: Option<LinkId>,
+    },
+    /// Say something to a worker.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// What.
+        message: ToWorker,
+    },
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// With what.
+        answer: Answer,
+    },
+    /// Tell those who wait for it that a task has ended.
+    Tell {
+        /// Whom.
+        audience: BatchId,
+        /// What.
+        ended: Ended,
+    },
+    /// Tell the world.
+    Publish(Advisory),
+}
+
+/// The answer to a client's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Every task is in the registry.
+    Stored(u64),
+    /// The wish to cancel is in the registry, or the task is over.
+    CancelStored,
+    /// It was not done; the reason says why.
+    Unavailable(String),
+}

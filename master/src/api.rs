@@ -141,7 +141,7 @@ impl Host {
     /// Asks the loop to look at what it knows.
     async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) -> T + Send + 'static,
+        look: impl FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) -> T + Send + Sync + 'static,
     ) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |fleet: &Fleet, modules: &BTreeMap<String, ModuleEntry>| {

@@ -66,7 +66,7 @@ enum Input {
     /// A client wants a task cancelled.
     Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<Answer> },
     /// A client wants to see something.
-    Look(Box<dyn FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) + Send>),
+    Look(Box<dyn FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) + Send + Sync>),
 }
 
 /// Runs a master as a process of its own until it is told to stop.
@@ -79,7 +79,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let files = tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let names = Arc::new(Names::new(config.fleet.clone()));
-    let session = SessionId(getrandom::u64().context("no randomness")?);
+    let session = SessionId(muster_wire::process::random()?);
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let registry =
         Registry::open(&config.nats, names.clone(), session, config.replicas, inbox.clone()).await?;

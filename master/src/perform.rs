@@ -125,7 +125,7 @@ impl Hands {
             match effect {
                 Effect::WriteTask { expect, record, keep } => {
                     self.writing += 1;
-                    self.spawn(async move |registry| {
+                    self.spawn(|registry| async move {
                         let answer = registry.write_task(expect, &record, keep).await;
                         Event::TaskWritten { task: record.id, answer }
                     });
@@ -134,7 +134,7 @@ impl Hands {
                 Effect::WriteLease { expect, lease, asked_by } => {
                     tracing::debug!(worker = %lease.worker, standing = ?lease.standing, expect, "lease");
                     self.writing += 1;
-                    self.spawn(async move |registry| {
+                    self.spawn(|registry| async move {
                         let answer = registry.write_lease(expect, &lease).await;
                         Event::LeaseWritten { lease, asked_by, answer }
                     });
@@ -160,14 +160,13 @@ impl Hands {
     }
 
     /// Does something with the registry and brings what came of it to the inbox.
-    fn spawn<F>(&self, work: F)
+    fn spawn<R>(&self, work: impl FnOnce(Registry) -> R)
     where
-        F: AsyncFnOnce(Registry) -> Event + Send + 'static,
-        F::CallOnceFuture: Send,
+        R: Future<Output = Event> + Send + 'static,
     {
-        let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
+        let (work, inbox) = (work(self.registry.clone()), self.inbox.clone());
         tokio::spawn(async move {
-            let event = work(registry).await;
+            let event = work.await;
             let _ = inbox.send(Input::Fleet(event)).await;
         });
     }

@@ -190,7 +190,7 @@ impl Registry {
         let subject = self.names.event(group, about, what, &id);
         let body = Envelope {
             kind: advisory.kind(),
-            id: muster_protocol::Nonce(getrandom::u64().unwrap_or_default()).to_string(),
+            id: muster_protocol::Nonce(muster_wire::process::random().unwrap_or_default()).to_string(),
             timestamp: timestamp(),
             event: advisory,
         };

@@ -75,6 +75,13 @@ async fn signals(stop: watch::Sender<bool>) {
     stop.send_replace(true);
 }
 
+/// 64 random bits of the operating system, for names that nobody else may have.
+pub fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
 /// Writes a small file so that a reader sees all of it or nothing.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut draft = path.as_os_str().to_owned();

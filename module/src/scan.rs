@@ -1,0 +1,216 @@
+//! One pass over a Wasm file that validates it, counts it and lists its outer imports and
+//! exports. Never keeps more than a few names per import; never looks at what code does.
+
+use crate::{Refusal, features, known};
+use wasmparser::{
+    ComponentExternalKind, ComponentTypeRef, Encoding, ExternalKind, FuncValidatorAllocations,
+    Parser, Payload, TypeBounds, TypeRef, ValidPayload, Validator, types::Types,
+};
+
+/// Functions of a file, nested modules counted. The largest guest seen, SpiderMonkey for
+/// JavaScript, has about 20,000 in 11 MB; the file's own limit of 64 MiB leaves room for six
+/// times that, and compilation is linear in it.
+pub const FUNCTIONS_MAX: u64 = 200_000;
+
+/// Imports of a file, nested modules counted. A host has under 200 functions to import; the
+/// rest are the libraries of a guest that import each other's (Python: a few thousand).
+pub const IMPORTS_MAX: u64 = 20_000;
+
+/// Types of a file, nested modules counted; what distinct signatures a file of 64 MiB can use.
+/// The compiler's type registry is shared by all guests of a worker and grows with this.
+pub const TYPES_MAX: u64 = 50_000;
+
+/// One function's body, in bytes. Compile time and memory grow faster than this does: interpreter
+/// loops have a few hundred kilobytes, and the validator alone would allow 7.6 MB.
+pub const FUNCTION_SIZE_MAX: u64 = 2 * 1024 * 1024;
+
+/// The custom section in which a toolchain keeps the WIT world that a core module was built for.
+const WORLD_SECTION: &str = "component-type";
+
+/// What one pass finds.
+pub(crate) struct Scan {
+    pub encoding: Encoding,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    /// Indices of the core function `_start` and whether there is anything of that name.
+    pub start: Option<(ExternalKind, u32)>,
+    pub has_world: bool,
+    /// The outer module's or component's types.
+    pub types: Types,
+}
+
+#[derive(Default)]
+struct Counts {
+    functions: u64,
+    imports: u64,
+    types: u64,
+}
+
+#[derive(Default)]
+struct Outer<'a> {
+    encoding: Option<Encoding>,
+    core_imports: Vec<(&'a str, &'a str, TypeRef)>,
+    interfaces: Vec<(&'a str, ComponentTypeRef)>,
+    exports: Vec<String>,
+    start: Option<(ExternalKind, u32)>,
+    has_world: bool,
+}
+
+/// Validates `bytes` with exactly [`features`] and within the limits above.
+pub(crate) fn scan(bytes: &[u8]) -> Result<Scan, Refusal> {
+    let mut parser = Parser::new(0);
+    parser.set_features(features());
+    let mut validator = Validator::new_with_features(features());
+    let mut scratch = FuncValidatorAllocations::default();
+    let mut counts = Counts::default();
+    let mut outer = Outer::default();
+    let mut depth = 0usize;
+    let mut types = None;
+    for payload in parser.parse_all(bytes) {
+        let payload = payload?;
+        counts.add(&payload)?;
+        if let Payload::Version { encoding, .. } = &payload {
+            depth += 1;
+            outer.encoding.get_or_insert(*encoding);
+        }
+        if depth == 1 {
+            outer.read(&payload)?;
+        }
+        match validator.payload(&payload)? {
+            ValidPayload::Func(function, body) => {
+                let mut function = function.into_validator(scratch);
+                function.validate(&body)?;
+                scratch = function.into_allocations();
+            }
+            ValidPayload::End(ended) => {
+                depth -= 1;
+                types = Some(ended);
+            }
+            ValidPayload::Ok | ValidPayload::Parser(_) => {}
+        }
+    }
+    // The last end is the outermost one.
+    let (Some(types), Some(encoding)) = (types, outer.encoding) else {
+        return Err(Refusal::Invalid { message: "it ends too early".into(), offset: bytes.len() });
+    };
+    let imports = outer.checked_imports()?;
+    let Outer { exports, start, has_world, .. } = outer;
+    Ok(Scan { encoding, imports, exports, start, has_world, types })
+}
+
+impl Counts {
+    fn add(&mut self, payload: &Payload<'_>) -> Result<(), Refusal> {
+        match payload {
+            Payload::CodeSectionStart { count, .. } => {
+                self.functions += u64::from(*count);
+                within("functions", self.functions, FUNCTIONS_MAX)
+            }
+            Payload::CodeSectionEntry(body) => {
+                within("bytes in one function", body.range().len() as u64, FUNCTION_SIZE_MAX)
+            }
+            Payload::ImportSection(section) => self.add_imports(section.count()),
+            Payload::ComponentImportSection(section) => self.add_imports(section.count()),
+            Payload::TypeSection(section) => self.add_types(section.count()),
+            Payload::CoreTypeSection(section) => self.add_types(section.count()),
+            Payload::ComponentTypeSection(section) => self.add_types(section.count()),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_imports(&mut self, count: u32) -> Result<(), Refusal> {
+        self.imports += u64::from(count);
+        within("imports", self.imports, IMPORTS_MAX)
+    }
+
+    fn add_types(&mut self, count: u32) -> Result<(), Refusal> {
+        self.types += u64::from(count);
+        within("types", self.types, TYPES_MAX)
+    }
+}
+
+fn within(what: &'static str, count: u64, max: u64) -> Result<(), Refusal> {
+    if count > max { Err(Refusal::OverLimit { what, count, max }) } else { Ok(()) }
+}
+
+impl<'a> Outer<'a> {
+    fn read(&mut self, payload: &Payload<'a>) -> Result<(), Refusal> {
+        match payload {
+            Payload::ImportSection(section) => {
+                for import in section.clone().into_imports() {
+                    let import = import?;
+                    self.core_imports.push((import.module, import.name, import.ty));
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section.clone() {
+                    let export = export?;
+                    self.exports.push(export.name.into());
+                    if export.name == "_start" {
+                        self.start = Some((export.kind, export.index));
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section.clone() {
+                    let import = import?;
+                    self.interfaces.push((import.name.name, import.ty));
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section.clone() {
+                    let export = export?;
+                    if export.kind != ComponentExternalKind::Type {
+                        self.exports.push(export.name.name.into());
+                    }
+                }
+            }
+            Payload::CustomSection(section) if section.name().starts_with(WORLD_SECTION) => {
+                self.has_world = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The names of all imports, once each of them is known to be provided.
+    fn checked_imports(&self) -> Result<Vec<String>, Refusal> {
+        let mut names = Vec::new();
+        for &(module, field, ty) in &self.core_imports {
+            let name = format!("{module}.{field}");
+            if let Some(what) = state(ty) {
+                return Err(Refusal::ImportedState { name, what });
+            }
+            // A component's own world section is only a trace of how it was made.
+            match self.has_world {
+                true => known::check_sdk_core(module, field)?,
+                false => known::check_core(module, field)?,
+            }
+            names.push(name);
+        }
+        for &(name, ty) in &self.interfaces {
+            match ty {
+                ComponentTypeRef::Instance(_) => known::check_interface(name)?,
+                // A name for a type that is known otherwise asks nothing of the host.
+                ComponentTypeRef::Type(TypeBounds::Eq(_)) => continue,
+                _ => return Err(known::check_interface(name).err().unwrap_or_else(|| bare(name))),
+            }
+            names.push(name.into());
+        }
+        Ok(names)
+    }
+}
+
+fn bare(name: &str) -> Refusal {
+    let hint = "it must be imported as an interface".into();
+    Refusal::UnknownImport { name: name.into(), hint }
+}
+
+fn state(ty: TypeRef) -> Option<&'static str> {
+    match ty {
+        TypeRef::Func(_) | TypeRef::FuncExact(_) => None,
+        TypeRef::Table(_) => Some("table"),
+        TypeRef::Memory(_) => Some("memory"),
+        TypeRef::Global(_) => Some("global"),
+        TypeRef::Tag(_) => Some("tag"),
+    }
+}

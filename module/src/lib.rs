@@ -84,7 +84,7 @@ pub struct ModuleInfo {
 }
 
 /// Says what `bytes` are, or why they cannot be run here. Validates every function, so that a
-/// worker need not find out: about 10 ms per megabyte.
+/// worker need not find out; that takes tens of milliseconds per megabyte.
 pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, Refusal> {
     let size = bytes.len() as u64;
     if size > limit::MODULE_SIZE_MAX {

@@ -9,7 +9,7 @@ use crate::Input;
 use async_nats::{Client, ConnectOptions, Event as NatsEvent, HeaderMap, jetstream::Context};
 use bytes::Bytes;
 use muster_protocol::{
-    Revision, SessionId, TaskId, WorkerId,
+    Revision, SessionId, TaskId,
     advisory::Advisory,
     api::{Ended, ModuleEntry},
     fleet::Event,
@@ -158,14 +158,6 @@ impl Registry {
         let keep = over.then_some(OVER_KEEP);
         let sent = cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await
-    }
-
-    /// Reads a lease from the stream's leader.
-    pub async fn read_lease(
-        &self,
-        worker: &WorkerId,
-    ) -> Result<Option<(Lease, Revision)>, cas::ReadError> {
-        cas::read(&self.context, &self.key(Bucket::Workers, worker)).await
     }
 
     /// Reads the versions of a module name.

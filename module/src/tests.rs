@@ -101,8 +101,10 @@ fn only_the_chosen_proposals_are_valid() {
         ("(tag)", Err("exceptions")),
         ("(type (struct))", Err("gc")),
         ("(func (param externref))", Err("gc")),
-        ("(func (param v128 v128) (result v128) local.get 0 local.get 1 i8x16.relaxed_swizzle)",
-         Err("relaxed SIMD")),
+        (
+            "(func (param v128 v128) (result v128) local.get 0 local.get 1 i8x16.relaxed_swizzle)",
+            Err("relaxed SIMD"),
+        ),
     ] {
         check(&with(item), expected);
     }

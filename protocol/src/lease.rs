@@ -204,8 +204,8 @@ pub enum LeaseStep {
     /// The session is over: it was declared lost, or someone else took the key. Every run must
     /// have ended before a new session begins.
     Over {
-        /// What the registry holds instead.
-        by: Option<Lease>,
+        /// What the registry holds instead, where that is known.
+        by: Option<(Lease, Revision)>,
     },
 }
 
@@ -223,7 +223,7 @@ pub struct Holder {
     /// Renewals sent and not answered, by number: the clock **before** each was sent.
     sent: Vec<(u64, Time)>,
     next: Time,
-    over: Option<Option<Lease>>,
+    over: Option<Option<(Lease, Revision)>>,
 }
 
 /// Unanswered renewals remembered. A later answer to an older one is of no use.
@@ -320,7 +320,7 @@ impl Holder {
                     self.next = Time::ZERO;
                 }
                 Some((lease, revision)) if revision > self.known || !self.held => {
-                    self.over = Some(Some(lease));
+                    self.over = Some(Some((lease, revision)));
                 }
                 // What was read is older than what is known: the reader was behind.
                 Some(_) => {}

@@ -103,7 +103,7 @@ fn a_session_that_lapsed_or_was_declared_lost_is_over() {
     declared.answered(renewal, CasAnswer::Conflict(Some((value.clone(), 2))));
     assert_eq!(
         declared.plan(start() + RENEW, WallMillis(0)),
-        Some(LeaseStep::Over { by: Some(value) })
+        Some(LeaseStep::Over { by: Some((value, 2)) })
     );
 }
 

@@ -1,0 +1,245 @@
+//! The one Wasm engine of a worker, and programs made ready for it. Never runs anything, and never
+//! takes machine code from outside.
+
+mod ticker;
+
+pub use ticker::TICK;
+pub(crate) use ticker::Ticking;
+
+use crate::sandbox::{
+    CORE_INSTANCES_MAX, MEMORIES_MAX, Sandbox, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    host::bindings::{Task, TaskPre},
+};
+use muster_module::{Kind, World};
+use muster_protocol::Digest;
+use std::sync::Arc;
+use ticker::Ticker;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::{
+    Config, InstanceAllocationStrategy, InstancePre, Linker, Module, OptLevel,
+    PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
+    component::{self, Component, HasSelf},
+};
+use wasmtime_wasi::{I32Exit, p1, p2, p2::bindings::CommandPre};
+
+/// Most runs at once. Each reserves 16 GiB of addresses (never memory) for its linear memories, and
+/// a process on x86-64 has 128 TiB of them.
+pub const SLOTS_MAX: u32 = 4_096;
+
+/// Addresses of one linear memory: all that 32-bit Wasm can name, so that no access needs a check.
+const MEMORY_RESERVED: usize = 4 << 30;
+
+/// How deep a guest may call. Native stacks have 8 MiB, but every run has one here.
+const WASM_STACK_MAX: usize = 512 * 1024;
+
+/// The stack of a run: the guest's part, and what a host function called at its end needs.
+const STACK_SIZE: usize = 2 * 1024 * 1024;
+
+/// Runtime records of one core instance: its functions, types, globals and imports. Python's
+/// largest library needs 300 KB.
+const CORE_INSTANCE_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+/// The same for all instances of a component together.
+const COMPONENT_INSTANCE_SIZE_MAX: usize = 16 * 1024 * 1024;
+
+/// Memory of a finished run that is cleared by writing instead of being given back: a short task
+/// then finds its pages mapped.
+const MEMORY_KEPT: usize = 256 * 1024;
+
+/// The same for tables.
+const TABLE_KEPT: usize = 16 * 1024;
+
+/// Why there is no engine. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A number of slots that cannot be.
+    #[error("a worker has from 1 to {SLOTS_MAX} slots, not {0}")]
+    Slots(u32),
+    /// The runtime refused its configuration, or the machine has not enough addresses.
+    #[error("the Wasm engine could not be made: {0}")]
+    Runtime(String),
+    /// No thread could be started.
+    #[error("the engine's clock thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl From<wasmtime::Error> for EngineError {
+    fn from(error: wasmtime::Error) -> Self {
+        EngineError::Runtime(format!("{error:#}"))
+    }
+}
+
+/// Compiles programs and has room for `slots` runs at once. Clones are the same engine; the last
+/// one dropped joins its thread, which takes up to [`TICK`].
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    wasm: wasmtime::Engine,
+    core: Linker<Sandbox>,
+    components: component::Linker<Sandbox>,
+    ticker: Ticker,
+    slots: Semaphore,
+}
+
+/// A module made ready to run. Clones are the same program.
+#[derive(Clone)]
+pub struct Program(Arc<Ready>);
+
+struct Ready {
+    digest: Digest,
+    code_size: usize,
+    entry: Entry,
+}
+
+/// What is instantiated and called.
+pub(crate) enum Entry {
+    Command(InstancePre<Sandbox>),
+    Program(CommandPre<Sandbox>),
+    Task(TaskPre<Sandbox>),
+}
+
+impl Engine {
+    /// An engine with room for `slots` runs at once, from 1 to [`SLOTS_MAX`].
+    pub fn new(slots: u32) -> Result<Self, EngineError> {
+        if slots == 0 || slots > SLOTS_MAX {
+            return Err(EngineError::Slots(slots));
+        }
+        let wasm = wasmtime::Engine::new(&config(slots))?;
+        Ok(Engine(Arc::new(Inner {
+            core: core_linker(&wasm)?,
+            components: component_linker(&wasm)?,
+            ticker: Ticker::start(wasm.clone())?,
+            slots: Semaphore::new(slots as usize),
+            wasm,
+        })))
+    }
+
+    /// Makes a module ready to run, or says why it cannot be. Takes from a millisecond to half a
+    /// minute and all processors: never call it where guests or leases are served. What was
+    /// inspected before is inspected again, because this is the last place that can refuse it.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Program, String> {
+        let info = muster_module::inspect(wasm).map_err(|refusal| refusal.to_string())?;
+        let inner = &*self.0;
+        let failed = |error: wasmtime::Error| format!("the module cannot be run here: {error:#}");
+        let (entry, code_size) = match info.kind {
+            Kind::Command => {
+                let module = Module::new(&inner.wasm, wasm).map_err(failed)?;
+                let pre = inner.core.instantiate_pre(&module).map_err(failed)?;
+                (Entry::Command(pre), range_size(module.image_range()))
+            }
+            Kind::Component { world } => {
+                let component = Component::new(&inner.wasm, wasm).map_err(failed)?;
+                let pre = inner.components.instantiate_pre(&component).map_err(failed)?;
+                let entry = match world {
+                    World::CommandRun => Entry::Program(CommandPre::new(pre).map_err(failed)?),
+                    World::Task => Entry::Task(TaskPre::new(pre).map_err(failed)?),
+                };
+                (entry, range_size(component.image_range()))
+            }
+            Kind::SdkCore => {
+                return Err("the module was built for the SDK and must be made a component \
+                            first: push it again with `muster module push`"
+                    .into());
+            }
+        };
+        Ok(Program(Arc::new(Ready { digest: info.digest, code_size, entry })))
+    }
+
+    /// The runtime's own handle, for stores.
+    pub(crate) fn wasm(&self) -> &wasmtime::Engine {
+        &self.0.wasm
+    }
+
+    /// To be held while a guest runs: guests look up only while it is.
+    pub(crate) fn ticking(&self) -> Ticking {
+        self.0.ticker.ticking()
+    }
+
+    /// A place for one run, to be held until its store is gone. Workers admit no more runs than
+    /// they have slots; should they, the run waits here instead of failing.
+    pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
+        self.0.slots.acquire().await.expect("the semaphore is never closed")
+    }
+}
+
+impl Program {
+    /// Which module it is.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Bytes of its compiled form in memory.
+    pub fn code_size(&self) -> usize {
+        self.0.code_size
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.0.entry
+    }
+}
+
+fn range_size(range: std::ops::Range<*const u8>) -> usize {
+    range.end as usize - range.start as usize
+}
+
+fn config(slots: u32) -> Config {
+    let mut config = Config::new();
+    config.wasm_features(WasmFeatures::all().difference(muster_module::features()), false);
+    config.wasm_features(muster_module::features(), true);
+    config.strategy(Strategy::Cranelift).cranelift_opt_level(OptLevel::Speed);
+    config.epoch_interruption(true).concurrency_support(false);
+    config.max_wasm_stack(WASM_STACK_MAX).async_stack_size(STACK_SIZE);
+    config.memory_init_cow(true).memory_reservation(MEMORY_RESERVED as u64);
+    // Names come from the name section; line tables would be kept in memory for every program.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable).native_unwind_info(false);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+    config
+}
+
+/// Room for `slots` runs of the largest kind: whatever mix of them is admitted, each finds its
+/// instances, memories, tables and stack.
+fn pool(slots: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .max_component_instance_size(COMPONENT_INSTANCE_SIZE_MAX)
+        .total_core_instances(slots * CORE_INSTANCES_MAX)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_core_instance_size(CORE_INSTANCE_SIZE_MAX)
+        .total_memories(slots * MEMORIES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_memories_per_module(1)
+        .max_memory_size(MEMORY_RESERVED)
+        .total_tables(slots * TABLES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .total_stacks(slots)
+        .max_unused_warm_slots(slots)
+        .linear_memory_keep_resident(MEMORY_KEPT)
+        .table_keep_resident(TABLE_KEPT);
+    pool
+}
+
+fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Sandbox>> {
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |sandbox: &mut Sandbox| &mut sandbox.wasi)?;
+    // The runtime's own refuses codes over 125, which shells reserve but programs use.
+    linker.allow_shadowing(true);
+    linker.func_wrap(
+        muster_module::PREVIEW1_MODULE,
+        "proc_exit",
+        |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
+    )?;
+    Ok(linker)
+}
+
+fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<component::Linker<Sandbox>> {
+    let mut linker = component::Linker::new(engine);
+    p2::add_to_linker_async(&mut linker)?;
+    Task::add_to_linker::<Sandbox, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
+    Ok(linker)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! From how a guest came back to what is said about it. Never decides for a run that was stopped
+//! from outside: that cause comes before anything the guest did.
+
+use muster_protocol::{
+    limit,
+    task::{Limits, Verdict, clip},
+};
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+/// How a guest came back by itself.
+pub(super) enum Returned {
+    /// With nothing to say but that it is done.
+    Done,
+    /// With failure and no more.
+    Failed,
+    /// With its output.
+    Output(Vec<u8>),
+    /// With a message of failure.
+    Message(String),
+}
+
+/// Functions named in the message of a trap: where it happened, and who led there.
+const FRAMES_SHOWN: usize = 4;
+
+/// The longest name of a function in a message; generic ones have thousands of letters.
+const NAME_SHOWN: usize = 80;
+
+/// The verdict on a guest that was not stopped. `memory_refused`: whether it was ever refused
+/// memory; `stderr`: the end of what it wrote there.
+pub(super) fn judge(
+    result: &wasmtime::Result<Returned>,
+    limits: &Limits,
+    memory_refused: bool,
+    stderr: &str,
+) -> Verdict {
+    let out_of_memory =
+        || Verdict::OverLimit { limit: "memory_bytes".into(), max: limits.memory_bytes };
+    // A guest that lives to explain itself is believed; one that dies after it was refused memory
+    // died of that, whether it trapped (C, Rust) or exited (Go, Python).
+    let failed = |code: u8| match memory_refused {
+        true => out_of_memory(),
+        false => Verdict::Failed { code, message: last_line(stderr) },
+    };
+    match result {
+        Ok(Returned::Output(output)) if output.len() as u64 > limits.output_bytes => {
+            over_output(limits)
+        }
+        Ok(Returned::Done | Returned::Output(_)) => Verdict::Completed,
+        Ok(Returned::Failed) => failed(1),
+        Ok(Returned::Message(message)) => {
+            Verdict::Failed { code: 1, message: clip(message, limit::MESSAGE_SIZE_MAX).into() }
+        }
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(0)) => Verdict::Completed,
+            Some(I32Exit(code)) => failed(exit_code(*code)),
+            None if memory_refused => out_of_memory(),
+            None => Verdict::Trapped { message: describe(error) },
+        },
+    }
+}
+
+/// The verdict on a guest that wrote more than it may.
+pub(super) fn over_output(limits: &Limits) -> Verdict {
+    Verdict::OverLimit { limit: "output_bytes".into(), max: limits.output_bytes }
+}
+
+/// As a Unix parent sees it: the lowest byte, but never success.
+fn exit_code(code: i32) -> u8 {
+    match code.to_le_bytes()[0] {
+        0 => 1,
+        code => code,
+    }
+}
+
+fn last_line(stderr: &str) -> String {
+    let line = stderr.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    line.map_or(String::new(), |line| clip(line, limit::MESSAGE_SIZE_MAX).into())
+}
+
+/// Which trap, and in which function: `out of bounds memory access in parse < main`.
+fn describe(error: &wasmtime::Error) -> String {
+    let what = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
+    let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
+    let names: Vec<&str> =
+        frames.iter().filter_map(|frame| frame.func_name()).take(FRAMES_SHOWN).map(short).collect();
+    let message = match names.is_empty() {
+        true => what.to_string(),
+        false => format!("{what} in {}", names.join(" < ")),
+    };
+    clip(&message, limit::MESSAGE_SIZE_MAX).into()
+}
+
+/// A Rust name without its hash, and any name within bounds.
+fn short(name: &str) -> &str {
+    let plain = match name.rsplit_once("::h") {
+        Some((plain, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            plain
+        }
+        _ => name,
+    };
+    clip(plain, NAME_SHOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_bytes_and_failure_stays_failure() {
+        for (code, expected) in [(1, 1), (255, 255), (-1, 255), (256, 1), (258, 2)] {
+            assert_eq!(exit_code(code), expected);
+        }
+    }
+
+    #[test]
+    fn names_are_short() {
+        assert_eq!(short("app::main::h0123456789abcdef"), "app::main");
+        assert_eq!(short("app::hello"), "app::hello");
+        assert_eq!(short(&"x".repeat(500)).len(), NAME_SHOWN);
+    }
+
+    #[test]
+    fn the_last_line_is_the_last_that_says_something() {
+        assert_eq!(last_line("one\ntwo \n\n"), "two");
+        assert_eq!(last_line("\n"), "");
+    }
+}

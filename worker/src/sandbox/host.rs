@@ -1,0 +1,62 @@
+//! What the SDK's world offers a guest. Never an effect that was not checked against the gate, and
+//! nothing that waits.
+
+use super::{Sandbox, outbox::LOG_CHUNK_MAX};
+use crate::clock::boottime;
+use bindings::muster::task::host::{AttemptContext, Host, Level};
+use muster_protocol::task::clip;
+use wasmtime::{Error, Result};
+
+/// Generated from the same file that guests are built against.
+#[allow(missing_docs)]
+pub(crate) mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../guest-sdk/wit",
+        world: "task",
+        imports: { default: trappable },
+        exports: { default: async },
+    });
+}
+
+impl Host for Sandbox {
+    fn context(&mut self) -> Result<AttemptContext> {
+        let left = self.watch.deadline().since(boottime());
+        Ok(AttemptContext {
+            task: self.key.task.to_string(),
+            attempt: self.key.attempt.to_string(),
+            attempt_number: self.number,
+            worker: self.worker.to_string(),
+            time_left_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            draining: self.draining.load(std::sync::atomic::Ordering::Relaxed),
+        })
+    }
+
+    fn progress(&mut self, done: u64, total: u64) -> Result<()> {
+        let (now, mut outbox) = self.watch.effect().ok_or_else(ended)?;
+        outbox.progress(now, done, total);
+        if outbox.due().is_some() {
+            self.watch.wake();
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, level: Level, message: String) -> Result<()> {
+        let (now, mut outbox) = self.watch.effect().ok_or_else(ended)?;
+        let level = match level {
+            Level::Error => "ERROR",
+            Level::Warn => "WARN",
+            Level::Info => "INFO",
+            Level::Debug => "DEBUG",
+            Level::Trace => "TRACE",
+        };
+        // One call is one line, whatever it contains: a guest must not be able to forge others.
+        let message = clip(&message, LOG_CHUNK_MAX - 16).replace(['\n', '\r'], " ");
+        outbox.log(now, format!("{level} {message}\n"));
+        Ok(())
+    }
+}
+
+/// What a host call fails with once the run has to end; the cause is in the watch.
+fn ended() -> Error {
+    Error::msg("the run has ended")
+}

@@ -1,0 +1,100 @@
+//! How much of each kind of thing a guest may have inside the runtime. Never grants more because
+//! a guest has several memories: they share one limit.
+
+use wasmtime::{ResourceLimiter, Result};
+
+/// Core instances of one run. A component of Python has 14, each of its native libraries one more.
+pub const CORE_INSTANCES_MAX: u32 = 64;
+
+/// Linear memories of one run: composed components have one for each part.
+pub const MEMORIES_MAX: u32 = 4;
+
+/// Tables of one run: two for each part of a composed component, and room.
+pub const TABLES_MAX: u32 = 16;
+
+/// Elements of one table: the functions that are called by pointer. JavaScript has 7,700.
+pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// Counts the memory of one run and remembers whether it wanted more.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory_max: u64,
+    /// What was granted so far. Never reduced, not even when the machine had no memory left for
+    /// it: the runtime reports failures that no grant preceded too, and a guest could use them to
+    /// have its grants forgotten.
+    memory_used: u64,
+    memory_refused: bool,
+}
+
+impl Limiter {
+    pub fn new(memory_max: u64) -> Self {
+        Limiter { memory_max, memory_used: 0, memory_refused: false }
+    }
+
+    /// Whether the guest was ever refused memory that it asked for.
+    pub fn memory_refused(&self) -> bool {
+        self.memory_refused
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The memory's own type forbids it, which is no matter of limits.
+            return Ok(false);
+        }
+        let growth = desired.saturating_sub(current) as u64;
+        if self.memory_used.saturating_add(growth) > self.memory_max {
+            self.memory_refused = true;
+            return Ok(false);
+        }
+        self.memory_used += growth;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 65_536;
+
+    #[test]
+    fn memories_share_one_limit() {
+        let mut limiter = Limiter::new(3 * PAGE as u64);
+        let mut grow = |from: usize, to: usize, maximum| {
+            limiter.memory_growing(from * PAGE, to * PAGE, maximum).expect("an answer")
+        };
+        assert!(grow(0, 1, None) && grow(0, 2, None), "two memories");
+        assert!(!grow(1, 2, Some(PAGE)));
+        assert!(!limiter.memory_refused(), "its own maximum is not the task's limit");
+        assert!(!limiter.memory_growing(2 * PAGE, 3 * PAGE, None).expect("an answer"));
+        assert!(limiter.memory_refused());
+    }
+}

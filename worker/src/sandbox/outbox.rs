@@ -1,0 +1,203 @@
+//! What a run says to people while it goes on: log lines and progress, at a bounded rate. Never
+//! blocks the guest, and never lets one that talks much cost more than one that talks little.
+
+use bytes::Bytes;
+use muster_protocol::{
+    Time, limit,
+    message::{AttemptKey, LogChunk, LogSource},
+};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What a run may write at once, in bytes: a stack trace or a start-up banner.
+pub const LOG_BURST: u64 = 64 * 1024;
+
+/// What a run may write for long, in bytes per second: 2,000 lines of 128 bytes.
+pub const LOG_RATE: u64 = 256 * 1024;
+
+/// The longest piece of a log. A line of `log` is cut there; one of standard error continues in
+/// the next piece.
+pub const LOG_CHUNK_MAX: usize = 4 * 1024;
+
+/// What a piece costs besides its bytes, so that empty lines are not free.
+const LOG_CHUNK_COST: u64 = 64;
+
+/// The shortest time between two reports of progress: people read no faster.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// How long the beginning of a line of standard error waits for its end.
+const LINE_WAIT: Duration = Duration::from_millis(100);
+
+/// Something a guest says while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// For its log.
+    Log(LogChunk),
+    /// How far it is.
+    Progress {
+        /// Whose.
+        key: AttemptKey,
+        /// Steps done.
+        done: u64,
+        /// Of so many; 0 where unknown.
+        total: u64,
+    },
+}
+
+/// Gathers, slows down and sends the reports of one run.
+pub(crate) struct Outbox {
+    key: AttemptKey,
+    sender: mpsc::Sender<Report>,
+    /// Bytes that may be written now, as of `filled`.
+    budget: u64,
+    filled: Time,
+    /// Bytes not sent since the last notice.
+    dropped: u64,
+    /// The beginning of a line of standard error, and since when it waits.
+    line: Vec<u8>,
+    line_since: Time,
+    /// The end of standard error, somewhat longer than what is kept of it.
+    tail: Vec<u8>,
+    progress: Option<(u64, u64)>,
+    progress_next: Time,
+}
+
+impl Outbox {
+    pub fn new(key: AttemptKey, sender: mpsc::Sender<Report>, now: Time) -> Self {
+        Outbox {
+            key,
+            sender,
+            budget: LOG_BURST,
+            filled: now,
+            dropped: 0,
+            line: Vec::new(),
+            line_since: now,
+            tail: Vec::new(),
+            progress: None,
+            progress_next: Time::ZERO,
+        }
+    }
+
+    /// One line from the SDK's `log`.
+    pub fn log(&mut self, now: Time, text: String) {
+        self.chunk(now, LogSource::Log, text.into());
+    }
+
+    /// Some bytes of standard error. Whole lines are sent together.
+    pub fn stderr(&mut self, now: Time, bytes: &[u8]) {
+        self.remember(bytes);
+        if self.line.is_empty() {
+            self.line_since = now;
+        }
+        self.line.extend_from_slice(bytes);
+        while self.line.len() > LOG_CHUNK_MAX {
+            let rest = self.line.split_off(LOG_CHUNK_MAX);
+            let piece = std::mem::replace(&mut self.line, rest);
+            self.chunk(now, LogSource::Stderr, piece.into());
+        }
+        if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
+            let rest = self.line.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.line, rest);
+            self.line_since = now;
+            self.chunk(now, LogSource::Stderr, lines.into());
+        }
+    }
+
+    /// The newest progress; an older one that was not sent yet is forgotten.
+    pub fn progress(&mut self, now: Time, done: u64, total: u64) {
+        self.progress = Some((done, total));
+        self.flush(now);
+    }
+
+    /// Sends what has waited long enough.
+    pub fn flush(&mut self, now: Time) {
+        if now >= self.progress_next {
+            self.send_progress(now);
+        }
+        if !self.line.is_empty() && now >= self.line_since + LINE_WAIT {
+            self.send_line(now);
+        }
+    }
+
+    /// When [`Outbox::flush`] has something to do.
+    pub fn due(&self) -> Option<Time> {
+        let progress = self.progress.map(|_| self.progress_next);
+        let line = (!self.line.is_empty()).then(|| self.line_since + LINE_WAIT);
+        progress.into_iter().chain(line).min()
+    }
+
+    /// Sends what is left when the run has ended.
+    pub fn finish(&mut self, now: Time) {
+        self.send_progress(now);
+        self.send_line(now);
+        self.notice();
+    }
+
+    /// The end of standard error, from the beginning of a character.
+    pub fn stderr_tail(&self) -> String {
+        let mut start = self.tail.len().saturating_sub(limit::STDERR_TAIL_MAX);
+        while start > 0 && self.tail.get(start).is_some_and(|byte| byte & 0xC0 == 0x80) {
+            start += 1;
+        }
+        let text = String::from_utf8_lossy(&self.tail[start..]);
+        // Replacements for what is not UTF-8 are longer than what they replace.
+        muster_protocol::task::clip(&text, limit::STDERR_TAIL_MAX).into()
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(limit::STDERR_TAIL_MAX)..]);
+        if self.tail.len() > 2 * limit::STDERR_TAIL_MAX {
+            self.tail.drain(..self.tail.len() - limit::STDERR_TAIL_MAX);
+        }
+    }
+
+    fn send_progress(&mut self, now: Time) {
+        let Some((done, total)) = self.progress.take() else { return };
+        self.progress_next = now + PROGRESS_EVERY;
+        // A full channel loses a report that the next one makes stale anyway.
+        let _ = self.sender.try_send(Report::Progress { key: self.key, done, total });
+    }
+
+    fn send_line(&mut self, now: Time) {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.chunk(now, LogSource::Stderr, line.into());
+        }
+    }
+
+    fn chunk(&mut self, now: Time, source: LogSource, text: Bytes) {
+        let gained = now.since(self.filled).as_nanos() * u128::from(LOG_RATE) / 1_000_000_000;
+        if gained > 0 {
+            let gained = u64::try_from(gained).unwrap_or(u64::MAX);
+            self.budget = self.budget.saturating_add(gained).min(LOG_BURST);
+            self.filled = now;
+        }
+        let size = text.len() as u64;
+        let cost = size + LOG_CHUNK_COST;
+        if cost > self.budget {
+            self.dropped += size;
+            return;
+        }
+        self.notice();
+        let chunk = LogChunk { key: self.key, source, text };
+        match self.sender.try_send(Report::Log(chunk)) {
+            Ok(()) => self.budget -= cost,
+            Err(_) => self.dropped += size,
+        }
+    }
+
+    /// Says in the log itself that something is missing from it.
+    fn notice(&mut self) {
+        if self.dropped == 0 {
+            return;
+        }
+        let text = format!("[muster: {} bytes dropped here, over the log's rate]\n", self.dropped);
+        let chunk = LogChunk { key: self.key, source: LogSource::Log, text: text.into() };
+        if self.sender.try_send(Report::Log(chunk)).is_ok() {
+            self.dropped = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

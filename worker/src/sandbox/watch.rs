@@ -1,0 +1,94 @@
+//! What may end a run before its guest does: the gate and the time limit, looked at on every tick
+//! and while the guest waits. Never undecided: the first cause found is the one that counts.
+
+use super::outbox::Outbox;
+use crate::{
+    clock::boottime,
+    gate::{Gate, KillReason},
+};
+use muster_protocol::Time;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Why a run was ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// By its worker.
+    Killed(KillReason),
+    /// By its time limit.
+    TimedOut,
+}
+
+/// What a run, its epoch callback and its host functions look at together.
+pub(crate) struct Watch {
+    gate: Gate,
+    deadline: Time,
+    stop: OnceLock<Stop>,
+    outbox: Mutex<Outbox>,
+}
+
+impl Watch {
+    pub fn new(gate: Gate, deadline: Time, outbox: Outbox) -> Self {
+        Watch { gate, deadline, stop: OnceLock::new(), outbox: Mutex::new(outbox) }
+    }
+
+    /// Why the run has to end, if it has to.
+    pub fn check(&self, now: Time) -> Option<Stop> {
+        if self.stop.get().is_none() {
+            let stop = match self.gate.check(now) {
+                Err(reason) => Stop::Killed(reason),
+                Ok(()) if now >= self.deadline => Stop::TimedOut,
+                Ok(()) => return None,
+            };
+            let _ = self.stop.set(stop);
+        }
+        self.stop.get().copied()
+    }
+
+    /// When the time limit ends the run.
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// For a host call with an effect outside the guest: what it may write to, at which time.
+    /// `None` once the run has to end; the call must do nothing then.
+    pub fn effect(&self) -> Option<(Time, MutexGuard<'_, Outbox>)> {
+        let now = boottime();
+        if self.check(now).is_some() {
+            return None;
+        }
+        Some((now, self.outbox()))
+    }
+
+    /// What the run says to people. A panic elsewhere leaves it usable: it holds text only.
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has [`Watch::stopped`] look again, after a report that waits.
+    pub fn wake(&self) {
+        self.gate.wake();
+    }
+
+    /// Waits until the run has to end; sends reports that wait meanwhile. This is for guests that
+    /// wait in a host call: one that computes is asked by [`Watch::check`] on every tick. Needs
+    /// nobody outside to notice a lease that ends, and goes on when it was renewed in time.
+    pub async fn stopped(&self) -> Stop {
+        loop {
+            let now = boottime();
+            if let Some(stop) = self.check(now) {
+                return stop;
+            }
+            let end = self.deadline.min(self.gate.until());
+            let next = {
+                let mut outbox = self.outbox();
+                outbox.flush(now);
+                outbox.due().map_or(end, |due| due.min(end))
+            };
+            tokio::select! {
+                biased;
+                () = self.gate.changed() => {}
+                () = tokio::time::sleep(next.since(now)) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Guests of every kind against the engine, on a runtime like the worker's. Never needs a guest
+//! that was built elsewhere: they are written here as Wasm text.
+#![allow(clippy::unwrap_used)]
+
+mod run {
+    pub mod bench;
+    pub mod guests;
+    mod kinds;
+    mod limits;
+    mod measure;
+    mod sdk;
+    mod stops;
+}

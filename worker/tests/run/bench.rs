@@ -1,0 +1,156 @@
+//! What the tests of runs share: an engine, an order, and what came of it.
+
+use muster_protocol::{
+    AttemptId, TaskId, Time,
+    message::{AttemptKey, LogSource},
+    task::{Data, Outcome, Verdict},
+};
+use muster_worker::{
+    clock::boottime,
+    engine::{Engine, Program},
+    gate::{Gate, KillReason},
+    run::{Ended, Order, run},
+    sandbox::{Report, Surroundings},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+pub const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
+
+/// An engine and a lease that can be moved.
+pub struct Bench {
+    pub engine: Engine,
+    pub until: Arc<AtomicU64>,
+    pub draining: Arc<AtomicBool>,
+}
+
+/// What came of a run.
+pub struct Seen {
+    pub ended: Ended,
+    pub reports: Vec<Report>,
+    pub took: Duration,
+}
+
+/// A runtime as the worker makes it for guests.
+pub fn on_threads<F: Future>(threads: usize, future: F) -> F::Output
+where
+    F: Send + 'static,
+    F::Output: Send,
+{
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).thread_name("guest").enable_all();
+    let runtime = runtime.build().unwrap();
+    // Spawned, because the thread that blocks here is not one of the runtime's.
+    runtime.block_on(async { tokio::spawn(future).await.unwrap() })
+}
+
+pub fn order(input: &str) -> Order {
+    Order {
+        key: KEY,
+        number: 3,
+        worker: "w-1".parse().unwrap(),
+        input: input.to_string().into(),
+        args: Vec::new(),
+        limits: muster_protocol::task::Limits { timeout_ms: 10_000, ..Default::default() },
+    }
+}
+
+impl Bench {
+    pub fn new(slots: u32) -> Arc<Self> {
+        Arc::new(Bench {
+            engine: Engine::new(slots).unwrap(),
+            until: Arc::new(AtomicU64::new(u64::MAX)),
+            draining: Arc::default(),
+        })
+    }
+
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.until.clone())
+    }
+
+    /// Ends the lease that long from now.
+    pub fn lease(&self, left: Duration) -> Time {
+        let until = boottime() + left;
+        self.until.store(until.as_nanos(), Ordering::SeqCst);
+        until
+    }
+
+    pub fn compile(&self, text: &str) -> Program {
+        self.engine.compile(&wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    pub async fn run(&self, program: &Program, order: Order, gate: Gate) -> Seen {
+        let (sender, mut receiver) = mpsc::channel(10_000);
+        let around = Surroundings { reports: sender, draining: self.draining.clone() };
+        let began = Instant::now();
+        let ended = run(&self.engine, program, order, gate, around).await;
+        let took = began.elapsed();
+        let mut reports = Vec::new();
+        while let Ok(report) = receiver.try_recv() {
+            reports.push(report);
+        }
+        Seen { ended, reports, took }
+    }
+}
+
+/// Compiles and runs a guest with everything open, on one thread.
+pub fn check(text: &str, order: Order) -> Seen {
+    let (text, bench) = (text.to_string(), Bench::new(1));
+    on_threads(1, async move {
+        let program = bench.compile(&text);
+        let gate = bench.gate();
+        bench.run(&program, order, gate).await
+    })
+}
+
+impl Seen {
+    pub fn outcome(&self) -> &Outcome {
+        match &self.ended {
+            Ended::Outcome(outcome) => outcome,
+            Ended::Killed(reason) => panic!("killed: {reason:?}"),
+        }
+    }
+
+    pub fn verdict(&self) -> &Verdict {
+        &self.outcome().verdict
+    }
+
+    pub fn output(&self) -> &str {
+        match &self.outcome().output {
+            Data::Inline(bytes) => std::str::from_utf8(bytes).unwrap(),
+            blob => panic!("{blob:?}"),
+        }
+    }
+
+    pub fn killed(&self) -> KillReason {
+        match &self.ended {
+            Ended::Killed(reason) => *reason,
+            Ended::Outcome(outcome) => panic!("{outcome:?}"),
+        }
+    }
+
+    /// What went to the log from there, joined.
+    pub fn log(&self, from: LogSource) -> String {
+        let texts = self.reports.iter().filter_map(|report| match report {
+            Report::Log(chunk) if chunk.source == from => {
+                Some(String::from_utf8_lossy(&chunk.text).into_owned())
+            }
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    pub fn progress(&self) -> Vec<(u64, u64)> {
+        let reports = self.reports.iter().filter_map(|report| match report {
+            Report::Progress { done, total, .. } => Some((*done, *total)),
+            Report::Log(_) => None,
+        });
+        reports.collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Guests of the SDK's world.
+
+use super::{bench::*, guests::task};
+use muster_protocol::{limit, message::LogSource, task::Verdict};
+use muster_worker::sandbox::LOG_CHUNK_MAX;
+use std::{sync::atomic::Ordering, time::Duration};
+
+/// Compiles and runs a guest of the SDK.
+fn check_task(run: &'static str, order: muster_worker::run::Order) -> Seen {
+    let bench = Bench::new(1);
+    bench.draining.store(true, Ordering::SeqCst);
+    on_threads(1, async move {
+        let program = bench.engine.compile(&task(run)).unwrap();
+        bench.run(&program, order, bench.gate()).await
+    })
+}
+
+#[test]
+fn a_result_is_the_output() {
+    let echo = "(call $result (i32.const 0) (local.get $at) (local.get $size))";
+    let seen = check_task(echo, order("hello"));
+    assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
+    let mut order = order("hello");
+    order.limits.output_bytes = 4;
+    let seen = check_task(echo, order);
+    let over = Verdict::OverLimit { limit: "output_bytes".into(), max: 4 };
+    assert_eq!((seen.verdict(), seen.output()), (&over, ""));
+}
+
+#[test]
+fn an_error_is_a_failure_in_its_own_words() {
+    let fails = "(call $result (i32.const 1) (local.get $at) (local.get $size))";
+    let failed = |message: &str| Verdict::Failed { code: 1, message: message.into() };
+    assert_eq!(check_task(fails, order("no such cat")).verdict(), &failed("no such cat"));
+    let long = "x".repeat(limit::MESSAGE_SIZE_MAX + 1);
+    assert_eq!(check_task(fails, order(&long)).verdict(), &failed(&long[1..]));
+}
+
+#[test]
+fn a_guest_knows_who_it_is() {
+    // Each part of the record in turn, chosen by the input: where its bytes are, and how many.
+    let part = |field: &'static str| check_task(field, order("")).output().to_string();
+    let text = |at: u32| {
+        format!(
+            "(call $context (i32.const 256)) (call $result (i32.const 0)
+                (i32.load (i32.const {})) (i32.load (i32.const {})))",
+            256 + at,
+            260 + at
+        )
+    };
+    assert_eq!(part(text(0).leak()), KEY.task.to_string());
+    assert_eq!(part(text(8).leak()), KEY.attempt.to_string());
+    assert_eq!(part(text(20).leak()), "w-1");
+    let raw = "(call $context (i32.const 256))
+        (call $result (i32.const 0) (i32.const 256) (i32.const 49))";
+    let seen = check_task(raw, order(""));
+    let muster_protocol::task::Data::Inline(bytes) = &seen.outcome().output else { panic!() };
+    assert_eq!(bytes[16..20], 3u32.to_le_bytes(), "the attempt's number");
+    let left = u64::from_le_bytes(bytes[40..48].try_into().unwrap());
+    assert!(bytes[32] == 1 && (9_000..=10_000).contains(&left), "{left} ms left");
+    assert_eq!(bytes[48], 1, "draining");
+}
+
+#[test]
+fn lines_of_the_log_are_one_line_each_and_cut() {
+    let logs = "(call $log (i32.const 1) (local.get $at) (local.get $size))
+        (call $result (i32.const 0) (i32.const 0) (i32.const 0))";
+    let seen = check_task(logs, order("one\ntwo"));
+    assert_eq!(seen.log(LogSource::Log), "WARN one two\n");
+    let seen = check_task(logs, order(&"x".repeat(100_000)));
+    assert!(seen.log(LogSource::Log).len() <= LOG_CHUNK_MAX);
+}
+
+#[test]
+fn progress_is_seldom_and_the_last_is_sent() {
+    let steps = "(local $done i64)
+        (loop $again
+            (local.set $done (i64.add (local.get $done) (i64.const 1)))
+            (call $progress (local.get $done) (i64.const 100000))
+            (br_if $again (i64.ne (local.get $done) (i64.const 100000))))
+        (call $result (i32.const 0) (i32.const 0) (i32.const 0))";
+    let seen = check_task(steps, order(""));
+    let progress = seen.progress();
+    assert_eq!(progress.last(), Some(&(100_000, 100_000)));
+    assert!((progress.len() as u128) < 3 + seen.took.as_millis() / 100, "{}", progress.len());
+}
+
+#[test]
+fn a_report_that_waits_is_sent_while_the_guest_computes() {
+    // The second report comes too soon to be sent at once, and then the guest says nothing more.
+    let bench = Bench::new(1);
+    on_threads(1, async move {
+        let guest = task(
+            "(call $progress (i64.const 1) (i64.const 9))
+             (call $progress (i64.const 2) (i64.const 9))
+             (loop $again (br $again)) (unreachable)",
+        );
+        let program = bench.engine.compile(&guest).unwrap();
+        let (reports, mut receiver) = tokio::sync::mpsc::channel(9);
+        let around =
+            muster_worker::sandbox::Surroundings { reports, draining: bench.draining.clone() };
+        let gate = bench.gate();
+        let run = muster_worker::run::run(&bench.engine, &program, order(""), gate, around);
+        let both = async { (receiver.recv().await, receiver.recv().await) };
+        tokio::select! {
+            _ = run => panic!("it loops"),
+            (_, second) = both => assert_eq!(
+                second,
+                Some(muster_worker::sandbox::Report::Progress { key: KEY, done: 2, total: 9 })
+            ),
+            () = tokio::time::sleep(Duration::from_secs(2)) => panic!("nothing came"),
+        }
+    });
+}

@@ -224,6 +224,9 @@ pub struct Holder {
     sent: Vec<(u64, Time)>,
     next: Time,
     over: Option<Option<(Lease, Revision)>>,
+    /// The first renewal that gives the lease back, once it was sent.
+    releasing: Option<u64>,
+    released: bool,
 }
 
 /// Unanswered renewals remembered. A later answer to an older one is of no use.
@@ -245,6 +248,8 @@ impl Holder {
             sent: Vec::new(),
             next: Time::ZERO,
             over: None,
+            releasing: None,
+            released: false,
         }
     }
 
@@ -263,6 +268,16 @@ impl Holder {
         self.known
     }
 
+    /// Whether any renewal of this session was acknowledged.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Whether the lease has been given back: its last value in the registry says so.
+    pub fn is_released(&self) -> bool {
+        self.released
+    }
+
     /// Whether the lease was held once and has run out: the session's runs are dead, so it may
     /// not be renewed any more.
     pub fn has_lapsed(&self, now: Time) -> bool {
@@ -273,6 +288,13 @@ impl Holder {
     pub fn stand(&mut self, standing: Standing) {
         if self.lease.standing != standing {
             self.lease.standing = standing;
+            self.next = Time::ZERO;
+        }
+    }
+
+    /// Makes the first renewal due again, because a way to the registry has opened.
+    pub fn hurry(&mut self) {
+        if !self.held {
             self.next = Time::ZERO;
         }
     }
@@ -296,6 +318,9 @@ impl Holder {
         self.next = now + self.timing.renew_every();
         self.lease.renewal += 1;
         self.lease.renewed_at = wall;
+        if self.lease.standing == Standing::Released {
+            self.releasing.get_or_insert(self.lease.renewal);
+        }
         if self.sent.len() == SENT_MAX {
             self.sent.remove(0);
         }
@@ -309,8 +334,17 @@ impl Holder {
     pub fn answered(&mut self, renewal: u64, answer: CasAnswer<Lease>) {
         match answer {
             CasAnswer::Unknown => {}
-            CasAnswer::Written(revision) => self.count(renewal, revision),
+            CasAnswer::Written(revision) => {
+                self.released |= self.releasing.is_some_and(|first| renewal >= first);
+                self.count(renewal, revision);
+            }
             CasAnswer::Conflict(found) => match found {
+                Some((lease, _))
+                    if lease.session == self.lease.session
+                        && lease.standing == Standing::Released =>
+                {
+                    self.released = true;
+                }
                 // An earlier write of this session landed although its answer was lost.
                 Some((lease, revision))
                     if lease.session == self.lease.session

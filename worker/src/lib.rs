@@ -1,6 +1,187 @@
-//! Placeholder.
-pub mod clock;
+//! The worker: it holds a lease, dials its masters, and runs what they give it. It never runs a
+//! guest without a lease, and this loop never waits for work.
+//!
+//! One loop owns the mind, [`Attempts`]; links, lease, artifacts and runs report to its inbox. Guests
+//! have threads of their own and so has the lease, so that neither can starve the other.
+
+mod artifact;
+mod config;
 pub mod engine;
 pub mod gate;
+mod lease;
+mod link;
+mod perform;
 pub mod run;
 pub mod sandbox;
+mod state;
+
+pub use config::Config;
+use muster_wire::clock;
+
+use anyhow::Context as _;
+use muster_protocol::{
+    attempts::{Attempts, Event},
+    lease::{Lease, Offer, Standing},
+    message::{ToMaster, ToWorker},
+    subject::Names,
+    time::WallMillis,
+};
+use muster_wire::{process, quic, tls};
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+use tokio::sync::{mpsc, watch};
+
+/// What may wait for the loop. Beyond it senders wait, and with them the masters' frames.
+const INBOX_MAX: usize = 16 * 1024;
+
+/// What the loop takes in before it plans.
+const DRAIN_MAX: usize = 1_024;
+
+/// The number of a link; a reconnect has another.
+type LinkId = muster_protocol::attempts::LinkId;
+
+/// The links that are up. The loop, the lease and the runs send over them; only `link` opens them.
+type Links = Arc<Mutex<BTreeMap<LinkId, Road>>>;
+
+/// What can be sent over a link.
+#[derive(Clone)]
+struct Road {
+    frames: mpsc::Sender<ToMaster>,
+    logs: mpsc::Sender<muster_protocol::message::LogChunk>,
+    connection: quinn::Connection,
+}
+
+/// Something that the loop must know.
+enum Input {
+    /// A fact for the mind.
+    Attempts(Event),
+    /// The lease was given back; the process can end.
+    Released,
+}
+
+/// Something that the lease must know.
+enum LeaseInput {
+    /// A master's word about a renewal that went through it.
+    Renewed { renewal: u64, answer: muster_protocol::lease::CasAnswer<Lease> },
+    /// A link is up, so that there is a way to renew.
+    Linked,
+    /// Nothing of the finished session runs any more.
+    Anew,
+    /// Say in the lease that no new attempts are taken.
+    Drain,
+    /// Nothing runs and nothing will: give the lease back.
+    Release,
+}
+
+/// Runs a worker as a process of its own until it is told to stop.
+pub fn main(config: Config) -> ExitCode {
+    process::run("muster-worker", config.until_stdin_closes, |stop| run(config, stop))
+}
+
+/// Runs a worker until `stop` says so.
+pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let files = tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
+    let state = state::State::open(&config.state_dir)?;
+    let names = Arc::new(Names::new(config.fleet.clone()));
+    let engine = engine::Engine::new(config.slots())?;
+    let until = Arc::new(AtomicU64::new(0));
+    let draining = Arc::new(AtomicBool::new(false));
+    let links: Links = Arc::default();
+    let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
+    let version = env!("CARGO_PKG_VERSION").to_string();
+
+    let offer = Offer {
+        group: config.group.clone(),
+        labels: config.labels(),
+        slots: config.slots(),
+        memory_bytes: config.memory_bytes(),
+        version: version.clone(),
+    };
+    let lease = lease::start(
+        lease::Terms {
+            timing: config.lease,
+            nats: config.nats.clone(),
+            names: names.clone(),
+            draft: draft(&config, &state, offer)?,
+        },
+        until.clone(),
+        links.clone(),
+        inbox.clone(),
+    )?;
+    link::dial_all(&config.masters, quic, &names, &links, &lease, &inbox)?;
+    let mut hands = perform::Hands::new(
+        &config,
+        engine,
+        perform::Shared { until, draining: draining.clone(), links, inbox, lease: lease.clone() },
+    )?;
+    let mut attempts = Attempts::new(config.slots() as usize, version);
+    let mut ready = config.ready_file.clone();
+    let mut batch = Vec::with_capacity(DRAIN_MAX);
+    let mut stopping = false;
+    tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
+    loop {
+        let wakeup = attempts.wakeup();
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                tracing::info!(grace = ?config.grace(), running = attempts.running(), "stopping");
+                draining.store(true, Ordering::SeqCst);
+                let _ = lease.send(LeaseInput::Drain);
+                let deadline = clock::boottime() + config.grace();
+                attempts.observe(clock::boottime(), Event::StopAsked { deadline });
+            }
+            _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
+            () = clock::sleep_until(wakeup) => {}
+        }
+        let now = clock::boottime();
+        for input in batch.drain(..) {
+            match input {
+                Input::Released => return Ok(()),
+                Input::Attempts(event) => {
+                    if let (Event::LeaseHeld { .. }, Some(path)) = (&event, &ready)
+                        && hands.is_linked()
+                    {
+                        process::write_whole(path, "{}")?;
+                        ready = None;
+                    }
+                    hands.heard(&event);
+                    attempts.observe(now, event);
+                }
+            }
+        }
+        let mut effects = Vec::new();
+        attempts.plan(clock::boottime(), &mut effects);
+        hands.perform(effects, stopping);
+    }
+}
+
+/// A lease of this worker with what does not change during its life filled in.
+fn draft(config: &Config, state: &state::State, offer: Offer) -> std::io::Result<Lease> {
+    Ok(Lease {
+        worker: config.name.clone(),
+        session: muster_protocol::SessionId(process::random()?),
+        renewal: 0,
+        standing: Standing::Live,
+        home_dir: state.nonce(),
+        succeeds: None,
+        master_wait_ms: 0,
+        offer,
+        renewed_at: WallMillis(0),
+    })
+}
+
+/// A frame of a master, sorted by who listens to it.
+fn sort(link: LinkId, message: ToWorker) -> Result<Input, LeaseInput> {
+    match message {
+        ToWorker::Renewed { renewal, answer } => Err(LeaseInput::Renewed { renewal, answer }),
+        message => Ok(Input::Attempts(Event::Told(link, message))),
+    }
+}

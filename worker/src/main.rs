@@ -1,1 +1,15 @@
-fn main() {}
+//! `muster-worker` alone: the same daemon as `muster worker`, for hosts that need nothing else.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(flatten)]
+    config: muster_worker::Config,
+}
+
+fn main() -> ExitCode {
+    muster_worker::main(Args::parse().config)
+}

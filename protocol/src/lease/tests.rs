@@ -128,3 +128,15 @@ fn renewals_are_spaced_and_a_change_of_standing_is_due_at_once() {
     let (_, _, value) = write(&mut holder, start());
     assert_eq!(value.standing, Standing::Draining);
 }
+
+#[test]
+fn a_lease_is_given_back_only_when_the_registry_says_so() {
+    let mut holder = holder();
+    let (first, ..) = write(&mut holder, start());
+    holder.stand(Standing::Released);
+    let (second, _, value) = write(&mut holder, start());
+    holder.answered(first, CasAnswer::Written(1));
+    assert!(!holder.is_released(), "that was an earlier renewal");
+    holder.answered(second, CasAnswer::Conflict(Some((value, 2))));
+    assert!(holder.is_released(), "it had landed, and its answer was lost");
+}

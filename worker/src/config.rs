@@ -1,0 +1,96 @@
+//! What a worker is told when it starts. Never a default that hides a choice that matters.
+
+use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// Run a worker: it dials its masters and runs what they give it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muster worker --name shop-42 --master hq.example.com:7400 \\
+      --ca ca.pem --cert shop-42.pem --key shop-42.key --state-dir /var/lib/muster
+  muster cert worker shop-42 --dir tls        makes those certificates
+
+A worker needs one outgoing UDP port and nothing else. With --nats it renews its lease
+straight in NATS as well, and then survives the loss of its masters.")]
+pub struct Config {
+    /// The name of this worker, the one in its certificate
+    #[arg(long, value_name = "NAME")]
+    pub name: WorkerId,
+    /// The fleet it belongs to
+    #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
+    pub fleet: GroupName,
+    /// A master to dial; give every one of them
+    #[arg(long = "master", required = true, value_name = "HOST:PORT")]
+    pub masters: Vec<String>,
+    /// Renew the lease straight in this NATS as well
+    #[arg(long, value_name = "URL")]
+    pub nats: Option<String>,
+    /// The group whose tasks it runs
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub group: GroupName,
+    /// A label that tasks may ask for; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Runs at once [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: Option<u32>,
+    /// The most memory that one run may have, in MiB
+    #[arg(long, default_value_t = 1024, value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub memory_mib: u64,
+    /// Where it keeps what must outlive it; no other worker may use it
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The fleet's certificate authority
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// This worker's certificate
+    #[arg(long, value_name = "FILE")]
+    pub cert: PathBuf,
+    /// The certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// How long its lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
+    #[arg(long, default_value = "standard", value_name = "PROFILE", value_parser = profile)]
+    pub lease: LeaseTiming,
+    /// How long a stopping worker lets its runs finish, in seconds
+    #[arg(long, default_value_t = 8, value_name = "SECONDS")]
+    pub grace_s: u64,
+    /// Write this file once it holds a lease and has a link
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Stop when standard input ends, so that it does not outlive who started it
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+}
+
+impl Config {
+    pub(crate) fn slots(&self) -> u32 {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        self.slots.unwrap_or(processors as u32)
+    }
+
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        (self.memory_mib * 1024 * 1024).min(limit::MEMORY_MAX)
+    }
+
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        self.labels.iter().cloned().collect()
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_s)
+    }
+}
+
+fn profile(name: &str) -> Result<LeaseTiming, String> {
+    LeaseTiming::named(name).ok_or_else(|| "one of standard, fast, roaming".into())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("a label is written KEY=VALUE".into()),
+    }
+}

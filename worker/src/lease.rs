@@ -1,0 +1,265 @@
+//! Keeping the lease, on a thread of its own that does nothing else. The stamp of a renewal is
+//! taken before it is sent; nothing that a guest or a master does can delay one.
+//!
+//! A renewal goes straight to NATS where this worker may reach it, and through a master where it
+//! may not or where NATS did not answer: the same compare-and-set on the same key either way.
+
+use crate::{Input, LeaseInput, Links};
+use async_nats::{ConnectOptions, HeaderMap, jetstream::Context, connection::State};
+use muster_protocol::{
+    ABSENT, Revision, SessionId,
+    attempts::Event,
+    lease::{CasAnswer, Holder, Lease, LeaseStep, LeaseTiming, Standing},
+    message::ToMaster,
+    subject::{Bucket, Names},
+};
+use muster_wire::{cas, clock, process};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// How long a stopping worker waits until its lease is given back.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long to wait before trying again to take a lease that another process holds.
+const TAKE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the lease is about.
+pub(crate) struct Terms {
+    pub timing: LeaseTiming,
+    pub nats: Option<String>,
+    pub names: Arc<Names>,
+    /// The first session's lease.
+    pub draft: Lease,
+}
+
+/// Starts the thread. It ends with the process, or once the lease was given back.
+pub(crate) fn start(
+    terms: Terms,
+    until: Arc<AtomicU64>,
+    links: Links,
+    inbox: mpsc::Sender<Input>,
+) -> std::io::Result<mpsc::UnboundedSender<LeaseInput>> {
+    let (sender, inputs) = mpsc::unbounded_channel();
+    let connected = sender.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("lease".into()).spawn(move || {
+        runtime.block_on(async move {
+            let (answers, answered) = mpsc::unbounded_channel();
+            let nats = Nats::open(&terms, connected).await;
+            let holder = Holder::new(terms.timing, terms.draft.clone(), ABSENT);
+            let unanswered = 0;
+            let keeper = Keeper { terms, until, links, inbox, nats, answers, holder, unanswered };
+            keeper.keep(inputs, answered).await;
+        });
+    })?;
+    Ok(sender)
+}
+
+/// The way straight to NATS.
+struct Nats {
+    client: async_nats::Client,
+    context: Context,
+    key: cas::Key,
+}
+
+impl Nats {
+    async fn open(terms: &Terms, connected: mpsc::UnboundedSender<LeaseInput>) -> Option<Self> {
+        let client = ConnectOptions::new()
+            .name(format!("muster-worker {}", terms.draft.worker))
+            .ping_interval(Duration::from_secs(1))
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .reconnect_delay_callback(|attempts| Duration::from_millis(50 * attempts.min(20) as u64))
+            .event_callback(move |event| {
+                if matches!(event, async_nats::Event::Connected) {
+                    let _ = connected.send(LeaseInput::Linked);
+                }
+                std::future::ready(())
+            })
+            .connect(terms.nats.as_deref()?)
+            .await
+            .inspect_err(|error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"))
+            .ok()?;
+        let key = cas::Key {
+            stream: terms.names.stream(Bucket::Workers),
+            subject: terms.names.key(Bucket::Workers, &terms.draft.worker),
+        };
+        Some(Nats { context: cas::context(client.clone()), client, key })
+    }
+
+    fn is_up(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+}
+
+struct Keeper {
+    terms: Terms,
+    until: Arc<AtomicU64>,
+    links: Links,
+    inbox: mpsc::Sender<Input>,
+    nats: Option<Nats>,
+    answers: mpsc::UnboundedSender<(SessionId, u64, CasAnswer<Lease>)>,
+    holder: Holder,
+    /// Renewals since the last answer that said something.
+    unanswered: u32,
+}
+
+impl Keeper {
+    async fn keep(
+        mut self,
+        mut inputs: mpsc::UnboundedReceiver<LeaseInput>,
+        mut answered: mpsc::UnboundedReceiver<(SessionId, u64, CasAnswer<Lease>)>,
+    ) {
+        let mut over: Option<Option<(Lease, Revision)>> = None;
+        let mut release_by = None;
+        loop {
+            if over.is_none() {
+                match self.holder.plan(clock::boottime(), clock::wall()) {
+                    Some(LeaseStep::Write { expect, lease }) => self.renew(expect, lease),
+                    Some(LeaseStep::Over { by }) => {
+                        self.session_over(&by).await;
+                        over = Some(by);
+                    }
+                    None => {}
+                }
+            }
+            let wakeup = over.is_none().then(|| self.holder.wakeup().min(self.fence()));
+            tokio::select! {
+                Some((session, renewal, answer)) = answered.recv() => {
+                    self.answered(session, renewal, answer).await;
+                }
+                input = inputs.recv() => match input {
+                    None => return,
+                    Some(LeaseInput::Renewed { renewal, answer }) => {
+                        self.answered(self.holder.session(), renewal, answer).await;
+                    }
+                    Some(LeaseInput::Linked) => self.holder.hurry(),
+                    Some(LeaseInput::Anew) => {
+                        let by = over.take().unwrap_or_default();
+                        if !self.begin(by).await {
+                            return;
+                        }
+                    }
+                    Some(LeaseInput::Drain) => self.holder.stand(Standing::Draining),
+                    Some(LeaseInput::Release) => {
+                        self.until.store(0, Ordering::SeqCst);
+                        self.holder.stand(Standing::Released);
+                        release_by = Some(clock::boottime() + RELEASE_WITHIN);
+                    }
+                },
+                () = clock::sleep_until(wakeup) => {}
+                () = clock::sleep_until(release_by), if release_by.is_some() => {
+                    tracing::warn!("the lease could not be given back; it will run out");
+                    let _ = self.inbox.send(Input::Released).await;
+                    return;
+                }
+            }
+            if release_by.is_some() && (self.holder.is_released() || over.is_some()) {
+                let _ = self.inbox.send(Input::Released).await;
+                return;
+            }
+        }
+    }
+
+    /// When the lease runs out, if it is held.
+    fn fence(&self) -> muster_protocol::Time {
+        let until = self.holder.until();
+        if until == muster_protocol::Time::ZERO { muster_protocol::Time::NEVER } else { until }
+    }
+
+    /// Sends a renewal on the way that answers, and on both where the last one got no answer.
+    fn renew(&mut self, expect: Revision, lease: Lease) {
+        let nats = self.nats.as_ref().filter(|nats| nats.is_up());
+        let doubtful = self.unanswered > 0;
+        self.unanswered += 1;
+        if nats.is_none() || doubtful {
+            let links = self.links.lock().expect("no holder of this lock panics");
+            // One after the other, so that a dumb master is not asked every time.
+            let at = self.unanswered as usize % links.len().max(1);
+            if let Some(road) = links.values().nth(at) {
+                let _ = road.frames.try_send(ToMaster::Renew { expect, lease: lease.clone() });
+            }
+        }
+        let Some(nats) = nats else { return };
+        let (context, key, answers) = (nats.context.clone(), nats.key.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let Ok(value) = serde_json::to_vec(&lease) else { return };
+            let sent = cas::send(&context, key, expect, value.into(), None, HeaderMap::new()).await;
+            let _ = answers.send((lease.session, lease.renewal, sent.answer(&context).await));
+        });
+    }
+
+    async fn answered(&mut self, session: SessionId, renewal: u64, answer: CasAnswer<Lease>) {
+        if session != self.holder.session() {
+            return;
+        }
+        if answer != CasAnswer::Unknown {
+            self.unanswered = 0;
+        }
+        let before = self.holder.until();
+        self.holder.answered(renewal, answer);
+        let until = self.holder.until();
+        if until > before && !self.holder.is_released() {
+            self.until.store(until.as_nanos(), Ordering::SeqCst);
+            self.tell(Event::LeaseHeld { session, until }).await;
+        }
+    }
+
+    async fn session_over(&mut self, by: &Option<(Lease, Revision)>) {
+        // From here on no gate of this session opens again.
+        self.until.store(0, Ordering::SeqCst);
+        match by {
+            Some((lease, _)) => tracing::warn!(
+                standing = ?lease.standing, by = %lease.session, mine = %self.holder.session(),
+                "the lease is another's; this session is over"
+            ),
+            None => tracing::warn!(session = %self.holder.session(), "the lease lapsed; its runs are killed"),
+        }
+        self.tell(Event::SessionOver).await;
+    }
+
+    /// Begins a session, once nothing of the last one runs. Returns whether to go on.
+    async fn begin(&mut self, by: Option<(Lease, Revision)>) -> bool {
+        let mut lease = self.terms.draft.clone();
+        let Ok(session) = process::random() else { return false };
+        lease.session = SessionId(session);
+        let expect = match by {
+            // It lapsed here, and nobody has taken it: it is this process' own to succeed.
+            None => {
+                lease.succeeds = self.holder.is_held().then(|| self.holder.session());
+                self.holder.revision()
+            }
+            Some((old, revision)) => {
+                let over = matches!(old.standing, Standing::Lost | Standing::Released);
+                // This process has the lock of the directory that the lease names, so whoever
+                // wrote that is dead.
+                let dead = old.home_dir == self.terms.draft.home_dir;
+                if over || dead {
+                    lease.succeeds = Some(old.session);
+                    revision
+                } else {
+                    tracing::error!(
+                        worker = %old.worker, session = %old.session,
+                        "another process holds this worker's lease; waiting until it is over"
+                    );
+                    tokio::time::sleep(TAKE_AGAIN).await;
+                    ABSENT
+                }
+            }
+        };
+        tracing::info!(session = %lease.session, expect, succeeds = ?lease.succeeds, "a new session");
+        self.unanswered = 0;
+        self.holder = Holder::new(self.terms.timing, lease, expect);
+        true
+    }
+
+    async fn tell(&self, event: Event) {
+        let _ = self.inbox.send(Input::Attempts(event)).await;
+    }
+}

@@ -1,0 +1,259 @@
+//! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
+//! objects. Only this room talks QUIC; it never decides what is said.
+
+use crate::{Input, LeaseInput, LinkId, Links, Road, sort};
+use bytes::{Bytes, BytesMut};
+use muster_protocol::{
+    Digest,
+    attempts::Event,
+    message::{Ask, LogChunk, Shelf, Told, ToMaster, ToWorker},
+    subject::Names,
+};
+use muster_wire::{
+    process,
+    quic::{FrameReader, FrameWriter, StreamError},
+};
+use quinn::{ClientConfig, Connection, Endpoint};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// Frames that may wait for a master. When it is full the link is closed and begun anew.
+const FRAMES_MAX: usize = 4 * 1024;
+
+/// Pieces of logs that may wait; further ones are dropped, since logs must not delay results.
+const LOGS_MAX: usize = 1_024;
+
+/// Bytes that are gathered before they are sent.
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// The first and the longest wait before a master is dialled again.
+const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
+const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How long a master may take to answer.
+const DIAL_MAX: Duration = Duration::from_secs(3);
+
+static LINKS: AtomicU64 = AtomicU64::new(1);
+
+/// Why an object was not had. The attempt that needs it waits or is rejected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ObjectError {
+    /// No master has it: asking again does not help.
+    #[error("the fleet has no object {0}")]
+    Missing(Digest),
+    /// It did not come; asking again may help.
+    #[error("an object could not be carried: {0}")]
+    Carried(String),
+}
+
+impl From<StreamError> for ObjectError {
+    fn from(error: StreamError) -> Self {
+        ObjectError::Carried(error.to_string())
+    }
+}
+
+/// What every dialling loop needs.
+#[derive(Clone)]
+struct Dialler {
+    endpoint: Endpoint,
+    host: String,
+    links: Links,
+    lease: mpsc::UnboundedSender<LeaseInput>,
+    inbox: mpsc::Sender<Input>,
+}
+
+/// Dials every master until the process ends.
+pub(crate) fn dial_all(
+    masters: &[String],
+    quic: ClientConfig,
+    names: &Names,
+    links: &Links,
+    lease: &mpsc::UnboundedSender<LeaseInput>,
+    inbox: &mpsc::Sender<Input>,
+) -> std::io::Result<()> {
+    // Any port of any address: edge hosts are behind whatever they are behind. An IPv6 socket
+    // reaches IPv4 too, where the machine has IPv6 at all.
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let mut endpoint = Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
+    endpoint.set_default_client_config(quic);
+    let dialler = Dialler {
+        endpoint,
+        host: names.master_host(),
+        links: links.clone(),
+        lease: lease.clone(),
+        inbox: inbox.clone(),
+    };
+    for master in masters {
+        tokio::spawn(dialler.clone().dial_for_ever(master.clone()));
+    }
+    Ok(())
+}
+
+impl Dialler {
+    async fn dial_for_ever(self, master: String) {
+        let mut wait = DIAL_AGAIN_MIN;
+        loop {
+            match self.dial(&master).await {
+                Ok(connection) => {
+                    wait = DIAL_AGAIN_MIN;
+                    let cause = self.link(connection).await.err();
+                    tracing::info!(master, cause = cause.map(|cause| cause.to_string()), "unlinked");
+                }
+                Err(cause) => tracing::debug!(master, %cause, "not reached"),
+            }
+            // Spread by up to a half, so that a fleet does not come back in one instant.
+            let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
+            tokio::time::sleep(wait + Duration::from_millis(spread)).await;
+            wait = (wait * 2).min(DIAL_AGAIN_MAX);
+        }
+    }
+
+    async fn dial(&self, master: &str) -> anyhow::Result<Connection> {
+        let local_v6 = self.endpoint.local_addr()?.is_ipv6();
+        let mut cause = anyhow::anyhow!("the name {master} has no address");
+        for address in tokio::net::lookup_host(master).await? {
+            let address = match address {
+                SocketAddr::V4(v4) if local_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+                other => other,
+            };
+            let connecting = self.endpoint.connect(address, &self.host)?;
+            match tokio::time::timeout(DIAL_MAX, connecting).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => cause = error.into(),
+                Err(_) => cause = anyhow::anyhow!("no answer within {DIAL_MAX:?}"),
+            }
+        }
+        Err(cause)
+    }
+
+    /// Serves one link until it ends.
+    async fn link(&self, connection: Connection) -> anyhow::Result<()> {
+        let (send, receive) = connection.open_bi().await?;
+        let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+        writer.send(&Ask::Control).await?;
+        match tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await?? {
+            Some(ToWorker::Welcome { master, version }) => {
+                tracing::info!(%master, version, address = %connection.remote_address(), "linked");
+            }
+            _ => anyhow::bail!("it did not say welcome"),
+        }
+        let link = LINKS.fetch_add(1, Ordering::Relaxed);
+        let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        let (logs, written) = mpsc::channel(LOGS_MAX);
+        let road = Road { frames, logs, connection: connection.clone() };
+        self.links.lock().expect("no holder of this lock panics").insert(link, road);
+        let _ = self.lease.send(LeaseInput::Linked);
+        let _ = self.inbox.send(Input::Attempts(Event::Linked(link))).await;
+        let result = tokio::select! {
+            result = speak(writer, waiting) => result,
+            result = self.listen(&mut reader, link) => result,
+            result = write_logs(&connection, written) => result,
+        };
+        self.links.lock().expect("no holder of this lock panics").remove(&link);
+        let _ = self.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
+        connection.close(0u32.into(), b"");
+        Ok(result?)
+    }
+
+    async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
+        while let Some(message) = reader.next::<ToWorker>().await? {
+            match sort(link, message) {
+                Ok(input) => {
+                    let _ = self.inbox.send(input).await;
+                }
+                Err(input) => {
+                    let _ = self.lease.send(input);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends frames as they come, and all that wait in one go.
+async fn speak(mut writer: FrameWriter, mut waiting: mpsc::Receiver<ToMaster>) -> Result<(), StreamError> {
+    while let Some(message) = waiting.recv().await {
+        writer.push(&message)?;
+        while writer.pending() < GATHER_BYTES {
+            let Ok(message) = waiting.try_recv() else { break };
+            writer.push(&message)?;
+        }
+        writer.flush().await?;
+    }
+    Ok(())
+}
+
+/// Sends logs on a stream of their own, opened with the first of them.
+async fn write_logs(
+    connection: &Connection,
+    mut written: mpsc::Receiver<LogChunk>,
+) -> Result<(), StreamError> {
+    let mut stream: Option<FrameWriter> = None;
+    while let Some(chunk) = written.recv().await {
+        let writer = match &mut stream {
+            Some(writer) => writer,
+            None => {
+                let opened = connection.open_uni().await;
+                stream.insert(FrameWriter::new(opened.map_err(|error| StreamError::Down(error.to_string()))?))
+            }
+        };
+        writer.send(&chunk).await?;
+    }
+    std::future::pending().await
+}
+
+async fn ask(connection: &Connection, ask: &Ask) -> Result<(FrameReader, FrameWriter), StreamError> {
+    let opened = connection.open_bi().await;
+    let (send, receive) = opened.map_err(|error| StreamError::Down(error.to_string()))?;
+    let mut writer = FrameWriter::new(send);
+    writer.send(ask).await?;
+    Ok((FrameReader::new(receive), writer))
+}
+
+/// Gets an object through a link. Its digest is checked by whoever uses it.
+pub(crate) async fn fetch(
+    connection: &Connection,
+    shelf: Shelf,
+    digest: Digest,
+    size_max: u64,
+) -> Result<Bytes, ObjectError> {
+    let (mut reader, mut writer) = ask(connection, &Ask::Fetch { shelf, digest }).await?;
+    writer.finish()?;
+    let size = match reader.next().await? {
+        Some(Told::Size(size)) if size <= size_max => size,
+        Some(Told::Missing) => return Err(ObjectError::Missing(digest)),
+        Some(Told::Failed(cause)) => return Err(ObjectError::Carried(cause)),
+        _ => return Err(ObjectError::Carried("the master's answer makes no sense".into())),
+    };
+    let mut all = BytesMut::with_capacity(size as usize);
+    while let Some(bytes) = reader.bytes().await? {
+        if all.len() as u64 + bytes.len() as u64 > size {
+            return Err(ObjectError::Carried("more bytes than announced".into()));
+        }
+        all.extend_from_slice(&bytes);
+    }
+    if all.len() as u64 != size {
+        return Err(ObjectError::Carried("fewer bytes than announced".into()));
+    }
+    Ok(all.freeze())
+}
+
+/// Brings an object to the fleet's data shelf through a link.
+pub(crate) async fn put(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
+    let size = bytes.len() as u64;
+    let (mut reader, mut writer) = ask(connection, &Ask::Put { digest, size }).await?;
+    writer.bytes(bytes).await?;
+    writer.finish()?;
+    match reader.next().await? {
+        Some(Told::Stored) => Ok(()),
+        Some(Told::Failed(cause)) => Err(ObjectError::Carried(cause)),
+        _ => Err(ObjectError::Carried("the master's answer makes no sense".into())),
+    }
+}

@@ -1,0 +1,297 @@
+//! Carrying out what the mind decided. Every effect is handed off here, and its outcome comes back
+//! as an event; nothing here waits or decides.
+
+use crate::{
+    Config, Input, LeaseInput, LinkId, Links, Road,
+    artifact::{ArtifactError, Artifacts},
+    engine::Engine,
+    gate::{Gate, KillReason},
+    link::{self, ObjectError},
+    run::{self, Ended, Order},
+    sandbox::{Report, Surroundings},
+};
+use bytes::Bytes;
+use muster_protocol::{
+    WorkerId,
+    attempts::{Effect, Event, Kill},
+    limit,
+    message::{AttemptKey, Dispatch, Shelf, ToMaster},
+    task::{Data, Outcome},
+};
+use muster_wire::clock;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, atomic::AtomicBool, atomic::AtomicU64},
+    time::Duration,
+};
+use tokio::{runtime::Runtime, sync::mpsc};
+
+/// Reports of guests that may wait; further ones are dropped.
+const REPORTS_MAX: usize = 4 * 1024;
+
+/// How long to wait before a large output is brought again.
+const PUT_AGAIN: Duration = Duration::from_millis(500);
+
+/// What the loop shares with others.
+pub(crate) struct Shared {
+    pub until: Arc<AtomicU64>,
+    pub draining: Arc<AtomicBool>,
+    pub links: Links,
+    pub inbox: mpsc::Sender<Input>,
+    pub lease: mpsc::UnboundedSender<LeaseInput>,
+}
+
+/// What the loop does things with.
+pub(crate) struct Hands {
+    worker: WorkerId,
+    engine: Engine,
+    artifacts: Artifacts,
+    shared: Shared,
+    gates: HashMap<AttemptKey, Gate>,
+    /// Inputs that were fetched, until their runs take them.
+    inputs: Arc<Mutex<HashMap<AttemptKey, Bytes>>>,
+    reports: mpsc::Sender<Report>,
+    /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
+    guests: Option<Runtime>,
+}
+
+impl Hands {
+    pub(crate) fn new(config: &Config, engine: Engine, shared: Shared) -> std::io::Result<Self> {
+        let guests = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("guest")
+            .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+            .enable_all()
+            .build()?;
+        let (reports, heard) = mpsc::channel(REPORTS_MAX);
+        tokio::spawn(pass_on(heard, shared.links.clone()));
+        Ok(Hands {
+            worker: config.name.clone(),
+            artifacts: Artifacts::new(engine.clone()),
+            engine,
+            shared,
+            gates: HashMap::new(),
+            inputs: Arc::default(),
+            reports,
+            guests: Some(guests),
+        })
+    }
+
+    pub(crate) fn is_linked(&self) -> bool {
+        !self.shared.links.lock().expect("no holder of this lock panics").is_empty()
+    }
+
+    /// Forgets the gates of runs that are over.
+    pub(crate) fn heard(&mut self, event: &Event) {
+        if let Event::Ended { key, .. } | Event::Stopped(key) = event {
+            self.gates.remove(key);
+        }
+    }
+
+    pub(crate) fn perform(&mut self, effects: Vec<Effect>, stopping: bool) {
+        for effect in effects {
+            match effect {
+                Effect::Prepare { dispatch, link } => self.prepare(dispatch, link),
+                Effect::Start(dispatch) => self.start(dispatch),
+                Effect::Kill { key, why } => {
+                    tracing::info!(task = %key.task, attempt = %key.attempt, ?why, "killing a run");
+                    if let Some(gate) = self.gates.get(&key) {
+                        gate.kill(match why {
+                            Kill::Fenced => KillReason::Fenced,
+                            Kill::Revoked | Kill::Stopping => KillReason::Revoked,
+                        });
+                    }
+                }
+                Effect::Drop(key) => {
+                    self.inputs.lock().expect("no holder of this lock panics").remove(&key);
+                }
+                Effect::Send { link, message } => self.send(link, message),
+                Effect::Quiet => {
+                    let next = if stopping { LeaseInput::Release } else { LeaseInput::Anew };
+                    let _ = self.shared.lease.send(next);
+                }
+            }
+        }
+    }
+
+    fn road(&self, link: LinkId) -> Option<Road> {
+        self.shared.links.lock().expect("no holder of this lock panics").get(&link).cloned()
+    }
+
+    fn send(&self, link: LinkId, message: ToMaster) {
+        let Some(road) = self.road(link) else { return };
+        if road.frames.try_send(message).is_err() {
+            // A new link begins with what its master should know.
+            road.connection.close(0u32.into(), b"it does not listen");
+        }
+    }
+
+    fn prepare(&self, dispatch: Arc<Dispatch>, link: LinkId) {
+        let key = dispatch.key;
+        let connection = self.road(link).map(|road| road.connection);
+        let (artifacts, inputs, inbox) =
+            (self.artifacts.clone(), self.inputs.clone(), self.shared.inbox.clone());
+        tokio::spawn(async move {
+            let result = match connection {
+                None => Err(ArtifactError::NotHad("the link is down".into())),
+                Some(connection) => {
+                    let result = get(&artifacts, &connection, &dispatch).await;
+                    result.map(|input| {
+                        if let Some(input) = input {
+                            inputs.lock().expect("no holder of this lock panics").insert(key, input);
+                        }
+                    })
+                }
+            };
+            let event = match result {
+                Ok(()) => Event::Prepared(key),
+                Err(error) => {
+                    let for_good = matches!(error, ArtifactError::Rejected(_));
+                    tracing::warn!(task = %key.task, %error, for_good, "an attempt cannot start");
+                    Event::NotPrepared { key, for_good, reason: error.to_string() }
+                }
+            };
+            let _ = inbox.send(Input::Attempts(event)).await;
+        });
+    }
+
+    fn start(&mut self, dispatch: Arc<Dispatch>) {
+        let key = dispatch.key;
+        let gate = Gate::new(self.shared.until.clone());
+        self.gates.insert(key, gate.clone());
+        let kept = self.inputs.lock().expect("no holder of this lock panics").remove(&key);
+        let input = match &dispatch.input {
+            Data::Inline(bytes) => bytes.clone(),
+            Data::Blob { .. } => kept.unwrap_or_default(),
+        };
+        let order = Order {
+            key,
+            number: dispatch.number,
+            worker: self.worker.clone(),
+            input,
+            args: dispatch.args.clone(),
+            limits: dispatch.limits,
+        };
+        let surroundings =
+            Surroundings { reports: self.reports.clone(), draining: self.shared.draining.clone() };
+        let (engine, links, inbox) =
+            (self.engine.clone(), self.shared.links.clone(), self.shared.inbox.clone());
+        let program = self.artifacts.ready(dispatch.module);
+        let (artifacts, digest) = (self.artifacts.clone(), dispatch.module);
+        let Some(guests) = &self.guests else { return };
+        guests.spawn(async move {
+            let program = match program {
+                Some(program) => program,
+                // It was pushed out by others since it was prepared.
+                None => match get_again(&artifacts, &links, digest).await {
+                    Ok(program) => program,
+                    Err(error) => {
+                        let message = error.to_string();
+                        let verdict = muster_protocol::task::Verdict::Rejected { message };
+                        let event = Event::Ended { key, outcome: Outcome::bare(verdict) };
+                        let _ = inbox.send(Input::Attempts(event)).await;
+                        return;
+                    }
+                },
+            };
+            let event = match run::run(&engine, &program, order, gate.clone(), surroundings).await {
+                Ended::Killed(_) => Event::Stopped(key),
+                Ended::Outcome(outcome) => match bring(outcome, &links, &gate).await {
+                    Some(outcome) => Event::Ended { key, outcome },
+                    None => Event::Stopped(key),
+                },
+            };
+            let _ = inbox.send(Input::Attempts(event)).await;
+        });
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        if let Some(guests) = self.guests.take() {
+            guests.shutdown_background();
+        }
+    }
+}
+
+impl From<ObjectError> for ArtifactError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Missing(_) => ArtifactError::Rejected(error.to_string()),
+            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
+        }
+    }
+}
+
+/// Gets an attempt's module, and its input where that is not in the dispatch.
+async fn get(
+    artifacts: &Artifacts,
+    connection: &quinn::Connection,
+    dispatch: &Dispatch,
+) -> Result<Option<Bytes>, ArtifactError> {
+    let module = dispatch.module;
+    artifacts
+        .get(module, || async {
+            Ok(link::fetch(connection, Shelf::Modules, module, limit::MODULE_SIZE_MAX).await?)
+        })
+        .await?;
+    let Data::Blob { digest, .. } = dispatch.input else { return Ok(None) };
+    let input = link::fetch(connection, Shelf::Data, digest, limit::PAYLOAD_SIZE_MAX).await?;
+    if muster_module::digest(&input) != digest {
+        return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
+    }
+    Ok(Some(input))
+}
+
+async fn get_again(
+    artifacts: &Artifacts,
+    links: &Links,
+    digest: muster_protocol::Digest,
+) -> Result<crate::engine::Program, ArtifactError> {
+    let road = links.lock().expect("no holder of this lock panics").values().next().cloned();
+    let Some(road) = road else { return Err(ArtifactError::NotHad("no master is linked".into())) };
+    artifacts
+        .get(digest, || async {
+            Ok(link::fetch(&road.connection, Shelf::Modules, digest, limit::MODULE_SIZE_MAX).await?)
+        })
+        .await
+}
+
+/// Brings an output that is too large for a record to the data shelf. `None` where the lease ended
+/// before that was done.
+async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outcome> {
+    let Data::Inline(bytes) = &outcome.output else { return Some(outcome) };
+    if bytes.len() <= limit::INLINE_SIZE_MAX {
+        return Some(outcome);
+    }
+    let (digest, size) = (muster_module::digest(bytes), bytes.len() as u64);
+    while gate.is_open(clock::boottime()) {
+        let road = links.lock().expect("no holder of this lock panics").values().next().cloned();
+        if let Some(road) = road {
+            match link::put(&road.connection, digest, bytes.clone()).await {
+                Ok(()) => {
+                    outcome.output = Data::Blob { digest, size };
+                    return Some(outcome);
+                }
+                Err(error) => tracing::warn!(%error, "an output could not be stored; trying again"),
+            }
+        }
+        tokio::time::sleep(PUT_AGAIN).await;
+    }
+    None
+}
+
+/// Passes on what guests say for people, through whichever master listens. Lost if none does.
+async fn pass_on(mut heard: mpsc::Receiver<Report>, links: Links) {
+    while let Some(report) = heard.recv().await {
+        let road = links.lock().expect("no holder of this lock panics").values().next().cloned();
+        let Some(road) = road else { continue };
+        match report {
+            Report::Log(chunk) => {
+                let _ = road.logs.try_send(chunk);
+            }
+            Report::Progress { key, done, total } => {
+                let _ = road.frames.try_send(ToMaster::Progress { key, done, total });
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The state directory: a lock that proves earlier lives of this worker to be over, and a nonce
+//! that names the directory in the lease. Never shared by two workers.
+
+use anyhow::{Context as _, bail};
+use muster_protocol::Nonce;
+use muster_wire::process;
+use rustix::fs::{FlockOperation, flock};
+use std::{fs::File, io::ErrorKind, path::Path};
+
+/// A locked state directory. The lock ends with the process, however it ends.
+pub(crate) struct State {
+    nonce: Nonce,
+    _lock: File,
+}
+
+impl State {
+    /// Makes the directory if need be and locks it; refuses one that another worker has.
+    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("the state directory {} cannot be made", dir.display()))?;
+        let lock = File::create(dir.join("lock"))
+            .with_context(|| format!("{} cannot be written to", dir.display()))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!("{} belongs to a worker that is running; give each its own --state-dir", dir.display());
+        }
+        let path = dir.join("nonce");
+        let nonce = match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().with_context(|| {
+                format!("{} is damaged; remove it once no worker runs from here", path.display())
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let nonce = Nonce(process::random()?);
+                process::write_whole(&path, &nonce.to_string())?;
+                nonce
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        Ok(State { nonce, _lock: lock })
+    }
+
+    /// The directory's name in the lease.
+    pub(crate) fn nonce(&self) -> Nonce {
+        self.nonce
+    }
+}

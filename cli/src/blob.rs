@@ -40,11 +40,8 @@ pub fn check_size(size: u64) -> anyhow::Result<()> {
     if size <= limit::PAYLOAD_SIZE_MAX {
         return Ok(());
     }
-    let text = format!(
-        "the input has {}, a task may have {}",
-        quantity::show_size(size),
-        quantity::show_size(limit::PAYLOAD_SIZE_MAX)
-    );
+    let max = quantity::show_size(limit::PAYLOAD_SIZE_MAX);
+    let text = format!("the input is larger than the {max} that a task may have");
     Err(Failure::user(text).hint("split it into several tasks, see `muster map --help`").into())
 }
 

@@ -36,17 +36,20 @@ const BACKOFF: Duration = Duration::from_millis(200);
 /// answer may have 1 MiB.
 const GET_IDS_MAX: usize = 16;
 
+/// Where `--help` shows what every command takes.
+pub const HEADING: &str = "Global options";
+
 #[derive(Args)]
 struct ReachArgs {
     /// NATS servers, separated by commas [default: the selected NATS context, else
     /// nats://127.0.0.1:4222]
-    #[arg(long, value_name = "URL", env = "MUSTER_NATS", global = true, hide_env_values = true)]
+    #[arg(help_heading = HEADING, long, value_name = "URL", env = "MUSTER_NATS", global = true, hide_env_values = true)]
     nats: Option<String>,
     /// A NATS context, as `nats context ls` shows them
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
     context: Option<String>,
     /// The fleet
-    #[arg(
+    #[arg(help_heading = HEADING,
         long,
         value_name = "NAME",
         env = "MUSTER_FLEET",
@@ -142,7 +145,7 @@ enum Refused {
 impl Client {
     /// Connects; a server that cannot be reached is the user's error.
     pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
-        let settings = reach.settings()?;
+        let mut settings = reach.settings()?;
         let servers = settings
             .url
             .split(',')
@@ -151,6 +154,9 @@ impl Client {
             .map_err(|error| {
                 Failure::user(format!("{:?} is no NATS URL: {error}", settings.url))
             })?;
+        if let Some(first) = servers.first() {
+            settings.take_user_of(first);
+        }
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);
         let options = settings

@@ -3,7 +3,7 @@
 
 use crate::exit::Failure;
 use anyhow::Context as _;
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, ServerAddr};
 use serde::Deserialize;
 use std::{
     env, fs, io,
@@ -34,6 +34,15 @@ impl Settings {
     /// Just a server, without credentials.
     pub fn of_url(url: impl Into<String>) -> Self {
         Settings { url: url.into(), ..Settings::default() }
+    }
+
+    /// Takes the user, or the token, that stands in a server's URL: the client library does not.
+    pub fn take_user_of(&mut self, server: &ServerAddr) {
+        match (server.username().map(decoded), server.password().map(decoded)) {
+            (Some(user), Some(password)) => (self.user, self.password) = (user, password),
+            (Some(token), None) => self.token = token,
+            (None, _) => {}
+        }
     }
 
     /// The context called `name`.
@@ -139,6 +148,25 @@ fn home() -> Option<PathBuf> {
     env::var_os("HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
 
+/// A part of a URL without its percent signs.
+fn decoded(text: &str) -> String {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        match piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&piece.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn expand(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), home()) {
         (Some(rest), Some(home)) => home.join(rest),
@@ -172,6 +200,21 @@ mod tests {
         let settings = Settings::selected_in(dir.path()).expect("readable").expect("selected");
         assert_eq!(settings.url, "nats://10.0.0.1:4222,nats://10.0.0.2:4222");
         assert_eq!((settings.user.as_str(), settings.password.as_str()), ("me", "s"));
+    }
+
+    #[test]
+    fn a_url_may_say_who_asks() {
+        let who = |url: &str| {
+            let mut settings = Settings::of_url(url);
+            settings.take_user_of(&url.parse().expect("a URL"));
+            (settings.user, settings.password, settings.token)
+        };
+        let of = |user: &str, password: &str, token: &str| {
+            (user.to_owned(), password.to_owned(), token.to_owned())
+        };
+        assert_eq!(who("nats://me:p%40s%s@host:4222"), of("me", "p@s%s", ""));
+        assert_eq!(who("nats://t0ken@host"), of("", "", "t0ken"));
+        assert_eq!(who("nats://host"), of("", "", ""));
     }
 
     #[test]

@@ -179,6 +179,10 @@ impl Ends {
                 self.end(view.record.id, Some(outcome.clone()));
             }
         }
+        if !self.ready.is_empty() {
+            // Hints were lost, and probably not only these.
+            self.ask_at = Instant::now();
+        }
         for id in asked {
             let found = views.iter().any(|view| view.record.id == *id);
             let Some(Open::Stored { misses }) = self.open.get_mut(id) else { continue };

@@ -53,7 +53,10 @@ impl Events {
         while let Some(message) = replay.next().await? {
             show(&message, is_json)?;
         }
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             tokio::select! {
                 message = replay.follow() => show(&message?, is_json)?,
                 interrupt = tokio::signal::ctrl_c() => {
@@ -61,7 +64,6 @@ impl Events {
                 }
             }
         }
-        Ok(())
     }
 }
 

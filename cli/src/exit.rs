@@ -7,7 +7,7 @@ use std::{fmt, io, process::ExitCode};
 pub const FAILED: u8 = 1;
 /// The caller can put it right: bad input, an unknown name, no server. Also clap's own code.
 pub const USER: u8 = 2;
-/// With `--wait`: the task's workers were lost. As `bash` reports nothing else by this number.
+/// With `--wait`: the task's workers were lost. Apart from the codes that shells give a meaning.
 pub const LOST: u8 = 121;
 /// With `--wait`: killed at its time limit, as `timeout` has it.
 pub const TIMED_OUT: u8 = 124;
@@ -94,12 +94,17 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read the output has seen enough, as `head` does.
         return ExitCode::SUCCESS;
     }
-    tell("error", anstyle::AnsiColor::Red, &format!("{error:#}"));
+    self::error(&format!("{error:#}"));
     let failure = error.downcast_ref::<Failure>();
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_deref()) {
         tell("hint", anstyle::AnsiColor::Cyan, hint);
     }
     ExitCode::from(failure.map_or(FAILED, |failure| failure.code))
+}
+
+/// An error on standard error that does not end the command.
+pub fn error(text: &str) {
+    tell("error", anstyle::AnsiColor::Red, text);
 }
 
 /// A warning on standard error.

@@ -47,7 +47,7 @@ struct Cli {
     #[command(flatten)]
     reach: Reach,
     /// What to print
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
     output: Format,
     #[command(subcommand)]
     command: Command,

@@ -104,7 +104,7 @@ impl Map {
         };
         let begun = Instant::now();
         let interrupted = tokio::select! {
-            ended = run.to_the_end() => { ended.inspect_err(|_| run.leave())?; false }
+            ended = run.finish() => { ended.inspect_err(|_| run.leave())?; false }
             interrupt = tokio::signal::ctrl_c() => { interrupt.context("cannot wait for Ctrl-C")?; true }
         };
         run.bar.finish_and_clear();
@@ -162,7 +162,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(&mut self) -> anyhow::Result<()> {
+    async fn finish(&mut self) -> anyhow::Result<()> {
         loop {
             let may_send = self.sending.len() < SENDS_MAX;
             let due = self.request.due.filter(|_| may_send);

@@ -41,7 +41,10 @@ pub fn find() -> anyhow::Result<PathBuf> {
         Some((file, version)) => {
             format!("{} has version {version}, {major}.{minor} or newer is needed", file.display())
         }
-        None => "there is no nats-server on this machine".into(),
+        None => match named() {
+            Some(file) => format!("MUSTER_NATS_SERVER={} is no nats-server", file.display()),
+            None => "there is no nats-server on this machine".into(),
+        },
     };
     let hint = "get one with setup/nats-server, or name one in MUSTER_NATS_SERVER";
     Err(Failure::user(text).hint(hint).into())
@@ -49,9 +52,9 @@ pub fn find() -> anyhow::Result<PathBuf> {
 
 /// Files that could be it, the most wanted first.
 fn candidates() -> Vec<PathBuf> {
-    if let Some(named) = env::var_os("MUSTER_NATS_SERVER").filter(|file| !file.is_empty()) {
+    if let Some(named) = named() {
         // Whoever names one means that one.
-        return vec![named.into()];
+        return vec![named];
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).map(|dir| dir.join("nats-server"));
@@ -60,11 +63,17 @@ fn candidates() -> Vec<PathBuf> {
     in_path.chain(above).filter(|file| file.is_file()).collect()
 }
 
+fn named() -> Option<PathBuf> {
+    let named = env::var_os("MUSTER_NATS_SERVER").filter(|file| !file.is_empty());
+    named.map(PathBuf::from)
+}
+
 /// `2.15.1` of `nats-server: v2.15.1`.
 fn version(file: &Path) -> Option<String> {
     let output = Command::new(file).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    text.split_whitespace().last().map(|word| word.trim_start_matches('v').to_owned())
+    let version = text.trim().strip_prefix("nats-server: v")?;
+    Some(version.to_owned())
 }
 
 /// Starts it with its data under `dir`; gives its URL.

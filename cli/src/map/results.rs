@@ -155,8 +155,9 @@ impl<T> Queue<T> {
         if self.is_ordered && *self.waiting.first_key_value()?.0 != self.taken + 1 {
             return None;
         }
+        let first = self.waiting.pop_first()?;
         self.taken += 1;
-        self.waiting.pop_first()
+        Some(first)
     }
 }
 
@@ -170,6 +171,7 @@ mod tests {
         for number in come {
             queue.add(*number, ());
             left.extend(std::iter::from_fn(|| queue.take()).map(|(number, ())| number));
+            assert_eq!(queue.taken, left.len() as u64);
         }
         left
     }

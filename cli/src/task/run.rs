@@ -162,7 +162,7 @@ async fn wait(
             early.insert(end.task, end);
         };
         let Some(outcome) = end.outcome else {
-            exit::warn(&format!("task {id} is gone: its record was kept no longer"));
+            exit::error(&format!("task {id} is gone: its record was kept no longer"));
             code = if code == 0 { exit::FAILED } else { code };
             continue;
         };
@@ -174,7 +174,7 @@ async fn wait(
             eprint!("{}", outcome.stderr);
         }
         if outcome.verdict != Verdict::Completed {
-            exit::warn(&format!("task {id} did not complete: {}", outcome.verdict.reason()));
+            exit::error(&format!("task {id} did not complete: {}", outcome.verdict.reason()));
         }
     }
     if format == Format::Json {

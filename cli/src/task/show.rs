@@ -173,7 +173,7 @@ pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow:
         output::raw(&blob::bytes(client, &outcome.output).await?)?;
     }
     if outcome.verdict != Verdict::Completed {
-        exit::warn(&format!("task {} did not complete: {}", record.id, outcome.verdict.reason()));
+        exit::error(&format!("task {} did not complete: {}", record.id, outcome.verdict.reason()));
     }
     Ok(ExitCode::from(exit::of(&outcome.verdict)))
 }

@@ -43,13 +43,21 @@ pub const HEADING: &str = "Global options";
 struct ReachArgs {
     /// NATS servers, separated by commas [default: the selected NATS context, else
     /// nats://127.0.0.1:4222]
-    #[arg(help_heading = HEADING, long, value_name = "URL", env = "MUSTER_NATS", global = true, hide_env_values = true)]
+    #[arg(
+        help_heading = HEADING,
+        long,
+        value_name = "URL",
+        env = "MUSTER_NATS",
+        global = true,
+        hide_env_values = true
+    )]
     nats: Option<String>,
     /// A NATS context, as `nats context ls` shows them
     #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
     context: Option<String>,
     /// The fleet
-    #[arg(help_heading = HEADING,
+    #[arg(
+        help_heading = HEADING,
         long,
         value_name = "NAME",
         env = "MUSTER_FLEET",

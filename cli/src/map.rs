@@ -257,7 +257,7 @@ fn bar() -> ProgressBar {
     if !io::stderr().is_terminal() || io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks, {per_sec}, {elapsed}")
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks in {elapsed}")
         .expect("the template is a constant and well-formed");
     ProgressBar::new(0).with_style(style)
 }

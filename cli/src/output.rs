@@ -4,7 +4,7 @@
 use crate::quantity;
 use anstream::ColorChoice;
 use anstyle::AnsiColor;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use muster_protocol::time::WallMillis;
 use serde::Serialize;
 use std::{
@@ -80,6 +80,12 @@ fn layout(headers: &[&str], rows: Vec<Vec<Cell>>, coloured: bool) -> String {
     table.add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
+    }
+    // What a row is about and how it is stay whole: ids are there to be copied.
+    for at in 0..2 {
+        if let Some(column) = table.column_mut(at) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")

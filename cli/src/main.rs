@@ -1,1 +1,199 @@
-fn main() {}
+//! `muster`: the one command of a fleet, for people and for scripts. Only takes the line apart;
+//! what it asks for is done in the file of its noun.
+
+mod blob;
+mod cert;
+mod check;
+mod client;
+mod context;
+mod daemon;
+mod dev;
+mod ends;
+mod events;
+mod exit;
+mod map;
+mod mint;
+mod module;
+mod output;
+mod quantity;
+mod replay;
+mod request;
+mod submit;
+mod task;
+mod tether;
+mod worker;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use client::Reach;
+use output::Format;
+use std::process::ExitCode;
+use tokio::runtime::Runtime;
+
+/// Run WebAssembly tasks on a fleet of edge workers.
+#[derive(Parser)]
+#[command(
+    name = "muster",
+    version,
+    after_help = "Examples:
+  muster dev                                     a fleet on this machine
+  muster module push hello.wasm
+  muster task run hello --input world --wait
+  muster map hello names.txt > results.jsonl
+  muster events --follow
+  muster check"
+)]
+struct Cli {
+    #[command(flatten)]
+    reach: Reach,
+    /// What to print
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a whole fleet on this machine: nats-server, a master and workers
+    Dev(dev::Dev),
+    /// Be a master
+    Master(Box<muster_master::Config>),
+    /// Be a worker, or ask about workers
+    Worker(worker::Command),
+    /// Store, list and inspect Wasm modules
+    #[command(subcommand)]
+    Module(module::Command),
+    /// Submit tasks and see what became of them
+    #[command(subcommand)]
+    Task(task::Command),
+    /// Run a module on every line of a file
+    Map(Box<map::Map>),
+    /// Show what happened in the fleet
+    Events(events::Events),
+    /// Say whether the fleet is well: exit 0, 1 for a warning, 2 for a failure
+    Check,
+    /// Make the certificates by which masters and workers know each other
+    #[command(subcommand)]
+    Cert(cert::Command),
+    /// Print completions: source <(muster completions bash)
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    #[command(hide = true)]
+    Tether(tether::Tether),
+}
+
+fn main() -> ExitCode {
+    let Cli { reach, output, command } = Cli::parse();
+    match command {
+        Command::Master(config) => daemon::master(*config),
+        Command::Worker(worker::Command::Run(config)) => daemon::worker(*config),
+        command => ask(command, &reach, output).unwrap_or_else(|error| exit::report(&error)),
+    }
+}
+
+fn ask(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Master(_) | Command::Worker(worker::Command::Run(_)) => {
+            unreachable!("the daemons have their own way out of main")
+        }
+        Command::Tether(tether) => tether.run().map(|never| match never {}),
+        Command::Cert(command) => cert::run(command, &reach.fleet).map(done),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "muster", &mut text);
+            output::raw(&text).map(done)
+        }
+        Command::Dev(dev) => wait_for(dev.run(&reach.fleet, format)),
+        Command::Worker(worker::Command::Ask(ask)) => {
+            wait_for(worker::run(ask, reach, format)).map(done)
+        }
+        Command::Module(command) => wait_for(module::run(command, reach, format)).map(done),
+        Command::Task(command) => wait_for(task::run(command, reach, format)),
+        Command::Map(map) => wait_for(map.run(reach)),
+        Command::Events(events) => wait_for(events.run(reach, format)).map(done),
+        Command::Check => wait_for(check::run(reach, format)),
+    }
+}
+
+/// One thread is enough for a client, and `muster dev` must start its children from the main one.
+fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime: Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(work);
+    // A read of standard input that nobody waits for any more would hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// The daemons declare `--nats` and `--fleet` themselves: under other types than the client's,
+    /// `muster --fleet x master` would panic.
+    #[test]
+    fn daemons_share_the_global_options() {
+        let mut command = Cli::command();
+        command.build();
+        for daemon in ["master", "worker"] {
+            let sub = command.find_subcommand(daemon).expect("declared");
+            for id in ["nats", "fleet"] {
+                let kind = |command: &clap::Command| {
+                    let arg = command.get_arguments().find(|arg| arg.get_id() == id);
+                    arg.map(|arg| arg.get_value_parser().type_id())
+                };
+                assert_eq!(kind(sub), kind(&command), "{daemon} --{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for line in [
+            "muster --fleet f --nats nats://h -o json worker ls",
+            "muster worker ls --fleet f --nats nats://h -o json",
+            "muster --fleet f task --nats nats://h ls -o json",
+        ] {
+            let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!((cli.reach.fleet.as_str(), cli.output), ("f", Format::Json), "{line}");
+        }
+    }
+
+    #[test]
+    fn worker_is_a_daemon_or_a_question() {
+        let question = parse("muster worker get w1").expect("well-formed");
+        assert!(matches!(question.command, Command::Worker(worker::Command::Ask(_))));
+        let missing = parse("muster worker").err().expect("a worker needs its options");
+        assert_eq!(missing.exit_code(), i32::from(exit::USER));
+    }
+
+    #[test]
+    fn the_daemons_take_what_dev_gives_them() {
+        let files = "--ca a --cert b --key c --ready-file d --until-stdin-closes";
+        let master = format!(
+            "muster master --name m1 --fleet f --nats nats://h --listen 127.0.0.1:0 {files}"
+        );
+        let worker = format!(
+            "muster worker --name w1 --fleet f --nats nats://h --master 127.0.0.1:1 \
+             --group g --slots 2 --state-dir s {files}"
+        );
+        for line in [master, worker] {
+            assert!(parse(&line).is_ok(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Bytes in the fleet's object stores, by the hex of their digest. Never writes what is there
+//! already, and never creates a store: that is the masters' to do.
+
+use crate::{client::Client, exit::Failure, quantity};
+use anyhow::Context as _;
+use async_nats::jetstream::object_store::{InfoErrorKind, ObjectStore};
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_protocol::{Digest, limit, task::Data};
+use sha2::{Digest as _, Sha256};
+use std::{
+    io::{self, IsTerminal as _},
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+
+/// Below this an upload is over before a bar could be read.
+const BAR_FROM: usize = 1024 * 1024;
+
+/// The digest of some bytes.
+pub fn digest(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+/// Input bytes as a task carries them: inline, or stored in the data store first. More than a
+/// task may have is refused before anything is stored.
+pub async fn input(client: &Client, bytes: Bytes) -> anyhow::Result<Data> {
+    check_size(bytes.len() as u64)?;
+    if bytes.len() <= limit::INLINE_SIZE_MAX {
+        return Ok(Data::Inline(bytes));
+    }
+    let digest = digest(&bytes);
+    put(client, &client.names.data_store(), digest, &bytes).await?;
+    Ok(Data::Blob { digest, size: bytes.len() as u64 })
+}
+
+/// Refuses an input that no task may have.
+pub fn check_size(size: u64) -> anyhow::Result<()> {
+    if size <= limit::PAYLOAD_SIZE_MAX {
+        return Ok(());
+    }
+    let max = quantity::show_size(limit::PAYLOAD_SIZE_MAX);
+    let text = format!("the input is larger than the {max} that a task may have");
+    Err(Failure::user(text).hint("split it into several tasks, see `muster map --help`").into())
+}
+
+/// The bytes of an input or output, wherever they are.
+pub async fn bytes(client: &Client, data: &Data) -> anyhow::Result<Bytes> {
+    let (digest, size) = match data {
+        Data::Inline(bytes) => return Ok(bytes.clone()),
+        Data::Blob { digest, size } => (digest, *size),
+    };
+    check_size(size)?;
+    fetch(client, &client.names.data_store(), *digest, size).await
+}
+
+/// The bytes with this digest, `size_max` at most.
+pub async fn fetch(
+    client: &Client,
+    store: &str,
+    digest: Digest,
+    size_max: u64,
+) -> anyhow::Result<Bytes> {
+    let objects = open(client, store).await?;
+    let object = objects.get(digest.hex()).await;
+    let object = object.with_context(|| format!("cannot read {digest} from {store}"))?;
+    let mut bytes = Vec::new();
+    let read = object.take(size_max + 1).read_to_end(&mut bytes).await;
+    read.with_context(|| format!("cannot read all of {digest}"))?;
+    anyhow::ensure!(self::digest(&bytes) == digest, "{store} has other bytes for {digest}");
+    Ok(bytes.into())
+}
+
+/// Stores bytes under their digest, unless they are there. Says whether it had to.
+pub async fn put(
+    client: &Client,
+    store: &str,
+    digest: Digest,
+    bytes: &[u8],
+) -> anyhow::Result<bool> {
+    let objects = open(client, store).await?;
+    let name = digest.hex();
+    match objects.info(&name).await {
+        Ok(info) if !info.deleted && info.size == bytes.len() => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == InfoErrorKind::NotFound => {}
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot ask {store} for {digest}"));
+        }
+    }
+    let mut upload = Upload { rest: bytes, bar: bar(bytes.len()) };
+    objects
+        .put(name.as_str(), &mut upload)
+        .await
+        .with_context(|| format!("cannot store {digest} in {store}"))?;
+    upload.bar.finish_and_clear();
+    Ok(true)
+}
+
+async fn open(client: &Client, store: &str) -> anyhow::Result<ObjectStore> {
+    client.jetstream.get_object_store(store).await.map_err(|error| {
+        Failure::new(format!("the fleet has no object store {store}: {error}"))
+            .hint("the first master makes it: start one with `muster master` or `muster dev`")
+            .into()
+    })
+}
+
+fn bar(size: usize) -> ProgressBar {
+    if size <= BAR_FROM || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
+        .expect("the template is a constant and well-formed");
+    ProgressBar::new(size as u64).with_style(style)
+}
+
+/// Bytes on their way, counted.
+struct Upload<'a> {
+    rest: &'a [u8],
+    bar: ProgressBar,
+}
+
+impl AsyncRead for Upload<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (now, rest) = self.rest.split_at(self.rest.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.rest = rest;
+        self.bar.inc(now.len() as u64);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,350 @@
+//! The way from the command line to a fleet's masters: connect, ask, ask again. Never decides what
+//! to ask, and never prints an answer.
+
+use crate::{context::Settings, exit::Failure};
+use anyhow::Context as _;
+use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
+use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
+use muster_protocol::{GroupName, TaskId, api, subject::Names};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// The server asked when nothing names one: where nats-server listens unless told otherwise.
+pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
+
+/// Longest wait for an answer. Masters answer within milliseconds; this outlasts a failover of
+/// the stream leader behind them.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Longest wait for the connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a request that may be repeated is sent at most.
+const TRIES_MAX: u32 = 5;
+
+/// The wait before the second try; doubled for each further one.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// Ids in one `task.get`. A view is up to about 50 KB (inline input and output, escaped), and an
+/// answer may have 1 MiB.
+const GET_IDS_MAX: usize = 16;
+
+/// Where `--help` shows what every command takes.
+pub const HEADING: &str = "Global options";
+
+#[derive(Args)]
+struct ReachArgs {
+    /// NATS servers, separated by commas [default: the selected NATS context, else
+    /// nats://127.0.0.1:4222]
+    #[arg(
+        help_heading = HEADING,
+        long,
+        value_name = "URL",
+        env = "MUSTER_NATS",
+        global = true,
+        hide_env_values = true
+    )]
+    nats: Option<String>,
+    /// A NATS context, as `nats context ls` shows them
+    #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
+    context: Option<String>,
+    /// The fleet
+    #[arg(
+        help_heading = HEADING,
+        long,
+        value_name = "NAME",
+        env = "MUSTER_FLEET",
+        default_value = "default",
+        global = true
+    )]
+    fleet: GroupName,
+}
+
+/// Which NATS, and which fleet behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    nats: Option<String>,
+    context: Option<String>,
+    /// The fleet.
+    pub fleet: GroupName,
+}
+
+impl Args for Reach {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        ReachArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        ReachArgs::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Reach {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let ReachArgs { mut nats, context, fleet } = ReachArgs::from_arg_matches(matches)?;
+        // A context named on the command line is meant more than a server from the environment;
+        // a server on the command line takes the place of the context's.
+        if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
+            nats = None;
+        }
+        Ok(Reach { nats: nats.filter(|url| !url.is_empty()), context, fleet })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Reach::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Reach {
+    fn settings(&self) -> anyhow::Result<Settings> {
+        match (&self.nats, &self.context) {
+            (nats, Some(context)) => {
+                let mut settings = Settings::named(context)?;
+                if let Some(url) = nats {
+                    settings.url.clone_from(url);
+                }
+                Ok(settings)
+            }
+            (Some(url), None) => Ok(Settings::of_url(url)),
+            (None, None) => {
+                let selected = Settings::selected()?;
+                Ok(selected.unwrap_or_else(|| Settings::of_url(URL_DEFAULT)))
+            }
+        }
+    }
+}
+
+/// A connection to a fleet.
+#[derive(Clone)]
+pub struct Client {
+    /// NATS itself.
+    pub nats: async_nats::Client,
+    /// Its streams.
+    pub jetstream: jetstream::Context,
+    /// What the fleet's subjects are called.
+    pub names: Names,
+    /// Counts connections: changes whenever messages may have been missed.
+    pub connections: watch::Receiver<u64>,
+    /// Whether a master has ever answered, so that silence is a failover and not an empty fleet.
+    answered: Arc<AtomicBool>,
+}
+
+/// Why a request was not answered with what it asked for.
+#[derive(Debug)]
+enum Refused {
+    /// Nobody serves the subject. Nothing was done.
+    Nobody,
+    /// It may or may not have been done.
+    Unknown(String),
+    /// A master said no.
+    Said(u16, String),
+    /// It could not be sent, or the answer not be read.
+    Broken(anyhow::Error),
+}
+
+impl Client {
+    /// Connects; a server that cannot be reached is the user's error.
+    pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
+        let mut settings = reach.settings()?;
+        let servers = settings
+            .url
+            .split(',')
+            .map(|url| url.trim().parse::<ServerAddr>())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| {
+                Failure::user(format!("{:?} is no NATS URL: {error}", settings.url))
+            })?;
+        if let Some(first) = servers.first() {
+            settings.take_user_of(first);
+        }
+        let (count, connections) = watch::channel(0u64);
+        let count = Arc::new(count);
+        let options = settings
+            .options()
+            .await?
+            .name("muster")
+            .connection_timeout(CONNECT_WITHIN)
+            .event_callback(move |event| {
+                if matches!(event, async_nats::Event::Connected) {
+                    count.send_modify(|count| *count += 1);
+                }
+                async {}
+            });
+        let nats = options
+            .connect(&servers[..])
+            .await
+            .map_err(|error| unreachable(&settings.url, &error))?;
+        Ok(Client {
+            jetstream: jetstream::new(nats.clone()),
+            nats,
+            names: Names::new(reach.fleet.clone()),
+            connections,
+            answered: Arc::default(),
+        })
+    }
+
+    /// Asks once.
+    pub async fn ask<A: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        question: &impl Serialize,
+    ) -> anyhow::Result<A> {
+        let body = serde_json::to_vec(question).context("a question is always JSON")?;
+        self.ask_raw(endpoint, body.into()).await.map_err(|refused| self.explain(refused))
+    }
+
+    /// Asks until there is an answer, for questions that change nothing when they are repeated.
+    pub async fn insist<A: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        question: &impl Serialize,
+    ) -> anyhow::Result<A> {
+        let body = serde_json::to_vec(question).context("a question is always JSON")?;
+        let body = bytes::Bytes::from(body);
+        let mut wait = BACKOFF;
+        for _ in 1..TRIES_MAX {
+            match self.ask_raw(endpoint, body.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refused::Unknown(_)) => {}
+                Err(Refused::Nobody) if self.answered.load(Ordering::Relaxed) => {}
+                Err(Refused::Said(code, _)) if code >= api::ErrorCode::Unknown as u16 => {}
+                Err(refused) => return Err(self.explain(refused)),
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.ask_raw(endpoint, body).await.map_err(|refused| self.explain(refused))
+    }
+
+    async fn ask_raw<A: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        body: bytes::Bytes,
+    ) -> Result<A, Refused> {
+        let request = async_nats::Request::new().payload(body).timeout(Some(ANSWER_WITHIN));
+        let answer = self.nats.send_request(self.names.api(endpoint), request).await;
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => Refused::Nobody,
+            RequestErrorKind::TimedOut => Refused::Unknown(format!(
+                "no answer to {endpoint} within {} s",
+                ANSWER_WITHIN.as_secs()
+            )),
+            _ => Refused::Broken(error.into()),
+        })?;
+        self.answered.store(true, Ordering::Relaxed);
+        if let Some(headers) = &answer.headers
+            && let Some(code) = headers.get(async_nats::service::NATS_SERVICE_ERROR_CODE)
+        {
+            let text = headers.get(async_nats::service::NATS_SERVICE_ERROR);
+            let text = text.map_or_else(|| "no reason given".into(), ToString::to_string);
+            return Err(Refused::Said(code.as_str().parse().unwrap_or(500), text));
+        }
+        serde_json::from_slice(&answer.payload).map_err(|error| {
+            let error = anyhow::Error::new(error);
+            Refused::Broken(
+                error.context("a master's answer cannot be read: is it of another version?"),
+            )
+        })
+    }
+
+    fn explain(&self, refused: Refused) -> anyhow::Error {
+        match refused {
+            Refused::Nobody => {
+                Failure::new(format!("no master answers for fleet {}", self.names.fleet()))
+                    .hint("start one with `muster master` or `muster dev`, or see `muster check`")
+                    .into()
+            }
+            Refused::Unknown(text) => {
+                Failure::new(text).hint("see whether the fleet is well: muster check").into()
+            }
+            Refused::Said(code @ (400 | 404), text) => {
+                let failure = Failure::user(text);
+                let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`";
+                if code == 404 { failure.hint(hint).into() } else { failure.into() }
+            }
+            Refused::Said(500, text) => Failure::new(text)
+                .hint("it may or may not have been done; the same command may be repeated")
+                .into(),
+            Refused::Said(_, text) => Failure::new(text).hint("try again in a moment").into(),
+            Refused::Broken(error) => error,
+        }
+    }
+
+    /// The tasks of these ids, as far as there are any. An answer may hold fewer than were asked
+    /// for, so the rest is asked for again until nothing more comes.
+    pub async fn tasks(&self, ids: &[TaskId]) -> anyhow::Result<Vec<api::TaskView>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(GET_IDS_MAX) {
+            let mut missing = chunk.to_vec();
+            while !missing.is_empty() {
+                let question = api::TaskIds { ids: missing.clone() };
+                let answer: api::Tasks = self.insist(api::endpoint::TASK_GET, &question).await?;
+                if answer.tasks.is_empty() {
+                    break;
+                }
+                missing.retain(|id| answer.tasks.iter().all(|view| view.record.id != *id));
+                if missing.len() == question.ids.len() {
+                    break;
+                }
+                found.extend(answer.tasks);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The task of this id; that there is none is the user's error.
+    pub async fn task(&self, id: TaskId) -> anyhow::Result<api::TaskView> {
+        let found = self.tasks(&[id]).await?.pop();
+        found.ok_or_else(|| {
+            Failure::user(format!("there is no task {id}"))
+                .hint("finished tasks are kept for a day at most; see: muster task ls")
+                .into()
+        })
+    }
+}
+
+fn unreachable(url: &str, error: &async_nats::ConnectError) -> anyhow::Error {
+    let hint = match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            "give credentials in a NATS context: nats context add, then --context NAME"
+        }
+        _ => "start one with `muster dev`, or name another with --nats URL or MUSTER_NATS",
+    };
+    Failure::user(format!("cannot reach NATS at {}: {error}", without_secret(url)))
+        .hint(hint)
+        .into()
+}
+
+/// The URL as it may be shown: what stands before `@` can hold a password.
+fn without_secret(url: &str) -> String {
+    let one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.to_owned(),
+        _ => url.to_owned(),
+    };
+    url.split(',').map(one).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_secret() {
+        for (url, shown) in [
+            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+            ("nats://me:p@ss@host:1,tls://b", "nats://host:1,tls://b"),
+            ("token@host", "host"),
+        ] {
+            assert_eq!(without_secret(url), shown);
+        }
+    }
+}

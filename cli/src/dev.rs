@@ -1,0 +1,339 @@
+//! `muster dev`: a whole fleet on this machine, in one command and under one directory. Never
+//! listens beyond loopback, and leaves no process behind.
+
+mod child;
+mod nats_server;
+
+use crate::{
+    cert,
+    exit::{self, Failure},
+    output::{self, Format},
+};
+use anyhow::Context as _;
+use child::Child;
+use clap::Args;
+use muster_protocol::{GroupName, subject::Names};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long a daemon may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a daemon may take to stop before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Days that a daemon's certificate is valid: they are made anew at each start.
+const CERT_DAYS: u32 = 365;
+
+/// What to start.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  muster dev
+  muster dev --workers 4 --slots 2 --dir /tmp/fleet
+
+Then, in another terminal: export MUSTER_NATS=… as it says, and muster task run …
+DIR/dev.json names every process once all are ready.
+nats-server is $MUSTER_NATS_SERVER, or found in PATH, or at .muster/bin/nats-server here or above.")]
+pub struct Dev {
+    /// How many workers
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Attempts that each runs at once [default: the worker's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
+    /// The workers' group
+    #[arg(long, default_value = "default")]
+    group: GroupName,
+    /// Where everything is kept, from one start to the next
+    #[arg(long, default_value = ".muster/dev")]
+    dir: PathBuf,
+}
+
+/// What stands in `dev.json`.
+#[derive(Serialize)]
+struct Summary {
+    nats: String,
+    master: MasterSummary,
+    workers: Vec<WorkerSummary>,
+    nats_server: Process,
+}
+
+#[derive(Serialize)]
+struct MasterSummary {
+    pid: u32,
+    quic: String,
+}
+
+#[derive(Serialize)]
+struct WorkerSummary {
+    id: String,
+    pid: u32,
+}
+
+#[derive(Serialize)]
+struct Process {
+    pid: u32,
+}
+
+/// What a master writes into its ready-file.
+#[derive(Deserialize)]
+struct MasterReady {
+    quic: String,
+}
+
+/// The processes, in the order in which they were started.
+struct Fleet {
+    dir: PathBuf,
+    name: GroupName,
+    exe: PathBuf,
+    children: Vec<Child>,
+    signals: Signals,
+}
+
+/// What ends the command.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+impl Dev {
+    /// Starts everything, and waits.
+    pub async fn run(self, fleet: &GroupName, format: Format) -> anyhow::Result<ExitCode> {
+        let signals = Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        };
+        let dir = directory(&self.dir)?;
+        let _lock = lock(&dir)?;
+        let nats_server = nats_server::find()?;
+        cert::ensure_ca(&dir.join("tls"), fleet)?;
+        let mut processes = Fleet {
+            exe: env::current_exe().context("cannot find this executable")?,
+            name: fleet.clone(),
+            children: Vec::new(),
+            signals,
+            dir,
+        };
+        let ended = processes.serve(&self, &nats_server, format).await;
+        // Whatever happened, nothing is left behind.
+        let _ = fs::remove_file(processes.dir.join("dev.json"));
+        processes.stop().await;
+        ended
+    }
+}
+
+impl Fleet {
+    async fn serve(
+        &mut self,
+        dev: &Dev,
+        nats_server: &Path,
+        format: Format,
+    ) -> anyhow::Result<ExitCode> {
+        let summary = {
+            let mut interrupted = Signals {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            };
+            tokio::select! {
+                summary = self.start(dev, nats_server) => summary?,
+                () = interrupted.next() => return Ok(ExitCode::from(exit::CANCELLED)),
+            }
+        };
+        let text = serde_json::to_vec_pretty(&summary).context("a summary is always JSON")?;
+        let new = self.dir.join("dev.json.new");
+        fs::write(&new, text).context("cannot write dev.json")?;
+        fs::rename(&new, self.dir.join("dev.json")).context("cannot write dev.json")?;
+        match format {
+            Format::Json => output::json(&summary)?,
+            Format::Table => self.tell(&summary)?,
+        }
+        self.watch().await
+    }
+
+    /// Starts nats-server, the master and the workers, each when it can be reached by the next.
+    async fn start(&mut self, dev: &Dev, nats_server: &Path) -> anyhow::Result<Summary> {
+        let (child, nats) = nats_server::start(&self.exe, nats_server, &self.dir).await?;
+        let nats_pid = child.pid();
+        self.children.push(child);
+
+        let names = Names::new(self.name.clone());
+        let tls = self.dir.join("tls");
+        let name = "m1".parse().context("m1 is a name")?;
+        let files = cert::master(&tls, &tls, &names, &name, CERT_DAYS)?;
+        let mut command = self.daemon("master", name.as_str(), &nats, &files);
+        command.args(["--listen", "127.0.0.1:0"]);
+        let ready = self.spawn("m1", &mut command)?;
+        let master_pid = self.children.last().map_or(0, Child::pid);
+        let text = self.await_ready("m1", &ready).await?;
+        let MasterReady { quic } =
+            serde_json::from_str(&text).context("the master's ready-file is malformed")?;
+
+        let mut starting = Vec::new();
+        for number in 1..=dev.workers {
+            let name = format!("w{number}").parse().context("a letter and a number are a name")?;
+            let files = cert::worker(&tls, &tls, &names, &name, CERT_DAYS)?;
+            let name = name.as_str();
+            let mut command = self.daemon("worker", name, &nats, &files);
+            command.args(["--master", &quic, "--group", dev.group.as_str()]);
+            command.arg("--state-dir").arg(self.dir.join(name).join("state"));
+            if let Some(slots) = dev.slots {
+                command.args(["--slots", &slots.to_string()]);
+            }
+            let ready = self.spawn(name, &mut command)?;
+            let pid = self.children.last().map_or(0, Child::pid);
+            starting.push((WorkerSummary { id: name.to_owned(), pid }, ready));
+        }
+        let mut workers = Vec::new();
+        for (worker, ready) in starting {
+            self.await_ready(&worker.id, &ready).await?;
+            workers.push(worker);
+        }
+        Ok(Summary {
+            nats,
+            master: MasterSummary { pid: master_pid, quic },
+            workers,
+            nats_server: Process { pid: nats_pid },
+        })
+    }
+
+    /// What both daemons are told.
+    fn daemon(&self, what: &str, name: &str, nats: &str, files: &cert::Files) -> Command {
+        let mut command = Command::new(&self.exe);
+        command.arg(what).args(["--name", name, "--fleet", self.name.as_str(), "--nats", nats]);
+        command.arg("--ca").arg(&files.ca);
+        command.arg("--cert").arg(&files.cert);
+        command.arg("--key").arg(&files.key);
+        command.arg("--until-stdin-closes");
+        command
+    }
+
+    /// Starts a daemon; gives the file that it writes when it is ready.
+    fn spawn(&mut self, name: &str, command: &mut Command) -> anyhow::Result<PathBuf> {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let ready = dir.join("ready.json");
+        // That of an earlier start says nothing about this one.
+        let _ = fs::remove_file(&ready);
+        command.arg("--ready-file").arg(&ready);
+        self.children.push(Child::spawn(name, command, &dir.join("log"))?);
+        Ok(ready)
+    }
+
+    async fn await_ready(&mut self, name: &str, file: &Path) -> anyhow::Result<String> {
+        let child = self.children.iter_mut().find(|child| child.name() == name);
+        let child = child.with_context(|| format!("{name} was not started"))?;
+        child.await_file(file, READY_WITHIN).await
+    }
+
+    fn tell(&self, summary: &Summary) -> anyhow::Result<()> {
+        let bold = anstyle::Style::new().bold();
+        let line = |name: &str, pid: u32, more: &str| {
+            output::line(&format!("  {name:12} pid {pid:<8} {more}"))
+        };
+        output::line(&format!("{bold}fleet {} is ready{bold:#}", self.name))?;
+        line("nats-server", summary.nats_server.pid, &summary.nats)?;
+        line("master m1", summary.master.pid, &format!("quic {}", summary.master.quic))?;
+        for worker in &summary.workers {
+            line(&format!("worker {}", worker.id), worker.pid, "")?;
+        }
+        output::line(&format!("  logs         {}/*/log", self.dir.display()))?;
+        output::line("\nIn another terminal:\n")?;
+        output::line(&format!("  {bold}export MUSTER_NATS={}{bold:#}", summary.nats))?;
+        if self.name != GroupName::default() {
+            output::line(&format!("  {bold}export MUSTER_FLEET={}{bold:#}", self.name))?;
+        }
+        output::line("  muster worker ls\n\nCtrl-C stops everything.")
+    }
+
+    /// Waits for the end: of the command, or of what the others cannot do without.
+    async fn watch(&mut self) -> anyhow::Result<ExitCode> {
+        loop {
+            let at = tokio::select! {
+                at = child::first_to_end(&mut self.children) => at,
+                () = self.signals.next() => return Ok(ExitCode::SUCCESS),
+            };
+            let child = self.children.remove(at);
+            let is_worker = child.name().starts_with('w');
+            let text = format!("{} (pid {}) {}", child.name(), child.pid(), child.how_it_ended());
+            if !is_worker {
+                let hint = format!("see {}", child.log().display());
+                return Err(Failure::new(format!("{text}; stopping")).hint(hint).into());
+            }
+            exit::warn(&format!("{text}; the others go on"));
+        }
+    }
+
+    /// Stops workers, then the master, then nats-server; a second signal kills what is left.
+    async fn stop(&mut self) {
+        while let Some(last) = self.children.last() {
+            let stage = stage(last.name());
+            let mut stopping: Vec<Child> = Vec::new();
+            while let Some(child) = self.children.pop_if(|child| stage == self::stage(child.name()))
+            {
+                child.terminate();
+                stopping.push(child);
+            }
+            let all = async {
+                while !stopping.is_empty() {
+                    let at = child::first_to_end(&mut stopping).await;
+                    stopping.remove(at);
+                }
+            };
+            tokio::select! {
+                () = all => {}
+                () = tokio::time::sleep(STOP_WITHIN) => {}
+                () = self.signals.next() => {}
+            }
+            for child in &mut stopping {
+                exit::warn(&format!("{} did not stop in time and is killed", child.name()));
+                child.kill().await;
+            }
+        }
+    }
+}
+
+/// Those that are stopped together.
+fn stage(name: &str) -> Option<char> {
+    name.chars().next()
+}
+
+fn directory(dir: &Path) -> anyhow::Result<PathBuf> {
+    let made = fs::create_dir_all(dir).and_then(|()| fs::canonicalize(dir));
+    made.map_err(|error| {
+        Failure::user(format!("cannot use {}: {error}", dir.display()))
+            .hint("choose another directory: muster dev --dir DIR")
+            .into()
+    })
+}
+
+/// Holds the directory for this process alone.
+fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+    let file = dir.join("lock");
+    let file =
+        fs::File::create(&file).with_context(|| format!("cannot make {}", file.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let text = format!("another `muster dev` runs in {}", dir.display());
+            let hint = "use that one (see dev.json there), or choose another directory with --dir";
+            Err(Failure::user(text).hint(hint).into())
+        }
+        Err(error) => Err(error).context("cannot lock the directory"),
+    }
+}

@@ -1,0 +1,152 @@
+//! A process that `muster dev` started, in a process group of its own. Never outlives it: its
+//! standard input is a pipe that closes with us.
+
+use crate::exit::Failure;
+use anyhow::Context as _;
+use futures::{FutureExt as _, future::select_all};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::{
+    fs::{self, File},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::Duration,
+};
+use tokio::{process, time};
+
+/// How often a file that a child writes is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The end of a log that an error shows, in bytes.
+const TAIL: usize = 2_000;
+
+/// A running process.
+pub struct Child {
+    name: String,
+    log: PathBuf,
+    pid: u32,
+    process: process::Child,
+    /// Open for as long as the child may live.
+    _stdin: Option<process::ChildStdin>,
+    ended: Option<ExitStatus>,
+}
+
+impl Child {
+    /// Starts `command`, whose output goes to the file `log`.
+    ///
+    /// To be called on the thread that lives longest: see `muster tether`.
+    pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let err = out.try_clone().context("cannot share the log")?;
+        // A group of its own: Ctrl-C in the terminal reaches this command alone, which stops the
+        // others in order; and one of them can be killed with all that it started.
+        command.process_group(0).stdin(Stdio::piped()).stdout(out).stderr(err);
+        let program = command.get_program().to_owned();
+        let command = std::mem::replace(command, Command::new(&program));
+        let mut process = process::Command::from(command)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let pid = process.id().context("a new process has an id")?;
+        Ok(Child {
+            name: name.into(),
+            log: log.into(),
+            pid,
+            // Waiting would close it.
+            _stdin: process.stdin.take(),
+            process,
+            ended: None,
+        })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Waits until it has written `file`, and reads it.
+    pub async fn await_file(&mut self, file: &Path, within: Duration) -> anyhow::Result<String> {
+        let until = time::Instant::now() + within;
+        loop {
+            if let Ok(text) = fs::read_to_string(file)
+                && !text.is_empty()
+            {
+                return Ok(text);
+            }
+            if time::timeout(LOOK_EVERY, self.end()).await.is_ok() {
+                let text = format!("{} {} before it was ready", self.name, self.how_it_ended());
+                return Err(self.failure(text));
+            }
+            if time::Instant::now() > until {
+                let text = format!("{} was not ready within {} s", self.name, within.as_secs());
+                return Err(self.failure(text));
+            }
+        }
+    }
+
+    fn failure(&self, text: String) -> anyhow::Error {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]).into_owned();
+        let text =
+            if tail.is_empty() { text } else { format!("{text}; it said:\n{}", tail.trim_end()) };
+        Failure::new(text).hint(format!("see {}", self.log.display())).into()
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        if let Some(pid) = self.living() {
+            // It may have ended this moment, which is as good.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Ends it and all that it started.
+    pub async fn kill(&mut self) {
+        if let Some(pid) = self.living() {
+            let _ = kill_process_group(pid, Signal::KILL);
+            self.end().await;
+        }
+    }
+
+    /// Its id while it is certainly still its own: until its end was waited for.
+    fn living(&self) -> Option<Pid> {
+        if self.ended.is_some() {
+            return None;
+        }
+        i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+    }
+
+    /// Waits for its end. May be dropped and called again.
+    async fn end(&mut self) {
+        if self.ended.is_none() {
+            self.ended = Some(self.process.wait().await.unwrap_or_default());
+        }
+    }
+
+    /// How it ended, as the end of a sentence about it.
+    pub fn how_it_ended(&self) -> String {
+        match self.ended.map(|status| (status.code(), status.signal())) {
+            Some((_, Some(signal))) => format!("was ended by signal {signal}"),
+            Some((Some(code), _)) => format!("ended with exit code {code}"),
+            _ => "ended".into(),
+        }
+    }
+}
+
+/// Waits until one of them ends, and says which; for ever where there is none.
+pub async fn first_to_end(children: &mut [Child]) -> usize {
+    if children.is_empty() {
+        return futures::future::pending().await;
+    }
+    let ends = children.iter_mut().map(|child| child.end().boxed_local());
+    select_all(ends).await.1
+}

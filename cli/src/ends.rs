@@ -1,0 +1,225 @@
+//! Learns how tasks end: from hints while they come, from the records when they do not. Never
+//! reports an end twice, and never holds more than the ids of what is still open.
+
+use crate::{client::Client, exit};
+use anyhow::Context as _;
+use async_nats::Subscriber;
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use muster_protocol::{
+    BatchId, TaskId,
+    api::{self, Ended},
+    task::{Outcome, State},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+/// Silence after which the records are asked: the end's hint may have been lost.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Tasks asked for at once; those after them have their turn in the next round.
+const ROUND_MAX: usize = 512;
+
+/// Rounds that must not find a record before it counts as gone: one master may be behind.
+const MISSES_MAX: u8 = 3;
+
+/// The end of a task.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Which.
+    pub task: TaskId,
+    /// How; absent where its record is gone before anyone could read it.
+    pub outcome: Option<Arc<Outcome>>,
+}
+
+/// What is known of a task that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// It is on its way to the registry, which need not know it yet.
+    Sent,
+    /// It is in the registry; so many rounds did not find it.
+    Stored { misses: u8 },
+}
+
+/// What a round of questions found.
+type Answer = (Vec<TaskId>, anyhow::Result<Vec<api::TaskView>>);
+
+/// The open tasks of one audience.
+pub struct Ends {
+    client: Client,
+    hints: Subscriber,
+    connections: watch::Receiver<u64>,
+    open: BTreeMap<TaskId, Open>,
+    /// The last task asked for, where the next round goes on.
+    cursor: Option<TaskId>,
+    asked: FuturesUnordered<BoxFuture<'static, Answer>>,
+    ready: VecDeque<End>,
+    ask_at: Instant,
+    /// Whether the present outage was told of.
+    warned: bool,
+}
+
+impl Ends {
+    /// Begins to listen. Only then may the tasks be submitted, or an early end could be missed
+    /// for [`SILENCE`].
+    pub async fn listen(client: &Client, audience: BatchId) -> anyhow::Result<Self> {
+        let hints = client.nats.subscribe(client.names.done(audience)).await;
+        let hints = hints.context("cannot listen for the ends of tasks")?;
+        client.nats.flush().await.context("cannot listen for the ends of tasks")?;
+        let mut connections = client.connections.clone();
+        connections.mark_unchanged();
+        Ok(Ends {
+            client: client.clone(),
+            hints,
+            connections,
+            open: BTreeMap::new(),
+            cursor: None,
+            asked: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            ask_at: Instant::now() + SILENCE,
+            warned: false,
+        })
+    }
+
+    /// Waits for this task too, which is about to be submitted.
+    pub fn expect(&mut self, task: TaskId) {
+        self.open.insert(task, Open::Sent);
+    }
+
+    /// Its submission was acknowledged: from now on its record can be asked for.
+    pub fn stored(&mut self, task: TaskId) {
+        // It may have ended before its acknowledgement was read.
+        if let Some(open) = self.open.get_mut(&task) {
+            *open = Open::Stored { misses: 0 };
+        }
+    }
+
+    /// Whether every task has ended and was reported.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.ready.is_empty()
+    }
+
+    /// The next end; never returns while nothing is open. May be dropped and called again.
+    pub async fn next(&mut self) -> anyhow::Result<End> {
+        loop {
+            if let Some(end) = self.ready.pop_front() {
+                return Ok(end);
+            }
+            tokio::select! {
+                hint = self.hints.next() => {
+                    let hint = hint.context("the connection to NATS is closed")?;
+                    self.hear(&hint.payload);
+                }
+                Some((asked, answer)) = self.asked.next() => match answer {
+                    Ok(views) => self.learn(&asked, views),
+                    Err(error) => self.endure(&error),
+                },
+                changed = self.connections.changed() => {
+                    changed.context("the connection to NATS is closed")?;
+                    // Hints of the time without a connection are lost.
+                    self.ask_at = Instant::now();
+                }
+                () = sleep_until(self.ask_at) => self.ask(),
+            }
+        }
+    }
+
+    /// A hint that cannot be read is no loss: the record will tell.
+    fn hear(&mut self, payload: &[u8]) {
+        self.ask_at = Instant::now() + SILENCE;
+        for Ended { task, outcome } in
+            serde_json::from_slice::<Vec<Ended>>(payload).unwrap_or_default()
+        {
+            self.end(task, Some(outcome));
+        }
+    }
+
+    fn end(&mut self, task: TaskId, outcome: Option<Arc<Outcome>>) {
+        if self.open.remove(&task).is_some() {
+            self.ready.push_back(End { task, outcome });
+        }
+    }
+
+    fn ask(&mut self) {
+        self.ask_at = Instant::now() + SILENCE;
+        if !self.asked.is_empty() {
+            return;
+        }
+        let ids = turn(&self.open, self.cursor, ROUND_MAX);
+        self.cursor = ids.last().copied();
+        if ids.is_empty() {
+            return;
+        }
+        let client = self.client.clone();
+        self.asked.push(Box::pin(async move {
+            let answer = client.tasks(&ids).await;
+            (ids, answer)
+        }));
+    }
+
+    /// An outage does not end the tasks, and so not the wait for them either.
+    fn endure(&mut self, error: &anyhow::Error) {
+        if !self.warned {
+            self.warned = true;
+            exit::warn(&format!("{error:#}; waiting goes on"));
+        }
+    }
+
+    fn learn(&mut self, asked: &[TaskId], views: Vec<api::TaskView>) {
+        self.warned = false;
+        for view in &views {
+            if let State::Done { outcome, .. } = &view.record.state {
+                self.end(view.record.id, Some(outcome.clone()));
+            }
+        }
+        if !self.ready.is_empty() {
+            // Hints were lost, and probably not only these.
+            self.ask_at = Instant::now();
+        }
+        for id in asked {
+            let found = views.iter().any(|view| view.record.id == *id);
+            let Some(Open::Stored { misses }) = self.open.get_mut(id) else { continue };
+            *misses = if found { 0 } else { *misses + 1 };
+            if *misses >= MISSES_MAX {
+                self.end(*id, None);
+            }
+        }
+    }
+}
+
+/// The next `max` stored tasks after `cursor`, and from the beginning when those are not enough.
+fn turn(open: &BTreeMap<TaskId, Open>, cursor: Option<TaskId>, max: usize) -> Vec<TaskId> {
+    let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+    let after = open.range((from, Bound::Unbounded));
+    let before =
+        open.range((Bound::Unbounded, cursor.map_or(Bound::Excluded(TaskId(0)), Bound::Included)));
+    let stored = after.chain(before).filter(|(_, open)| **open != Open::Sent);
+    stored.take(max).map(|(id, _)| *id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_open_task_has_its_turn() {
+        let stored = Open::Stored { misses: 0 };
+        let mut open: BTreeMap<_, _> = (1..=5).map(|id| (TaskId(id), stored)).collect();
+        open.insert(TaskId(6), Open::Sent);
+        let ids = |cursor: Option<u128>, max| {
+            turn(&open, cursor.map(TaskId), max).iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(None, 3), [1, 2, 3]);
+        assert_eq!(ids(Some(3), 3), [4, 5, 1]);
+        assert_eq!(ids(Some(5), 9), [1, 2, 3, 4, 5]);
+        assert_eq!(ids(Some(9), 2), [1, 2], "the cursor's own task may have ended");
+        assert!(turn(&BTreeMap::new(), Some(TaskId(3)), 2).is_empty());
+    }
+}

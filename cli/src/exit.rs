@@ -1,0 +1,147 @@
+//! Exit codes, and errors that say what to do next. Never decides whether something is an error.
+
+use muster_protocol::task::Verdict;
+use std::{fmt, io, process::ExitCode};
+
+/// Something went wrong that the caller could not have known.
+pub const FAILED: u8 = 1;
+/// The caller can put it right: bad input, an unknown name, no server. Also clap's own code.
+pub const USER: u8 = 2;
+/// With `--wait`: the task's workers were lost. Apart from the codes that shells give a meaning.
+pub const LOST: u8 = 121;
+/// With `--wait`: killed at its time limit, as `timeout` has it.
+pub const TIMED_OUT: u8 = 124;
+/// With `--wait`: killed over another limit.
+pub const OVER_LIMIT: u8 = 125;
+/// With `--wait`: the module could not be made ready, as shells say "found but cannot be run".
+pub const REJECTED: u8 = 126;
+/// Interrupted, or with `--wait`: cancelled. 128 + SIGINT.
+pub const CANCELLED: u8 = 130;
+/// With `--wait`: the guest did what Wasm forbids. 128 + SIGABRT.
+pub const TRAPPED: u8 = 134;
+
+/// The table of codes, for `--help`.
+pub const HELP: &str = "\
+Exit codes:
+  0    done (with --wait: the task completed)
+  1    something went wrong
+  2    bad input, unknown module or task, a limit passed, or NATS not reachable
+With --wait, the guest's own exit code, or:
+  121  lost: its workers were lost, and it may not be tried again
+  124  timed out: killed at its time limit
+  125  over limit: killed over its memory or output limit
+  126  rejected: the module could not be made ready to run
+  130  cancelled, or the wait was interrupted (the task goes on)
+  134  trapped";
+
+/// The code that a task's end becomes.
+pub fn of(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Completed => 0,
+        // 0 would tell a shell that it had completed.
+        Verdict::Failed { code, .. } => (*code).max(1),
+        Verdict::Trapped { .. } => TRAPPED,
+        Verdict::TimedOut { .. } => TIMED_OUT,
+        Verdict::OverLimit { .. } => OVER_LIMIT,
+        Verdict::Rejected { .. } => REJECTED,
+        Verdict::Cancelled => CANCELLED,
+        Verdict::Lost { .. } => LOST,
+    }
+}
+
+/// An error with a code of its own and, where there is one, the next step.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    text: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Ends with [`FAILED`].
+    pub fn new(text: impl Into<String>) -> Self {
+        Failure { code: FAILED, text: text.into(), hint: None }
+    }
+
+    /// Ends with [`USER`].
+    pub fn user(text: impl Into<String>) -> Self {
+        Failure { code: USER, text: text.into(), hint: None }
+    }
+
+    /// Says what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Tells the error and turns it into the process's end.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        // Whoever read the output has seen enough, as `head` does.
+        return ExitCode::SUCCESS;
+    }
+    self::error(&format!("{error:#}"));
+    let failure = error.downcast_ref::<Failure>();
+    if let Some(hint) = failure.and_then(|failure| failure.hint.as_deref()) {
+        tell("hint", anstyle::AnsiColor::Cyan, hint);
+    }
+    ExitCode::from(failure.map_or(FAILED, |failure| failure.code))
+}
+
+/// An error on standard error that does not end the command.
+pub fn error(text: &str) {
+    tell("error", anstyle::AnsiColor::Red, text);
+}
+
+/// A warning on standard error.
+pub fn warn(text: &str) {
+    tell("warning", anstyle::AnsiColor::Yellow, text);
+}
+
+/// A next step on standard error.
+pub fn hint(text: &str) {
+    tell("hint", anstyle::AnsiColor::Cyan, text);
+}
+
+fn tell(word: &str, colour: anstyle::AnsiColor, text: &str) {
+    let style = colour.on_default().bold();
+    anstream::eprintln!("{style}{word}{style:#}: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_a_verdict_is_documented() {
+        let message = String::new;
+        for (verdict, code) in [
+            (Verdict::Trapped { message: message() }, TRAPPED),
+            (Verdict::TimedOut { limit_ms: 1 }, TIMED_OUT),
+            (Verdict::OverLimit { limit: message(), max: 1 }, OVER_LIMIT),
+            (Verdict::Rejected { message: message() }, REJECTED),
+            (Verdict::Cancelled, CANCELLED),
+            (Verdict::Lost { workers: 1 }, LOST),
+        ] {
+            assert_eq!(of(&verdict), code);
+            assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is not in the help");
+        }
+        assert_eq!(of(&Verdict::Completed), 0);
+        assert_eq!(of(&Verdict::Failed { code: 7, message: message() }), 7);
+        assert_eq!(of(&Verdict::Failed { code: 0, message: message() }), 1);
+    }
+}

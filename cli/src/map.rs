@@ -1,0 +1,263 @@
+//! `muster map`: one task for each line of a file, as many at once as the fleet takes. Never holds
+//! more than a window of inputs and results.
+
+mod lines;
+mod results;
+
+use crate::{
+    blob,
+    client::{Client, Reach},
+    ends::{End, Ends},
+    exit, mint, module, request,
+    submit::{self, Chunk},
+};
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, FuturesUnordered},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use lines::Lines;
+use muster_protocol::{
+    Digest, TaskId,
+    api::NewTask,
+    limit,
+    task::{Data, TaskSpec},
+};
+use results::Results;
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+
+/// Requests under way at once: enough to hide their round trip.
+const SENDS_MAX: usize = 4;
+
+/// How long a request waits for more lines. Files fill one sooner; people type slower.
+const FILL_WITHIN: Duration = Duration::from_millis(10);
+
+/// Bytes of large inputs that wait in one request to be stored first.
+const BLOBS_SIZE_MAX: usize = 16 * 1024 * 1024;
+
+/// Large inputs of a request that are stored at once.
+const UPLOADS_MAX: usize = 8;
+
+/// What to run on what.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  muster map wordcount inputs.jsonl > results.jsonl
+  seq 1 10000 | muster map is-prime - --group edge --unordered
+  muster map ./resize.wasm names.txt --timeout 30s --retries 2
+
+Each line is the input of one task, without its newline. Each result is a line of JSON:
+  {\"line\":1,\"task\":\"01j…\",\"verdict\":\"completed\",\"output\":\"text\"}
+with output_base64 where the output is not UTF-8, and reason where the task did not complete.
+
+Exit codes: 0 when every task completed, 1 otherwise, 2 for bad input, 130 when interrupted.")]
+pub struct Map {
+    /// NAME, NAME:VERSION, sha256:DIGEST, or a .wasm file, which is stored by its digest
+    module: String,
+    /// A file with one input a line, or - for standard input
+    inputs: PathBuf,
+    /// Print results as they come, not in the order of the inputs
+    #[arg(long)]
+    unordered: bool,
+    /// Tasks open at once; in order, also results waiting for an earlier one
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    in_flight: u64,
+    #[command(flatten)]
+    options: request::Options,
+}
+
+impl Map {
+    /// Runs the command.
+    pub async fn run(self, reach: &Reach) -> anyhow::Result<ExitCode> {
+        let lines = Lines::open(&self.inputs).await?;
+        let client = Client::connect(reach).await?;
+        let module = module::resolve(&client, &self.module).await?;
+        let batch = mint::batch()?;
+        // Options that no task may have are refused before the first line is read.
+        let spec = self.options.spec(module, Data::EMPTY, Some(batch))?;
+        let ends = Ends::listen(&client, batch).await?;
+        let mut run = Run {
+            client,
+            spec,
+            lines,
+            ends,
+            results: Results::new(!self.unordered),
+            window: self.in_flight,
+            request: Request::default(),
+            sending: FuturesUnordered::new(),
+            line_of: HashMap::new(),
+            taken: 0,
+            submitted: 0,
+            is_read: false,
+            bar: bar(),
+        };
+        let begun = Instant::now();
+        let interrupted = tokio::select! {
+            ended = run.finish() => { ended.inspect_err(|_| run.leave())?; false }
+            interrupt = tokio::signal::ctrl_c() => { interrupt.context("cannot wait for Ctrl-C")?; true }
+        };
+        run.bar.finish_and_clear();
+        if interrupted {
+            run.leave();
+            return Ok(ExitCode::from(exit::CANCELLED));
+        }
+        let is_well = run.results.summary(begun.elapsed());
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    }
+}
+
+/// Tasks that go out together, and the large inputs that must be stored before them.
+#[derive(Default)]
+struct Request {
+    tasks: Chunk,
+    ids: Vec<TaskId>,
+    blobs: Vec<(Digest, Bytes)>,
+    blobs_size: usize,
+    /// When it has waited long enough for more.
+    due: Option<Instant>,
+}
+
+impl Request {
+    async fn send(self, client: Client) -> anyhow::Result<Vec<TaskId>> {
+        let store = client.names.data_store();
+        stream::iter(self.blobs.iter().map(Ok))
+            .try_for_each_concurrent(UPLOADS_MAX, |(digest, bytes)| {
+                let (client, store) = (&client, &store);
+                async move { blob::put(client, store, *digest, bytes).await.map(drop) }
+            })
+            .await?;
+        self.tasks.submit(&client).await?;
+        Ok(self.ids)
+    }
+}
+
+/// One run of a module over lines.
+struct Run {
+    client: Client,
+    /// Every task's, but for the input.
+    spec: TaskSpec,
+    lines: Lines,
+    ends: Ends,
+    results: Results,
+    /// Lines taken and not printed, at most.
+    window: u64,
+    request: Request,
+    sending: FuturesUnordered<BoxFuture<'static, anyhow::Result<Vec<TaskId>>>>,
+    line_of: HashMap<TaskId, u64>,
+    taken: u64,
+    submitted: u64,
+    is_read: bool,
+    bar: ProgressBar,
+}
+
+impl Run {
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        loop {
+            let may_send = self.sending.len() < SENDS_MAX;
+            let due = self.request.due.filter(|_| may_send);
+            let may_read = !self.is_read
+                && (may_send || self.request.tasks.is_empty())
+                && self.taken - self.results.printed() < self.window;
+            if self.is_read && due.is_none() && self.sending.is_empty() && self.ends.is_idle() {
+                return Ok(());
+            }
+            tokio::select! {
+                end = self.ends.next(), if !self.ends.is_idle() => self.end(end?).await?,
+                Some(sent) = self.sending.next() => {
+                    for id in sent? {
+                        self.submitted += 1;
+                        self.ends.stored(id);
+                    }
+                }
+                line = self.lines.next(), if may_read => match line? {
+                    Some(input) => self.take(input)?,
+                    None => {
+                        self.is_read = true;
+                        self.send();
+                    }
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.send(),
+            }
+        }
+    }
+
+    fn take(&mut self, input: Bytes) -> anyhow::Result<()> {
+        self.taken += 1;
+        let id = mint::task()?;
+        let size = input.len();
+        let (data, blob) = if size <= limit::INLINE_SIZE_MAX {
+            (Data::Inline(input), None)
+        } else {
+            let digest = blob::digest(&input);
+            (Data::Blob { digest, size: size as u64 }, Some((digest, input)))
+        };
+        let spec = Arc::new(TaskSpec { input: data, ..self.spec.clone() });
+        let task = submit::prepare(&NewTask { id, spec })?;
+        if let Err(task) = self.request.tasks.push(task) {
+            self.send();
+            // An empty request takes any task that was prepared.
+            let _ = self.request.tasks.push(task);
+        }
+        self.request.ids.push(id);
+        self.request.due.get_or_insert_with(|| Instant::now() + FILL_WITHIN);
+        self.line_of.insert(id, self.taken);
+        self.ends.expect(id);
+        if let Some(blob) = blob {
+            self.request.blobs.push(blob);
+            self.request.blobs_size += size;
+            if self.request.blobs_size >= BLOBS_SIZE_MAX {
+                self.send();
+            }
+        }
+        self.bar.set_length(self.taken);
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        let request = std::mem::take(&mut self.request);
+        if !request.tasks.is_empty() {
+            self.sending.push(Box::pin(request.send(self.client.clone())));
+        }
+    }
+
+    async fn end(&mut self, end: End) -> anyhow::Result<()> {
+        let Some(line) = self.line_of.remove(&end.task) else { return Ok(()) };
+        self.results.add(line, end);
+        self.results.print(&self.client).await?;
+        self.bar.set_position(self.results.printed());
+        Ok(())
+    }
+
+    /// Says what goes on without this command.
+    fn leave(&self) {
+        self.bar.finish_and_clear();
+        if self.submitted > 0 {
+            let open = self.submitted - self.results.ended().min(self.submitted);
+            exit::warn(&format!("{} tasks were submitted, {open} of them go on", self.submitted));
+            exit::hint("muster task ls, or end them with: muster task cancel ID…");
+        } else {
+            exit::warn("no task was submitted");
+        }
+    }
+}
+
+/// A bar, when someone looks and the results go elsewhere.
+fn bar() -> ProgressBar {
+    if !io::stderr().is_terminal() || io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks in {elapsed}")
+        .expect("the template is a constant and well-formed");
+    ProgressBar::new(0).with_style(style)
+}

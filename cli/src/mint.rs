@@ -1,0 +1,39 @@
+//! New ids, from this machine's wall clock and the kernel's randomness. Never an id that was
+//! given out before, short of a collision in 80 bits.
+
+use anyhow::anyhow;
+use muster_protocol::{BatchId, TaskId};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Random bits of an id; the rest is the time in milliseconds.
+const RANDOM_BITS: u32 = 80;
+
+/// An id for a task.
+pub fn task() -> anyhow::Result<TaskId> {
+    Ok(TaskId(number()?))
+}
+
+/// An id for tasks that are submitted together.
+pub fn batch() -> anyhow::Result<BatchId> {
+    Ok(BatchId(number()?))
+}
+
+fn number() -> anyhow::Result<u128> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| anyhow!("the kernel gives no random bytes: {error}"))?;
+    let random = u128::from_le_bytes(random) & ((1 << RANDOM_BITS) - 1);
+    Ok((now.as_millis() << RANDOM_BITS) | random)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_differ_and_begin_with_the_time() {
+        let (a, b) = (super::task().expect("random"), super::task().expect("random"));
+        assert_ne!(a, b);
+        assert!((a.0 >> 80).abs_diff(b.0 >> 80) < 60_000);
+        assert_eq!(a.to_string().parse(), Ok(a));
+    }
+}

@@ -1,0 +1,328 @@
+//! `muster module`: Wasm files and the names they are stored under. Never stores a file that a
+//! worker would refuse.
+
+use crate::{
+    blob,
+    client::{Client, Reach},
+    exit::Failure,
+    output::{self, Format},
+    quantity,
+};
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use muster_protocol::{
+    Digest,
+    api::{ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule, endpoint},
+    id, limit,
+    task::ModuleRef,
+};
+use serde_json::json;
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+/// What to do with modules.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Store a Wasm module or component, and give it a name
+    #[command(after_help = "Examples:
+  muster module push target/wasm32-wasip1/release/resize.wasm
+  muster module push out.wasm --name resize --version 1.2.0")]
+    Push(Push),
+    /// List the named modules
+    #[command(alias = "list")]
+    Ls,
+    /// Show what a file, or a named module, is and needs
+    Inspect {
+        /// A file, or NAME[:VERSION]
+        #[arg(value_name = "FILE|NAME")]
+        what: String,
+    },
+    /// Forget a name, or one version of it; tasks already submitted keep their module
+    Rm {
+        /// NAME[:VERSION]
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// What to push.
+#[derive(Args)]
+pub struct Push {
+    /// The Wasm file
+    file: PathBuf,
+    /// Its name [default: the file's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Its version [default: the next number]
+    #[arg(long)]
+    version: Option<String>,
+}
+
+/// Runs the command.
+pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Result<()> {
+    match command {
+        Command::Push(push) => self::push(push, reach, format).await,
+        Command::Ls => ls(reach, format).await,
+        Command::Inspect { what } => inspect(&what, reach, format).await,
+        Command::Rm { name, yes } => rm(&name, yes, reach, format).await,
+    }
+}
+
+async fn push(push: Push, reach: &Reach, format: Format) -> anyhow::Result<()> {
+    let name = match push.name {
+        Some(name) if id::is_name(&name) => name,
+        Some(name) => {
+            let text = format!("{name:?} cannot be a module's name");
+            return Err(Failure::user(text).hint(format!("a name is {}", id::NAME_FORM)).into());
+        }
+        None => name_of(&push.file).ok_or_else(|| {
+            Failure::user(format!("no name can be made of {}", push.file.display()))
+                .hint("give it one: --name NAME")
+        })?,
+    };
+    let wasm = Wasm::read(&push.file)?;
+    let client = Client::connect(reach).await?;
+    wasm.store(&client).await?;
+    let question =
+        RegisterModule { name: name.clone(), version: push.version, digest: wasm.digest };
+    let version: ModuleVersion = client.insist(endpoint::MODULE_REGISTER, &question).await?;
+    match format {
+        Format::Json => output::json(&version),
+        Format::Table => output::line(&format!(
+            "{name}:{} {} {} ({})",
+            version.version,
+            version.digest,
+            quantity::show_size(version.size),
+            wasm.kind
+        )),
+    }
+}
+
+async fn ls(reach: &Reach, format: Format) -> anyhow::Result<()> {
+    let modules = list(&Client::connect(reach).await?).await?;
+    if format == Format::Json {
+        return output::json(&modules);
+    }
+    let rows = modules.modules.iter().flat_map(|entry| {
+        entry.versions.iter().rev().map(|version| {
+            vec![
+                Cell::new(&entry.name),
+                Cell::new(&version.version),
+                Cell::new(&version.kind),
+                Cell::new(quantity::show_size(version.size)),
+                Cell::new(&version.digest.hex()[..12]),
+                Cell::new(output::ago(version.pushed_at)),
+            ]
+        })
+    });
+    output::table(&["name", "version", "kind", "size", "sha256", "pushed"], rows.collect())
+}
+
+async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()> {
+    let info = if is_file(what) {
+        examine(&read(Path::new(what))?, what)?
+    } else {
+        let client = Client::connect(reach).await?;
+        let module = resolve(&client, what).await?;
+        let store = client.names.module_store();
+        let data = blob::fetch(&client, &store, module.digest, limit::MODULE_SIZE_MAX).await?;
+        examine(&data, what)?
+    };
+    if format == Format::Json {
+        return output::json(&json!({
+            "kind": info.kind.to_string(),
+            "size": info.size,
+            "digest": info.digest,
+            "imports": info.imports,
+            "exports": info.exports,
+        }));
+    }
+    output::fields(&[
+        ("kind", info.kind.to_string()),
+        ("size", quantity::show_size(info.size)),
+        ("digest", info.digest.to_string()),
+        ("imports", info.imports.join("\n")),
+        ("exports", info.exports.join("\n")),
+    ])
+}
+
+async fn rm(name: &str, yes: bool, reach: &Reach, format: Format) -> anyhow::Result<()> {
+    let (name, version) = split(name);
+    if !yes && io::stdin().is_terminal() {
+        let what =
+            version.map_or_else(|| format!("every version of {name}"), |v| format!("{name}:{v}"));
+        eprint!("forget {what}? [y/N] ");
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Failure::user("nothing was removed").into());
+        }
+    }
+    let client = Client::connect(reach).await?;
+    let question = RemoveModule { name: name.into(), version: version.map(Into::into) };
+    let left: Modules = client.ask(endpoint::MODULE_REMOVE, &question).await?;
+    match format {
+        Format::Json => output::json(&left),
+        Format::Table => Ok(()),
+    }
+}
+
+async fn list(client: &Client) -> anyhow::Result<Modules> {
+    client.insist(endpoint::MODULE_LIST, &json!({})).await
+}
+
+/// The module that `what` names: a file, which is stored by its digest; a digest; a name.
+pub async fn resolve(client: &Client, what: &str) -> anyhow::Result<ModuleRef> {
+    if let Ok(digest) = what.parse() {
+        return Ok(ModuleRef { name: None, digest });
+    }
+    if is_file(what) {
+        let wasm = Wasm::read(Path::new(what))?;
+        wasm.store(client).await?;
+        return Ok(ModuleRef { name: None, digest: wasm.digest });
+    }
+    let modules = list(client).await?;
+    find(&modules.modules, what).ok_or_else(|| {
+        Failure::user(format!("there is no module {what:?}"))
+            .hint("muster module ls, or push it with: muster module push FILE")
+            .into()
+    })
+}
+
+/// Whether `what` is meant as a file: names have neither dots nor slashes.
+fn is_file(what: &str) -> bool {
+    what.ends_with(".wasm") || what.contains('/')
+}
+
+fn find(modules: &[ModuleEntry], what: &str) -> Option<ModuleRef> {
+    let (name, wanted) = split(what);
+    let entry = modules.iter().find(|entry| entry.name == name)?;
+    let version = match wanted {
+        Some(wanted) => entry.versions.iter().find(|version| version.version == wanted)?,
+        None => entry.versions.last()?,
+    };
+    let name = Some(format!("{name}:{}", version.version));
+    Some(ModuleRef { name, digest: version.digest })
+}
+
+fn split(what: &str) -> (&str, Option<&str>) {
+    match what.split_once(':') {
+        Some((name, version)) => (name, Some(version)),
+        None => (what, None),
+    }
+}
+
+/// A module that workers accept.
+struct Wasm {
+    bytes: Vec<u8>,
+    digest: Digest,
+    kind: String,
+}
+
+impl Wasm {
+    fn read(file: &Path) -> anyhow::Result<Self> {
+        let bytes = read(file)?;
+        let name = file.display().to_string();
+        let info = examine(&bytes, &name)?;
+        if !info.kind.needs_component() {
+            return Ok(Wasm { digest: info.digest, kind: info.kind.to_string(), bytes });
+        }
+        let bytes =
+            muster_module::to_component(&bytes).map_err(|refusal| refused(&name, &refusal))?;
+        let made = examine(&bytes, &name)?;
+        Ok(Wasm { digest: made.digest, kind: made.kind.to_string(), bytes })
+    }
+
+    async fn store(&self, client: &Client) -> anyhow::Result<bool> {
+        blob::put(client, &client.names.module_store(), self.digest, &self.bytes).await
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let unreadable =
+        |error: io::Error| Failure::user(format!("cannot read {}: {error}", file.display()));
+    let size = fs::metadata(file).map_err(unreadable)?.len();
+    if size > limit::MODULE_SIZE_MAX {
+        let text = format!(
+            "{} has {}, a module may have {}",
+            file.display(),
+            quantity::show_size(size),
+            quantity::show_size(limit::MODULE_SIZE_MAX)
+        );
+        return Err(Failure::user(text)
+            .hint("leave out debug information: wasm-tools strip")
+            .into());
+    }
+    Ok(fs::read(file).map_err(unreadable)?)
+}
+
+fn examine(bytes: &[u8], name: &str) -> anyhow::Result<muster_module::ModuleInfo> {
+    Ok(muster_module::inspect(bytes).map_err(|refusal| refused(name, &refusal))?)
+}
+
+fn refused(name: &str, refusal: &muster_module::Refusal) -> Failure {
+    Failure::user(format!("{name} is refused: {refusal}"))
+}
+
+/// A module's name made of its file's: `Resize_Image.v2.wasm` becomes `resize-image-v2`.
+fn name_of(file: &Path) -> Option<String> {
+    let stem = file.file_stem()?.to_str()?.to_ascii_lowercase();
+    let words = stem.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut name = words.collect::<Vec<_>>().join("-");
+    name.truncate(id::NAME_SIZE_MAX);
+    let name = name.trim_end_matches('-');
+    id::is_name(name).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::time::WallMillis;
+
+    #[test]
+    fn names_are_made_of_file_names() {
+        for (file, name) in [
+            ("resize.wasm", Some("resize")),
+            ("/a/b/Resize_Image.v2.wasm", Some("resize-image-v2")),
+            ("__x__.wasm", Some("x")),
+            ("größe.wasm", Some("gr-e")),
+            ("___.wasm", None),
+            ("", None),
+        ] {
+            assert_eq!(name_of(Path::new(file)).as_deref(), name, "{file:?}");
+        }
+        let long = format!("{}-b.wasm", "a".repeat(62));
+        assert_eq!(name_of(Path::new(&long)), Some("a".repeat(62)));
+    }
+
+    #[test]
+    fn a_bare_name_means_the_newest_version() {
+        let version = |version: &str, byte| ModuleVersion {
+            version: version.into(),
+            digest: Digest([byte; 32]),
+            size: 1,
+            kind: "module".into(),
+            pushed_at: WallMillis(0),
+        };
+        let entry =
+            ModuleEntry { name: "hello".into(), versions: vec![version("1", 1), version("2", 2)] };
+        let digest =
+            |what: &str| find(std::slice::from_ref(&entry), what).map(|found| found.digest.0[0]);
+        assert_eq!(digest("hello"), Some(2));
+        assert_eq!(digest("hello:1"), Some(1));
+        assert_eq!(digest("hello:3"), None);
+        assert_eq!(digest("other"), None);
+    }
+
+    #[test]
+    fn files_are_told_from_names() {
+        assert!(is_file("hello.wasm") && is_file("./hello") && is_file("out/x.wasm"));
+        assert!(!is_file("hello") && !is_file("hello:1.2.0"));
+    }
+}

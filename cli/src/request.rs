@@ -1,0 +1,160 @@
+//! What the command line says of a task, for `task run` and `map` alike. Never an input: each of
+//! them has its own.
+
+use crate::{exit::Failure, quantity};
+use clap::Args;
+use muster_protocol::{
+    BatchId, GroupName,
+    task::{Data, Limits, ModuleRef, OnWorkerLost, Retry, TaskSpec},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Options of a task.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// The worker group that may run it
+    #[arg(long, value_name = "GROUP", default_value = "default")]
+    group: GroupName,
+    /// A label that the worker must carry (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    select: Vec<(String, String)>,
+    /// From 0 to 100; higher runs first
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    priority: u8,
+    /// Kill an attempt that runs longer [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
+    timeout: Option<Duration>,
+    /// Linear memory that an attempt may have [default: 128MiB]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    memory: Option<u64>,
+    /// Try again so often when it fails, traps or times out
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// Wait before the first retry; doubled for each further one [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
+    backoff: Option<Duration>,
+    /// What to do when its worker is lost
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Lost::Redispatch)]
+    on_worker_lost: Lost,
+    /// Arguments for the module
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// [`OnWorkerLost`] as the command line has it.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Lost {
+    /// Dispatch it again on another worker of its group
+    Redispatch,
+    /// End it as lost
+    Fail,
+}
+
+impl Options {
+    /// The task that these options ask for; without what it cannot have. Durations and sizes that
+    /// no task may have are the user's error.
+    pub fn spec(
+        &self,
+        module: ModuleRef,
+        input: Data,
+        batch: Option<BatchId>,
+    ) -> anyhow::Result<TaskSpec> {
+        let mut selector = BTreeMap::new();
+        for (key, value) in &self.select {
+            if selector.insert(key.clone(), value.clone()).is_some_and(|old| old != *value) {
+                let text = format!("--select {key} is given twice, with different values");
+                return Err(Failure::user(text).into());
+            }
+        }
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut limits = Limits::default();
+        if let Some(timeout) = self.timeout {
+            limits.timeout_ms = millis(timeout);
+        }
+        if let Some(memory) = self.memory {
+            limits.memory_bytes = memory;
+        }
+        let mut retry = Retry { attempts_max: self.retries.saturating_add(1), ..Retry::default() };
+        if let Some(backoff) = self.backoff {
+            retry.backoff_ms = millis(backoff);
+            retry.backoff_max_ms = retry.backoff_max_ms.max(retry.backoff_ms);
+        }
+        let spec = TaskSpec {
+            args: self.args.clone(),
+            group: self.group.clone(),
+            selector,
+            priority: self.priority,
+            limits,
+            retry,
+            on_worker_lost: match self.on_worker_lost {
+                Lost::Redispatch => OnWorkerLost::Redispatch,
+                Lost::Fail => OnWorkerLost::Fail,
+            },
+            batch,
+            ..TaskSpec::new(module, input)
+        };
+        spec.check().map_err(|error| Failure::user(error.to_string()))?;
+        Ok(spec)
+    }
+}
+
+/// Reads `KEY=VALUE`.
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use muster_protocol::Digest;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn spec(line: &[&str]) -> Option<TaskSpec> {
+        let line = Line::try_parse_from([&["x"], line].concat()).ok()?;
+        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
+        line.options.spec(module, Data::EMPTY, None).ok()
+    }
+
+    #[test]
+    fn without_options_a_task_has_its_defaults() {
+        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
+        assert_eq!(spec(&[]), Some(TaskSpec::new(module, Data::EMPTY)));
+    }
+
+    #[test]
+    fn options_become_the_task() {
+        let line = "--group edge --select a=1 --select b=x=y --priority 90 --timeout 1m30s \
+                    --memory 64MiB --retries 2 --on-worker-lost fail -- -v two";
+        let spec = spec(&line.split_whitespace().collect::<Vec<_>>()).expect("well-formed");
+        assert_eq!(spec.group.as_str(), "edge");
+        assert_eq!(spec.selector.get("b").map(String::as_str), Some("x=y"));
+        assert_eq!((spec.priority, spec.limits.timeout_ms), (90, 90_000));
+        assert_eq!((spec.limits.memory_bytes, spec.retry.attempts_max), (64 << 20, 3));
+        assert_eq!(spec.on_worker_lost, OnWorkerLost::Fail);
+        assert_eq!(spec.args, ["-v", "two"]);
+    }
+
+    #[test]
+    fn what_no_task_may_have_is_refused() {
+        for line in [
+            &["--priority", "101"][..],
+            &["--timeout", "0s"],
+            &["--timeout", "30d"],
+            &["--memory", "5GiB"],
+            &["--select", "a"],
+            &["--select", "a=1", "--select", "a=2"],
+            &["--group", "Not A Name"],
+        ] {
+            assert_eq!(spec(line), None, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Hands tasks to a master, in as few requests as their limits allow. Never sends a task that was
+//! not checked, and repeats a request only with the same ids.
+
+use crate::{client::Client, exit::Failure};
+use anyhow::Context as _;
+use muster_protocol::{
+    api::{NewTask, Submitted, endpoint},
+    limit,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// Bytes of tasks in one request. Under [`limit::API_SIZE_MAX`], and low enough for a server whose
+/// `max_payload` was set a little lower.
+const CHUNK_SIZE_MAX: usize = 700_000;
+
+/// A request in the making: tasks that were serialised once, to know their size.
+#[derive(Default)]
+pub struct Chunk {
+    tasks: Vec<Box<RawValue>>,
+    size: usize,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    tasks: &'a [Box<RawValue>],
+}
+
+impl Chunk {
+    /// How many tasks it holds.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Adds a task, or hands it back when the chunk has to be sent first.
+    pub fn push(&mut self, task: Box<RawValue>) -> Result<(), Box<RawValue>> {
+        let size = task.get().len() + 1;
+        let is_full = self.len() >= limit::SUBMIT_TASKS_MAX || self.size + size > CHUNK_SIZE_MAX;
+        if is_full && !self.is_empty() {
+            return Err(task);
+        }
+        self.tasks.push(task);
+        self.size += size;
+        Ok(())
+    }
+
+    /// Sends it; every task of it is in the registry then.
+    pub async fn submit(self, client: &Client) -> anyhow::Result<usize> {
+        let body = Body { tasks: &self.tasks };
+        let answer: Submitted = client.insist(endpoint::TASK_SUBMIT, &body).await?;
+        anyhow::ensure!(
+            answer.stored == self.len() as u64,
+            "a master stored {} of {} tasks",
+            answer.stored,
+            self.len()
+        );
+        Ok(self.len())
+    }
+}
+
+/// A task as it is sent; one that breaks a limit is refused here already.
+pub fn prepare(task: &NewTask) -> anyhow::Result<Box<RawValue>> {
+    task.spec.check().map_err(|error| Failure::user(error.to_string()))?;
+    let text = serde_json::value::to_raw_value(task).context("a task is always JSON")?;
+    if text.get().len() > CHUNK_SIZE_MAX {
+        let failure = Failure::user("the task's arguments and labels are too long for one request");
+        return Err(failure.hint("give it what it needs as input: --input @FILE").into());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(size: usize) -> Box<RawValue> {
+        let text = format!("\"{}\"", "x".repeat(size - 2));
+        RawValue::from_string(text).expect("a string is JSON")
+    }
+
+    fn chunks(sizes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut done = Vec::new();
+        let mut chunk = Chunk::default();
+        for size in sizes {
+            if let Err(task) = chunk.push(raw(size)) {
+                done.push(std::mem::take(&mut chunk).len());
+                assert!(chunk.push(task).is_ok(), "an empty chunk takes any task");
+            }
+        }
+        done.push(chunk.len());
+        done
+    }
+
+    #[test]
+    fn chunks_keep_both_limits() {
+        assert_eq!(chunks([10; 3]), [3]);
+        assert_eq!(chunks([10; 2_500]), [1_000, 1_000, 500]);
+        assert_eq!(chunks([300_000; 5]), [2, 2, 1]);
+        assert_eq!(chunks([800_000, 10, 10]), [1, 2]);
+    }
+}

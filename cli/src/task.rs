@@ -1,0 +1,153 @@
+//! `muster task`: submit tasks and see what became of them. Never decides anything about them.
+
+mod logs;
+mod run;
+mod show;
+
+use crate::{
+    client::{Client, Reach},
+    exit::{self, Failure},
+    output::{self, Format},
+};
+use clap::Subcommand;
+use muster_protocol::{
+    GroupName, TaskId,
+    api::{ListTasks, TaskIds, Tasks, endpoint},
+};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// What to do with tasks.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Submit a task
+    #[command(after_help = run::help())]
+    Run(Box<run::Run>),
+    /// List the newest tasks
+    #[command(alias = "list")]
+    Ls {
+        /// Only those in this state: queued, dispatched, completed, failed, trapped, timed_out,
+        /// over_limit, rejected, cancelled or lost
+        #[arg(long, value_parser = STATES)]
+        state: Option<String>,
+        /// Only those of this group
+        #[arg(long)]
+        group: Option<GroupName>,
+        /// So many at most
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u64,
+    },
+    /// Show a task, and why it is where it is
+    #[command(alias = "explain")]
+    Get {
+        /// Which
+        id: TaskId,
+    },
+    /// Write a finished task's output to standard output
+    #[command(after_help = exit::HELP)]
+    Result {
+        /// Which
+        id: TaskId,
+    },
+    /// Show what a task's runs wrote to standard error and to the log
+    Logs {
+        /// Which
+        id: TaskId,
+        /// Go on until the task has ended
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Cancel tasks: what runs is stopped, what waits is not begun
+    Cancel {
+        /// Which
+        #[arg(required = true)]
+        ids: Vec<TaskId>,
+    },
+    /// Show every attempt at a task: where, when, and how it ended
+    History {
+        /// Which
+        id: TaskId,
+    },
+}
+
+const STATES: [&str; 10] = [
+    "queued",
+    "dispatched",
+    "completed",
+    "failed",
+    "trapped",
+    "timed_out",
+    "over_limit",
+    "rejected",
+    "cancelled",
+    "lost",
+];
+
+/// Cancellations in one request: an answer has a view for each, and 1 MiB at most.
+const CANCEL_MAX: usize = 16;
+
+/// Runs the command.
+pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        Command::Run(run) => run.run(reach, format).await,
+        Command::Ls { state, group, limit } => {
+            let question = ListTasks { state, group: group.map(|g| g.to_string()), limit };
+            let client = Client::connect(reach).await?;
+            let tasks: Tasks = client.insist(endpoint::TASK_LIST, &question).await?;
+            show::list(&tasks, format).map(done)
+        }
+        Command::Get { id } => {
+            let client = Client::connect(reach).await?;
+            let view = client.task(id).await?;
+            let progress = show::progress(&client, &view, format).await?;
+            show::one(&view, progress, format).map(done)
+        }
+        Command::Result { id } => {
+            let client = Client::connect(reach).await?;
+            let view = client.task(id).await?;
+            show::result(&client, &view, format).await
+        }
+        Command::Logs { id, follow } => {
+            logs::run(&Client::connect(reach).await?, id, follow, format).await.map(done)
+        }
+        Command::Cancel { ids } => {
+            cancel(&Client::connect(reach).await?, &ids, format).await.map(done)
+        }
+        Command::History { id } => {
+            let view = Client::connect(reach).await?.task(id).await?;
+            show::history(&view, format).map(done)
+        }
+    }
+}
+
+async fn cancel(client: &Client, ids: &[TaskId], format: Format) -> anyhow::Result<()> {
+    let mut found = Tasks { tasks: Vec::new() };
+    for chunk in ids.chunks(CANCEL_MAX) {
+        let question = TaskIds { ids: chunk.to_vec() };
+        let answer: Tasks = client.insist(endpoint::TASK_CANCEL, &question).await?;
+        found.tasks.extend(answer.tasks);
+    }
+    if format == Format::Json {
+        output::json(&found)?;
+    } else {
+        for view in &found.tasks {
+            let state = view.record.state.word();
+            output::line(&format!("{} {state}: {}", view.record.id, view.why))?;
+        }
+    }
+    let is_unknown = |id: &&TaskId| found.tasks.iter().all(|view| view.record.id != **id);
+    let unknown: Vec<String> = ids.iter().filter(is_unknown).map(ToString::to_string).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::user(format!("there is no task {}", unknown.join(", "))).into())
+}
+
+/// The ids alone, as scripts want them.
+fn print_ids(ids: &[TaskId], format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json => output::json(&json!({ "ids": ids })),
+        Format::Table => ids.iter().try_for_each(|id| output::line(&id.to_string())),
+    }
+}

@@ -1,0 +1,73 @@
+//! `muster task logs`: what a task's runs wrote for people, from the stream that keeps it. Never
+//! changes the bytes.
+
+use crate::{
+    client::Client,
+    exit::Failure,
+    output::{self, Format},
+    replay::{Replay, Start},
+};
+use muster_protocol::TaskId;
+use serde_json::json;
+use std::time::Duration;
+
+/// How often a followed task is asked whether it has ended.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// What may still be on its way to the stream when a task has ended.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// Prints what there is, and with `follow` what comes until the task has ended.
+pub async fn run(client: &Client, id: TaskId, follow: bool, format: Format) -> anyhow::Result<()> {
+    let mut ended = client.task(id).await?.record.is_done();
+    let stream = client.names.log_stream();
+    let mut replay = Replay::open(client, &stream, client.names.logs(id), Start::First).await?;
+    let mut shown = Shown { attempt: String::new(), format };
+    while let Some(message) = replay.next().await? {
+        shown.show(&message)?;
+    }
+    if !follow {
+        return Ok(());
+    }
+    let mut ask = tokio::time::interval(ASK_EVERY);
+    while !ended {
+        tokio::select! {
+            message = replay.follow() => shown.show(&message?)?,
+            _ = ask.tick() => {
+                let view = client.tasks(&[id]).await?.pop();
+                let gone = || Failure::user(format!("task {id} is gone"));
+                ended = view.ok_or_else(gone)?.record.is_done();
+            }
+        }
+    }
+    while let Ok(message) = tokio::time::timeout(LINGER, replay.follow()).await {
+        shown.show(&message?)?;
+    }
+    Ok(())
+}
+
+/// What was shown last, so that the next attempt can be announced.
+struct Shown {
+    attempt: String,
+    format: Format,
+}
+
+impl Shown {
+    fn show(&mut self, message: &async_nats::Message) -> anyhow::Result<()> {
+        // muster.FLEET.log.TASK.ATTEMPT.SOURCE
+        let mut tail = message.subject.rsplit('.');
+        let (source, attempt) = (tail.next().unwrap_or(""), tail.next().unwrap_or(""));
+        if self.format == Format::Json {
+            let text = String::from_utf8_lossy(&message.payload);
+            return output::json_line(&json!({
+                "attempt": attempt, "source": source, "text": text
+            }));
+        }
+        if self.attempt != attempt {
+            attempt.clone_into(&mut self.attempt);
+            let dim = anstyle::Style::new().dimmed();
+            anstream::eprintln!("{dim}attempt {attempt}:{dim:#}");
+        }
+        output::raw(&message.payload)
+    }
+}

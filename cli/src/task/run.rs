@@ -1,0 +1,197 @@
+//! `muster task run`: submits a task, or many of one kind, and waits for their ends if asked to.
+//! Never ends a task because nobody waits for it any more.
+
+use crate::{
+    blob,
+    client::{Client, Reach},
+    ends::{End, Ends},
+    exit::{self, Failure},
+    mint, module,
+    output::{self, Format},
+    request,
+    submit::{self, Chunk},
+};
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use muster_protocol::{
+    BatchId, TaskId,
+    api::{NewTask, Tasks},
+    limit,
+    task::Verdict,
+};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _},
+    process::ExitCode,
+    sync::Arc,
+};
+
+/// Most tasks that one command submits without a file of inputs.
+const COUNT_MAX: u64 = 1_000_000;
+
+/// What to run.
+#[derive(Args)]
+pub struct Run {
+    /// NAME, NAME:VERSION, sha256:DIGEST, or a .wasm file, which is stored by its digest
+    module: String,
+    /// The input: a text, @FILE, or - for standard input
+    #[arg(long, short, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    input: Option<String>,
+    /// Submit so many of it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=COUNT_MAX))]
+    count: u64,
+    /// Wait for the end, print the output, and exit as the guest did
+    #[arg(long, short)]
+    wait: bool,
+    /// The task's id; submitting one twice stores it once [default: a new one]
+    #[arg(long)]
+    id: Option<TaskId>,
+    #[command(flatten)]
+    options: request::Options,
+}
+
+/// What stands below the options in `--help`.
+pub fn help() -> String {
+    format!(
+        "Examples:
+  muster task run hello --input world --wait
+  muster task run ./resize.wasm --input @photo.jpg --wait > small.jpg
+  muster task run simulate --count 100 --group gpu --select region=eu --timeout 10m
+  muster task run wordcount -- --top 10
+
+{}",
+        exit::HELP
+    )
+}
+
+impl Run {
+    /// Runs the command.
+    pub async fn run(self, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+        if self.id.is_some() && self.count > 1 {
+            return Err(Failure::user("--id names one task, --count asks for several").into());
+        }
+        let input = read_input(self.input.as_deref())?;
+        // Refused before anything is stored, the module included.
+        blob::check_size(input.len() as u64)?;
+        let client = Client::connect(reach).await?;
+        let module = module::resolve(&client, &self.module).await?;
+        let input = blob::input(&client, input).await?;
+        let batch = if self.count > 1 { Some(mint::batch()?) } else { None };
+        let spec = Arc::new(self.options.spec(module, input, batch)?);
+        let ids = match self.id {
+            Some(id) => vec![id],
+            None => (0..self.count).map(|_| mint::task()).collect::<Result<_, _>>()?,
+        };
+        let audience = batch.unwrap_or(BatchId(ids[0].0));
+        let ends = if self.wait { Some(Ends::listen(&client, audience).await?) } else { None };
+        send(&client, &ids, |id| NewTask { id, spec: spec.clone() }).await?;
+        match ends {
+            None => super::print_ids(&ids, format).map(|()| ExitCode::SUCCESS),
+            Some(ends) => {
+                tokio::select! {
+                    code = wait(&client, ends, &ids, format) => code,
+                    interrupt = tokio::signal::ctrl_c() => {
+                        interrupt.context("cannot wait for Ctrl-C")?;
+                        leave(&ids);
+                        Ok(ExitCode::from(exit::CANCELLED))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn read_input(input: Option<&str>) -> anyhow::Result<Bytes> {
+    // One byte more than a task may have shows that there is too much, without reading it all.
+    let within = limit::PAYLOAD_SIZE_MAX + 1;
+    let mut bytes = Vec::new();
+    match input {
+        None => {}
+        Some("-") => {
+            io::stdin().take(within).read_to_end(&mut bytes).context("cannot read the input")?;
+        }
+        Some(text) => match text.strip_prefix('@') {
+            None => bytes.extend_from_slice(text.as_bytes()),
+            Some(file) => {
+                let read =
+                    fs::File::open(file).and_then(|file| file.take(within).read_to_end(&mut bytes));
+                read.map_err(|error| Failure::user(format!("cannot read {file}: {error}")))?;
+            }
+        },
+    }
+    Ok(bytes.into())
+}
+
+async fn send(
+    client: &Client,
+    ids: &[TaskId],
+    task: impl Fn(TaskId) -> NewTask,
+) -> anyhow::Result<()> {
+    let mut chunk = Chunk::default();
+    for id in ids {
+        if let Err(next) = chunk.push(submit::prepare(&task(*id))?) {
+            std::mem::take(&mut chunk).submit(client).await?;
+            chunk.push(next).map_err(|_| Failure::new("an empty request takes any task"))?;
+        }
+    }
+    chunk.submit(client).await?;
+    Ok(())
+}
+
+/// Prints outputs in the order of `ids`; the first bad end decides the exit code.
+async fn wait(
+    client: &Client,
+    mut ends: Ends,
+    ids: &[TaskId],
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    for id in ids {
+        ends.expect(*id);
+        ends.stored(*id);
+    }
+    let mut early: BTreeMap<TaskId, End> = BTreeMap::new();
+    let mut code = 0;
+    for id in ids {
+        let end = loop {
+            if let Some(end) = early.remove(id) {
+                break end;
+            }
+            let end = ends.next().await?;
+            early.insert(end.task, end);
+        };
+        let Some(outcome) = end.outcome else {
+            exit::error(&format!("task {id} is gone: its record was kept no longer"));
+            code = if code == 0 { exit::FAILED } else { code };
+            continue;
+        };
+        if code == 0 {
+            code = exit::of(&outcome.verdict);
+        }
+        if format == Format::Table {
+            output::raw(&blob::bytes(client, &outcome.output).await?)?;
+            eprint!("{}", outcome.stderr);
+        }
+        if outcome.verdict != Verdict::Completed {
+            exit::error(&format!("task {id} did not complete: {}", outcome.verdict.reason()));
+        }
+    }
+    if format == Format::Json {
+        output::json(&Tasks { tasks: client.tasks(ids).await? })?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn leave(ids: &[TaskId]) {
+    match ids {
+        [id] => {
+            exit::warn(&format!("task {id} goes on"));
+            exit::hint(&format!("muster task get {id}, or end it with: muster task cancel {id}"));
+        }
+        _ => {
+            exit::warn(&format!("{} tasks go on", ids.len()));
+            exit::hint("muster task ls, or end them with: muster task cancel ID…");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Tasks as people see them: a list, one, its attempts, its output. Never asks for more than it
+//! shows.
+
+use crate::{
+    blob,
+    client::Client,
+    exit::{self, Failure},
+    output::{self, Format},
+    quantity,
+};
+use comfy_table::Cell;
+use futures::StreamExt as _;
+use muster_protocol::{
+    api::{TaskView, Tasks},
+    task::{Attempt, Data, State, TaskSpec, Verdict},
+    time::WallMillis,
+};
+use serde::Deserialize;
+use std::{process::ExitCode, time::Duration};
+
+/// How long a running task's progress is listened for: guests that tell it do so often.
+const PROGRESS_WITHIN: Duration = Duration::from_millis(400);
+
+/// The longest sentence in a list.
+const WHY_MAX: usize = 60;
+
+/// How far a run is, as its guest says.
+#[derive(Deserialize)]
+pub struct Progress {
+    done: u64,
+    #[serde(default)]
+    total: u64,
+}
+
+/// What a running task says of its progress just now, if anything.
+pub async fn progress(
+    client: &Client,
+    view: &TaskView,
+    format: Format,
+) -> anyhow::Result<Option<Progress>> {
+    if format == Format::Json || view.record.attempt().is_none() {
+        return Ok(None);
+    }
+    let mut heard = client.nats.subscribe(client.names.progress(view.record.id)).await?;
+    let message = tokio::time::timeout(PROGRESS_WITHIN, heard.next()).await.ok().flatten();
+    Ok(message.and_then(|message| serde_json::from_slice(&message.payload).ok()))
+}
+
+/// A table of tasks.
+pub fn list(tasks: &Tasks, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::json(tasks);
+    }
+    let rows = tasks.tasks.iter().map(|view| {
+        let record = &view.record;
+        let worker = decided_by(&record.state).map_or("-", |attempt| attempt.worker.as_str());
+        vec![
+            Cell::new(record.id),
+            output::state_cell(record.state.word()),
+            Cell::new(module_name(&record.spec)),
+            Cell::new(&record.spec.group),
+            Cell::new(worker),
+            Cell::new(record.attempts),
+            Cell::new(output::ago(record.submitted_at)),
+            Cell::new(shortened(&view.why)),
+        ]
+    });
+    let headers = ["id", "state", "module", "group", "worker", "tries", "submitted", "why"];
+    output::table(&headers, rows.collect())
+}
+
+/// Everything about a task, but its bytes.
+pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::json(view);
+    }
+    let record = &view.record;
+    let spec = &record.spec;
+    let labels = spec.selector.iter().map(|(key, value)| format!("{key}={value}"));
+    let mut rows = vec![
+        ("id", record.id.to_string()),
+        ("state", record.state.word().into()),
+        ("why", view.why.clone()),
+        ("module", format!("{} ({})", module_name(spec), spec.module.digest)),
+        ("group", spec.group.to_string()),
+        ("select", labels.collect::<Vec<_>>().join(" ")),
+        ("priority", spec.priority.to_string()),
+        ("args", spec.args.join(" ")),
+        ("input", data(&spec.input)),
+        ("timeout", quantity::show_duration(Duration::from_millis(spec.limits.timeout_ms))),
+        ("memory", quantity::show_size(spec.limits.memory_bytes)),
+        ("submitted", when(record.submitted_at)),
+        ("attempts", attempts(view)),
+    ];
+    if record.cancel {
+        rows.push(("cancel", "asked for".into()));
+    }
+    if let Some(attempt) = decided_by(&record.state) {
+        rows.push(("attempt", attempt.id.to_string()));
+        rows.push(("worker", attempt.worker.to_string()));
+        rows.push(("dispatched", when(attempt.dispatched_at)));
+    }
+    if let Some(Progress { done, total }) = progress {
+        let of = if total > 0 { format!(" of {total}") } else { String::new() };
+        rows.push(("progress", format!("{done}{of}")));
+    }
+    if let State::Done { outcome, ended_at, .. } = &record.state {
+        rows.push(("ended", when(*ended_at)));
+        rows.push(("ran", quantity::show_duration(Duration::from_micros(outcome.run_us))));
+        rows.push(("output", data(&outcome.output)));
+        rows.push(("stderr", outcome.stderr.clone()));
+    }
+    output::fields(&rows)?;
+    if record.is_done() && record.state.word() == "completed" {
+        exit::hint(&format!("muster task result {}", record.id));
+    }
+    Ok(())
+}
+
+/// Every attempt that is known, oldest first.
+pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
+    let record = &view.record;
+    if format == Format::Json {
+        return output::json(&serde_json::json!({
+            "id": record.id,
+            "attempts": record.attempts,
+            "history": record.history,
+            "current": decided_by(&record.state),
+            "state": record.state.word(),
+            "why": view.why,
+        }));
+    }
+    let row = |attempt: &Attempt, ended: String, reason: &str| {
+        vec![
+            Cell::new(attempt.number),
+            Cell::new(attempt.id),
+            Cell::new(&attempt.worker),
+            Cell::new(output::local(attempt.dispatched_at)),
+            Cell::new(ended),
+            Cell::new(reason),
+        ]
+    };
+    let past = record.history.iter();
+    let mut rows: Vec<_> =
+        past.map(|past| row(&past.attempt, output::local(past.ended_at), &past.reason)).collect();
+    match &record.state {
+        State::Queued { .. } => {}
+        State::Dispatched(attempt) => rows.push(row(attempt, "-".into(), &view.why)),
+        State::Done { outcome, attempt, ended_at } => {
+            if let Some(attempt) = attempt {
+                let reason = outcome.verdict.reason();
+                rows.push(row(attempt, output::local(*ended_at), &reason));
+            }
+        }
+    }
+    if rows.is_empty() {
+        return output::line(&format!("no attempt yet: {}", view.why));
+    }
+    output::table(&["no", "attempt", "worker", "dispatched", "ended", "reason"], rows)
+}
+
+/// The output on standard output, and the exit code of the end.
+pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow::Result<ExitCode> {
+    let record = &view.record;
+    let State::Done { outcome, .. } = &record.state else {
+        let text = format!("task {} has no result yet: {}", record.id, view.why);
+        let hint = format!("see how it goes: muster task get {}", record.id);
+        return Err(Failure::user(text).hint(hint).into());
+    };
+    if format == Format::Json {
+        output::json(outcome)?;
+    } else {
+        output::raw(&blob::bytes(client, &outcome.output).await?)?;
+    }
+    if outcome.verdict != Verdict::Completed {
+        exit::error(&format!("task {} did not complete: {}", record.id, outcome.verdict.reason()));
+    }
+    Ok(ExitCode::from(exit::of(&outcome.verdict)))
+}
+
+/// The attempt that holds a task, or held it at its end.
+fn decided_by(state: &State) -> Option<&Attempt> {
+    match state {
+        State::Queued { .. } => None,
+        State::Dispatched(attempt) => Some(attempt),
+        State::Done { attempt, .. } => attempt.as_ref(),
+    }
+}
+
+fn module_name(spec: &TaskSpec) -> String {
+    let digest = || spec.module.digest.hex()[..12].to_owned();
+    spec.module.name.clone().unwrap_or_else(digest)
+}
+
+fn when(stamp: WallMillis) -> String {
+    format!("{} ({})", output::local(stamp), output::ago(stamp))
+}
+
+fn data(data: &Data) -> String {
+    match data {
+        Data::Inline(bytes) if bytes.is_empty() => String::new(),
+        Data::Inline(bytes) => quantity::show_size(bytes.len() as u64),
+        Data::Blob { digest, size } => format!("{} ({digest})", quantity::show_size(*size)),
+    }
+}
+
+fn attempts(view: &TaskView) -> String {
+    let record = &view.record;
+    match (record.failures, record.losses) {
+        (0, 0) => record.attempts.to_string(),
+        (failures, losses) => {
+            format!("{} ({failures} failed, {losses} lost)", record.attempts)
+        }
+    }
+}
+
+fn shortened(why: &str) -> String {
+    let line = why.lines().next().unwrap_or_default();
+    if line.chars().count() <= WHY_MAX {
+        return line.into();
+    }
+    line.chars().take(WHY_MAX - 1).chain(['…']).collect()
+}

@@ -8,16 +8,18 @@
 //! The lease is checked here and again by whoever runs a guest, at every tick and before every
 //! effect: this mind may be late, that gate is not.
 
+mod over;
 #[cfg(test)]
 mod tests;
+mod told;
 mod words;
 
 pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
     SessionId, Time,
-    message::{AttemptKey, Dispatch, ToMaster, ToWorker},
-    task::{Data, Outcome, Verdict},
+    message::{AttemptKey, Dispatch, ToMaster},
+    task::{Outcome, Verdict},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -194,53 +196,6 @@ impl Attempts {
         self.running
     }
 
-    fn is_quiet(&self, now: Time) -> bool {
-        match self.stopping {
-            // What waits is still run and every outcome delivered before the worker goes, unless
-            // its time is over.
-            Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
-            None => self.running == 0,
-        }
-    }
-
-    fn stop(&mut self, deadline: Time) {
-        self.stopping = Some(deadline);
-        self.quiet_owed = true;
-    }
-
-    fn lease_held(&mut self, session: SessionId, until: Time) {
-        if self.closed || self.ended_session == Some(session) {
-            return;
-        }
-        self.until = until;
-        if self.session != Some(session) {
-            self.session = Some(session);
-            self.over.clear();
-            self.over_order.clear();
-            self.lapsed = false;
-            self.greet_all();
-        }
-    }
-
-    /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
-    fn confess(&mut self, now: Time) {
-        let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
-        if self.lapsed
-            && self.session.is_some()
-            && now < self.until
-            && !self.attempts.values().any(fenced)
-        {
-            self.lapsed = false;
-            self.greet_all();
-        }
-    }
-
-    fn greet_all(&mut self) {
-        for link in self.links.clone() {
-            self.greet(link);
-        }
-    }
-
     fn greet(&mut self, link: LinkId) {
         let Some(session) = self.session else { return };
         let attempts = self.attempts.keys().copied().collect();
@@ -256,88 +211,6 @@ impl Attempts {
             {
                 *sent = None;
                 self.dirty.insert(*key);
-            }
-        }
-    }
-
-    fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
-        match message {
-            ToWorker::Dispatch(dispatch) => self.dispatched(link, dispatch),
-            ToWorker::Revoke(key) => self.revoked(link, key),
-            ToWorker::Ack { key, .. } => {
-                if matches!(
-                    self.attempts.get(&key),
-                    Some(Attempt { phase: Phase::Ended { .. }, .. })
-                ) {
-                    self.attempts.remove(&key);
-                    self.remember(key);
-                }
-            }
-            ToWorker::Drain { deadline_ms } => {
-                self.stop(now + Duration::from_millis(deadline_ms));
-            }
-            // The lease loop and the link loop listen to these.
-            ToWorker::Welcome { .. } | ToWorker::Renewed { .. } => {}
-        }
-    }
-
-    fn remember(&mut self, key: AttemptKey) {
-        if self.over.insert(key) {
-            self.over_order.push_back(key);
-        }
-        if self.over_order.len() > OVER_MAX
-            && let Some(oldest) = self.over_order.pop_front()
-        {
-            self.over.remove(&oldest);
-        }
-    }
-
-    fn dispatched(&mut self, link: LinkId, dispatch: Dispatch) {
-        let key = dispatch.key;
-        // One that was under way while a session ended and the next began may be running elsewhere
-        // by now: the new lease proves nothing for it.
-        if self.closed || self.session != Some(dispatch.session) {
-            return;
-        }
-        if self.attempts.contains_key(&key) || self.over.contains(&key) {
-            return;
-        }
-        let at_hand =
-            self.warm.contains(&dispatch.module) && matches!(dispatch.input, Data::Inline(_));
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        let phase = if at_hand { Phase::Ready } else { Phase::Lacking };
-        if at_hand {
-            self.ready.insert((arrival, key));
-        } else {
-            self.dirty.insert(key);
-        }
-        self.attempts
-            .insert(key, Attempt { dispatch: Some(Arc::new(dispatch)), arrival, link, phase });
-    }
-
-    fn revoked(&mut self, link: LinkId, key: AttemptKey) {
-        let Some(attempt) = self.attempts.get_mut(&key) else {
-            // Never heard of, so it does not run here; the master waits to be told so.
-            let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
-            let phase = Phase::Ended { outcome, sent: None };
-            self.attempts.insert(key, Attempt { dispatch: None, arrival: 0, link, phase });
-            self.dirty.insert(key);
-            return;
-        };
-        match &mut attempt.phase {
-            Phase::Running => {
-                attempt.phase = Phase::Killed(Kill::Revoked);
-                self.outbox.push(Effect::Kill { key, why: Kill::Revoked });
-            }
-            Phase::Lacking | Phase::Preparing | Phase::Ready => {
-                self.outbox.push(Effect::Drop(key));
-                self.conclude(key, Outcome::bare(Verdict::Cancelled));
-            }
-            Phase::Killed(_) => {}
-            Phase::Ended { sent, .. } => {
-                *sent = None;
-                self.dirty.insert(key);
             }
         }
     }
@@ -413,34 +286,6 @@ impl Attempts {
         attempt.dispatch = None;
         attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
         self.dirty.insert(key);
-    }
-
-    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
-    fn stop_all(&mut self, why: Kill) {
-        let mut gone = Vec::new();
-        for (key, attempt) in &mut self.attempts {
-            match attempt.phase {
-                Phase::Running => {
-                    attempt.phase = Phase::Killed(why);
-                    self.lapsed |= why == Kill::Fenced;
-                    self.outbox.push(Effect::Kill { key: *key, why });
-                }
-                // A killed run without a lease has no outcome to give, not even `cancelled`.
-                Phase::Killed(_) if why == Kill::Fenced => {
-                    self.lapsed = true;
-                    attempt.phase = Phase::Killed(why);
-                }
-                Phase::Killed(_) | Phase::Ended { .. } => {}
-                Phase::Lacking | Phase::Preparing | Phase::Ready => gone.push(*key),
-            }
-        }
-        self.lapsed |= why == Kill::Fenced && !gone.is_empty();
-        for key in gone {
-            if let Some(attempt) = self.attempts.remove(&key) {
-                self.ready.remove(&(attempt.arrival, key));
-                self.outbox.push(Effect::Drop(key));
-            }
-        }
     }
 
     fn settle(&mut self, now: Time, key: AttemptKey) {

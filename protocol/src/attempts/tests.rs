@@ -1,1 +1,376 @@
-//! placeholder
+//! The worker's mind, event by event: effects come out as lines. Time is a number.
+
+mod over;
+
+use super::*;
+use crate::{
+    AttemptId, Digest, TaskId,
+    message::ToWorker,
+    task::{Data, Limits},
+};
+use alloc::{format, string::ToString, vec};
+
+struct Desk {
+    mind: Attempts,
+    now: Time,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const SESSION: SessionId = SessionId(1);
+
+fn key(task: u128) -> AttemptKey {
+    AttemptKey { task: TaskId(task), attempt: AttemptId(task as u64 * 10) }
+}
+
+fn dispatch(task: u128) -> ToWorker {
+    ToWorker::Dispatch(Dispatch {
+        key: key(task),
+        session: SESSION,
+        number: 1,
+        module: Digest([task as u8; 32]),
+        input: Data::EMPTY,
+        args: vec![],
+        limits: Limits::default(),
+    })
+}
+
+fn ack(task: u128) -> ToWorker {
+    ToWorker::Ack { key: key(task), committed: true }
+}
+
+fn completed() -> Outcome {
+    Outcome::bare(Verdict::Completed)
+}
+
+fn say(effect: &Effect) -> String {
+    match effect {
+        Effect::Prepare { dispatch, link } => format!("prepare t{} by {link}", dispatch.key.task.0),
+        Effect::Start(dispatch) => format!("start t{}", dispatch.key.task.0),
+        Effect::Kill { key, why } => format!("kill t{}: {why:?}", key.task.0),
+        Effect::Drop(key) => format!("drop t{}", key.task.0),
+        Effect::Quiet => "quiet".to_string(),
+        Effect::Send { link, message } => match message {
+            ToMaster::Hello { session, attempts, .. } => {
+                let attempts: Vec<_> = attempts.iter().map(|key| key.task.0).collect();
+                format!("link {link}: hello of session {} with {attempts:?}", session.0)
+            }
+            ToMaster::Finished { key, outcome } => {
+                format!("link {link}: t{} {}", key.task.0, outcome.verdict.word())
+            }
+            other => format!("link {link}: {other:?}"),
+        },
+    }
+}
+
+#[track_caller]
+fn check(lines: Vec<String>, want: &[&str]) {
+    assert_eq!(lines, want);
+}
+
+impl Desk {
+    /// A worker with two slots, a lease for 4 s, and link 1 to a master.
+    fn new() -> Self {
+        let mut desk = Desk::bare();
+        desk.see(Event::Linked(1));
+        desk.held(4);
+        desk
+    }
+
+    fn bare() -> Self {
+        Desk { mind: Attempts::new(2, "1".into()), now: Time::from_nanos(1_000_000_000_000) }
+    }
+
+    fn see(&mut self, event: Event) -> Vec<String> {
+        self.mind.observe(self.now, event);
+        self.plan()
+    }
+
+    fn plan(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.mind.plan(self.now, &mut out);
+        let busy = |attempt: &&Attempt| matches!(attempt.phase, Phase::Running | Phase::Killed(_));
+        assert_eq!(self.mind.running, self.mind.attempts.values().filter(busy).count());
+        assert!(self.mind.wakeup().is_none_or(|at| at > self.now), "it would be woken without end");
+        out.iter().map(say).collect()
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<String> {
+        let end = self.now + time;
+        let mut lines = Vec::new();
+        while let Some(at) = self.mind.wakeup().filter(|&at| at <= end) {
+            self.now = at;
+            lines.extend(self.plan());
+        }
+        self.now = end;
+        lines
+    }
+
+    fn held(&mut self, seconds: u32) -> Vec<String> {
+        let until = self.now + SECOND * seconds;
+        self.see(Event::LeaseHeld { session: SESSION, until })
+    }
+
+    fn told(&mut self, link: LinkId, message: ToWorker) -> Vec<String> {
+        self.see(Event::Told(link, message))
+    }
+
+    fn ended(&mut self, task: u128) -> Vec<String> {
+        self.see(Event::Ended { key: key(task), outcome: completed() })
+    }
+
+    /// Dispatched over link 1 and prepared; what follows from that.
+    fn give(&mut self, task: u128) -> Vec<String> {
+        let prepare = self.told(1, dispatch(task));
+        check(prepare, &[&format!("prepare t{task} by 1")]);
+        self.see(Event::Prepared(key(task)))
+    }
+
+    #[track_caller]
+    fn empty(&self) {
+        assert!(self.mind.attempts.is_empty() && self.mind.ready.is_empty());
+        assert!(self.mind.dirty.is_empty() && self.mind.running == 0);
+    }
+}
+
+#[test]
+fn an_attempt_is_prepared_run_reported_and_forgotten_when_acknowledged() {
+    let mut d = Desk::new();
+    check(d.give(1), &["start t1"]);
+    check(d.ended(1), &["link 1: t1 completed"]);
+    check(d.pass(SECOND * 3), &[]);
+    check(d.told(1, ack(1)), &[]);
+    d.empty();
+}
+
+#[test]
+fn nothing_starts_without_a_lease() {
+    let mut d = Desk::bare();
+    check(d.see(Event::Linked(1)), &[]);
+    check(d.told(1, dispatch(1)), &[]);
+    d.empty();
+    check(d.held(4), &["link 1: hello of session 1 with []"]);
+    check(d.give(1), &["start t1"]);
+    // Prepared only after the lease has run out.
+    check(d.told(1, dispatch(2)), &["prepare t2 by 1"]);
+    d.pass(SECOND * 4);
+    check(d.see(Event::Prepared(key(2))), &["drop t2"]);
+}
+
+#[test]
+fn at_the_lease_s_end_runs_are_killed_and_the_rest_given_up_though_nothing_else_happens() {
+    let mut d = Desk::new();
+    for task in 1..=3 {
+        d.give(task);
+    }
+    d.told(1, dispatch(4));
+    assert_eq!(d.mind.wakeup(), Some(d.now + SECOND * 4));
+    check(d.pass(SECOND * 4), &["kill t1: Fenced", "kill t2: Fenced", "drop t3", "drop t4"]);
+    assert_eq!(d.mind.wakeup(), None, "the engine says when they have stopped");
+    // From here on nothing counts, whether it was killed or ended by itself.
+    check(d.see(Event::Stopped(key(1))), &[]);
+    check(d.ended(2), &[]);
+    d.empty();
+}
+
+#[test]
+fn a_renewal_moves_the_fence() {
+    let mut d = Desk::new();
+    d.give(1);
+    for _ in 0..5 {
+        check(d.pass(SECOND * 3), &[]);
+        check(d.held(4), &[]);
+    }
+}
+
+#[test]
+fn the_engine_may_stop_a_run_before_this_mind_knows_why() {
+    let mut d = Desk::new();
+    d.give(1);
+    check(d.see(Event::Stopped(key(1))), &[]);
+    d.empty();
+}
+
+#[test]
+fn an_outcome_is_kept_until_acknowledged_and_said_again_on_another_link() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.ended(1);
+    check(d.see(Event::Unlinked(1)), &[]);
+    check(
+        d.see(Event::Linked(2)),
+        &["link 2: hello of session 1 with [1]", "link 2: t1 completed"],
+    );
+    check(d.see(Event::Linked(3)), &["link 3: hello of session 1 with [1]"]);
+    check(d.see(Event::Unlinked(2)), &["link 3: t1 completed"]);
+    // It outlives even its session: whether it counts, the record says.
+    check(d.see(Event::SessionOver), &["quiet"]);
+    check(d.see(Event::Unlinked(3)), &[]);
+    check(d.see(Event::Linked(4)), &["link 4: t1 completed"]);
+    check(d.told(4, ack(1)), &[]);
+    d.empty();
+}
+
+#[test]
+fn a_run_that_ends_without_any_link_is_reported_on_the_next() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.see(Event::Unlinked(1));
+    check(d.ended(1), &[]);
+    let lines = d.see(Event::Linked(2));
+    check(lines, &["link 2: hello of session 1 with [1]", "link 2: t1 completed"]);
+}
+
+#[test]
+fn a_dispatch_said_twice_is_run_once_whenever_it_comes() {
+    let mut d = Desk::new();
+    d.see(Event::Linked(2));
+    d.told(1, dispatch(1));
+    check(d.told(2, dispatch(1)), &[]);
+    d.see(Event::Prepared(key(1)));
+    check(d.told(1, dispatch(1)), &[]);
+    d.ended(1);
+    check(d.told(1, dispatch(1)), &[]);
+    d.told(1, ack(1));
+    check(d.told(2, dispatch(1)), &[]);
+    d.empty();
+}
+
+#[test]
+fn a_cancelled_attempt_is_not_run_by_a_dispatch_that_comes_after_its_revoke() {
+    let mut d = Desk::new();
+    d.see(Event::Linked(2));
+    check(d.told(2, ToWorker::Revoke(key(1))), &["link 2: t1 cancelled"]);
+    check(d.told(1, dispatch(1)), &[]);
+    d.told(2, ack(1));
+    check(d.told(1, dispatch(1)), &[]);
+    d.empty();
+}
+
+#[test]
+fn what_is_remembered_of_acknowledged_attempts_is_bounded() {
+    let mut d = Desk::new();
+    for task in 1..=OVER_MAX as u128 + 10 {
+        d.told(1, ToWorker::Revoke(key(task)));
+        d.told(1, ack(task));
+    }
+    assert_eq!(d.mind.over.len(), OVER_MAX);
+    assert_eq!(d.mind.over_order.len(), OVER_MAX);
+}
+
+#[test]
+fn what_is_remembered_of_modules_is_bounded() {
+    let mut d = Desk::new();
+    for module in 0..=WARM_MAX {
+        let ToWorker::Dispatch(mut one) = dispatch(1) else { unreachable!("a dispatch") };
+        one.module.0[..8].copy_from_slice(&module.to_be_bytes());
+        one.key.attempt = AttemptId(module as u64);
+        let key = one.key;
+        d.told(1, ToWorker::Dispatch(one));
+        d.see(Event::Prepared(key));
+    }
+    assert_eq!(d.mind.warm.len(), WARM_MAX);
+}
+
+#[test]
+fn a_dispatch_meant_for_another_session_is_refused() {
+    let mut d = Desk::new();
+    check(d.see(Event::SessionOver), &["quiet"]);
+    let until = d.now + SECOND * 4;
+    let lines = d.see(Event::LeaseHeld { session: SessionId(2), until });
+    check(lines, &["link 1: hello of session 2 with []"]);
+    check(d.told(1, dispatch(1)), &[]);
+    d.empty();
+}
+
+#[test]
+fn a_revoke_in_each_phase_is_confirmed() {
+    let revoke = || ToWorker::Revoke(key(1));
+    let mut never_heard_of = Desk::new();
+    check(never_heard_of.told(1, revoke()), &["link 1: t1 cancelled"]);
+
+    let mut preparing = Desk::new();
+    preparing.told(1, dispatch(1));
+    check(preparing.told(1, revoke()), &["drop t1", "link 1: t1 cancelled"]);
+    check(preparing.see(Event::Prepared(key(1))), &["drop t1"]);
+
+    let mut lacking = Desk::new();
+    lacking.see(Event::Unlinked(1));
+    lacking.told(1, dispatch(1));
+    lacking.told(1, revoke());
+    let lines = lacking.see(Event::Linked(2));
+    check(lines, &["link 2: hello of session 1 with [1]", "link 2: t1 cancelled"]);
+
+    let mut ready = Desk::new();
+    for task in [2, 3, 1] {
+        ready.give(task);
+    }
+    check(ready.told(1, revoke()), &["drop t1", "link 1: t1 cancelled"]);
+    check(ready.ended(2), &["link 1: t2 completed"]);
+
+    let mut running = Desk::new();
+    running.give(1);
+    check(running.told(1, revoke()), &["kill t1: Revoked"]);
+    check(running.told(1, revoke()), &[]);
+    check(running.see(Event::Stopped(key(1))), &["link 1: t1 cancelled"]);
+
+    let mut too_late = Desk::new();
+    too_late.give(1);
+    too_late.told(1, revoke());
+    check(too_late.ended(1), &["link 1: t1 completed"]);
+
+    let mut over = Desk::new();
+    over.give(1);
+    over.ended(1);
+    check(over.told(1, revoke()), &["link 1: t1 completed"]);
+
+    for mut d in [never_heard_of, preparing, lacking, ready, running, too_late, over] {
+        d.told(1, ack(1));
+        assert!(!d.mind.attempts.contains_key(&key(1)));
+    }
+}
+
+#[test]
+fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.told(1, ToWorker::Revoke(key(1)));
+    check(d.pass(SECOND * 4), &[]);
+    check(d.see(Event::Stopped(key(1))), &[]);
+    d.empty();
+}
+
+#[test]
+fn slots_are_respected_and_attempts_start_in_the_order_in_which_they_came() {
+    let mut d = Desk::new();
+    for task in [7, 3, 9, 1] {
+        d.told(1, dispatch(task));
+    }
+    check(d.see(Event::Prepared(key(1))), &["start t1"]);
+    check(d.see(Event::Prepared(key(9))), &["start t9"]);
+    check(d.see(Event::Prepared(key(3))), &[]);
+    check(d.see(Event::Prepared(key(7))), &[]);
+    check(d.ended(9), &["link 1: t9 completed", "start t7"]);
+    // A killed run has its slot until it has stopped.
+    check(d.told(1, ToWorker::Revoke(key(1))), &["kill t1: Revoked"]);
+    check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled", "start t3"]);
+}
+
+#[test]
+fn what_could_not_be_got_is_tried_again_or_ends_the_attempt() {
+    let missing = |for_good| Event::NotPrepared { key: key(1), for_good, reason: "why".into() };
+    let mut d = Desk::new();
+    d.told(1, dispatch(1));
+    check(d.see(missing(false)), &[]);
+    check(d.pass(PREPARE_AGAIN), &["prepare t1 by 1"]);
+    check(d.see(missing(true)), &["link 1: t1 rejected"]);
+    check(d.see(missing(true)), &[]);
+}
+
+#[test]
+fn another_attempt_of_a_module_at_hand_starts_at_once() {
+    let mut d = Desk::new();
+    d.give(1);
+    let ToWorker::Dispatch(mut same) = dispatch(2) else { unreachable!("a dispatch") };
+    same.module = Digest([1; 32]);
+    check(d.told(1, ToWorker::Dispatch(same)), &["start t2"]);
+}

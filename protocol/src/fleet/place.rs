@@ -78,6 +78,16 @@ impl Group {
         self.classes.is_empty() && self.listed.is_empty()
     }
 
+    /// The waiting tasks.
+    #[cfg(test)]
+    pub(super) fn in_line(&self) -> BTreeSet<TaskId> {
+        for (need, line) in &self.classes {
+            assert_eq!(line.first().and_then(|turn| self.heads.get(turn)), Some(need));
+        }
+        assert_eq!(self.heads.len(), self.classes.len());
+        self.classes.values().flatten().map(|&(_, _, id)| id).collect()
+    }
+
     fn line_up(&mut self, need: Need, turn: Turn) {
         let line = self.classes.entry(need.clone()).or_default();
         let head = line.first().copied();
@@ -240,7 +250,10 @@ impl Fleet {
             }
         }
         let Some(group) = self.groups.get_mut(name) else { return };
-        if !group.classes.is_empty() && group.listed.is_empty() && !group.told_empty {
+        // A task that is not stored yet leaves the line for that, and comes back.
+        let head = group.heads.first_key_value().and_then(|(turn, _)| self.tasks.get(&turn.2));
+        let waits = head.is_some_and(|task| task.revision != crate::ABSENT);
+        if waits && group.listed.is_empty() && !group.told_empty {
             group.told_empty = true;
             out.push(Effect::Publish(Advisory::Group {
                 group: name.clone(),

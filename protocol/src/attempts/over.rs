@@ -1,0 +1,83 @@
+//! The ends of leases, of sessions, and of the worker: what must stop then, and when it has. Never
+//! gives an outcome to what was stopped because the lease was over.
+
+use super::{Attempt, Attempts, Effect, Kill, Phase};
+use crate::{SessionId, Time};
+use alloc::vec::Vec;
+
+impl Attempts {
+    pub(super) fn is_quiet(&self, now: Time) -> bool {
+        match self.stopping {
+            // What waits is still run and every outcome delivered before the worker goes, unless
+            // its time is over.
+            Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
+            None => self.running == 0,
+        }
+    }
+
+    pub(super) fn stop(&mut self, deadline: Time) {
+        self.stopping = Some(deadline);
+        self.quiet_owed = true;
+    }
+
+    pub(super) fn lease_held(&mut self, session: SessionId, until: Time) {
+        if self.closed || self.ended_session == Some(session) {
+            return;
+        }
+        self.until = until;
+        if self.session != Some(session) {
+            self.session = Some(session);
+            self.over.clear();
+            self.over_order.clear();
+            self.lapsed = false;
+            self.greet_all();
+        }
+    }
+
+    /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
+    pub(super) fn confess(&mut self, now: Time) {
+        let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
+        if self.lapsed
+            && self.session.is_some()
+            && now < self.until
+            && !self.attempts.values().any(fenced)
+        {
+            self.lapsed = false;
+            self.greet_all();
+        }
+    }
+
+    pub(super) fn greet_all(&mut self) {
+        for link in self.links.clone() {
+            self.greet(link);
+        }
+    }
+
+    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
+    pub(super) fn stop_all(&mut self, why: Kill) {
+        let mut gone = Vec::new();
+        for (key, attempt) in &mut self.attempts {
+            match attempt.phase {
+                Phase::Running => {
+                    attempt.phase = Phase::Killed(why);
+                    self.lapsed |= why == Kill::Fenced;
+                    self.outbox.push(Effect::Kill { key: *key, why });
+                }
+                // A killed run without a lease has no outcome to give, not even `cancelled`.
+                Phase::Killed(_) if why == Kill::Fenced => {
+                    self.lapsed = true;
+                    attempt.phase = Phase::Killed(why);
+                }
+                Phase::Killed(_) | Phase::Ended { .. } => {}
+                Phase::Lacking | Phase::Preparing | Phase::Ready => gone.push(*key),
+            }
+        }
+        self.lapsed |= why == Kill::Fenced && !gone.is_empty();
+        for key in gone {
+            if let Some(attempt) = self.attempts.remove(&key) {
+                self.ready.remove(&(attempt.arrival, key));
+                self.outbox.push(Effect::Drop(key));
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The ends of leases, sessions and workers.
+
+use super::*;
+
+#[test]
+fn the_end_of_a_session_is_answered_by_quiet_once_and_only_when_nothing_runs() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.give(2);
+    d.give(3);
+    check(d.see(Event::SessionOver), &["kill t1: Fenced", "kill t2: Fenced", "drop t3"]);
+    check(d.see(Event::Stopped(key(2))), &[]);
+    check(d.pass(SECOND * 60), &[]);
+    check(d.see(Event::Stopped(key(1))), &["quiet"]);
+    check(d.see(Event::Stopped(key(1))), &[]);
+    check(d.pass(SECOND), &[]);
+    d.empty();
+}
+
+#[test]
+fn a_session_that_ends_and_another_that_begins_in_one_breath_do_not_share_runs() {
+    let mut d = Desk::new();
+    d.give(1);
+    let until = d.now + SECOND * 9;
+    d.mind.observe(d.now, Event::SessionOver);
+    let lines = d.see(Event::LeaseHeld { session: SessionId(2), until });
+    check(lines, &["link 1: hello of session 2 with [1]", "kill t1: Fenced"]);
+    // The greeting spoke of a run that has stopped since.
+    let lines = d.see(Event::Stopped(key(1)));
+    check(lines, &["link 1: hello of session 2 with []", "quiet"]);
+    // Late news of the old one does not bring it back.
+    check(d.held(99), &[]);
+    assert_eq!(d.mind.session, Some(SessionId(2)));
+}
+
+#[test]
+fn a_new_session_greets_on_every_link() {
+    let mut d = Desk::bare();
+    d.see(Event::Linked(1));
+    d.see(Event::Linked(2));
+    let both =
+        |session| [1, 2].map(|link| format!("link {link}: hello of session {session} with []"));
+    assert_eq!(d.held(4), both(1));
+    check(d.held(5), &[]);
+    d.see(Event::SessionOver);
+    let until = d.now + SECOND * 4;
+    assert_eq!(d.see(Event::LeaseHeld { session: SessionId(2), until }), both(2));
+}
+
+#[test]
+fn what_was_given_up_in_a_session_that_goes_on_is_confessed_when_it_has_stopped() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.told(1, dispatch(2));
+    check(d.pass(SECOND * 4), &["kill t1: Fenced", "drop t2"]);
+    // The renewal was in time after all; its news was not.
+    check(d.held(4), &[]);
+    check(d.see(Event::Stopped(key(1))), &["link 1: hello of session 1 with []"]);
+    check(d.pass(SECOND), &[]);
+    check(d.held(4), &[]);
+    // The masters send again what is missing.
+    check(d.told(1, dispatch(1)), &["start t1"]);
+}
+
+#[test]
+fn a_dispatch_that_overtakes_the_news_of_a_renewal_is_taken() {
+    let mut d = Desk::new();
+    d.pass(SECOND * 4);
+    d.mind.observe(d.now, Event::Told(1, dispatch(1)));
+    check(d.held(4), &["prepare t1 by 1"]);
+}
+
+#[test]
+fn a_worker_asked_to_stop_finishes_what_it_has_and_is_quiet_when_all_is_delivered() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.give(2);
+    d.give(3);
+    let deadline = d.now + SECOND * 3;
+    check(d.see(Event::StopAsked { deadline }), &[]);
+    check(d.ended(1), &["link 1: t1 completed", "start t3"]);
+    d.ended(2);
+    d.ended(3);
+    check(d.told(1, ack(1)), &[]);
+    check(d.told(1, ack(2)), &[]);
+    check(d.told(1, ack(3)), &["quiet"]);
+    check(d.pass(SECOND * 9), &[]);
+    d.empty();
+}
+
+#[test]
+fn at_its_deadline_a_stopping_worker_kills_what_runs_and_drops_what_waits() {
+    let by_master = ToWorker::Drain { deadline_ms: 3_000 };
+    for drained in [false, true] {
+        let mut d = Desk::new();
+        for task in 1..=4 {
+            d.give(task);
+        }
+        let deadline = d.now + SECOND * 3;
+        let asked =
+            if drained { Event::Told(1, by_master.clone()) } else { Event::StopAsked { deadline } };
+        check(d.see(asked), &[]);
+        d.held(60);
+        assert_eq!(d.mind.wakeup(), Some(deadline));
+        let lines = d.pass(SECOND * 3);
+        check(lines, &["kill t1: Stopping", "kill t2: Stopping", "drop t3", "drop t4"]);
+        check(d.see(Event::Stopped(key(1))), &[]);
+        // One that ended by itself meanwhile still counts.
+        check(d.ended(2), &["link 1: t2 completed", "quiet"]);
+    }
+}
+
+#[test]
+fn an_outcome_that_nobody_takes_holds_a_stopping_worker_no_longer_than_its_deadline() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.ended(1);
+    check(d.see(Event::StopAsked { deadline: d.now + SECOND }), &[]);
+    check(d.pass(SECOND * 2), &["quiet"]);
+    check(d.pass(SECOND * 60), &[]);
+}
+
+#[test]
+fn a_worker_that_said_it_is_quiet_for_good_takes_nothing_though_its_lease_lasts() {
+    let mut d = Desk::new();
+    check(d.see(Event::StopAsked { deadline: d.now + SECOND }), &["quiet"]);
+    check(d.told(1, dispatch(1)), &[]);
+    check(d.held(9), &[]);
+    check(d.told(1, dispatch(1)), &[]);
+    d.empty();
+}

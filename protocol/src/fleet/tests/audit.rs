@@ -1,0 +1,63 @@
+//! What must hold of a fleet's memory whatever has happened.
+
+use super::*;
+
+impl Fleet {
+    /// What must hold after every plan: no task that nothing will look at again, no entry that
+    /// nothing will remove.
+    pub(super) fn audit(&self) {
+        let settled = self.loaded && self.registry_up.is_some() && self.may_write();
+        assert!(!settled || (self.dirty.is_empty() && self.unstored.is_empty()));
+        let writing = self.tasks.values().filter(|task| matches!(task.phase, Phase::Writing(_)));
+        assert_eq!(self.writing, writing.count(), "writes under way");
+        let mut in_line = BTreeSet::new();
+        for group in self.groups.values() {
+            assert!(!group.is_empty(), "an empty group is kept");
+            in_line.extend(group.in_line());
+        }
+        let timer = |wanted: &Timer| self.timers.iter().any(|(_, timer)| timer == wanted);
+        for (&id, task) in &self.tasks {
+            let waits = in_line.remove(&id);
+            match (&task.phase, &task.record.state) {
+                (Phase::Writing(_), _) => assert!(!waits, "{id} is in line while written"),
+                (Phase::Asking, _) => assert!(timer(&Timer::Task(id)) && !waits, "{task:?}"),
+                _ if self.dirty.contains(&id) || !settled => {}
+                (Phase::Idle, State::Queued { .. }) => {
+                    assert!(waits || timer(&Timer::Task(id)), "nobody looks at {task:?}");
+                }
+                (Phase::Idle, State::Dispatched(attempt)) => self.audit_held(id, task, attempt),
+                (Phase::Idle, State::Done { .. }) => panic!("{id} is over and still known"),
+            }
+        }
+        assert!(in_line.is_empty(), "in line and not known: {in_line:?}");
+        self.audit_workers();
+    }
+
+    fn audit_held(&self, id: TaskId, task: &Task, attempt: &Attempt) {
+        assert!(task.report.is_none(), "an outcome that nobody commits: {task:?}");
+        let worker = &self.workers[&attempt.worker];
+        assert!(worker.tasks.contains(&id), "its worker's loss would not be noticed: {task:?}");
+        let timer = Timer::Lease(attempt.worker.clone());
+        let waited_for = self.timers.iter().any(|(_, known)| *known == timer);
+        let known = worker.lease.as_ref().is_some_and(|lease| lease.session == attempt.session);
+        assert!(waited_for || worker.declaring, "nobody waits for {:?}, known: {known}", worker);
+    }
+
+    fn audit_workers(&self) {
+        for (name, worker) in &self.workers {
+            for id in &worker.tasks {
+                let task = self.tasks.get(id).expect("a worker's task is known");
+                let given = match &task.phase {
+                    Phase::Writing(intent) => intent.attempt(),
+                    _ => None,
+                };
+                let held = [task.record.attempt(), given].into_iter().flatten();
+                assert!(held.into_iter().any(|attempt| attempt.worker == *name), "{task:?}");
+            }
+        }
+        assert!(self.requests.values().all(|&(_, left)| left > 0));
+        for task in self.inquiries.keys() {
+            assert!(self.timers.iter().any(|(_, timer)| *timer == Timer::Inquiry(*task)));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Who gets what: groups, selectors, memory, priorities, load.
+
+use super::*;
+
+fn give_all(w: &mut World) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some((&TaskId(id), _)) = w.writes.first_key_value() {
+        lines.extend(w.ok(id));
+    }
+    lines.retain(|line| line.contains("dispatch"));
+    lines
+}
+
+fn slots(count: u32) -> impl FnOnce(&mut Lease) {
+    move |lease| lease.offer.slots = count
+}
+
+#[test]
+fn the_least_loaded_worker_comes_first_by_attempts_per_slot() {
+    let mut w = World::new();
+    w.join("big", 1, 11, slots(4));
+    w.join("small", 2, 22, slots(2));
+    w.submit(1, (1..=7).map(|id| new_task(id, |_| ())).collect());
+    let given: Vec<_> = (1..=6)
+        .map(|id| w.writes[&TaskId(id)].1.attempt().expect("given").worker.clone())
+        .collect();
+    let given: Vec<_> = given.iter().map(WorkerId::as_str).collect();
+    assert_eq!(given, ["big", "small", "big", "big", "small", "big"]);
+    assert_eq!(w.writes[&TaskId(7)].1.state.word(), "queued", "nobody has more than its slots");
+}
+
+#[test]
+fn higher_priority_goes_first_and_then_the_earlier_submission() {
+    let mut w = World::new();
+    for (id, priority) in [(1, 50), (2, 10), (3, 50), (4, 90)] {
+        w.now = w.now + SECOND;
+        w.run(id, |spec| spec.priority = priority);
+    }
+    w.join("w1", 1, 11, slots(1));
+    let mut order = Vec::new();
+    while let Some(line) = give_all(&mut w).pop() {
+        let letter = line.chars().last().expect("a letter");
+        let id = line["link 11: dispatch t".len()..][..1].parse().expect("a task");
+        order.push(id);
+        let key = w.key(id, letter);
+        w.finish("w1", 11, key, outcome(Verdict::Completed));
+    }
+    assert_eq!(order, [4, 1, 3, 2]);
+    w.empty();
+}
+
+#[test]
+fn a_task_goes_only_where_group_labels_and_memory_fit() {
+    type Change = fn(&mut TaskSpec);
+    let cases: [(&str, Change, bool); 7] = [
+        ("nothing asked", |_| (), true),
+        ("its group", |spec| spec.group = "default".parse().expect("a name"), true),
+        ("another group", |spec| spec.group = "other".parse().expect("a name"), false),
+        ("a label it has", |spec| spec.selector = [("disk".into(), "ssd".into())].into(), true),
+        ("another value", |spec| spec.selector = [("disk".into(), "tape".into())].into(), false),
+        ("a label it lacks", |spec| spec.selector = [("gpu".into(), "1".into())].into(), false),
+        ("more memory", |spec| spec.limits.memory_bytes = 1 << 30, false),
+    ];
+    for (what, change, fits) in cases {
+        let mut w = World::new();
+        w.join("w1", 1, 11, |lease| {
+            lease.offer.labels = [("disk".into(), "ssd".into())].into();
+            lease.offer.memory_bytes = (1 << 30) - 1;
+        });
+        w.submit(1, vec![new_task(1, change)]);
+        assert_eq!(w.writes[&TaskId(1)].1.attempt().is_some(), fits, "{what}");
+    }
+}
+
+#[test]
+fn a_class_that_fits_nowhere_blocks_nobody() {
+    let mut w = World::new();
+    for id in 1..=20 {
+        w.run(id, |spec| {
+            spec.priority = 100;
+            spec.limits.memory_bytes = 1_000_000 + id as u64;
+        });
+    }
+    w.run(50, |spec| spec.limits.memory_bytes = 1);
+    w.join("w1", 1, 11, |lease| lease.offer.memory_bytes = 1_000);
+    check(give_all(&mut w), &["link 11: dispatch t50 A"]);
+    // One that has the memory gets the rest, in their order.
+    w.join("w2", 2, 22, |lease| {
+        lease.offer.memory_bytes = 2_000_000;
+        lease.offer.slots = 2;
+    });
+    check(give_all(&mut w), &["link 22: dispatch t1 B", "link 22: dispatch t2 C"]);
+}
+
+#[test]
+fn a_worker_holds_ahead_what_it_runs_in_20_ms_and_no_long_task() {
+    for (run_us, held) in [(None, 2), (Some(40_000_000), 2), (Some(10_000), 6), (Some(1), 258)] {
+        let mut w = World::new();
+        w.join("w1", 1, 11, slots(2));
+        if let Some(run_us) = run_us {
+            w.run(999, |_| ());
+            let key = w.key(999, 'A');
+            let end = Outcome { run_us, ..Outcome::bare(Verdict::Completed) };
+            w.finish("w1", 11, key, end);
+            w.ok(999);
+        }
+        w.submit(1, (1..=300).map(|id| new_task(id, |_| ())).collect());
+        let given = w.writes.values().filter(|(_, record)| record.attempt().is_some());
+        assert_eq!(given.count(), held, "{run_us:?} µs");
+    }
+}
+
+#[test]
+fn what_was_cancelled_before_it_ran_does_not_make_a_worker_look_quick() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, slots(1));
+    w.run(1, |_| ());
+    w.cancel(1, 1);
+    w.ok(1);
+    let key = w.key(1, 'A');
+    w.finish("w1", 11, key, Outcome::bare(Verdict::Cancelled));
+    w.ok(1);
+    w.submit(2, (2..=9).map(|id| new_task(id, |_| ())).collect());
+    let given = w.writes.values().filter(|(_, record)| record.attempt().is_some());
+    assert_eq!(given.count(), 1);
+}
+
+#[test]
+fn a_worker_gets_nothing_without_a_link_of_its_session_or_while_it_drains() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, slots(1));
+    w.unlink("w1", 11);
+    w.run(1, |_| ());
+    assert_eq!(w.tasks[&TaskId(1)].0.state.word(), "queued");
+    check(w.link("w1", 7, 12, &[]), &[]);
+    w.renews("w1", 1, |lease| lease.standing = Standing::Draining);
+    w.watch_lease("w1");
+    check(w.link("w1", 1, 13, &[]), &[]);
+    w.renews("w1", 1, |_| ());
+    check(w.watch_lease("w1"), &["write t1@2: A at w1"]);
+}
+
+#[test]
+fn a_worker_that_changes_its_group_gets_nothing_of_the_old_one() {
+    for vanished in [false, true] {
+        let mut w = World::new();
+        w.join("w1", 1, 11, slots(1));
+        if vanished {
+            w.see(Event::LeaseGone(name("w1")));
+        }
+        w.renews("w1", 1, |lease| lease.offer.group = "other".parse().expect("a name"));
+        w.watch_lease("w1");
+        check(w.submit(1, vec![new_task(1, |_| ())]), &["write t1@0: queued"]);
+    }
+}
+
+#[test]
+fn an_empty_group_is_told_of_once_and_again_after_it_had_a_worker() {
+    let mut w = World::new();
+    w.run(1, |spec| spec.limits.memory_bytes = 1 << 20);
+    w.run(2, |_| ());
+    assert_eq!(w.news(), ["group default empty"]);
+    w.renews("w1", 1, |lease| lease.offer.memory_bytes = 1);
+    w.watch_lease("w1");
+    w.link("w1", 1, 11, &[]);
+    w.unlink("w1", 11);
+    w.news();
+    w.run(3, |_| ());
+    w.run(4, |_| ());
+    assert_eq!(w.news(), ["group default empty"]);
+}
+
+#[test]
+fn groups_are_forgotten_with_their_last_task() {
+    let mut w = World::new();
+    for id in 1..=50 {
+        w.run(id, |spec| spec.group = format!("g{id}").parse().expect("a name"));
+        w.cancel(1, id);
+        w.ok(id);
+    }
+    assert!(w.fleet.groups.is_empty());
+    w.empty();
+}
+
+#[test]
+fn a_place_becomes_free_with_the_outcome_not_with_its_commit() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, slots(1));
+    w.run(1, |_| ());
+    w.run(2, |_| ());
+    let key = w.key(1, 'A');
+    let lines = w.finish("w1", 11, key, outcome(Verdict::Completed));
+    check(lines, &["write t1@2: completed", "write t2@3: B at w1"]);
+}
+
+#[test]
+fn explanations_say_what_is_missing() {
+    let mut w = World::new();
+    let why = |w: &World, id| w.fleet.explain(w.now, &w.tasks[&TaskId(id)].0);
+    w.run(1, |_| ());
+    assert_eq!(why(&w, 1), "no worker of group default is connected");
+    w.join("w1", 1, 11, |lease| lease.offer.memory_bytes = 1);
+    assert_eq!(
+        why(&w, 1),
+        "none of the 1 connected workers of group default has the labels and the memory it needs"
+    );
+    w.join("w2", 2, 22, slots(1));
+    w.ok(1);
+    assert_eq!(why(&w, 1), "given to worker w2");
+    w.run(2, |_| ());
+    assert_eq!(why(&w, 2), "all slots of the 1 workers of group default that fit are taken");
+    w.unlink("w2", 22);
+    assert_eq!(
+        why(&w, 1),
+        "given to worker w2, which is not connected; its lease is waited for, another 4.5 s at most"
+    );
+    w.link("w2", 2, 23, &[w.key(1, 'A')]);
+    w.cancel(1, 1);
+    w.ok(1);
+    assert_eq!(why(&w, 1), "being cancelled on worker w2");
+    let key = w.key(1, 'A');
+    w.finish("w2", 23, key, Outcome::bare(Verdict::Cancelled));
+    w.ok(1);
+    assert_eq!(why(&w, 1), "cancelled");
+}

@@ -49,12 +49,19 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// `module` or `component`, as listings show it.
-    pub fn word(self) -> &'static str {
-        match self {
+    /// Whether it cannot run before [`to_component`] has made it a component.
+    pub fn needs_component(self) -> bool {
+        self == Kind::SdkCore
+    }
+}
+
+/// `module` or `component`, as listings show it.
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
             Kind::Command | Kind::SdkCore => "module",
             Kind::Component { .. } => "component",
-        }
+        })
     }
 }
 

@@ -17,7 +17,6 @@ use quinn::{ClientConfig, Connection, Endpoint};
 use std::{
     net::{Ipv6Addr, SocketAddr},
     sync::{
-        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,

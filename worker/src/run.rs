@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use muster_protocol::{
-    WorkerId,
+    Time, WorkerId,
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
@@ -49,7 +49,8 @@ pub enum Ended {
 
 /// Runs a program to its end. The caller polls it on a runtime for guests, with timers enabled;
 /// it gives way every [`crate::engine::TICK`], so that guests that compute do not keep others
-/// from running. Dropping the future ends the run as well.
+/// from running. Only a single bulk instruction or host call over much memory takes longer: about
+/// a tenth of a second per gigabyte. Dropping the future ends the run as well.
 pub async fn run(
     engine: &Engine,
     program: &Program,
@@ -61,27 +62,21 @@ pub async fn run(
     if let Err(reason) = gate.check(started) {
         return Ended::Killed(reason);
     }
-    let Order { key, number, worker, input, args, limits } = order;
     let _ticking = engine.ticking();
+    let Order { key, number, worker, input, args, limits } = order;
+    let Surroundings { reports, draining } = surroundings;
     let deadline = started + Duration::from_millis(limits.timeout_ms);
-    let outbox = Outbox::new(key, surroundings.reports, started);
-    let watch = Arc::new(Watch::new(gate, deadline, outbox));
+    let watch = Arc::new(Watch::new(gate, deadline, Outbox::new(key, reports, started)));
     let output = Output::new(limits.output_bytes);
     let (streams, parameter) = match program.entry() {
         Entry::Task(_) => (Streams::Called, input),
         _ => (Streams::Piped { input, output: output.clone() }, Bytes::new()),
     };
     let identity = Identity { key, number, worker, args };
-    // Dropped last: its place is free only when the store is gone.
+    // Before the store, so that it is dropped after it: only then its place is free.
     let mut slot = None;
-    let mut store = sandbox::store(
-        engine.wasm(),
-        identity,
-        limits.memory_bytes,
-        streams,
-        watch.clone(),
-        surroundings.draining,
-    );
+    let mut store =
+        sandbox::store(engine.wasm(), identity, &limits, streams, watch.clone(), draining);
     let returned = tokio::select! {
         biased;
         // A guest that waits in a host call is dropped with it; the store is not used again.
@@ -91,30 +86,50 @@ pub async fn run(
             enter(program, &mut store, &parameter).await
         } => Some(returned),
     };
-    let now = boottime();
+    let ended = boottime();
     let memory_refused = store.data().memory_refused();
     drop(store);
-    drop(slot);
-    let stop = watch.check(now);
-    let mut outbox = watch.outbox();
-    if let Some(Stop::Killed(reason)) = stop {
-        return Ended::Killed(reason);
+    let finished = Finished { returned, output, memory_refused, limits, started, ended };
+    finished.conclude(&watch)
+}
+
+/// What is known once a guest is gone.
+struct Finished {
+    /// Absent if it was dropped while it waited.
+    returned: Option<wasmtime::Result<Returned>>,
+    output: Output,
+    memory_refused: bool,
+    limits: Limits,
+    started: Time,
+    ended: Time,
+}
+
+impl Finished {
+    fn conclude(self, watch: &Watch) -> Ended {
+        let Finished { returned, output, memory_refused, limits, started, ended } = self;
+        let stop = watch.check(ended);
+        if let Some(Stop::Killed(reason)) = stop {
+            return Ended::Killed(reason);
+        }
+        let stderr = {
+            let mut outbox = watch.outbox();
+            outbox.finish(ended);
+            outbox.stderr_tail()
+        };
+        let (written, over) = output.take();
+        let verdict = match (stop, &returned) {
+            (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
+            _ if over => over_output(&limits),
+            (None, Some(returned)) => judge(returned, &limits, memory_refused, &stderr),
+        };
+        let output = match (&verdict, returned) {
+            (Verdict::Completed, Some(Ok(Returned::Output(output)))) => output.into(),
+            (Verdict::Completed | Verdict::Failed { .. }, _) => written,
+            _ => Bytes::new(),
+        };
+        let run_us = u64::try_from(ended.since(started).as_micros()).unwrap_or(u64::MAX);
+        Ended::Outcome(Outcome { verdict, output: Data::Inline(output), stderr, run_us })
     }
-    outbox.finish(now);
-    let stderr = outbox.stderr_tail();
-    let (written, over) = output.take();
-    let verdict = match (stop, &returned) {
-        (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
-        _ if over => over_output(&limits),
-        (None, Some(returned)) => judge(returned, &limits, memory_refused, &stderr),
-    };
-    let output = match (&verdict, returned) {
-        (Verdict::Completed, Some(Ok(Returned::Output(output)))) => output.into(),
-        (Verdict::Completed | Verdict::Failed { .. }, _) => written,
-        _ => Bytes::new(),
-    };
-    let run_us = u64::try_from(now.since(started).as_micros()).unwrap_or(u64::MAX);
-    Ended::Outcome(Outcome { verdict, output: Data::Inline(output), stderr, run_us })
 }
 
 /// Instantiates and calls. An error is a trap, an exit or a failed instantiation.

@@ -15,7 +15,7 @@ pub(crate) use watch::{Stop, Watch};
 
 use bytes::Bytes;
 use limiter::Limiter;
-use muster_protocol::{WorkerId, limit, message::AttemptKey};
+use muster_protocol::{WorkerId, message::AttemptKey, task::Limits};
 use std::sync::{Arc, atomic::AtomicBool};
 use stdio::ErrorStream;
 use wasmtime::{Store, UpdateDeadline};
@@ -23,9 +23,9 @@ use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, p2::pipe::MemoryInputPipe,
 };
 
-/// Bytes one host call may make the worker copy: the largest output, which a guest of the SDK
-/// returns in one piece, and room for what surrounds it.
-const HOSTCALL_FUEL: usize = limit::PAYLOAD_SIZE_MAX as usize + 4 * 1024 * 1024;
+/// Bytes one host call may make the worker copy, beyond input and output: paths, lists of handles
+/// and what else WASI takes. Working through so much takes some tens of milliseconds.
+const HOSTCALL_FUEL: u64 = 16 * 1024 * 1024;
 
 /// Handles and host resources (streams, pollables) of one run. Without files and sockets a guest
 /// needs its three streams and a timer for each thing it waits for.
@@ -87,20 +87,24 @@ impl Sandbox {
 pub(crate) fn store(
     engine: &wasmtime::Engine,
     identity: Identity,
-    memory_max: u64,
+    limits: &Limits,
     streams: Streams,
     watch: Arc<Watch>,
     draining: Arc<AtomicBool>,
 ) -> Store<Sandbox> {
     let Identity { key, number, worker, args } = identity;
+    // A guest may return its output in one piece, or write it with one call; and one that reads
+    // into a buffer that it doubles asks for twice the input.
+    let input = if let Streams::Piped { input, .. } = &streams { input.len() as u64 } else { 0 };
+    let hostcall_fuel = HOSTCALL_FUEL + limits.output_bytes.max(2 * input);
     let mut wasi = wasi(&args, streams, &watch);
     wasi.ctx().table.set_max_capacity(HANDLES_MAX);
-    let limiter = Limiter::new(memory_max);
+    let limiter = Limiter::new(limits.memory_bytes);
     let watched = watch.clone();
     let sandbox = Sandbox { wasi, limiter, watch, key, number, worker, draining };
     let mut store = Store::new(engine, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
-    store.set_hostcall_fuel(HOSTCALL_FUEL);
+    store.set_hostcall_fuel(usize::try_from(hostcall_fuel).unwrap_or(usize::MAX));
     store.set_max_component_handles(HANDLES_MAX);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {

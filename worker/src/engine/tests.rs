@@ -133,16 +133,14 @@ fn what_cannot_be_run_is_refused_with_a_sentence() {
     let wrong = r#"(module (import "wasi_snapshot_preview1" "fd_read" (func))
         (func (export "_start")))"#;
     assert!(refused(&binary(wrong)).contains("incompatible import type"));
-    let memories = "(core module $m (memory 1)) (core instance (instantiate $m))";
+    let memories = "(core instance (instantiate $memory))".repeat(MEMORIES_MAX as usize + 1);
     let many = binary(&format!(
-        r#"(component {}
-            (core module $r (func (export "run") (result i32) i32.const 0))
-            (core instance $i (instantiate $r))
-            (func $run (result (result)) (canon lift (core func $i "run")))
-            (instance $run (export "run" (func $run)))
-            (export "wasi:cli/run@0.2.0" (instance $run)))"#,
-        memories.repeat(1).replace("$m", "$n")
-            + &"(core instance (instantiate $n))".repeat(MEMORIES_MAX as usize)
+        r#"(component (core module $memory (memory 1)) {memories}
+            (core module $program (func (export "run") (result i32) i32.const 0))
+            (core instance $instance (instantiate $program))
+            (func $run (result (result)) (canon lift (core func $instance "run")))
+            (instance $exports (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $exports)))"#
     ));
     assert!(refused(&many).contains("memories"), "{}", refused(&many));
 }

@@ -86,20 +86,19 @@ impl Outbox {
     /// Some bytes of standard error. Whole lines are sent together.
     pub fn stderr(&mut self, now: Time, bytes: &[u8]) {
         self.remember(bytes);
-        if self.line.is_empty() {
-            self.line_since = now;
-        }
-        self.line.extend_from_slice(bytes);
-        while self.line.len() > LOG_CHUNK_MAX {
-            let rest = self.line.split_off(LOG_CHUNK_MAX);
-            let piece = std::mem::replace(&mut self.line, rest);
-            self.chunk(now, LogSource::Stderr, piece.into());
-        }
-        if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
-            let rest = self.line.split_off(end + 1);
-            let lines = std::mem::replace(&mut self.line, rest);
-            self.line_since = now;
-            self.chunk(now, LogSource::Stderr, lines.into());
+        for part in bytes.chunks(LOG_CHUNK_MAX) {
+            if self.line.len() + part.len() > LOG_CHUNK_MAX {
+                self.send_line(now);
+            }
+            if self.line.is_empty() {
+                self.line_since = now;
+            }
+            self.line.extend_from_slice(part);
+            if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
+                let rest = self.line.split_off(end + 1);
+                self.send_line(now);
+                (self.line, self.line_since) = (rest, now);
+            }
         }
     }
 

@@ -10,8 +10,16 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
-/// What one write may hand over: an allocation on the guest's behalf.
+/// What one write may hand over: an allocation on the guest's behalf, and work that nothing
+/// interrupts.
 const WRITE_MAX: usize = 64 * 1024;
+
+fn permitted(bytes: &Bytes) -> StreamResult<()> {
+    match bytes.len() > WRITE_MAX {
+        true => Err(StreamError::trap("a write of more than `check-write` allows")),
+        false => Ok(()),
+    }
+}
 
 /// Standard output, kept in memory up to a limit.
 #[derive(Clone)]
@@ -42,6 +50,7 @@ impl Pollable for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        permitted(&bytes)?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if (kept.bytes.len() + bytes.len()) as u64 > kept.max {
             kept.over = true;
@@ -72,6 +81,7 @@ impl Pollable for ErrorStream {
 
 impl OutputStream for ErrorStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        permitted(&bytes)?;
         let Some((now, mut outbox)) = self.0.effect() else {
             return Err(StreamError::trap("the run has ended"));
         };

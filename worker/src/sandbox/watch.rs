@@ -92,3 +92,40 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::{AttemptId, TaskId, message::AttemptKey};
+    use std::sync::{Arc, atomic::AtomicU64};
+
+    fn watch(until: u64, deadline: u64) -> (Watch, Gate) {
+        let gate = Gate::new(Arc::new(AtomicU64::new(until)));
+        let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
+        let (sender, _) = tokio::sync::mpsc::channel(1);
+        let outbox = Outbox::new(key, sender, Time::ZERO);
+        (Watch::new(gate.clone(), Time::from_nanos(deadline), outbox), gate)
+    }
+
+    #[test]
+    fn no_effect_gets_through_a_closed_gate() {
+        let never = u64::MAX;
+        assert!(watch(never, never).0.effect().is_some());
+        assert!(watch(1, never).0.effect().is_none(), "the lease ended long ago");
+        assert!(watch(never, 1).0.effect().is_none(), "its time is over");
+        let (revoked, gate) = watch(never, never);
+        gate.kill(KillReason::Revoked);
+        assert!(revoked.effect().is_none());
+    }
+
+    #[test]
+    fn the_first_cause_counts() {
+        let (watch, gate) = watch(20, 10);
+        assert_eq!(watch.check(Time::from_nanos(9)), None);
+        assert_eq!(watch.check(Time::from_nanos(10)), Some(Stop::TimedOut));
+        gate.kill(KillReason::Revoked);
+        assert_eq!(watch.check(Time::from_nanos(30)), Some(Stop::TimedOut));
+        let (both, _gate) = self::watch(10, 10);
+        assert_eq!(both.check(Time::from_nanos(10)), Some(Stop::Killed(KillReason::Fenced)));
+    }
+}

@@ -38,11 +38,10 @@ pub struct Seen {
 }
 
 /// A runtime as the worker makes it for guests.
-pub fn on_threads<F: Future>(threads: usize, future: F) -> F::Output
-where
-    F: Send + 'static,
-    F::Output: Send,
-{
+pub fn on_threads<T: Send + 'static>(
+    threads: usize,
+    future: impl Future<Output = T> + Send + 'static,
+) -> T {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(threads).thread_name("guest").enable_all();
     let runtime = runtime.build().unwrap();

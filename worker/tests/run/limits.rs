@@ -83,6 +83,35 @@ fn a_deep_stack_leaves_room_for_host_calls() {
     assert!(message.starts_with("call stack exhausted"), "{message}");
 }
 
+#[test]
+fn nothing_of_a_run_is_left_for_the_next() {
+    // Traps unless a word in each page is as the module says, and then spoils them all. The first
+    // pages are cleared by writing, those behind are given back to the kernel.
+    let spoil = |data: &str, first: u32| {
+        format!(
+            r#"(module (memory 16) (data (i32.const 65536) "{data}")
+                (func (export "_start") (local $at i32)
+                    (if (i32.ne (i32.load8_u (i32.const 65536)) (i32.const {first}))
+                        (then unreachable))
+                    (i32.store8 (i32.const 65536) (i32.const 0))
+                    (loop $again
+                        (if (i32.load (local.get $at)) (then unreachable))
+                        (i32.store (local.get $at) (i32.const 7))
+                        (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+                        (br_if $again (i32.lt_u (local.get $at) (i32.const 1048576))))))"#
+        )
+    };
+    let bench = Bench::new(1);
+    on_threads(1, async move {
+        let one = bench.compile(&spoil("A", 65));
+        let other = bench.compile(&spoil("", 0));
+        for program in [&one, &one, &other, &one, &other, &other, &one] {
+            let seen = bench.run(program, order(""), bench.gate()).await;
+            assert_eq!(seen.verdict(), &Verdict::Completed);
+        }
+    });
+}
+
 /// A program with as many memories as a run may have, that waits.
 fn largest() -> Vec<u8> {
     let text = r#"(component

@@ -46,8 +46,10 @@ fn lines_of_stderr_are_sent_whole() {
 fn a_line_without_end_is_sent_in_pieces() {
     let (mut outbox, mut receiver) = outbox(9);
     outbox.stderr(at(0), &[b'x'; 2 * LOG_CHUNK_MAX + 5]);
-    assert!(sent(&mut receiver).iter().all(|piece| piece.len() == LOG_CHUNK_MAX));
-    assert!(outbox.line.len() == 5 && outbox.tail.len() <= 2 * limit::STDERR_TAIL_MAX);
+    outbox.stderr(at(0), b"6");
+    let pieces = sent(&mut receiver);
+    assert!(pieces.len() == 2 && pieces.iter().all(|piece| piece.len() == LOG_CHUNK_MAX));
+    assert!(outbox.line == b"xxxxx6" && outbox.tail.len() <= 2 * limit::STDERR_TAIL_MAX);
     assert_eq!(outbox.stderr_tail().len(), limit::STDERR_TAIL_MAX);
 }
 

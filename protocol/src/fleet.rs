@@ -15,6 +15,7 @@
 mod cancel;
 mod explain;
 mod lease;
+mod link;
 mod place;
 mod record;
 mod retry;
@@ -26,7 +27,7 @@ mod words;
 pub use words::{Answer, Config, Effect, Event, LinkId, RequestId};
 
 use crate::{
-    ABSENT, AttemptId, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
+    ABSENT, AttemptId, GroupName, Nonce, Revision, TaskId, Time, WorkerId,
     api::NewTask,
     lease::Lease,
     limit,
@@ -70,7 +71,7 @@ pub struct Fleet {
     timers: BTreeSet<(Time, Timer)>,
     /// Submissions not answered yet: how many tasks, and how many of them are not stored.
     requests: BTreeMap<RequestId, (u64, u64)>,
-    inquiries: BTreeMap<TaskId, Vec<Inquiry>>,
+    inquiries: BTreeMap<TaskId, Vec<link::Inquiry>>,
     endings: retry::Rate,
     buried: record::Buried,
     /// Effects that observing has already decided.
@@ -114,6 +115,7 @@ struct Task {
 struct Report {
     attempt: AttemptId,
     worker: WorkerId,
+    link: LinkId,
     outcome: Arc<Outcome>,
 }
 
@@ -138,25 +140,10 @@ struct Worker {
     /// The longest wait that any lease of this worker asked for.
     wait: Duration,
     declaring: bool,
-    link: Option<Link>,
+    links: link::Links,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
     pace: place::Pace,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    id: LinkId,
-    session: SessionId,
-}
-
-/// A worker's word about an attempt that this master does not know; the record will tell.
-#[derive(Debug)]
-struct Inquiry {
-    worker: WorkerId,
-    link: LinkId,
-    key: AttemptKey,
-    outcome: Option<Outcome>,
 }
 
 impl Fleet {
@@ -310,60 +297,6 @@ impl Fleet {
         }
     }
 
-    fn linked(
-        &mut self,
-        now: Time,
-        worker: WorkerId,
-        link: LinkId,
-        session: SessionId,
-        attempts: Vec<AttemptKey>,
-    ) {
-        let entry = self.worker(now, &worker);
-        entry.link = Some(Link { id: link, session });
-        let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
-        let known: BTreeSet<AttemptKey> = attempts.iter().copied().collect();
-        for id in held {
-            let Some(task) = self.tasks.get_mut(&id) else { continue };
-            let attempt = task.record.attempt().map(|attempt| attempt.id);
-            let has =
-                attempt.is_some_and(|attempt| known.contains(&AttemptKey { task: id, attempt }));
-            task.sent = has.then_some(link);
-            task.revoked = None;
-            self.dirty.insert(id);
-        }
-        for key in attempts {
-            if !self.holds(&worker, key) {
-                self.inquire(now, Inquiry { worker: worker.clone(), link, key, outcome: None });
-            }
-        }
-        self.refit(&worker);
-    }
-
-    fn unlinked(&mut self, worker: WorkerId, link: LinkId) {
-        let Some(entry) = self.workers.get_mut(&worker) else { return };
-        if entry.link.is_some_and(|known| known.id == link) {
-            entry.link = None;
-            self.refit(&worker);
-            self.dismiss(&worker);
-        }
-    }
-
-    fn inquire(&mut self, now: Time, inquiry: Inquiry) {
-        let task = inquiry.key.task;
-        let waiting = self.inquiries.entry(task).or_default();
-        if waiting.is_empty() {
-            self.timers.insert((now, Timer::Inquiry(task)));
-        }
-        let same =
-            |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
-        if let Some(known) = waiting.iter_mut().find(same) {
-            known.link = inquiry.link;
-            known.outcome = inquiry.outcome.or(known.outcome.take());
-        } else {
-            waiting.push(inquiry);
-        }
-    }
-
     /// Whether this worker has the current attempt of a task, and it is this one.
     fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
         self.tasks
@@ -381,7 +314,7 @@ impl Fleet {
             session_seen: now,
             wait,
             declaring: false,
-            link: None,
+            links: link::Links::default(),
             tasks: BTreeSet::new(),
             pace: place::Pace::default(),
         })

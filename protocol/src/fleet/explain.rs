@@ -23,7 +23,7 @@ impl Fleet {
         let Some(worker) = self.workers.get(id) else {
             return format!("given to worker {id}, which this master has not seen");
         };
-        if worker.link.is_none() {
+        if worker.links.is_empty() {
             let left = (worker.seen + worker.wait).since(now).as_secs_f32();
             return format!(
                 "given to worker {id}, which is not connected; its lease is waited for, another {left:.1} s at most"
@@ -61,7 +61,7 @@ impl Fleet {
             Some(WorkerView {
                 lease: worker.lease.clone()?,
                 revision: worker.revision,
-                linked: worker.link.is_some(),
+                linked: !worker.links.is_empty(),
                 attempts: worker.tasks.iter().copied().collect(),
             })
         };

@@ -102,7 +102,7 @@ impl Fleet {
     /// Forgets a worker of which nothing is left.
     pub(super) fn dismiss(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
-        if worker.lease.is_none() && worker.link.is_none() && worker.tasks.is_empty() {
+        if worker.lease.is_none() && worker.links.is_empty() && worker.tasks.is_empty() {
             self.workers.remove(id);
         }
     }

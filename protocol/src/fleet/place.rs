@@ -125,7 +125,7 @@ impl Worker {
     /// The lease under which it may be given attempts now.
     fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
-        let linked = self.link?.session == lease.session;
+        let linked = self.links.newest_of(lease.session).is_some();
         (lease.standing == Standing::Live && linked && !self.declaring).then_some(lease)
     }
 

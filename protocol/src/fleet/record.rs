@@ -291,10 +291,11 @@ impl Fleet {
             let message = self.acknowledgement(&task.record, report);
             self.outbox.extend(message);
         } else if let Some(attempt) = task.record.attempt()
-            && let Some(link) = self.workers.get(&attempt.worker).and_then(|worker| worker.link)
+            && let Some(link) =
+                self.workers.get(&attempt.worker).and_then(|worker| worker.links.newest())
         {
             let message = ToWorker::Revoke(AttemptKey { task: id, attempt: attempt.id });
-            self.outbox.push(Effect::Send { link: link.id, message });
+            self.outbox.push(Effect::Send { link, message });
         }
         if let Some(attempt) = task.record.attempt() {
             self.take(&attempt.worker, id);

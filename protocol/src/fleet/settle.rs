@@ -1,7 +1,7 @@
 //! What to do about one task, from its record and what is known of its worker. Never decides who
 //! gets it (that is `place`), and writes nothing while a write of the same task is under way.
 
-use super::{Answer, Effect, Fleet, Inquiry, LinkId, Report, Timer};
+use super::{Answer, Effect, Fleet, LinkId, Report, Timer, link::Inquiry};
 use crate::{
     TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent},
@@ -51,12 +51,13 @@ impl Fleet {
         out: &mut Vec<Effect>,
     ) {
         let over = self.is_over(now, attempt);
-        let link = self
-            .workers
-            .get(&attempt.worker)
-            .and_then(|worker| worker.link)
-            .filter(|link| link.session == attempt.session)
-            .map(|link| link.id);
+        let links = self.workers.get(&attempt.worker).map(|worker| &worker.links);
+        let link = links.and_then(|links| links.newest_of(attempt.session));
+        let is_up = |said: Option<LinkId>| {
+            said.is_some_and(|said| links.is_some_and(|links| links.up.contains_key(&said)))
+        };
+        let Some(task) = self.tasks.get(&id) else { return };
+        let (sent, revoked) = (is_up(task.sent), is_up(task.revoked));
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if let Some(report) = &task.report
             && report.attempt == attempt.id
@@ -74,11 +75,11 @@ impl Fleet {
         let Some(link) = link else { return };
         let key = AttemptKey { task: id, attempt: attempt.id };
         if record.cancel {
-            if task.revoked != Some(link) {
+            if !revoked {
                 task.revoked = Some(link);
                 out.push(Effect::Send { link, message: ToWorker::Revoke(key) });
             }
-        } else if task.sent != Some(link) {
+        } else if !sent {
             task.sent = Some(link);
             out.push(Effect::Send { link, message: dispatch(key, record, attempt) });
         }
@@ -99,10 +100,13 @@ impl Fleet {
 
     /// Tells a worker what became of the outcome it reported. It hears it again if it asks again.
     pub(super) fn acknowledgement(&self, record: &TaskRecord, report: &Report) -> Option<Effect> {
-        let link = self.workers.get(&report.worker)?.link?;
+        // The worker waits for it on the link on which it spoke.
+        let links = &self.workers.get(&report.worker)?.links;
+        let link =
+            if links.up.contains_key(&report.link) { report.link } else { links.newest()? };
         let key = AttemptKey { task: record.id, attempt: report.attempt };
         let committed = counted(record, key);
-        Some(Effect::Send { link: link.id, message: ToWorker::Ack { key, committed } })
+        Some(Effect::Send { link, message: ToWorker::Ack { key, committed } })
     }
 
     pub(super) fn finished(
@@ -122,36 +126,12 @@ impl Fleet {
         }
         if let Some(task) = self.tasks.get_mut(&key.task) {
             let outcome = Arc::new(outcome);
-            task.report = Some(Report { attempt: key.attempt, worker: worker.clone(), outcome });
+            let attempt = key.attempt;
+            task.report = Some(Report { attempt, worker: worker.clone(), link, outcome });
             self.dirty.insert(key.task);
             // Its slot is free, whenever the outcome is committed.
             self.take(&worker, key.task);
         }
-    }
-
-    /// Answers a worker that spoke of an attempt which this master did not know.
-    pub(super) fn resolve(&mut self, now: Time, inquiry: Inquiry, record: Option<&TaskRecord>) {
-        let Inquiry { worker, link, key, outcome } = inquiry;
-        if self.holds(&worker, key) {
-            if let Some(outcome) = outcome {
-                self.finished(now, worker, link, key, outcome);
-            } else if let Some(task) = self.tasks.get_mut(&key.task) {
-                task.sent = Some(link);
-            }
-            return;
-        }
-        let message = match outcome {
-            None => ToWorker::Revoke(key),
-            Some(_) => {
-                let committed = record.is_some_and(|record| counted(record, key));
-                if !committed && let Some(record) = record {
-                    let reason = String::from("its attempt is no longer current");
-                    self.announce(record, TaskEvent::Refused, None, reason);
-                }
-                ToWorker::Ack { key, committed }
-            }
-        };
-        self.outbox.push(Effect::Send { link, message });
     }
 
     pub(super) fn announce(
@@ -187,7 +167,7 @@ fn dispatch(key: AttemptKey, record: &TaskRecord, attempt: &Attempt) -> ToWorker
 
 /// Whether the outcome that this attempt reported is in the record: as the task's own, or as the
 /// reason why another attempt followed.
-fn counted(record: &TaskRecord, key: AttemptKey) -> bool {
+pub(super) fn counted(record: &TaskRecord, key: AttemptKey) -> bool {
     let decided = matches!(&record.state, State::Done { attempt: Some(attempt), .. } if attempt.id == key.attempt);
     decided || record.history.iter().any(|past| past.attempt.id == key.attempt && !past.lost)
 }

@@ -11,7 +11,7 @@ mod store;
 
 use super::*;
 use crate::{
-    Digest,
+    Digest, SessionId,
     advisory::Advisory,
     lease::{CasAnswer, LeaseTiming, Offer, Standing},
     message::{Dispatch, ToWorker},

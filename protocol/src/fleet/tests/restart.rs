@@ -103,6 +103,41 @@ fn an_older_link_that_goes_down_late_does_not_take_the_newer_with_it() {
 }
 
 #[test]
+fn greetings_on_two_links_may_come_in_any_order_and_either_link_may_stay() {
+    for (first, last) in [(12, 13), (13, 12)] {
+        for cut in [12, 13] {
+            let mut w = restarted();
+            let keys = [w.key(1, 'A'), w.key(2, 'B')];
+            check(w.link("w1", 1, first, &keys), &[]);
+            check(w.link("w1", 1, last, &keys), &[]);
+            let left = 25 - cut;
+            let mut lines = w.unlink("w1", cut);
+            // Those that were known of on the link that is gone are said again, to be sure.
+            lines.retain(|line| !line.starts_with(&format!("link {left}: dispatch")));
+            check(lines, &[]);
+            assert!(w.fleet.workers()[0].linked);
+            let lines = w.finish("w1", left, keys[0], outcome(Verdict::Completed));
+            check(lines, &["write t1@2: completed", "write t3@4: C at w1"]);
+            let dispatched = format!("link {left}: dispatch t3 C");
+            check(w.ok(3), &[&dispatched]);
+        }
+    }
+}
+
+#[test]
+fn an_outcome_is_answered_on_the_link_on_which_it_came() {
+    let mut w = restarted();
+    let keys = [w.key(1, 'A'), w.key(2, 'B')];
+    w.link("w1", 1, 12, &keys);
+    w.link("w1", 1, 13, &keys);
+    w.finish("w1", 12, keys[0], outcome(Verdict::Completed));
+    check(w.ok(1), &["tell t1: completed", "link 12: ack t1 A"]);
+    w.finish("w1", 13, keys[1], outcome(Verdict::Completed));
+    w.unlink("w1", 13);
+    check(w.ok(2), &["tell t2: completed", "link 12: ack t2 B"]);
+}
+
+#[test]
 fn a_master_that_saw_a_worker_lost_by_another_takes_up_its_tasks() {
     let mut w = restarted();
     w.renews("w1", 1, |lease| lease.standing = Standing::Lost);

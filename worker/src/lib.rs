@@ -16,7 +16,7 @@ pub mod sandbox;
 mod state;
 
 pub use config::Config;
-use muster_wire::clock;
+pub use muster_wire::clock;
 
 use anyhow::Context as _;
 use muster_protocol::{

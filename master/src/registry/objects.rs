@@ -90,6 +90,7 @@ impl Registry {
         let config = OrderedConfig {
             deliver_subject: self.client.new_inbox(),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
+            filter_subject: self.names.key(Bucket::Tasks, ">"),
             ..OrderedConfig::default()
         };
         let Ok(consumer) = stream.create_consumer(config).await else { return Vec::new() };

@@ -62,6 +62,7 @@ impl Watch {
         let config = OrderedConfig {
             deliver_subject: self.registry.client.new_inbox(),
             deliver_policy,
+            filter_subject: self.registry.names.key(self.bucket, ">"),
             ..OrderedConfig::default()
         };
         let consumer = stream.create_consumer(config).await?;

@@ -1,0 +1,297 @@
+//! Starting, killing and asking the processes of one fleet.
+
+use crate::place;
+use muster_protocol::subject::Names;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How long anything may take to become ready. Long, because the machine may be busy; a test that
+/// waits for it fails with what is missing.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often a state of the world is looked at while it is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A fleet of real processes. Everything it started is killed when it is dropped.
+pub struct Fleet {
+    dir: TempDir,
+    nats_port: u16,
+    children: BTreeMap<String, Child>,
+    quic: String,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub out: Vec<u8>,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Its standard output, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).trim().to_string()
+    }
+
+    /// Its standard output, as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Demands that it went well.
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+}
+
+impl Fleet {
+    /// nats-server, the master `m1`, and workers `w1` to `w<workers>` with `slots` each.
+    pub fn start(workers: usize, slots: usize) -> Self {
+        let mut fleet = Fleet::registry();
+        fleet.start_master("m1");
+        for number in 1..=workers {
+            fleet.start_worker(&format!("w{number}"), &["--slots", &slots.to_string()]);
+        }
+        fleet
+    }
+
+    /// Only nats-server and the certificates.
+    pub fn registry() -> Self {
+        let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
+        let mut fleet = Fleet { dir, nats_port: 0, children: BTreeMap::new(), quic: String::new() };
+        fleet.start_nats();
+        let tls = fleet.path("tls");
+        fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
+        fleet
+    }
+
+    /// A path in the fleet's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where nats-server listens.
+    pub fn nats_url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.nats_port)
+    }
+
+    /// The fleet's names in NATS.
+    pub fn names(&self) -> Names {
+        Names::new(Default::default())
+    }
+
+    /// Starts nats-server, on the same directory and port as before where there was one.
+    pub fn start_nats(&mut self) {
+        let ports = self.path("nats-ports");
+        std::fs::create_dir_all(&ports).expect("a directory");
+        let mut command = Command::new(place::nats_server());
+        let port = if self.nats_port == 0 { -1 } else { i32::from(self.nats_port) };
+        command
+            .args(["--addr", "127.0.0.1", "--jetstream", "--port", &port.to_string()])
+            .args(["--store_dir", text(&self.path("nats"))])
+            .args(["--ports_file_dir", text(&ports)]);
+        let pid = self.spawn("nats-server", command);
+        let file = ports.join(format!("nats-server_{pid}.ports"));
+        let port = wait_for("nats-server to listen", || {
+            let ports: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
+            ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+        });
+        self.nats_port = port;
+    }
+
+    /// Starts a master, on the same port as before where there was one.
+    pub fn start_master(&mut self, name: &str) {
+        self.certificate("master", name);
+        let ready = self.path(&format!("{name}.ready"));
+        let _ = std::fs::remove_file(&ready);
+        let mut command = self.daemon("master", name);
+        let listen = if self.quic.is_empty() { "127.0.0.1:0" } else { &self.quic };
+        command.args(["--listen", listen, "--nats", &self.nats_url()]);
+        self.spawn(name, command);
+        let quic = wait_for("the master to serve", || {
+            let ready: Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
+            Some(ready["quic"].as_str()?.to_string())
+        });
+        self.quic = quic;
+    }
+
+    /// Starts a worker that may reach NATS.
+    pub fn start_worker(&mut self, name: &str, options: &[&str]) {
+        let nats = self.nats_url();
+        let options: Vec<&str> = options.iter().copied().chain(["--nats", &nats]).collect();
+        self.start_worker_without_nats(name, &options);
+    }
+
+    /// Starts a worker that knows nothing but its master.
+    pub fn start_worker_without_nats(&mut self, name: &str, options: &[&str]) {
+        self.certificate("worker", name);
+        let ready = self.path(&format!("{name}.ready"));
+        let _ = std::fs::remove_file(&ready);
+        let mut command = self.daemon("worker", name);
+        command
+            .args(["--master", &self.quic, "--state-dir", text(&self.path(&format!("{name}.state")))])
+            .args(options);
+        self.spawn(name, command);
+        wait_for("the worker to hold a lease", || ready.exists().then_some(()));
+    }
+
+    fn certificate(&self, role: &str, name: &str) {
+        let tls = self.path("tls");
+        if !tls.join(format!("{name}.pem")).exists() {
+            self.run(&["cert", role, name, "--dir", text(&tls)]).ok();
+        }
+    }
+
+    fn daemon(&self, role: &str, name: &str) -> Command {
+        let file = |ending: &str| self.path("tls").join(format!("{name}.{ending}"));
+        let mut command = Command::new(place::program("muster"));
+        command
+            .args([role, "--name", name, "--until-stdin-closes"])
+            .args(["--ca", text(&self.path("tls/ca.pem")), "--cert", text(&file("pem"))])
+            .args(["--key", text(&file("key"))])
+            .args(["--ready-file", text(&self.path(&format!("{name}.ready")))]);
+        command
+    }
+
+    fn spawn(&mut self, name: &str, mut command: Command) -> u32 {
+        let log = self.path(&format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = command
+            .env_remove("MUSTER_NATS")
+            // A daemon ends with this process, however it ends: its standard input closes.
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let pid = child.id();
+        self.children.insert(name.into(), child);
+        pid
+    }
+
+    /// Kills a process that this fleet started, as if its host had died, and waits until it is gone.
+    pub fn kill(&mut self, name: &str) {
+        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
+        child.kill().expect("it is this process' child");
+        child.wait().expect("it is this process' child");
+    }
+
+    /// Sends a signal to a process that this fleet started.
+    pub fn signal(&self, name: &str, signal: Signal) {
+        let child = &self.children[name];
+        let pid = Pid::from_child(child);
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits until a process has ended by itself; its exit code.
+    pub fn ended(&mut self, name: &str) -> i32 {
+        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
+        let status = wait_for("it to end", || child.try_wait().expect("a child"));
+        status.code().unwrap_or(-1)
+    }
+
+    /// What a process has written to its log.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// The command line of this fleet, not yet started.
+    pub fn muster(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(place::program("muster"));
+        command.args(args).env("MUSTER_NATS", self.nats_url()).env_remove("MUSTER_FLEET");
+        command
+    }
+
+    /// Runs the command line to its end.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, b"")
+    }
+
+    /// The same, with standard input.
+    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Ran {
+        let mut command = self.muster(args);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("muster starts");
+        let mut stdin = child.stdin.take().expect("it was piped");
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            // A command that does not read its input is no failure of the test.
+            let _ = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output().expect("it runs");
+        writer.join().expect("it does not panic");
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: output.stdout,
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Uploads a guest of `examples/` under its name.
+    pub fn push(&self, guest: &str) {
+        self.run(&["module", "push", text(&place::guest(guest))]).ok();
+    }
+
+    /// A task's record, as JSON.
+    pub fn record(&self, task: &str) -> Value {
+        self.run(&["-o", "json", "task", "get", task]).ok().json()["record"].clone()
+    }
+
+    /// Waits until a task's record is as wanted.
+    pub fn until(&self, what: &str, task: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, || Some(self.record(task)).filter(|record| wanted(record)))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // Workers first, so that nothing is noted as lost; nats-server last.
+        for name in ["w", "m", "nats"] {
+            for (_, child) in self.children.iter_mut().filter(|(key, _)| key.starts_with(name)) {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|ending| ending == "log") {
+                    let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                    let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                    eprintln!("--- the end of {}", entry.file_name().to_string_lossy());
+                    tail.iter().rev().for_each(|line| eprintln!("{line}"));
+                }
+            }
+        }
+    }
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("tests use paths in UTF-8")
+}
+
+/// Waits until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {READY_WITHIN:?} in vain for {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,9 @@
+//! End to end: every test starts its own nats-server, masters and workers, on free ports, and asks
+//! them with the real command. Nothing here knows how they work inside.
+
+mod failover;
+mod guests;
+mod map;
+mod operate;
+mod refuse;
+mod restart;

@@ -108,6 +108,30 @@ fn a_declaration_of_unknown_outcome_is_tried_again_and_takes_nothing_before_it_i
 }
 
 #[test]
+fn whatever_makes_the_master_look_at_a_task_takes_nothing_from_a_worker_not_yet_lost() {
+    let mut w = held(|_| ());
+    let key = w.key(1, 'A');
+    w.unlink("w1", 11);
+    let stir = |w: &mut World| {
+        w.other_writes(1, |_| ());
+        check(w.watch(1), &[]);
+        check(w.link("w1", 1, 12, &[key]), &[]);
+        check(w.unlink("w1", 12), &[]);
+    };
+    stir(&mut w);
+    check(pass(&mut w, WAIT), &["lease w1@1: Lost"]);
+    stir(&mut w);
+    w.lease_unsure("w1", false);
+    stir(&mut w);
+    pass(&mut w, ASK_AGAIN);
+    stir(&mut w);
+    // A renewal was quicker: nothing is taken at all.
+    w.renews("w1", 1, |_| ());
+    check(w.lease_ok("w1"), &[]);
+    stir(&mut w);
+}
+
+#[test]
 fn any_master_that_sees_lost_may_act_at_once() {
     let mut w = held(|_| ());
     w.renews("w1", 1, |lease| lease.standing = Standing::Lost);

@@ -49,7 +49,7 @@ fn unknown_names_and_inputs_over_the_limit_are_refused() {
     let mut file = std::fs::File::create(&large).expect("a file");
     file.write_all(b"x").and_then(|()| file.set_len(64 * 1024 * 1024 + 1)).expect("a sparse file");
     let input = format!("@{}", text(&large));
-    refused(fleet.run(&["task", "run", "upper", "--input", &input]), &["limit"]);
+    refused(fleet.run(&["task", "run", "upper", "--input", &input]), &["64 MiB", "split it"]);
     let tasks = fleet.run(&["-o", "json", "task", "ls"]).ok().json();
     assert_eq!(tasks["tasks"].as_array().map(Vec::len), Some(0), "{tasks}");
 }

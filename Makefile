@@ -1,0 +1,45 @@
+# Everything that people and CI do here. `make help` lists it.
+
+SHELL := /bin/bash
+MUSTER := target/debug/muster
+# nextest where it is installed: one process a test, and a summary.
+RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && echo nextest run --no-fail-fast || echo test --no-fail-fast)
+export PATH := $(CURDIR)/.muster/tools/bin:$(PATH)
+
+.PHONY: help build demo test lint deny bench setup clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: ## fetch what the machine lacks: nats-server, a Wasm target, the example guests
+	@setup/nats-server >/dev/null
+	@setup/guests
+
+build: ## build every program
+	cargo build --workspace
+
+demo: build setup ## the main job, told in readable lines
+	@PATH=$(CURDIR)/target/debug:$$PATH setup/demo
+
+test: setup ## every test, with a real nats-server
+	cargo build --workspace --all-targets
+	cargo test --quiet --doc -p muster
+	cd examples && cargo test --quiet
+	cargo $(RUN_TESTS) --workspace
+
+lint: ## formatting, clippy, and the licences and sources of dependencies
+	cargo fmt --all --check
+	cd examples && cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(MAKE) deny
+
+deny: ## licences, sources and bans of dependencies
+	@setup/cargo-deny >/dev/null
+	cargo deny --all-features check bans licenses sources
+
+bench: setup ## tasks a second, and from submission to result
+	cargo build --release -p muster-cli -p muster-tests --bins
+	target/release/bench
+
+clean: ## remove what was built and fetched
+	rm -rf target examples/target .muster

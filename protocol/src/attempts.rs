@@ -266,8 +266,12 @@ impl Attempts {
         let Some(attempt) = self.attempts.get(&key) else { return };
         let why = match attempt.phase {
             Phase::Killed(why) => why,
-            // The gate was quicker than this mind: only the lease's end stops a run unasked.
-            Phase::Running => Kill::Fenced,
+            // The gate was quicker than this mind: only the lease's end stops a run unasked. Should
+            // the session go on nevertheless, the masters must hear of it.
+            Phase::Running => {
+                self.lapsed = true;
+                Kill::Fenced
+            }
             _ => return,
         };
         self.running -= 1;

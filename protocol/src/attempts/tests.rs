@@ -186,7 +186,15 @@ fn a_renewal_moves_the_fence() {
 fn the_engine_may_stop_a_run_before_this_mind_knows_why() {
     let mut d = Desk::new();
     d.give(1);
+    // If the session goes on all the same, the masters hear that the run is gone.
+    check(d.see(Event::Stopped(key(1))), &["link 1: hello of session 1 with []"]);
+    d.empty();
+
+    let mut d = Desk::new();
+    d.give(1);
+    d.now = d.now + SECOND * 4;
     check(d.see(Event::Stopped(key(1))), &[]);
+    check(d.see(Event::SessionOver), &["quiet"]);
     d.empty();
 }
 

@@ -46,7 +46,7 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
-    /// A run that was killed has stopped.
+    /// A run that was killed has stopped. Each run says either this or [`Event::Ended`].
     Stopped(AttemptKey),
     /// The worker shall stop: finish what runs until then, and take nothing new.
     StopAsked {

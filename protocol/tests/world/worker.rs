@@ -10,7 +10,7 @@ use muster_protocol::{
     task::{Outcome, Verdict},
     time::WallMillis,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that reaches a worker; the number is the life of the process it is meant for.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub enum Coming {
     Unlinked(u64, LinkId),
     Renewed(u64, SessionId, u64, CasAnswer<Lease>),
     KernelTimer(u64),
+    /// A run of the engine is over, unless it was before.
+    RunOver(u64, AttemptKey, u64, Event),
 }
 
 impl Coming {
@@ -35,7 +37,8 @@ impl Coming {
             | Coming::Told(life, ..)
             | Coming::Unlinked(life, _)
             | Coming::Renewed(life, ..)
-            | Coming::KernelTimer(life) => life,
+            | Coming::KernelTimer(life)
+            | Coming::RunOver(life, ..) => life,
         }
     }
 }
@@ -47,7 +50,8 @@ pub struct Worker {
     holder: Option<Holder>,
     mind: Attempts,
     links: BTreeSet<LinkId>,
-    runs: BTreeSet<AttemptKey>,
+    /// What the engine runs, each run with a number of its own.
+    runs: BTreeMap<AttemptKey, u64>,
     /// Nothing of the process gets a turn before; guests run on.
     pub frozen_until: u64,
     over: bool,
@@ -66,7 +70,7 @@ impl Worker {
             holder: None,
             mind: Attempts::new(2, "1".into()),
             links: BTreeSet::new(),
-            runs: BTreeSet::new(),
+            runs: BTreeMap::new(),
             frozen_until: 0,
             over: false,
             dial: true,
@@ -88,14 +92,19 @@ impl World {
         if what.life() != worker.life {
             return;
         }
-        match &what {
+        // These happen whether or not the process gets a turn.
+        let what = match what {
             Coming::KernelTimer(_) => return self.kernel_timer(at),
-            // Whether or not the process gets a turn to hear of it.
-            Coming::Mind(_, Event::Ended { key, .. } | Event::Stopped(key)) => {
-                self.stopped(at, *key);
+            Coming::RunOver(life, key, run, event) => {
+                if worker.runs.get(&key) != Some(&run) {
+                    return;
+                }
+                self.workers[at].runs.remove(&key);
+                self.running.remove(&key.task);
+                Coming::Mind(life, event)
             }
-            _ => {}
-        }
+            what => what,
+        };
         let worker = &self.workers[at];
         if self.now < worker.frozen_until {
             let wait = worker.frozen_until - self.now;
@@ -121,7 +130,7 @@ impl World {
                     self.renewed(at, renewal, answer);
                 }
             }
-            Coming::KernelTimer(_) => unreachable!("handled before"),
+            Coming::KernelTimer(_) | Coming::RunOver(..) => unreachable!("handled before"),
         }
     }
 
@@ -257,9 +266,12 @@ impl World {
             Effect::Start(dispatch) => self.start(at, dispatch.key),
             Effect::Kill { key, .. } => {
                 self.tally.fenced += 1;
-                // It may take all the time that the kernel leaves.
+                // It may take all the time that the kernel leaves; or it has just ended by itself.
                 let wait = self.chance.below(TIMING.kill_margin().as_millis() as u64);
-                self.later(wait, Any::Worker(at, Coming::Mind(life, Event::Stopped(key))));
+                if let Some(&run) = self.workers[at].runs.get(&key) {
+                    let stopped = Coming::RunOver(life, key, run, Event::Stopped(key));
+                    self.later(wait, Any::Worker(at, stopped));
+                }
             }
             Effect::Send { link, message } => self.send_up(link, message),
             Effect::Quiet => {
@@ -275,7 +287,8 @@ impl World {
             panic!("at {} ms {key:?} starts on w{at} while {held:?} runs on w{other}", self.now);
         }
         self.tally.runs += 1;
-        self.workers[at].runs.insert(key);
+        let run = self.tally.runs;
+        self.workers[at].runs.insert(key, run);
         let verdict = if self.chance.once_in(4) {
             Verdict::Failed { code: 1, message: String::new() }
         } else {
@@ -285,13 +298,8 @@ impl World {
         let most = if self.chance.once_in(2) { 3_000 } else { 50 };
         let wait = self.chance.below(most);
         let life = self.workers[at].life;
-        self.later(wait, Any::Worker(at, Coming::Mind(life, Event::Ended { key, outcome })));
-    }
-
-    fn stopped(&mut self, at: usize, key: AttemptKey) {
-        if self.workers[at].runs.remove(&key) {
-            self.running.remove(&key.task);
-        }
+        let ended = Coming::RunOver(life, key, run, Event::Ended { key, outcome });
+        self.later(wait, Any::Worker(at, ended));
     }
 
     fn kernel_timer(&mut self, at: usize) {
@@ -303,7 +311,7 @@ impl World {
 
     pub fn crash(&mut self, at: usize) {
         self.tally.crashes += 1;
-        for key in core::mem::take(&mut self.workers[at].runs) {
+        for key in core::mem::take(&mut self.workers[at].runs).into_keys() {
             self.running.remove(&key.task);
         }
         for link in core::mem::take(&mut self.workers[at].links) {

@@ -4,20 +4,20 @@
 mod modules;
 mod tasks;
 
-use crate::{Config, Input, registry::Registry};
+use crate::{Config, Input, Modules, registry::Registry};
 use async_nats::service::{Service, ServiceExt, endpoint::Endpoint};
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest,
-    api::{ErrorCode, ModuleEntry, Workers, endpoint},
+    api::{ErrorCode, Workers, endpoint},
     fleet::Fleet,
     message::Shelf,
     subject::{Names, SERVICE},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -141,10 +141,10 @@ impl Host {
     /// Asks the loop to look at what it knows.
     async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) -> T + Send + Sync + 'static,
+        look: impl FnOnce(&Fleet, &Modules) -> T + Send + Sync + 'static,
     ) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
-        let look = Box::new(move |fleet: &Fleet, modules: &BTreeMap<String, ModuleEntry>| {
+        let look = Box::new(move |fleet: &Fleet, modules: &Modules| {
             let _ = reply.send(look(fleet, modules));
         });
         self.tell(Input::Look(look)).await?;
@@ -164,7 +164,8 @@ impl Host {
         match self.registry.object_size(shelf, digest).await {
             Ok(Some(_)) => {}
             Ok(None) if shelf == Shelf::Modules => {
-                let sentence = format!("there is no module {digest}; push it with `muster module push`");
+                let sentence =
+                    format!("there is no module {digest}; push it with `muster module push`");
                 return Err(Refusal::new(ErrorCode::NotFound, sentence));
             }
             Ok(None) => {
@@ -185,7 +186,8 @@ impl Host {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
 }
 
 fn write<T: Serialize>(answer: &T) -> Answer<Bytes> {

@@ -39,7 +39,14 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long a stopping master waits for its last writes.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// The named modules.
+type Modules = BTreeMap<String, ModuleEntry>;
+
+/// A look at what the loop knows.
+type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
+
 /// Something that the loop must know or do.
+#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the fleet")]
 enum Input {
     /// A fact for the fleet.
     Fleet(Event),
@@ -58,7 +65,11 @@ enum Input {
     /// How far a run is.
     Progress { key: AttemptKey, done: u64, total: u64 },
     /// A worker wants an object.
-    Fetch { shelf: Shelf, digest: Digest, reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>> },
+    Fetch {
+        shelf: Shelf,
+        digest: Digest,
+        reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
+    },
     /// A worker brings an object.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
     /// A client submits tasks that have been checked.
@@ -66,7 +77,7 @@ enum Input {
     /// A client wants a task cancelled.
     Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<Answer> },
     /// A client wants to see something.
-    Look(Box<dyn FnOnce(&Fleet, &BTreeMap<String, ModuleEntry>) + Send + Sync>),
+    Look(Look),
 }
 
 /// Runs a master as a process of its own until it is told to stop.
@@ -76,14 +87,20 @@ pub fn main(config: Config) -> ExitCode {
 
 /// Runs a master until `stop` says so.
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let files = tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    let files =
+        tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let names = Arc::new(Names::new(config.fleet.clone()));
     let session = SessionId(muster_wire::process::random()?);
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let registry =
-        Registry::open(&config.nats, names.clone(), session, config.replicas, inbox.clone()).await?;
-    let fleet = Fleet::new(fleet::Config { me: config.name.clone(), timing: config.lease, seed: session.0 });
+        Registry::open(&config.nats, names.clone(), session, config.replicas, inbox.clone())
+            .await?;
+    let fleet = Fleet::new(fleet::Config {
+        me: config.name.clone(),
+        timing: config.lease,
+        seed: session.0,
+    });
     let mut master = Master {
         fleet,
         modules: BTreeMap::new(),
@@ -119,7 +136,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
 
 struct Master {
     fleet: Fleet,
-    modules: BTreeMap<String, ModuleEntry>,
+    modules: Modules,
     unloaded: Vec<Bucket>,
     hands: perform::Hands,
 }
@@ -174,7 +191,9 @@ impl Master {
             }
         };
         if tokio::time::timeout(STOP_WITHIN, settle).await.is_err() {
-            tracing::warn!("stopped before the last writes were answered; they are in the registry or not");
+            tracing::warn!(
+                "stopped before the last writes were answered; they are in the registry or not"
+            );
         }
     }
 
@@ -227,7 +246,8 @@ impl Master {
     }
 
     fn announce(&mut self, config: &Config, what: MasterEvent, reason: &str) {
-        let advisory = Advisory::Master { master: config.name.clone(), what, reason: reason.into() };
+        let advisory =
+            Advisory::Master { master: config.name.clone(), what, reason: reason.into() };
         self.hands.perform(vec![Effect::Publish(advisory)]);
     }
 }

@@ -7,7 +7,7 @@ use muster_protocol::{
     Digest, MasterId, WorkerId,
     fleet::{Event, LinkId},
     limit,
-    message::{Ask, LogChunk, Shelf, Told, ToMaster, ToWorker},
+    message::{Ask, LogChunk, Shelf, ToMaster, ToWorker, Told},
     subject::Names,
 };
 use muster_wire::{
@@ -121,7 +121,9 @@ impl Host {
         let result = match asked {
             Ask::Control => {
                 let result = self.control(reader, writer, worker, link).await;
-                let cause = result.err().map_or_else(|| "it said goodbye".into(), |error| error.to_string());
+                let cause = result
+                    .err()
+                    .map_or_else(|| "it said goodbye".into(), |error| error.to_string());
                 let _ = control_ended.send(cause).await;
                 return;
             }
@@ -186,7 +188,12 @@ impl Host {
         }
     }
 
-    async fn fetch(&self, mut writer: FrameWriter, shelf: Shelf, digest: Digest) -> Result<(), StreamError> {
+    async fn fetch(
+        &self,
+        mut writer: FrameWriter,
+        shelf: Shelf,
+        digest: Digest,
+    ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Input::Fetch { shelf, digest, reply }).await;
         match answer.await {

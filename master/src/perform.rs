@@ -145,7 +145,9 @@ impl Hands {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Tell { audience, ended: end } => ended.entry(audience).or_default().push(end),
+                Effect::Tell { audience, ended: end } => {
+                    ended.entry(audience).or_default().push(end)
+                }
                 Effect::Publish(advisory) => {
                     tracing::debug!(?advisory, "event");
                     let _ = self.news.send(News::Event(advisory));
@@ -196,7 +198,8 @@ fn parts(ends: Vec<Ended>) -> Vec<Vec<Ended>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for end in ends {
-        let size = end.outcome.output.size().min(muster_protocol::limit::INLINE_SIZE_MAX as u64) * 4;
+        let size =
+            end.outcome.output.size().min(muster_protocol::limit::INLINE_SIZE_MAX as u64) * 4;
         let full = parts.last().is_some_and(|part: &Vec<Ended>| part.len() >= ENDED_MAX);
         if full || bytes + size > ENDED_BYTES_MAX {
             parts.push(Vec::new());

@@ -37,7 +37,9 @@ const OVER_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// There is no server.
-    #[error("no nats-server answers at {url}: {cause}; start one with JetStream on (`nats-server -js`)")]
+    #[error(
+        "no nats-server answers at {url}: {cause}; start one with JetStream on (`nats-server -js`)"
+    )]
     Unreachable {
         /// Where it was looked for.
         url: String,
@@ -95,7 +97,10 @@ impl Registry {
             })
             .connect(url)
             .await
-            .map_err(|error| RegistryError::Unreachable { url: url.into(), cause: error.to_string() })?;
+            .map_err(|error| RegistryError::Unreachable {
+                url: url.into(),
+                cause: error.to_string(),
+            })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
         Ok(Registry { client, context, names, session })
@@ -156,7 +161,8 @@ impl Registry {
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
         let keep = over.then_some(OVER_KEEP);
-        let sent = cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
+        let sent =
+            cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await
     }
 
@@ -169,10 +175,15 @@ impl Registry {
     }
 
     /// Writes the versions of a module name by compare-and-set.
-    pub async fn write_module(&self, expect: Revision, entry: &ModuleEntry) -> CasAnswer<ModuleEntry> {
+    pub async fn write_module(
+        &self,
+        expect: Revision,
+        entry: &ModuleEntry,
+    ) -> CasAnswer<ModuleEntry> {
         let Ok(value) = serde_json::to_vec(entry) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Modules, &entry.name);
-        let sent = cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;
+        let sent =
+            cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;
         sent.answer(&self.context).await
     }
 
@@ -182,7 +193,8 @@ impl Registry {
         let subject = self.names.event(group, about, what, &id);
         let body = Envelope {
             kind: advisory.kind(),
-            id: muster_protocol::Nonce(muster_wire::process::random().unwrap_or_default()).to_string(),
+            id: muster_protocol::Nonce(muster_wire::process::random().unwrap_or_default())
+                .to_string(),
             timestamp: timestamp(),
             event: advisory,
         };

@@ -154,16 +154,17 @@ impl Names {
 
 /// What each subject carries, for people: the table in ARCHITECTURE.md is this one.
 pub fn table() -> String {
-    let names = Names { fleet: "FLEET".parse().unwrap_or_default() };
+    let names = Names::new(GroupName::default());
+    let f = &names.fleet;
     let rows = [
         (names.api("…"), "requests of clients, as NATS service `muster-master`"),
-        (names.event("GROUP", "task|worker|master", "WHAT", "ID"), "events, kept in a stream"),
-        (format!("muster.{}.done.BATCH", names.fleet), "the ends of tasks, for who waits for them"),
         (
-            format!("muster.{}.log.TASK.ATTEMPT.stderr|log", names.fleet),
-            "what guests write for people",
+            names.event("GROUP", "ABOUT", "WHAT", "ID"),
+            "events about a task, worker, group or master",
         ),
-        (format!("muster.{}.progress.TASK", names.fleet), "how far a run is"),
+        (format!("muster.{f}.done.BATCH"), "the ends of tasks, for who waits for them"),
+        (format!("muster.{f}.log.TASK.ATTEMPT.stderr"), "what guests write; `log` for the SDK's"),
+        (format!("muster.{f}.progress.TASK"), "how far a run is"),
     ];
     let mut text = String::from("| subject | carries |\n|---|---|\n");
     for (subject, carries) in rows {

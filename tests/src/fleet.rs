@@ -143,7 +143,12 @@ impl Fleet {
         let _ = std::fs::remove_file(&ready);
         let mut command = self.daemon("worker", name);
         command
-            .args(["--master", &self.quic, "--state-dir", text(&self.path(&format!("{name}.state")))])
+            .args([
+                "--master",
+                &self.quic,
+                "--state-dir",
+                text(&self.path(&format!("{name}.state"))),
+            ])
             .args(options);
         self.spawn(name, command);
         wait_for("the worker to hold a lease", || ready.exists().then_some(()));

@@ -12,7 +12,8 @@ pub fn root() -> PathBuf {
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test is a file");
     // target/PROFILE/deps/test-… or target/PROFILE/program.
-    let path = test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
+    let path =
+        test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
     path.unwrap_or_else(|| panic!("{name} is not built: run `make build`"))
 }
 

@@ -6,7 +6,7 @@ use async_nats::{
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL},
     jetstream::{
         Context,
-        context::{PublishErrorKind, PublishAckFuture},
+        context::{PublishAckFuture, PublishErrorKind},
         message::PublishMessage,
     },
 };

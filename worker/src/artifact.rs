@@ -66,7 +66,9 @@ impl Artifacts {
             let started = muster_wire::clock::boottime();
             let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
             let program = compiled
-                .map_err(|error| ArtifactError::Rejected(format!("its compilation failed: {error}")))?
+                .map_err(|error| {
+                    ArtifactError::Rejected(format!("its compilation failed: {error}"))
+                })?
                 .map_err(ArtifactError::Rejected)?;
             let took = muster_wire::clock::boottime().since(started);
             tracing::info!(module = ?digest, ?took, code = program.code_size(), "compiled");

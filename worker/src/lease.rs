@@ -5,7 +5,7 @@
 //! may not or where NATS did not answer: the same compare-and-set on the same key either way.
 
 use crate::{Input, LeaseInput, Links};
-use async_nats::{ConnectOptions, HeaderMap, jetstream::Context, connection::State};
+use async_nats::{ConnectOptions, HeaderMap, connection::State, jetstream::Context};
 use muster_protocol::{
     ABSENT, Revision, SessionId,
     attempts::Event,
@@ -75,7 +75,9 @@ impl Nats {
             .ping_interval(Duration::from_secs(1))
             .retry_on_initial_connect()
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| Duration::from_millis(50 * attempts.min(20) as u64))
+            .reconnect_delay_callback(|attempts| {
+                Duration::from_millis(50 * attempts.min(20) as u64)
+            })
             .event_callback(move |event| {
                 if matches!(event, async_nats::Event::Connected) {
                     let _ = connected.send(LeaseInput::Linked);
@@ -84,7 +86,9 @@ impl Nats {
             })
             .connect(terms.nats.as_deref()?)
             .await
-            .inspect_err(|error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"),
+            )
             .ok()?;
         let key = cas::Key {
             stream: terms.names.stream(Bucket::Workers),
@@ -187,7 +191,8 @@ impl Keeper {
             }
         }
         let Some(nats) = nats else { return };
-        let (context, key, answers) = (nats.context.clone(), nats.key.clone(), self.answers.clone());
+        let (context, key, answers) =
+            (nats.context.clone(), nats.key.clone(), self.answers.clone());
         tokio::spawn(async move {
             let Ok(value) = serde_json::to_vec(&lease) else { return };
             let sent = cas::send(&context, key, expect, value.into(), None, HeaderMap::new()).await;
@@ -219,7 +224,9 @@ impl Keeper {
                 standing = ?lease.standing, by = %lease.session, mine = %self.holder.session(),
                 "the lease is another's; this session is over"
             ),
-            None => tracing::warn!(session = %self.holder.session(), "the lease lapsed; its runs are killed"),
+            None => {
+                tracing::warn!(session = %self.holder.session(), "the lease lapsed; its runs are killed")
+            }
         }
         self.tell(Event::SessionOver).await;
     }

@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use muster_protocol::{
     attempts::{Attempts, Event},
     lease::{Lease, Offer, Standing},
-    message::{ToMaster, ToWorker},
+    message::ToMaster,
     subject::Names,
     time::WallMillis,
 };
@@ -58,6 +58,7 @@ struct Road {
 }
 
 /// Something that the loop must know.
+#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the mind")]
 enum Input {
     /// A fact for the mind.
     Attempts(Event),
@@ -86,7 +87,8 @@ pub fn main(config: Config) -> ExitCode {
 
 /// Runs a worker until `stop` says so.
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let files = tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    let files =
+        tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
     let names = Arc::new(Names::new(config.fleet.clone()));
@@ -176,12 +178,4 @@ fn draft(config: &Config, state: &state::State, offer: Offer) -> std::io::Result
         offer,
         renewed_at: WallMillis(0),
     })
-}
-
-/// A frame of a master, sorted by who listens to it.
-fn sort(link: LinkId, message: ToWorker) -> Result<Input, LeaseInput> {
-    match message {
-        ToWorker::Renewed { renewal, answer } => Err(LeaseInput::Renewed { renewal, answer }),
-        message => Ok(Input::Attempts(Event::Told(link, message))),
-    }
 }

@@ -1,12 +1,12 @@
 //! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
 //! objects. Only this room talks QUIC; it never decides what is said.
 
-use crate::{Input, LeaseInput, LinkId, Links, Road, sort};
+use crate::{Input, LeaseInput, LinkId, Links, Road};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest,
     attempts::Event,
-    message::{Ask, LogChunk, Shelf, Told, ToMaster, ToWorker},
+    message::{Ask, LogChunk, Shelf, ToMaster, ToWorker, Told},
     subject::Names,
 };
 use muster_wire::{
@@ -16,9 +16,7 @@ use muster_wire::{
 use quinn::{ClientConfig, Connection, Endpoint};
 use std::{
     net::{Ipv6Addr, SocketAddr},
-    sync::{
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::sync::mpsc;
@@ -80,7 +78,8 @@ pub(crate) fn dial_all(
     // Any port of any address: edge hosts are behind whatever they are behind. An IPv6 socket
     // reaches IPv4 too, where the machine has IPv6 at all.
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let mut endpoint = Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
+    let mut endpoint =
+        Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
     endpoint.set_default_client_config(quic);
     let dialler = Dialler {
         endpoint,
@@ -103,7 +102,11 @@ impl Dialler {
                 Ok(connection) => {
                     wait = DIAL_AGAIN_MIN;
                     let cause = self.link(connection).await.err();
-                    tracing::info!(master, cause = cause.map(|cause| cause.to_string()), "unlinked");
+                    tracing::info!(
+                        master,
+                        cause = cause.map(|cause| cause.to_string()),
+                        "unlinked"
+                    );
                 }
                 Err(cause) => tracing::debug!(master, %cause, "not reached"),
             }
@@ -163,12 +166,12 @@ impl Dialler {
 
     async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
         while let Some(message) = reader.next::<ToWorker>().await? {
-            match sort(link, message) {
-                Ok(input) => {
-                    let _ = self.inbox.send(input).await;
+            match message {
+                ToWorker::Renewed { renewal, answer } => {
+                    let _ = self.lease.send(LeaseInput::Renewed { renewal, answer });
                 }
-                Err(input) => {
-                    let _ = self.lease.send(input);
+                message => {
+                    let _ = self.inbox.send(Input::Attempts(Event::Told(link, message))).await;
                 }
             }
         }
@@ -177,7 +180,10 @@ impl Dialler {
 }
 
 /// Sends frames as they come, and all that wait in one go.
-async fn speak(mut writer: FrameWriter, mut waiting: mpsc::Receiver<ToMaster>) -> Result<(), StreamError> {
+async fn speak(
+    mut writer: FrameWriter,
+    mut waiting: mpsc::Receiver<ToMaster>,
+) -> Result<(), StreamError> {
     while let Some(message) = waiting.recv().await {
         writer.push(&message)?;
         while writer.pending() < GATHER_BYTES {
@@ -200,7 +206,9 @@ async fn write_logs(
             Some(writer) => writer,
             None => {
                 let opened = connection.open_uni().await;
-                stream.insert(FrameWriter::new(opened.map_err(|error| StreamError::Down(error.to_string()))?))
+                stream.insert(FrameWriter::new(
+                    opened.map_err(|error| StreamError::Down(error.to_string()))?,
+                ))
             }
         };
         writer.send(&chunk).await?;
@@ -208,7 +216,10 @@ async fn write_logs(
     std::future::pending().await
 }
 
-async fn ask(connection: &Connection, ask: &Ask) -> Result<(FrameReader, FrameWriter), StreamError> {
+async fn ask(
+    connection: &Connection,
+    ask: &Ask,
+) -> Result<(FrameReader, FrameWriter), StreamError> {
     let opened = connection.open_bi().await;
     let (send, receive) = opened.map_err(|error| StreamError::Down(error.to_string()))?;
     let mut writer = FrameWriter::new(send);
@@ -245,7 +256,11 @@ pub(crate) async fn fetch(
 }
 
 /// Brings an object to the fleet's data shelf through a link.
-pub(crate) async fn put(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
+pub(crate) async fn put(
+    connection: &Connection,
+    digest: Digest,
+    bytes: Bytes,
+) -> Result<(), ObjectError> {
     let size = bytes.len() as u64;
     let (mut reader, mut writer) = ask(connection, &Ask::Put { digest, size }).await?;
     writer.bytes(bytes).await?;

@@ -137,7 +137,10 @@ impl Hands {
                     let result = get(&artifacts, &connection, &dispatch).await;
                     result.map(|input| {
                         if let Some(input) = input {
-                            inputs.lock().expect("no holder of this lock panics").insert(key, input);
+                            inputs
+                                .lock()
+                                .expect("no holder of this lock panics")
+                                .insert(key, input);
                         }
                     })
                 }
@@ -251,7 +254,8 @@ async fn get_again(
     let Some(road) = road else { return Err(ArtifactError::NotHad("no master is linked".into())) };
     artifacts
         .get(digest, || async {
-            Ok(link::fetch(&road.connection, Shelf::Modules, digest, limit::MODULE_SIZE_MAX).await?)
+            Ok(link::fetch(&road.connection, Shelf::Modules, digest, limit::MODULE_SIZE_MAX)
+                .await?)
         })
         .await
 }

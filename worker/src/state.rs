@@ -21,7 +21,10 @@ impl State {
         let lock = File::create(dir.join("lock"))
             .with_context(|| format!("{} cannot be written to", dir.display()))?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!("{} belongs to a worker that is running; give each its own --state-dir", dir.display());
+            bail!(
+                "{} belongs to a worker that is running; give each its own --state-dir",
+                dir.display()
+            );
         }
         let path = dir.join("nonce");
         let nonce = match std::fs::read_to_string(&path) {

@@ -25,7 +25,10 @@ impl Host {
 
     pub(super) async fn register(&self, asked: RegisterModule) -> Answer<ModuleVersion> {
         if !is_name(&asked.name) {
-            return Err(Refusal::bad(format!("{:?} cannot be a module's name: {NAME_FORM}", asked.name)));
+            return Err(Refusal::bad(format!(
+                "{:?} cannot be a module's name: {NAME_FORM}",
+                asked.name
+            )));
         }
         if let Some(version) = &asked.version
             && !is_version(version)
@@ -37,11 +40,16 @@ impl Host {
         self.must_have(Shelf::Modules, asked.digest).await?;
         let bytes = match self.registry.fetch(Shelf::Modules, asked.digest).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
-            Ok(Some(_)) => return Err(Refusal::bad(format!("a module may have {MODULE_SIZE_MAX} bytes"))),
-            Ok(None) => return Err(Refusal::new(ErrorCode::NotFound, "the module is not stored any more")),
+            Ok(Some(_)) => {
+                return Err(Refusal::bad(format!("a module may have {MODULE_SIZE_MAX} bytes")));
+            }
+            Ok(None) => {
+                return Err(Refusal::new(ErrorCode::NotFound, "the module is not stored any more"));
+            }
             Err(error) => return Err(Refusal::unavailable(error)),
         };
-        let info = muster_module::inspect(&bytes).map_err(|refusal| Refusal::bad(refusal.to_string()))?;
+        let info =
+            muster_module::inspect(&bytes).map_err(|refusal| Refusal::bad(refusal.to_string()))?;
         let mut version = ModuleVersion {
             version: String::new(),
             digest: asked.digest,
@@ -81,7 +89,8 @@ impl Host {
 
     pub(super) async fn remove(&self, asked: RemoveModule) -> Answer<Modules> {
         let missing = || {
-            let version = asked.version.as_ref().map(|version| format!(":{version}")).unwrap_or_default();
+            let version =
+                asked.version.as_ref().map(|version| format!(":{version}")).unwrap_or_default();
             Refusal::new(ErrorCode::NotFound, format!("there is no module {}{version}", asked.name))
         };
         if !is_name(&asked.name) {
@@ -89,7 +98,9 @@ impl Host {
         }
         self.change(&asked.name, |entry| {
             let before = entry.versions.len();
-            entry.versions.retain(|old| asked.version.as_ref().is_some_and(|version| *version != old.version));
+            entry.versions.retain(|old| {
+                asked.version.as_ref().is_some_and(|version| *version != old.version)
+            });
             if entry.versions.len() == before { Err(missing()) } else { Ok(()) }
         })
         .await?;
@@ -119,7 +130,8 @@ impl Host {
                 }
                 CasAnswer::Conflict(_) => {}
                 CasAnswer::Unknown => {
-                    let sentence = "the registry did not say whether the module was named; ask again";
+                    let sentence =
+                        "the registry did not say whether the module was named; ask again";
                     return Err(Refusal::new(ErrorCode::Unknown, sentence));
                 }
             }

@@ -27,11 +27,15 @@ const ANSWER_BYTES_MAX: usize = 1_000_000;
 impl Host {
     pub(super) async fn submit(&self, submit: Submit) -> Answer<Submitted> {
         if submit.tasks.is_empty() || submit.tasks.len() > SUBMIT_TASKS_MAX {
-            return Err(Refusal::bad(format!("a submission has from 1 to {SUBMIT_TASKS_MAX} tasks")));
+            return Err(Refusal::bad(format!(
+                "a submission has from 1 to {SUBMIT_TASKS_MAX} tasks"
+            )));
         }
         let mut seen = BTreeSet::new();
         for (at, task) in submit.tasks.iter().enumerate() {
-            let refuse = |cause: String| Refusal::bad(format!("task {} of {}: {cause}", at + 1, submit.tasks.len()));
+            let refuse = |cause: String| {
+                Refusal::bad(format!("task {} of {}: {cause}", at + 1, submit.tasks.len()))
+            };
             task.spec.check().map_err(|error| refuse(error.to_string()))?;
             if !seen.insert(task.id) {
                 return Err(refuse(format!("the id {} is used twice", task.id)));
@@ -46,9 +50,10 @@ impl Host {
         match answer.await {
             Ok(fleet::Answer::Stored(stored)) => Ok(Submitted { stored }),
             Ok(fleet::Answer::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
-            Ok(fleet::Answer::CancelStored) | Err(_) => {
-                Err(Refusal::new(ErrorCode::Unknown, "the master stops; submit again with the same ids"))
-            }
+            Ok(fleet::Answer::CancelStored) | Err(_) => Err(Refusal::new(
+                ErrorCode::Unknown,
+                "the master stops; submit again with the same ids",
+            )),
         }
     }
 
@@ -61,7 +66,8 @@ impl Host {
     }
 
     pub(super) async fn list(&self, asked: ListTasks) -> Answer<Tasks> {
-        let limit = if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
+        let limit =
+            if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
         let wanted = move |record: &TaskRecord| {
             asked.state.as_ref().is_none_or(|state| record.state.word() == state)
                 && asked.group.as_ref().is_none_or(|group| record.spec.group.as_str() == group)
@@ -103,7 +109,8 @@ impl Host {
         let mut tasks = self
             .look(move |fleet, _| {
                 let now = clock::boottime();
-                let view = |record: TaskRecord| TaskView { why: fleet.explain(now, &record), record };
+                let view =
+                    |record: TaskRecord| TaskView { why: fleet.explain(now, &record), record };
                 records.into_iter().map(view).collect::<Vec<_>>()
             })
             .await?;

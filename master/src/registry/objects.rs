@@ -32,12 +32,18 @@ impl Registry {
     }
 
     /// The size of an object; `None` if there is none.
-    pub async fn object_size(&self, shelf: Shelf, digest: Digest) -> Result<Option<u64>, ObjectError> {
+    pub async fn object_size(
+        &self,
+        shelf: Shelf,
+        digest: Digest,
+    ) -> Result<Option<u64>, ObjectError> {
         let store = self.context.get_object_store(self.shelf(shelf)).await.map_err(unavailable)?;
         match store.info(digest.hex()).await {
             Ok(info) if info.deleted => Ok(None),
             Ok(info) => Ok(Some(info.size as u64)),
-            Err(error) if error.kind() == async_nats::jetstream::object_store::InfoErrorKind::NotFound => {
+            Err(error)
+                if error.kind() == async_nats::jetstream::object_store::InfoErrorKind::NotFound =>
+            {
                 Ok(None)
             }
             Err(error) => Err(unavailable(error)),
@@ -66,7 +72,8 @@ impl Registry {
         if self.object_size(Shelf::Data, digest).await?.is_some() {
             return Ok(());
         }
-        let store = self.context.get_object_store(self.shelf(Shelf::Data)).await.map_err(unavailable)?;
+        let store =
+            self.context.get_object_store(self.shelf(Shelf::Data)).await.map_err(unavailable)?;
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
     }
@@ -74,7 +81,11 @@ impl Registry {
     /// The newest finished records, newest first, at most `max`.
     ///
     /// Reads the end of the stream, not all of it: records that changed long ago are not found.
-    pub async fn recent(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
+    pub async fn recent(
+        &self,
+        max: usize,
+        wanted: impl Fn(&TaskRecord) -> bool,
+    ) -> Vec<TaskRecord> {
         use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
         /// Messages read for each record asked for: the stream has gaps and unfinished records.
         const READ_AHEAD: u64 = 8;

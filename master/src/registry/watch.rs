@@ -127,7 +127,8 @@ impl Watch {
                 if own || (done && !self.loaded) {
                     return None;
                 }
-                let record: TaskRecord = serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let record: TaskRecord =
+                    serde_json::from_slice(&message.payload).map_err(broken).ok()?;
                 Some(Input::Fleet(Event::TaskSeen(Box::new(record), sequence)))
             }
             Bucket::Workers if message.payload.is_empty() => {
@@ -142,7 +143,8 @@ impl Watch {
                 Some(Input::ModuleGone(message.subject.rsplit('.').next()?.into()))
             }
             Bucket::Modules => {
-                let entry: ModuleEntry = serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let entry: ModuleEntry =
+                    serde_json::from_slice(&message.payload).map_err(broken).ok()?;
                 Some(Input::ModuleSeen(entry))
             }
         }

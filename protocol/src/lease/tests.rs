@@ -1,3 +1,5 @@
+//! The lease, rule by rule.
+
 use super::*;
 
 const RENEW: Duration = LeaseTiming::STANDARD.renew_every();

@@ -47,12 +47,21 @@ fn main() -> anyhow::Result<()> {
         rates[0],
         rates[ROUNDS - 1]
     );
-    println!("  of raw / {WRITES_LEAST} writes              {:>10.0} %", median / (raw / WRITES_LEAST) * 100.0);
+    println!(
+        "  of raw / {WRITES_LEAST} writes              {:>10.0} %",
+        median / (raw / WRITES_LEAST) * 100.0
+    );
 
     let mut waits = runtime.block_on(one_at_a_time(&fleet))?;
     waits.sort();
-    println!("submit to result, one at a time  p50 {:>10.0} us", waits[ALONE / 2].as_secs_f64() * 1e6);
-    println!("                                 p99 {:>10.0} us", waits[ALONE * 99 / 100].as_secs_f64() * 1e6);
+    println!(
+        "submit to result, one at a time  p50 {:>10.0} us",
+        waits[ALONE / 2].as_secs_f64() * 1e6
+    );
+    println!(
+        "                                 p99 {:>10.0} us",
+        waits[ALONE * 99 / 100].as_secs_f64() * 1e6
+    );
     Ok(())
 }
 

@@ -57,9 +57,13 @@ fn a_stopped_worker_is_fenced_and_its_late_outcome_refused() {
         worker_of(record).is_some_and(|other| other != worker)
     });
     fleet.signal(&worker, Signal::CONT);
-    wait_for("it to notice", || fleet.log(&worker).contains("session is over").then_some(()).or_else(|| {
-        fleet.log(&worker).contains("lease lapsed").then_some(())
-    }));
+    wait_for("it to notice", || {
+        fleet
+            .log(&worker)
+            .contains("session is over")
+            .then_some(())
+            .or_else(|| fleet.log(&worker).contains("lease lapsed").then_some(()))
+    });
     // It comes back with a new session, and empty.
     wait_for("it to come back", || {
         let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
@@ -82,7 +86,10 @@ fn a_restarted_workers_attempts_are_given_out_at_once() {
     fleet.start_worker(&worker, &["--slots", "1"]);
     let record = fleet.until("a second attempt", &task, |record| record["attempts"] == 2);
     let took = restarted.elapsed();
-    assert!(took < Duration::from_secs(3), "the lock proves the old session over; it took {took:?}");
+    assert!(
+        took < Duration::from_secs(3),
+        "the lock proves the old session over; it took {took:?}"
+    );
     assert_eq!(worker_of(&record), Some(worker.as_str()));
 }
 

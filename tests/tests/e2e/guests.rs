@@ -8,11 +8,13 @@ fn the_examples_give_their_results() {
     let licence = "/usr/share/common-licenses/GPL-3";
     let words = std::fs::read_to_string(licence).expect("every Debian has it");
     let wordcount = place::guest("wordcount");
-    let counted = fleet.run(&["task", "run", text(&wordcount), "--input", &format!("@{licence}"), "--wait"]);
+    let counted =
+        fleet.run(&["task", "run", text(&wordcount), "--input", &format!("@{licence}"), "--wait"]);
     assert_eq!(counted.ok().json()["lines"], words.lines().count());
 
     let picture = fleet.path("picture.png");
-    let drawn = std::process::Command::new(place::root().join("setup/picture")).arg(&picture).output();
+    let drawn =
+        std::process::Command::new(place::root().join("setup/picture")).arg(&picture).output();
     assert!(drawn.expect("python3 runs").status.success());
     fleet.push("thumbnail");
     let input = format!("@{}", text(&picture));
@@ -21,7 +23,8 @@ fn the_examples_give_their_results() {
     assert!(small.out.len() < std::fs::metadata(&picture).expect("a file").len() as usize);
 
     fleet.push("primes");
-    let primes = fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":1000}"#, "--wait"]);
+    let primes =
+        fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":1000}"#, "--wait"]);
     assert_eq!(primes.ok().json()["count"], 168);
 }
 
@@ -60,7 +63,10 @@ fn what_a_guest_writes_to_standard_error_can_be_read_afterwards() {
 fn progress_is_told_while_a_run_goes_on() {
     let fleet = Fleet::start(1, 1);
     fleet.push("primes");
-    let task = fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":4000000000}"#]).ok().text();
+    let task = fleet
+        .run(&["task", "run", "primes", "--input", r#"{"from":1,"to":4000000000}"#])
+        .ok()
+        .text();
     wait_for("its progress", || {
         fleet.run(&["task", "get", &task]).text().contains("of 4000000000").then_some(())
     });

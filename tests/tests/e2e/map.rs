@@ -22,7 +22,10 @@ fn ten_thousand_tasks_end_with_ten_thousand_results_each_exactly_once() {
     for (at, result) in results.iter().enumerate() {
         assert_eq!(result["line"], at + 1, "in the order of the inputs");
         assert_eq!(result["verdict"], "completed");
-        assert!(tasks.insert(result["task"].as_str().expect("an id").to_string()), "twice: {result}");
+        assert!(
+            tasks.insert(result["task"].as_str().expect("an id").to_string()),
+            "twice: {result}"
+        );
     }
 }
 

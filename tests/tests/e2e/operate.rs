@@ -20,7 +20,16 @@ fn a_guest_that_loops_is_killed_at_its_time_limit_and_its_neighbours_never_notic
         .stderr(Stdio::piped())
         .spawn()
         .expect("muster starts");
-    let spun = fleet.run(&["task", "run", "spin-forever", "--timeout", "1s", "--wait", "--priority", "90"]);
+    let spun = fleet.run(&[
+        "task",
+        "run",
+        "spin-forever",
+        "--timeout",
+        "1s",
+        "--wait",
+        "--priority",
+        "90",
+    ]);
     assert_eq!(spun.code, 124, "{spun:?}");
     let tasks = fleet.run(&["-o", "json", "task", "ls", "--state", "timed_out"]).ok().json();
     let outcome = &tasks["tasks"][0]["record"]["state"]["done"]["outcome"];
@@ -43,7 +52,9 @@ fn a_running_task_is_cancelled_and_a_queued_one_too() {
     let queued = fleet.run(&["task", "run", "spin-forever"]).ok().text();
     fleet.run(&["task", "cancel", &queued, &running]).ok();
     for task in [&queued, &running] {
-        fleet.until("its end", task, |record| record["state"]["done"]["outcome"]["verdict"] == "cancelled");
+        fleet.until("its end", task, |record| {
+            record["state"]["done"]["outcome"]["verdict"] == "cancelled"
+        });
     }
 }
 
@@ -51,7 +62,10 @@ fn a_running_task_is_cancelled_and_a_queued_one_too() {
 fn a_worker_that_is_told_to_stop_finishes_its_run_and_gives_its_lease_back() {
     let mut fleet = Fleet::start(1, 1);
     fleet.push("primes");
-    let task = fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":600000000}"#]).ok().text();
+    let task = fleet
+        .run(&["task", "run", "primes", "--input", r#"{"from":1,"to":600000000}"#])
+        .ok()
+        .text();
     fleet.until("it to run", &task, |record| !record["state"]["dispatched"].is_null());
     fleet.signal("w1", Signal::TERM);
     assert_eq!(fleet.ended("w1"), 0);
@@ -103,8 +117,19 @@ fn two_workers_cannot_share_a_state_directory() {
     let tls = fleet.path("tls");
     let file = |name: &str| tls.join(name).to_str().expect("UTF-8").to_string();
     let second = fleet.run(&[
-        "worker", "--name", "w1", "--master", "127.0.0.1:1", "--state-dir", text(&state),
-        "--ca", &file("ca.pem"), "--cert", &file("w1.pem"), "--key", &file("w1.key"),
+        "worker",
+        "--name",
+        "w1",
+        "--master",
+        "127.0.0.1:1",
+        "--state-dir",
+        text(&state),
+        "--ca",
+        &file("ca.pem"),
+        "--cert",
+        &file("w1.pem"),
+        "--key",
+        &file("w1.key"),
     ]);
     assert_ne!(second.code, 0);
     assert!(second.err.contains("belongs to a worker that is running"), "{second:?}");
@@ -113,6 +138,7 @@ fn two_workers_cannot_share_a_state_directory() {
 #[test]
 fn a_checkup_says_what_is_well() {
     let fleet = Fleet::start(1, 1);
-    let check = wait_for("a master to be seen", || Some(fleet.run(&["check"])).filter(|ran| ran.code == 0));
+    let check =
+        wait_for("a master to be seen", || Some(fleet.run(&["check"])).filter(|ran| ran.code == 0));
     assert!(check.text().contains("group default"), "{check:?}");
 }

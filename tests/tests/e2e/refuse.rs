@@ -65,10 +65,13 @@ fn without_a_nats_server_the_error_says_so() {
 fn a_task_of_a_group_without_a_worker_waits_and_says_why() {
     let mut fleet = Fleet::start(1, 1);
     fleet.push("upper");
-    let task = fleet.run(&["task", "run", "upper", "--group", "boats", "--input", "ahoy"]).ok().text();
+    let task =
+        fleet.run(&["task", "run", "upper", "--group", "boats", "--input", "ahoy"]).ok().text();
     let shown = fleet.run(&["task", "get", &task]).ok().text();
     assert!(shown.contains("no worker of group boats"), "{shown}");
     assert_eq!(fleet.record(&task)["state"]["queued"]["wait_ms"], 0);
     fleet.start_worker("w9", &["--group", "boats"]);
-    fleet.until("its end", &task, |record| record["state"]["done"]["outcome"]["verdict"] == "completed");
+    fleet.until("its end", &task, |record| {
+        record["state"]["done"]["outcome"]["verdict"] == "completed"
+    });
 }

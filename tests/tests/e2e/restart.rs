@@ -21,7 +21,8 @@ type Commits = Arc<Mutex<BTreeMap<String, usize>>>;
 
 /// Watches the tasks bucket from the outside.
 fn watch(fleet: &Fleet) -> (tokio::runtime::Runtime, Commits) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("threads");
     let commits = Commits::default();
     let (url, names, counted) = (fleet.nats_url(), fleet.names(), commits.clone());
@@ -34,7 +35,8 @@ fn watch(fleet: &Fleet) -> (tokio::runtime::Runtime, Commits) {
             filter_subject: names.key(Bucket::Tasks, ">"),
             ..OrderedConfig::default()
         };
-        let consumer = stream.expect("the stream").create_consumer(config).await.expect("a consumer");
+        let consumer =
+            stream.expect("the stream").create_consumer(config).await.expect("a consumer");
         let mut messages = consumer.messages().await.expect("messages");
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
@@ -67,7 +69,9 @@ fn survive(fleet: &mut Fleet, disturb: impl FnOnce(&mut Fleet)) -> Commits {
         .stderr(Stdio::null())
         .spawn()
         .expect("muster starts");
-    wait_for("some to end", || (commits.lock().expect("no panic").len() > TASKS / 10).then_some(()));
+    wait_for("some to end", || {
+        (commits.lock().expect("no panic").len() > TASKS / 10).then_some(())
+    });
     disturb(fleet);
     assert!(commits.lock().expect("no panic").len() < TASKS, "it was over before the disturbance");
     let status = map.wait().expect("it ends");
@@ -78,7 +82,10 @@ fn survive(fleet: &mut Fleet, disturb: impl FnOnce(&mut Fleet)) -> Commits {
         .map(|line| {
             let result: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
             assert_eq!(result["verdict"], "completed", "{result}");
-            assert!(result["output"].as_str().is_some_and(|text| text.contains("216816")), "{result}");
+            assert!(
+                result["output"].as_str().is_some_and(|text| text.contains("216816")),
+                "{result}"
+            );
             result["task"].as_str().expect("an id").to_string()
         })
         .collect();
@@ -94,7 +101,9 @@ fn a_master_that_is_killed_and_restarted_loses_nothing() {
         fleet.kill("m1");
         fleet.start_master("m1");
     });
-    wait_for("every commit to be seen", || (commits.lock().expect("no panic").len() == TASKS).then_some(()));
+    wait_for("every commit to be seen", || {
+        (commits.lock().expect("no panic").len() == TASKS).then_some(())
+    });
     let commits = commits.lock().expect("no panic");
     assert!(commits.values().all(|&count| count == 1), "committed twice: {commits:?}");
 }

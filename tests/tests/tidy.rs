@@ -1,0 +1,112 @@
+//! The tree keeps its walls: who imports whom, how long files are, and that the docs' tables are
+//! those of the code. Never a matter of taste.
+
+use muster_tests::place::root;
+use std::path::{Path, PathBuf};
+
+/// Lines after which a file has to say why it is one.
+const LINES_MAX: usize = 500;
+
+fn sources(dir: &str) -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(dir).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() && !path.ends_with("target") {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                found.push((path, text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(dir), &mut found);
+    assert!(!found.is_empty(), "{dir} has no sources");
+    found
+}
+
+#[test]
+fn master_and_worker_do_not_know_each_other_and_protocol_knows_nobody() {
+    let walls = [
+        ("protocol", &["muster_master", "muster_worker", "muster_wire", "std::", "tokio"][..]),
+        ("module", &["muster_master", "muster_worker", "muster_wire", "wasmtime::"]),
+        ("wire", &["muster_master", "muster_worker", "muster_module"]),
+        ("master", &["muster_worker", "wasmtime"]),
+        ("worker", &["muster_master"]),
+        ("guest-sdk", &["muster_protocol", "muster_wire", "muster_module"]),
+    ];
+    for (room, strangers) in walls {
+        for (path, text) in sources(&format!("{room}/src")) {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                for stranger in strangers {
+                    let uses = line.contains(&format!("use {stranger}"))
+                        || line.contains(&format!("{stranger}::"));
+                    assert!(!uses, "{} uses {stranger}: {line}", path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rooms_of_a_shell_meet_only_in_its_lib() {
+    let rooms = [
+        ("master/src/registry", &["link", "api", "perform"][..]),
+        ("master/src/api", &["link", "perform"]),
+        ("worker/src/lease", &["link", "perform", "run", "engine", "artifact"]),
+        ("worker/src/link", &["lease", "perform", "run", "engine", "artifact"]),
+        ("worker/src/gate", &["sandbox", "engine", "run", "perform"]),
+        ("worker/src/sandbox", &["engine", "run", "perform", "link", "lease"]),
+        ("worker/src/engine", &["run", "perform", "link", "lease"]),
+    ];
+    for (room, siblings) in rooms {
+        let (shell, name) = room.rsplit_once('/').expect("a path");
+        let of_room = |path: &PathBuf| {
+            path.starts_with(root().join(room)) || path.ends_with(format!("{room}.rs"))
+        };
+        for (path, text) in sources(shell).into_iter().filter(|(path, _)| of_room(path)) {
+            for sibling in siblings {
+                let uses = text.contains(&format!("crate::{sibling}::"))
+                    || text.contains(&format!("crate::{sibling};"));
+                assert!(!uses, "{name} uses its sibling {sibling}: {}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_a_hall() {
+    for room in
+        ["protocol", "module", "wire", "master", "worker", "guest-sdk", "cli", "tests", "examples"]
+    {
+        for (path, text) in sources(room) {
+            assert!(text.lines().count() <= LINES_MAX, "{} asks to be two files", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    for room in [
+        "protocol/src",
+        "module/src",
+        "wire/src",
+        "master/src",
+        "worker/src",
+        "guest-sdk/src",
+        "cli/src",
+        "tests",
+    ] {
+        for (path, text) in sources(room) {
+            let said = text.starts_with("//!");
+            assert!(said, "{} does not say what it is", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_subjects_is_the_codes_own() {
+    let table = muster_protocol::subject::table();
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a file");
+    assert!(text.contains(table.trim()), "put this into ARCHITECTURE.md:\n{table}");
+}

@@ -1,99 +1,16 @@
 //! A task as it is submitted, kept and ended; never how it is run.
 
+mod data;
+
+pub use data::Data;
+
 use crate::{
     AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId, limit,
     time::WallMillis,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use core::time::Duration;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-/// Some bytes: carried along when small, else named by their digest.
-///
-/// JSON: `{"text": "…"}`, `{"base64": "…"}` where they are not UTF-8, or
-/// `{"blob": {"digest": "sha256:…", "size": 12}}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Data {
-    /// The bytes themselves, at most [`limit::INLINE_SIZE_MAX`].
-    Inline(Bytes),
-    /// An object in the fleet's data store.
-    Blob {
-        /// Which.
-        digest: Digest,
-        /// Its length in bytes.
-        size: u64,
-    },
-}
-
-impl Data {
-    /// No bytes.
-    pub const EMPTY: Data = Data::Inline(Bytes::new());
-
-    /// The length in bytes.
-    pub fn size(&self) -> u64 {
-        match self {
-            Data::Inline(bytes) => bytes.len() as u64,
-            Data::Blob { size, .. } => *size,
-        }
-    }
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        Data::EMPTY
-    }
-}
-
-/// [`Data`] as JSON has it.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum DataText {
-    Text(String),
-    Base64(String),
-    Blob { digest: Digest, size: u64 },
-}
-
-/// [`Data`] as frames have it.
-#[derive(Serialize, Deserialize)]
-enum DataBinary {
-    Inline(Bytes),
-    Blob { digest: Digest, size: u64 },
-}
-
-impl Serialize for Data {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match (self, s.is_human_readable()) {
-            (Data::Inline(bytes), true) => match core::str::from_utf8(bytes) {
-                Ok(text) => DataText::Text(text.into()).serialize(s),
-                Err(_) => DataText::Base64(STANDARD.encode(bytes)).serialize(s),
-            },
-            (&Data::Blob { digest, size }, true) => DataText::Blob { digest, size }.serialize(s),
-            (Data::Inline(bytes), false) => DataBinary::Inline(bytes.clone()).serialize(s),
-            (&Data::Blob { digest, size }, false) => DataBinary::Blob { digest, size }.serialize(s),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(if d.is_human_readable() {
-            match DataText::deserialize(d)? {
-                DataText::Text(text) => Data::Inline(text.into_bytes().into()),
-                DataText::Base64(text) => {
-                    Data::Inline(STANDARD.decode(text).map_err(de::Error::custom)?.into())
-                }
-                DataText::Blob { digest, size } => Data::Blob { digest, size },
-            }
-        } else {
-            match DataBinary::deserialize(d)? {
-                DataBinary::Inline(bytes) => Data::Inline(bytes),
-                DataBinary::Blob { digest, size } => Data::Blob { digest, size },
-            }
-        })
-    }
-}
+use serde::{Deserialize, Serialize};
 
 /// What an attempt may use. Every field has a default; a worker enforces each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -533,58 +450,4 @@ pub fn clip(text: &str, max: usize) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn data_survives_frames() {
-        for data in [
-            Data::EMPTY,
-            Data::Inline(Bytes::from_static(b"plain")),
-            Data::Inline(Bytes::from_static(&[0xff, 0, 1])),
-            Data::Blob { digest: Digest([7; 32]), size: 9 },
-        ] {
-            let bytes = postcard::to_allocvec(&data).expect("serialises");
-            assert_eq!(postcard::from_bytes::<Data>(&bytes), Ok(data));
-        }
-    }
-
-    #[test]
-    fn backoff_doubles_and_stays_within_its_limit() {
-        let retry = Retry { attempts_max: 9, backoff_ms: 100, backoff_max_ms: 1_000 };
-        for (failures, least, most) in [(1, 50, 100), (2, 100, 200), (3, 200, 400), (9, 500, 1_000)]
-        {
-            for salt in 0..50 {
-                let wait = backoff(&retry, failures, salt).as_millis() as u64;
-                assert!((least..=most).contains(&wait), "{failures} failures: {wait} ms");
-            }
-        }
-    }
-
-    #[test]
-    fn a_clipped_text_ends_between_characters() {
-        assert_eq!(clip("größe", 3), "gr");
-        assert_eq!(clip("größe", 99), "größe");
-    }
-
-    #[test]
-    fn values_over_their_limits_are_refused() {
-        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
-        let good = TaskSpec::new(module, Data::EMPTY);
-        assert!(good.check().is_ok());
-        type Spoil = fn(&mut TaskSpec);
-        let cases: [(&str, Spoil); 6] = [
-            ("inline input", |s| s.input = Data::Inline(alloc::vec![0; 20_000].into())),
-            ("blob", |s| s.input = Data::Blob { digest: Digest([0; 32]), size: u64::MAX }),
-            ("priority", |s| s.priority = 101),
-            ("timeout", |s| s.limits.timeout_ms = 0),
-            ("memory", |s| s.limits.memory_bytes = u64::MAX),
-            ("attempts", |s| s.retry.attempts_max = 0),
-        ];
-        for (what, spoil) in cases {
-            let mut spec = good.clone();
-            spoil(&mut spec);
-            assert!(spec.check().is_err(), "{what}");
-        }
-    }
-}
+mod tests;

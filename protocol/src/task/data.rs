@@ -1,0 +1,92 @@
+//! Some bytes, small ones carried along and large ones named. Never fetches anything.
+
+use crate::Digest;
+use alloc::string::String;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Some bytes: carried along when small, else named by their digest.
+///
+/// JSON: `{"text": "…"}`, `{"base64": "…"}` where they are not UTF-8, or
+/// `{"blob": {"digest": "sha256:…", "size": 12}}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// The bytes themselves, at most [`crate::limit::INLINE_SIZE_MAX`].
+    Inline(Bytes),
+    /// An object in the fleet's data store.
+    Blob {
+        /// Which.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+}
+
+impl Data {
+    /// No bytes.
+    pub const EMPTY: Data = Data::Inline(Bytes::new());
+
+    /// The length in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Data::Inline(bytes) => bytes.len() as u64,
+            Data::Blob { size, .. } => *size,
+        }
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data::EMPTY
+    }
+}
+
+/// [`Data`] as JSON has it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DataText {
+    Text(String),
+    Base64(String),
+    Blob { digest: Digest, size: u64 },
+}
+
+/// [`Data`] as frames have it.
+#[derive(Serialize, Deserialize)]
+enum DataBinary {
+    Inline(Bytes),
+    Blob { digest: Digest, size: u64 },
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match (self, s.is_human_readable()) {
+            (Data::Inline(bytes), true) => match core::str::from_utf8(bytes) {
+                Ok(text) => DataText::Text(text.into()).serialize(s),
+                Err(_) => DataText::Base64(STANDARD.encode(bytes)).serialize(s),
+            },
+            (&Data::Blob { digest, size }, true) => DataText::Blob { digest, size }.serialize(s),
+            (Data::Inline(bytes), false) => DataBinary::Inline(bytes.clone()).serialize(s),
+            (&Data::Blob { digest, size }, false) => DataBinary::Blob { digest, size }.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(if d.is_human_readable() {
+            match DataText::deserialize(d)? {
+                DataText::Text(text) => Data::Inline(text.into_bytes().into()),
+                DataText::Base64(text) => {
+                    Data::Inline(STANDARD.decode(text).map_err(de::Error::custom)?.into())
+                }
+                DataText::Blob { digest, size } => Data::Blob { digest, size },
+            }
+        } else {
+            match DataBinary::deserialize(d)? {
+                DataBinary::Inline(bytes) => Data::Inline(bytes),
+                DataBinary::Blob { digest, size } => Data::Blob { digest, size },
+            }
+        })
+    }
+}

@@ -6,7 +6,7 @@ mod objects;
 mod watch;
 
 use crate::Input;
-use async_nats::{Client, ConnectOptions, Event as NatsEvent, HeaderMap, jetstream::Context};
+use async_nats::{Client, Event as NatsEvent, HeaderMap, jetstream::Context};
 use bytes::Bytes;
 use muster_protocol::{
     Revision, SessionId, TaskId,
@@ -18,17 +18,11 @@ use muster_protocol::{
     subject::{Bucket, Names, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
 };
-use muster_wire::{cas, clock};
+use muster_wire::{cas, clock, nats};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 pub use objects::ObjectError;
-
-/// How often the connection is probed: a server that has stopped is noticed after two of these.
-const PING_EVERY: Duration = Duration::from_secs(1);
-
-/// Messages waiting to be sent to NATS before senders wait.
-const SEND_QUEUE: usize = 16 * 1024;
 
 /// How long a lease that is over is kept, for people to see.
 const OVER_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -74,14 +68,7 @@ impl Registry {
         replicas: usize,
         inbox: mpsc::Sender<Input>,
     ) -> Result<Self, RegistryError> {
-        let client = ConnectOptions::new()
-            .name(format!("muster-master {}", names.fleet()))
-            .ping_interval(PING_EVERY)
-            .client_capacity(SEND_QUEUE)
-            .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| {
-                Duration::from_millis(50 * attempts.min(20) as u64)
-            })
+        let client = nats::options(format!("muster-master {}", names.fleet()), url)
             .event_callback(move |event| {
                 let inbox = inbox.clone();
                 async move {
@@ -98,7 +85,7 @@ impl Registry {
             .connect(url)
             .await
             .map_err(|error| RegistryError::Unreachable {
-                url: url.into(),
+                url: nats::shown(url),
                 cause: error.to_string(),
             })?;
         let context = cas::context(client.clone());
@@ -224,7 +211,7 @@ impl Registry {
 
     /// Sends what is still queued.
     pub async fn flush(&self) {
-        let _ = tokio::time::timeout(PING_EVERY, self.client.flush()).await;
+        let _ = tokio::time::timeout(nats::PING_EVERY, self.client.flush()).await;
     }
 }
 

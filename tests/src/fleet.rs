@@ -26,7 +26,8 @@ pub struct Fleet {
     dir: TempDir,
     nats_port: u16,
     children: BTreeMap<String, Child>,
-    quic: String,
+    /// Where each master listens for workers.
+    quic: BTreeMap<String, String>,
 }
 
 /// What a command came to.
@@ -72,7 +73,8 @@ impl Fleet {
     /// Only nats-server and the certificates.
     pub fn registry() -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
-        let mut fleet = Fleet { dir, nats_port: 0, children: BTreeMap::new(), quic: String::new() };
+        let mut fleet =
+            Fleet { dir, nats_port: 0, children: BTreeMap::new(), quic: BTreeMap::new() };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -119,14 +121,14 @@ impl Fleet {
         let ready = self.path(&format!("{name}.ready"));
         let _ = std::fs::remove_file(&ready);
         let mut command = self.daemon("master", name);
-        let listen = if self.quic.is_empty() { "127.0.0.1:0" } else { &self.quic };
+        let listen = self.quic.get(name).map_or("127.0.0.1:0", String::as_str);
         command.args(["--listen", listen, "--nats", &self.nats_url()]);
         self.spawn(name, command);
         let quic = wait_for("the master to serve", || {
             let ready: Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
             Some(ready["quic"].as_str()?.to_string())
         });
-        self.quic = quic;
+        self.quic.insert(name.into(), quic);
     }
 
     /// Starts a worker that may reach NATS.
@@ -142,14 +144,10 @@ impl Fleet {
         let ready = self.path(&format!("{name}.ready"));
         let _ = std::fs::remove_file(&ready);
         let mut command = self.daemon("worker", name);
-        command
-            .args([
-                "--master",
-                &self.quic,
-                "--state-dir",
-                text(&self.path(&format!("{name}.state"))),
-            ])
-            .args(options);
+        for quic in self.quic.values() {
+            command.args(["--master", quic]);
+        }
+        command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]).args(options);
         self.spawn(name, command);
         wait_for("the worker to hold a lease", || ready.exists().then_some(()));
     }

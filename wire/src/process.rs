@@ -15,8 +15,11 @@ use tracing_subscriber::EnvFilter;
 /// What is logged unless `MUSTER_LOG` says otherwise.
 const LOG_DEFAULT: &str = "info,async_nats=warn,quinn=warn,wasmtime=warn,cranelift=warn";
 
+/// The exit code of a daemon that could not begin: of what it was given, something must change.
+const NOT_BEGUN: u8 = 2;
+
 /// Runs a daemon until it ends or is told to: by SIGTERM, Ctrl-C, or the end of standard input
-/// where `until_stdin_closes`.
+/// where `until_stdin_closes`. A daemon fails only at its start, on what it was given: exit code 2.
 pub fn run<F, R>(name: &str, until_stdin_closes: bool, daemon: F) -> ExitCode
 where
     F: FnOnce(watch::Receiver<bool>) -> R,
@@ -47,8 +50,8 @@ where
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{name}: {error:#}");
-            ExitCode::FAILURE
+            eprintln!("error: {name} cannot begin: {error:#}");
+            ExitCode::from(NOT_BEGUN)
         }
     }
 }

@@ -5,7 +5,7 @@
 //! may not or where NATS did not answer: the same compare-and-set on the same key either way.
 
 use crate::{Input, LeaseInput, Links};
-use async_nats::{ConnectOptions, HeaderMap, connection::State, jetstream::Context};
+use async_nats::{HeaderMap, connection::State, jetstream::Context};
 use muster_protocol::{
     ABSENT, Revision, SessionId,
     attempts::Event,
@@ -13,7 +13,7 @@ use muster_protocol::{
     message::ToMaster,
     subject::{Bucket, Names},
 };
-use muster_wire::{cas, clock, process};
+use muster_wire::{cas, clock, nats, process};
 use std::{
     sync::{
         Arc,
@@ -70,21 +70,16 @@ struct Nats {
 
 impl Nats {
     async fn open(terms: &Terms, connected: mpsc::UnboundedSender<LeaseInput>) -> Option<Self> {
-        let client = ConnectOptions::new()
-            .name(format!("muster-worker {}", terms.draft.worker))
-            .ping_interval(Duration::from_secs(1))
+        let url = terms.nats.as_deref()?;
+        let client = nats::options(format!("muster-worker {}", terms.draft.worker), url)
             .retry_on_initial_connect()
-            .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| {
-                Duration::from_millis(50 * attempts.min(20) as u64)
-            })
             .event_callback(move |event| {
                 if matches!(event, async_nats::Event::Connected) {
                     let _ = connected.send(LeaseInput::Linked);
                 }
                 std::future::ready(())
             })
-            .connect(terms.nats.as_deref()?)
+            .connect(url)
             .await
             .inspect_err(
                 |error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"),

@@ -126,7 +126,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let mut attempts = Attempts::new(config.slots() as usize, version);
     let mut ready = config.ready_file.clone();
     let mut batch = Vec::with_capacity(DRAIN_MAX);
-    let mut stopping = false;
+    let (mut stopping, mut leased) = (false, false);
     tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
     loop {
         let wakeup = attempts.wakeup();
@@ -148,16 +148,17 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
             match input {
                 Input::Released => return Ok(()),
                 Input::Attempts(event) => {
-                    if let (Event::LeaseHeld { .. }, Some(path)) = (&event, &ready)
-                        && hands.is_linked()
-                    {
-                        process::write_whole(path, "{}")?;
-                        ready = None;
-                    }
+                    leased |= matches!(event, Event::LeaseHeld { .. });
                     hands.heard(&event);
                     attempts.observe(now, event);
                 }
             }
+        }
+        if leased
+            && hands.is_linked()
+            && let Some(path) = ready.take()
+        {
+            process::write_whole(&path, "{}")?;
         }
         let mut effects = Vec::new();
         attempts.plan(clock::boottime(), &mut effects);

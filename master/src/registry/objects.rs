@@ -108,7 +108,7 @@ impl Registry {
         let Ok(mut messages) = consumer.messages().await else { return Vec::new() };
         let mut found: Vec<TaskRecord> = Vec::new();
         while let Ok(Some(Ok(message))) =
-            tokio::time::timeout(super::PING_EVERY, messages.next()).await
+            tokio::time::timeout(muster_wire::nats::PING_EVERY, messages.next()).await
         {
             if let Ok(record) = serde_json::from_slice::<TaskRecord>(&message.payload)
                 && record.is_done()

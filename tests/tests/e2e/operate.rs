@@ -131,7 +131,7 @@ fn two_workers_cannot_share_a_state_directory() {
         "--key",
         &file("w1.key"),
     ]);
-    assert_ne!(second.code, 0);
+    assert_eq!(second.code, 2, "{second:?}");
     assert!(second.err.contains("belongs to a worker that is running"), "{second:?}");
 }
 

@@ -62,6 +62,22 @@ fn without_a_nats_server_the_error_says_so() {
 }
 
 #[test]
+fn daemons_that_cannot_begin_say_why() {
+    let fleet = Fleet::registry();
+    let tls = fleet.path("tls");
+    let file = |name: &str| text(&tls.join(name)).to_string();
+    let certificates =
+        ["--ca", &file("ca.pem"), "--cert", &file("m1.pem"), "--key", &file("m1.key")];
+    let master =
+        ["master", "--name", "m1", "--listen", "127.0.0.1:0", "--nats", "nats://127.0.0.1:1"];
+    let without = fleet.run(&[&master[..], &certificates[..]].concat());
+    refused(without, &["m1.pem", "cannot be used as a PEM file"]);
+    fleet.run(&["cert", "master", "m1", "--dir", text(&tls)]).ok();
+    let unreachable = fleet.run(&[&master[..], &certificates[..]].concat());
+    refused(unreachable, &["no nats-server answers at nats://127.0.0.1:1", "nats-server -js"]);
+}
+
+#[test]
 fn a_task_of_a_group_without_a_worker_waits_and_says_why() {
     let mut fleet = Fleet::start(1, 1);
     fleet.push("upper");

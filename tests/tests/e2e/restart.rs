@@ -118,3 +118,19 @@ fn a_nats_server_that_is_killed_and_restarted_loses_nothing() {
     let commits = commits.lock().expect("no panic");
     assert!(commits.values().all(|&count| count == 1), "committed twice: {commits:?}");
 }
+
+#[test]
+fn with_two_masters_the_loss_of_one_loses_nothing() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master("m1");
+    fleet.start_master("m2");
+    for worker in ["w1", "w2"] {
+        fleet.start_worker(worker, &["--slots", "2"]);
+    }
+    let commits = survive(&mut fleet, |fleet| fleet.kill("m1"));
+    wait_for("every commit to be seen", || {
+        (commits.lock().expect("no panic").len() == TASKS).then_some(())
+    });
+    let commits = commits.lock().expect("no panic");
+    assert!(commits.values().all(|&count| count == 1), "committed twice: {commits:?}");
+}

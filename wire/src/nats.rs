@@ -1,0 +1,54 @@
+//! How both daemons connect to NATS: they notice a dead server soon, come back for ever, and take a
+//! user from the URL. Never shows a password.
+
+use async_nats::{ConnectOptions, ServerAddr};
+use std::time::Duration;
+
+/// How often the connection is probed: a server that has stopped is noticed after two of these.
+pub const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// Messages waiting to be sent before senders wait.
+const SEND_QUEUE: usize = 16 * 1024;
+
+/// The step by which reconnects become rarer, and the steps there are.
+const AGAIN_STEP: Duration = Duration::from_millis(50);
+const AGAIN_STEPS: u32 = 20;
+
+/// Options for a daemon called `name`, with the user and the password that `url` may have.
+pub fn options(name: String, url: &str) -> ConnectOptions {
+    let options = ConnectOptions::new()
+        .name(name)
+        .ping_interval(PING_EVERY)
+        .client_capacity(SEND_QUEUE)
+        .max_reconnects(None)
+        .reconnect_delay_callback(|attempts| {
+            AGAIN_STEP * u32::try_from(attempts).unwrap_or(AGAIN_STEPS).min(AGAIN_STEPS)
+        });
+    let Ok(address) = url.parse::<ServerAddr>() else { return options };
+    match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
+        (Some(token), None) => options.token(token.into()),
+        _ => options,
+    }
+}
+
+/// The URL as it may be shown: without what stands before `@`.
+pub fn shown(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.into(),
+        _ => url.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(shown("nats://me:secret@host:4222"), "nats://host:4222");
+        assert_eq!(shown("me:secret@host"), "host");
+        assert_eq!(shown("nats://host:4222"), "nats://host:4222");
+    }
+}

@@ -109,7 +109,9 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     };
     registry.follow(inbox.clone());
     let mut inputs = inputs;
-    master.load(&mut inputs).await?;
+    if !master.load(&mut inputs, stop.clone()).await? {
+        return Ok(());
+    }
 
     let endpoint = quinn::Endpoint::server(quic, config.listen)
         .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
@@ -143,17 +145,26 @@ struct Master {
 
 impl Master {
     /// Takes in what the registry holds.
-    async fn load(&mut self, inputs: &mut mpsc::Receiver<Input>) -> anyhow::Result<()> {
+    /// Returns whether it was not told to stop meanwhile.
+    async fn load(
+        &mut self,
+        inputs: &mut mpsc::Receiver<Input>,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<bool> {
         let now = clock::boottime();
         self.fleet.observe(now, Event::Clock(clock::wall()));
         self.fleet.observe(now, Event::RegistryUp);
         while !self.unloaded.is_empty() {
-            let input = inputs.recv().await.context("the registry's watches are gone")?;
-            self.take(input);
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(false),
+                input = inputs.recv() => {
+                    self.take(input.context("the registry's watches are gone")?);
+                }
+            }
         }
         self.fleet.observe(clock::boottime(), Event::Loaded);
         tracing::info!(open = self.fleet.tasks_open(), modules = self.modules.len(), "loaded");
-        Ok(())
+        Ok(true)
     }
 
     async fn serve(&mut self, inputs: &mut mpsc::Receiver<Input>, mut stop: watch::Receiver<bool>) {

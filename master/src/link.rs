@@ -11,7 +11,7 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
-    quic::{FrameReader, FrameWriter, StreamError},
+    quic::{FrameReader, FrameWriter, StreamError, speak},
     tls,
 };
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
@@ -29,9 +29,6 @@ const FRAMES_MAX: usize = 4 * 1024;
 
 /// How long a caller may take to say what it wants.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-
-/// Bytes that are gathered before they are sent.
-const GATHER_BYTES: usize = 64 * 1024;
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
@@ -245,20 +242,4 @@ async fn collect(reader: &mut FrameReader, size: u64) -> Result<Option<Bytes>, S
         all.extend_from_slice(&bytes);
     }
     Ok((all.len() as u64 == size).then(|| all.freeze()))
-}
-
-/// Sends frames as they come, and all that wait in one go.
-async fn speak(
-    mut writer: FrameWriter,
-    mut waiting: mpsc::Receiver<ToWorker>,
-) -> Result<(), StreamError> {
-    while let Some(message) = waiting.recv().await {
-        writer.push(&message)?;
-        while writer.pending() < GATHER_BYTES {
-            let Ok(message) = waiting.try_recv() else { break };
-            writer.push(&message)?;
-        }
-        writer.flush().await?;
-    }
-    Ok(())
 }

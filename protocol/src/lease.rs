@@ -351,7 +351,9 @@ impl Holder {
                         && matches!(lease.standing, Standing::Live | Standing::Draining) =>
                 {
                     self.count(lease.renewal, revision);
-                    self.next = Time::ZERO;
+                    if lease.renewal < self.lease.renewal {
+                        self.next = Time::ZERO;
+                    }
                 }
                 Some((lease, revision)) if revision > self.known || !self.held => {
                     self.over = Some(Some((lease, revision)));
@@ -359,7 +361,11 @@ impl Holder {
                 // What was read is older than what is known: the reader was behind.
                 Some(_) => {}
                 None if self.known == ABSENT => {}
-                None => self.over = Some(None),
+                // The key is gone: the next session begins from nothing.
+                None => {
+                    self.known = ABSENT;
+                    self.over = Some(None);
+                }
             },
         }
     }

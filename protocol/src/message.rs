@@ -74,6 +74,8 @@ pub enum ToWorker {
     Revoke(AttemptKey),
     /// The registry's answer to [`ToMaster::Renew`].
     Renewed {
+        /// The session that asked: renewals are counted anew in each.
+        session: SessionId,
         /// The renewal it is about.
         renewal: u64,
         /// What became of it.

@@ -174,6 +174,17 @@ impl TaskSpec {
         if self.retry.attempts_max == 0 {
             return refuse("a task needs at least one attempt".to_string());
         }
+        let args: usize = self.args.iter().map(|arg| arg.len() + 1).sum();
+        if args > limit::INLINE_SIZE_MAX {
+            return refuse(format!(
+                "the arguments may have {} bytes together: give more as the input",
+                limit::INLINE_SIZE_MAX
+            ));
+        }
+        let labels: usize = self.selector.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if labels > limit::INLINE_SIZE_MAX {
+            return refuse(format!("a selector may have {} bytes", limit::INLINE_SIZE_MAX));
+        }
         if self.selector.len() > limit::LABELS_MAX {
             return refuse(format!("a selector may have {} labels", limit::LABELS_MAX));
         }

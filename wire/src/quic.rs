@@ -12,6 +12,7 @@ use quinn::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
 
 /// How often an idle link says that it lives. A hint for reconnecting, never the judge of a worker.
 pub const KEEP_ALIVE: Duration = Duration::from_millis(300);
@@ -124,6 +125,25 @@ impl FrameReader {
     }
 }
 
+/// Bytes that are gathered before they are sent.
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// Sends messages as they come, and all that wait in one go, until nobody sends any more.
+pub async fn speak<T: Serialize>(
+    mut writer: FrameWriter,
+    mut waiting: mpsc::Receiver<T>,
+) -> Result<(), StreamError> {
+    while let Some(message) = waiting.recv().await {
+        writer.push_if_it_fits(&message)?;
+        while writer.buffer.len() < GATHER_BYTES {
+            let Ok(message) = waiting.try_recv() else { break };
+            writer.push_if_it_fits(&message)?;
+        }
+        writer.flush().await?;
+    }
+    Ok(())
+}
+
 /// Frames to a stream. Nothing is sent before [`FrameWriter::flush`].
 pub struct FrameWriter {
     stream: SendStream,
@@ -141,9 +161,16 @@ impl FrameWriter {
         Ok(frame::encode(message, &mut self.buffer)?)
     }
 
-    /// Bytes added and not sent.
-    pub fn pending(&self) -> usize {
-        self.buffer.len()
+    /// Adds a message; one that is too long is left out, since it would be too long the next time
+    /// as well and must not take the link down with it.
+    fn push_if_it_fits<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
+        match self.push(message) {
+            Err(StreamError::Frame(FrameError::TooLong(size))) => {
+                tracing::error!(size, "a message is too long for a frame and was not sent");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Sends what was added.

@@ -131,12 +131,12 @@ impl Keeper {
             let wakeup = over.is_none().then(|| self.holder.wakeup().min(self.fence()));
             tokio::select! {
                 Some((session, renewal, answer)) = answered.recv() => {
-                    self.answered(session, renewal, answer).await;
+                    self.answered(session, renewal, answer, over.is_some()).await;
                 }
                 input = inputs.recv() => match input {
                     None => return,
-                    Some(LeaseInput::Renewed { renewal, answer }) => {
-                        self.answered(self.holder.session(), renewal, answer).await;
+                    Some(LeaseInput::Renewed { session, renewal, answer }) => {
+                        self.answered(session, renewal, answer, over.is_some()).await;
                     }
                     Some(LeaseInput::Linked) => self.holder.hurry(),
                     Some(LeaseInput::Anew) => {
@@ -179,9 +179,8 @@ impl Keeper {
         self.unanswered += 1;
         if nats.is_none() || doubtful {
             let links = self.links.lock().expect("no holder of this lock panics");
-            // One after the other, so that a dumb master is not asked every time.
-            let at = self.unanswered as usize % links.len().max(1);
-            if let Some(road) = links.values().nth(at) {
+            // Every master is asked: the same write on the same key can only succeed once.
+            for road in links.values() {
                 let _ = road.frames.try_send(ToMaster::Renew { expect, lease: lease.clone() });
             }
         }
@@ -195,7 +194,13 @@ impl Keeper {
         });
     }
 
-    async fn answered(&mut self, session: SessionId, renewal: u64, answer: CasAnswer<Lease>) {
+    async fn answered(
+        &mut self,
+        session: SessionId,
+        renewal: u64,
+        answer: CasAnswer<Lease>,
+        is_over: bool,
+    ) {
         if session != self.holder.session() {
             return;
         }
@@ -205,7 +210,8 @@ impl Keeper {
         let before = self.holder.until();
         self.holder.answered(renewal, answer);
         let until = self.holder.until();
-        if until > before && !self.holder.is_released() {
+        // Once a session is over, what it hears late opens nothing any more.
+        if until > before && !is_over && !self.holder.is_released() {
             self.until.store(until.as_nanos(), Ordering::SeqCst);
             self.tell(Event::LeaseHeld { session, until }).await;
         }
@@ -234,6 +240,9 @@ impl Keeper {
         let expect = match by {
             // It lapsed here, and nobody has taken it: it is this process' own to succeed.
             None => {
+                if !self.holder.is_held() {
+                    tokio::time::sleep(TAKE_AGAIN).await;
+                }
                 lease.succeeds = self.holder.is_held().then(|| self.holder.session());
                 self.holder.revision()
             }

@@ -69,7 +69,11 @@ enum Input {
 /// Something that the lease must know.
 enum LeaseInput {
     /// A master's word about a renewal that went through it.
-    Renewed { renewal: u64, answer: muster_protocol::lease::CasAnswer<Lease> },
+    Renewed {
+        session: muster_protocol::SessionId,
+        renewal: u64,
+        answer: muster_protocol::lease::CasAnswer<Lease>,
+    },
     /// A link is up, so that there is a way to renew.
     Linked,
     /// Nothing of the finished session runs any more.

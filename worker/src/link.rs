@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest,
     attempts::Event,
-    message::{Ask, LogChunk, Shelf, ToMaster, ToWorker, Told},
+    message::{Ask, LogChunk, Shelf, ToWorker, Told},
     subject::Names,
 };
 use muster_wire::{
     process,
-    quic::{FrameReader, FrameWriter, StreamError},
+    quic::{FrameReader, FrameWriter, StreamError, speak},
 };
 use quinn::{ClientConfig, Connection, Endpoint};
 use std::{
@@ -26,9 +26,6 @@ const FRAMES_MAX: usize = 4 * 1024;
 
 /// Pieces of logs that may wait; further ones are dropped, since logs must not delay results.
 const LOGS_MAX: usize = 1_024;
-
-/// Bytes that are gathered before they are sent.
-const GATHER_BYTES: usize = 64 * 1024;
 
 /// The first and the longest wait before a master is dialled again.
 const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
@@ -167,8 +164,8 @@ impl Dialler {
     async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
         while let Some(message) = reader.next::<ToWorker>().await? {
             match message {
-                ToWorker::Renewed { renewal, answer } => {
-                    let _ = self.lease.send(LeaseInput::Renewed { renewal, answer });
+                ToWorker::Renewed { session, renewal, answer } => {
+                    let _ = self.lease.send(LeaseInput::Renewed { session, renewal, answer });
                 }
                 message => {
                     let _ = self.inbox.send(Input::Attempts(Event::Told(link, message))).await;
@@ -177,22 +174,6 @@ impl Dialler {
         }
         Ok(())
     }
-}
-
-/// Sends frames as they come, and all that wait in one go.
-async fn speak(
-    mut writer: FrameWriter,
-    mut waiting: mpsc::Receiver<ToMaster>,
-) -> Result<(), StreamError> {
-    while let Some(message) = waiting.recv().await {
-        writer.push(&message)?;
-        while writer.pending() < GATHER_BYTES {
-            let Ok(message) = waiting.try_recv() else { break };
-            writer.push(&message)?;
-        }
-        writer.flush().await?;
-    }
-    Ok(())
 }
 
 /// Sends logs on a stream of their own, opened with the first of them.

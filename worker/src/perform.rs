@@ -16,7 +16,7 @@ use muster_protocol::{
     attempts::{Effect, Event, Kill},
     limit,
     message::{AttemptKey, Dispatch, Shelf, ToMaster},
-    task::{Data, Outcome},
+    task::{Data, Outcome, Verdict},
 };
 use muster_wire::clock;
 use std::{
@@ -188,8 +188,11 @@ impl Hands {
                 None => match get_again(&artifacts, &links, digest).await {
                     Ok(program) => program,
                     Err(error) => {
-                        let message = error.to_string();
-                        let verdict = muster_protocol::task::Verdict::Rejected { message };
+                        let verdict = match error {
+                            ArtifactError::Rejected(message) => Verdict::Rejected { message },
+                            // Nobody asked for it, so the master queues the task again.
+                            ArtifactError::NotHad(_) => Verdict::Cancelled,
+                        };
                         let event = Event::Ended { key, outcome: Outcome::bare(verdict) };
                         let _ = inbox.send(Input::Attempts(event)).await;
                         return;

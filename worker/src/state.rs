@@ -5,7 +5,13 @@ use anyhow::{Context as _, bail};
 use muster_protocol::Nonce;
 use muster_wire::process;
 use rustix::fs::{FlockOperation, flock};
-use std::{fs::File, io::ErrorKind, path::Path};
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 /// A locked state directory. The lock ends with the process, however it ends.
 pub(crate) struct State {
@@ -38,11 +44,22 @@ impl State {
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        Ok(State { nonce, _lock: lock })
+        Ok(State { nonce: here(nonce, &lock)?, _lock: lock })
     }
 
-    /// The directory's name in the lease.
+    /// The directory's name in the lease, as long as this machine runs.
     pub(crate) fn nonce(&self) -> Nonce {
         self.nonce
     }
+}
+
+/// The nonce bound to this kernel and this very file: a lock proves nothing about a copy of the
+/// directory on another machine, nor about a life before the last boot.
+fn here(stored: Nonce, lock: &File) -> anyhow::Result<Nonce> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .context("the kernel does not say which boot this is")?;
+    let file = lock.metadata()?;
+    let mut hasher = DefaultHasher::new();
+    (stored.0, boot.trim(), file.dev(), file.ino()).hash(&mut hasher);
+    Ok(Nonce(hasher.finish()))
 }

@@ -116,7 +116,8 @@ impl Fleet {
     ) {
         let id = lease.worker.clone();
         if let Some(link) = asked_by {
-            let message = ToWorker::Renewed { renewal: lease.renewal, answer: answer.clone() };
+            let (session, renewal) = (lease.session, lease.renewal);
+            let message = ToWorker::Renewed { session, renewal, answer: answer.clone() };
             self.outbox.push(Effect::Send { link, message });
         } else {
             let worker = self.worker(now, &id);

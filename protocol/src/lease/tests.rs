@@ -142,3 +142,23 @@ fn a_lease_is_given_back_only_when_the_registry_says_so() {
     holder.answered(second, CasAnswer::Conflict(Some((value, 2))));
     assert!(holder.is_released(), "it had landed, and its answer was lost");
 }
+
+#[test]
+fn a_vanished_key_ends_the_session_and_the_next_begins_from_nothing() {
+    let mut holder = holder();
+    let (first, ..) = write(&mut holder, start());
+    holder.answered(first, CasAnswer::Written(7));
+    let (second, ..) = write(&mut holder, start() + RENEW);
+    holder.answered(second, CasAnswer::Conflict(None));
+    assert_eq!(holder.plan(start() + RENEW, WallMillis(0)), Some(LeaseStep::Over { by: None }));
+    assert_eq!(holder.revision(), ABSENT);
+}
+
+#[test]
+fn the_echo_of_the_newest_renewal_does_not_hurry_the_next() {
+    let mut holder = holder();
+    let (renewal, _, value) = write(&mut holder, start());
+    holder.answered(renewal, CasAnswer::Conflict(Some((value, 3))));
+    assert_eq!(holder.until(), start() + LEASE);
+    assert_eq!(holder.plan(start(), WallMillis(0)), None);
+}

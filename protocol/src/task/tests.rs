@@ -41,13 +41,14 @@ fn values_over_their_limits_are_refused() {
     let good = TaskSpec::new(module, Data::EMPTY);
     assert!(good.check().is_ok());
     type Spoil = fn(&mut TaskSpec);
-    let cases: [(&str, Spoil); 6] = [
+    let cases: [(&str, Spoil); 7] = [
         ("inline input", |s| s.input = Data::Inline(alloc::vec![0; 20_000].into())),
         ("blob", |s| s.input = Data::Blob { digest: Digest([0; 32]), size: u64::MAX }),
         ("priority", |s| s.priority = 101),
         ("timeout", |s| s.limits.timeout_ms = 0),
         ("memory", |s| s.limits.memory_bytes = u64::MAX),
         ("attempts", |s| s.retry.attempts_max = 0),
+        ("arguments", |s| s.args = alloc::vec!["x".repeat(20_000)]),
     ];
     for (what, spoil) in cases {
         let mut spec = good.clone();

@@ -116,7 +116,7 @@ impl World {
             Coming::MindTick(_, due) if due == worker.mind_due => self.think(at),
             Coming::LeaseTick(..) | Coming::MindTick(..) => {}
             Coming::Mind(_, event) => self.tell(at, event),
-            Coming::Told(_, _, ToWorker::Renewed { renewal, answer }) => {
+            Coming::Told(_, _, ToWorker::Renewed { renewal, answer, .. }) => {
                 self.renewed(at, renewal, answer);
             }
             Coming::Told(_, link, message) => self.tell(at, Event::Told(link, message)),

@@ -145,7 +145,7 @@ async fn workers(client: &Client, findings: &mut Vec<Finding>) {
         let counts = groups.entry(view.lease.offer.group.to_string()).or_default();
         match view.lease.standing {
             Standing::Live => counts[0] += 1,
-            Standing::Draining => counts[1] += 1,
+            Standing::Draining | Standing::Cordoned => counts[1] += 1,
             Standing::Lost => counts[2] += 1,
             Standing::Released => {}
         }
@@ -158,7 +158,7 @@ async fn workers(client: &Client, findings: &mut Vec<Finding>) {
             continue;
         }
         let health = if live > 0 && lost == 0 { Health::Ok } else { Health::Warn };
-        let detail = format!("{live} live, {draining} draining, {lost} lost");
+        let detail = format!("{live} live, {draining} draining or cordoned, {lost} lost");
         findings.push(finding(health, &format!("group {group}"), detail));
     }
 }

@@ -178,6 +178,7 @@ impl Fleet {
         let files = cert::master(&tls, &tls, &names, &name, CERT_DAYS)?;
         let mut command = self.daemon("master", name.as_str(), &nats, &files);
         command.args(["--listen", "127.0.0.1:0"]);
+        command.arg("--state-dir").arg(self.dir.join("m1").join("state"));
         let ready = self.spawn("m1", &mut command)?;
         let master_pid = self.children.last().map_or(0, Child::pid);
         let text = self.await_ready("m1", &ready).await?;

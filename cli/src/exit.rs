@@ -44,7 +44,8 @@ pub fn of(verdict: &Verdict) -> u8 {
         Verdict::TimedOut { .. } => TIMED_OUT,
         Verdict::OverLimit { .. } => OVER_LIMIT,
         Verdict::Rejected { .. } => REJECTED,
-        Verdict::Cancelled => CANCELLED,
+        // An attempt that was given back ends no task; it would be as if interrupted.
+        Verdict::Cancelled | Verdict::Returned { .. } => CANCELLED,
         Verdict::Lost { .. } => LOST,
     }
 }

@@ -111,7 +111,7 @@ pub fn state_cell(word: &str) -> Cell {
         "completed" | "live" | "ok" => Color::Green,
         "queued" | "released" => Color::Reset,
         "dispatched" => Color::Cyan,
-        "draining" | "cancelled" | "warn" => Color::Yellow,
+        "draining" | "cordoned" | "cancelled" | "warn" => Color::Yellow,
         _ => Color::Red,
     };
     Cell::new(word).fg(colour)
@@ -121,11 +121,11 @@ pub fn state_cell(word: &str) -> Cell {
 pub fn state_style(word: &str) -> anstyle::Style {
     match word {
         "ok" | "completed" | "joined" | "started" => AnsiColor::Green.on_default(),
-        "warn" | "retried" | "draining" | "cancelled" | "left" | "stopped" => {
+        "warn" | "retried" | "draining" | "cordoned" | "cancelled" | "left" | "stopped" => {
             AnsiColor::Yellow.on_default()
         }
-        "fail" | "failed" | "lost" | "fenced" | "redispatched" | "quarantined" | "refused"
-        | "empty" => AnsiColor::Red.on_default(),
+        "fail" | "failed" | "lost" | "fenced" | "degraded" | "rewound" | "held"
+        | "redispatched" | "quarantined" | "refused" | "empty" => AnsiColor::Red.on_default(),
         _ => anstyle::Style::new(),
     }
 }

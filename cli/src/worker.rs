@@ -1,4 +1,5 @@
-//! `muster worker`: the daemon, or questions about workers. Never changes a worker.
+//! `muster worker`: the daemon, or questions and orders to workers. Never says that an order is
+//! obeyed before the worker's lease does.
 
 use crate::{
     client::{Client, Reach},
@@ -10,10 +11,12 @@ use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use comfy_table::Cell;
 use muster_protocol::{
     WorkerId,
-    api::{WorkerView, Workers, endpoint},
-    lease::Standing,
+    api::{OrderWorker, WorkerView, Workers, endpoint},
+    limit,
+    message::Order,
 };
 use serde_json::json;
+use std::time::Duration;
 
 /// The daemon's options alone, or a question.
 pub enum Command {
@@ -23,7 +26,7 @@ pub enum Command {
     Ask(Ask),
 }
 
-/// A question about workers.
+/// A question or an order.
 #[derive(Subcommand)]
 pub enum Ask {
     /// List the workers
@@ -34,6 +37,35 @@ pub enum Ask {
         /// Which
         name: WorkerId,
     },
+    /// Give a worker no new attempts; what it runs goes on
+    Cordon {
+        /// Which
+        name: WorkerId,
+    },
+    /// Give a worker attempts again
+    Uncordon {
+        /// Which
+        name: WorkerId,
+    },
+    /// Empty a worker: no new attempts, and what still runs at the deadline goes elsewhere
+    #[command(after_help = "Examples:
+  muster worker drain shop-42 --deadline 5m
+  muster worker uncordon shop-42        gives it attempts again")]
+    Drain {
+        /// Which
+        name: WorkerId,
+        /// How long its runs may go on
+        #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = deadline)]
+        deadline: Duration,
+    },
+}
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let deadline = quantity::duration(text)?;
+    if deadline > limit::DRAIN_MAX {
+        return Err(format!("at most {} h", limit::DRAIN_MAX.as_secs() / 3600));
+    }
+    Ok(deadline)
 }
 
 impl Args for Command {
@@ -77,29 +109,43 @@ pub async fn list(client: &Client) -> anyhow::Result<Workers> {
     client.insist(endpoint::WORKER_LIST, &json!({})).await
 }
 
-/// The lease's standing as one word.
-pub fn standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Live => "live",
-        Standing::Draining => "draining",
-        Standing::Released => "released",
-        Standing::Lost => "lost",
-    }
+/// Gives an order, and waits until the worker has obeyed.
+async fn order(client: &Client, worker: &WorkerId, order: Order) -> anyhow::Result<()> {
+    let question = OrderWorker { worker: worker.clone(), order };
+    let _: serde_json::Value = client.insist(endpoint::WORKER_ORDER, &question).await?;
+    Ok(())
 }
 
 /// Answers the question.
 pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> {
-    let mut workers = list(&Client::connect(reach).await?).await?;
-    let name = match ask {
+    let client = Client::connect(reach).await?;
+    let mut workers = list(&client).await?;
+    let (name, wanted) = match ask {
         Ask::Ls if format == Format::Json => return output::json(&workers),
         Ask::Ls => return table(&workers.workers),
-        Ask::Get { name } => name,
+        Ask::Get { name } => (name, None),
+        Ask::Cordon { name } => (name, Some(Order::Cordon)),
+        Ask::Uncordon { name } => (name, Some(Order::Uncordon)),
+        Ask::Drain { name, deadline } => {
+            let deadline_ms = deadline.as_millis() as u64;
+            (name, Some(Order::Drain { deadline_ms }))
+        }
     };
     let found = workers.workers.iter().position(|view| view.lease.worker == name);
     let Some(found) = found else {
         let failure = Failure::user(format!("there is no worker {name}"));
         return Err(failure.hint("muster worker ls").into());
     };
+    if let Some(wanted) = wanted {
+        order(&client, &name, wanted).await?;
+        workers = list(&client).await?;
+        workers.workers.retain(|view| view.lease.worker == name);
+        return if format == Format::Json {
+            output::json(&workers)
+        } else {
+            table(&workers.workers)
+        };
+    }
     let view = workers.workers.swap_remove(found);
     if format == Format::Json { output::json(&view) } else { one(&view) }
 }
@@ -109,7 +155,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
         let lease = &view.lease;
         vec![
             Cell::new(&lease.worker),
-            output::state_cell(standing(lease.standing)),
+            output::state_cell(lease.standing.word()),
             Cell::new(&lease.offer.group),
             Cell::new(format!("{}/{}", view.attempts.len(), lease.offer.slots)),
             Cell::new(quantity::show_size(lease.offer.memory_bytes)),
@@ -129,7 +175,7 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
     let attempts = view.attempts.iter().map(ToString::to_string).collect::<Vec<_>>();
     output::fields(&[
         ("name", lease.worker.to_string()),
-        ("state", standing(lease.standing).into()),
+        ("state", lease.standing.word().into()),
         ("group", lease.offer.group.to_string()),
         ("labels", labels(view)),
         ("slots", lease.offer.slots.to_string()),
@@ -137,6 +183,7 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ("version", lease.offer.version.clone()),
         ("linked", if view.linked { "yes" } else { "not to the master that answered" }.into()),
         ("session", lease.session.to_string()),
+        ("home", lease.home.as_ref().map_or("none".into(), |home| home.master.to_string())),
         (
             "renewed",
             format!("{} ({})", output::local(lease.renewed_at), output::ago(lease.renewed_at)),

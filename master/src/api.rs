@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest,
-    api::{ErrorCode, Workers, endpoint},
-    fleet::Fleet,
+    api::{ErrorCode, Masters, OrderWorker, Workers, endpoint},
+    fleet::{self, Fleet},
     message::Shelf,
     subject::{Names, SERVICE},
 };
@@ -19,11 +19,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Requests of one kind in work at once; more wait in NATS.
 const REQUESTS_MAX: usize = 64;
+
+/// How long a worker may take to obey: it does so with its next renewal, or at once.
+const OBEY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Digests known to be in a store. Bounded: it is forgotten when full, and found out again.
 const KNOWN_MAX: usize = 16 * 1024;
@@ -131,10 +135,30 @@ impl Host {
                 let workers = self.look(|fleet, _| fleet.workers()).await?;
                 write(&Workers { workers })
             }
+            endpoint::WORKER_ORDER => write(&self.order(read(body)?).await?),
+            endpoint::MASTER_LIST => {
+                let masters = self.look(|fleet, _| fleet.masters()).await?;
+                write(&Masters { masters })
+            }
             endpoint::MODULE_REGISTER => write(&self.register(read(body)?).await?),
             endpoint::MODULE_LIST => write(&self.modules().await?),
             endpoint::MODULE_REMOVE => write(&self.remove(read(body)?).await?),
             other => Err(Refusal::bad(format!("there is no endpoint {other}"))),
+        }
+    }
+
+    /// Passes an order on, and waits until the worker's lease says that it has obeyed.
+    async fn order(&self, asked: OrderWorker) -> Answer<serde_json::Value> {
+        let OrderWorker { worker, order } = asked;
+        let (reply, answer) = oneshot::channel();
+        self.tell(Input::Order { worker: worker.clone(), order, reply }).await?;
+        match tokio::time::timeout(OBEY_WITHIN, answer).await {
+            Ok(Ok(fleet::Answer::Obeyed)) => Ok(serde_json::json!({})),
+            Ok(Ok(fleet::Answer::Unavailable(reason))) => Err(Refusal::unavailable(reason)),
+            Ok(Ok(_) | Err(_)) => Err(Refusal::unavailable("the master stops")),
+            Err(_) => Err(Refusal::unavailable(format!(
+                "worker {worker} was told and has not obeyed within {OBEY_WITHIN:?}"
+            ))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a master is told when it starts. Never a default that hides a choice that matters.
 
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Run a master: it accepts tasks, gives them to workers and keeps everything in NATS.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,6 +36,13 @@ pub struct Config {
     /// rides through 15 s without contact
     #[arg(long, default_value = "standard", value_name = "PROFILE", value_parser = profile)]
     pub lease: LeaseTiming,
+    /// How long it keeps workers alive while NATS is away, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    pub outage_tolerance_s: u64,
+    /// Where it notes its sessions, so that a restart on the same machine need not wait until its
+    /// own lease is over; no other master may use it
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Copies of each stream that NATS keeps
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub replicas: usize,
@@ -45,6 +52,13 @@ pub struct Config {
     /// Stop when standard input ends, so that it does not outlive who started it
     #[arg(long)]
     pub until_stdin_closes: bool,
+}
+
+impl Config {
+    pub(crate) fn timing(&self) -> LeaseTiming {
+        // The parser's range keeps it safe.
+        self.lease.with_outage(Duration::from_secs(self.outage_tolerance_s)).unwrap_or(self.lease)
+    }
 }
 
 fn profile(name: &str) -> Result<LeaseTiming, String> {

@@ -4,9 +4,13 @@
 //! One loop owns the [`Fleet`]: it drains what has come, lets the fleet plan once, and hands the
 //! effects off. Everything else reports to its inbox: the registry's watches and answers, the
 //! links of workers, the requests of clients.
+//!
+//! A master has a life for each connection to the registry (`life`): when it breaks, the fleet's
+//! mind lives on only to keep workers alive, and with the next connection a new one begins.
 
 mod api;
 mod config;
+mod life;
 mod link;
 mod perform;
 mod registry;
@@ -14,15 +18,15 @@ mod registry;
 pub use config::Config;
 
 use anyhow::Context as _;
+use life::{Life, Lives};
 use muster_protocol::{
-    Digest, SessionId, WorkerId,
-    advisory::{Advisory, MasterEvent},
+    Digest, WorkerId,
     api::{ModuleEntry, NewTask},
-    fleet::{self, Answer, Effect, Event, Fleet},
-    message::{AttemptKey, LogChunk, Shelf, ToWorker},
+    fleet::{self, Answer, Event, Fleet},
+    message::{AttemptKey, LogChunk, Order, Shelf, ToWorker},
     subject::{Bucket, Names},
 };
-use muster_wire::{clock, quic, tls};
+use muster_wire::{clock, quic, state, tls};
 use registry::{ObjectError, Registry};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -48,14 +52,14 @@ type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 /// Something that the loop must know or do.
 #[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the fleet")]
 enum Input {
-    /// A fact for the fleet.
+    /// Something of a life's registry; of no interest to any other life.
+    Registry(Life, Fact),
+    /// A connection to the registry is up: another life can begin.
+    Connected(Registry),
+    /// Clients are answered.
+    Served(api::Api),
+    /// A fact for the fleet, from a worker.
     Fleet(Event),
-    /// A bucket's content has been observed.
-    Loaded(Bucket),
-    /// A module name has these versions.
-    ModuleSeen(ModuleEntry),
-    /// A module name is gone.
-    ModuleGone(String),
     /// A link is up; frames for its worker go to this sender.
     LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },
     /// A link is down.
@@ -76,8 +80,25 @@ enum Input {
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<Answer> },
     /// A client wants a task cancelled.
     Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<Answer> },
+    /// Somebody wants something of a worker.
+    Order { worker: WorkerId, order: Order, reply: oneshot::Sender<Answer> },
     /// A client wants to see something.
     Look(Look),
+}
+
+/// What a registry says.
+#[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
+enum Fact {
+    /// A fact for the fleet.
+    Fleet(Event),
+    /// A bucket's content has been observed.
+    Loaded(Bucket),
+    /// A module name has these versions.
+    ModuleSeen(ModuleEntry),
+    /// A module name is gone.
+    ModuleGone(String),
+    /// It does not answer any more, or not as it did.
+    Down,
 }
 
 /// Runs a master as a process of its own until it is told to stop.
@@ -90,114 +111,86 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
+    let state = config.state_dir.as_deref().map(state::State::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
-    let session = SessionId(muster_wire::process::random()?);
-    let (inbox, inputs) = mpsc::channel(INBOX_MAX);
-    let registry =
-        Registry::open(&config.nats, names.clone(), session, config.replicas, inbox.clone())
-            .await?;
-    let fleet = Fleet::new(fleet::Config {
-        me: config.name.clone(),
-        timing: config.lease,
-        seed: session.0,
-    });
-    let mut master = Master {
-        fleet,
-        modules: BTreeMap::new(),
-        unloaded: Bucket::ALL.to_vec(),
-        hands: perform::Hands::new(registry.clone(), inbox.clone()),
-    };
-    registry.follow(inbox.clone());
-    let mut inputs = inputs;
-    if !master.load(&mut inputs, stop.clone()).await? {
-        return Ok(());
-    }
-
+    let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
+    let mut lives = Lives::new(&config, names.clone(), state, inbox.clone())?;
+    let first = lives.connect_first().await?;
     let endpoint = quinn::Endpoint::server(quic, config.listen)
         .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
-    let address = endpoint.local_addr().context("the UDP address is unknown")?;
-    tokio::spawn(link::accept(endpoint.clone(), config.name.clone(), names.clone(), inbox.clone()));
-    let service = api::serve(&registry, &config, names, inbox).await?;
-    if let Some(path) = &config.ready_file {
-        let ready = serde_json::json!({ "quic": address.to_string() }).to_string();
-        muster_wire::process::write_whole(path, &ready)?;
-    }
-    tracing::info!(master = %config.name, %address, %session, "serving");
-    master.announce(&config, MasterEvent::Started, "it serves");
-
-    master.serve(&mut inputs, stop).await;
-
+    let mut master = Master {
+        fleet: lives.mind(),
+        modules: BTreeMap::new(),
+        hands: perform::Hands::new(first, inbox.clone()),
+        workers: link::Workers::new(endpoint.clone(), names, inbox),
+        lives,
+        ready: Some(endpoint.local_addr().context("the UDP address is unknown")?),
+    };
+    master.serve(&mut inputs, stop).await?;
     tracing::info!("stopping");
-    master.announce(&config, MasterEvent::Stopped, "it was told to");
-    service.stop().await;
     master.finish(&mut inputs).await;
     endpoint.close(0u32.into(), b"stopping");
-    registry.flush().await;
+    master.hands.flush().await;
     Ok(())
 }
 
 struct Master {
     fleet: Fleet,
     modules: Modules,
-    unloaded: Vec<Bucket>,
+    lives: Lives,
     hands: perform::Hands,
+    workers: link::Workers,
+    /// Where it listens, until somebody has been told that it serves.
+    ready: Option<std::net::SocketAddr>,
 }
 
 impl Master {
-    /// Takes in what the registry holds.
-    /// Returns whether it was not told to stop meanwhile.
-    async fn load(
+    async fn serve(
         &mut self,
         inputs: &mut mpsc::Receiver<Input>,
         mut stop: watch::Receiver<bool>,
-    ) -> anyhow::Result<bool> {
-        let now = clock::boottime();
-        self.fleet.observe(now, Event::Clock(clock::wall()));
-        self.fleet.observe(now, Event::RegistryUp);
-        while !self.unloaded.is_empty() {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(false),
-                input = inputs.recv() => {
-                    self.take(input.context("the registry's watches are gone")?);
-                }
-            }
-        }
-        self.fleet.observe(clock::boottime(), Event::Loaded);
-        tracing::info!(open = self.fleet.tasks_open(), modules = self.modules.len(), "loaded");
-        Ok(true)
-    }
-
-    async fn serve(&mut self, inputs: &mut mpsc::Receiver<Input>, mut stop: watch::Receiver<bool>) {
+    ) -> anyhow::Result<()> {
+        self.lives.follow(self.hands.registry());
         let mut clock_due = tokio::time::interval(CLOCK_EVERY);
         let mut batch = Vec::with_capacity(DRAIN_MAX);
         loop {
             let wakeup = self.fleet.wakeup();
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 _ = clock_due.tick() => {
                     self.fleet.observe(clock::boottime(), Event::Clock(clock::wall()));
                 }
                 count = inputs.recv_many(&mut batch, DRAIN_MAX) => {
                     if count == 0 {
-                        return;
+                        return Ok(());
                     }
                 }
                 () = clock::sleep_until(wakeup) => {}
             }
             for input in batch.drain(..) {
-                self.take(input);
+                self.take(input)?;
             }
             self.act();
         }
     }
 
-    /// Lets writes that are under way come to their end; begins none for new facts of workers.
+    /// Gives the lease back and lets writes that are under way come to their end; begins none for
+    /// new facts of workers.
     async fn finish(&mut self, inputs: &mut mpsc::Receiver<Input>) {
+        if !self.lives.is_up() {
+            return;
+        }
+        self.hands.perform(self.lives.farewell());
+        self.lives.stop_serving().await;
+        self.fleet.observe(clock::boottime(), Event::Stopping);
+        self.act();
         let settle = async {
-            while self.hands.is_busy() {
+            while self.hands.is_busy() || !self.hands.is_released() {
                 let Some(input) = inputs.recv().await else { return };
-                self.take(input);
+                if matches!(input, Input::Registry(..)) && self.take(input).is_err() {
+                    return;
+                }
                 self.act();
             }
         };
@@ -208,26 +201,23 @@ impl Master {
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let now = clock::boottime();
         match input {
-            Input::Fleet(event) => {
-                self.hands.heard(&event);
-                self.fleet.observe(now, event);
+            Input::Registry(life, fact) if self.lives.is_now(life) => self.learn(fact)?,
+            Input::Registry(..) => {}
+            Input::Connected(registry) => self.begin_life(registry),
+            Input::Served(api) => {
+                self.lives.served(api);
+                if let Some(address) = self.ready.take() {
+                    self.lives.tell_ready(address)?;
+                }
             }
-            Input::Loaded(bucket) => self.unloaded.retain(|left| *left != bucket),
-            Input::ModuleSeen(entry) if entry.versions.is_empty() => {
-                self.modules.remove(&entry.name);
-            }
-            Input::ModuleSeen(entry) => {
-                self.modules.insert(entry.name.clone(), entry);
-            }
-            Input::ModuleGone(name) => {
-                self.modules.remove(&name);
-            }
+            Input::Fleet(event) => self.fleet.observe(now, event),
             Input::LinkOpened { worker, link, frames } => {
                 tracing::info!(%worker, link, "linked");
                 self.hands.opened(link, frames);
+                self.hands.welcome(link, self.lives.welcome());
             }
             Input::LinkClosed { worker, link } => {
                 tracing::info!(%worker, link, "unlinked");
@@ -246,19 +236,75 @@ impl Master {
                 let request = self.hands.ask(reply);
                 self.fleet.observe(now, Event::CancelAsked { request, task });
             }
+            Input::Order { worker, order, reply } => {
+                let request = self.hands.ask(reply);
+                self.fleet.observe(now, Event::OrderAsked { request, worker, order });
+            }
             Input::Look(look) => look(&self.fleet, &self.modules),
         }
+        Ok(())
+    }
+
+    /// Takes in what the registry of this life says.
+    fn learn(&mut self, fact: Fact) -> anyhow::Result<()> {
+        match fact {
+            Fact::Fleet(event) => {
+                self.hands.heard(&event);
+                self.lives.heard(&event);
+                self.fleet.observe(clock::boottime(), event);
+            }
+            Fact::Loaded(bucket) => {
+                if let Some(rewound) = self.lives.loaded(bucket) {
+                    self.loaded(rewound);
+                }
+            }
+            Fact::ModuleSeen(entry) if entry.versions.is_empty() => {
+                self.modules.remove(&entry.name);
+            }
+            Fact::ModuleSeen(entry) => {
+                self.modules.insert(entry.name.clone(), entry);
+            }
+            Fact::ModuleGone(name) => {
+                self.modules.remove(&name);
+            }
+            Fact::Down => self.lose_registry(),
+        }
+        Ok(())
+    }
+
+    /// All that is in the registry is known: from now on something can be decided.
+    fn loaded(&mut self, rewound: bool) {
+        self.fleet.observe(clock::boottime(), Event::Loaded { rewound });
+        tracing::info!(
+            session = %self.lives.session(), open = self.fleet.tasks_open(),
+            modules = self.modules.len(), rewound, "loaded"
+        );
+        self.hands.perform(self.lives.greeting());
+        self.workers.accept();
+        self.hands.welcome_all(&self.lives.welcome());
+        self.lives.begin_to_serve(self.hands.registry());
+    }
+
+    /// The registry is out of reach: only what needs none of it goes on.
+    fn lose_registry(&mut self) {
+        self.fleet.observe(clock::boottime(), Event::RegistryDown);
+        self.lives.lost();
+    }
+
+    fn begin_life(&mut self, registry: Registry) {
+        self.lives.begin(&registry);
+        self.fleet = self.lives.mind();
+        self.modules.clear();
+        self.hands.begin_life(registry);
+        self.lives.follow(self.hands.registry());
     }
 
     fn act(&mut self) {
         let mut effects = Vec::new();
         self.fleet.plan(clock::boottime(), &mut effects);
-        self.hands.perform(effects);
-    }
-
-    fn announce(&mut self, config: &Config, what: MasterEvent, reason: &str) {
-        let advisory =
-            Advisory::Master { master: config.name.clone(), what, reason: reason.into() };
-        self.hands.perform(vec![Effect::Publish(advisory)]);
+        if self.hands.perform(effects) {
+            tracing::warn!(session = %self.lives.session(), "declared lost by another master");
+            self.lose_registry();
+        }
     }
 }

@@ -4,10 +4,10 @@
 use crate::Input;
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
-    Digest, MasterId, WorkerId,
+    Digest, WorkerId,
     fleet::{Event, LinkId},
     limit,
-    message::{Ask, LogChunk, Shelf, ToMaster, ToWorker, Told},
+    message::{Ask, LogChunk, Shelf, ToMaster, Told},
     subject::Names,
 };
 use muster_wire::{
@@ -18,7 +18,7 @@ use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -32,21 +32,40 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
+/// What the control stream of a link is known by.
+struct Control {
+    link: LinkId,
+    /// Whether there is one already.
+    first: Arc<AtomicBool>,
+    /// Told when it has ended, and with it the link.
+    ended: mpsc::Sender<String>,
+}
+
 /// What every link needs.
 struct Host {
-    me: MasterId,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
 }
 
-/// Accepts links until the endpoint is closed.
-pub(crate) async fn accept(
-    endpoint: Endpoint,
-    me: MasterId,
-    names: Arc<Names>,
-    inbox: mpsc::Sender<Input>,
-) {
-    let host = Arc::new(Host { me, names, inbox });
+/// Where workers dial in.
+pub(crate) struct Workers {
+    waiting: Option<(Endpoint, Arc<Host>)>,
+}
+
+impl Workers {
+    pub(crate) fn new(endpoint: Endpoint, names: Arc<Names>, inbox: mpsc::Sender<Input>) -> Self {
+        Workers { waiting: Some((endpoint, Arc::new(Host { names, inbox }))) }
+    }
+
+    /// Begins to accept links, until the endpoint is closed. Saying it twice changes nothing.
+    pub(crate) fn accept(&mut self) {
+        if let Some((endpoint, host)) = self.waiting.take() {
+            tokio::spawn(accept(endpoint, host));
+        }
+    }
+}
+
+async fn accept(endpoint: Endpoint, host: Arc<Host>) {
     while let Some(incoming) = endpoint.accept().await {
         let host = host.clone();
         tokio::spawn(async move {
@@ -67,7 +86,6 @@ impl Host {
         };
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let result = self.streams(&connection, &worker, link).await;
-        let _ = self.inbox.send(Input::LinkClosed { worker, link }).await;
         connection.close(0u32.into(), b"");
         result
     }
@@ -86,12 +104,14 @@ impl Host {
         link: LinkId,
     ) -> anyhow::Result<()> {
         let (control_ended, mut ended) = mpsc::channel(1);
+        let has_control = Arc::new(AtomicBool::new(false));
         loop {
             tokio::select! {
                 stream = connection.accept_bi() => {
                     let (send, receive) = stream?;
-                    let (host, worker, ended) = (self.clone(), worker.clone(), control_ended.clone());
-                    tokio::spawn(async move { host.stream(send, receive, worker, link, ended).await });
+                    let (host, worker) = (self.clone(), worker.clone());
+                    let control = Control { link, first: has_control.clone(), ended: control_ended.clone() };
+                    tokio::spawn(async move { host.stream(send, receive, worker, control).await });
                 }
                 stream = connection.accept_uni() => {
                     let (host, stream) = (self.clone(), stream?);
@@ -107,8 +127,7 @@ impl Host {
         send: SendStream,
         receive: RecvStream,
         worker: WorkerId,
-        link: LinkId,
-        control_ended: mpsc::Sender<String>,
+        control: Control,
     ) {
         let (mut reader, writer) = (FrameReader::new(receive), FrameWriter::new(send));
         let asked = match tokio::time::timeout(HANDSHAKE_MAX, reader.next::<Ask>()).await {
@@ -117,11 +136,13 @@ impl Host {
         };
         let result = match asked {
             Ask::Control => {
-                let result = self.control(reader, writer, worker, link).await;
-                let cause = result
-                    .err()
-                    .map_or_else(|| "it said goodbye".into(), |error| error.to_string());
-                let _ = control_ended.send(cause).await;
+                let cause = if control.first.swap(true, Ordering::SeqCst) {
+                    "a link has one control stream".into()
+                } else {
+                    let result = self.control(reader, writer, worker, control.link).await;
+                    result.err().map_or_else(|| "it said goodbye".into(), |error| error.to_string())
+                };
+                let _ = control.ended.send(cause).await;
                 return;
             }
             Ask::Fetch { shelf, digest } => self.fetch(writer, shelf, digest).await,
@@ -135,18 +156,19 @@ impl Host {
     async fn control(
         &self,
         mut reader: FrameReader,
-        mut writer: FrameWriter,
+        writer: FrameWriter,
         worker: WorkerId,
         link: LinkId,
     ) -> Result<(), StreamError> {
-        let version = env!("CARGO_PKG_VERSION").into();
-        writer.send(&ToWorker::Welcome { master: self.me.clone(), version }).await?;
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        // Opened, heard, closed: said by one, so that the loop hears it in this order.
         let _ = self.inbox.send(Input::LinkOpened { worker: worker.clone(), link, frames }).await;
-        tokio::select! {
+        let result = tokio::select! {
             result = speak(writer, waiting) => result,
-            result = self.listen(&mut reader, worker, link) => result,
-        }
+            result = self.listen(&mut reader, worker.clone(), link) => result,
+        };
+        let _ = self.inbox.send(Input::LinkClosed { worker, link }).await;
+        result
     }
 
     async fn listen(
@@ -163,6 +185,9 @@ impl Host {
                 }
                 ToMaster::Renew { expect, lease } => {
                     Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
+                }
+                ToMaster::Extend { session, renewal } => {
+                    Input::Fleet(Event::ExtendAsked { worker, link, session, renewal })
                 }
                 ToMaster::Finished { key, outcome } => {
                     Input::Fleet(Event::Finished { worker, link, key, outcome })

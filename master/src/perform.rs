@@ -2,7 +2,7 @@
 //! back as an event; nothing here waits, retries or decides.
 
 use crate::{
-    Input,
+    Fact, Input,
     registry::{ObjectError, Registry},
 };
 use muster_protocol::{
@@ -17,6 +17,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 /// Objects in this process' memory at once: each may have 64 MiB.
 const OBJECTS_MAX: usize = 8;
 
+/// News that may wait for NATS: seconds of the fastest tasks, in some tens of MiB.
+const NEWS_MAX: usize = 64 * 1024;
+
 /// Ends of tasks in one message: with small outputs it is well under NATS' limit of 1 MiB.
 const ENDED_MAX: usize = 64;
 /// And their outputs' bytes.
@@ -30,9 +33,10 @@ pub(crate) struct Hands {
     requests: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     request: RequestId,
     writing: usize,
+    released: bool,
     objects: Arc<Semaphore>,
     /// What is said to the world goes out in the order in which it was decided.
-    news: mpsc::UnboundedSender<News>,
+    news: mpsc::Sender<News>,
 }
 
 enum News {
@@ -44,11 +48,11 @@ enum News {
 
 impl Hands {
     pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
-        let (news, heard) = mpsc::unbounded_channel();
-        tokio::spawn(spread(registry.clone(), heard));
+        let news = begin_to_spread(&registry);
         Hands {
             registry,
             inbox,
+            released: false,
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
             request: 0,
@@ -58,14 +62,40 @@ impl Hands {
         }
     }
 
-    /// Whether writes are under way or clients wait.
+    /// Another life: what was under way in the last one is of no interest any more, and clients who
+    /// wait hear that their answer will not come.
+    pub(crate) fn begin_life(&mut self, registry: Registry) {
+        self.news = begin_to_spread(&registry);
+        self.registry = registry;
+        self.requests.clear();
+        self.writing = 0;
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Sends what is still queued.
+    pub(crate) async fn flush(&self) {
+        self.registry.flush().await;
+    }
+
+    /// Whether writes are under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.writing > 0
     }
 
+    /// Whether this master's own lease is given back.
+    pub(crate) fn is_released(&self) -> bool {
+        self.released
+    }
+
     /// Counts the answers that the fleet is about to hear.
     pub(crate) fn heard(&mut self, event: &Event) {
-        if matches!(event, Event::TaskWritten { .. } | Event::LeaseWritten { .. }) {
+        if matches!(
+            event,
+            Event::TaskWritten { .. } | Event::LeaseWritten { .. } | Event::MasterWritten { .. }
+        ) {
             self.writing -= 1;
         }
     }
@@ -78,6 +108,18 @@ impl Hands {
         self.links.remove(&link);
     }
 
+    /// Says who this master is, on a link that has come up.
+    pub(crate) fn welcome(&mut self, link: LinkId, welcome: ToWorker) {
+        self.send(link, welcome);
+    }
+
+    /// Says so on every link, because another life has begun.
+    pub(crate) fn welcome_all(&mut self, welcome: &ToWorker) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.send(link, welcome.clone());
+        }
+    }
+
     /// Numbers a request whose answer goes to `reply`.
     pub(crate) fn ask(&mut self, reply: oneshot::Sender<Answer>) -> RequestId {
         self.request += 1;
@@ -86,11 +128,18 @@ impl Hands {
     }
 
     pub(crate) fn log(&self, chunk: LogChunk) {
-        let _ = self.news.send(News::Log(chunk));
+        self.spread(News::Log(chunk));
     }
 
     pub(crate) fn progress(&self, task: TaskId, done: u64, total: u64) {
-        let _ = self.news.send(News::Progress(task, done, total));
+        self.spread(News::Progress(task, done, total));
+    }
+
+    /// Dropped where NATS does not keep up: the records have the truth.
+    fn spread(&self, news: News) {
+        if self.news.try_send(news).is_err() {
+            tracing::debug!("news for people were dropped: NATS does not keep up with them");
+        }
     }
 
     pub(crate) fn fetch(
@@ -119,7 +168,9 @@ impl Hands {
         });
     }
 
-    pub(crate) fn perform(&mut self, effects: Vec<Effect>) {
+    /// Returns whether this life is over.
+    pub(crate) fn perform(&mut self, effects: Vec<Effect>) -> bool {
+        let mut is_over = false;
         let mut ended: BTreeMap<BatchId, Vec<Ended>> = BTreeMap::new();
         for effect in effects {
             match effect {
@@ -139,6 +190,15 @@ impl Hands {
                         Event::LeaseWritten { lease, asked_by, answer }
                     });
                 }
+                Effect::WriteMaster { expect, lease } => {
+                    self.writing += 1;
+                    self.spawn(|registry| async move {
+                        let answer = registry.write_master(expect, &lease).await;
+                        Event::MasterWritten { lease, answer }
+                    });
+                }
+                Effect::BeginAnew => is_over = true,
+                Effect::Released => self.released = true,
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::Reply { request, answer } => {
                     if let Some(reply) = self.requests.remove(&request) {
@@ -150,15 +210,16 @@ impl Hands {
                 }
                 Effect::Publish(advisory) => {
                     tracing::debug!(?advisory, "event");
-                    let _ = self.news.send(News::Event(advisory));
+                    self.spread(News::Event(advisory));
                 }
             }
         }
         for (audience, ends) in ended {
             for part in parts(ends) {
-                let _ = self.news.send(News::Ended(audience, part));
+                self.spread(News::Ended(audience, part));
             }
         }
+        is_over
     }
 
     /// Does something with the registry and brings what came of it to the inbox.
@@ -166,10 +227,11 @@ impl Hands {
     where
         R: Future<Output = Event> + Send + 'static,
     {
-        let (work, inbox) = (work(self.registry.clone()), self.inbox.clone());
+        let (life, inbox) = (self.registry.life(), self.inbox.clone());
+        let work = work(self.registry.clone());
         tokio::spawn(async move {
             let event = work.await;
-            let _ = inbox.send(Input::Fleet(event)).await;
+            let _ = inbox.send(Input::Registry(life, Fact::Fleet(event))).await;
         });
     }
 
@@ -178,7 +240,8 @@ impl Hands {
         tokio::spawn(async move {
             // Where nobody knows, nothing is said: the fleet asks again.
             if let Ok(found) = registry.read_task(task).await {
-                let _ = inbox.send(Input::Fleet(Event::TaskRead(task, found))).await;
+                let event = Event::TaskRead(task, found);
+                let _ = inbox.send(Input::Registry(registry.life(), Fact::Fleet(event))).await;
             }
         });
     }
@@ -214,8 +277,15 @@ fn parts(ends: Vec<Ended>) -> Vec<Vec<Ended>> {
     parts
 }
 
+/// Tells the world in this life, as long as what this returns is kept.
+fn begin_to_spread(registry: &Registry) -> mpsc::Sender<News> {
+    let (news, heard) = mpsc::channel(NEWS_MAX);
+    tokio::spawn(spread(registry.clone(), heard));
+    news
+}
+
 /// Tells the world, one thing after the other.
-async fn spread(registry: Registry, mut heard: mpsc::UnboundedReceiver<News>) {
+async fn spread(registry: Registry, mut heard: mpsc::Receiver<News>) {
     while let Some(news) = heard.recv().await {
         match news {
             News::Event(advisory) => registry.publish(&advisory).await,

@@ -5,22 +5,21 @@ mod layout;
 mod objects;
 mod watch;
 
-use crate::Input;
-use async_nats::{Client, Event as NatsEvent, HeaderMap, jetstream::Context};
+use crate::{Input, life::Life};
+use async_nats::{Client, HeaderMap, jetstream::Context};
 use bytes::Bytes;
 use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
     api::{Ended, ModuleEntry},
-    fleet::Event,
-    lease::{CasAnswer, Lease, Standing},
+    lease::{CasAnswer, Lease, MasterLease, Standing},
     message::LogChunk,
     subject::{Bucket, Names, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
 };
 use muster_wire::{cas, clock, nats};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 pub use objects::ObjectError;
 
@@ -50,47 +49,44 @@ pub enum RegistryError {
     },
 }
 
-/// A handle to the fleet's state; cheap to clone.
+/// A handle to the fleet's state in one life of a master; cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
     context: Context,
     names: Arc<Names>,
     session: SessionId,
+    life: Life,
 }
 
 impl Registry {
-    /// Connects, and makes the streams that are not there yet.
+    /// Connects, and makes the streams that are not there yet. A connection that breaks is not made
+    /// again: the next is another life's.
     pub async fn open(
         url: &str,
         names: Arc<Names>,
         session: SessionId,
+        life: Life,
         replicas: usize,
-        inbox: mpsc::Sender<Input>,
+        on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
-        let client = nats::options(format!("muster-master {}", names.fleet()), url)
-            .event_callback(move |event| {
-                let inbox = inbox.clone();
-                async move {
-                    let event = match event {
-                        NatsEvent::Connected => Event::RegistryUp,
-                        NatsEvent::Disconnected | NatsEvent::Closed => Event::RegistryDown,
-                        _ => return,
-                    };
-                    tracing::info!(?event, "the registry's connection has changed");
-                    // The loop outlives the connection; if it is gone, so is the need to tell it.
-                    let _ = inbox.send(Input::Fleet(event)).await;
-                }
-            })
-            .connect(url)
-            .await
-            .map_err(|error| RegistryError::Unreachable {
-                url: nats::shown(url),
-                cause: error.to_string(),
-            })?;
+        let name = format!("muster-master {}", names.fleet());
+        let client = nats::connect_once(name, url, on_break).await.map_err(|error| {
+            RegistryError::Unreachable { url: nats::shown(url), cause: error.to_string() }
+        })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
-        Ok(Registry { client, context, names, session })
+        Ok(Registry { client, context, names, session, life })
+    }
+
+    /// Whose it is.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// The session of that life.
+    pub fn session(&self) -> SessionId {
+        self.session
     }
 
     /// The connection, for the client API.
@@ -98,11 +94,10 @@ impl Registry {
         &self.client
     }
 
-    /// Follows the buckets for ever, from what is in them now.
-    pub fn follow(&self, inbox: mpsc::Sender<Input>) {
-        for bucket in Bucket::ALL {
-            tokio::spawn(watch::follow(self.clone(), bucket, inbox.clone()));
-        }
+    /// Follows the buckets from what is in them now, until what this returns is dropped.
+    pub fn follow(&self, inbox: &mpsc::Sender<Input>) -> JoinSet<()> {
+        let watches = Bucket::ALL.map(|bucket| watch::follow(self.clone(), bucket, inbox.clone()));
+        watches.into_iter().collect()
     }
 
     fn key(&self, bucket: Bucket, key: impl std::fmt::Display) -> cas::Key {
@@ -148,6 +143,20 @@ impl Registry {
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
         let keep = over.then_some(OVER_KEEP);
+        let sent =
+            cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
+        sent.answer(&self.context).await
+    }
+
+    /// Writes a master's lease by compare-and-set.
+    pub async fn write_master(
+        &self,
+        expect: Revision,
+        lease: &MasterLease,
+    ) -> CasAnswer<MasterLease> {
+        let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
+        let key = self.key(Bucket::Masters, lease.key());
+        let keep = (!lease.standing.is_held()).then_some(OVER_KEEP);
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await

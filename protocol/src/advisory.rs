@@ -59,6 +59,26 @@ pub enum Advisory {
         /// Why, as a sentence.
         reason: String,
     },
+    /// About the registry.
+    Registry {
+        /// Who noticed.
+        master: MasterId,
+        /// What happened.
+        #[serde(skip)]
+        what: RegistryEvent,
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// About the replacement of lost workers.
+    Failover {
+        /// Who noticed.
+        master: MasterId,
+        /// What happened.
+        #[serde(skip)]
+        what: FailoverEvent,
+        /// Why, as a sentence.
+        reason: String,
+    },
 }
 
 macro_rules! words {
@@ -107,7 +127,9 @@ words!(
         Joined = "joined",
         /// It gave its lease back.
         Left = "left",
-        /// It takes no new attempts.
+        /// It takes no new attempts until someone says otherwise.
+        Cordoned = "cordoned",
+        /// It takes no new attempts, and what it runs goes elsewhere in time.
         Draining = "draining",
         /// It may have stopped, and its attempts are given to others.
         Lost = "lost",
@@ -129,6 +151,24 @@ words!(
         Started = "started",
         /// It stops.
         Stopped = "stopped",
+        /// It has not renewed its lease in time; others do its work.
+        Lost = "lost",
+    }
+);
+words!(
+    /// What happens to the registry, as a master sees it.
+    RegistryEvent {
+        /// It did not answer for a while.
+        Degraded = "degraded",
+        /// It has lost writes that it had acknowledged.
+        Rewound = "rewound",
+    }
+);
+words!(
+    /// What happens to the replacement of lost workers.
+    FailoverEvent {
+        /// So many workers are silent at once that none is declared lost for now.
+        Held = "held",
     }
 );
 
@@ -147,6 +187,12 @@ impl Advisory {
             }
             Advisory::Master { master, what, .. } => {
                 ("all", "master", what.word(), master.to_string())
+            }
+            Advisory::Registry { master, what, .. } => {
+                ("all", "registry", what.word(), master.to_string())
+            }
+            Advisory::Failover { master, what, .. } => {
+                ("all", "failover", what.word(), master.to_string())
             }
         }
     }

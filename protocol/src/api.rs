@@ -4,8 +4,9 @@
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
 use crate::{
-    Digest, Revision, TaskId,
-    lease::Lease,
+    Digest, Revision, TaskId, WorkerId,
+    lease::{Lease, MasterLease},
+    message::Order,
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
 };
@@ -24,6 +25,10 @@ pub mod endpoint {
     pub const TASK_CANCEL: &str = "task.cancel";
     /// `{}` → [`super::Workers`].
     pub const WORKER_LIST: &str = "worker.list";
+    /// [`super::OrderWorker`] → `{}`, once the worker's lease says that it has obeyed.
+    pub const WORKER_ORDER: &str = "worker.order";
+    /// `{}` → [`super::Masters`].
+    pub const MASTER_LIST: &str = "master.list";
     /// [`super::RegisterModule`] → [`super::ModuleVersion`].
     pub const MODULE_REGISTER: &str = "module.register";
     /// `{}` → [`super::Modules`].
@@ -32,12 +37,14 @@ pub mod endpoint {
     pub const MODULE_REMOVE: &str = "module.remove";
 
     /// Every endpoint.
-    pub const ALL: [&str; 8] = [
+    pub const ALL: [&str; 10] = [
         TASK_SUBMIT,
         TASK_GET,
         TASK_LIST,
         TASK_CANCEL,
         WORKER_LIST,
+        WORKER_ORDER,
+        MASTER_LIST,
         MODULE_REGISTER,
         MODULE_LIST,
         MODULE_REMOVE,
@@ -143,6 +150,22 @@ pub struct WorkerView {
     pub linked: bool,
     /// Attempts it holds now.
     pub attempts: Vec<TaskId>,
+}
+
+/// Ask something of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderWorker {
+    /// Whom.
+    pub worker: WorkerId,
+    /// What.
+    pub order: Order,
+}
+
+/// The masters that hold or held a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masters {
+    /// Each.
+    pub masters: Vec<MasterLease>,
 }
 
 /// Give a stored module a name.

@@ -17,7 +17,7 @@ mod words;
 pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
-    SessionId, Time,
+    ABSENT, Revision, SessionId, Time,
     message::{AttemptKey, Dispatch, ToMaster},
     task::{Outcome, Verdict},
 };
@@ -35,8 +35,8 @@ const PREPARE_AGAIN: Duration = Duration::from_secs(1);
 /// Modules remembered as compiled.
 const WARM_MAX: usize = 1_024;
 
-/// Acknowledged attempts remembered: seconds of the smallest tasks, in under 1 MiB. A dispatch can
-/// only be so late on a link that is up, and those notice within 2 s that they are not.
+/// Acknowledged attempts remembered: about a second of the smallest tasks, in under 1 MiB. A
+/// dispatch that is older than those goes back unrun.
 const OVER_MAX: usize = 8_192;
 
 /// See the [module](self).
@@ -67,15 +67,30 @@ pub struct Attempts {
     /// Attempts of this session that are over and acknowledged, oldest first in the queue: a
     /// dispatch that was sent before and comes after must not run them again.
     over: BTreeSet<AttemptKey>,
-    over_order: VecDeque<AttemptKey>,
+    over_order: VecDeque<(AttemptKey, Revision)>,
+    /// The newest revision of those that are not remembered any more: what is not newer may be one
+    /// of them.
+    floor: Revision,
+    intake: Intake,
     /// Modules that are compiled, so that another attempt of one need not wait.
     warm: BTreeSet<crate::Digest>,
     outbox: Vec<Effect>,
 }
 
+/// Whether new attempts are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    Open,
+    Cordoned,
+    /// What still runs then goes elsewhere.
+    Draining(Time),
+}
+
 #[derive(Debug)]
 struct Attempt {
     dispatch: Option<Arc<Dispatch>>,
+    /// That of the record which gave it.
+    revision: Revision,
     arrival: u64,
     /// The link it came on, or on which its outcome was sent last.
     link: LinkId,
@@ -121,6 +136,8 @@ impl Attempts {
             timers: BTreeSet::new(),
             over: BTreeSet::new(),
             over_order: VecDeque::new(),
+            floor: ABSENT,
+            intake: Intake::Open,
             warm: BTreeSet::new(),
             outbox: Vec::new(),
         }
@@ -161,6 +178,9 @@ impl Attempts {
         if self.stopping.is_some_and(|deadline| now >= deadline) {
             self.stop_all(Kill::Stopping);
         }
+        if matches!(self.intake, Intake::Draining(deadline) if now >= deadline) {
+            self.stop_all(Kill::Preempted);
+        }
         while let Some(&(at, key)) = self.timers.first()
             && at <= now
         {
@@ -187,8 +207,14 @@ impl Attempts {
             let undelivered = self.quiet_owed && self.running == 0;
             undelivered || self.attempts.values().any(Attempt::holds_work)
         });
+        let drain = match self.intake {
+            Intake::Draining(deadline) if self.attempts.values().any(Attempt::holds_work) => {
+                Some(deadline)
+            }
+            _ => None,
+        };
         let timer = self.timers.first().map(|&(at, _)| at);
-        [fence, stop, timer].into_iter().flatten().min()
+        [fence, stop, drain, timer].into_iter().flatten().min()
     }
 
     /// Runs under way.
@@ -252,7 +278,7 @@ impl Attempts {
     fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&key) else { return };
         match attempt.phase {
-            Phase::Running | Phase::Killed(Kill::Revoked | Kill::Stopping) => {
+            Phase::Running | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Stopping) => {
                 self.running -= 1;
                 self.conclude(key, outcome);
             }
@@ -277,6 +303,7 @@ impl Attempts {
         self.running -= 1;
         match why {
             Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
+            Kill::Preempted => self.conclude(key, told::returned(told::PREEMPTED)),
             Kill::Fenced | Kill::Stopping => {
                 self.attempts.remove(&key);
             }

@@ -16,7 +16,10 @@ mod cancel;
 mod explain;
 mod lease;
 mod link;
+mod masters;
+mod order;
 mod place;
+mod preempt;
 mod record;
 mod retry;
 mod settle;
@@ -27,7 +30,8 @@ mod words;
 pub use words::{Answer, Config, Effect, Event, LinkId, RequestId};
 
 use crate::{
-    ABSENT, AttemptId, GroupName, Nonce, Revision, TaskId, Time, WorkerId,
+    ABSENT, AttemptId, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
+    advisory::{Advisory, RegistryEvent},
     api::NewTask,
     lease::Lease,
     limit,
@@ -37,6 +41,7 @@ use crate::{
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
     sync::Arc,
     vec::Vec,
 };
@@ -56,8 +61,19 @@ pub struct Fleet {
     wall_at_zero: i64,
     nonces: u64,
     loaded: bool,
-    /// Since when the registry has answered without a break.
+    /// Since when the registry has answered without a break; `None` once it does not.
     registry_up: Option<Time>,
+    /// Until when nothing is given to anyone, because the registry has lost what it knew.
+    held_until: Option<Time>,
+    /// Sessions whose attempts the registry may have forgotten.
+    forgotten: BTreeSet<SessionId>,
+    own: masters::Own,
+    peers: BTreeMap<SessionId, masters::Peer>,
+    /// The other masters that renew their leases in time.
+    fresh: BTreeSet<SessionId>,
+    /// Workers that are linked to this master.
+    linked: usize,
+    hold: lease::Hold,
     tasks: BTreeMap<TaskId, Task>,
     workers: BTreeMap<WorkerId, Worker>,
     groups: BTreeMap<GroupName, place::Group>,
@@ -72,6 +88,8 @@ pub struct Fleet {
     /// Submissions not answered yet: how many tasks, and how many of them are not stored.
     requests: BTreeMap<RequestId, (u64, u64)>,
     inquiries: BTreeMap<TaskId, Vec<link::Inquiry>>,
+    /// Which run is being stopped for which waiting task.
+    preempted: BTreeMap<TaskId, AttemptKey>,
     endings: retry::Rate,
     buried: record::Buried,
     /// Effects that observing has already decided.
@@ -80,6 +98,14 @@ pub struct Fleet {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// This master's own lease has to be renewed.
+    Own,
+    /// A master may be silent, or its lease over.
+    Master(SessionId),
+    /// What the registry has forgotten is over.
+    Resume,
+    /// What others leave undone in a group is this master's to do.
+    Group(GroupName),
     /// A worker's lease may be over.
     Lease(WorkerId),
     /// A task's wait is over, or its write has to be asked about.
@@ -95,10 +121,14 @@ struct Task {
     record: Arc<TaskRecord>,
     revision: Revision,
     phase: Phase,
+    /// When the newest record became known.
+    since: Time,
     /// What its worker says an attempt came to; kept until it is committed or refused.
     report: Option<Report>,
     /// The link on which the current attempt was sent, or from which it is known to be running.
     sent: Option<LinkId>,
+    /// Its worker has said that it does not have it.
+    lacking: bool,
     revoked: Option<LinkId>,
     cancel_wanted: bool,
     /// Clients who wait for it to be stored, or for its cancellation to be.
@@ -137,9 +167,18 @@ struct Worker {
     seen: Time,
     /// When the current session was first seen.
     session_seen: Time,
+    /// When this master, as its home, last extended its lease.
+    extended: Time,
     /// The longest wait that any lease of this worker asked for.
     wait: Duration,
+    /// A `lost` has been sent against the newest lease value, and may land at any time.
+    condemned: bool,
+    /// It has been sent and is not answered.
     declaring: bool,
+    /// Whether it was this master that declared the newest lease value lost.
+    declared_here: bool,
+    /// Who waits for the worker to obey, and what its lease will say then.
+    orders: Vec<(RequestId, crate::lease::Standing)>,
     links: link::Links,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
@@ -149,13 +188,21 @@ struct Worker {
 impl Fleet {
     /// A mind that knows nothing yet.
     pub fn new(config: Config) -> Self {
-        let nonces = config.seed;
+        let nonces = config.session.0;
+        let own = masters::Own::new(config.me.clone(), config.session, &config.timing);
         Fleet {
             config,
             wall_at_zero: 0,
             nonces,
             loaded: false,
             registry_up: None,
+            held_until: None,
+            forgotten: BTreeSet::new(),
+            own,
+            peers: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            linked: 0,
+            hold: lease::Hold::default(),
             tasks: BTreeMap::new(),
             workers: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -166,6 +213,7 @@ impl Fleet {
             timers: BTreeSet::new(),
             requests: BTreeMap::new(),
             inquiries: BTreeMap::new(),
+            preempted: BTreeMap::new(),
             endings: retry::Rate::default(),
             buried: record::Buried::default(),
             outbox: Vec::new(),
@@ -175,21 +223,28 @@ impl Fleet {
     /// Learns a fact.
     pub fn observe(&mut self, now: Time, event: Event) {
         match event {
-            Event::RegistryUp => {
-                self.registry_up.get_or_insert(now);
-            }
             Event::RegistryDown => self.registry_up = None,
-            Event::Loaded => self.loaded = true,
+            Event::Loaded { rewound } => self.begin(now, rewound),
+            Event::Stopping => self.stopping(),
             Event::Clock(wall) => {
                 self.wall_at_zero = wall.0 as i64 - (now.as_nanos() / 1_000_000) as i64;
             }
             Event::LeaseSeen(lease, revision) => self.lease_seen(now, lease, revision),
-            Event::LeaseGone(worker) => self.lease_gone(now, worker),
+            Event::LeaseGone(worker, revision) => self.lease_gone(now, worker, revision),
+            Event::MasterSeen(lease, revision) => self.master_seen(now, lease, revision),
+            Event::MasterGone(session) => self.master_gone(now, session),
+            Event::MasterWritten { lease, answer } => self.master_written(now, lease, answer),
             Event::LeaseWritten { lease, asked_by, answer } => {
                 self.lease_written(now, lease, asked_by, answer);
             }
             Event::RenewAsked { worker, link, expect, lease } => {
                 self.renew_asked(worker, link, expect, lease);
+            }
+            Event::ExtendAsked { worker, link, session, renewal } => {
+                self.extend_asked(now, worker, link, session, renewal);
+            }
+            Event::OrderAsked { request, worker, order } => {
+                self.order_asked(request, worker, order);
             }
             Event::TaskSeen(record, revision) => {
                 self.task_seen(now, *record, revision);
@@ -212,9 +267,10 @@ impl Fleet {
     /// Decides from all facts, and appends what is to be done to `out`.
     pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
         out.append(&mut self.outbox);
-        if !self.loaded || self.registry_up.is_none() {
+        if self.registry_up.is_none() {
             return;
         }
+        self.renew_own(now, out);
         self.ring(now, out);
         self.settle(now, out);
         self.place(now, out);
@@ -224,8 +280,35 @@ impl Fleet {
 
     /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        self.registry_up.filter(|_| self.loaded)?;
+        self.registry_up?;
         self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// All that is in the registry is known.
+    fn begin(&mut self, now: Time, rewound: bool) {
+        self.loaded = true;
+        self.registry_up = Some(now);
+        if rewound {
+            // Everything that ran under what the registry has forgotten must have ended before
+            // anything is given out again: the last extension by a master that held its own lease
+            // to its end, and then a worker's lease.
+            let wait = self.config.timing.outage_wait() + self.config.timing.master();
+            self.held_until = Some(now + wait);
+            self.condemn_all();
+            self.timers.insert((now + wait, Timer::Resume));
+            self.outbox.push(Effect::Publish(Advisory::Registry {
+                master: self.config.me.clone(),
+                what: RegistryEvent::Rewound,
+                reason: String::from(
+                    "it has lost writes that it had acknowledged; every worker begins anew",
+                ),
+            }));
+        }
+    }
+
+    /// Whether something may be given to a worker now.
+    fn is_held(&self, now: Time) -> bool {
+        self.held_until.is_some_and(|until| now < until)
     }
 
     /// Does what has come due.
@@ -236,6 +319,15 @@ impl Fleet {
                 return;
             }
             match timer {
+                Timer::Own => {}
+                Timer::Resume => {
+                    self.dirty.extend(self.tasks.keys().copied());
+                    self.open.extend(self.groups.keys().cloned());
+                }
+                Timer::Master(session) => self.master_due(now, session, out),
+                Timer::Group(name) => {
+                    self.open.insert(name);
+                }
                 Timer::Lease(worker) => self.lease_due(now, worker, out),
                 Timer::Task(task) => self.task_due(now, task, out),
                 Timer::Inquiry(task) => {
@@ -270,7 +362,7 @@ impl Fleet {
             let task = self.tasks.entry(id).or_insert_with(|| {
                 self.unstored.insert(id);
                 self.dirty.insert(id);
-                Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT)
+                Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT, now)
             });
             if task.revision == ABSENT {
                 task.storing.push(request);
@@ -312,8 +404,12 @@ impl Fleet {
             revision: ABSENT,
             seen: now,
             session_seen: now,
+            extended: Time::ZERO,
             wait,
+            condemned: false,
             declaring: false,
+            declared_here: false,
+            orders: Vec::new(),
             links: link::Links::default(),
             tasks: BTreeSet::new(),
             pace: place::Pace::default(),
@@ -339,6 +435,7 @@ impl Fleet {
         out: &mut Vec<Effect>,
     ) {
         record.write = Nonce(self.mint());
+        record.writer = self.config.session;
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let record = Arc::new(record);
         if task.mine.len() == MINE_MAX {
@@ -357,13 +454,15 @@ impl Fleet {
 }
 
 impl Task {
-    fn new(record: Arc<TaskRecord>, revision: Revision) -> Self {
+    fn new(record: Arc<TaskRecord>, revision: Revision, now: Time) -> Self {
         Task {
             record,
             revision,
             phase: Phase::Idle,
+            since: now,
             report: None,
             sent: None,
+            lacking: false,
             revoked: None,
             cancel_wanted: false,
             storing: Vec::new(),

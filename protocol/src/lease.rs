@@ -1,10 +1,17 @@
-//! The lease: a worker's right to run. Its timings, its value in the registry, and the rules by
-//! which a worker holds it. Never a wall clock, and never the master's side (that is `fleet`).
+//! The lease: a worker's right to run, and a master's to speak for workers. Timings, values in the
+//! registry, and the rules by which one is held. Never a wall clock, and never the side of who
+//! declares others lost (that is `fleet`).
 //!
-//! The argument that nothing runs twice at once rests on two lines of this file: a renewal is
+//! The argument that nothing runs twice at once rests on two lines of `tenure`: a renewal is
 //! stamped before it is sent, and an old answer changes nothing. See ARCHITECTURE.md.
 
-use crate::{ABSENT, GroupName, Nonce, Revision, SessionId, Time, WorkerId, time::WallMillis};
+mod holder;
+mod tenure;
+
+pub use holder::{Holder, LeaseStep};
+pub(crate) use tenure::Tenure;
+
+use crate::{GroupName, MasterId, Nonce, Revision, SessionId, WorkerId, time::WallMillis};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -13,6 +20,14 @@ use serde::{Deserialize, Serialize};
 /// by up to 500; the rest is margin.
 pub const CLOCK_RATE_PPM: u64 = 1_000;
 
+/// How long a master may keep workers alive while the registry is away, unless it is told
+/// otherwise. A restart of nats-server takes seconds, that of its machine under a minute.
+pub const OUTAGE_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// How often a master renews its own lease. Others take it for gone after four of these in silence,
+/// so that its tasks wait for at most 2 s.
+pub const MASTER_RENEWS_EVERY: Duration = Duration::from_millis(500);
+
 /// The durations of a lease, checked to be safe together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTiming {
@@ -20,6 +35,7 @@ pub struct LeaseTiming {
     kill_margin: Duration,
     renew_every: Duration,
     master: Duration,
+    outage: Duration,
 }
 
 /// Why timings were refused: under them two attempts of a task could run at once, or none could.
@@ -69,14 +85,22 @@ impl LeaseTiming {
         if renew_every.as_nanos() > most.as_nanos() {
             return Err(TimingError::RenewsTooRarely { lease: worker, given: renew_every, most });
         }
-        let runs = worker.as_nanos() + kill_margin.as_nanos();
-        let scaled = runs * (1_000_000 + CLOCK_RATE_PPM as u128);
-        let least = scaled.div_ceil(1_000_000 - CLOCK_RATE_PPM as u128);
-        if master.as_nanos() < least {
-            let least = Duration::from_nanos(least as u64);
+        let runs = Duration::from_nanos((worker.as_nanos() + kill_margin.as_nanos()) as u64);
+        let least = outlasts(runs);
+        if master.as_nanos() < least.as_nanos() {
             return Err(TimingError::MasterTooEarly { given: master, least });
         }
-        Ok(LeaseTiming { worker, kill_margin, renew_every, master })
+        Ok(LeaseTiming { worker, kill_margin, renew_every, master, outage: OUTAGE_TOLERANCE })
+    }
+
+    /// The same with another [`OUTAGE_TOLERANCE`]. Refuses one that a master could not renew in.
+    pub fn with_outage(self, outage: Duration) -> Result<Self, TimingError> {
+        let least = MASTER_RENEWS_EVERY * 3;
+        if outage < least {
+            let (lease, given, most) = (outage, MASTER_RENEWS_EVERY, outage / 3);
+            return Err(TimingError::RenewsTooRarely { lease, given, most });
+        }
+        Ok(LeaseTiming { outage, ..self })
     }
 
     const fn profile(worker: u64, kill_margin: u64, renew_every: u64, master: u64) -> Self {
@@ -125,6 +149,20 @@ impl LeaseTiming {
     pub const fn master(&self) -> Duration {
         self.master
     }
+    /// How long a master may extend leases after the stamp of its own latest acknowledged renewal.
+    pub const fn outage(&self) -> Duration {
+        self.outage
+    }
+    /// How long other masters wait after the latest renewal of a master's lease that they saw.
+    pub const fn outage_wait(&self) -> Duration {
+        outlasts(self.outage)
+    }
+}
+
+/// The wait on one clock that is certainly longer than `span` on another.
+const fn outlasts(span: Duration) -> Duration {
+    let scaled = span.as_nanos() * (1_000_000 + CLOCK_RATE_PPM as u128);
+    Duration::from_nanos(scaled.div_ceil(1_000_000 - CLOCK_RATE_PPM as u128) as u64)
 }
 
 /// What a lease says of its holder.
@@ -133,12 +171,42 @@ impl LeaseTiming {
 pub enum Standing {
     /// It may be given attempts.
     Live,
-    /// It keeps its attempts and takes no new ones.
+    /// It keeps its attempts and takes no new ones, until someone says otherwise.
+    Cordoned,
+    /// The same, and what still runs when its time is over goes elsewhere.
     Draining,
     /// It gave the lease back after its last run had ended.
     Released,
     /// A master declared it lost. Nothing it ran may be committed any more.
     Lost,
+}
+
+impl Standing {
+    /// Whether the holder may run what it has.
+    pub fn is_held(self) -> bool {
+        matches!(self, Standing::Live | Standing::Cordoned | Standing::Draining)
+    }
+
+    /// The standing as one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Live => "live",
+            Standing::Cordoned => "cordoned",
+            Standing::Draining => "draining",
+            Standing::Released => "released",
+            Standing::Lost => "lost",
+        }
+    }
+}
+
+/// The master that may declare a worker lost, and extend its lease while the registry is away: one
+/// life of it, not its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// Its name.
+    pub master: MasterId,
+    /// Its life.
+    pub session: SessionId,
 }
 
 /// The value under a worker's id in the workers bucket.
@@ -154,14 +222,61 @@ pub struct Lease {
     pub standing: Standing,
     /// The state directory of the holder; whoever holds its lock knows earlier lives to be over.
     pub home_dir: Nonce,
-    /// The life before this one, proven over: its attempts are lost at once.
-    pub succeeds: Option<SessionId>,
+    /// Lives before this one that are proven over, the latest last: their attempts are lost at
+    /// once. At most [`SUCCEEDS_MAX`].
+    #[serde(default)]
+    pub succeeds: Vec<SessionId>,
+    /// Whether the life before this one ended because its lease lapsed while it ran.
+    #[serde(default)]
+    pub fenced: bool,
+    /// Who may declare it lost; anybody where absent.
+    #[serde(default)]
+    pub home: Option<Home>,
     /// The length of the lease in milliseconds: how long its master has to wait at least.
     pub master_wait_ms: u64,
     /// Where it belongs and what it offers.
     pub offer: Offer,
     /// For people: when this was written, on the worker's wall clock.
     pub renewed_at: WallMillis,
+}
+
+/// Earlier lives that a lease names. A master that missed more of them waits instead.
+pub const SUCCEEDS_MAX: usize = 16;
+
+impl Lease {
+    /// Takes over from a lease whose session is proven over.
+    pub fn succeed(&mut self, old: &Lease) {
+        self.succeeds = old.succeeds.clone();
+        self.succeeds.push(old.session);
+        let surplus = self.succeeds.len().saturating_sub(SUCCEEDS_MAX);
+        self.succeeds.drain(..surplus);
+    }
+}
+
+/// The value under a master's name and session in the masters bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterLease {
+    /// Its name.
+    pub master: MasterId,
+    /// The life of the master that this lease is of. Each has a key of its own.
+    pub session: SessionId,
+    /// Counts the renewals.
+    pub renewal: u64,
+    /// `live`, `released` or `lost`.
+    pub standing: Standing,
+    /// How long others have to wait before they declare it lost, in milliseconds.
+    pub wait_ms: u64,
+    /// Workers that are linked to it.
+    pub workers: u32,
+    /// For people: when this was written, on the master's wall clock.
+    pub renewed_at: WallMillis,
+}
+
+impl MasterLease {
+    /// Its key in the bucket.
+    pub fn key(&self) -> String {
+        alloc::format!("{}.{}", self.master, self.session)
+    }
 }
 
 /// What a worker offers to tasks.
@@ -186,203 +301,10 @@ pub enum CasAnswer<T> {
     Written(Revision),
     /// It was not: the key has this value, or none.
     Conflict(Option<(T, Revision)>),
+    /// It was not: somebody has deleted the key, and left a mark of this revision in its place.
+    Gone(Revision),
     /// Nobody knows: it may have been written, and may still be.
     Unknown,
-}
-
-/// What the holder should do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseStep {
-    /// Write `lease` if the key's revision is still `expect`, and bring the answer to
-    /// [`Holder::answered`] with the same `renewal` number.
-    Write {
-        /// The revision the key must have.
-        expect: Revision,
-        /// The new value.
-        lease: Lease,
-    },
-    /// The session is over: it was declared lost, or someone else took the key. Every run must
-    /// have ended before a new session begins.
-    Over {
-        /// What the registry holds instead, where that is known.
-        by: Option<(Lease, Revision)>,
-    },
-}
-
-/// A worker's side of its lease: one session of it.
-///
-/// Call [`plan`](Holder::plan) whenever [`wakeup`](Holder::wakeup) is reached or an answer came;
-/// until [`until`](Holder::until) the session's guests may run.
-#[derive(Clone, Debug)]
-pub struct Holder {
-    timing: LeaseTiming,
-    lease: Lease,
-    known: Revision,
-    held: bool,
-    until: Time,
-    /// Renewals sent and not answered, by number: the clock **before** each was sent.
-    sent: Vec<(u64, Time)>,
-    next: Time,
-    over: Option<Option<(Lease, Revision)>>,
-    /// The first renewal that gives the lease back, once it was sent.
-    releasing: Option<u64>,
-    released: bool,
-}
-
-/// Unanswered renewals remembered. A later answer to an older one is of no use.
-const SENT_MAX: usize = 8;
-
-impl Holder {
-    /// A session that does not hold anything yet. `expect` is the revision that it may overwrite:
-    /// [`ABSENT`], or that of a predecessor's lease that is over.
-    pub fn new(timing: LeaseTiming, mut lease: Lease, expect: Revision) -> Self {
-        lease.renewal = 0;
-        lease.standing = Standing::Live;
-        lease.master_wait_ms = timing.master().as_millis() as u64;
-        Holder {
-            timing,
-            lease,
-            known: expect,
-            held: false,
-            until: Time::ZERO,
-            sent: Vec::new(),
-            next: Time::ZERO,
-            over: None,
-            releasing: None,
-            released: false,
-        }
-    }
-
-    /// The end of the lease on this machine's clock: guests may run only before it.
-    pub fn until(&self) -> Time {
-        self.until
-    }
-
-    /// Which session this is.
-    pub fn session(&self) -> SessionId {
-        self.lease.session
-    }
-
-    /// The revision of the newest lease value known, [`ABSENT`] before the first.
-    pub fn revision(&self) -> Revision {
-        self.known
-    }
-
-    /// Whether any renewal of this session was acknowledged.
-    pub fn is_held(&self) -> bool {
-        self.held
-    }
-
-    /// Whether the lease has been given back: its last value in the registry says so.
-    pub fn is_released(&self) -> bool {
-        self.released
-    }
-
-    /// Whether the lease was held once and has run out: the session's runs are dead, so it may
-    /// not be renewed any more.
-    pub fn has_lapsed(&self, now: Time) -> bool {
-        self.held && now >= self.until
-    }
-
-    /// Changes what the next renewal says of the holder, and makes it due.
-    pub fn stand(&mut self, standing: Standing) {
-        if self.lease.standing != standing {
-            self.lease.standing = standing;
-            self.next = Time::ZERO;
-        }
-    }
-
-    /// Makes the first renewal due again, because a way to the registry has opened.
-    pub fn hurry(&mut self) {
-        if !self.held {
-            self.next = Time::ZERO;
-        }
-    }
-
-    /// When [`plan`](Holder::plan) wants to be called again.
-    pub fn wakeup(&self) -> Time {
-        self.next
-    }
-
-    /// What to do now. `wall` goes into the value, for people.
-    pub fn plan(&mut self, now: Time, wall: WallMillis) -> Option<LeaseStep> {
-        if let Some(by) = self.over.clone() {
-            return Some(LeaseStep::Over { by });
-        }
-        if self.has_lapsed(now) {
-            return Some(LeaseStep::Over { by: None });
-        }
-        if now < self.next {
-            return None;
-        }
-        self.next = now + self.timing.renew_every();
-        self.lease.renewal += 1;
-        self.lease.renewed_at = wall;
-        if self.lease.standing == Standing::Released {
-            self.releasing.get_or_insert(self.lease.renewal);
-        }
-        if self.sent.len() == SENT_MAX {
-            self.sent.remove(0);
-        }
-        // The stamp is taken before the renewal is sent: the lease may not outlive what the
-        // registry could have accepted.
-        self.sent.push((self.lease.renewal, now));
-        Some(LeaseStep::Write { expect: self.known, lease: self.lease.clone() })
-    }
-
-    /// The registry's answer to the write with this `renewal` number.
-    pub fn answered(&mut self, renewal: u64, answer: CasAnswer<Lease>) {
-        match answer {
-            CasAnswer::Unknown => {}
-            CasAnswer::Written(revision) => {
-                self.released |= self.releasing.is_some_and(|first| renewal >= first);
-                self.count(renewal, revision);
-            }
-            CasAnswer::Conflict(found) => match found {
-                Some((lease, _))
-                    if lease.session == self.lease.session
-                        && lease.standing == Standing::Released =>
-                {
-                    self.released = true;
-                }
-                // An earlier write of this session landed although its answer was lost.
-                Some((lease, revision))
-                    if lease.session == self.lease.session
-                        && matches!(lease.standing, Standing::Live | Standing::Draining) =>
-                {
-                    self.count(lease.renewal, revision);
-                    if lease.renewal < self.lease.renewal {
-                        self.next = Time::ZERO;
-                    }
-                }
-                Some((lease, revision)) if revision > self.known || !self.held => {
-                    self.over = Some(Some((lease, revision)));
-                }
-                // What was read is older than what is known: the reader was behind.
-                Some(_) => {}
-                None if self.known == ABSENT => {}
-                // The key is gone: the next session begins from nothing.
-                None => {
-                    self.known = ABSENT;
-                    self.over = Some(None);
-                }
-            },
-        }
-    }
-
-    fn count(&mut self, renewal: u64, revision: Revision) {
-        // An answer about an older revision than the newest known changes nothing.
-        if revision <= self.known {
-            return;
-        }
-        self.known = revision;
-        if let Some(at) = self.sent.iter().position(|&(number, _)| number == renewal) {
-            let (_, stamp) = self.sent[at];
-            self.sent.drain(..=at);
-            self.held = true;
-            self.until = self.until.max(stamp + self.timing.worker());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -61,5 +61,22 @@ pub const AHEAD_TASKS_MAX: u32 = 256;
 /// (90,000 writes/s at under 10 ms), few enough to bound memory.
 pub const WRITES_MAX: usize = 1_024;
 
+/// How long masters leave a task to the one that owns it or wrote it last, before they act as well.
+/// A master's silence is noticed in the same time.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much higher a task's priority must be than that of a run that it pushes aside. The gap
+/// keeps neighbours from pushing each other in turn.
+pub const PREEMPT_GAP: u8 = 10;
+
+/// How long a master declares nobody lost because too many are silent at once. Afterwards they are:
+/// half a fleet may really have lost its power.
+pub const HOLD_MAX: Duration = Duration::from_secs(60);
+/// From how many workers on that is done.
+pub const HOLD_WORKERS_MIN: usize = 4;
+
+/// The longest time a draining worker may be given.
+pub const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Labels on a worker or in a selector.
 pub const LABELS_MAX: usize = 32;

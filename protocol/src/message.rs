@@ -1,8 +1,8 @@
 //! What master and worker say to each other over QUIC. Words only; no decisions.
 
 use crate::{
-    AttemptId, Digest, MasterId, Revision, SessionId, TaskId,
-    lease::{CasAnswer, Lease},
+    AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
+    lease::{CasAnswer, Home, Lease, Standing},
     task::{Data, Limits, Outcome},
 };
 use alloc::{string::String, vec::Vec};
@@ -40,6 +40,14 @@ pub enum ToMaster {
         /// The new value.
         lease: Lease,
     },
+    /// The registry does not answer: extend the worker's lease, as its home. Answered by
+    /// [`ToWorker::Extended`], or not at all.
+    Extend {
+        /// The life of the worker.
+        session: SessionId,
+        /// The renewal with which this was sent.
+        renewal: u64,
+    },
     /// An attempt has ended. Said again after a reconnect until acknowledged.
     Finished {
         /// Which.
@@ -61,10 +69,13 @@ pub enum ToMaster {
 /// From a master, on the control stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// The first frame.
+    /// The first frame; said again when the master begins a new life, having lost the registry in
+    /// between. Answered by [`ToMaster::Hello`] and all that is not acknowledged.
     Welcome {
-        /// Who answers.
-        master: MasterId,
+        /// Who answers, and in which of its lives.
+        master: Home,
+        /// The machine it runs on, by a number that only its present boot has.
+        machine: Nonce,
         /// The version of its program.
         version: String,
     },
@@ -72,6 +83,8 @@ pub enum ToWorker {
     Dispatch(Dispatch),
     /// Kill this attempt and confirm with [`ToMaster::Finished`].
     Revoke(AttemptKey),
+    /// The same, to make room for a task of a higher priority: it goes back.
+    Preempt(AttemptKey),
     /// The registry's answer to [`ToMaster::Renew`].
     Renewed {
         /// The session that asked: renewals are counted anew in each.
@@ -81,6 +94,15 @@ pub enum ToWorker {
         /// What became of it.
         answer: CasAnswer<Lease>,
     },
+    /// The home has extended the lease, and counts from now.
+    Extended {
+        /// The life of the worker.
+        session: SessionId,
+        /// The life of the master that says so.
+        home: SessionId,
+        /// The renewal that asked for it.
+        renewal: u64,
+    },
     /// The outcome needs to be kept no longer.
     Ack {
         /// Whose.
@@ -88,11 +110,35 @@ pub enum ToWorker {
         /// Whether it was committed; if not, the attempt was no longer current.
         committed: bool,
     },
-    /// Take no new attempts; those that wait go back, those that run may go on until the deadline.
+    /// Someone who operates the fleet wants this. The worker's lease says when it is so.
+    Order(Order),
+}
+
+/// What people can ask of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Take no new attempts; what it has goes on.
+    Cordon,
+    /// Take no new attempts; those that wait go back, those that run may go on until the deadline
+    /// and go back then.
     Drain {
-        /// Milliseconds from now until what still runs is killed.
+        /// Milliseconds from now.
         deadline_ms: u64,
     },
+    /// Take attempts again.
+    Uncordon,
+}
+
+impl Order {
+    /// What the lease of a worker says that has obeyed.
+    pub fn standing(self) -> Standing {
+        match self {
+            Order::Cordon => Standing::Cordoned,
+            Order::Drain { .. } => Standing::Draining,
+            Order::Uncordon => Standing::Live,
+        }
+    }
 }
 
 /// An attempt as its worker is told of it.
@@ -102,6 +148,11 @@ pub struct Dispatch {
     pub key: AttemptKey,
     /// The life of the worker that it was given to; any other refuses it.
     pub session: SessionId,
+    /// The revision of the record that names the attempt.
+    pub revision: Revision,
+    /// Attempts that the worker may hold, this one included: another master may have given it some
+    /// at the same time. What is too many goes back at once.
+    pub held_max: u32,
     /// 1 for a task's first.
     pub number: u32,
     /// What to run.
@@ -184,5 +235,44 @@ impl LogSource {
             LogSource::Stderr => "stderr",
             LogSource::Log => "log",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{frame, lease, task::Verdict, time::WallMillis};
+
+    /// Frames have no names of fields: what is left out of one side's value is missing in the other's.
+    #[test]
+    fn a_lease_with_nothing_in_it_survives_a_frame() {
+        let lease = Lease {
+            worker: "w1".parse().expect("a name"),
+            session: SessionId(1),
+            renewal: 0,
+            standing: Standing::Live,
+            home_dir: Nonce(1),
+            succeeds: Vec::new(),
+            fenced: false,
+            home: None,
+            master_wait_ms: 0,
+            offer: lease::Offer::default(),
+            renewed_at: WallMillis(0),
+        };
+        let answer = CasAnswer::Conflict(Some((lease.clone(), 3)));
+        let renewed = ToWorker::Renewed { session: SessionId(1), renewal: 2, answer };
+        let renew = ToMaster::Renew { expect: 3, lease };
+        let outcome = Outcome::bare(Verdict::Cancelled);
+        let attempt = AttemptId(1);
+        let finished =
+            ToMaster::Finished { key: AttemptKey { task: TaskId(1), attempt }, outcome };
+        for message in [renew, finished] {
+            let mut bytes = Vec::new();
+            frame::encode(&message, &mut bytes).expect("it fits");
+            assert_eq!(frame::decode(&bytes[frame::HEADER_SIZE..]), Ok(message));
+        }
+        let mut bytes = Vec::new();
+        frame::encode(&renewed, &mut bytes).expect("it fits");
+        assert_eq!(frame::decode(&bytes[frame::HEADER_SIZE..]), Ok(renewed));
     }
 }

@@ -24,6 +24,8 @@ pub const STATE_DONE: &str = "done";
 pub enum Bucket {
     /// Leases by worker id.
     Workers,
+    /// Leases of masters by name and session.
+    Masters,
     /// Task records by task id.
     Tasks,
     /// Versions and digests by module name.
@@ -32,12 +34,13 @@ pub enum Bucket {
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Bucket; 3] = [Bucket::Workers, Bucket::Tasks, Bucket::Modules];
+    pub const ALL: [Bucket; 4] = [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
 
     /// The last part of its name.
     pub fn word(self) -> &'static str {
         match self {
             Bucket::Workers => "workers",
+            Bucket::Masters => "masters",
             Bucket::Tasks => "tasks",
             Bucket::Modules => "modules",
         }

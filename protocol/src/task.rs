@@ -229,6 +229,11 @@ pub enum Verdict {
     },
     /// Someone cancelled it.
     Cancelled,
+    /// Its worker gave it back, and another attempt follows: never the end of a task.
+    Returned {
+        /// Why.
+        reason: String,
+    },
     /// Its workers were lost, and it may not be tried again.
     Lost {
         /// How many it lost.
@@ -247,6 +252,7 @@ impl Verdict {
             Verdict::OverLimit { .. } => "over_limit",
             Verdict::Rejected { .. } => "rejected",
             Verdict::Cancelled => "cancelled",
+            Verdict::Returned { .. } => "returned",
             Verdict::Lost { .. } => "lost",
         }
     }
@@ -267,6 +273,7 @@ impl Verdict {
             Verdict::OverLimit { limit, max } => format!("killed over its limit {limit} of {max}"),
             Verdict::Rejected { message } => format!("rejected: {message}"),
             Verdict::Cancelled => "cancelled".into(),
+            Verdict::Returned { reason } => format!("given back: {reason}"),
             Verdict::Lost { workers } => format!("lost with its worker, {workers} times"),
         }
     }
@@ -386,8 +393,15 @@ pub struct TaskRecord {
     pub submitted_at: WallMillis,
     /// Names this write, so that its author knows it again.
     pub write: Nonce,
+    /// The life of the master that wrote this. Others leave it to that one for a while.
+    #[serde(default = "nobody")]
+    pub writer: SessionId,
     /// What was asked for.
     pub spec: Arc<TaskSpec>,
+}
+
+fn nobody() -> SessionId {
+    SessionId(0)
 }
 
 impl TaskRecord {
@@ -403,6 +417,7 @@ impl TaskRecord {
             history: Vec::new(),
             submitted_at,
             write: Nonce(0),
+            writer: nobody(),
             spec,
         }
     }

@@ -73,9 +73,16 @@ impl Sent {
         match ack.await {
             Ok(ack) => CasAnswer::Written(ack.sequence),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                match read(context, &self.key).await {
-                    Ok(found) => CasAnswer::Conflict(found),
-                    Err(_) => CasAnswer::Unknown,
+                match look(context, &self.key).await {
+                    Ok(Found::Nothing) => CasAnswer::Conflict(None),
+                    Ok(Found::Mark(revision)) => CasAnswer::Gone(revision),
+                    Ok(Found::Value(value, revision)) => {
+                        CasAnswer::Conflict(Some((value, revision)))
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "what a write met cannot be read");
+                        CasAnswer::Unknown
+                    }
                 }
             }
             Err(_) => CasAnswer::Unknown,
@@ -136,6 +143,24 @@ pub async fn read<T: DeserializeOwned>(
     context: &Context,
     key: &Key,
 ) -> Result<Option<(T, Revision)>, ReadError> {
+    Ok(match look(context, key).await? {
+        Found::Value(value, revision) => Some((value, revision)),
+        Found::Nothing | Found::Mark(_) => None,
+    })
+}
+
+/// What stands under a key.
+enum Found<T> {
+    /// Nothing, and nothing ever did as far as the stream remembers.
+    Nothing,
+    /// The mark of a deletion, with its revision. Muster itself leaves none, but a person with
+    /// `nats kv del` may.
+    Mark(Revision),
+    /// A value and its revision.
+    Value(T, Revision),
+}
+
+async fn look<T: DeserializeOwned>(context: &Context, key: &Key) -> Result<Found<T>, ReadError> {
     let unavailable = |cause: String| ReadError::Unavailable(cause);
     let ask = GetMessage { last_by_subj: &key.subject };
     let got: GotMessage = context
@@ -143,7 +168,7 @@ pub async fn read<T: DeserializeOwned>(
         .await
         .map_err(|error| unavailable(error.to_string()))?;
     match (got.message, got.error) {
-        (Some(stored), _) if is_marker(&stored) => Ok(None),
+        (Some(stored), _) if is_mark(&stored) => Ok(Found::Mark(stored.seq)),
         (Some(stored), _) => {
             use base64::Engine as _;
             let bytes = base64::engine::general_purpose::STANDARD
@@ -151,16 +176,15 @@ pub async fn read<T: DeserializeOwned>(
                 .map_err(|error| unavailable(error.to_string()))?;
             let value = serde_json::from_slice(&bytes)
                 .map_err(|cause| ReadError::Malformed { subject: key.subject.clone(), cause })?;
-            Ok(Some((value, stored.seq)))
+            Ok(Found::Value(value, stored.seq))
         }
-        (None, Some(error)) if error.err_code == NO_MESSAGE => Ok(None),
+        (None, Some(error)) if error.err_code == NO_MESSAGE => Ok(Found::Nothing),
         (None, Some(error)) => Err(unavailable(error.description)),
         (None, None) => Err(unavailable("an empty answer".into())),
     }
 }
 
-/// Whether a stored message says that its key was deleted. Its value is empty; Muster itself
-/// writes none, but a person with `nats kv del` may.
-fn is_marker(stored: &Stored) -> bool {
+/// Whether a stored message says that its key was deleted: its value is empty.
+fn is_mark(stored: &Stored) -> bool {
     stored.data.is_empty() && !stored.hdrs.is_empty()
 }

@@ -6,4 +6,5 @@ pub mod clock;
 pub mod nats;
 pub mod process;
 pub mod quic;
+pub mod state;
 pub mod tls;

@@ -1,8 +1,14 @@
 //! How both daemons connect to NATS: they notice a dead server soon, come back for ever, and take a
 //! user from the URL. Never shows a password.
 
-use async_nats::{ConnectOptions, ServerAddr};
-use std::time::Duration;
+use async_nats::{Auth, AuthError, Client, ConnectError, ConnectOptions, Event, ServerAddr};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// How often the connection is probed: a server that has stopped is noticed after two of these.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +36,48 @@ pub fn options(name: String, url: &str) -> ConnectOptions {
         (Some(token), None) => options.token(token.into()),
         _ => options,
     }
+}
+
+/// Connects once. When the connection breaks `on_break` is called and it is not made again: what was
+/// waiting to be sent is dropped, so that no write arrives long after its author has given it up.
+pub async fn connect_once(
+    name: String,
+    url: &str,
+    on_break: impl Fn() + Send + Sync + 'static,
+) -> Result<Client, ConnectError> {
+    let mut auth = Auth::new();
+    if let Ok(address) = url.parse::<ServerAddr>() {
+        match (address.username(), address.password()) {
+            (Some(user), Some(password)) => {
+                auth.username = Some(user.into());
+                auth.password = Some(password.into());
+            }
+            (Some(token), None) => auth.token = Some(token.into()),
+            _ => {}
+        }
+    }
+    let connected = Arc::new(AtomicBool::new(false));
+    let again = connected.clone();
+    // The client tries once more by itself; what it would send with is not given to it then.
+    ConnectOptions::with_auth_callback(move |_| {
+        let (auth, again) = (auth.clone(), again.load(Ordering::SeqCst));
+        async move { if again { Err(AuthError::new("this connection is over")) } else { Ok(auth) } }
+    })
+    .name(name)
+    .ping_interval(PING_EVERY)
+    .client_capacity(SEND_QUEUE)
+    .max_reconnects(1)
+    .reconnect_delay_callback(|_| Duration::ZERO)
+    .event_callback(move |event| {
+        match event {
+            Event::Connected => connected.store(true, Ordering::SeqCst),
+            Event::Disconnected | Event::Closed => on_break(),
+            _ => {}
+        }
+        std::future::ready(())
+    })
+    .connect(url)
+    .await
 }
 
 /// The URL as it may be shown: without what stands before `@`.

@@ -4,17 +4,18 @@
 //! A renewal goes straight to NATS where this worker may reach it, and through a master where it
 //! may not or where NATS did not answer: the same compare-and-set on the same key either way.
 
-use crate::{Input, LeaseInput, Links};
+use crate::{Input, LeaseInput, LinkId, Links};
 use async_nats::{HeaderMap, connection::State, jetstream::Context};
 use muster_protocol::{
-    ABSENT, Revision, SessionId,
+    ABSENT, Revision, SessionId, Time,
     attempts::Event,
-    lease::{CasAnswer, Holder, Lease, LeaseStep, LeaseTiming, Standing},
+    lease::{CasAnswer, Holder, Home, Lease, LeaseStep, LeaseTiming, Standing},
     message::ToMaster,
     subject::{Bucket, Names},
 };
 use muster_wire::{cas, clock, nats, process};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -53,8 +54,8 @@ pub(crate) fn start(
             let (answers, answered) = mpsc::unbounded_channel();
             let nats = Nats::open(&terms, connected).await;
             let holder = Holder::new(terms.timing, terms.draft.clone(), ABSENT);
-            let unanswered = 0;
-            let keeper = Keeper { terms, until, links, inbox, nats, answers, holder, unanswered };
+            let masters = BTreeMap::new();
+            let keeper = Keeper { terms, until, links, inbox, nats, answers, holder, masters };
             keeper.keep(inputs, answered).await;
         });
     })?;
@@ -75,7 +76,7 @@ impl Nats {
             .retry_on_initial_connect()
             .event_callback(move |event| {
                 if matches!(event, async_nats::Event::Connected) {
-                    let _ = connected.send(LeaseInput::Linked);
+                    let _ = connected.send(LeaseInput::Reachable);
                 }
                 std::future::ready(())
             })
@@ -105,8 +106,8 @@ struct Keeper {
     nats: Option<Nats>,
     answers: mpsc::UnboundedSender<(SessionId, u64, CasAnswer<Lease>)>,
     holder: Holder,
-    /// Renewals since the last answer that said something.
-    unanswered: u32,
+    /// Who has said to be at the other end of each link, and whether that is on this machine.
+    masters: BTreeMap<LinkId, (Home, bool)>,
 }
 
 impl Keeper {
@@ -120,7 +121,10 @@ impl Keeper {
         loop {
             if over.is_none() {
                 match self.holder.plan(clock::boottime(), clock::wall()) {
-                    Some(LeaseStep::Write { expect, lease }) => self.renew(expect, lease),
+                    Some(LeaseStep::Write { expect, lease, doubtful, ask }) => {
+                        self.ask(ask, &lease);
+                        self.renew(expect, lease, doubtful);
+                    }
                     Some(LeaseStep::Over { by }) => {
                         self.session_over(&by).await;
                         over = Some(by);
@@ -138,14 +142,28 @@ impl Keeper {
                     Some(LeaseInput::Renewed { session, renewal, answer }) => {
                         self.answered(session, renewal, answer, over.is_some()).await;
                     }
-                    Some(LeaseInput::Linked) => self.holder.hurry(),
+                    Some(LeaseInput::Linked { link, master, near }) => {
+                        self.unlinked(link);
+                        self.holder.linked(master.clone(), near);
+                        self.holder.hurry();
+                        self.masters.insert(link, (master, near));
+                    }
+                    Some(LeaseInput::Unlinked(link)) => self.unlinked(link),
+                    Some(LeaseInput::Reachable) => self.holder.hurry(),
+                    Some(LeaseInput::Extended { session, home, renewal }) => {
+                        self.extended(session, home, renewal, over.is_some()).await;
+                    }
                     Some(LeaseInput::Anew) => {
                         let by = over.take().unwrap_or_default();
                         if !self.begin(by).await {
                             return;
                         }
                     }
-                    Some(LeaseInput::Drain) => self.holder.stand(Standing::Draining),
+                    Some(LeaseInput::Stand(standing)) => {
+                        // Of the sessions that follow, too.
+                        self.terms.draft.standing = standing;
+                        self.holder.stand(standing);
+                    }
                     Some(LeaseInput::Release) => {
                         self.until.store(0, Ordering::SeqCst);
                         self.holder.stand(Standing::Released);
@@ -167,16 +185,33 @@ impl Keeper {
     }
 
     /// When the lease runs out, if it is held.
-    fn fence(&self) -> muster_protocol::Time {
+    fn fence(&self) -> Time {
         let until = self.holder.until();
-        if until == muster_protocol::Time::ZERO { muster_protocol::Time::NEVER } else { until }
+        if until == Time::ZERO { Time::NEVER } else { until }
+    }
+
+    fn unlinked(&mut self, link: LinkId) {
+        if let Some((master, _)) = self.masters.remove(&link)
+            && !self.masters.values().any(|(other, _)| *other == master)
+        {
+            self.holder.unlinked(master.session);
+        }
+    }
+
+    /// Asks the home to extend the lease meanwhile.
+    fn ask(&self, home: Option<Home>, lease: &Lease) {
+        let Some(home) = home else { return };
+        let link = self.masters.iter().find(|(_, (master, _))| *master == home);
+        let links = self.links.lock().expect("no holder of this lock panics");
+        if let Some(road) = link.and_then(|(link, _)| links.get(link)) {
+            let (session, renewal) = (lease.session, lease.renewal);
+            let _ = road.frames.try_send(ToMaster::Extend { session, renewal });
+        }
     }
 
     /// Sends a renewal on the way that answers, and on both where the last one got no answer.
-    fn renew(&mut self, expect: Revision, lease: Lease) {
+    fn renew(&mut self, expect: Revision, lease: Lease, doubtful: bool) {
         let nats = self.nats.as_ref().filter(|nats| nats.is_up());
-        let doubtful = self.unanswered > 0;
-        self.unanswered += 1;
         if nats.is_none() || doubtful {
             let links = self.links.lock().expect("no holder of this lock panics");
             // Every master is asked: the same write on the same key can only succeed once.
@@ -204,12 +239,23 @@ impl Keeper {
         if session != self.holder.session() {
             return;
         }
-        if answer != CasAnswer::Unknown {
-            self.unanswered = 0;
-        }
         let before = self.holder.until();
         self.holder.answered(renewal, answer);
-        let until = self.holder.until();
+        self.held(before, is_over).await;
+    }
+
+    async fn extended(&mut self, session: SessionId, home: SessionId, renewal: u64, is_over: bool) {
+        if session != self.holder.session() {
+            return;
+        }
+        let before = self.holder.until();
+        self.holder.extended(home, renewal);
+        self.held(before, is_over).await;
+    }
+
+    /// Passes on that the lease has become longer, if it has.
+    async fn held(&mut self, before: Time, is_over: bool) {
+        let (session, until) = (self.holder.session(), self.holder.until());
         // Once a session is over, what it hears late opens nothing any more.
         if until > before && !is_over && !self.holder.is_released() {
             self.until.store(until.as_nanos(), Ordering::SeqCst);
@@ -240,10 +286,12 @@ impl Keeper {
         let expect = match by {
             // It lapsed here, and nobody has taken it: it is this process' own to succeed.
             None => {
-                if !self.holder.is_held() {
+                if self.holder.is_held() {
+                    lease.succeed(self.holder.lease());
+                    lease.fenced = true;
+                } else {
                     tokio::time::sleep(TAKE_AGAIN).await;
                 }
-                lease.succeeds = self.holder.is_held().then(|| self.holder.session());
                 self.holder.revision()
             }
             Some((old, revision)) => {
@@ -252,7 +300,8 @@ impl Keeper {
                 // wrote that is dead.
                 let dead = old.home_dir == self.terms.draft.home_dir;
                 if over || dead {
-                    lease.succeeds = Some(old.session);
+                    lease.succeed(&old);
+                    lease.fenced = old.session == self.holder.session();
                     revision
                 } else {
                     tracing::error!(
@@ -265,8 +314,10 @@ impl Keeper {
             }
         };
         tracing::info!(session = %lease.session, expect, succeeds = ?lease.succeeds, "a new session");
-        self.unanswered = 0;
         self.holder = Holder::new(self.terms.timing, lease, expect);
+        for (master, near) in self.masters.values() {
+            self.holder.linked(master.clone(), *near);
+        }
         true
     }
 

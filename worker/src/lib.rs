@@ -13,7 +13,6 @@ mod link;
 mod perform;
 pub mod run;
 pub mod sandbox;
-mod state;
 
 pub use config::Config;
 pub use muster_wire::clock;
@@ -21,12 +20,12 @@ pub use muster_wire::clock;
 use anyhow::Context as _;
 use muster_protocol::{
     attempts::{Attempts, Event},
-    lease::{Lease, Offer, Standing},
-    message::ToMaster,
+    lease::{Home, Lease, Offer, Standing},
+    message::{Order, ToMaster, ToWorker},
     subject::Names,
     time::WallMillis,
 };
-use muster_wire::{process, quic, tls};
+use muster_wire::{process, quic, state, tls};
 use std::{
     collections::BTreeMap,
     process::ExitCode,
@@ -74,12 +73,18 @@ enum LeaseInput {
         renewal: u64,
         answer: muster_protocol::lease::CasAnswer<Lease>,
     },
-    /// A link is up, so that there is a way to renew.
-    Linked,
+    /// A master has said who it is on a link, and whether it is on this machine.
+    Linked { link: LinkId, master: Home, near: bool },
+    /// A link is down.
+    Unlinked(LinkId),
+    /// The way straight to NATS is open.
+    Reachable,
+    /// The word of a master that takes itself for this worker's home.
+    Extended { session: muster_protocol::SessionId, home: muster_protocol::SessionId, renewal: u64 },
     /// Nothing of the finished session runs any more.
     Anew,
-    /// Say in the lease that no new attempts are taken.
-    Drain,
+    /// Say this in the lease.
+    Stand(Standing),
     /// Nothing runs and nothing will: give the lease back.
     Release,
 }
@@ -121,13 +126,19 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         links.clone(),
         inbox.clone(),
     )?;
-    link::dial_all(&config.masters, quic, &names, &links, &lease, &inbox)?;
+    let machine = state::machine().context("the kernel does not say which boot this is")?;
+    link::dial_all(&config.masters, quic, &names, machine, &links, &lease, &inbox)?;
     let mut hands = perform::Hands::new(
         &config,
         engine,
         perform::Shared { until, draining: draining.clone(), links, inbox, lease: lease.clone() },
+        state.path("cordoned"),
     )?;
     let mut attempts = Attempts::new(config.slots() as usize, version);
+    if hands.was_cordoned() {
+        // It stays so until someone says otherwise, whatever has happened to its process.
+        attempts.observe(clock::boottime(), Event::Told(0, ToWorker::Order(Order::Cordon)));
+    }
     let mut ready = config.ready_file.clone();
     let mut batch = Vec::with_capacity(DRAIN_MAX);
     let (mut stopping, mut leased) = (false, false);
@@ -140,7 +151,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
                 stopping = true;
                 tracing::info!(grace = ?config.grace(), running = attempts.running(), "stopping");
                 draining.store(true, Ordering::SeqCst);
-                let _ = lease.send(LeaseInput::Drain);
+                let _ = lease.send(LeaseInput::Stand(Standing::Draining));
                 let deadline = clock::boottime() + config.grace();
                 attempts.observe(clock::boottime(), Event::StopAsked { deadline });
             }
@@ -178,7 +189,9 @@ fn draft(config: &Config, state: &state::State, offer: Offer) -> std::io::Result
         renewal: 0,
         standing: Standing::Live,
         home_dir: state.nonce(),
-        succeeds: None,
+        succeeds: Vec::new(),
+        fenced: false,
+        home: None,
         master_wait_ms: 0,
         offer,
         renewed_at: WallMillis(0),

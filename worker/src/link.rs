@@ -4,8 +4,9 @@
 use crate::{Input, LeaseInput, LinkId, Links, Road};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
-    Digest,
+    Digest, Nonce,
     attempts::Event,
+    lease::Home,
     message::{Ask, LogChunk, Shelf, ToWorker, Told},
     subject::Names,
 };
@@ -58,6 +59,7 @@ impl From<StreamError> for ObjectError {
 struct Dialler {
     endpoint: Endpoint,
     host: String,
+    machine: Nonce,
     links: Links,
     lease: mpsc::UnboundedSender<LeaseInput>,
     inbox: mpsc::Sender<Input>,
@@ -68,6 +70,7 @@ pub(crate) fn dial_all(
     masters: &[String],
     quic: ClientConfig,
     names: &Names,
+    machine: Nonce,
     links: &Links,
     lease: &mpsc::UnboundedSender<LeaseInput>,
     inbox: &mpsc::Sender<Input>,
@@ -81,6 +84,7 @@ pub(crate) fn dial_all(
     let dialler = Dialler {
         endpoint,
         host: names.master_host(),
+        machine,
         links: links.clone(),
         lease: lease.clone(),
         inbox: inbox.clone(),
@@ -137,18 +141,18 @@ impl Dialler {
         let (send, receive) = connection.open_bi().await?;
         let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
         writer.send(&Ask::Control).await?;
-        match tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await?? {
-            Some(ToWorker::Welcome { master, version }) => {
-                tracing::info!(%master, version, address = %connection.remote_address(), "linked");
-            }
-            _ => anyhow::bail!("it did not say welcome"),
-        }
+        let welcome = tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await??;
+        let Some(ToWorker::Welcome { master, machine, version }) = welcome else {
+            anyhow::bail!("it did not say welcome");
+        };
+        let address = connection.remote_address();
+        tracing::info!(master = %master.master, version, %address, "linked");
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (logs, written) = mpsc::channel(LOGS_MAX);
         let road = Road { frames, logs, connection: connection.clone() };
         self.links.lock().expect("no holder of this lock panics").insert(link, road);
-        let _ = self.lease.send(LeaseInput::Linked);
+        self.met(link, master, machine);
         let _ = self.inbox.send(Input::Attempts(Event::Linked(link))).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
@@ -156,9 +160,16 @@ impl Dialler {
             result = write_logs(&connection, written) => result,
         };
         self.links.lock().expect("no holder of this lock panics").remove(&link);
+        let _ = self.lease.send(LeaseInput::Unlinked(link));
         let _ = self.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
         connection.close(0u32.into(), b"");
         Ok(result?)
+    }
+
+    /// The lease hears who is at the other end of a link.
+    fn met(&self, link: LinkId, master: Home, machine: Nonce) {
+        let near = machine == self.machine;
+        let _ = self.lease.send(LeaseInput::Linked { link, master, near });
     }
 
     async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
@@ -166,6 +177,14 @@ impl Dialler {
             match message {
                 ToWorker::Renewed { session, renewal, answer } => {
                     let _ = self.lease.send(LeaseInput::Renewed { session, renewal, answer });
+                }
+                ToWorker::Extended { session, home, renewal } => {
+                    let _ = self.lease.send(LeaseInput::Extended { session, home, renewal });
+                }
+                ToWorker::Welcome { master, machine, version } => {
+                    self.met(link, master.clone(), machine);
+                    let again = ToWorker::Welcome { master, machine, version };
+                    let _ = self.inbox.send(Input::Attempts(Event::Told(link, again))).await;
                 }
                 message => {
                     let _ = self.inbox.send(Input::Attempts(Event::Told(link, message))).await;

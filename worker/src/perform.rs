@@ -14,6 +14,7 @@ use bytes::Bytes;
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event, Kill},
+    lease::Standing,
     limit,
     message::{AttemptKey, Dispatch, Shelf, ToMaster},
     task::{Data, Outcome, Verdict},
@@ -21,7 +22,12 @@ use muster_protocol::{
 use muster_wire::clock;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicBool, atomic::AtomicU64},
+    io::ErrorKind,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{runtime::Runtime, sync::mpsc};
@@ -47,6 +53,8 @@ pub(crate) struct Hands {
     engine: Engine,
     artifacts: Artifacts,
     shared: Shared,
+    /// A file that is there while the worker takes no new attempts.
+    cordon: PathBuf,
     gates: HashMap<AttemptKey, Gate>,
     /// Inputs that were fetched, until their runs take them.
     inputs: Arc<Mutex<HashMap<AttemptKey, Bytes>>>,
@@ -56,7 +64,12 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    pub(crate) fn new(config: &Config, engine: Engine, shared: Shared) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        engine: Engine,
+        shared: Shared,
+        cordon: PathBuf,
+    ) -> std::io::Result<Self> {
         let guests = tokio::runtime::Builder::new_multi_thread()
             .thread_name("guest")
             .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
@@ -69,6 +82,7 @@ impl Hands {
             artifacts: Artifacts::new(engine.clone()),
             engine,
             shared,
+            cordon,
             gates: HashMap::new(),
             inputs: Arc::default(),
             reports,
@@ -78,6 +92,29 @@ impl Hands {
 
     pub(crate) fn is_linked(&self) -> bool {
         !self.shared.links.lock().expect("no holder of this lock panics").is_empty()
+    }
+
+    /// Whether an earlier life of this worker was told to take no new attempts.
+    pub(crate) fn was_cordoned(&self) -> bool {
+        self.cordon.exists()
+    }
+
+    /// Says so in the lease, and remembers it.
+    fn stand(&self, standing: Standing) {
+        tracing::info!(standing = standing.word(), "ordered");
+        self.shared.draining.store(standing == Standing::Draining, Ordering::SeqCst);
+        let kept = if standing == Standing::Live {
+            match std::fs::remove_file(&self.cordon) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        } else {
+            std::fs::write(&self.cordon, standing.word())
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
+        }
+        let _ = self.shared.lease.send(LeaseInput::Stand(standing));
     }
 
     /// Forgets the gates of runs that are over.
@@ -97,13 +134,14 @@ impl Hands {
                     if let Some(gate) = self.gates.get(&key) {
                         gate.kill(match why {
                             Kill::Fenced => KillReason::Fenced,
-                            Kill::Revoked | Kill::Stopping => KillReason::Revoked,
+                            Kill::Revoked | Kill::Preempted | Kill::Stopping => KillReason::Revoked,
                         });
                     }
                 }
                 Effect::Drop(key) => {
                     self.inputs.lock().expect("no holder of this lock panics").remove(&key);
                 }
+                Effect::Stand(standing) => self.stand(standing),
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::Quiet => {
                     let next = if stopping { LeaseInput::Release } else { LeaseInput::Anew };

@@ -113,11 +113,11 @@ impl Host {
         name: &str,
         mut change: impl FnMut(&mut ModuleEntry) -> Answer<()>,
     ) -> Answer<()> {
+        let mut gone = muster_protocol::ABSENT;
         for _ in 0..RACES_MAX {
             let found = self.registry.read_module(name).await.map_err(Refusal::unavailable)?;
-            let (mut entry, revision) = found.unwrap_or_else(|| {
-                (ModuleEntry { name: name.into(), versions: Vec::new() }, muster_protocol::ABSENT)
-            });
+            let (mut entry, revision) = found
+                .unwrap_or_else(|| (ModuleEntry { name: name.into(), versions: Vec::new() }, gone));
             let old = entry.clone();
             change(&mut entry)?;
             if entry == old {
@@ -125,10 +125,13 @@ impl Host {
             }
             match self.registry.write_module(revision, &entry).await {
                 CasAnswer::Written(_) => {
-                    self.tell(crate::Input::ModuleSeen(entry)).await?;
+                    let fact = crate::Fact::ModuleSeen(entry);
+                    self.tell(crate::Input::Registry(self.registry.life(), fact)).await?;
                     return Ok(());
                 }
                 CasAnswer::Conflict(_) => {}
+                // Somebody has deleted the key by hand: its mark is what may be replaced.
+                CasAnswer::Gone(mark) => gone = mark,
                 CasAnswer::Unknown => {
                     let sentence =
                         "the registry did not say whether the module was named; ask again";

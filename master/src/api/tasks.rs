@@ -50,7 +50,7 @@ impl Host {
         match answer.await {
             Ok(fleet::Answer::Stored(stored)) => Ok(Submitted { stored }),
             Ok(fleet::Answer::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
-            Ok(fleet::Answer::CancelStored) | Err(_) => Err(Refusal::new(
+            Ok(_) | Err(_) => Err(Refusal::new(
                 ErrorCode::Unknown,
                 "the master stops; submit again with the same ids",
             )),

@@ -2,17 +2,17 @@
 //! be late or die unnoticed, so the stream's end is compared with what was seen every few seconds.
 
 use super::Registry;
-use crate::Input;
+use crate::{Fact, Input};
 use async_nats::jetstream::{
     Message,
     consumer::{DeliverPolicy, push::OrderedConfig},
 };
 use futures::StreamExt;
 use muster_protocol::{
-    WorkerId,
+    SessionId, WorkerId,
     api::ModuleEntry,
     fleet::Event,
-    lease::Lease,
+    lease::{Lease, MasterLease},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
 };
@@ -51,9 +51,10 @@ impl Watch {
         let name = self.registry.names.stream(self.bucket);
         let mut stream = self.registry.context.get_stream(&name).await?;
         if stream.info().await?.state.last_sequence < self.seen {
-            // The stream was made anew or lost its end: all that was seen is seen again.
+            // Nothing that was seen is certain any more: another life begins from what there is.
             tracing::warn!(stream = name, seen = self.seen, "the registry went back in time");
-            self.seen = 0;
+            self.tell(Fact::Down).await;
+            return std::future::pending().await;
         }
         let deliver_policy = match self.seen {
             0 => DeliverPolicy::LastPerSubject,
@@ -94,8 +95,12 @@ impl Watch {
     async fn loaded(&mut self) {
         if !self.loaded {
             self.loaded = true;
-            let _ = self.inbox.send(Input::Loaded(self.bucket)).await;
+            self.tell(Fact::Loaded(self.bucket)).await;
         }
+    }
+
+    async fn tell(&self, fact: Fact) {
+        let _ = self.inbox.send(Input::Registry(self.registry.life, fact)).await;
     }
 
     async fn take(&mut self, message: Message) -> Result<(), async_nats::Error> {
@@ -104,8 +109,8 @@ impl Watch {
             (info.stream_sequence, info.pending)
         };
         self.seen = sequence;
-        if let Some(input) = self.read(&message, sequence) {
-            self.inbox.send(input).await?;
+        if let Some(fact) = self.read(&message, sequence) {
+            self.tell(fact).await;
         }
         if pending == 0 {
             self.loaded().await;
@@ -113,7 +118,7 @@ impl Watch {
         Ok(())
     }
 
-    fn read(&self, message: &Message, sequence: u64) -> Option<Input> {
+    fn read(&self, message: &Message, sequence: u64) -> Option<Fact> {
         let header = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str());
         let broken = |error: serde_json::Error| {
             tracing::warn!(subject = %message.subject, %error, "a value cannot be read; passed over");
@@ -129,23 +134,32 @@ impl Watch {
                 }
                 let record: TaskRecord =
                     serde_json::from_slice(&message.payload).map_err(broken).ok()?;
-                Some(Input::Fleet(Event::TaskSeen(Box::new(record), sequence)))
+                Some(Fact::Fleet(Event::TaskSeen(Box::new(record), sequence)))
             }
             Bucket::Workers if message.payload.is_empty() => {
                 let worker: WorkerId = message.subject.rsplit('.').next()?.parse().ok()?;
-                Some(Input::Fleet(Event::LeaseGone(worker)))
+                Some(Fact::Fleet(Event::LeaseGone(worker, sequence)))
+            }
+            Bucket::Masters if message.payload.is_empty() => {
+                let session: SessionId = message.subject.rsplit('.').next()?.parse().ok()?;
+                Some(Fact::Fleet(Event::MasterGone(session)))
+            }
+            Bucket::Masters => {
+                let lease: MasterLease =
+                    serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                Some(Fact::Fleet(Event::MasterSeen(lease, sequence)))
             }
             Bucket::Workers => {
                 let lease: Lease = serde_json::from_slice(&message.payload).map_err(broken).ok()?;
-                Some(Input::Fleet(Event::LeaseSeen(lease, sequence)))
+                Some(Fact::Fleet(Event::LeaseSeen(lease, sequence)))
             }
             Bucket::Modules if message.payload.is_empty() => {
-                Some(Input::ModuleGone(message.subject.rsplit('.').next()?.into()))
+                Some(Fact::ModuleGone(message.subject.rsplit('.').next()?.into()))
             }
             Bucket::Modules => {
                 let entry: ModuleEntry =
                     serde_json::from_slice(&message.payload).map_err(broken).ok()?;
-                Some(Input::ModuleSeen(entry))
+                Some(Fact::ModuleSeen(entry))
             }
         }
     }

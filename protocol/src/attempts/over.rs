@@ -2,7 +2,7 @@
 //! gives an outcome to what was stopped because the lease was over.
 
 use super::{Attempt, Attempts, Effect, Kill, Phase};
-use crate::{SessionId, Time};
+use crate::{ABSENT, SessionId, Time};
 use alloc::vec::Vec;
 
 impl Attempts {
@@ -18,6 +18,7 @@ impl Attempts {
     pub(super) fn stop(&mut self, deadline: Time) {
         self.stopping = Some(deadline);
         self.quiet_owed = true;
+        self.give_back_waiting("its worker stops");
     }
 
     pub(super) fn lease_held(&mut self, session: SessionId, until: Time) {
@@ -27,8 +28,10 @@ impl Attempts {
         self.until = until;
         if self.session != Some(session) {
             self.session = Some(session);
+            // What was given to the session before is refused by its name.
             self.over.clear();
             self.over_order.clear();
+            self.floor = ABSENT;
             self.lapsed = false;
             self.greet_all();
         }

@@ -26,6 +26,8 @@ fn dispatch(task: u128) -> ToWorker {
     ToWorker::Dispatch(Dispatch {
         key: key(task),
         session: SESSION,
+        revision: 1,
+        held_max: u32::MAX,
         number: 1,
         module: Digest([task as u8; 32]),
         input: Data::EMPTY,
@@ -49,6 +51,7 @@ fn say(effect: &Effect) -> String {
         Effect::Kill { key, why } => format!("kill t{}: {why:?}", key.task.0),
         Effect::Drop(key) => format!("drop t{}", key.task.0),
         Effect::Quiet => "quiet".to_string(),
+        Effect::Stand(standing) => format!("stand {}", standing.word()),
         Effect::Send { link, message } => match message {
             ToMaster::Hello { session, attempts, .. } => {
                 let attempts: Vec<_> = attempts.iter().map(|key| key.task.0).collect();

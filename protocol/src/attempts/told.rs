@@ -1,45 +1,109 @@
 //! What masters say: run this, stop that, your outcome is known. Saying it twice, late, or on two
 //! links changes nothing.
 
-use super::{Attempt, Attempts, Effect, Kill, LinkId, OVER_MAX, Phase};
+use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, OVER_MAX, Phase};
 use crate::{
-    Time,
-    message::{AttemptKey, Dispatch, ToWorker},
+    Revision, Time, limit,
+    message::{AttemptKey, Dispatch, Order, ToWorker},
     task::{Data, Outcome, Verdict},
 };
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
+
+/// Why a run goes back that had to make room.
+pub(super) const PREEMPTED: &str = "something more urgent needed its place";
+
+/// An attempt that goes back to the fleet.
+pub(super) fn returned(reason: &str) -> Outcome {
+    Outcome::bare(Verdict::Returned { reason: reason.into() })
+}
 
 impl Attempts {
     pub(super) fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
         match message {
             ToWorker::Dispatch(dispatch) => self.dispatched(link, dispatch),
-            ToWorker::Revoke(key) => self.revoked(link, key),
+            ToWorker::Revoke(key) => self.taken(link, key, Kill::Revoked),
+            ToWorker::Preempt(key) => self.taken(link, key, Kill::Preempted),
             ToWorker::Ack { key, .. } => {
-                if matches!(
-                    self.attempts.get(&key),
-                    Some(Attempt { phase: Phase::Ended { .. }, .. })
-                ) {
+                if let Some(attempt) = self.attempts.get(&key)
+                    && matches!(attempt.phase, Phase::Ended { .. })
+                {
+                    let revision = attempt.revision;
                     self.attempts.remove(&key);
-                    self.remember(key);
+                    self.remember(key, revision);
                 }
             }
-            ToWorker::Drain { deadline_ms } => {
-                self.stop(now + Duration::from_millis(deadline_ms));
+            ToWorker::Order(order) => self.ordered(now, order),
+            // The master has begun a new life, and knows nothing of what was said before.
+            ToWorker::Welcome { .. } => {
+                self.unlinked(link);
+                self.links.insert(link);
+                self.greet(link);
+                self.dirty.extend(self.attempts.keys().copied());
             }
-            // The lease loop and the link loop listen to these.
-            ToWorker::Welcome { .. } | ToWorker::Renewed { .. } => {}
+            // The lease loop listens to these.
+            ToWorker::Renewed { .. } | ToWorker::Extended { .. } => {}
         }
     }
 
-    pub(super) fn remember(&mut self, key: AttemptKey) {
+    pub(super) fn remember(&mut self, key: AttemptKey, revision: Revision) {
         if self.over.insert(key) {
-            self.over_order.push_back(key);
+            self.over_order.push_back((key, revision));
         }
         if self.over_order.len() > OVER_MAX
-            && let Some(oldest) = self.over_order.pop_front()
+            && let Some((oldest, revision)) = self.over_order.pop_front()
         {
             self.over.remove(&oldest);
+            self.floor = self.floor.max(revision);
+        }
+    }
+
+    fn ordered(&mut self, now: Time, order: Order) {
+        self.intake = match order {
+            Order::Cordon => Intake::Cordoned,
+            Order::Uncordon => Intake::Open,
+            Order::Drain { deadline_ms } => {
+                self.give_back_waiting("its worker drains");
+                let wait = Duration::from_millis(deadline_ms).min(limit::DRAIN_MAX);
+                Intake::Draining(now + wait)
+            }
+        };
+        if self.stopping.is_none() {
+            self.outbox.push(Effect::Stand(order.standing()));
+        }
+    }
+
+    /// What has not started goes back to the fleet.
+    pub(super) fn give_back_waiting(&mut self, reason: &str) {
+        let waits = |attempt: &Attempt| {
+            matches!(attempt.phase, Phase::Lacking | Phase::Preparing | Phase::Ready)
+        };
+        let waiting: Vec<AttemptKey> = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| waits(attempt))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in waiting {
+            self.outbox.push(Effect::Drop(key));
+            self.conclude(key, returned(reason));
+        }
+    }
+
+    /// Why a new attempt goes back at once, if it does.
+    fn refuses(&self, dispatch: &Dispatch) -> Option<&'static str> {
+        let holds = self.attempts.values().filter(|attempt| attempt.holds_work()).count();
+        if self.stopping.is_some() {
+            Some("its worker stops")
+        } else if self.intake != Intake::Open {
+            Some("its worker takes no new attempts")
+        } else if holds as u64 >= u64::from(dispatch.held_max) {
+            Some("its worker was full")
+        } else if dispatch.revision <= self.floor {
+            // It may have run here and been acknowledged, so long ago that this is not known.
+            Some("it came too late to be told from one that has ended")
+        } else {
+            None
         }
     }
 
@@ -56,35 +120,48 @@ impl Attempts {
         let at_hand =
             self.warm.contains(&dispatch.module) && matches!(dispatch.input, Data::Inline(_));
         self.arrivals += 1;
-        let arrival = self.arrivals;
+        let (arrival, revision) = (self.arrivals, dispatch.revision);
+        if let Some(reason) = self.refuses(&dispatch) {
+            let phase = Phase::Ended { outcome: Arc::new(returned(reason)), sent: None };
+            self.attempts.insert(key, Attempt { dispatch: None, revision, arrival, link, phase });
+            self.dirty.insert(key);
+            return;
+        }
         let phase = if at_hand { Phase::Ready } else { Phase::Lacking };
         if at_hand {
             self.ready.insert((arrival, key));
         } else {
             self.dirty.insert(key);
         }
-        self.attempts
-            .insert(key, Attempt { dispatch: Some(Arc::new(dispatch)), arrival, link, phase });
+        let dispatch = Some(Arc::new(dispatch));
+        self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
     }
 
-    pub(super) fn revoked(&mut self, link: LinkId, key: AttemptKey) {
+    /// A master takes an attempt away, for good or for another time.
+    pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, why: Kill) {
+        let outcome = match why {
+            Kill::Preempted => returned(PREEMPTED),
+            _ => Outcome::bare(Verdict::Cancelled),
+        };
         let Some(attempt) = self.attempts.get_mut(&key) else {
             // Never heard of, so it does not run here; the master waits to be told so.
-            let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
-            let phase = Phase::Ended { outcome, sent: None };
-            self.attempts.insert(key, Attempt { dispatch: None, arrival: 0, link, phase });
+            let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
+            let (dispatch, revision, arrival) = (None, 0, 0);
+            self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
             self.dirty.insert(key);
             return;
         };
         match &mut attempt.phase {
             Phase::Running => {
-                attempt.phase = Phase::Killed(Kill::Revoked);
-                self.outbox.push(Effect::Kill { key, why: Kill::Revoked });
+                attempt.phase = Phase::Killed(why);
+                self.outbox.push(Effect::Kill { key, why });
             }
             Phase::Lacking | Phase::Preparing | Phase::Ready => {
                 self.outbox.push(Effect::Drop(key));
-                self.conclude(key, Outcome::bare(Verdict::Cancelled));
+                self.conclude(key, outcome);
             }
+            // Taken away for good although it was first for another time.
+            Phase::Killed(killed) if *killed == Kill::Preempted => *killed = why,
             Phase::Killed(_) => {}
             Phase::Ended { sent, .. } => {
                 *sent = None;

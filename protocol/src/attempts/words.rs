@@ -2,6 +2,7 @@
 
 use crate::{
     SessionId, Time,
+    lease::Standing,
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
     task::Outcome,
 };
@@ -76,6 +77,8 @@ pub enum Effect {
     },
     /// Forget what was got for an attempt.
     Drop(AttemptKey),
+    /// Say this in the lease.
+    Stand(Standing),
     /// Say something to a master.
     Send {
         /// On which link.
@@ -84,8 +87,7 @@ pub enum Effect {
         message: ToMaster,
     },
     /// Nothing that the finished session ran is running any more; or, after
-    /// [`Event::StopAsked`] or [`ToWorker::Drain`], nothing runs at all and the lease can be given
-    /// back.
+    /// [`Event::StopAsked`], nothing runs at all and the lease can be given back.
     Quiet,
 }
 
@@ -96,6 +98,8 @@ pub enum Kill {
     Fenced,
     /// Its master said so.
     Revoked,
+    /// It makes room, or its worker drains: its task goes elsewhere.
+    Preempted,
     /// The worker stops.
     Stopping,
 }

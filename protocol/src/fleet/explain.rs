@@ -44,6 +44,9 @@ impl Fleet {
             let wait = task.not_before.since(now).as_secs_f32();
             return format!("waits {wait:.1} s before its next attempt");
         }
+        if self.is_held(now) {
+            return "nothing is given out for now: the registry has lost writes, and what ran before is waited for".into();
+        }
         match self.fitting(spec) {
             (0, _) => format!("no worker of group {group} is connected"),
             (some, 0) => format!(

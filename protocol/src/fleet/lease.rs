@@ -5,20 +5,30 @@
 //! seen, all of it with the registry in reach. M2: before anything is dispatched again, the lease
 //! key must have been written from exactly the revision of that renewal to `lost`.
 
-use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer};
+use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker};
 use crate::{
-    ABSENT, Nonce, Revision, SessionId, Time, WorkerId,
-    advisory::{Advisory, WorkerEvent},
+    ABSENT, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
+    advisory::{Advisory, FailoverEvent, WorkerEvent},
     lease::{CasAnswer, Lease, Offer, Standing},
+    limit,
     message::ToWorker,
-    task::Attempt,
+    task::{Attempt, mix},
 };
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
+/// Too many workers silent at once: then it is more likely that this master cannot see them.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    since: Option<Time>,
+    /// The result of the last look, and when it was taken.
+    looked: Option<(Time, bool)>,
+}
+
 impl Fleet {
     pub(super) fn lease_seen(&mut self, now: Time, lease: Lease, revision: Revision) {
         let id = lease.worker.clone();
+        let speaks = self.speaks_for(&id);
         let worker = self.worker(now, &id);
         if revision <= worker.revision {
             return;
@@ -31,11 +41,13 @@ impl Fleet {
         worker.revision = revision;
         worker.seen = now;
         worker.wait = worker.wait.max(Duration::from_millis(lease.master_wait_ms));
-        worker.declaring = false;
+        (worker.condemned, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
         let standing_changed = old.as_ref().is_none_or(|old| old.standing != lease.standing);
         worker.lease = Some(lease.clone());
+        self.obeyed(&id, lease.standing);
         if self.loaded
+            && speaks
             && let Some((what, reason)) = story(old.as_ref(), &lease)
         {
             self.tell(&lease, what, reason);
@@ -51,16 +63,20 @@ impl Fleet {
             self.reconsider(&id);
         }
         self.refit(&id);
+        self.condemn_forgotten(&id);
     }
 
     /// The registry has no lease for a worker that was given attempts: the only way to be sure
     /// that it gets none is to write `lost` there.
-    pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId) {
+    pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId, revision: Revision) {
         let worker = self.worker(now, &id);
+        if revision != ABSENT && revision < worker.revision {
+            return;
+        }
         let old = worker.lease.take();
-        worker.revision = ABSENT;
+        worker.revision = revision;
         worker.seen = now;
-        worker.declaring = false;
+        (worker.condemned, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
         self.timers.insert((due, Timer::Lease(id.clone())));
         if let Some(old) = old {
@@ -68,12 +84,17 @@ impl Fleet {
         }
     }
 
+    /// When a worker's lease has certainly run out, as far as this master knows.
+    fn runs_out(&self, worker: &Worker) -> Time {
+        let healthy = self.registry_up.unwrap_or(Time::NEVER);
+        worker.seen.max(worker.extended).max(healthy) + worker.wait
+    }
+
     /// A worker's lease may have run out; or this was said of an earlier renewal.
     pub(super) fn lease_due(&mut self, now: Time, id: WorkerId, out: &mut Vec<Effect>) {
-        self.reconsider_elders(&id);
-        let healthy = self.registry_up.unwrap_or(Time::NEVER);
+        self.reconsider_elders(now, &id);
         let Some(worker) = self.workers.get(&id) else { return };
-        let due = worker.seen.max(healthy) + worker.wait;
+        let due = self.runs_out(worker);
         if now < due {
             self.timers.insert((due, Timer::Lease(id)));
             return;
@@ -82,21 +103,97 @@ impl Fleet {
             return;
         }
         let lease = match &worker.lease {
-            Some(lease) if matches!(lease.standing, Standing::Live | Standing::Draining) => {
+            Some(lease) if lease.standing.is_held() => {
                 Lease { standing: Standing::Lost, ..lease.clone() }
             }
-            Some(_) => return,
+            Some(_) => return self.reconsider(&id),
             None => match self.session_of_tasks(&id) {
                 Some(session) => vacancy(id.clone(), session, worker.wait),
                 None => return self.dismiss(&id),
             },
         };
-        let expect = worker.revision;
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.declaring = true;
+        let (expect, wait) = (worker.revision, worker.wait);
+        // Whoever was the home of a lease that has vanished may extend it until its own has ended.
+        let from = match &worker.lease {
+            None if self.peers.is_empty() => Some(Time::ZERO),
+            None => Some(worker.seen + self.config.timing.outage_wait()),
+            Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),
+        };
+        // When its home is declared lost, this comes up again.
+        let Some(from) = from else { return };
+        let healthy = self.registry_up.unwrap_or(Time::NEVER);
+        let from = if from == Time::ZERO { from } else { from.max(healthy) + wait };
+        let again = if now < from { Some(from) } else { self.must_hold(now) };
+        if let Some(again) = again {
+            self.timers.insert((again, Timer::Lease(id)));
+            return;
         }
+        self.condemn(&id);
         out.push(Effect::WriteLease { expect, lease, asked_by: None });
-        self.refit(&id);
+    }
+
+    /// A `lost` is on its way: nothing is given to the worker and its lease is not extended, until
+    /// a newer value of it is known.
+    fn condemn(&mut self, id: &WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id) {
+            (worker.condemned, worker.declaring) = (true, true);
+        }
+        self.refit(id);
+    }
+
+    /// Ends every session at once, because the registry has forgotten what they were given. What
+    /// they run is waited for all the same (see [`Fleet::is_held`]).
+    pub(super) fn condemn_all(&mut self) {
+        let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
+        self.forgotten = leases.map(|lease| lease.session).collect();
+        for id in self.workers.keys().cloned().collect::<Vec<_>>() {
+            self.condemn_forgotten(&id);
+        }
+    }
+
+    /// Ends a worker's session if the registry has forgotten what it was given.
+    fn condemn_forgotten(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let Some(lease) = worker.lease.as_ref() else { return };
+        if lease.standing.is_held() && self.forgotten.contains(&lease.session) {
+            let lease = Lease { standing: Standing::Lost, ..lease.clone() };
+            let expect = worker.revision;
+            self.condemn(id);
+            self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });
+        }
+    }
+
+    /// Whether so many workers are silent that none is declared lost for now, and until when.
+    fn must_hold(&mut self, now: Time) -> Option<Time> {
+        let over_half = match self.hold.looked {
+            Some((at, over_half)) if at == now => over_half,
+            _ => {
+                let held = |worker: &&Worker| {
+                    worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held())
+                };
+                let all = self.workers.values().filter(held).count();
+                let silent = |worker: &&Worker| now >= self.runs_out(worker);
+                let silent = self.workers.values().filter(held).filter(silent).count();
+                all >= limit::HOLD_WORKERS_MIN && silent * 2 > all
+            }
+        };
+        self.hold.looked = Some((now, over_half));
+        if !over_half {
+            self.hold.since = None;
+            return None;
+        }
+        if self.hold.since.is_none() {
+            self.outbox.push(Effect::Publish(Advisory::Failover {
+                master: self.config.me.clone(),
+                what: FailoverEvent::Held,
+                reason: String::from(
+                    "over half of the workers are silent at once; none is declared lost for now",
+                ),
+            }));
+        }
+        let since = *self.hold.since.get_or_insert(now);
+        let until = since + limit::HOLD_MAX;
+        (now < until).then(|| until.min(now + ASK_AGAIN))
     }
 
     /// Forgets a worker of which nothing is left.
@@ -127,10 +224,21 @@ impl Fleet {
             }
         }
         match answer {
-            CasAnswer::Written(revision) => self.lease_seen(now, lease, revision),
+            CasAnswer::Written(revision) => {
+                let declared = asked_by.is_none();
+                let is_news = self.workers.get(&id).is_none_or(|known| known.revision < revision);
+                self.lease_seen(now, lease.clone(), revision);
+                if declared && is_news {
+                    self.worker(now, &id).declared_here = true;
+                    if !self.speaks_for(&id) {
+                        self.tell(&lease, WorkerEvent::Lost, LOST);
+                    }
+                }
+            }
             CasAnswer::Conflict(Some((found, revision))) => self.lease_seen(now, found, revision),
-            CasAnswer::Conflict(None) if asked_by.is_none() => self.lease_gone(now, id),
-            CasAnswer::Conflict(None) | CasAnswer::Unknown => {}
+            CasAnswer::Conflict(None) if asked_by.is_none() => self.lease_gone(now, id, ABSENT),
+            CasAnswer::Gone(revision) if asked_by.is_none() => self.lease_gone(now, id, revision),
+            CasAnswer::Conflict(None) | CasAnswer::Gone(_) | CasAnswer::Unknown => {}
         }
     }
 
@@ -149,8 +257,39 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
+    /// A worker whose home this master is cannot reach the registry. Its lease goes on from now, if
+    /// nothing was decided about it; this master waits from now, too.
+    pub(super) fn extend_asked(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        link: LinkId,
+        session: SessionId,
+        renewal: u64,
+    ) {
+        let home = self.own.session();
+        if !self.own.may_extend(now) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let is_home = |lease: &Lease| {
+            lease.session == session
+                && lease.standing.is_held()
+                && lease.home.as_ref().is_some_and(|named| named.session == home)
+        };
+        if worker.condemned || !worker.lease.as_ref().is_some_and(is_home) {
+            return;
+        }
+        worker.extended = now;
+        let message = ToWorker::Extended { session, home, renewal };
+        self.outbox.push(Effect::Send { link, message });
+    }
+
     /// Whether everything that the session of this attempt ran has stopped, for certain.
     pub(super) fn is_over(&self, now: Time, attempt: &Attempt) -> bool {
+        if self.is_held(now) {
+            return false;
+        }
         let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         let Some(lease) = &worker.lease else { return false };
         if lease.session == attempt.session {
@@ -162,9 +301,26 @@ impl Fleet {
         }
         // Another session has the key since, so no renewal of this one can succeed any more. It
         // was proven over, or it is over once its last renewal has run out.
+        lease.succeeds.contains(&attempt.session) || now >= self.elders_run_out(worker)
+    }
+
+    /// When sessions before the present one have certainly run out that are not proven over: their
+    /// home may have been another master, which may have been cut off.
+    fn elders_run_out(&self, worker: &Worker) -> Time {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
-        lease.succeeds == Some(attempt.session)
-            || now >= worker.session_seen.max(healthy) + worker.wait
+        let homes =
+            if self.peers.is_empty() { Duration::ZERO } else { self.config.timing.outage_wait() };
+        worker.session_seen.max(healthy) + worker.wait + homes
+    }
+
+    /// From when on this master may take an attempt from a worker that is over: at once if it
+    /// declared that itself, or the task is its own and nobody else did.
+    pub(super) fn bereaves_from(&self, task: TaskId, attempt: &Attempt) -> Time {
+        let Some(worker) = self.workers.get(&attempt.worker) else { return Time::ZERO };
+        let lost = worker.lease.as_ref().is_some_and(|lease| lease.standing == Standing::Lost);
+        let first =
+            if lost { worker.declared_here || self.fresh.is_empty() } else { self.is_mine(task) };
+        if first { Time::ZERO } else { worker.seen + limit::PATIENCE }
     }
 
     /// Whether the session of this attempt gave its lease back, which is no fault of the task.
@@ -183,13 +339,18 @@ impl Fleet {
     }
 
     /// Makes the master look again at the attempts of a worker's earlier sessions.
-    fn reconsider_elders(&mut self, id: &WorkerId) {
+    fn reconsider_elders(&mut self, now: Time, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
+        let due = self.elders_run_out(worker);
         let session = worker.lease.as_ref().map(|lease| lease.session);
         let elders = worker.tasks.iter().copied().filter(|task| {
             let attempt = self.tasks.get(task).and_then(|task| task.record.attempt());
             attempt.is_some_and(|attempt| Some(attempt.session) != session)
         });
+        let elders: Vec<_> = elders.collect();
+        if now < due && !elders.is_empty() {
+            self.timers.insert((due, Timer::Lease(id.clone())));
+        }
         self.dirty.extend(elders);
     }
 
@@ -199,6 +360,11 @@ impl Fleet {
             let attempt = self.tasks.get(task)?.record.attempt()?;
             (attempt.worker == *id).then_some(attempt.session)
         })
+    }
+
+    /// Whether it is for this master to tell the world of a worker.
+    fn speaks_for(&self, id: &WorkerId) -> bool {
+        self.is_owner(id.as_str().bytes().fold(0, |sum, byte| mix(sum ^ u64::from(byte))))
     }
 
     fn tell(&mut self, lease: &Lease, what: WorkerEvent, reason: &str) {
@@ -212,6 +378,9 @@ impl Fleet {
     }
 }
 
+/// Why workers are lost.
+const LOST: &str = "its lease was not renewed in time";
+
 /// What a change of a lease means to the world.
 fn story(old: Option<&Lease>, new: &Lease) -> Option<(WorkerEvent, &'static str)> {
     let changed = old.is_none_or(|old| (old.session, old.standing) != (new.session, new.standing));
@@ -220,13 +389,18 @@ fn story(old: Option<&Lease>, new: &Lease) -> Option<(WorkerEvent, &'static str)
     }
     let new_session = old.is_none_or(|old| old.session != new.session);
     Some(match new.standing {
-        Standing::Live if new_session && new.succeeds.is_some() => {
+        Standing::Live | Standing::Cordoned if new_session && new.fenced => (
+            WorkerEvent::Fenced,
+            "its lease had lapsed and its runs were killed; it is back, empty",
+        ),
+        Standing::Live if new_session && !new.succeeds.is_empty() => {
             (WorkerEvent::Joined, "a new session; the one before it is over")
         }
         Standing::Live => (WorkerEvent::Joined, "it has a lease"),
+        Standing::Cordoned => (WorkerEvent::Cordoned, "it takes no new attempts"),
         Standing::Draining => (WorkerEvent::Draining, "it takes no new attempts"),
         Standing::Released => (WorkerEvent::Left, "it gave its lease back"),
-        Standing::Lost => (WorkerEvent::Lost, "its lease was not renewed in time"),
+        Standing::Lost => (WorkerEvent::Lost, LOST),
     })
 }
 
@@ -238,7 +412,9 @@ fn vacancy(worker: WorkerId, session: SessionId, wait: Duration) -> Lease {
         renewal: 0,
         standing: Standing::Lost,
         home_dir: Nonce(0),
-        succeeds: None,
+        succeeds: Vec::new(),
+        fenced: false,
+        home: None,
         master_wait_ms: wait.as_millis() as u64,
         offer: Offer::default(),
         renewed_at: Default::default(),

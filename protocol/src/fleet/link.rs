@@ -54,9 +54,11 @@ impl Fleet {
         attempts: Vec<AttemptKey>,
     ) {
         let entry = self.worker(now, &worker);
+        let first = entry.links.is_empty();
         entry.links.up.insert(link, session);
         let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
         let known: BTreeSet<AttemptKey> = attempts.iter().copied().collect();
+        // Who lacks what was given to it is told at once, whoever gave it.
         for id in held {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let attempt = task.record.attempt().filter(|attempt| attempt.session == session);
@@ -64,6 +66,7 @@ impl Fleet {
             let Some(attempt) = attempt.map(|attempt| attempt.id) else { continue };
             let has = known.contains(&AttemptKey { task: id, attempt });
             task.sent = has.then_some(link);
+            task.lacking = !has;
             task.revoked = None;
             self.dirty.insert(id);
         }
@@ -73,14 +76,25 @@ impl Fleet {
             }
         }
         self.refit(&worker);
+        if first {
+            self.linked += 1;
+            if self.linked == 1 {
+                self.reassign();
+            }
+        }
     }
 
     pub(super) fn unlinked(&mut self, worker: WorkerId, link: LinkId) {
         let Some(entry) = self.workers.get_mut(&worker) else { return };
         if entry.links.up.remove(&link).is_some() {
             // What was said on it may not have arrived, and is said again on another that is up.
-            if !entry.links.is_empty() {
+            if entry.links.is_empty() {
+                self.linked -= 1;
+            } else {
                 self.dirty.extend(entry.tasks.iter().copied());
+            }
+            if self.linked == 0 {
+                self.reassign();
             }
             self.refit(&worker);
             self.dismiss(&worker);

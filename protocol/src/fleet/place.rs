@@ -1,7 +1,9 @@
 //! Which worker gets which task. Never gives a worker more than its slots and a short queue, nor
 //! an attempt to a worker without a lease and a link.
 
-use super::{Effect, Fleet, Phase, Worker};
+mod line;
+
+use super::{Effect, Fleet, Phase, Timer, Worker};
 use crate::{
     AttemptId, GroupName, TaskId, Time, WorkerId,
     advisory::{Advisory, GroupEvent},
@@ -15,14 +17,19 @@ use alloc::{
     vec::Vec,
 };
 use core::{cmp::Reverse, ops::Bound, time::Duration};
+use line::Line;
 
 /// The tasks that wait for a group, and its workers that could take one.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// Waiting tasks by what they need, so that one that fits nowhere blocks only its like.
-    classes: BTreeMap<Need, BTreeSet<Turn>>,
-    /// The first of each class.
-    heads: BTreeMap<Turn, Need>,
+    /// Tasks that are this master's to place.
+    own: Line,
+    /// Tasks that are another master's, and this one's only if that leaves them.
+    others: Line,
+    /// Since when there has been room that the other masters have not used.
+    room_since: Option<Time>,
+    /// What runs: the least urgent first, and of these the youngest.
+    pub(super) given: BTreeSet<(u8, Reverse<u64>, TaskId)>,
     /// Workers that have room, by load.
     roomy: BTreeSet<(Load, WorkerId)>,
     /// Workers that may be given attempts, each with its load.
@@ -33,7 +40,7 @@ pub(super) struct Group {
 
 /// What a task needs of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Need {
+pub(super) struct Need {
     memory_bytes: u64,
     selector: BTreeMap<String, String>,
 }
@@ -75,43 +82,16 @@ impl Pace {
 
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.is_empty() && self.listed.is_empty()
+        self.own.is_empty()
+            && self.others.is_empty()
+            && self.listed.is_empty()
+            && self.given.is_empty()
     }
 
     /// The waiting tasks.
     #[cfg(test)]
     pub(super) fn in_line(&self) -> BTreeSet<TaskId> {
-        for (need, line) in &self.classes {
-            assert_eq!(line.first().and_then(|turn| self.heads.get(turn)), Some(need));
-        }
-        assert_eq!(self.heads.len(), self.classes.len());
-        self.classes.values().flatten().map(|&(_, _, id)| id).collect()
-    }
-
-    fn line_up(&mut self, need: Need, turn: Turn) {
-        let line = self.classes.entry(need.clone()).or_default();
-        let head = line.first().copied();
-        line.insert(turn);
-        if head.is_none_or(|head| turn < head) {
-            if let Some(head) = head {
-                self.heads.remove(&head);
-            }
-            self.heads.insert(turn, need);
-        }
-    }
-
-    fn step_out(&mut self, need: &Need, turn: &Turn) {
-        let Some(line) = self.classes.get_mut(need) else { return };
-        line.remove(turn);
-        let head = line.first().copied();
-        if line.is_empty() {
-            self.classes.remove(need);
-        }
-        if self.heads.remove(turn).is_some()
-            && let Some(head) = head
-        {
-            self.heads.insert(head, need.clone());
-        }
+        self.own.ids().union(&self.others.ids()).copied().collect()
     }
 
     fn unlist(&mut self, id: &WorkerId) {
@@ -123,10 +103,10 @@ impl Group {
 
 impl Worker {
     /// The lease under which it may be given attempts now.
-    fn open_lease(&self) -> Option<&Lease> {
+    pub(super) fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
-        (lease.standing == Standing::Live && linked && !self.declaring).then_some(lease)
+        (lease.standing == Standing::Live && linked && !self.condemned).then_some(lease)
     }
 
     fn load(&self, lease: &Lease) -> Load {
@@ -134,17 +114,22 @@ impl Worker {
     }
 
     fn has_room(&self, lease: &Lease) -> bool {
+        (self.tasks.len() as u64) < u64::from(self.holds_max(lease))
+    }
+
+    /// Attempts that it may hold: those it runs and a short queue.
+    pub(super) fn holds_max(&self, lease: &Lease) -> u32 {
         let slots = lease.offer.slots;
-        (self.tasks.len() as u64) < u64::from(slots) + u64::from(self.pace.ahead(slots))
+        slots.saturating_add(self.pace.ahead(slots))
     }
 }
 
 impl Need {
-    fn of(spec: &TaskSpec) -> Self {
+    pub(super) fn of(spec: &TaskSpec) -> Self {
         Need { memory_bytes: spec.limits.memory_bytes, selector: spec.selector.clone() }
     }
 
-    fn fits(&self, lease: &Lease) -> bool {
+    pub(super) fn fits(&self, lease: &Lease) -> bool {
         self.memory_bytes <= lease.offer.memory_bytes
             && self.selector.iter().all(|(key, value)| lease.offer.labels.get(key) == Some(value))
     }
@@ -155,20 +140,24 @@ fn turn(record: &TaskRecord) -> Turn {
 }
 
 impl Fleet {
-    /// Puts a queued task in line.
+    /// Puts a queued task in line: what is not stored yet is whose it was submitted to.
     pub(super) fn line_up(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
+        let mine = task.revision == crate::ABSENT || self.is_mine(id);
         let spec = &task.record.spec;
         let group = self.groups.entry(spec.group.clone()).or_default();
-        group.line_up(Need::of(spec), turn(&task.record));
+        let line = if mine { &mut group.own } else { &mut group.others };
+        line.line_up(Need::of(spec), turn(&task.record));
         self.open.insert(spec.group.clone());
     }
 
-    /// Takes a task out of the line, if it is in it.
+    /// Takes a task out of the line, if it is in one.
     pub(super) fn step_out(&mut self, record: &TaskRecord) {
         let name = &record.spec.group;
         let Some(group) = self.groups.get_mut(name) else { return };
-        group.step_out(&Need::of(&record.spec), &turn(record));
+        let (need, turn) = (Need::of(&record.spec), turn(record));
+        group.own.step_out(&need, &turn);
+        group.others.step_out(&need, &turn);
         if group.is_empty() {
             self.groups.remove(name);
         }
@@ -190,7 +179,7 @@ impl Fleet {
         group.told_empty = false;
         if room {
             group.roomy.insert((load, id.clone()));
-            if !group.classes.is_empty() {
+            if !group.own.is_empty() || !group.others.is_empty() {
                 self.open.insert(name.clone());
             }
         }
@@ -225,6 +214,9 @@ impl Fleet {
 
     /// Places what can be placed in every group in which something has changed.
     pub(super) fn place(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.is_held(now) {
+            return;
+        }
         while self.may_write()
             && let Some(name) = self.open.pop_first()
         {
@@ -233,12 +225,49 @@ impl Fleet {
     }
 
     fn place_group(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
+        self.place_line(now, name, false, out);
+        self.place_left(now, name, out);
+        let Some(group) = self.groups.get_mut(name) else { return };
+        // A task that is not stored yet leaves the line for that, and comes back.
+        let head = group.own.first().and_then(|head| self.tasks.get(&head));
+        let waits = head.filter(|task| task.revision != crate::ABSENT);
+        let Some(id) = waits.map(|task| task.record.id) else { return };
+        if !group.listed.is_empty() {
+            return self.preempt_for(name, id, out);
+        }
+        if !group.told_empty {
+            group.told_empty = true;
+            out.push(Effect::Publish(Advisory::Group {
+                group: name.clone(),
+                what: GroupEvent::Empty,
+                reason: String::from("tasks wait for this group and it has no worker"),
+            }));
+        }
+    }
+
+    /// Places what other masters should have placed, once they have left room unused for a while.
+    fn place_left(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        if group.roomy.is_empty() || group.others.is_empty() {
+            group.room_since = None;
+            return;
+        }
+        let from = *group.room_since.get_or_insert(now) + limit::PATIENCE;
+        if now < from {
+            self.timers.insert((from, Timer::Group(name.clone())));
+        } else {
+            self.place_line(now, name, true, out);
+        }
+    }
+
+    fn place_line(&mut self, now: Time, name: &GroupName, others: bool, out: &mut Vec<Effect>) {
         // Room only becomes less in here, so that a class for which there is none need not be
         // looked at again, and the next turn is always later than the last.
         let mut after = Bound::Unbounded;
         while let Some(group) = self.groups.get(name)
             && !group.roomy.is_empty()
-            && let Some((&turn, need)) = group.heads.range((after, Bound::Unbounded)).next()
+            && let Some((turn, need)) =
+                (if others { &group.others } else { &group.own }).head_after(after)
         {
             if !self.may_write() {
                 self.open.insert(name.clone());
@@ -248,18 +277,6 @@ impl Fleet {
             if let Some(worker) = self.choose(group, need) {
                 self.assign(now, turn.2, worker, out);
             }
-        }
-        let Some(group) = self.groups.get_mut(name) else { return };
-        // A task that is not stored yet leaves the line for that, and comes back.
-        let head = group.heads.first_key_value().and_then(|(turn, _)| self.tasks.get(&turn.2));
-        let waits = head.is_some_and(|task| task.revision != crate::ABSENT);
-        if waits && group.listed.is_empty() && !group.told_empty {
-            group.told_empty = true;
-            out.push(Effect::Publish(Advisory::Group {
-                group: name.clone(),
-                what: GroupEvent::Empty,
-                reason: String::from("tasks wait for this group and it has no worker"),
-            }));
         }
     }
 
@@ -282,6 +299,7 @@ impl Fleet {
         let lease = entry.revision;
         let known = task.record.clone();
         self.step_out(&known);
+        self.preempted.remove(&id);
         let mut record = TaskRecord::clone(&known);
         record.attempts += 1;
         record.state = State::Dispatched(Attempt {

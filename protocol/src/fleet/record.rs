@@ -68,7 +68,7 @@ impl Fleet {
         match self.tasks.get(&id) {
             None if record.is_done() => {}
             None => {
-                self.tasks.insert(id, Task::new(Arc::new(record.clone()), ABSENT));
+                self.tasks.insert(id, Task::new(Arc::new(record.clone()), ABSENT, now));
                 self.adopt(now, record, revision);
             }
             Some(task) if revision <= task.revision => {}
@@ -82,6 +82,7 @@ impl Fleet {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let old = core::mem::replace(&mut task.record, Arc::new(record));
         task.revision = revision;
+        task.since = now;
         // One's own write, whoever brought the news of it first.
         let landed = core::mem::take(&mut task.mine).contains(&task.record.write);
         task.not_before = now + place::wait_of(&task.record);
@@ -93,6 +94,7 @@ impl Fleet {
         let current = new.attempt().map(|attempt| attempt.id);
         if old.attempt().map(|attempt| attempt.id) != current {
             task.sent = None;
+            task.lacking = false;
             task.revoked = None;
         }
         let settled = !new.is_done();
@@ -104,6 +106,12 @@ impl Fleet {
         }
         if landed {
             self.landed(&new);
+        }
+        if old.attempt().is_some() {
+            self.given(&old, false);
+        }
+        if new.attempt().is_some() {
+            self.given(&new, true);
         }
         self.unstored.remove(&id);
         self.stored(storing);
@@ -177,6 +185,10 @@ impl Fleet {
             CasAnswer::Conflict(found) => {
                 self.abandon(id, &intent);
                 self.conflicted(now, id, known, found);
+            }
+            CasAnswer::Gone(_) => {
+                self.abandon(id, &intent);
+                self.vanished(id);
             }
             CasAnswer::Unknown => {
                 task.phase = Phase::Asking;
@@ -287,6 +299,14 @@ impl Fleet {
     fn vanished(&mut self, id: TaskId) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.step_out(&task.record);
+        self.given(&task.record, false);
+        self.unstored.remove(&id);
+        let deleted = String::from("somebody has deleted this task's key; submit it anew");
+        for request in task.storing {
+            self.requests.remove(&request);
+            let answer = Answer::Unavailable(deleted.clone());
+            self.outbox.push(Effect::Reply { request, answer });
+        }
         if let Some(report) = &task.report {
             let message = self.acknowledgement(&task.record, report);
             self.outbox.extend(message);

@@ -52,6 +52,9 @@ impl Fleet {
         outcome: Arc<Outcome>,
         out: &mut Vec<Effect>,
     ) {
+        if matches!(outcome.verdict, Verdict::Returned { .. }) {
+            return self.returned(now, id, record, attempt, &outcome, out);
+        }
         let retry = &record.spec.retry;
         // Stopped although nobody asked for the task's end: it is still owed one.
         let revoked = outcome.verdict == Verdict::Cancelled && !record.cancel;
@@ -67,6 +70,25 @@ impl Fleet {
         next.state = State::Queued { wait_ms: wait.as_millis() as u64 };
         let reason = outcome.verdict.reason();
         next.bury(self.past(now, attempt, false, &reason));
+        self.write(id, next, None, out);
+    }
+
+    /// The worker gave the attempt back, which is no fault of the task.
+    fn returned(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        record: &TaskRecord,
+        attempt: &Attempt,
+        outcome: &Outcome,
+        out: &mut Vec<Effect>,
+    ) {
+        if record.cancel {
+            let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
+            return self.commit(now, id, record, outcome, Some(attempt.clone()), out);
+        }
+        let mut next = TaskRecord { state: State::Queued { wait_ms: 0 }, ..record.clone() };
+        next.bury(self.past(now, attempt, false, &outcome.verdict.reason()));
         self.write(id, next, None, out);
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Answer, Effect, Fleet, LinkId, Report, Timer, link::Inquiry};
 use crate::{
-    TaskId, Time, WorkerId,
+    Revision, TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent},
     message::{AttemptKey, Dispatch, ToWorker},
     task::{Attempt, Outcome, State, TaskRecord, Verdict},
@@ -27,15 +27,20 @@ impl Fleet {
             return;
         }
         let record = task.record.clone();
+        let (cancel_wanted, not_before) = (task.cancel_wanted, task.not_before);
+        let is_queued = matches!(record.state, State::Queued { .. });
+        let cancelled = is_queued && (cancel_wanted || (record.cancel && self.is_turn(now, id)));
         match &record.state {
             State::Done { .. } => self.forget(id, out),
-            State::Queued { .. } if record.cancel || task.cancel_wanted => {
+            State::Queued { .. } if cancelled => {
                 self.step_out(&record);
                 let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
                 self.commit(now, id, &record, outcome, None, out);
             }
-            State::Queued { .. } if now < task.not_before => {
-                self.timers.insert((task.not_before, Timer::Task(id)));
+            // It is for another master to end it.
+            State::Queued { .. } if record.cancel => {}
+            State::Queued { .. } if now < not_before => {
+                self.timers.insert((not_before, Timer::Task(id)));
             }
             State::Queued { .. } => self.line_up(id),
             State::Dispatched(attempt) => self.settle_dispatched(now, id, &record, attempt, out),
@@ -51,6 +56,9 @@ impl Fleet {
         out: &mut Vec<Effect>,
     ) {
         let over = self.is_over(now, attempt);
+        let (writer, since) = (record.writer, self.tasks.get(&id).map_or(now, |task| task.since));
+        let (bereaves, speaks) = (self.bereaves_from(id, attempt), self.turn_of(id, writer, since));
+        let is_held = self.is_held(now);
         let links = self.workers.get(&attempt.worker).map(|worker| &worker.links);
         let link = links.and_then(|links| links.newest_of(attempt.session));
         let is_up = |said: Option<LinkId>| {
@@ -65,6 +73,10 @@ impl Fleet {
             let outcome = report.outcome.clone();
             return self.conclude(now, id, record, attempt, outcome, out);
         }
+        if over && now < bereaves {
+            self.timers.insert((bereaves, Timer::Task(id)));
+            return;
+        }
         if over {
             return self.bereave(now, id, record, attempt, out);
         }
@@ -72,22 +84,67 @@ impl Fleet {
             let record = TaskRecord { cancel: true, ..record.clone() };
             return self.write(id, record, None, out);
         }
-        let Some(link) = link else { return };
+        let Some(link) = link.filter(|_| !is_held) else { return };
+        if (record.cancel && revoked) || (!record.cancel && sent) {
+            return;
+        }
+        // Whoever wrote the record says so to the worker; the others only if that one does not.
+        if now < speaks && !task.lacking {
+            self.timers.insert((speaks, Timer::Task(id)));
+            return;
+        }
+        task.lacking = false;
         let key = AttemptKey { task: id, attempt: attempt.id };
         if record.cancel {
-            if !revoked {
-                task.revoked = Some(link);
-                out.push(Effect::Send { link, message: ToWorker::Revoke(key) });
-            }
-        } else if !sent {
+            task.revoked = Some(link);
+            out.push(Effect::Send { link, message: ToWorker::Revoke(key) });
+        } else {
             task.sent = Some(link);
-            out.push(Effect::Send { link, message: dispatch(key, record, attempt) });
+            let revision = task.revision;
+            let message = self.dispatch(key, record, attempt, revision);
+            out.push(Effect::Send { link, message });
         }
+    }
+
+    /// Whether this master may act on the record now; if not, it looks again when it may.
+    fn is_turn(&mut self, now: Time, id: TaskId) -> bool {
+        let Some(task) = self.tasks.get(&id) else { return false };
+        let from = self.turn_of(id, task.record.writer, task.since);
+        if now < from {
+            self.timers.insert((from, Timer::Task(id)));
+        }
+        now >= from
+    }
+
+    fn dispatch(
+        &self,
+        key: AttemptKey,
+        record: &TaskRecord,
+        attempt: &Attempt,
+        revision: Revision,
+    ) -> ToWorker {
+        let spec = &record.spec;
+        let worker = self.workers.get(&attempt.worker);
+        let holds_max = worker
+            .and_then(|worker| Some(worker.holds_max(worker.lease.as_ref()?)))
+            .unwrap_or(u32::MAX);
+        ToWorker::Dispatch(Dispatch {
+            key,
+            session: attempt.session,
+            revision,
+            held_max: holds_max,
+            number: attempt.number,
+            module: spec.module.digest,
+            input: spec.input.clone(),
+            args: spec.args.clone(),
+            limits: spec.limits,
+        })
     }
 
     /// A finished task needs to be known no longer.
     fn forget(&mut self, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(&id) else { return };
+        self.preempted.remove(&id);
         self.buried.add(id, task.revision);
         if let Some(report) = &task.report {
             let message = self.acknowledgement(&task.record, report);
@@ -150,19 +207,6 @@ impl Fleet {
             reason,
         }));
     }
-}
-
-fn dispatch(key: AttemptKey, record: &TaskRecord, attempt: &Attempt) -> ToWorker {
-    let spec = &record.spec;
-    ToWorker::Dispatch(Dispatch {
-        key,
-        session: attempt.session,
-        number: attempt.number,
-        module: spec.module.digest,
-        input: spec.input.clone(),
-        args: spec.args.clone(),
-        limits: spec.limits,
-    })
 }
 
 /// Whether the outcome that this attempt reported is in the record: as the task's own, or as the

@@ -4,6 +4,7 @@
 mod audit;
 mod cancel;
 mod lease;
+mod masters;
 mod outcome;
 mod place;
 mod restart;
@@ -65,6 +66,12 @@ pub(super) fn outcome(verdict: Verdict) -> Outcome {
     Outcome { run_us: 1_000_000, ..Outcome::bare(verdict) }
 }
 
+pub(super) fn config(session: u64) -> Config {
+    let me = "m1".parse().expect("a name");
+    let (timing, session) = (LeaseTiming::STANDARD, SessionId(session));
+    Config { me, session, succeeds: Vec::new(), timing }
+}
+
 pub(super) fn failed() -> Outcome {
     outcome(Verdict::Failed { code: 1, message: String::new() })
 }
@@ -78,17 +85,14 @@ impl World {
     /// Connected to an empty registry for long.
     pub fn new() -> Self {
         let mut world = World::unloaded();
-        world.see(Event::RegistryUp);
-        world.see(Event::Loaded);
+        world.see(Event::Loaded { rewound: false });
         world.now = world.now + SECOND * 60;
         world
     }
 
     pub fn unloaded() -> Self {
-        let config =
-            Config { me: "m1".parse().expect("a name"), timing: LeaseTiming::STANDARD, seed: 7 };
         World {
-            fleet: Fleet::new(config),
+            fleet: Fleet::new(config(7)),
             now: Time::from_nanos(1_000_000_000_000),
             tasks: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -103,18 +107,17 @@ impl World {
 
     /// A restarted master on the same registry; it has listed all and been linked by nobody.
     pub fn restart(&mut self) -> Vec<String> {
-        let mut fresh = World::unloaded();
-        core::mem::swap(&mut self.fleet, &mut fresh.fleet);
+        self.fleet = Fleet::new(config(8));
         self.writes.clear();
         self.lease_writes.clear();
-        let mut lines = self.see(Event::RegistryUp);
+        let mut lines = Vec::new();
         for (lease, revision) in self.leases.clone().into_values() {
             lines.extend(self.see(Event::LeaseSeen(lease, revision)));
         }
         for (record, revision) in self.tasks.clone().into_values() {
             lines.extend(self.see(Event::TaskSeen(Box::new(record), revision)));
         }
-        lines.extend(self.see(Event::Loaded));
+        lines.extend(self.see(Event::Loaded { rewound: false }));
         lines
     }
 
@@ -142,6 +145,13 @@ impl World {
         let mut lines = Vec::new();
         for effect in out {
             match &effect {
+                // Its own lease is renewed as long as there is a registry.
+                Effect::WriteMaster { lease, .. } if lease.master.as_str() == "m1" => {
+                    let answer = CasAnswer::Written(lease.renewal);
+                    let written = Event::MasterWritten { lease: lease.clone(), answer };
+                    self.fleet.observe(self.now, written);
+                    continue;
+                }
                 Effect::WriteTask { expect, record, .. } => {
                     let old = self.writes.insert(record.id, (*expect, record.clone()));
                     assert!(old.is_none(), "two writes of one task at once");
@@ -197,6 +207,11 @@ impl World {
             Effect::WriteLease { expect, lease, .. } => {
                 format!("lease {}@{expect}: {:?}", lease.worker, lease.standing)
             }
+            Effect::WriteMaster { expect, lease } => {
+                format!("master {}@{expect}: {:?}", lease.session.0, lease.standing)
+            }
+            Effect::BeginAnew => "begin anew".into(),
+            Effect::Released => "released".into(),
             Effect::Send { link, message } => format!("link {link}: {}", self.say_sent(message)),
             Effect::Reply { request, answer } => format!("reply {request}: {answer:?}"),
             Effect::Tell { ended, .. } => {
@@ -218,6 +233,7 @@ impl World {
         match message {
             ToWorker::Dispatch(Dispatch { key, .. }) => format!("dispatch {}", name(key)),
             ToWorker::Revoke(key) => format!("revoke {}", name(key)),
+            ToWorker::Preempt(key) => format!("preempt {}", name(key)),
             ToWorker::Ack { key, committed: true } => format!("ack {}", name(key)),
             ToWorker::Ack { key, .. } => format!("refuse {}", name(key)),
             ToWorker::Renewed { answer, .. } => format!("renewed {answer:?}"),
@@ -326,7 +342,9 @@ impl World {
             renewal: 0,
             standing: Standing::Live,
             home_dir: Nonce(1),
-            succeeds: None,
+            succeeds: Vec::new(),
+            fenced: false,
+            home: None,
             master_wait_ms: WAIT.as_millis() as u64,
             offer: Offer { slots: 1, memory_bytes: u64::MAX, ..Offer::default() },
             renewed_at: WallMillis(0),

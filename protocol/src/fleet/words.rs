@@ -4,8 +4,8 @@ use crate::{
     BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
     advisory::Advisory,
     api::{Ended, NewTask},
-    lease::{CasAnswer, Lease, LeaseTiming},
-    message::{AttemptKey, ToWorker},
+    lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
+    message::{AttemptKey, Order, ToWorker},
     task::{Outcome, TaskRecord},
     time::WallMillis,
 };
@@ -23,27 +23,44 @@ pub type RequestId = u64;
 pub struct Config {
     /// Its name.
     pub me: MasterId,
+    /// This life of it. A master that lost its registry begins a new one with a new mind.
+    pub session: SessionId,
+    /// Earlier lives of it that are over for certain.
+    pub succeeds: Vec<SessionId>,
     /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
     pub timing: LeaseTiming,
-    /// The start of its sequence of nonces; different for every process.
-    pub seed: u64,
 }
 
 /// A fact.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The registry answers (again).
-    RegistryUp,
-    /// The registry does not answer.
+    /// The registry does not answer any more. Nothing is decided from now on but what needs none of
+    /// it; when it is back, a new mind begins.
     RegistryDown,
-    /// All that was in the registry at the start has been observed.
-    Loaded,
+    /// All that is in the registry has been observed.
+    Loaded {
+        /// Whether it lacks what it had acknowledged to an earlier life of this master.
+        rewound: bool,
+    },
+    /// The process is about to stop. Answered by [`Effect::Released`].
+    Stopping,
     /// The wall clock, for the stamps that people read.
     Clock(WallMillis),
     /// A lease as the registry has it.
     LeaseSeen(Lease, Revision),
-    /// The registry has no lease for this worker.
-    LeaseGone(WorkerId),
+    /// The registry has no lease for this worker, but a mark of this revision that one was deleted.
+    LeaseGone(WorkerId, Revision),
+    /// A master's lease as the registry has it.
+    MasterSeen(MasterLease, Revision),
+    /// The registry has no lease for this life of a master any more.
+    MasterGone(SessionId),
+    /// The answer to [`Effect::WriteMaster`].
+    MasterWritten {
+        /// What was to be written.
+        lease: MasterLease,
+        /// What became of it.
+        answer: CasAnswer<MasterLease>,
+    },
     /// The answer to [`Effect::WriteLease`].
     LeaseWritten {
         /// What was to be written.
@@ -92,6 +109,26 @@ pub enum Event {
         expect: Revision,
         /// Its new value.
         lease: Lease,
+    },
+    /// A worker wants its lease extended by this master, its home.
+    ExtendAsked {
+        /// Who, by its certificate.
+        worker: WorkerId,
+        /// On which link.
+        link: LinkId,
+        /// Which life of it.
+        session: SessionId,
+        /// The renewal with which it asked.
+        renewal: u64,
+    },
+    /// Somebody wants something of a worker.
+    OrderAsked {
+        /// The request to answer once the worker's lease says that it has obeyed.
+        request: RequestId,
+        /// Whom.
+        worker: WorkerId,
+        /// What.
+        order: Order,
     },
     /// An attempt ended.
     Finished {
@@ -143,6 +180,17 @@ pub enum Effect {
         /// The worker's link that asked for it.
         asked_by: Option<LinkId>,
     },
+    /// Replace a master's lease if its revision is still `expect`.
+    WriteMaster {
+        /// The revision it must have.
+        expect: Revision,
+        /// The new value.
+        lease: MasterLease,
+    },
+    /// This life of the master was declared lost: begin another, with a new mind.
+    BeginAnew,
+    /// This master's own lease is given back, and the process may stop.
+    Released,
     /// Say something to a worker.
     Send {
         /// On which link.
@@ -175,6 +223,8 @@ pub enum Answer {
     Stored(u64),
     /// The wish to cancel is in the registry, or the task is over.
     CancelStored,
+    /// The worker has obeyed.
+    Obeyed,
     /// It was not done; the reason says why.
     Unavailable(String),
 }

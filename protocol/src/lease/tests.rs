@@ -1,6 +1,7 @@
 //! The lease, rule by rule.
 
 use super::*;
+use crate::{ABSENT, Time};
 
 const RENEW: Duration = LeaseTiming::STANDARD.renew_every();
 const LEASE: Duration = LeaseTiming::STANDARD.worker();
@@ -16,7 +17,9 @@ fn lease() -> Lease {
         renewal: 0,
         standing: Standing::Live,
         home_dir: Nonce(1),
-        succeeds: None,
+        succeeds: Vec::new(),
+        fenced: false,
+        home: None,
         master_wait_ms: 0,
         offer: Offer::default(),
         renewed_at: WallMillis(0),
@@ -30,7 +33,7 @@ fn holder() -> Holder {
 /// Plans, and demands a write; its renewal number and the revision it expects.
 fn write(holder: &mut Holder, now: Time) -> (u64, Revision, Lease) {
     match holder.plan(now, WallMillis(0)) {
-        Some(LeaseStep::Write { expect, lease }) => (lease.renewal, expect, lease),
+        Some(LeaseStep::Write { expect, lease, .. }) => (lease.renewal, expect, lease),
         other => panic!("expected a write, got {other:?}"),
     }
 }

@@ -66,7 +66,9 @@ fn a_worker_that_is_told_to_stop_finishes_its_run_and_gives_its_lease_back() {
         .run(&["task", "run", "primes", "--input", r#"{"from":1,"to":600000000}"#])
         .ok()
         .text();
-    fleet.until("it to run", &task, |record| !record["state"]["dispatched"].is_null());
+    wait_for("it to run", || {
+        fleet.run(&["task", "get", &task]).text().contains("progress ").then_some(())
+    });
     fleet.signal("w1", Signal::TERM);
     assert_eq!(fleet.ended("w1"), 0);
     let record = fleet.record(&task);
@@ -132,7 +134,7 @@ fn two_workers_cannot_share_a_state_directory() {
         &file("w1.key"),
     ]);
     assert_eq!(second.code, 2, "{second:?}");
-    assert!(second.err.contains("belongs to a worker that is running"), "{second:?}");
+    assert!(second.err.contains("belongs to a daemon that is running"), "{second:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The ends of leases, sessions and workers.
 
 use super::*;
+use crate::{Nonce, lease::Home, message::Order};
 
 #[test]
 fn the_end_of_a_session_is_answered_by_quiet_once_and_only_when_nothing_runs() {
@@ -77,10 +78,12 @@ fn a_worker_asked_to_stop_finishes_what_it_has_and_is_quiet_when_all_is_delivere
     d.give(2);
     d.give(3);
     let deadline = d.now + SECOND * 3;
-    check(d.see(Event::StopAsked { deadline }), &[]);
-    check(d.ended(1), &["link 1: t1 completed", "start t3"]);
+    let back = ["drop t3", "link 1: t3 returned"];
+    check(d.see(Event::StopAsked { deadline }), &back);
+    check(d.told(1, dispatch(4)), &["link 1: t4 returned"]);
+    check(d.ended(1), &["link 1: t1 completed"]);
     d.ended(2);
-    d.ended(3);
+    check(d.told(1, ack(4)), &[]);
     check(d.told(1, ack(1)), &[]);
     check(d.told(1, ack(2)), &[]);
     check(d.told(1, ack(3)), &["quiet"]);
@@ -89,25 +92,81 @@ fn a_worker_asked_to_stop_finishes_what_it_has_and_is_quiet_when_all_is_delivere
 }
 
 #[test]
-fn at_its_deadline_a_stopping_worker_kills_what_runs_and_drops_what_waits() {
-    let by_master = ToWorker::Drain { deadline_ms: 3_000 };
-    for drained in [false, true] {
-        let mut d = Desk::new();
-        for task in 1..=4 {
-            d.give(task);
-        }
-        let deadline = d.now + SECOND * 3;
-        let asked =
-            if drained { Event::Told(1, by_master.clone()) } else { Event::StopAsked { deadline } };
-        check(d.see(asked), &[]);
-        d.held(60);
-        assert_eq!(d.mind.wakeup(), Some(deadline));
-        let lines = d.pass(SECOND * 3);
-        check(lines, &["kill t1: Stopping", "kill t2: Stopping", "drop t3", "drop t4"]);
-        check(d.see(Event::Stopped(key(1))), &[]);
-        // One that ended by itself meanwhile still counts.
-        check(d.ended(2), &["link 1: t2 completed", "quiet"]);
+fn at_its_deadline_a_stopping_worker_kills_what_runs() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.give(2);
+    let deadline = d.now + SECOND * 3;
+    check(d.see(Event::StopAsked { deadline }), &[]);
+    d.held(60);
+    assert_eq!(d.mind.wakeup(), Some(deadline));
+    check(d.pass(SECOND * 3), &["kill t1: Stopping", "kill t2: Stopping"]);
+    check(d.see(Event::Stopped(key(1))), &[]);
+    // One that ended by itself meanwhile still counts.
+    check(d.ended(2), &["link 1: t2 completed", "quiet"]);
+}
+
+#[test]
+fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline() {
+    let mut d = Desk::new();
+    d.held(60);
+    for task in 1..=3 {
+        d.give(task);
     }
+    let drain = ToWorker::Order(Order::Drain { deadline_ms: 3_000 });
+    check(d.told(1, drain), &["drop t3", "stand draining", "link 1: t3 returned"]);
+    check(d.told(1, dispatch(4)), &["link 1: t4 returned"]);
+    let lines = d.pass(SECOND * 3);
+    check(lines, &["kill t1: Preempted", "kill t2: Preempted"]);
+    check(d.see(Event::Stopped(key(1))), &["link 1: t1 returned"]);
+    check(d.ended(2), &["link 1: t2 completed"]);
+    check(d.pass(SECOND), &[]);
+    check(d.told(1, ToWorker::Order(Order::Uncordon)), &["stand live"]);
+    check(d.told(1, dispatch(5)), &["prepare t5 by 1"]);
+}
+
+#[test]
+fn a_cordoned_worker_keeps_what_it_has_and_takes_nothing_new() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.give(2);
+    d.give(3);
+    check(d.told(1, ToWorker::Order(Order::Cordon)), &["stand cordoned"]);
+    check(d.told(1, dispatch(4)), &["link 1: t4 returned"]);
+    check(d.ended(1), &["link 1: t1 completed", "start t3"]);
+}
+
+#[test]
+fn a_run_makes_room_only_once_and_a_revocation_outweighs_that() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.give(2);
+    d.give(3);
+    check(d.told(1, ToWorker::Preempt(key(1))), &["kill t1: Preempted"]);
+    check(d.told(1, ToWorker::Preempt(key(1))), &[]);
+    check(d.told(1, ToWorker::Preempt(key(3))), &["drop t3", "link 1: t3 returned"]);
+    check(d.told(1, ToWorker::Revoke(key(1))), &[]);
+    check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled"]);
+}
+
+#[test]
+fn what_is_more_than_a_worker_may_hold_goes_back() {
+    let mut d = Desk::new();
+    d.give(1);
+    let ToWorker::Dispatch(mut second) = dispatch(2) else { unreachable!("it is one") };
+    second.held_max = 1;
+    check(d.told(1, ToWorker::Dispatch(second)), &["link 1: t2 returned"]);
+}
+
+#[test]
+fn a_master_that_begins_anew_hears_everything_again() {
+    let mut d = Desk::new();
+    d.give(1);
+    d.give(2);
+    d.ended(2);
+    let master = Home { master: "m1".parse().expect("a name"), session: SessionId(9) };
+    let welcome = ToWorker::Welcome { master, machine: Nonce(1), version: String::new() };
+    check(d.told(1, welcome), &["link 1: hello of session 1 with [1, 2]", "link 1: t2 completed"]);
 }
 
 #[test]

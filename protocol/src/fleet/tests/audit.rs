@@ -40,7 +40,17 @@ impl Fleet {
         let timer = Timer::Lease(attempt.worker.clone());
         let waited_for = self.timers.iter().any(|(_, known)| *known == timer);
         let known = worker.lease.as_ref().is_some_and(|lease| lease.session == attempt.session);
-        assert!(waited_for || worker.declaring, "nobody waits for {:?}, known: {known}", worker);
+        let home = worker.lease.as_ref().and_then(|lease| lease.home.as_ref());
+        let home_waited_for = home.is_some_and(|home| {
+            let timer = Timer::Master(home.session);
+            self.timers.iter().any(|(_, known)| *known == timer)
+                || self.peers.get(&home.session).is_some_and(|peer| peer.is_declared())
+        });
+        assert!(
+            waited_for || worker.declaring || home_waited_for,
+            "nobody waits for {:?}, known: {known}",
+            worker
+        );
     }
 
     fn audit_workers(&self) {

@@ -146,7 +146,7 @@ fn a_worker_that_changes_its_group_gets_nothing_of_the_old_one() {
         let mut w = World::new();
         w.join("w1", 1, 11, slots(1));
         if vanished {
-            w.see(Event::LeaseGone(name("w1")));
+            w.see(Event::LeaseGone(name("w1"), 99));
         }
         w.renews("w1", 1, |lease| lease.offer.group = "other".parse().expect("a name"));
         w.watch_lease("w1");
@@ -163,8 +163,8 @@ fn an_empty_group_is_told_of_once_and_again_after_it_had_a_worker() {
     w.renews("w1", 1, |lease| lease.offer.memory_bytes = 1);
     w.watch_lease("w1");
     w.link("w1", 1, 11, &[]);
-    w.unlink("w1", 11);
     w.news();
+    w.unlink("w1", 11);
     w.run(3, |_| ());
     w.run(4, |_| ());
     assert_eq!(w.news(), ["group default empty"]);

@@ -31,14 +31,13 @@ fn a_worker_that_links_before_all_is_loaded_has_nothing_sent_that_it_knows() {
     let keys = [w.key(1, 'A'), w.key(2, 'B')];
     let mut fresh = World::unloaded();
     core::mem::swap(&mut w.fleet, &mut fresh.fleet);
-    w.see(Event::RegistryUp);
     check(w.link("w1", 1, 12, &keys), &[]);
     check(w.finish("w1", 12, keys[1], outcome(Verdict::Completed)), &[]);
     w.watch_lease("w1");
     for id in 1..=3 {
         check(w.watch(id), &[]);
     }
-    let mut lines = w.see(Event::Loaded);
+    let mut lines = w.see(Event::Loaded { rewound: false });
     lines.retain(|line| !line.starts_with("write t3"));
     check(lines, &["write t2@3: completed"]);
 }

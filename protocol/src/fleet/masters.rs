@@ -1,0 +1,299 @@
+//! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
+//! Ownership is who acts first, never who may act: the registry judges that.
+
+use super::{ASK_AGAIN, Effect, Fleet, Timer};
+use crate::{
+    ABSENT, MasterId, Revision, SessionId, TaskId, Time,
+    advisory::{Advisory, MasterEvent},
+    lease::{CasAnswer, Home, LeaseTiming, MASTER_RENEWS_EVERY, MasterLease, Standing, Tenure},
+    limit,
+    task::mix,
+};
+use alloc::{string::String, vec::Vec};
+
+/// This master's own lease. While it holds, it may extend the leases of workers whose home it is.
+#[derive(Debug)]
+pub(super) struct Own {
+    lease: MasterLease,
+    tenure: Tenure<()>,
+    next: Time,
+    /// It was declared lost, or it stops: nothing is extended any more.
+    over: bool,
+    told: bool,
+}
+
+/// What is known of another master, or of an earlier life of this one.
+#[derive(Debug)]
+pub(super) struct Peer {
+    lease: Option<MasterLease>,
+    revision: Revision,
+    seen: Time,
+    declaring: bool,
+    /// When it was first known that it extends nothing any more.
+    over: Option<Time>,
+}
+
+impl Own {
+    pub(super) fn new(master: MasterId, session: SessionId, timing: &LeaseTiming) -> Self {
+        let lease = MasterLease {
+            master,
+            session,
+            renewal: 0,
+            standing: Standing::Live,
+            wait_ms: timing.outage_wait().as_millis() as u64 + 1,
+            workers: 0,
+            renewed_at: Default::default(),
+        };
+        let tenure = Tenure::new(timing.outage(), ABSENT);
+        Own { lease, tenure, next: Time::ZERO, over: false, told: false }
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        self.lease.session
+    }
+
+    /// Whether this master may extend the lease of a worker now.
+    pub(super) fn may_extend(&self, now: Time) -> bool {
+        self.tenure.is_held() && now < self.tenure.until() && !self.over
+    }
+}
+
+impl Peer {
+    fn unknown(now: Time) -> Self {
+        Peer { lease: None, revision: ABSENT, seen: now, declaring: false, over: None }
+    }
+
+    /// Whether a `lost` is on its way to it.
+    #[cfg(test)]
+    pub(super) fn is_declared(&self) -> bool {
+        self.declaring
+    }
+
+    fn is_live(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.standing.is_held())
+    }
+}
+
+impl Fleet {
+    /// Renews this master's own lease when that is due.
+    pub(super) fn renew_own(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.own.over && !core::mem::replace(&mut self.own.told, true) {
+            out.push(Effect::BeginAnew);
+        }
+        if now < self.own.next || (self.own.over && self.own.lease.standing != Standing::Released) {
+            return;
+        }
+        let workers = self.workers.values().filter(|worker| !worker.links.is_empty()).count();
+        let wall = self.wall(now);
+        let own = &mut self.own;
+        own.next = now + MASTER_RENEWS_EVERY;
+        own.lease.renewal += 1;
+        own.lease.workers = workers as u32;
+        own.lease.renewed_at = wall;
+        own.tenure.sends(own.lease.renewal, now, ());
+        let (expect, lease) = (own.tenure.known(), own.lease.clone());
+        self.timers.insert((own.next, Timer::Own));
+        out.push(Effect::WriteMaster { expect, lease });
+    }
+
+    /// This master stops: it extends nothing from now on, and says so.
+    pub(super) fn stopping(&mut self) {
+        self.own.over = true;
+        self.own.told = true;
+        self.own.lease.standing = Standing::Released;
+        self.own.next = Time::ZERO;
+    }
+
+    pub(super) fn master_seen(&mut self, now: Time, lease: MasterLease, revision: Revision) {
+        if lease.session == self.own.session() {
+            return self.own_seen(&lease, revision);
+        }
+        let session = lease.session;
+        let peer = self.peers.entry(session).or_insert_with(|| Peer::unknown(now));
+        if revision <= peer.revision {
+            return;
+        }
+        peer.revision = revision;
+        peer.seen = now;
+        peer.declaring = false;
+        let (was_live, is_live) = (peer.is_live(), lease.standing.is_held());
+        let could = peer.lease.as_ref().is_some_and(|lease| lease.workers > 0);
+        let can = lease.workers > 0;
+        peer.lease = Some(lease);
+        if is_live && !was_live {
+            self.timers.insert((now, Timer::Master(session)));
+        }
+        if !is_live {
+            self.peer_over(now, session);
+        }
+        let fresh = if is_live { self.fresh.insert(session) } else { self.fresh.remove(&session) };
+        if fresh || could != can {
+            self.reassign();
+        }
+    }
+
+    fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
+        if lease.standing.is_held() {
+            self.own.tenure.count(lease.renewal, revision);
+        } else if lease.standing == Standing::Lost {
+            self.own.over = true;
+        }
+    }
+
+    /// The registry has no lease for this life of a master.
+    pub(super) fn master_gone(&mut self, now: Time, session: SessionId) {
+        if session == self.own.session() {
+            self.own.over |= self.own.tenure.known() != ABSENT;
+        } else if let Some(peer) = self.peers.get_mut(&session) {
+            *peer = Peer { over: peer.over, ..Peer::unknown(now) };
+            self.fresh.remove(&session);
+            self.timers.insert((now, Timer::Master(session)));
+            self.reassign();
+        }
+    }
+
+    /// A master may be silent, or may be declared lost.
+    pub(super) fn master_due(&mut self, now: Time, session: SessionId, out: &mut Vec<Effect>) {
+        let healthy = self.registry_up.unwrap_or(Time::NEVER);
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        if peer.over.is_some() {
+            return;
+        }
+        let silent = peer.seen + limit::PATIENCE;
+        if now >= silent && self.fresh.remove(&session) {
+            self.reassign();
+        }
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        let asked = peer.lease.as_ref().map_or(0, |lease| lease.wait_ms);
+        let wait = self.config.timing.outage_wait().max(core::time::Duration::from_millis(asked));
+        let proven = self.config.succeeds.contains(&session);
+        let due = if proven { now } else { peer.seen.max(healthy) + wait };
+        if now < due {
+            let next = if now < silent { silent } else { due };
+            self.timers.insert((next, Timer::Master(session)));
+            return;
+        }
+        match &peer.lease {
+            Some(lease) if !peer.declaring => {
+                peer.declaring = true;
+                let lease = MasterLease { standing: Standing::Lost, ..lease.clone() };
+                out.push(Effect::WriteMaster { expect: peer.revision, lease });
+            }
+            Some(_) => {}
+            // Nobody can renew what is not there: by now its holder has noticed.
+            None => self.peer_over(now, session),
+        }
+    }
+
+    pub(super) fn master_written(
+        &mut self,
+        now: Time,
+        lease: MasterLease,
+        answer: CasAnswer<MasterLease>,
+    ) {
+        let session = lease.session;
+        let own = session == self.own.session();
+        if !own && let Some(peer) = self.peers.get_mut(&session) {
+            peer.declaring = false;
+            if answer == CasAnswer::Unknown {
+                self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));
+            }
+        }
+        match answer {
+            CasAnswer::Written(revision) => {
+                if !own {
+                    self.outbox.push(Effect::Publish(Advisory::Master {
+                        master: lease.master.clone(),
+                        what: MasterEvent::Lost,
+                        reason: String::from("its lease was not renewed in time"),
+                    }));
+                } else if lease.standing == Standing::Released {
+                    return self.outbox.push(Effect::Released);
+                }
+                self.master_seen(now, lease, revision);
+            }
+            CasAnswer::Conflict(Some((found, revision))) => self.master_seen(now, found, revision),
+            CasAnswer::Conflict(None) | CasAnswer::Gone(_) => self.master_gone(now, session),
+            CasAnswer::Unknown => {}
+        }
+    }
+
+    fn peer_over(&mut self, now: Time, session: SessionId) {
+        let Some(peer) = self.peers.get_mut(&session) else { return };
+        if peer.over.is_some() {
+            return;
+        }
+        peer.over = Some(now);
+        let homeless = self.workers.iter().filter(|(_, worker)| {
+            let home = worker.lease.as_ref().and_then(|lease| lease.home.as_ref());
+            home.is_some_and(|home| home.session == session)
+        });
+        let timers = homeless.map(|(id, worker)| (now + worker.wait, Timer::Lease(id.clone())));
+        self.timers.extend(timers.collect::<Vec<_>>());
+    }
+
+    /// From when on this master may declare a worker lost that has this home. `None`: not before
+    /// something else is learned.
+    pub(super) fn may_declare_from(&mut self, now: Time, home: Option<&Home>) -> Option<Time> {
+        let Some(home) = home.filter(|home| home.session != self.own.session()) else {
+            return Some(Time::ZERO);
+        };
+        let session = home.session;
+        let peer = self.peers.entry(session).or_insert_with(|| {
+            self.timers.insert((now, Timer::Master(session)));
+            Peer::unknown(now)
+        });
+        peer.over
+    }
+
+    /// Whether another master renews its lease in time, as far as is seen.
+    pub(super) fn is_fresh(&self, session: SessionId) -> bool {
+        self.fresh.contains(&session)
+    }
+
+    /// Whether this master is the one that acts first for what has this number: the highest of the
+    /// masters that can give work to someone, in an order that is another for each number.
+    pub(super) fn is_owner(&self, number: u64) -> bool {
+        let rank = |session: SessionId| mix(session.0 ^ mix(number));
+        let able = |session: &&SessionId| {
+            let lease = self.peers.get(session).and_then(|peer| peer.lease.as_ref());
+            lease.is_some_and(|lease| lease.workers > 0)
+        };
+        let best = self.fresh.iter().filter(able).map(|&session| rank(session)).max();
+        let me = rank(self.own.session());
+        best.is_none_or(|best| me > best && (self.linked > 0))
+    }
+
+    pub(super) fn is_mine(&self, task: TaskId) -> bool {
+        self.is_owner(task.0 as u64 ^ (task.0 >> 64) as u64)
+    }
+
+    /// When this master may act on a task whose record it knows since then: at once if it is its
+    /// own, after a while in any case.
+    pub(super) fn turn_of(&self, task: TaskId, writer: SessionId, since: Time) -> Time {
+        let first = writer == self.own.session() || (!self.is_fresh(writer) && self.is_mine(task));
+        if first { since } else { since + limit::PATIENCE }
+    }
+
+    /// The masters have changed, and with them whose the tasks are.
+    pub(super) fn reassign(&mut self) {
+        let queued: Vec<_> = self
+            .tasks
+            .values()
+            .filter(|task| task.is_idle() && !task.record.is_done())
+            .map(|task| task.record.clone())
+            .collect();
+        for record in queued {
+            if record.attempt().is_none() {
+                self.step_out(&record);
+            }
+            self.dirty.insert(record.id);
+        }
+    }
+
+    /// Every master that holds or held a lease.
+    pub fn masters(&self) -> Vec<MasterLease> {
+        let others = self.peers.values().filter_map(|peer| peer.lease.clone());
+        core::iter::once(self.own.lease.clone()).chain(others).collect()
+    }
+}

@@ -1,0 +1,71 @@
+//! Making room for what is more urgent: a run of a much lower priority is stopped, and its task waits
+//! again. Never before its worker has said that it stopped, or is over.
+
+use super::{Effect, Fleet, place::Need};
+use crate::{
+    GroupName, TaskId,
+    limit::PREEMPT_GAP,
+    message::{AttemptKey, ToWorker},
+    task::TaskRecord,
+};
+use alloc::vec::Vec;
+
+impl Fleet {
+    /// Stops one run for a task that waits at the head of its line and fits nowhere else.
+    pub(super) fn preempt_for(&mut self, name: &GroupName, id: TaskId, out: &mut Vec<Effect>) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let record = task.record.clone();
+        let Some(below) = record.spec.priority.checked_sub(PREEMPT_GAP) else { return };
+        // One at a time: the first has not given its place back yet.
+        if self.preempted.get(&id).is_some_and(|victim| self.is_current(*victim)) {
+            return;
+        }
+        self.preempted.remove(&id);
+        let Some(group) = self.groups.get(name) else { return };
+        let need = Need::of(&record.spec);
+        let taken: Vec<TaskId> = self.preempted.values().map(|victim| victim.task).collect();
+        let victims = group.given.iter().take_while(|(priority, ..)| *priority <= below);
+        let victim = victims
+            .map(|&(_, _, id)| id)
+            .find(|victim| !taken.contains(victim) && self.is_pushed_aside(*victim, &need));
+        let Some(victim) = victim else { return };
+        let Some(attempt) = self.tasks.get(&victim).and_then(|task| task.record.attempt()) else {
+            return;
+        };
+        let key = AttemptKey { task: victim, attempt: attempt.id };
+        let links = self.workers.get(&attempt.worker).map(|worker| &worker.links);
+        let Some(link) = links.and_then(|links| links.newest_of(attempt.session)) else { return };
+        self.preempted.insert(id, key);
+        out.push(Effect::Send { link, message: ToWorker::Preempt(key) });
+    }
+
+    /// Whether stopping this task's run would make room for the need, and it can be asked to stop.
+    fn is_pushed_aside(&self, id: TaskId, need: &Need) -> bool {
+        let Some(task) = self.tasks.get(&id).filter(|task| task.is_idle()) else { return false };
+        let Some(attempt) = task.record.attempt().filter(|_| task.report.is_none()) else {
+            return false;
+        };
+        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
+        worker.open_lease().is_some_and(|lease| {
+            lease.session == attempt.session && need.fits(lease) && !task.record.cancel
+        })
+    }
+
+    fn is_current(&self, key: AttemptKey) -> bool {
+        let attempt = self.tasks.get(&key.task).and_then(|task| task.record.attempt());
+        attempt.is_some_and(|attempt| attempt.id == key.attempt)
+    }
+
+    /// Keeps the list of what runs in a group, the least urgent and then the youngest first.
+    pub(super) fn given(&mut self, record: &TaskRecord, is_given: bool) {
+        let entry = (record.spec.priority, core::cmp::Reverse(record.submitted_at.0), record.id);
+        if is_given {
+            self.groups.entry(record.spec.group.clone()).or_default().given.insert(entry);
+        } else if let Some(group) = self.groups.get_mut(&record.spec.group) {
+            group.given.remove(&entry);
+            if group.is_empty() {
+                self.groups.remove(&record.spec.group);
+            }
+        }
+    }
+}

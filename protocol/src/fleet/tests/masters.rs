@@ -1,0 +1,261 @@
+//! Several masters: homes, extensions, ownership, and who declares whom.
+
+use super::*;
+use crate::lease::{Home, MasterLease};
+
+const MS: Duration = Duration::from_millis(1);
+const OUTAGE: Duration = LeaseTiming::STANDARD.outage_wait();
+
+fn home(session: u64) -> Option<Home> {
+    let master = if session == 7 { "m1" } else { "m2" };
+    Some(Home { master: master.parse().expect("a name"), session: SessionId(session) })
+}
+
+impl World {
+    /// The watch shows the lease of another master.
+    fn master(&mut self, session: u64, renewal: u64, standing: Standing) -> Vec<String> {
+        let lease = MasterLease {
+            master: "m2".parse().expect("a name"),
+            session: SessionId(session),
+            renewal,
+            standing,
+            wait_ms: 0,
+            workers: 1,
+            renewed_at: WallMillis(0),
+        };
+        self.see(Event::MasterSeen(lease, renewal))
+    }
+
+    /// Another master renews every half second for so long; what this one does meanwhile.
+    fn beside(&mut self, session: u64, from: u64, time: Duration) -> Vec<String> {
+        let mut lines = Vec::new();
+        for step in 0..(time.as_millis() / 500) as u64 {
+            lines.extend(self.master(session, from + step, Standing::Live));
+            lines.extend(self.pass(MS * 500));
+        }
+        lines
+    }
+}
+
+/// A task runs on a worker with this home.
+fn held(home: Option<Home>) -> World {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |lease| lease.home = home);
+    w.run(1, |_| ());
+    w.pass(MS);
+    w
+}
+
+#[test]
+fn only_its_home_declares_a_worker_lost_as_long_as_that_may_live() {
+    let mut own = held(home(7));
+    assert!(own.pass(WAIT).contains(&"lease w1@1: Lost".to_string()));
+
+    let mut other = held(home(9));
+    check(other.beside(9, 1, SECOND * 20), &[]);
+    // It falls silent: it is waited for, and then its workers are.
+    check(other.pass(OUTAGE - MS * 502), &[]);
+    check(other.pass(MS * 3), &["master 9@40: Lost"]);
+    check(other.pass(WAIT * 3), &[]);
+    check(other.master(9, 41, Standing::Lost), &[]);
+    check(other.pass(WAIT - MS), &[]);
+    check(other.pass(MS), &["lease w1@1: Lost"]);
+}
+
+#[test]
+fn a_home_that_gave_its_lease_back_is_not_waited_for() {
+    let mut w = held(home(9));
+    w.beside(9, 1, SECOND * 20);
+    check(w.master(9, 100, Standing::Released), &[]);
+    check(w.pass(WAIT - MS), &[]);
+    check(w.pass(MS), &["lease w1@1: Lost"]);
+}
+
+#[test]
+fn a_home_that_nobody_has_seen_is_waited_for_as_long() {
+    let mut w = held(home(9));
+    check(w.pass(OUTAGE), &[]);
+    let lines = w.pass(WAIT * 2 + MS);
+    check(lines, &["lease w1@1: Lost"]);
+}
+
+fn ask(w: &mut World, session: u64) -> Vec<String> {
+    let (worker, link) = (name("w1"), 11);
+    w.see(Event::ExtendAsked { worker, link, session: SessionId(session), renewal: 5 })
+}
+
+fn extended(lines: &[String]) -> bool {
+    lines.iter().any(|line| line.contains("Extended"))
+}
+
+#[test]
+fn a_home_extends_while_its_own_lease_lasts_and_counts_from_then() {
+    let mut w = held(home(7));
+    w.see(Event::RegistryDown);
+    w.pass(SECOND * 30);
+    assert!(extended(&ask(&mut w, 1)));
+    assert!(!extended(&ask(&mut w, 2)), "another session of the worker");
+    w.pass(SECOND * 31);
+    assert!(!extended(&ask(&mut w, 1)), "its own lease has run out");
+}
+
+#[test]
+fn an_extension_puts_off_the_declaration() {
+    let mut w = held(home(7));
+    w.pass(WAIT - SECOND);
+    assert!(extended(&ask(&mut w, 1)));
+    check(w.pass(WAIT - MS), &[]);
+    check(w.pass(MS), &["lease w1@1: Lost"]);
+}
+
+#[test]
+fn a_master_extends_nothing_that_it_has_declared_or_is_not_the_home_of() {
+    let mut stranger = held(home(9));
+    assert!(!extended(&ask(&mut stranger, 1)));
+    let mut nobody = held(None);
+    assert!(!extended(&ask(&mut nobody, 1)));
+    let mut w = held(home(7));
+    w.pass(WAIT);
+    assert!(!extended(&ask(&mut w, 1)), "`lost` is on its way");
+    w.lease_unsure("w1", false);
+    assert!(!extended(&ask(&mut w, 1)), "and may land at any time");
+    w.renews("w1", 1, |lease| lease.home = home(7));
+    w.watch_lease("w1");
+    assert!(extended(&ask(&mut w, 1)), "until a newer renewal is known");
+}
+
+#[test]
+fn a_master_that_stops_or_was_declared_lost_extends_nothing() {
+    let mut w = held(home(7));
+    w.see(Event::Stopping);
+    assert!(!extended(&ask(&mut w, 1)));
+    let mut w = held(home(7));
+    let mut lease = w.fleet.masters().remove(0);
+    lease.standing = Standing::Lost;
+    check(w.see(Event::MasterSeen(lease, 1_000)), &["begin anew"]);
+    assert!(!extended(&ask(&mut w, 1)));
+}
+
+#[test]
+fn a_waiting_task_is_placed_by_its_owner_and_by_another_only_after_a_while() {
+    let mut w = World::new();
+    w.beside(9, 1, SECOND);
+    // Many tasks that another master has stored: each has one owner.
+    for id in 1..=40 {
+        w.cas(ABSENT, &TaskRecord::queued(TaskId(id), Arc::new(spec()), WallMillis(0)));
+        w.watch(id);
+    }
+    w.renews("w1", 1, |lease| lease.offer.slots = 40);
+    w.watch_lease("w1");
+    let at_once = w.link("w1", 1, 11, &[]).len();
+    assert!((10..=30).contains(&at_once), "{at_once} of 40");
+    w.beside(9, 20, SECOND);
+    let after = w.beside(9, 30, SECOND * 2).len();
+    assert_eq!(at_once + after, 40, "the other has left its own to wait");
+}
+
+#[test]
+fn the_tasks_of_a_silent_master_are_taken_over() {
+    let mut w = World::new();
+    w.beside(9, 1, SECOND);
+    for id in 1..=40 {
+        w.cas(ABSENT, &TaskRecord::queued(TaskId(id), Arc::new(spec()), WallMillis(0)));
+        w.watch(id);
+    }
+    w.renews("w1", 1, |lease| lease.offer.slots = 40);
+    w.watch_lease("w1");
+    let at_once = w.link("w1", 1, 11, &[]).len();
+    assert_eq!(at_once + w.pass(crate::limit::PATIENCE + MS).len(), 40);
+}
+
+#[test]
+fn what_another_master_has_given_out_is_sent_by_it_and_by_this_one_only_after_a_while() {
+    let mut w = World::new();
+    w.beside(9, 1, SECOND);
+    w.join("w1", 1, 11, |_| ());
+    let mut record = TaskRecord::queued(TaskId(1), Arc::new(spec()), WallMillis(0));
+    record.writer = SessionId(9);
+    record.state = State::Dispatched(Attempt {
+        id: AttemptId(1),
+        number: 1,
+        worker: name("w1"),
+        session: SessionId(1),
+        lease: 1,
+        dispatched_at: WallMillis(0),
+    });
+    w.cas(ABSENT, &record);
+    check(w.watch(1), &[]);
+    check(w.beside(9, 10, MS * 1_500), &[]);
+    check(w.beside(9, 20, SECOND), &["link 11: dispatch t1 A"]);
+}
+
+#[test]
+fn when_most_workers_fall_silent_at_once_none_is_declared_for_a_while() {
+    let mut w = World::new();
+    for number in 1..=4 {
+        w.join(&format!("w{number}"), number, 10 + number, |_| ());
+    }
+    w.pass(SECOND * 3);
+    w.renews("w1", 1, |_| ());
+    w.watch_lease("w1");
+    check(w.pass(SECOND * 2), &[]);
+    assert!(w.news().contains(&"failover m1 held".to_string()));
+    // One comes back: half is not over half.
+    w.renews("w2", 2, |_| ());
+    w.watch_lease("w2");
+    let lines = w.pass(SECOND);
+    check(lines, &["lease w3@3: Lost", "lease w4@4: Lost"]);
+}
+
+#[test]
+fn half_a_fleet_that_stays_silent_is_lost_in_the_end() {
+    let mut w = World::new();
+    for number in 1..=4 {
+        w.join(&format!("w{number}"), number, 10 + number, |_| ());
+    }
+    check(w.pass(WAIT + crate::limit::HOLD_MAX - MS), &[]);
+    assert_eq!(w.pass(SECOND).len(), 4);
+}
+
+#[test]
+fn after_the_registry_lost_writes_every_session_ends_and_nothing_is_given_out_for_long() {
+    let mut w = World::unloaded();
+    w.renews("w1", 1, |_| ());
+    w.watch_lease("w1");
+    w.link("w1", 1, 11, &[]);
+    check(w.see(Event::Loaded { rewound: true }), &["lease w1@1: Lost"]);
+    assert!(w.news().contains(&"registry m1 rewound".to_string()));
+    // The worker was quicker: its session ends all the same.
+    w.renews("w1", 1, |_| ());
+    let (_, at) = w.leases[&name("w1")];
+    check(w.lease_ok("w1"), &[&format!("lease w1@{at}: Lost")]);
+    check(w.lease_ok("w1"), &[]);
+    w.join("w2", 2, 12, |_| ());
+    check(w.run(1, |_| ()), &["reply 101: Stored(1)"]);
+    let end = w.now + OUTAGE + WAIT;
+    while w.now + SECOND < end {
+        check(w.pass(SECOND), &[]);
+        w.renews("w2", 2, |_| ());
+        check(w.watch_lease("w2"), &[]);
+    }
+    let lines = w.pass(SECOND);
+    assert!(lines.len() == 1 && lines[0].ends_with("A at w2"), "{lines:?}");
+}
+
+#[test]
+fn a_much_more_urgent_task_takes_the_place_of_the_least_urgent_run() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |lease| lease.offer.slots = 2);
+    w.run(1, |spec| spec.priority = 20);
+    w.run(2, |spec| spec.priority = 30);
+    let lines = w.run(3, |spec| spec.priority = 35);
+    check(lines, &["reply 103: Stored(1)", "link 11: preempt t1 A"]);
+    check(w.pass(MS), &[]);
+    let back = Outcome::bare(Verdict::Returned { reason: String::new() });
+    check(w.finish("w1", 11, w.key(1, 'A'), back), &["write t1@2: queued", "write t3@4: C at w1"]);
+    let lines = w.ok(1);
+    assert!(lines.contains(&"link 11: ack t1 A".to_string()), "{lines:?}");
+    assert_eq!(w.tasks[&TaskId(1)].0.failures, 0);
+    // A neighbour in priority does not push.
+    check(w.run(4, |spec| spec.priority = 39), &["reply 104: Stored(1)"]);
+}

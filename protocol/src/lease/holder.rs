@@ -1,0 +1,255 @@
+//! A worker's side of its lease: when it renews, how long it may run, and which master is its home.
+//! Never counts the word of a master that may not be its home any more.
+
+use super::{CasAnswer, Home, Lease, LeaseTiming, Standing, Tenure};
+use crate::{ABSENT, Revision, SessionId, Time, task::mix, time::WallMillis};
+use alloc::collections::BTreeMap;
+
+/// What the holder should do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseStep {
+    /// Write `lease` if the key's revision is still `expect`, and bring the answer to
+    /// [`Holder::answered`] with the same `renewal` number.
+    Write {
+        /// The revision the key must have.
+        expect: Revision,
+        /// The new value.
+        lease: Lease,
+        /// Whether the renewal before this one was not answered: try every way there is.
+        doubtful: bool,
+        /// The master that may extend the lease meanwhile: ask it too, and bring its answer to
+        /// [`Holder::extended`].
+        ask: Option<Home>,
+    },
+    /// The session is over: it was declared lost, or someone else took the key. Every run must
+    /// have ended before a new session begins.
+    Over {
+        /// What the registry holds instead, where that is known.
+        by: Option<(Lease, Revision)>,
+    },
+}
+
+/// A worker's side of its lease: one session of it.
+///
+/// Call [`plan`](Holder::plan) whenever [`wakeup`](Holder::wakeup) is reached or an answer came;
+/// until [`until`](Holder::until) the session's guests may run.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    timing: LeaseTiming,
+    /// What the next renewal will say.
+    lease: Lease,
+    tenure: Tenure<Option<Home>>,
+    next: Time,
+    over: Option<Option<(Lease, Revision)>>,
+    /// Whether a renewal was sent that the registry has not answered.
+    doubt: bool,
+    /// The masters that are linked, and whether each is on this machine.
+    masters: BTreeMap<SessionId, (Home, bool)>,
+    /// The home that the newest known value names.
+    home: Option<Home>,
+    /// Whether the home's word counts: not from the moment another one was named in a renewal that
+    /// may have landed, until a newer value is known.
+    home_counts: bool,
+    /// The first renewal that gives the lease back, once it was sent.
+    releasing: Option<u64>,
+    released: bool,
+}
+
+impl Holder {
+    /// A session that does not hold anything yet. `expect` is the revision that it may overwrite:
+    /// [`ABSENT`], or that of a predecessor's lease that is over.
+    pub fn new(timing: LeaseTiming, mut lease: Lease, expect: Revision) -> Self {
+        lease.renewal = 0;
+        lease.home = None;
+        lease.master_wait_ms = timing.master().as_millis() as u64;
+        Holder {
+            timing,
+            lease,
+            tenure: Tenure::new(timing.worker(), expect),
+            next: Time::ZERO,
+            over: None,
+            doubt: false,
+            masters: BTreeMap::new(),
+            home: None,
+            home_counts: false,
+            releasing: None,
+            released: false,
+        }
+    }
+
+    /// The end of the lease on this machine's clock: guests may run only before it.
+    pub fn until(&self) -> Time {
+        self.tenure.until()
+    }
+
+    /// Which session this is.
+    pub fn session(&self) -> SessionId {
+        self.lease.session
+    }
+
+    /// What the next renewal will say, but for its number.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The revision of the newest lease value known, [`ABSENT`] before the first.
+    pub fn revision(&self) -> Revision {
+        self.tenure.known()
+    }
+
+    /// The master whose word extends this lease now.
+    pub fn home(&self) -> Option<&Home> {
+        self.home.as_ref().filter(|_| self.home_counts)
+    }
+
+    /// Whether any renewal of this session was acknowledged.
+    pub fn is_held(&self) -> bool {
+        self.tenure.is_held()
+    }
+
+    /// Whether the lease has been given back: its last value in the registry says so.
+    pub fn is_released(&self) -> bool {
+        self.released
+    }
+
+    /// Whether the lease was held once and has run out: the session's runs are dead, so it may
+    /// not be renewed any more.
+    pub fn has_lapsed(&self, now: Time) -> bool {
+        self.tenure.is_held() && now >= self.tenure.until()
+    }
+
+    /// Changes what the next renewal says of the holder, and makes it due.
+    pub fn stand(&mut self, standing: Standing) {
+        if self.lease.standing != standing {
+            self.lease.standing = standing;
+            self.next = Time::ZERO;
+        }
+    }
+
+    /// A master is linked; `near` if it is on this machine, and so would be lost with it.
+    pub fn linked(&mut self, master: Home, near: bool) {
+        self.masters.insert(master.session, (master, near));
+    }
+
+    /// A link is gone.
+    pub fn unlinked(&mut self, session: SessionId) {
+        self.masters.remove(&session);
+    }
+
+    /// Makes the first renewal due again, because a way to the registry has opened.
+    pub fn hurry(&mut self) {
+        if !self.is_held() {
+            self.next = Time::ZERO;
+        }
+    }
+
+    /// When [`plan`](Holder::plan) wants to be called again.
+    pub fn wakeup(&self) -> Time {
+        self.next
+    }
+
+    /// What to do now. `wall` goes into the value, for people.
+    pub fn plan(&mut self, now: Time, wall: WallMillis) -> Option<LeaseStep> {
+        if let Some(by) = self.over.clone() {
+            return Some(LeaseStep::Over { by });
+        }
+        if self.has_lapsed(now) {
+            return Some(LeaseStep::Over { by: None });
+        }
+        if now < self.next {
+            return None;
+        }
+        self.next = now + self.timing.renew_every();
+        self.lease.renewal += 1;
+        self.lease.renewed_at = wall;
+        if self.lease.standing == Standing::Released {
+            self.releasing.get_or_insert(self.lease.renewal);
+        }
+        let doubtful = self.doubt;
+        self.choose_home();
+        // From the moment a switch is sent the old home's word does not count: the switch may have
+        // landed, and the new home may already be counting.
+        self.home_counts &= self.home == self.lease.home;
+        self.tenure.sends(self.lease.renewal, now, self.lease.home.clone());
+        self.doubt = true;
+        let (expect, lease) = (self.tenure.known(), self.lease.clone());
+        let ask = self.home().filter(|_| doubtful).cloned();
+        Some(LeaseStep::Write { expect, lease, doubtful, ask })
+    }
+
+    /// Names a home that is linked, if possible on another machine. Only while the registry
+    /// answers: a switch that does not land costs the old home's word for nothing.
+    fn choose_home(&mut self) {
+        if self.doubt {
+            return;
+        }
+        let worker =
+            self.lease.worker.as_str().bytes().fold(0u64, |sum, byte| mix(sum ^ u64::from(byte)));
+        let best =
+            self.masters.values().min_by_key(|(home, near)| (*near, mix(worker ^ home.session.0)));
+        let present = self.lease.home.as_ref().and_then(|home| self.masters.get(&home.session));
+        let stays = match (present, best) {
+            (Some((_, near)), Some((_, best_near))) => near == best_near,
+            _ => false,
+        };
+        if !stays {
+            self.lease.home = best.map(|(home, _)| home.clone());
+        }
+    }
+
+    /// The registry's answer to the write with this `renewal` number.
+    pub fn answered(&mut self, renewal: u64, answer: CasAnswer<Lease>) {
+        self.doubt &= answer == CasAnswer::Unknown;
+        match answer {
+            CasAnswer::Unknown => {}
+            CasAnswer::Written(revision) => {
+                self.released |= self.releasing.is_some_and(|first| renewal >= first);
+                // What it said is known as long as it is remembered; after that its home is not.
+                let home = self.tenure.remembered(renewal).cloned();
+                self.count(renewal, revision, home);
+            }
+            CasAnswer::Conflict(None) if self.tenure.known() == ABSENT => {}
+            // The next session begins from nothing.
+            CasAnswer::Conflict(None) => self.gone(ABSENT),
+            CasAnswer::Gone(revision) => self.gone(revision),
+            CasAnswer::Conflict(Some((lease, revision))) => self.conflicted(lease, revision),
+        }
+    }
+
+    /// The home's answer to what was asked of it with this renewal: it extends the lease, and
+    /// counts from its answer.
+    pub fn extended(&mut self, home: SessionId, renewal: u64) {
+        if self.over.is_none() && self.home().is_some_and(|known| known.session == home) {
+            self.tenure.extend(renewal);
+        }
+    }
+
+    fn conflicted(&mut self, found: Lease, revision: Revision) {
+        let own = found.session == self.lease.session;
+        if own && found.standing == Standing::Released {
+            self.released = true;
+        } else if own && found.standing.is_held() {
+            // An earlier write of this session landed although its answer was lost.
+            let renewal = found.renewal;
+            self.count(renewal, revision, Some(found.home));
+            if renewal < self.lease.renewal {
+                self.next = Time::ZERO;
+            }
+        } else if revision > self.tenure.known() || !self.is_held() {
+            self.over = Some(Some((found, revision)));
+        }
+        // Else what was read is older than what is known: the reader was behind.
+    }
+
+    fn gone(&mut self, revision: Revision) {
+        self.tenure.gone(revision);
+        self.over = Some(None);
+    }
+
+    fn count(&mut self, renewal: u64, revision: Revision, home: Option<Option<Home>>) {
+        if self.tenure.count(renewal, revision) {
+            self.home_counts = home.is_some();
+            self.home = home.flatten();
+        }
+    }
+}

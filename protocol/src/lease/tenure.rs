@@ -1,0 +1,85 @@
+//! How long a key is held: until some time after the stamp of the newest renewal that was
+//! acknowledged. Never longer than the registry could have accepted.
+
+use crate::{Revision, Time};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Unanswered renewals remembered. A later answer to an older one is of no use.
+const SENT_MAX: usize = 8;
+
+/// One holder's knowledge of its key. `T` is what the holder wants to remember of each renewal.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenure<T> {
+    lasts: Duration,
+    known: Revision,
+    held: bool,
+    until: Time,
+    /// Renewals sent and not answered, by number: the clock **before** each was sent.
+    sent: Vec<(u64, Time, T)>,
+}
+
+impl<T: Clone> Tenure<T> {
+    /// Holds nothing yet; `known` is the revision that the first renewal may replace.
+    pub(crate) fn new(lasts: Duration, known: Revision) -> Self {
+        Tenure { lasts, known, held: false, until: Time::ZERO, sent: Vec::new() }
+    }
+
+    /// The revision of the newest value known.
+    pub(crate) fn known(&self) -> Revision {
+        self.known
+    }
+
+    /// Whether any renewal was acknowledged.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// The end of what is held, on this machine's clock.
+    pub(crate) fn until(&self) -> Time {
+        self.until
+    }
+
+    /// A renewal is about to be sent. The stamp is taken before: nothing may outlive what the
+    /// registry could have accepted.
+    pub(crate) fn sends(&mut self, renewal: u64, now: Time, what: T) {
+        if self.sent.len() == SENT_MAX {
+            self.sent.remove(0);
+        }
+        self.sent.push((renewal, now, what));
+    }
+
+    /// What was remembered of a renewal that is not answered yet.
+    pub(crate) fn remembered(&self, renewal: u64) -> Option<&T> {
+        self.sent.iter().find(|(number, ..)| *number == renewal).map(|(_, _, what)| what)
+    }
+
+    /// The registry has this renewal under this revision. `false` if that is older than what is
+    /// known, and then changes nothing.
+    pub(crate) fn count(&mut self, renewal: u64, revision: Revision) -> bool {
+        if revision <= self.known {
+            return false;
+        }
+        self.known = revision;
+        if let Some(at) = self.sent.iter().position(|(number, ..)| *number == renewal) {
+            let (_, stamp, _) = self.sent[at];
+            self.sent.drain(..=at);
+            self.held = true;
+            self.until = self.until.max(stamp + self.lasts);
+        }
+        true
+    }
+
+    /// Somebody who may has extended what is held, in answer to what was sent with this renewal.
+    pub(crate) fn extend(&mut self, renewal: u64) {
+        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);
+        if let Some(stamp) = stamp.filter(|_| self.held) {
+            self.until = self.until.max(stamp + self.lasts);
+        }
+    }
+
+    /// The key is gone; this is what a next holder may replace.
+    pub(crate) fn gone(&mut self, revision: Revision) {
+        self.known = revision;
+    }
+}

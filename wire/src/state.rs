@@ -1,0 +1,102 @@
+//! A state directory: a lock that proves earlier lives of its daemon to be over, and a nonce that
+//! names the directory. Never shared by two daemons.
+
+use crate::process;
+use anyhow::{Context as _, bail};
+use muster_protocol::{Nonce, SessionId};
+
+use rustix::fs::{FlockOperation, flock};
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// Sessions that are remembered: all but the last have been seen to by those that followed them.
+const SESSIONS_MAX: usize = 16;
+
+/// A locked state directory. The lock ends with the process, however it ends.
+pub struct State {
+    dir: PathBuf,
+    nonce: Nonce,
+    _lock: File,
+}
+
+impl State {
+    /// Makes the directory if need be and locks it; refuses one that another worker has.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("the state directory {} cannot be made", dir.display()))?;
+        let lock = File::create(dir.join("lock"))
+            .with_context(|| format!("{} cannot be written to", dir.display()))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!(
+                "{} belongs to a daemon that is running; give each its own --state-dir",
+                dir.display()
+            );
+        }
+        let path = dir.join("nonce");
+        let nonce = match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().with_context(|| {
+                format!("{} is damaged; remove it once nothing runs from here", path.display())
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let nonce = Nonce(process::random()?);
+                process::write_whole(&path, &nonce.to_string())?;
+                nonce
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        Ok(State { dir: dir.into(), nonce: here(nonce, &lock)?, _lock: lock })
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The directory's name in the lease, as long as this machine runs.
+    pub fn nonce(&self) -> Nonce {
+        self.nonce
+    }
+
+    /// Sessions that earlier lives noted here. They are over: this one has the lock. None where the
+    /// directory is a copy, or the machine was booted since.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        let text = std::fs::read_to_string(self.dir.join("sessions")).unwrap_or_default();
+        let mut lines = text.lines();
+        if lines.next().and_then(|line| line.parse().ok()) != Some(self.nonce) {
+            return Vec::new();
+        }
+        lines.filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Notes the sessions of this life, the latest last. To be done before they hold anything.
+    pub fn note(&self, sessions: &[SessionId]) -> io::Result<()> {
+        let latest = &sessions[sessions.len().saturating_sub(SESSIONS_MAX)..];
+        let lines = latest.iter().map(|session| format!("{session}\n"));
+        let text = format!("{}\n{}", self.nonce, lines.collect::<String>());
+        process::write_whole(&self.dir.join("sessions"), &text)
+    }
+}
+
+/// A number that only this machine has, and only until its next boot.
+pub fn machine() -> io::Result<Nonce> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let mut hasher = DefaultHasher::new();
+    boot.trim().hash(&mut hasher);
+    Ok(Nonce(hasher.finish()))
+}
+
+/// The nonce bound to this kernel and this very file: a lock proves nothing about a copy of the
+/// directory on another machine, nor about a life before the last boot.
+fn here(stored: Nonce, lock: &File) -> anyhow::Result<Nonce> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .context("the kernel does not say which boot this is")?;
+    let file = lock.metadata()?;
+    let mut hasher = DefaultHasher::new();
+    (stored.0, boot.trim(), file.dev(), file.ino()).hash(&mut hasher);
+    Ok(Nonce(hasher.finish()))
+}

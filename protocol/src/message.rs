@@ -264,8 +264,7 @@ mod tests {
         let renew = ToMaster::Renew { expect: 3, lease };
         let outcome = Outcome::bare(Verdict::Cancelled);
         let attempt = AttemptId(1);
-        let finished =
-            ToMaster::Finished { key: AttemptKey { task: TaskId(1), attempt }, outcome };
+        let finished = ToMaster::Finished { key: AttemptKey { task: TaskId(1), attempt }, outcome };
         for message in [renew, finished] {
             let mut bytes = Vec::new();
             frame::encode(&message, &mut bytes).expect("it fits");

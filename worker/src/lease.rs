@@ -240,7 +240,7 @@ impl Keeper {
             return;
         }
         let before = self.holder.until();
-        self.holder.answered(renewal, answer);
+        self.holder.answered(clock::boottime(), renewal, answer);
         self.held(before, is_over).await;
     }
 
@@ -249,7 +249,7 @@ impl Keeper {
             return;
         }
         let before = self.holder.until();
-        self.holder.extended(home, renewal);
+        self.holder.extended(clock::boottime(), home, renewal);
         self.held(before, is_over).await;
     }
 

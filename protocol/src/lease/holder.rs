@@ -198,7 +198,12 @@ impl Holder {
     }
 
     /// The registry's answer to the write with this `renewal` number.
-    pub fn answered(&mut self, renewal: u64, answer: CasAnswer<Lease>) {
+    ///
+    /// Once the lease has lapsed no answer revives it: what ran may have a successor.
+    pub fn answered(&mut self, now: Time, renewal: u64, answer: CasAnswer<Lease>) {
+        if self.has_lapsed(now) {
+            return self.lapses();
+        }
         self.doubt &= answer == CasAnswer::Unknown;
         match answer {
             CasAnswer::Unknown => {}
@@ -218,10 +223,17 @@ impl Holder {
 
     /// The home's answer to what was asked of it with this renewal: it extends the lease, and
     /// counts from its answer.
-    pub fn extended(&mut self, home: SessionId, renewal: u64) {
+    pub fn extended(&mut self, now: Time, home: SessionId, renewal: u64) {
+        if self.has_lapsed(now) {
+            return self.lapses();
+        }
         if self.over.is_none() && self.home().is_some_and(|known| known.session == home) {
             self.tenure.extend(renewal);
         }
+    }
+
+    fn lapses(&mut self) {
+        self.over.get_or_insert(None);
     }
 
     fn conflicted(&mut self, found: Lease, revision: Revision) {

@@ -64,7 +64,7 @@ fn a_lease_counts_from_before_the_renewal_was_sent() {
     assert_eq!(expect, ABSENT);
     assert_eq!(holder.until(), Time::ZERO, "nothing is held before the answer");
     // The answer's own time is nowhere in the interface: only the stamp can count.
-    holder.answered(renewal, CasAnswer::Written(5));
+    holder.answered(start(), renewal, CasAnswer::Written(5));
     assert_eq!(holder.until(), sent + LEASE);
 }
 
@@ -73,9 +73,9 @@ fn a_late_answer_to_an_older_renewal_changes_nothing() {
     let mut holder = holder();
     let (first, ..) = write(&mut holder, start());
     let (second, ..) = write(&mut holder, start() + RENEW);
-    holder.answered(second, CasAnswer::Written(9));
+    holder.answered(start(), second, CasAnswer::Written(9));
     let (until, revision) = (holder.until(), holder.revision());
-    holder.answered(first, CasAnswer::Written(8));
+    holder.answered(start(), first, CasAnswer::Written(8));
     assert_eq!((holder.until(), holder.revision()), (until, revision));
 }
 
@@ -83,10 +83,10 @@ fn a_late_answer_to_an_older_renewal_changes_nothing() {
 fn a_write_whose_answer_was_lost_is_known_again_by_its_number() {
     let mut holder = holder();
     let (first, _, landed) = write(&mut holder, start());
-    holder.answered(first, CasAnswer::Unknown);
+    holder.answered(start(), first, CasAnswer::Unknown);
     let (second, expect, _) = write(&mut holder, start() + RENEW);
     assert_eq!(expect, ABSENT, "the revision is not guessed");
-    holder.answered(second, CasAnswer::Conflict(Some((landed, 4))));
+    holder.answered(start(), second, CasAnswer::Conflict(Some((landed, 4))));
     assert_eq!(holder.revision(), 4);
     assert_eq!(holder.until(), start() + LEASE, "from the stamp of the write that landed");
 }
@@ -95,17 +95,17 @@ fn a_write_whose_answer_was_lost_is_known_again_by_its_number() {
 fn a_session_that_lapsed_or_was_declared_lost_is_over() {
     let mut lapsed = holder();
     let (renewal, ..) = write(&mut lapsed, start());
-    lapsed.answered(renewal, CasAnswer::Written(1));
+    lapsed.answered(start(), renewal, CasAnswer::Written(1));
     let end = lapsed.until();
     assert!(!lapsed.has_lapsed(start()));
     assert_eq!(lapsed.plan(end, WallMillis(0)), Some(LeaseStep::Over { by: None }));
 
     let mut declared = holder();
     let (renewal, ..) = write(&mut declared, start());
-    declared.answered(renewal, CasAnswer::Written(1));
+    declared.answered(start(), renewal, CasAnswer::Written(1));
     let (renewal, _, mut value) = write(&mut declared, start() + RENEW);
     value.standing = Standing::Lost;
-    declared.answered(renewal, CasAnswer::Conflict(Some((value.clone(), 2))));
+    declared.answered(start(), renewal, CasAnswer::Conflict(Some((value.clone(), 2))));
     assert_eq!(
         declared.plan(start() + RENEW, WallMillis(0)),
         Some(LeaseStep::Over { by: Some((value, 2)) })
@@ -116,10 +116,10 @@ fn a_session_that_lapsed_or_was_declared_lost_is_over() {
 fn a_stale_read_after_a_conflict_does_not_end_the_session() {
     let mut holder = holder();
     let (renewal, _, mut old) = write(&mut holder, start());
-    holder.answered(renewal, CasAnswer::Written(6));
+    holder.answered(start(), renewal, CasAnswer::Written(6));
     old.session = SessionId(1);
     let (renewal, ..) = write(&mut holder, start() + RENEW);
-    holder.answered(renewal, CasAnswer::Conflict(Some((old, 3))));
+    holder.answered(start(), renewal, CasAnswer::Conflict(Some((old, 3))));
     assert_eq!(holder.plan(start() + RENEW, WallMillis(0)), None);
 }
 
@@ -140,9 +140,9 @@ fn a_lease_is_given_back_only_when_the_registry_says_so() {
     let (first, ..) = write(&mut holder, start());
     holder.stand(Standing::Released);
     let (second, _, value) = write(&mut holder, start());
-    holder.answered(first, CasAnswer::Written(1));
+    holder.answered(start(), first, CasAnswer::Written(1));
     assert!(!holder.is_released(), "that was an earlier renewal");
-    holder.answered(second, CasAnswer::Conflict(Some((value, 2))));
+    holder.answered(start(), second, CasAnswer::Conflict(Some((value, 2))));
     assert!(holder.is_released(), "it had landed, and its answer was lost");
 }
 
@@ -150,9 +150,9 @@ fn a_lease_is_given_back_only_when_the_registry_says_so() {
 fn a_vanished_key_ends_the_session_and_the_next_begins_from_nothing() {
     let mut holder = holder();
     let (first, ..) = write(&mut holder, start());
-    holder.answered(first, CasAnswer::Written(7));
+    holder.answered(start(), first, CasAnswer::Written(7));
     let (second, ..) = write(&mut holder, start() + RENEW);
-    holder.answered(second, CasAnswer::Conflict(None));
+    holder.answered(start(), second, CasAnswer::Conflict(None));
     assert_eq!(holder.plan(start() + RENEW, WallMillis(0)), Some(LeaseStep::Over { by: None }));
     assert_eq!(holder.revision(), ABSENT);
 }
@@ -161,7 +161,103 @@ fn a_vanished_key_ends_the_session_and_the_next_begins_from_nothing() {
 fn the_echo_of_the_newest_renewal_does_not_hurry_the_next() {
     let mut holder = holder();
     let (renewal, _, value) = write(&mut holder, start());
-    holder.answered(renewal, CasAnswer::Conflict(Some((value, 3))));
+    holder.answered(start(), renewal, CasAnswer::Conflict(Some((value, 3))));
     assert_eq!(holder.until(), start() + LEASE);
     assert_eq!(holder.plan(start(), WallMillis(0)), None);
+}
+
+#[test]
+fn no_answer_revives_a_lease_that_has_lapsed() {
+    let mut holder = holder();
+    let (first, ..) = write(&mut holder, start());
+    holder.answered(start(), first, CasAnswer::Written(1));
+    let (second, ..) = write(&mut holder, start() + RENEW);
+    let end = holder.until();
+    holder.answered(end, second, CasAnswer::Written(2));
+    assert_eq!(holder.until(), end);
+    assert_eq!(holder.plan(end, WallMillis(0)), Some(LeaseStep::Over { by: None }));
+}
+
+fn master(session: u64) -> Home {
+    Home { master: "m1".parse().expect("a name"), session: SessionId(session) }
+}
+
+/// Plans a write; whom the holder asks to extend its lease, and the home that it names.
+fn asked(holder: &mut Holder, now: Time) -> (u64, Option<Home>, Option<Home>) {
+    match holder.plan(now, WallMillis(0)) {
+        Some(LeaseStep::Write { lease, ask, .. }) => (lease.renewal, ask, lease.home),
+        other => panic!("expected a write, got {other:?}"),
+    }
+}
+
+/// A lease whose home is the master of session 1.
+fn at_home() -> Holder {
+    let mut holder = holder();
+    holder.linked(master(1), false);
+    let (renewal, ask, home) = asked(&mut holder, start());
+    assert_eq!((ask, home), (None, Some(master(1))));
+    holder.answered(start(), renewal, CasAnswer::Written(1));
+    holder
+}
+
+#[test]
+fn the_home_extends_a_lease_from_the_stamp_before_it_was_asked() {
+    let mut holder = at_home();
+    let sent = start() + RENEW;
+    let (_, ask, _) = asked(&mut holder, sent);
+    assert_eq!(ask, None, "the registry has answered so far");
+    let sent = sent + RENEW;
+    let (renewal, ask, _) = asked(&mut holder, sent);
+    assert_eq!(ask, Some(master(1)));
+    holder.extended(sent + RENEW, SessionId(2), renewal);
+    assert_eq!(holder.until(), start() + LEASE, "that is not its home");
+    holder.extended(sent + RENEW, SessionId(1), renewal);
+    assert_eq!(holder.until(), sent + LEASE);
+}
+
+#[test]
+fn from_the_moment_a_switch_is_sent_the_old_home_does_not_count() {
+    let mut holder = at_home();
+    let (renewal, ..) = asked(&mut holder, start() + RENEW);
+    holder.unlinked(SessionId(1));
+    holder.linked(master(2), false);
+    let before = start() + RENEW * 2;
+    let (_, ask, home) = asked(&mut holder, before);
+    assert_eq!((ask, home), (Some(master(1)), Some(master(1))), "no switch while nobody answers");
+    holder.answered(before, renewal, CasAnswer::Written(2));
+    let (switch, ask, home) = asked(&mut holder, before + RENEW);
+    assert_eq!((ask, home), (None, Some(master(2))));
+    let until = holder.until();
+    holder.extended(before + RENEW, SessionId(1), switch);
+    holder.extended(before + RENEW, SessionId(2), switch);
+    assert_eq!(holder.until(), until, "neither counts before it is known which of them is home");
+    let now = before + RENEW * 2;
+    let (third, ..) = asked(&mut holder, now);
+    holder.answered(now, switch, CasAnswer::Written(3));
+    holder.extended(now, SessionId(2), third);
+    assert_eq!(holder.until(), now + LEASE);
+}
+
+#[test]
+fn a_read_of_the_same_revision_does_not_bring_the_old_home_back() {
+    let mut holder = at_home();
+    holder.unlinked(SessionId(1));
+    holder.linked(master(2), false);
+    let (switch, ..) = asked(&mut holder, start() + RENEW);
+    let mut old = holder.lease().clone();
+    (old.home, old.renewal) = (Some(master(1)), 1);
+    holder.answered(start() + RENEW, switch, CasAnswer::Conflict(Some((old, 1))));
+    assert_eq!(holder.home(), None, "the switch may land yet");
+}
+
+#[test]
+fn a_home_on_another_machine_is_preferred() {
+    let mut holder = holder();
+    holder.linked(master(1), true);
+    let (renewal, _, home) = asked(&mut holder, start());
+    assert_eq!(home, Some(master(1)), "better than none");
+    holder.answered(start(), renewal, CasAnswer::Written(1));
+    holder.linked(master(2), false);
+    let (_, _, home) = asked(&mut holder, start() + RENEW);
+    assert_eq!(home, Some(master(2)));
 }

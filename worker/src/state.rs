@@ -11,7 +11,14 @@ use std::{
     io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::Path,
+    time::{Duration, Instant},
 };
+
+/// How long the kernel may take to clear away a process that was killed: its memory, mostly.
+const DYING_MAX: Duration = Duration::from_secs(1);
+
+/// How often the lock of a dying process is tried: this adds to the time of a restart.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A locked state directory. The lock ends with the process, however it ends.
 pub(crate) struct State {
@@ -26,7 +33,7 @@ impl State {
             .with_context(|| format!("the state directory {} cannot be made", dir.display()))?;
         let lock = File::create(dir.join("lock"))
             .with_context(|| format!("{} cannot be written to", dir.display()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !locked(&lock) {
             bail!(
                 "{} belongs to a worker that is running; give each its own --state-dir",
                 dir.display()
@@ -50,6 +57,20 @@ impl State {
     /// The directory's name in the lease, as long as this machine runs.
     pub(crate) fn nonce(&self) -> Nonce {
         self.nonce
+    }
+}
+
+/// Takes the lock. One who was killed a moment ago may not be quite gone.
+fn locked(lock: &File) -> bool {
+    let began = Instant::now();
+    loop {
+        if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return true;
+        }
+        if began.elapsed() > DYING_MAX {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod failover;
 mod guests;
+mod life;
 mod map;
+mod measure;
 mod operate;
 mod refuse;
 mod restart;

@@ -195,3 +195,70 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&draft, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Child, Command, Stdio},
+        time::Instant,
+    };
+
+    /// Says to this very program that it is a daemon which hangs when it is told to stop.
+    const MODE: &str = "MUSTER_TEST_HANGS";
+
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    #[test]
+    #[ignore = "the process that other tests end"]
+    fn hangs() {
+        if std::env::var_os(MODE).is_none() {
+            return;
+        }
+        run("test", Told::BySignals, |mut stop| async move {
+            println!("\nready");
+            let _ = stop.wait_for(|stop| *stop).await;
+            end_after(LIMIT);
+            println!("\nstopping");
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+
+    fn told_once() -> Child {
+        let mut child = Command::new(std::env::current_exe().expect("a test is a file"))
+            .args(["process::tests::hangs", "--exact", "--ignored", "--nocapture"])
+            .env(MODE, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+        let mut await_line = |word| {
+            assert!(lines.any(|line| line.expect("UTF-8") == word), "it says {word}");
+        };
+        await_line("ready");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+        await_line("stopping");
+        child
+    }
+
+    #[test]
+    fn what_hangs_ends_with_its_process() {
+        let mut child = told_once();
+        assert_eq!(child.wait().expect("a child").code(), Some(NOT_ENDED));
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once_what_hangs() {
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+            let mut child = told_once();
+            let told = Instant::now();
+            kill_process(Pid::from_child(&child), signal).expect("it runs");
+            assert_eq!(child.wait().expect("a child").code(), Some(code));
+            assert!(told.elapsed() < LIMIT, "{:?}", told.elapsed());
+        }
+    }
+}

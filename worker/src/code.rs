@@ -18,11 +18,15 @@ use std::{
     time::SystemTime,
 };
 
-/// The beginning of every file. The digit changes with the layout of what follows.
+/// What a file begins with: the MAC of all that follows, an HMAC of SHA-256.
+const MAC_SIZE: usize = 32;
+
+/// What follows the MAC; the digit changes with the layout. Then what the code is for: the engine
+/// and the module's digest.
 const MAGIC: &[u8; 8] = b"MUSTERC1";
 
-/// The length of the MAC that comes next: that of SHA-256.
-const MAC_SIZE: usize = 32;
+/// All that stands before the code.
+const HEADER_SIZE: usize = MAC_SIZE + MAGIC.len() + size_of::<u64>() + size_of::<Digest>();
 
 /// The length of the key: as long as the hash, as RFC 2104 advises.
 const KEY_SIZE: usize = 32;
@@ -32,12 +36,15 @@ const DRAFT: &str = "draft";
 
 /// Compiled code that this worker made itself. Only [`CodeCache::load`] makes one, after the MAC was
 /// found right.
-pub struct OwnCode(Vec<u8>);
+pub struct OwnCode {
+    /// A file as it was read and found right.
+    file: Vec<u8>,
+}
 
 impl OwnCode {
     /// What was stored.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.file[HEADER_SIZE..]
     }
 }
 
@@ -85,7 +92,7 @@ impl CodeCache {
                 return None;
             }
         };
-        let Some(code) = self.authentic(module, &bytes) else {
+        if !self.is_own(module, &bytes) {
             tracing::warn!(?module, file = %path.display(), "compiled code is damaged or not this \
                 worker's own; compiling again");
             self.remove(module);
@@ -96,7 +103,7 @@ impl CodeCache {
         if let Err(error) = used {
             tracing::debug!(?module, %error, "its use is not noted");
         }
-        Some(OwnCode(code.to_vec()))
+        Some(OwnCode { file: bytes })
     }
 
     /// Stores a module's code, in the place of what was there, and makes room for it. A cache that
@@ -126,13 +133,11 @@ impl CodeCache {
         fs::read(path)
     }
 
-    /// The MAC covers what the code is for, so that a file under another name is worth nothing.
-    fn authentic<'a>(&self, module: Digest, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let rest = bytes.strip_prefix(MAGIC)?;
-        let (mac, code) = rest.split_at_checked(MAC_SIZE)?;
-        let mut signed = self.about(module);
-        signed.extend_from_slice(code);
-        hmac::verify(&self.0.key, &signed, mac).ok().map(|()| code)
+    /// Whether this worker wrote the file, for this module and this engine: the MAC covers both, so
+    /// that a file under another name is worth nothing.
+    fn is_own(&self, module: Digest, file: &[u8]) -> bool {
+        let Some((mac, signed)) = file.split_at_checked(MAC_SIZE) else { return false };
+        hmac::verify(&self.0.key, signed, mac).is_ok() && signed.starts_with(&self.about(module))
     }
 
     fn about(&self, module: Digest) -> Vec<u8> {
@@ -140,19 +145,19 @@ impl CodeCache {
     }
 
     fn write(&self, module: Digest, code: &[u8]) -> io::Result<()> {
-        let size = (MAGIC.len() + MAC_SIZE + code.len()) as u64;
-        if size > self.0.size_max {
+        if (HEADER_SIZE + code.len()) as u64 > self.0.size_max {
             return Ok(());
         }
+        let about = self.about(module);
         let mut context = hmac::Context::with_key(&self.0.key);
-        context.update(&self.about(module));
+        context.update(&about);
         context.update(code);
         let number = self.0.drafts.fetch_add(1, Ordering::Relaxed);
         let draft = self.0.dir.join(format!("{number}.{DRAFT}"));
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(MAGIC)?;
         file.write_all(context.sign().as_ref())?;
+        file.write_all(&about)?;
         file.write_all(code)?;
         // Not synced: what a crash of the machine leaves of it fails its MAC.
         fs::rename(&draft, self.path(module))

@@ -64,7 +64,7 @@ impl Deadman {
         Ok(Deadman(Arc::new(Shared { until, margin, state: Mutex::new(state) })))
     }
 
-    /// The lease's end in nanoseconds of `CLOCK_BOOTTIME`, for [`crate::gate::Gate::new`].
+    /// The lease's end in nanoseconds of `CLOCK_BOOTTIME`, for gates.
     pub fn until(&self) -> Arc<AtomicU64> {
         self.0.until.clone()
     }

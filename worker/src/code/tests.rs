@@ -114,7 +114,7 @@ fn the_one_not_used_for_longest_goes_first() {
         let file = File::open(cache.path(module(number))).expect("a file");
         file.set_modified(then).expect("it is ours");
     };
-    // Three of 340 bytes do not fit in 1,000.
+    // Three of 380 bytes do not fit in 1,000.
     for number in 1..=2 {
         cache.store(module(number), &[number; 300]);
         age(number, u64::from(number));

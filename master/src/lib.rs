@@ -103,7 +103,11 @@ enum Fact {
 
 /// Runs a master as a process of its own until it is told to stop.
 pub fn main(config: Config) -> ExitCode {
-    muster_wire::process::run("muster-master", config.until_stdin_closes, |stop| run(config, stop))
+    let told = match config.until_stdin_closes {
+        true => muster_wire::process::Told::BySignalsOrInput,
+        false => muster_wire::process::Told::BySignals,
+    };
+    muster_wire::process::run("muster-master", told, |stop| run(config, stop))
 }
 
 /// Runs a master until `stop` says so.

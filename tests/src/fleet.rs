@@ -2,12 +2,13 @@
 
 use crate::place;
 use muster_protocol::subject::Names;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -123,6 +124,7 @@ impl Fleet {
         let mut command = self.daemon("master", name);
         let listen = self.quic.get(name).map_or("127.0.0.1:0", String::as_str);
         command.args(["--listen", listen, "--nats", &self.nats_url()]);
+        command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]);
         self.spawn(name, command);
         let quic = wait_for("the master to serve", || {
             let ready: Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
@@ -170,11 +172,19 @@ impl Fleet {
         command
     }
 
-    fn spawn(&mut self, name: &str, mut command: Command) -> u32 {
+    /// Where a master listens for workers.
+    pub fn quic(&self, master: &str) -> String {
+        self.quic[master].clone()
+    }
+
+    /// Starts a process of this fleet; its id.
+    pub fn spawn(&mut self, name: &str, mut command: Command) -> u32 {
         let log = self.path(&format!("{name}.log"));
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let child = command
             .env_remove("MUSTER_NATS")
+            // It and what it starts itself can be killed and stopped together, as a host is.
+            .process_group(0)
             // A daemon ends with this process, however it ends: its standard input closes.
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a second handle"))
@@ -189,15 +199,34 @@ impl Fleet {
     /// Kills a process that this fleet started, as if its host had died, and waits until it is gone.
     pub fn kill(&mut self, name: &str) {
         let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
-        child.kill().expect("it is this process' child");
+        let group = Pid::from_child(&child);
+        kill_process_group(group, Signal::KILL).expect("it is this process' child");
         child.wait().expect("it is this process' child");
     }
 
-    /// Sends a signal to a process that this fleet started.
+    /// Sends a signal to a process that this fleet started, and to all that it started itself.
     pub fn signal(&self, name: &str, signal: Signal) {
-        let child = &self.children[name];
-        let pid = Pid::from_child(child);
+        kill_process_group(Pid::from_child(&self.children[name]), signal).expect("it runs");
+    }
+
+    /// Sends a signal to the process of a worker alone, and not to its supervisor.
+    pub fn signal_child(&self, name: &str, signal: Signal) {
+        let pid = self.child_pid(name).and_then(Pid::from_raw).expect("it was ready");
         kill_process(pid, signal).expect("it runs");
+    }
+
+    /// The process of a worker that was ready last; another one after each restart.
+    pub fn child_pid(&self, name: &str) -> Option<i32> {
+        let ready = std::fs::read(self.path(&format!("{name}.ready"))).ok()?;
+        let ready: Value = serde_json::from_slice(&ready).ok()?;
+        ready["pid"].as_i64()?.try_into().ok()
+    }
+
+    /// What is in the journal of a worker that was started with `--journal`, in the order in which
+    /// it was written. A line that is being written is left out.
+    pub fn journal(&self, path: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Waits until a process has ended by itself; its exit code.
@@ -205,6 +234,12 @@ impl Fleet {
         let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
         let status = wait_for("it to end", || child.try_wait().expect("a child"));
         status.code().unwrap_or(-1)
+    }
+
+    /// Waits until a process was ended by a signal; which.
+    pub fn ended_by(&mut self, name: &str) -> Option<i32> {
+        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
+        child.wait().expect("a child").signal()
     }
 
     /// What a process has written to its log.
@@ -265,7 +300,7 @@ impl Drop for Fleet {
         // Workers first, so that nothing is noted as lost; nats-server last.
         for name in ["w", "m", "nats"] {
             for (_, child) in self.children.iter_mut().filter(|(key, _)| key.starts_with(name)) {
-                let _ = child.kill();
+                let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
                 let _ = child.wait();
             }
         }

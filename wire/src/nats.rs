@@ -80,6 +80,15 @@ pub async fn connect_once(
     .await
 }
 
+/// For command lines: the URL, or why it is none. Whether anybody answers there is another question.
+pub fn checked(url: &str) -> Result<String, String> {
+    match url.parse::<ServerAddr>() {
+        Ok(address) if !address.host().is_empty() => Ok(url.into()),
+        Ok(_) => Err("it names no host".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// The URL as it may be shown: without what stands before `@`.
 pub fn shown(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
@@ -91,12 +100,22 @@ pub fn shown(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{checked, shown};
 
     #[test]
     fn a_password_is_not_shown() {
         assert_eq!(shown("nats://me:secret@host:4222"), "nats://host:4222");
         assert_eq!(shown("me:secret@host"), "host");
         assert_eq!(shown("nats://host:4222"), "nats://host:4222");
+    }
+
+    #[test]
+    fn a_url_is_one_or_is_refused() {
+        for good in ["nats://host:4222", "host", "tls://me:secret@host:4222", "nats://[::1]:4222"] {
+            assert_eq!(checked(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "http://host", "nats://", "nats://host:port"] {
+            assert!(checked(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -5,10 +5,11 @@ use std::{
     io::{self, IsTerminal, Read, Write},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{oneshot, watch},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -16,36 +17,107 @@ use tracing_subscriber::EnvFilter;
 const LOG_DEFAULT: &str = "info,async_nats=warn,quinn=warn,wasmtime=warn,cranelift=warn";
 
 /// The exit code of a daemon that could not begin: of what it was given, something must change.
-const NOT_BEGUN: u8 = 2;
+pub const NOT_BEGUN: u8 = 2;
 
-/// Runs a daemon until it ends or is told to: by SIGTERM, Ctrl-C, or the end of standard input
-/// where `until_stdin_closes`. A daemon fails only at its start, on what it was given: exit code 2.
-pub fn run<F, R>(name: &str, until_stdin_closes: bool, daemon: F) -> ExitCode
+/// The exit code of a daemon that did not end when it should have.
+const NOT_ENDED: i32 = 1;
+
+/// Who tells a daemon to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// SIGTERM and Ctrl-C; a second one ends the process at once.
+    BySignals,
+    /// The same, and the end of standard input.
+    BySignalsOrInput,
+    /// A process around it, which also ends it at once where that is wanted. Signals to both may
+    /// come twice, and mean the same.
+    BySupervisor,
+}
+
+/// Something that asks a daemon to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT, as by Ctrl-C.
+    Interrupt,
+    /// Standard input has ended.
+    InputEnded,
+}
+
+impl Ask {
+    /// The exit code of a process that a signal ends at once, as shells have it: 128 and its number.
+    pub fn exit_code(self) -> Option<u8> {
+        match self {
+            Ask::Terminate => Some(128 + 15),
+            Ask::Interrupt => Some(128 + 2),
+            Ask::InputEnded => None,
+        }
+    }
+}
+
+/// What asks this process to stop, one after the other.
+pub struct Asks {
+    terminate: Signal,
+    interrupt: Signal,
+    input: Option<oneshot::Receiver<()>>,
+}
+
+impl Asks {
+    /// Listens from now on; also to the end of standard input where `input`. Needs a runtime.
+    pub fn new(input: bool) -> io::Result<Self> {
+        let input = input.then(|| {
+            let (ended, end) = oneshot::channel();
+            std::thread::spawn(move || {
+                // Reading to the end; what comes is of no interest.
+                let _ = io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink());
+                let _ = ended.send(());
+            });
+            end
+        });
+        let (terminate, interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Asks { terminate, interrupt, input })
+    }
+
+    /// Waits for the next one. May be dropped and called again.
+    pub async fn next(&mut self) -> Ask {
+        let input = async {
+            match &mut self.input {
+                Some(input) => input.await,
+                None => std::future::pending().await,
+            }
+        };
+        let ask = tokio::select! {
+            _ = self.terminate.recv() => Ask::Terminate,
+            _ = self.interrupt.recv() => Ask::Interrupt,
+            _ = input => Ask::InputEnded,
+        };
+        if ask == Ask::InputEnded {
+            self.input = None;
+        }
+        ask
+    }
+}
+
+/// Runs a daemon until it ends or is told to. A daemon fails only at its start, on what it was
+/// given: exit code 2.
+pub fn run<F, R>(name: &str, told: Told, daemon: F) -> ExitCode
 where
     F: FnOnce(watch::Receiver<bool>) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime.and_then(|runtime| listen(told, stop).map(|()| runtime)) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "{name} cannot start its threads");
             return ExitCode::FAILURE;
         }
     };
-    let (stop, stopped) = watch::channel(false);
-    if until_stdin_closes {
-        let stop = stop.clone();
-        std::thread::spawn(move || {
-            // Reading to the end; what comes is of no interest.
-            let _ = io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink());
-            stop.send_replace(true);
-        });
-    }
-    let result = runtime.block_on(async {
-        tokio::spawn(signals(stop));
-        daemon(stopped).await
-    });
+    let result = runtime.block_on(daemon(stopped));
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,7 +128,8 @@ where
     }
 }
 
-fn log() {
+/// Begins the log on standard error.
+pub fn log() {
     let filter =
         EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     let _ = tracing_subscriber::fmt()
@@ -66,17 +139,44 @@ fn log() {
         .try_init();
 }
 
-async fn signals(stop: watch::Sender<bool>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
+/// Ends this process after `limit`, whatever hangs in it; for a daemon that is stopping.
+pub fn end_after(limit: Duration) {
+    let ending = move || {
+        std::thread::sleep(limit);
+        eprintln!("error: it did not stop in time; what hangs ends with this process");
+        std::process::exit(NOT_ENDED);
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    if let Err(error) = std::thread::Builder::new().name("end".into()).spawn(ending) {
+        tracing::warn!(%error, "nothing will end this process if it hangs");
     }
-    stop.send_replace(true);
+}
+
+/// Listens on a thread of its own, which a daemon that hangs cannot keep from its work.
+fn listen(told: Told, stop: watch::Sender<bool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut asks = {
+        let _within = runtime.enter();
+        Asks::new(told == Told::BySignalsOrInput)?
+    };
+    let listening = async move {
+        let mut signals = 0;
+        loop {
+            let ask = asks.next().await;
+            stop.send_replace(true);
+            signals += u32::from(ask.exit_code().is_some());
+            if let Some(code) = ask.exit_code()
+                && signals > 1
+                && told != Told::BySupervisor
+            {
+                eprintln!("error: told twice to stop; what was under way is lost");
+                std::process::exit(code.into());
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(listening))?;
+    Ok(())
 }
 
 /// 64 random bits of the operating system, for names that nobody else may have.
@@ -94,4 +194,71 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&draft, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Child, Command, Stdio},
+        time::Instant,
+    };
+
+    /// Says to this very program that it is a daemon which hangs when it is told to stop.
+    const MODE: &str = "MUSTER_TEST_HANGS";
+
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    #[test]
+    #[ignore = "the process that other tests end"]
+    fn hangs() {
+        if std::env::var_os(MODE).is_none() {
+            return;
+        }
+        run("test", Told::BySignals, |mut stop| async move {
+            println!("\nready");
+            let _ = stop.wait_for(|stop| *stop).await;
+            end_after(LIMIT);
+            println!("\nstopping");
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+
+    fn told_once() -> Child {
+        let mut child = Command::new(std::env::current_exe().expect("a test is a file"))
+            .args(["process::tests::hangs", "--exact", "--ignored", "--nocapture"])
+            .env(MODE, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+        let mut await_line = |word| {
+            assert!(lines.any(|line| line.expect("UTF-8") == word), "it says {word}");
+        };
+        await_line("ready");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+        await_line("stopping");
+        child
+    }
+
+    #[test]
+    fn what_hangs_ends_with_its_process() {
+        let mut child = told_once();
+        assert_eq!(child.wait().expect("a child").code(), Some(NOT_ENDED));
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once_what_hangs() {
+        for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+            let mut child = told_once();
+            let told = Instant::now();
+            kill_process(Pid::from_child(&child), signal).expect("it runs");
+            assert_eq!(child.wait().expect("a child").code(), Some(code));
+            assert!(told.elapsed() < LIMIT, "{:?}", told.elapsed());
+        }
+    }
 }

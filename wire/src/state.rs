@@ -12,7 +12,14 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+
+/// How long the kernel may take to clear away a process that was killed: its memory, mostly.
+const DYING_MAX: Duration = Duration::from_secs(1);
+
+/// How often the lock of a dying process is tried: this adds to the time of a restart.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Sessions that are remembered: all but the last have been seen to by those that followed them.
 const SESSIONS_MAX: usize = 16;
@@ -31,7 +38,7 @@ impl State {
             .with_context(|| format!("the state directory {} cannot be made", dir.display()))?;
         let lock = File::create(dir.join("lock"))
             .with_context(|| format!("{} cannot be written to", dir.display()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !locked(&lock) {
             bail!(
                 "{} belongs to a daemon that is running; give each its own --state-dir",
                 dir.display()
@@ -88,6 +95,20 @@ pub fn machine() -> io::Result<Nonce> {
     let mut hasher = DefaultHasher::new();
     boot.trim().hash(&mut hasher);
     Ok(Nonce(hasher.finish()))
+}
+
+/// Takes the lock. One who was killed a moment ago may not be quite gone.
+fn locked(lock: &File) -> bool {
+    let began = Instant::now();
+    loop {
+        if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return true;
+        }
+        if began.elapsed() > DYING_MAX {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// The nonce bound to this kernel and this very file: a lock proves nothing about a copy of the

@@ -1,7 +1,10 @@
 //! Modules made ready to run: fetched by digest, compiled once, kept while there is room. Never
 //! runs bytes whose digest is not the one asked for.
 
-use crate::engine::{Engine, Program};
+use crate::{
+    code::CodeCache,
+    engine::{Engine, Program},
+};
 use bytes::Bytes;
 use muster_protocol::Digest;
 use std::{
@@ -29,14 +32,16 @@ pub(crate) enum ArtifactError {
 #[derive(Clone)]
 pub(crate) struct Artifacts {
     engine: Engine,
+    code: Option<CodeCache>,
     programs: Arc<Mutex<HashMap<Digest, Arc<OnceCell<Program>>>>>,
     /// One compilation at a time: it takes all processors.
     compiling: Arc<Semaphore>,
 }
 
 impl Artifacts {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Artifacts { engine, programs: Arc::default(), compiling: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(engine: Engine, code: Option<CodeCache>) -> Self {
+        let compiling = Arc::new(Semaphore::new(1));
+        Artifacts { engine, code, programs: Arc::default(), compiling }
     }
 
     /// A program that is ready now.
@@ -57,6 +62,9 @@ impl Artifacts {
     {
         let cell = self.cell(digest);
         cell.get_or_try_init(|| async {
+            if let Some(program) = self.revive(digest).await {
+                return Ok(program);
+            }
             let bytes = fetch().await?;
             if muster_module::digest(&bytes) != digest {
                 return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
@@ -72,10 +80,40 @@ impl Artifacts {
                 .map_err(ArtifactError::Rejected)?;
             let took = muster_wire::clock::boottime().since(started);
             tracing::info!(module = ?digest, ?took, code = program.code_size(), "compiled");
+            self.keep(&program);
             Ok(program)
         })
         .await
         .cloned()
+    }
+
+    /// A program that an earlier life of this worker compiled.
+    async fn revive(&self, digest: Digest) -> Option<Program> {
+        let (code, engine) = (self.code.clone()?, self.engine.clone());
+        let started = muster_wire::clock::boottime();
+        let reviving = tokio::task::spawn_blocking(move || {
+            let program = engine.revive(digest, &code.load(digest)?);
+            program
+                .inspect_err(|error| {
+                    tracing::warn!(module = ?digest, error, "compiled code does not fit; again");
+                    code.remove(digest);
+                })
+                .ok()
+        });
+        let program = reviving.await.ok()??;
+        let took = muster_wire::clock::boottime().since(started);
+        tracing::info!(module = ?digest, ?took, code = program.code_size(), "had it compiled");
+        Some(program)
+    }
+
+    /// Keeps a program for later lives. Nobody waits for that.
+    fn keep(&self, program: &Program) {
+        let Some(code) = self.code.clone() else { return };
+        let program = program.clone();
+        tokio::task::spawn_blocking(move || match program.code() {
+            Ok(bytes) => code.store(program.digest(), &bytes),
+            Err(error) => tracing::warn!(module = ?program.digest(), error, "it cannot be kept"),
+        });
     }
 
     fn cell(&self, digest: Digest) -> Arc<OnceCell<Program>> {
@@ -88,5 +126,58 @@ impl Artifacts {
             }
         }
         programs.entry(digest).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        cell::Cell,
+        path::{Path, PathBuf},
+        time::{Duration, Instant},
+    };
+
+    /// One life of a worker that needs a program once; whether it had to fetch it.
+    fn life(state: &Path, wasm: &[u8]) -> bool {
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        let engine = Engine::new(1).expect("an engine");
+        let code = CodeCache::open(state, engine.compatibility(), 1 << 20).expect("a cache");
+        let artifacts = Artifacts::new(engine, Some(code));
+        let fetched = Cell::new(false);
+        let digest = muster_module::digest(wasm);
+        let program = runtime.block_on(artifacts.get(digest, || async {
+            fetched.set(true);
+            Ok(Bytes::copy_from_slice(wasm))
+        }));
+        assert_eq!(program.expect("it compiles").digest(), digest);
+        // Dropping the runtime waits for what is being kept.
+        fetched.get()
+    }
+
+    fn files(state: &Path) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(state.join("code")).expect("a directory");
+        files.map(|file| file.expect("a file").path()).collect()
+    }
+
+    #[test]
+    fn a_later_life_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
+        let state = std::env::temp_dir().join(format!("muster-artifact-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&state);
+        let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("Wasm text");
+        assert!(life(&state, &wasm));
+        assert!(!life(&state, &wasm), "it was kept");
+        let [file] = &files(&state)[..] else { panic!("one file") };
+        let whole = std::fs::read(file).expect("a file");
+        for damaged in [&whole[..whole.len() / 2], b"", &[&whole[..], b"more"].concat()] {
+            std::fs::write(file, damaged).expect("it is ours");
+            assert!(life(&state, &wasm), "it was compiled again");
+            let began = Instant::now();
+            while !file.exists() && began.elapsed() < Duration::from_secs(5) {
+                std::thread::yield_now();
+            }
+            assert!(!life(&state, &wasm), "and replaced");
+        }
+        std::fs::remove_dir_all(&state).expect("it is ours");
     }
 }

@@ -1,7 +1,9 @@
 //! What a worker is told when it starts. Never a default that hides a choice that matters.
 
+use crate::journal::Journal;
+use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
 
 /// Run a worker: it dials its masters and runs what they give it.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,10 +23,10 @@ pub struct Config {
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
     /// A master to dial; give every one of them
-    #[arg(long = "master", required = true, value_name = "HOST:PORT")]
+    #[arg(long = "master", required = true, value_name = "HOST:PORT", value_parser = host_port)]
     pub masters: Vec<String>,
     /// Renew the lease straight in this NATS as well
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = muster_wire::nats::checked)]
     pub nats: Option<String>,
     /// The group whose tasks it runs
     #[arg(long, default_value = "default", value_name = "NAME")]
@@ -39,6 +41,10 @@ pub struct Config {
     #[arg(long, default_value_t = 1024, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_mib: u64,
+    /// How much compiled code it keeps on disk, in MiB; 0 for none
+    #[arg(long, default_value_t = 512, value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(..=1_048_576))]
+    pub code_cache_mib: u64,
     /// Where it keeps what must outlive it; no other worker may use it
     #[arg(long, value_name = "DIR")]
     pub state_dir: PathBuf,
@@ -57,12 +63,23 @@ pub struct Config {
     /// How long a stopping worker lets its runs finish, in seconds
     #[arg(long, default_value_t = 8, value_name = "SECONDS")]
     pub grace_s: u64,
-    /// Write this file once it holds a lease and has a link
+    /// Append a line of JSON to this file for every start of a run, effect, end, and lapse of the
+    /// lease: an audit of what really ran, with the readings of `CLOCK_BOOTTIME`
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// Write this file once it holds a lease and has a link: JSON with the id of its process, again
+    /// after each restart
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// Stop when standard input ends, so that it does not outlive who started it
     #[arg(long)]
     pub until_stdin_closes: bool,
+    /// Do not restart it when it crashes: something else does
+    #[arg(long)]
+    pub unsupervised: bool,
+    /// The process around it, which starts it with this
+    #[arg(long, hide = true, value_name = "PID")]
+    pub supervised_by: Option<i32>,
 }
 
 impl Config {
@@ -71,8 +88,19 @@ impl Config {
         self.slots.unwrap_or(processors as u32)
     }
 
+    /// The journal, where one was asked for.
+    pub(crate) fn journal(&self) -> anyhow::Result<Journal> {
+        let Some(path) = &self.journal else { return Ok(Journal::default()) };
+        Journal::open(path, self.name.clone())
+            .with_context(|| format!("the journal {} cannot be written to", path.display()))
+    }
+
     pub(crate) fn memory_bytes(&self) -> u64 {
         (self.memory_mib * 1024 * 1024).min(limit::MEMORY_MAX)
+    }
+
+    pub(crate) fn code_cache_bytes(&self) -> u64 {
+        self.code_cache_mib * 1024 * 1024
     }
 
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
@@ -88,9 +116,41 @@ fn profile(name: &str) -> Result<LeaseTiming, String> {
     LeaseTiming::named(name).ok_or_else(|| "one of standard, fast, roaming".into())
 }
 
+/// Names are looked up at each dial; only the form is checked here.
+fn host_port(text: &str) -> Result<String, String> {
+    let form = "a master is written HOST:PORT, an IPv6 address as [ADDRESS]:PORT";
+    let (host, port) = text.rsplit_once(':').ok_or(form)?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains([':', '/', '@', ' ']),
+    };
+    match port.parse::<u16>() {
+        Ok(1..) if host_is_good => Ok(text.into()),
+        _ => Err(form.into()),
+    }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("a label is written KEY=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_has_a_host_and_a_port() {
+        for good in ["hq.example.com:7400", "10.0.0.1:1", "[::1]:7400"] {
+            assert_eq!(host_port(good).as_deref(), Ok(good));
+        }
+        for bad in
+            ["", "hq", "hq:", ":7400", "hq:0", "hq:70000", "::1:7400", "[hq]:1", "quic://hq:7400"]
+        {
+            assert!(host_port(bad).is_err(), "{bad}");
+        }
     }
 }

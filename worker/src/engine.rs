@@ -1,18 +1,23 @@
 //! The one Wasm engine of a worker, and programs made ready for it. Never runs anything, and never
 //! takes machine code from outside.
 
+mod revive;
 mod ticker;
 
 pub use ticker::TICK;
 pub(crate) use ticker::Ticking;
 
+use crate::code::OwnCode;
 use crate::sandbox::{
     CORE_INSTANCES_MAX, MEMORIES_MAX, Sandbox, TABLE_ELEMENTS_MAX, TABLES_MAX,
     host::bindings::{Task, TaskPre},
 };
 use muster_module::{Kind, World};
 use muster_protocol::Digest;
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 use ticker::Ticker;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::{
@@ -70,6 +75,11 @@ impl From<wasmtime::Error> for EngineError {
     }
 }
 
+/// The first byte of compiled code: what is instantiated and called.
+const COMMAND: u8 = 0;
+const PROGRAM: u8 = 1;
+const TASK: u8 = 2;
+
 /// Compiles programs and has room for `slots` runs at once. Clones are the same engine; the last
 /// one dropped joins its thread, which takes up to [`TICK`].
 #[derive(Clone)]
@@ -125,18 +135,11 @@ impl Engine {
         let failed = |error: wasmtime::Error| format!("the module cannot be run here: {error:#}");
         let (entry, code_size) = match info.kind {
             Kind::Command => {
-                let module = Module::new(&inner.wasm, wasm).map_err(failed)?;
-                let pre = inner.core.instantiate_pre(&module).map_err(failed)?;
-                (Entry::Command(pre), range_size(module.image_range()))
+                inner.command(&Module::new(&inner.wasm, wasm).map_err(failed)?).map_err(failed)?
             }
             Kind::Component { world } => {
                 let component = Component::new(&inner.wasm, wasm).map_err(failed)?;
-                let pre = inner.components.instantiate_pre(&component).map_err(failed)?;
-                let entry = match world {
-                    World::CommandRun => Entry::Program(CommandPre::new(pre).map_err(failed)?),
-                    World::Task => Entry::Task(TaskPre::new(pre).map_err(failed)?),
-                };
-                (entry, range_size(component.image_range()))
+                inner.component(&component, world).map_err(failed)?
             }
             Kind::SdkCore => {
                 return Err("the module was built for the SDK and must be made a component \
@@ -145,6 +148,32 @@ impl Engine {
             }
         };
         Ok(Program(Arc::new(Ready { digest: info.digest, code_size, entry })))
+    }
+
+    /// What compiled code has to fit to: the runtime's version and settings, and this machine.
+    pub fn compatibility(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.wasm.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Makes a module ready from what [`Program::code`] gave, which takes a millisecond where
+    /// compiling takes a hundred. An error says that it has to be compiled after all.
+    pub fn revive(&self, digest: Digest, code: &OwnCode) -> Result<Program, String> {
+        let inner = &*self.0;
+        let failed = |error: wasmtime::Error| format!("{error:#}");
+        let (entry, code_size) = match code.bytes().first() {
+            Some(&COMMAND) => inner
+                .command(&revive::module(&inner.wasm, code).map_err(failed)?)
+                .map_err(failed)?,
+            Some(&kind @ (PROGRAM | TASK)) => {
+                let world = if kind == TASK { World::Task } else { World::CommandRun };
+                let component = revive::component(&inner.wasm, code).map_err(failed)?;
+                inner.component(&component, world).map_err(failed)?
+            }
+            kind => return Err(format!("its kind is unknown: {kind:?}")),
+        };
+        Ok(Program(Arc::new(Ready { digest, code_size, entry })))
     }
 
     /// The runtime's own handle, for stores.
@@ -164,7 +193,34 @@ impl Engine {
     }
 }
 
+impl Inner {
+    fn command(&self, module: &Module) -> wasmtime::Result<(Entry, usize)> {
+        let pre = self.core.instantiate_pre(module)?;
+        Ok((Entry::Command(pre), range_size(module.image_range())))
+    }
+
+    fn component(&self, component: &Component, world: World) -> wasmtime::Result<(Entry, usize)> {
+        let pre = self.components.instantiate_pre(component)?;
+        let entry = match world {
+            World::CommandRun => Entry::Program(CommandPre::new(pre)?),
+            World::Task => Entry::Task(TaskPre::new(pre)?),
+        };
+        Ok((entry, range_size(component.image_range())))
+    }
+}
+
 impl Program {
+    /// Its compiled form, for [`Engine::revive`] in a later life of this worker and nobody else.
+    pub fn code(&self) -> Result<Vec<u8>, String> {
+        let (kind, code) = match self.entry() {
+            Entry::Command(pre) => (COMMAND, pre.module().serialize()),
+            Entry::Program(pre) => (PROGRAM, pre.instance_pre().component().serialize()),
+            Entry::Task(pre) => (TASK, pre.instance_pre().component().serialize()),
+        };
+        let code = code.map_err(|error| format!("{error:#}"))?;
+        Ok([&[kind][..], &code].concat())
+    }
+
     /// Which module it is.
     pub fn digest(&self) -> Digest {
         self.0.digest

@@ -1,6 +1,7 @@
 //! The gate every effect of a run passes: the lease's end, shared by all runs, and one kill switch
 //! for each. Never opens again for a run that has found it closed.
 
+use crate::clock::boottime;
 use muster_protocol::Time;
 use std::sync::{
     Arc,
@@ -75,6 +76,20 @@ impl Gate {
             self.kill(KillReason::Fenced);
         }
         self.killed().map_or(Ok(()), Err)
+    }
+
+    /// Waits until the gate is found closed, for work that is done for a run before it begins.
+    pub(crate) async fn closed(&self) -> KillReason {
+        loop {
+            let now = boottime();
+            if let Err(reason) = self.check(now) {
+                return reason;
+            }
+            tokio::select! {
+                () = self.changed() => {}
+                () = tokio::time::sleep(self.until().since(now)) => {}
+            }
+        }
     }
 
     /// Makes [`Gate::changed`] return, for who waits on other things besides the gate.

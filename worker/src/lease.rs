@@ -4,7 +4,7 @@
 //! A renewal goes straight to NATS where this worker may reach it, and through a master where it
 //! may not or where NATS did not answer: the same compare-and-set on the same key either way.
 
-use crate::{Input, LeaseInput, LinkId, Links};
+use crate::{Input, LeaseInput, LinkId, Links, deadman::Deadman, journal::Journal};
 use async_nats::{HeaderMap, connection::State, jetstream::Context};
 use muster_protocol::{
     ABSENT, Revision, SessionId, Time,
@@ -14,14 +14,7 @@ use muster_protocol::{
     subject::{Bucket, Names},
 };
 use muster_wire::{cas, clock, nats, process};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 /// How long a stopping worker waits until its lease is given back.
@@ -37,12 +30,13 @@ pub(crate) struct Terms {
     pub names: Arc<Names>,
     /// The first session's lease.
     pub draft: Lease,
+    pub journal: Journal,
 }
 
 /// Starts the thread. It ends with the process, or once the lease was given back.
 pub(crate) fn start(
     terms: Terms,
-    until: Arc<AtomicU64>,
+    deadman: Deadman,
     links: Links,
     inbox: mpsc::Sender<Input>,
 ) -> std::io::Result<mpsc::UnboundedSender<LeaseInput>> {
@@ -55,7 +49,7 @@ pub(crate) fn start(
             let nats = Nats::open(&terms, connected).await;
             let holder = Holder::new(terms.timing, terms.draft.clone(), ABSENT);
             let masters = BTreeMap::new();
-            let keeper = Keeper { terms, until, links, inbox, nats, answers, holder, masters };
+            let keeper = Keeper { terms, deadman, links, inbox, nats, answers, holder, masters };
             keeper.keep(inputs, answered).await;
         });
     })?;
@@ -100,7 +94,7 @@ impl Nats {
 
 struct Keeper {
     terms: Terms,
-    until: Arc<AtomicU64>,
+    deadman: Deadman,
     links: Links,
     inbox: mpsc::Sender<Input>,
     nats: Option<Nats>,
@@ -165,7 +159,7 @@ impl Keeper {
                         self.holder.stand(standing);
                     }
                     Some(LeaseInput::Release) => {
-                        self.until.store(0, Ordering::SeqCst);
+                        self.deadman.close();
                         self.holder.stand(Standing::Released);
                         release_by = Some(clock::boottime() + RELEASE_WITHIN);
                     }
@@ -258,14 +252,21 @@ impl Keeper {
         let (session, until) = (self.holder.session(), self.holder.until());
         // Once a session is over, what it hears late opens nothing any more.
         if until > before && !is_over && !self.holder.is_released() {
-            self.until.store(until.as_nanos(), Ordering::SeqCst);
-            self.tell(Event::LeaseHeld { session, until }).await;
+            match self.deadman.extend(until) {
+                Ok(()) => self.tell(Event::LeaseHeld { session, until }).await,
+                Err(error) => tracing::error!(%error, "the lease was renewed in vain"),
+            }
         }
     }
 
     async fn session_over(&mut self, by: &Option<(Lease, Revision)>) {
         // From here on no gate of this session opens again.
-        self.until.store(0, Ordering::SeqCst);
+        self.deadman.close();
+        let until = self.holder.until();
+        if self.holder.is_held() {
+            let session = self.holder.session();
+            self.terms.journal.lapsed(session, until.min(clock::boottime()));
+        }
         match by {
             Some((lease, _)) => tracing::warn!(
                 standing = ?lease.standing, by = %lease.session, mine = %self.holder.session(),

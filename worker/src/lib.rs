@@ -5,14 +5,18 @@
 //! have threads of their own and so has the lease, so that neither can starve the other.
 
 mod artifact;
+pub mod code;
 mod config;
+pub mod deadman;
 pub mod engine;
 pub mod gate;
+pub mod journal;
 mod lease;
 mod link;
 mod perform;
 pub mod run;
 pub mod sandbox;
+mod supervisor;
 
 pub use config::Config;
 pub use muster_wire::clock;
@@ -25,14 +29,18 @@ use muster_protocol::{
     subject::Names,
     time::WallMillis,
 };
-use muster_wire::{process, quic, state, tls};
+use muster_wire::{
+    process::{self, Told},
+    quic, state, tls,
+};
 use std::{
     collections::BTreeMap,
     process::ExitCode,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -41,6 +49,10 @@ const INBOX_MAX: usize = 16 * 1024;
 
 /// What the loop takes in before it plans.
 const DRAIN_MAX: usize = 1_024;
+
+/// How long after its grace a worker that is stopping may still live: 2 s to give its lease back,
+/// and some for the last outcomes.
+const END_MARGIN: Duration = Duration::from_secs(5);
 
 /// The number of a link; a reconnect has another.
 type LinkId = muster_protocol::attempts::LinkId;
@@ -89,9 +101,22 @@ enum LeaseInput {
     Release,
 }
 
-/// Runs a worker as a process of its own until it is told to stop.
+/// Runs a worker as a process of its own until it is told to stop, with another one around it that
+/// restarts it when it crashes, unless that was not wanted.
 pub fn main(config: Config) -> ExitCode {
-    process::run("muster-worker", config.until_stdin_closes, |stop| run(config, stop))
+    let told = match (config.supervised_by, config.until_stdin_closes) {
+        (Some(supervisor), _) => {
+            if let Err(error) = supervisor::tie(supervisor) {
+                eprintln!("error: muster-worker cannot begin: {error}");
+                return ExitCode::FAILURE;
+            }
+            Told::BySupervisor
+        }
+        (None, input) if !config.unsupervised => return supervisor::supervise(input),
+        (None, true) => Told::BySignalsOrInput,
+        (None, false) => Told::BySignals,
+    };
+    process::run("muster-worker", told, |stop| run(config, stop))
 }
 
 /// Runs a worker until `stop` says so.
@@ -100,9 +125,14 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
+    let journal = config.journal()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
     let engine = engine::Engine::new(config.slots())?;
-    let until = Arc::new(AtomicU64::new(0));
+    let code = match config.code_cache_bytes() {
+        0 => None,
+        max => Some(code::CodeCache::open(&config.state_dir, engine.compatibility(), max)?),
+    };
+    let deadman = deadman::Deadman::new(config.lease.kill_margin())?;
     let draining = Arc::new(AtomicBool::new(false));
     let links: Links = Arc::default();
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
@@ -121,8 +151,9 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
             nats: config.nats.clone(),
             names: names.clone(),
             draft: draft(&config, &state, offer)?,
+            journal: journal.clone(),
         },
-        until.clone(),
+        deadman.clone(),
         links.clone(),
         inbox.clone(),
     )?;
@@ -131,7 +162,15 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let mut hands = perform::Hands::new(
         &config,
         engine,
-        perform::Shared { until, draining: draining.clone(), links, inbox, lease: lease.clone() },
+        code,
+        perform::Shared {
+            deadman,
+            journal,
+            draining: draining.clone(),
+            links,
+            inbox,
+            lease: lease.clone(),
+        },
         state.path("cordoned"),
     )?;
     let mut attempts = Attempts::new(config.slots() as usize, version);
@@ -154,6 +193,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
                 let _ = lease.send(LeaseInput::Stand(Standing::Draining));
                 let deadline = clock::boottime() + config.grace();
                 attempts.observe(clock::boottime(), Event::StopAsked { deadline });
+                process::end_after(config.grace() + END_MARGIN);
             }
             _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
             () = clock::sleep_until(wakeup) => {}
@@ -173,7 +213,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
             && hands.is_linked()
             && let Some(path) = ready.take()
         {
-            process::write_whole(&path, "{}")?;
+            process::write_whole(&path, &format!("{{\"pid\":{}}}", std::process::id()))?;
         }
         let mut effects = Vec::new();
         attempts.plan(clock::boottime(), &mut effects);

@@ -98,18 +98,30 @@ pub(crate) fn dial_all(
 impl Dialler {
     async fn dial_for_ever(self, master: String) {
         let mut wait = DIAL_AGAIN_MIN;
+        // What was said last of a master that does not let this worker in.
+        let mut said = String::new();
         loop {
-            match self.dial(&master).await {
+            let mut welcomed = false;
+            let ended = match self.dial(&master).await {
                 Ok(connection) => {
-                    wait = DIAL_AGAIN_MIN;
-                    let cause = self.link(connection).await.err();
-                    tracing::info!(
-                        master,
-                        cause = cause.map(|cause| cause.to_string()),
-                        "unlinked"
-                    );
+                    let ended = self.link(connection.clone(), &mut welcomed).await;
+                    // Why a stream broke is known to the connection.
+                    ended.map_err(|error| connection.close_reason().map_or(error, Into::into))
                 }
-                Err(cause) => tracing::debug!(master, %cause, "not reached"),
+                Err(cause) => Err(cause),
+            };
+            let cause = ended.err().map(|cause| cause.to_string());
+            if welcomed {
+                (wait, said) = (DIAL_AGAIN_MIN, String::new());
+                tracing::info!(master, cause, "unlinked");
+            } else if let Some(cause) = cause {
+                // Once: it is dialled for ever.
+                if cause == said {
+                    tracing::debug!(master, cause, "no link");
+                } else {
+                    tracing::warn!(master, cause, "no link to this master; dialling on");
+                    said = cause;
+                }
             }
             // Spread by up to a half, so that a fleet does not come back in one instant.
             let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
@@ -136,8 +148,8 @@ impl Dialler {
         Err(cause)
     }
 
-    /// Serves one link until it ends.
-    async fn link(&self, connection: Connection) -> anyhow::Result<()> {
+    /// Serves one link until it ends. `welcomed`: whether the master let this worker in.
+    async fn link(&self, connection: Connection, welcomed: &mut bool) -> anyhow::Result<()> {
         let (send, receive) = connection.open_bi().await?;
         let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
         writer.send(&Ask::Control).await?;
@@ -145,6 +157,7 @@ impl Dialler {
         let Some(ToWorker::Welcome { master, machine, version }) = welcome else {
             anyhow::bail!("it did not say welcome");
         };
+        *welcomed = true;
         let address = connection.remote_address();
         tracing::info!(master = %master.master, version, %address, "linked");
         let link = LINKS.fetch_add(1, Ordering::Relaxed);

@@ -4,8 +4,11 @@
 use crate::{
     Config, Input, LeaseInput, LinkId, Links, Road,
     artifact::{ArtifactError, Artifacts},
+    code::CodeCache,
+    deadman::{Deadman, DeadmanError},
     engine::Engine,
     gate::{Gate, KillReason},
+    journal::Journal,
     link::{self, ObjectError},
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
@@ -26,7 +29,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -40,7 +43,8 @@ const PUT_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the loop shares with others.
 pub(crate) struct Shared {
-    pub until: Arc<AtomicU64>,
+    pub deadman: Deadman,
+    pub journal: Journal,
     pub draining: Arc<AtomicBool>,
     pub links: Links,
     pub inbox: mpsc::Sender<Input>,
@@ -67,6 +71,7 @@ impl Hands {
     pub(crate) fn new(
         config: &Config,
         engine: Engine,
+        code: Option<CodeCache>,
         shared: Shared,
         cordon: PathBuf,
     ) -> std::io::Result<Self> {
@@ -79,7 +84,7 @@ impl Hands {
         tokio::spawn(pass_on(heard, shared.links.clone()));
         Ok(Hands {
             worker: config.name.clone(),
-            artifacts: Artifacts::new(engine.clone()),
+            artifacts: Artifacts::new(engine.clone(), code),
             engine,
             shared,
             cordon,
@@ -197,7 +202,12 @@ impl Hands {
 
     fn start(&mut self, dispatch: Arc<Dispatch>) {
         let key = dispatch.key;
-        let gate = Gate::new(self.shared.until.clone());
+        // Before anything of the guest exists.
+        let held = match self.shared.deadman.hold() {
+            Ok(held) => held,
+            Err(error) => return self.not_started(key, error),
+        };
+        let gate = Gate::new(self.shared.deadman.until());
         self.gates.insert(key, gate.clone());
         let kept = self.inputs.lock().expect("no holder of this lock panics").remove(&key);
         let input = match &dispatch.input {
@@ -212,20 +222,30 @@ impl Hands {
             args: dispatch.args.clone(),
             limits: dispatch.limits,
         };
-        let surroundings =
-            Surroundings { reports: self.reports.clone(), draining: self.shared.draining.clone() };
+        let surroundings = Surroundings {
+            reports: self.reports.clone(),
+            draining: self.shared.draining.clone(),
+            journal: self.shared.journal.clone(),
+        };
         let (engine, links, inbox) =
             (self.engine.clone(), self.shared.links.clone(), self.shared.inbox.clone());
         let program = self.artifacts.ready(dispatch.module);
         let (artifacts, digest) = (self.artifacts.clone(), dispatch.module);
         let Some(guests) = &self.guests else { return };
         guests.spawn(async move {
+            // The first of what lives here, so that it goes last however this ends.
+            let held = held;
             let program = match program {
                 Some(program) => program,
                 // It was pushed out by others since it was prepared.
-                None => match get_again(&artifacts, &links, digest).await {
-                    Ok(program) => program,
-                    Err(error) => {
+                None => match unless_closed(&gate, get_again(&artifacts, &links, digest)).await {
+                    None => {
+                        drop(held);
+                        let _ = inbox.send(Input::Attempts(Event::Stopped(key))).await;
+                        return;
+                    }
+                    Some(Ok(program)) => program,
+                    Some(Err(error)) => {
                         let verdict = match error {
                             ArtifactError::Rejected(message) => Verdict::Rejected { message },
                             // Nobody asked for it, so the master queues the task again.
@@ -237,7 +257,9 @@ impl Hands {
                     }
                 },
             };
-            let event = match run::run(&engine, &program, order, gate.clone(), surroundings).await {
+            let ended = run::run(&engine, &program, order, gate.clone(), surroundings).await;
+            drop(held);
+            let event = match ended {
                 Ended::Killed(_) => Event::Stopped(key),
                 Ended::Outcome(outcome) => match bring(outcome, &links, &gate).await {
                     Some(outcome) => Event::Ended { key, outcome },
@@ -246,6 +268,22 @@ impl Hands {
             };
             let _ = inbox.send(Input::Attempts(event)).await;
         });
+    }
+}
+
+impl Hands {
+    /// A run that must not begin has ended.
+    fn not_started(&self, key: AttemptKey, error: DeadmanError) {
+        let event = match error {
+            DeadmanError::Lapsed => Event::Stopped(key),
+            DeadmanError::Timer(_) => {
+                tracing::error!(task = %key.task, attempt = %key.attempt, %error, "not started");
+                // Nobody asked for it, so the master queues the task again.
+                Event::Ended { key, outcome: Outcome::bare(Verdict::Cancelled) }
+            }
+        };
+        let inbox = self.shared.inbox.clone();
+        tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
     }
 }
 
@@ -284,6 +322,15 @@ async fn get(
         return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
     }
     Ok(Some(input))
+}
+
+/// Drops work for a run whose gate closes.
+async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = gate.closed() => None,
+        done = work => Some(done),
+    }
 }
 
 async fn get_again(

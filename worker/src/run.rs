@@ -64,17 +64,18 @@ pub async fn run(
     }
     let _ticking = engine.ticking();
     let Order { key, number, worker, input, args, limits } = order;
-    let Surroundings { reports, draining } = surroundings;
+    let Surroundings { reports, draining, journal } = surroundings;
     let deadline = started + Duration::from_millis(limits.timeout_ms);
-    let watch = Arc::new(Watch::new(gate, deadline, Outbox::new(key, reports, started)));
+    let outbox = Outbox::new(key, reports, started);
+    let watch = Arc::new(Watch::new(gate, deadline, outbox, journal.clone()));
     let output = Output::new(limits.output_bytes);
     let (streams, parameter) = match program.entry() {
         Entry::Task(_) => (Streams::Called, input),
         _ => (Streams::Piped { input, output: output.clone() }, Bytes::new()),
     };
     let identity = Identity { key, number, worker, args };
-    // Before the store, so that it is dropped after it: only then its place is free.
-    let mut slot = None;
+    // Before the store, so that they are dropped after it: only then it is gone and its place free.
+    let (mut slot, mut begun) = (None, None);
     let mut store =
         sandbox::store(engine.wasm(), identity, &limits, streams, watch.clone(), draining);
     let returned = tokio::select! {
@@ -83,12 +84,14 @@ pub async fn run(
         _ = watch.stopped() => None,
         returned = async {
             slot = Some(engine.slot().await);
+            begun = Some(journal.started(key));
             enter(program, &mut store, &parameter).await
         } => Some(returned),
     };
     let ended = boottime();
     let memory_refused = store.data().memory_refused();
     drop(store);
+    drop(begun);
     let finished = Finished { returned, output, memory_refused, limits, started, ended };
     finished.conclude(&watch)
 }

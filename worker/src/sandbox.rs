@@ -13,6 +13,7 @@ pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
 pub(crate) use stdio::Output;
 pub(crate) use watch::{Stop, Watch};
 
+use crate::journal::Journal;
 use bytes::Bytes;
 use limiter::Limiter;
 use muster_protocol::{WorkerId, message::AttemptKey, task::Limits};
@@ -41,6 +42,8 @@ pub struct Surroundings {
     pub reports: tokio::sync::mpsc::Sender<Report>,
     /// Whether the worker takes no new attempts: guests may ask.
     pub draining: Arc<AtomicBool>,
+    /// Where it is written down what they did.
+    pub journal: Journal,
 }
 
 /// How a guest gets its input and gives its output.

@@ -4,6 +4,7 @@
 
 mod run {
     pub mod bench;
+    mod deadman;
     pub mod guests;
     mod kinds;
     mod limits;

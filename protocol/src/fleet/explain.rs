@@ -48,7 +48,9 @@ impl Fleet {
             return "nothing is given out for now: the registry has lost writes, and what ran before is waited for".into();
         }
         match self.fitting(spec) {
-            (0, _) => format!("no worker of group {group} is connected"),
+            (0, _) => format!(
+                "no worker of group {group} is connected to this master and takes new attempts"
+            ),
             (some, 0) => format!(
                 "none of the {some} connected workers of group {group} has the labels and the memory it needs"
             ),

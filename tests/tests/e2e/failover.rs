@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 /// dispatch.
 const ELSEWHERE_WITHIN: Duration = Duration::from_millis(5_500);
 
-const LONG: &str = r#"{"from":1,"to":100000000000}"#;
+pub(crate) const LONG: &str = r#"{"from":1,"to":100000000000}"#;
 
 /// Starts a long task and waits until it runs; its id and its worker.
-fn start_long_task(fleet: &Fleet) -> (String, String) {
+pub(crate) fn start_long_task(fleet: &Fleet) -> (String, String) {
     fleet.push("primes");
     let task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
     wait_for("it to run", || {
@@ -21,7 +21,7 @@ fn start_long_task(fleet: &Fleet) -> (String, String) {
     (task, worker.as_str().expect("a worker").to_string())
 }
 
-fn worker_of(record: &serde_json::Value) -> Option<&str> {
+pub(crate) fn worker_of(record: &serde_json::Value) -> Option<&str> {
     record["state"]["dispatched"]["worker"].as_str()
 }
 

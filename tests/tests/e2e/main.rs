@@ -3,7 +3,10 @@
 
 mod failover;
 mod guests;
+mod life;
 mod map;
+mod masters;
+mod measure;
 mod operate;
 mod refuse;
 mod restart;

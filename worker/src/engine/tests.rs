@@ -152,3 +152,33 @@ fn a_worker_has_a_number_of_slots_that_fits_its_addresses() {
     }
     assert!(Engine::new(SLOTS_MAX).is_ok());
 }
+
+#[test]
+fn what_was_compiled_once_is_made_ready_again() {
+    let state = std::env::temp_dir().join(format!("muster-revive-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&state);
+    let engine = Engine::new(1).expect("an engine");
+    let cache = crate::code::CodeCache::open(&state, engine.compatibility(), 1 << 20);
+    let cache = cache.expect("a cache");
+    let program =
+        engine.compile(&binary(r#"(module (func (export "_start")))"#)).expect("compiles");
+    let (digest, code) = (program.digest(), program.code().expect("serializes"));
+    let kept = |code: &[u8]| {
+        cache.store(digest, code);
+        cache.load(digest).expect("it was stored")
+    };
+    let later = Engine::new(2).expect("an engine");
+    assert_eq!(later.compatibility(), engine.compatibility(), "slots do not matter to code");
+    let revived = later.revive(digest, &kept(&code)).expect("it fits");
+    assert!(matches!(revived.entry(), Entry::Command(_)));
+    assert_eq!(revived.digest(), digest);
+    // Not even this worker's own bytes are believed to be of another kind.
+    for kind in [PROGRAM, TASK, 9] {
+        let mut wrong = code.clone();
+        wrong[0] = kind;
+        assert!(later.revive(digest, &kept(&wrong)).is_err(), "{kind}");
+    }
+    assert!(later.revive(digest, &kept(b"")).is_err());
+    assert!(later.revive(digest, &kept(&[COMMAND, 1, 2])).is_err());
+    std::fs::remove_dir_all(&state).expect("it is ours");
+}

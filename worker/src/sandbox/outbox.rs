@@ -78,6 +78,11 @@ impl Outbox {
         }
     }
 
+    /// Whose it is.
+    pub fn key(&self) -> AttemptKey {
+        self.key
+    }
+
     /// One line from the SDK's `log`.
     pub fn log(&mut self, now: Time, text: String) {
         self.chunk(now, LogSource::Log, text.into());

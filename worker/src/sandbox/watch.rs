@@ -5,9 +5,15 @@ use super::outbox::Outbox;
 use crate::{
     clock::boottime,
     gate::{Gate, KillReason},
+    journal::Journal,
 };
 use muster_protocol::Time;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    task::Poll,
+};
 
 /// Why a run was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +30,12 @@ pub(crate) struct Watch {
     deadline: Time,
     stop: OnceLock<Stop>,
     outbox: Mutex<Outbox>,
+    journal: Journal,
 }
 
 impl Watch {
-    pub fn new(gate: Gate, deadline: Time, outbox: Outbox) -> Self {
-        Watch { gate, deadline, stop: OnceLock::new(), outbox: Mutex::new(outbox) }
+    pub fn new(gate: Gate, deadline: Time, outbox: Outbox, journal: Journal) -> Self {
+        Watch { gate, deadline, stop: OnceLock::new(), outbox: Mutex::new(outbox), journal }
     }
 
     /// Why the run has to end, if it has to.
@@ -56,7 +63,9 @@ impl Watch {
         if self.check(now).is_some() {
             return None;
         }
-        Some((now, self.outbox()))
+        let outbox = self.outbox();
+        self.journal.called(outbox.key());
+        Some((now, outbox))
     }
 
     /// What the run says to people. A panic elsewhere leaves it usable: it holds text only.
@@ -69,10 +78,22 @@ impl Watch {
         self.gate.wake();
     }
 
-    /// Waits until the run has to end; sends reports that wait meanwhile. This is for guests that
-    /// wait in a host call: one that computes is asked by [`Watch::check`] on every tick. Needs
-    /// nobody outside to notice a lease that ends, and goes on when it was renewed in time.
+    /// Waits until the run has to end; sends reports that wait meanwhile. Needs nobody outside to
+    /// notice a lease that ends, and goes on when it was renewed in time.
+    ///
+    /// This is for guests that wait in a host call: one that computes is asked by [`Watch::check`]
+    /// on every tick. But it looks at the clock whenever it is polled: among hundreds that compute,
+    /// a run whose turn comes after the end must not compute for another tick.
     pub async fn stopped(&self) -> Stop {
+        let mut waiting = pin!(self.wait());
+        poll_fn(|context| match self.check(boottime()) {
+            Some(stop) => Poll::Ready(stop),
+            None => waiting.as_mut().poll(context),
+        })
+        .await
+    }
+
+    async fn wait(&self) -> Stop {
         loop {
             let now = boottime();
             if let Some(stop) = self.check(now) {
@@ -104,7 +125,8 @@ mod tests {
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (sender, _) = tokio::sync::mpsc::channel(1);
         let outbox = Outbox::new(key, sender, Time::ZERO);
-        (Watch::new(gate.clone(), Time::from_nanos(deadline), outbox), gate)
+        let journal = Journal::default();
+        (Watch::new(gate.clone(), Time::from_nanos(deadline), outbox, journal), gate)
     }
 
     #[test]

@@ -86,7 +86,11 @@ impl Bench {
 
     pub async fn run(&self, program: &Program, order: Order, gate: Gate) -> Seen {
         let (sender, mut receiver) = mpsc::channel(10_000);
-        let around = Surroundings { reports: sender, draining: self.draining.clone() };
+        let around = Surroundings {
+            reports: sender,
+            draining: self.draining.clone(),
+            journal: Default::default(),
+        };
         let began = Instant::now();
         let ended = run(&self.engine, program, order, gate, around).await;
         let took = began.elapsed();

@@ -198,7 +198,10 @@ fn explanations_say_what_is_missing() {
     let mut w = World::new();
     let why = |w: &World, id| w.fleet.explain(w.now, &w.tasks[&TaskId(id)].0);
     w.run(1, |_| ());
-    assert_eq!(why(&w, 1), "no worker of group default is connected");
+    assert_eq!(
+        why(&w, 1),
+        "no worker of group default is connected to this master and takes new attempts"
+    );
     w.join("w1", 1, 11, |lease| lease.offer.memory_bytes = 1);
     assert_eq!(
         why(&w, 1),

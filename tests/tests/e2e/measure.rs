@@ -1,0 +1,87 @@
+//! Numbers of the whole that are promised, for people: `cargo nextest run --run-ignored only measure`.
+
+use crate::life::{LONG, attempts, boottime_ns, journaled, stamps};
+use muster_tests::{Fleet, fleet::text, fleet::wait_for};
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// From kill -9 to the first instruction of the next attempt.
+const AGAIN_MAX: Duration = Duration::from_millis(200);
+
+/// From the lease's end to the end of the last runs of a worker that is full of them.
+const LAPSE_MAX: Duration = Duration::from_millis(20);
+
+const KILLS: usize = 25;
+const GUESTS: usize = 500;
+
+/// A life that a crash at once follows with another one: the supervisor's good life, and some.
+const GOOD_LIFE: Duration = Duration::from_millis(5_200);
+
+fn tell(what: &str, times: &mut [Duration]) -> [Duration; 3] {
+    times.sort();
+    let rank = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    let [p50, p99, most] = [rank(50), rank(99), rank(100)];
+    println!("{what}: p50 {p50:?}, p99 {p99:?}, most {most:?} of {}", times.len());
+    [p50, p99, most]
+}
+
+#[test]
+#[ignore = "a measurement, of some minutes"]
+fn measure_restarts() {
+    let (fleet, journal) = journaled(&[]);
+    let mut times = Vec::new();
+    let mut task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
+    for number in 1..=KILLS {
+        // A task is given up after five losses.
+        if number % 4 == 0 {
+            fleet.run(&["task", "cancel", &task]).ok();
+            task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
+        }
+        let before = fleet.record(&task)["attempts"].as_u64().expect("a number");
+        fleet.until("it to run", &task, |record| !record["state"]["dispatched"].is_null());
+        std::thread::sleep(GOOD_LIFE);
+        let known = attempts(&fleet, &journal, "started").len();
+        let killed = boottime_ns();
+        fleet.signal_child("w1", Signal::KILL);
+        let (_, at) = wait_for("the next attempt", || {
+            let started = attempts(&fleet, &journal, "started");
+            started.get(known).cloned()
+        });
+        fleet.until("its record", &task, |record| record["attempts"].as_u64() > Some(before));
+        times.push(Duration::from_nanos(at - killed));
+    }
+    let [_, p99, _] = tell("from kill -9 to the first instruction of the next attempt", &mut times);
+    println!("{}", fleet.log("w1").lines().rev().take(20).collect::<Vec<_>>().join("\n"));
+    assert!(p99 < AGAIN_MAX, "{times:?}");
+}
+
+#[test]
+#[ignore = "a measurement, with hundreds of guests that spin"]
+fn measure_the_end_of_a_full_worker() {
+    let mut fleet = Fleet::start(0, 1);
+    let journal = fleet.path("journal");
+    let slots = GUESTS.to_string();
+    fleet.start_worker("w1", &["--slots", &slots, "--journal", text(&journal), "--unsupervised"]);
+    fleet.push("spin-forever");
+    fleet.run(&["task", "run", "spin-forever", "--count", &slots, "--timeout", "1h"]).ok();
+    wait_for("all to run", || {
+        let started = stamps(&fleet.journal(&journal), "started");
+        (started.len() == GUESTS).then_some(())
+    });
+    // Cut off from everything: nothing that it says is answered.
+    fleet.signal("nats-server", Signal::STOP);
+    fleet.signal("m1", Signal::STOP);
+    let lines = wait_for("all to end", || {
+        let lines = fleet.journal(&journal);
+        (stamps(&lines, "ended").len() == GUESTS).then_some(lines)
+    });
+    let lapsed = lines.iter().find(|line| line["what"] == "lapsed").expect("it lapsed");
+    let until = lapsed["until_ns"].as_u64().expect("a stamp");
+    println!("noticed {:?} after", Duration::from_nanos(stamps(&lines, "lapsed")[0] - until));
+    let ended = stamps(&lines, "ended");
+    assert!(ended.iter().all(|&at| at >= until), "one ended before the lease did");
+    let mut times: Vec<Duration> =
+        ended.into_iter().map(|at| Duration::from_nanos(at - until)).collect();
+    let [_, p99, _] = tell("from the lease's end to the end of a run", &mut times);
+    assert!(p99 <= LAPSE_MAX, "{p99:?}");
+}

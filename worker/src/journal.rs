@@ -1,0 +1,126 @@
+//! What really ran here and when, one line of JSON for each fact: for operators who want proof, and
+//! for the fleet's own tests. Never read by the worker itself, and free where nobody asked for it.
+
+use crate::clock::boottime;
+use muster_protocol::{SessionId, Time, WorkerId, message::AttemptKey};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The journal of a worker, or none. Clones write to the same file.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Option<Arc<Book>>);
+
+#[derive(Debug)]
+struct Book {
+    file: File,
+    worker: WorkerId,
+    failed: AtomicBool,
+}
+
+/// A run that has started; its end is written when this is dropped.
+pub(crate) struct Begun<'a> {
+    journal: &'a Journal,
+    key: AttemptKey,
+}
+
+impl Journal {
+    /// Writes at the end of the file, and makes it if there is none.
+    pub fn open(path: &Path, worker: WorkerId) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).open(path)?;
+        Ok(Journal(Some(Arc::new(Book { file, worker, failed: AtomicBool::new(false) }))))
+    }
+
+    /// The guest's first instruction is next. The answer is to be dropped after its store.
+    pub(crate) fn started(&self, key: AttemptKey) -> Begun<'_> {
+        self.run("started", key);
+        Begun { journal: self, key }
+    }
+
+    /// A host call has found the gate open, and its effect is next.
+    pub(crate) fn called(&self, key: AttemptKey) {
+        self.run("called", key);
+    }
+
+    /// A session's right to run ended at `until`; by its own clock, or earlier by a word of others.
+    pub(crate) fn lapsed(&self, session: SessionId, until: Time) {
+        self.write("lapsed", || {
+            format!(r#""session":"{session}","until_ns":{}"#, until.as_nanos())
+        });
+    }
+
+    fn run(&self, what: &str, key: AttemptKey) {
+        self.write(what, || format!(r#""task":"{}","attempt":"{}""#, key.task, key.attempt));
+    }
+
+    fn write(&self, what: &str, about: impl FnOnce() -> String) {
+        let Some(book) = &self.0 else { return };
+        // Names and ids have no character that JSON would escape.
+        let line = format!(
+            "{{\"at_ns\":{},\"what\":\"{what}\",{},\"worker\":\"{}\",\"pid\":{}}}\n",
+            boottime().as_nanos(),
+            about(),
+            book.worker,
+            std::process::id(),
+        );
+        // One write to a file opened for appending: lines of several threads do not mix.
+        if let Err(error) = (&book.file).write_all(line.as_bytes())
+            && !book.failed.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(%error, "the journal cannot be written; lines are missing from it");
+        }
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.journal.run("ended", self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::{AttemptId, TaskId};
+
+    #[test]
+    fn a_line_is_json_and_tells_who_and_when() {
+        let path = std::env::temp_dir().join(format!("muster-journal-{}", std::process::id()));
+        let journal = Journal::open(&path, "w1".parse().expect("a name")).expect("a file");
+        let key = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
+        let before = boottime().as_nanos();
+        let begun = journal.started(key);
+        journal.called(key);
+        drop(begun);
+        journal.lapsed(SessionId(9), Time::from_nanos(3));
+        let text = std::fs::read_to_string(&path).expect("a file");
+        std::fs::remove_file(&path).expect("it was there");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let what: Vec<_> = lines.iter().map(|line| line["what"].as_str()).collect();
+        assert_eq!(what, ["started", "called", "ended", "lapsed"].map(Some));
+        assert_eq!(lines[0]["task"], TaskId(7).to_string());
+        assert_eq!(lines[0]["attempt"], AttemptId(8).to_string());
+        assert_eq!(lines[3]["until_ns"], 3);
+        let stamps: Vec<u64> =
+            lines.iter().map(|line| line["at_ns"].as_u64().expect("a stamp")).collect();
+        assert!(stamps[0] >= before && stamps.is_sorted(), "{stamps:?}");
+        assert!(lines.iter().all(|line| line["worker"] == "w1"));
+    }
+
+    #[test]
+    fn none_costs_nothing() {
+        let called = std::cell::Cell::new(false);
+        Journal::default().write("started", || {
+            called.set(true);
+            String::new()
+        });
+        assert!(!called.get());
+    }
+}

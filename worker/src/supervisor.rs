@@ -1,0 +1,194 @@
+//! The small process around a worker: it starts itself again as the worker, and again when that
+//! crashes. Never runs a guest, never holds a lease, and never leaves the worker behind.
+//!
+//! It starts the next life only when the last one was waited for: its lock is free then, which
+//! proves to the registry that its runs are over.
+
+use muster_wire::process::{Ask, Asks, NOT_BEGUN};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{ExitCode, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+use tokio::process::{Child, Command};
+
+/// The first wait after a crash that follows another one soon. The crash that follows a good life
+/// is answered at once.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait: a machine that lacks something gets it back within seconds, or not soon.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// A life of this length was good: a worker that cannot run at all fails within one second.
+const GOOD_LIFE: Duration = Duration::from_secs(5);
+
+/// Starts the worker and restarts it until it ends in good order or is told to stop; its exit code.
+pub(crate) fn supervise(until_stdin_closes: bool) -> ExitCode {
+    muster_wire::process::log();
+    // One thread, the main one: the worker dies with the thread that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(async {
+            Supervisor::new(until_stdin_closes)?.live().await.map_err(anyhow::Error::from)
+        });
+        // A read of standard input that nobody waits for any more would hold up the end.
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: muster-worker cannot start itself: {error:#}");
+        ExitCode::from(NOT_BEGUN)
+    })
+}
+
+/// In the worker: ties its life to the supervisor's. Fails where that has ended already.
+pub(crate) fn tie(supervisor: i32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // If it died before the line above, nobody would ever send that signal.
+    match getppid().map(|parent| parent.as_raw_nonzero().get()) == Some(supervisor) {
+        true => Ok(()),
+        false => Err(io::Error::other("the supervisor has ended already")),
+    }
+}
+
+struct Supervisor {
+    program: PathBuf,
+    args: Vec<OsString>,
+    asks: Asks,
+    waits: Waits,
+}
+
+/// What follows the end of a life.
+#[derive(Debug, PartialEq)]
+enum Next {
+    /// It ended in good order, or for a reason that another life would find again.
+    End(u8),
+    /// It crashed.
+    Again(String),
+}
+
+impl Supervisor {
+    fn new(until_stdin_closes: bool) -> io::Result<Self> {
+        let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+        args.extend(["--supervised-by".into(), std::process::id().to_string().into()]);
+        Ok(Supervisor {
+            // Now, because the file may be replaced while this runs.
+            program: std::env::current_exe()?,
+            args,
+            asks: Asks::new(until_stdin_closes)?,
+            waits: Waits::default(),
+        })
+    }
+
+    async fn live(mut self) -> io::Result<ExitCode> {
+        loop {
+            let born = Instant::now();
+            let how = match self.start() {
+                Ok(mut child) => {
+                    let status = tokio::select! {
+                        status = child.wait() => status?,
+                        ask = self.asks.next() => return self.stop(child, ask).await,
+                    };
+                    match next(status) {
+                        Next::End(code) => return Ok(ExitCode::from(code)),
+                        Next::Again(how) => how,
+                    }
+                }
+                Err(error) => format!("could not be started: {error}"),
+            };
+            let lived = born.elapsed();
+            let wait = self.waits.next(lived);
+            tracing::error!(?lived, again_in = ?wait, "the worker {how}; it is started again");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = self.asks.next() => return Ok(ExitCode::SUCCESS),
+            }
+        }
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        // In the same process group, so that a signal to the group is one to both.
+        Command::new(&self.program).args(&self.args).stdin(Stdio::null()).spawn()
+    }
+
+    /// Passes the wish on, and waits. Another signal ends both at once.
+    async fn stop(mut self, mut child: Child, ask: Ask) -> io::Result<ExitCode> {
+        tracing::debug!(?ask, "stopping");
+        if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32)) {
+            // Not waited for yet, so that the id is still its own; it may be a corpse.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let code = loop {
+            tokio::select! {
+                status = child.wait() => break status?.code().unwrap_or(1),
+                again = self.asks.next() => if let Some(code) = again.exit_code() {
+                    child.kill().await?;
+                    break code.into();
+                },
+            }
+        };
+        Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    }
+}
+
+fn next(status: ExitStatus) -> Next {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Next::End(0),
+        (Some(code), _) if code == i32::from(NOT_BEGUN) => Next::End(NOT_BEGUN),
+        (Some(code), _) => Next::Again(format!("ended with exit code {code}")),
+        (None, Some(signal)) => Next::Again(format!("was ended by signal {signal}")),
+        (None, None) => Next::Again("ended".into()),
+    }
+}
+
+/// The waits between lives: none at first, then growing.
+#[derive(Debug, Default)]
+struct Waits {
+    last: Option<Duration>,
+}
+
+impl Waits {
+    fn next(&mut self, lived: Duration) -> Duration {
+        if lived >= GOOD_LIFE {
+            self.last = None;
+        }
+        let wait = match self.last {
+            None => Duration::ZERO,
+            Some(last) => (last * 2).clamp(AGAIN_MIN, AGAIN_MAX),
+        };
+        self.last = Some(wait);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_until_a_life_was_good() {
+        let mut waits = Waits::default();
+        let soon = Duration::from_millis(10);
+        let first: Vec<u128> = (0..5).map(|_| waits.next(soon).as_millis()).collect();
+        assert_eq!(first, [0, 100, 200, 400, 800]);
+        for _ in 0..10 {
+            assert!(waits.next(soon) <= AGAIN_MAX);
+        }
+        assert_eq!(waits.next(GOOD_LIFE), Duration::ZERO);
+        assert_eq!(waits.next(soon), AGAIN_MIN);
+    }
+
+    #[test]
+    fn only_crashes_are_followed_by_another_life() {
+        assert_eq!(next(ExitStatus::from_raw(0)), Next::End(0));
+        assert_eq!(next(ExitStatus::from_raw(2 << 8)), Next::End(2));
+        for (raw, how) in [(101 << 8, "exit code 101"), (9, "signal 9"), (6, "signal 6")] {
+            let Next::Again(said) = next(ExitStatus::from_raw(raw)) else { panic!("{how}") };
+            assert!(said.contains(how), "{said}");
+        }
+    }
+}

@@ -18,7 +18,8 @@ pub struct Config {
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
     /// The nats-server that keeps the fleet's state
-    #[arg(long, env = "MUSTER_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
+    #[arg(long, env = "MUSTER_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL",
+          value_parser = muster_wire::nats::checked)]
     pub nats: String,
     /// Where workers dial in, over UDP
     #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]

@@ -155,6 +155,9 @@ fn what_cannot_be_meant_is_refused_at_once() {
     };
     refused(&["--master", "hq"], "HOST:PORT");
     refused(&["--master", "hq:1", "--nats", "http://hq"], "--nats");
+    let master = ["master", "--name", "m2", "--nats", "http://hq"];
+    let ran = fleet.run(&[&master[..], &["--ca", &ca, "--cert", &cert, "--key", &key]].concat());
+    assert!(ran.code == 2 && ran.err.contains("--nats"), "{ran:?}");
     refused(&["--master", "hq:1", "--journal", "/nowhere/journal"], "/nowhere/journal");
 }
 

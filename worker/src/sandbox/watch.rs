@@ -8,12 +8,7 @@ use crate::{
     journal::Journal,
 };
 use muster_protocol::Time;
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    task::Poll,
-};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Why a run was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,22 +73,10 @@ impl Watch {
         self.gate.wake();
     }
 
-    /// Waits until the run has to end; sends reports that wait meanwhile. Needs nobody outside to
-    /// notice a lease that ends, and goes on when it was renewed in time.
-    ///
-    /// This is for guests that wait in a host call: one that computes is asked by [`Watch::check`]
-    /// on every tick. But it looks at the clock whenever it is polled: among hundreds that compute,
-    /// a run whose turn comes after the end must not compute for another tick.
+    /// Waits until the run has to end; sends reports that wait meanwhile. This is for guests that
+    /// wait in a host call: one that computes is asked by [`Watch::check`] on every tick. Needs
+    /// nobody outside to notice a lease that ends, and goes on when it was renewed in time.
     pub async fn stopped(&self) -> Stop {
-        let mut waiting = pin!(self.wait());
-        poll_fn(|context| match self.check(boottime()) {
-            Some(stop) => Poll::Ready(stop),
-            None => waiting.as_mut().poll(context),
-        })
-        .await
-    }
-
-    async fn wait(&self) -> Stop {
         loop {
             let now = boottime();
             if let Some(stop) = self.check(now) {

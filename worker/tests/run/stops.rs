@@ -142,3 +142,34 @@ fn neighbours_on_the_same_thread_go_on() {
         assert_eq!(waiting.await.unwrap().verdict(), &Verdict::TimedOut { limit_ms: 500 });
     });
 }
+
+#[test]
+fn hundreds_that_compute_end_together_without_help() {
+    const GUESTS: u32 = 200;
+    let bench = Bench::new(GUESTS);
+    let late = on_threads(1, async move {
+        let program = bench.compile(LOOP);
+        // Each computes for a tick before the next one begins.
+        let until = bench.lease(2 * GUESTS * muster_worker::engine::TICK);
+        let runs: Vec<_> = (0..GUESTS)
+            .map(|_| {
+                let (bench, program) = (bench.clone(), program.clone());
+                tokio::spawn(async move {
+                    let seen = bench.run(&program, order(""), bench.gate()).await;
+                    (seen.killed(), muster_worker::clock::boottime())
+                })
+            })
+            .collect();
+        let mut late = Vec::new();
+        for run in runs {
+            let (reason, ended) = run.await.unwrap();
+            assert_eq!(reason, KillReason::Fenced);
+            late.push(ended.since(until));
+        }
+        late
+    });
+    let most = late.iter().max().unwrap();
+    println!("{GUESTS} on one thread ended {most:?} after the lease");
+    // Were each to compute for one more tick, it would take a second.
+    assert!(*most < SLACK, "{most:?}");
+}

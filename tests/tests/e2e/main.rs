@@ -10,3 +10,4 @@ mod measure;
 mod operate;
 mod refuse;
 mod restart;
+mod silence;

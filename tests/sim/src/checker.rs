@@ -1,0 +1,294 @@
+//! What must hold, in true time and in the registry's own order. Sees everything, and never tells
+//! any process of it.
+
+use crate::{
+    process::guest::Run,
+    world::{MS, World},
+};
+use muster_protocol::{
+    AttemptId, SessionId, TaskId, Time,
+    lease::{Lease, MasterLease, Standing},
+    message::{AttemptKey, ToWorker},
+    task::{Data, State, TaskRecord, Verdict},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant's name.
+    pub invariant: &'static str,
+    /// What happened, and when.
+    pub what: String,
+}
+
+/// What the checker remembers.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// What the worker's boot clock showed before each renewal was sent.
+    stamps: BTreeMap<(SessionId, u64), Time>,
+    /// When each session's lease ends at the latest, by renewals that the registry accepted and
+    /// extensions that a home sent.
+    ends: BTreeMap<SessionId, Time>,
+    /// Attempts that some record has named.
+    stored: BTreeSet<AttemptId>,
+    /// Tasks that were acknowledged.
+    pub accepted: BTreeSet<TaskId>,
+    /// Tasks that the registry itself has lost.
+    exempt: BTreeSet<TaskId>,
+    /// Standings that each worker's lease has had.
+    stood: BTreeSet<(String, &'static str)>,
+}
+
+impl Checker {
+    /// The registry has lost this task.
+    pub fn exempt(&mut self, id: TaskId) {
+        self.exempt.insert(id);
+    }
+
+    /// A renewal is being sent.
+    pub fn renewal_sent(&mut self, session: SessionId, renewal: u64, boottime: Time) {
+        self.stamps.insert((session, renewal), boottime);
+    }
+
+    /// Whether a worker's lease has ever said so.
+    pub fn has_stood(&self, worker: &str, standing: Standing) -> bool {
+        self.stood.contains(&(worker.into(), standing.word()))
+    }
+}
+
+impl World {
+    /// Notes the first thing that was broken.
+    pub fn violate(&mut self, invariant: &'static str, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            let at = self.now as f64 / MS as f64;
+            let what = format!("at {at:.3} ms: {}", what());
+            self.violation = Some(Violation { invariant, what });
+        }
+    }
+
+    /// Whether a run makes progress, or could at any moment.
+    fn runs_now(&self, worker: usize) -> bool {
+        // A stopped process may be continued at any moment; what sleeps executes nothing, and the
+        // kernel's timer comes first when it wakes.
+        !self.machines[self.workers[worker].process.machine].is_asleep(self.now)
+    }
+
+    /// An attempt starts.
+    pub fn run_starts(&mut self, at: usize, key: AttemptKey, run: &Run) {
+        self.no_dispatch_before_its_store(key.attempt, "run");
+        self.at_most_one_attempt_of_a_task_runs_at_any_moment(at, key.task, run.number);
+    }
+
+    /// A machine has woken: what it runs, runs again.
+    pub fn woken(&mut self, machine: usize) {
+        for at in 0..self.workers.len() {
+            if self.workers[at].process.machine != machine {
+                continue;
+            }
+            for (key, run) in self.workers[at].runs.clone() {
+                self.at_most_one_attempt_of_a_task_runs_at_any_moment(at, key.task, run.number);
+            }
+        }
+    }
+
+    fn at_most_one_attempt_of_a_task_runs_at_any_moment(
+        &mut self,
+        at: usize,
+        task: TaskId,
+        number: u64,
+    ) {
+        for other in 0..self.workers.len() {
+            let same = |(key, run): &(&AttemptKey, &Run)| key.task == task && run.number != number;
+            let beside = self.workers[other].runs.iter().find(same).map(|(key, _)| *key);
+            if let Some(beside) = beside
+                && self.runs_now(other)
+                && self.runs_now(at)
+            {
+                self.violate("at_most_one_attempt_of_a_task_runs_at_any_moment", || {
+                    format!("{task} runs on worker {at}, and as {beside:?} on worker {other}")
+                });
+            }
+        }
+    }
+
+    /// A guest has an effect.
+    pub fn effect(&mut self, at: usize, key: AttemptKey, run: &Run) {
+        self.tally.effects += 1;
+        self.no_effect_after_the_lease_ends(at, key, run);
+        let record = self.registry.tasks.values.get(&key.task);
+        let current = record.and_then(|(record, _)| record.attempt()).map(|attempt| attempt.id);
+        if current != Some(key.attempt) && self.tally.rollbacks == 0 {
+            self.violate("no_effect_of_an_attempt_that_is_not_current", || {
+                format!("{key:?} on worker {at}; current is {current:?}")
+            });
+        }
+    }
+
+    fn no_effect_after_the_lease_ends(&mut self, at: usize, key: AttemptKey, run: &Run) {
+        let boottime = self.machines[self.workers[at].process.machine].boottime(self.now);
+        let end = self.checker.ends.get(&run.session).copied().unwrap_or(Time::ZERO);
+        if boottime >= end {
+            let late = boottime.since(end);
+            self.violate("no_effect_after_the_lease_ends", || {
+                format!("{key:?} on worker {at}, {late:?} after the end")
+            });
+        }
+    }
+
+    fn no_dispatch_before_its_store(&mut self, attempt: AttemptId, what: &str) {
+        if !self.checker.stored.contains(&attempt) {
+            self.violate("no_dispatch_before_its_store", || {
+                format!("{what} of {attempt:?}, which no record has named")
+            });
+        }
+    }
+
+    /// A master says something to a worker.
+    pub fn master_says(&mut self, _at: usize, message: &ToWorker) {
+        match message {
+            ToWorker::Dispatch(dispatch) => {
+                self.no_dispatch_before_its_store(dispatch.key.attempt, "dispatch");
+            }
+            ToWorker::Preempt(_) => self.tally.preempted += 1,
+            ToWorker::Extended { session, renewal, .. } => {
+                self.tally.extended += 1;
+                self.lease_goes_on(*session, *renewal);
+            }
+            _ => {}
+        }
+    }
+
+    fn lease_goes_on(&mut self, session: SessionId, renewal: u64) {
+        if let Some(&stamp) = self.checker.stamps.get(&(session, renewal)) {
+            let end = stamp + self.setting.timing.worker();
+            let known = self.checker.ends.entry(session).or_insert(end);
+            *known = end.max(*known);
+        }
+    }
+
+    /// The registry has accepted a lease.
+    pub fn lease_committed(&mut self, old: Option<Lease>, new: &Lease) {
+        self.checker.stood.insert((new.worker.to_string(), new.standing.word()));
+        if new.standing.is_held() {
+            self.lease_goes_on(new.session, new.renewal);
+        }
+        let Some(old) = old else { return };
+        let same = old.session == new.session;
+        if same && !old.standing.is_held() && new.standing.is_held() {
+            self.violate("a_session_that_is_over_never_holds_again", || format!("{new:?}"));
+        }
+        self.tally.home_switches += u64::from(same && old.home.is_some() && old.home != new.home);
+        self.tally.released += u64::from(new.standing == Standing::Released);
+        if new.standing == Standing::Lost && old.standing.is_held() {
+            self.tally.lost += 1;
+            self.say(|_| format!("registry: {} is lost ({})", new.worker, new.session));
+        }
+    }
+
+    /// The registry has accepted a master's lease.
+    pub fn master_committed(&mut self, new: &MasterLease) {
+        if new.standing == Standing::Lost {
+            self.tally.masters_lost += 1;
+            self.say(|_| format!("registry: {} is lost ({})", new.master, new.session));
+        }
+    }
+
+    /// The registry has accepted a record.
+    pub fn task_committed(&mut self, old: Option<std::sync::Arc<TaskRecord>>, new: &TaskRecord) {
+        self.say(|_| format!("registry: {} is {}", new.id, new.state.word()));
+        if let Some(attempt) = new.attempt() {
+            self.checker.stored.insert(attempt.id);
+        }
+        let old = old.as_deref();
+        self.one_outcome_is_committed_per_task(old, new);
+        let Some(old) = old else { return };
+        let taken = old
+            .attempt()
+            .filter(|attempt| new.attempt().is_none_or(|current| current.id != attempt.id));
+        if let Some(taken) = taken {
+            let key = AttemptKey { task: new.id, attempt: taken.id };
+            self.an_attempt_is_taken_only_after_its_run_has_stopped(key);
+            let past = new.history.last().filter(|past| past.attempt.id == taken.id);
+            self.tally.redispatched += u64::from(past.is_some_and(|past| past.lost));
+            let back = past.is_some_and(|past| past.reason.starts_with("given back"));
+            self.tally.returned += u64::from(back);
+        }
+        let again = old.cancel && old.attempt().is_none() && new.attempt().is_some();
+        if again {
+            self.violate("a_cancelled_task_is_not_given_out", || format!("{}", new.id));
+        }
+    }
+
+    fn one_outcome_is_committed_per_task(&mut self, old: Option<&TaskRecord>, new: &TaskRecord) {
+        if old.is_some_and(TaskRecord::is_done) {
+            self.violate("one_outcome_is_committed_per_task", || format!("{} again", new.id));
+        }
+        let State::Done { outcome, attempt, .. } = &new.state else { return };
+        self.tally.outcomes += 1;
+        self.tally.cancelled += u64::from(outcome.verdict == Verdict::Cancelled);
+        let Some(attempt) = attempt else { return };
+        let held = old.and_then(TaskRecord::attempt).is_some_and(|old| old.id == attempt.id);
+        let own = match &outcome.output {
+            Data::Inline(bytes) if bytes.is_empty() => true,
+            Data::Inline(bytes) => bytes[..] == attempt.id.0.to_be_bytes()[..],
+            Data::Blob { .. } => false,
+        };
+        if !held || !own {
+            self.violate("one_outcome_is_committed_per_task", || {
+                format!("{}: the outcome is not that of its attempt {:?}", new.id, attempt.id)
+            });
+        }
+    }
+
+    fn an_attempt_is_taken_only_after_its_run_has_stopped(&mut self, key: AttemptKey) {
+        for at in 0..self.workers.len() {
+            if self.workers[at].runs.contains_key(&key) && self.runs_now(at) {
+                self.violate("an_attempt_is_taken_only_after_its_run_has_stopped", || {
+                    format!("{key:?} still runs on worker {at}")
+                });
+            }
+        }
+    }
+
+    /// A submission was acknowledged.
+    pub fn acknowledged(&mut self, tasks: &[TaskId]) {
+        for &id in tasks {
+            self.tally.accepted += u64::from(self.checker.accepted.insert(id));
+            self.no_acknowledged_task_is_lost(id);
+        }
+    }
+
+    fn no_acknowledged_task_is_lost(&mut self, id: TaskId) {
+        let lost = !self.registry.tasks.values.contains_key(&id);
+        if lost && !self.checker.exempt.contains(&id) {
+            self.violate("no_acknowledged_task_is_lost", || format!("{id}"));
+        }
+    }
+
+    /// Tasks that were accepted and are not over.
+    pub fn open_tasks(&self) -> Vec<TaskId> {
+        let open = |id: &&TaskId| {
+            let record = self.registry.tasks.values.get(id);
+            record.is_none_or(|(record, _)| !record.is_done()) && !self.checker.exempt.contains(id)
+        };
+        self.checker.accepted.iter().filter(open).copied().collect()
+    }
+
+    /// The world is at its end: what was acknowledged is there, and over.
+    pub fn every_task_ends_after_healing(&mut self) {
+        for id in self.checker.accepted.clone() {
+            self.no_acknowledged_task_is_lost(id);
+        }
+        let open = self.open_tasks();
+        if !open.is_empty() || !self.clients.all_answered() {
+            let records = open.iter().filter_map(|id| self.registry.tasks.get(id));
+            let states: Vec<String> =
+                records.map(|(record, _)| format!("{} {:?}", record.id, record.state)).collect();
+            self.violate("every_task_ends_after_healing", || states.join("; "));
+        }
+        if self.tally.rollbacks > 0 && self.tally.rewound == 0 {
+            self.violate("a_rollback_is_noticed", String::new);
+        }
+    }
+}

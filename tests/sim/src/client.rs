@@ -1,0 +1,187 @@
+//! People: they submit tasks until they are told that these are stored, cancel some, and order
+//! workers about. Never believe that anything was done which nobody has answered for.
+
+use crate::{
+    process::MasterIn,
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{
+    Digest, TaskId, WorkerId,
+    api::NewTask,
+    fleet::{self, Answer, RequestId},
+    lease::Standing,
+    message::Order,
+    task::{Data, ModuleRef, OnWorkerLost, TaskSpec},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What someone waits for.
+#[derive(Clone, Debug)]
+enum Asked {
+    Submission(usize),
+    Cancel(TaskId),
+    Order(WorkerId, Standing),
+}
+
+/// Everybody who wants something.
+#[derive(Debug, Default)]
+pub struct Clients {
+    batches: Vec<(Vec<NewTask>, bool)>,
+    asked: BTreeMap<RequestId, Asked>,
+    requests: RequestId,
+    tasks: u128,
+}
+
+impl Clients {
+    /// Whether every submission was answered.
+    pub fn all_answered(&self) -> bool {
+        self.batches.iter().all(|(_, answered)| *answered)
+    }
+}
+
+impl World {
+    /// Somebody will submit so many tasks together then, changed in some way.
+    pub fn will_submit(&mut self, at: Nanos, count: u64, change: impl Fn(&mut TaskSpec)) -> usize {
+        let mut tasks = Vec::new();
+        for _ in 0..count {
+            self.clients.tasks += 1;
+            let module = ModuleRef { name: None, digest: Digest([self.chance.below(2) as u8; 32]) };
+            let mut spec = TaskSpec::new(module, Data::EMPTY);
+            spec.retry.attempts_max = 3;
+            spec.retry.backoff_ms = 200;
+            change(&mut spec);
+            tasks.push(NewTask { id: TaskId(self.clients.tasks), spec: Arc::new(spec) });
+        }
+        self.clients.batches.push((tasks, false));
+        let batch = self.clients.batches.len() - 1;
+        self.at(at, Happening::Submit(batch));
+        batch
+    }
+
+    /// As many tasks as the setting has, of all kinds and at all times.
+    pub fn will_submit_all(&mut self) {
+        for _ in 0..self.setting.batches {
+            let at = self.chance.below(self.setting.lasts * 9 / 10);
+            let count = 1 + self.chance.below(3);
+            let priority = self.chance.pick(&[10, 30, 50, 50, 70]);
+            let fails = self.chance.once_in(7);
+            let batch = self.will_submit(at, count, |spec| {
+                spec.priority = priority;
+                if fails {
+                    spec.on_worker_lost = OnWorkerLost::Fail;
+                }
+            });
+            if self.chance.once_in(6) {
+                let id = self.clients.batches[batch].0[0].id;
+                let wait = self.chance.between(MS, 4 * SECOND);
+                self.at(at + wait, Happening::Cancel(id));
+            }
+        }
+    }
+
+    fn somebody(&mut self) -> usize {
+        self.chance.below(self.masters.len() as u64) as usize
+    }
+
+    fn ask_master(
+        &mut self,
+        master: usize,
+        asked: Asked,
+        event: impl FnOnce(RequestId) -> fleet::Event,
+    ) {
+        if !self.masters[master].process.alive || !self.registry_is_up() {
+            return;
+        }
+        self.clients.requests += 1;
+        let request = self.clients.requests;
+        self.clients.asked.insert(request, asked);
+        let wait = self.soon();
+        let life = self.masters[master].process.life;
+        let news = MasterIn::News(Box::new(event(request)));
+        self.later(wait, Happening::Master(master, life, news));
+    }
+
+    /// Submits a batch that nobody has acknowledged.
+    pub fn submit(&mut self, batch: usize) {
+        if self.clients.batches[batch].1 {
+            return;
+        }
+        let again = self.chance.between(600 * MS, 3 * SECOND);
+        self.later(again, Happening::Submit(batch));
+        // An impatient client asks two masters at once.
+        let times = if self.setting.disorder && self.chance.once_in(6) { 2 } else { 1 };
+        for _ in 0..times {
+            let master = self.somebody();
+            let tasks = self.clients.batches[batch].0.clone();
+            self.ask_master(master, Asked::Submission(batch), |request| fleet::Event::Submitted {
+                request,
+                tasks,
+            });
+        }
+    }
+
+    /// Wants a task cancelled.
+    pub fn cancel(&mut self, task: TaskId) {
+        let master = self.somebody();
+        self.ask_master(master, Asked::Cancel(task), |request| fleet::Event::CancelAsked {
+            request,
+            task,
+        });
+    }
+
+    /// Wants something of a worker, of every master, since one of them is enough.
+    pub fn order(&mut self, worker: usize, order: Order) {
+        let name = self.workers[worker].name.clone();
+        let master = self.somebody();
+        let asked = Asked::Order(name.clone(), order.standing());
+        self.ask_master(master, asked, |request| fleet::Event::OrderAsked {
+            request,
+            worker: name,
+            order,
+        });
+    }
+
+    /// After healing, every worker is to take tasks again.
+    pub fn uncordon_all(&mut self) {
+        for at in 0..self.workers.len() {
+            let lease = self.registry.workers.get(&self.workers[at].name);
+            let closed = lease.is_some_and(|(lease, _)| {
+                matches!(lease.standing, Standing::Cordoned | Standing::Draining)
+            });
+            if closed {
+                self.order(at, Order::Uncordon);
+            }
+        }
+        self.later(SECOND, Happening::UncordonAll);
+    }
+
+    /// A master answers.
+    pub fn replied(&mut self, request: RequestId, answer: Answer) {
+        let Some(asked) = self.clients.asked.remove(&request) else { return };
+        match (asked, answer) {
+            (Asked::Submission(batch), Answer::Stored(_)) => {
+                let tasks: Vec<TaskId> =
+                    self.clients.batches[batch].0.iter().map(|task| task.id).collect();
+                self.acknowledged(&tasks);
+                // The answer may be lost on the way; then the client asks again.
+                if self.healing || !self.setting.disorder || !self.chance.once_in(10) {
+                    self.clients.batches[batch].1 = true;
+                }
+            }
+            (Asked::Cancel(task), Answer::CancelStored) => {
+                let record = self.registry.tasks.get(&task);
+                let kept = record.is_some_and(|(record, _)| record.cancel || record.is_done());
+                if !kept && self.tally.rollbacks == 0 {
+                    self.violate("an_acknowledged_cancel_is_kept", || format!("{task}"));
+                }
+            }
+            (Asked::Order(worker, standing), Answer::Obeyed) => {
+                self.tally.obeyed += 1;
+                if !self.checker.has_stood(worker.as_str(), standing) {
+                    self.violate("an_acknowledged_order_was_in_the_lease", || worker.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What goes wrong: each fault by itself, and the disorder that throws them. Never anything that
+//! the promises do not cover: clocks keep their rates, and the registry keeps its word but for a
+//! rollback.
+
+use crate::{
+    network::{LinkId, Peer},
+    process::MasterIn,
+    process::MindIn,
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{attempts::Event, message::Order};
+
+/// Something that goes wrong, or that someone does.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// A link breaks.
+    LinkBreaks(LinkId),
+    /// Nothing gets from one to the other for so long.
+    Cut(Peer, Peer, Nanos),
+    /// Nor back.
+    CutBoth(Peer, Peer, Nanos),
+    /// A worker reaches nobody.
+    Isolate(usize, Nanos),
+    /// A process crashes, and starts again after so long.
+    Crash(Peer, Nanos),
+    /// A process is stopped for so long; its guests with it.
+    Stop(Peer, Nanos),
+    /// A machine sleeps for so long.
+    Sleep(usize, Nanos),
+    /// A loop is busy for so long: a master's, that of a worker's mind, or its lease's.
+    Stall(Peer, bool, Nanos),
+    /// The registry is away for so long.
+    Outage(Nanos),
+    /// The registry answers nobody for so long, and then all.
+    RegistryStalls(Nanos),
+    /// A person orders a worker.
+    Order(usize, Order),
+    /// A person stops a process in good order.
+    StopAsked(Peer),
+    /// Another process starts under the name of the first worker.
+    Twin,
+}
+
+impl World {
+    /// Does what a fault does.
+    pub fn strike(&mut self, fault: Fault) {
+        self.say(|_| format!("fault: {fault:?}"));
+        match fault {
+            Fault::LinkBreaks(link) => {
+                self.tally.links_broken += 1;
+                self.link_breaks(link, 2 * SECOND);
+            }
+            Fault::Cut(from, to, lasts) => {
+                self.tally.cuts += 1;
+                self.cut(from, to, lasts);
+            }
+            Fault::CutBoth(one, other, lasts) => {
+                self.tally.cuts += 1;
+                self.cut(one, other, lasts);
+                self.cut(other, one, lasts);
+            }
+            Fault::Isolate(at, lasts) => {
+                self.tally.cuts += 1;
+                let masters = (0..self.masters.len()).map(Peer::Master);
+                for other in masters.chain([Peer::Registry]).collect::<Vec<_>>() {
+                    self.cut(Peer::Worker(at), other, lasts);
+                    self.cut(other, Peer::Worker(at), lasts);
+                }
+            }
+            Fault::Crash(peer, again_in) => {
+                self.tally.crashes += 1;
+                match peer {
+                    Peer::Master(at) => self.end_master(at, again_in),
+                    Peer::Worker(at) => self.end_worker(at, again_in),
+                    Peer::Registry => {}
+                }
+            }
+            Fault::Stop(peer, lasts) => {
+                self.tally.stops += 1;
+                let until = self.now + lasts;
+                match peer {
+                    Peer::Master(at) => self.masters[at].process.stopped_until = until,
+                    Peer::Worker(at) => self.workers[at].process.stopped_until = until,
+                    Peer::Registry => {}
+                }
+            }
+            Fault::Sleep(machine, lasts) => {
+                if self.machines[machine].is_asleep(self.now) {
+                    return;
+                }
+                self.tally.sleeps += 1;
+                let until = self.now + lasts;
+                self.machines[machine].sleep(self.now, until);
+                self.at(until + 500, Happening::Woken(machine));
+            }
+            Fault::Stall(peer, of_lease, lasts) => {
+                self.tally.stalls += 1;
+                let until = self.now + lasts;
+                match peer {
+                    Peer::Master(at) => self.masters[at].desk.busy_until = until,
+                    Peer::Worker(at) if of_lease => self.workers[at].lease_desk.busy_until = until,
+                    Peer::Worker(at) => self.workers[at].mind_desk.busy_until = until,
+                    Peer::Registry => {}
+                }
+            }
+            Fault::Outage(lasts) => self.outage(lasts),
+            Fault::RegistryStalls(lasts) => {
+                self.registry.stalled_until = self.now + lasts;
+            }
+            Fault::Order(at, order) => self.order(at, order),
+            Fault::StopAsked(Peer::Master(at)) => {
+                let life = self.masters[at].process.life;
+                self.give_master(at, life, MasterIn::Stop);
+            }
+            Fault::StopAsked(Peer::Worker(at)) => {
+                let wait = std::time::Duration::from_millis(self.chance.below(2_000));
+                let deadline = self.worker_clock(at) + wait;
+                let life = self.workers[at].process.life;
+                let asked = Box::new(Event::StopAsked { deadline });
+                self.give_mind(at, life, MindIn::Event(asked));
+            }
+            Fault::StopAsked(Peer::Registry) => {}
+            Fault::Twin => self.start_twin(),
+        }
+    }
+
+    /// The next fault of the disorder, and when the one after it comes.
+    pub fn disorder(&mut self) {
+        if self.healing {
+            return;
+        }
+        let wait = self.chance.below(2 * self.setting.fault_every);
+        self.later(wait, Happening::Disorder);
+        if self.now < self.calm_until {
+            return;
+        }
+        if let Some(fault) = self.draw() {
+            self.strike(fault);
+        }
+    }
+
+    fn draw(&mut self) -> Option<Fault> {
+        let lease = self.setting.timing.master().as_nanos() as u64;
+        let master = self.chance.below(self.masters.len() as u64) as usize;
+        let worker = self.chance.below(self.workers.len() as u64) as usize;
+        let process =
+            if self.chance.once_in(3) { Peer::Master(master) } else { Peer::Worker(worker) };
+        // After a rollback no process may forget what it knew.
+        let may_end = self.setting.rollback_at.is_none();
+        let long = self.chance.between(lease / 4, 3 * lease);
+        Some(match self.chance.below(34) {
+            0..=4 => {
+                let open = self.network.links.iter().filter(|(_, link)| link.open_below);
+                let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
+                if links.is_empty() {
+                    return None;
+                }
+                Fault::LinkBreaks(self.chance.pick(&links))
+            }
+            5..=9 => self.draw_cut(worker, master),
+            10 => Fault::Isolate(worker, long * 2),
+            11..=12 if may_end => Fault::Crash(process, self.chance.between(20 * MS, 3 * SECOND)),
+            13..=15 => Fault::Stop(process, long),
+            16..=17 => Fault::Sleep(
+                self.chance.below(self.machines.len() as u64) as usize,
+                self.chance.between(lease / 2, 3 * lease),
+            ),
+            18..=20 => {
+                let of_lease = self.chance.once_in(2);
+                Fault::Stall(process, of_lease, self.chance.between(20 * MS, 2 * lease))
+            }
+            21 => {
+                let most = if self.chance.once_in(4) { 40 } else { 6 };
+                Fault::Outage(self.chance.between(500 * MS, most * SECOND))
+            }
+            22 => Fault::RegistryStalls(self.chance.between(100 * MS, 2 * lease)),
+            23..=26 => {
+                let deadline_ms = self.chance.below(3_000);
+                let orders = [
+                    Order::Cordon,
+                    Order::Drain { deadline_ms },
+                    Order::Uncordon,
+                    Order::Uncordon,
+                    Order::Uncordon,
+                ];
+                Fault::Order(worker, self.chance.pick(&orders))
+            }
+            27 if may_end => Fault::StopAsked(process),
+            28 if may_end && self.chance.once_in(3) => Fault::Twin,
+            29 if self.workers.len() >= 4 => return self.draw_mass_cut(long * 3),
+            30 if may_end => return self.draw_double(master, worker),
+            _ => return None,
+        })
+    }
+
+    fn draw_cut(&mut self, worker: usize, master: usize) -> Fault {
+        let pairs = [
+            (Peer::Worker(worker), Peer::Master(master)),
+            (Peer::Worker(worker), Peer::Registry),
+            (Peer::Master(master), Peer::Registry),
+        ];
+        let (one, other) = self.chance.pick(&pairs);
+        let most = if self.chance.once_in(6) { 20_000 } else { 5_000 };
+        let lasts = self.chance.between(100, most) * MS;
+        match self.chance.below(4) {
+            0 => Fault::Cut(one, other, lasts),
+            1 => Fault::Cut(other, one, lasts),
+            _ => Fault::CutBoth(one, other, lasts),
+        }
+    }
+
+    /// Every worker reaches nobody: more likely than that they are all lost is that the master
+    /// cannot see them.
+    fn draw_mass_cut(&mut self, lasts: Nanos) -> Option<Fault> {
+        for at in 1..self.workers.len() {
+            self.strike(Fault::Isolate(at, lasts));
+        }
+        Some(Fault::Isolate(0, lasts))
+    }
+
+    /// A master and a worker die at once.
+    fn draw_double(&mut self, master: usize, worker: usize) -> Option<Fault> {
+        let again_in = self.chance.between(SECOND, 10 * SECOND);
+        self.strike(Fault::Crash(Peer::Master(master), again_in));
+        Some(Fault::Crash(Peer::Worker(worker), again_in))
+    }
+}

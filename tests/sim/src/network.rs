@@ -1,0 +1,177 @@
+//! Who can reach whom, how long it takes, and the links between workers and masters. Never
+//! reorders the frames of a link, and never delivers one to an end that has given the link up.
+
+use crate::world::{Happening, MS, Nanos, SECOND, World};
+use muster_protocol::message::{ToMaster, ToWorker};
+use std::collections::BTreeMap;
+
+/// Someone on the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// A master, by index.
+    Master(usize),
+    /// A worker, by index.
+    Worker(usize),
+    /// The registry.
+    Registry,
+}
+
+/// The number of a link; a later one has a higher.
+pub type LinkId = u64;
+
+/// How long a silent link or connection is kept; the daemons' idle time-out.
+pub const IDLE: Nanos = 2 * SECOND;
+
+/// A link: two ordered streams of frames, and two ends that each give it up by themselves.
+#[derive(Debug)]
+pub struct Link {
+    /// Who dialled, and in which life.
+    pub worker: (usize, u64),
+    /// Who answered, and in which life.
+    pub master: (usize, u64),
+    /// Whether the worker's end is open.
+    pub open_below: bool,
+    /// Whether the master's end is open.
+    pub open_above: bool,
+    /// Frames upwards vanish.
+    dead_up: bool,
+    /// Frames downwards vanish.
+    dead_down: bool,
+    last_up: Nanos,
+    last_down: Nanos,
+}
+
+/// The network.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// Directions in which nothing gets through, each until some time.
+    cuts: BTreeMap<(Peer, Peer), Nanos>,
+    /// Every link there ever was and is not forgotten.
+    pub links: BTreeMap<LinkId, Link>,
+    count: LinkId,
+}
+
+impl World {
+    /// A short while, on the network or in a process.
+    pub fn soon(&mut self) -> Nanos {
+        let (low, high) = self.setting.latency;
+        if !self.healing && self.setting.disorder && self.chance.once_in(50) {
+            return self.chance.below(400 * MS);
+        }
+        self.chance.between(low, high)
+    }
+
+    /// Until when nothing gets from one to the other.
+    pub fn cut_until(&self, from: Peer, to: Peer) -> Nanos {
+        self.network.cuts.get(&(from, to)).copied().unwrap_or(0)
+    }
+
+    /// When something that is sent now arrives; a short cut is waited for.
+    pub fn arrival(&mut self, from: Peer, to: Peer) -> Nanos {
+        let after = self.cut_until(from, to).max(self.now);
+        after + self.soon()
+    }
+
+    /// Cuts one direction.
+    pub fn cut(&mut self, from: Peer, to: Peer, lasts: Nanos) {
+        let until = self.cut_until(from, to).max(self.now + lasts);
+        self.network.cuts.insert((from, to), until);
+        if lasts < IDLE {
+            return;
+        }
+        match (from, to) {
+            (peer, Peer::Registry) | (Peer::Registry, peer) => self.connection_breaks(peer),
+            (Peer::Worker(worker), Peer::Master(master)) => self.links_fail(worker, master, true),
+            (Peer::Master(master), Peer::Worker(worker)) => self.links_fail(worker, master, false),
+            _ => {}
+        }
+    }
+
+    /// Every cut is over.
+    pub fn mend(&mut self) {
+        self.network.cuts.clear();
+    }
+
+    fn links_fail(&mut self, worker: usize, master: usize, up: bool) {
+        let fails = |link: &Link| link.worker.0 == worker && link.master.0 == master;
+        let links: Vec<LinkId> =
+            self.network.links.iter().filter(|(_, link)| fails(link)).map(|(&id, _)| id).collect();
+        for id in links {
+            if let Some(link) = self.network.links.get_mut(&id) {
+                link.dead_up |= up;
+                link.dead_down |= !up;
+            }
+            self.notice_both(id, 3 * IDLE / 2);
+        }
+    }
+
+    /// A link breaks; each end notices in its own time.
+    pub fn link_breaks(&mut self, id: LinkId, within: Nanos) {
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        (link.dead_up, link.dead_down) = (true, true);
+        self.notice_both(id, within);
+    }
+
+    fn notice_both(&mut self, id: LinkId, within: Nanos) {
+        for above in [false, true] {
+            let wait = self.chance.below(within + 1);
+            self.later(wait, Happening::LinkLost { link: id, above });
+        }
+    }
+
+    /// A worker dials a master; `None` where that fails.
+    pub fn dial(&mut self, worker: usize, master: usize) -> Option<LinkId> {
+        let (below, above) = (Peer::Worker(worker), Peer::Master(master));
+        let cut = self.cut_until(below, above).max(self.cut_until(above, below));
+        let process = &self.masters[master].process;
+        if cut > self.now || !process.alive || self.is_still(process) {
+            return None;
+        }
+        self.network.count += 1;
+        let id = self.network.count;
+        let link = Link {
+            worker: (worker, self.workers[worker].process.life),
+            master: (master, self.masters[master].process.life),
+            open_below: true,
+            open_above: true,
+            dead_up: false,
+            dead_down: false,
+            last_up: self.now,
+            last_down: self.now,
+        };
+        self.network.links.insert(id, link);
+        Some(id)
+    }
+
+    /// A worker says something.
+    pub fn send_up(&mut self, id: LinkId, message: ToMaster) {
+        let Some(link) = self.network.links.get(&id).filter(|link| link.open_below) else { return };
+        if link.dead_up {
+            return;
+        }
+        let (from, to) = (Peer::Worker(link.worker.0), Peer::Master(link.master.0));
+        let at = self.arrival(from, to).max(link_order(&self.network, id, true));
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.last_up = at;
+        }
+        self.at(at, Happening::Up(id, Box::new(message)));
+    }
+
+    /// A master says something.
+    pub fn send_down(&mut self, id: LinkId, message: ToWorker) {
+        let Some(link) = self.network.links.get(&id).filter(|link| link.open_above) else { return };
+        if link.dead_down {
+            return;
+        }
+        let (from, to) = (Peer::Master(link.master.0), Peer::Worker(link.worker.0));
+        let at = self.arrival(from, to).max(link_order(&self.network, id, false));
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.last_down = at;
+        }
+        self.at(at, Happening::Down(id, Box::new(message)));
+    }
+}
+
+fn link_order(network: &Network, id: LinkId, up: bool) -> Nanos {
+    network.links.get(&id).map_or(0, |link| if up { link.last_up } else { link.last_down })
+}

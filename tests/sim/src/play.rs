@@ -1,0 +1,71 @@
+//! Playing many seeds on every core. Never stops at a panic: that is a violation like another.
+
+use crate::{checker::Violation, tally::Tally, world::World};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// What came of playing.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// How many seeds were played to their end.
+    pub seeds: u64,
+    /// What happened in all of them.
+    pub tally: Tally,
+    /// What was broken, by seed.
+    pub violations: Vec<(u64, Violation)>,
+}
+
+/// Plays one seed; with its trace if it is to be told.
+pub fn play(seed: u64, told: bool) -> (Tally, Option<Violation>) {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed);
+        world.told = told;
+        world.play();
+        (world.tally, world.violation)
+    }));
+    played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+        let what = text.unwrap_or_default();
+        (Tally::default(), Some(Violation { invariant: "nobody_panics", what }))
+    })
+}
+
+/// Plays `count` seeds from `first` on every core; `each` hears how many are played. Stops at the
+/// first violation if it shall.
+pub fn play_many(first: u64, count: u64, stop: bool, each: impl Fn(u64) + Sync) -> Played {
+    let next = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    let sum = Mutex::new(Played::default());
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= count || over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let seed = first.wrapping_add(at);
+                    let (tally, violation) = play(seed, false);
+                    let mut sum = sum.lock().unwrap_or_else(|broken| broken.into_inner());
+                    sum.seeds += 1;
+                    sum.tally.add(&tally);
+                    if let Some(violation) = violation {
+                        sum.violations.push((seed, violation));
+                        over.fetch_or(stop, Ordering::Relaxed);
+                    }
+                    each(sum.seeds);
+                }
+            });
+        }
+    });
+    let mut played = sum.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    played.violations.sort_by_key(|(seed, _)| *seed);
+    played
+}

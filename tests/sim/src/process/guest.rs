@@ -1,0 +1,115 @@
+//! Guests: they run from their start to their end, a kill, or the end of the lease, and want to
+//! have an effect now and then. Never ask anybody but the gate and the clock.
+
+use super::{GuestIn, MindIn};
+use crate::world::{Happening, MS, Nanos, SECOND, World};
+use muster_protocol::{
+    SessionId,
+    attempts::Event,
+    message::{AttemptKey, Dispatch},
+    task::{Data, Outcome, Verdict},
+};
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Which run of the world it is.
+    pub number: u64,
+    /// Of which session.
+    pub session: SessionId,
+    /// It is stuck in something for long, and notices neither a kill nor the lease's end.
+    stubborn: bool,
+    started: Nanos,
+}
+
+impl World {
+    /// Whether a worker's guests may run and have effects now, as its process knows.
+    fn gate_is_open(&self, at: usize) -> bool {
+        self.worker_clock(at) < self.workers[at].until
+    }
+
+    fn tell_mind(&mut self, at: usize, event: Event) {
+        let life = self.workers[at].process.life;
+        self.later(0, Happening::Mind(at, life, MindIn::Event(Box::new(event))));
+    }
+
+    /// Starts an attempt.
+    pub fn start(&mut self, at: usize, dispatch: &Dispatch) {
+        let key = dispatch.key;
+        if !self.gate_is_open(at) {
+            return self.tell_mind(at, Event::Stopped(key));
+        }
+        self.tally.runs += 1;
+        let stubborn = self.setting.disorder && self.chance.once_in(4);
+        let lasts = match self.chance.below(8) {
+            0..=2 => self.chance.between(MS, 100 * MS),
+            3..=5 => self.chance.between(100 * MS, 3 * SECOND),
+            _ => self.chance.between(SECOND, 15 * SECOND),
+        };
+        let number = self.tally.runs;
+        let life = self.workers[at].process.life;
+        let run = Run { number, session: dispatch.session, stubborn, started: self.now };
+        self.run_starts(at, key, &run);
+        self.workers[at].runs.insert(key, run);
+        self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));
+        self.at(self.now + MS, Happening::Guest(at, life, GuestIn::Poll(key, number)));
+        self.later(lasts, Happening::Guest(at, life, GuestIn::End(key, number)));
+    }
+
+    /// Kills a run. The engine may take its time.
+    pub fn kill(&mut self, at: usize, key: AttemptKey) {
+        let Some(run) = self.workers[at].runs.get(&key) else { return };
+        let (number, stubborn) = (run.number, run.stubborn);
+        let most = self.setting.timing.kill_margin().as_nanos() as u64;
+        let wait = self.chance.below(if stubborn { most * 4 } else { most / 2 });
+        let life = self.workers[at].process.life;
+        self.later(wait, Happening::Guest(at, life, GuestIn::Stop(key, number)));
+    }
+
+    /// Something happens to a guest.
+    pub fn guest(&mut self, at: usize, life: u64, what: GuestIn) {
+        let worker = &self.workers[at];
+        if worker.process.life != life {
+            return;
+        }
+        let still = self.still_until(&worker.process);
+        if still > self.now {
+            return self.at(still, Happening::Guest(at, life, what));
+        }
+        let (GuestIn::Poll(key, number) | GuestIn::End(key, number) | GuestIn::Stop(key, number)) =
+            what;
+        let Some(run) = worker.runs.get(&key).filter(|run| run.number == number).cloned() else {
+            return;
+        };
+        let open = self.gate_is_open(at);
+        match what {
+            GuestIn::Poll(..) if open => {
+                self.effect(at, key, &run);
+                let most = if run.stubborn { 3 * SECOND } else { 60 * MS };
+                let wait = self.chance.between(2 * MS, most);
+                self.later(wait, Happening::Guest(at, life, what));
+            }
+            GuestIn::End(..) if open => {
+                self.workers[at].runs.remove(&key);
+                let outcome = self.outcome(key, &run);
+                self.tell_mind(at, Event::Ended { key, outcome });
+            }
+            _ => {
+                self.workers[at].runs.remove(&key);
+                self.tell_mind(at, Event::Stopped(key));
+            }
+        }
+    }
+
+    /// How a run ends; what it gives back names its attempt.
+    fn outcome(&mut self, key: AttemptKey, run: &Run) -> Outcome {
+        let verdict = match self.chance.below(10) {
+            0 => Verdict::Failed { code: 1, message: String::new() },
+            1 => Verdict::Trapped { message: String::new() },
+            _ => Verdict::Completed,
+        };
+        let output = Data::Inline(key.attempt.0.to_be_bytes().to_vec().into());
+        let run_us = (self.now - run.started) / 1_000;
+        Outcome { output, run_us, ..Outcome::bare(verdict) }
+    }
+}

@@ -1,0 +1,436 @@
+//! A master's shell: one mind a life, and hands that do as it says. Never lets an answer to an
+//! earlier life reach a later one.
+
+use super::{Desk, MasterIn, Process};
+use crate::{
+    network::{LinkId, Peer},
+    registry::{Connection, Op},
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{
+    MasterId, SessionId, Time,
+    advisory::{Advisory, FailoverEvent, RegistryEvent},
+    fleet::{self, Effect, Fleet},
+    lease::{CasAnswer, Home},
+    message::{ToMaster, ToWorker},
+    task::TaskRecord,
+    time::WallMillis,
+};
+use std::collections::BTreeSet;
+
+/// Earlier lives that a master remembers.
+const PAST_MAX: usize = 32;
+
+/// A master.
+#[derive(Debug)]
+pub struct Master {
+    /// Its name.
+    pub name: MasterId,
+    /// Its process.
+    pub process: Process,
+    /// What waits for its loop.
+    pub desk: Desk<MasterIn>,
+    /// Its way to the registry.
+    pub connection: Connection,
+    /// Its newest life.
+    pub mind: Option<Mind>,
+    /// Lives that are over for certain.
+    past: Vec<SessionId>,
+    /// The newest renewal of its own that the registry has acknowledged.
+    pub acknowledged: Option<(SessionId, u64)>,
+    /// What the registry has of that, as far as a new life has been shown.
+    found: Option<u64>,
+    /// Until when a life that found the registry rewound gives nothing out.
+    rewound_until: Time,
+    links: BTreeSet<LinkId>,
+}
+
+/// One life of a master.
+#[derive(Debug)]
+pub struct Mind {
+    /// The mind.
+    pub fleet: Fleet,
+    /// What the life is called.
+    pub session: SessionId,
+    /// Which streams it watches.
+    pub watches: [bool; 3],
+    /// Up to when each has been shown.
+    pub shown: [Nanos; 3],
+    listed: usize,
+    due: Nanos,
+}
+
+impl Master {
+    /// One that is not started.
+    pub fn new(index: usize, machine: usize) -> Self {
+        Master {
+            name: format!("m{}", index + 1).parse().expect("a name"),
+            process: Process { life: 0, alive: false, machine, stopped_until: 0 },
+            desk: Desk::default(),
+            connection: Connection::default(),
+            mind: None,
+            past: Vec::new(),
+            acknowledged: None,
+            found: None,
+            rewound_until: Time::ZERO,
+            links: BTreeSet::new(),
+        }
+    }
+}
+
+impl World {
+    fn master_clock(&self, at: usize) -> Time {
+        self.machines[self.masters[at].process.machine].clock(self.now)
+    }
+
+    /// The process starts.
+    pub fn boot_master(&mut self, at: usize) {
+        // The lock of its directory proves its predecessor dead; it may have another directory.
+        let proven = !self.setting.disorder || self.chance.once_in(2);
+        let master = &mut self.masters[at];
+        if master.process.alive {
+            return;
+        }
+        master.process.life += 1;
+        master.process.alive = true;
+        master.desk = Desk::default();
+        if !proven {
+            master.past.clear();
+        }
+        self.say(|world| format!("{} starts", world.masters[at].name));
+        self.later(0, Happening::Reconnect(Peer::Master(at), self.masters[at].process.life));
+    }
+
+    /// The process is gone.
+    pub fn end_master(&mut self, at: usize, again_in: Nanos) {
+        let master = &mut self.masters[at];
+        if !master.process.alive {
+            return;
+        }
+        master.process.alive = false;
+        master.process.life += 1;
+        master.process.stopped_until = 0;
+        if let Some(mind) = master.mind.take() {
+            master.past.push(mind.session);
+        }
+        (master.acknowledged, master.found) = (None, None);
+        master.rewound_until = Time::ZERO;
+        let links = core::mem::take(&mut master.links);
+        self.say(|world| format!("{} is gone", world.masters[at].name));
+        for id in links {
+            self.close_above(id);
+            self.link_breaks(id, 200 * MS);
+        }
+        self.connection_closed(Peer::Master(at));
+        self.later(again_in, Happening::Boot(Peer::Master(at)));
+    }
+
+    fn close_above(&mut self, id: LinkId) {
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.open_above = false;
+        }
+    }
+
+    /// Something reaches a master.
+    pub fn give_master(&mut self, at: usize, life: u64, input: MasterIn) {
+        let master = &self.masters[at];
+        if master.process.life != life || !master.process.alive {
+            return;
+        }
+        let free = self.still_until(&master.process).max(master.desk.busy_until);
+        let (input, turn) = self.masters[at].desk.take_in(self.now, free, input);
+        if let Some(turn) = turn {
+            self.at(turn, Happening::MasterTurn(at, life));
+        }
+        if let Some(input) = input {
+            self.master_hears(at, input);
+            self.plan_master(at);
+        }
+    }
+
+    /// A master gets its turn: it learns all that waits, and plans once.
+    pub fn master_turn(&mut self, at: usize, life: u64) {
+        let master = &self.masters[at];
+        if master.process.life != life || !master.process.alive {
+            return;
+        }
+        let free = self.still_until(&master.process).max(master.desk.busy_until);
+        if free > self.now {
+            return self.at(free, Happening::MasterTurn(at, life));
+        }
+        while self.masters[at].process.life == life
+            && let Some(input) = self.masters[at].desk.next()
+        {
+            self.master_hears(at, input);
+        }
+        if self.masters[at].process.life == life {
+            self.plan_master(at);
+        }
+    }
+
+    fn master_hears(&mut self, at: usize, input: MasterIn) {
+        match input {
+            MasterIn::Told(session, event) => self.told(at, session, *event),
+            MasterIn::News(event) => self.observe(at, *event),
+            MasterIn::LinkUp(link) => {
+                self.masters[at].links.insert(link);
+                self.welcome(at, link);
+            }
+            MasterIn::LinkDown(link) => {
+                self.masters[at].links.remove(&link);
+                self.close_above(link);
+                let worker = self.worker_of(link);
+                self.observe(at, fleet::Event::Unlinked { worker, link });
+            }
+            MasterIn::Frame(link, frame) => self.master_frame(at, link, *frame),
+            MasterIn::Connected => self.begin_life(at),
+            MasterIn::ConnectionLost(number) => {
+                if self.notice_loss(Peer::Master(at), number) {
+                    self.say(|world| format!("{} has lost the registry", world.masters[at].name));
+                    self.observe(at, fleet::Event::RegistryDown);
+                    let life = self.masters[at].process.life;
+                    self.later(100 * MS, Happening::Reconnect(Peer::Master(at), life));
+                }
+            }
+            MasterIn::Loaded(session) => self.loaded(at, session),
+            MasterIn::Tick(due) => {
+                if let Some(mind) = &mut self.masters[at].mind
+                    && mind.due == due
+                {
+                    mind.due = 0;
+                }
+            }
+            MasterIn::Stop => self.observe(at, fleet::Event::Stopping),
+        }
+    }
+
+    fn worker_of(&self, link: LinkId) -> muster_protocol::WorkerId {
+        self.workers[self.network.links[&link].worker.0].name.clone()
+    }
+
+    fn observe(&mut self, at: usize, event: fleet::Event) {
+        let now = self.master_clock(at);
+        if let Some(mind) = &mut self.masters[at].mind {
+            mind.fleet.observe(now, event);
+        }
+    }
+
+    fn told(&mut self, at: usize, session: SessionId, event: fleet::Event) {
+        let master = &mut self.masters[at];
+        if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
+            return;
+        }
+        match &event {
+            fleet::Event::MasterWritten { lease, answer: CasAnswer::Written(_) }
+                if lease.session == session =>
+            {
+                master.acknowledged = Some((session, lease.renewal));
+            }
+            fleet::Event::MasterSeen(lease, _)
+                if master.acknowledged.is_some_and(|(life, _)| life == lease.session) =>
+            {
+                master.found = Some(lease.renewal);
+            }
+            _ => {}
+        }
+        self.observe(at, event);
+    }
+
+    fn master_frame(&mut self, at: usize, link: LinkId, frame: ToMaster) {
+        if !self.masters[at].links.contains(&link) {
+            return;
+        }
+        let worker = self.worker_of(link);
+        let event = match frame {
+            ToMaster::Hello { session, attempts, .. } => {
+                fleet::Event::Linked { worker, link, session, attempts }
+            }
+            ToMaster::Renew { expect, lease } => {
+                self.tally.relayed += 1;
+                fleet::Event::RenewAsked { worker, link, expect, lease }
+            }
+            ToMaster::Extend { session, renewal } => {
+                fleet::Event::ExtendAsked { worker, link, session, renewal }
+            }
+            ToMaster::Finished { key, outcome } => {
+                fleet::Event::Finished { worker, link, key, outcome }
+            }
+            ToMaster::Progress { .. } => return,
+        };
+        self.observe(at, event);
+    }
+
+    /// The registry is connected, or this life was declared lost: a new mind begins.
+    fn begin_life(&mut self, at: usize) {
+        self.tally.master_lives += 1;
+        let session = SessionId(self.chance.any());
+        let clock = self.master_clock(at);
+        let wall = WallMillis(1_700_000_000_000 + clock.as_nanos() / 1_000_000);
+        let timing = self.setting.timing;
+        let master = &mut self.masters[at];
+        if let Some(old) = master.mind.take() {
+            master.past.push(old.session);
+        }
+        let surplus = master.past.len().saturating_sub(PAST_MAX);
+        master.past.drain(..surplus);
+        let config = fleet::Config {
+            me: master.name.clone(),
+            session,
+            succeeds: master.past.clone(),
+            timing,
+        };
+        let mut fleet = Fleet::new(config);
+        fleet.observe(clock, fleet::Event::Clock(wall));
+        let now = self.now;
+        master.found = None;
+        master.mind =
+            Some(Mind { fleet, session, watches: [false; 3], shown: [now; 3], listed: 0, due: 0 });
+        self.say(|world| format!("{} begins life {session}", world.masters[at].name));
+        for link in self.masters[at].links.clone() {
+            self.welcome(at, link);
+        }
+        for stream in 0..3 {
+            let wait = self.soon() + self.soon();
+            self.later(wait, Happening::List { master: at, session, stream });
+        }
+    }
+
+    fn welcome(&mut self, at: usize, link: LinkId) {
+        let master = &self.masters[at];
+        let Some(mind) = &master.mind else { return };
+        let home = Home { master: master.name.clone(), session: mind.session };
+        let machine = self.machines[master.process.machine].boot;
+        let version = String::new();
+        self.send_down(link, ToWorker::Welcome { master: home, machine, version });
+    }
+
+    /// A stream is read for a new life, which watches it from there.
+    pub fn list(&mut self, at: usize, session: SessionId, stream: usize) {
+        let master = &mut self.masters[at];
+        if !master.connection.up {
+            return;
+        }
+        let life = master.process.life;
+        let Some(mind) = master.mind.as_mut().filter(|mind| mind.session == session) else {
+            return;
+        };
+        mind.watches[stream] = true;
+        mind.listed += 1;
+        let last = mind.listed == 3;
+        let events = self.contents(stream);
+        let when = self.arrival(Peer::Registry, Peer::Master(at));
+        let Some(mind) = self.masters[at].mind.as_mut() else { return };
+        mind.shown[stream] = when;
+        let all = mind.shown.iter().copied().max().unwrap_or(when);
+        for event in events {
+            let input = MasterIn::Told(session, Box::new(event));
+            self.at(when, Happening::Master(at, life, input));
+        }
+        if last {
+            self.at(all, Happening::Master(at, life, MasterIn::Loaded(session)));
+        }
+    }
+
+    fn contents(&self, stream: usize) -> Vec<fleet::Event> {
+        let registry = &self.registry;
+        let open = |(record, at): &(std::sync::Arc<TaskRecord>, u64)| {
+            (!record.is_done())
+                .then(|| fleet::Event::TaskSeen(Box::new(TaskRecord::clone(record)), *at))
+        };
+        match stream {
+            0 => {
+                let leases = registry.workers.values.values().cloned();
+                leases.map(|(lease, at)| fleet::Event::LeaseSeen(lease, at)).collect()
+            }
+            1 => {
+                let leases = registry.masters.values.values().cloned();
+                leases.map(|(lease, at)| fleet::Event::MasterSeen(lease, at)).collect()
+            }
+            _ => registry.tasks.values.values().filter_map(open).collect(),
+        }
+    }
+
+    fn loaded(&mut self, at: usize, session: SessionId) {
+        let now = self.master_clock(at);
+        let timing = self.setting.timing;
+        let master = &mut self.masters[at];
+        if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
+            return;
+        }
+        let lacks = master
+            .acknowledged
+            .is_some_and(|(_, renewal)| master.found.is_none_or(|found| found < renewal));
+        if lacks {
+            master.rewound_until = now + timing.outage_wait() + timing.master();
+        }
+        // What one life has found out holds for those that follow it.
+        let rewound = now < master.rewound_until;
+        self.say(|world| {
+            let name = &world.masters[at].name;
+            format!("{name} knows the registry{}", if rewound { ", which was rewound" } else { "" })
+        });
+        self.observe(at, fleet::Event::Loaded { rewound });
+    }
+
+    fn plan_master(&mut self, at: usize) {
+        let now = self.master_clock(at);
+        let mut effects = Vec::new();
+        let life = self.masters[at].process.life;
+        let Some(mind) = &mut self.masters[at].mind else { return };
+        let session = mind.session;
+        mind.fleet.plan(now, &mut effects);
+        let wakeup = mind.fleet.wakeup();
+        if let Some(next) = wakeup {
+            if next <= now {
+                self.violate("a_mind_never_spins", || format!("m{} would spin", at + 1));
+            }
+            let due = self.machines[self.masters[at].process.machine].when(next).max(self.now + 1);
+            let Some(mind) = &mut self.masters[at].mind else { return };
+            if mind.due == 0 || due < mind.due {
+                mind.due = due;
+                self.at(due, Happening::Master(at, life, MasterIn::Tick(due)));
+            }
+        }
+        for effect in effects {
+            if self.masters[at].process.life != life {
+                return;
+            }
+            self.carry_out(at, session, effect);
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, session: SessionId, effect: Effect) {
+        let me = Peer::Master(at);
+        match effect {
+            Effect::WriteTask { expect, record, .. } => {
+                self.ask_registry(me, session, Op::Task(expect, record));
+            }
+            Effect::ReadTask(id) => self.ask_registry(me, session, Op::Read(id)),
+            Effect::WriteLease { expect, lease, asked_by } => {
+                self.ask_registry(me, session, Op::Lease(expect, lease, asked_by));
+            }
+            Effect::WriteMaster { expect, lease } => {
+                self.ask_registry(me, session, Op::Master(expect, lease));
+            }
+            Effect::BeginAnew => self.begin_life(at),
+            Effect::Released => {
+                let again = self.chance.between(100 * MS, 2 * SECOND);
+                self.end_master(at, again);
+            }
+            Effect::Send { link, message } => {
+                self.master_says(at, &message);
+                self.send_down(link, message);
+            }
+            Effect::Reply { request, answer } => self.replied(request, answer),
+            Effect::Tell { .. } => {}
+            Effect::Publish(advisory) => match advisory {
+                Advisory::Failover { what: FailoverEvent::Held, .. } => self.tally.held += 1,
+                Advisory::Registry { what: RegistryEvent::Rewound, .. } => self.tally.rewound += 1,
+                Advisory::Task { what: muster_protocol::advisory::TaskEvent::Refused, .. } => {
+                    self.tally.refused += 1;
+                }
+                _ => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! A worker's shell: its process, its links, and the loop of its mind. Never runs anything itself
+//! (that is `guest`), and never touches the lease (that is `lease`, with a loop of its own).
+
+use super::{Desk, LeaseIn, MindIn, Process, guest::Run};
+use crate::{
+    network::{LinkId, Peer},
+    process::lease::Keeper,
+    registry::Connection,
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{
+    Nonce, SessionId, Time, WorkerId,
+    attempts::{Attempts, Effect, Event},
+    lease::{Home, Lease, Offer, Standing},
+    message::{AttemptKey, ToWorker},
+    time::WallMillis,
+};
+use std::collections::BTreeMap;
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its name. Two processes may have the same.
+    pub name: WorkerId,
+    /// Its process.
+    pub process: Process,
+    /// Its way to the registry, if it has one.
+    pub connection: Option<Connection>,
+    /// What waits for the loop of its lease.
+    pub lease_desk: Desk<LeaseIn>,
+    /// What waits for the loop of its mind.
+    pub mind_desk: Desk<MindIn>,
+    /// Its side of the lease.
+    pub keeper: Keeper,
+    /// Its mind.
+    pub mind: Attempts,
+    mind_due: Nanos,
+    /// Its end of each link that is open: to whom, whether greeted, and who that is.
+    pub links: BTreeMap<LinkId, LinkEnd>,
+    /// What runs.
+    pub runs: BTreeMap<AttemptKey, Run>,
+    /// Guests may run before this, as far as the process knows: the gate.
+    pub until: Time,
+    /// When the kernel kills the process, if guests run then.
+    pub kernel_at: Time,
+    stopping: bool,
+    /// Whether it is a second process under another's name.
+    pub twin: bool,
+}
+
+/// A worker's end of a link.
+#[derive(Clone, Debug)]
+pub struct LinkEnd {
+    /// The index of the master.
+    pub master: usize,
+    greeted: bool,
+    /// Who it says it is.
+    pub home: Option<Home>,
+}
+
+/// Attempts a worker runs at once.
+const SLOTS: u32 = 2;
+
+impl Worker {
+    /// One that is not started.
+    pub fn new(name: &str, machine: usize, world: &mut World) -> Self {
+        let timing = world.setting.timing;
+        let draft = Lease {
+            worker: name.parse().expect("a name"),
+            session: SessionId(0),
+            renewal: 0,
+            standing: Standing::Live,
+            home_dir: Nonce(world.chance.any()),
+            succeeds: Vec::new(),
+            fenced: false,
+            home: None,
+            master_wait_ms: 0,
+            offer: Offer { slots: SLOTS, memory_bytes: u64::MAX, ..Offer::default() },
+            renewed_at: WallMillis(0),
+        };
+        let has_nats = !world.chance.once_in(4);
+        Worker {
+            name: draft.worker.clone(),
+            process: Process { life: 0, alive: false, machine, stopped_until: 0 },
+            connection: has_nats.then(Connection::default),
+            lease_desk: Desk::default(),
+            mind_desk: Desk::default(),
+            keeper: Keeper::new(timing, draft),
+            mind: Attempts::new(SLOTS as usize, String::new()),
+            mind_due: 0,
+            links: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            until: Time::ZERO,
+            kernel_at: Time::NEVER,
+            stopping: false,
+            twin: false,
+        }
+    }
+}
+
+impl World {
+    /// What the clock of a worker's machine shows to its process.
+    pub fn worker_clock(&self, at: usize) -> Time {
+        self.machines[self.workers[at].process.machine].clock(self.now)
+    }
+
+    /// The process starts.
+    pub fn boot_worker(&mut self, at: usize) {
+        // Whether it got the lock of the directory that its predecessor had.
+        let proven = !self.setting.disorder || self.chance.once_in(2);
+        let (home_dir, session) = (Nonce(self.chance.any()), SessionId(self.chance.any()));
+        let timing = self.setting.timing;
+        let worker = &mut self.workers[at];
+        if worker.process.alive {
+            return;
+        }
+        worker.process.life += 1;
+        worker.process.alive = true;
+        (worker.lease_desk, worker.mind_desk) = (Desk::default(), Desk::default());
+        let mut draft = worker.keeper.draft.clone();
+        draft.standing = Standing::Live;
+        if !proven {
+            draft.home_dir = home_dir;
+        }
+        worker.keeper = Keeper::new(timing, draft);
+        worker.keeper.first(session);
+        worker.mind = Attempts::new(SLOTS as usize, String::new());
+        worker.mind_due = 0;
+        worker.stopping = false;
+        (worker.until, worker.kernel_at) = (Time::ZERO, Time::NEVER);
+        let life = worker.process.life;
+        let has_nats = worker.connection.is_some();
+        self.say(|world| format!("{} starts", world.workers[at].name));
+        self.later(0, Happening::Dial(at, life));
+        if has_nats {
+            self.later(MS, Happening::Reconnect(Peer::Worker(at), life));
+        }
+        self.later(5 * MS, Happening::Keeper(at, life, LeaseIn::Tick(0)));
+    }
+
+    /// The process is gone.
+    pub fn end_worker(&mut self, at: usize, again_in: Nanos) {
+        let worker = &mut self.workers[at];
+        if !worker.process.alive {
+            return;
+        }
+        worker.process.alive = false;
+        worker.process.life += 1;
+        worker.process.stopped_until = 0;
+        worker.runs.clear();
+        self.say(|world| format!("{} is gone", world.workers[at].name));
+        for id in core::mem::take(&mut self.workers[at].links).into_keys() {
+            if let Some(link) = self.network.links.get_mut(&id) {
+                link.open_below = false;
+            }
+            self.link_breaks(id, 200 * MS);
+        }
+        self.connection_closed(Peer::Worker(at));
+        self.later(again_in, Happening::Boot(Peer::Worker(at)));
+    }
+
+    /// The process dials every master to which it has no link.
+    pub fn dial_all(&mut self, at: usize, life: u64) {
+        if self.workers[at].process.life != life {
+            return;
+        }
+        let wait = self.chance.between(100 * MS, 400 * MS);
+        self.later(wait, Happening::Dial(at, life));
+        if self.is_still(&self.workers[at].process) {
+            return;
+        }
+        for master in 0..self.masters.len() {
+            if self.workers[at].links.values().any(|end| end.master == master) {
+                continue;
+            }
+            let Some(link) = self.dial(at, master) else { continue };
+            let end = LinkEnd { master, greeted: false, home: None };
+            self.workers[at].links.insert(link, end);
+            let when = self.arrival(Peer::Worker(at), Peer::Master(master));
+            let master_life = self.masters[master].process.life;
+            let up = super::MasterIn::LinkUp(link);
+            self.at(when, Happening::Master(master, master_life, up));
+        }
+    }
+
+    /// A frame arrives.
+    pub fn worker_frame(&mut self, link: LinkId, frame: ToWorker) {
+        let Some(known) = self.network.links.get(&link).filter(|link| link.open_below) else {
+            return;
+        };
+        let (at, life) = known.worker;
+        if self.workers[at].process.life != life {
+            return;
+        }
+        match frame {
+            ToWorker::Renewed { session, renewal, answer } => {
+                let input = LeaseIn::Answered(session, renewal, Box::new(answer));
+                self.give_keeper(at, life, input);
+            }
+            ToWorker::Extended { session, home, renewal } => {
+                self.give_keeper(at, life, LeaseIn::Extended { session, home, renewal });
+            }
+            frame => {
+                if let ToWorker::Welcome { master, machine, .. } = &frame {
+                    let near = self.machines[self.workers[at].process.machine].boot == *machine;
+                    self.give_keeper(at, life, LeaseIn::Welcomed(link, master.clone(), near));
+                }
+                self.give_mind(at, life, MindIn::Told(link, Box::new(frame)));
+            }
+        }
+    }
+
+    /// The worker's end of a link notices that it is lost.
+    pub fn lost_below(&mut self, link: LinkId) {
+        let Some(known) = self.network.links.get_mut(&link) else { return };
+        let (at, life) = known.worker;
+        if !core::mem::replace(&mut known.open_below, false)
+            || self.workers[at].process.life != life
+        {
+            return;
+        }
+        self.give_keeper(at, life, LeaseIn::LinkDown(link));
+        self.give_mind(at, life, MindIn::Event(Box::new(Event::Unlinked(link))));
+    }
+
+    /// Something reaches the loop of a worker's mind.
+    pub fn give_mind(&mut self, at: usize, life: u64, input: MindIn) {
+        let worker = &self.workers[at];
+        if worker.process.life != life || !worker.process.alive {
+            return;
+        }
+        let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
+        let (input, turn) = self.workers[at].mind_desk.take_in(self.now, free, input);
+        if let Some(turn) = turn {
+            self.at(turn, Happening::MindTurn(at, life));
+        }
+        if let Some(input) = input {
+            self.mind_hears(at, input);
+            self.plan_mind(at);
+        }
+    }
+
+    /// The mind gets its turn.
+    pub fn mind_turn(&mut self, at: usize, life: u64) {
+        let worker = &self.workers[at];
+        if worker.process.life != life {
+            return;
+        }
+        let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
+        if free > self.now {
+            return self.at(free, Happening::MindTurn(at, life));
+        }
+        while let Some(input) = self.workers[at].mind_desk.next() {
+            self.mind_hears(at, input);
+        }
+        self.plan_mind(at);
+    }
+
+    fn mind_hears(&mut self, at: usize, input: MindIn) {
+        let now = self.worker_clock(at);
+        let worker = &mut self.workers[at];
+        let event = match input {
+            MindIn::Event(event) => *event,
+            MindIn::Told(link, frame) => {
+                let Some(end) = worker.links.get_mut(&link) else { return };
+                let first = !core::mem::replace(&mut end.greeted, true);
+                if first { Event::Linked(link) } else { Event::Told(link, *frame) }
+            }
+            MindIn::Tick(due) => {
+                if worker.mind_due == due {
+                    worker.mind_due = 0;
+                }
+                return;
+            }
+        };
+        worker.stopping |= matches!(event, Event::StopAsked { .. });
+        worker.mind.observe(now, event);
+    }
+
+    fn plan_mind(&mut self, at: usize) {
+        let now = self.worker_clock(at);
+        let worker = &mut self.workers[at];
+        let life = worker.process.life;
+        let mut effects = Vec::new();
+        worker.mind.plan(now, &mut effects);
+        if let Some(next) = worker.mind.wakeup() {
+            if next <= now {
+                self.violate("a_mind_never_spins", || format!("worker {at} would spin"));
+            }
+            let due = self.machines[self.workers[at].process.machine].when(next).max(self.now + 1);
+            let worker = &mut self.workers[at];
+            if worker.mind_due == 0 || due < worker.mind_due {
+                worker.mind_due = due;
+                self.at(due, Happening::Mind(at, life, MindIn::Tick(due)));
+            }
+        }
+        for effect in effects {
+            self.act(at, life, effect);
+        }
+    }
+
+    fn act(&mut self, at: usize, life: u64, effect: Effect) {
+        match effect {
+            Effect::Prepare { dispatch, .. } => {
+                let key = dispatch.key;
+                let fails = self.setting.disorder && self.chance.once_in(20);
+                let event = if fails {
+                    Event::NotPrepared { key, for_good: false, reason: String::new() }
+                } else {
+                    Event::Prepared(key)
+                };
+                let wait = self.soon();
+                self.later(wait, Happening::Mind(at, life, MindIn::Event(Box::new(event))));
+            }
+            Effect::Start(dispatch) => self.start(at, &dispatch),
+            Effect::Kill { key, .. } => self.kill(at, key),
+            Effect::Drop(_) => {}
+            Effect::Stand(standing) => {
+                self.later(0, Happening::Keeper(at, life, LeaseIn::Stand(standing)));
+            }
+            Effect::Send { link, message } => self.send_up(link, message),
+            Effect::Quiet if self.workers[at].stopping => {
+                self.workers[at].until = Time::ZERO;
+                let release = LeaseIn::Stand(Standing::Released);
+                self.later(0, Happening::Keeper(at, life, release));
+                self.later(2 * SECOND, Happening::Exit(at, life));
+            }
+            Effect::Quiet => {
+                if !self.workers[at].runs.is_empty() {
+                    self.violate("quiet_means_that_nothing_runs", || format!("worker {at}"));
+                }
+                self.later(0, Happening::Keeper(at, life, LeaseIn::Quiet));
+            }
+        }
+    }
+}

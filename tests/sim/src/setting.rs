@@ -1,0 +1,90 @@
+//! What kind of world a seed makes: how many there are, how good the network is, how much goes
+//! wrong and for how long. Never what happens in it.
+
+use crate::{
+    chance::Chance,
+    world::{MS, Nanos, SECOND},
+};
+use muster_protocol::lease::{CLOCK_RATE_PPM, LeaseTiming};
+use std::time::Duration;
+
+/// One in so many worlds loses writes of the registry.
+const ROLLBACK_EVERY: u64 = 8;
+
+/// The kind of a world.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The timing of every lease.
+    pub timing: LeaseTiming,
+    /// How many masters.
+    pub masters: usize,
+    /// How many workers.
+    pub workers: usize,
+    /// A way through the network takes from so long to so long.
+    pub latency: (Nanos, Nanos),
+    /// How long an answer of the registry is waited for.
+    pub timeout: Nanos,
+    /// Whether things go wrong by chance.
+    pub disorder: bool,
+    /// How long things go wrong.
+    pub lasts: Nanos,
+    /// How long it is from one fault to the next.
+    pub fault_every: Nanos,
+    /// Submissions.
+    pub batches: u64,
+    /// When the registry loses writes, if it does.
+    pub rollback_at: Option<Nanos>,
+}
+
+impl Setting {
+    /// The setting of a seed.
+    pub fn of(seed: u64, chance: &mut Chance) -> Self {
+        let fast = !chance.once_in(3);
+        let lasts = if fast { chance.between(8, 20) } else { chance.between(20, 40) } * SECOND;
+        let latency =
+            chance.pick(&[(30_000, 200_000), (30_000, 200_000), (200_000, 3 * MS), (MS, 30 * MS)]);
+        Setting {
+            timing: timing(fast, chance),
+            masters: chance.pick(&[2, 2, 3]),
+            workers: chance.pick(&[3, 3, 3, 4, 5]),
+            latency,
+            timeout: if fast { 400 * MS } else { 2 * SECOND },
+            disorder: true,
+            lasts,
+            fault_every: chance.between(150, 1_500) * MS,
+            batches: chance.between(6, 18),
+            rollback_at: (seed % ROLLBACK_EVERY == 0).then_some(lasts / 2),
+        }
+    }
+
+    /// A world in which nothing goes wrong but what a script says.
+    pub fn calm(chance: &mut Chance) -> Self {
+        Setting {
+            timing: LeaseTiming::STANDARD,
+            masters: 2,
+            workers: 3,
+            latency: (200_000, 3 * MS),
+            timeout: 2 * SECOND,
+            disorder: false,
+            lasts: 0,
+            fault_every: chance.between(SECOND, 2 * SECOND),
+            batches: 0,
+            rollback_at: None,
+        }
+    }
+}
+
+/// A profile, or the same with the shortest wait that is allowed: then every margin counts.
+fn timing(fast: bool, chance: &mut Chance) -> LeaseTiming {
+    let known = if fast { LeaseTiming::FAST } else { LeaseTiming::STANDARD };
+    let runs = (known.worker() + known.kill_margin()).as_nanos() as u64;
+    let ppm = CLOCK_RATE_PPM;
+    let least =
+        (u128::from(runs) * u128::from(1_000_000 + ppm)).div_ceil(u128::from(1_000_000 - ppm));
+    let least = Duration::from_nanos(least as u64);
+    let wait = if chance.once_in(4) { known.master() } else { least };
+    let outage = if fast { chance.between(2, 8) } else { chance.between(5, 20) };
+    LeaseTiming::new(known.worker(), known.kill_margin(), known.renew_every(), wait)
+        .and_then(|timing| timing.with_outage(Duration::from_secs(outage)))
+        .expect("it is just long enough")
+}

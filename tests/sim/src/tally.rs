@@ -1,0 +1,98 @@
+//! How often things happened: a simulation is only worth something if the rare ones did.
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// Counts of what happened.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Tally { $($(#[$doc])* pub $name: u64),+ }
+
+        impl Tally {
+            /// Adds another one's counts.
+            pub fn add(&mut self, other: &Tally) { $(self.$name += other.$name;)+ }
+
+            /// The counts by name.
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),+]
+            }
+        }
+    };
+}
+
+tally!(
+    /// Happenings.
+    steps,
+    /// Worlds.
+    worlds,
+    /// Runs started.
+    runs,
+    /// Effects that a gate let through.
+    effects,
+    /// Tasks acknowledged.
+    accepted,
+    /// Outcomes committed.
+    outcomes,
+    /// Workers declared lost.
+    lost,
+    /// Masters declared lost.
+    masters_lost,
+    /// Tasks that lost their attempt with its worker.
+    redispatched,
+    /// Attempts given back.
+    returned,
+    /// Runs that had to make room.
+    preempted,
+    /// Tasks that ended as cancelled.
+    cancelled,
+    /// Outcomes refused because their attempt was not current.
+    refused,
+    /// Compare-and-sets that lost.
+    conflicts,
+    /// Writes whose answer never came.
+    unknown,
+    /// Writes that landed after their author had given up on them.
+    late_landed,
+    /// Writes of workers that landed after a reconnect.
+    ghosts_landed,
+    /// Extensions by a home.
+    extended,
+    /// Extensions past the end of what the registry had acknowledged.
+    extended_past_the_registry,
+    /// Leases that named another home than before.
+    home_switches,
+    /// Renewals through a master.
+    relayed,
+    /// Sessions that ended because their lease lapsed.
+    lapsed,
+    /// Sessions that ended because the key was another's.
+    taken,
+    /// Processes killed by the kernel's timer.
+    kernel_kills,
+    /// Leases given back.
+    released,
+    /// Orders obeyed.
+    obeyed,
+    /// Times that declaring was put off because too many were silent.
+    held,
+    /// Masters that noticed that the registry had lost writes.
+    rewound,
+    /// Suffixes lost by the registry.
+    rollbacks,
+    /// Lives of masters.
+    master_lives,
+    /// Processes that crashed.
+    crashes,
+    /// Processes stopped for a while.
+    stops,
+    /// Machines put to sleep.
+    sleeps,
+    /// Loops that stalled.
+    stalls,
+    /// Links broken.
+    links_broken,
+    /// Cuts between two.
+    cuts,
+    /// Outages of the registry.
+    outages,
+    /// Second processes under one name.
+    twins,
+);

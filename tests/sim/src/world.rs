@@ -1,0 +1,380 @@
+//! A world: simulated time, one queue of what is to come, and everybody in it. Never reads a clock
+//! or draws a number of the machine: the same seed plays the same.
+//!
+//! First everything goes wrong; then it is healed, and whatever was accepted must end.
+
+use crate::{
+    chance::Chance,
+    checker::{Checker, Violation},
+    client::Clients,
+    clock::Machine,
+    fault::Fault,
+    network::{LinkId, Network, Peer},
+    process::{GuestIn, LeaseIn, MasterIn, MindIn, master::Master, worker::Worker},
+    registry::{Registry, Request},
+    setting::Setting,
+    tally::Tally,
+};
+use muster_protocol::{
+    SessionId, TaskId, fleet, limit,
+    message::{ToMaster, ToWorker},
+};
+use std::collections::BinaryHeap;
+
+/// True time, in nanoseconds since the world began.
+pub type Nanos = u64;
+/// A millisecond.
+pub const MS: Nanos = 1_000_000;
+/// A second.
+pub const SECOND: Nanos = 1_000 * MS;
+
+/// Something that is to come.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each is explained where it is handled")]
+pub enum Happening {
+    Boot(Peer),
+    Reconnect(Peer, u64),
+    ConnectionLost(Peer, u64),
+    Dial(usize, u64),
+    LinkLost { link: LinkId, above: bool },
+    Up(LinkId, Box<ToMaster>),
+    Down(LinkId, Box<ToWorker>),
+    Land(Box<Request>),
+    Answer { to: Peer, id: u64, connection: u64, session: SessionId, answer: fleet::Event },
+    GiveUp(Peer, u64),
+    List { master: usize, session: SessionId, stream: usize },
+    Master(usize, u64, MasterIn),
+    MasterTurn(usize, u64),
+    Keeper(usize, u64, LeaseIn),
+    KeeperTurn(usize, u64),
+    Mind(usize, u64, MindIn),
+    MindTurn(usize, u64),
+    Guest(usize, u64, GuestIn),
+    KernelTimer(usize, u64),
+    Exit(usize, u64),
+    Woken(usize),
+    Submit(usize),
+    Cancel(TaskId),
+    UncordonAll,
+    Strike(Fault),
+    Disorder,
+    RollBack,
+    Heal,
+}
+
+struct Coming {
+    at: Nanos,
+    count: u64,
+    what: Happening,
+}
+
+impl PartialEq for Coming {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count
+    }
+}
+impl Eq for Coming {}
+impl PartialOrd for Coming {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Coming {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.count).cmp(&(self.at, self.count))
+    }
+}
+
+/// See the [module](self).
+#[allow(missing_docs, reason = "each is explained by its type")]
+pub struct World {
+    pub now: Nanos,
+    pub seed: u64,
+    pub setting: Setting,
+    pub chance: Chance,
+    queue: BinaryHeap<Coming>,
+    count: u64,
+    pub machines: Vec<Machine>,
+    pub masters: Vec<Master>,
+    pub workers: Vec<Worker>,
+    pub network: Network,
+    pub registry: Registry,
+    pub clients: Clients,
+    pub checker: Checker,
+    pub tally: Tally,
+    pub violation: Option<Violation>,
+    pub healing: bool,
+    /// Nothing goes wrong by chance before.
+    pub calm_until: Nanos,
+    /// Whether what happens is printed.
+    pub told: bool,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let setting = Setting::of(seed, &mut chance);
+        let mut world = World::with(seed, setting, chance);
+        let lasts = world.setting.lasts;
+        world.will_submit_all();
+        world.later(SECOND, Happening::Disorder);
+        if let Some(at) = world.setting.rollback_at {
+            world.at(at, Happening::RollBack);
+        }
+        world.at(lasts, Happening::Heal);
+        world
+    }
+
+    /// A world in which nothing goes wrong but what is scripted.
+    pub fn calm(seed: u64, change: impl FnOnce(&mut Setting)) -> Self {
+        let mut chance = Chance::new(seed);
+        let mut setting = Setting::calm(&mut chance);
+        change(&mut setting);
+        World::with(seed, setting, chance)
+    }
+
+    fn with(seed: u64, setting: Setting, chance: Chance) -> Self {
+        let mut world = World {
+            now: 0,
+            seed,
+            setting,
+            chance,
+            queue: BinaryHeap::new(),
+            count: 0,
+            machines: Vec::new(),
+            masters: Vec::new(),
+            workers: Vec::new(),
+            network: Network::default(),
+            registry: Registry::new(),
+            clients: Clients::default(),
+            checker: Checker::default(),
+            tally: Tally { worlds: 1, ..Tally::default() },
+            violation: None,
+            healing: false,
+            calm_until: 0,
+            told: false,
+        };
+        for at in 0..world.setting.masters {
+            let machine = world.new_machine();
+            world.masters.push(Master::new(at, machine));
+            world.later(0, Happening::Boot(Peer::Master(at)));
+        }
+        for at in 0..world.setting.workers {
+            // Some share a machine with a master.
+            let shares = world.setting.disorder && world.chance.once_in(6);
+            let machine = if shares {
+                world.chance.below(world.setting.masters as u64) as usize
+            } else {
+                world.new_machine()
+            };
+            let worker = Worker::new(&format!("w{}", at + 1), machine, &mut world);
+            world.workers.push(worker);
+            world.later(0, Happening::Boot(Peer::Worker(at)));
+        }
+        world
+    }
+
+    fn new_machine(&mut self) -> usize {
+        self.machines.push(Machine::new(&mut self.chance));
+        self.machines.len() - 1
+    }
+
+    /// Another process starts under the name of the first worker, on another machine.
+    pub fn start_twin(&mut self) {
+        if self.workers.iter().any(|worker| worker.twin) {
+            return;
+        }
+        self.tally.twins += 1;
+        let machine = self.new_machine();
+        let mut worker = Worker::new("w1", machine, self);
+        worker.twin = true;
+        self.workers.push(worker);
+        self.later(0, Happening::Boot(Peer::Worker(self.workers.len() - 1)));
+    }
+
+    /// Something happens then.
+    pub fn at(&mut self, at: Nanos, what: Happening) {
+        self.count += 1;
+        self.queue.push(Coming { at: at.max(self.now), count: self.count, what });
+    }
+
+    /// Something happens after a wait.
+    pub fn later(&mut self, wait: Nanos, what: Happening) {
+        self.at(self.now + wait, what);
+    }
+
+    /// Prints a line of the trace.
+    pub fn say(&self, line: impl FnOnce(&World) -> String) {
+        if self.told {
+            println!("{:>12.3} ms  {}", self.now as f64 / MS as f64, line(self));
+        }
+    }
+
+    /// Plays until everything that was accepted has ended, or something is broken.
+    pub fn play(&mut self) {
+        let limit = self.setting.lasts + self.healing_limit();
+        while self.violation.is_none() {
+            let over = self.healing && self.clients.all_answered() && self.open_tasks().is_empty();
+            if over || !self.step(limit) {
+                return self.every_task_ends_after_healing();
+            }
+        }
+    }
+
+    /// Plays until then.
+    pub fn play_until(&mut self, end: Nanos) {
+        while self.violation.is_none() && self.step(end) {}
+        self.now = end;
+    }
+
+    /// The longest that the rest may take: every hold and every wait for a master, several times.
+    fn healing_limit(&self) -> Nanos {
+        let timing = &self.setting.timing;
+        let longest = limit::HOLD_MAX + timing.outage_wait() * 4 + timing.master() * 40;
+        longest.as_nanos() as u64 + 120 * SECOND
+    }
+
+    fn step(&mut self, end: Nanos) -> bool {
+        match self.queue.peek() {
+            Some(next) if next.at <= end => {}
+            _ => return false,
+        }
+        let Some(Coming { at, what, .. }) = self.queue.pop() else { return false };
+        self.now = at;
+        self.tally.steps += 1;
+        self.happen(what);
+        true
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Boot(Peer::Master(at)) => self.boot_master(at),
+            Happening::Boot(Peer::Worker(at)) => {
+                if !(self.healing && self.workers[at].twin) {
+                    self.boot_worker(at);
+                }
+            }
+            Happening::Boot(Peer::Registry) => {}
+            Happening::Reconnect(peer, life) => self.reconnect(peer, life),
+            Happening::ConnectionLost(peer, number) => match peer {
+                Peer::Master(at) => {
+                    let life = self.masters[at].process.life;
+                    self.give_master(at, life, MasterIn::ConnectionLost(number));
+                }
+                Peer::Worker(at) => {
+                    let life = self.workers[at].process.life;
+                    self.give_keeper(at, life, LeaseIn::ConnectionLost(number));
+                }
+                Peer::Registry => {}
+            },
+            Happening::Dial(at, life) => self.dial_all(at, life),
+            Happening::LinkLost { link, above: false } => self.lost_below(link),
+            Happening::LinkLost { link, above: true } => {
+                let Some((at, life)) = self.network.links.get(&link).map(|link| link.master) else {
+                    return;
+                };
+                if self.network.links[&link].open_above {
+                    self.give_master(at, life, MasterIn::LinkDown(link));
+                }
+            }
+            Happening::Up(link, frame) => {
+                let Some((at, life)) = self.network.links.get(&link).map(|link| link.master) else {
+                    return;
+                };
+                self.give_master(at, life, MasterIn::Frame(link, frame));
+            }
+            Happening::Down(link, frame) => self.worker_frame(link, *frame),
+            Happening::Land(request) => self.land(*request),
+            Happening::Answer { to, id, connection, session, answer } => {
+                self.answered(to, id, connection, session, answer);
+            }
+            Happening::GiveUp(peer, id) => self.give_up(peer, id),
+            Happening::List { master, session, stream } => self.list(master, session, stream),
+            Happening::Master(at, life, input) => self.give_master(at, life, input),
+            Happening::MasterTurn(at, life) => self.master_turn(at, life),
+            Happening::Keeper(at, life, input) => self.give_keeper(at, life, input),
+            Happening::KeeperTurn(at, life) => self.keeper_turn(at, life),
+            Happening::Mind(at, life, input) => self.give_mind(at, life, input),
+            Happening::MindTurn(at, life) => self.mind_turn(at, life),
+            Happening::Guest(at, life, input) => self.guest(at, life, input),
+            Happening::KernelTimer(at, life) => self.kernel_timer(at, life),
+            Happening::Exit(at, life) => {
+                if self.workers[at].process.life == life {
+                    self.end_worker(at, SECOND);
+                }
+            }
+            Happening::Woken(machine) => self.woken(machine),
+            Happening::Submit(batch) => self.submit(batch),
+            Happening::Cancel(task) => self.cancel(task),
+            Happening::UncordonAll => self.uncordon_all(),
+            Happening::Strike(fault) => self.strike(fault),
+            Happening::Disorder => self.disorder(),
+            Happening::RollBack => self.try_roll_back(),
+            Happening::Heal => self.heal(),
+        }
+    }
+
+    fn reconnect(&mut self, peer: Peer, life: u64) {
+        let process = match peer {
+            Peer::Master(at) => &self.masters[at].process,
+            Peer::Worker(at) => &self.workers[at].process,
+            Peer::Registry => return,
+        };
+        if process.life != life {
+            return;
+        }
+        if self.is_still(process) || !self.connects(peer) {
+            let wait = self.chance.between(50 * MS, 400 * MS);
+            return self.later(wait, Happening::Reconnect(peer, life));
+        }
+        match peer {
+            Peer::Master(at) => self.give_master(at, life, MasterIn::Connected),
+            Peer::Worker(at) => self.give_keeper(at, life, LeaseIn::Connected),
+            Peer::Registry => {}
+        }
+    }
+
+    /// The registry loses writes, once every master has had one acknowledged that it loses. A
+    /// process that is new, or was away, could not know; so nobody is for a while before.
+    fn try_roll_back(&mut self) {
+        if self.healing {
+            return;
+        }
+        if self.calm_until == 0 {
+            self.calm_until = self.now + 9 * SECOND;
+            return self.later(6 * SECOND, Happening::RollBack);
+        }
+        let known = self.masters.iter().map(|master| {
+            let (session, renewal) = master.acknowledged?;
+            let current = master.mind.as_ref().is_some_and(|mind| mind.session == session);
+            (current && !self.is_still(&master.process)).then(|| {
+                self.registry.masters.written_at(&session, |lease| lease.renewal == renewal)
+            })?
+        });
+        let known: Option<Vec<Nanos>> = known.collect();
+        let Some(last) = known.and_then(|known| known.into_iter().min()) else {
+            self.calm_until = self.now + 4 * SECOND;
+            return self.later(SECOND, Happening::RollBack);
+        };
+        let first = self.now.saturating_sub(4 * SECOND).min(last - 1);
+        let to = self.chance.between(first, last);
+        self.say(|_| format!("the registry forgets all after {:.3} ms", to as f64 / MS as f64));
+        self.calm_until = self.now + 3 * SECOND;
+        self.roll_back(to);
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn heal(&mut self) {
+        self.say(|_| "everything heals".into());
+        self.healing = true;
+        self.mend();
+        self.registry.down_until = self.registry.down_until.min(self.now);
+        for at in 0..self.workers.len() {
+            if self.workers[at].twin {
+                self.end_worker(at, 0);
+            }
+        }
+        self.uncordon_all();
+    }
+}

@@ -242,9 +242,10 @@ impl Holder {
             self.released = true;
         } else if own && found.standing.is_held() {
             // An earlier write of this session landed although its answer was lost.
+            // Only news makes the next one due: every master that was asked says the same, and a
+            // renewal for each of these answers would bring as many again.
             let renewal = found.renewal;
-            self.count(renewal, revision, Some(found.home));
-            if renewal < self.lease.renewal {
+            if self.count(renewal, revision, Some(found.home)) && renewal < self.lease.renewal {
                 self.next = Time::ZERO;
             }
         } else if revision > self.tenure.known() || !self.is_held() {
@@ -258,10 +259,13 @@ impl Holder {
         self.over = Some(None);
     }
 
-    fn count(&mut self, renewal: u64, revision: Revision, home: Option<Option<Home>>) {
-        if self.tenure.count(renewal, revision) {
+    /// Whether that was news.
+    fn count(&mut self, renewal: u64, revision: Revision, home: Option<Option<Home>>) -> bool {
+        let news = self.tenure.count(renewal, revision);
+        if news {
             self.home_counts = home.is_some();
             self.home = home.flatten();
         }
+        news
     }
 }

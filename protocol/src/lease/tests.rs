@@ -261,3 +261,16 @@ fn a_home_on_another_machine_is_preferred() {
     let (_, _, home) = asked(&mut holder, start() + RENEW);
     assert_eq!(home, Some(master(2)));
 }
+
+#[test]
+fn the_same_news_from_every_master_hurries_only_once() {
+    let mut holder = holder();
+    let (_, _, landed) = write(&mut holder, start());
+    holder.stand(Standing::Draining);
+    let (second, ..) = write(&mut holder, start());
+    let answer = CasAnswer::Conflict(Some((landed, 4)));
+    holder.answered(start(), second, answer.clone());
+    write(&mut holder, start());
+    holder.answered(start(), second, answer);
+    assert_eq!(holder.plan(start(), WallMillis(0)), None, "else renewals would breed");
+}

@@ -264,6 +264,7 @@ impl Fleet {
         // Room only becomes less in here, so that a class for which there is none need not be
         // looked at again, and the next turn is always later than the last.
         let mut after = Bound::Unbounded;
+        let urgent = self.groups.get(name).filter(|_| !others).and_then(|group| self.urgent(group));
         while let Some(group) = self.groups.get(name)
             && !group.roomy.is_empty()
             && let Some((turn, need)) =
@@ -273,11 +274,23 @@ impl Fleet {
                 self.open.insert(name.clone());
                 return;
             }
+            if urgent
+                .is_some_and(|priority| turn.0.0.saturating_add(limit::PREEMPT_GAP) <= priority)
+            {
+                return;
+            }
             after = Bound::Excluded(turn);
             if let Some(worker) = self.choose(group, need) {
                 self.assign(now, turn.2, worker, out);
             }
         }
+    }
+
+    /// The priority of what another master should place and could. Room is left for it, because it
+    /// may have been made for it: filled with something much less urgent, it would be made again.
+    fn urgent(&self, group: &Group) -> Option<u8> {
+        let (turn, need) = group.others.head_after(Bound::Unbounded)?;
+        self.choose(group, need).map(|_| turn.0.0)
     }
 
     /// The least loaded worker of a group that has what is needed, and room.

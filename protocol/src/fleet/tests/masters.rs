@@ -259,3 +259,25 @@ fn a_much_more_urgent_task_takes_the_place_of_the_least_urgent_run() {
     // A neighbour in priority does not push.
     check(w.run(4, |spec| spec.priority = 39), &["reply 104: Stored(1)"]);
 }
+
+#[test]
+fn room_that_was_made_for_another_masters_urgent_task_is_left_to_it_for_a_while() {
+    let mut w = World::new();
+    w.beside(9, 1, SECOND);
+    // The worker makes this master able to give work, and so to own any.
+    w.join("w1", 1, 11, |lease| lease.offer.slots = 1);
+    let ids: Vec<u128> = (1..=40).collect();
+    let mine = *ids.iter().find(|&&id| w.fleet.is_mine(TaskId(id))).expect("one of forty");
+    let other = *ids.iter().find(|&&id| !w.fleet.is_mine(TaskId(id))).expect("one of forty");
+    w.unlink("w1", 11);
+    for (id, priority) in [(mine, 20), (other, 70)] {
+        let mut spec = spec();
+        spec.priority = priority;
+        w.cas(ABSENT, &TaskRecord::queued(TaskId(id), Arc::new(spec), WallMillis(0)));
+        w.watch(id);
+    }
+    check(w.link("w1", 1, 12, &[]), &[]);
+    check(w.beside(9, 20, SECOND), &[]);
+    let lines = w.beside(9, 30, SECOND * 2);
+    assert!(lines.len() == 1 && lines[0].starts_with(&format!("write t{other}@")), "{lines:?}");
+}

@@ -9,7 +9,7 @@ TRIALS ?= 50
 # Where ip and nft are, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test chaos failover lint deny bench setup clean
+.PHONY: help build demo test sim mutants chaos failover lint deny bench setup clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,14 @@ failover: setup ## measure failover: TRIALS=50 SEED=any LEASE=standard|fast|roam
 	@for lease in $(or $(LEASE),standard fast); do \
 		target/debug/failover --trials $(TRIALS) --lease $$lease $(if $(SEED),--seed $(SEED)) || exit 1; \
 	done
+
+sim: ## the fleet simulated: many seeds, or one with a trace (SEED=7, SEEDS=10000)
+	@cargo build --quiet -p muster-sim --bin sim
+	@target/debug/sim $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
+
+mutants: ## break the protocol on purpose, and demand that the simulation notices (ONLY=name)
+	@cargo build --quiet -p muster-sim --bin mutants
+	@target/debug/mutants $(ONLY)
 
 lint: ## formatting, clippy, and the licences and sources of dependencies
 	cargo fmt --all --check

@@ -40,7 +40,7 @@ impl Setting {
     /// The setting of a seed.
     pub fn of(seed: u64, chance: &mut Chance) -> Self {
         let fast = !chance.once_in(3);
-        let lasts = if fast { chance.between(8, 20) } else { chance.between(20, 40) } * SECOND;
+        let lasts = if fast { chance.between(12, 40) } else { chance.between(20, 60) } * SECOND;
         let latency =
             chance.pick(&[(30_000, 200_000), (30_000, 200_000), (200_000, 3 * MS), (MS, 30 * MS)]);
         Setting {
@@ -52,7 +52,7 @@ impl Setting {
             disorder: true,
             lasts,
             fault_every: chance.between(150, 1_500) * MS,
-            batches: chance.between(6, 18),
+            batches: chance.between(6, 30),
             rollback_at: (seed % ROLLBACK_EVERY == 0).then_some(lasts / 2),
         }
     }

@@ -215,8 +215,9 @@ impl World {
     pub fn play(&mut self) {
         let limit = self.setting.lasts + self.healing_limit();
         while self.violation.is_none() {
-            let over = self.healing && self.clients.all_answered() && self.open_tasks().is_empty();
-            if over || !self.step(limit) {
+            let noticed = self.tally.rollbacks == 0 || self.tally.rewound > 0;
+            let ended = self.clients.all_answered() && self.open_tasks().is_empty();
+            if (self.healing && noticed && ended) || !self.step(limit) {
                 return self.every_task_ends_after_healing();
             }
         }

@@ -1,0 +1,53 @@
+//! Seeds of the simulation: a fixed set, a fresh one each time, and that the same seed plays the
+//! same. A failure says which seed, and how to replay it.
+
+use muster_sim::{
+    play::{Played, play, play_many},
+    tally::Tally,
+};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seeds of each set: a few seconds on two cores.
+const SEEDS: u64 = 300;
+
+fn demand_nothing_broken(played: &Played) {
+    for (seed, violation) in &played.violations {
+        eprintln!("seed {seed} breaks {}\n  {}", violation.invariant, violation.what);
+        eprintln!("  replay it with: make sim SEED={seed}");
+    }
+    assert!(played.violations.is_empty(), "{} violations", played.violations.len());
+}
+
+/// Faults and consequences of which each must have happened, or the simulation is too tame.
+fn demand_disorder(tally: &Tally) {
+    for (name, count) in tally.counts() {
+        // Of the rarest there is one in about every third world.
+        let least = match name {
+            "rollbacks" | "rewound" | "held" | "twins" | "released" | "refused" => SEEDS / 20,
+            _ => SEEDS / 3,
+        };
+        assert!(count >= least, "{name} happened only {count} times: {tally:?}");
+    }
+}
+
+#[test]
+fn the_fixed_seeds_break_nothing_and_everything_rare_happens_in_them() {
+    let played = play_many(1, SEEDS, false, |_| ());
+    demand_nothing_broken(&played);
+    demand_disorder(&played.tally);
+}
+
+#[test]
+fn fresh_seeds_break_nothing() {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    let first = since.as_millis() as u64;
+    println!("seeds from {first}");
+    demand_nothing_broken(&play_many(first, SEEDS, false, |_| ()));
+}
+
+#[test]
+fn the_same_seed_plays_the_same() {
+    for seed in [7, 8] {
+        assert_eq!(play(seed, false), play(seed, false));
+    }
+}

@@ -33,6 +33,8 @@ pub enum Fault {
     Outage(Nanos),
     /// The registry answers nobody for so long, and then all.
     RegistryStalls(Nanos),
+    /// A master's watch of a stream shows nothing for so long, and then all.
+    WatchStalls(usize, usize, Nanos),
     /// A person orders a worker.
     Order(usize, Order),
     /// A person stops a process in good order.
@@ -107,6 +109,12 @@ impl World {
             Fault::RegistryStalls(lasts) => {
                 self.registry.stalled_until = self.now + lasts;
             }
+            Fault::WatchStalls(at, stream, lasts) => {
+                let until = self.now + lasts;
+                if let Some(mind) = &mut self.masters[at].mind {
+                    mind.shown[stream] = mind.shown[stream].max(until);
+                }
+            }
             Fault::Order(at, order) => self.order(at, order),
             Fault::StopAsked(Peer::Master(at)) => {
                 let life = self.masters[at].process.life;
@@ -148,7 +156,7 @@ impl World {
         // After a rollback no process may forget what it knew.
         let may_end = self.setting.rollback_at.is_none();
         let long = self.chance.between(lease / 4, 3 * lease);
-        Some(match self.chance.below(34) {
+        Some(match self.chance.below(36) {
             0..=4 => {
                 let open = self.network.links.iter().filter(|(_, link)| link.open_below);
                 let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
@@ -188,6 +196,11 @@ impl World {
             27 if may_end => Fault::StopAsked(process),
             28 if may_end && self.chance.once_in(3) => Fault::Twin,
             29 if self.workers.len() >= 4 => return self.draw_mass_cut(long * 3),
+            // A watch that is behind is made anew after ten seconds.
+            31..=32 => {
+                let stream = self.chance.below(3) as usize;
+                Fault::WatchStalls(master, stream, self.chance.between(100 * MS, 10 * SECOND))
+            }
             30 if may_end => return self.draw_double(master, worker),
             _ => return None,
         })

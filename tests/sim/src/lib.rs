@@ -10,6 +10,7 @@ pub mod checker;
 pub mod client;
 pub mod clock;
 pub mod fault;
+pub mod mutant;
 pub mod network;
 pub mod play;
 pub mod process;

@@ -1,2 +1,144 @@
-//! Soon.
-fn main() {}
+//! Breaks the protocol on purpose, one mutant after the other, and demands that the simulation
+//! notices each. Never touches the sources themselves: it works on a copy under target/.
+
+use anyhow::{Context, Result, bail};
+use muster_sim::mutant::{EDITS, apply, names};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+/// Seeds that are played against a mutant, until one notices it. Most need a few.
+const SEEDS: &str = "6000";
+
+/// The switch, added to the copy of the protocol.
+const SWITCH: &str = "
+/// Which mutant is switched on.
+pub static MUTANT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+
+/// Whether this one is.
+pub fn mutant(number: u32) -> bool {
+    MUTANT.load(core::sync::atomic::Ordering::Relaxed) == number
+}
+";
+
+/// Sets the switch, in the copy of `sim`.
+const SET: &str = "fn main() -> ExitCode {
+    if let Some(number) = std::env::var(\"MUTANT\").ok().and_then(|text| text.parse().ok()) {
+        muster_protocol::MUTANT.store(number, std::sync::atomic::Ordering::Relaxed);
+    }
+";
+
+fn main() -> Result<ExitCode> {
+    let only = std::env::args().nth(1);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let folder = root.join("target/mutants");
+    copy_all(&root, &folder.join("copy"))?;
+    let sim = build(&folder)?;
+    let (mut caught, mut of) = (0, 0);
+    for (at, name) in names().into_iter().enumerate() {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
+        of += 1;
+        let noticed = play(&sim, at + 1)?;
+        caught += usize::from(noticed.is_some());
+        let noticed = noticed.unwrap_or_else(|| "NOBODY NOTICED".into());
+        println!("{name:<48} {noticed}");
+    }
+    if of == 0 {
+        bail!("there is no such mutant; there are: {}", names().join(", "));
+    }
+    println!("mutants: caught={caught} of={of}");
+    Ok(if caught == of { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Copies what is needed, with every mutant in it and none switched on. Files that are the same as
+/// before are left alone, so that only what has changed is built again.
+fn copy_all(root: &Path, copy: &Path) -> Result<()> {
+    for room in ["protocol", "tests/sim"] {
+        copy_file(root, copy, Path::new(room).join("Cargo.toml"), Ok)?;
+        for file in sources(root, &Path::new(room).join("src"))? {
+            let name = file.to_string_lossy().into_owned();
+            copy_file(root, copy, file, |text| mutate(&name, text))?;
+        }
+    }
+    copy_file(root, copy, "Cargo.lock".into(), Ok)?;
+    copy_file(root, copy, "Cargo.toml".into(), |text| {
+        let members = text.lines().find(|line| line.starts_with("members = "));
+        let members = members.context("the workspace names no members")?;
+        Ok(text.replacen(members, "members = [\"protocol\", \"tests/sim\"]", 1))
+    })
+}
+
+fn sources(root: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            found.extend(sources(root, &path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn copy_file(
+    root: &Path,
+    copy: &Path,
+    file: PathBuf,
+    change: impl FnOnce(String) -> Result<String>,
+) -> Result<()> {
+    let from = root.join(&file);
+    let text = fs::read_to_string(&from).with_context(|| from.display().to_string())?;
+    let text = change(text)?;
+    let to = copy.join(&file);
+    if fs::read_to_string(&to).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+    fs::write(&to, text).with_context(|| to.display().to_string())
+}
+
+fn mutate(name: &str, mut text: String) -> Result<String> {
+    for edit in EDITS.iter().filter(|edit| edit.file == name) {
+        text = apply(edit, &text).map_err(anyhow::Error::msg)?;
+    }
+    match name {
+        "protocol/src/lib.rs" => text.push_str(SWITCH),
+        "tests/sim/src/bin/sim.rs" => text = text.replacen("fn main() -> ExitCode {\n", SET, 1),
+        _ => {}
+    }
+    Ok(text)
+}
+
+fn build(folder: &Path) -> Result<PathBuf> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let target = folder.join("target");
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--offline", "--bin", "sim", "--target-dir"])
+        .arg(&target)
+        .current_dir(folder.join("copy"))
+        .status()?;
+    if !status.success() {
+        bail!("the mutants do not compile");
+    }
+    Ok(target.join("debug/sim"))
+}
+
+/// Plays seeds against a mutant; what was broken and by which seed, if anything was.
+fn play(sim: &Path, number: usize) -> Result<Option<String>> {
+    let output = Command::new(sim)
+        .args(["--seeds", SEEDS, "--stop"])
+        .env("MUTANT", number.to_string())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let broken = text.lines().find_map(|line| {
+        let (seed, invariant) = line.strip_prefix("seed ")?.split_once(" breaks ")?;
+        Some(format!("{invariant:<56} seed {seed}"))
+    });
+    Ok(broken)
+}

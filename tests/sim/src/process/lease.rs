@@ -88,16 +88,17 @@ impl World {
     }
 
     fn keeper_hears(&mut self, at: usize, life: u64, input: LeaseIn) {
+        let now = self.worker_clock(at);
         let worker = &mut self.workers[at];
         let keeper = &mut worker.keeper;
         let before = keeper.holder.until();
         match input {
             LeaseIn::Answered(session, renewal, answer) if session == keeper.session() => {
-                keeper.holder.answered(renewal, *answer);
+                keeper.holder.answered(now, renewal, *answer);
                 self.lease_moves(at, life, before, false);
             }
             LeaseIn::Extended { session, home, renewal } if session == keeper.session() => {
-                keeper.holder.extended(home, renewal);
+                keeper.holder.extended(now, home, renewal);
                 self.lease_moves(at, life, before, true);
             }
             LeaseIn::Answered(..) | LeaseIn::Extended { .. } => {}

@@ -202,6 +202,7 @@ impl Hands {
 
     fn start(&mut self, dispatch: Arc<Dispatch>) {
         let key = dispatch.key;
+        let kept = self.inputs.lock().expect("no holder of this lock panics").remove(&key);
         // Before anything of the guest exists.
         let held = match self.shared.deadman.hold() {
             Ok(held) => held,
@@ -209,7 +210,6 @@ impl Hands {
         };
         let gate = Gate::new(self.shared.deadman.until());
         self.gates.insert(key, gate.clone());
-        let kept = self.inputs.lock().expect("no holder of this lock panics").remove(&key);
         let input = match &dispatch.input {
             Data::Inline(bytes) => bytes.clone(),
             Data::Blob { .. } => kept.unwrap_or_default(),

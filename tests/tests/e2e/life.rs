@@ -162,6 +162,24 @@ fn what_cannot_be_meant_is_refused_at_once() {
 }
 
 #[test]
+fn without_the_kernels_timer_no_worker_begins() {
+    let fleet = Fleet::start(1, 1);
+    let file = |name: &str| text(&fleet.path("tls")).to_string() + "/" + name;
+    let worker = fleet.muster(&["worker", "--name", "w1", "--master", "127.0.0.1:1"]);
+    // Without room for a pending signal the kernel makes no timer.
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", "ulimit -i 0 && exec \"$@\"", "bash"]).arg(worker.get_program());
+    command
+        .args(worker.get_args())
+        .args(["--state-dir", text(&fleet.path("other.state")), "--ca", &file("ca.pem")])
+        .args(["--cert", &file("w1.pem"), "--key", &file("w1.key")]);
+    let ended = command.output().expect("bash starts");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("the kernel's timer cannot be set"), "{said}");
+}
+
+#[test]
 fn a_worker_that_is_refused_says_so_once() {
     let mut fleet = Fleet::start(1, 1);
     let (other, tls) = (fleet.path("other"), fleet.path("tls"));

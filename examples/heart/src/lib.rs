@@ -1,0 +1,89 @@
+//! Beats for as long as it is asked to: JSON in, JSON out, one report of progress a beat, so that who
+//! keeps the worker's journal sees from when to when it ran. It must never beat after it returned.
+
+use muster::Json;
+use serde::{Deserialize, Serialize};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+/// Steps of the computation between two looks at the clock: some microseconds, far less than a beat.
+const STEPS: u64 = 1_000;
+
+/// How to beat: `{"for_ms":1000,"every_us":1000,"rest":false}`. Each may be left out, and no input at
+/// all means all of them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pace {
+    /// How long.
+    for_ms: u64,
+    /// From one beat to the next.
+    every_us: u64,
+    /// Whether to sleep in between, in a call of the worker's, instead of computing.
+    rest: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { for_ms: 1_000, every_us: 1_000, rest: false }
+    }
+}
+
+/// What it came to: `{"beats":1000}`.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Beaten {
+    beats: u64,
+}
+
+/// Beats at once, and then at the pace that was asked for, until the time is over.
+#[muster::task]
+pub fn heart(pace: Option<Json<Pace>>) -> Json<Beaten> {
+    let Pace { for_ms, every_us, rest } = pace.map(|Json(pace)| pace).unwrap_or_default();
+    let (began, whole) = (Instant::now(), Duration::from_millis(for_ms));
+    let every = Duration::from_micros(every_us.max(1));
+    let mut beats = 0;
+    let mut next = began;
+    loop {
+        muster::progress(began.elapsed().min(whole).as_millis() as u64, for_ms);
+        beats += 1;
+        // From now, not from the last one: beats that a pause swallowed are not made up for.
+        next = (next + every).max(Instant::now());
+        while Instant::now() < next.min(began + whole) {
+            if rest {
+                std::thread::sleep(next.min(began + whole) - Instant::now());
+            } else {
+                compute(STEPS);
+            }
+        }
+        if began.elapsed() >= whole {
+            return Json(Beaten { beats });
+        }
+    }
+}
+
+/// Something that takes time and calls nobody.
+fn compute(steps: u64) {
+    black_box((0..steps).fold(1_u64, |sum, step| black_box(sum).rotate_left(5) ^ step));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_about_as_often_as_asked() {
+        for rest in [false, true] {
+            let pace = Pace { for_ms: 20, every_us: 2_000, rest };
+            let Json(Beaten { beats }) = heart(Some(Json(pace)));
+            assert!((1..=11).contains(&beats), "{beats}");
+            assert_eq!(muster::testing::take_progress().len() as u64, beats);
+        }
+    }
+
+    #[test]
+    fn beats_once_in_no_time() {
+        assert_eq!(heart(Some(Json(Pace { for_ms: 0, ..Pace::default() }))), Json(Beaten { beats: 1 }));
+        assert_eq!(muster::testing::take_progress(), [(0, 0)]);
+    }
+}

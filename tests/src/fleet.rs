@@ -1,6 +1,9 @@
 //! Starting, killing and asking the processes of one fleet.
 
-use crate::place;
+use crate::{
+    net::{Carrier, Net},
+    place,
+};
 use muster_protocol::subject::Names;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
@@ -8,9 +11,10 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -25,11 +29,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A fleet of real processes. Everything it started is killed when it is dropped.
 pub struct Fleet {
     dir: TempDir,
-    nats_port: u16,
+    net: Net,
+    /// The lease's profile, where it is not the default.
+    lease: Option<String>,
+    nats: SocketAddr,
     children: BTreeMap<String, Child>,
     /// Where each master listens for workers.
-    quic: BTreeMap<String, String>,
+    quic: BTreeMap<String, SocketAddr>,
 }
+
+/// The host that nats-server runs on.
+pub const NATS: &str = "nats-server";
 
 /// What a command came to.
 #[derive(Debug)]
@@ -73,9 +83,15 @@ impl Fleet {
 
     /// Only nats-server and the certificates.
     pub fn registry() -> Self {
+        Fleet::within(Net::Plain, None)
+    }
+
+    /// The same in a net that can be cut, with leases of the profile `lease`.
+    pub fn within(net: Net, lease: Option<&str>) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
-        let mut fleet =
-            Fleet { dir, nats_port: 0, children: BTreeMap::new(), quic: BTreeMap::new() };
+        let nats = (IpAddr::from(Ipv4Addr::LOCALHOST), 0).into();
+        let (children, quic) = (BTreeMap::new(), BTreeMap::new());
+        let mut fleet = Fleet { dir, net, lease: lease.map(Into::into), nats, children, quic };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -87,9 +103,15 @@ impl Fleet {
         self.dir.path().join(name)
     }
 
+    /// Keeps the directory when the fleet is gone; where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().into()
+    }
+
     /// Where nats-server listens.
     pub fn nats_url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.nats_port)
+        format!("nats://{}", self.nats)
     }
 
     /// The fleet's names in NATS.
@@ -97,60 +119,98 @@ impl Fleet {
         Names::new(Default::default())
     }
 
+    /// What keeps its hosts together or apart.
+    pub fn net(&mut self) -> &mut Net {
+        &mut self.net
+    }
+
     /// Starts nats-server, on the same directory and port as before where there was one.
     pub fn start_nats(&mut self) {
-        let ports = self.path("nats-ports");
-        std::fs::create_dir_all(&ports).expect("a directory");
-        let mut command = Command::new(place::nats_server());
-        let port = if self.nats_port == 0 { -1 } else { i32::from(self.nats_port) };
-        command
-            .args(["--addr", "127.0.0.1", "--jetstream", "--port", &port.to_string()])
-            .args(["--store_dir", text(&self.path("nats"))])
-            .args(["--ports_file_dir", text(&ports)]);
-        let pid = self.spawn("nats-server", command);
-        let file = ports.join(format!("nats-server_{pid}.ports"));
+        let pid = self.launch_nats();
+        let file = self.path("nats-ports").join(format!("nats-server_{pid}.ports"));
         let port = wait_for("nats-server to listen", || {
             let ports: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
             ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
         });
-        self.nats_port = port;
+        self.nats.set_port(port);
+    }
+
+    /// The same, without waiting until it listens.
+    pub fn launch_nats(&mut self) -> u32 {
+        let ports = self.path("nats-ports");
+        std::fs::create_dir_all(&ports).expect("a directory");
+        self.nats.set_ip(self.net.address(NATS));
+        let port = if self.nats.port() == 0 { -1 } else { i32::from(self.nats.port()) };
+        let mut command = self.net.command(NATS, &place::nats_server());
+        command
+            .args(["--addr", &self.nats.ip().to_string(), "--jetstream"])
+            .args(["--port", &port.to_string(), "--store_dir", text(&self.path("nats"))])
+            .args(["--ports_file_dir", text(&ports)]);
+        self.spawn(NATS, command)
     }
 
     /// Starts a master, on the same port as before where there was one.
     pub fn start_master(&mut self, name: &str) {
-        self.certificate("master", name);
+        self.launch_master(name);
         let ready = self.path(&format!("{name}.ready"));
-        let _ = std::fs::remove_file(&ready);
-        let mut command = self.daemon("master", name);
-        let listen = self.quic.get(name).map_or("127.0.0.1:0", String::as_str);
-        command.args(["--listen", listen, "--nats", &self.nats_url()]);
-        self.spawn(name, command);
         let quic = wait_for("the master to serve", || {
             let ready: Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
-            Some(ready["quic"].as_str()?.to_string())
+            ready["quic"].as_str()?.parse().ok()
         });
         self.quic.insert(name.into(), quic);
     }
 
+    /// The same, without waiting until it serves.
+    pub fn launch_master(&mut self, name: &str) {
+        let anywhere = SocketAddr::new(self.net.address(name), 0);
+        let listen = self.quic.get(name).copied().unwrap_or(anywhere).to_string();
+        let nats = self.nats_from(name);
+        let mut command = self.daemon("master", name);
+        command.args(["--listen", &listen, "--nats", &nats]);
+        self.spawn(name, command);
+    }
+
     /// Starts a worker that may reach NATS.
     pub fn start_worker(&mut self, name: &str, options: &[&str]) {
-        let nats = self.nats_url();
+        self.launch_worker(name, options);
+        self.until_ready(name);
+    }
+
+    /// The same, without waiting until it holds a lease.
+    pub fn launch_worker(&mut self, name: &str, options: &[&str]) {
+        let nats = self.nats_from(name);
         let options: Vec<&str> = options.iter().copied().chain(["--nats", &nats]).collect();
-        self.start_worker_without_nats(name, &options);
+        self.launch_worker_without_nats(name, &options);
     }
 
     /// Starts a worker that knows nothing but its master.
     pub fn start_worker_without_nats(&mut self, name: &str, options: &[&str]) {
-        self.certificate("worker", name);
-        let ready = self.path(&format!("{name}.ready"));
-        let _ = std::fs::remove_file(&ready);
+        self.launch_worker_without_nats(name, options);
+        self.until_ready(name);
+    }
+
+    fn launch_worker_without_nats(&mut self, name: &str, options: &[&str]) {
         let mut command = self.daemon("worker", name);
-        for quic in self.quic.values() {
-            command.args(["--master", quic]);
+        for (master, quic) in &self.quic {
+            let quic = self.net.way(name, master, *quic, Carrier::Udp);
+            command.args(["--master", &quic.to_string()]);
         }
         command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]).args(options);
         self.spawn(name, command);
-        wait_for("the worker to hold a lease", || ready.exists().then_some(()));
+    }
+
+    fn until_ready(&self, name: &str) {
+        wait_for("the worker to hold a lease", || self.is_ready(name).then_some(()));
+    }
+
+    /// Whether a daemon has begun to serve in its present life.
+    pub fn is_ready(&self, name: &str) -> bool {
+        self.path(&format!("{name}.ready")).exists()
+    }
+
+    /// Where a host finds nats-server.
+    fn nats_from(&mut self, name: &str) -> String {
+        format!("nats://{}", self.net.way(name, NATS, self.nats, Carrier::Tcp))
     }
 
     fn certificate(&self, role: &str, name: &str) {
@@ -160,20 +220,26 @@ impl Fleet {
         }
     }
 
-    fn daemon(&self, role: &str, name: &str) -> Command {
+    /// A daemon's command line, once its certificate is there and its last ready file is not.
+    fn daemon(&mut self, role: &str, name: &str) -> Command {
+        self.certificate(role, name);
+        let ready = self.path(&format!("{name}.ready"));
+        let _ = std::fs::remove_file(&ready);
+        let mut command = self.net.command(name, &place::program("muster"));
         let file = |ending: &str| self.path("tls").join(format!("{name}.{ending}"));
-        let mut command = Command::new(place::program("muster"));
         command
             .args([role, "--name", name, "--until-stdin-closes"])
             .args(["--ca", text(&self.path("tls/ca.pem")), "--cert", text(&file("pem"))])
-            .args(["--key", text(&file("key"))])
-            .args(["--ready-file", text(&self.path(&format!("{name}.ready")))]);
+            .args(["--key", text(&file("key")), "--ready-file", text(&ready)]);
+        if let Some(lease) = &self.lease {
+            command.args(["--lease", lease]);
+        }
         command
     }
 
     /// Where a master listens for workers.
     pub fn quic(&self, master: &str) -> String {
-        self.quic[master].clone()
+        self.quic[master].to_string()
     }
 
     /// Starts a process of this fleet; its id.
@@ -197,9 +263,8 @@ impl Fleet {
 
     /// Kills a process that this fleet started, as if its host had died, and waits until it is gone.
     pub fn kill(&mut self, name: &str) {
+        self.signal(name, Signal::KILL);
         let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
-        let group = Pid::from_child(&child);
-        kill_process_group(group, Signal::KILL).expect("it is this process' child");
         child.wait().expect("it is this process' child");
     }
 
@@ -212,6 +277,23 @@ impl Fleet {
     pub fn signal_child(&self, name: &str, signal: Signal) {
         let pid = self.child_pid(name).and_then(Pid::from_raw).expect("it was ready");
         kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Whether a process runs, as far as this fleet has noticed.
+    pub fn runs(&self, name: &str) -> bool {
+        self.children.contains_key(name)
+    }
+
+    /// Takes note of the processes that have ended by themselves.
+    pub fn bury(&mut self) -> Vec<(String, ExitStatus)> {
+        let ended = |(name, child): (&String, &mut Child)| {
+            child.try_wait().expect("a child").map(|status| (name.clone(), status))
+        };
+        let ended: Vec<_> = self.children.iter_mut().filter_map(ended).collect();
+        for (name, _) in &ended {
+            self.children.remove(name);
+        }
+        ended
     }
 
     /// The process of a worker that was ready last; another one after each restart.

@@ -1,7 +1,9 @@
 //! A fleet of real processes for a test: its own nats-server, masters and workers in its own
 //! directory, on ports that the system chose. Never touches a process that it did not start.
 
+pub mod chaos;
 pub mod fleet;
+pub mod net;
 pub mod place;
 
 pub use fleet::{Fleet, Ran};

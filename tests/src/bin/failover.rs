@@ -1,0 +1,249 @@
+//! How long a task is without a worker: one fault at a time, a silent cut and a stopped process in
+//! turn, from the fault to the replacement's first effect, and where the time goes. Prints a
+//! distribution; exit code 1 where it misses its aim.
+
+use anyhow::Context as _;
+use clap::Parser;
+use muster_protocol::lease::LeaseTiming;
+use muster_tests::{
+    Fleet,
+    chaos::{
+        Chance, between, checker,
+        load::{Client, GUEST},
+        nemesis::Blow,
+        now_ns,
+        observer::Observer,
+        percentile,
+        witness::{Run, Witness},
+    },
+    fleet::{NATS, text, wait_for},
+    net::{Namespaces, Net},
+};
+use serde_json::json;
+use std::{process::ExitCode, time::Duration};
+
+const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
+
+/// How often the journals are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Fault after fault, one at a time.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many faults
+    #[arg(long, default_value_t = 50)]
+    trials: usize,
+    /// The choices; another one each time unless given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The leases' profile: standard, fast or roaming
+    #[arg(long, default_value = "standard")]
+    lease: String,
+    /// How many masters
+    #[arg(long, default_value_t = 1)]
+    masters: usize,
+}
+
+/// What 99 of 100 failovers may take: half a second beyond `L_m` with leases as long as `standard`,
+/// a quarter with shorter ones.
+fn aim(timing: LeaseTiming) -> Duration {
+    let beyond = if timing.master() < Duration::from_secs(1) { 250 } else { 500 };
+    timing.master() + Duration::from_millis(beyond)
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let net = match Namespaces::enter() {
+        Ok(namespaces) => Net::Apart(namespaces),
+        Err(why) => {
+            println!("failover: NO NETWORK NAMESPACES HERE ({why}): proxies on loopback instead");
+            Net::proxied()
+        }
+    };
+    let seed = args.seed.unwrap_or_else(|| now_ns() % 1_000_000);
+    let timing = LeaseTiming::named(&args.lease).context("one of standard, fast, roaming")?;
+    println!("failover: seed {seed}, {} trials, leases {}", args.trials, args.lease);
+    let mut bench = Bench::begin(&args, net, Chance::new(seed))?;
+    let mut trials = Vec::with_capacity(args.trials);
+    for number in 0..args.trials {
+        let worker_stops = number % 2 == 1;
+        trials.push(bench.trial(worker_stops, timing)?);
+    }
+    bench.witness.look()?;
+    let overlaps = checker::overlaps(&bench.witness);
+    anyhow::ensure!(overlaps.is_empty(), "two at once: {overlaps:?}");
+    Ok(tell(&trials, &args.lease, timing))
+}
+
+/// Where the time of one failover went.
+struct Trial {
+    stopped: bool,
+    /// From the newest renewal that was seen to the fault; zero where one came after it.
+    age: Duration,
+    whole: Duration,
+    /// From that renewal to the sight of the lease as lost.
+    declared: Duration,
+    /// From there to the sight of the task's record with its new attempt.
+    dispatched: Duration,
+    /// From there to the first line of the replacement.
+    started: Duration,
+    /// From there to its guest's first effect.
+    called: Duration,
+}
+
+struct Bench {
+    fleet: Fleet,
+    partners: Vec<String>,
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    observer: Observer,
+    witness: Witness,
+    chance: Chance,
+}
+
+impl Bench {
+    fn begin(args: &Args, net: Net, chance: Chance) -> anyhow::Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let mut fleet = Fleet::within(net, Some(&args.lease));
+        let mut partners = vec![NATS.to_string()];
+        for number in 1..=args.masters {
+            fleet.start_master(&format!("m{number}"));
+            partners.push(format!("m{number}"));
+        }
+        let mut journals = Vec::new();
+        for worker in WORKERS {
+            let journal = fleet.path(&format!("{worker}.journal"));
+            fleet.start_worker(worker, &["--slots", "1", "--journal", text(&journal)]);
+            journals.push(journal);
+        }
+        fleet.push(GUEST);
+        let modules = fleet.run(&["-o", "json", "module", "ls"]).ok().json();
+        let digest = modules["modules"][0]["versions"][0]["digest"].as_str().context("pushed")?;
+        let url = fleet.nats_url();
+        let client = Client::connect(&url, fleet.names(), digest, chance.clone());
+        let client = runtime.block_on(client)?;
+        let observer = runtime.block_on(Observer::start(&fleet.nats_url(), &fleet.names()))?;
+        let witness = Witness::new(journals);
+        let mut bench = Bench { fleet, partners, runtime, client, observer, witness, chance };
+        bench.warm_up()?;
+        Ok(bench)
+    }
+
+    /// Has every worker compile the guest: that is paid once, not at each failover.
+    fn warm_up(&mut self) -> anyhow::Result<()> {
+        let tasks = WORKERS.map(|_| self.submit(3_000));
+        for task in tasks {
+            self.until_it_runs(&task?, 0);
+        }
+        let workers: std::collections::BTreeSet<&str> =
+            self.witness.tasks().values().flatten().map(|run| run.worker.as_str()).collect();
+        anyhow::ensure!(workers.len() == WORKERS.len(), "only {workers:?} ran something");
+        Ok(())
+    }
+
+    fn submit(&mut self, for_ms: u64) -> anyhow::Result<String> {
+        let pace = json!({"for_ms": for_ms, "every_us": 1_000, "rest": true});
+        let (task, acknowledged) = self.runtime.block_on(self.client.submit(pace));
+        anyhow::ensure!(acknowledged, "a healthy fleet takes a task");
+        Ok(task.to_string())
+    }
+
+    /// Waits for a run of the task that began after `after_ns`.
+    fn until_it_runs(&mut self, task: &str, after_ns: u64) -> Run {
+        let witness = &mut self.witness;
+        let deadline = now_ns();
+        loop {
+            witness.look().expect("journals are readable");
+            let mut runs = witness.runs(task).iter();
+            let run = runs.find(|run| run.first_ns > after_ns && run.called_ns.is_some());
+            if let Some(run) = run {
+                return run.clone();
+            }
+            let waited = between(deadline, now_ns());
+            assert!(waited < Duration::from_secs(60), "task {task} does not run for {waited:?}");
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn trial(&mut self, stops: bool, timing: LeaseTiming) -> anyhow::Result<Trial> {
+        self.until_all_are_live();
+        let task = self.submit(3_600_000)?;
+        let worker = self.until_it_runs(&task, 0).worker;
+        // Anywhere between two renewals.
+        std::thread::sleep(self.chance.time(timing.renew_every(), timing.renew_every() * 3));
+        let host = worker.clone();
+        let blow = if stops { Blow::Stop { host } } else { Blow::Isolate { host } };
+        let at_ns = now_ns();
+        blow.strike(&mut self.fleet, &self.partners);
+        let new = self.until_it_runs(&task, at_ns);
+        let (renewed, lost, dispatched) = {
+            let seen = self.observer.seen();
+            let dispatch = seen.dispatches.get(&(task.clone(), new.attempt.clone()));
+            let stamp =
+                |stamps: &std::collections::BTreeMap<String, u64>| stamps.get(&worker).copied();
+            (stamp(&seen.renewals), stamp(&seen.losses), dispatch.map(|(_, at_ns)| *at_ns))
+        };
+        blow.heal(&mut self.fleet, &self.partners);
+        self.fleet.run(&["task", "cancel", &task]).ok();
+        let renewed = renewed.context("a renewal was seen")?;
+        let lost = lost.context("the loss was seen")?;
+        let dispatched = dispatched.context("the dispatch was seen")?;
+        Ok(Trial {
+            stopped: stops,
+            age: between(renewed, at_ns),
+            whole: between(at_ns, new.began_ns()),
+            declared: between(renewed, lost),
+            dispatched: between(lost, dispatched),
+            started: between(dispatched, new.first_ns),
+            called: between(new.first_ns, new.began_ns()),
+        })
+    }
+
+    fn until_all_are_live(&self) {
+        wait_for("all workers to be back and idle", || {
+            let workers = self.fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
+            let all = workers["workers"].as_array()?;
+            let ready = all.iter().filter(|view| {
+                view["lease"]["standing"] == "live"
+                    && view["linked"] == true
+                    && view["attempts"].as_array().is_some_and(Vec::is_empty)
+            });
+            (ready.count() == WORKERS.len()).then_some(())
+        });
+    }
+}
+
+fn tell(trials: &[Trial], lease: &str, timing: LeaseTiming) -> ExitCode {
+    let sorted = |of: &dyn Fn(&Trial) -> Option<Duration>| {
+        let mut times: Vec<Duration> = trials.iter().filter_map(of).collect();
+        times.sort();
+        times
+    };
+    let row = |what: &str, times: &[Duration]| {
+        let at = |percent| percentile(times, percent).unwrap_or_default().as_secs_f64() * 1e3;
+        println!("{what:<44} {:>8.1} {:>8.1} {:>8.1} {:>8.1}", at(0), at(50), at(99), at(100));
+    };
+    println!("{:<44} {:>8} {:>8} {:>8} {:>8}", "milliseconds", "least", "p50", "p99", "most");
+    row(
+        "silent cut to the replacement's first effect",
+        &sorted(&|t| (!t.stopped).then_some(t.whole)),
+    );
+    row("SIGSTOP to the replacement's first effect", &sorted(&|t| t.stopped.then_some(t.whole)));
+    row("  last renewal seen before the fault", &sorted(&|t| Some(t.age)));
+    row("  that renewal to the lease seen lost", &sorted(&|t| Some(t.declared)));
+    row("  lost to the new attempt seen stored", &sorted(&|t| Some(t.dispatched)));
+    row("  stored to the replacement's first line", &sorted(&|t| Some(t.started)));
+    row("  first line to its guest's first effect", &sorted(&|t| Some(t.called)));
+    let all = sorted(&|t| Some(t.whole));
+    let seconds = |percent| percentile(&all, percent).unwrap_or_default().as_secs_f64();
+    let aim = aim(timing).as_secs_f64();
+    println!(
+        "failover: lease={lease} trials={} p50={:.3}s p99={:.3}s max={:.3}s aim={aim:.3}s",
+        trials.len(),
+        seconds(50),
+        seconds(99),
+        seconds(100),
+    );
+    if seconds(99) > aim { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

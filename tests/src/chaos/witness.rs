@@ -1,0 +1,180 @@
+//! What the workers' journals say: from when to when each attempt ran, and where. Never a guess: a
+//! line that is not whole yet is read the next time.
+
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::PathBuf,
+};
+
+/// A line of a journal. What else it says is of no interest here.
+#[derive(Debug, Deserialize)]
+struct Line<'a> {
+    at_ns: u64,
+    what: &'a str,
+    task: Option<&'a str>,
+    attempt: Option<&'a str>,
+    worker: &'a str,
+}
+
+/// One run of an attempt, as its worker wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Which attempt.
+    pub attempt: String,
+    /// Who ran it.
+    pub worker: String,
+    /// The first line about it.
+    pub first_ns: u64,
+    /// Its guest's first effect.
+    pub called_ns: Option<u64>,
+    /// The last line of something that it did.
+    pub last_ns: u64,
+    /// Whether it ended by itself.
+    pub ended: bool,
+}
+
+impl Run {
+    /// When its guest is first known to have run.
+    pub fn began_ns(&self) -> u64 {
+        self.called_ns.unwrap_or(self.first_ns)
+    }
+}
+
+/// All that was read.
+#[derive(Debug, Default)]
+pub struct Witness {
+    journals: Vec<Journal>,
+    runs: BTreeMap<String, Vec<Run>>,
+}
+
+#[derive(Debug)]
+struct Journal {
+    path: PathBuf,
+    read: u64,
+    /// The beginning of a line whose end was not written yet.
+    rest: Vec<u8>,
+}
+
+impl Witness {
+    /// Reads these journals, which need not exist yet.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let journal = |path| Journal { path, read: 0, rest: Vec::new() };
+        Witness { journals: paths.into_iter().map(journal).collect(), runs: BTreeMap::new() }
+    }
+
+    /// Reads what was written since the last look.
+    ///
+    /// # Errors
+    ///
+    /// When a journal cannot be read, or has a line that is none.
+    pub fn look(&mut self) -> anyhow::Result<()> {
+        for journal in &mut self.journals {
+            let Ok(mut file) = File::open(&journal.path) else { continue };
+            file.seek(SeekFrom::Start(journal.read))?;
+            let mut bytes = std::mem::take(&mut journal.rest);
+            journal.read += file.read_to_end(&mut bytes)? as u64;
+            let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            for line in bytes[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+            {
+                match serde_json::from_slice(line) {
+                    Ok(line) => note(&mut self.runs, &line),
+                    // A worker that was killed in the middle of a line; the next life goes on after it.
+                    Err(error) => anyhow::ensure!(
+                        !line.ends_with(b"}"),
+                        "{}: {error}: {}",
+                        journal.path.display(),
+                        String::from_utf8_lossy(line)
+                    ),
+                }
+            }
+            journal.rest = bytes.split_off(whole);
+        }
+        Ok(())
+    }
+
+    /// The runs of every task, in no order.
+    pub fn tasks(&self) -> &BTreeMap<String, Vec<Run>> {
+        &self.runs
+    }
+
+    /// The runs of a task.
+    pub fn runs(&self, task: &str) -> &[Run] {
+        self.runs.get(task).map_or(&[], Vec::as_slice)
+    }
+
+    /// A witness of lines that were not written to a file.
+    #[cfg(test)]
+    pub fn of(lines: &[(u64, &str, &str, &str, &str)]) -> Self {
+        let mut witness = Witness::default();
+        for &(at_ns, what, task, attempt, worker) in lines {
+            let line = Line { at_ns, what, task: Some(task), attempt: Some(attempt), worker };
+            note(&mut witness.runs, &line);
+        }
+        witness
+    }
+}
+
+fn note(tasks: &mut BTreeMap<String, Vec<Run>>, line: &Line<'_>) {
+    let (Some(task), Some(attempt)) = (line.task, line.attempt) else { return };
+    if !tasks.contains_key(task) {
+        tasks.insert(task.into(), Vec::new());
+    }
+    let Some(runs) = tasks.get_mut(task) else { return };
+    let same = |run: &&mut Run| run.attempt == attempt && run.worker == line.worker;
+    let known = runs.iter_mut().rev().find(same);
+    // That the lease was found over is said by the worker, when it comes to it; the guest did not run.
+    if line.what == "lapsed" {
+        return;
+    }
+    match known.filter(|_| line.what != "started") {
+        Some(run) => {
+            run.last_ns = run.last_ns.max(line.at_ns);
+            run.ended |= line.what == "ended";
+            if line.what == "called" {
+                run.called_ns.get_or_insert(line.at_ns);
+            }
+        }
+        // An attempt that is started a second time is a second run.
+        None => runs.push(Run {
+            attempt: attempt.into(),
+            worker: line.worker.into(),
+            first_ns: line.at_ns,
+            called_ns: (line.what == "called").then_some(line.at_ns),
+            last_ns: line.at_ns,
+            ended: line.what == "ended",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn half_a_line_is_read_when_it_is_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("journal");
+        let mut witness = Witness::new([path.clone()]);
+        witness.look().expect("nothing is there yet");
+        let mut file = File::create(&path).expect("a file");
+        let line = |at: u64, what: &str| {
+            format!(r#"{{"at_ns":{at},"what":"{what}","task":"t","attempt":"a","worker":"w"}}"#)
+                + "\n"
+        };
+        let (first, second) = (line(1, "started"), line(2, "called"));
+        write!(file, "{first}{}", &second[..20]).expect("written");
+        witness.look().expect("one line");
+        assert_eq!(witness.runs("t")[0].last_ns, 1);
+        write!(file, "{}{}", &second[20..], line(9, "lapsed")).expect("written");
+        witness.look().expect("the rest");
+        let [run] = witness.runs("t") else { panic!("{witness:?}") };
+        assert_eq!((run.first_ns, run.called_ns, run.last_ns), (1, Some(2), 2));
+        write!(file, "{}", line(12, "started")).expect("written");
+        witness.look().expect("one more");
+        assert_eq!(witness.runs("t").len(), 2, "the same attempt, begun again");
+    }
+}

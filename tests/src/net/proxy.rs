@@ -1,0 +1,192 @@
+//! Ways through proxies on loopback. A proxy that is told to lose what it is given drops datagrams
+//! and holds the bytes of a connection back, as a network does that swallows every segment: nobody
+//! sees an end. It never changes or reorders what it passes on.
+
+use super::Carrier;
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    runtime::Runtime,
+    sync::watch,
+};
+
+/// The largest datagram there can be.
+const DATAGRAM_MAX: usize = 64 * 1024;
+
+/// What is read at once from a connection.
+const CHUNK: usize = 64 * 1024;
+
+/// Any free port of loopback.
+const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// The proxies of a fleet, one for each pair of hosts.
+pub struct Proxies {
+    runtime: Runtime,
+    ways: BTreeMap<(String, String), Way>,
+}
+
+/// A proxy between who dials and who listens.
+struct Way {
+    target: SocketAddr,
+    entry: SocketAddr,
+    /// Whether what the dialling side sends is lost.
+    there: watch::Sender<bool>,
+    /// Whether the answers are.
+    back: watch::Sender<bool>,
+}
+
+/// Whether a proxy loses what it is given, in each direction.
+#[derive(Clone)]
+struct Losses {
+    there: watch::Receiver<bool>,
+    back: watch::Receiver<bool>,
+}
+
+impl Proxies {
+    pub(super) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("proxies")
+            .enable_all()
+            .build()
+            .expect("a thread");
+        Proxies { runtime, ways: BTreeMap::new() }
+    }
+
+    pub(super) fn way(
+        &mut self,
+        from: &str,
+        to: &str,
+        target: SocketAddr,
+        carrier: Carrier,
+    ) -> SocketAddr {
+        let key = (from.to_string(), to.to_string());
+        if let Some(way) = self.ways.get(&key).filter(|way| way.target == target) {
+            return way.entry;
+        }
+        let (there, lost_there) = watch::channel(false);
+        let (back, lost_back) = watch::channel(false);
+        let losses = Losses { there: lost_there, back: lost_back };
+        let entry = self.runtime.block_on(open(target, carrier, losses)).expect("a free port");
+        self.ways.insert(key, Way { target, entry, there, back });
+        entry
+    }
+
+    pub(super) fn set(&mut self, from: &str, to: &str, lost: bool) {
+        let pair = |a: &str, b: &str| (a.to_string(), b.to_string());
+        if let Some(way) = self.ways.get(&pair(from, to)) {
+            way.there.send_replace(lost);
+        }
+        if let Some(way) = self.ways.get(&pair(to, from)) {
+            way.back.send_replace(lost);
+        }
+    }
+}
+
+async fn open(target: SocketAddr, carrier: Carrier, losses: Losses) -> io::Result<SocketAddr> {
+    match carrier {
+        Carrier::Udp => {
+            let socket = UdpSocket::bind(ANYWHERE).await?;
+            let entry = socket.local_addr()?;
+            tokio::spawn(datagrams(Arc::new(socket), target, losses));
+            Ok(entry)
+        }
+        Carrier::Tcp => {
+            let listener = TcpListener::bind(ANYWHERE).await?;
+            let entry = listener.local_addr()?;
+            tokio::spawn(connections(listener, target, losses));
+            Ok(entry)
+        }
+    }
+}
+
+/// Each sender has a socket of its own towards the target, so that answers find back.
+async fn datagrams(socket: Arc<UdpSocket>, target: SocketAddr, losses: Losses) {
+    let mut senders: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut datagram = vec![0; DATAGRAM_MAX];
+    loop {
+        let Ok((size, sender)) = socket.recv_from(&mut datagram).await else { continue };
+        if *losses.there.borrow() {
+            continue;
+        }
+        let onward = match senders.get(&sender) {
+            Some(onward) => onward.clone(),
+            None => {
+                let Ok(onward) = towards(target).await else { continue };
+                let onward = Arc::new(onward);
+                senders.insert(sender, onward.clone());
+                let (socket, lost) = (socket.clone(), losses.back.clone());
+                tokio::spawn(answers(onward.clone(), socket, sender, lost));
+                onward
+            }
+        };
+        // A target that is down answers with an error; a network would not.
+        let _ = onward.send(&datagram[..size]).await;
+    }
+}
+
+async fn towards(target: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(ANYWHERE).await?;
+    socket.connect(target).await?;
+    Ok(socket)
+}
+
+async fn answers(
+    onward: Arc<UdpSocket>,
+    socket: Arc<UdpSocket>,
+    sender: SocketAddr,
+    lost: watch::Receiver<bool>,
+) {
+    let mut datagram = vec![0; DATAGRAM_MAX];
+    loop {
+        let Ok(size) = onward.recv(&mut datagram).await else { continue };
+        if !*lost.borrow() {
+            let _ = socket.send_to(&datagram[..size], sender).await;
+        }
+    }
+}
+
+async fn connections(listener: TcpListener, target: SocketAddr, losses: Losses) {
+    loop {
+        let Ok((near, _)) = listener.accept().await else { continue };
+        let losses = losses.clone();
+        tokio::spawn(async move {
+            let Ok(far) = TcpStream::connect(target).await else { return };
+            let _ = (near.set_nodelay(true), far.set_nodelay(true));
+            let (near_read, near_write) = near.into_split();
+            let (far_read, far_write) = far.into_split();
+            tokio::join!(
+                pump(near_read, far_write, losses.there),
+                pump(far_read, near_write, losses.back)
+            );
+        });
+    }
+}
+
+/// Passes bytes on, their end included; nothing while the direction is cut.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut lost: watch::Receiver<bool>,
+) {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let size = from.read(&mut chunk).await.unwrap_or(0);
+        if lost.wait_for(|lost| !lost).await.is_err() {
+            return;
+        }
+        if size == 0 {
+            let _ = to.shutdown().await;
+            return;
+        }
+        if to.write_all(&chunk[..size]).await.is_err() {
+            return;
+        }
+    }
+}

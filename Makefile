@@ -4,9 +4,12 @@ SHELL := /bin/bash
 MUSTER := target/debug/muster
 # nextest where it is installed: one process a test, and a summary.
 RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && echo nextest run --no-fail-fast || echo test --no-fail-fast)
-export PATH := $(CURDIR)/.muster/tools/bin:$(PATH)
+MINUTES ?= 10
+TRIALS ?= 50
+# Where ip and nft are, which not every user has on the path.
+export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test lint deny bench setup clean
+.PHONY: help build demo test chaos failover lint deny bench setup clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -26,6 +29,18 @@ test: setup ## every test, with a real nats-server
 	cargo test --quiet --doc -p muster
 	cd examples && cargo test --quiet
 	cargo $(RUN_TESTS) --workspace
+
+chaos: setup ## strike a fleet at random: MINUTES=10 SEED=any LEASE=standard|fast|roaming
+	@setup/netns-tools
+	cargo build --workspace
+	@target/debug/chaos --minutes $(MINUTES) --lease $(or $(LEASE),standard) $(if $(SEED),--seed $(SEED))
+
+failover: setup ## measure failover: TRIALS=50 SEED=any LEASE=standard|fast|roaming; both of the first unless given
+	@setup/netns-tools
+	cargo build --workspace
+	@for lease in $(or $(LEASE),standard fast); do \
+		target/debug/failover --trials $(TRIALS) --lease $$lease $(if $(SEED),--seed $(SEED)) || exit 1; \
+	done
 
 lint: ## formatting, clippy, and the licences and sources of dependencies
 	cargo fmt --all --check

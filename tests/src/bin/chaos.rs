@@ -57,6 +57,9 @@ struct Args {
     /// How many masters
     #[arg(long, default_value_t = 2)]
     masters: usize,
+    /// Break a promise on purpose, once, to see that the verdict says so
+    #[arg(long)]
+    betray: bool,
     /// How many workers
     #[arg(long, default_value_t = 3)]
     workers: usize,
@@ -112,8 +115,15 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
             submitter.keep_busy(amount, go.observer.clone(), go.submissions.clone(), stopped);
         go.runtime.spawn(submitting)
     };
-    let end_ns = now_ns() + (args.minutes * 60e9) as u64;
-    while now_ns() < end_ns && !go.is_stopped() {
+    let began_ns = now_ns();
+    let length = Duration::from_secs_f64(args.minutes * 60.0);
+    let mut betray = args.betray;
+    while between(began_ns, now_ns()) < length && !go.is_stopped() {
+        // While nothing strikes yet, and the first long tasks run.
+        if betray && between(began_ns, now_ns()) > timing.master() {
+            betray = false;
+            go.runtime.block_on(go.client.betray("w1"))?;
+        }
         go.nemesis.go_on(&mut go.fleet);
         std::thread::sleep(LOOK_EVERY);
     }

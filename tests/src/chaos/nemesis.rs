@@ -17,7 +17,7 @@ const ACTIVE_MAX: usize = 3;
 
 /// How often in a hundred the next fault waits until the last one has no consequences any more: only
 /// then can a failover be measured.
-const ALONE_PERCENT: u64 = 60;
+const ALONE_PERCENT: u64 = 45;
 
 /// How often in a hundred nats-server stays away for long.
 const LONG_PERCENT: u64 = 15;

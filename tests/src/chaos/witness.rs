@@ -32,6 +32,8 @@ pub struct Run {
     pub called_ns: Option<u64>,
     /// The last line of something that it did.
     pub last_ns: u64,
+    /// The longest time between two lines: how long the machine kept a guest that beats waiting.
+    pub pause_ns: u64,
     /// Whether it ended by itself.
     pub ended: bool,
 }
@@ -131,6 +133,7 @@ fn note(tasks: &mut BTreeMap<String, Vec<Run>>, line: &Line<'_>) {
     }
     match known.filter(|_| line.what != "started") {
         Some(run) => {
+            run.pause_ns = run.pause_ns.max(line.at_ns.saturating_sub(run.last_ns));
             run.last_ns = run.last_ns.max(line.at_ns);
             run.ended |= line.what == "ended";
             if line.what == "called" {
@@ -144,6 +147,7 @@ fn note(tasks: &mut BTreeMap<String, Vec<Run>>, line: &Line<'_>) {
             first_ns: line.at_ns,
             called_ns: (line.what == "called").then_some(line.at_ns),
             last_ns: line.at_ns,
+            pause_ns: 0,
             ended: line.what == "ended",
         }),
     }

@@ -9,3 +9,4 @@ mod measure;
 mod operate;
 mod refuse;
 mod restart;
+mod silence;

@@ -1,5 +1,9 @@
 //! Starting, killing and asking the processes of one fleet.
 
+mod ask;
+
+pub use ask::Ran;
+
 use crate::{
     net::{Carrier, Net},
     place,
@@ -10,7 +14,6 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
@@ -40,35 +43,6 @@ pub struct Fleet {
 
 /// The host that nats-server runs on.
 pub const NATS: &str = "nats-server";
-
-/// What a command came to.
-#[derive(Debug)]
-pub struct Ran {
-    /// Its exit code.
-    pub code: i32,
-    /// Its standard output.
-    pub out: Vec<u8>,
-    /// Its standard error.
-    pub err: String,
-}
-
-impl Ran {
-    /// Its standard output, as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.out).trim().to_string()
-    }
-
-    /// Its standard output, as JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// Demands that it went well.
-    pub fn ok(self) -> Self {
-        assert_eq!(self.code, 0, "{self:?}");
-        self
-    }
-}
 
 impl Fleet {
     /// nats-server, the master `m1`, and workers `w1` to `w<workers>` with `slots` each.
@@ -296,6 +270,19 @@ impl Fleet {
         ended
     }
 
+    /// Kills the process of a worker that was ready last, if that still runs; its supervisor stays.
+    pub fn crash(&self, name: &str) {
+        let Some(pid) = self.child_pid(name) else { return };
+        // The file may be older than the process: only the supervisor's own child is struck.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = format!("PPid:\t{}\n", self.children[name].id());
+        if status.contains(&parent)
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
     /// The process of a worker that was ready last; another one after each restart.
     pub fn child_pid(&self, name: &str) -> Option<i32> {
         let ready = std::fs::read(self.path(&format!("{name}.ready"))).ok()?;
@@ -326,53 +313,6 @@ impl Fleet {
     /// What a process has written to its log.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
-    }
-
-    /// The command line of this fleet, not yet started.
-    pub fn muster(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(place::program("muster"));
-        command.args(args).env("MUSTER_NATS", self.nats_url()).env_remove("MUSTER_FLEET");
-        command
-    }
-
-    /// Runs the command line to its end.
-    pub fn run(&self, args: &[&str]) -> Ran {
-        self.run_with(args, b"")
-    }
-
-    /// The same, with standard input.
-    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Ran {
-        let mut command = self.muster(args);
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("muster starts");
-        let mut stdin = child.stdin.take().expect("it was piped");
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || {
-            // A command that does not read its input is no failure of the test.
-            let _ = stdin.write_all(&input);
-        });
-        let output = child.wait_with_output().expect("it runs");
-        writer.join().expect("it does not panic");
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: output.stdout,
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    /// Uploads a guest of `examples/` under its name.
-    pub fn push(&self, guest: &str) {
-        self.run(&["module", "push", text(&place::guest(guest))]).ok();
-    }
-
-    /// A task's record, as JSON.
-    pub fn record(&self, task: &str) -> Value {
-        self.run(&["-o", "json", "task", "get", task]).ok().json()["record"].clone()
-    }
-
-    /// Waits until a task's record is as wanted.
-    pub fn until(&self, what: &str, task: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        wait_for(what, || Some(self.record(task)).filter(|record| wanted(record)))
     }
 }
 

@@ -19,7 +19,6 @@ use muster_tests::{
     fleet::text,
     net::{Namespaces, Net},
 };
-use serde_json::Value;
 use std::{
     collections::BTreeMap,
     io::Write as _,
@@ -269,7 +268,7 @@ impl Go {
             if verdict["lost"].is_object() {
                 // The policy, not an accident: it lost as many workers as a task may.
                 given_up += 1;
-            } else if *verdict != Value::from("completed") {
+            } else if verdict.as_str() != Some("completed") {
                 lost += 1;
                 println!("LOST: {task}: {record}");
             }

@@ -36,6 +36,11 @@ pub enum Blow {
         /// Whom.
         host: String,
     },
+    /// SIGKILL to a worker's process alone; its supervisor starts another one.
+    Crash {
+        /// Whom.
+        host: String,
+    },
     /// SIGTERM, and a new start afterwards.
     End {
         /// Whom.
@@ -67,6 +72,7 @@ impl Blow {
     pub fn strikes(&self) -> Vec<&str> {
         match self {
             Blow::Kill { host }
+            | Blow::Crash { host }
             | Blow::End { host }
             | Blow::Stop { host }
             | Blow::Isolate { host } => vec![host],
@@ -78,7 +84,7 @@ impl Blow {
     pub fn silences(&self) -> Option<&str> {
         match self {
             Blow::Kill { host } | Blow::Stop { host } | Blow::Isolate { host } => Some(host),
-            Blow::End { .. } | Blow::Cut { .. } => None,
+            Blow::Crash { .. } | Blow::End { .. } | Blow::Cut { .. } => None,
         }
     }
 
@@ -86,6 +92,7 @@ impl Blow {
     pub fn strike(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
             Blow::Kill { host } => fleet.kill(host),
+            Blow::Crash { host } => fleet.crash(host),
             Blow::End { host } => fleet.signal(host, Signal::TERM),
             Blow::Stop { host } => fleet.signal(host, Signal::STOP),
             Blow::Cut { .. } | Blow::Isolate { .. } => {
@@ -97,7 +104,7 @@ impl Blow {
     /// Ends a stop or a cut. Who was killed is started again by [`Nemesis::tend`].
     pub fn heal(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
-            Blow::Kill { .. } | Blow::End { .. } => {}
+            Blow::Kill { .. } | Blow::Crash { .. } | Blow::End { .. } => {}
             Blow::Stop { host } => {
                 // The kernel may have killed it in the meantime.
                 if fleet.runs(host) {
@@ -291,7 +298,8 @@ impl Nemesis {
         let nats = NATS.to_string();
         let away_nats = if chance.percent(LONG_PERCENT) { LONG } else { away };
         match chance.within(0, 100) {
-            0..15 => (Blow::Kill { host: worker }, away),
+            0..12 => (Blow::Kill { host: worker }, away),
+            12..15 => (Blow::Crash { host: worker }, Duration::ZERO),
             15..32 => (Blow::Stop { host: worker }, lasts),
             32..49 => (Blow::Isolate { host: worker }, lasts),
             49..57 => (Blow::Kill { host: master }, away),

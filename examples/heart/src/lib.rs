@@ -83,7 +83,10 @@ mod tests {
 
     #[test]
     fn beats_once_in_no_time() {
-        assert_eq!(heart(Some(Json(Pace { for_ms: 0, ..Pace::default() }))), Json(Beaten { beats: 1 }));
+        assert_eq!(
+            heart(Some(Json(Pace { for_ms: 0, ..Pace::default() }))),
+            Json(Beaten { beats: 1 })
+        );
         assert_eq!(muster::testing::take_progress(), [(0, 0)]);
     }
 }

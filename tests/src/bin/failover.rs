@@ -76,11 +76,16 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// Where the time of one failover went.
+#[derive(Debug)]
 struct Trial {
     stopped: bool,
     /// From the newest renewal that was seen to the fault; zero where one came after it.
     age: Duration,
     whole: Duration,
+    /// What striking took: a cut is some commands, and not complete before the last of them.
+    strike: Duration,
+    /// The longest that this program was kept waiting for a processor meanwhile: the machine's part.
+    busy: Duration,
     /// From that renewal to the sight of the lease as lost.
     declared: Duration,
     /// From there to the sight of the task's record with its new attempt.
@@ -99,6 +104,7 @@ struct Bench {
     observer: Observer,
     witness: Witness,
     chance: Chance,
+    busy: Duration,
 }
 
 impl Bench {
@@ -125,7 +131,16 @@ impl Bench {
         let client = runtime.block_on(client)?;
         let observer = runtime.block_on(Observer::start(&fleet.nats_url(), &fleet.names()))?;
         let witness = Witness::new(journals);
-        let mut bench = Bench { fleet, partners, runtime, client, observer, witness, chance };
+        let mut bench = Bench {
+            fleet,
+            partners,
+            runtime,
+            client,
+            observer,
+            witness,
+            chance,
+            busy: Duration::ZERO,
+        };
         bench.warm_up()?;
         Ok(bench)
     }
@@ -162,7 +177,9 @@ impl Bench {
             }
             let waited = between(deadline, now_ns());
             assert!(waited < Duration::from_secs(60), "task {task} does not run for {waited:?}");
+            let asleep = now_ns();
             std::thread::sleep(LOOK_EVERY);
+            self.busy = self.busy.max(between(asleep, now_ns()).saturating_sub(LOOK_EVERY));
         }
     }
 
@@ -176,6 +193,8 @@ impl Bench {
         let blow = if stops { Blow::Stop { host } } else { Blow::Isolate { host } };
         let at_ns = now_ns();
         blow.strike(&mut self.fleet, &self.partners);
+        let strike = between(at_ns, now_ns());
+        self.busy = Duration::ZERO;
         let new = self.until_it_runs(&task, at_ns);
         let (renewed, lost, dispatched) = {
             let seen = self.observer.seen();
@@ -189,15 +208,21 @@ impl Bench {
         let renewed = renewed.context("a renewal was seen")?;
         let lost = lost.context("the loss was seen")?;
         let dispatched = dispatched.context("the dispatch was seen")?;
-        Ok(Trial {
+        let trial = Trial {
             stopped: stops,
+            strike,
+            busy: self.busy,
             age: between(renewed, at_ns),
             whole: between(at_ns, new.began_ns()),
             declared: between(renewed, lost),
             dispatched: between(lost, dispatched),
             started: between(dispatched, new.first_ns),
             called: between(new.first_ns, new.began_ns()),
-        })
+        };
+        if trial.whole > aim(timing) {
+            println!("beyond the aim: {worker}, {trial:?}");
+        }
+        Ok(trial)
     }
 
     fn until_all_are_live(&self) {
@@ -230,11 +255,13 @@ fn tell(trials: &[Trial], lease: &str, timing: LeaseTiming) -> ExitCode {
         &sorted(&|t| (!t.stopped).then_some(t.whole)),
     );
     row("SIGSTOP to the replacement's first effect", &sorted(&|t| t.stopped.then_some(t.whole)));
+    row("  the strike itself", &sorted(&|t| Some(t.strike)));
     row("  last renewal seen before the fault", &sorted(&|t| Some(t.age)));
     row("  that renewal to the lease seen lost", &sorted(&|t| Some(t.declared)));
     row("  lost to the new attempt seen stored", &sorted(&|t| Some(t.dispatched)));
     row("  stored to the replacement's first line", &sorted(&|t| Some(t.started)));
     row("  first line to its guest's first effect", &sorted(&|t| Some(t.called)));
+    row("this program kept waiting by the machine", &sorted(&|t| Some(t.busy)));
     let all = sorted(&|t| Some(t.whole));
     let seconds = |percent| percentile(&all, percent).unwrap_or_default().as_secs_f64();
     let aim = aim(timing).as_secs_f64();

@@ -156,8 +156,12 @@ impl Fleet {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = worker.lease.as_ref() else { return };
         if lease.standing.is_held() && self.forgotten.contains(&lease.session) {
-            let lease = Lease { standing: Standing::Lost, ..lease.clone() };
-            let expect = worker.revision;
+            // Not `lost`: on that word another master would act at once, whose own wait may be over
+            // or that has not noticed, while this session may still run. A session that never was
+            // takes its place; then the one before is waited for.
+            let (expect, lease) = (worker.revision, lease.clone());
+            let session = SessionId(self.mint());
+            let lease = Lease { session, standing: Standing::Lost, succeeds: Vec::new(), ..lease };
             self.condemn(id);
             self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });
         }

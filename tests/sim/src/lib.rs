@@ -15,6 +15,7 @@ pub mod network;
 pub mod play;
 pub mod process;
 pub mod registry;
+pub mod scenario;
 pub mod setting;
 pub mod tally;
 pub mod world;

@@ -32,6 +32,8 @@ pub struct Setting {
     pub fault_every: Nanos,
     /// Submissions.
     pub batches: u64,
+    /// How long every run takes; by chance where absent.
+    pub run_lasts: Option<Nanos>,
     /// When the registry loses writes, if it does.
     pub rollback_at: Option<Nanos>,
 }
@@ -53,6 +55,7 @@ impl Setting {
             lasts,
             fault_every: chance.between(150, 1_500) * MS,
             batches: chance.between(6, 30),
+            run_lasts: None,
             rollback_at: (seed % ROLLBACK_EVERY == 0).then_some(lasts / 2),
         }
     }
@@ -69,6 +72,7 @@ impl Setting {
             lasts: 0,
             fault_every: chance.between(SECOND, 2 * SECOND),
             batches: 0,
+            run_lasts: Some(10 * SECOND),
             rollback_at: None,
         }
     }

@@ -73,6 +73,8 @@ tally!(
     obeyed,
     /// Times that declaring was put off because too many were silent.
     held,
+    /// Groups for which tasks wait and that have no worker.
+    groups_empty,
     /// Masters that noticed that the registry had lost writes.
     rewound,
     /// Suffixes lost by the registry.

@@ -28,6 +28,9 @@ pub const MS: Nanos = 1_000_000;
 /// A second.
 pub const SECOND: Nanos = 1_000 * MS;
 
+/// More than a hundred times what happens in a usual world.
+const STEPS_MAX: u64 = 3_000_000;
+
 /// Something that is to come.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is explained where it is handled")]
@@ -244,6 +247,9 @@ impl World {
         let Some(Coming { at, what, .. }) = self.queue.pop() else { return false };
         self.now = at;
         self.tally.steps += 1;
+        if self.tally.steps > STEPS_MAX {
+            self.violate("every_task_ends_after_healing", || "too much happens for that".into());
+        }
         self.happen(what);
         true
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Seeds that are played against a mutant, until one notices it. Most need a few.
-const SEEDS: &str = "6000";
+const SEEDS: &str = "3000";
 
 /// The switch, added to the copy of the protocol.
 const SWITCH: &str = "

@@ -46,6 +46,7 @@ impl World {
             3..=5 => self.chance.between(100 * MS, 3 * SECOND),
             _ => self.chance.between(SECOND, 15 * SECOND),
         };
+        let lasts = self.setting.run_lasts.unwrap_or(lasts);
         let number = self.tally.runs;
         let life = self.workers[at].process.life;
         let run = Run { number, session: dispatch.session, stubborn, started: self.now };
@@ -104,6 +105,7 @@ impl World {
     /// How a run ends; what it gives back names its attempt.
     fn outcome(&mut self, key: AttemptKey, run: &Run) -> Outcome {
         let verdict = match self.chance.below(10) {
+            _ if !self.setting.disorder => Verdict::Completed,
             0 => Verdict::Failed { code: 1, message: String::new() },
             1 => Verdict::Trapped { message: String::new() },
             _ => Verdict::Completed,

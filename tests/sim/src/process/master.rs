@@ -425,6 +425,7 @@ impl World {
             Effect::Tell { .. } => {}
             Effect::Publish(advisory) => match advisory {
                 Advisory::Failover { what: FailoverEvent::Held, .. } => self.tally.held += 1,
+                Advisory::Group { .. } => self.tally.groups_empty += 1,
                 Advisory::Registry { what: RegistryEvent::Rewound, .. } => self.tally.rewound += 1,
                 Advisory::Task { what: muster_protocol::advisory::TaskEvent::Refused, .. } => {
                     self.tally.refused += 1;

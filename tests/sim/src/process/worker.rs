@@ -78,7 +78,7 @@ impl Worker {
             offer: Offer { slots: SLOTS, memory_bytes: u64::MAX, ..Offer::default() },
             renewed_at: WallMillis(0),
         };
-        let has_nats = !world.chance.once_in(4);
+        let has_nats = !world.setting.disorder || !world.chance.once_in(4);
         Worker {
             name: draft.worker.clone(),
             process: Process { life: 0, alive: false, machine, stopped_until: 0 },

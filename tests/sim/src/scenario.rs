@@ -1,0 +1,41 @@
+//! What a scripted world is asked: who runs a task, and what the registry says. Never changes
+//! anything.
+
+use crate::world::World;
+use muster_protocol::{
+    TaskId,
+    lease::Standing,
+    task::{State, TaskRecord, Verdict},
+};
+
+impl World {
+    /// The record of a task.
+    pub fn record(&self, task: u128) -> Option<&TaskRecord> {
+        self.registry.tasks.values.get(&TaskId(task)).map(|(record, _)| record.as_ref())
+    }
+
+    /// The worker that a task's record names, by index.
+    pub fn given_to(&self, task: u128) -> Option<usize> {
+        let attempt = self.record(task)?.attempt()?;
+        self.workers.iter().position(|worker| worker.name == attempt.worker)
+    }
+
+    /// How many attempts of a task run.
+    pub fn running(&self, task: u128) -> usize {
+        let runs = self.workers.iter().flat_map(|worker| worker.runs.keys());
+        runs.filter(|key| key.task == TaskId(task)).count()
+    }
+
+    /// Whether a task has completed.
+    pub fn completed(&self, task: u128) -> bool {
+        self.record(task).is_some_and(|record| {
+            matches!(&record.state, State::Done { outcome, .. } if outcome.verdict == Verdict::Completed)
+        })
+    }
+
+    /// What the registry says of a worker.
+    pub fn standing(&self, worker: usize) -> Option<Standing> {
+        let lease = self.registry.workers.values.get(&self.workers[worker].name);
+        lease.map(|(lease, _)| lease.standing)
+    }
+}

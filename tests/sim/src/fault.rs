@@ -156,7 +156,7 @@ impl World {
         // After a rollback no process may forget what it knew.
         let may_end = self.setting.rollback_at.is_none();
         let long = self.chance.between(lease / 4, 3 * lease);
-        Some(match self.chance.below(36) {
+        Some(match self.chance.below(40) {
             0..=4 => {
                 let open = self.network.links.iter().filter(|(_, link)| link.open_below);
                 let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
@@ -201,6 +201,7 @@ impl World {
                 let stream = self.chance.below(3) as usize;
                 Fault::WatchStalls(master, stream, self.chance.between(100 * MS, 10 * SECOND))
             }
+            33..=36 => return self.draw_island(worker),
             30 if may_end => return self.draw_double(master, worker),
             _ => return None,
         })
@@ -229,6 +230,21 @@ impl World {
             self.strike(Fault::Isolate(at, lasts));
         }
         Some(Fault::Isolate(0, lasts))
+    }
+
+    /// A worker and its home reach each other and nobody else, for longer than the home may answer
+    /// for the worker.
+    fn draw_island(&mut self, worker: usize) -> Option<Fault> {
+        let (lease, _) = self.registry.workers.get(&self.workers[worker].name)?;
+        let home = lease.home?.master;
+        let home = self.masters.iter().position(|master| master.name == home)?;
+        let outage = self.setting.timing.outage().as_nanos() as u64;
+        let lasts = self.chance.between(outage / 2, 3 * outage);
+        self.strike(Fault::CutBoth(Peer::Master(home), Peer::Registry, lasts));
+        for other in (0..self.masters.len()).filter(|&other| other != home) {
+            self.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Master(other), lasts));
+        }
+        Some(Fault::CutBoth(Peer::Worker(worker), Peer::Registry, lasts))
     }
 
     /// A master and a worker die at once.

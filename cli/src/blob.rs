@@ -7,6 +7,7 @@ use async_nats::jetstream::object_store::{InfoErrorKind, ObjectStore};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::{Digest, limit, task::Data};
+use muster_wire::nats;
 use sha2::{Digest as _, Sha256};
 use std::{
     io::{self, IsTerminal as _},
@@ -82,7 +83,14 @@ pub async fn put(
     let objects = open(client, store).await?;
     let name = digest.hex();
     match objects.info(&name).await {
-        Ok(info) if !info.deleted && info.size == bytes.len() => return Ok(false),
+        // Inputs expire; modules do not.
+        Ok(info)
+            if !info.deleted
+                && info.size == bytes.len()
+                && (store == client.names.module_store() || nats::is_young(&info)) =>
+        {
+            return Ok(false);
+        }
         Ok(_) => {}
         Err(error) if error.kind() == InfoErrorKind::NotFound => {}
         Err(error) => {

@@ -180,13 +180,19 @@ impl Host {
     }
 
     /// Refuses a digest whose bytes are not stored.
-    async fn must_have(&self, shelf: Shelf, digest: Digest) -> Answer<()> {
+    async fn must_have(&self, shelf: Shelf, digest: Digest, size: Option<u64>) -> Answer<()> {
         // Inputs expire, so only modules are remembered.
         if shelf == Shelf::Modules && self.known.lock().is_ok_and(|known| known.contains(&digest)) {
             return Ok(());
         }
         match self.registry.object_size(shelf, digest).await {
-            Ok(Some(_)) => {}
+            Ok(Some(found)) if size.is_none_or(|size| size == found) => {}
+            Ok(Some(found)) => {
+                return Err(Refusal::bad(format!(
+                    "the input {digest} has {found} bytes, not {}",
+                    size.unwrap_or_default()
+                )));
+            }
             Ok(None) if shelf == Shelf::Modules => {
                 let sentence =
                     format!("there is no module {digest}; push it with `muster module push`");

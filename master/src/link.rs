@@ -1,7 +1,7 @@
 //! QUIC as the master uses it: one link per worker, and what comes over it. Only this room talks
 //! QUIC; it never believes a frame about who a worker is, only its certificate.
 
-use crate::Input;
+use crate::{Input, registry::ObjectError};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, WorkerId,
@@ -11,7 +11,7 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
-    quic::{FrameReader, FrameWriter, StreamError, speak},
+    quic::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
     tls,
 };
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
@@ -22,10 +22,13 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Frames that may wait for a worker. It has room for a full local queue twice over.
 const FRAMES_MAX: usize = 4 * 1024;
+
+/// Objects in this process' memory at once: each may have 64 MiB.
+const OBJECTS_MAX: usize = 8;
 
 /// How long a caller may take to say what it wants.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -43,6 +46,8 @@ struct Control {
 
 /// What every link needs.
 struct Host {
+    /// Room for objects in this process' memory.
+    objects: Semaphore,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
 }
@@ -54,7 +59,12 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub(crate) fn new(endpoint: Endpoint, names: Arc<Names>, inbox: mpsc::Sender<Input>) -> Self {
-        Workers { waiting: Some((endpoint, Arc::new(Host { names, inbox }))) }
+        Workers {
+            waiting: Some((
+                endpoint,
+                Arc::new(Host { objects: Semaphore::new(OBJECTS_MAX), names, inbox }),
+            )),
+        }
     }
 
     /// Begins to accept links, until the endpoint is closed. Saying it twice changes nothing.
@@ -145,12 +155,23 @@ impl Host {
                 let _ = control.ended.send(cause).await;
                 return;
             }
-            Ask::Fetch { shelf, digest } => self.fetch(writer, shelf, digest).await,
-            Ask::Put { digest, size } => self.put(reader, writer, digest, size).await,
+            Ask::Fetch { shelf, digest } => self.in_time(self.fetch(writer, shelf, digest)).await,
+            Ask::Put { digest, size } => self.in_time(self.put(reader, writer, digest, size)).await,
         };
         if let Err(cause) = result {
             tracing::debug!(%worker, %cause, "an object's stream ended");
         }
+    }
+
+    /// Carries an object once there is room for it in memory, and gives up on who takes too long.
+    async fn in_time(
+        &self,
+        work: impl Future<Output = Result<(), StreamError>>,
+    ) -> Result<(), StreamError> {
+        let _place = self.objects.acquire().await;
+        tokio::time::timeout(OBJECT_WITHIN, work)
+            .await
+            .unwrap_or_else(|_| Err(StreamError::Down("it took too long".into())))
     }
 
     async fn control(
@@ -223,7 +244,8 @@ impl Host {
                 writer.send(&Told::Size(bytes.len() as u64)).await?;
                 writer.bytes(bytes).await?;
             }
-            Ok(Ok(None)) => writer.send(&Told::Missing).await?,
+            // Bytes that are not what they are called will not be so when they are asked for again.
+            Ok(Ok(None) | Err(ObjectError::Corrupt(_))) => writer.send(&Told::Missing).await?,
             Ok(Err(error)) => writer.send(&Told::Failed(error.to_string())).await?,
             Err(_) => writer.send(&Told::Failed("the master stops".into())).await?,
         }

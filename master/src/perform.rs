@@ -11,11 +11,8 @@ use muster_protocol::{
     fleet::{Answer, Effect, Event, LinkId, RequestId},
     message::{LogChunk, Shelf, ToWorker},
 };
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-
-/// Objects in this process' memory at once: each may have 64 MiB.
-const OBJECTS_MAX: usize = 8;
+use std::collections::BTreeMap;
+use tokio::sync::{mpsc, oneshot};
 
 /// News that may wait for NATS: seconds of the fastest tasks, in some tens of MiB.
 const NEWS_MAX: usize = 64 * 1024;
@@ -34,7 +31,6 @@ pub(crate) struct Hands {
     request: RequestId,
     writing: usize,
     released: bool,
-    objects: Arc<Semaphore>,
     /// What is said to the world goes out in the order in which it was decided.
     news: mpsc::Sender<News>,
 }
@@ -57,7 +53,6 @@ impl Hands {
             requests: BTreeMap::new(),
             request: 0,
             writing: 0,
-            objects: Arc::new(Semaphore::new(OBJECTS_MAX)),
             news,
         }
     }
@@ -148,9 +143,8 @@ impl Hands {
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     ) {
-        let (registry, objects) = (self.registry.clone(), self.objects.clone());
+        let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _place = objects.acquire().await;
             let _ = reply.send(registry.fetch(shelf, digest).await);
         });
     }
@@ -161,9 +155,8 @@ impl Hands {
         bytes: bytes::Bytes,
         reply: oneshot::Sender<Result<(), ObjectError>>,
     ) {
-        let (registry, objects) = (self.registry.clone(), self.objects.clone());
+        let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _place = objects.acquire().await;
             let _ = reply.send(registry.keep(digest, bytes).await);
         });
     }

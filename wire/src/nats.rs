@@ -1,13 +1,16 @@
 //! How both daemons connect to NATS: they notice a dead server soon, come back for ever, and take a
 //! user from the URL. Never shows a password.
 
-use async_nats::{Auth, AuthError, Client, ConnectError, ConnectOptions, Event, ServerAddr};
+use async_nats::{
+    Auth, AuthError, Client, ConnectError, ConnectOptions, Event, ServerAddr,
+    jetstream::object_store::ObjectInfo,
+};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// How often the connection is probed: a server that has stopped is noticed after two of these.
@@ -87,6 +90,17 @@ pub fn checked(url: &str) -> Result<String, String> {
         Ok(_) => Err("it names no host".into()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Younger than this an object outlives every record that may name it: objects are kept for as long
+/// as a task may run and its record is kept, and this much longer.
+const YOUNG: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether an object that is there need not be stored anew, by the wall clocks of NATS' host and
+/// this one. For garbage only: one that is judged wrongly is stored once more.
+pub fn is_young(object: &ObjectInfo) -> bool {
+    let Some(modified) = object.modified else { return false };
+    SystemTime::now().duration_since(modified.into()).is_ok_and(|age| age < YOUNG)
 }
 
 /// The URL as it may be shown: without what stands before `@`.

@@ -20,6 +20,9 @@ pub const KEEP_ALIVE: Duration = Duration::from_millis(300);
 /// After this long without a word a link is given up: six keep-alives.
 pub const IDLE_MAX: Duration = Duration::from_secs(2);
 
+/// How long an object may take to come or go, in all: 64 MiB at 1 MiB/s. Who is slower asks again.
+pub const OBJECT_WITHIN: Duration = Duration::from_secs(64);
+
 /// Streams that a worker may have open beside the control stream: fetches, stores and logs.
 pub const STREAMS_MAX: u32 = 64;
 

@@ -49,7 +49,17 @@ pub(crate) fn start(
             let nats = Nats::open(&terms, connected).await;
             let holder = Holder::new(terms.timing, terms.draft.clone(), ABSENT);
             let masters = BTreeMap::new();
-            let keeper = Keeper { terms, deadman, links, inbox, nats, answers, holder, masters };
+            let keeper = Keeper {
+                terms,
+                deadman,
+                links,
+                inbox,
+                nats,
+                answers,
+                holder,
+                nats_silent: 0,
+                masters,
+            };
             keeper.keep(inputs, answered).await;
         });
     })?;
@@ -100,6 +110,8 @@ struct Keeper {
     nats: Option<Nats>,
     answers: mpsc::UnboundedSender<(SessionId, u64, CasAnswer<Lease>)>,
     holder: Holder,
+    /// Renewals sent straight to NATS since it last answered one.
+    nats_silent: u32,
     /// Who has said to be at the other end of each link, and whether that is on this machine.
     masters: BTreeMap<LinkId, (Home, bool)>,
 }
@@ -129,6 +141,9 @@ impl Keeper {
             let wakeup = over.is_none().then(|| self.holder.wakeup().min(self.fence()));
             tokio::select! {
                 Some((session, renewal, answer)) = answered.recv() => {
+                    if answer != CasAnswer::Unknown {
+                        self.nats_silent = 0;
+                    }
                     self.answered(session, renewal, answer, over.is_some()).await;
                 }
                 input = inputs.recv() => match input {
@@ -206,7 +221,8 @@ impl Keeper {
     /// Sends a renewal on the way that answers, and on both where the last one got no answer.
     fn renew(&mut self, expect: Revision, lease: Lease, doubtful: bool) {
         let nats = self.nats.as_ref().filter(|nats| nats.is_up());
-        if nats.is_none() || doubtful {
+        // As long as NATS itself is silent its answers through masters say nothing about it.
+        if nats.is_none() || doubtful || self.nats_silent > 0 {
             let links = self.links.lock().expect("no holder of this lock panics");
             // Every master is asked: the same write on the same key can only succeed once.
             for road in links.values() {
@@ -214,6 +230,7 @@ impl Keeper {
             }
         }
         let Some(nats) = nats else { return };
+        self.nats_silent += 1;
         let (context, key, answers) =
             (nats.context.clone(), nats.key.clone(), self.answers.clone());
         tokio::spawn(async move {
@@ -268,6 +285,10 @@ impl Keeper {
             self.terms.journal.lapsed(session, until.min(clock::boottime()));
         }
         match by {
+            // What a new process meets at its first try is most often its predecessor's.
+            Some((lease, _)) if !self.holder.is_held() => tracing::debug!(
+                standing = ?lease.standing, by = %lease.session, "somebody has or had the lease"
+            ),
             Some((lease, _)) => tracing::warn!(
                 standing = ?lease.standing, by = %lease.session, mine = %self.holder.session(),
                 "the lease is another's; this session is over"

@@ -120,7 +120,7 @@ pub fn main(config: Config) -> ExitCode {
 }
 
 /// Runs a worker until `stop` says so.
-pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
@@ -135,7 +135,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let deadman = deadman::Deadman::new(config.lease.kill_margin())?;
     let draining = Arc::new(AtomicBool::new(false));
     let links: Links = Arc::default();
-    let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
+    let (inbox, inputs) = mpsc::channel(INBOX_MAX);
     let version = env!("CARGO_PKG_VERSION").to_string();
 
     let offer = Offer {
@@ -159,7 +159,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     )?;
     let machine = state::machine().context("the kernel does not say which boot this is")?;
     link::dial_all(&config.masters, quic, &names, machine, &links, &lease, &inbox)?;
-    let mut hands = perform::Hands::new(
+    let hands = perform::Hands::new(
         &config,
         engine,
         code,
@@ -178,46 +178,79 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         // It stays so until someone says otherwise, whatever has happened to its process.
         attempts.observe(clock::boottime(), Event::Told(0, ToWorker::Order(Order::Cordon)));
     }
-    let mut ready = config.ready_file.clone();
-    let mut batch = Vec::with_capacity(DRAIN_MAX);
-    let (mut stopping, mut leased) = (false, false);
     tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
-    loop {
-        let wakeup = attempts.wakeup();
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
-                stopping = true;
-                tracing::info!(grace = ?config.grace(), running = attempts.running(), "stopping");
-                draining.store(true, Ordering::SeqCst);
-                let _ = lease.send(LeaseInput::Stand(Standing::Draining));
-                let deadline = clock::boottime() + config.grace();
-                attempts.observe(clock::boottime(), Event::StopAsked { deadline });
-                process::end_after(config.grace() + END_MARGIN);
+    let ready = config.ready_file.clone();
+    let worker =
+        Worker { config, attempts, hands, lease, draining, ready, leased: false, stopping: false };
+    worker.serve(inputs, stop).await
+}
+
+/// What the loop owns.
+struct Worker {
+    config: Config,
+    attempts: Attempts,
+    hands: perform::Hands,
+    lease: mpsc::UnboundedSender<LeaseInput>,
+    draining: Arc<AtomicBool>,
+    /// The file that says so once it can work.
+    ready: Option<std::path::PathBuf>,
+    leased: bool,
+    stopping: bool,
+}
+
+impl Worker {
+    async fn serve(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let mut batch = Vec::with_capacity(DRAIN_MAX);
+        loop {
+            let wakeup = self.attempts.wakeup();
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop), if !self.stopping => self.stop(),
+                _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
+                () = clock::sleep_until(wakeup) => {}
             }
-            _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
-            () = clock::sleep_until(wakeup) => {}
-        }
-        let now = clock::boottime();
-        for input in batch.drain(..) {
-            match input {
-                Input::Released => return Ok(()),
-                Input::Attempts(event) => {
-                    leased |= matches!(event, Event::LeaseHeld { .. });
-                    hands.heard(&event);
-                    attempts.observe(now, event);
+            let now = clock::boottime();
+            for input in batch.drain(..) {
+                match input {
+                    Input::Released => return Ok(()),
+                    Input::Attempts(event) => {
+                        self.leased |= matches!(event, Event::LeaseHeld { .. });
+                        self.hands.heard(&event);
+                        self.attempts.observe(now, event);
+                    }
                 }
             }
+            self.tell_ready()?;
+            let mut effects = Vec::new();
+            self.attempts.plan(clock::boottime(), &mut effects);
+            self.hands.perform(effects, self.stopping);
         }
-        if leased
-            && hands.is_linked()
-            && let Some(path) = ready.take()
+    }
+
+    /// It was told to stop: what runs may finish within the grace.
+    fn stop(&mut self) {
+        self.stopping = true;
+        let grace = self.config.grace();
+        tracing::info!(?grace, running = self.attempts.running(), "stopping");
+        self.draining.store(true, Ordering::SeqCst);
+        let _ = self.lease.send(LeaseInput::Stand(Standing::Draining));
+        let now = clock::boottime();
+        self.attempts.observe(now, Event::StopAsked { deadline: now + grace });
+        process::end_after(grace + END_MARGIN);
+    }
+
+    fn tell_ready(&mut self) -> anyhow::Result<()> {
+        if self.leased
+            && self.hands.is_linked()
+            && let Some(path) = self.ready.take()
         {
             process::write_whole(&path, &format!("{{\"pid\":{}}}", std::process::id()))?;
         }
-        let mut effects = Vec::new();
-        attempts.plan(clock::boottime(), &mut effects);
-        hands.perform(effects, stopping);
+        Ok(())
     }
 }
 

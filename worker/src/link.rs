@@ -12,7 +12,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     process,
-    quic::{FrameReader, FrameWriter, StreamError, speak},
+    quic::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
 };
 use quinn::{ClientConfig, Connection, Endpoint};
 use std::{
@@ -247,6 +247,31 @@ pub(crate) async fn fetch(
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
+    in_time(receive(connection, shelf, digest, size_max)).await
+}
+
+/// Brings an object to the fleet's data shelf through a link.
+pub(crate) async fn put(
+    connection: &Connection,
+    digest: Digest,
+    bytes: Bytes,
+) -> Result<(), ObjectError> {
+    in_time(bring(connection, digest, bytes)).await
+}
+
+/// Gives up on a master that takes too long; another may be quicker.
+async fn in_time<T>(work: impl Future<Output = Result<T, ObjectError>>) -> Result<T, ObjectError> {
+    tokio::time::timeout(OBJECT_WITHIN, work)
+        .await
+        .unwrap_or_else(|_| Err(ObjectError::Carried("it took too long".into())))
+}
+
+async fn receive(
+    connection: &Connection,
+    shelf: Shelf,
+    digest: Digest,
+    size_max: u64,
+) -> Result<Bytes, ObjectError> {
     let (mut reader, mut writer) = ask(connection, &Ask::Fetch { shelf, digest }).await?;
     writer.finish()?;
     let size = match reader.next().await? {
@@ -268,12 +293,7 @@ pub(crate) async fn fetch(
     Ok(all.freeze())
 }
 
-/// Brings an object to the fleet's data shelf through a link.
-pub(crate) async fn put(
-    connection: &Connection,
-    digest: Digest,
-    bytes: Bytes,
-) -> Result<(), ObjectError> {
+async fn bring(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
     let size = bytes.len() as u64;
     let (mut reader, mut writer) = ask(connection, &Ask::Put { digest, size }).await?;
     writer.bytes(bytes).await?;

@@ -37,7 +37,7 @@ impl Host {
                 "{version:?} cannot be a version: letters, digits, '.', '-' and '_', at most 64"
             )));
         }
-        self.must_have(Shelf::Modules, asked.digest).await?;
+        self.must_have(Shelf::Modules, asked.digest, None).await?;
         let bytes = match self.registry.fetch(Shelf::Modules, asked.digest).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
             Ok(Some(_)) => {

@@ -40,9 +40,9 @@ impl Host {
             if !seen.insert(task.id) {
                 return Err(refuse(format!("the id {} is used twice", task.id)));
             }
-            self.must_have(Shelf::Modules, task.spec.module.digest).await?;
-            if let Data::Blob { digest, .. } = task.spec.input {
-                self.must_have(Shelf::Data, digest).await?;
+            self.must_have(Shelf::Modules, task.spec.module.digest, None).await?;
+            if let Data::Blob { digest, size } = task.spec.input {
+                self.must_have(Shelf::Data, digest, Some(size)).await?;
             }
         }
         let (reply, answer) = oneshot::channel();

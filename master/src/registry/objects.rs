@@ -2,10 +2,13 @@
 //! not what their digest says.
 
 use super::Registry;
+use async_nats::jetstream::{object_store::ObjectInfo, stream::Stream};
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{Digest, TaskId, limit, message::Shelf, subject::Bucket, task::TaskRecord};
+use muster_wire::nats;
 use sha2::{Digest as _, Sha256};
+use std::ops::Range;
 use tokio::io::AsyncReadExt;
 
 /// Why an object could not be had or kept. Nothing was kept that is not whole.
@@ -18,6 +21,12 @@ pub enum ObjectError {
     #[error("the bytes are not those of {0}")]
     Corrupt(Digest),
 }
+
+/// Changes read for each record asked for, at first: there are gaps and unfinished records.
+const READ_AHEAD: u64 = 8;
+
+/// Changes read at most: half a second's reading.
+const READ_MAX: u64 = 200_000;
 
 fn unavailable(error: impl ToString) -> ObjectError {
     ObjectError::Unavailable(error.to_string())
@@ -37,10 +46,18 @@ impl Registry {
         shelf: Shelf,
         digest: Digest,
     ) -> Result<Option<u64>, ObjectError> {
+        Ok(self.object(shelf, digest).await?.map(|info| info.size as u64))
+    }
+
+    async fn object(
+        &self,
+        shelf: Shelf,
+        digest: Digest,
+    ) -> Result<Option<ObjectInfo>, ObjectError> {
         let store = self.context.get_object_store(self.shelf(shelf)).await.map_err(unavailable)?;
         match store.info(digest.hex()).await {
             Ok(info) if info.deleted => Ok(None),
-            Ok(info) => Ok(Some(info.size as u64)),
+            Ok(info) => Ok(Some(info)),
             Err(error)
                 if error.kind() == async_nats::jetstream::object_store::InfoErrorKind::NotFound =>
             {
@@ -59,6 +76,7 @@ impl Registry {
         let mut bytes = Vec::with_capacity(size.min(max) as usize);
         object.take(max).read_to_end(&mut bytes).await.map_err(unavailable)?;
         if Digest(Sha256::digest(&bytes).into()) != digest {
+            tracing::error!(%digest, "an object is not what it is called; remove it and store it anew");
             return Err(ObjectError::Corrupt(digest));
         }
         Ok(Some(bytes.into()))
@@ -69,7 +87,9 @@ impl Registry {
         if Digest(Sha256::digest(&bytes).into()) != digest {
             return Err(ObjectError::Corrupt(digest));
         }
-        if self.object_size(Shelf::Data, digest).await?.is_some() {
+        // One that is there already may be about to expire, and what names it is new.
+        let there = self.object(Shelf::Data, digest).await?;
+        if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
         }
         let store =
@@ -80,48 +100,69 @@ impl Registry {
 
     /// The newest finished records, newest first, at most `max`.
     ///
-    /// Reads the end of the stream, not all of it: records that changed long ago are not found.
+    /// Reads the stream from its end, a piece at a time, and not all of it: what has changed more
+    /// than [`READ_MAX`] changes ago is not found.
     pub async fn recent(
         &self,
         max: usize,
         wanted: impl Fn(&TaskRecord) -> bool,
     ) -> Vec<TaskRecord> {
-        use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
-        /// Messages read for each record asked for: the stream has gaps and unfinished records.
-        const READ_AHEAD: u64 = 8;
         let Ok(mut stream) = self.context.get_stream(self.names.stream(Bucket::Tasks)).await else {
             return Vec::new();
         };
         let Ok(info) = stream.info().await else { return Vec::new() };
-        let (messages, last) = (info.state.messages, info.state.last_sequence);
-        if messages == 0 {
-            return Vec::new();
+        let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
+        let mut found: Vec<TaskRecord> = Vec::new();
+        let (mut end, mut piece) = (last + 1, max as u64 * READ_AHEAD);
+        while found.len() < max && end > first && last - end < READ_MAX {
+            let start = end.saturating_sub(piece).max(first);
+            found.extend(self.finished(&stream, start..end, &wanted).await);
+            (end, piece) = (start, piece * READ_AHEAD);
         }
-        let from = last.saturating_sub(max as u64 * READ_AHEAD).max(1);
+        found.sort_unstable_by_key(|record| std::cmp::Reverse::<TaskId>(record.id));
+        found.truncate(max);
+        found
+    }
+
+    /// The finished records in a piece of the stream.
+    async fn finished(
+        &self,
+        stream: &Stream,
+        piece: Range<u64>,
+        wanted: impl Fn(&TaskRecord) -> bool,
+    ) -> Vec<TaskRecord> {
+        use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
         let config = OrderedConfig {
             deliver_subject: self.client.new_inbox(),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: piece.start },
             filter_subject: self.names.key(Bucket::Tasks, ">"),
             ..OrderedConfig::default()
         };
         let Ok(consumer) = stream.create_consumer(config).await else { return Vec::new() };
-        let Ok(mut messages) = consumer.messages().await else { return Vec::new() };
         let mut found: Vec<TaskRecord> = Vec::new();
+        if consumer.cached_info().num_pending == 0 {
+            return found;
+        }
+        let Ok(mut messages) = consumer.messages().await else { return found };
         while let Ok(Some(Ok(message))) =
             tokio::time::timeout(muster_wire::nats::PING_EVERY, messages.next()).await
         {
+            if message.info().is_ok_and(|info| info.stream_sequence >= piece.end) {
+                break;
+            }
             if let Ok(record) = serde_json::from_slice::<TaskRecord>(&message.payload)
                 && record.is_done()
                 && wanted(&record)
             {
                 found.push(record);
             }
-            if message.info().is_ok_and(|info| info.pending == 0) {
+            let is_last = |info: async_nats::jetstream::message::Info<'_>| {
+                info.pending == 0 || info.stream_sequence + 1 >= piece.end
+            };
+            if message.info().is_ok_and(is_last) {
                 break;
             }
         }
-        found.sort_unstable_by_key(|record| std::cmp::Reverse::<TaskId>(record.id));
-        found.truncate(max);
         found
     }
 }

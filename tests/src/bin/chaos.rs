@@ -53,6 +53,10 @@ struct Args {
     /// The leases' profile: standard, fast or roaming
     #[arg(long, default_value = "standard")]
     lease: String,
+    /// How often in a hundred a fault is left alone, so that its failover can be measured; 0 for
+    /// as many faults as possible
+    #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=100))]
+    alone_percent: u64,
     /// How many masters
     #[arg(long, default_value_t = 2)]
     masters: usize,
@@ -167,7 +171,8 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Chance) -> any
     let settle = timing.master() + Duration::from_secs(3);
     // From a fraction of a lease to several; at least what breaks connections.
     let longest = (timing.master() * 8 / 3).max(Duration::from_secs(6));
-    let field = Field { masters, workers, options, longest, settle };
+    let field =
+        Field { masters, workers, options, longest, alone_percent: args.alone_percent, settle };
     let nemesis = Nemesis::new(chance.clone(), field);
     let submissions = Arc::default();
     Ok(Go { fleet, nemesis, client, observer, runtime, submissions, journals, stopped })

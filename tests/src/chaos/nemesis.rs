@@ -15,10 +15,6 @@ use std::{
 /// Faults at the same time.
 const ACTIVE_MAX: usize = 3;
 
-/// How often in a hundred the next fault waits until the last one has no consequences any more: only
-/// then can a failover be measured.
-const ALONE_PERCENT: u64 = 45;
-
 /// How often in a hundred nats-server stays away for long.
 const LONG_PERCENT: u64 = 15;
 
@@ -163,6 +159,9 @@ pub struct Field {
     pub options: BTreeMap<String, Vec<String>>,
     /// The longest stop or cut.
     pub longest: Duration,
+    /// How often in a hundred the next fault waits until the last one has no consequences any more:
+    /// only then can a failover be measured.
+    pub alone_percent: u64,
     /// How long a fault may have consequences after it was healed.
     pub settle: Duration,
 }
@@ -272,7 +271,7 @@ impl Nemesis {
         }
         self.faults.push(Fault { number, at_ns, until_ns, healed_ns: u64::MAX, blow });
         let pause = self.chance.time(Duration::from_millis(300), Duration::from_secs(4));
-        self.next_ns = if self.chance.percent(ALONE_PERCENT) {
+        self.next_ns = if self.chance.percent(self.field.alone_percent) {
             // A killed process needs its time to begin again, too.
             let all = self.active().map(|fault| fault.until_ns).max().unwrap_or(at_ns);
             all + nanos(self.field.settle + pause)

@@ -170,6 +170,6 @@ fn hundreds_that_compute_end_together_without_help() {
     });
     let most = late.iter().max().unwrap();
     println!("{GUESTS} on one thread ended {most:?} after the lease");
-    // Were each to compute for one more tick, it would take a second.
-    assert!(*most < SLACK, "{most:?}");
+    // Were each to compute for one more tick, it would take twice that.
+    assert!(*most < GUESTS * muster_worker::engine::TICK / 2, "{most:?}");
 }

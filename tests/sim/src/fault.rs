@@ -156,7 +156,7 @@ impl World {
         // After a rollback no process may forget what it knew.
         let may_end = self.setting.rollback_at.is_none();
         let long = self.chance.between(lease / 4, 3 * lease);
-        Some(match self.chance.below(40) {
+        Some(match self.chance.below(42) {
             0..=4 => {
                 let open = self.network.links.iter().filter(|(_, link)| link.open_below);
                 let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
@@ -202,6 +202,7 @@ impl World {
                 Fault::WatchStalls(master, stream, self.chance.between(100 * MS, 10 * SECOND))
             }
             33..=36 => return self.draw_island(worker),
+            37..=38 => return self.draw_switch(worker),
             30 if may_end => return self.draw_double(master, worker),
             _ => return None,
         })
@@ -245,6 +246,29 @@ impl World {
             self.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Master(other), lasts));
         }
         Some(Fault::CutBoth(Peer::Worker(worker), Peer::Registry, lasts))
+    }
+
+    /// A worker loses the link to its home and names another, which it never hears of; then it has
+    /// its old home again, which has not heard of that either, and nobody else.
+    fn draw_switch(&mut self, worker: usize) -> Option<Fault> {
+        let (lease, _) = self.registry.workers.get(&self.workers[worker].name)?;
+        let home = lease.home?.master;
+        let home = self.masters.iter().position(|master| master.name == home)?;
+        let lease = self.setting.timing.master().as_nanos() as u64;
+        let lasts = self.chance.between(2 * lease, 5 * lease).max(3 * SECOND);
+        let ends = self.workers[worker].links.iter().filter(|(_, end)| end.master == home);
+        let links: Vec<LinkId> = ends.map(|(&id, _)| id).collect();
+        for link in links {
+            self.link_breaks(link, MS);
+        }
+        self.strike(Fault::CutBoth(Peer::Master(home), Peer::Registry, lasts));
+        for other in (0..self.masters.len()).filter(|&other| other != home) {
+            self.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Master(other), lasts));
+        }
+        let lands = self.setting.timing.renew_every().as_nanos() as u64 * 3 / 2;
+        let then = Fault::Cut(Peer::Worker(worker), Peer::Registry, lasts);
+        self.later(lands, Happening::Strike(then));
+        Some(Fault::Cut(Peer::Registry, Peer::Worker(worker), lasts))
     }
 
     /// A master and a worker die at once.

@@ -60,7 +60,7 @@ impl<T> Desk<T> {
     }
 
     /// What waits next, at a turn.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn next_in(&mut self) -> Option<T> {
         let next = self.inbox.pop_front();
         self.turn = next.is_some();
         next

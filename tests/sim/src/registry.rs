@@ -122,9 +122,8 @@ pub struct Registry {
     requests: u64,
 }
 
-impl Registry {
-    /// An empty one.
-    pub fn new() -> Self {
+impl Default for Registry {
+    fn default() -> Self {
         Registry {
             workers: Stream::new(),
             masters: Stream::new(),
@@ -206,7 +205,7 @@ impl World {
         if !waited && !matches!(op, Op::Read(_)) {
             self.tally.late_landed += 1;
         }
-        let answer = self.perform(op);
+        let answer = Box::new(self.perform(op));
         let lost = !self.healing && self.setting.disorder && self.chance.once_in(40);
         if alive && waited && !lost {
             let at = self.arrival(Peer::Registry, from);

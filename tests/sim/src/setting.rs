@@ -56,7 +56,7 @@ impl Setting {
             fault_every: chance.between(150, 1_500) * MS,
             batches: chance.between(6, 30),
             run_lasts: None,
-            rollback_at: (seed % ROLLBACK_EVERY == 0).then_some(lasts / 2),
+            rollback_at: seed.is_multiple_of(ROLLBACK_EVERY).then_some(lasts / 2),
         }
     }
 

@@ -43,7 +43,7 @@ pub enum Happening {
     Up(LinkId, Box<ToMaster>),
     Down(LinkId, Box<ToWorker>),
     Land(Box<Request>),
-    Answer { to: Peer, id: u64, connection: u64, session: SessionId, answer: fleet::Event },
+    Answer { to: Peer, id: u64, connection: u64, session: SessionId, answer: Box<fleet::Event> },
     GiveUp(Peer, u64),
     List { master: usize, session: SessionId, stream: usize },
     Master(usize, u64, MasterIn),
@@ -149,7 +149,7 @@ impl World {
             masters: Vec::new(),
             workers: Vec::new(),
             network: Network::default(),
-            registry: Registry::new(),
+            registry: Registry::default(),
             clients: Clients::default(),
             checker: Checker::default(),
             tally: Tally { worlds: 1, ..Tally::default() },
@@ -294,7 +294,7 @@ impl World {
             Happening::Down(link, frame) => self.worker_frame(link, *frame),
             Happening::Land(request) => self.land(*request),
             Happening::Answer { to, id, connection, session, answer } => {
-                self.answered(to, id, connection, session, answer);
+                self.answered(to, id, connection, session, *answer);
             }
             Happening::GiveUp(peer, id) => self.give_up(peer, id),
             Happening::List { master, session, stream } => self.list(master, session, stream),

@@ -5,7 +5,7 @@ use super::LeaseIn;
 use crate::{
     network::Peer,
     registry::Op,
-    world::{Happening, SECOND, World},
+    world::{Happening, MS, SECOND, World},
 };
 use muster_protocol::{
     ABSENT, Revision, SessionId, Time,
@@ -78,7 +78,7 @@ impl World {
         if free > self.now {
             return self.at(free, Happening::KeeperTurn(at, life));
         }
-        while let Some(input) = self.workers[at].lease_desk.next() {
+        while let Some(input) = self.workers[at].lease_desk.next_in() {
             self.keeper_hears(at, life, input);
             if self.workers[at].process.life != life {
                 return;
@@ -216,7 +216,7 @@ impl World {
         let wakeup = keeper.holder.wakeup();
         let wakeup = if fence > now { wakeup.min(fence) } else { wakeup };
         let machine = self.workers[at].process.machine;
-        let due = self.machines[machine].when(wakeup).max(self.now + 1_000);
+        let due = self.machines[machine].when(wakeup).max(self.now + MS / 10);
         let keeper = &mut self.workers[at].keeper;
         if keeper.due == 0 || due < keeper.due {
             keeper.due = due;

@@ -159,7 +159,7 @@ impl World {
             return self.at(free, Happening::MasterTurn(at, life));
         }
         while self.masters[at].process.life == life
-            && let Some(input) = self.masters[at].desk.next()
+            && let Some(input) = self.masters[at].desk.next_in()
         {
             self.master_hears(at, input);
         }
@@ -384,7 +384,8 @@ impl World {
             if next <= now {
                 self.violate("a_mind_never_spins", || format!("m{} would spin", at + 1));
             }
-            let due = self.machines[self.masters[at].process.machine].when(next).max(self.now + 1);
+            let due =
+                self.machines[self.masters[at].process.machine].when(next).max(self.now + MS / 10);
             let Some(mind) = &mut self.masters[at].mind else { return };
             if mind.due == 0 || due < mind.due {
                 mind.due = due;

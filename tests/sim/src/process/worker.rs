@@ -250,7 +250,7 @@ impl World {
         if free > self.now {
             return self.at(free, Happening::MindTurn(at, life));
         }
-        while let Some(input) = self.workers[at].mind_desk.next() {
+        while let Some(input) = self.workers[at].mind_desk.next_in() {
             self.mind_hears(at, input);
         }
         self.plan_mind(at);
@@ -287,7 +287,8 @@ impl World {
             if next <= now {
                 self.violate("a_mind_never_spins", || format!("worker {at} would spin"));
             }
-            let due = self.machines[self.workers[at].process.machine].when(next).max(self.now + 1);
+            let due =
+                self.machines[self.workers[at].process.machine].when(next).max(self.now + MS / 10);
             let worker = &mut self.workers[at];
             if worker.mind_due == 0 || due < worker.mind_due {
                 worker.mind_due = due;

@@ -3,10 +3,11 @@
 //!
 //! `ON[name]` in a replacement is true while the mutant of that name is switched on. A mutant that
 //! nobody noticed would mean that the simulation is too tame, or that the guard it takes away is
-//! not needed. Four guards are not here because others make them needless: that a lapsed session is
+//! not needed. These are not here because other guards make them needless: that a lapsed session is
 //! not renewed (only the registry could, and then nobody has declared it lost), that only the known
-//! home's extension counts (it counts from the stamp of what was asked of that home), and that a
-//! home extends nothing that it has declared, or may have (what it may declare has lapsed).
+//! home extends and counts (a worker asks only that, and it counts from the stamp of what was asked),
+//! that a home extends nothing that it has declared, or may have (that has lapsed), and that an
+//! answer to another session does not count (its revision is none that this one could build upon).
 
 /// A change to the sources that does nothing until one of its mutants is switched on.
 #[derive(Clone, Copy, Debug)]
@@ -170,13 +171,6 @@ pub const EDITS: &[Edit] = &[
         "        self.home_counts &= ON[old-home-counts-after-a-switch] || self.home == self.lease.home;",
     ),
     edit(
-        HOLDER,
-        "        if self.over.is_none() && self.home().is_some_and(|known| known.session == home) {",
-        "        let known = ON[nobody-checks-who-extends]
-            || self.home().is_some_and(|known| known.session == home);
-        if self.over.is_none() && known {",
-    ),
-    edit(
         TENURE,
         "        if revision <= self.known {",
         "        if revision <= self.known && !ON[a-late-acknowledgement-rewinds] {",
@@ -205,14 +199,6 @@ pub const EDITS: &[Edit] = &[
 ",
     ),
     edit(
-        FLEET_LEASE,
-        "lease.home.as_ref().is_some_and(|named| named.session == home)
-        };",
-        "(ON[nobody-checks-who-extends]
-                    || lease.home.as_ref().is_some_and(|named| named.session == home))
-        };",
-    ),
-    edit(
         TOLD,
         "        if self.closed || self.session != Some(dispatch.session) {",
         "        let own = ON[dispatch-not-bound-to-its-session]
@@ -234,13 +220,6 @@ pub const EDITS: &[Edit] = &[
         "                let dead = old.home_dir == keeper.draft.home_dir;",
         "                let dead =
                     ON[succession-without-the-lock] || old.home_dir == keeper.draft.home_dir;",
-    ),
-    edit(
-        KEEPER,
-        "LeaseIn::Answered(session, renewal, answer) if session == keeper.session() => {",
-        "LeaseIn::Answered(session, renewal, answer)
-                if ON[answers-of-another-session-count] || session == keeper.session() =>
-            {",
     ),
     edit(
         KEEPER,

@@ -36,9 +36,9 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         self.values.get(key).cloned()
     }
 
-    /// When the value of a key was written that is as wanted, if it was.
+    /// When a value of a key was first written that is as wanted, if one was.
     pub fn written_at(&self, key: &K, wanted: impl Fn(&V) -> bool) -> Option<Nanos> {
-        let found = self.log.iter().rev().find(|(_, _, k, value)| k == key && wanted(value));
+        let found = self.log.iter().find(|(_, _, k, value)| k == key && wanted(value));
         found.map(|(at, ..)| *at)
     }
 

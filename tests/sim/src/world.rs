@@ -354,13 +354,15 @@ impl World {
         }
         let known = self.masters.iter().map(|master| {
             let (session, renewal) = master.acknowledged?;
-            let current = master.mind.as_ref().is_some_and(|mind| mind.session == session);
+            let current = master.connection.up
+                && master.mind.as_ref().is_some_and(|mind| mind.session == session);
             (current && !self.is_still(&master.process)).then(|| {
                 self.registry.masters.written_at(&session, |lease| lease.renewal == renewal)
             })?
         });
         let known: Option<Vec<Nanos>> = known.collect();
-        let Some(last) = known.and_then(|known| known.into_iter().min()) else {
+        let last = known.and_then(|known| known.into_iter().min());
+        let Some(last) = last.filter(|last| last + 3 * SECOND > self.now) else {
             self.calm_until = self.now + 4 * SECOND;
             return self.later(SECOND, Happening::RollBack);
         };

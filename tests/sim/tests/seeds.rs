@@ -8,7 +8,7 @@ use muster_sim::{
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seeds of each set: a few seconds on two cores.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 250;
 
 fn demand_nothing_broken(played: &Played) {
     for (seed, violation) in &played.violations {

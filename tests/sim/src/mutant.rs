@@ -244,11 +244,7 @@ pub const EDITS: &[Edit] = &[
     edit(
         MASTER,
         "        let rewound = now < master.rewound_until;",
-        "        let rewound = if ON[the-next-life-forgets-a-rewind] {
-            lacks
-        } else {
-            now < master.rewound_until && !ON[a-rewind-is-not-noticed]
-        };",
+        "        let rewound = now < master.rewound_until && !ON[a-rewind-is-not-noticed];",
     ),
     edit(
         FLEET,

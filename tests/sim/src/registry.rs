@@ -421,8 +421,15 @@ impl World {
                 self.checker.exempt(id);
             }
         }
-        let lasts = self.chance.between(100 * MS, 2 * SECOND);
+        let most = self.chance.pick(&[50 * MS, 300 * MS, 2 * SECOND]);
+        let lasts = self.chance.between(MS, most);
         self.registry.down_until = self.registry.down_until.max(self.now + lasts);
         self.all_connections_break();
+        // A server that starts again says so at once to who is connected.
+        for at in 0..self.masters.len() {
+            let (peer, number) = (Peer::Master(at), self.masters[at].connection.number);
+            let wait = self.chance.below(50 * MS);
+            self.later(wait, Happening::ConnectionLost(peer, number));
+        }
     }
 }

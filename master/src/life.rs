@@ -42,6 +42,9 @@ pub(crate) struct Lives {
     /// The renewal of the life before that was acknowledged last, and what the registry has of it.
     before: Option<(SessionId, u64)>,
     before_seen: Option<u64>,
+    /// Until when everything that the registry has forgotten may still run. A life that begins
+    /// before then has to wait as the one did that noticed.
+    rewound_until: Time,
     /// The latest renewal of this life that was acknowledged.
     renewal: u64,
     unloaded: Vec<Bucket>,
@@ -125,6 +128,7 @@ impl Lives {
             past,
             before: None,
             before_seen: None,
+            rewound_until: Time::ZERO,
             renewal: 0,
             unloaded: Bucket::ALL.to_vec(),
             is_over: false,
@@ -229,7 +233,12 @@ impl Lives {
         if !self.unloaded.is_empty() {
             return None;
         }
-        Some(self.before.is_some_and(|(_, renewal)| self.before_seen < Some(renewal)))
+        let now = clock::boottime();
+        if self.before.is_some_and(|(_, renewal)| self.before_seen < Some(renewal)) {
+            let timing = self.config.timing();
+            self.rewound_until = now + timing.outage_wait() + timing.master();
+        }
+        Some(now < self.rewound_until)
     }
 
     /// What workers are told of this life.

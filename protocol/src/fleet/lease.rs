@@ -176,7 +176,9 @@ impl Fleet {
                     worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held())
                 };
                 let all = self.workers.values().filter(held).count();
-                let silent = |worker: &&Worker| now >= self.runs_out(worker);
+                // Not only those whose time is over: all fall silent at once, but not all renewed at
+                // the same moment.
+                let silent = |worker: &&Worker| now + worker.wait / 2 >= self.runs_out(worker);
                 let silent = self.workers.values().filter(held).filter(silent).count();
                 all >= limit::HOLD_WORKERS_MIN && silent * 2 > all
             }

@@ -201,10 +201,32 @@ fn when_most_workers_fall_silent_at_once_none_is_declared_for_a_while() {
     check(w.pass(SECOND * 2), &[]);
     assert!(w.news().contains(&"failover m1 held".to_string()));
     // One comes back: half is not over half.
+    w.renews("w1", 1, |_| ());
+    w.watch_lease("w1");
     w.renews("w2", 2, |_| ());
     w.watch_lease("w2");
     let lines = w.pass(SECOND);
     check(lines, &["lease w3@3: Lost", "lease w4@4: Lost"]);
+}
+
+#[test]
+fn workers_that_fell_silent_together_need_not_have_renewed_together() {
+    let mut w = World::new();
+    for number in 1..=5 {
+        w.join(&format!("w{number}"), number, 10 + number, |_| ());
+    }
+    // One a fifth of a second; then only the first goes on.
+    for number in 1..=5 {
+        w.pass(MS * 200);
+        w.renews(&format!("w{number}"), number, |_| ());
+        w.watch_lease(&format!("w{number}"));
+    }
+    for _ in 0..6 {
+        check(w.pass(SECOND), &[]);
+        w.renews("w1", 1, |_| ());
+        w.watch_lease("w1");
+    }
+    assert!(w.news().contains(&"failover m1 held".to_string()));
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Registry {
         let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
         let mut found: Vec<TaskRecord> = Vec::new();
         let (mut end, mut piece) = (last + 1, max as u64 * READ_AHEAD);
-        while found.len() < max && end > first && last - end < READ_MAX {
+        while found.len() < max && end > first && last + 1 - end < READ_MAX {
             let start = end.saturating_sub(piece).max(first);
             found.extend(self.finished(&stream, start..end, &wanted).await);
             (end, piece) = (start, piece * READ_AHEAD);

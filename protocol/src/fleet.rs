@@ -14,6 +14,7 @@
 
 mod cancel;
 mod explain;
+mod hold;
 mod lease;
 mod link;
 mod masters;
@@ -23,6 +24,7 @@ mod preempt;
 mod record;
 mod retry;
 mod settle;
+mod submit;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -31,8 +33,6 @@ pub use words::{Answer, Config, Effect, Event, LinkId, RequestId};
 
 use crate::{
     ABSENT, AttemptId, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
-    advisory::{Advisory, RegistryEvent},
-    api::NewTask,
     lease::Lease,
     limit,
     message::AttemptKey,
@@ -41,7 +41,6 @@ use crate::{
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    string::String,
     sync::Arc,
     vec::Vec,
 };
@@ -73,7 +72,7 @@ pub struct Fleet {
     fresh: BTreeSet<SessionId>,
     /// Workers that are linked to this master.
     linked: usize,
-    hold: lease::Hold,
+    hold: hold::Hold,
     tasks: BTreeMap<TaskId, Task>,
     workers: BTreeMap<WorkerId, Worker>,
     groups: BTreeMap<GroupName, place::Group>,
@@ -202,7 +201,7 @@ impl Fleet {
             peers: BTreeMap::new(),
             fresh: BTreeSet::new(),
             linked: 0,
-            hold: lease::Hold::default(),
+            hold: hold::Hold::default(),
             tasks: BTreeMap::new(),
             workers: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -284,33 +283,6 @@ impl Fleet {
         self.timers.first().map(|&(at, _)| at)
     }
 
-    /// All that is in the registry is known.
-    fn begin(&mut self, now: Time, rewound: bool) {
-        self.loaded = true;
-        self.registry_up = Some(now);
-        if rewound {
-            // Everything that ran under what the registry has forgotten must have ended before
-            // anything is given out again: the last extension by a master that held its own lease
-            // to its end, and then a worker's lease.
-            let wait = self.config.timing.outage_wait() + self.config.timing.master();
-            self.held_until = Some(now + wait);
-            self.condemn_all();
-            self.timers.insert((now + wait, Timer::Resume));
-            self.outbox.push(Effect::Publish(Advisory::Registry {
-                master: self.config.me.clone(),
-                what: RegistryEvent::Rewound,
-                reason: String::from(
-                    "it has lost writes that it had acknowledged; every worker begins anew",
-                ),
-            }));
-        }
-    }
-
-    /// Whether something may be given to a worker now.
-    fn is_held(&self, now: Time) -> bool {
-        self.held_until.is_some_and(|until| now < until)
-    }
-
     /// Does what has come due.
     fn ring(&mut self, now: Time, out: &mut Vec<Effect>) {
         while let Some((at, timer)) = self.timers.pop_first() {
@@ -350,41 +322,6 @@ impl Fleet {
             Phase::Asking => {
                 out.push(Effect::ReadTask(id));
                 self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
-            }
-        }
-    }
-
-    fn submitted(&mut self, now: Time, request: RequestId, tasks: Vec<NewTask>) {
-        let count = tasks.len() as u64;
-        let mut left = 0;
-        for NewTask { id, spec } in tasks {
-            let wall = self.wall(now);
-            let task = self.tasks.entry(id).or_insert_with(|| {
-                self.unstored.insert(id);
-                self.dirty.insert(id);
-                Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT, now)
-            });
-            if task.revision == ABSENT {
-                task.storing.push(request);
-                left += 1;
-            }
-        }
-        if left == 0 {
-            self.outbox.push(Effect::Reply { request, answer: Answer::Stored(count) });
-        } else {
-            self.requests.insert(request, (count, left));
-        }
-    }
-
-    /// Says to those who wait for it that a task is in the registry.
-    fn stored(&mut self, requests: Vec<RequestId>) {
-        for request in requests {
-            let Some((count, left)) = self.requests.get_mut(&request) else { continue };
-            *left -= 1;
-            if *left == 0 {
-                let answer = Answer::Stored(*count);
-                self.requests.remove(&request);
-                self.outbox.push(Effect::Reply { request, answer });
             }
         }
     }

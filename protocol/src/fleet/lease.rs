@@ -8,7 +8,7 @@
 use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker};
 use crate::{
     ABSENT, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
-    advisory::{Advisory, FailoverEvent, WorkerEvent},
+    advisory::{Advisory, WorkerEvent},
     lease::{CasAnswer, Lease, Offer, Standing},
     limit,
     message::ToWorker,
@@ -16,14 +16,6 @@ use crate::{
 };
 use alloc::{string::String, vec::Vec};
 use core::time::Duration;
-
-/// Too many workers silent at once: then it is more likely that this master cannot see them.
-#[derive(Debug, Default)]
-pub(super) struct Hold {
-    since: Option<Time>,
-    /// The result of the last look, and when it was taken.
-    looked: Option<(Time, bool)>,
-}
 
 impl Fleet {
     pub(super) fn lease_seen(&mut self, now: Time, lease: Lease, revision: Revision) {
@@ -85,7 +77,7 @@ impl Fleet {
     }
 
     /// When a worker's lease has certainly run out, as far as this master knows.
-    fn runs_out(&self, worker: &Worker) -> Time {
+    pub(super) fn runs_out(&self, worker: &Worker) -> Time {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         worker.seen.max(worker.extended).max(healthy) + worker.wait
     }
@@ -134,72 +126,11 @@ impl Fleet {
 
     /// A `lost` is on its way: nothing is given to the worker and its lease is not extended, until
     /// a newer value of it is known.
-    fn condemn(&mut self, id: &WorkerId) {
+    pub(super) fn condemn(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get_mut(id) {
             (worker.condemned, worker.declaring) = (true, true);
         }
         self.refit(id);
-    }
-
-    /// Ends every session at once, because the registry has forgotten what they were given. What
-    /// they run is waited for all the same (see [`Fleet::is_held`]).
-    pub(super) fn condemn_all(&mut self) {
-        let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
-        self.forgotten = leases.map(|lease| lease.session).collect();
-        for id in self.workers.keys().cloned().collect::<Vec<_>>() {
-            self.condemn_forgotten(&id);
-        }
-    }
-
-    /// Ends a worker's session if the registry has forgotten what it was given.
-    fn condemn_forgotten(&mut self, id: &WorkerId) {
-        let Some(worker) = self.workers.get(id) else { return };
-        let Some(lease) = worker.lease.as_ref() else { return };
-        if lease.standing.is_held() && self.forgotten.contains(&lease.session) {
-            // Not `lost`: on that word another master would act at once, whose own wait may be over
-            // or that has not noticed, while this session may still run. A session that never was
-            // takes its place; then the one before is waited for.
-            let (expect, lease) = (worker.revision, lease.clone());
-            let session = SessionId(self.mint());
-            let lease = Lease { session, standing: Standing::Lost, succeeds: Vec::new(), ..lease };
-            self.condemn(id);
-            self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });
-        }
-    }
-
-    /// Whether so many workers are silent that none is declared lost for now, and until when.
-    fn must_hold(&mut self, now: Time) -> Option<Time> {
-        let over_half = match self.hold.looked {
-            Some((at, over_half)) if at == now => over_half,
-            _ => {
-                let held = |worker: &&Worker| {
-                    worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held())
-                };
-                let all = self.workers.values().filter(held).count();
-                // Not only those whose time is over: all fall silent at once, but not all renewed at
-                // the same moment.
-                let silent = |worker: &&Worker| now + worker.wait / 2 >= self.runs_out(worker);
-                let silent = self.workers.values().filter(held).filter(silent).count();
-                all >= limit::HOLD_WORKERS_MIN && silent * 2 > all
-            }
-        };
-        self.hold.looked = Some((now, over_half));
-        if !over_half {
-            self.hold.since = None;
-            return None;
-        }
-        if self.hold.since.is_none() {
-            self.outbox.push(Effect::Publish(Advisory::Failover {
-                master: self.config.me.clone(),
-                what: FailoverEvent::Held,
-                reason: String::from(
-                    "over half of the workers are silent at once; none is declared lost for now",
-                ),
-            }));
-        }
-        let since = *self.hold.since.get_or_insert(now);
-        let until = since + limit::HOLD_MAX;
-        (now < until).then(|| until.min(now + ASK_AGAIN))
     }
 
     /// Forgets a worker of which nothing is left.

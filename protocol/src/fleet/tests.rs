@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     Digest, SessionId,
     advisory::Advisory,
+    api::NewTask,
     lease::{CasAnswer, LeaseTiming, Offer, Standing},
     message::{Dispatch, ToWorker},
     task::{Attempt, Data, ModuleRef, OnWorkerLost, State, TaskSpec, Verdict},

@@ -25,6 +25,8 @@ const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> 
 }
 
 const FLEET: &str = "protocol/src/fleet.rs";
+const HOLD: &str = "protocol/src/fleet/hold.rs";
+const SUBMIT: &str = "protocol/src/fleet/submit.rs";
 const FLEET_LEASE: &str = "protocol/src/fleet/lease.rs";
 const MASTERS: &str = "protocol/src/fleet/masters.rs";
 const SETTLE: &str = "protocol/src/fleet/settle.rs";
@@ -247,12 +249,12 @@ pub const EDITS: &[Edit] = &[
         "        let rewound = now < master.rewound_until && !ON[a-rewind-is-not-noticed];",
     ),
     edit(
-        FLEET,
+        HOLD,
         "        self.held_until.is_some_and(|until| now < until)",
         "        self.held_until.is_some_and(|until| now < until) && !ON[no-wait-after-a-rewind]",
     ),
     edit(
-        FLEET,
+        SUBMIT,
         "        if left == 0 {",
         "        if left == 0 || ON[acknowledges-before-it-stores] {",
     ),

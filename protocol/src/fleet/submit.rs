@@ -1,0 +1,42 @@
+//! What clients submit: known at once, and acknowledged only when all of a request is stored.
+
+use super::{Answer, Effect, Fleet, RequestId, Task};
+use crate::{ABSENT, Time, api::NewTask, task::TaskRecord};
+use alloc::{sync::Arc, vec::Vec};
+
+impl Fleet {
+    pub(super) fn submitted(&mut self, now: Time, request: RequestId, tasks: Vec<NewTask>) {
+        let count = tasks.len() as u64;
+        let mut left = 0;
+        for NewTask { id, spec } in tasks {
+            let wall = self.wall(now);
+            let task = self.tasks.entry(id).or_insert_with(|| {
+                self.unstored.insert(id);
+                self.dirty.insert(id);
+                Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT, now)
+            });
+            if task.revision == ABSENT {
+                task.storing.push(request);
+                left += 1;
+            }
+        }
+        if left == 0 {
+            self.outbox.push(Effect::Reply { request, answer: Answer::Stored(count) });
+        } else {
+            self.requests.insert(request, (count, left));
+        }
+    }
+
+    /// Says to those who wait for it that a task is in the registry.
+    pub(super) fn stored(&mut self, requests: Vec<RequestId>) {
+        for request in requests {
+            let Some((count, left)) = self.requests.get_mut(&request) else { continue };
+            *left -= 1;
+            if *left == 0 {
+                let answer = Answer::Stored(*count);
+                self.requests.remove(&request);
+                self.outbox.push(Effect::Reply { request, answer });
+            }
+        }
+    }
+}

@@ -50,7 +50,6 @@ type Modules = BTreeMap<String, ModuleEntry>;
 type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 
 /// Something that the loop must know or do.
-#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the fleet")]
 enum Input {
     /// Something of a life's registry; of no interest to any other life.
     Registry(Life, Fact),

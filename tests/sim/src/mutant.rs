@@ -250,6 +250,21 @@ pub const EDITS: &[Edit] = &[
     ),
     edit(
         HOLD,
+        "        self.registry_up = Some(now);",
+        "        let long_ago = ON[no-wait-after-an-outage];
+        self.registry_up = Some(if long_ago { Time::ZERO } else { now });",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        let speaks = self.speaks_for(&id);
+        let worker = self.worker(now, &id);",
+        "        let speaks = self.speaks_for(&id);
+        let long_ago = ON[no-wait-after-an-outage] && !self.loaded;
+        let now = if long_ago { Time::ZERO } else { now };
+        let worker = self.worker(now, &id);",
+    ),
+    edit(
+        HOLD,
         "        self.held_until.is_some_and(|until| now < until)",
         "        self.held_until.is_some_and(|until| now < until) && !ON[no-wait-after-a-rewind]",
     ),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
+use muster_wire::nats;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     sync::{
@@ -318,33 +319,5 @@ fn unreachable(url: &str, error: &async_nats::ConnectError) -> anyhow::Error {
         }
         _ => "start one with `muster dev`, or name another with --nats URL or MUSTER_NATS",
     };
-    Failure::user(format!("cannot reach NATS at {}: {error}", without_secret(url)))
-        .hint(hint)
-        .into()
-}
-
-/// The URL as it may be shown: what stands before `@` can hold a password.
-fn without_secret(url: &str) -> String {
-    let one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        (None, Some((_, host))) => host.to_owned(),
-        _ => url.to_owned(),
-    };
-    url.split(',').map(one).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_shown_without_its_secret() {
-        for (url, shown) in [
-            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
-            ("nats://me:p@ss@host:1,tls://b", "nats://host:1,tls://b"),
-            ("token@host", "host"),
-        ] {
-            assert_eq!(without_secret(url), shown);
-        }
-    }
+    Failure::user(format!("cannot reach NATS at {}: {error}", nats::shown(url))).hint(hint).into()
 }

@@ -23,22 +23,14 @@ const SEND_QUEUE: usize = 16 * 1024;
 const AGAIN_STEP: Duration = Duration::from_millis(50);
 const AGAIN_STEPS: u32 = 20;
 
-/// Options for a daemon called `name`, with the user and the password that `url` may have.
+/// Options for a daemon called `name`, with the user and the password that `url` may have. The
+/// connection comes back for ever, and what was written meanwhile is sent then.
 pub fn options(name: String, url: &str) -> ConnectOptions {
-    let options = ConnectOptions::new()
-        .name(name)
-        .ping_interval(PING_EVERY)
-        .client_capacity(SEND_QUEUE)
-        .max_reconnects(None)
-        .reconnect_delay_callback(|attempts| {
-            AGAIN_STEP * u32::try_from(attempts).unwrap_or(AGAIN_STEPS).min(AGAIN_STEPS)
-        });
-    let Ok(address) = url.parse::<ServerAddr>() else { return options };
-    match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
-        (Some(token), None) => options.token(token.into()),
-        _ => options,
-    }
+    let auth = auth(url);
+    let options = ConnectOptions::with_auth_callback(move |_| std::future::ready(Ok(auth.clone())));
+    common(options, name).max_reconnects(None).reconnect_delay_callback(|attempts| {
+        AGAIN_STEP * u32::try_from(attempts).unwrap_or(AGAIN_STEPS).min(AGAIN_STEPS)
+    })
 }
 
 /// Connects once. When the connection breaks `on_break` is called and it is not made again: what was
@@ -48,39 +40,48 @@ pub async fn connect_once(
     url: &str,
     on_break: impl Fn() + Send + Sync + 'static,
 ) -> Result<Client, ConnectError> {
-    let mut auth = Auth::new();
-    if let Ok(address) = url.parse::<ServerAddr>() {
-        match (address.username(), address.password()) {
-            (Some(user), Some(password)) => {
-                auth.username = Some(user.into());
-                auth.password = Some(password.into());
+    let auth = auth(url);
+    let in_use = Arc::new(AtomicBool::new(false));
+    let over = in_use.clone();
+    // The client tries once more by itself: what it would have to show then, it does not get.
+    let options = ConnectOptions::with_auth_callback(move |_| {
+        let is_over = over.load(Ordering::SeqCst);
+        let shown = if is_over { Err(AuthError::new("it is over")) } else { Ok(auth.clone()) };
+        std::future::ready(shown)
+    });
+    let client = common(options, name)
+        .max_reconnects(1)
+        .reconnect_delay_callback(|_| Duration::ZERO)
+        .event_callback(move |event| {
+            if matches!(event, Event::Disconnected | Event::Closed) {
+                on_break();
             }
-            (Some(token), None) => auth.token = Some(token.into()),
-            _ => {}
+            std::future::ready(())
+        })
+        .connect(url)
+        .await?;
+    // Nobody has written to it before this, so a break before this has lost nothing.
+    in_use.store(true, Ordering::SeqCst);
+    Ok(client)
+}
+
+fn common(options: ConnectOptions, name: String) -> ConnectOptions {
+    options.name(name).ping_interval(PING_EVERY).client_capacity(SEND_QUEUE)
+}
+
+/// What a URL says of who connects.
+fn auth(url: &str) -> Auth {
+    let mut auth = Auth::new();
+    let Ok(address) = url.parse::<ServerAddr>() else { return auth };
+    match (address.username(), address.password()) {
+        (Some(user), Some(password)) => {
+            auth.username = Some(user.into());
+            auth.password = Some(password.into());
         }
+        (Some(token), None) => auth.token = Some(token.into()),
+        _ => {}
     }
-    let connected = Arc::new(AtomicBool::new(false));
-    let again = connected.clone();
-    // The client tries once more by itself; what it would send with is not given to it then.
-    ConnectOptions::with_auth_callback(move |_| {
-        let (auth, again) = (auth.clone(), again.load(Ordering::SeqCst));
-        async move { if again { Err(AuthError::new("this connection is over")) } else { Ok(auth) } }
-    })
-    .name(name)
-    .ping_interval(PING_EVERY)
-    .client_capacity(SEND_QUEUE)
-    .max_reconnects(1)
-    .reconnect_delay_callback(|_| Duration::ZERO)
-    .event_callback(move |event| {
-        match event {
-            Event::Connected => connected.store(true, Ordering::SeqCst),
-            Event::Disconnected | Event::Closed => on_break(),
-            _ => {}
-        }
-        std::future::ready(())
-    })
-    .connect(url)
-    .await
+    auth
 }
 
 /// For command lines: the URL, or why it is none. Whether anybody answers there is another question.
@@ -103,13 +104,15 @@ pub fn is_young(object: &ObjectInfo) -> bool {
     SystemTime::now().duration_since(modified.into()).is_ok_and(|age| age < YOUNG)
 }
 
-/// The URL as it may be shown: without what stands before `@`.
-pub fn shown(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
+/// A URL, or several with commas between them, as they may be shown: what stands before `@` can
+/// hold a password.
+pub fn shown(urls: &str) -> String {
+    let one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        (None, Some((_, host))) => host.into(),
-        _ => url.into(),
-    }
+        (None, Some((_, host))) => host.to_owned(),
+        _ => url.to_owned(),
+    };
+    urls.split(',').map(one).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -121,6 +124,7 @@ mod tests {
         assert_eq!(shown("nats://me:secret@host:4222"), "nats://host:4222");
         assert_eq!(shown("me:secret@host"), "host");
         assert_eq!(shown("nats://host:4222"), "nats://host:4222");
+        assert_eq!(shown("nats://me:p@ss@host:1,tls://b"), "nats://host:1,tls://b");
     }
 
     #[test]

@@ -14,7 +14,10 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `MUSTER_LOG` says otherwise.
-const LOG_DEFAULT: &str = "info,async_nats=warn,quinn=warn,wasmtime=warn,cranelift=warn";
+///
+/// What becomes of a connection to NATS, the daemons say themselves.
+const LOG_DEFAULT: &str =
+    "info,async_nats=warn,async_nats::connector=off,quinn=warn,wasmtime=warn,cranelift=warn";
 
 /// The exit code of a daemon that could not begin: of what it was given, something must change.
 pub const NOT_BEGUN: u8 = 2;

@@ -35,7 +35,7 @@ pub struct Config {
     pub key: PathBuf,
     /// How long leases last: `standard` replaces a lost worker in 5 s, `fast` in 1 s, `roaming`
     /// rides through 15 s without contact
-    #[arg(long, default_value = "standard", value_name = "PROFILE", value_parser = profile)]
+    #[arg(long, default_value = "standard", value_name = "PROFILE")]
     pub lease: LeaseTiming,
     /// How long it keeps workers alive while NATS is away, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
@@ -60,8 +60,4 @@ impl Config {
         // The parser's range keeps it safe.
         self.lease.with_outage(Duration::from_secs(self.outage_tolerance_s)).unwrap_or(self.lease)
     }
-}
-
-fn profile(name: &str) -> Result<LeaseTiming, String> {
-    LeaseTiming::named(name).ok_or_else(|| "one of standard, fast, roaming".into())
 }

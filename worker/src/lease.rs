@@ -152,10 +152,7 @@ impl Keeper {
                         self.answered(session, renewal, answer, over.is_some()).await;
                     }
                     Some(LeaseInput::Linked { link, master, near }) => {
-                        self.unlinked(link);
-                        self.holder.linked(master.clone(), near);
-                        self.holder.hurry();
-                        self.masters.insert(link, (master, near));
+                        self.linked(link, master, near);
                     }
                     Some(LeaseInput::Unlinked(link)) => self.unlinked(link),
                     Some(LeaseInput::Reachable) => self.holder.hurry(),
@@ -197,6 +194,13 @@ impl Keeper {
     fn fence(&self) -> Time {
         let until = self.holder.until();
         if until == Time::ZERO { Time::NEVER } else { until }
+    }
+
+    fn linked(&mut self, link: LinkId, master: Home, near: bool) {
+        self.unlinked(link);
+        self.holder.linked(master.clone(), near);
+        self.holder.hurry();
+        self.masters.insert(link, (master, near));
     }
 
     fn unlinked(&mut self, link: LinkId) {

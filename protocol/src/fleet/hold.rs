@@ -9,6 +9,7 @@ use crate::{
     limit,
 };
 use alloc::{string::String, vec::Vec};
+use core::time::Duration;
 
 /// Too many workers silent at once: then it is more likely that this master cannot see them.
 #[derive(Debug, Default)]
@@ -21,13 +22,14 @@ pub(super) struct Hold {
 impl Fleet {
     /// All that is in the registry is known.
     pub(super) fn begin(&mut self, now: Time, rewound: bool) {
-        self.loaded = true;
         self.registry_up = Some(now);
         if rewound {
             // Everything that ran under what the registry has forgotten must have ended before
             // anything is given out again: the last extension by a master that held its own lease
-            // to its end, and then a worker's lease.
-            let wait = self.config.timing.outage_wait() + self.config.timing.master();
+            // to its end, and then the longest lease of a worker.
+            let waits = self.workers.values().map(|worker| worker.wait);
+            let longest = waits.fold(self.config.timing.master(), Duration::max);
+            let wait = self.config.timing.outage_wait() + longest;
             self.held_until = Some(now + wait);
             self.condemn_all();
             self.timers.insert((now + wait, Timer::Resume));
@@ -41,7 +43,12 @@ impl Fleet {
         }
     }
 
-    /// Whether something may be given to a worker now.
+    /// Until when nothing is given to anyone, because the registry has forgotten what was.
+    pub fn held_until(&self) -> Option<Time> {
+        self.held_until
+    }
+
+    /// Whether nothing may be given to a worker now.
     pub(super) fn is_held(&self, now: Time) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }

@@ -7,9 +7,9 @@
 
 use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker};
 use crate::{
-    ABSENT, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
+    ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::{Advisory, WorkerEvent},
-    lease::{CasAnswer, Lease, Offer, Standing},
+    lease::{CasAnswer, Lease, Standing},
     limit,
     message::ToWorker,
     task::{Attempt, mix},
@@ -38,7 +38,7 @@ impl Fleet {
         let standing_changed = old.as_ref().is_none_or(|old| old.standing != lease.standing);
         worker.lease = Some(lease.clone());
         self.obeyed(&id, lease.standing);
-        if self.loaded
+        if self.registry_up.is_some()
             && speaks
             && let Some((what, reason)) = story(old.as_ref(), &lease)
         {
@@ -107,7 +107,6 @@ impl Fleet {
         let (expect, wait) = (worker.revision, worker.wait);
         // Whoever was the home of a lease that has vanished may extend it until its own has ended.
         let from = match &worker.lease {
-            None if self.peers.is_empty() => Some(Time::ZERO),
             None => Some(worker.seen + self.config.timing.outage_wait()),
             Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),
         };
@@ -245,9 +244,7 @@ impl Fleet {
     /// home may have been another master, which may have been cut off.
     fn elders_run_out(&self, worker: &Worker) -> Time {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
-        let homes =
-            if self.peers.is_empty() { Duration::ZERO } else { self.config.timing.outage_wait() };
-        worker.session_seen.max(healthy) + worker.wait + homes
+        worker.session_seen.max(healthy) + self.config.timing.outage_wait() + worker.wait
     }
 
     /// From when on this master may take an attempt from a worker that is over: at once if it
@@ -343,17 +340,6 @@ fn story(old: Option<&Lease>, new: &Lease) -> Option<(WorkerEvent, &'static str)
 
 /// A value that keeps a vanished lease's key from being written by the session that held it.
 fn vacancy(worker: WorkerId, session: SessionId, wait: Duration) -> Lease {
-    Lease {
-        worker,
-        session,
-        renewal: 0,
-        standing: Standing::Lost,
-        home_dir: Nonce(0),
-        succeeds: Vec::new(),
-        fenced: false,
-        home: None,
-        master_wait_ms: wait.as_millis() as u64,
-        offer: Offer::default(),
-        renewed_at: Default::default(),
-    }
+    let master_wait_ms = wait.as_millis() as u64;
+    Lease { standing: Standing::Lost, master_wait_ms, ..Lease::new(worker, session) }
 }

@@ -83,12 +83,11 @@ impl Fleet {
         if now < self.own.next || (self.own.over && self.own.lease.standing != Standing::Released) {
             return;
         }
-        let workers = self.workers.values().filter(|worker| !worker.links.is_empty()).count();
         let wall = self.wall(now);
         let own = &mut self.own;
         own.next = now + MASTER_RENEWS_EVERY;
         own.lease.renewal += 1;
-        own.lease.workers = workers as u32;
+        own.lease.workers = self.linked as u32;
         own.lease.renewed_at = wall;
         own.tenure.sends(own.lease.renewal, now, ());
         let (expect, lease) = (own.tenure.known(), own.lease.clone());

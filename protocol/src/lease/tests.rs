@@ -11,19 +11,7 @@ fn start() -> Time {
 }
 
 fn lease() -> Lease {
-    Lease {
-        worker: "w1".parse().expect("a name"),
-        session: SessionId(7),
-        renewal: 0,
-        standing: Standing::Live,
-        home_dir: Nonce(1),
-        succeeds: Vec::new(),
-        fenced: false,
-        home: None,
-        master_wait_ms: 0,
-        offer: Offer::default(),
-        renewed_at: WallMillis(0),
-    }
+    Lease::new("w1".parse().expect("a name"), SessionId(7))
 }
 
 fn holder() -> Holder {

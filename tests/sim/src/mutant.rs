@@ -259,7 +259,7 @@ pub const EDITS: &[Edit] = &[
         "        let speaks = self.speaks_for(&id);
         let worker = self.worker(now, &id);",
         "        let speaks = self.speaks_for(&id);
-        let long_ago = ON[no-wait-after-an-outage] && !self.loaded;
+        let long_ago = ON[no-wait-after-an-outage] && self.registry_up.is_none();
         let now = if long_ago { Time::ZERO } else { now };
         let worker = self.worker(now, &id);",
     ),

@@ -104,7 +104,7 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
         "chaos: seed {seed}, {} minutes, leases {}, {} masters, {} workers",
         args.minutes, args.lease, args.masters, args.workers
     );
-    let timing = LeaseTiming::named(&args.lease).context("one of standard, fast, roaming")?;
+    let timing: LeaseTiming = args.lease.parse()?;
     let mut chance = Chance::new(seed);
     let mut go = begin(args, timing, net, &mut chance)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);

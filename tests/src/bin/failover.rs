@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     };
     let seed = args.seed.unwrap_or_else(|| now_ns() % 1_000_000);
-    let timing = LeaseTiming::named(&args.lease).context("one of standard, fast, roaming")?;
+    let timing: LeaseTiming = args.lease.parse()?;
     println!("failover: seed {seed}, {} trials, leases {}", args.trials, args.lease);
     let mut bench = Bench::begin(&args, net, Chance::new(seed))?;
     let mut trials = Vec::with_capacity(args.trials);

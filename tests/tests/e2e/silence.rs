@@ -70,7 +70,7 @@ fn completed(fleet: &Fleet, task: &str) -> Value {
 /// One worker is cut off from everybody and another one stopped, at the same moment; what they ran
 /// must run elsewhere in time, each once.
 fn silence_two_of_four((lease, within): (&str, Duration)) {
-    let timing = LeaseTiming::named(lease).expect("a profile");
+    let timing: LeaseTiming = lease.parse().expect("a profile");
     let workers = ["w1", "w2", "w3", "w4"];
     let (mut fleet, mut witness) = start(lease, &workers);
     // Longer than the old run can last, so that it cannot end by itself.

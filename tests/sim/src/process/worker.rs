@@ -13,7 +13,6 @@ use muster_protocol::{
     attempts::{Attempts, Effect, Event},
     lease::{Home, Lease, Offer, Standing},
     message::{AttemptKey, ToWorker},
-    time::WallMillis,
 };
 use std::collections::BTreeMap;
 
@@ -66,17 +65,9 @@ impl Worker {
     pub fn new(name: &str, machine: usize, world: &mut World) -> Self {
         let timing = world.setting.timing;
         let draft = Lease {
-            worker: name.parse().expect("a name"),
-            session: SessionId(0),
-            renewal: 0,
-            standing: Standing::Live,
             home_dir: Nonce(world.chance.any()),
-            succeeds: Vec::new(),
-            fenced: false,
-            home: None,
-            master_wait_ms: 0,
             offer: Offer { slots: SLOTS, memory_bytes: u64::MAX, ..Offer::default() },
-            renewed_at: WallMillis(0),
+            ..Lease::new(name.parse().expect("a name"), SessionId(0))
         };
         let has_nats = !world.setting.disorder || !world.chance.once_in(4);
         Worker {

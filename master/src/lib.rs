@@ -23,11 +23,11 @@ use muster_protocol::{
     Digest, WorkerId,
     api::{ModuleEntry, NewTask},
     fleet::{self, Answer, Event, Fleet},
-    message::{AttemptKey, LogChunk, Order, Shelf, ToWorker},
+    message::{AttemptKey, LogChunk, Order, Shelf, ToWorker, Told},
     subject::{Bucket, Names},
 };
 use muster_wire::{clock, quic, state, tls};
-use registry::{ObjectError, Registry};
+use registry::{ObjectError, Registry, Want};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -75,6 +75,8 @@ enum Input {
     },
     /// A worker brings an object.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
+    /// An attempt keeps its state, or asks for what earlier ones left.
+    Checkpoint { worker: WorkerId, key: AttemptKey, want: Want, reply: oneshot::Sender<Told> },
     /// A client submits tasks that have been checked.
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<Answer> },
     /// A client wants a task cancelled.
@@ -231,6 +233,9 @@ impl Master {
             Input::Progress { key, done, total } => self.hands.progress(key.task, done, total),
             Input::Fetch { shelf, digest, reply } => self.hands.fetch(shelf, digest, reply),
             Input::Keep { digest, bytes, reply } => self.hands.keep(digest, bytes, reply),
+            Input::Checkpoint { worker, key, want, reply } => {
+                self.hands.checkpoint(worker, key, want, reply);
+            }
             Input::Submit { tasks, reply } => {
                 let request = self.hands.ask(reply);
                 self.fleet.observe(now, Event::Submitted { request, tasks });
@@ -278,6 +283,9 @@ impl Master {
     /// All that is in the registry is known: from now on something can be decided.
     fn loaded(&mut self, rewound: bool) {
         self.fleet.observe(clock::boottime(), Event::Loaded { rewound });
+        if let Some(until) = self.fleet.held_until() {
+            self.lives.hold_until(until);
+        }
         tracing::info!(
             session = %self.lives.session(), open = self.fleet.tasks_open(),
             modules = self.modules.len(), rewound, "loaded"

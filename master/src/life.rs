@@ -130,7 +130,7 @@ impl Lives {
             before_seen: None,
             rewound_until: Time::ZERO,
             renewal: 0,
-            unloaded: Bucket::ALL.to_vec(),
+            unloaded: Bucket::FOLLOWED.to_vec(),
             is_over: false,
             down: None,
             watches: JoinSet::new(),
@@ -206,7 +206,7 @@ impl Lives {
         self.is_over = false;
         self.life = registry.life();
         self.session = registry.session();
-        self.unloaded = Bucket::ALL.to_vec();
+        self.unloaded = Bucket::FOLLOWED.to_vec();
     }
 
     /// Notes what was acknowledged, and what the registry has of the life before.
@@ -233,12 +233,13 @@ impl Lives {
         if !self.unloaded.is_empty() {
             return None;
         }
-        let now = clock::boottime();
-        if self.before.is_some_and(|(_, renewal)| self.before_seen < Some(renewal)) {
-            let timing = self.config.timing();
-            self.rewound_until = now + timing.outage_wait() + timing.master();
-        }
-        Some(now < self.rewound_until)
+        let forgotten = self.before.is_some_and(|(_, renewal)| self.before_seen < Some(renewal));
+        Some(forgotten || clock::boottime() < self.rewound_until)
+    }
+
+    /// This life gives nothing out before then; nor may one that follows it.
+    pub(crate) fn hold_until(&mut self, until: Time) {
+        self.rewound_until = until;
     }
 
     /// What workers are told of this life.

@@ -1,13 +1,16 @@
 //! QUIC as the master uses it: one link per worker, and what comes over it. Only this room talks
 //! QUIC; it never believes a frame about who a worker is, only its certificate.
 
-use crate::{Input, registry::ObjectError};
+use crate::{
+    Input,
+    registry::{ObjectError, Want},
+};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, WorkerId,
     fleet::{Event, LinkId},
     limit,
-    message::{Ask, LogChunk, Shelf, ToMaster, Told},
+    message::{Ask, AttemptKey, LogChunk, Shelf, ToMaster, Told},
     subject::Names,
 };
 use muster_wire::{
@@ -156,10 +159,14 @@ impl Host {
                 return;
             }
             Ask::Fetch { shelf, digest } => self.in_time(self.fetch(writer, shelf, digest)).await,
+            Ask::Checkpoint { key, save, state } => {
+                self.checkpoint(writer, &worker, key, Want::Save { save, state }).await
+            }
+            Ask::Resume { key } => self.checkpoint(writer, &worker, key, Want::Resume).await,
             Ask::Put { digest, size } => self.in_time(self.put(reader, writer, digest, size)).await,
         };
         if let Err(cause) = result {
-            tracing::debug!(%worker, %cause, "an object's stream ended");
+            tracing::debug!(%worker, %cause, "a stream ended");
         }
     }
 
@@ -249,6 +256,21 @@ impl Host {
             Ok(Err(error)) => writer.send(&Told::Failed(error.to_string())).await?,
             Err(_) => writer.send(&Told::Failed("the master stops".into())).await?,
         }
+        writer.finish()
+    }
+
+    async fn checkpoint(
+        &self,
+        mut writer: FrameWriter,
+        worker: &WorkerId,
+        key: AttemptKey,
+        want: Want,
+    ) -> Result<(), StreamError> {
+        let (reply, answer) = oneshot::channel();
+        let _ =
+            self.inbox.send(Input::Checkpoint { worker: worker.clone(), key, want, reply }).await;
+        let told = answer.await.unwrap_or_else(|_| Told::Failed("the master stops".into()));
+        writer.send(&told).await?;
         writer.finish()
     }
 

@@ -3,13 +3,13 @@
 
 use crate::{
     Fact, Input,
-    registry::{ObjectError, Registry},
+    registry::{ObjectError, Registry, Want},
 };
 use muster_protocol::{
-    BatchId, Digest, TaskId,
+    BatchId, Digest, TaskId, WorkerId,
     api::Ended,
     fleet::{Answer, Effect, Event, LinkId, RequestId},
-    message::{LogChunk, Shelf, ToWorker},
+    message::{AttemptKey, LogChunk, Shelf, ToWorker, Told},
 };
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
@@ -158,6 +158,19 @@ impl Hands {
         let registry = self.registry.clone();
         tokio::spawn(async move {
             let _ = reply.send(registry.keep(digest, bytes).await);
+        });
+    }
+
+    pub(crate) fn checkpoint(
+        &self,
+        worker: WorkerId,
+        key: AttemptKey,
+        want: Want,
+        reply: oneshot::Sender<Told>,
+    ) {
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            let _ = reply.send(registry.checkpoint(&worker, key, want).await);
         });
     }
 

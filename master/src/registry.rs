@@ -1,6 +1,7 @@
 //! NATS as the master uses it: buckets, object stores, events, logs. Only this room talks to NATS,
 //! but for the client API; it decides nothing and never puts a value without comparing.
 
+mod checkpoints;
 mod layout;
 mod objects;
 mod watch;
@@ -21,6 +22,7 @@ use muster_wire::{cas, clock, nats};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub(crate) use checkpoints::Want;
 pub use objects::ObjectError;
 
 /// How long a lease that is over is kept, for people to see.
@@ -96,7 +98,8 @@ impl Registry {
 
     /// Follows the buckets from what is in them now, until what this returns is dropped.
     pub fn follow(&self, inbox: &mpsc::Sender<Input>) -> JoinSet<()> {
-        let watches = Bucket::ALL.map(|bucket| watch::follow(self.clone(), bucket, inbox.clone()));
+        let watches =
+            Bucket::FOLLOWED.map(|bucket| watch::follow(self.clone(), bucket, inbox.clone()));
         watches.into_iter().collect()
     }
 

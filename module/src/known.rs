@@ -28,7 +28,7 @@ pub const WASI_INTERFACES: &[&str] = &[
     "wasi:cli/stderr", "wasi:cli/terminal-input", "wasi:cli/terminal-output",
     "wasi:cli/terminal-stdin", "wasi:cli/terminal-stdout", "wasi:cli/terminal-stderr",
     "wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock", "wasi:filesystem/preopens",
-    "wasi:filesystem/types", "wasi:io/error", "wasi:io/poll", "wasi:io/streams",
+    "wasi:filesystem/types", "wasi:http/outgoing-handler", "wasi:http/types", "wasi:io/error", "wasi:io/poll", "wasi:io/streams",
     "wasi:random/insecure", "wasi:random/insecure-seed", "wasi:random/random",
     "wasi:sockets/instance-network", "wasi:sockets/ip-name-lookup", "wasi:sockets/network",
     "wasi:sockets/tcp", "wasi:sockets/tcp-create-socket", "wasi:sockets/udp",
@@ -46,7 +46,10 @@ const ORIGINS: &[(&str, &str)] = &[
     ("gojs.", "it was compiled for browsers; use GOOS=wasip1 GOARCH=wasm"),
     ("go.", "it was compiled for browsers; use GOOS=wasip1 GOARCH=wasm"),
     ("a.", "it was compiled by Emscripten for browsers; use wasi-sdk, or -sSTANDALONE_WASM"),
-    ("wasi:http/", "workers give guests no HTTP; take the input from the task"),
+    (
+        "wasi:http/incoming-handler",
+        "a task is no server; it may send requests, where it is allowed to",
+    ),
     ("wasi:keyvalue/", "workers give guests no key-value store"),
 ];
 
@@ -68,7 +71,7 @@ pub(crate) fn check_interface(name: &str) -> Result<(), Refusal> {
     if known {
         return Ok(());
     }
-    let known = "components may import wasi:{cli,clocks,filesystem,io,random,sockets}/…@0.2.x \
+    let known = "components may import wasi:{cli,clocks,filesystem,http,io,random,sockets}/…@0.2.x \
                  and muster:task/host@0.1.x";
     Err(unknown(name.into(), known.into()))
 }

@@ -154,7 +154,7 @@ fn interfaces_are_known_or_named() {
         "wasi:cli/environment@0.3.0",
         "wasi:cli/environment@0.2.0-rc-2023-11-10",
         "wasi:cli/environment",
-        "wasi:http/types@0.2.0",
+        "wasi:http/incoming-handler@0.2.0",
         "muster:task/host@0.2.0",
         "acme:bank/vault@1.0.0",
     ] {

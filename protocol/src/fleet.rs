@@ -59,8 +59,7 @@ pub struct Fleet {
     /// Wall clock at the boot clock's zero, in milliseconds; moves when the wall clock is set.
     wall_at_zero: i64,
     nonces: u64,
-    loaded: bool,
-    /// Since when the registry has answered without a break; `None` once it does not.
+    /// Since when all that is in the registry is known; `None` before, and once it does not answer.
     registry_up: Option<Time>,
     /// Until when nothing is given to anyone, because the registry has lost what it knew.
     held_until: Option<Time>,
@@ -84,6 +83,8 @@ pub struct Fleet {
     unstored: BTreeSet<TaskId>,
     writing: usize,
     timers: BTreeSet<(Time, Timer)>,
+    /// When tasks in line have waited for as long as they may.
+    queue_ends: BTreeSet<(Time, TaskId)>,
     /// Submissions not answered yet: how many tasks, and how many of them are not stored.
     requests: BTreeMap<RequestId, (u64, u64)>,
     inquiries: BTreeMap<TaskId, Vec<link::Inquiry>>,
@@ -134,6 +135,8 @@ struct Task {
     storing: Vec<RequestId>,
     cancelling: Vec<RequestId>,
     not_before: Time,
+    /// When it has waited in line for as long as it may, while it is in line.
+    queue_end: Option<Time>,
     /// The nonces of this master's writes of the present revision: one of them may have landed
     /// although its answer was lost.
     mine: Vec<Nonce>,
@@ -193,7 +196,6 @@ impl Fleet {
             config,
             wall_at_zero: 0,
             nonces,
-            loaded: false,
             registry_up: None,
             held_until: None,
             forgotten: BTreeSet::new(),
@@ -210,6 +212,7 @@ impl Fleet {
             unstored: BTreeSet::new(),
             writing: 0,
             timers: BTreeSet::new(),
+            queue_ends: BTreeSet::new(),
             requests: BTreeMap::new(),
             inquiries: BTreeMap::new(),
             preempted: BTreeMap::new(),
@@ -280,11 +283,18 @@ impl Fleet {
     /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
         self.registry_up?;
-        self.timers.first().map(|&(at, _)| at)
+        let (timer, queue) = (self.timers.first(), self.queue_ends.first());
+        timer.map(|&(at, _)| at).into_iter().chain(queue.map(|&(at, _)| at)).min()
     }
 
     /// Does what has come due.
     fn ring(&mut self, now: Time, out: &mut Vec<Effect>) {
+        while let Some(&(at, id)) = self.queue_ends.first()
+            && at <= now
+        {
+            self.queue_ends.pop_first();
+            self.dirty.insert(id);
+        }
         while let Some((at, timer)) = self.timers.pop_first() {
             if at > now {
                 self.timers.insert((at, timer));
@@ -405,11 +415,18 @@ impl Task {
             storing: Vec::new(),
             cancelling: Vec::new(),
             not_before: Time::ZERO,
+            queue_end: None,
             mine: Vec::new(),
         }
     }
 
     fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle)
+    }
+
+    /// Until when it may wait for a worker, if it waits.
+    fn queue_until(&self) -> Time {
+        let queue = Duration::from_millis(self.record.spec.limits.queue_ms);
+        self.since.max(self.not_before) + queue
     }
 }

@@ -11,9 +11,11 @@ mod tenure;
 pub use holder::{Holder, LeaseStep};
 pub(crate) use tenure::Tenure;
 
-use crate::{GroupName, MasterId, Nonce, Revision, SessionId, WorkerId, time::WallMillis};
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
-use core::time::Duration;
+use crate::{
+    GroupName, MasterId, Nonce, Revision, SessionId, WorkerId, grant::Policy, time::WallMillis,
+};
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use core::{str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 /// How far the rate of a machine's clock may be from real time, in parts per million. NTP slews
@@ -123,16 +125,6 @@ impl LeaseTiming {
     /// For bad networks: rides through 10 s without contact.
     pub const ROAMING: LeaseTiming = LeaseTiming::profile(15_000, 500, 3_000, 16_000);
 
-    /// The profile of this name.
-    pub fn named(name: &str) -> Option<LeaseTiming> {
-        match name {
-            "standard" => Some(LeaseTiming::STANDARD),
-            "fast" => Some(LeaseTiming::FAST),
-            "roaming" => Some(LeaseTiming::ROAMING),
-            _ => None,
-        }
-    }
-
     /// How long a worker may run after the stamp of its latest acknowledged renewal.
     pub const fn worker(&self) -> Duration {
         self.worker
@@ -156,6 +148,25 @@ impl LeaseTiming {
     /// How long other masters wait after the latest renewal of a master's lease that they saw.
     pub const fn outage_wait(&self) -> Duration {
         outlasts(self.outage)
+    }
+}
+
+/// No profile has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("one of standard, fast, roaming")]
+pub struct UnknownProfile;
+
+impl FromStr for LeaseTiming {
+    type Err = UnknownProfile;
+
+    /// The profile of this name.
+    fn from_str(name: &str) -> Result<Self, UnknownProfile> {
+        match name {
+            "standard" => Ok(LeaseTiming::STANDARD),
+            "fast" => Ok(LeaseTiming::FAST),
+            "roaming" => Ok(LeaseTiming::ROAMING),
+            _ => Err(UnknownProfile),
+        }
     }
 }
 
@@ -244,6 +255,23 @@ pub struct Lease {
 pub const SUCCEEDS_MAX: usize = 16;
 
 impl Lease {
+    /// A lease that says no more than whose it is.
+    pub fn new(worker: WorkerId, session: SessionId) -> Self {
+        Lease {
+            worker,
+            session,
+            renewal: 0,
+            standing: Standing::Live,
+            home_dir: Nonce(0),
+            succeeds: Vec::new(),
+            fenced: false,
+            home: None,
+            master_wait_ms: 0,
+            offer: Offer::default(),
+            renewed_at: WallMillis(0),
+        }
+    }
+
     /// Takes over from a lease whose session is proven over.
     pub fn succeed(&mut self, old: &Lease) {
         self.succeeds = old.succeeds.clone();
@@ -292,6 +320,9 @@ pub struct Offer {
     pub memory_bytes: u64,
     /// The version of its program.
     pub version: String,
+    /// What it lets tasks have.
+    #[serde(default)]
+    pub policy: Arc<Policy>,
 }
 
 /// A registry's answer to a compare-and-set: three outcomes, never two.

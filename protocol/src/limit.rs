@@ -39,6 +39,20 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// See [`TIMEOUT_MAX`].
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 
+/// How long a task may wait for a worker unless it says otherwise, and at most: what nobody took for
+/// a week is forgotten by those who wanted it.
+pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Bytes of log of an attempt unless the task says otherwise, and at most. The stream of logs keeps
+/// 1 GiB of all tasks together.
+pub const LOG_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// See [`LOG_BYTES_DEFAULT`].
+pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// The largest checkpoint of a task unless it says otherwise, in bytes; at most
+/// [`PAYLOAD_SIZE_MAX`].
+pub const CHECKPOINT_DEFAULT: u64 = 16 * 1024 * 1024;
+
 /// Linear memory of an attempt unless the task says otherwise, and the most it may ask for.
 pub const MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
 /// See [`MEMORY_DEFAULT`]: 32-bit Wasm cannot address more.

@@ -2,10 +2,11 @@
 
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
+    grant::Grants,
     lease::{CasAnswer, Home, Lease, Standing},
     task::{Data, Limits, Outcome},
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +164,8 @@ pub struct Dispatch {
     pub args: Vec<String>,
     /// What it may use.
     pub limits: Limits,
+    /// What it is given besides.
+    pub grants: Arc<Grants>,
 }
 
 /// The two object stores of a fleet.
@@ -193,6 +196,21 @@ pub enum Ask {
         /// Its length in bytes.
         size: u64,
     },
+    /// Keep the state of an attempt: [`Told::Stored`], or [`Told::Stale`].
+    Checkpoint {
+        /// Whose.
+        key: AttemptKey,
+        /// Counts the checkpoints of the attempt, from 1.
+        save: u64,
+        /// What.
+        state: Data,
+    },
+    /// Say what an earlier attempt left, and let none of these leave anything more:
+    /// [`Told::State`], [`Told::Missing`] or [`Told::Stale`].
+    Resume {
+        /// Who asks.
+        key: AttemptKey,
+    },
 }
 
 /// The first frame of the answer to an [`Ask`].
@@ -200,9 +218,13 @@ pub enum Ask {
 pub enum Told {
     /// So many bytes follow.
     Size(u64),
-    /// The object is stored.
+    /// It is stored.
     Stored,
-    /// There is no such object.
+    /// The state that an attempt left.
+    State(Data),
+    /// The attempt is not the task's current one any more.
+    Stale,
+    /// There is nothing of the kind.
     Missing,
     /// It could not be done now; ask again later.
     Failed(String),
@@ -241,24 +263,12 @@ impl LogSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{frame, lease, task::Verdict, time::WallMillis};
+    use crate::{frame, task::Verdict};
 
     /// Frames have no names of fields: what is left out of one side's value is missing in the other's.
     #[test]
     fn a_lease_with_nothing_in_it_survives_a_frame() {
-        let lease = Lease {
-            worker: "w1".parse().expect("a name"),
-            session: SessionId(1),
-            renewal: 0,
-            standing: Standing::Live,
-            home_dir: Nonce(1),
-            succeeds: Vec::new(),
-            fenced: false,
-            home: None,
-            master_wait_ms: 0,
-            offer: lease::Offer::default(),
-            renewed_at: WallMillis(0),
-        };
+        let lease = Lease::new("w1".parse().expect("a name"), SessionId(1));
         let answer = CasAnswer::Conflict(Some((lease.clone(), 3)));
         let renewed = ToWorker::Renewed { session: SessionId(1), renewal: 2, answer };
         let renew = ToMaster::Renew { expect: 3, lease };

@@ -30,11 +30,18 @@ pub enum Bucket {
     Tasks,
     /// Versions and digests by module name.
     Modules,
+    /// What attempts have left for those after them, by task id.
+    Checkpoints,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Bucket; 4] = [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
+    pub const ALL: [Bucket; 5] =
+        [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules, Bucket::Checkpoints];
+
+    /// Those that masters keep in mind; the others are read when they are asked about.
+    pub const FOLLOWED: [Bucket; 4] =
+        [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
 
     /// The last part of its name.
     pub fn word(self) -> &'static str {
@@ -43,6 +50,7 @@ impl Bucket {
             Bucket::Masters => "masters",
             Bucket::Tasks => "tasks",
             Bucket::Modules => "modules",
+            Bucket::Checkpoints => "checkpoints",
         }
     }
 }

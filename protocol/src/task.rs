@@ -1,12 +1,14 @@
 //! A task as it is submitted, kept and ended; never how it is run.
 
 mod data;
+mod outcome;
 
 pub use data::Data;
+pub use outcome::{Outcome, Verdict};
 
 use crate::{
-    AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId, limit,
-    time::WallMillis,
+    AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId,
+    grant::Grants, limit, time::WallMillis,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -22,6 +24,14 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Output (or standard output), in bytes.
     pub output_bytes: u64,
+    /// Time on a processor, in milliseconds.
+    pub cpu_ms: u64,
+    /// Time in line for a worker, in milliseconds, as the master counts it that places the task.
+    pub queue_ms: u64,
+    /// Standard error and log, in bytes. What is over is dropped, and counted in the outcome.
+    pub log_bytes: u64,
+    /// The state that a checkpoint keeps, in bytes.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for Limits {
@@ -30,6 +40,10 @@ impl Default for Limits {
             timeout_ms: limit::TIMEOUT_DEFAULT.as_millis() as u64,
             memory_bytes: limit::MEMORY_DEFAULT,
             output_bytes: limit::PAYLOAD_SIZE_MAX,
+            cpu_ms: limit::TIMEOUT_MAX.as_millis() as u64,
+            queue_ms: limit::QUEUE_MAX.as_millis() as u64,
+            log_bytes: limit::LOG_BYTES_DEFAULT,
+            checkpoint_bytes: limit::CHECKPOINT_DEFAULT,
         }
     }
 }
@@ -96,6 +110,9 @@ pub struct TaskSpec {
     /// What an attempt may use.
     #[serde(default)]
     pub limits: Limits,
+    /// What it is given besides its input.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub grants: Arc<Grants>,
     /// What to do when it fails.
     #[serde(default)]
     pub retry: Retry,
@@ -105,6 +122,10 @@ pub struct TaskSpec {
     /// Who is told when it ends; the task itself where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
+}
+
+fn is_nothing(grants: &Grants) -> bool {
+    grants.is_none()
 }
 
 /// The highest priority.
@@ -130,6 +151,7 @@ impl TaskSpec {
             selector: BTreeMap::new(),
             priority: priority_default(),
             limits: Limits::default(),
+            grants: Arc::default(),
             retry: Retry::default(),
             on_worker_lost: OnWorkerLost::default(),
             batch: None,
@@ -168,9 +190,25 @@ impl TaskSpec {
                 limit::MEMORY_MAX
             ));
         }
-        if self.limits.output_bytes > limit::PAYLOAD_SIZE_MAX {
-            return refuse(format!("the output limit may be {} bytes", limit::PAYLOAD_SIZE_MAX));
+        for (what, bytes, max) in [
+            ("output", self.limits.output_bytes, limit::PAYLOAD_SIZE_MAX),
+            ("log", self.limits.log_bytes, limit::LOG_BYTES_MAX),
+            ("checkpoint", self.limits.checkpoint_bytes, limit::PAYLOAD_SIZE_MAX),
+        ] {
+            if bytes > max {
+                return refuse(format!("the {what} limit may be {max} bytes"));
+            }
         }
+        let queue_max = limit::QUEUE_MAX.as_millis() as u64;
+        for (what, ms, max) in [
+            ("processor time", self.limits.cpu_ms, timeout_max),
+            ("time in line", self.limits.queue_ms, queue_max),
+        ] {
+            if ms == 0 || ms > max {
+                return refuse(format!("the {what} must be from 1 ms to {max} ms"));
+            }
+        }
+        self.grants.check().map_err(SpecError)?;
         if self.retry.attempts_max == 0 {
             return refuse("a task needs at least one attempt".to_string());
         }
@@ -189,113 +227,6 @@ impl TaskSpec {
             return refuse(format!("a selector may have {} labels", limit::LABELS_MAX));
         }
         Ok(())
-    }
-}
-
-/// How a run or a task ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The guest returned, with exit code 0 or `Ok`.
-    Completed,
-    /// The guest returned another exit code, or `Err` (code 1).
-    Failed {
-        /// From 1 to 255.
-        code: u8,
-        /// What it said.
-        message: String,
-    },
-    /// The guest did what Wasm forbids.
-    Trapped {
-        /// Which trap, and where.
-        message: String,
-    },
-    /// Its time was over and it was killed.
-    TimedOut {
-        /// The limit.
-        limit_ms: u64,
-    },
-    /// It asked for more than it may have and was killed.
-    OverLimit {
-        /// The limit's name, as [`Limits`] has it.
-        limit: String,
-        /// Its value.
-        max: u64,
-    },
-    /// The module could not be made ready to run; another attempt would not help.
-    Rejected {
-        /// Why.
-        message: String,
-    },
-    /// Someone cancelled it.
-    Cancelled,
-    /// Its worker gave it back, and another attempt follows: never the end of a task.
-    Returned {
-        /// Why.
-        reason: String,
-    },
-    /// Its workers were lost, and it may not be tried again.
-    Lost {
-        /// How many it lost.
-        workers: u32,
-    },
-}
-
-impl Verdict {
-    /// The verdict as one word, as records, events and tables show it.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Verdict::Completed => "completed",
-            Verdict::Failed { .. } => "failed",
-            Verdict::Trapped { .. } => "trapped",
-            Verdict::TimedOut { .. } => "timed_out",
-            Verdict::OverLimit { .. } => "over_limit",
-            Verdict::Rejected { .. } => "rejected",
-            Verdict::Cancelled => "cancelled",
-            Verdict::Returned { .. } => "returned",
-            Verdict::Lost { .. } => "lost",
-        }
-    }
-
-    /// Whether the task's retry policy applies: the guest misbehaved and might not the next time.
-    pub fn is_retried(&self) -> bool {
-        matches!(self, Verdict::Failed { .. } | Verdict::Trapped { .. } | Verdict::TimedOut { .. })
-    }
-
-    /// The sentence that history and events carry.
-    pub fn reason(&self) -> String {
-        match self {
-            Verdict::Completed => "completed".into(),
-            Verdict::Failed { code, message } if message.is_empty() => format!("exit code {code}"),
-            Verdict::Failed { code, message } => format!("exit code {code}: {message}"),
-            Verdict::Trapped { message } => format!("trapped: {message}"),
-            Verdict::TimedOut { limit_ms } => format!("killed at its time limit of {limit_ms} ms"),
-            Verdict::OverLimit { limit, max } => format!("killed over its limit {limit} of {max}"),
-            Verdict::Rejected { message } => format!("rejected: {message}"),
-            Verdict::Cancelled => "cancelled".into(),
-            Verdict::Returned { reason } => format!("given back: {reason}"),
-            Verdict::Lost { workers } => format!("lost with its worker, {workers} times"),
-        }
-    }
-}
-
-/// What is known of the end of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// How it ended.
-    pub verdict: Verdict,
-    /// What the guest returned or wrote to standard output.
-    pub output: Data,
-    /// The end of what it wrote to standard error.
-    pub stderr: String,
-    /// From the run's start to its end on the worker's clock, in microseconds.
-    pub run_us: u64,
-}
-
-impl Outcome {
-    /// An outcome without output.
-    pub fn bare(verdict: Verdict) -> Self {
-        Outcome { verdict, output: Data::EMPTY, stderr: String::new(), run_us: 0 }
     }
 }
 

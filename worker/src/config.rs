@@ -1,6 +1,6 @@
 //! What a worker is told when it starts. Never a default that hides a choice that matters.
 
-use crate::journal::Journal;
+use crate::{journal::Journal, policy::Rules};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
@@ -45,6 +45,10 @@ pub struct Config {
     #[arg(long, default_value_t = 512, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(..=1_048_576))]
     pub code_cache_mib: u64,
+    /// What tasks may have here, at most: a TOML file, as setup/policy.toml shows [default: random
+    /// numbers, variables and a clock of 1 µs; no secrets, no HTTP, no directory]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Where it keeps what must outlive it; no other worker may use it
     #[arg(long, value_name = "DIR")]
     pub state_dir: PathBuf,
@@ -58,7 +62,7 @@ pub struct Config {
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
     /// How long its lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
-    #[arg(long, default_value = "standard", value_name = "PROFILE", value_parser = profile)]
+    #[arg(long, default_value = "standard", value_name = "PROFILE")]
     pub lease: LeaseTiming,
     /// How long a stopping worker lets its runs finish, in seconds
     #[arg(long, default_value_t = 8, value_name = "SECONDS")]
@@ -95,6 +99,10 @@ impl Config {
             .with_context(|| format!("the journal {} cannot be written to", path.display()))
     }
 
+    pub(crate) fn rules(&self) -> anyhow::Result<Rules> {
+        self.policy.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)
+    }
+
     pub(crate) fn memory_bytes(&self) -> u64 {
         (self.memory_mib * 1024 * 1024).min(limit::MEMORY_MAX)
     }
@@ -110,10 +118,6 @@ impl Config {
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_s)
     }
-}
-
-fn profile(name: &str) -> Result<LeaseTiming, String> {
-    LeaseTiming::named(name).ok_or_else(|| "one of standard, fast, roaming".into())
 }
 
 /// Names are looked up at each dial; only the form is checked here.

@@ -35,7 +35,7 @@ pub const SLOTS_MAX: u32 = 4_096;
 const MEMORY_RESERVED: usize = 4 << 30;
 
 /// How deep a guest may call. Native stacks have 8 MiB, but every run has one here.
-const WASM_STACK_MAX: usize = 512 * 1024;
+pub const WASM_STACK_MAX: usize = 512 * 1024;
 
 /// The stack of a run: the guest's part, and what a host function called at its end needs.
 const STACK_SIZE: usize = 2 * 1024 * 1024;
@@ -297,6 +297,7 @@ fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Sandbox>> {
 fn component_linker(engine: &wasmtime::Engine) -> wasmtime::Result<component::Linker<Sandbox>> {
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     Task::add_to_linker::<Sandbox, HasSelf<Sandbox>>(&mut linker, |sandbox| sandbox)?;
     Ok(linker)
 }

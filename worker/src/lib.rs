@@ -5,6 +5,7 @@
 //! have threads of their own and so has the lease, so that neither can starve the other.
 
 mod artifact;
+pub mod checkpoint;
 pub mod code;
 mod config;
 pub mod deadman;
@@ -14,6 +15,7 @@ pub mod journal;
 mod lease;
 mod link;
 mod perform;
+pub mod policy;
 pub mod run;
 pub mod sandbox;
 mod supervisor;
@@ -27,7 +29,6 @@ use muster_protocol::{
     lease::{Home, Lease, Offer, Standing},
     message::{Order, ToMaster, ToWorker},
     subject::Names,
-    time::WallMillis,
 };
 use muster_wire::{
     process::{self, Told},
@@ -61,8 +62,8 @@ type LinkId = muster_protocol::attempts::LinkId;
 type Links = Arc<Mutex<BTreeMap<LinkId, Road>>>;
 
 /// What can be sent over a link.
-#[derive(Clone)]
-struct Road {
+#[derive(Clone, Debug)]
+pub(crate) struct Road {
     frames: mpsc::Sender<ToMaster>,
     logs: mpsc::Sender<muster_protocol::message::LogChunk>,
     connection: quinn::Connection,
@@ -126,6 +127,9 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
     let journal = config.journal()?;
+    let rules = config.rules()?;
+    let scratch = state.path("scratch");
+    sandbox::sweep(&scratch).context("what an earlier life left cannot be removed")?;
     let names = Arc::new(Names::new(config.fleet.clone()));
     let engine = engine::Engine::new(config.slots())?;
     let code = match config.code_cache_bytes() {
@@ -144,6 +148,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         slots: config.slots(),
         memory_bytes: config.memory_bytes(),
         version: version.clone(),
+        policy: Arc::new(rules.policy.clone()),
     };
     let lease = lease::start(
         lease::Terms {
@@ -164,6 +169,8 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         engine,
         code,
         perform::Shared {
+            rules: Arc::new(rules),
+            scratch,
             deadman,
             journal,
             draining: draining.clone(),
@@ -256,17 +263,7 @@ impl Worker {
 
 /// A lease of this worker with what does not change during its life filled in.
 fn draft(config: &Config, state: &state::State, offer: Offer) -> std::io::Result<Lease> {
-    Ok(Lease {
-        worker: config.name.clone(),
-        session: muster_protocol::SessionId(process::random()?),
-        renewal: 0,
-        standing: Standing::Live,
-        home_dir: state.nonce(),
-        succeeds: Vec::new(),
-        fenced: false,
-        home: None,
-        master_wait_ms: 0,
-        offer,
-        renewed_at: WallMillis(0),
-    })
+    let session = muster_protocol::SessionId(process::random()?);
+    let home_dir = state.nonce();
+    Ok(Lease { home_dir, offer, ..Lease::new(config.name.clone(), session) })
 }

@@ -35,6 +35,9 @@ const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long a master may take to answer.
 const DIAL_MAX: Duration = Duration::from_secs(3);
 
+/// How long a master may take for an answer of one frame.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
 /// Why an object was not had. The attempt that needs it waits or is rejected.
@@ -238,6 +241,20 @@ async fn ask(
     let mut writer = FrameWriter::new(send);
     writer.send(ask).await?;
     Ok((FrameReader::new(receive), writer))
+}
+
+/// A link that is up, if one is.
+pub(crate) fn any(links: &Links) -> Option<Road> {
+    links.lock().expect("no holder of this lock panics").values().next().cloned()
+}
+
+/// Asks a master something that is answered with one frame.
+pub(crate) async fn question(connection: &Connection, asked: &Ask) -> Result<Told, StreamError> {
+    let (mut reader, mut writer) = ask(connection, asked).await?;
+    writer.finish()?;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, reader.next()).await;
+    let answer = answer.map_err(|_| StreamError::Down("it took too long".into()))??;
+    answer.ok_or_else(|| StreamError::Down("it ended without an answer".into()))
 }
 
 /// Gets an object through a link. Its digest is checked by whoever uses it.

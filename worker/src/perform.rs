@@ -4,12 +4,14 @@
 use crate::{
     Config, Input, LeaseInput, LinkId, Links, Road,
     artifact::{ArtifactError, Artifacts},
+    checkpoint::Checkpoints,
     code::CodeCache,
     deadman::{Deadman, DeadmanError},
     engine::Engine,
     gate::{Gate, KillReason},
     journal::Journal,
     link::{self, ObjectError},
+    policy::Rules,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
 };
@@ -43,6 +45,9 @@ const PUT_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the loop shares with others.
 pub(crate) struct Shared {
+    pub rules: Arc<Rules>,
+    /// Where runs have directories of their own.
+    pub scratch: PathBuf,
     pub deadman: Deadman,
     pub journal: Journal,
     pub draining: Arc<AtomicBool>,
@@ -208,6 +213,10 @@ impl Hands {
             Ok(held) => held,
             Err(error) => return self.not_started(key, error),
         };
+        let secrets = match self.shared.rules.grant(&dispatch.grants) {
+            Ok(secrets) => secrets,
+            Err(message) => return self.ends(key, Verdict::Rejected { message }),
+        };
         let gate = Gate::new(self.shared.deadman.until());
         self.gates.insert(key, gate.clone());
         let input = match &dispatch.input {
@@ -221,11 +230,15 @@ impl Hands {
             input,
             args: dispatch.args.clone(),
             limits: dispatch.limits,
+            grants: dispatch.grants.clone(),
+            secrets,
+            scratch: Some(self.shared.scratch.clone()),
         };
         let surroundings = Surroundings {
             reports: self.reports.clone(),
             draining: self.shared.draining.clone(),
             journal: self.shared.journal.clone(),
+            checkpoints: Checkpoints::in_fleet(self.shared.links.clone()),
         };
         let (engine, links, inbox) =
             (self.engine.clone(), self.shared.links.clone(), self.shared.inbox.clone());
@@ -272,6 +285,13 @@ impl Hands {
 }
 
 impl Hands {
+    /// An attempt has ended without a run.
+    fn ends(&self, key: AttemptKey, verdict: Verdict) {
+        let event = Event::Ended { key, outcome: Outcome::bare(verdict) };
+        let inbox = self.shared.inbox.clone();
+        tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
+    }
+
     /// A run that must not begin has ended.
     fn not_started(&self, key: AttemptKey, error: DeadmanError) {
         let event = match error {
@@ -338,8 +358,9 @@ async fn get_again(
     links: &Links,
     digest: muster_protocol::Digest,
 ) -> Result<crate::engine::Program, ArtifactError> {
-    let road = links.lock().expect("no holder of this lock panics").values().next().cloned();
-    let Some(road) = road else { return Err(ArtifactError::NotHad("no master is linked".into())) };
+    let Some(road) = link::any(links) else {
+        return Err(ArtifactError::NotHad("no master is linked".into()));
+    };
     artifacts
         .get(digest, || async {
             Ok(link::fetch(&road.connection, Shelf::Modules, digest, limit::MODULE_SIZE_MAX)
@@ -357,8 +378,7 @@ async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outco
     }
     let (digest, size) = (muster_module::digest(bytes), bytes.len() as u64);
     while gate.is_open(clock::boottime()) {
-        let road = links.lock().expect("no holder of this lock panics").values().next().cloned();
-        if let Some(road) = road {
+        if let Some(road) = link::any(links) {
             match link::put(&road.connection, digest, bytes.clone()).await {
                 Ok(()) => {
                     outcome.output = Data::Blob { digest, size };
@@ -375,8 +395,7 @@ async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outco
 /// Passes on what guests say for people, through whichever master listens. Lost if none does.
 async fn pass_on(mut heard: mpsc::Receiver<Report>, links: Links) {
     while let Some(report) = heard.recv().await {
-        let road = links.lock().expect("no holder of this lock panics").values().next().cloned();
-        let Some(road) = road else { continue };
+        let Some(road) = link::any(&links) else { continue };
         match report {
             Report::Log(chunk) => {
                 let _ = road.logs.try_send(chunk);

@@ -7,16 +7,20 @@ use crate::{
     clock::boottime,
     engine::{Engine, Entry, Program},
     gate::{Gate, KillReason},
-    sandbox::{self, Identity, Outbox, Output, Sandbox, Stop, Streams, Surroundings, Watch},
+    sandbox::{
+        self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
+        Watch,
+    },
 };
 use bytes::Bytes;
 use muster_protocol::{
     Time, WorkerId,
+    grant::Grants,
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
-use std::{sync::Arc, time::Duration};
-use verdict::{Returned, judge, over_output};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use verdict::{Returned, judge, over};
 use wasmtime::Store;
 
 /// What to run it with.
@@ -34,6 +38,12 @@ pub struct Order {
     pub args: Vec<String>,
     /// What it may use.
     pub limits: Limits,
+    /// What it is given besides.
+    pub grants: Arc<Grants>,
+    /// The values of the secrets among it, by name.
+    pub secrets: BTreeMap<String, String>,
+    /// A directory below which it may have one of its own.
+    pub scratch: Option<PathBuf>,
 }
 
 /// How a run ended.
@@ -63,11 +73,11 @@ pub async fn run(
         return Ended::Killed(reason);
     }
     let _ticking = engine.ticking();
-    let Order { key, number, worker, input, args, limits } = order;
-    let Surroundings { reports, draining, journal } = surroundings;
+    let Order { key, number, worker, input, args, limits, grants, secrets, scratch } = order;
     let deadline = started + Duration::from_millis(limits.timeout_ms);
-    let outbox = Outbox::new(key, reports, started);
-    let watch = Arc::new(Watch::new(gate, deadline, outbox, journal.clone()));
+    let outbox = Outbox::new(key, surroundings.reports.clone(), limits.log_bytes, started);
+    let journal = surroundings.journal.clone();
+    let watch = Arc::new(Watch::new(gate, deadline, limits.cpu_ms, outbox, journal.clone()));
     let output = Output::new(limits.output_bytes);
     let (streams, parameter) = match program.entry() {
         Entry::Task(_) => (Streams::Called, input),
@@ -76,8 +86,18 @@ pub async fn run(
     let identity = Identity { key, number, worker, args };
     // Before the store, so that they are dropped after it: only then it is gone and its place free.
     let (mut slot, mut begun) = (None, None);
-    let mut store =
-        sandbox::store(engine.wasm(), identity, &limits, streams, watch.clone(), draining);
+    let store = make_scratch(scratch, key, grants.dir_bytes).and_then(|scratch| {
+        let granted = Granted { grants, secrets, scratch };
+        let engine = engine.wasm();
+        sandbox::store(engine, identity, &limits, granted, streams, watch.clone(), &surroundings)
+    });
+    let mut store = match store {
+        Ok(store) => store,
+        Err(error) => {
+            let message = format!("it could not be given what it was granted: {error:#}");
+            return Ended::Outcome(Outcome::bare(Verdict::Rejected { message }));
+        }
+    };
     let returned = tokio::select! {
         biased;
         // A guest that waits in a host call is dropped with it; the store is not used again.
@@ -85,15 +105,29 @@ pub async fn run(
         returned = async {
             slot = Some(engine.slot().await);
             begun = Some(journal.started(key));
-            enter(program, &mut store, &parameter).await
+            watch.computing(enter(program, &mut store, &parameter)).await
         } => Some(returned),
     };
     let ended = boottime();
-    let memory_refused = store.data().memory_refused();
+    let refused = store.data().refused();
     drop(store);
     drop(begun);
-    let finished = Finished { returned, output, memory_refused, limits, started, ended };
+    let finished = Finished { returned, output, refused, limits, started, ended };
     finished.conclude(&watch)
+}
+
+fn make_scratch(
+    place: Option<PathBuf>,
+    key: AttemptKey,
+    bytes: u64,
+) -> wasmtime::Result<Option<Scratch>> {
+    match place {
+        Some(place) if bytes > 0 => {
+            Ok(Some(Scratch::new(&place, &key.attempt.to_string(), bytes)?))
+        }
+        None if bytes > 0 => Err(wasmtime::Error::msg("there is no place for a directory")),
+        _ => Ok(None),
+    }
 }
 
 /// What is known once a guest is gone.
@@ -101,7 +135,7 @@ struct Finished {
     /// Absent if it was dropped while it waited.
     returned: Option<wasmtime::Result<Returned>>,
     output: Output,
-    memory_refused: bool,
+    refused: Option<(&'static str, u64)>,
     limits: Limits,
     started: Time,
     ended: Time,
@@ -109,21 +143,22 @@ struct Finished {
 
 impl Finished {
     fn conclude(self, watch: &Watch) -> Ended {
-        let Finished { returned, output, memory_refused, limits, started, ended } = self;
+        let Finished { returned, output, refused, limits, started, ended } = self;
         let stop = watch.check(ended);
         if let Some(Stop::Killed(reason)) = stop {
             return Ended::Killed(reason);
         }
-        let stderr = {
+        let (stderr, log_dropped) = {
             let mut outbox = watch.outbox();
             outbox.finish(ended);
-            outbox.stderr_tail()
+            (outbox.stderr_tail(), outbox.dropped())
         };
-        let (written, over) = output.take();
+        let (written, over_output) = output.take();
         let verdict = match (stop, &returned) {
+            (Some(Stop::Over { limit, max }), _) => over(limit, max),
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
-            _ if over => over_output(&limits),
-            (None, Some(returned)) => judge(returned, &limits, memory_refused, &stderr),
+            _ if over_output => over("output_bytes", limits.output_bytes),
+            (None, Some(returned)) => judge(returned, &limits, refused, &stderr),
         };
         let output = match (&verdict, returned) {
             (Verdict::Completed, Some(Ok(Returned::Output(output)))) => output.into(),
@@ -131,7 +166,8 @@ impl Finished {
             _ => Bytes::new(),
         };
         let run_us = u64::try_from(ended.since(started).as_micros()).unwrap_or(u64::MAX);
-        Ended::Outcome(Outcome { verdict, output: Data::Inline(output), stderr, run_us })
+        let (output, cpu_us) = (Data::Inline(output), watch.cpu() / 1_000);
+        Ended::Outcome(Outcome { verdict, output, stderr, run_us, cpu_us, log_dropped })
     }
 }
 

@@ -2,35 +2,47 @@
 //! socket, an environment variable or a stream of the worker's own.
 
 pub(crate) mod host;
+mod http;
 mod limiter;
 mod outbox;
+mod scratch;
 mod stdio;
+mod time;
 mod watch;
 
+pub use http::{ATTEMPT_HEADER, TASK_HEADER};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
 pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
+pub use scratch::SCRATCH_ENTRIES_MAX;
+pub(crate) use scratch::{Scratch, sweep};
 pub(crate) use stdio::Output;
 pub(crate) use watch::{Stop, Watch};
 
-use crate::journal::Journal;
+use crate::{checkpoint::Checkpoints, journal::Journal};
 use bytes::Bytes;
 use limiter::Limiter;
-use muster_protocol::{WorkerId, message::AttemptKey, task::Limits};
-use std::sync::{Arc, atomic::AtomicBool};
+use muster_protocol::{WorkerId, grant::Grants, message::AttemptKey, task::Limits};
+use rand::{SeedableRng as _, rngs::SmallRng};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 use stdio::ErrorStream;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{
-    WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, p2::pipe::MemoryInputPipe,
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx,
+    p2::pipe::MemoryInputPipe,
 };
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Bytes one host call may make the worker copy, beyond input and output: paths, lists of handles
 /// and what else WASI takes. Working through so much takes some tens of milliseconds.
-const HOSTCALL_FUEL: u64 = 16 * 1024 * 1024;
+pub const HOSTCALL_FUEL: u64 = 16 * 1024 * 1024;
 
 /// Handles and host resources (streams, pollables) of one run. Without files and sockets a guest
 /// needs its three streams and a timer for each thing it waits for.
-const HANDLES_MAX: usize = 256;
+pub const HANDLES_MAX: usize = 256;
 
 /// Random bytes of one call. Browsers have the same limit.
 const RANDOM_SIZE_MAX: u64 = 64 * 1024;
@@ -44,6 +56,8 @@ pub struct Surroundings {
     pub draining: Arc<AtomicBool>,
     /// Where it is written down what they did.
     pub journal: Journal,
+    /// Where they leave their state for the attempts after them.
+    pub checkpoints: Checkpoints,
 }
 
 /// How a guest gets its input and gives its output.
@@ -62,6 +76,14 @@ pub(crate) struct Identity {
     pub args: Vec<String>,
 }
 
+/// What a run was granted, as it finds it.
+pub(crate) struct Granted {
+    pub grants: Arc<Grants>,
+    /// The values of its secrets, by name.
+    pub secrets: BTreeMap<String, String>,
+    pub scratch: Option<Scratch>,
+}
+
 /// The state of one run inside its store.
 pub(crate) struct Sandbox {
     pub(crate) wasi: WasiP1Ctx,
@@ -71,6 +93,12 @@ pub(crate) struct Sandbox {
     number: u32,
     worker: WorkerId,
     draining: Arc<AtomicBool>,
+    checkpoints: Checkpoints,
+    /// Checkpoints so far.
+    saves: u64,
+    checkpoint_max: u64,
+    http: WasiHttpCtx,
+    hooks: http::Hooks,
 }
 
 impl WasiView for Sandbox {
@@ -79,10 +107,17 @@ impl WasiView for Sandbox {
     }
 }
 
+impl WasiHttpView for Sandbox {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let table = self.wasi.ctx().table;
+        WasiHttpCtxView { hooks: &mut self.hooks, table, ctx: &mut self.http }
+    }
+}
+
 impl Sandbox {
-    /// Whether the guest was ever refused memory that it asked for.
-    pub fn memory_refused(&self) -> bool {
-        self.limiter.memory_refused()
+    /// Of what the guest was ever refused more, and how much of it it may have.
+    pub fn refused(&self) -> Option<(&'static str, u64)> {
+        self.limiter.refused()
     }
 }
 
@@ -91,39 +126,99 @@ pub(crate) fn store(
     engine: &wasmtime::Engine,
     identity: Identity,
     limits: &Limits,
+    granted: Granted,
     streams: Streams,
     watch: Arc<Watch>,
-    draining: Arc<AtomicBool>,
-) -> Store<Sandbox> {
+    surroundings: &Surroundings,
+) -> wasmtime::Result<Store<Sandbox>> {
     let Identity { key, number, worker, args } = identity;
     // A guest may return its output in one piece, or write it with one call; and one that reads
     // into a buffer that it doubles asks for twice the input.
     let input = if let Streams::Piped { input, .. } = &streams { input.len() as u64 } else { 0 };
-    let hostcall_fuel = HOSTCALL_FUEL + limits.output_bytes.max(2 * input);
-    let mut wasi = wasi(&args, streams, &watch);
+    let hostcall_fuel =
+        HOSTCALL_FUEL + limits.output_bytes.max(limits.checkpoint_bytes).max(2 * input);
+    let Granted { grants, secrets, mut scratch } = granted;
+    let mut wasi = WasiCtx::builder();
+    grant(&mut wasi, &grants, &secrets, scratch.as_ref(), key)?;
+    let mut wasi = with_streams(wasi, &args, streams, &watch);
     wasi.ctx().table.set_max_capacity(HANDLES_MAX);
     let limiter = Limiter::new(limits.memory_bytes);
     let watched = watch.clone();
-    let sandbox = Sandbox { wasi, limiter, watch, key, number, worker, draining };
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(http::HEADERS_SIZE_MAX);
+    let hooks = http::Hooks { allowed: grants, key, watch: watch.clone() };
+    let sandbox = Sandbox {
+        wasi,
+        limiter,
+        watch,
+        key,
+        number,
+        worker,
+        draining: surroundings.draining.clone(),
+        checkpoints: surroundings.checkpoints.clone(),
+        saves: 0,
+        checkpoint_max: limits.checkpoint_bytes,
+        http,
+        hooks,
+    };
     let mut store = Store::new(engine, sandbox);
     store.limiter(|sandbox| &mut sandbox.limiter);
     store.set_hostcall_fuel(usize::try_from(hostcall_fuel).unwrap_or(usize::MAX));
     store.set_max_component_handles(HANDLES_MAX);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        Ok(match watched.check(crate::clock::boottime()) {
+        if let Some(scratch) = &mut scratch
+            && scratch.is_over()
+        {
+            watched.end(Stop::Over { limit: "dir_bytes", max: scratch.bytes_max() });
+        }
+        Ok(match watched.tick(crate::clock::boottime()) {
             Some(_) => UpdateDeadline::Interrupt,
             // Tokio's own yield lets timers and sockets be looked at in between; waking at once
             // would run 61 ticks of loops before the next timer fires.
             None => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
         })
     });
-    store
+    Ok(store)
 }
 
-fn wasi(args: &[String], streams: Streams, watch: &Arc<Watch>) -> WasiP1Ctx {
-    let mut wasi: WasiCtxBuilder = WasiCtx::builder();
-    wasi.arg("task").args(args).max_random_size(RANDOM_SIZE_MAX);
+/// Where a guest finds its scratch directory: everywhere, as it has no other.
+const SCRATCH_PLACE: &str = "/";
+
+/// Gives what was granted, and what stands in its place where it was not.
+fn grant(
+    wasi: &mut WasiCtxBuilder,
+    grants: &Grants,
+    secrets: &BTreeMap<String, String>,
+    scratch: Option<&Scratch>,
+    key: AttemptKey,
+) -> wasmtime::Result<()> {
+    for (name, value) in grants.env.iter().chain(secrets) {
+        wasi.env(name, value);
+    }
+    let clock = time::Grained::new(grants.clock_ns);
+    wasi.wall_clock(clock).monotonic_clock(clock);
+    wasi.max_random_size(RANDOM_SIZE_MAX);
+    if !grants.random {
+        // Programs need some to start with (hash tables); those of one task are always the same.
+        let seed = key.task.0 as u64 ^ (key.task.0 >> 64) as u64;
+        wasi.secure_random(SmallRng::seed_from_u64(seed));
+        wasi.insecure_random(SmallRng::seed_from_u64(!seed));
+        wasi.insecure_random_seed(key.task.0);
+    }
+    if let Some(scratch) = scratch {
+        wasi.preopened_dir(scratch.path(), SCRATCH_PLACE, FsPerms::ReadWrite)?;
+    }
+    Ok(())
+}
+
+fn with_streams(
+    mut wasi: WasiCtxBuilder,
+    args: &[String],
+    streams: Streams,
+    watch: &Arc<Watch>,
+) -> WasiP1Ctx {
+    wasi.arg("task").args(args);
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     wasi.stderr(ErrorStream(watch.clone()));
     match streams {

@@ -4,7 +4,7 @@ use super::{Answer, Host, Refusal};
 use crate::Input;
 use muster_protocol::{
     TaskId,
-    api::{ErrorCode, ListTasks, Submit, Submitted, TaskIds, TaskView, Tasks},
+    api::{ErrorCode, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},
     fleet,
     limit::SUBMIT_TASKS_MAX,
     message::Shelf,
@@ -45,6 +45,7 @@ impl Host {
                 self.must_have(Shelf::Data, digest, Some(size)).await?;
             }
         }
+        self.must_be_granted(&submit.tasks).await?;
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Submit { tasks: submit.tasks, reply }).await?;
         match answer.await {
@@ -54,6 +55,21 @@ impl Host {
                 ErrorCode::Unknown,
                 "the master stops; submit again with the same ids",
             )),
+        }
+    }
+
+    /// Refuses tasks that ask for what no worker grants that would otherwise fit. Later it is too late
+    /// to refuse: they wait then, and their explanation says for what.
+    async fn must_be_granted(&self, tasks: &[NewTask]) -> Answer<()> {
+        let asking = tasks.iter().filter(|task| !task.spec.grants.is_none());
+        let specs: Vec<_> = asking.map(|task| task.spec.clone()).collect();
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let denied = self.look(move |fleet, _| specs.iter().find_map(|spec| fleet.denied(spec)));
+        match denied.await? {
+            Some(denied) => Err(Refusal::bad(denied)),
+            None => Ok(()),
         }
     }
 

@@ -62,6 +62,8 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
         allow_rollup: false,
         deny_delete: true,
         deny_purge: true,
+        // A checkpoint is worth nothing once no attempt of its task can follow.
+        max_age: if bucket == Bucket::Checkpoints { DATA_KEEP } else { Duration::ZERO },
         // Values that are over carry their own time to live. No marker follows: it would allow
         // rollups, and nothing here listens for expiry.
         allow_message_ttl: true,

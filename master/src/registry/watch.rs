@@ -136,6 +136,7 @@ impl Watch {
                     serde_json::from_slice(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::TaskSeen(Box::new(record), sequence)))
             }
+            Bucket::Checkpoints => None,
             Bucket::Workers if message.payload.is_empty() => {
                 let worker: WorkerId = message.subject.rsplit('.').next()?.parse().ok()?;
                 Some(Fact::Fleet(Event::LeaseGone(worker, sequence)))

@@ -33,6 +33,7 @@ fn dispatch(task: u128) -> ToWorker {
         input: Data::EMPTY,
         args: vec![],
         limits: Limits::default(),
+        grants: Default::default(),
     })
 }
 

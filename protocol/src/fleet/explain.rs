@@ -47,6 +47,9 @@ impl Fleet {
         if self.is_held(now) {
             return "nothing is given out for now: the registry has lost writes, and what ran before is waited for".into();
         }
+        if let Some(denied) = self.denied(spec) {
+            return denied;
+        }
         match self.fitting(spec) {
             (0, _) => format!(
                 "no worker of group {group} is connected to this master and takes new attempts"

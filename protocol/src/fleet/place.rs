@@ -7,12 +7,14 @@ use super::{Effect, Fleet, Phase, Timer, Worker};
 use crate::{
     AttemptId, GroupName, TaskId, Time, WorkerId,
     advisory::{Advisory, GroupEvent},
+    grant::Wants,
     lease::{Lease, Standing},
     limit,
     task::{Attempt, State, TaskRecord, TaskSpec},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::String,
     vec::Vec,
 };
@@ -43,6 +45,7 @@ pub(super) struct Group {
 pub(super) struct Need {
     memory_bytes: u64,
     selector: BTreeMap<String, String>,
+    wants: Wants,
 }
 
 /// When it is a task's turn: by priority, then by submission.
@@ -126,12 +129,17 @@ impl Worker {
 
 impl Need {
     pub(super) fn of(spec: &TaskSpec) -> Self {
-        Need { memory_bytes: spec.limits.memory_bytes, selector: spec.selector.clone() }
+        Need {
+            memory_bytes: spec.limits.memory_bytes,
+            selector: spec.selector.clone(),
+            wants: spec.grants.wants(),
+        }
     }
 
     pub(super) fn fits(&self, lease: &Lease) -> bool {
         self.memory_bytes <= lease.offer.memory_bytes
             && self.selector.iter().all(|(key, value)| lease.offer.labels.get(key) == Some(value))
+            && lease.offer.policy.denies(&self.wants).is_none()
     }
 }
 
@@ -141,9 +149,13 @@ fn turn(record: &TaskRecord) -> Turn {
 
 impl Fleet {
     /// Puts a queued task in line: what is not stored yet is whose it was submitted to.
-    pub(super) fn line_up(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        let mine = task.revision == crate::ABSENT || self.is_mine(id);
+    pub(super) fn line_up(&mut self, now: Time, id: TaskId) {
+        let mine = self.is_mine(id);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let mine = task.revision == crate::ABSENT || mine;
+        let end = Some(task.queue_until()).filter(|&end| end > now);
+        self.queue_ends.extend(end.map(|end| (end, id)));
+        task.queue_end = end;
         let spec = &task.record.spec;
         let group = self.groups.entry(spec.group.clone()).or_default();
         let line = if mine { &mut group.own } else { &mut group.others };
@@ -153,6 +165,11 @@ impl Fleet {
 
     /// Takes a task out of the line, if it is in one.
     pub(super) fn step_out(&mut self, record: &TaskRecord) {
+        if let Some(task) = self.tasks.get_mut(&record.id)
+            && let Some(end) = task.queue_end.take()
+        {
+            self.queue_ends.remove(&(end, record.id));
+        }
         let name = &record.spec.group;
         let Some(group) = self.groups.get_mut(name) else { return };
         let (need, turn) = (Need::of(&record.spec), turn(record));
@@ -339,6 +356,25 @@ impl Fleet {
                 self.write(id, TaskRecord::clone(&known), None, out);
             }
         }
+    }
+
+    /// Why nobody would be given a task although workers are there that fit but for their policies: a
+    /// sentence with the policy of one of them.
+    pub fn denied(&self, spec: &TaskSpec) -> Option<String> {
+        let group = self.groups.get(&spec.group)?;
+        let wants = spec.grants.wants();
+        let need = Need { wants: Wants::default(), ..Need::of(spec) };
+        let leases = group.listed.keys().filter_map(|id| self.workers.get(id)?.lease.as_ref());
+        let mut denial = None;
+        for lease in leases.filter(|lease| need.fits(lease)) {
+            let why = lease.offer.policy.denies(&wants)?;
+            denial.get_or_insert((&lease.worker, why));
+        }
+        let (worker, why) = denial?;
+        let group = &spec.group;
+        Some(format!(
+            "no worker of group {group} grants what it asks for: the policy of {worker} {why}"
+        ))
     }
 
     /// For explanations: how many workers of a group could take a task now, and how many fit.

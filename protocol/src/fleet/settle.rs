@@ -28,6 +28,7 @@ impl Fleet {
         }
         let record = task.record.clone();
         let (cancel_wanted, not_before) = (task.cancel_wanted, task.not_before);
+        let queue_until = task.queue_until();
         let is_queued = matches!(record.state, State::Queued { .. });
         let cancelled = is_queued && (cancel_wanted || (record.cancel && self.is_turn(now, id)));
         match &record.state {
@@ -39,10 +40,16 @@ impl Fleet {
             }
             // It is for another master to end it.
             State::Queued { .. } if record.cancel => {}
+            State::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
+                self.step_out(&record);
+                let max = record.spec.limits.queue_ms;
+                let verdict = Verdict::OverLimit { limit: "queue_ms".into(), max };
+                self.commit(now, id, &record, Arc::new(Outcome::bare(verdict)), None, out);
+            }
             State::Queued { .. } if now < not_before => {
                 self.timers.insert((not_before, Timer::Task(id)));
             }
-            State::Queued { .. } => self.line_up(id),
+            State::Queued { .. } => self.line_up(now, id),
             State::Dispatched(attempt) => self.settle_dispatched(now, id, &record, attempt, out),
         }
     }
@@ -138,6 +145,7 @@ impl Fleet {
             input: spec.input.clone(),
             args: spec.args.clone(),
             limits: spec.limits,
+            grants: spec.grants.clone(),
         })
     }
 

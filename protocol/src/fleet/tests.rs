@@ -338,17 +338,10 @@ impl World {
     /// A worker writes its lease; nobody has seen it yet.
     pub fn renews(&mut self, worker: &str, session: u64, change: impl FnOnce(&mut Lease)) {
         let mut lease = Lease {
-            worker: name(worker),
-            session: SessionId(session),
-            renewal: 0,
-            standing: Standing::Live,
             home_dir: Nonce(1),
-            succeeds: Vec::new(),
-            fenced: false,
-            home: None,
             master_wait_ms: WAIT.as_millis() as u64,
             offer: Offer { slots: 1, memory_bytes: u64::MAX, ..Offer::default() },
-            renewed_at: WallMillis(0),
+            ..Lease::new(name(worker), SessionId(session))
         };
         change(&mut lease);
         let revision = self.next();

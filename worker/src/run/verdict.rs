@@ -1,11 +1,15 @@
 //! From how a guest came back to what is said about it. Never decides for a run that was stopped
 //! from outside: that cause comes before anything the guest did.
 
+use crate::{
+    engine::WASM_STACK_MAX,
+    sandbox::{CORE_INSTANCES_MAX, HANDLES_MAX, HOSTCALL_FUEL, MEMORIES_MAX, TABLES_MAX},
+};
 use muster_protocol::{
     limit,
     task::{Limits, Verdict, clip},
 };
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
 /// How a guest came back by itself.
@@ -26,25 +30,23 @@ const FRAMES_SHOWN: usize = 4;
 /// The longest name of a function in a message; generic ones have thousands of letters.
 const NAME_SHOWN: usize = 80;
 
-/// The verdict on a guest that was not stopped. `memory_refused`: whether it was ever refused
-/// memory; `stderr`: the end of what it wrote there.
+/// The verdict on a guest that was not stopped. `refused`: what it was ever refused more of;
+/// `stderr`: the end of what it wrote there.
 pub(super) fn judge(
     result: &wasmtime::Result<Returned>,
     limits: &Limits,
-    memory_refused: bool,
+    refused: Option<(&str, u64)>,
     stderr: &str,
 ) -> Verdict {
-    let out_of_memory =
-        || Verdict::OverLimit { limit: "memory_bytes".into(), max: limits.memory_bytes };
     // A guest that lives to explain itself is believed; one that dies after it was refused memory
     // died of that, whether it trapped (C, Rust) or exited (Go, Python).
-    let failed = |code: u8| match memory_refused {
-        true => out_of_memory(),
-        false => Verdict::Failed { code, message: last_line(stderr) },
+    let failed = |code: u8| match refused {
+        Some((limit, max)) => over(limit, max),
+        None => Verdict::Failed { code, message: last_line(stderr) },
     };
     match result {
         Ok(Returned::Output(output)) if output.len() as u64 > limits.output_bytes => {
-            over_output(limits)
+            over("output_bytes", limits.output_bytes)
         }
         Ok(Returned::Done | Returned::Output(_)) => Verdict::Completed,
         Ok(Returned::Failed) => failed(1),
@@ -54,15 +56,39 @@ pub(super) fn judge(
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(0)) => Verdict::Completed,
             Some(I32Exit(code)) => failed(exit_code(*code)),
-            None if memory_refused => out_of_memory(),
-            None => Verdict::Trapped { message: describe(error) },
+            None => match refused.or_else(|| limit_of(error)) {
+                Some((limit, max)) => over(limit, max),
+                None => Verdict::Trapped { message: describe(error) },
+            },
         },
     }
 }
 
-/// The verdict on a guest that wrote more than it may.
-pub(super) fn over_output(limits: &Limits) -> Verdict {
-    Verdict::OverLimit { limit: "output_bytes".into(), max: limits.output_bytes }
+/// The verdict on a guest that wanted more of something than it may have.
+pub(super) fn over(limit: &str, max: u64) -> Verdict {
+    Verdict::OverLimit { limit: limit.into(), max }
+}
+
+/// What the runtime says of limits without a type that could be asked for, by a part of it.
+const SAID: &[(&str, &str, u64)] = &[
+    ("fuel allocated for hostcalls", "host_copy_bytes", HOSTCALL_FUEL),
+    ("instance count too high", "core_instances", CORE_INSTANCES_MAX as u64),
+    ("table count too high", "tables", TABLES_MAX as u64),
+    ("memory count too high", "memories", MEMORIES_MAX as u64),
+];
+
+/// The limit that an error of the runtime is about, if it is about one.
+fn limit_of(error: &wasmtime::Error) -> Option<(&'static str, u64)> {
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        return Some(("stack_bytes", WASM_STACK_MAX as u64));
+    }
+    let full = |error: &ResourceTableError| matches!(error, ResourceTableError::Full);
+    if error.downcast_ref::<ResourceTableError>().is_some_and(full) {
+        return Some(("handles", HANDLES_MAX as u64));
+    }
+    let text = error.root_cause().to_string();
+    let said = SAID.iter().find(|(part, ..)| text.contains(part));
+    said.map(|&(_, limit, max)| (limit, max))
 }
 
 /// As a Unix parent sees it: the lowest byte, but never success.

@@ -1,8 +1,8 @@
 //! What the SDK's world offers a guest. Never an effect that was not checked against the gate, and
-//! nothing that waits.
+//! nothing that waits but for a checkpoint.
 
-use super::{Sandbox, outbox::LOG_CHUNK_MAX};
-use crate::clock::boottime;
+use super::{Sandbox, Stop, outbox::LOG_CHUNK_MAX};
+use crate::{checkpoint::Stale, clock::boottime};
 use bindings::muster::task::host::{AttemptContext, Host, Level};
 use muster_protocol::task::clip;
 use wasmtime::{Error, Result};
@@ -13,7 +13,11 @@ pub(crate) mod bindings {
     wasmtime::component::bindgen!({
         path: "../guest-sdk/wit",
         world: "task",
-        imports: { default: trappable },
+        imports: {
+            "muster:task/host.checkpoint": async | trappable,
+            "muster:task/host.resume": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
     });
 }
@@ -38,6 +42,34 @@ impl Host for Sandbox {
             self.watch.wake();
         }
         Ok(())
+    }
+
+    async fn checkpoint(&mut self, state: Vec<u8>) -> Result<()> {
+        self.watch.may_act().then_some(()).ok_or_else(ended)?;
+        let max = self.checkpoint_max;
+        if state.len() as u64 > max {
+            self.watch.end(Stop::Over { limit: "checkpoint_bytes", max });
+            return Err(ended());
+        }
+        self.saves += 1;
+        let saved = self.checkpoints.save(self.key, self.saves, state.into()).await;
+        saved.map_err(|Stale| {
+            self.watch.revoke();
+            ended()
+        })
+    }
+
+    async fn resume(&mut self) -> Result<Option<Vec<u8>>> {
+        self.watch.may_act().then_some(()).ok_or_else(ended)?;
+        // Nobody was there before the first.
+        if self.number == 1 {
+            return Ok(None);
+        }
+        let left = self.checkpoints.resume(self.key).await;
+        left.map(|state| state.map(Vec::from)).map_err(|Stale| {
+            self.watch.revoke();
+            ended()
+        })
     }
 
     fn log(&mut self, level: Level, message: String) -> Result<()> {

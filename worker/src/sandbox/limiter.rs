@@ -23,17 +23,18 @@ pub(crate) struct Limiter {
     /// it: the runtime reports failures that no grant preceded too, and a guest could use them to
     /// have its grants forgotten.
     memory_used: u64,
-    memory_refused: bool,
+    /// The first of what it wanted more than it may have.
+    refused: Option<(&'static str, u64)>,
 }
 
 impl Limiter {
     pub fn new(memory_max: u64) -> Self {
-        Limiter { memory_max, memory_used: 0, memory_refused: false }
+        Limiter { memory_max, memory_used: 0, refused: None }
     }
 
-    /// Whether the guest was ever refused memory that it asked for.
-    pub fn memory_refused(&self) -> bool {
-        self.memory_refused
+    /// Of what the guest was ever refused more, and how much of it it may have.
+    pub fn refused(&self) -> Option<(&'static str, u64)> {
+        self.refused
     }
 }
 
@@ -50,7 +51,7 @@ impl ResourceLimiter for Limiter {
         }
         let growth = desired.saturating_sub(current) as u64;
         if self.memory_used.saturating_add(growth) > self.memory_max {
-            self.memory_refused = true;
+            self.refused.get_or_insert(("memory_bytes", self.memory_max));
             return Ok(false);
         }
         self.memory_used += growth;
@@ -61,9 +62,16 @@ impl ResourceLimiter for Limiter {
         &mut self,
         _current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if desired > TABLE_ELEMENTS_MAX {
+            self.refused.get_or_insert(("table_elements", TABLE_ELEMENTS_MAX as u64));
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -93,8 +101,8 @@ mod tests {
         };
         assert!(grow(0, 1, None) && grow(0, 2, None), "two memories");
         assert!(!grow(1, 2, Some(PAGE)));
-        assert!(!limiter.memory_refused(), "its own maximum is not the task's limit");
+        assert!(limiter.refused().is_none(), "its own maximum is not the task's limit");
         assert!(!limiter.memory_growing(2 * PAGE, 3 * PAGE, None).expect("an answer"));
-        assert!(limiter.memory_refused());
+        assert_eq!(limiter.refused(), Some(("memory_bytes", 3 * PAGE as u64)));
     }
 }

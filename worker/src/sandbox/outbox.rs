@@ -51,7 +51,10 @@ pub(crate) struct Outbox {
     /// Bytes that may be written now, as of `filled`.
     budget: u64,
     filled: Time,
-    /// Bytes not sent since the last notice.
+    /// Bytes that may be written at all.
+    left: u64,
+    /// Bytes not sent since the last notice, and in all.
+    unsaid: u64,
     dropped: u64,
     /// The beginning of a line of standard error, and since when it waits.
     line: Vec<u8>,
@@ -63,12 +66,15 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(key: AttemptKey, sender: mpsc::Sender<Report>, now: Time) -> Self {
+    /// `bytes_max`: what may be written in all.
+    pub fn new(key: AttemptKey, sender: mpsc::Sender<Report>, bytes_max: u64, now: Time) -> Self {
         Outbox {
             key,
             sender,
             budget: LOG_BURST,
             filled: now,
+            left: bytes_max,
+            unsaid: 0,
             dropped: 0,
             line: Vec::new(),
             line_since: now,
@@ -178,27 +184,47 @@ impl Outbox {
         }
         let size = text.len() as u64;
         let cost = size + LOG_CHUNK_COST;
-        if cost > self.budget {
-            self.dropped += size;
-            return;
+        if cost > self.budget || size > self.left {
+            return self.drop(size);
         }
         self.notice();
         let chunk = LogChunk { key: self.key, source, text };
         match self.sender.try_send(Report::Log(chunk)) {
-            Ok(()) => self.budget -= cost,
-            Err(_) => self.dropped += size,
+            Ok(()) => {
+                self.budget -= cost;
+                self.left -= size;
+            }
+            Err(_) => self.drop(size),
         }
+    }
+
+    fn drop(&mut self, size: u64) {
+        self.unsaid += size;
+        self.dropped += size;
+    }
+
+    /// Bytes of the log that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn over(&self) -> &'static str {
+        if self.unsaid > self.left { "size" } else { "rate" }
     }
 
     /// Says in the log itself that something is missing from it.
     fn notice(&mut self) {
-        if self.dropped == 0 {
+        if self.unsaid == 0 {
             return;
         }
-        let text = format!("[muster: {} bytes dropped here, over the log's rate]\n", self.dropped);
+        let text = format!(
+            "[muster: {} bytes dropped here, over the log's {}]\n",
+            self.unsaid,
+            self.over()
+        );
         let chunk = LogChunk { key: self.key, source: LogSource::Log, text: text.into() };
         if self.sender.try_send(Report::Log(chunk)).is_ok() {
-            self.dropped = 0;
+            self.unsaid = 0;
         }
     }
 }

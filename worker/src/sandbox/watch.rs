@@ -8,7 +8,10 @@ use crate::{
     journal::Journal,
 };
 use muster_protocol::Time;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Why a run was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,20 +20,66 @@ pub(crate) enum Stop {
     Killed(KillReason),
     /// By its time limit.
     TimedOut,
+    /// By another limit, of this name.
+    Over { limit: &'static str, max: u64 },
 }
 
 /// What a run, its epoch callback and its host functions look at together.
 pub(crate) struct Watch {
     gate: Gate,
     deadline: Time,
+    cpu: Cpu,
     stop: OnceLock<Stop>,
     outbox: Mutex<Outbox>,
     journal: Journal,
 }
 
 impl Watch {
-    pub fn new(gate: Gate, deadline: Time, outbox: Outbox, journal: Journal) -> Self {
-        Watch { gate, deadline, stop: OnceLock::new(), outbox: Mutex::new(outbox), journal }
+    pub fn new(gate: Gate, deadline: Time, cpu_ms: u64, outbox: Outbox, journal: Journal) -> Self {
+        let cpu = Cpu { max_ms: cpu_ms, used: AtomicU64::new(0), since: AtomicU64::new(0) };
+        let (stop, outbox) = (OnceLock::new(), Mutex::new(outbox));
+        Watch { gate, deadline, cpu, stop, outbox, journal }
+    }
+
+    /// Ends the run for a reason of its own, unless it has another already.
+    pub fn end(&self, stop: Stop) {
+        let _ = self.stop.set(stop);
+        self.gate.wake();
+    }
+
+    /// The attempt is not its task's current one: nothing of the run counts.
+    pub fn revoke(&self) {
+        self.gate.kill(KillReason::Revoked);
+    }
+
+    /// What the guest has computed so far, in nanoseconds of a processor. Asked within
+    /// [`Watch::computing`], it includes the present turn.
+    pub fn cpu(&self) -> u64 {
+        self.cpu.used.load(Ordering::Relaxed) + self.cpu.turn()
+    }
+
+    /// Counts what `guest` computes.
+    pub async fn computing<T>(&self, guest: impl Future<Output = T>) -> T {
+        let mut guest = std::pin::pin!(guest);
+        std::future::poll_fn(|context| {
+            self.cpu.since.store(on_this_thread(), Ordering::Relaxed);
+            let polled = guest.as_mut().poll(context);
+            let turn = self.cpu.turn();
+            self.cpu.since.store(0, Ordering::Relaxed);
+            self.cpu.used.fetch_add(turn, Ordering::Relaxed);
+            polled
+        })
+        .await
+    }
+
+    /// The same as [`Watch::check`], from where the guest computes: also whether it has done so for
+    /// too long.
+    pub fn tick(&self, now: Time) -> Option<Stop> {
+        let max = self.cpu.max_ms;
+        if self.cpu() >= max.saturating_mul(1_000_000) {
+            let _ = self.stop.set(Stop::Over { limit: "cpu_ms", max });
+        }
+        self.check(now)
     }
 
     /// Why the run has to end, if it has to.
@@ -61,6 +110,11 @@ impl Watch {
         let outbox = self.outbox();
         self.journal.called(outbox.key());
         Some((now, outbox))
+    }
+
+    /// The same for an effect that says nothing to people: whether it may happen.
+    pub fn may_act(&self) -> bool {
+        self.effect().is_some()
     }
 
     /// What the run says to people. A panic elsewhere leaves it usable: it holds text only.
@@ -97,6 +151,30 @@ impl Watch {
     }
 }
 
+/// Time on processors.
+struct Cpu {
+    max_ms: u64,
+    /// Nanoseconds in turns that are over.
+    used: AtomicU64,
+    /// When the present turn began, on the clock of its thread; 0 where there is none.
+    since: AtomicU64,
+}
+
+impl Cpu {
+    fn turn(&self) -> u64 {
+        match self.since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => on_this_thread().saturating_sub(since),
+        }
+    }
+}
+
+/// Nanoseconds that this thread has computed. Never 0: it has come as far as here.
+fn on_this_thread() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    (time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,9 +185,9 @@ mod tests {
         let gate = Gate::new(Arc::new(AtomicU64::new(until)));
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (sender, _) = tokio::sync::mpsc::channel(1);
-        let outbox = Outbox::new(key, sender, Time::ZERO);
+        let outbox = Outbox::new(key, sender, u64::MAX, Time::ZERO);
         let journal = Journal::default();
-        (Watch::new(gate.clone(), Time::from_nanos(deadline), outbox, journal), gate)
+        (Watch::new(gate.clone(), Time::from_nanos(deadline), u64::MAX, outbox, journal), gate)
     }
 
     #[test]

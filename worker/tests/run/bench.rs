@@ -6,6 +6,7 @@ use muster_protocol::{
     task::{Data, Outcome, Verdict},
 };
 use muster_worker::{
+    checkpoint::Checkpoints,
     clock::boottime,
     engine::{Engine, Program},
     gate::{Gate, KillReason},
@@ -28,6 +29,7 @@ pub struct Bench {
     pub engine: Engine,
     pub until: Arc<AtomicU64>,
     pub draining: Arc<AtomicBool>,
+    pub checkpoints: Checkpoints,
 }
 
 /// What came of a run.
@@ -57,6 +59,9 @@ pub fn order(input: &str) -> Order {
         input: input.to_string().into(),
         args: Vec::new(),
         limits: muster_protocol::task::Limits { timeout_ms: 10_000, ..Default::default() },
+        grants: Default::default(),
+        secrets: Default::default(),
+        scratch: None,
     }
 }
 
@@ -66,7 +71,18 @@ impl Bench {
             engine: Engine::new(slots).unwrap(),
             until: Arc::new(AtomicU64::new(u64::MAX)),
             draining: Arc::default(),
+            checkpoints: Checkpoints::in_memory(),
         })
+    }
+
+    /// What runs say goes to `reports`.
+    pub fn around(&self, reports: mpsc::Sender<Report>) -> Surroundings {
+        Surroundings {
+            reports,
+            draining: self.draining.clone(),
+            journal: Default::default(),
+            checkpoints: self.checkpoints.clone(),
+        }
     }
 
     pub fn gate(&self) -> Gate {
@@ -86,11 +102,7 @@ impl Bench {
 
     pub async fn run(&self, program: &Program, order: Order, gate: Gate) -> Seen {
         let (sender, mut receiver) = mpsc::channel(10_000);
-        let around = Surroundings {
-            reports: sender,
-            draining: self.draining.clone(),
-            journal: Default::default(),
-        };
+        let around = self.around(sender);
         let began = Instant::now();
         let ended = run(&self.engine, program, order, gate, around).await;
         let took = began.elapsed();

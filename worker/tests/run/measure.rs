@@ -9,11 +9,7 @@ fn measure(name: &'static str, wasm: Vec<u8>, input: &'static str) {
     on_threads(1, async move {
         let program = bench.engine.compile(&wasm).unwrap();
         let (reports, _receiver) = tokio::sync::mpsc::channel(9);
-        let around = muster_worker::sandbox::Surroundings {
-            reports,
-            draining: bench.draining.clone(),
-            journal: Default::default(),
-        };
+        let around = bench.around(reports);
         let mut times: Vec<Duration> = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
             let (order, gate, around) = (order(input), bench.gate(), around.clone());

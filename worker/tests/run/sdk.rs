@@ -97,11 +97,7 @@ fn a_report_that_waits_is_sent_while_the_guest_computes() {
         );
         let program = bench.engine.compile(&guest).unwrap();
         let (reports, mut receiver) = tokio::sync::mpsc::channel(9);
-        let around = muster_worker::sandbox::Surroundings {
-            reports,
-            draining: bench.draining.clone(),
-            journal: Default::default(),
-        };
+        let around = bench.around(reports);
         let gate = bench.gate();
         let run = muster_worker::run::run(&bench.engine, &program, order(""), gate, around);
         let both = async { (receiver.recv().await, receiver.recv().await) };

@@ -226,3 +226,64 @@ fn explanations_say_what_is_missing() {
     w.ok(1);
     assert_eq!(why(&w, 1), "cancelled");
 }
+
+#[test]
+fn a_task_goes_only_where_the_policy_grants_what_it_wants() {
+    let wants_http = |spec: &mut TaskSpec| {
+        Arc::make_mut(&mut spec.grants).http.insert("api.example.com".parse().expect("a rule"));
+    };
+    let mut w = World::new();
+    w.join("closed", 1, 11, slots(8));
+    w.run(1, wants_http);
+    let record = w.tasks[&TaskId(1)].0.clone();
+    assert_eq!(record.state.word(), "queued");
+    let why = w.fleet.explain(w.now, &record);
+    assert!(why.ends_with("the policy of closed does not allow HTTP to api.example.com"), "{why}");
+    assert_eq!(w.fleet.denied(&record.spec).as_deref(), Some(&why[..]));
+    w.run(2, |_| ());
+    assert_eq!(w.tasks[&TaskId(2)].0.attempt().map(|a| a.worker.as_str()), Some("closed"));
+    w.join("open", 2, 22, |lease| {
+        Arc::make_mut(&mut lease.offer.policy)
+            .http
+            .insert("*.example.com".parse().expect("a rule"));
+    });
+    assert_eq!(give_all(&mut w), ["link 22: dispatch t1 B"]);
+    assert_eq!(w.fleet.denied(&record.spec), None);
+}
+
+#[test]
+fn nobody_denies_a_task_for_which_nobody_is_there() {
+    let mut w = World::new();
+    w.join("small", 1, 11, |lease| lease.offer.memory_bytes = 1);
+    let task = new_task(1, |spec| Arc::make_mut(&mut spec.grants).random = true);
+    assert_eq!(w.fleet.denied(&task.spec), None, "it does not fit anyway");
+}
+
+#[test]
+fn a_task_waits_in_line_for_so_long_and_no_longer() {
+    let mut w = World::new();
+    w.run(1, |spec| spec.limits.queue_ms = 10_000);
+    w.run(2, |_| ());
+    w.pass(SECOND * 9);
+    assert!(w.writes.is_empty());
+    w.pass(SECOND * 2);
+    let Some((_, ended)) = w.writes.get(&TaskId(1)) else { panic!("it has ended") };
+    let State::Done { outcome, .. } = &ended.state else { panic!("it has ended") };
+    assert_eq!(outcome.verdict.reason(), "ended over its limit queue_ms of 10000");
+    assert_eq!(w.writes.len(), 1, "the other waits on");
+    w.ok(1);
+    w.join("w1", 1, 11, slots(1));
+    assert_eq!(give_all(&mut w), ["link 11: dispatch t2 A"]);
+}
+
+#[test]
+fn a_task_that_was_given_out_in_time_has_left_the_line() {
+    let mut w = World::new();
+    w.run(1, |spec| spec.limits.queue_ms = 1_000);
+    w.join("w1", 1, 11, slots(1));
+    give_all(&mut w);
+    let record = w.tasks[&TaskId(1)].0.clone();
+    assert!(record.attempt().is_some());
+    w.pass(SECOND * 2);
+    assert!(w.writes.is_empty());
+}

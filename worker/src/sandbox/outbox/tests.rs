@@ -11,7 +11,7 @@ fn at(millis: u64) -> Time {
 
 fn outbox(room: usize) -> (Outbox, mpsc::Receiver<Report>) {
     let (sender, receiver) = mpsc::channel(room);
-    (Outbox::new(KEY, sender, at(0)), receiver)
+    (Outbox::new(KEY, sender, u64::MAX, at(0)), receiver)
 }
 
 /// What was sent, as text.

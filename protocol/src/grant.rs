@@ -1,0 +1,487 @@
+//! What a task may be given besides its input, and what a worker's own policy lets it have. Never
+//! a default that grants: what is not named is not given.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How finely a guest sees time without a grant. Coarse enough that what it could learn of its
+/// neighbours by timing drowns, fine enough to measure its own work.
+pub const CLOCK_DEFAULT: Duration = Duration::from_millis(1);
+
+/// Names and hosts in one list of grants or of a policy.
+pub const GRANTS_MAX: usize = 64;
+
+/// The longest name or value of an environment variable, and the longest host, in bytes.
+pub const TEXT_MAX: usize = 4 * 1024;
+
+/// The most scratch space that a task may ask for, in bytes.
+pub const SCRATCH_MAX: u64 = 16 * 1024 * 1024 * 1024;
+
+/// What a task asks for. The default asks for nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grants {
+    /// Environment variables, with their values.
+    pub env: BTreeMap<String, String>,
+    /// Names of secrets that the worker keeps. Each becomes an environment variable of its name.
+    pub secrets: BTreeSet<String>,
+    /// Where it may send HTTP requests.
+    pub http: BTreeSet<HttpRule>,
+    /// A directory of its own, empty at first and gone afterwards, of so many bytes; 0 for none.
+    pub dir_bytes: u64,
+    /// How finely it sees time, in nanoseconds.
+    pub clock_ns: u64,
+    /// Whether its random numbers are the machine's. Without, they follow from the task's id: the
+    /// same in each attempt, and no secret.
+    pub random: bool,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Grants {
+            env: BTreeMap::new(),
+            secrets: BTreeSet::new(),
+            http: BTreeSet::new(),
+            dir_bytes: 0,
+            clock_ns: CLOCK_DEFAULT.as_nanos() as u64,
+            random: false,
+        }
+    }
+}
+
+impl Grants {
+    /// Whether nothing is asked for.
+    pub fn is_none(&self) -> bool {
+        *self == Grants::default()
+    }
+
+    /// What of it a policy may deny: all but the values of variables.
+    pub fn wants(&self) -> Wants {
+        Wants {
+            env: !self.env.is_empty(),
+            secrets: self.secrets.clone(),
+            http: self.http.clone(),
+            dir_bytes: self.dir_bytes,
+            finer_ns: (self.clock_ns < CLOCK_DEFAULT.as_nanos() as u64).then_some(self.clock_ns),
+            random: self.random,
+        }
+    }
+
+    /// Whether it can be granted at all; the error says what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        if self.env.len() > GRANTS_MAX
+            || self.secrets.len() > GRANTS_MAX
+            || self.http.len() > GRANTS_MAX
+        {
+            return Err(format!(
+                "a task may have {GRANTS_MAX} variables, as many secrets and as many hosts"
+            ));
+        }
+        for name in self.env.keys().chain(&self.secrets) {
+            let odd = |byte: u8| byte == b'=' || byte == 0;
+            if name.is_empty() || name.len() > TEXT_MAX || name.bytes().any(odd) {
+                return Err(format!("{name:?} cannot be the name of an environment variable"));
+            }
+        }
+        if let Some((name, _)) =
+            self.env.iter().find(|(_, value)| value.len() > TEXT_MAX || value.contains('\0'))
+        {
+            return Err(format!(
+                "the variable {name} is longer than {TEXT_MAX} bytes or has a zero byte: give it as input"
+            ));
+        }
+        if let Some(both) = self.secrets.iter().find(|name| self.env.contains_key(*name)) {
+            return Err(format!("{both} is asked for as a variable and as a secret"));
+        }
+        if self.dir_bytes > SCRATCH_MAX {
+            return Err(format!("a scratch directory may have {SCRATCH_MAX} bytes"));
+        }
+        if self.clock_ns == 0 {
+            return Err("a clock's resolution is at least 1 ns".to_string());
+        }
+        Ok(())
+    }
+}
+
+/// What a task asks for, as far as it matters where it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wants {
+    env: bool,
+    secrets: BTreeSet<String>,
+    http: BTreeSet<HttpRule>,
+    dir_bytes: u64,
+    /// Absent where the coarse clock will do, which nobody is denied.
+    finer_ns: Option<u64>,
+    random: bool,
+}
+
+/// What a worker lets tasks have. It is part of its lease, so that masters place accordingly; the
+/// worker checks again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Whether tasks may have environment variables.
+    pub env: bool,
+    /// The secrets it keeps for tasks.
+    pub secrets: BTreeSet<String>,
+    /// Where tasks may send HTTP requests.
+    pub http: BTreeSet<HttpRule>,
+    /// The most scratch space of one attempt, in bytes.
+    pub dir_bytes: u64,
+    /// The finest clock, in nanoseconds.
+    pub clock_ns: u64,
+    /// Whether tasks may have the machine's random numbers.
+    pub random: bool,
+}
+
+/// What a worker without a policy file lets tasks have: nothing that reaches beyond its sandbox.
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            env: true,
+            secrets: BTreeSet::new(),
+            http: BTreeSet::new(),
+            dir_bytes: 0,
+            clock_ns: 1_000,
+            random: true,
+        }
+    }
+}
+
+impl Policy {
+    /// What it denies of what a task wants, as the words that follow "the policy"; `None` where it
+    /// denies nothing.
+    pub fn denies(&self, wants: &Wants) -> Option<String> {
+        if wants.env && !self.env {
+            return Some("has no environment variables".into());
+        }
+        if let Some(secret) = wants.secrets.iter().find(|secret| !self.secrets.contains(*secret)) {
+            return Some(format!("has no secret {secret}"));
+        }
+        if let Some(rule) = wants.http.iter().find(|rule| !self.permits(rule)) {
+            return Some(format!("does not allow HTTP to {rule}"));
+        }
+        if wants.dir_bytes > self.dir_bytes {
+            return Some(match self.dir_bytes {
+                0 => "has no scratch directories".into(),
+                most => format!(
+                    "allows a scratch directory of {most} bytes, not of {}",
+                    wants.dir_bytes
+                ),
+            });
+        }
+        if let Some(finer) = wants.finer_ns.filter(|&finer| finer < self.clock_ns) {
+            let most = self.clock_ns;
+            return Some(format!("allows a clock of {most} ns, not of {finer} ns"));
+        }
+        if wants.random && !self.random {
+            return Some("has no random numbers".into());
+        }
+        None
+    }
+
+    fn permits(&self, rule: &HttpRule) -> bool {
+        self.http.iter().any(|mine| mine.covers(rule))
+    }
+}
+
+/// A place that HTTP requests may go to: `HOST[:PORT]`.
+///
+/// `HOST` is a name, `*.` and a domain (any name below it), `*` (any name and any public address),
+/// an address, or a network (`10.1.0.0/16`, `[fd00::]/8`). Without a port 80 and 443 are meant; `:*`
+/// is any. A name that resolves to a private or loopback address may be reached only where that
+/// address is named as well; `localhost` names its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpRule {
+    host: Host,
+    port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Host {
+    Any,
+    Below(String),
+    Name(String),
+    Net(IpAddr, u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Port {
+    Web,
+    One(u16),
+    Any,
+}
+
+/// Why a text is no [`HttpRule`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not HOST[:PORT]: give a name, *.DOMAIN, an address or a network, and no scheme")]
+pub struct HttpRuleError(String);
+
+/// The ports of `http` and `https`.
+const WEB_PORTS: [u16; 2] = [80, 443];
+
+impl HttpRule {
+    /// Whether all that the other allows is allowed by this one.
+    pub fn covers(&self, other: &HttpRule) -> bool {
+        let host = match (&self.host, &other.host) {
+            (Host::Any, Host::Net(address, bits)) => *bits == whole(address) && is_public(*address),
+            (Host::Any, Host::Name(name)) => name != LOCALHOST,
+            (Host::Any, _) => true,
+            (Host::Below(mine), Host::Below(other)) => mine == other || is_below(other, mine),
+            (Host::Below(domain), Host::Name(name)) => is_below(name, domain),
+            (Host::Name(mine), Host::Name(name)) => mine == name,
+            (Host::Net(net, bits), Host::Net(address, finer)) => {
+                bits <= finer && in_net(*address, *net, *bits)
+            }
+            _ => false,
+        };
+        let port = match (self.port, other.port) {
+            (Port::Any, _) | (Port::Web, Port::Web) => true,
+            (Port::Web, Port::One(port)) => WEB_PORTS.contains(&port),
+            (mine, other) => mine == other,
+        };
+        host && port
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        match self.port {
+            Port::Any => true,
+            Port::Web => WEB_PORTS.contains(&port),
+            Port::One(mine) => mine == port,
+        }
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        match &self.host {
+            Host::Any => name != LOCALHOST,
+            Host::Below(domain) => is_below(name, domain),
+            Host::Name(mine) => mine == name,
+            Host::Net(..) => false,
+        }
+    }
+
+    fn names(&self, address: IpAddr) -> bool {
+        match &self.host {
+            Host::Net(net, bits) => in_net(address, *net, *bits),
+            Host::Name(name) => name == LOCALHOST && address.is_loopback(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a request to a host, an address or a name as a URL has it, may be made at all.
+pub fn may_ask(rules: &BTreeSet<HttpRule>, host: &str, port: u16) -> bool {
+    let host = lowercase(host);
+    match bare(&host).parse::<IpAddr>() {
+        Ok(address) => may_reach(rules, address, port, true),
+        Err(_) => rules.iter().any(|rule| rule.has_port(port) && rule.has_name(&host)),
+    }
+}
+
+/// Whether a connection may be made to an address. `literal`: the request names the address itself,
+/// rather than a name that was found to have it.
+pub fn may_reach(rules: &BTreeSet<HttpRule>, address: IpAddr, port: u16, literal: bool) -> bool {
+    let address = address.to_canonical();
+    let named = rules.iter().any(|rule| rule.has_port(port) && rule.names(address));
+    let any = rules.iter().any(|rule| rule.has_port(port) && rule.host == Host::Any);
+    named || (is_public(address) && (!literal || any))
+}
+
+const LOCALHOST: &str = "localhost";
+
+fn lowercase(host: &str) -> String {
+    let mut host = host.to_ascii_lowercase();
+    if host.ends_with('.') {
+        host.pop();
+    }
+    host
+}
+
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn is_below(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// The bits of a whole address.
+fn whole(address: &IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
+    match (address, net) {
+        (IpAddr::V4(address), IpAddr::V4(net)) => {
+            let shift = 32 - u32::from(bits.min(32));
+            address.to_bits().checked_shr(shift) == net.to_bits().checked_shr(shift)
+        }
+        (IpAddr::V6(address), IpAddr::V6(net)) => {
+            let shift = 128 - u32::from(bits.min(128));
+            address.to_bits().checked_shr(shift) == net.to_bits().checked_shr(shift)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an address is of the open internet, by IANA's registries of special-purpose addresses.
+/// What is not known to be open is not.
+pub fn is_public(address: IpAddr) -> bool {
+    let within = |nets: &[(&str, u8)]| {
+        nets.iter()
+            .any(|(net, bits)| net.parse::<IpAddr>().is_ok_and(|net| in_net(address, net, *bits)))
+    };
+    match address {
+        IpAddr::V4(_) => !within(&[
+            ("0.0.0.0", 8),
+            ("10.0.0.0", 8),
+            ("100.64.0.0", 10),
+            ("127.0.0.0", 8),
+            ("169.254.0.0", 16),
+            ("172.16.0.0", 12),
+            ("192.0.0.0", 24),
+            ("192.0.2.0", 24),
+            ("192.88.99.0", 24),
+            ("192.168.0.0", 16),
+            ("198.18.0.0", 15),
+            ("198.51.100.0", 24),
+            ("203.0.113.0", 24),
+            ("224.0.0.0", 3),
+        ]),
+        // Only what is handed out for the open internet, without what is carved out of it and what
+        // carries an IPv4 address within.
+        IpAddr::V6(_) => {
+            within(&[("2000::", 3)])
+                && !within(&[("2001::", 23), ("2001:db8::", 32), ("2002::", 16), ("3fff::", 20)])
+        }
+    }
+}
+
+impl FromStr for HttpRule {
+    type Err = HttpRuleError;
+
+    fn from_str(text: &str) -> Result<Self, HttpRuleError> {
+        let refuse = || HttpRuleError(text.to_string());
+        if text.len() > TEXT_MAX {
+            return Err(refuse());
+        }
+        let lower = text.to_ascii_lowercase();
+        let (host, port) = split(&lower).ok_or_else(refuse)?;
+        let port = match port {
+            None => Port::Web,
+            Some("*") => Port::Any,
+            Some(port) => Port::One(port.parse().ok().filter(|&port| port > 0).ok_or_else(refuse)?),
+        };
+        Ok(HttpRule { host: host_of(host).ok_or_else(refuse)?, port })
+    }
+}
+
+/// The host and the port of `HOST[:PORT]`, `[ADDRESS]:PORT`, `ADDRESS/BITS:PORT`.
+fn split(text: &str) -> Option<(&str, Option<&str>)> {
+    // An IPv6 address without brackets has colons of its own.
+    if text.parse::<IpAddr>().is_ok() {
+        return Some((text, None));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(['/', ']']) => Some((host, Some(port))),
+        _ => Some((text, None)),
+    }
+}
+
+fn host_of(host: &str) -> Option<Host> {
+    if host == "*" {
+        return Some(Host::Any);
+    }
+    let (address, bits) = match host.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (host, None),
+    };
+    if let Ok(address) = bare(address).parse::<IpAddr>() {
+        let bits = match bits {
+            None => whole(&address),
+            Some(bits) => bits.parse().ok().filter(|&bits| bits <= whole(&address))?,
+        };
+        return Some(Host::Net(address.to_canonical(), bits));
+    }
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.split('.').all(|label| {
+                !label.is_empty()
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            })
+    };
+    // The root's dot: a name with it is the same name.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    match name.strip_prefix("*.") {
+        Some(domain) if is_name(domain) => Some(Host::Below(domain.into())),
+        None if is_name(name) => Some(Host::Name(name.into())),
+        _ => None,
+    }
+}
+
+impl fmt::Display for HttpRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Any => f.write_str("*")?,
+            Host::Below(domain) => write!(f, "*.{domain}")?,
+            Host::Name(name) => f.write_str(name)?,
+            Host::Net(address, bits) => {
+                match address {
+                    IpAddr::V4(address) => write!(f, "{address}")?,
+                    IpAddr::V6(address) => write!(f, "[{address}]")?,
+                }
+                if *bits != whole(address) {
+                    write!(f, "/{bits}")?;
+                }
+            }
+        }
+        match self.port {
+            Port::Web => Ok(()),
+            Port::One(port) => write!(f, ":{port}"),
+            Port::Any => f.write_str(":*"),
+        }
+    }
+}
+
+impl Serialize for HttpRule {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpRule {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What stands in a list of grants, for tables and messages: `http api.example.com, random`.
+impl fmt::Display for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        words.extend(self.env.keys().map(|name| format!("env {name}")));
+        words.extend(self.secrets.iter().map(|name| format!("secret {name}")));
+        words.extend(self.http.iter().map(|rule| format!("http {rule}")));
+        if self.dir_bytes > 0 {
+            words.push(format!("dir of {} bytes", self.dir_bytes));
+        }
+        if self.clock_ns != CLOCK_DEFAULT.as_nanos() as u64 {
+            words.push(format!("clock of {} ns", self.clock_ns));
+        }
+        if self.random {
+            words.push("random".into());
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

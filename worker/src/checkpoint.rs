@@ -1,0 +1,136 @@
+//! Where runs leave their state for the attempts after them. Never says that something is kept
+//! before the registry has it.
+
+use crate::{
+    Links,
+    link::{self, ObjectError},
+};
+use bytes::Bytes;
+use muster_protocol::{
+    limit,
+    message::{Ask, AttemptKey, Shelf, Told},
+    task::Data,
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How long to wait before a master is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// The attempt is not its task's current one any more: nothing it does counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stale;
+
+/// The checkpoints of all runs of a worker; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Checkpoints(Place);
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// In the registry, through whichever master is linked.
+    Fleet(Links),
+    /// In this process, for runs without a fleet.
+    Here(Arc<Mutex<Option<Bytes>>>),
+}
+
+impl Checkpoints {
+    pub(crate) fn in_fleet(links: Links) -> Self {
+        Checkpoints(Place::Fleet(links))
+    }
+
+    /// Kept in this process, for runs of one task without a fleet.
+    pub fn in_memory() -> Self {
+        Checkpoints(Place::Here(Arc::default()))
+    }
+
+    /// Keeps the state of an attempt; `save` counts from 1. Goes on until it is kept: the caller
+    /// drops this when its run has to end.
+    pub(crate) async fn save(&self, key: AttemptKey, save: u64, state: Bytes) -> Result<(), Stale> {
+        let links = match &self.0 {
+            Place::Fleet(links) => links,
+            Place::Here(kept) => {
+                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+                return Ok(());
+            }
+        };
+        let state = bring(links, state).await;
+        match ask(links, &Ask::Checkpoint { key, save, state }).await {
+            Told::Stored => Ok(()),
+            _ => Err(Stale),
+        }
+    }
+
+    /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
+    pub(crate) async fn resume(&self, key: AttemptKey) -> Result<Option<Bytes>, Stale> {
+        let links = match &self.0 {
+            Place::Fleet(links) => links,
+            Place::Here(kept) => {
+                return Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            }
+        };
+        match ask(links, &Ask::Resume { key }).await {
+            Told::Missing => Ok(None),
+            Told::State(state) => Ok(get(links, state).await),
+            _ => Err(Stale),
+        }
+    }
+}
+
+/// The first master's answer that is one.
+async fn ask(links: &Links, asked: &Ask) -> Told {
+    loop {
+        if let Some(road) = link::any(links) {
+            match link::question(&road.connection, asked).await {
+                Ok(told @ (Told::Stored | Told::State(_) | Told::Missing | Told::Stale)) => {
+                    return told;
+                }
+                Ok(told) => tracing::warn!(?told, "a checkpoint has to wait"),
+                Err(error) => tracing::debug!(%error, "a checkpoint has to wait"),
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// A state as a record carries it: what is large goes to the data shelf first.
+async fn bring(links: &Links, state: Bytes) -> Data {
+    if state.len() <= limit::INLINE_SIZE_MAX {
+        return Data::Inline(state);
+    }
+    let (digest, size) = (muster_module::digest(&state), state.len() as u64);
+    loop {
+        if let Some(road) = link::any(links) {
+            match link::put(&road.connection, digest, state.clone()).await {
+                Ok(()) => return Data::Blob { digest, size },
+                Err(error) => {
+                    tracing::warn!(%error, "a checkpoint could not be stored; trying again")
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// The bytes of a state. Where the data shelf has lost them, the attempt begins at the beginning.
+async fn get(links: &Links, state: Data) -> Option<Bytes> {
+    let (digest, size) = match state {
+        Data::Inline(bytes) => return Some(bytes),
+        Data::Blob { digest, size } => (digest, size),
+    };
+    loop {
+        if let Some(road) = link::any(links) {
+            match link::fetch(&road.connection, Shelf::Data, digest, size).await {
+                Ok(bytes) if muster_module::digest(&bytes) == digest => return Some(bytes),
+                Ok(_) => tracing::warn!(%digest, "what came is not the checkpoint"),
+                Err(ObjectError::Missing(_)) => {
+                    tracing::warn!(%digest, "a checkpoint is gone from the data store");
+                    return None;
+                }
+                Err(error) => tracing::warn!(%error, "a checkpoint cannot be got; trying again"),
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,183 @@
+//! The worker's own policy: what any task may have here, whatever it asks for. Never written by
+//! anyone but who operates the host, and never sent anywhere but for what it permits.
+
+use anyhow::{Context as _, bail};
+use muster_protocol::grant::{GRANTS_MAX, Grants, HttpRule, Policy, SCRATCH_MAX, TEXT_MAX};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long the compilation of a module may take.
+const COMPILE_WITHIN: Duration = Duration::from_secs(60);
+
+/// The memory that it may take. Python, the largest guest known, takes 600 MiB.
+const COMPILE_MEMORY_MIB: u64 = 2_048;
+
+/// What a policy file may say. An example with every line is in `setup/policy.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    /// Whether tasks may have environment variables.
+    env: Option<bool>,
+    /// Whether tasks may have the machine's random numbers.
+    random: Option<bool>,
+    /// The finest clock that tasks may have, in nanoseconds.
+    clock_ns: Option<u64>,
+    /// The most scratch space of one attempt, in MiB.
+    dir_mib: Option<u64>,
+    /// Where tasks may send HTTP requests.
+    http: BTreeSet<HttpRule>,
+    /// Secrets by name, each with the file that holds it.
+    secrets: BTreeMap<String, PathBuf>,
+    /// How modules are compiled.
+    compile: Compile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Compile {
+    /// How long it may take, in seconds.
+    seconds: Option<u64>,
+    /// The memory that it may take, in MiB.
+    memory_mib: Option<u64>,
+}
+
+/// A worker's policy, with what it hands out.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What masters know of it.
+    pub policy: Policy,
+    secrets: BTreeMap<String, String>,
+    /// How long the compilation of a module may take.
+    pub compile_within: Duration,
+    /// The memory that it may take, in bytes.
+    pub compile_memory: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            policy: Policy::default(),
+            secrets: BTreeMap::new(),
+            compile_within: COMPILE_WITHIN,
+            compile_memory: COMPILE_MEMORY_MIB << 20,
+        }
+    }
+}
+
+impl Rules {
+    /// Reads a policy file and the secrets that it names, which are read once.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("the policy {} cannot be read", path.display()))?;
+        Rules::parse(&text).with_context(|| format!("the policy {} is wrong", path.display()))
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let file: File = toml::from_str(text)?;
+        if file.http.len() > GRANTS_MAX || file.secrets.len() > GRANTS_MAX {
+            bail!("it may name {GRANTS_MAX} hosts and as many secrets");
+        }
+        let default = Rules::default();
+        let dir_bytes = file.dir_mib.unwrap_or(0).saturating_mul(1 << 20);
+        if dir_bytes > SCRATCH_MAX {
+            bail!("dir_mib may be {}", SCRATCH_MAX >> 20);
+        }
+        let within = file.compile.seconds.map(Duration::from_secs);
+        let memory = file.compile.memory_mib.map(|mib| mib.saturating_mul(1 << 20));
+        if within.is_some_and(|within| within.is_zero()) || memory == Some(0) {
+            bail!("compilation needs some time and some memory");
+        }
+        let mut secrets = BTreeMap::new();
+        for (name, path) in &file.secrets {
+            let secret = secret(path).with_context(|| {
+                format!("the secret {name} in {} cannot be had", path.display())
+            })?;
+            secrets.insert(name.clone(), secret);
+        }
+        // What no task could ask for would never match.
+        let names = Grants { secrets: secrets.keys().cloned().collect(), ..Grants::default() };
+        names.check().map_err(anyhow::Error::msg)?;
+        Ok(Rules {
+            policy: Policy {
+                env: file.env.unwrap_or(default.policy.env),
+                secrets: names.secrets,
+                http: file.http,
+                dir_bytes,
+                clock_ns: file.clock_ns.unwrap_or(default.policy.clock_ns).max(1),
+                random: file.random.unwrap_or(default.policy.random),
+            },
+            secrets,
+            compile_within: within.unwrap_or(default.compile_within),
+            compile_memory: memory.unwrap_or(default.compile_memory),
+        })
+    }
+
+    /// The values of the secrets that a task asks for; why it may not have what it asks for.
+    pub(crate) fn grant(&self, grants: &Grants) -> Result<BTreeMap<String, String>, String> {
+        if let Some(denial) = self.policy.denies(&grants.wants()) {
+            return Err(format!("the policy of this worker {denial}"));
+        }
+        let value = |name: &String| Some((name.clone(), self.secrets.get(name)?.clone()));
+        Ok(grants.secrets.iter().filter_map(value).collect())
+    }
+}
+
+/// A secret as its file has it, without the line's end that editors leave.
+fn secret(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    if text.len() > TEXT_MAX || text.contains('\0') {
+        bail!("it is longer than {TEXT_MAX} bytes or has a zero byte");
+    }
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_what_it_says_and_nothing_more() {
+        let rules = Rules::parse("").expect("an empty policy");
+        assert_eq!(rules.policy, Policy::default());
+        let path = std::env::temp_dir().join(format!("muster-secret-{}", std::process::id()));
+        fs::write(&path, "hush\n").expect("it is ours");
+        let text = format!(
+            "random = false\ndir_mib = 1\nhttp = ['*.example.com', '10.0.0.0/8:*']\n\
+             [secrets]\nKEY = '{}'\n[compile]\nseconds = 5\n",
+            path.display()
+        );
+        let rules = Rules::parse(&text).expect("a policy");
+        assert!(rules.policy.env && !rules.policy.random);
+        assert_eq!((rules.policy.dir_bytes, rules.policy.http.len()), (1 << 20, 2));
+        assert_eq!(rules.compile_within, Duration::from_secs(5));
+        let asks = Grants { secrets: ["KEY".into()].into(), ..Grants::default() };
+        assert_eq!(rules.grant(&asks), Ok([("KEY".into(), "hush".into())].into()));
+        let asks = Grants { random: true, ..Grants::default() };
+        assert_eq!(
+            rules.grant(&asks),
+            Err("the policy of this worker has no random numbers".into())
+        );
+        fs::remove_file(&path).expect("it is ours");
+        let error = Rules::parse(&text).expect_err("the secret is gone");
+        assert!(format!("{error:#}").contains("secret KEY"), "{error:#}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            "http = ['http://example.com']",
+            "htp = []",
+            "dir_mib = 1000000",
+            "[compile]\nseconds = 0",
+            "[secrets]\n'A=B' = '/dev/null'",
+        ] {
+            assert!(Rules::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

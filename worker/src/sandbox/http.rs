@@ -1,0 +1,320 @@
+//! Outgoing HTTP: only where it was granted, only while the lease holds, and with the names of task
+//! and attempt, so that whoever is asked can tell a repetition. Never a byte after the lease's end.
+
+use super::watch::Watch;
+use http_body_util::BodyExt as _;
+use hyper::{
+    HeaderMap, Request, Response,
+    header::{HeaderName, HeaderValue},
+    http::uri::Scheme,
+};
+use muster_protocol::{
+    grant::{self, Grants, HttpRule},
+    message::AttemptKey,
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, io::TokioIo};
+
+/// The header that names the task: the same for each of its attempts, so that it serves as an
+/// idempotency key.
+pub const TASK_HEADER: &str = "muster-task";
+
+/// The header that names the attempt.
+pub const ATTEMPT_HEADER: &str = "muster-attempt";
+
+/// Bytes of headers that a request or a response may have.
+pub(super) const HEADERS_SIZE_MAX: usize = 32 * 1024;
+
+/// How long each step may take unless the guest says otherwise: connecting, the first byte of the
+/// answer, and from one part of it to the next.
+const STEP_MAX: Duration = Duration::from_secs(30);
+
+/// What a request of a guest passes through.
+pub(super) struct Hooks {
+    pub(super) allowed: Arc<Grants>,
+    pub(super) key: AttemptKey,
+    pub(super) watch: Arc<Watch>,
+}
+
+type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        name == TASK_HEADER
+            || name == ATTEMPT_HEADER
+            || wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> wasmtime_wasi_http::ForbiddenHeaderFilter {
+        Arc::new(|name| {
+            name == TASK_HEADER
+                || name == ATTEMPT_HEADER
+                || wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        64 * 1024
+    }
+
+    fn send_request(
+        &mut self,
+        mut request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        name(request.headers_mut(), self.key);
+        let (allowed, watch) = (self.allowed.clone(), self.watch.clone());
+        Box::new(send(allowed, watch, request, options.unwrap_or_default()))
+    }
+}
+
+fn name(headers: &mut HeaderMap, key: AttemptKey) {
+    let named = [(TASK_HEADER, key.task.to_string()), (ATTEMPT_HEADER, key.attempt.to_string())];
+    for (header, id) in named {
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(HeaderName::from_static(header), id);
+        }
+    }
+}
+
+async fn send(
+    allowed: Arc<Grants>,
+    watch: Arc<Watch>,
+    mut request: Request<WasiBody>,
+    options: RequestOptions,
+) -> Result<Sent, Error> {
+    let uri = request.uri().clone();
+    let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+    let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?.to_string();
+    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let allowed = &allowed.http;
+    if !grant::may_ask(allowed, &host, port) {
+        return Err(Error::HttpRequestDenied);
+    }
+    let within = |asked: Option<Duration>| asked.map_or(STEP_MAX, |asked| asked.min(STEP_MAX));
+    let connecting = connect(allowed, &watch, &host, port);
+    let stream = timeout(within(options.connect_timeout), connecting)
+        .await
+        .map_err(|_| Error::ConnectionTimeout)??;
+    let stream =
+        if is_tls { Stream::Tls(secure(stream, &host).await?) } else { Stream::Plain(stream) };
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEADERS_SIZE_MAX)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    // What the server is asked for is a path; the rest of the address is in `Host`.
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    // Before the first byte, though every later one is checked as well.
+    watch.may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
+    let carrying =
+        wasmtime_wasi::runtime::spawn(async move { connection.await.map_err(Error::from) });
+    let response = timeout(within(options.first_byte_timeout), sender.send_request(request))
+        .await
+        .map_err(|_| Error::HttpResponseTimeout)??;
+    let between = within(options.between_bytes_timeout);
+    let response = response.map(|body| Paced { body, between, wait: None }.boxed_unsync());
+    Ok((response, Box::new(carrying)))
+}
+
+/// A connection to the first address of a host that may be reached.
+async fn connect(
+    allowed: &BTreeSet<HttpRule>,
+    watch: &Arc<Watch>,
+    host: &str,
+    port: u16,
+) -> Result<Gated, Error> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let literal = bare.parse::<IpAddr>().ok();
+    let addresses: Vec<SocketAddr> = match literal {
+        Some(address) => vec![SocketAddr::new(address, port)],
+        None => tokio::net::lookup_host((bare, port))
+            .await
+            .map_err(|_| Error::DnsError { rcode: None, info_code: None })?
+            .collect(),
+    };
+    // Looked at once and then connected to: nobody can swap the address in between.
+    let reachable =
+        |address: &&SocketAddr| grant::may_reach(allowed, address.ip(), port, literal.is_some());
+    let mut last = Error::DestinationIpProhibited;
+    for address in addresses.iter().filter(reachable) {
+        watch.may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(Gated { stream, watch: watch.clone() });
+            }
+            Err(error) => last = Error::Connect(error),
+        }
+    }
+    Err(last)
+}
+
+async fn secure(
+    stream: Gated,
+    host: &str,
+) -> Result<Box<tokio_rustls::client::TlsStream<Gated>>, Error> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_string();
+    let name = ServerName::try_from(bare).map_err(|_| Error::TlsProtocolError)?;
+    let connector = tokio_rustls::TlsConnector::from(authorities()?);
+    let secured = timeout(STEP_MAX, connector.connect(name, stream)).await;
+    secured.map_err(|_| Error::ConnectionTimeout)?.map(Box::new).map_err(Error::Tls)
+}
+
+/// TLS with the authorities that the host trusts, read once.
+fn authorities() -> Result<Arc<ClientConfig>, Error> {
+    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            tracing::error!(
+                "this host has no certificate authorities: guests cannot use https; \
+                install its package ca-certificates"
+            );
+            return None;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Some(Arc::new(builder.ok()?.with_root_certificates(roots).with_no_client_auth()))
+    });
+    config.clone().ok_or(Error::TlsCertificateError)
+}
+
+/// A connection that carries nothing out once its run has to end.
+struct Gated {
+    stream: TcpStream,
+    watch: Arc<Watch>,
+}
+
+impl Gated {
+    fn gate(&self) -> io::Result<()> {
+        match self.watch.check(crate::clock::boottime()) {
+            None => Ok(()),
+            Some(_) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the run has ended")),
+        }
+    }
+}
+
+impl AsyncRead for Gated {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Gated {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.gate()?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A connection, secured or not.
+enum Stream {
+    Plain(Gated),
+    Tls(Box<tokio_rustls::client::TlsStream<Gated>>),
+}
+
+macro_rules! either {
+    ($self:ident, $method:ident($($argument:expr),*)) => {
+        match $self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, poll_shutdown(cx))
+    }
+}
+
+/// A response's body, given up when its next part takes too long.
+struct Paced {
+    body: hyper::body::Incoming,
+    between: Duration,
+    wait: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl hyper::body::Body for Paced {
+    type Data = bytes::Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.wait = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Error::from)));
+        }
+        let between = self.between;
+        let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(between)));
+        ready!(wait.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -9,7 +9,7 @@ TRIALS ?= 50
 # Where ip and nft are, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test sim mutants chaos failover lint deny bench setup clean
+.PHONY: help build demo test sim mutants hostile chaos failover lint deny bench setup clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,10 @@ sim: ## the fleet simulated: many seeds, or one with a trace (SEED=7, SEEDS=1000
 mutants: ## break the protocol on purpose, and demand that the simulation notices (ONLY=name)
 	@cargo build --quiet -p muster-sim --bin mutants
 	@target/debug/mutants $(ONLY)
+
+hostile: setup ## let hostile guests loose on a worker (ONLY=part-of-a-name)
+	cargo build --workspace
+	@target/debug/hostile $(ONLY)
 
 lint: ## formatting, clippy, and the licences and sources of dependencies
 	cargo fmt --all --check

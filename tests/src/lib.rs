@@ -4,6 +4,7 @@
 
 pub mod chaos;
 pub mod fleet;
+pub mod hostile;
 pub mod net;
 pub mod place;
 

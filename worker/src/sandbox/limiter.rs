@@ -64,14 +64,12 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
+        // Looked at first: the pool's own maximum, which is the same, comes as the type's.
         if desired > TABLE_ELEMENTS_MAX {
             self.refused.get_or_insert(("table_elements", TABLE_ELEMENTS_MAX as u64));
             return Ok(false);
         }
-        Ok(true)
+        Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 
     fn instances(&self) -> usize {

@@ -5,34 +5,9 @@ use wasi_preview1_component_adapter_provider::{
 };
 
 /// A program with the functions of WASI that the tests need and `$say`, which writes a part of
-/// the memory to a stream. Addresses below 64 are scratch.
+/// the memory to a stream. Addresses below 64 are scratch. The hostile guests stand in the same frame.
 pub fn command(body: &str) -> String {
-    format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "fd_read"
-                (func $read (param i32 i32 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "fd_write"
-                (func $write (param i32 i32 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "poll_oneoff"
-                (func $poll (param i32 i32 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "environ_sizes_get"
-                (func $environ (param i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "args_sizes_get"
-                (func $args_sizes (param i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "args_get"
-                (func $args (param i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "fd_prestat_get"
-                (func $prestat (param i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "random_get"
-                (func $random (param i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-            (memory (export "memory") 2)
-            (func $say (param $fd i32) (param $at i32) (param $size i32)
-                (i32.store (i32.const 0) (local.get $at))
-                (i32.store (i32.const 4) (local.get $size))
-                (drop (call $write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))))
-            {body})"#
-    )
+    include_str!("../../../tests/hostile/frame/command.wat").replace("{body}", body)
 }
 
 /// Copies its input to its output.
@@ -86,27 +61,7 @@ pub fn component(command: &str) -> Vec<u8> {
 /// A guest of the SDK's world. `run` has the parameters `$at` and `$size`, and returns the address
 /// of a result: a flag that is 1 for an error, then where its bytes are and how many.
 pub fn task(run: &str) -> Vec<u8> {
-    let text = format!(
-        r#"(module
-            (import "muster:task/host@0.1.0" "context" (func $context (param i32)))
-            (import "muster:task/host@0.1.0" "progress" (func $progress (param i64 i64)))
-            (import "muster:task/host@0.1.0" "log" (func $log (param i32 i32 i32)))
-            (memory (export "memory") 2)
-            (data (i32.const 1024) "said")
-            (global $free (mut i32) (i32.const 4096))
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
-                (local.set $at (global.get $free))
-                (global.set $free (i32.and
-                    (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 15))
-                    (i32.const -16)))
-                (local.get $at))
-            (func $result (param $error i32) (param $at i32) (param $size i32) (result i32)
-                (i32.store8 (i32.const 16) (local.get $error))
-                (i32.store (i32.const 20) (local.get $at))
-                (i32.store (i32.const 24) (local.get $size))
-                (i32.const 16))
-            (func (export "run") (param $at i32) (param $size i32) (result i32) {run}))"#
-    );
+    let text = include_str!("../../../tests/hostile/frame/task.wat").replace("{body}", run);
     let mut core = wat::parse_str(&text).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-sdk/wit");

@@ -1,0 +1,8 @@
+;; Has the host put its input beyond its memory.
+;; in: world
+;; ends: trapped
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const -8))
+  (func (export "run") (param i32 i32) (result i32) unreachable)
+  )

@@ -1,0 +1,5 @@
+;; Calls what is not there.
+;; in: command
+;; ends: trapped uninitialized element
+(table 1 funcref)
+(func (export "_start") (call_indirect (i32.const 0)))

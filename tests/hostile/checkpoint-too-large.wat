@@ -1,0 +1,5 @@
+;; Keeps more state than it may.
+;; in: task
+;; ends: over_limit checkpoint_bytes
+;; limits: {"checkpoint_bytes": 4096}
+(call $checkpoint (i32.const 0) (i32.const 5000)) unreachable

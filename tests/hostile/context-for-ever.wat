@@ -1,0 +1,4 @@
+;; Asks who it is for ever.
+;; in: task
+;; ends: timed_out
+(loop $again (global.set $free (i32.const 4096)) (call $context (i32.const 512)) (br $again)) unreachable

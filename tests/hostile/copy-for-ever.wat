@@ -1,0 +1,8 @@
+;; Copies all its memory over itself in single instructions.
+;; in: command
+;; ends: timed_out
+(func (export "_start")
+  (drop (memory.grow (i32.const 200)))
+  (loop $again
+    (memory.copy (i32.const 1) (i32.const 0) (i32.const 13107199))
+    (br $again)))

@@ -1,0 +1,22 @@
+(module
+  (import "muster:task/host@0.1.0" "context" (func $context (param i32)))
+  (import "muster:task/host@0.1.0" "progress" (func $progress (param i64 i64)))
+  (import "muster:task/host@0.1.0" "log" (func $log (param i32 i32 i32)))
+  (import "muster:task/host@0.1.0" "checkpoint" (func $checkpoint (param i32 i32)))
+  (import "muster:task/host@0.1.0" "resume" (func $resume (param i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "said")
+  (global $free (mut i32) (i32.const 4096))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
+    (local.set $at (global.get $free))
+    (global.set $free (i32.and
+      (i32.add (i32.add (global.get $free) (local.get 3)) (i32.const 15))
+      (i32.const -16)))
+    (local.get $at))
+  ;; What `run` returns: the address of a flag that is 1 for an error, of bytes and their number.
+  (func $result (param $error i32) (param $at i32) (param $size i32) (result i32)
+    (i32.store8 (i32.const 16) (local.get $error))
+    (i32.store (i32.const 20) (local.get $at))
+    (i32.store (i32.const 24) (local.get $size))
+    (i32.const 16))
+  (func (export "run") (param $at i32) (param $size i32) (result i32) {body}))

@@ -1,0 +1,4 @@
+;; Returns what is neither output nor error.
+;; in: task
+;; ends: trapped
+(call $result (i32.const 7) (i32.const 1024) (i32.const 4))

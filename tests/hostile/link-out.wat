@@ -1,0 +1,13 @@
+;; Climbs out of its directory by a symbolic link.
+;; in: command
+;; ends: failed
+;; grants: {"dir_bytes": 1048576}
+(data (i32.const 1024) "/etc/passwd")
+(data (i32.const 1088) "way")
+(func (export "_start")
+  ;; That the link cannot be made is as good as that it leads nowhere.
+  (drop (call $symlink
+    (i32.const 1024) (i32.const 11) (i32.const 3) (i32.const 1088) (i32.const 3)))
+  (call $exit (call $open
+    (i32.const 3) (i32.const 1) (i32.const 1088) (i32.const 3) (i32.const 0)
+    (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 64))))

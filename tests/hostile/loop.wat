@@ -1,0 +1,4 @@
+;; Computes for ever.
+;; in: command
+;; ends: timed_out
+(func (export "_start") (loop $again (br $again)))

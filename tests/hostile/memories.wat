@@ -1,0 +1,4 @@
+;; Asks for several memories.
+;; in: module
+;; ends: rejected
+(module (memory 1) (memory 1) (func (export "_start")))

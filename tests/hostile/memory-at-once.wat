@@ -1,0 +1,4 @@
+;; Declares all the memory that there can be.
+;; in: module
+;; ends: over_limit memory_bytes
+(module (memory 65536) (func (export "_start")))

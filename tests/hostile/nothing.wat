@@ -1,0 +1,4 @@
+;; Is no bytes at all.
+;; in: bytes
+;; ends: rejected
+

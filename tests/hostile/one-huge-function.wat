@@ -1,0 +1,5 @@
+;; Has a function that takes more than linear time to compile.
+;; in: module
+;; ends: rejected
+(module (func (export "_start")
+  {each 700000: (drop (i32.const 1))}))

@@ -1,0 +1,6 @@
+;; Has more types than any program.
+;; in: module
+;; ends: rejected
+(module
+  {each 20001: (type (func))}
+  (func (export "_start")))

@@ -1,0 +1,80 @@
+//! Lets every hostile guest of `tests/hostile/` loose on a worker that has a neighbour, and judges:
+//! the guest ended by the right cause, the worker lives, the neighbour hardly noticed, and memory
+//! stayed within bounds.
+
+use anyhow::Context as _;
+use clap::Parser;
+use muster_tests::{
+    hostile::{Field, Guest, corpus},
+    place,
+};
+use std::{process::ExitCode, time::Duration};
+
+/// The most memory that the worker's process may ever have: four guests of the largest kind in the
+/// corpus, 64 MiB each, and what it is itself, with the programs that it keeps.
+const MEMORY_MAX: u64 = 512 << 20;
+
+/// How much slower the neighbour's slowest tasks may be: its p99 beside guests over its p99 alone.
+const RATIO_MAX: f64 = 2.0;
+
+/// Lets hostile guests loose on a fleet of this machine
+#[derive(Parser)]
+struct Options {
+    /// Only those whose name contains this
+    #[arg(default_value = "")]
+    only: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    let guests = corpus(&place::root().join("tests/hostile"), &options.only)?;
+    let mut field = Field::new().await?;
+    let mut wrong = 0;
+    let mut survived = 0;
+    for guest in &guests {
+        let outcome = field.fight(guest).await.with_context(|| guest.name.clone())?;
+        survived += usize::from(field.has_survived());
+        let said = outcome.verdict.reason();
+        let (word, took) = (outcome.verdict.word(), Duration::from_micros(outcome.run_us));
+        let fits = fits(guest, word, &said, outcome.log_dropped);
+        wrong += usize::from(!fits);
+        let mark = if fits { "" } else { "   WRONG" };
+        println!("{:<24} {took:>10.1?}  {said}{mark}", guest.name);
+        if !fits {
+            println!(
+                "    expected: {} {}; log dropped: {}",
+                guest.ends, guest.says, outcome.log_dropped
+            );
+        }
+    }
+    let [quiet, beside] = [&mut field.quiet, &mut field.beside].map(|took| {
+        took.sort();
+        (took[took.len() / 2], took[took.len() * 99 / 100], took.len())
+    });
+    let ratio = beside.1.as_secs_f64() / quiet.1.as_secs_f64();
+    let memory = field.memory_most()?;
+    println!(
+        "neighbour alone: p50 {:.1?}, p99 {:.1?} of {}; beside guests: p50 {:.1?}, p99 {:.1?} of {}",
+        quiet.0, quiet.1, quiet.2, beside.0, beside.1, beside.2
+    );
+    println!("memory of the worker at most: {} MiB of {}", memory >> 20, MEMORY_MAX >> 20);
+    println!("hostile: guests={} survived={survived} neighbour_ratio={ratio:.2}", guests.len());
+    let good = wrong == 0 && survived == guests.len() && memory <= MEMORY_MAX;
+    if !good {
+        println!("the end of the worker's log:\n{}", tail(&field.log()));
+    }
+    if ratio > RATIO_MAX {
+        println!("the neighbour noticed: its p99 is {ratio:.2} times that of quiet times");
+    }
+    Ok(if good && ratio <= RATIO_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fits(guest: &Guest, word: &str, said: &str, dropped: u64) -> bool {
+    word == guest.ends && said.contains(&guest.says) && (!guest.drops_log || dropped > 0)
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(15).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}

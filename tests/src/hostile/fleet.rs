@@ -1,0 +1,163 @@
+//! A fleet that hostile guests are let loose on: one worker, with a quiet neighbour on it whose
+//! tasks are timed. Guests are uploaded past every check of the command, as an attacker would.
+
+use super::Guest;
+use crate::{Fleet, fleet::text};
+use anyhow::Context as _;
+use async_nats::jetstream;
+use futures::StreamExt as _;
+use muster_protocol::{
+    BatchId, Digest, TaskId,
+    api::{Ended, NewTask, Submit, endpoint},
+    task::{Data, Limits, ModuleRef, Outcome, TaskSpec},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// The worker's slots: one for the guest, one for the neighbour, and two that nobody needs.
+const SLOTS: &str = "4";
+
+/// How long a guest's end is waited for: most of it is for compiling.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long the worker may compile.
+const COMPILE_SECONDS: u64 = 3;
+
+/// The neighbour's tasks that are timed after each guest, with nothing beside them.
+const QUIET: usize = 40;
+
+/// The place of the fight.
+pub struct Field {
+    fleet: Fleet,
+    client: async_nats::Client,
+    noop: Digest,
+    ids: Arc<AtomicU64>,
+    worker: i32,
+    /// How long the neighbour's tasks took: alone, and beside a guest.
+    pub quiet: Vec<Duration>,
+    /// See `quiet`.
+    pub beside: Vec<Duration>,
+}
+
+impl Field {
+    /// Starts a fleet, and a neighbour who is at home in it.
+    ///
+    /// # Errors
+    ///
+    /// What does not start.
+    pub async fn new() -> anyhow::Result<Self> {
+        let mut fleet = Fleet::registry();
+        fleet.start_master("m1");
+        let policy = fleet.path("policy.toml");
+        let rules = format!("dir_mib = 64\n[compile]\nseconds = {COMPILE_SECONDS}\n");
+        std::fs::write(&policy, rules)?;
+        fleet.start_worker("w1", &["--slots", SLOTS, "--policy", text(&policy)]);
+        fleet.push("noop");
+        let modules = fleet.run(&["-o", "json", "module", "ls"]).ok().json();
+        let noop = modules["modules"][0]["versions"][0]["digest"].as_str().context("a digest")?;
+        let client = async_nats::connect(fleet.nats_url()).await?;
+        let worker = fleet.child_pid("w1").context("the worker's process")?;
+        let (noop, ids) = (noop.parse()?, Arc::new(AtomicU64::new(1)));
+        let (quiet, beside) = (Vec::new(), Vec::new());
+        let mut field = Field { fleet, client, noop, ids, worker, quiet, beside };
+        // The first ones find nothing ready.
+        field.neighbour(QUIET, &AtomicBool::new(false)).await?;
+        field.quiet = field.neighbour(QUIET, &AtomicBool::new(false)).await?;
+        Ok(field)
+    }
+
+    /// Lets a guest loose; how it ended.
+    ///
+    /// # Errors
+    ///
+    /// It did not end, or the neighbour's tasks did not.
+    pub async fn fight(&mut self, guest: &Guest) -> anyhow::Result<Outcome> {
+        let store = self.fleet.names().module_store();
+        let store = jetstream::new(self.client.clone()).get_object_store(&store).await?;
+        let digest = muster_module::digest(&guest.bytes);
+        store.put(digest.hex().as_str(), &mut guest.bytes.as_slice()).await?;
+        let spec = self.spec(digest, guest.limits, guest.grants.clone());
+        let over = AtomicBool::new(false);
+        let (ended, beside) = tokio::join!(
+            async {
+                let ended = self.run(spec, ENDS_WITHIN).await;
+                over.store(true, Ordering::SeqCst);
+                ended
+            },
+            self.neighbour(usize::MAX, &over),
+        );
+        self.beside.extend(beside?);
+        let quiet = self.neighbour(QUIET, &AtomicBool::new(false)).await?;
+        self.quiet.extend(quiet);
+        ended
+    }
+
+    /// Whether the worker is the process that it was at the beginning.
+    pub fn has_survived(&self) -> bool {
+        self.fleet.child_pid("w1") == Some(self.worker)
+    }
+
+    /// The most memory that the worker's process ever had, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn memory_most(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.worker))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        let kib = line.trim().trim_end_matches(" kB").parse::<u64>()?;
+        Ok(kib * 1024)
+    }
+
+    /// What the worker has logged.
+    pub fn log(&self) -> String {
+        self.fleet.log("w1")
+    }
+
+    /// The neighbour's tasks, one after the other, until so many or until something is over.
+    async fn neighbour(&self, count: usize, over: &AtomicBool) -> anyhow::Result<Vec<Duration>> {
+        let spec = self.spec(self.noop, Limits::default(), Default::default());
+        let mut took = Vec::new();
+        while took.len() < count && !over.load(Ordering::SeqCst) {
+            let began = Instant::now();
+            let outcome = self.run(spec.clone(), ENDS_WITHIN).await.context("the neighbour")?;
+            anyhow::ensure!(outcome.verdict.word() == "completed", "the neighbour: {outcome:?}");
+            took.push(began.elapsed());
+        }
+        Ok(took)
+    }
+
+    fn spec(
+        &self,
+        digest: Digest,
+        limits: Limits,
+        grants: muster_protocol::grant::Grants,
+    ) -> Arc<TaskSpec> {
+        let module = ModuleRef { name: None, digest };
+        let spec = TaskSpec::new(module, Data::Inline("hello".into()));
+        Arc::new(TaskSpec { limits, grants: Arc::new(grants), ..spec })
+    }
+
+    async fn run(&self, spec: Arc<TaskSpec>, within: Duration) -> anyhow::Result<Outcome> {
+        let id = TaskId(u128::from(self.ids.fetch_add(1, Ordering::Relaxed)));
+        let names = self.fleet.names();
+        let mut ended = self.client.subscribe(names.done(BatchId(id.0))).await?;
+        self.client.flush().await?;
+        let body = serde_json::to_vec(&Submit { tasks: vec![NewTask { id, spec }] })?;
+        let answer = self.client.request(names.api(endpoint::TASK_SUBMIT), body.into()).await?;
+        if let Some(refusal) = answer.headers.and_then(|all| all.get("Nats-Service-Error").cloned())
+        {
+            anyhow::bail!("it was not accepted: {refusal}");
+        }
+        let news = tokio::time::timeout(within, ended.next()).await.context("no end")?;
+        let news: Vec<Ended> = serde_json::from_slice(&news.context("no news")?.payload)?;
+        let outcome = news.into_iter().find(|ended| ended.task == id).context("another's end")?;
+        ended.unsubscribe().await?;
+        Ok(Outcome::clone(&outcome.outcome))
+    }
+}

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod gate;
 pub mod journal;
 mod lease;
+pub mod limits;
 mod link;
 mod perform;
 pub mod policy;

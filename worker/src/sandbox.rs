@@ -10,6 +10,7 @@ mod stdio;
 mod time;
 mod watch;
 
+pub use host::CHECKPOINT_EVERY;
 pub use http::{ATTEMPT_HEADER, TASK_HEADER};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
@@ -22,7 +23,7 @@ pub(crate) use watch::{Stop, Watch};
 use crate::{checkpoint::Checkpoints, journal::Journal};
 use bytes::Bytes;
 use limiter::Limiter;
-use muster_protocol::{WorkerId, grant::Grants, message::AttemptKey, task::Limits};
+use muster_protocol::{Time, WorkerId, grant::Grants, message::AttemptKey, task::Limits};
 use rand::{SeedableRng as _, rngs::SmallRng};
 use std::{
     collections::BTreeMap,
@@ -45,7 +46,7 @@ pub const HOSTCALL_FUEL: u64 = 16 * 1024 * 1024;
 pub const HANDLES_MAX: usize = 256;
 
 /// Random bytes of one call. Browsers have the same limit.
-const RANDOM_SIZE_MAX: u64 = 64 * 1024;
+pub const RANDOM_SIZE_MAX: u64 = 64 * 1024;
 
 /// What is said to whom while guests run; the same for all runs of a worker.
 #[derive(Clone, Debug)]
@@ -94,8 +95,9 @@ pub(crate) struct Sandbox {
     worker: WorkerId,
     draining: Arc<AtomicBool>,
     checkpoints: Checkpoints,
-    /// Checkpoints so far.
+    /// Checkpoints so far, and when the last one was begun.
     saves: u64,
+    saved: Option<Time>,
     checkpoint_max: u64,
     http: WasiHttpCtx,
     hooks: http::Hooks,
@@ -157,6 +159,7 @@ pub(crate) fn store(
         draining: surroundings.draining.clone(),
         checkpoints: surroundings.checkpoints.clone(),
         saves: 0,
+        saved: None,
         checkpoint_max: limits.checkpoint_bytes,
         http,
         hooks,
@@ -168,9 +171,9 @@ pub(crate) fn store(
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         if let Some(scratch) = &mut scratch
-            && scratch.is_over()
+            && let Some((limit, max)) = scratch.over()
         {
-            watched.end(Stop::Over { limit: "dir_bytes", max: scratch.bytes_max() });
+            watched.end(Stop::Over { limit, max });
         }
         Ok(match watched.tick(crate::clock::boottime()) {
             Some(_) => UpdateDeadline::Interrupt,

@@ -37,20 +37,19 @@ impl Scratch {
         &self.path
     }
 
-    pub(crate) fn bytes_max(&self) -> u64 {
-        self.bytes_max
-    }
-
-    /// Whether it holds more than it may, as far as that was looked at.
-    pub(crate) fn is_over(&mut self) -> bool {
+    /// Of what it holds more than it may, and how much that is, as far as that was looked at.
+    pub(crate) fn over(&mut self) -> Option<(&'static str, u64)> {
         let began = Instant::now();
         if began < self.next {
-            return false;
+            return None;
         }
         let mut held = Held::default();
-        let within = held.add(&self.path, self.bytes_max).is_ok();
+        let over = held.add(&self.path, self.bytes_max).err();
         self.next = Instant::now() + began.elapsed().max(Duration::from_micros(100)) * REST;
-        !within
+        over.map(|over| match over {
+            TooMuch::Bytes => ("dir_bytes", self.bytes_max),
+            TooMuch::Entries => ("dir_entries", SCRATCH_ENTRIES_MAX),
+        })
     }
 }
 
@@ -77,7 +76,10 @@ struct Held {
 }
 
 /// There is more than there may be.
-struct TooMuch;
+enum TooMuch {
+    Bytes,
+    Entries,
+}
 
 impl Held {
     /// Counts what is below a directory, until it is too much. What vanishes meanwhile is not there.
@@ -87,8 +89,11 @@ impl Held {
             self.entries += 1;
             // A file with holes may claim more than it has, and fill them one by one.
             self.bytes += metadata.len().max(ENTRY_SIZE);
-            if self.bytes > bytes_max.max(ENTRY_SIZE) || self.entries > SCRATCH_ENTRIES_MAX {
-                return Err(TooMuch);
+            if self.entries > SCRATCH_ENTRIES_MAX {
+                return Err(TooMuch::Entries);
+            }
+            if self.bytes > bytes_max.max(ENTRY_SIZE) {
+                return Err(TooMuch::Bytes);
             }
             if metadata.is_dir() {
                 self.add(&entry.path(), bytes_max)?;
@@ -109,11 +114,11 @@ mod tests {
         let path = scratch.path().to_path_buf();
         fs::create_dir(path.join("deep")).expect("it is ours");
         fs::write(path.join("deep/file"), vec![0; 90_000]).expect("it is ours");
-        assert!(!scratch.is_over(), "94,096 bytes");
+        assert_eq!(scratch.over(), None, "94,096 bytes");
         scratch.next = Instant::now();
         fs::write(path.join("more"), b"x").expect("it is ours");
         fs::write(path.join("still more"), b"x").expect("it is ours");
-        assert!(scratch.is_over(), "each file counts a block");
+        assert_eq!(scratch.over(), Some(("dir_bytes", 100_000)), "each file counts a block");
         drop(scratch);
         assert!(!path.exists());
         sweep(&place).expect("it is ours");
@@ -128,7 +133,7 @@ mod tests {
         for number in 0..=SCRATCH_ENTRIES_MAX {
             fs::write(scratch.path().join(number.to_string()), b"").expect("it is ours");
         }
-        assert!(scratch.is_over());
+        assert_eq!(scratch.over(), Some(("dir_entries", SCRATCH_ENTRIES_MAX)));
         drop(scratch);
         sweep(&place).expect("it is ours");
     }

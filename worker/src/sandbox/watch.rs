@@ -202,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "a measurement"]
+    fn measure_the_gate() {
+        const CALLS: u32 = 1_000_000;
+        let (watch, _gate) = watch(u64::MAX, u64::MAX);
+        let began = std::time::Instant::now();
+        for _ in 0..CALLS {
+            assert!(std::hint::black_box(&watch).may_act());
+        }
+        println!("the gate of a host call: {:?}", began.elapsed() / CALLS);
+    }
+
+    #[test]
     fn the_first_cause_counts() {
         let (watch, gate) = watch(20, 10);
         assert_eq!(watch.check(Time::from_nanos(9)), None);

@@ -1,0 +1,141 @@
+//! Every limit of a run under the name that its outcome has, for people. Never a number of its own:
+//! each is a constant of the place that enforces it.
+
+use crate::{
+    engine::WASM_STACK_MAX,
+    sandbox::{
+        CHECKPOINT_EVERY, CORE_INSTANCES_MAX, HANDLES_MAX, HOSTCALL_FUEL, LOG_BURST, LOG_RATE,
+        MEMORIES_MAX, RANDOM_SIZE_MAX, SCRATCH_ENTRIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    },
+};
+use muster_module::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
+use muster_protocol::{grant::SCRATCH_MAX, limit, task::Limits};
+
+/// The table of limits, as ARCHITECTURE.md has it: Markdown.
+pub fn table() -> String {
+    let own = Limits::default();
+    let most = |what: u64| format!("{what} at most");
+    let ended = |limit: &str| format!("`over_limit {limit}`");
+    let fixed = String::from("fixed");
+    let rejected = String::from("`rejected`");
+    let rows = [
+        (
+            "time from start to end",
+            ms(own.timeout_ms),
+            ms(limit::TIMEOUT_MAX.as_millis() as u64),
+            "`timed_out`".into(),
+        ),
+        (
+            "time on a processor",
+            ms(own.cpu_ms),
+            ms(limit::TIMEOUT_MAX.as_millis() as u64),
+            ended("cpu_ms"),
+        ),
+        (
+            "time in line for a worker",
+            ms(own.queue_ms),
+            ms(limit::QUEUE_MAX.as_millis() as u64),
+            ended("queue_ms"),
+        ),
+        (
+            "linear memory, all together",
+            bytes(own.memory_bytes),
+            bytes(limit::MEMORY_MAX),
+            ended("memory_bytes"),
+        ),
+        ("output", bytes(own.output_bytes), bytes(limit::PAYLOAD_SIZE_MAX), ended("output_bytes")),
+        (
+            "log and standard error",
+            bytes(own.log_bytes),
+            bytes(limit::LOG_BYTES_MAX),
+            "dropped, and counted in `log_dropped`".into(),
+        ),
+        (
+            "their rate",
+            format!("{}/s after {}", bytes(LOG_RATE), bytes(LOG_BURST)),
+            fixed.clone(),
+            "dropped, and counted in `log_dropped`".into(),
+        ),
+        (
+            "a checkpoint",
+            bytes(own.checkpoint_bytes),
+            bytes(limit::PAYLOAD_SIZE_MAX),
+            ended("checkpoint_bytes"),
+        ),
+        (
+            "their rate",
+            format!("one in {CHECKPOINT_EVERY:?}"),
+            fixed.clone(),
+            "the call waits".into(),
+        ),
+        (
+            "scratch directory",
+            "none".into(),
+            format!("{}, and the worker's policy", bytes(SCRATCH_MAX)),
+            ended("dir_bytes"),
+        ),
+        ("files in it", most(SCRATCH_ENTRIES_MAX), fixed.clone(), ended("dir_entries")),
+        ("stack", bytes(WASM_STACK_MAX as u64), fixed.clone(), ended("stack_bytes")),
+        (
+            "elements of a table",
+            most(TABLE_ELEMENTS_MAX as u64),
+            fixed.clone(),
+            ended("table_elements"),
+        ),
+        ("tables", most(TABLES_MAX.into()), fixed.clone(), rejected.clone()),
+        ("memories", most(MEMORIES_MAX.into()), fixed.clone(), rejected.clone()),
+        ("core instances", most(CORE_INSTANCES_MAX.into()), fixed.clone(), rejected.clone()),
+        (
+            "handles: files, streams, timers",
+            most(HANDLES_MAX as u64),
+            fixed.clone(),
+            ended("handles"),
+        ),
+        (
+            "copied by one host call, beyond input, output and checkpoint",
+            bytes(HOSTCALL_FUEL),
+            fixed.clone(),
+            ended("host_copy_bytes"),
+        ),
+        ("random bytes of one call", bytes(RANDOM_SIZE_MAX), fixed.clone(), "`trapped`".into()),
+        ("a module", bytes(limit::MODULE_SIZE_MAX), fixed.clone(), rejected.clone()),
+        ("functions of it", most(FUNCTIONS_MAX), fixed.clone(), rejected.clone()),
+        ("one function", bytes(FUNCTION_SIZE_MAX), fixed.clone(), rejected.clone()),
+        ("imports", most(IMPORTS_MAX), fixed.clone(), rejected.clone()),
+        ("types", most(TYPES_MAX), fixed, rejected),
+    ];
+    let mut table = String::from(
+        "| limit | default | a task may ask for | when it is hit |\n|---|---|---|---|\n",
+    );
+    for (what, default, most, hit) in rows {
+        table.push_str(&format!("| {what} | {default} | {most} | {hit} |\n"));
+    }
+    table
+}
+
+fn ms(ms: u64) -> String {
+    match ms / 1_000 {
+        hours if hours % 86_400 == 0 => format!("{} d", hours / 86_400),
+        seconds => format!("{} h", seconds / 3_600),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.iter().find(|(_, bits)| bytes >= 1 << bits && bytes.is_multiple_of(1 << bits));
+    unit.map_or(format!("{bytes} bytes"), |(unit, bits)| format!("{} {unit}", bytes >> bits))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_table_of_limits_is_the_codes_own() {
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md"));
+        let table = super::table();
+        assert!(
+            text.expect("a file").contains(table.trim()),
+            "put this into ARCHITECTURE.md:\n{table}"
+        );
+    }
+}

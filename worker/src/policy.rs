@@ -6,7 +6,7 @@ use muster_protocol::grant::{GRANTS_MAX, Grants, HttpRule, Policy, SCRATCH_MAX, 
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,12 +46,22 @@ struct Compile {
     memory_mib: Option<u64>,
 }
 
+/// Secrets by name. Their values show nowhere but where a guest gets them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// A worker's policy, with what it hands out.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// What masters know of it.
     pub policy: Policy,
-    secrets: BTreeMap<String, String>,
+    secrets: Secrets,
     /// How long the compilation of a module may take.
     pub compile_within: Duration,
     /// The memory that it may take, in bytes.
@@ -62,7 +72,7 @@ impl Default for Rules {
     fn default() -> Self {
         Rules {
             policy: Policy::default(),
-            secrets: BTreeMap::new(),
+            secrets: Secrets::default(),
             compile_within: COMPILE_WITHIN,
             compile_memory: COMPILE_MEMORY_MIB << 20,
         }
@@ -92,15 +102,15 @@ impl Rules {
         if within.is_some_and(|within| within.is_zero()) || memory == Some(0) {
             bail!("compilation needs some time and some memory");
         }
-        let mut secrets = BTreeMap::new();
+        let mut secrets = Secrets::default();
         for (name, path) in &file.secrets {
             let secret = secret(path).with_context(|| {
                 format!("the secret {name} in {} cannot be had", path.display())
             })?;
-            secrets.insert(name.clone(), secret);
+            secrets.0.insert(name.clone(), secret);
         }
         // What no task could ask for would never match.
-        let names = Grants { secrets: secrets.keys().cloned().collect(), ..Grants::default() };
+        let names = Grants { secrets: secrets.0.keys().cloned().collect(), ..Grants::default() };
         names.check().map_err(anyhow::Error::msg)?;
         Ok(Rules {
             policy: Policy {
@@ -118,12 +128,12 @@ impl Rules {
     }
 
     /// The values of the secrets that a task asks for; why it may not have what it asks for.
-    pub(crate) fn grant(&self, grants: &Grants) -> Result<BTreeMap<String, String>, String> {
+    pub(crate) fn grant(&self, grants: &Grants) -> Result<Secrets, String> {
         if let Some(denial) = self.policy.denies(&grants.wants()) {
             return Err(format!("the policy of this worker {denial}"));
         }
-        let value = |name: &String| Some((name.clone(), self.secrets.get(name)?.clone()));
-        Ok(grants.secrets.iter().filter_map(value).collect())
+        let value = |name: &String| Some((name.clone(), self.secrets.0.get(name)?.clone()));
+        Ok(Secrets(grants.secrets.iter().filter_map(value).collect()))
     }
 }
 
@@ -157,12 +167,13 @@ mod tests {
         assert_eq!((rules.policy.dir_bytes, rules.policy.http.len()), (1 << 20, 2));
         assert_eq!(rules.compile_within, Duration::from_secs(5));
         let asks = Grants { secrets: ["KEY".into()].into(), ..Grants::default() };
-        assert_eq!(rules.grant(&asks), Ok([("KEY".into(), "hush".into())].into()));
+        assert_eq!(rules.grant(&asks), Ok(Secrets([("KEY".into(), "hush".into())].into())));
         let asks = Grants { random: true, ..Grants::default() };
         assert_eq!(
             rules.grant(&asks),
             Err("the policy of this worker has no random numbers".into())
         );
+        assert!(!format!("{rules:?}").contains("hush"));
         fs::remove_file(&path).expect("it is ours");
         let error = Rules::parse(&text).expect_err("the secret is gone");
         assert!(format!("{error:#}").contains("secret KEY"), "{error:#}");

@@ -7,6 +7,7 @@ use crate::{
     clock::boottime,
     engine::{Engine, Entry, Program},
     gate::{Gate, KillReason},
+    policy::Secrets,
     sandbox::{
         self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
         Watch,
@@ -19,7 +20,7 @@ use muster_protocol::{
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use verdict::{Returned, judge, over};
 use wasmtime::Store;
 
@@ -41,7 +42,7 @@ pub struct Order {
     /// What it is given besides.
     pub grants: Arc<Grants>,
     /// The values of the secrets among it, by name.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: Secrets,
     /// A directory below which it may have one of its own.
     pub scratch: Option<PathBuf>,
 }

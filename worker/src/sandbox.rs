@@ -20,15 +20,12 @@ pub(crate) use scratch::{Scratch, sweep};
 pub(crate) use stdio::Output;
 pub(crate) use watch::{Stop, Watch};
 
-use crate::{checkpoint::Checkpoints, journal::Journal};
+use crate::{checkpoint::Checkpoints, journal::Journal, policy::Secrets};
 use bytes::Bytes;
 use limiter::Limiter;
 use muster_protocol::{Time, WorkerId, grant::Grants, message::AttemptKey, task::Limits};
 use rand::{SeedableRng as _, rngs::SmallRng};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 use stdio::ErrorStream;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{
@@ -81,7 +78,7 @@ pub(crate) struct Identity {
 pub(crate) struct Granted {
     pub grants: Arc<Grants>,
     /// The values of its secrets, by name.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: Secrets,
     pub scratch: Option<Scratch>,
 }
 
@@ -192,11 +189,11 @@ const SCRATCH_PLACE: &str = "/";
 fn grant(
     wasi: &mut WasiCtxBuilder,
     grants: &Grants,
-    secrets: &BTreeMap<String, String>,
+    secrets: &Secrets,
     scratch: Option<&Scratch>,
     key: AttemptKey,
 ) -> wasmtime::Result<()> {
-    for (name, value) in grants.env.iter().chain(secrets) {
+    for (name, value) in grants.env.iter().chain(&secrets.0) {
         wasi.env(name, value);
     }
     let clock = time::Grained::new(grants.clock_ns);

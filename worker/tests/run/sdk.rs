@@ -2,7 +2,11 @@
 
 use super::{bench::*, guests::task};
 use muster_protocol::{limit, message::LogSource, task::Verdict};
-use muster_worker::sandbox::LOG_CHUNK_MAX;
+use muster_worker::{
+    gate::KillReason,
+    run::{Ended, Order},
+    sandbox::LOG_CHUNK_MAX,
+};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// Compiles and runs a guest of the SDK.
@@ -109,5 +113,60 @@ fn a_report_that_waits_is_sent_while_the_guest_computes() {
             ),
             () = tokio::time::sleep(Duration::from_secs(2)) => panic!("nothing came"),
         }
+    });
+}
+
+/// Keeps "said", then returns what an earlier attempt has left; an error where that is nothing.
+const RESUMES: &str = "
+    (call $resume (i32.const 512))
+    (call $checkpoint (i32.const 1024) (i32.const 4))
+    (if (i32.eqz (i32.load8_u (i32.const 512)))
+        (then (return (call $result (i32.const 1) (i32.const 1024) (i32.const 4)))))
+    (call $result (i32.const 0) (i32.load (i32.const 516)) (i32.load (i32.const 520)))";
+
+#[test]
+fn an_attempt_resumes_from_what_the_one_before_it_has_kept() {
+    let bench = Bench::new(1);
+    on_threads(1, async move {
+        let program = bench.engine.compile(&task(RESUMES)).unwrap();
+        let attempt = |number: u32| Order { number, ..order("") };
+        let first = bench.run(&program, attempt(1), bench.gate()).await;
+        let nothing = Verdict::Failed { code: 1, message: "said".into() };
+        assert_eq!(first.verdict(), &nothing, "there is nothing to resume");
+        let second = bench.run(&program, attempt(2), bench.gate()).await;
+        assert_eq!((second.verdict(), second.output()), (&Verdict::Completed, "said"));
+        let again = bench.run(&program, attempt(1), bench.gate()).await;
+        assert_eq!(again.verdict(), &nothing, "a first attempt has none before it");
+    });
+}
+
+#[test]
+fn a_checkpoint_has_a_limit_and_a_pace() {
+    let bench = Bench::new(1);
+    on_threads(1, async move {
+        let program = bench.engine.compile(&task(RESUMES)).unwrap();
+        let mut small = order("");
+        small.limits.checkpoint_bytes = 3;
+        let seen = bench.run(&program, small, bench.gate()).await;
+        let over = Verdict::OverLimit { limit: "checkpoint_bytes".into(), max: 3 };
+        assert_eq!(seen.verdict(), &over);
+        let four = "(call $checkpoint (i32.const 1024) (i32.const 4))".repeat(4);
+        let program = bench.engine.compile(&task(&format!("{four} {RESUMES}"))).unwrap();
+        let seen = bench.run(&program, Order { number: 1, ..order("") }, bench.gate()).await;
+        let least = 4 * muster_worker::sandbox::CHECKPOINT_EVERY;
+        assert!(seen.took >= least, "five took {:?}", seen.took);
+    });
+}
+
+#[test]
+fn nothing_is_kept_once_the_lease_has_ended() {
+    let bench = Bench::new(1);
+    on_threads(1, async move {
+        let for_ever = "(loop $again
+            (call $checkpoint (i32.const 1024) (i32.const 4)) (br $again)) unreachable";
+        let program = bench.engine.compile(&task(for_ever)).unwrap();
+        bench.lease(Duration::from_millis(100));
+        let seen = bench.run(&program, order(""), bench.gate()).await;
+        assert_eq!(seen.ended, Ended::Killed(KillReason::Fenced));
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `250ms`, `10s`, `5m`, `2h`, `7d`, or several of them together (`1h30m`).
+/// Reads `250ms`, `10s`, `5m`, `2h`, `7d`, or several of them together (`1h30m`); also `1us`, `1ns`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: write 250ms, 10s, 5m, 2h or 1h30m");
     let mut rest = text.trim();
@@ -13,6 +13,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let (number, unit, after) = part(rest).ok_or_else(wrong)?;
         let seconds = match unit {
+            "ns" => 1e-9,
+            "us" => 1e-6,
             "ms" => 0.001,
             "s" => 1.0,
             "m" => 60.0,
@@ -86,6 +88,15 @@ pub fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// A clock's resolution in nanoseconds: `1ns`, `2.5us`, `1ms`.
+pub fn show_clock(nanos: u64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => format!("{}us", nanos as f64 / 1e3),
+        _ => format!("{}ms", nanos as f64 / 1e6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +117,14 @@ mod tests {
         for text in ["", "10", "s", "10 s", "-1s", "1w", "1s1", "1e400s", "9999999999999999999999d"]
         {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn short_durations() {
+        for (text, nanos) in [("1ns", 1), ("1us", 1_000), ("2.5us", 2_500), ("1ms", 1_000_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text:?}");
+            assert_eq!(show_clock(nanos), text);
         }
     }
 

@@ -1,13 +1,17 @@
 //! What the command line says of a task, for `task run` and `map` alike. Never an input: each of
 //! them has its own.
 
+mod grants;
+mod limits;
+
 use crate::{exit::Failure, quantity};
 use clap::Args;
+use limits::millis;
 use muster_protocol::{
     BatchId, GroupName,
-    task::{Data, Limits, ModuleRef, OnWorkerLost, Retry, TaskSpec},
+    task::{Data, ModuleRef, OnWorkerLost, Retry, TaskSpec},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Options of a task.
 #[derive(Args, Clone, Debug)]
@@ -21,12 +25,6 @@ pub struct Options {
     /// From 0 to 100; higher runs first
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     priority: u8,
-    /// Kill an attempt that runs longer [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
-    timeout: Option<Duration>,
-    /// Linear memory that an attempt may have [default: 128MiB]
-    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
-    memory: Option<u64>,
     /// Try again so often when it fails, traps or times out
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
@@ -39,6 +37,10 @@ pub struct Options {
     /// Arguments for the module
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+    #[command(flatten)]
+    limits: limits::Chosen,
+    #[command(flatten)]
+    grants: grants::Asked,
 }
 
 /// [`OnWorkerLost`] as the command line has it.
@@ -66,14 +68,6 @@ impl Options {
                 return Err(Failure::user(text).into());
             }
         }
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut limits = Limits::default();
-        if let Some(timeout) = self.timeout {
-            limits.timeout_ms = millis(timeout);
-        }
-        if let Some(memory) = self.memory {
-            limits.memory_bytes = memory;
-        }
         let mut retry = Retry { attempts_max: self.retries.saturating_add(1), ..Retry::default() };
         if let Some(backoff) = self.backoff {
             retry.backoff_ms = millis(backoff);
@@ -84,7 +78,8 @@ impl Options {
             group: self.group.clone(),
             selector,
             priority: self.priority,
-            limits,
+            limits: self.limits.limits(),
+            grants: Arc::new(self.grants.grants()?),
             retry,
             on_worker_lost: match self.on_worker_lost {
                 Lost::Redispatch => OnWorkerLost::Redispatch,
@@ -144,6 +139,32 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_grants_are_what_is_asked_for_and_no_more() {
+        let line = "--cpu-time 2s --queue-time 1m --output-size 1KiB --log-size 2KiB \
+                    --checkpoint-size 3KiB --env A=1 --env B=x=y --env C= --secret KEY \
+                    --allow-http api.example.com:8080 --dir 4MiB --clock 1us --random";
+        let spec = spec(&line.split_whitespace().collect::<Vec<_>>()).expect("well-formed");
+        let limits = spec.limits;
+        assert_eq!((limits.cpu_ms, limits.queue_ms, limits.output_bytes), (2_000, 60_000, 1_024));
+        assert_eq!((limits.log_bytes, limits.checkpoint_bytes), (2_048, 3_072));
+        let grants = &spec.grants;
+        let env: Vec<_> = grants.env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(env, [("A", "1"), ("B", "x=y"), ("C", "")]);
+        assert_eq!(
+            grants.to_string(),
+            "env A, env B, env C, secret KEY, http api.example.com:8080, dir of 4194304 bytes, \
+             clock of 1000 ns, random"
+        );
+    }
+
+    #[test]
+    fn a_variable_without_a_value_has_the_callers() {
+        let path = std::env::var("PATH").expect("tests have one");
+        let spec = spec(&["--env", "PATH"]).expect("well-formed");
+        assert_eq!(spec.grants.env.get("PATH"), Some(&path));
+    }
+
+    #[test]
     fn what_no_task_may_have_is_refused() {
         for line in [
             &["--priority", "101"][..],
@@ -153,6 +174,18 @@ mod tests {
             &["--select", "a"],
             &["--select", "a=1", "--select", "a=2"],
             &["--group", "Not A Name"],
+            &["--cpu-time", "0s"],
+            &["--queue-time", "8d"],
+            &["--output-size", "65MiB"],
+            &["--checkpoint-size", "65MiB"],
+            &["--log-size", "2GiB"],
+            &["--env", "=x"],
+            &["--env", "A=1", "--env", "A=2"],
+            &["--env", "MUSTER_TEST_THAT_NOBODY_SETS"],
+            &["--env", "A=1", "--secret", "A"],
+            &["--allow-http", "https://example.com"],
+            &["--dir", "17GiB"],
+            &["--clock", "0ms"],
         ] {
             assert_eq!(spec(line), None, "{line:?}");
         }

@@ -12,6 +12,7 @@ use comfy_table::Cell;
 use muster_protocol::{
     WorkerId,
     api::{OrderWorker, WorkerView, Workers, endpoint},
+    grant::Policy,
     limit,
     message::Order,
 };
@@ -180,6 +181,7 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ("labels", labels(view)),
         ("slots", lease.offer.slots.to_string()),
         ("memory", quantity::show_size(lease.offer.memory_bytes)),
+        ("policy", policy(&lease.offer.policy)),
         ("version", lease.offer.version.clone()),
         ("linked", if view.linked { "yes" } else { "not to the master that answered" }.into()),
         ("session", lease.session.to_string()),
@@ -191,6 +193,30 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ("revision", view.revision.to_string()),
         ("runs", attempts.join("\n")),
     ])
+}
+
+/// What tasks may have there, a line for each kind of grant.
+fn policy(policy: &Policy) -> String {
+    let mut lines = Vec::new();
+    if policy.env {
+        lines.push("environment variables".into());
+    }
+    if !policy.secrets.is_empty() {
+        let names: Vec<&str> = policy.secrets.iter().map(String::as_str).collect();
+        lines.push(format!("the secrets {}", names.join(", ")));
+    }
+    if !policy.http.is_empty() {
+        let rules: Vec<String> = policy.http.iter().map(ToString::to_string).collect();
+        lines.push(format!("HTTP to {}", rules.join(", ")));
+    }
+    if policy.dir_bytes > 0 {
+        lines.push(format!("a directory of {}", quantity::show_size(policy.dir_bytes)));
+    }
+    lines.push(format!("a clock of {}", quantity::show_clock(policy.clock_ns)));
+    if policy.random {
+        lines.push("random numbers".into());
+    }
+    lines.join("\n")
 }
 
 fn labels(view: &WorkerView) -> String {

@@ -5,6 +5,7 @@
 mod run {
     pub mod bench;
     mod deadman;
+    mod grants;
     pub mod guests;
     mod kinds;
     mod limits;

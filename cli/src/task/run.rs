@@ -60,6 +60,11 @@ pub fn help() -> String {
   muster task run ./resize.wasm --input @photo.jpg --wait > small.jpg
   muster task run simulate --count 100 --group gpu --select region=eu --timeout 10m
   muster task run wordcount -- --top 10
+  muster task run fetch --input http://example.com/ --allow-http example.com --wait
+  muster task run build --env LANG --secret TOKEN --dir 1GiB --random --cpu-time 5m
+
+A task has no variable, secret, network, file or real random number that it does not name here, and
+what no worker's policy allows is refused at once: muster worker get NAME shows a policy.
 
 {}",
         exit::HELP

@@ -89,6 +89,7 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
         ("input", data(&spec.input)),
         ("timeout", quantity::show_duration(Duration::from_millis(spec.limits.timeout_ms))),
         ("memory", quantity::show_size(spec.limits.memory_bytes)),
+        ("grants", spec.grants.to_string()),
         ("submitted", when(record.submitted_at)),
         ("attempts", attempts(view)),
     ];
@@ -107,7 +108,14 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
     if let State::Done { outcome, ended_at, .. } = &record.state {
         rows.push(("ended", when(*ended_at)));
         rows.push(("ran", quantity::show_duration(Duration::from_micros(outcome.run_us))));
+        if outcome.cpu_us > 0 {
+            rows.push(("computed", quantity::show_duration(Duration::from_micros(outcome.cpu_us))));
+        }
         rows.push(("output", data(&outcome.output)));
+        if outcome.log_dropped > 0 {
+            let dropped = quantity::show_size(outcome.log_dropped);
+            rows.push(("log dropped", format!("{dropped}, over its rate or its size")));
+        }
         rows.push(("stderr", outcome.stderr.clone()));
     }
     output::fields(&rows)?;

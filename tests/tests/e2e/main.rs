@@ -3,6 +3,7 @@
 
 mod connection;
 mod failover;
+mod grants;
 mod guests;
 mod life;
 mod map;

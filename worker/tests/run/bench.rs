@@ -137,8 +137,12 @@ impl Seen {
     }
 
     pub fn output(&self) -> &str {
+        std::str::from_utf8(self.bytes()).unwrap()
+    }
+
+    pub fn bytes(&self) -> &[u8] {
         match &self.outcome().output {
-            Data::Inline(bytes) => std::str::from_utf8(bytes).unwrap(),
+            Data::Inline(bytes) => bytes,
             blob => panic!("{blob:?}"),
         }
     }

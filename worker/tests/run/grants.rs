@@ -66,7 +66,7 @@ fn environment() {
     }
     let secrets: BTreeMap<_, _> = [("KEY".to_string(), "hush".to_string())].into();
     for seen in both(&guest, || Order {
-        secrets: secrets.clone(),
+        secrets: muster_worker::policy::Secrets(secrets.clone()),
         ..granted(|grants| {
             grants.env = [("A".into(), "1".into()), ("B".into(), "x=y".into())].into();
             grants.secrets = ["KEY".to_string()].into();

@@ -51,6 +51,9 @@ pub struct Dev {
     /// The workers' group
     #[arg(long, default_value = "default")]
     group: GroupName,
+    /// What tasks may have, at most: a policy file for every worker
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Where everything is kept, from one start to the next
     #[arg(long, default_value = ".muster/dev")]
     dir: PathBuf,
@@ -195,6 +198,9 @@ impl Fleet {
             command.arg("--state-dir").arg(self.dir.join(name).join("state"));
             if let Some(slots) = dev.slots {
                 command.args(["--slots", &slots.to_string()]);
+            }
+            if let Some(policy) = &dev.policy {
+                command.arg("--policy").arg(policy);
             }
             let ready = self.spawn(name, &mut command)?;
             let pid = self.children.last().map_or(0, Child::pid);

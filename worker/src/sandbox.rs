@@ -11,7 +11,7 @@ mod time;
 mod watch;
 
 pub use host::CHECKPOINT_EVERY;
-pub use http::{ATTEMPT_HEADER, TASK_HEADER};
+pub use http::{ATTEMPT_HEADER, REQUESTS_MAX, TASK_HEADER};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
 pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
@@ -27,6 +27,7 @@ use muster_protocol::{Time, WorkerId, grant::Grants, message::AttemptKey, task::
 use rand::{SeedableRng as _, rngs::SmallRng};
 use std::sync::{Arc, atomic::AtomicBool};
 use stdio::ErrorStream;
+use tokio::sync::Semaphore;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx,
@@ -145,7 +146,8 @@ pub(crate) fn store(
     let watched = watch.clone();
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(http::HEADERS_SIZE_MAX);
-    let hooks = http::Hooks { allowed: grants, key, watch: watch.clone() };
+    let places = Arc::new(Semaphore::new(http::REQUESTS_MAX));
+    let hooks = http::Hooks { places, allowed: grants, key, watch: watch.clone() };
     let sandbox = Sandbox {
         wasi,
         limiter,

@@ -25,6 +25,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, io::TokioIo};
@@ -43,8 +44,12 @@ pub(super) const HEADERS_SIZE_MAX: usize = 32 * 1024;
 /// answer, and from one part of it to the next.
 const STEP_MAX: Duration = Duration::from_secs(30);
 
+/// Requests of one run under way at once; more wait. A browser has six for each host.
+pub const REQUESTS_MAX: usize = 16;
+
 /// What a request of a guest passes through.
 pub(super) struct Hooks {
+    pub(super) places: Arc<Semaphore>,
     pub(super) allowed: Arc<Grants>,
     pub(super) key: AttemptKey,
     pub(super) watch: Arc<Watch>,
@@ -79,7 +84,19 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         name(request.headers_mut(), self.key);
         let (allowed, watch) = (self.allowed.clone(), self.watch.clone());
-        Box::new(send(allowed, watch, request, options.unwrap_or_default()))
+        let places = self.places.clone();
+        Box::new(async move {
+            let place = places.acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
+            let (response, carrying) =
+                send(allowed, watch, request, options.unwrap_or_default()).await?;
+            let carrying = Box::into_pin(carrying);
+            let held: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async move {
+                let carried = carrying.await;
+                drop(place);
+                carried
+            });
+            Ok((response, held))
+        })
     }
 }
 

@@ -44,7 +44,8 @@ impl Scratch {
             return None;
         }
         let mut held = Held::default();
-        let over = held.add(&self.path, self.bytes_max).err();
+        let within = held.add(&self.path, self.bytes_max);
+        let over = within.and_then(|()| held.add_deleted(&self.path, self.bytes_max)).err();
         self.next = Instant::now() + began.elapsed().max(Duration::from_micros(100)) * REST;
         over.map(|over| match over {
             TooMuch::Bytes => ("dir_bytes", self.bytes_max),
@@ -86,15 +87,7 @@ impl Held {
     fn add(&mut self, dir: &Path, bytes_max: u64) -> Result<(), TooMuch> {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
-            self.entries += 1;
-            // A file with holes may claim more than it has, and fill them one by one.
-            self.bytes += metadata.len().max(ENTRY_SIZE);
-            if self.entries > SCRATCH_ENTRIES_MAX {
-                return Err(TooMuch::Entries);
-            }
-            if self.bytes > bytes_max.max(ENTRY_SIZE) {
-                return Err(TooMuch::Bytes);
-            }
+            self.count(&metadata, bytes_max)?;
             if metadata.is_dir() {
                 self.add(&entry.path(), bytes_max)?;
             }
@@ -102,6 +95,43 @@ impl Held {
         Ok(())
     }
 }
+
+impl Held {
+    /// Counts the files that have no name any more and are still open: what is written to them is on
+    /// the disk as well.
+    fn add_deleted(&mut self, dir: &Path, bytes_max: u64) -> Result<(), TooMuch> {
+        for entry in fs::read_dir(OPEN_FILES).into_iter().flatten().flatten() {
+            let Ok(name) = fs::read_link(entry.path()) else { continue };
+            let deleted = name.to_str().is_some_and(|name| name.ends_with(DELETED));
+            // The entry leads to the file itself, whatever it is called.
+            if deleted
+                && name.starts_with(dir)
+                && let Ok(metadata) = fs::metadata(entry.path())
+            {
+                self.count(&metadata, bytes_max)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, metadata: &fs::Metadata, bytes_max: u64) -> Result<(), TooMuch> {
+        self.entries += 1;
+        // A file with holes may claim more than it has, and fill them one by one.
+        self.bytes += metadata.len().max(ENTRY_SIZE);
+        if self.entries > SCRATCH_ENTRIES_MAX {
+            return Err(TooMuch::Entries);
+        }
+        if self.bytes > bytes_max.max(ENTRY_SIZE) {
+            return Err(TooMuch::Bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Where the kernel shows the files that this process has open, and what it calls one whose name is
+/// gone.
+const OPEN_FILES: &str = "/proc/self/fd";
+const DELETED: &str = " (deleted)";
 
 #[cfg(test)]
 mod tests {
@@ -124,6 +154,22 @@ mod tests {
         sweep(&place).expect("it is ours");
         assert!(!place.exists());
         sweep(&place).expect("it is gone already");
+    }
+
+    #[test]
+    fn a_file_without_a_name_counts_while_it_is_open() {
+        let place = std::env::temp_dir().join(format!("muster-deleted-{}", std::process::id()));
+        let mut scratch = Scratch::new(&place, "a", 100_000).expect("a directory");
+        let path = scratch.path().join("file");
+        fs::write(&path, vec![0; 200_000]).expect("it is ours");
+        let open = fs::File::open(&path).expect("it is there");
+        fs::remove_file(&path).expect("it is ours");
+        assert_eq!(scratch.over(), Some(("dir_bytes", 100_000)));
+        drop(open);
+        scratch.next = Instant::now();
+        assert_eq!(scratch.over(), None);
+        drop(scratch);
+        sweep(&place).expect("it is ours");
     }
 
     #[test]

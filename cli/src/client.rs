@@ -1,7 +1,7 @@
 //! The way from the command line to a fleet's masters: connect, ask, ask again. Never decides what
 //! to ask, and never prints an answer.
 
-use crate::{context::Settings, exit::Failure};
+use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
 use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
@@ -271,6 +271,9 @@ impl Client {
                 let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`";
                 if code == 404 { failure.hint(hint).into() } else { failure.into() }
             }
+            Refused::Said(409, text) => Failure::user(text)
+                .hint("give this one another --id, or see the other one with: muster task get ID")
+                .into(),
             Refused::Said(500, text) => Failure::new(text)
                 .hint("it may or may not have been done; the same command may be repeated")
                 .into(),
@@ -301,11 +304,11 @@ impl Client {
         Ok(found)
     }
 
-    /// The task of this id; that there is none is the user's error.
-    pub async fn task(&self, id: TaskId) -> anyhow::Result<api::TaskView> {
-        let found = self.tasks(&[id]).await?.pop();
+    /// The task of this id or token; that there is none is the user's error.
+    pub async fn task(&self, token: &Token) -> anyhow::Result<api::TaskView> {
+        let found = self.tasks(&[token.id(self.names.fleet())]).await?.pop();
         found.ok_or_else(|| {
-            Failure::user(format!("there is no task {id}"))
+            Failure::user(format!("there is no task {token}"))
                 .hint("finished tasks are kept for a day at most; see: muster task ls")
                 .into()
         })

@@ -21,6 +21,7 @@ mod request;
 mod submit;
 mod task;
 mod tether;
+mod token;
 mod worker;
 
 use anyhow::Context as _;

@@ -8,6 +8,7 @@ use crate::{
     client::{Client, Reach},
     exit::{self, Failure},
     output::{self, Format},
+    token::Token,
 };
 use clap::Subcommand;
 use muster_protocol::{
@@ -40,33 +41,33 @@ pub enum Command {
     /// Show a task, and why it is where it is
     #[command(alias = "explain")]
     Get {
-        /// Which
-        id: TaskId,
+        /// Its id, or the token it was submitted with
+        id: Token,
     },
     /// Write a finished task's output to standard output
     #[command(after_help = exit::HELP)]
     Result {
-        /// Which
-        id: TaskId,
+        /// Its id, or the token it was submitted with
+        id: Token,
     },
     /// Show what a task's runs wrote to standard error and to the log
     Logs {
-        /// Which
-        id: TaskId,
+        /// Its id, or the token it was submitted with
+        id: Token,
         /// Go on until the task has ended
         #[arg(long, short)]
         follow: bool,
     },
     /// Cancel tasks: what runs is stopped, what waits is not begun
     Cancel {
-        /// Which
+        /// Their ids, or the tokens they were submitted with
         #[arg(required = true)]
-        ids: Vec<TaskId>,
+        ids: Vec<Token>,
     },
     /// Show every attempt at a task: where, when, and how it ended
     History {
-        /// Which
-        id: TaskId,
+        /// Its id, or the token it was submitted with
+        id: Token,
     },
 }
 
@@ -99,29 +100,30 @@ pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Res
         }
         Command::Get { id } => {
             let client = Client::connect(reach).await?;
-            let view = client.task(id).await?;
+            let view = client.task(&id).await?;
             let progress = show::progress(&client, &view, format).await?;
             show::one(&view, progress, format).map(done)
         }
         Command::Result { id } => {
             let client = Client::connect(reach).await?;
-            let view = client.task(id).await?;
+            let view = client.task(&id).await?;
             show::result(&client, &view, format).await
         }
         Command::Logs { id, follow } => {
-            logs::run(&Client::connect(reach).await?, id, follow, format).await.map(done)
+            logs::run(&Client::connect(reach).await?, &id, follow, format).await.map(done)
         }
         Command::Cancel { ids } => {
             cancel(&Client::connect(reach).await?, &ids, format).await.map(done)
         }
         Command::History { id } => {
-            let view = Client::connect(reach).await?.task(id).await?;
+            let view = Client::connect(reach).await?.task(&id).await?;
             show::history(&view, format).map(done)
         }
     }
 }
 
-async fn cancel(client: &Client, ids: &[TaskId], format: Format) -> anyhow::Result<()> {
+async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Result<()> {
+    let ids: Vec<TaskId> = tokens.iter().map(|token| token.id(client.names.fleet())).collect();
     let mut found = Tasks { tasks: Vec::new() };
     for chunk in ids.chunks(CANCEL_MAX) {
         let question = TaskIds { ids: chunk.to_vec() };
@@ -136,8 +138,9 @@ async fn cancel(client: &Client, ids: &[TaskId], format: Format) -> anyhow::Resu
             output::line(&format!("{} {state}: {}", view.record.id, view.why))?;
         }
     }
-    let is_unknown = |id: &&TaskId| found.tasks.iter().all(|view| view.record.id != **id);
-    let unknown: Vec<String> = ids.iter().filter(is_unknown).map(ToString::to_string).collect();
+    let is_unknown = |id: TaskId| found.tasks.iter().all(|view| view.record.id != id);
+    let unknown = tokens.iter().zip(&ids).filter(|(_, id)| is_unknown(**id));
+    let unknown: Vec<String> = unknown.map(|(token, _)| token.to_string()).collect();
     if unknown.is_empty() {
         return Ok(());
     }

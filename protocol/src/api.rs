@@ -58,6 +58,9 @@ pub enum ErrorCode {
     BadRequest = 400,
     /// What it names does not exist. Nothing was stored.
     NotFound = 404,
+    /// An id in it is that of another task, which asks for something else. Of the other tasks of the
+    /// same request some may be stored.
+    Conflict = 409,
     /// It may or may not have been done. Asking again with the same ids is safe.
     Unknown = 500,
     /// It was not done; ask again later.

@@ -1,6 +1,7 @@
 //! A task as it is submitted, kept and ended; never how it is run.
 
 mod data;
+mod difference;
 mod outcome;
 
 pub use data::Data;

@@ -6,8 +6,8 @@ use crate::{
     exit::Failure,
     output::{self, Format},
     replay::{Replay, Start},
+    token::Token,
 };
-use muster_protocol::TaskId;
 use serde_json::json;
 use std::time::Duration;
 
@@ -18,8 +18,14 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Prints what there is, and with `follow` what comes until the task has ended.
-pub async fn run(client: &Client, id: TaskId, follow: bool, format: Format) -> anyhow::Result<()> {
-    let mut ended = client.task(id).await?.record.is_done();
+pub async fn run(
+    client: &Client,
+    token: &Token,
+    follow: bool,
+    format: Format,
+) -> anyhow::Result<()> {
+    let record = client.task(token).await?.record;
+    let (id, mut ended) = (record.id, record.is_done());
     let stream = client.names.log_stream();
     let mut replay = Replay::open(client, &stream, client.names.logs(id), Start::First).await?;
     let mut shown = Shown { attempt: String::new(), format };

@@ -10,6 +10,7 @@ use crate::{
     output::{self, Format},
     request,
     submit::{self, Chunk},
+    token::Token,
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -45,9 +46,10 @@ pub struct Run {
     /// Wait for the end, print the output, and exit as the guest did
     #[arg(long, short)]
     wait: bool,
-    /// The task's id; submitting one twice stores it once [default: a new one]
-    #[arg(long)]
-    id: Option<TaskId>,
+    /// A name of your own for the task, or a task's id: submitting it again is the same task, and
+    /// is refused if it asks for something else [default: a new id]
+    #[arg(long, value_name = "TOKEN")]
+    id: Option<Token>,
     #[command(flatten)]
     options: request::Options,
 }
@@ -60,6 +62,7 @@ pub fn help() -> String {
   muster task run ./resize.wasm --input @photo.jpg --wait > small.jpg
   muster task run simulate --count 100 --group gpu --select region=eu --timeout 10m
   muster task run wordcount -- --top 10
+  muster task run bill --id order-4711 --input @4711.json --wait
   muster task run fetch --input http://example.com/ --allow-http example.com --wait
   muster task run build --env LANG --secret TOKEN --dir 1GiB --random --cpu-time 5m
 
@@ -74,27 +77,23 @@ what no worker's policy allows is refused at once: muster worker get NAME shows 
 impl Run {
     /// Runs the command.
     pub async fn run(self, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
-        if self.id.is_some() && self.count > 1 {
-            return Err(Failure::user("--id names one task, --count asks for several").into());
-        }
+        let (ids, batch) = self.ids(reach.fleet.as_str())?;
         let input = read_input(self.input.as_deref())?;
         // Refused before anything is stored, the module included.
         blob::check_size(input.len() as u64)?;
         let client = Client::connect(reach).await?;
         let module = module::resolve(&client, &self.module).await?;
         let input = blob::input(&client, input).await?;
-        let batch = if self.count > 1 { Some(mint::batch()?) } else { None };
         let spec = Arc::new(self.options.spec(module, input, batch)?);
-        let ids = match self.id {
-            Some(id) => vec![id],
-            None => (0..self.count).map(|_| mint::task()).collect::<Result<_, _>>()?,
-        };
         let audience = batch.unwrap_or(BatchId(ids[0].0));
         let ends = if self.wait { Some(Ends::listen(&client, audience).await?) } else { None };
         send(&client, &ids, |id| NewTask { id, spec: spec.clone() }).await?;
         match ends {
             None => super::print_ids(&ids, format).map(|()| ExitCode::SUCCESS),
-            Some(ends) => {
+            Some(mut ends) => {
+                if self.id.is_some() {
+                    ends.hurry();
+                }
                 tokio::select! {
                     code = wait(&client, ends, &ids, format) => code,
                     interrupt = tokio::signal::ctrl_c() => {
@@ -104,6 +103,21 @@ impl Run {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Run {
+    /// The ids of the tasks, and whom several of them tell.
+    fn ids(&self, fleet: &str) -> anyhow::Result<(Vec<TaskId>, Option<BatchId>)> {
+        match &self.id {
+            None if self.count == 1 => Ok((vec![mint::task()?], None)),
+            None => {
+                let ids = (0..self.count).map(|_| mint::task()).collect::<Result<_, _>>()?;
+                Ok((ids, Some(mint::batch()?)))
+            }
+            Some(token) if self.count == 1 => Ok((vec![token.id(fleet)], None)),
+            Some(token) => token.ids(fleet, self.count).map(|(ids, batch)| (ids, Some(batch))),
         }
     }
 }

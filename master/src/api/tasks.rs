@@ -50,6 +50,10 @@ impl Host {
         self.tell(Input::Submit { tasks: submit.tasks, reply }).await?;
         match answer.await {
             Ok(fleet::Answer::Stored(stored)) => Ok(Submitted { stored }),
+            Ok(fleet::Answer::Differs(id, what)) => Err(Refusal::new(
+                ErrorCode::Conflict,
+                format!("there is a task {id} already, and its {what} differs from this one's"),
+            )),
             Ok(fleet::Answer::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
             Ok(_) | Err(_) => Err(Refusal::new(
                 ErrorCode::Unknown,
@@ -91,7 +95,9 @@ impl Host {
         let open = wanted.clone();
         let mut records = self.look(move |fleet, _| fleet.tasks(limit, open)).await?;
         records.extend(self.registry.recent(limit, wanted).await);
-        records.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
+        // Ids that were made of a token do not begin with the time.
+        records
+            .sort_unstable_by_key(|record| std::cmp::Reverse((record.submitted_at.0, record.id)));
         // A task may have ended between the two looks; the later one is right.
         records.dedup_by_key(|record| record.id);
         records.truncate(limit);

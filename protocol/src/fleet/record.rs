@@ -114,7 +114,11 @@ impl Fleet {
             self.given(&new, true);
         }
         self.unstored.remove(&id);
-        self.stored(storing);
+        // What was submitted here may have met the record of another task, one that is over say.
+        match old.spec.difference(&new.spec) {
+            Some(what) => self.differs(id, what, storing),
+            None => self.stored(storing),
+        }
         for request in cancelled.unwrap_or_default() {
             self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
         }

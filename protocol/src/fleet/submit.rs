@@ -1,11 +1,18 @@
 //! What clients submit: known at once, and acknowledged only when all of a request is stored.
 
 use super::{Answer, Effect, Fleet, RequestId, Task};
-use crate::{ABSENT, Time, api::NewTask, task::TaskRecord};
+use crate::{ABSENT, TaskId, Time, api::NewTask, task::TaskRecord};
 use alloc::{sync::Arc, vec::Vec};
 
 impl Fleet {
     pub(super) fn submitted(&mut self, now: Time, request: RequestId, tasks: Vec<NewTask>) {
+        let differs = tasks.iter().find_map(|NewTask { id, spec }| {
+            let what = self.tasks.get(id)?.record.spec.difference(spec)?;
+            Some(Answer::Differs(*id, what))
+        });
+        if let Some(answer) = differs {
+            return self.outbox.push(Effect::Reply { request, answer });
+        }
         let count = tasks.len() as u64;
         let mut left = 0;
         for NewTask { id, spec } in tasks {
@@ -24,6 +31,16 @@ impl Fleet {
             self.outbox.push(Effect::Reply { request, answer: Answer::Stored(count) });
         } else {
             self.requests.insert(request, (count, left));
+        }
+    }
+
+    /// Says to those who wait for a task to be stored that its id is that of another one.
+    pub(super) fn differs(&mut self, id: TaskId, what: &'static str, requests: Vec<RequestId>) {
+        for request in requests {
+            if self.requests.remove(&request).is_some() {
+                let answer = Answer::Differs(id, what);
+                self.outbox.push(Effect::Reply { request, answer });
+            }
         }
     }
 

@@ -221,6 +221,9 @@ pub enum Effect {
 pub enum Answer {
     /// Every task is in the registry.
     Stored(u64),
+    /// The id of this one is that of another task, which asks for this differently. The others of the
+    /// submission may be in the registry or not.
+    Differs(TaskId, &'static str),
     /// The wish to cancel is in the registry, or the task is over.
     CancelStored,
     /// The worker has obeyed.

@@ -13,3 +13,4 @@ mod operate;
 mod refuse;
 mod restart;
 mod silence;
+mod tokens;

@@ -41,7 +41,8 @@ fn unknown_names_and_inputs_over_the_limit_are_refused() {
     let fleet = Fleet::start(1, 1);
     refused(fleet.run(&["task", "run", "nobody"]), &["nobody", "module push"]);
     refused(fleet.run(&["task", "get", "01m7y31ehbzwpzdmwrs5vq8rjp"]), &["no task"]);
-    refused(fleet.run(&["task", "get", "gibberish"]), &["task id"]);
+    refused(fleet.run(&["task", "get", "gibberish"]), &["no task gibberish"]);
+    refused(fleet.run(&["task", "get", ""]), &["an id is a task's"]);
     refused(fleet.run(&["worker", "get", "nobody"]), &["nobody"]);
     no_trace(&fleet);
     fleet.push("upper");

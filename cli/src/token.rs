@@ -1,0 +1,100 @@
+//! Names that people give to tasks themselves: an order's number, a file's name. Never a name that
+//! means one task today and another tomorrow, while a fleet still has it.
+
+use crate::exit::Failure;
+use muster_protocol::{BatchId, TaskId};
+use sha2::{Digest as _, Sha256};
+use std::{fmt, str::FromStr};
+
+/// The longest token, in bytes: a path or a URL fits.
+const SIZE_MAX: usize = 1_024;
+
+/// A task's id, or a token that stands for one.
+///
+/// A token's id is the first 128 bits of the SHA-256 of the fleet's name, a zero byte and the token;
+/// for one of several tasks, followed by a zero byte and its number from 1 on in decimals. 128 bits
+/// are not met twice by chance: two tokens would need 10^19 tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token(String);
+
+impl FromStr for Token {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > SIZE_MAX {
+            return Err(format!("an id is a task's, or a text of 1 to {SIZE_MAX} bytes"));
+        }
+        Ok(Token(text.into()))
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Token {
+    /// The id of the one task that is meant.
+    pub fn id(&self, fleet: &str) -> TaskId {
+        self.0.parse().unwrap_or_else(|_| TaskId(hash(&[fleet, &self.0])))
+    }
+
+    /// The ids of several tasks that are meant together, and whom they tell. Not for the id of a
+    /// task: that names one.
+    pub fn ids(&self, fleet: &str, count: u64) -> anyhow::Result<(Vec<TaskId>, BatchId)> {
+        if self.0.parse::<TaskId>().is_ok() {
+            let failure = Failure::user("--id names one task, --count asks for several");
+            return Err(failure.hint("give them a token together: --id order-4711").into());
+        }
+        let number = |number: u64| TaskId(hash(&[fleet, &self.0, &number.to_string()]));
+        Ok(((1..=count).map(number).collect(), BatchId(hash(&[fleet, &self.0]))))
+    }
+}
+
+fn hash(parts: &[&str]) -> u128 {
+    let digest = Sha256::digest(parts.join("\0"));
+    digest.iter().take(16).fold(0, |number, byte| (number << 8) | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> Token {
+        text.parse().expect("a token")
+    }
+
+    #[test]
+    fn a_token_has_one_id_in_one_fleet() {
+        let id = token("order-4711").id("shops");
+        // As `printf 'shops\0order-4711' | sha256sum` has it.
+        assert_eq!(id, TaskId(0xc6ba43e8e0bdbaa0f758f6582bf9ba7f));
+        assert_ne!(id, token("order-4712").id("shops"));
+        assert_ne!(id, token("order-4711").id("boats"));
+    }
+
+    #[test]
+    fn the_id_of_a_task_is_itself() {
+        let id = TaskId(0x0190_0000_0000_1234_5678_9abc_def0_1234);
+        assert_eq!(token(&id.to_string()).id("f"), id);
+        assert!(token(&id.to_string()).ids("f", 2).is_err());
+    }
+
+    #[test]
+    fn several_tasks_of_one_token_are_the_same_ones_again() {
+        let (ids, batch) = token("night").ids("f", 12).expect("a token");
+        let mut different = ids.clone();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), 12);
+        let (more, same) = token("night").ids("f", 20).expect("a token");
+        assert_eq!((&more[..12], same), (&ids[..], batch));
+        assert_ne!(ids[0], token("night1").id("f"), "parts do not run together");
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        assert!("".parse::<Token>().is_err() && "x".repeat(1_025).parse::<Token>().is_err());
+    }
+}

@@ -3,12 +3,14 @@
 
 mod lines;
 mod results;
+mod state;
 
 use crate::{
     blob,
     client::{Client, Reach},
     ends::{End, Ends},
-    exit, mint, module, request,
+    exit::{self, Failure},
+    mint, module, request,
     submit::{self, Chunk},
 };
 use anyhow::Context as _;
@@ -20,14 +22,15 @@ use futures::{
     stream::{self, FuturesUnordered},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use lines::Lines;
+use lines::{Line, Lines};
 use muster_protocol::{
-    Digest, TaskId,
+    BatchId, Digest, TaskId,
     api::NewTask,
     limit,
     task::{Data, TaskSpec},
 };
 use results::Results;
+use state::State;
 use std::{
     collections::HashMap,
     io::{self, IsTerminal as _},
@@ -56,10 +59,18 @@ const UPLOADS_MAX: usize = 8;
   muster map wordcount inputs.jsonl > results.jsonl
   seq 1 10000 | muster map is-prime - --group edge --unordered
   muster map ./resize.wasm names.txt --timeout 30s --retries 2
+  muster map wordcount inputs.jsonl --resume run.state >> results.jsonl
 
 Each line is the input of one task, without its newline. Each result is a line of JSON:
   {\"line\":1,\"task\":\"01j…\",\"verdict\":\"completed\",\"output\":\"text\"}
-with output_base64 where the output is not UTF-8, and reason where the task did not complete.
+with output_base64 where the output is not UTF-8, and reason where the task did not complete. A line
+that is blank, too long, or not JSON where it has to be is not submitted: its verdict is refused.
+
+With --resume the same command goes on where it was interrupted, whether by Ctrl-C, a crash or the
+loss of its host: tasks that are submitted again are the same ones, those that have ended meanwhile are
+read back, and no result is printed twice. Append the results to one file (>>): then not even a
+killed process leaves half a line behind. The fleet keeps what has ended for a day at most; what is
+older runs again.
 
 Exit codes: 0 when every task completed, 1 otherwise, 2 for bad input, 130 when interrupted.")]
 pub struct Map {
@@ -68,8 +79,17 @@ pub struct Map {
     /// A file with one input a line, or - for standard input
     inputs: PathBuf,
     /// Print results as they come, not in the order of the inputs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     unordered: bool,
+    /// Keep in this file how far it is, and go on there if it exists
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Submit no more lines once a task did not complete; what is open still ends
+    #[arg(long)]
+    fail_fast: bool,
+    /// Refuse lines that are not JSON [default for a file named *.jsonl]
+    #[arg(long)]
+    json: bool,
     /// Tasks open at once; in order, also results waiting for an earlier one
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     in_flight: u64,
@@ -80,24 +100,33 @@ pub struct Map {
 impl Map {
     /// Runs the command.
     pub async fn run(self, reach: &Reach) -> anyhow::Result<ExitCode> {
-        let lines = Lines::open(&self.inputs).await?;
+        let lines = Lines::open(&self.inputs, self.json).await?;
         let client = Client::connect(reach).await?;
         let module = module::resolve(&client, &self.module).await?;
-        let batch = mint::batch()?;
         // Options that no task may have are refused before the first line is read.
-        let spec = self.options.spec(module, Data::EMPTY, Some(batch))?;
-        let ends = Ends::listen(&client, batch).await?;
+        let mut spec = self.options.spec(module, Data::EMPTY, None)?;
+        let state = match &self.resume {
+            Some(file) => State::open(file, mint::batch()?, &spec)?,
+            None => State::new(mint::batch()?),
+        };
+        spec.batch = Some(state.batch());
+        let ends = Ends::listen(&client, state.batch()).await?;
+        let written = state.written();
         let mut run = Run {
             client,
             spec,
             lines,
             ends,
-            results: Results::new(!self.unordered),
+            results: Results::after(state, !self.unordered),
+            // Those that were under way when it was interrupted may have ended since.
+            unheard: if written > 0 { written + self.in_flight } else { 0 },
+            fail_fast: self.fail_fast,
             window: self.in_flight,
             request: Request::default(),
             sending: FuturesUnordered::new(),
             line_of: HashMap::new(),
             taken: 0,
+            skip: written,
             submitted: 0,
             is_read: false,
             bar: bar(),
@@ -152,10 +181,15 @@ struct Run {
     results: Results,
     /// Lines taken and not printed, at most.
     window: u64,
+    /// The tasks of lines up to this one may have ended before this process began to listen.
+    unheard: u64,
+    fail_fast: bool,
     request: Request,
     sending: FuturesUnordered<BoxFuture<'static, anyhow::Result<Vec<TaskId>>>>,
     line_of: HashMap<TaskId, u64>,
     taken: u64,
+    /// Lines whose results were written before.
+    skip: u64,
     submitted: u64,
     is_read: bool,
     bar: ProgressBar,
@@ -168,7 +202,7 @@ impl Run {
             let due = self.request.due.filter(|_| may_send);
             let may_read = !self.is_read
                 && (may_send || self.request.tasks.is_empty())
-                && self.taken - self.results.printed() < self.window;
+                && self.taken.saturating_sub(self.results.state().written()) < self.window;
             if self.is_read && due.is_none() && self.sending.is_empty() && self.ends.is_idle() {
                 return Ok(());
             }
@@ -178,23 +212,49 @@ impl Run {
                     for id in sent? {
                         self.submitted += 1;
                         self.ends.stored(id);
+                        if self.line_of.get(&id).is_some_and(|line| *line <= self.unheard) {
+                            self.ends.hurry();
+                        }
                     }
                 }
-                line = self.lines.next(), if may_read => match line? {
-                    Some(input) => self.take(input)?,
-                    None => {
-                        self.is_read = true;
-                        self.send();
-                    }
-                },
+                line = self.lines.next(), if may_read => self.read(line?).await?,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.send(),
             }
         }
     }
 
-    fn take(&mut self, input: Bytes) -> anyhow::Result<()> {
+    async fn read(&mut self, line: Option<Line>) -> anyhow::Result<()> {
+        let Some(line) = line else {
+            if self.taken < self.skip {
+                let (lines, results) = (self.taken, self.skip);
+                let text =
+                    format!("the inputs have {lines} lines, and {results} results were written");
+                return Err(Failure::user(text)
+                    .hint("give it the inputs that it began with")
+                    .into());
+            }
+            self.stop();
+            return Ok(());
+        };
         self.taken += 1;
-        let id = mint::task()?;
+        match line {
+            _ if self.taken <= self.skip => Ok(()),
+            Ok(input) => self.take(input),
+            Err(why) => {
+                self.results.refuse(self.taken, why);
+                self.print().await
+            }
+        }
+    }
+
+    /// Reads no more lines.
+    fn stop(&mut self) {
+        self.is_read = true;
+        self.send();
+    }
+
+    fn take(&mut self, input: Bytes) -> anyhow::Result<()> {
+        let id = of_line(self.results.state().batch(), self.taken);
         let size = input.len();
         let (data, blob) = if size <= limit::INLINE_SIZE_MAX {
             (Data::Inline(input), None)
@@ -234,8 +294,16 @@ impl Run {
     async fn end(&mut self, end: End) -> anyhow::Result<()> {
         let Some(line) = self.line_of.remove(&end.task) else { return Ok(()) };
         self.results.add(line, end);
+        self.print().await
+    }
+
+    async fn print(&mut self) -> anyhow::Result<()> {
         self.results.print(&self.client).await?;
-        self.bar.set_position(self.results.printed());
+        self.bar.set_position(self.results.state().written());
+        if self.fail_fast && !self.is_read && self.results.has_failed() {
+            exit::warn("a task did not complete, so no further line is submitted");
+            self.stop();
+        }
         Ok(())
     }
 
@@ -243,13 +311,23 @@ impl Run {
     fn leave(&self) {
         self.bar.finish_and_clear();
         if self.submitted > 0 {
-            let open = self.submitted - self.results.ended().min(self.submitted);
+            let ended = self.results.ended() - self.skip;
+            let open = self.submitted - ended.min(self.submitted);
             exit::warn(&format!("{} tasks were submitted, {open} of them go on", self.submitted));
-            exit::hint("muster task ls, or end them with: muster task cancel ID…");
+            exit::hint(match self.results.state().is_kept() {
+                true => "the same command goes on with them, and prints no result twice",
+                false => "muster task ls, or end them with: muster task cancel ID…",
+            });
         } else {
             exit::warn("no task was submitted");
         }
     }
+}
+
+/// The task of a line. It follows from both, so that a line that is submitted again is the same task;
+/// and the ids of a run have the order of its lines.
+fn of_line(batch: BatchId, line: u64) -> TaskId {
+    TaskId(batch.0.wrapping_add(u128::from(line)))
 }
 
 /// A bar, when someone looks and the results go elsewhere.

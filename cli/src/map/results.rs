@@ -1,5 +1,6 @@
 //! Results of a run, as lines of JSON and in order where that is wanted. Never prints one twice.
 
+use super::state::State;
 use crate::{blob, client::Client, ends::End, output};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,23 +11,39 @@ use std::{collections::BTreeMap, time::Duration};
 /// Failures that are listed; the others are counted.
 const LISTED_MAX: usize = 100;
 
+/// The word for a task that completed, as its verdict has it.
+const COMPLETED: &str = "completed";
+
 /// The word for a task whose record is gone.
 const GONE: &str = "gone";
 
+/// The word for a line that no task was submitted for.
+const REFUSED: &str = "refused";
+
 /// Results that were not printed yet, and a count of those that were.
 pub struct Results {
-    queue: Queue<End>,
+    queue: Queue<Came>,
+    state: State,
     /// By verdict.
     counts: BTreeMap<&'static str, u64>,
     failures: Vec<String>,
+}
+
+/// What became of a line.
+enum Came {
+    /// Its task has ended.
+    Ended(End),
+    /// It can be no input, for this reason.
+    Refused(String),
 }
 
 /// A result as it is printed.
 #[derive(Serialize)]
 struct Line<'a> {
     line: u64,
-    task: TaskId,
-    verdict: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<TaskId>,
+    verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,14 +53,15 @@ struct Line<'a> {
 }
 
 impl Results {
-    /// None yet.
-    pub fn new(is_ordered: bool) -> Self {
-        Results { queue: Queue::new(is_ordered), counts: BTreeMap::new(), failures: Vec::new() }
+    /// Those after what the state says was printed.
+    pub fn after(state: State, is_ordered: bool) -> Self {
+        let queue = Queue::after(state.written(), is_ordered);
+        Results { queue, state, counts: BTreeMap::new(), failures: Vec::new() }
     }
 
-    /// How many were printed.
-    pub fn printed(&self) -> u64 {
-        self.queue.taken
+    /// How far the run is.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// How many there were, printed or waiting for an earlier one.
@@ -51,43 +69,62 @@ impl Results {
         self.queue.taken + self.queue.waiting.len() as u64
     }
 
+    /// Whether a task did not complete, or a line was refused.
+    pub fn has_failed(&self) -> bool {
+        self.counts.keys().any(|word| *word != COMPLETED)
+    }
+
     /// Adds the result of a line.
     pub fn add(&mut self, line: u64, end: End) {
-        self.queue.add(line, end);
+        self.queue.add(line, Came::Ended(end));
+    }
+
+    /// Adds a line that can be no input.
+    pub fn refuse(&mut self, line: u64, why: String) {
+        self.queue.add(line, Came::Refused(why));
     }
 
     /// Prints what can be printed. Large outputs are read only now, so that one at a time is held.
     pub async fn print(&mut self, client: &Client) -> anyhow::Result<()> {
-        while let Some((line, End { task, outcome })) = self.queue.take() {
+        while let Some((line, came)) = self.queue.take() {
+            let (task, outcome) = match came {
+                Came::Ended(End { task, outcome }) => (task, outcome),
+                Came::Refused(why) => {
+                    self.put(shape(line, None, REFUSED, None, Some(why)))?;
+                    continue;
+                }
+            };
             let Some(outcome) = outcome else {
                 let reason = "its record was kept no longer".to_owned();
-                self.count(line, GONE, Some(&reason));
-                put(line, task, GONE, None, Some(reason))?;
+                self.put(shape(line, Some(task), GONE, None, Some(reason)))?;
                 continue;
             };
             let completed = outcome.verdict == Verdict::Completed;
             let reason = (!completed).then(|| outcome.verdict.reason());
-            self.count(line, outcome.verdict.word(), reason.as_deref());
             let bytes = blob::bytes(client, &outcome.output).await;
             let bytes = bytes.with_context(|| format!("the output of line {line}"))?;
-            put(line, task, outcome.verdict.word(), Some(&bytes), reason)?;
+            self.put(shape(line, Some(task), outcome.verdict.word(), Some(&bytes), reason))?;
         }
         Ok(())
     }
 
-    fn count(&mut self, line: u64, word: &'static str, reason: Option<&str>) {
-        *self.counts.entry(word).or_default() += 1;
-        if let Some(reason) = reason
+    /// Prints a result, and only then counts it.
+    fn put(&mut self, shown: Line<'_>) -> anyhow::Result<()> {
+        output::json_line(&shown)?;
+        self.state.wrote(shown.verdict == COMPLETED)?;
+        *self.counts.entry(shown.verdict).or_default() += 1;
+        if let Some(reason) = shown.reason
             && self.failures.len() < LISTED_MAX
         {
-            self.failures.push(format!("line {line}: {reason}"));
+            self.failures.push(format!("line {}: {reason}", shown.line));
         }
+        Ok(())
     }
 
     /// Tells on standard error how it went; whether every task completed.
     pub fn summary(&self, took: Duration) -> bool {
-        let total = self.printed();
-        let completed = self.counts.get("completed").copied().unwrap_or(0);
+        let total: u64 = self.counts.values().sum();
+        let completed = self.counts.get(COMPLETED).copied().unwrap_or(0);
         for failure in &self.failures {
             anstream::eprintln!("{failure}");
         }
@@ -96,29 +133,24 @@ impl Results {
             anstream::eprintln!("and {unlisted} lines more");
         }
         let mut parts = vec![format!("{completed} completed")];
-        let others = self.counts.iter().filter(|(word, _)| **word != "completed");
+        let others = self.counts.iter().filter(|(word, _)| **word != COMPLETED);
         parts.extend(others.map(|(word, count)| format!("{count} {word}")));
         let seconds = took.as_secs_f64();
         let rate = if seconds > 0.0 { total as f64 / seconds } else { 0.0 };
-        anstream::eprintln!("{total} tasks: {} in {seconds:.2} s, {rate:.0}/s", parts.join(", "));
-        total == completed
+        anstream::eprintln!("{total} lines: {} in {seconds:.2} s, {rate:.0}/s", parts.join(", "));
+        let before = self.state.written() - total;
+        if before > 0 {
+            let failed = self.state.failed() - (total - completed);
+            anstream::eprintln!("{before} lines were done before, {failed} of them not completed");
+        }
+        self.state.failed() == 0
     }
-}
-
-fn put(
-    line: u64,
-    task: TaskId,
-    verdict: &str,
-    bytes: Option<&[u8]>,
-    reason: Option<String>,
-) -> anyhow::Result<()> {
-    output::json_line(&shape(line, task, verdict, bytes, reason))
 }
 
 fn shape<'a>(
     line: u64,
-    task: TaskId,
-    verdict: &'a str,
+    task: Option<TaskId>,
+    verdict: &'static str,
     bytes: Option<&'a [u8]>,
     reason: Option<String>,
 ) -> Line<'a> {
@@ -135,7 +167,8 @@ fn shape<'a>(
     }
 }
 
-/// Things that come in any order and leave by number, from 1 on, or as they come.
+/// Things that come in any order and leave by number, after those that have left already, or as
+/// they come.
 struct Queue<T> {
     is_ordered: bool,
     waiting: BTreeMap<u64, T>,
@@ -143,8 +176,8 @@ struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn new(is_ordered: bool) -> Self {
-        Queue { is_ordered, waiting: BTreeMap::new(), taken: 0 }
+    fn after(taken: u64, is_ordered: bool) -> Self {
+        Queue { is_ordered, waiting: BTreeMap::new(), taken }
     }
 
     fn add(&mut self, number: u64, thing: T) {
@@ -165,28 +198,29 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    fn leaves(is_ordered: bool, come: &[u64]) -> Vec<u64> {
-        let mut queue = Queue::new(is_ordered);
+    fn leaves(before: u64, is_ordered: bool, come: &[u64]) -> Vec<u64> {
+        let mut queue = Queue::after(before, is_ordered);
         let mut left = Vec::new();
         for number in come {
             queue.add(*number, ());
             left.extend(std::iter::from_fn(|| queue.take()).map(|(number, ())| number));
-            assert_eq!(queue.taken, left.len() as u64);
+            assert_eq!(queue.taken, before + left.len() as u64);
         }
         left
     }
 
     #[test]
     fn results_leave_in_order_or_as_they_come() {
-        assert_eq!(leaves(true, &[2, 3, 1, 5, 4]), [1, 2, 3, 4, 5]);
-        assert_eq!(leaves(true, &[2, 3]), Vec::<u64>::new());
-        assert_eq!(leaves(false, &[2, 3, 1]), [2, 3, 1]);
+        assert_eq!(leaves(0, true, &[2, 3, 1, 5, 4]), [1, 2, 3, 4, 5]);
+        assert_eq!(leaves(0, true, &[2, 3]), Vec::<u64>::new());
+        assert_eq!(leaves(7, true, &[9, 8]), [8, 9]);
+        assert_eq!(leaves(0, false, &[2, 3, 1]), [2, 3, 1]);
     }
 
     #[test]
     fn a_result_is_a_line_of_json() {
         let line = |bytes: Option<&[u8]>, reason: Option<&str>| {
-            let line = shape(7, TaskId(1), "completed", bytes, reason.map(Into::into));
+            let line = shape(7, Some(TaskId(1)), COMPLETED, bytes, reason.map(Into::into));
             serde_json::to_string(&line).expect("JSON")
         };
         let head = r#"{"line":7,"task":"00000000000000000000000001","verdict":"completed""#;

@@ -1,16 +1,11 @@
-//! What a task's input and output may be, and how each is made from bytes or becomes bytes. It must
-//! never change bytes a task takes or gives as they are.
+//! What a task's input and output may be besides JSON, and how each is made from bytes or becomes
+//! bytes. It must never change bytes a task takes or gives as they are.
 
-use std::fmt::Display;
-
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-/// What a task may take. Implement it for a type of your own to give it another encoding.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not something a task can take",
-    note = "a task takes `Vec<u8>`, `String`, `()`, `muster::Json<T>` of a type that is `Deserialize`, or an `Option` of one of these"
-)]
+/// What a task takes in another way than as JSON. Implement it for a type of your own to give it
+/// another encoding; a type that is `Deserialize` needs nothing, and is taken as JSON.
 pub trait FromInput: Sized {
     /// Reads the input as it was submitted.
     ///
@@ -21,11 +16,8 @@ pub trait FromInput: Sized {
     fn from_input(input: Vec<u8>) -> Result<Self, String>;
 }
 
-/// What a task may return. Implement it for a type of your own to give it another encoding.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not something a task can return",
-    note = "a task returns `Vec<u8>`, `String`, `()`, `muster::Json<T>` of a type that is `Serialize`, an `Option` of one of these, or a `Result` whose error is `Display`"
-)]
+/// What a task returns in another way than as JSON. Implement it for a type of your own to give it
+/// another encoding; a type that is `Serialize` needs nothing, and is returned as JSON.
 pub trait IntoOutput {
     /// Turns what the task returned into its output.
     ///
@@ -35,25 +27,24 @@ pub trait IntoOutput {
     fn into_output(self) -> Result<Vec<u8>, String>;
 }
 
-/// JSON in or out: `Json<T>` is a `T` that travels as JSON.
+/// JSON in or out, said outright: `Json<String>` is a string in quotes, where a `String` is the text
+/// itself. Types of your own need no `Json` around them.
 ///
-/// Take it apart in the signature, `fn task(Json(order): Json<Order>)`, and wrap what is returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// Take it apart in the signature, `fn task(Json(name): Json<String>)`, and wrap what is returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromInput for Json<T> {
-    fn from_input(input: Vec<u8>) -> Result<Self, String> {
-        serde_json::from_slice(&input)
-            .map(Json)
-            .map_err(|error| format!("the input is not the JSON this task takes: {error}"))
-    }
+/// Reads JSON, or says in words what is wrong with it.
+pub(crate) fn read_json<T: DeserializeOwned>(input: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(input)
+        .map_err(|error| format!("the input is not the JSON this task takes: {error}"))
 }
 
-impl<T: Serialize> IntoOutput for Json<T> {
-    fn into_output(self) -> Result<Vec<u8>, String> {
-        serde_json::to_vec(&self.0)
-            .map_err(|error| format!("the output cannot be written as JSON: {error}"))
-    }
+/// Writes JSON, or says in words why it cannot be.
+pub(crate) fn write_json<T: Serialize>(output: &T) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(output)
+        .map_err(|error| format!("the output cannot be written as JSON: {error}"))
 }
 
 impl FromInput for Vec<u8> {
@@ -65,6 +56,12 @@ impl FromInput for Vec<u8> {
 impl IntoOutput for Vec<u8> {
     fn into_output(self) -> Result<Vec<u8>, String> {
         Ok(self)
+    }
+}
+
+impl IntoOutput for &[u8] {
+    fn into_output(self) -> Result<Vec<u8>, String> {
+        Ok(self.to_vec())
     }
 }
 
@@ -117,32 +114,23 @@ impl<T: IntoOutput> IntoOutput for Option<T> {
     }
 }
 
-impl<T: IntoOutput, E: Display> IntoOutput for Result<T, E> {
-    fn into_output(self) -> Result<Vec<u8>, String> {
-        self.map_err(|error| error.to_string())?.into_output()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{FromInput, IntoOutput, Json};
+    use super::{FromInput, IntoOutput};
 
     #[test]
     fn input_that_fits() {
         assert_eq!(Vec::from_input(vec![0, 255]), Ok(vec![0, 255]));
         assert_eq!(String::from_input(b"gr\xc3\xbcn".to_vec()), Ok("grün".to_owned()));
-        assert_eq!(Json::from_input(b"[1, 2]".to_vec()), Ok(Json(vec![1, 2])));
         assert_eq!(<()>::from_input(vec![]), Ok(()));
-        assert_eq!(Option::<Json<u8>>::from_input(vec![]), Ok(None));
-        assert_eq!(Option::from_input(b"7".to_vec()), Ok(Some(Json(7))));
+        assert_eq!(Option::<String>::from_input(vec![]), Ok(None));
+        assert_eq!(Option::from_input(b"7".to_vec()), Ok(Some("7".to_owned())));
     }
 
     #[test]
     fn input_that_does_not_fit_says_why() {
         let no_text = String::from_input(vec![b'a', 255]).expect_err("not UTF-8");
         assert_eq!(no_text, "the input is not text: it is not UTF-8 at byte 1");
-        let no_json = Json::<u8>::from_input(b"{}".to_vec()).expect_err("not a number");
-        assert!(no_json.contains("line 1 column"), "{no_json}");
         let too_much = <()>::from_input(vec![1]).expect_err("there is input");
         assert_eq!(too_much, "this task takes no input, and was given 1 bytes");
     }
@@ -150,12 +138,9 @@ mod tests {
     #[test]
     fn output() {
         assert_eq!(vec![0, 255].into_output(), Ok(vec![0, 255]));
+        assert_eq!([0_u8, 255].as_slice().into_output(), Ok(vec![0, 255]));
         assert_eq!("text".into_output(), Ok(b"text".to_vec()));
-        assert_eq!(Json(("a", 1)).into_output(), Ok(br#"["a",1]"#.to_vec()));
         assert_eq!(().into_output(), Ok(vec![]));
         assert_eq!(None::<String>.into_output(), Ok(vec![]));
-        assert_eq!(Ok::<_, String>("fine").into_output(), Ok(b"fine".to_vec()));
-        let failed = Err::<String, _>("x".parse::<u8>().expect_err("not a number"));
-        assert_eq!(failed.into_output(), Err("invalid digit found in string".to_owned()));
     }
 }

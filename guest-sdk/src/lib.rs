@@ -11,36 +11,46 @@
 //! # assert_eq!(shout("hello".into()), "HELLO");
 //! ```
 //!
-//! That is the whole of `src/lib.rs`. Its `Cargo.toml` says that the crate is a guest:
+//! That is the whole of `src/lib.rs`. `muster new shout` makes the project around it, whose
+//! `Cargo.toml` says that the crate is a guest and where this crate is:
 //!
 //! ```toml
 //! [lib]
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! muster = "0.1"
+//! muster = { path = "muster" }
+//! serde = { version = "1", features = ["derive"] }
 //! ```
 //!
-//! and `cargo build --release --target wasm32-wasip1` makes the module.
+//! # Build it, push it, run it
 //!
-//! # Bytes, or JSON
+//! ```text
+//! muster build                                     # writes shout.wasm
+//! muster module push shout.wasm --version 1.0      # gives it a name: shout:1.0
+//! muster task run shout:1.0 --input hello --wait   # HELLO
+//! ```
+//!
+//! `muster dev` starts a whole fleet on your machine to try it on. Without the command,
+//! `cargo build --release --target wasm32-wasip1` makes the module, and `muster module push` makes a
+//! component of it.
+//!
+//! # Bytes, text, or JSON
 //!
 //! A worker hands a task bytes and takes bytes back. The types of the function say what they mean:
+//! bytes and text travel as they are, and every other type that serde knows as JSON.
 //!
 //! | type | as input | as output |
 //! |---|---|---|
 //! | `Vec<u8>` | the bytes as they are | the same |
-//! | `String` | the bytes, which must be UTF-8 | its bytes |
-//! | [`Json<T>`](Json) | JSON, which must fit `T` | JSON |
-//! | `Option<T>` | `None` if there are no bytes, else `T` | no bytes for `None` |
+//! | `String` | the bytes, which must be UTF-8 | its bytes; also of a `&str` |
 //! | `()` | there must be no bytes | no bytes |
+//! | any other `T` | JSON, for a `T` that is `Deserialize` | JSON, for a `T` that is `Serialize` |
+//! | `Option<T>` | `None` if there are no bytes, else `T` | no bytes for `None`, else `T` |
 //! | `Result<T, E>` | | `T`, or the task fails with `E` in words |
-//!
-//! Input that does not fit never reaches the function: the task fails with a message that says
-//! what was wrong with it.
+//! | [`Json<T>`](Json) | JSON also of a `String` or a `Vec<u8>` | the same |
 //!
 //! ```
-//! use muster::Json;
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Deserialize)]
@@ -55,83 +65,195 @@
 //! }
 //!
 //! #[muster::task]
-//! fn bill(Json(order): Json<Order>) -> Result<Json<Bill>, String> {
+//! fn bill(order: Order) -> Result<Bill, String> {
 //!     let total = order.price.checked_mul(order.pieces).ok_or("that is more than there is")?;
-//!     Ok(Json(Bill { total }))
+//!     Ok(Bill { total })
 //! }
 //!
-//! let output = muster::testing::run(bill, br#"{"price": 7, "pieces": 6}"#);
+//! let output = muster::testing::run!(bill, r#"{"price": 7, "pieces": 6}"#);
 //! assert_eq!(output, Ok(br#"{"total":42}"#.to_vec()));
-//!
-//! let output = muster::testing::run(bill, br#"{"price": 7}"#);
-//! assert!(output.unwrap_err().starts_with("the input is not the JSON this task takes"));
 //! ```
+//!
+//! Input that does not fit never reaches the function: the task fails with a message that says
+//! what was wrong with it.
+//!
+//! ```
+//! # #[derive(serde::Deserialize)]
+//! # struct Order { price: u64, pieces: u64 }
+//! # #[muster::task]
+//! # fn bill(order: Order) -> u64 { order.price * order.pieces }
+//! let output = muster::testing::run!(bill, r#"{"price": 7}"#);
+//! assert_eq!(
+//!     output.unwrap_err(),
+//!     "the input is not the JSON this task takes: missing field `pieces` at line 1 column 12"
+//! );
+//! ```
+//!
+//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for a type of your own: they come
+//! before JSON.
 //!
 //! # To fail
 //!
-//! A task fails by returning `Err`; the error is shown, through [`Display`](std::fmt::Display), to
-//! whoever submitted it, so `?` with any error type will do. A panic is something else: the attempt
-//! ends as *trapped*, the message goes to its standard error, and a retry policy treats it apart.
+//! A task fails by returning `Err`; the error is shown, through [`Display`](std::fmt::Display) in its
+//! longer form `{:#}`, to whoever submitted it, so `?` with any error type will do. A panic is
+//! something else: the attempt ends as *trapped*, the message goes to its standard error, and a retry
+//! policy treats it apart.
 //!
-//! # What the worker offers
+//! ```
+//! use std::num::ParseIntError;
 //!
-//! [`progress`] says how far along the task is, [`log`] and the macros [`error!`], [`warn!`],
-//! [`info!`], [`debug!`] and [`trace!`] write to the attempt's log, and [`context`] tells who is
-//! running, which attempt it is, how much time is left and whether the worker is draining.
+//! #[muster::task]
+//! fn double(number: String) -> Result<String, ParseIntError> {
+//!     let number: u32 = number.trim().parse()?;
+//!     Ok((number * 2).to_string())
+//! }
+//!
+//! let output = muster::testing::run!(double, "two");
+//! assert_eq!(output.unwrap_err(), "invalid digit found in string");
+//! ```
+//!
+//! # Progress, and what the task knows of itself
+//!
+//! [`progress`] says how far along the task is, and [`context`] tells who is running, which attempt it
+//! is, how much time is left and whether the worker is draining. Both may be called as often as is
+//! convenient.
 //!
 //! ```
 //! #[muster::task]
-//! fn checksum(bytes: Vec<u8>) -> Result<String, String> {
-//!     let attempt = muster::context().attempt_number;
-//!     muster::info!("attempt {attempt}: {} bytes", bytes.len());
-//!
+//! fn checksum(bytes: Vec<u8>) -> String {
+//!     let total = bytes.len().div_ceil(1024) as u64;
 //!     let mut sum = 0_u32;
-//!     for (done, chunk) in bytes.chunks(1024).enumerate() {
-//!         if muster::context().draining {
-//!             return Err("the worker is draining".into());
-//!         }
+//!     for (done, chunk) in (1..).zip(bytes.chunks(1024)) {
 //!         sum = chunk.iter().fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
-//!         muster::progress(done as u64 + 1, bytes.len().div_ceil(1024) as u64);
+//!         muster::progress(done, total);
 //!     }
-//!     Ok(format!("{sum:08x}"))
+//!     let attempt = muster::context().attempt_number;
+//!     format!("{sum:08x} in attempt {attempt}")
 //! }
-//! # assert_eq!(checksum(b"abc".to_vec()), Ok("00017862".into()));
+//! # assert_eq!(checksum(b"abc".to_vec()), "00017862 in attempt 1");
 //! ```
 //!
-//! Standard output and standard error work as well: they go to the attempt's log. There are no
-//! files, no network and no environment unless the task was granted them.
+//! # Checkpoints
+//!
+//! When a worker is lost, its tasks run again on others: from their start, unless they left
+//! something. [`checkpoint`] keeps a state, any type that serde knows, for the attempts after this
+//! one; when it returns, the state is stored in the fleet. [`resume`] finds the latest, and `None` in
+//! a first attempt.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct State {
+//!     next: u64,
+//!     sum: u64,
+//! }
+//!
+//! #[muster::task]
+//! fn sum_of_squares(to: u64) -> u64 {
+//!     let mut state: State = muster::resume().unwrap_or_default();
+//!     while state.next <= to {
+//!         state.sum += state.next * state.next;
+//!         state.next += 1;
+//!         if state.next.is_multiple_of(1000) {
+//!             muster::checkpoint(&state);
+//!         }
+//!     }
+//!     state.sum
+//! }
+//!
+//! use muster::testing;
+//! let killed = testing::kill_at_checkpoint(2, || sum_of_squares(2500));
+//! assert_eq!(killed, None);
+//! assert_eq!(testing::take_checkpoints().len(), 2); // At 1000 and at 2000.
+//!
+//! // The next attempt counts from 2000 on.
+//! assert_eq!(sum_of_squares(2500), 2500 * 2501 * 5001 / 6);
+//! ```
+//!
+//! A checkpoint costs a write in the fleet's registry: about once a second is a good pace. What a
+//! task does to the outside world between two checkpoints may happen again; the task's identifier
+//! ([`Context::task`]) is the same in every attempt and serves as an idempotency key.
+//!
+//! # Logging
+//!
+//! [`log`] and the macros [`error!`], [`warn!`], [`info!`], [`debug!`] and [`trace!`] write lines to
+//! the attempt's log, where `muster task logs` finds them. Standard output and standard error work as
+//! well.
+//!
+//! What a library writes by the crate `log` or by `tracing` gets there by a feature of this crate:
+//!
+//! ```toml
+//! [dependencies]
+//! muster = { path = "muster", features = ["log", "tracing"] }
+//! log = "0.4"
+//! tracing = { version = "0.1", default-features = false, features = ["std", "attributes"] }
+//! ```
+//!
+//! There is nothing to set up: it is installed before the function is called.
+//!
+#![cfg_attr(not(all(feature = "log", feature = "tracing")), doc = "```ignore")]
+#![cfg_attr(all(feature = "log", feature = "tracing"), doc = "```")]
+//! #[muster::task]
+//! fn ship(pieces: u32) {
+//!     log::info!("shipping {pieces}");
+//!     let _span = tracing::info_span!("order", pieces).entered();
+//!     tracing::warn!(left = 0, "sold out");
+//! }
+//!
+//! muster::testing::run!(ship, "3").unwrap();
+//! let log = muster::testing::take_log();
+//! # let log: Vec<_> = log.into_iter().map(|(level, line)| {
+//! #     (level, line.replace(module_path!(), "shop"))
+//! # }).collect();
+//! assert_eq!(log[0], (muster::Level::Info, "shop: shipping 3".into()));
+//! assert_eq!(log[1], (muster::Level::Warn, "order{pieces=3}: shop: sold out left=0".into()));
+//! ```
+//!
+//! Lines down to `info` are written, or as the variable `RUST_LOG` says, which a task has when it was
+//! granted: `muster task run ship --env RUST_LOG=warn,shop=debug`.
 //!
 //! # Tests
 //!
 //! On a native build the function is an ordinary one, and the worker is a stand-in that remembers
-//! what it was told: see [`testing`].
+//! what it was told and answers as the test says: see [`testing`].
 //!
 //! ```
 //! # #[muster::task]
-//! # fn halve(Json(list): muster::Json<Vec<u32>>) -> muster::Json<Vec<u32>> {
+//! # fn halve(list: Vec<u32>) -> Vec<u32> {
 //! #     muster::progress(1, 1);
-//! #     muster::Json(list.into_iter().map(|n| n / 2).collect())
+//! #     list.into_iter().map(|n| n / 2).collect()
 //! # }
-//! # use muster::Json;
 //! // #[test]
 //! fn halves_and_reports() {
-//!     assert_eq!(halve(Json(vec![2, 4])).0, [1, 2]);
+//!     assert_eq!(halve(vec![2, 4]), [1, 2]);
 //!     assert_eq!(muster::testing::take_progress(), [(1, 1)]);
 //! }
 //! # halves_and_reports();
 //! ```
 //!
+//! # What a task may do
+//!
+//! There are no files, no network and no environment unless the task was granted them when it was
+//! submitted; `muster module inspect` says which grants a module may need. Random numbers follow from
+//! the task's identifier, and the clock is coarse, unless the grants say otherwise.
+//!
 //! # What a module looks like
 //!
 //! The module exports the world `muster:task/task` of `wit/world.wit`, which any language with
 //! component tooling can target. A `wasm32-wasip1` module of this crate is a core module; it is made
-//! a component when it is uploaded.
+//! a component by `muster build`, or when it is uploaded.
 
+mod call;
+mod checkpoint;
 mod data;
 mod host;
+#[cfg(any(feature = "log", feature = "tracing"))]
+mod logging;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
+pub use checkpoint::{ResumeError, checkpoint, checkpoint_bytes, resume, resume_bytes, try_resume};
 pub use data::{FromInput, IntoOutput, Json};
 pub use host::{Context, Level, context, log, progress};
 pub use muster_macros::task;
@@ -153,12 +275,11 @@ mod bindings {
 pub mod __private {
     #[cfg(target_family = "wasm")]
     pub use crate::bindings::*;
+    pub use crate::call::*;
 
-    /// Decodes the input, runs the task, encodes what it returned.
-    pub fn call<I: crate::FromInput, O: crate::IntoOutput>(
-        task: impl FnOnce(I) -> O,
-        input: Vec<u8>,
-    ) -> Result<Vec<u8>, String> {
-        task(I::from_input(input)?).into_output()
+    /// What is done before the first call.
+    pub fn begin() {
+        #[cfg(any(feature = "log", feature = "tracing"))]
+        crate::logging::install();
     }
 }

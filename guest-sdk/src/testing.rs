@@ -1,7 +1,8 @@
 //! The worker's stand-in on a native build: it remembers what a task told it and answers as a test
 //! says. It must never be part of a guest, and never let one test hear another's task.
 //!
-//! What it remembers belongs to the thread, and each test has its own.
+//! What it remembers belongs to the thread, and each test has its own. A task is called as the
+//! function it is, or by [`run!`] with bytes, as a worker would.
 //!
 //! ```
 //! use muster::{Level, testing};
@@ -9,43 +10,115 @@
 //! #[muster::task]
 //! fn careful(_: ()) -> &'static str {
 //!     muster::progress(1, 2);
-//!     if muster::context().attempt_number > 1 {
-//!         muster::warn!("we have been here before");
+//!     if muster::context().draining {
+//!         muster::warn!("there is little time left");
 //!     }
 //!     "done"
 //! }
 //!
-//! testing::set_context(muster::Context { attempt_number: 2, ..testing::default_context() });
-//! assert_eq!(testing::run(careful, b""), Ok(b"done".to_vec()));
+//! testing::set_draining(true);
+//! assert_eq!(testing::run!(careful, b""), Ok(b"done".to_vec()));
 //! assert_eq!(testing::take_progress(), [(1, 2)]);
-//! assert_eq!(testing::take_log(), [(Level::Warn, "we have been here before".to_owned())]);
+//! assert_eq!(testing::take_log(), [(Level::Warn, "there is little time left".to_owned())]);
+//! ```
+//!
+//! # A worker that dies
+//!
+//! [`kill_at_checkpoint`] ends a run right after one of its checkpoints was kept, as if its worker
+//! had died there. What runs next on this thread is the next attempt, and resumes.
+//!
+//! ```
+//! use muster::testing;
+//!
+//! #[muster::task]
+//! fn add(numbers: Vec<u64>) -> u64 {
+//!     let (mut next, mut sum) = muster::resume().unwrap_or((0, 0));
+//!     while next < numbers.len() {
+//!         sum += numbers[next];
+//!         next += 1;
+//!         muster::progress(next as u64, numbers.len() as u64);
+//!         muster::checkpoint(&(next, sum));
+//!     }
+//!     sum
+//! }
+//!
+//! let killed = testing::kill_at_checkpoint(2, || add(vec![1, 2, 3]));
+//! assert_eq!(killed, None);
+//! assert_eq!(testing::take_progress(), [(1, 3), (2, 3)]);
+//!
+//! assert_eq!(muster::context().attempt_number, 2);
+//! assert_eq!(add(vec![1, 2, 3]), 6);
+//! assert_eq!(testing::take_progress(), [(3, 3)]); // The first two were not added again.
 //! ```
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
-use crate::{Context, FromInput, IntoOutput, Level};
+use crate::{Context, Level};
+
+#[doc(inline)]
+pub use crate::__run as run;
 
 #[derive(Default)]
 struct Worker {
     context: Option<Context>,
     progress: Vec<(u64, u64)>,
     log: Vec<(Level, String)>,
+    /// What is kept for the next attempt.
+    kept: Option<Vec<u8>>,
+    /// What was kept, in order, for the test.
+    checkpoints: Vec<Vec<u8>>,
+    /// How many more checkpoints the run lives to see, where it is to be killed.
+    lives: Option<usize>,
 }
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// Runs a task as a worker would: bytes in, and bytes or the task's error out.
+/// What a killed run unwinds with.
+struct Killed;
+
+/// Runs a task as a worker would: bytes in, and bytes or the task's error out, as
+/// `Result<Vec<u8>, String>`. An error is also that the input did not fit.
 ///
-/// # Errors
+/// ```
+/// # #[derive(serde::Deserialize)]
+/// # struct Order { pieces: u32 }
+/// # #[muster::task]
+/// # fn price(order: Order) -> u32 { order.pieces * 3 }
+/// let output = muster::testing::run!(price, r#"{"pieces": 2}"#);
+/// assert_eq!(output, Ok(b"6".to_vec()));
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __run {
+    ($task:expr, $input:expr $(,)?) => {
+        $crate::__call!($task, ::std::vec::Vec::<u8>::from($input))
+    };
+}
+
+/// Runs `run` until its `n`-th checkpoint from here is kept, and kills it there: `None`. What runs
+/// next is the task's next attempt. A run that ends before has its result: `Some`.
 ///
-/// What a worker would report: the input did not fit, or the task returned an error.
-pub fn run<I: FromInput, O: IntoOutput>(
-    task: impl FnOnce(I) -> O,
-    input: impl Into<Vec<u8>>,
-) -> Result<Vec<u8>, String> {
-    crate::__private::call(task, input.into())
+/// # Panics
+///
+/// When `n` is 0, and when `run` does.
+pub fn kill_at_checkpoint<T>(n: usize, run: impl FnOnce() -> T) -> Option<T> {
+    assert_ne!(n, 0, "checkpoints are counted from 1");
+    WORKER.with_borrow_mut(|worker| worker.lives = Some(n));
+    // What the closure has half done is what a dead worker leaves: the test wants to see just that.
+    let ended = catch_unwind(AssertUnwindSafe(run));
+    WORKER.with_borrow_mut(|worker| worker.lives = None);
+    match ended {
+        Ok(result) => Some(result),
+        Err(panic) if panic.is::<Killed>() => {
+            set_attempt(context().attempt_number + 1);
+            None
+        }
+        Err(panic) => resume_unwind(panic),
+    }
 }
 
 /// What [`context`](crate::context) answers until a test says otherwise: the first attempt, with no
@@ -54,7 +127,7 @@ pub fn run<I: FromInput, O: IntoOutput>(
 pub fn default_context() -> Context {
     Context {
         task: "task".into(),
-        attempt: "attempt".into(),
+        attempt: "attempt-1".into(),
         attempt_number: 1,
         worker: "worker".into(),
         time_left: None,
@@ -65,6 +138,31 @@ pub fn default_context() -> Context {
 /// Sets what [`context`](crate::context) answers on this thread from now on.
 pub fn set_context(context: Context) {
     WORKER.with_borrow_mut(|worker| worker.context = Some(context));
+}
+
+/// Makes this the attempt of that number.
+pub fn set_attempt(number: u32) {
+    change(|context| {
+        context.attempt = format!("attempt-{number}");
+        context.attempt_number = number;
+    });
+}
+
+/// Sets how much time is left; it does not pass by itself.
+pub fn set_time_left(left: Option<Duration>) {
+    change(|context| context.time_left = left);
+}
+
+/// Sets whether the worker is draining.
+pub fn set_draining(draining: bool) {
+    change(|context| context.draining = draining);
+}
+
+/// Has an earlier attempt leave these bytes as its checkpoint: JSON, for a task that uses
+/// [`resume`](crate::resume). A first attempt becomes the second by it.
+pub fn set_checkpoint(state: impl Into<Vec<u8>>) {
+    WORKER.with_borrow_mut(|worker| worker.kept = Some(state.into()));
+    set_attempt(context().attempt_number.max(2));
 }
 
 /// Every report of progress on this thread since the last call, in order, as `(done, total)`.
@@ -79,6 +177,24 @@ pub fn take_log() -> Vec<(Level, String)> {
     WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.log))
 }
 
+/// Every state kept on this thread since the last call, in order. The next attempt finds the last
+/// one all the same.
+#[must_use]
+pub fn take_checkpoints() -> Vec<Vec<u8>> {
+    WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.checkpoints))
+}
+
+/// Forgets everything on this thread: what runs next is the first attempt of another task.
+pub fn reset() {
+    WORKER.with_borrow_mut(|worker| *worker = Worker::default());
+}
+
+fn change(change: impl FnOnce(&mut Context)) {
+    WORKER.with_borrow_mut(|worker| {
+        change(worker.context.get_or_insert_with(default_context));
+    });
+}
+
 pub(crate) fn context() -> Context {
     WORKER.with_borrow(|worker| worker.context.clone()).unwrap_or_else(default_context)
 }
@@ -89,4 +205,63 @@ pub(crate) fn progress(done: u64, total: u64) {
 
 pub(crate) fn log(level: Level, message: &str) {
     WORKER.with_borrow_mut(|worker| worker.log.push((level, message.to_owned())));
+}
+
+pub(crate) fn checkpoint(state: &[u8]) {
+    let is_last = WORKER.with_borrow_mut(|worker| {
+        worker.kept = Some(state.to_vec());
+        worker.checkpoints.push(state.to_vec());
+        worker.lives = worker.lives.map(|lives| lives.saturating_sub(1));
+        worker.lives == Some(0)
+    });
+    if is_last {
+        // Not a panic: nothing is printed, as nothing went wrong.
+        resume_unwind(Box::new(Killed));
+    }
+}
+
+pub(crate) fn resume() -> Option<Vec<u8>> {
+    // As a worker: nobody was there before the first.
+    if context().attempt_number == 1 {
+        return None;
+    }
+    WORKER.with_borrow(|worker| worker.kept.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_attempt_finds_nothing_and_the_next_one_the_last() {
+        checkpoint(b"a");
+        assert_eq!(resume(), None, "nobody was there before the first");
+        set_attempt(2);
+        assert_eq!(resume(), Some(b"a".to_vec()));
+        reset();
+        assert_eq!((resume(), context()), (None, default_context()));
+    }
+
+    #[test]
+    fn a_run_that_ends_before_it_is_killed_has_its_result() {
+        assert_eq!(kill_at_checkpoint(2, || checkpoint(b"a")), Some(()));
+        assert_eq!(context().attempt_number, 1);
+        checkpoint(b"b"); // Nobody is to be killed any more.
+        assert_eq!(take_checkpoints(), [b"a", b"b"]);
+    }
+
+    #[test]
+    fn a_tasks_own_panic_is_not_taken_for_a_kill() {
+        let panic = catch_unwind(|| kill_at_checkpoint(1, || panic!("no such cat")));
+        let panic = panic.expect_err("it panics");
+        assert_eq!(panic.downcast_ref(), Some(&"no such cat"));
+    }
+
+    #[test]
+    fn a_test_says_what_is_left() {
+        set_time_left(Some(Duration::from_secs(3)));
+        set_draining(true);
+        let Context { time_left, draining, .. } = context();
+        assert_eq!((time_left, draining), (Some(Duration::from_secs(3)), true));
+    }
 }

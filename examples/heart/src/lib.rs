@@ -1,7 +1,6 @@
 //! Beats for as long as it is asked to: JSON in, JSON out, one report of progress a beat, so that who
 //! keeps the worker's journal sees from when to when it ran. It must never beat after it returned.
 
-use muster::Json;
 use serde::{Deserialize, Serialize};
 use std::{
     hint::black_box,
@@ -38,8 +37,8 @@ pub struct Beaten {
 
 /// Beats at once, and then at the pace that was asked for, until the time is over.
 #[muster::task]
-pub fn heart(pace: Option<Json<Pace>>) -> Json<Beaten> {
-    let Pace { for_ms, every_us, rest } = pace.map(|Json(pace)| pace).unwrap_or_default();
+pub fn heart(pace: Option<Pace>) -> Beaten {
+    let Pace { for_ms, every_us, rest } = pace.unwrap_or_default();
     let (began, whole) = (Instant::now(), Duration::from_millis(for_ms));
     let every = Duration::from_micros(every_us.max(1));
     let mut beats = 0;
@@ -57,7 +56,7 @@ pub fn heart(pace: Option<Json<Pace>>) -> Json<Beaten> {
             }
         }
         if began.elapsed() >= whole {
-            return Json(Beaten { beats });
+            return Beaten { beats };
         }
     }
 }
@@ -75,7 +74,7 @@ mod tests {
     fn beats_about_as_often_as_asked() {
         for rest in [false, true] {
             let pace = Pace { for_ms: 20, every_us: 2_000, rest };
-            let Json(Beaten { beats }) = heart(Some(Json(pace)));
+            let Beaten { beats } = heart(Some(pace));
             assert!((1..=11).contains(&beats), "{beats}");
             assert_eq!(muster::testing::take_progress().len() as u64, beats);
         }
@@ -83,10 +82,7 @@ mod tests {
 
     #[test]
     fn beats_once_in_no_time() {
-        assert_eq!(
-            heart(Some(Json(Pace { for_ms: 0, ..Pace::default() }))),
-            Json(Beaten { beats: 1 })
-        );
+        assert_eq!(heart(Some(Pace { for_ms: 0, ..Pace::default() })), Beaten { beats: 1 });
         assert_eq!(muster::testing::take_progress(), [(0, 0)]);
     }
 }

@@ -1,7 +1,6 @@
 //! Counts the primes of a range: JSON in, JSON out, and as long a computation as is asked for. It
 //! must never depend on a clock or on chance: the same range gives the same answer everywhere.
 
-use muster::Json;
 use serde::{Deserialize, Serialize};
 
 /// The greatest end of a range: its square root, in bytes, is the memory that the sieve needs.
@@ -9,6 +8,11 @@ const TO_MAX: u64 = 100_000_000_000_000;
 
 /// Numbers sieved at once. Half as many bytes: they fit in a core's second-level cache.
 const SEGMENT: u64 = 512 * 1024;
+
+/// Segments from one checkpoint to the next: about a second's work, so that the milliseconds that a
+/// checkpoint takes are no cost, and a worker that is lost costs no more than that second. The tests
+/// have no second to wait.
+const CHECKPOINT_EVERY: u64 = if cfg!(test) { 2 } else { 1_000 };
 
 /// The range to look at, both ends included: `{"from":1,"to":100}`. Either may be left out, and no
 /// input at all means both.
@@ -36,40 +40,58 @@ pub struct Found {
     largest: Option<u64>,
 }
 
-/// Counts the primes of a range, and reports each percent of it.
+/// What is left for the next attempt.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// Where it goes on: everything below is counted. An odd number, or 0 for nowhere yet.
+    start: u64,
+    count: u64,
+    largest: Option<u64>,
+}
+
+/// Counts the primes of a range, and reports each percent of it. An attempt after the first goes on
+/// where the last checkpoint was.
 ///
 /// # Errors
 ///
 /// When the range ends before it starts, or beyond 10^14.
 #[muster::task]
-pub fn primes(range: Option<Json<Range>>) -> Result<Json<Found>, String> {
-    let Range { from, to } = range.map(|Json(range)| range).unwrap_or_default();
+pub fn primes(range: Option<Range>) -> Result<Found, String> {
+    let Range { from, to } = range.unwrap_or_default();
     if from > to {
         return Err(format!("the range ends before it starts: from {from} to {to}"));
     }
     if to > TO_MAX {
         return Err(format!("the range goes beyond {TO_MAX}: to {to}"));
     }
-    muster::info!("counting the primes from {from} to {to}");
-
-    let (mut count, mut largest) = (0, None);
-    if from <= 2 && 2 <= to {
-        // The only even one; the sieve knows odd numbers only.
-        (count, largest) = (1, Some(2));
+    let mut state: State = muster::resume().unwrap_or_default();
+    if state.start == 0 {
+        muster::info!("counting the primes from {from} to {to}");
+        state.start = from.max(3) | 1;
+        if from <= 2 && 2 <= to {
+            // The only even one; the sieve knows odd numbers only.
+            (state.count, state.largest) = (1, Some(2));
+        }
+    } else {
+        muster::info!("going on from {}: {} primes were found below", state.start, state.count);
+        muster::progress(state.start - from, to - from + 1);
     }
+
     let odd_primes = odd_primes_to(to.isqrt());
     let total = to - from + 1;
     let mut reported = 0;
     let mut composite = Vec::new();
-    let mut start = from.max(3) | 1;
-    while start <= to {
-        let end = to.min(start + (SEGMENT - 2));
-        sieve(start, end, &odd_primes, &mut composite);
-        count += composite.iter().filter(|composite| !**composite).count() as u64;
-        if let Some(index) = composite.iter().rposition(|composite| !*composite) {
-            largest = Some(start + 2 * index as u64);
+    for segment in 1_u64.. {
+        if state.start > to {
+            break;
         }
-        start += SEGMENT;
+        let end = to.min(state.start + (SEGMENT - 2));
+        sieve(state.start, end, &odd_primes, &mut composite);
+        state.count += composite.iter().filter(|composite| !**composite).count() as u64;
+        if let Some(index) = composite.iter().rposition(|composite| !*composite) {
+            state.largest = Some(state.start + 2 * index as u64);
+        }
+        state.start += SEGMENT;
 
         let done = end - from + 1;
         let percent = done * 100 / total;
@@ -77,11 +99,14 @@ pub fn primes(range: Option<Json<Range>>) -> Result<Json<Found>, String> {
             reported = percent;
             muster::progress(done, total);
         }
+        if segment.is_multiple_of(CHECKPOINT_EVERY) && state.start <= to {
+            muster::checkpoint(&state);
+        }
     }
     if reported < 100 {
         muster::progress(total, total);
     }
-    Ok(Json(Found { from, to, count, largest }))
+    Ok(Found { from, to, count: state.count, largest: state.largest })
 }
 
 /// Marks the composites among the odd numbers from `start`, which is odd, to `end`: `composite[i]`
@@ -124,10 +149,11 @@ fn odd_primes_to(to: u64) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::primes;
+    use super::{SEGMENT, primes};
+    use muster::testing;
 
     fn check(input: &str, expected: Result<&str, &str>) {
-        let output = muster::testing::run(primes, input)
+        let output = testing::run!(primes, input)
             .map(|output| String::from_utf8(output).expect("JSON is text"));
         assert_eq!(output.as_deref().map_err(String::as_str), expected, "{input}");
     }
@@ -171,19 +197,39 @@ mod tests {
             r#"{"to":100000000000001}"#,
             Err("the range goes beyond 100000000000000: to 100000000000001"),
         );
-        let unknown = muster::testing::run(primes, r#"{"seconds":3}"#).expect_err("unknown");
+        let unknown = testing::run!(primes, r#"{"seconds":3}"#).expect_err("unknown");
         assert!(unknown.contains("unknown field `seconds`"), "{unknown}");
     }
 
     #[test]
     fn reports_each_percent_once_and_ends_at_the_total() {
-        muster::testing::run(primes, r#"{"from":101,"to":60000100}"#).expect("a range");
-        let told = muster::testing::take_progress();
+        testing::run!(primes, r#"{"from":101,"to":60000100}"#).expect("a range");
+        let told = testing::take_progress();
         assert_eq!(told.len(), 100);
         assert_eq!(told.last(), Some(&(60_000_000, 60_000_000)));
         assert!(told.is_sorted_by(|a, b| a.0 < b.0));
 
-        muster::testing::run(primes, r#"{"from":0,"to":1}"#).expect("a range");
-        assert_eq!(muster::testing::take_progress(), [(2, 2)]);
+        testing::run!(primes, r#"{"from":0,"to":1}"#).expect("a range");
+        assert_eq!(testing::take_progress(), [(2, 2)]);
+    }
+
+    #[test]
+    fn a_killed_attempt_costs_no_more_than_what_came_after_its_last_checkpoint() {
+        let range = r#"{"from":2,"to":10000000}"#;
+        let whole = testing::run!(primes, range).expect("a range");
+        let checkpoints = testing::take_checkpoints().len();
+        assert_eq!(checkpoints, 9, "one each two of 20 segments, and none after the last");
+
+        for last in 1..=checkpoints {
+            testing::reset();
+            let killed = testing::kill_at_checkpoint(last, || testing::run!(primes, range));
+            assert_eq!(killed, None);
+            let _ = (testing::take_progress(), testing::take_log());
+            assert_eq!(testing::run!(primes, range).as_ref(), Ok(&whole));
+            // It began where the first was killed.
+            let start = 3 + 2 * SEGMENT * last as u64;
+            assert!(testing::take_log()[0].1.starts_with(&format!("going on from {start}: ")));
+            assert_eq!(testing::take_progress()[0], (start - 2, 9_999_999));
+        }
     }
 }

@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use muster::Json;
 use serde::Serialize;
 
 /// How many of the most frequent words are told.
@@ -26,7 +25,7 @@ pub struct Count {
 
 /// Counts the words of `text`, where a word is a run of ASCII letters and digits, in lower case.
 #[muster::task]
-pub fn wordcount(text: Vec<u8>) -> Json<Count> {
+pub fn wordcount(text: Vec<u8>) -> Count {
     let mut seen: HashMap<Vec<u8>, u64> = HashMap::new();
     for word in text.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
         let word = word.to_ascii_lowercase();
@@ -42,7 +41,7 @@ pub fn wordcount(text: Vec<u8>) -> Json<Count> {
 
     let newlines = text.iter().filter(|byte| **byte == b'\n').count();
     let open_line = text.last().is_some_and(|byte| *byte != b'\n');
-    Json(Count {
+    Count {
         lines: newlines as u64 + u64::from(open_line),
         words,
         bytes: text.len() as u64,
@@ -50,7 +49,7 @@ pub fn wordcount(text: Vec<u8>) -> Json<Count> {
             .into_iter()
             .map(|(word, times)| (String::from_utf8_lossy(&word).into_owned(), times))
             .collect(),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -58,7 +57,7 @@ mod tests {
     use super::wordcount;
 
     fn check(text: &[u8], expected: &str) {
-        let output = muster::testing::run(wordcount, text).expect("it never fails");
+        let output = muster::testing::run!(wordcount, text).expect("it never fails");
         assert_eq!(String::from_utf8(output).expect("JSON is text"), expected);
     }
 

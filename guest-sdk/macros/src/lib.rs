@@ -1,5 +1,5 @@
 //! The attribute that makes a function a task: it leaves the function as it is and adds the export.
-//! It must never guess from a type's name what bytes mean: that is for the traits in `muster`.
+//! It must never guess from a type's name what bytes mean: that is for the compiler, by the types' traits.
 
 use proc_macro::TokenStream;
 use quote::{quote, quote_spanned};
@@ -8,8 +8,8 @@ use syn::{FnArg, ItemFn};
 
 /// Makes a function the task of its crate. Use it as `#[muster::task]`; see the crate `muster`.
 ///
-/// The function takes one argument that implements `muster::FromInput` and returns a value that
-/// implements `muster::IntoOutput`. It stays an ordinary function, so tests call it by its name.
+/// The function takes one argument and returns a value: bytes, text, or any type that serde knows as
+/// JSON. It stays an ordinary function, so tests call it by its name.
 /// A crate has one task: a second one fails to link, as both would be the component's `run`.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
@@ -30,7 +30,7 @@ fn expand(
     // The call carries the signature's place, so that a type which is neither input nor output is
     // reported there and not at the attribute.
     let call = quote_spanned! {function.sig.span()=>
-        ::muster::__private::call(#name, input)
+        ::muster::__call!(#name, input)
     };
     Ok(quote! {
         #function
@@ -90,7 +90,7 @@ fn check(function: &ItemFn) -> syn::Result<()> {
         _ => {
             return refuse(
                 signature.inputs.span(),
-                "a task takes one input: gather the values in a struct and take `Json<…>` of it",
+                "a task takes one input: gather the values in a struct, which is taken as JSON",
             );
         }
     }

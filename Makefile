@@ -26,7 +26,7 @@ demo: build setup ## the main job, told in readable lines
 
 test: setup ## every test, with a real nats-server
 	cargo build --workspace --all-targets
-	cargo test --quiet --doc -p muster
+	cargo test --quiet --all-features -p muster -p muster-macros
 	cd examples && cargo test --quiet
 	cargo $(RUN_TESTS) --workspace
 

@@ -26,12 +26,12 @@ Exit codes:
   0    done (with --wait: the task completed)
   1    something went wrong
   2    bad input, unknown module or task, a limit passed, or NATS not reachable
-With --wait, the guest's own exit code, or:
+With --wait or --local, the guest's own exit code, or:
   121  lost: its workers were lost, and it may not be tried again
   124  timed out: killed at its time limit
   125  over limit: killed over its memory or output limit
   126  rejected: the module could not be made ready to run
-  130  cancelled, or the wait was interrupted (the task goes on)
+  130  cancelled, or the wait was interrupted (the task goes on, unless it is --local)
   134  trapped";
 
 /// The code that a task's end becomes.

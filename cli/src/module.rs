@@ -195,6 +195,15 @@ pub async fn resolve(client: &Client, what: &str) -> anyhow::Result<ModuleRef> {
     })
 }
 
+/// The module in a file, as a worker would be given it.
+pub fn load(what: &str) -> anyhow::Result<(Digest, Vec<u8>)> {
+    if !is_file(what) {
+        let failure = Failure::user(format!("{what:?} is not a file, and --local runs one"));
+        return Err(failure.hint(format!("name it with its path: ./{what}.wasm")).into());
+    }
+    Wasm::read(Path::new(what)).map(|wasm| (wasm.digest, wasm.bytes))
+}
+
 /// Whether `what` is meant as a file: names have neither dots nor slashes.
 fn is_file(what: &str) -> bool {
     what.ends_with(".wasm") || what.contains('/')

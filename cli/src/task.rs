@@ -1,5 +1,6 @@
 //! `muster task`: submit tasks and see what became of them. Never decides anything about them.
 
+mod local;
 mod logs;
 mod run;
 mod show;

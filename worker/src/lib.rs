@@ -15,6 +15,7 @@ pub mod journal;
 mod lease;
 pub mod limits;
 mod link;
+pub mod local;
 mod perform;
 pub mod policy;
 pub mod run;

@@ -9,6 +9,7 @@ mod run {
     pub mod guests;
     mod kinds;
     mod limits;
+    mod local;
     mod measure;
     mod sdk;
     mod stops;

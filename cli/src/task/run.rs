@@ -1,6 +1,7 @@
 //! `muster task run`: submits a task, or many of one kind, and waits for their ends if asked to.
 //! Never ends a task because nobody waits for it any more.
 
+use super::local::Local;
 use crate::{
     blob,
     client::{Client, Reach},
@@ -46,6 +47,10 @@ pub struct Run {
     /// Wait for the end, print the output, and exit as the guest did
     #[arg(long, short)]
     wait: bool,
+    /// Run the file in this process, without a fleet: it is granted what it asks for, and its secrets
+    /// are the variables of their names here
+    #[arg(long, conflicts_with = "count")]
+    local: bool,
     /// A name of your own for the task, or a task's id: submitting it again is the same task, and
     /// is refused if it asks for something else [default: a new id]
     #[arg(long, value_name = "TOKEN")]
@@ -60,6 +65,7 @@ pub fn help() -> String {
         "Examples:
   muster task run hello --input world --wait
   muster task run ./resize.wasm --input @photo.jpg --wait > small.jpg
+  muster task run --local ./resize.wasm --input @photo.jpg > small.jpg
   muster task run simulate --count 100 --group gpu --select region=eu --timeout 10m
   muster task run wordcount -- --top 10
   muster task run bill --id order-4711 --input @4711.json --wait
@@ -77,6 +83,13 @@ what no worker's policy allows is refused at once: muster worker get NAME shows 
 impl Run {
     /// Runs the command.
     pub async fn run(self, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+        if self.local {
+            let input = read_input(self.input.as_deref())?;
+            blob::check_size(input.len() as u64)?;
+            let Run { module, id, options, .. } = &self;
+            let fleet = reach.fleet.as_str();
+            return Local { module, input, id: id.as_ref(), fleet, options }.run(format).await;
+        }
         let (ids, batch) = self.ids(reach.fleet.as_str())?;
         let input = read_input(self.input.as_deref())?;
         // Refused before anything is stored, the module included.

@@ -7,6 +7,7 @@ mod failover;
 mod grants;
 mod guests;
 mod life;
+mod local;
 mod map;
 mod masters;
 mod measure;

@@ -1,0 +1,119 @@
+//! `muster task run --local`: a file run in this process, in a worker's sandbox, without a fleet.
+//! Never connects to anything that the task itself was not granted.
+
+use crate::{
+    exit::{self, Failure},
+    mint, module,
+    output::{self, Format},
+    quantity, request,
+    token::Token,
+};
+use anyhow::Context as _;
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_protocol::task::{Data, ModuleRef, Outcome, Verdict};
+use muster_worker::{
+    local::{self, Heard, Task},
+    sandbox::Report,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+/// What to run, and as whose task.
+pub struct Local<'a> {
+    /// A file.
+    pub module: &'a str,
+    /// The bytes it is given.
+    pub input: Bytes,
+    /// The task's id, or a token for it.
+    pub id: Option<&'a Token>,
+    /// Whose tokens these are.
+    pub fleet: &'a str,
+    /// Limits, grants and the rest; who would run it in a fleet does not matter.
+    pub options: &'a request::Options,
+}
+
+impl Local<'_> {
+    /// Runs it to its end.
+    pub async fn run(self, format: Format) -> anyhow::Result<ExitCode> {
+        let (digest, wasm) = module::load(self.module)?;
+        let module = ModuleRef { name: None, digest };
+        // The input may be of any size that a task's may be; it need not fit a record.
+        let spec = self.options.spec(module, Data::EMPTY, None)?;
+        let secrets = secrets(&spec.grants.secrets)?;
+        let id = self.id.map_or_else(mint::task, |token| Ok(token.id(self.fleet)))?;
+        let bar = bar();
+        let running = local::run(Task { id, wasm, input: self.input, spec, secrets }, |heard| {
+            tell(&bar, heard);
+        });
+        let outcome = tokio::select! {
+            outcome = running => Some(outcome?),
+            interrupt = tokio::signal::ctrl_c() => {
+                interrupt.context("cannot wait for Ctrl-C")?;
+                None
+            }
+        };
+        bar.finish_and_clear();
+        match outcome {
+            Some(outcome) => show(&outcome, format),
+            None => Ok(ExitCode::from(exit::CANCELLED)),
+        }
+    }
+}
+
+fn show(outcome: &Outcome, format: Format) -> anyhow::Result<ExitCode> {
+    match (&outcome.output, format) {
+        (_, Format::Json) => output::json(outcome)?,
+        (Data::Inline(bytes), Format::Table) => output::raw(bytes)?,
+        (Data::Blob { .. }, Format::Table) => {}
+    }
+    if outcome.verdict != Verdict::Completed {
+        exit::error(&format!("the task did not complete: {}", outcome.verdict.reason()));
+    }
+    Ok(ExitCode::from(exit::of(&outcome.verdict)))
+}
+
+/// The values of secrets: a worker has files for them, this process its environment.
+fn secrets(names: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, String>> {
+    let value = |name: &String| {
+        let value = env::var(name).map_err(|_| {
+            let failure = Failure::user(format!("--secret {name}: there is no such variable here"));
+            failure.hint(format!("with --local a secret is a variable: {name}=… muster task run …"))
+        })?;
+        Ok((name.clone(), value))
+    };
+    names.iter().map(value).collect()
+}
+
+fn tell(bar: &ProgressBar, heard: Heard) {
+    match heard {
+        // Whoever closed standard error does not want to read it.
+        Heard::Report(Report::Log(chunk)) => bar.suspend(|| {
+            let _ = io::stderr().write_all(&chunk.text);
+        }),
+        Heard::Report(Report::Progress { done, total, .. }) => {
+            if total > 0 {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        }
+        Heard::Again { reason, wait } => bar.suspend(|| {
+            let wait = quantity::show_duration(wait);
+            exit::warn(&format!("{reason}; the next attempt begins in {wait}"));
+        }),
+    }
+}
+
+/// A bar, where someone looks.
+fn bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} in {elapsed}")
+        .expect("the template is a constant and well-formed");
+    ProgressBar::no_length().with_style(style)
+}

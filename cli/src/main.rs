@@ -87,6 +87,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // As a worker, it is started by itself to compile a module.
+    if let Some(ended) = muster_worker::compile::child() {
+        return ended;
+    }
     let Cli { reach, output, command } = Cli::parse();
     match command {
         Command::Master(config) => daemon::master(*config),

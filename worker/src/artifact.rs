@@ -2,7 +2,8 @@
 //! runs bytes whose digest is not the one asked for.
 
 use crate::{
-    code::CodeCache,
+    code::{CodeCache, OwnCode},
+    compile::{CompileError, Compiler},
     engine::{Engine, Program},
 };
 use bytes::Bytes;
@@ -28,20 +29,30 @@ pub(crate) enum ArtifactError {
     NotHad(String),
 }
 
+impl From<CompileError> for ArtifactError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Rejected(reason) => ArtifactError::Rejected(reason),
+            CompileError::NotTried(reason) => ArtifactError::NotHad(reason),
+        }
+    }
+}
+
 /// The programs of a worker; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Artifacts {
     engine: Engine,
+    compiler: Compiler,
     code: Option<CodeCache>,
     programs: Arc<Mutex<HashMap<Digest, Arc<OnceCell<Program>>>>>,
-    /// One compilation at a time: it takes all processors.
+    /// One compilation at a time: it takes all processors, and the memory of one.
     compiling: Arc<Semaphore>,
 }
 
 impl Artifacts {
-    pub(crate) fn new(engine: Engine, code: Option<CodeCache>) -> Self {
+    pub(crate) fn new(engine: Engine, compiler: Compiler, code: Option<CodeCache>) -> Self {
         let compiling = Arc::new(Semaphore::new(1));
-        Artifacts { engine, code, programs: Arc::default(), compiling }
+        Artifacts { engine, compiler, code, programs: Arc::default(), compiling }
     }
 
     /// A program that is ready now.
@@ -69,18 +80,22 @@ impl Artifacts {
             if muster_module::digest(&bytes) != digest {
                 return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
             }
-            let _turn = self.compiling.acquire().await;
-            let engine = self.engine.clone();
+            let turn = self.compiling.clone().acquire_owned().await;
+            let turn = turn.expect("the semaphore is never closed");
             let started = muster_wire::clock::boottime();
-            let compiled = tokio::task::spawn_blocking(move || engine.compile(&bytes)).await;
-            let program = compiled
-                .map_err(|error| {
-                    ArtifactError::Rejected(format!("its compilation failed: {error}"))
-                })?
+            // The turn is over when the child is gone, even if nobody waits for it any more.
+            let own: OwnCode = self.compiler.compile(bytes, turn).await?.into();
+            let engine = self.engine.clone();
+            let linking = tokio::task::spawn_blocking(move || {
+                engine.revive(digest, &own).map(|program| (program, own))
+            });
+            let (program, own) = linking
+                .await
+                .map_err(|error| ArtifactError::Rejected(format!("it cannot be linked: {error}")))?
                 .map_err(ArtifactError::Rejected)?;
             let took = muster_wire::clock::boottime().since(started);
             tracing::info!(module = ?digest, ?took, code = program.code_size(), "compiled");
-            self.keep(&program);
+            self.keep(digest, own);
             Ok(program)
         })
         .await
@@ -106,14 +121,10 @@ impl Artifacts {
         Some(program)
     }
 
-    /// Keeps a program for later lives. Nobody waits for that.
-    fn keep(&self, program: &Program) {
+    /// Keeps a program's code for later lives. Nobody waits for that.
+    fn keep(&self, digest: Digest, own: OwnCode) {
         let Some(code) = self.code.clone() else { return };
-        let program = program.clone();
-        tokio::task::spawn_blocking(move || match program.code() {
-            Ok(bytes) => code.store(program.digest(), &bytes),
-            Err(error) => tracing::warn!(module = ?program.digest(), error, "it cannot be kept"),
-        });
+        tokio::task::spawn_blocking(move || code.store(digest, own.bytes()));
     }
 
     fn cell(&self, digest: Digest) -> Arc<OnceCell<Program>> {
@@ -132,6 +143,7 @@ impl Artifacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Rules;
     use std::{
         cell::Cell,
         path::{Path, PathBuf},
@@ -143,7 +155,8 @@ mod tests {
         let runtime = tokio::runtime::Runtime::new().expect("threads");
         let engine = Engine::new(1).expect("an engine");
         let code = CodeCache::open(state, engine.compatibility(), 1 << 20).expect("a cache");
-        let artifacts = Artifacts::new(engine, Some(code));
+        let compiler = Compiler::for_tests(Rules::default());
+        let artifacts = Artifacts::new(engine, compiler, Some(code));
         let fetched = Cell::new(false);
         let digest = muster_module::digest(wasm);
         let program = runtime.block_on(artifacts.get(digest, || async {

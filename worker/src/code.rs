@@ -2,6 +2,7 @@
 //! a byte that was not written by this worker: every file is authenticated with a key that does not
 //! leave the state directory.
 
+use crate::compile::Compiled;
 use anyhow::Context as _;
 use muster_protocol::Digest;
 use muster_wire::process;
@@ -34,17 +35,25 @@ const KEY_SIZE: usize = 32;
 /// The ending of files that are being written.
 const DRAFT: &str = "draft";
 
-/// Compiled code that this worker made itself. Only [`CodeCache::load`] makes one, after the MAC was
-/// found right.
+/// Compiled code that this worker made itself. It can be had in two ways alone: from
+/// [`CodeCache::load`], after the MAC was found right, and from what a child of this very process
+/// has compiled, which came through a pipe that nobody else has.
 pub struct OwnCode {
-    /// A file as it was read and found right.
-    file: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Where the code begins: after the header of a file.
+    start: usize,
 }
 
 impl OwnCode {
-    /// What was stored.
+    /// What was compiled.
     pub fn bytes(&self) -> &[u8] {
-        &self.file[HEADER_SIZE..]
+        &self.bytes[self.start..]
+    }
+}
+
+impl From<Compiled> for OwnCode {
+    fn from(compiled: Compiled) -> Self {
+        OwnCode { bytes: compiled.into_bytes(), start: 0 }
     }
 }
 
@@ -103,7 +112,7 @@ impl CodeCache {
         if let Err(error) = used {
             tracing::debug!(?module, %error, "its use is not noted");
         }
-        Some(OwnCode { file: bytes })
+        Some(OwnCode { bytes, start: HEADER_SIZE })
     }
 
     /// Stores a module's code, in the place of what was there, and makes room for it. A cache that

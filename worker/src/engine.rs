@@ -1,9 +1,11 @@
 //! The one Wasm engine of a worker, and programs made ready for it. Never runs anything, and never
 //! takes machine code from outside.
 
+mod ahead;
 mod revive;
 mod ticker;
 
+pub(crate) use ahead::{Unmade, compile_ahead};
 pub use ticker::TICK;
 pub(crate) use ticker::Ticking;
 
@@ -126,28 +128,24 @@ impl Engine {
         })))
     }
 
-    /// Makes a module ready to run, or says why it cannot be. Takes from a millisecond to half a
-    /// minute and all processors: never call it where guests or leases are served. What was
-    /// inspected before is inspected again, because this is the last place that can refuse it.
+    /// Makes a module ready to run in this very process, or says why it cannot be. Takes from a
+    /// millisecond to half a minute and all processors, and nothing limits it: a worker has it done
+    /// by a child (see [`crate::compile`]). What was inspected before is inspected again, because
+    /// this is the last place that can refuse it.
     pub fn compile(&self, wasm: &[u8]) -> Result<Program, String> {
-        let info = muster_module::inspect(wasm).map_err(|refusal| refusal.to_string())?;
+        let (digest, shape) = inspect(wasm)?;
         let inner = &*self.0;
-        let failed = |error: wasmtime::Error| format!("the module cannot be run here: {error:#}");
-        let (entry, code_size) = match info.kind {
-            Kind::Command => {
+        let failed = |error: wasmtime::Error| not_here(&error);
+        let (entry, code_size) = match shape {
+            Shape::Core => {
                 inner.command(&Module::new(&inner.wasm, wasm).map_err(failed)?).map_err(failed)?
             }
-            Kind::Component { world } => {
+            Shape::Component(world) => {
                 let component = Component::new(&inner.wasm, wasm).map_err(failed)?;
                 inner.component(&component, world).map_err(failed)?
             }
-            Kind::SdkCore => {
-                return Err("the module was built for the SDK and must be made a component \
-                            first: push it again with `muster module push`"
-                    .into());
-            }
         };
-        Ok(Program(Arc::new(Ready { digest: info.digest, code_size, entry })))
+        Ok(Program(Arc::new(Ready { digest, code_size, entry })))
     }
 
     /// What compiled code has to fit to: the runtime's version and settings, and this machine.
@@ -161,7 +159,7 @@ impl Engine {
     /// compiling takes a hundred. An error says that it has to be compiled after all.
     pub fn revive(&self, digest: Digest, code: &OwnCode) -> Result<Program, String> {
         let inner = &*self.0;
-        let failed = |error: wasmtime::Error| format!("{error:#}");
+        let failed = |error: wasmtime::Error| not_here(&error);
         let (entry, code_size) = match code.bytes().first() {
             Some(&COMMAND) => inner
                 .command(&revive::module(&inner.wasm, code).map_err(failed)?)
@@ -171,7 +169,7 @@ impl Engine {
                 let component = revive::component(&inner.wasm, code).map_err(failed)?;
                 inner.component(&component, world).map_err(failed)?
             }
-            kind => return Err(format!("its kind is unknown: {kind:?}")),
+            kind => return Err(format!("the kind of its code is unknown: {kind:?}")),
         };
         Ok(Program(Arc::new(Ready { digest, code_size, entry })))
     }
@@ -212,13 +210,17 @@ impl Inner {
 impl Program {
     /// Its compiled form, for [`Engine::revive`] in a later life of this worker and nobody else.
     pub fn code(&self) -> Result<Vec<u8>, String> {
-        let (kind, code) = match self.entry() {
-            Entry::Command(pre) => (COMMAND, pre.module().serialize()),
-            Entry::Program(pre) => (PROGRAM, pre.instance_pre().component().serialize()),
-            Entry::Task(pre) => (TASK, pre.instance_pre().component().serialize()),
+        let (shape, code) = match self.entry() {
+            Entry::Command(pre) => (Shape::Core, pre.module().serialize()),
+            Entry::Program(pre) => {
+                (Shape::Component(World::CommandRun), pre.instance_pre().component().serialize())
+            }
+            Entry::Task(pre) => {
+                (Shape::Component(World::Task), pre.instance_pre().component().serialize())
+            }
         };
         let code = code.map_err(|error| format!("{error:#}"))?;
-        Ok([&[kind][..], &code].concat())
+        Ok([&[shape.first_byte()][..], &code].concat())
     }
 
     /// Which module it is.
@@ -236,11 +238,54 @@ impl Program {
     }
 }
 
+/// What a module that can be run is to the compiler.
+#[derive(Clone, Copy)]
+enum Shape {
+    Core,
+    Component(World),
+}
+
+impl Shape {
+    fn first_byte(self) -> u8 {
+        match self {
+            Shape::Core => COMMAND,
+            Shape::Component(World::CommandRun) => PROGRAM,
+            Shape::Component(World::Task) => TASK,
+        }
+    }
+}
+
+/// What a module is, or why it cannot be run anywhere.
+fn inspect(wasm: &[u8]) -> Result<(Digest, Shape), String> {
+    let info = muster_module::inspect(wasm).map_err(|refusal| refusal.to_string())?;
+    let shape = match info.kind {
+        Kind::Command => Shape::Core,
+        Kind::Component { world } => Shape::Component(world),
+        Kind::SdkCore => {
+            return Err("the module was built for the SDK and must be made a component first: \
+                        push it again with `muster module push`"
+                .into());
+        }
+    };
+    Ok((info.digest, shape))
+}
+
+fn not_here(error: &wasmtime::Error) -> String {
+    format!("the module cannot be run here: {error:#}")
+}
+
 fn range_size(range: std::ops::Range<*const u8>) -> usize {
     range.end as usize - range.start as usize
 }
 
 fn config(slots: u32) -> Config {
+    let mut config = code_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+    config
+}
+
+/// All that decides what code is made and where it fits. It reserves no addresses.
+fn code_config() -> Config {
     let mut config = Config::new();
     config.wasm_features(WasmFeatures::all().difference(muster_module::features()), false);
     config.wasm_features(muster_module::features(), true);
@@ -250,7 +295,6 @@ fn config(slots: u32) -> Config {
     config.memory_init_cow(true).memory_reservation(MEMORY_RESERVED as u64);
     // Names come from the name section; line tables would be kept in memory for every program.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable).native_unwind_info(false);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
     config
 }
 

@@ -7,6 +7,7 @@
 mod artifact;
 pub mod checkpoint;
 pub mod code;
+pub mod compile;
 mod config;
 pub mod deadman;
 pub mod engine;

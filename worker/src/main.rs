@@ -11,5 +11,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    if let Some(ended) = muster_worker::compile::child() {
+        return ended;
+    }
     muster_worker::main(Args::parse().config)
 }

@@ -6,6 +6,7 @@ use crate::{
     artifact::{ArtifactError, Artifacts},
     checkpoint::Checkpoints,
     code::CodeCache,
+    compile::Compiler,
     deadman::{Deadman, DeadmanError},
     engine::Engine,
     gate::{Gate, KillReason},
@@ -89,7 +90,7 @@ impl Hands {
         tokio::spawn(pass_on(heard, shared.links.clone()));
         Ok(Hands {
             worker: config.name.clone(),
-            artifacts: Artifacts::new(engine.clone(), code),
+            artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
             engine,
             shared,
             cordon,

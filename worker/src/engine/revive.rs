@@ -2,12 +2,14 @@
 //! code without being compiled: never any but [`OwnCode`].
 //!
 //! The runtime trusts such bytes blindly, so that whoever may choose them owns the process. They
-//! are this worker's own: [`OwnCode`] can only be had from the code cache, which checked a MAC over
-//! the code, the module's digest and the engine's compatibility hash, under a key that is in the
-//! state directory alone, readable by this user alone. Who can read that key can as well replace
-//! the worker's executable. What was serialized was compiled by this very engine from a module that
-//! had been inspected. The bytes are in this process' own memory, checked and used there: nobody
-//! can exchange them in between, as one could those of a file that is mapped.
+//! are this worker's own: [`OwnCode`] can only be had in two ways. From the code cache, which checked
+//! a MAC over the code, the module's digest and the engine's compatibility hash, under a key that is
+//! in the state directory alone, readable by this user alone. Who can read that key can as well
+//! replace the worker's executable. Or from a child of this process that ran this same executable,
+//! inspected and compiled the module, ended in good order, and wrote to a pipe that it alone had: its
+//! word is worth what the compiler's would be in this process, which would run its code as well. The
+//! bytes are in this process' own memory, checked and used there: nobody can exchange them in
+//! between, as one could those of a file that is mapped.
 #![allow(unsafe_code)]
 
 use crate::code::OwnCode;

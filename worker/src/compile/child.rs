@@ -1,0 +1,176 @@
+//! The child that compiles: it limits itself before it reads a byte, compiles one module, and ends.
+//! Never runs what it made, never opens a file, and never outlives the worker.
+
+use super::verdict::{NO_MEMORY, NOT_BEGUN, REJECTED};
+use crate::{
+    engine::{Unmade, compile_ahead},
+    supervisor,
+};
+use muster_protocol::limit;
+use rustix::{
+    process::{Resource, Rlimit, nice, setrlimit},
+    thread::set_no_new_privs,
+};
+use std::{
+    ffi::OsString,
+    io::{self, Read as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// The first argument of a process that is to compile. No command and no option is called so.
+const ARG: &str = "compile-for-the-worker";
+
+/// How much less it gets of a processor than guests and leases, which have 0: a tenth, about.
+const NICENESS: i32 = 10;
+
+/// How long after its last second of processor time the kernel kills what the first signal did not.
+const CPU_MARGIN_S: u64 = 1;
+
+/// Where the numbers of open files end: it has its standard streams, and never another.
+const FILES_MAX: u64 = 3;
+
+/// What must still be had for an error to have had another cause than too little memory: the stack
+/// of a thread.
+const MEMORY_LEFT: usize = 4 * 1024 * 1024;
+
+/// What the worker lets the child have.
+pub(super) struct Terms {
+    pub within: Duration,
+    pub memory: u64,
+    pub threads: usize,
+}
+
+impl Terms {
+    /// These, said to a process that is started.
+    pub fn args(&self) -> [String; 5] {
+        let parent = std::process::id();
+        let Terms { within, memory, threads } = self;
+        let numbers = [u64::from(parent), within.as_secs(), *memory, *threads as u64];
+        let [parent, within, memory, threads] = numbers.map(|number| number.to_string());
+        [ARG.into(), parent, within, memory, threads]
+    }
+
+    /// What was said, and the parent.
+    fn heard(args: impl Iterator<Item = OsString>) -> Option<(i32, Terms)> {
+        let numbers: Option<Vec<u64>> =
+            args.map(|arg| arg.to_str().and_then(|arg| arg.parse().ok())).collect();
+        let [parent, within, memory, threads] = numbers?[..] else { return None };
+        let within = Duration::from_secs(within);
+        Some((parent.try_into().ok()?, Terms { within, memory, threads: threads as usize }))
+    }
+
+    /// Makes it impossible to take more. Nothing of the module has been seen yet.
+    fn keep_to(&self) -> io::Result<()> {
+        set_no_new_privs(true)?;
+        nice(NICENESS)?;
+        let addresses = addresses()?;
+        let limits = [
+            (Resource::Core, 0, 0),
+            (Resource::Fsize, 0, 0),
+            // Counted from the program itself, so that the number is that of the compilation.
+            (Resource::As, addresses.saturating_add(self.memory), 0),
+            (
+                Resource::Cpu,
+                self.within.as_secs().saturating_mul(self.threads as u64),
+                CPU_MARGIN_S,
+            ),
+            // Without files there are no sockets.
+            (Resource::Nofile, FILES_MAX, 0),
+        ];
+        for (resource, limit, margin) in limits {
+            let (current, maximum) = (Some(limit), Some(limit.saturating_add(margin)));
+            setrlimit(resource, Rlimit { current, maximum })?;
+        }
+        Ok(())
+    }
+}
+
+/// Compiles a module if that is what this process was started for; its exit code. To be called
+/// before anything else.
+pub fn child() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != ARG {
+        return None;
+    }
+    Some(match begin(args) {
+        Ok(()) => {
+            crash_by_name();
+            compile()
+        }
+        Err(error) => complain(NOT_BEGUN, &error.to_string()),
+    })
+}
+
+fn begin(args: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let (parent, terms) = Terms::heard(args)
+        .ok_or_else(|| io::Error::other("only a worker starts this, with its own arguments"))?;
+    supervisor::tie(parent)?;
+    terms.keep_to()
+}
+
+/// Where the program panics because memory is short, the exit code says so.
+fn crash_by_name() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if is_memory_short() {
+            std::process::exit(NO_MEMORY.into());
+        }
+        print(panic);
+    }));
+}
+
+fn is_memory_short() -> bool {
+    Vec::<u8>::new().try_reserve_exact(MEMORY_LEFT).is_err()
+}
+
+fn compile() -> ExitCode {
+    let mut wasm = Vec::new();
+    // One byte more than there may be is found to be too much.
+    let read = io::stdin().lock().take(limit::MODULE_SIZE_MAX + 1).read_to_end(&mut wasm);
+    if let Err(error) = read {
+        return complain(NOT_BEGUN, &format!("the module did not come: {error}"));
+    }
+    let code = match compile_ahead(&wasm) {
+        Ok(code) => code,
+        Err(Unmade::Memory) => return ExitCode::from(NO_MEMORY),
+        Err(Unmade::Rejected(_)) if is_memory_short() => return ExitCode::from(NO_MEMORY),
+        Err(Unmade::Rejected(reason)) => return complain(REJECTED, &reason),
+    };
+    let mut output = io::stdout().lock();
+    match output.write_all(&code).and_then(|()| output.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody listens any more.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Says one line, and how it ends.
+fn complain(code: u8, why: &str) -> ExitCode {
+    eprintln!("{}", why.replace('\n', " "));
+    ExitCode::from(code)
+}
+
+/// What this process has mapped by now: the program and its libraries, mostly.
+fn addresses() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB"));
+    let kib: Option<u64> = size.and_then(|size| size.trim().parse().ok());
+    Ok(kib.ok_or_else(|| io::Error::other("/proc/self/status has no VmSize"))? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_child_hears_what_the_worker_says() {
+        let terms = Terms { within: Duration::from_secs(9), memory: 1 << 40, threads: 3 };
+        let args = terms.args().map(OsString::from);
+        assert_eq!(args[0], ARG);
+        let (parent, heard) = Terms::heard(args.into_iter().skip(1)).expect("all of it");
+        assert_eq!(parent as u32, std::process::id());
+        assert_eq!((heard.within, heard.memory, heard.threads), (terms.within, 1 << 40, 3));
+        assert!(Terms::heard(["1".into(), "x".into()].into_iter()).is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! What the end of a compiling child says about the module. Never guesses in favour of a module: a
+//! compiler that crashed on it once would crash on it again, on each worker in turn.
+
+use super::{CODE_MAX, CompileError, Compiled};
+use nix::sys::signal::Signal;
+use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+
+/// Exit code of a child that has refused the module; its complaint is the reason.
+pub(super) const REJECTED: u8 = 3;
+
+/// Exit code of a child that got no more memory.
+pub(super) const NO_MEMORY: u8 = 4;
+
+/// Exit code of a child that could not begin: nothing is known of the module.
+pub(super) const NOT_BEGUN: u8 = 5;
+
+const HUP: i32 = Signal::SIGHUP as i32;
+const INT: i32 = Signal::SIGINT as i32;
+const ABRT: i32 = Signal::SIGABRT as i32;
+const TERM: i32 = Signal::SIGTERM as i32;
+const XCPU: i32 = Signal::SIGXCPU as i32;
+
+/// Exit code of a program that panics and unwinds.
+const PANICKED: i32 = 101;
+
+/// How a child ended.
+pub(super) enum End {
+    /// By itself, or by a signal that this process did not send.
+    Exit { status: ExitStatus, code: Vec<u8>, complaint: String },
+    /// It was killed when its time was over.
+    OutOfTime,
+    /// It wrote more than any module needs, and was not heard to its end.
+    TooMuchCode,
+}
+
+pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, CompileError> {
+    let out_of_time = || format!("took over {} s to compile", within.as_secs());
+    let out_of_memory = || format!("took over {} MiB of memory to compile", memory >> 20);
+    let (status, code, complaint) = match end {
+        End::OutOfTime => return Err(CompileError::Rejected(out_of_time())),
+        End::TooMuchCode => {
+            let reason = format!("its compiled code is over {} MiB", CODE_MAX >> 20);
+            return Err(CompileError::Rejected(reason));
+        }
+        End::Exit { status, code, complaint } => (status, code, complaint),
+    };
+    let complaint = complaint.trim();
+    let rejected = match (status.code(), status.signal()) {
+        (Some(0), _) => return Ok(Compiled { code }),
+        (Some(exit), _) if exit == i32::from(NOT_BEGUN) => {
+            return Err(CompileError::NotTried(format!(
+                "its compiler could not begin: {complaint}"
+            )));
+        }
+        (Some(exit), _) if exit == i32::from(REJECTED) => complaint.into(),
+        (Some(exit), _) if exit == i32::from(NO_MEMORY) => out_of_memory(),
+        // Its processor time was over before this process, which was stopped, saw that its time was.
+        (_, Some(XCPU)) => out_of_time(),
+        // A signal to the group of processes that this one is in: it stops as well.
+        (_, Some(signal @ (HUP | INT | TERM))) => {
+            let told = format!("its compilation was told to stop (signal {signal})");
+            return Err(CompileError::NotTried(told));
+        }
+        // How the allocator of the standard library ends a process.
+        (_, Some(ABRT)) if complaint.contains("memory allocation of") => out_of_memory(),
+        (Some(PANICKED), _) => {
+            tracing::warn!(complaint, "a compilation crashed");
+            format!("its compilation crashed (exit code {PANICKED})")
+        }
+        (_, Some(signal)) => {
+            tracing::warn!(signal, complaint, "a compilation crashed");
+            format!("its compilation crashed (signal {signal})")
+        }
+        // Not one of ours: the program did not get as far as its first line.
+        (exit, None) => {
+            let exit = exit.unwrap_or(-1);
+            let told = format!("its compiler ended with exit code {exit}: {complaint}");
+            return Err(CompileError::NotTried(told));
+        }
+    };
+    Err(CompileError::Rejected(rejected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(raw: i32, complaint: &str) -> Result<Vec<u8>, CompileError> {
+        let end = End::Exit {
+            status: ExitStatus::from_raw(raw),
+            code: b"code".to_vec(),
+            complaint: complaint.into(),
+        };
+        of(end, Duration::from_secs(7), 9 << 20).map(Compiled::into_bytes)
+    }
+
+    #[test]
+    fn each_end_has_its_sentence() {
+        let rejected = |raw: i32, complaint: &str, reason: &str| {
+            assert_eq!(verdict(raw, complaint), Err(CompileError::Rejected(reason.into())));
+        };
+        assert_eq!(verdict(0, ""), Ok(b"code".to_vec()));
+        rejected(i32::from(REJECTED) << 8, "not a Wasm file\n", "not a Wasm file");
+        rejected(i32::from(NO_MEMORY) << 8, "", "took over 9 MiB of memory to compile");
+        let alloc = "memory allocation of 77 bytes failed\n";
+        rejected(6, alloc, "took over 9 MiB of memory to compile");
+        rejected(6, "stack overflow", "its compilation crashed (signal 6)");
+        rejected(11, "", "its compilation crashed (signal 11)");
+        rejected(9, "", "its compilation crashed (signal 9)");
+        rejected(101 << 8, "panicked", "its compilation crashed (exit code 101)");
+        rejected(24, "", "took over 7 s to compile");
+        let within = Duration::from_secs(7);
+        let late = of(End::OutOfTime, within, 1).err();
+        assert_eq!(late, Some(CompileError::Rejected("took over 7 s to compile".into())));
+        let much = of(End::TooMuchCode, within, 1).err();
+        assert_eq!(much, Some(CompileError::Rejected("its compiled code is over 512 MiB".into())));
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_module_is_not_for_good() {
+        for raw in [i32::from(NOT_BEGUN) << 8, 1 << 8, 127 << 8, 1, 2, 15] {
+            let verdict = verdict(raw, "why");
+            assert!(matches!(verdict, Err(CompileError::NotTried(_))), "{raw}: {verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Compiling in a process that has no other purpose. Never runs or links what it makes, and reserves
+//! no addresses for runs: the process has few.
+
+use super::{Shape, code_config, inspect, not_here};
+
+/// Why there is no code.
+pub(crate) enum Unmade {
+    /// The module cannot be run, with the sentence that says why.
+    Rejected(String),
+    /// The compiler was given no more memory.
+    Memory,
+}
+
+/// The compiled form of a module, as [`super::Program::code`] has it.
+pub(crate) fn compile_ahead(wasm: &[u8]) -> Result<Vec<u8>, Unmade> {
+    let failed = |error: wasmtime::Error| match error.is::<wasmtime::OutOfMemory>() {
+        true => Unmade::Memory,
+        false => Unmade::Rejected(not_here(&error)),
+    };
+    let (_, shape) = inspect(wasm).map_err(Unmade::Rejected)?;
+    let engine = wasmtime::Engine::new(&code_config()).map_err(failed)?;
+    let code = match shape {
+        Shape::Core => engine.precompile_module(wasm),
+        Shape::Component(_) => engine.precompile_component(wasm),
+    };
+    let mut code = code.map_err(failed)?;
+    code.insert(0, shape.first_byte());
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+
+    #[test]
+    fn what_is_made_here_fits_the_engine_that_runs_it() {
+        let hash = |config: &Config| {
+            let mut hasher = DefaultHasher::new();
+            let engine = wasmtime::Engine::new(config).expect("an engine");
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(hash(&code_config()), hash(&config(1)));
+        let mut other = code_config();
+        other.epoch_interruption(false);
+        assert_ne!(hash(&other), hash(&config(1)), "the test can fail");
+    }
+
+    #[test]
+    fn it_is_what_the_engine_itself_would_make() {
+        let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("Wasm text");
+        let Ok(ahead) = compile_ahead(&wasm) else { panic!("it compiles") };
+        let program = Engine::new(1).expect("an engine").compile(&wasm).expect("it compiles");
+        assert!(ahead == program.code().expect("it serializes"));
+        let refused = compile_ahead(b"\x7fELF").err();
+        assert!(matches!(refused, Some(Unmade::Rejected(why)) if why.contains("never accepted")));
+    }
+}

@@ -1,0 +1,172 @@
+//! Modules that are made to hurt a compiler, and ordinary ones after them, given to the real child:
+//! `muster-worker`, as it was built. Never compiled in this process.
+#![allow(clippy::unwrap_used)]
+
+use muster_worker::{
+    compile::{CompileError, Compiled, Compiler},
+    policy::Rules,
+};
+use std::time::{Duration, Instant};
+
+/// Loops, and locals that each of them keeps: 29 KB that were not compiled within 20 s.
+const DEPTH: usize = 4_000;
+const LOCALS: usize = 100;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_muster-worker");
+
+fn rules(seconds: u64, mib: u64) -> Rules {
+    let mut rules = Rules::default();
+    rules.compile_within = Duration::from_secs(seconds);
+    rules.compile_memory = mib << 20;
+    rules
+}
+
+fn compile_with(program: &str, rules: &Rules, wasm: &[u8]) -> Result<Compiled, CompileError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(Compiler::of(program.into(), rules).compile(wasm.to_vec().into(), ()))
+}
+
+fn compile(rules: &Rules, wasm: &[u8]) -> Result<Compiled, CompileError> {
+    compile_with(WORKER, rules, wasm)
+}
+
+fn ordinary() -> Vec<u8> {
+    wat::parse_str(r#"(module (func (export "_start")))"#).unwrap()
+}
+
+/// Loops within loops, each of which keeps all locals alive: the compiler's work grows with the
+/// square of their number, the file does not.
+fn bomb(depth: usize, locals: usize) -> Vec<u8> {
+    let touch: String = (0..locals)
+        .map(|n| {
+            format!("(local.set {n} (i32.add (local.get {n}) (local.get {})))", (n + 1) % locals)
+        })
+        .collect();
+    let locals = " i32".repeat(locals);
+    let text = format!(
+        r#"(module (func (export "_start") (local{locals}) {} {touch} {}))"#,
+        "loop ".repeat(depth),
+        "local.get 0 br_if 0 end ".repeat(depth),
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn reason(result: Result<Compiled, CompileError>) -> String {
+    match result {
+        Err(CompileError::Rejected(reason)) => reason,
+        Err(CompileError::NotTried(reason)) => panic!("not tried: {reason}"),
+        Ok(_) => panic!("it was compiled"),
+    }
+}
+
+/// It is in time and in memory, and at once.
+fn next_one_compiles() {
+    let began = Instant::now();
+    assert!(compile(&rules(10, 512), &ordinary()).is_ok());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_takes_too_long_is_refused_and_the_next_one_is_compiled() {
+    let wasm = bomb(DEPTH, LOCALS);
+    muster_module::inspect(&wasm).expect("it is within the limits of a module");
+    let began = Instant::now();
+    assert_eq!(reason(compile(&rules(1, 2048), &wasm)), "took over 1 s to compile");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    next_one_compiles();
+}
+
+#[test]
+fn what_takes_too_much_memory_is_refused_and_the_next_one_is_compiled() {
+    let wasm = bomb(DEPTH, LOCALS);
+    let refused = reason(compile(&rules(60, 64), &wasm));
+    assert_eq!(refused, "took over 64 MiB of memory to compile");
+    next_one_compiles();
+}
+
+/// Whether too little memory is met while it reads, starts threads, or compiles.
+#[test]
+fn any_lack_of_memory_is_called_by_its_name() {
+    let wasm = bomb(200, 200);
+    for mib in [0, 1, 2, 3, 4, 6, 8, 12] {
+        let refused = reason(compile(&rules(60, mib), &wasm));
+        assert_eq!(refused, format!("took over {mib} MiB of memory to compile"));
+    }
+}
+
+#[test]
+fn what_is_no_program_is_refused_with_its_sentence() {
+    let refused = reason(compile(&rules(10, 512), b"\x7fELF"));
+    assert!(refused.contains("never accepted"), "{refused}");
+}
+
+#[test]
+fn where_no_child_can_be_started_nothing_is_said_of_the_module() {
+    for program in ["/no/such/program", "/bin/false"] {
+        let result = compile_with(program, &rules(10, 512), &ordinary()).err();
+        assert!(matches!(result, Some(CompileError::NotTried(_))), "{program}: {result:?}");
+    }
+}
+
+#[test]
+fn a_child_that_nobody_waits_for_ends() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (turn, mut ended) = tokio::sync::oneshot::channel::<()>();
+    let compiler = Compiler::of(WORKER.into(), &rules(600, 2048));
+    let wasm = bomb(DEPTH, LOCALS);
+    runtime.block_on(async {
+        let work = compiler.compile(wasm.into(), turn);
+        let waited = tokio::time::timeout(Duration::from_millis(300), work).await;
+        assert!(waited.is_err(), "it takes longer");
+        let began = Instant::now();
+        assert!((&mut ended).await.is_err(), "its turn is over");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn measure_compiling() {
+    use muster_worker::engine::Engine;
+    let engine = Engine::new(1).unwrap();
+    for guest in ["noop", "wordcount", "primes"] {
+        let path = format!("{}/../.muster/guests/{guest}.wasm", env!("CARGO_MANIFEST_DIR"));
+        let wasm = std::fs::read(path).expect("run setup/guests");
+        let wasm = muster_module::to_component(&wasm)
+            .ok()
+            .filter(|_| muster_module::inspect(&wasm).unwrap().kind.needs_component())
+            .unwrap_or(wasm);
+        let mut here: Vec<Duration> = Vec::new();
+        let mut child: Vec<Duration> = Vec::new();
+        let mut size = 0;
+        for _ in 0..9 {
+            let began = Instant::now();
+            size = engine.compile(&wasm).unwrap().code().unwrap().len();
+            here.push(began.elapsed());
+            let began = Instant::now();
+            assert!(compile(&Rules::default(), &wasm).is_ok());
+            child.push(began.elapsed());
+        }
+        here.sort();
+        child.sort();
+        let wasm = wasm.len();
+        println!("{guest}: {wasm} B to {size} B, here {:?}, by a child {:?}", here[4], child[4]);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn measure_bombs() {
+    for (depth, locals) in
+        [(1_000, 10), (1_000, 100), (4_000, 100), (11_000, 1), (11_000, 100), (1_000, 1_000)]
+    {
+        let wasm = bomb(depth, locals);
+        let began = Instant::now();
+        let result = compile(&rules(20, 4096), &wasm).err();
+        println!(
+            "{depth} loops, {locals} locals: {} B, {:?}, {result:?}",
+            wasm.len(),
+            began.elapsed()
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! What a worker is told when it starts. Never a default that hides a choice that matters.
 
-use crate::{journal::Journal, policy::Rules};
+use crate::{confine::Confine, journal::Journal, policy::Rules};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
@@ -75,6 +75,9 @@ pub struct Config {
     /// after each restart
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Let the kernel (Landlock) keep this process to the files, ports and processes it needs
+    #[arg(long, default_value = "try", value_name = "HOW")]
+    pub confine: Confine,
     /// Stop when standard input ends, so that it does not outlive who started it
     #[arg(long)]
     pub until_stdin_closes: bool,

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod code;
 pub mod compile;
 mod config;
+mod confine;
 pub mod deadman;
 pub mod engine;
 pub mod gate;
@@ -24,6 +25,7 @@ pub mod sandbox;
 mod supervisor;
 
 pub use config::Config;
+pub use confine::Confine;
 pub use muster_wire::clock;
 
 use anyhow::Context as _;
@@ -120,7 +122,18 @@ pub fn main(config: Config) -> ExitCode {
         (None, true) => Told::BySignalsOrInput,
         (None, false) => Told::BySignals,
     };
-    process::run("muster-worker", told, |stop| run(config, stop))
+    // As long as this is the only thread.
+    let confined = match confine::worker(&config) {
+        Ok(confined) => confined,
+        Err(error) => {
+            eprintln!("error: muster-worker cannot begin: {error:#}");
+            return ExitCode::from(process::NOT_BEGUN);
+        }
+    };
+    process::run("muster-worker", told, |stop| {
+        confined.tell();
+        run(config, stop)
+    })
 }
 
 /// Runs a worker until `stop` says so.

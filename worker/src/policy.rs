@@ -137,6 +137,14 @@ impl Rules {
     }
 }
 
+/// The files that reading a policy reads: itself, and those of its secrets. What is wrong with it
+/// [`Rules::read`] says.
+pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let file: File = toml::from_str(&text).unwrap_or_default();
+    std::iter::once(path.into()).chain(file.secrets.into_values()).collect()
+}
+
 /// A secret as its file has it, without the line's end that editors leave.
 fn secret(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)?;

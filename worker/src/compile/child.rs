@@ -3,6 +3,7 @@
 
 use super::verdict::{NO_MEMORY, NOT_BEGUN, REJECTED};
 use crate::{
+    confine,
     engine::{Unmade, compile_ahead},
     supervisor,
 };
@@ -65,6 +66,7 @@ impl Terms {
         set_no_new_privs(true)?;
         nice(NICENESS)?;
         let addresses = addresses()?;
+        confine::shut().map_err(io::Error::other)?;
         let limits = [
             (Resource::Core, 0, 0),
             (Resource::Fsize, 0, 0),
@@ -75,7 +77,7 @@ impl Terms {
                 self.within.as_secs().saturating_mul(self.threads as u64),
                 CPU_MARGIN_S,
             ),
-            // Without files there are no sockets.
+            // Last, as a domain of Landlock begins as a file. Without files there are no sockets.
             (Resource::Nofile, FILES_MAX, 0),
         ];
         for (resource, limit, margin) in limits {

@@ -188,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_the_default_and_explains_every_key() {
+        let text = include_str!("../../setup/policy.toml");
+        let example = Rules::parse(text).expect("a policy");
+        let default = Rules::default();
+        assert_eq!(example.policy, default.policy);
+        assert_eq!(example.compile_within, default.compile_within);
+        assert_eq!(example.compile_memory, default.compile_memory);
+        for key in ["env", "random", "clock_ns", "dir_mib", "http", "seconds", "memory_mib"] {
+            let value = format!("\n{key} = ");
+            assert!(text.contains(&value), "{key} is not in the example");
+        }
+        let all = text.replace("\nhttp = []", "").replace("\n#http", "\nhttp");
+        let all: File = toml::from_str(&all.replace("\n#API", "\nAPI")).expect("what it proposes");
+        assert_eq!((all.http.len(), all.secrets.len()), (3, 1));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for bad in [
             "http = ['http://example.com']",

@@ -6,6 +6,7 @@ use crate::{
     engine::{Engine, Program},
     gate::Gate,
     journal::Journal,
+    policy::Secrets,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
 };
@@ -18,7 +19,6 @@ use muster_protocol::{
 };
 use muster_wire::process;
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
@@ -45,7 +45,7 @@ pub struct Task {
     /// Its arguments, limits, grants and retries; what is about placing it does not matter.
     pub spec: TaskSpec,
     /// The values of the secrets that it asks for, by name.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: Secrets,
 }
 
 /// What happens meanwhile.

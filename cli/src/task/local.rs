@@ -14,10 +14,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::task::{Data, ModuleRef, Outcome, Verdict};
 use muster_worker::{
     local::{self, Heard, Task},
+    policy::Secrets,
     sandbox::Report,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     env,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
@@ -78,7 +79,7 @@ fn show(outcome: &Outcome, format: Format) -> anyhow::Result<ExitCode> {
 }
 
 /// The values of secrets: a worker has files for them, this process its environment.
-fn secrets(names: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, String>> {
+fn secrets(names: &BTreeSet<String>) -> anyhow::Result<Secrets> {
     let value = |name: &String| {
         let value = env::var(name).map_err(|_| {
             let failure = Failure::user(format!("--secret {name}: there is no such variable here"));
@@ -86,7 +87,7 @@ fn secrets(names: &BTreeSet<String>) -> anyhow::Result<BTreeMap<String, String>>
         })?;
         Ok((name.clone(), value))
     };
-    names.iter().map(value).collect()
+    names.iter().map(value).collect::<anyhow::Result<_>>().map(Secrets)
 }
 
 fn tell(bar: &ProgressBar, heard: Heard) {

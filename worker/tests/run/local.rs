@@ -7,6 +7,7 @@ use muster_protocol::{
 };
 use muster_worker::{
     local::{self, Heard, Task},
+    policy::Secrets,
     sandbox::Report,
 };
 use std::{cell::RefCell, sync::Arc, time::Duration};
@@ -28,7 +29,7 @@ fn check(wasm: Vec<u8>, input: &str, spec: TaskSpec) -> (Outcome, Vec<Heard>) {
         wasm,
         input: input.to_string().into(),
         spec,
-        secrets: [("KEY".to_string(), "hush".to_string())].into(),
+        secrets: Secrets([("KEY".to_string(), "hush".to_string())].into()),
     };
     let running = local::run(task, |what| heard.borrow_mut().push(what));
     let outcome = runtime.block_on(running).unwrap();

@@ -48,6 +48,9 @@ pub struct Dev {
     /// Attempts that each runs at once [default: the worker's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
+    /// What tasks may have on every worker, at most: a TOML file [default: the worker's own]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// The workers' group
     #[arg(long, default_value = "default")]
     group: GroupName,

@@ -9,6 +9,7 @@ mod outcome;
 mod place;
 mod restart;
 mod store;
+mod submit;
 
 use super::*;
 use crate::{

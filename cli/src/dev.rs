@@ -54,9 +54,6 @@ pub struct Dev {
     /// The workers' group
     #[arg(long, default_value = "default")]
     group: GroupName,
-    /// What tasks may have, at most: a policy file for every worker
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
     /// Where everything is kept, from one start to the next
     #[arg(long, default_value = ".muster/dev")]
     dir: PathBuf,

@@ -2,6 +2,7 @@
 //! them with the real command. Nothing here knows how they work inside.
 
 mod checkpoint;
+mod confine;
 mod connection;
 mod failover;
 mod grants;

@@ -1,0 +1,57 @@
+//! What the process of a worker keeps to: the kernel confines it, and a module that would keep a
+//! compiler busy for ever costs one task. Never what a guest may do while it runs.
+
+use muster_tests::{Fleet, fleet::text};
+
+/// Far more work than the largest guest, in some 30 KB: every loop keeps all locals alive.
+fn bomb() -> Vec<u8> {
+    const DEPTH: usize = 4_000;
+    const LOCALS: usize = 100;
+    let locals = " i32".repeat(LOCALS);
+    let touch: String = (0..LOCALS)
+        .map(|n| format!("(local.set {n} (i32.add (local.get 0) (local.get {n})))"))
+        .collect();
+    let (open, close) = ("loop ".repeat(DEPTH), "local.get 0 br_if 0 end ".repeat(DEPTH));
+    let text =
+        format!(r#"(module (func (export "_start") (local{locals}) {open} {touch} {close}))"#);
+    wat::parse_str(text).expect("Wasm text")
+}
+
+#[test]
+fn a_worker_that_must_be_confined_is_or_does_not_start() {
+    let mut fleet = Fleet::start(1, 1);
+    let journal = fleet.path("journal");
+    let require = ["--confine", "require", "--journal", text(&journal)];
+    if !fleet.log("w1").contains("confined fully") {
+        eprintln!("this kernel cannot confine: {}", fleet.log("w1"));
+        fleet.launch_worker("w2", &require);
+        assert_eq!(fleet.ended("w2"), 2);
+        assert!(fleet.log("w2").contains("Linux 6.12"), "{}", fleet.log("w2"));
+        return;
+    }
+    fleet.start_worker("w2", &[&require[..], &["--group", "closed"]].concat());
+    let pid = fleet.child_pid("w2").expect("it was ready");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    fleet.push("upper");
+    let ran = fleet.run(&["task", "run", "upper", "--group", "closed", "--input", "a", "--wait"]);
+    assert_eq!(ran.ok().text(), "A");
+    assert!(!fleet.journal(&journal).is_empty());
+}
+
+#[test]
+fn a_module_that_takes_too_long_to_compile_is_refused_and_costs_the_worker_nothing() {
+    let mut fleet = Fleet::start(0, 2);
+    let policy = fleet.path("policy.toml");
+    std::fs::write(&policy, "[compile]\nseconds = 1\n").expect("a file");
+    fleet.start_worker("w1", &["--slots", "2", "--policy", text(&policy)]);
+    let pid = fleet.child_pid("w1");
+    let file = fleet.path("bomb.wasm");
+    std::fs::write(&file, bomb()).expect("a file");
+    let ran = fleet.run(&["task", "run", text(&file), "--wait"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.err.contains("rejected: took over 1 s to compile"), "{ran:?}");
+    fleet.push("noop");
+    fleet.run(&["task", "run", "noop", "--wait"]).ok();
+    assert_eq!(fleet.child_pid("w1"), pid, "the worker lives");
+}

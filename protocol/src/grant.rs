@@ -398,16 +398,21 @@ fn host_of(host: &str) -> Option<Host> {
     if host == "*" {
         return Some(Host::Any);
     }
-    let (address, bits) = match host.split_once('/') {
+    // The root's dot: a name with it is the same name, and so is an address.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let (address, bits) = match name.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
-        None => (host, None),
+        None => (name, None),
     };
-    if let Ok(address) = bare(address).parse::<IpAddr>() {
+    if let Ok(written) = bare(address).parse::<IpAddr>() {
+        let address = written.to_canonical();
+        // An IPv4 address that is written as one of IPv6 has 96 bits before its own.
+        let before = whole(&written) - whole(&address);
         let bits = match bits {
             None => whole(&address),
-            Some(bits) => bits.parse().ok().filter(|&bits| bits <= whole(&address))?,
+            Some(bits) => bits.parse::<u8>().ok()?.checked_sub(before)?,
         };
-        return Some(Host::Net(address.to_canonical(), bits));
+        return (bits <= whole(&address)).then_some(Host::Net(address, bits));
     }
     let is_name = |name: &str| {
         !name.is_empty()
@@ -418,8 +423,6 @@ fn host_of(host: &str) -> Option<Host> {
                         .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
             })
     };
-    // The root's dot: a name with it is the same name.
-    let name = host.strip_suffix('.').unwrap_or(host);
     match name.strip_prefix("*.") {
         Some(domain) if is_name(domain) => Some(Host::Below(domain.into())),
         None if is_name(name) => Some(Host::Name(name.into())),

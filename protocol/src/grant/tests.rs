@@ -22,11 +22,15 @@ fn a_rule_is_read_and_written_the_same() {
     ] {
         assert_eq!(text.parse::<HttpRule>().map(|rule| rule.to_string()).as_deref(), Ok(text));
     }
-    assert_eq!("::1".parse::<HttpRule>().expect("an address").to_string(), "[::1]");
-    assert_eq!(
-        "API.Example.com.".parse::<HttpRule>().expect("a name").to_string(),
-        "api.example.com"
-    );
+    for (text, same) in [
+        ("::1", "[::1]"),
+        ("API.Example.com.", "api.example.com"),
+        ("10.0.0.0.", "10.0.0.0"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("[::ffff:10.0.0.0]/104", "10.0.0.0/8"),
+    ] {
+        assert_eq!(text.parse::<HttpRule>().expect("a rule").to_string(), same);
+    }
     for bad in [
         "",
         ":80",
@@ -40,6 +44,7 @@ fn a_rule_is_read_and_written_the_same() {
         "a..b",
         "10.0.0.0/33",
         "10.0.0.0/x",
+        "[::ffff:10.0.0.0]/95",
         "user@host",
         "a:",
     ] {

@@ -6,10 +6,11 @@ MUSTER := target/debug/muster
 RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && echo nextest run --no-fail-fast || echo test --no-fail-fast)
 MINUTES ?= 10
 TRIALS ?= 50
+SECONDS ?= 60
 # Where ip and nft are, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test sim mutants hostile chaos failover lint deny bench setup clean
+.PHONY: help build demo test sim mutants hostile chaos failover fuzz lint deny bench setup clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -54,9 +55,19 @@ hostile: setup ## let hostile guests loose on a worker (ONLY=part-of-a-name)
 	cargo build --workspace
 	@target/debug/hostile $(ONLY)
 
+fuzz: ## random bytes for every decoder: SECONDS=60 for each target, ONLY=frame|record|module
+	@setup/guests
+	@setup/cargo-fuzz >/dev/null
+	@for target in $(or $(ONLY),frame record module); do \
+		(cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1) \
+			|| exit 1; \
+	done
+
 lint: ## formatting, clippy, and the licences and sources of dependencies
 	cargo fmt --all --check
 	cd examples && cargo fmt --all --check
+	cd fuzz && cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(MAKE) deny
 
@@ -69,4 +80,4 @@ bench: setup ## tasks a second, and from submission to result
 	target/release/bench
 
 clean: ## remove what was built and fetched
-	rm -rf target examples/target .muster
+	rm -rf target examples/target fuzz/target fuzz/corpus .muster

@@ -1,0 +1,78 @@
+//! What must hold of any bytes whatsoever. Never a rule that only good input keeps.
+
+pub mod seeds;
+
+use muster_module::{inspect, to_component};
+use muster_protocol::{
+    api::ModuleEntry,
+    checkpoint::Checkpoint,
+    frame,
+    grant::HttpRule,
+    lease::{Lease, MasterLease},
+    message::{Ask, LogChunk, ToMaster, ToWorker, Told},
+    task::{TaskRecord, TaskSpec},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+
+/// No bytes make a decoder panic, and what it takes for a message is one: it comes back the same.
+pub fn frame(bytes: &[u8]) {
+    let mut header = [0; frame::HEADER_SIZE];
+    if let Some(first) = bytes.first_chunk() {
+        header = *first;
+    }
+    let _ = frame::size(header);
+    message::<ToMaster>(bytes);
+    message::<ToWorker>(bytes);
+    message::<Ask>(bytes);
+    message::<Told>(bytes);
+    message::<LogChunk>(bytes);
+}
+
+fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
+    let Ok(message) = frame::decode::<T>(body) else { return };
+    let mut out = Vec::new();
+    frame::encode(&message, &mut out).expect("it fitted into a frame");
+    let again = frame::decode::<T>(&out[frame::HEADER_SIZE..]).expect("it was encoded here");
+    assert_eq!(again, message);
+}
+
+/// The same of what is kept as JSON; and what anyone may submit is checked without a panic.
+pub fn record(bytes: &[u8]) {
+    let task = json::<TaskRecord>(bytes).map(|record| record.spec);
+    json::<Lease>(bytes);
+    json::<MasterLease>(bytes);
+    json::<Checkpoint>(bytes);
+    json::<ModuleEntry>(bytes);
+    if let Some(spec) = task {
+        let _ = spec.check();
+    }
+    if let Some(spec) = json::<TaskSpec>(bytes) {
+        let _ = spec.check();
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(rule) = text.parse::<HttpRule>()
+    {
+        assert_eq!(rule.to_string().parse(), Ok(rule.clone()), "{text:?}");
+        assert!(rule.covers(&rule), "{text:?}");
+    }
+}
+
+fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+    let value: T = serde_json::from_slice(bytes).ok()?;
+    let text = serde_json::to_vec(&value).expect("it can be written");
+    let again: T = serde_json::from_slice(&text).expect("it was written here");
+    assert_eq!(again, value);
+    Some(value)
+}
+
+/// No bytes make the inspection panic, nor the encoder, which meets only what was inspected.
+pub fn module(bytes: &[u8]) {
+    let Ok(info) = inspect(bytes) else { return };
+    assert_eq!((info.size, info.digest), (bytes.len() as u64, muster_module::digest(bytes)));
+    if info.kind.needs_component()
+        && let Ok(component) = to_component(bytes)
+    {
+        let _ = inspect(&component);
+    }
+}

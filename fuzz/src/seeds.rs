@@ -1,0 +1,214 @@
+//! Good input to begin with, made from the types themselves so that it cannot grow old. Never written
+//! anywhere but into the targets' own corpora.
+
+use muster_protocol::{
+    AttemptId, Digest, Nonce, SessionId, TaskId,
+    api::{ModuleEntry, ModuleVersion},
+    checkpoint::Checkpoint,
+    frame,
+    grant::Grants,
+    lease::{Lease, MasterLease, Standing},
+    message::{
+        Ask, AttemptKey, Dispatch, LogChunk, LogSource, Order, Shelf, ToMaster, ToWorker, Told,
+    },
+    task::{
+        Attempt, Data, Limits, ModuleRef, Outcome, PastAttempt, State, TaskRecord, TaskSpec,
+        Verdict,
+    },
+    time::WallMillis,
+};
+use serde::Serialize;
+use std::{fs, path::Path, sync::Arc};
+
+const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
+
+/// The largest guest that is a seed: mutations of a long file find little in a minute.
+const GUEST_MAX: u64 = 128 * 1024;
+
+fn keep(target: &str, name: &str, bytes: &[u8]) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let written = fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join(name), bytes));
+    written.expect("the corpus can be written to");
+}
+
+/// Messages of every kind.
+pub fn frames() {
+    let messages = [
+        body(&ToMaster::Hello { session: SessionId(1), attempts: vec![KEY], version: "1".into() }),
+        body(&ToMaster::Renew { expect: 9, lease: lease() }),
+        body(&ToMaster::Extend { session: SessionId(1), renewal: 2 }),
+        body(&ToMaster::Finished { key: KEY, outcome: outcome() }),
+        body(&ToMaster::Progress { key: KEY, done: 1, total: 300 }),
+        body(&ToWorker::Dispatch(dispatch())),
+        body(&ToWorker::Order(Order::Drain { deadline_ms: 1_000 })),
+        body(&Ask::Fetch { shelf: Shelf::Data, digest: Digest([1; 32]) }),
+        body(&Ask::Checkpoint { key: KEY, save: 3, state: inline() }),
+        body(&Told::Size(70_000)),
+        body(&Told::State(inline())),
+        body(&Told::Failed("later".into())),
+        body(&LogChunk { key: KEY, source: LogSource::Log, text: "line\n".into() }),
+    ];
+    for (number, message) in messages.iter().enumerate() {
+        keep("frame", &format!("seed-{number}"), message);
+    }
+}
+
+fn body(message: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::encode(message, &mut out).expect("a small message");
+    out.split_off(frame::HEADER_SIZE)
+}
+
+/// Records of every kind, and rules.
+pub fn records() {
+    let mut task = TaskRecord::queued(TaskId(7), Arc::new(spec()), WallMillis(1));
+    task.history.push(PastAttempt {
+        attempt: attempt(),
+        ended_at: WallMillis(3),
+        lost: true,
+        reason: "its worker was lost".into(),
+    });
+    let mut running = task.clone();
+    running.state = State::Dispatched(attempt());
+    let mut done = task.clone();
+    done.state = State::Done {
+        outcome: Arc::new(outcome()),
+        attempt: Some(attempt()),
+        ended_at: WallMillis(4),
+    };
+    let master = MasterLease {
+        master: "m1".parse().expect("a name"),
+        session: SessionId(1),
+        renewal: 2,
+        standing: Standing::Live,
+        wait_ms: 4_500,
+        workers: 3,
+        renewed_at: WallMillis(1),
+    };
+    let checkpoint = Checkpoint {
+        attempt: AttemptId(8),
+        number: 1,
+        save: 2,
+        state: Some(inline()),
+        saved_at: WallMillis(1),
+    };
+    let version = ModuleVersion {
+        version: "1.2".into(),
+        digest: Digest([1; 32]),
+        size: 3,
+        kind: "module".into(),
+        pushed_at: WallMillis(1),
+    };
+    let module = ModuleEntry { name: "upper".into(), versions: vec![version] };
+    let values = [
+        json(&task),
+        json(&running),
+        json(&done),
+        json(&spec()),
+        json(&lease()),
+        json(&master),
+        json(&checkpoint),
+        json(&module),
+    ];
+    let rules = ["api.example.com", "*.example.com:8443", "*:*", "10.0.0.0/8:*", "[fd00::]/8:1"];
+    let rules = rules.map(|rule| rule.as_bytes().to_vec());
+    for (number, value) in values.iter().chain(&rules).enumerate() {
+        keep("record", &format!("seed-{number}"), value);
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("it can be written")
+}
+
+/// Wasm text of every shape, and the guests that are built.
+pub fn modules() {
+    for (number, text) in TEXTS.iter().enumerate() {
+        keep("module", &format!("seed-{number}"), &wat::parse_str(text).expect("Wasm text"));
+    }
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.muster/guests");
+    for guest in fs::read_dir(guests).into_iter().flatten().flatten() {
+        let is_small = guest.metadata().is_ok_and(|metadata| metadata.len() <= GUEST_MAX);
+        if is_small && let Ok(bytes) = fs::read(guest.path()) {
+            keep("module", &guest.file_name().to_string_lossy(), &bytes);
+        }
+    }
+}
+
+const TEXTS: [&str; 6] = [
+    r#"(module (func (export "_start")))"#,
+    r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+        (memory (export "memory") 1 2) (table 3 funcref) (global (mut i64) (i64.const 1))
+        (data (i32.const 8) "text") (elem (i32.const 0) 0)
+        (func (export "_start") (local i32) (loop (br_if 0 (local.get 0))) (call 0 (i32.const 1))))"#,
+    r#"(module (func (export "run")))"#,
+    r#"(component (core module $m (func (export "run") (result i32) i32.const 0))
+        (core instance $i (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $exports (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $exports)))"#,
+    r#"(component (import "wasi:random/insecure@0.2.0"
+        (instance (export "get-insecure-random-u64" (func (result u64))))))"#,
+    r#"(component (import "muster:task/host@0.1.0"
+        (instance (export "progress" (func (param "done" u64) (param "total" u64))))))"#,
+];
+
+fn spec() -> TaskSpec {
+    let module = ModuleRef { name: Some("upper:1.2".into()), digest: Digest([1; 32]) };
+    let mut spec = TaskSpec::new(module, inline());
+    spec.args = vec!["--top".into(), "10".into()];
+    spec.selector = [("region".into(), "eu".into())].into();
+    spec.grants = Arc::new(grants());
+    spec
+}
+
+fn grants() -> Grants {
+    Grants {
+        env: [("KEY".into(), "value".into())].into(),
+        secrets: ["TOKEN".into()].into(),
+        http: ["*.example.com".parse().expect("a rule")].into(),
+        dir_bytes: 1 << 20,
+        random: true,
+        ..Grants::default()
+    }
+}
+
+fn dispatch() -> Dispatch {
+    Dispatch {
+        key: KEY,
+        session: SessionId(1),
+        revision: 5,
+        held_max: 4,
+        number: 1,
+        module: Digest([1; 32]),
+        input: inline(),
+        args: vec!["-v".into()],
+        limits: Limits::default(),
+        grants: Arc::new(grants()),
+    }
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        id: AttemptId(8),
+        number: 1,
+        worker: "w1".parse().expect("a name"),
+        session: SessionId(1),
+        lease: 5,
+        dispatched_at: WallMillis(2),
+    }
+}
+
+fn outcome() -> Outcome {
+    Outcome::bare(Verdict::OverLimit { limit: "memory_bytes".into(), max: 65_536 })
+}
+
+fn lease() -> Lease {
+    let mut lease = Lease::new("w1".parse().expect("a name"), SessionId(1));
+    lease.home_dir = Nonce(3);
+    lease
+}
+
+fn inline() -> Data {
+    Data::Inline("input".into())
+}

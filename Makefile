@@ -10,10 +10,10 @@ SECONDS ?= 60
 # Where ip and nft are, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test sim mutants hostile chaos failover fuzz lint deny bench setup clean
+.PHONY: help build demo test examples-all sim mutants hostile chaos failover fuzz lint deny bench setup clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: ## fetch what the machine lacks: nats-server, a Wasm target, the example guests
 	@setup/nats-server >/dev/null
@@ -30,6 +30,15 @@ test: setup ## every test, with a real nats-server
 	cargo test --quiet --all-features -p muster -p muster-macros
 	cd examples && cargo test --quiet
 	cargo $(RUN_TESTS) --workspace
+
+examples-all: setup ## the word count in five languages: built, run and compared; and what `muster new` makes
+	cargo build --workspace --all-targets
+	@set -e; export PATH="$$(setup/languages):$$PATH"; for language in c go js python; do \
+		began=$$(date +%s%N); \
+		$(MUSTER) build examples/wordcount-$$language --out .muster/guests/wordcount-$$language.wasm; \
+		echo "   built in $$((($$(date +%s%N) - began) / 1000000)) ms"; \
+	done; \
+	MUSTER_LANGUAGES=1 cargo $(RUN_TESTS) --workspace --test e2e languages::
 
 chaos: setup ## strike a fleet at random: MINUTES=10 SEED=any LEASE=standard|fast|roaming
 	@setup/netns-tools

@@ -2,6 +2,7 @@
 //! what it asks for is done in the file of its noun.
 
 mod blob;
+mod build;
 mod cert;
 mod check;
 mod client;
@@ -11,9 +12,11 @@ mod dev;
 mod ends;
 mod events;
 mod exit;
+mod language;
 mod map;
 mod mint;
 mod module;
+mod new;
 mod output;
 mod quantity;
 mod replay;
@@ -38,6 +41,7 @@ use tokio::runtime::Runtime;
     version,
     after_help = "Examples:
   muster dev                                     a fleet on this machine
+  muster new hello && cd hello && muster build
   muster module push hello.wasm
   muster task run hello --input world --wait
   muster map hello names.txt > results.jsonl
@@ -62,6 +66,10 @@ enum Command {
     Master(Box<muster_master::Config>),
     /// Be a worker, or ask about workers
     Worker(worker::Command),
+    /// Make a project for a task, in one of five languages
+    New(new::New),
+    /// Build the task of a project
+    Build(build::Build),
     /// Store, list and inspect Wasm modules
     #[command(subcommand)]
     Module(module::Command),
@@ -107,6 +115,8 @@ fn ask(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCo
         }
         Command::Tether(tether) => tether.run().map(|never| match never {}),
         Command::Cert(command) => cert::run(command, &reach.fleet).map(done),
+        Command::New(new) => new.run(format).map(done),
+        Command::Build(build) => build.run(format).map(done),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "muster", &mut text);

@@ -228,14 +228,18 @@ fn split(what: &str) -> (&str, Option<&str>) {
 }
 
 /// A module that workers accept.
-struct Wasm {
-    bytes: Vec<u8>,
-    digest: Digest,
-    kind: String,
+pub struct Wasm {
+    /// What is stored.
+    pub bytes: Vec<u8>,
+    /// Their digest.
+    pub digest: Digest,
+    /// Module or component.
+    pub kind: String,
 }
 
 impl Wasm {
-    fn read(file: &Path) -> anyhow::Result<Self> {
+    /// Reads a file, and makes a component of a module that needs to be one.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
         let bytes = read(file)?;
         let name = file.display().to_string();
         let info = examine(&bytes, &name)?;
@@ -280,7 +284,7 @@ fn refused(name: &str, refusal: &muster_module::Refusal) -> Failure {
 }
 
 /// A module's name made of its file's: `Resize_Image.v2.wasm` becomes `resize-image-v2`.
-fn name_of(file: &Path) -> Option<String> {
+pub fn name_of(file: &Path) -> Option<String> {
     let stem = file.file_stem()?.to_str()?.to_ascii_lowercase();
     let words = stem.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let mut name = words.collect::<Vec<_>>().join("-");

@@ -2,7 +2,7 @@
 //! never choose an encoding by a type's name: the compiler chooses, by the traits the type has.
 //!
 //! A blanket implementation for `Deserialize` would forbid one for `Vec<u8>`, which is `Deserialize`
-//! as well. So the choice is made where the type is known, in the expansion of [`__call!`]: a method
+//! as well. So the choice is made where the type is known, in the expansion of `__call!`: a method
 //! is looked for on `&&&Taken<T>`, then on `&&Taken<T>`, then on `&Taken<T>`, and the first one whose
 //! bounds hold is taken.
 

@@ -7,6 +7,7 @@ mod connection;
 mod failover;
 mod grants;
 mod guests;
+mod languages;
 mod life;
 mod local;
 mod map;

@@ -1,0 +1,23 @@
+// A task: standard input is its input, standard output its output, the exit code its verdict. What
+// it writes to standard error goes to its log.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+func main() {
+	input, err := io.ReadAll(os.Stdin)
+	name := strings.TrimSpace(string(input))
+	if err == nil && name == "" {
+		err = fmt.Errorf("say whom to greet")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Printf("Hello, %s!", name)
+}

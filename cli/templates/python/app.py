@@ -1,0 +1,17 @@
+"""A task: bytes in, bytes out. What it raises as Err is its error, in words for whoever submitted
+it. The worker's interface is in wit/world.wit.
+"""
+
+import wit_world
+from componentize_py_types import Err
+from wit_world.imports import host
+
+
+class WitWorld(wit_world.WitWorld):
+    def run(self, input: bytes) -> bytes:
+        name = input.decode().strip()
+        if not name:
+            raise Err("say whom to greet")
+        host.log(host.Level.INFO, f"greeting {name}")
+        host.progress(1, 1)
+        return f"Hello, {name}!".encode()

@@ -6,11 +6,13 @@
 mod convert;
 mod entry;
 mod known;
+mod needs;
 mod refusal;
 mod scan;
 
 pub use convert::to_component;
 pub use known::{PREVIEW1_FUNCTIONS, PREVIEW1_MODULE, SDK_INTERFACES, WASI_INTERFACES};
+pub use needs::Need;
 pub use refusal::Refusal;
 pub use scan::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
 
@@ -82,6 +84,8 @@ pub struct ModuleInfo {
     /// What it asks of its host: `module.field` for core modules, names of interfaces with their
     /// versions for components; in the file's order.
     pub imports: Vec<String>,
+    /// What of it a task has to be granted.
+    pub needs: Vec<Need>,
     /// What it offers, in the file's order.
     pub exports: Vec<String>,
     /// Its length in bytes.
@@ -103,6 +107,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, Refusal> {
     let kind = entry::kind(&scan)?;
     Ok(ModuleInfo {
         kind,
+        needs: needs::needs(&scan),
         imports: scan.imports,
         exports: scan.exports,
         size,

@@ -196,3 +196,46 @@ fn facts_are_those_of_the_bytes() {
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     );
 }
+
+#[test]
+fn grants_are_told_by_what_is_imported() {
+    let check = |text: &str, expected: &[Option<&str>]| {
+        let info = inspect(&wat::parse_str(text).expect("Wasm text")).expect("it can be run");
+        let grants: Vec<_> = info.needs.iter().map(|need| need.grant).collect();
+        assert_eq!(grants, expected, "{text}");
+    };
+    let core = |functions: &[&str]| {
+        let import = |f: &&str| format!(r#"(import "{PREVIEW1_MODULE}" "{f}" (func))"#);
+        let imports: String = functions.iter().map(import).collect();
+        format!(r#"(module {imports} (func (export "_start")))"#)
+    };
+    check(&core(&["fd_read", "fd_prestat_get", "clock_time_get", "environ_get"]), &[]);
+    check(&core(&["path_open", "path_rename"]), &[Some("--dir SIZE")]);
+    check(&core(&["sock_accept", "random_get"]), &[Some("--random"), None]);
+
+    let component = |import: &str| {
+        format!(
+            r#"(component {import}
+            (core module $m (func (export "run") (result i32) i32.const 0))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $run (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $run)))"#
+        )
+    };
+    let whole = |name: &str| component(&format!(r#"(import "{name}@0.2.9" (instance))"#));
+    check(&whole("wasi:http/types"), &[]);
+    check(&whole("wasi:http/outgoing-handler"), &[Some("--allow-http HOST")]);
+    check(&whole("wasi:random/random"), &[Some("--random")]);
+    check(&whole("wasi:clocks/monotonic-clock"), &[]);
+    check(&whole("wasi:sockets/tcp-create-socket"), &[None]);
+    // Standard streams have the interface as well, and open nothing.
+    check(&whole("wasi:filesystem/types"), &[]);
+    let files = component(
+        r#"(import "wasi:filesystem/types@0.2.9" (instance
+            (export "descriptor" (type $descriptor (sub resource)))
+            (export "[method]descriptor.open-at"
+                (func (param "self" (borrow $descriptor))))))"#,
+    );
+    check(&files, &[Some("--dir SIZE")]);
+}

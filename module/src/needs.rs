@@ -1,0 +1,84 @@
+//! Which grants a module may want, by what it imports. Never a refusal: an import says what a module
+//! can ask for, and not that it will.
+
+use crate::{PREVIEW1_MODULE, scan::Scan};
+use wasmparser::component_types::ComponentEntityType;
+
+/// Something that a module may ask of its worker beyond its input, its output and coarse time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The option that grants it; `None` where no task is ever granted it.
+    pub grant: Option<&'static str>,
+    /// What for, and what happens without.
+    pub what: &'static str,
+    /// Interfaces of WASI 0.2, and the functions in them of which one has to be imported; none for
+    /// any.
+    interfaces: &'static [(&'static str, &'static [&'static str])],
+    /// How the names of such functions of WASI preview 1 begin.
+    preview1: &'static [&'static str],
+}
+
+/// All of them. What toolchains import without using it is not counted where it can be told: every
+/// program in C looks for directories it was given, but only some open a file.
+const NEEDS: &[Need] = &[
+    Need {
+        grant: Some("--allow-http HOST"),
+        what: "sends HTTP requests; without it they are denied",
+        interfaces: &[("wasi:http/outgoing-handler", &[])],
+        preview1: &[],
+    },
+    Need {
+        grant: Some("--dir SIZE"),
+        what: "opens files; without it there are none",
+        interfaces: &[("wasi:filesystem/types", &["[method]descriptor.open-at"])],
+        preview1: &["path_"],
+    },
+    Need {
+        grant: Some("--random"),
+        what: "takes random numbers; without it they follow from the task's id and are no secret",
+        interfaces: &[("wasi:random/random", &[])],
+        preview1: &["random_get"],
+    },
+    Need {
+        grant: None,
+        what: "opens sockets, which no task is granted; such calls fail",
+        interfaces: &[
+            ("wasi:sockets/tcp-create-socket", &[]),
+            ("wasi:sockets/udp-create-socket", &[]),
+            ("wasi:sockets/ip-name-lookup", &[]),
+        ],
+        preview1: &["sock_"],
+    },
+];
+
+/// What a scanned file may ask for.
+pub(crate) fn needs(scan: &Scan) -> Vec<Need> {
+    let is_asked = |need: &&Need| scan.imports.iter().any(|import| asks(scan, import, need));
+    NEEDS.iter().filter(is_asked).copied().collect()
+}
+
+fn asks(scan: &Scan, import: &str, need: &Need) -> bool {
+    if let Some(function) = import.strip_prefix(PREVIEW1_MODULE).and_then(|f| f.strip_prefix('.')) {
+        return need.preview1.iter().any(|begin| function.starts_with(begin));
+    }
+    // A core module of the SDK imports `interface@version.function`, a component whole interfaces.
+    let Some((path, rest)) = import.split_once('@') else { return false };
+    let Some((_, functions)) = need.interfaces.iter().find(|(interface, _)| *interface == path)
+    else {
+        return false;
+    };
+    let is_core = scan.types.as_ref().component_item_for_import(import).is_none();
+    functions.is_empty()
+        || functions.iter().any(|function| match is_core {
+            true => rest.ends_with(function),
+            false => has_function(scan, import, function),
+        })
+}
+
+/// Whether an interface is imported with that function in it: encoders leave out what is not used.
+fn has_function(scan: &Scan, interface: &str, function: &str) -> bool {
+    let types = scan.types.as_ref();
+    let item = types.component_item_for_import(interface);
+    let Some(ComponentEntityType::Instance(id)) = item.map(|item| item.ty) else { return false };
+    types[id].exports.contains_key(function)
+}

@@ -10,13 +10,14 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use muster_module::ModuleInfo;
 use muster_protocol::{
     Digest,
     api::{ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule, endpoint},
     id, limit,
     task::ModuleRef,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
@@ -29,7 +30,10 @@ pub enum Command {
     /// Store a Wasm module or component, and give it a name
     #[command(after_help = "Examples:
   muster module push target/wasm32-wasip1/release/resize.wasm
-  muster module push out.wasm --name resize --version 1.2.0")]
+  muster module push out.wasm --name resize:1.2.0
+
+It says what the module imports, and which grants its tasks may need. A task keeps the module it was
+submitted with, whatever is pushed later; sha256:DIGEST names one for good.")]
     Push(Push),
     /// List the named modules
     #[command(alias = "list")]
@@ -55,7 +59,7 @@ pub enum Command {
 pub struct Push {
     /// The Wasm file
     file: PathBuf,
-    /// Its name [default: the file's]
+    /// Its name, and its version if you like: NAME[:VERSION] [default: the file's]
     #[arg(long)]
     name: Option<String>,
     /// Its version [default: the next number]
@@ -74,33 +78,68 @@ pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Res
 }
 
 async fn push(push: Push, reach: &Reach, format: Format) -> anyhow::Result<()> {
-    let name = match push.name {
-        Some(name) if id::is_name(&name) => name,
-        Some(name) => {
-            let text = format!("{name:?} cannot be a module's name");
-            return Err(Failure::user(text).hint(format!("a name is {}", id::NAME_FORM)).into());
-        }
-        None => name_of(&push.file).ok_or_else(|| {
-            Failure::user(format!("no name can be made of {}", push.file.display()))
-                .hint("give it one: --name NAME")
-        })?,
-    };
+    let (name, version) = push.named()?;
     let wasm = Wasm::read(&push.file)?;
     let client = Client::connect(reach).await?;
     wasm.store(&client).await?;
-    let question =
-        RegisterModule { name: name.clone(), version: push.version, digest: wasm.digest };
+    let question = RegisterModule { name: name.clone(), version, digest: wasm.digest };
     let version: ModuleVersion = client.insist(endpoint::MODULE_REGISTER, &question).await?;
-    match format {
-        Format::Json => output::json(&version),
-        Format::Table => output::line(&format!(
-            "{name}:{} {} {} ({})",
-            version.version,
-            version.digest,
-            quantity::show_size(version.size),
-            wasm.kind
-        )),
+    if format == Format::Json {
+        let mut told = serde_json::to_value(&version)?;
+        told["name"] = json!(name);
+        told["imports"] = json!(wasm.info.imports);
+        told["needs"] = needs_json(&wasm.info);
+        return output::json(&told);
     }
+    output::line(&format!(
+        "{name}:{} {} {} ({})",
+        version.version,
+        version.digest,
+        quantity::show_size(version.size),
+        wasm.kind
+    ))?;
+    output::fields(&[
+        ("imports", wasm.info.imports.join("\n")),
+        ("may need", needs_lines(&wasm.info)),
+    ])
+}
+
+impl Push {
+    /// The name and version it is pushed under.
+    fn named(&self) -> anyhow::Result<(String, Option<String>)> {
+        let Some(given) = &self.name else {
+            let name = name_of(&self.file).ok_or_else(|| {
+                Failure::user(format!("no name can be made of {}", self.file.display()))
+                    .hint("give it one: --name NAME")
+            })?;
+            return Ok((name, self.version.clone()));
+        };
+        let (name, version) = split(given);
+        if !id::is_name(name) {
+            let text = format!("{name:?} cannot be a module's name");
+            return Err(Failure::user(text).hint(format!("a name is {}", id::NAME_FORM)).into());
+        }
+        match (version, &self.version) {
+            (Some(one), Some(other)) if one != other => {
+                let text = format!("{given} says version {one}, --version says {other}");
+                Err(Failure::user(text).hint("give one of them").into())
+            }
+            (one, other) => Ok((name.into(), other.clone().or(one.map(Into::into)))),
+        }
+    }
+}
+
+/// The grants that tasks of a module may need, a line each.
+fn needs_lines(info: &ModuleInfo) -> String {
+    let lines = info.needs.iter().map(|need| match need.grant {
+        Some(grant) => format!("{grant}: it {}", need.what),
+        None => format!("(never granted): it {}", need.what),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn needs_json(info: &ModuleInfo) -> Value {
+    info.needs.iter().map(|need| json!({ "grant": need.grant, "what": need.what })).collect()
 }
 
 async fn ls(reach: &Reach, format: Format) -> anyhow::Result<()> {
@@ -139,6 +178,7 @@ async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()
             "size": info.size,
             "digest": info.digest,
             "imports": info.imports,
+            "needs": needs_json(&info),
             "exports": info.exports,
         }));
     }
@@ -147,6 +187,7 @@ async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()
         ("size", quantity::show_size(info.size)),
         ("digest", info.digest.to_string()),
         ("imports", info.imports.join("\n")),
+        ("may need", needs_lines(&info)),
         ("exports", info.exports.join("\n")),
     ])
 }
@@ -235,6 +276,8 @@ pub struct Wasm {
     pub digest: Digest,
     /// Module or component.
     pub kind: String,
+    /// What they import and need.
+    pub info: ModuleInfo,
 }
 
 impl Wasm {
@@ -244,12 +287,12 @@ impl Wasm {
         let name = file.display().to_string();
         let info = examine(&bytes, &name)?;
         if !info.kind.needs_component() {
-            return Ok(Wasm { digest: info.digest, kind: info.kind.to_string(), bytes });
+            return Ok(Wasm { digest: info.digest, kind: info.kind.to_string(), bytes, info });
         }
         let bytes =
             muster_module::to_component(&bytes).map_err(|refusal| refused(&name, &refusal))?;
         let made = examine(&bytes, &name)?;
-        Ok(Wasm { digest: made.digest, kind: made.kind.to_string(), bytes })
+        Ok(Wasm { digest: made.digest, kind: made.kind.to_string(), bytes, info: made })
     }
 
     async fn store(&self, client: &Client) -> anyhow::Result<bool> {
@@ -275,7 +318,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(fs::read(file).map_err(unreadable)?)
 }
 
-fn examine(bytes: &[u8], name: &str) -> anyhow::Result<muster_module::ModuleInfo> {
+fn examine(bytes: &[u8], name: &str) -> anyhow::Result<ModuleInfo> {
     Ok(muster_module::inspect(bytes).map_err(|refusal| refused(name, &refusal))?)
 }
 
@@ -337,5 +380,25 @@ mod tests {
     fn files_are_told_from_names() {
         assert!(is_file("hello.wasm") && is_file("./hello") && is_file("out/x.wasm"));
         assert!(!is_file("hello") && !is_file("hello:1.2.0"));
+    }
+
+    #[test]
+    fn a_name_may_carry_its_version() {
+        let named = |name: Option<&str>, version: Option<&str>| {
+            let push = Push {
+                file: "hello.wasm".into(),
+                name: name.map(Into::into),
+                version: version.map(Into::into),
+            };
+            push.named().map_err(|error| error.to_string())
+        };
+        let is = |name: &str, version: Option<&str>| Ok((name.into(), version.map(Into::into)));
+        assert_eq!(named(None, None), is("hello", None));
+        assert_eq!(named(None, Some("1")), is("hello", Some("1")));
+        assert_eq!(named(Some("other:1.2"), None), is("other", Some("1.2")));
+        assert_eq!(named(Some("other:1.2"), Some("1.2")), is("other", Some("1.2")));
+        let both = named(Some("other:1"), Some("2")).expect_err("which?");
+        assert!(both.contains("says version 1"), "{both}");
+        assert!(named(Some("No:1"), None).is_err());
     }
 }

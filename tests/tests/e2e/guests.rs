@@ -72,3 +72,31 @@ fn progress_is_told_while_a_run_goes_on() {
     });
     fleet.run(&["task", "cancel", &task]).ok();
 }
+
+#[test]
+fn a_push_says_what_the_module_needs_and_its_version_stays() {
+    let fleet = Fleet::start(1, 1);
+    let push = |guest: &str, name: &str| {
+        let guest = place::guest(guest);
+        fleet.run(&["module", "push", text(&guest), "--name", name, "-o", "json"]).ok().json()
+    };
+    let first = push("wordcount", "count:1.2");
+    assert_eq!((&first["name"], &first["version"]), (&"count".into(), &"1.2".into()));
+    // It has a map whose hashes begin at random.
+    assert_eq!(first["needs"][0]["grant"], "--random", "{first}");
+    assert_eq!(push("upper", "count:1.3")["version"], "1.3");
+
+    let run =
+        |module: &str| fleet.run(&["task", "run", module, "--input", "a b", "--wait"]).ok().text();
+    assert_eq!(run("count"), "A B", "a bare name is the newest version");
+    let counted = run("count:1.2");
+    assert!(counted.starts_with("{\"lines\":1,\"words\":2"), "{counted}");
+    assert_eq!(run(first["digest"].as_str().expect("a digest")), counted);
+
+    for what in ["count:1.2", text(&place::guest("wordcount"))] {
+        let shown = fleet.run(&["-o", "json", "module", "inspect", what]).ok().json();
+        assert_eq!(shown["needs"], first["needs"], "{what}");
+    }
+    let shown = fleet.run(&["module", "inspect", "count:1.2"]).ok().text();
+    assert!(shown.contains("--random: it takes random numbers"), "{shown}");
+}

@@ -26,7 +26,8 @@ impl HostMonotonicClock for Grained {
 
     fn now(&self) -> u64 {
         let elapsed = crate::clock::boottime().as_nanos().saturating_sub(self.began);
-        elapsed / self.grain_ns * self.grain_ns
+        // From one on: Go's runtime ends at a clock that stands at zero.
+        (elapsed / self.grain_ns + 1).saturating_mul(self.grain_ns)
     }
 }
 
@@ -41,5 +42,19 @@ impl HostWallClock for Grained {
         let grain = u128::from(self.grain_ns);
         let whole = nanos / grain * grain;
         Duration::new((whole / 1_000_000_000) as u64, (whole % 1_000_000_000) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monotonic_clock_begins_at_its_first_step_and_goes_by_whole_ones() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        assert_eq!(HostMonotonicClock::now(&Grained::new(HOUR_NS)), HOUR_NS);
+        let fine = Grained::new(1_000);
+        let (first, second) = (HostMonotonicClock::now(&fine), HostMonotonicClock::now(&fine));
+        assert!(1_000 <= first && first <= second && second % 1_000 == 0, "{first} {second}");
     }
 }

@@ -118,9 +118,8 @@ fn a_child_that_nobody_waits_for_ends() {
         let work = compiler.compile(wasm.into(), turn);
         let waited = tokio::time::timeout(Duration::from_millis(300), work).await;
         assert!(waited.is_err(), "it takes longer");
-        let began = Instant::now();
-        assert!((&mut ended).await.is_err(), "its turn is over");
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let over = tokio::time::timeout(Duration::from_secs(5), &mut ended).await;
+        assert!(matches!(over, Ok(Err(_))), "its turn is not over");
     });
 }
 

@@ -1,7 +1,15 @@
 //! What the process of a worker keeps to: the kernel confines it, and a module that would keep a
 //! compiler busy for ever costs one task. Never what a guest may do while it runs.
 
-use muster_tests::{Fleet, fleet::text};
+use muster_tests::{
+    Fleet,
+    fleet::{text, wait_for},
+};
+use rustix::process::Signal;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Far more work than the largest guest, in some 30 KB: every loop keeps all locals alive.
 fn bomb() -> Vec<u8> {
@@ -54,4 +62,39 @@ fn a_module_that_takes_too_long_to_compile_is_refused_and_costs_the_worker_nothi
     fleet.push("noop");
     fleet.run(&["task", "run", "noop", "--wait"]).ok();
     assert_eq!(fleet.child_pid("w1"), pid, "the worker lives");
+}
+
+/// A process that another one has started, if there is one.
+fn child_of(parent: i32) -> Option<i32> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&format!("\nPPid:\t{parent}\n"))
+    })
+}
+
+#[test]
+fn the_child_that_compiles_is_limited_and_dies_with_its_worker() {
+    let mut fleet = Fleet::start(0, 1);
+    let policy = fleet.path("policy.toml");
+    std::fs::write(&policy, "[compile]\nseconds = 600\nmemory_mib = 4096\n").expect("a file");
+    fleet.start_worker("w1", &["--slots", "1", "--policy", text(&policy)]);
+    let worker = fleet.child_pid("w1").expect("it was ready");
+    let file = fleet.path("bomb.wasm");
+    std::fs::write(&file, bomb()).expect("a file");
+    fleet.run(&["task", "run", text(&file)]).ok();
+    let child = wait_for("a child", || child_of(worker));
+    let about =
+        |what: &str| std::fs::read_to_string(format!("/proc/{child}/{what}")).unwrap_or_default();
+    // The limit that it sets last.
+    wait_for("its limits", || {
+        about("limits").contains("Max open files            3").then_some(())
+    });
+    assert!(about("limits").contains("Max core file size        0"), "{}", about("limits"));
+    assert!(about("status").contains("\nNoNewPrivs:\t1\n"), "{}", about("status"));
+    assert!(!about("environ").contains("MUSTER"), "{}", about("environ"));
+    fleet.signal_child("w1", Signal::KILL);
+    let killed = Instant::now();
+    wait_for("its end", || (!Path::new(&format!("/proc/{child}")).exists()).then_some(()));
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
 }

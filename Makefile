@@ -33,12 +33,12 @@ test: setup ## every test, with a real nats-server
 
 examples-all: setup ## the word count in five languages: built, run and compared; and what `muster new` makes
 	cargo build --workspace --all-targets
-	@set -e; export PATH="$$(setup/languages):$$PATH"; for language in c go js python; do \
+	@set -e; tools=$$(setup/languages); export PATH="$$tools:$$PATH"; for language in c go js python; do \
 		began=$$(date +%s%N); \
 		$(MUSTER) build examples/wordcount-$$language --out .muster/guests/wordcount-$$language.wasm; \
 		echo "   built in $$((($$(date +%s%N) - began) / 1000000)) ms"; \
 	done; \
-	MUSTER_LANGUAGES=1 cargo $(RUN_TESTS) --workspace --test e2e languages::
+	tools=$$(setup/languages) && PATH="$$tools:$$PATH" cargo $(RUN_TESTS) --workspace --test e2e $(if $(findstring nextest,$(RUN_TESTS)),--run-ignored all languages::,languages:: -- --include-ignored)
 
 chaos: setup ## strike a fleet at random: MINUTES=10 SEED=any LEASE=standard|fast|roaming
 	@setup/netns-tools

@@ -30,7 +30,7 @@ pub const WIT: &str = include_str!("../../guest-sdk/wit/world.wit");
 #[derive(Args)]
 #[command(after_help = "Examples:
   muster build                     the project in this folder
-  muster build resize -o out.wasm
+  muster build resize --out out.wasm
   muster build -- --features fast  what follows goes to the language's own tool
 
 It is built with cargo, zig cc, go, componentize-js or componentize-py, by the files that are there.

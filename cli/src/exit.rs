@@ -29,7 +29,7 @@ Exit codes:
 With --wait or --local, the guest's own exit code, or:
   121  lost: its workers were lost, and it may not be tried again
   124  timed out: killed at its time limit
-  125  over limit: killed over its memory or output limit
+  125  over limit: ended over one of its limits, which the message names
   126  rejected: the module could not be made ready to run
   130  cancelled, or the wait was interrupted (the task goes on, unless it is --local)
   134  trapped";

@@ -14,13 +14,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// neighbours by timing drowns, fine enough to measure its own work.
 pub const CLOCK_DEFAULT: Duration = Duration::from_millis(1);
 
-/// Names and hosts in one list of grants or of a policy.
+/// Names and hosts in one list of grants or of a policy: leases and records carry them, and must stay
+/// small.
 pub const GRANTS_MAX: usize = 64;
 
-/// The longest name or value of an environment variable, and the longest host, in bytes.
+/// The longest name or value of an environment variable, and the longest host, in bytes: a record is
+/// rewritten at every change, so that what is longer belongs into the input.
 pub const TEXT_MAX: usize = 4 * 1024;
 
-/// The most scratch space that a task may ask for, in bytes.
+/// The most scratch space that a task may ask for, in bytes: more than the disk of most edge hosts; a
+/// worker's policy says what is really to be had.
 pub const SCRATCH_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
 /// What a task asks for. The default asks for nothing.

@@ -43,14 +43,14 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 /// a week is forgotten by those who wanted it.
 pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Bytes of log of an attempt unless the task says otherwise, and at most. The stream of logs keeps
-/// 1 GiB of all tasks together.
+/// Bytes of log of an attempt unless the task says otherwise: a minute at the full rate. And at most:
+/// what the stream of logs keeps of all tasks together.
 pub const LOG_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
 /// See [`LOG_BYTES_DEFAULT`].
 pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// The largest checkpoint of a task unless it says otherwise, in bytes; at most
-/// [`PAYLOAD_SIZE_MAX`].
+/// The largest checkpoint of a task unless it says otherwise, in bytes: a second on a slow line of
+/// 16 MB/s. At most [`PAYLOAD_SIZE_MAX`].
 pub const CHECKPOINT_DEFAULT: u64 = 16 * 1024 * 1024;
 
 /// Linear memory of an attempt unless the task says otherwise, and the most it may ask for.

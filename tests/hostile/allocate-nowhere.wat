@@ -1,6 +1,6 @@
 ;; Has the host put its input beyond its memory.
 ;; in: world
-;; ends: trapped
+;; ends: trapped realloc return
 (module
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const -8))

@@ -1,6 +1,6 @@
 ;; Is a component whose parts all want a memory.
 ;; in: module
-;; ends: rejected
+;; ends: rejected 21 Wasm linear memories
 (component
   (core module $m (memory 1))
   {each 20: (core instance (instantiate $m))}

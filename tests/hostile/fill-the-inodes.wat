@@ -1,8 +1,8 @@
 ;; Makes empty files for ever.
 ;; in: command
-;; ends: over_limit dir_bytes
-;; grants: {"dir_bytes": 1048576}
-;; limits: {"timeout_ms": 10000}
+;; ends: over_limit dir_entries
+;; grants: {"dir_bytes": 33554432}
+;; limits: {"timeout_ms": 30000}
 (func (export "_start") (local $number i32)
   (loop $again
     (i32.store (i32.const 1024) (i32.or (i32.const 0x41414141)

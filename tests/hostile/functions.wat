@@ -1,6 +1,6 @@
 ;; Has more functions than any program.
 ;; in: module
-;; ends: rejected
+;; ends: rejected 200002 functions
 (module
   {each 200001: (func)}
   (func (export "_start")))

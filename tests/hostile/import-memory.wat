@@ -1,4 +1,4 @@
 ;; Imports memory of its host.
 ;; in: module
-;; ends: rejected
+;; ends: rejected the import `env.memory` is a memory
 (module (import "env" "memory" (memory 1)) (func (export "_start")))

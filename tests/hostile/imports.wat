@@ -1,6 +1,6 @@
 ;; Has more imports than any program.
 ;; in: module
-;; ends: rejected
+;; ends: rejected 20001 imports
 (module
   {each 20001: (import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))}
   (func (export "_start")))

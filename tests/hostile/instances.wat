@@ -1,6 +1,6 @@
 ;; Is a component of a hundred instances.
 ;; in: module
-;; ends: rejected
+;; ends: rejected 101 core module instances
 (component
   (core module $m)
   {each 100: (core instance (instantiate $m))}

@@ -1,5 +1,5 @@
 ;; Fails with a message that is no text.
 ;; in: task
-;; ends: trapped
+;; ends: trapped invalid utf-8
 (i32.store (i32.const 64) (i32.const -1))
   (call $result (i32.const 1) (i32.const 64) (i32.const 4))

@@ -1,4 +1,4 @@
 ;; Is no bytes at all.
 ;; in: bytes
-;; ends: rejected
+;; ends: rejected it is empty
 

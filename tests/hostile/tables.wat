@@ -1,6 +1,6 @@
 ;; Has more tables than any program.
 ;; in: module
-;; ends: rejected
+;; ends: rejected tables count of 40
 (module
   (table 1 funcref)
   (table 1 funcref)

@@ -1,6 +1,6 @@
 ;; Has more types than any program.
 ;; in: module
-;; ends: rejected
+;; ends: rejected 20001 types
 (module
   {each 20001: (type (func))}
   (func (export "_start")))

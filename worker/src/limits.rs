@@ -3,13 +3,19 @@
 
 use crate::{
     engine::WASM_STACK_MAX,
+    policy::Rules,
     sandbox::{
-        CHECKPOINT_EVERY, CORE_INSTANCES_MAX, HANDLES_MAX, HOSTCALL_FUEL, LOG_BURST, LOG_RATE,
-        MEMORIES_MAX, RANDOM_SIZE_MAX, SCRATCH_ENTRIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+        CHECKPOINT_EVERY, CORE_INSTANCES_MAX, HANDLES_MAX, HEADERS_SIZE_MAX, HOSTCALL_FUEL,
+        LOG_BURST, LOG_RATE, MEMORIES_MAX, RANDOM_SIZE_MAX, REQUESTS_MAX, SCRATCH_ENTRIES_MAX,
+        STEP_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
     },
 };
 use muster_module::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
-use muster_protocol::{grant::SCRATCH_MAX, limit, task::Limits};
+use muster_protocol::{
+    grant::{GRANTS_MAX, SCRATCH_MAX, TEXT_MAX},
+    limit,
+    task::Limits,
+};
 
 /// The table of limits, as ARCHITECTURE.md has it: Markdown.
 pub fn table() -> String {
@@ -98,6 +104,38 @@ pub fn table() -> String {
             ended("host_copy_bytes"),
         ),
         ("random bytes of one call", bytes(RANDOM_SIZE_MAX), fixed.clone(), "`trapped`".into()),
+        (
+            "HTTP requests at once",
+            most(REQUESTS_MAX as u64),
+            fixed.clone(),
+            "the next one waits".into(),
+        ),
+        (
+            "headers of a request or an answer",
+            bytes(HEADERS_SIZE_MAX as u64),
+            fixed.clone(),
+            "the request fails".into(),
+        ),
+        (
+            "each step of a request",
+            format!("{STEP_MAX:?}"),
+            "less, by its options".into(),
+            "the request fails".into(),
+        ),
+        ("names in one list of grants", most(GRANTS_MAX as u64), fixed.clone(), "refused".into()),
+        ("a variable, a secret, a host", bytes(TEXT_MAX as u64), fixed.clone(), "refused".into()),
+        (
+            "time to compile",
+            format!("{:?}, by the worker's policy", Rules::default().compile_within),
+            fixed.clone(),
+            rejected.clone(),
+        ),
+        (
+            "memory to compile",
+            format!("{}, by the worker's policy", bytes(Rules::default().compile_memory)),
+            fixed.clone(),
+            rejected.clone(),
+        ),
         ("a module", bytes(limit::MODULE_SIZE_MAX), fixed.clone(), rejected.clone()),
         ("functions of it", most(FUNCTIONS_MAX), fixed.clone(), rejected.clone()),
         ("one function", bytes(FUNCTION_SIZE_MAX), fixed.clone(), rejected.clone()),

@@ -3,6 +3,7 @@
 
 use crate::{
     checkpoint::Checkpoints,
+    compile::{CompileError, Compiler},
     engine::{Engine, Program},
     gate::Gate,
     journal::Journal,
@@ -39,7 +40,7 @@ pub struct Task {
     /// Whose attempts these are.
     pub id: TaskId,
     /// A module that [`Engine::compile`] takes.
-    pub wasm: Vec<u8>,
+    pub wasm: Bytes,
     /// The bytes it is given, whatever the specification says of them.
     pub input: Bytes,
     /// Its arguments, limits, grants and retries; what is about placing it does not matter.
@@ -63,15 +64,18 @@ pub enum Heard {
 
 /// Runs a task to its end, each attempt on the last one's checkpoint. Needs a tokio runtime with all
 /// its drivers; dropping the future ends the task. An error is this machine's, not the guest's.
-pub async fn run(task: Task, hear: impl Fn(Heard)) -> anyhow::Result<Outcome> {
+pub async fn run(compiler: &Compiler, task: Task, hear: impl Fn(Heard)) -> anyhow::Result<Outcome> {
     let Task { id, wasm, input, spec, secrets } = task;
     let engine = Engine::new(1)?;
-    let compiler = engine.clone();
-    let compiled = tokio::task::spawn_blocking(move || compiler.compile(&wasm)).await;
-    let program = match compiled.context("the compilation crashed")? {
-        Ok(program) => program,
-        Err(message) => return Ok(Outcome::bare(Verdict::Rejected { message })),
+    let digest = muster_module::digest(&wasm);
+    let code = match compiler.compile(wasm, ()).await {
+        Ok(code) => code.into(),
+        Err(CompileError::Rejected(message)) => {
+            return Ok(Outcome::bare(Verdict::Rejected { message }));
+        }
+        Err(error) => return Err(error.into()),
     };
+    let program = engine.revive(digest, &code).map_err(anyhow::Error::msg)?;
     let place = (spec.grants.dir_bytes > 0).then(Place::new).transpose()?;
     let worker: WorkerId = WORKER.parse().context("the worker's name is a name")?;
     let checkpoints = Checkpoints::in_memory();

@@ -11,7 +11,7 @@ mod time;
 mod watch;
 
 pub use host::CHECKPOINT_EVERY;
-pub use http::{ATTEMPT_HEADER, REQUESTS_MAX, TASK_HEADER};
+pub use http::{HEADERS_SIZE_MAX, REQUESTS_MAX, STEP_MAX};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
 pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
@@ -39,8 +39,8 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 /// and what else WASI takes. Working through so much takes some tens of milliseconds.
 pub const HOSTCALL_FUEL: u64 = 16 * 1024 * 1024;
 
-/// Handles and host resources (streams, pollables) of one run. Without files and sockets a guest
-/// needs its three streams and a timer for each thing it waits for.
+/// Handles and host resources (files, streams, timers) of one run: what Unix shells allowed a process
+/// for long. Most guests need their three streams and a timer.
 pub const HANDLES_MAX: usize = 256;
 
 /// Random bytes of one call. Browsers have the same limit.

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::task::{Data, ModuleRef, Outcome, Verdict};
 use muster_worker::{
+    compile::Compiler,
     local::{self, Heard, Task},
-    policy::Secrets,
+    policy::{Rules, Secrets},
     sandbox::Report,
 };
 use std::{
@@ -48,9 +49,11 @@ impl Local<'_> {
         let secrets = secrets(&spec.grants.secrets)?;
         let id = self.id.map_or_else(mint::task, |token| Ok(token.id(self.fleet)))?;
         let bar = bar();
-        let running = local::run(Task { id, wasm, input: self.input, spec, secrets }, |heard| {
-            tell(&bar, heard);
-        });
+        let compiler = Compiler::new(&Rules::default());
+        let running =
+            local::run(&compiler, Task { id, wasm, input: self.input, spec, secrets }, |heard| {
+                tell(&bar, heard);
+            });
         let outcome = tokio::select! {
             outcome = running => Some(outcome?),
             interrupt = tokio::signal::ctrl_c() => {

@@ -17,6 +17,9 @@ const MEMORY_MAX: u64 = 512 << 20;
 /// How much slower the neighbour's slowest tasks may be: its p99 beside guests over its p99 alone.
 const RATIO_MAX: f64 = 2.0;
 
+/// The least that is a corpus: a guest for every vector that the runtime's makers and others tell of.
+const GUESTS_MIN: usize = 40;
+
 /// Lets hostile guests loose on a fleet of this machine
 #[derive(Parser)]
 struct Options {
@@ -29,6 +32,8 @@ struct Options {
 async fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let guests = corpus(&place::root().join("tests/hostile"), &options.only)?;
+    let least = if options.only.is_empty() { GUESTS_MIN } else { 1 };
+    anyhow::ensure!(guests.len() >= least, "{} guests, of at least {least}", guests.len());
     let mut field = Field::new().await?;
     let mut wrong = 0;
     let mut survived = 0;

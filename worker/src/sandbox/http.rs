@@ -37,12 +37,12 @@ pub const TASK_HEADER: &str = "muster-task";
 /// The header that names the attempt.
 pub const ATTEMPT_HEADER: &str = "muster-attempt";
 
-/// Bytes of headers that a request or a response may have.
-pub(super) const HEADERS_SIZE_MAX: usize = 32 * 1024;
+/// Bytes of headers that a request or a response may have: servers take 8 to 32 KiB.
+pub const HEADERS_SIZE_MAX: usize = 32 * 1024;
 
 /// How long each step may take unless the guest says otherwise: connecting, the first byte of the
-/// answer, and from one part of it to the next.
-const STEP_MAX: Duration = Duration::from_secs(30);
+/// answer, and from one part of it to the next. Proxies wait half a minute to one.
+pub const STEP_MAX: Duration = Duration::from_secs(30);
 
 /// Requests of one run under way at once; more wait. A browser has six for each host.
 pub const REQUESTS_MAX: usize = 16;

@@ -6,8 +6,9 @@ use muster_protocol::{
     task::{Data, ModuleRef, Outcome, TaskSpec, Verdict},
 };
 use muster_worker::{
+    compile::Compiler,
     local::{self, Heard, Task},
-    policy::Secrets,
+    policy::{Rules, Secrets},
     sandbox::Report,
 };
 use std::{cell::RefCell, sync::Arc, time::Duration};
@@ -31,7 +32,8 @@ fn check(wasm: Vec<u8>, input: &str, spec: TaskSpec) -> (Outcome, Vec<Heard>) {
         spec,
         secrets: Secrets([("KEY".to_string(), "hush".to_string())].into()),
     };
-    let running = local::run(task, |what| heard.borrow_mut().push(what));
+    let compiler = Compiler::of(env!("CARGO_BIN_EXE_muster-worker").into(), &Rules::default());
+    let running = local::run(&compiler, task, |what| heard.borrow_mut().push(what));
     let outcome = runtime.block_on(running).unwrap();
     (outcome, heard.into_inner())
 }

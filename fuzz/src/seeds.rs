@@ -86,6 +86,7 @@ pub fn records() {
         renewed_at: WallMillis(1),
     };
     let checkpoint = Checkpoint {
+        born: WallMillis(1),
         attempt: AttemptId(8),
         number: 1,
         save: 2,

@@ -5,12 +5,15 @@
 //! up for it: attempts are numbered, every write is a compare-and-set, and one that resumes first
 //! puts its own number on what it found. From then on nothing of an earlier attempt fits any more.
 
-use crate::{AttemptId, message::AttemptKey, task::Data, time::WallMillis};
+use crate::{AttemptId, task::Data, time::WallMillis};
 use serde::{Deserialize, Serialize};
 
 /// The newest state that an attempt of a task has left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// When its task was accepted. An id may be used again once its record is gone; what another task
+    /// of this id has left is nothing to this one.
+    pub born: WallMillis,
     /// The attempt that wrote it last.
     pub attempt: AttemptId,
     /// Which try it is, from 1.
@@ -24,6 +27,17 @@ pub struct Checkpoint {
     pub saved_at: WallMillis,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// When the task was accepted, by its record.
+    pub born: WallMillis,
+    /// The attempt, by the task's record.
+    pub attempt: AttemptId,
+    /// Which try it is, from 1.
+    pub number: u32,
+}
+
 /// What follows from what is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -35,60 +49,60 @@ pub enum Step {
     Stale,
 }
 
-/// An attempt wants its state kept.
+/// An attempt wants its state kept; `save` counts its checkpoints.
 pub fn save(
     found: Option<&Checkpoint>,
-    key: AttemptKey,
-    number: u32,
+    asker: Asker,
     save: u64,
     state: Data,
     now: WallMillis,
 ) -> Step {
-    match found {
-        Some(found) if found.number > number || is_other(found, key, number) => Step::Stale,
+    match asker.own(found) {
+        Some(found) if asker.is_behind(found) => Step::Stale,
         // Its own, whose acknowledgement was lost.
-        Some(found) if found.number == number && found.save >= save => Step::Done,
-        _ => Step::Write(Checkpoint {
-            attempt: key.attempt,
-            number,
-            save,
-            state: Some(state),
-            saved_at: now,
-        }),
+        Some(found) if found.number == asker.number && found.save >= save => Step::Done,
+        _ => asker.write(save, Some(state), now),
     }
 }
 
 /// An attempt wants to know what earlier ones left, and takes it over.
-pub fn resume(found: Option<&Checkpoint>, key: AttemptKey, number: u32, now: WallMillis) -> Step {
-    match found {
-        Some(found) if found.number > number || is_other(found, key, number) => Step::Stale,
-        Some(found) if found.number == number => Step::Done,
-        found => Step::Write(Checkpoint {
-            attempt: key.attempt,
-            number,
-            save: 0,
-            state: found.and_then(|found| found.state.clone()),
-            saved_at: now,
-        }),
+pub fn resume(found: Option<&Checkpoint>, asker: Asker, now: WallMillis) -> Step {
+    match asker.own(found) {
+        Some(found) if asker.is_behind(found) => Step::Stale,
+        Some(found) if found.number == asker.number => Step::Done,
+        found => asker.write(0, found.and_then(|found| found.state.clone()), now),
     }
 }
 
-/// Whether somebody else has this number. A registry that lost its newest writes may have given it
-/// twice; the one that is there first keeps it.
-fn is_other(found: &Checkpoint, key: AttemptKey, number: u32) -> bool {
-    found.number == number && found.attempt != key.attempt
+impl Asker {
+    /// What is found, if it is of the same task.
+    fn own(self, found: Option<&Checkpoint>) -> Option<&Checkpoint> {
+        found.filter(|found| found.born == self.born)
+    }
+
+    /// Whether a later attempt has been there, or somebody else has this number. A registry that lost
+    /// its newest writes may have given it twice; the one that is there first keeps it.
+    fn is_behind(self, found: &Checkpoint) -> bool {
+        found.number > self.number || (found.number == self.number && found.attempt != self.attempt)
+    }
+
+    fn write(self, save: u64, state: Option<Data>, saved_at: WallMillis) -> Step {
+        let Asker { born, attempt, number } = self;
+        Step::Write(Checkpoint { born, attempt, number, save, state, saved_at })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TaskId;
     use bytes::Bytes;
 
     const NOW: WallMillis = WallMillis(1);
 
-    fn key(attempt: u64) -> AttemptKey {
-        AttemptKey { task: TaskId(1), attempt: AttemptId(attempt) }
+    const BORN: WallMillis = WallMillis(0);
+
+    fn asker(attempt: u64, number: u32) -> Asker {
+        Asker { born: BORN, attempt: AttemptId(attempt), number }
     }
 
     fn state(text: &'static str) -> Data {
@@ -102,35 +116,45 @@ mod tests {
 
     #[test]
     fn an_attempt_that_resumes_shuts_out_those_before_it() {
-        let first = written(save(None, key(1), 1, 1, state("a"), NOW));
-        let taken = written(resume(Some(&first), key(2), 2, NOW));
+        let first = written(save(None, asker(1, 1), 1, state("a"), NOW));
+        let taken = written(resume(Some(&first), asker(2, 2), NOW));
         assert_eq!((taken.number, taken.save, &taken.state), (2, 0, &Some(state("a"))));
-        assert_eq!(save(Some(&taken), key(1), 1, 2, state("late"), NOW), Step::Stale);
-        assert_eq!(resume(Some(&taken), key(1), 1, NOW), Step::Stale);
-        let second = written(save(Some(&taken), key(2), 2, 1, state("b"), NOW));
+        assert_eq!(save(Some(&taken), asker(1, 1), 2, state("late"), NOW), Step::Stale);
+        assert_eq!(resume(Some(&taken), asker(1, 1), NOW), Step::Stale);
+        let second = written(save(Some(&taken), asker(2, 2), 1, state("b"), NOW));
         assert_eq!(second.state, Some(state("b")));
-        assert_eq!(resume(Some(&second), key(2), 2, NOW), Step::Done, "its own, asked again");
+        assert_eq!(resume(Some(&second), asker(2, 2), NOW), Step::Done, "its own, asked again");
     }
 
     #[test]
     fn one_that_resumes_without_anything_to_resume_shuts_them_out_too() {
-        let taken = written(resume(None, key(2), 2, NOW));
+        let taken = written(resume(None, asker(2, 2), NOW));
         assert_eq!(taken.state, None);
-        assert_eq!(save(Some(&taken), key(1), 1, 1, state("late"), NOW), Step::Stale);
+        assert_eq!(save(Some(&taken), asker(1, 1), 1, state("late"), NOW), Step::Stale);
     }
 
     #[test]
     fn one_that_does_not_resume_writes_over_what_it_finds() {
-        let first = written(save(None, key(1), 1, 5, state("a"), NOW));
-        let second = written(save(Some(&first), key(2), 2, 1, state("b"), NOW));
+        let first = written(save(None, asker(1, 1), 5, state("a"), NOW));
+        let second = written(save(Some(&first), asker(2, 2), 1, state("b"), NOW));
         assert_eq!((second.number, second.save), (2, 1));
     }
 
     #[test]
     fn a_checkpoint_that_was_kept_is_not_kept_again() {
-        let first = written(save(None, key(1), 1, 2, state("a"), NOW));
-        assert_eq!(save(Some(&first), key(1), 1, 2, state("a"), NOW), Step::Done);
-        assert_eq!(save(Some(&first), key(1), 1, 1, state("old"), NOW), Step::Done);
-        assert_eq!(save(Some(&first), key(9), 1, 3, state("x"), NOW), Step::Stale, "another's");
+        let first = written(save(None, asker(1, 1), 2, state("a"), NOW));
+        assert_eq!(save(Some(&first), asker(1, 1), 2, state("a"), NOW), Step::Done);
+        assert_eq!(save(Some(&first), asker(1, 1), 1, state("old"), NOW), Step::Done);
+        assert_eq!(save(Some(&first), asker(9, 1), 3, state("x"), NOW), Step::Stale, "another's");
+    }
+
+    #[test]
+    fn what_another_task_of_the_same_id_has_left_is_nothing() {
+        let old = written(save(None, asker(1, 5), 9, state("old"), NOW));
+        let anew = |number| Asker { born: WallMillis(7), ..asker(2, number) };
+        let kept = written(save(Some(&old), anew(1), 1, state("new"), NOW));
+        assert_eq!((kept.number, &kept.state), (1, &Some(state("new"))));
+        assert_eq!(written(resume(Some(&old), anew(2), NOW)).state, None);
+        assert_eq!(written(resume(Some(&kept), anew(2), NOW)).state, Some(state("new")));
     }
 }

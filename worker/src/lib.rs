@@ -145,7 +145,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let journal = config.journal()?;
     let rules = config.rules()?;
     let scratch = state.path("scratch");
-    sandbox::sweep(&scratch).context("what an earlier life left cannot be removed")?;
+    sandbox::sweep(&scratch);
     let names = Arc::new(Names::new(config.fleet.clone()));
     let engine = engine::Engine::new(config.slots())?;
     let code = match config.code_cache_bytes() {

@@ -5,9 +5,9 @@ use crate::{
     engine::WASM_STACK_MAX,
     policy::Rules,
     sandbox::{
-        CHECKPOINT_EVERY, CORE_INSTANCES_MAX, HANDLES_MAX, HEADERS_SIZE_MAX, HOSTCALL_FUEL,
-        LOG_BURST, LOG_RATE, MEMORIES_MAX, RANDOM_SIZE_MAX, REQUESTS_MAX, SCRATCH_ENTRIES_MAX,
-        STEP_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+        CHECKPOINT_EVERY, CHECKPOINT_RATE, CORE_INSTANCES_MAX, HANDLES_MAX, HEADERS_SIZE_MAX,
+        HOSTCALL_FUEL, LOG_BURST, LOG_RATE, MEMORIES_MAX, RANDOM_SIZE_MAX, REQUESTS_MAX,
+        SCRATCH_DEPTH_MAX, SCRATCH_ENTRIES_MAX, STEP_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
     },
 };
 use muster_module::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
@@ -70,7 +70,7 @@ pub fn table() -> String {
         ),
         (
             "their rate",
-            format!("one in {CHECKPOINT_EVERY:?}"),
+            format!("{}/s, one in {CHECKPOINT_EVERY:?}", bytes(CHECKPOINT_RATE)),
             fixed.clone(),
             "the call waits".into(),
         ),
@@ -81,6 +81,7 @@ pub fn table() -> String {
             ended("dir_bytes"),
         ),
         ("files in it", most(SCRATCH_ENTRIES_MAX), fixed.clone(), ended("dir_entries")),
+        ("directories in each other", most(SCRATCH_DEPTH_MAX), fixed.clone(), ended("dir_depth")),
         ("stack", bytes(WASM_STACK_MAX as u64), fixed.clone(), ended("stack_bytes")),
         (
             "elements of a table",

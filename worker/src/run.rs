@@ -131,6 +131,9 @@ fn make_scratch(
     }
 }
 
+/// What is said of a run whose checkpoint was refused.
+const STALE: &str = "its checkpoint was refused: another attempt has taken the task over";
+
 /// What is known once a guest is gone.
 struct Finished {
     /// Absent if it was dropped while it waited.
@@ -157,6 +160,8 @@ impl Finished {
         let (written, over_output) = output.take();
         let verdict = match (stop, &returned) {
             (Some(Stop::Over { limit, max }), _) => over(limit, max),
+            // An end that counts, should the record still name it: what only stopped would be sent again.
+            (Some(Stop::Stale), _) => Verdict::Trapped { message: STALE.into() },
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
             _ if over_output => over("output_bytes", limits.output_bytes),
             (None, Some(returned)) => judge(returned, &limits, refused, &stderr),

@@ -10,12 +10,12 @@ mod stdio;
 mod time;
 mod watch;
 
-pub use host::CHECKPOINT_EVERY;
+pub use host::{CHECKPOINT_EVERY, CHECKPOINT_RATE};
 pub use http::{HEADERS_SIZE_MAX, REQUESTS_MAX, STEP_MAX};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
 pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
-pub use scratch::SCRATCH_ENTRIES_MAX;
+pub use scratch::{SCRATCH_DEPTH_MAX, SCRATCH_ENTRIES_MAX};
 pub(crate) use scratch::{Scratch, sweep};
 pub(crate) use stdio::Output;
 pub(crate) use watch::{Stop, Watch};
@@ -93,9 +93,9 @@ pub(crate) struct Sandbox {
     worker: WorkerId,
     draining: Arc<AtomicBool>,
     checkpoints: Checkpoints,
-    /// Checkpoints so far, and when the last one was begun.
+    /// Checkpoints so far, and when the next one may begin.
     saves: u64,
-    saved: Option<Time>,
+    save_next: Option<Time>,
     checkpoint_max: u64,
     http: WasiHttpCtx,
     hooks: http::Hooks,
@@ -158,7 +158,7 @@ pub(crate) fn store(
         draining: surroundings.draining.clone(),
         checkpoints: surroundings.checkpoints.clone(),
         saves: 0,
-        saved: None,
+        save_next: None,
         checkpoint_max: limits.checkpoint_bytes,
         http,
         hooks,

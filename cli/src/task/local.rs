@@ -50,10 +50,13 @@ impl Local<'_> {
         let id = self.id.map_or_else(mint::task, |token| Ok(token.id(self.fleet)))?;
         let bar = bar();
         let compiler = Compiler::new(&Rules::default());
-        let running =
-            local::run(&compiler, Task { id, wasm, input: self.input, spec, secrets }, |heard| {
+        let running = local::run(
+            &compiler,
+            Task { id, wasm: wasm.into(), input: self.input, spec, secrets },
+            |heard| {
                 tell(&bar, heard);
-            });
+            },
+        );
         let outcome = tokio::select! {
             outcome = running => Some(outcome?),
             interrupt = tokio::signal::ctrl_c() => {

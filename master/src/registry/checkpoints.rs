@@ -3,7 +3,7 @@
 use super::Registry;
 use muster_protocol::{
     ABSENT, Revision, WorkerId,
-    checkpoint::{self, Checkpoint, Step},
+    checkpoint::{self, Asker, Checkpoint, Step},
     lease::CasAnswer,
     message::{AttemptKey, Told},
     subject::Bucket,
@@ -30,15 +30,16 @@ impl Registry {
         let mut mark = None;
         for _ in 0..TRIES_MAX {
             // Looked at before every try: a write that met another's may have met a successor's.
-            let number = match self.read_task(key.task).await {
+            let asker = match self.read_task(key.task).await {
                 Err(error) => return Told::Failed(error.to_string()),
                 Ok(found) => found.and_then(|(record, _)| {
                     let attempt = record.attempt()?;
-                    (attempt.id == key.attempt && attempt.worker == *worker)
-                        .then_some(attempt.number)
+                    let (id, number) = (attempt.id, attempt.number);
+                    let is_current = id == key.attempt && attempt.worker == *worker;
+                    is_current.then_some(Asker { born: record.submitted_at, attempt: id, number })
                 }),
             };
-            let Some(number) = number else { return Told::Stale };
+            let Some(asker) = asker else { return Told::Stale };
             let found: Option<(Checkpoint, Revision)> = match cas::read(&self.context, &at).await {
                 Ok(found) => found,
                 Err(error) => return Told::Failed(error.to_string()),
@@ -47,9 +48,9 @@ impl Registry {
             let now = clock::wall();
             let step = match &want {
                 Want::Save { save, state } => {
-                    checkpoint::save(found.as_ref(), key, number, *save, state.clone(), now)
+                    checkpoint::save(found.as_ref(), asker, *save, state.clone(), now)
                 }
-                Want::Resume => checkpoint::resume(found.as_ref(), key, number, now),
+                Want::Resume => checkpoint::resume(found.as_ref(), asker, now),
             };
             let kept = match step {
                 Step::Stale => return Told::Stale,

@@ -11,6 +11,9 @@ use wasmtime::{Error, Result};
 /// The shortest time between two checkpoints of a run; a call that comes earlier waits.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_millis(20);
 
+/// What a run may keep for long, in bytes per second: each state stays in the registry for days.
+pub const CHECKPOINT_RATE: u64 = 4 * 1024 * 1024;
+
 /// Generated from the same file that guests are built against.
 #[allow(missing_docs)]
 pub(crate) mod bindings {
@@ -56,16 +59,17 @@ impl Host for Sandbox {
             return Err(ended());
         }
         // A write to the registry each time: one run must not be able to fill its pipe.
-        if let Some(saved) = self.saved {
-            let wait = (saved + CHECKPOINT_EVERY).since(boottime());
+        if let Some(next) = self.save_next {
+            let wait = next.since(boottime());
             tokio::time::sleep(wait).await;
             self.watch.may_act().then_some(()).ok_or_else(ended)?;
         }
-        self.saved = Some(boottime());
+        let pace = Duration::from_secs_f64(state.len() as f64 / CHECKPOINT_RATE as f64);
+        self.save_next = Some(boottime() + pace.max(CHECKPOINT_EVERY));
         self.saves += 1;
         let saved = self.checkpoints.save(self.key, self.saves, state.into()).await;
         saved.map_err(|Stale| {
-            self.watch.revoke();
+            self.watch.end(Stop::Stale);
             ended()
         })
     }
@@ -78,7 +82,7 @@ impl Host for Sandbox {
         }
         let left = self.checkpoints.resume(self.key).await;
         left.map(|state| state.map(Vec::from)).map_err(|Stale| {
-            self.watch.revoke();
+            self.watch.end(Stop::Stale);
             ended()
         })
     }

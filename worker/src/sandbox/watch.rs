@@ -20,6 +20,8 @@ pub(crate) enum Stop {
     Killed(KillReason),
     /// By its time limit.
     TimedOut,
+    /// Because its task's state is another attempt's: it has been taken over, or its record is gone.
+    Stale,
     /// By another limit, of this name.
     Over { limit: &'static str, max: u64 },
 }
@@ -45,11 +47,6 @@ impl Watch {
     pub fn end(&self, stop: Stop) {
         let _ = self.stop.set(stop);
         self.gate.wake();
-    }
-
-    /// The attempt is not its task's current one: nothing of the run counts.
-    pub fn revoke(&self) {
-        self.gate.kill(KillReason::Revoked);
     }
 
     /// What the guest has computed so far, in nanoseconds of a processor. Asked within

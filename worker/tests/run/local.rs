@@ -27,7 +27,7 @@ fn check(wasm: Vec<u8>, input: &str, spec: TaskSpec) -> (Outcome, Vec<Heard>) {
     let heard = RefCell::new(Vec::new());
     let task = Task {
         id: TaskId(7),
-        wasm,
+        wasm: wasm.into(),
         input: input.to_string().into(),
         spec,
         secrets: Secrets([("KEY".to_string(), "hush".to_string())].into()),

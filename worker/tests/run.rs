@@ -1,5 +1,5 @@
 //! Guests of every kind against the engine, on a runtime like the worker's. Never needs a guest
-//! that was built elsewhere: they are written here as Wasm text.
+//! that was built elsewhere, they are written here as Wasm text; but for the one that sends HTTP.
 #![allow(clippy::unwrap_used)]
 
 mod run {
@@ -7,6 +7,7 @@ mod run {
     mod deadman;
     mod grants;
     pub mod guests;
+    mod http;
     mod kinds;
     mod limits;
     mod local;

@@ -1,27 +1,65 @@
-//! Asks for the page that its input names and gives back what it got. It must never be told where it
+//! Asks for the pages that its input names and gives back what it got. It must never be told where it
 //! may go: what was not granted is refused by the worker.
 
 #[cfg(target_family = "wasm")]
 mod http;
 
-/// The page at an address such as `http://example.com/page`.
+/// The page at an address such as `http://example.com/page`; of several, a line each, all at once.
+/// [`Wanted`] has what else a line may say.
 #[muster::task]
-pub fn fetch(address: String) -> Result<Vec<u8>, String> {
-    let place = Place::of(address.trim())?;
-    let (status, body) = get(&place)?;
-    muster::info!("{} answered {status} with {} bytes", place.authority, body.len());
-    match status {
-        200..=299 => Ok(body),
-        _ => Err(format!("{} answered {status}", place.authority)),
+pub fn fetch(lines: String) -> Result<Vec<u8>, String> {
+    let wanted = Wanted::of(&lines)?;
+    let mut pages = Vec::new();
+    for (place, (status, body)) in wanted.places.iter().zip(ask(&wanted)?) {
+        muster::info!("{} answered {status} with {} bytes", place.authority, body.len());
+        match status {
+            200..=299 => pages.extend(body),
+            _ => return Err(format!("{} answered {status}", place.authority)),
+        }
     }
+    Ok(pages)
 }
 
 #[cfg(target_family = "wasm")]
-use http::get;
+use http::ask;
 
 #[cfg(not(target_family = "wasm"))]
-fn get(_: &Place) -> Result<(u16, Vec<u8>), String> {
+fn ask(_: &Wanted) -> Result<Vec<(u16, Vec<u8>)>, String> {
     Err("only a worker sends requests".into())
+}
+
+/// What the lines of the input say: addresses, and what goes for the requests to all of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    places: Vec<Place>,
+    /// `header NAME VALUE`: one more header.
+    headers: Vec<(String, String)>,
+    /// `body BYTES`: a POST with so many bytes instead of a GET.
+    body: u64,
+    /// `between MILLISECONDS`: how long the next part of an answer may take.
+    between_ms: Option<u64>,
+}
+
+impl Wanted {
+    fn of(lines: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.parse::<u64>().map_err(|_| format!("{text:?} is no number: write digits"))
+        };
+        let mut wanted = Wanted::default();
+        for line in lines.trim().lines() {
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
+            match words[..] {
+                ["header", name, value] => wanted.headers.push((name.into(), value.into())),
+                ["body", bytes] => wanted.body = number(bytes)?,
+                ["between", ms] => wanted.between_ms = Some(number(ms)?),
+                _ => wanted.places.push(Place::of(line.trim())?),
+            }
+        }
+        if wanted.places.is_empty() {
+            return Err("there is no address: write http://HOST/PATH".into());
+        }
+        Ok(wanted)
+    }
 }
 
 /// An address in its parts.
@@ -63,6 +101,18 @@ mod tests {
         assert_eq!(Place::of("http://h").map(|place| place.path), Ok("/".into()));
         for bad in ["", "example.com", "ftp://h/", "http:///path"] {
             assert!(Place::of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lines_say_what_is_wanted() {
+        let wanted = Wanted::of("http://a/\nhttp://b/\nheader x-a b c\nbody 9\nbetween 50\n");
+        let wanted = wanted.expect("lines");
+        assert_eq!(wanted.places.len(), 2);
+        assert_eq!(wanted.headers, [("x-a".to_string(), "b c".to_string())]);
+        assert_eq!((wanted.body, wanted.between_ms), (9, Some(50)));
+        for bad in ["", "body 9", "http://a/\nbody many", "http://a/\nheader x"] {
+            assert!(Wanted::of(bad).is_err(), "{bad}");
         }
     }
 }

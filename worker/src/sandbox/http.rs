@@ -59,17 +59,11 @@ type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Se
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        name == TASK_HEADER
-            || name == ATTEMPT_HEADER
-            || wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        is_the_workers(name)
     }
 
     fn forbidden_header_filter(&mut self) -> wasmtime_wasi_http::ForbiddenHeaderFilter {
-        Arc::new(|name| {
-            name == TASK_HEADER
-                || name == ATTEMPT_HEADER
-                || wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
-        })
+        Arc::new(is_the_workers)
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -98,6 +92,13 @@ impl WasiHttpHooks for Hooks {
             Ok((response, held))
         })
     }
+}
+
+/// Whether only the worker may set a header.
+fn is_the_workers(name: &HeaderName) -> bool {
+    name == TASK_HEADER
+        || name == ATTEMPT_HEADER
+        || wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS.contains(name)
 }
 
 fn name(headers: &mut HeaderMap, key: AttemptKey) {
@@ -156,7 +157,7 @@ async fn connect(
     host: &str,
     port: u16,
 ) -> Result<Gated, Error> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = bare(host);
     let literal = bare.parse::<IpAddr>().ok();
     let addresses: Vec<SocketAddr> = match literal {
         Some(address) => vec![SocketAddr::new(address, port)],
@@ -182,12 +183,16 @@ async fn connect(
     Err(last)
 }
 
+/// A host without the brackets that an IPv6 address stands in.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 async fn secure(
     stream: Gated,
     host: &str,
 ) -> Result<Box<tokio_rustls::client::TlsStream<Gated>>, Error> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_string();
-    let name = ServerName::try_from(bare).map_err(|_| Error::TlsProtocolError)?;
+    let name = ServerName::try_from(bare(host).to_string()).map_err(|_| Error::TlsProtocolError)?;
     let connector = tokio_rustls::TlsConnector::from(authorities()?);
     let secured = timeout(STEP_MAX, connector.connect(name, stream)).await;
     secured.map_err(|_| Error::ConnectionTimeout)?.map(Box::new).map_err(Error::Tls)
@@ -226,6 +231,16 @@ impl Gated {
         match self.watch.check(crate::clock::boottime()) {
             None => Ok(()),
             Some(_) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the run has ended")),
+        }
+    }
+}
+
+impl Drop for Gated {
+    /// What the kernel has taken and not sent yet must not follow after the run's end, whenever the
+    /// other side gets round to reading it: the connection is reset instead of closed.
+    fn drop(&mut self) {
+        if self.gate().is_err() {
+            let _ = self.stream.set_zero_linger();
         }
     }
 }

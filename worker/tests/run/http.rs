@@ -1,0 +1,301 @@
+//! What a guest's HTTP requests may and may not do, against servers on loopback that say what
+//! reached them. Never a request to another machine.
+
+use super::bench::*;
+use muster_protocol::{
+    Time,
+    grant::Grants,
+    message::AttemptKey,
+    task::{Limits, Verdict},
+};
+use muster_worker::{
+    clock::boottime,
+    gate::KillReason,
+    run::Order,
+    sandbox::{ATTEMPT_HEADER, REQUESTS_MAX, TASK_HEADER},
+};
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// How long nothing comes before nothing more is on its way. A kernel that has to ask whether it
+/// may go on sending does so after 200 ms.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// How long a guest has to fill all that lies between it and a server that does not read. Where it
+/// needs longer, the tests see less and still hold.
+const FILLING: Duration = Duration::from_millis(300);
+
+/// More than the kernel and the worker hold between a guest and its server.
+const BODY: u64 = 1 << 30;
+
+/// `examples/fetch`.
+fn guest() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../.muster/guests/fetch.wasm");
+    let core = std::fs::read(path).expect("it is built: run setup/guests");
+    muster_module::to_component(&core).unwrap()
+}
+
+/// What to ask for, and where one may.
+fn asking(rules: &[&str], lines: &str) -> Order {
+    let http = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    Order { grants: Arc::new(Grants { http, ..Grants::default() }), ..order(lines) }
+}
+
+/// Runs the guest with a lease that does not end.
+fn ask(order: Order) -> Seen {
+    let bench = Bench::new(1);
+    on_threads(1, async move {
+        let program = bench.engine.compile(&guest()).unwrap();
+        bench.run(&program, order, bench.gate()).await
+    })
+}
+
+fn failure(seen: &Seen) -> &str {
+    match seen.verdict() {
+        Verdict::Failed { message, .. } => message,
+        verdict => panic!("{verdict:?}"),
+    }
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Whether anybody ever connected.
+fn was_reached(listener: &TcpListener) -> bool {
+    listener.set_nonblocking(true).unwrap();
+    match listener.accept() {
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The lines of a request before its body, in lower case.
+fn head(stream: &TcpStream) -> Vec<String> {
+    let lines = BufReader::new(stream).lines().map(|line| line.unwrap().to_lowercase());
+    lines.take_while(|line| !line.is_empty()).collect()
+}
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+
+/// Serves one connection.
+fn once<T: Send + 'static>(
+    listener: TcpListener,
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> JoinHandle<T> {
+    std::thread::spawn(move || serve(listener.accept().unwrap().0))
+}
+
+#[test]
+fn what_is_not_allowed_is_never_connected_to() {
+    let (listener, address) = listen();
+    let port = address.port();
+    let any = format!("*:{port}");
+    let named = format!("name.example:{port}");
+    let short = format!("127.1:{port}");
+    for (rule, host, error) in [
+        (None, "127.0.0.1", "HttpRequestDenied"),
+        (None, "localhost", "HttpRequestDenied"),
+        (Some("127.0.0.1:1"), "127.0.0.1", "HttpRequestDenied"),
+        (Some(&*named), "localhost", "HttpRequestDenied"),
+        (Some(&*named), "127.0.0.1", "HttpRequestDenied"),
+        // Any name and any address, but none of the machine itself.
+        (Some(&*any), "localhost", "HttpRequestDenied"),
+        (Some(&*any), "127.0.0.1", "HttpRequestDenied"),
+        (Some(&*any), "[::1]", "HttpRequestDenied"),
+        // No addresses as they are written, so names that are allowed; and those resolve to loopback.
+        (Some(&*any), "127.1", "DestinationIpProhibited"),
+        (Some(&*any), "2130706433", "DestinationIpProhibited"),
+        (Some(&*short), "127.1", "DestinationIpProhibited"),
+    ] {
+        let rules: Vec<&str> = rule.into_iter().collect();
+        let seen = ask(asking(&rules, &format!("http://{host}:{port}/")));
+        assert!(failure(&seen).contains(error), "{rule:?}, {host}: {}", failure(&seen));
+    }
+    assert!(!was_reached(&listener));
+}
+
+#[test]
+fn an_allowed_place_answers() {
+    let (listener, address) = listen();
+    let server = once(listener, |mut stream| {
+        let head = head(&stream);
+        stream.write_all(HELLO).unwrap();
+        head
+    });
+    let rule = address.to_string();
+    let seen = ask(asking(&[&rule], &format!("http://{address}/a?b=c\nheader x-color blue")));
+    assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
+    let head = server.join().unwrap();
+    assert_eq!(head[0], "get /a?b=c http/1.1");
+    let AttemptKey { task, attempt } = KEY;
+    for (name, value) in [
+        (TASK_HEADER, task.to_string()),
+        (ATTEMPT_HEADER, attempt.to_string()),
+        ("host", rule),
+        ("x-color", "blue".to_string()),
+    ] {
+        let named: Vec<_> = head.iter().filter(|line| line.starts_with(name)).collect();
+        assert_eq!(named, [&format!("{name}: {value}")], "{head:?}");
+    }
+}
+
+#[test]
+fn a_guest_cannot_name_another_task() {
+    let (listener, address) = listen();
+    for name in [TASK_HEADER, ATTEMPT_HEADER, "Muster-Task", "MUSTER-ATTEMPT", "host"] {
+        let lines = format!("http://{address}/\nheader {name} another");
+        let seen = ask(asking(&[&address.to_string()], &lines));
+        assert_eq!(failure(&seen), format!("the header {name}: HeaderError::Forbidden"));
+    }
+    assert!(!was_reached(&listener));
+}
+
+/// Reads until the other side ends the connection or nothing comes for a while: how many bytes,
+/// when the last came, and whether the connection has ended.
+fn drain(mut stream: &TcpStream) -> (usize, Time, bool) {
+    stream.set_read_timeout(Some(QUIET)).unwrap();
+    let (mut buffer, mut size, mut last) = (vec![0; 1 << 16], 0, Time::ZERO);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return (size, last, true),
+            Ok(read) => (size, last) = (size + read, boottime()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (size, last, false),
+            Err(_) => return (size, last, true),
+        }
+    }
+}
+
+/// Posts more than anybody takes.
+fn posting(address: SocketAddr) -> Order {
+    let limits = Limits { timeout_ms: 60_000, ..order("").limits };
+    let lines = format!("http://{address}/\nbody {BODY}");
+    Order { limits, ..asking(&[&address.to_string()], &lines) }
+}
+
+#[test]
+fn a_worker_held_up_across_the_leases_end_sends_nothing_more() {
+    let bench = Bench::new(1);
+    let (listener, address) = listen();
+    let ((hold, held), (go, gone)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    let (tell, told) = oneshot::channel();
+    let lease = bench.clone();
+    let server = once(listener, move |stream| {
+        held.recv().unwrap();
+        // All that was sent, though not yet read; the worker still has more of it.
+        let (before, came, _) = drain(&stream);
+        let until = lease.lease(Duration::ZERO);
+        go.send(()).unwrap();
+        let (late, _, is_over) = drain(&stream);
+        tell.send(()).unwrap();
+        assert!(before > 0 && came < until, "{before} bytes, {came:?}, {until:?}");
+        assert_eq!(late, 0, "bytes came after the lease's end");
+        assert!(is_over, "the connection has ended");
+    });
+    on_threads(1, async move {
+        let program = bench.engine.compile(&guest()).unwrap();
+        let mut run = std::pin::pin!(bench.run(&program, posting(address), bench.gate()));
+        tokio::select! {
+            seen = &mut run => panic!("{:?}", seen.ended),
+            () = tokio::time::sleep(FILLING) => {}
+        }
+        // Nothing runs on the only thread, as if the process were stopped.
+        hold.send(()).unwrap();
+        gone.recv().unwrap();
+        // Now the connection goes on by itself, while nobody looks after the run.
+        told.await.unwrap();
+        assert_eq!(run.await.killed(), KillReason::Fenced);
+    });
+    server.join().unwrap();
+}
+
+#[test]
+fn what_waits_to_be_sent_is_dropped_at_the_leases_end() {
+    let bench = Bench::new(1);
+    let (listener, address) = listen();
+    let (tell, told) = mpsc::channel();
+    let server = once(listener, move |stream| {
+        // Reads nothing before the run has ended.
+        told.recv().unwrap();
+        let arrived = rustix::io::ioctl_fionread(&stream).unwrap();
+        let began = Instant::now();
+        let reset = loop {
+            match stream.take_error().unwrap() {
+                Some(error) => break Some(error.kind()),
+                None if began.elapsed() > Duration::from_secs(5) => break None,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let (size, ..) = drain(&stream);
+        assert_eq!(reset, Some(ErrorKind::ConnectionReset), "{arrived} bytes, then {size}");
+        assert!(arrived > 0 && size as u64 <= arrived, "{size} bytes, not {arrived}");
+    });
+    on_threads(1, async move {
+        let program = bench.engine.compile(&guest()).unwrap();
+        bench.lease(FILLING);
+        let seen = bench.run(&program, posting(address), bench.gate()).await;
+        assert_eq!(seen.killed(), KillReason::Fenced);
+        tell.send(()).unwrap();
+        tokio::task::spawn_blocking(move || server.join().unwrap()).await.unwrap();
+    });
+}
+
+#[test]
+fn only_so_many_requests_are_under_way_at_once() {
+    const ASKED: usize = REQUESTS_MAX + 8;
+    let (listener, address) = listen();
+    // Those that are open now, and the most that ever were.
+    let open = Arc::new((Mutex::new((0_usize, 0_usize)), Condvar::new()));
+    let counts = open.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().take(ASKED).flatten() {
+            let open = counts.clone();
+            std::thread::spawn(move || {
+                let mut counts = open.0.lock().unwrap();
+                counts.0 += 1;
+                counts.1 = counts.1.max(counts.0);
+                open.1.notify_all();
+                // None is answered before as many have come as may; then one that may not has time
+                // to come.
+                let many = open.1.wait_while(counts, |counts| counts.1 < REQUESTS_MAX).unwrap();
+                drop(many);
+                head(&stream);
+                std::thread::sleep(Duration::from_millis(100));
+                // Before the answer: the next request may come right after it.
+                open.0.lock().unwrap().0 -= 1;
+                stream.write_all(HELLO).unwrap();
+            });
+        }
+    });
+    let lines: String = (0..ASKED).map(|_| format!("http://{address}/\n")).collect();
+    let seen = ask(asking(&[&address.to_string()], &lines));
+    assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, &*"hello".repeat(ASKED)));
+    assert_eq!(*open.0.lock().unwrap(), (0, REQUESTS_MAX));
+}
+
+#[test]
+fn an_answer_that_stalls_ends_when_the_guest_says() {
+    let (listener, address) = listen();
+    let server = once(listener, |mut stream| {
+        head(&stream);
+        stream.write_all(&HELLO[..HELLO.len() - 2]).unwrap();
+        // Until the guest gives up.
+        let _ = stream.read(&mut [0]);
+    });
+    let lines = format!("http://{address}/\nbetween 300");
+    let seen = ask(asking(&[&address.to_string()], &lines));
+    let error = failure(&seen);
+    assert!(error.contains("broke off") && error.contains("connection read timeout"), "{error}");
+    let took = seen.took;
+    assert!((300..2_000).contains(&took.as_millis()), "{took:?}");
+    server.join().unwrap();
+}

@@ -10,7 +10,7 @@
     (drop (call $mkdir (local.get $fd) (i32.const 1024) (i32.const 1)))
     (if (call $open
       (local.get $fd) (i32.const 0) (i32.const 1024) (i32.const 1) (i32.const 2)
-      (i64.const 536870911) (i64.const 536870911) (i32.const 0) (i32.const 512))
+      (i64.const 25088) (i64.const 25088) (i32.const 0) (i32.const 512))
       (then (loop $wait (br $wait))))
     (drop (call $close (local.get $fd)))
     (local.set $fd (i32.load (i32.const 512)))

@@ -41,6 +41,14 @@ use tokio::{runtime::Runtime, sync::mpsc};
 /// Reports of guests that may wait; further ones are dropped.
 const REPORTS_MAX: usize = 4 * 1024;
 
+/// How much guests give way to the threads that hold the lease and carry what they say, and to other
+/// programs of the host: a third of the weight of an ordinary thread where both want a processor.
+const GUESTS_NICENESS: i32 = 5;
+
+/// Threads for what guests wait for and the system does not do otherwise: files, and names on the
+/// network. More would be more threads than the shipped unit lets a worker have.
+const GUESTS_BLOCKING_MAX: usize = 64;
+
 /// How long to wait before a large output is brought again.
 const PUT_AGAIN: Duration = Duration::from_millis(500);
 
@@ -84,6 +92,11 @@ impl Hands {
         let guests = tokio::runtime::Builder::new_multi_thread()
             .thread_name("guest")
             .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+            .max_blocking_threads(GUESTS_BLOCKING_MAX)
+            .on_thread_start(|| {
+                // That it cannot be is no reason not to run guests.
+                let _ = rustix::process::nice(GUESTS_NICENESS);
+            })
             .enable_all()
             .build()?;
         let (reports, heard) = mpsc::channel(REPORTS_MAX);

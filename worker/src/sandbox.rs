@@ -11,7 +11,7 @@ mod time;
 mod watch;
 
 pub use host::{CHECKPOINT_EVERY, CHECKPOINT_RATE};
-pub use http::{HEADERS_SIZE_MAX, REQUESTS_MAX, STEP_MAX};
+pub use http::{ATTEMPT_HEADER, HEADERS_SIZE_MAX, REQUESTS_MAX, STEP_MAX, TASK_HEADER};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
 pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
@@ -147,7 +147,8 @@ pub(crate) fn store(
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(http::HEADERS_SIZE_MAX);
     let places = Arc::new(Semaphore::new(http::REQUESTS_MAX));
-    let hooks = http::Hooks { places, allowed: grants, key, watch: watch.clone() };
+    let lookups = Arc::new(Semaphore::new(http::LOOKUPS_MAX));
+    let hooks = http::Hooks { places, lookups, allowed: grants, key, watch: watch.clone() };
     let sandbox = Sandbox {
         wasi,
         limiter,

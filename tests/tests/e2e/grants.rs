@@ -1,7 +1,11 @@
 //! What tasks are granted, from the command line to the guest and back; and how what no worker's
 //! policy allows is refused.
 
-use muster_tests::{Fleet, fleet::text, fleet::wait_for};
+use muster_tests::{
+    Fleet,
+    fleet::wait_for,
+    fleet::{text, wait_for},
+};
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
@@ -67,8 +71,11 @@ fn a_task_has_what_it_names_and_nothing_else() {
     assert_eq!(full.iter().filter(|line| line.starts_with("variable")).count(), 3, "{full:?}");
     assert_eq!(said(&full, "file"), "so far");
     assert!(grain(&full) < 1_000_000 && grain(&full).is_multiple_of(1_000), "{full:?}");
-    let left = std::fs::read_dir(fleet.path("w1.state").join("scratch"));
-    assert_eq!(left.map_or(0, Iterator::count), 0, "its directory is gone");
+    let scratch = fleet.path("w1.state").join("scratch");
+    wait_for("its directory to go", || {
+        let left = std::fs::read_dir(&scratch).map_or(0, Iterator::count);
+        (left == 0).then_some(())
+    });
 
     // Without a grant random numbers follow from the task's id.
     let id = "01m7y31ehbzwpzdmwrs5vq8rjp";

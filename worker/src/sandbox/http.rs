@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use std::{
     collections::BTreeSet,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -47,9 +47,13 @@ pub const STEP_MAX: Duration = Duration::from_secs(30);
 /// Requests of one run under way at once; more wait. A browser has six for each host.
 pub const REQUESTS_MAX: usize = 16;
 
+/// Names of one run that are looked up at once; more wait.
+pub(super) const LOOKUPS_MAX: usize = 4;
+
 /// What a request of a guest passes through.
 pub(super) struct Hooks {
     pub(super) places: Arc<Semaphore>,
+    pub(super) lookups: Arc<Semaphore>,
     pub(super) allowed: Arc<Grants>,
     pub(super) key: AttemptKey,
     pub(super) watch: Arc<Watch>,
@@ -78,11 +82,11 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         name(request.headers_mut(), self.key);
         let (allowed, watch) = (self.allowed.clone(), self.watch.clone());
-        let places = self.places.clone();
+        let (places, lookups) = (self.places.clone(), self.lookups.clone());
         Box::new(async move {
             let place = places.acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
             let (response, carrying) =
-                send(allowed, watch, request, options.unwrap_or_default()).await?;
+                send(allowed, watch, lookups, request, options.unwrap_or_default()).await?;
             let carrying = Box::into_pin(carrying);
             let held: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async move {
                 let carried = carrying.await;
@@ -113,6 +117,7 @@ fn name(headers: &mut HeaderMap, key: AttemptKey) {
 async fn send(
     allowed: Arc<Grants>,
     watch: Arc<Watch>,
+    lookups: Arc<Semaphore>,
     mut request: Request<WasiBody>,
     options: RequestOptions,
 ) -> Result<Sent, Error> {
@@ -125,7 +130,7 @@ async fn send(
         return Err(Error::HttpRequestDenied);
     }
     let within = |asked: Option<Duration>| asked.map_or(STEP_MAX, |asked| asked.min(STEP_MAX));
-    let connecting = connect(allowed, &watch, &host, port);
+    let connecting = connect(allowed, &watch, lookups, &host, port);
     let stream = timeout(within(options.connect_timeout), connecting)
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
@@ -154,6 +159,7 @@ async fn send(
 async fn connect(
     allowed: &BTreeSet<HttpRule>,
     watch: &Arc<Watch>,
+    lookups: Arc<Semaphore>,
     host: &str,
     port: u16,
 ) -> Result<Gated, Error> {
@@ -161,10 +167,7 @@ async fn connect(
     let literal = bare.parse::<IpAddr>().ok();
     let addresses: Vec<SocketAddr> = match literal {
         Some(address) => vec![SocketAddr::new(address, port)],
-        None => tokio::net::lookup_host((bare, port))
-            .await
-            .map_err(|_| Error::DnsError { rcode: None, info_code: None })?
-            .collect(),
+        None => look_up(watch, lookups, bare.into(), port).await?,
     };
     // Looked at once and then connected to: nobody can swap the address in between.
     let reachable =
@@ -175,12 +178,34 @@ async fn connect(
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
+                stream.set_zero_linger().map_err(Error::Connect)?;
                 return Ok(Gated { stream, watch: watch.clone() });
             }
             Err(error) => last = Error::Connect(error),
         }
     }
     Err(last)
+}
+
+/// The addresses of a name. The system's resolver cannot be stopped, so that its place is held until
+/// it has come to its end, whoever still waits for it; and it does not begin for a run that has ended.
+async fn look_up(
+    watch: &Arc<Watch>,
+    lookups: Arc<Semaphore>,
+    name: String,
+    port: u16,
+) -> Result<Vec<SocketAddr>, Error> {
+    let failed = || Error::DnsError { rcode: None, info_code: None };
+    let place = lookups.acquire_owned().await.map_err(|_| failed())?;
+    let watch = watch.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        if watch.check(crate::clock::boottime()).is_some() {
+            return Err(failed());
+        }
+        (name.as_str(), port).to_socket_addrs().map(Iterator::collect).map_err(|_| failed())
+    });
+    looking.await.map_err(|_| failed())?
 }
 
 /// A host without the brackets that an IPv6 address stands in.
@@ -200,8 +225,12 @@ async fn secure(
 
 /// TLS with the authorities that the host trusts, read once.
 fn authorities() -> Result<Arc<ClientConfig>, Error> {
-    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Ok(config.clone());
+    }
+    // A failure is not kept: the next request may find what was missing.
+    let config = (|| {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
@@ -216,8 +245,8 @@ fn authorities() -> Result<Arc<ClientConfig>, Error> {
         let builder =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         Some(Arc::new(builder.ok()?.with_root_certificates(roots).with_no_client_auth()))
-    });
-    config.clone().ok_or(Error::TlsCertificateError)
+    })();
+    config.map(|config| CONFIG.get_or_init(|| config).clone()).ok_or(Error::TlsCertificateError)
 }
 
 /// A connection that carries nothing out once its run has to end.
@@ -237,10 +266,12 @@ impl Gated {
 
 impl Drop for Gated {
     /// What the kernel has taken and not sent yet must not follow after the run's end, whenever the
-    /// other side gets round to reading it: the connection is reset instead of closed.
+    /// other side gets round to reading it: the connection is reset, also if this process is killed.
+    /// Only one that ends in good time is closed in good order.
+    #[expect(deprecated, reason = "it may block where it sets a time; this takes one away")]
     fn drop(&mut self) {
-        if self.gate().is_err() {
-            let _ = self.stream.set_zero_linger();
+        if self.gate().is_ok() {
+            let _ = self.stream.set_linger(None);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `muster map`: one task for each line of a file, as many at once as the fleet takes. Never holds
 //! more than a window of inputs and results.
 
+mod excess;
 mod lines;
 mod results;
 mod state;

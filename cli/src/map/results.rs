@@ -196,7 +196,7 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::excess, *};
 
     fn leaves(before: u64, is_ordered: bool, come: &[u64]) -> Vec<u64> {
         let mut queue = Queue::after(before, is_ordered);
@@ -227,5 +227,18 @@ mod tests {
         assert_eq!(line(Some(b"text"), None), format!(r#"{head},"output":"text"}}"#));
         assert_eq!(line(Some(&[0xff]), None), format!(r#"{head},"output_base64":"/w=="}}"#));
         assert_eq!(line(None, Some("x")), format!(r#"{head},"reason":"x"}}"#));
+    }
+
+    #[test]
+    fn a_result_that_was_cut_is_known_again() {
+        for task in [Some(TaskId(5)), None] {
+            let word = if task.is_some() { COMPLETED } else { REFUSED };
+            let line = shape(7, task, word, None, Some("why".into()));
+            let text = serde_json::to_string(&line).expect("JSON");
+            for end in 0..=text.len() {
+                let is_own = excess::is_one_result(&text.as_bytes()[..end], 7, TaskId(5));
+                assert!(is_own.expect("it can be read"), "{}", &text[..end]);
+            }
+        }
     }
 }

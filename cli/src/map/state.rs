@@ -1,6 +1,7 @@
 //! What a run has come to, in a file, so that another process can go on with it. Never says that a
 //! result was written before it was.
 
+use super::{excess, of_line};
 use crate::exit::Failure;
 use anyhow::Context as _;
 use muster_protocol::{BatchId, Digest, task::TaskSpec};
@@ -9,10 +10,13 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::FileExt as _,
     path::Path,
 };
+
+/// Standard output as a file that can be opened once more, whatever it is called by now.
+const STDOUT: &str = "/proc/self/fd/1";
 
 /// How far a run is, and the file that says so, where one was asked for.
 pub struct State {
@@ -119,7 +123,8 @@ impl State {
         file.write_all_at(self.kept.line().as_bytes(), 0).context("cannot keep how far it is")
     }
 
-    /// Cuts off what was written to the results after the state was last kept.
+    /// Cuts off what this run wrote to the results after the state was last kept. Where anything else
+    /// was written there, nothing is cut.
     fn mend(&self, path: &Path) -> anyhow::Result<()> {
         let Some((device, inode, size)) = results()? else { return Ok(()) };
         let Kept { written, size: kept, .. } = self.kept;
@@ -137,10 +142,37 @@ impl State {
             );
             return Err(Failure::user(text).hint(hint).into());
         }
+        if !self.is_own(kept)? || results()? != Some((device, inode, size)) {
+            let text = format!(
+                "something else has written to the file for the results: {} bytes follow the {kept} \
+                 that it had with the {written} first results in it; nothing was cut off",
+                size - kept
+            );
+            let hint = format!(
+                "append to another file (>>), which gets the results from line {} on; or, where what \
+                 follows is not wanted, cut it off first: truncate -s {kept}, and the file",
+                written + 1
+            );
+            return Err(Failure::user(text).hint(hint).into());
+        }
         let out = io::stdout();
         ftruncate(&out, kept).context("cannot cut off half a result")?;
         seek(&out, rustix::fs::SeekFrom::End(0)).context("cannot go to the end of the results")?;
         Ok(())
+    }
+
+    /// Whether what follows so many bytes of the results is what this run leaves when it is killed:
+    /// the next line, whole or half.
+    fn is_own(&self, kept: u64) -> anyhow::Result<bool> {
+        // Standard output itself can most often not be read.
+        let mut file = File::open(STDOUT).map_err(|error| {
+            let text = format!("cannot see what follows the results that are kept: {error}");
+            Failure::user(text).hint("make the file for the results readable, or write to another")
+        })?;
+        file.seek(SeekFrom::Start(kept)).context("cannot go to the end of the kept results")?;
+        let line = self.kept.written + 1;
+        let is_own = excess::is_one_result(file, line, of_line(self.kept.batch, line));
+        is_own.context("cannot read what follows the kept results")
     }
 }
 

@@ -80,9 +80,18 @@ fn a_run_that_is_interrupted_and_one_that_is_killed_go_on_where_they_were() {
     assert_eq!(code, INTERRUPTED);
     let code = gone_on(&fleet, &args, &results, Some((300, Signal::KILL)));
     assert_eq!(code, Signal::KILL.as_raw());
-    // As if it had been killed in the middle of a line.
-    let half = std::fs::read(&results).expect("a file");
-    std::fs::write(&results, [&half[..], b"{\"line\":"].concat()).expect("a file");
+    // As if it had been killed in the middle of a line. It may have been killed after a whole one.
+    let kept = std::fs::read_to_string(&state).expect("a file");
+    let kept: serde_json::Value = serde_json::from_str(&kept).expect("a line of JSON");
+    let kept = usize::try_from(kept["size"].as_u64().expect("a size")).expect("it fits");
+    let whole = std::fs::read(&results).expect("a file");
+    let with = |more: &[u8]| std::fs::write(&results, [&whole[..kept], more].concat());
+    // Another run's results stay.
+    with(b"{\"line\":1,\"task\":\"x\"}\n").expect("a file");
+    let size = std::fs::metadata(&results).expect("a file").len();
+    assert_eq!(gone_on(&fleet, &args, &results, None), 2);
+    assert_eq!(std::fs::metadata(&results).expect("a file").len(), size, "it was cut");
+    with(b"{\"line\":").expect("a file");
     let other = fleet.run(&[&args[..], &["--priority", "60"]].concat());
     assert_eq!(other.code, 2, "{other:?}");
     assert!(other.err.contains("with other options"), "{other:?}");

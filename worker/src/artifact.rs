@@ -1,22 +1,33 @@
 //! Modules made ready to run: fetched by digest, compiled once, kept while there is room. Never
 //! runs bytes whose digest is not the one asked for.
 
+mod refusals;
+mod shelf;
+
 use crate::{
     code::{CodeCache, OwnCode},
-    compile::{CompileError, Compiler},
+    compile::{CODE_MAX, Compiler},
     engine::{Engine, Program},
 };
 use bytes::Bytes;
 use muster_protocol::Digest;
+use refusals::Refusals;
+use shelf::{Cell, NoRoom, Shelf};
 use std::{
-    collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
-/// Programs kept. A hundred small ones take some 50 MB; the count is what a shop's worker needs.
-const PROGRAMS_MAX: usize = 128;
+/// Bytes of all programs together. The hundred small ones that a shop's worker needs take 50 MB, and
+/// there is room for several like Python beside them. The data that a program begins with is in its
+/// compiled form and, once it has run, in an image of its memory too: all of it takes a GiB at most.
+const PROGRAMS_SIZE_MAX: u64 = 512 << 20;
+
+const _: () = assert!(CODE_MAX <= PROGRAMS_SIZE_MAX, "what may be compiled can be kept");
 
 /// Why a program is not ready.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -29,40 +40,47 @@ pub(crate) enum ArtifactError {
     NotHad(String),
 }
 
-impl From<CompileError> for ArtifactError {
-    fn from(error: CompileError) -> Self {
-        match error {
-            CompileError::Rejected(reason) => ArtifactError::Rejected(reason),
-            CompileError::NotTried(reason) => ArtifactError::NotHad(reason),
-        }
-    }
-}
-
 /// The programs of a worker; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Artifacts {
     engine: Engine,
     compiler: Compiler,
     code: Option<CodeCache>,
-    programs: Arc<Mutex<HashMap<Digest, Arc<OnceCell<Program>>>>>,
+    size_max: u64,
+    shelf: Arc<Mutex<Shelf>>,
+    refusals: Arc<Mutex<Refusals>>,
     /// One compilation at a time: it takes all processors, and the memory of one.
     compiling: Arc<Semaphore>,
+    /// One is linked at a time, which takes milliseconds: meanwhile its code is in memory twice.
+    linking: Arc<Semaphore>,
 }
 
 impl Artifacts {
     pub(crate) fn new(engine: Engine, compiler: Compiler, code: Option<CodeCache>) -> Self {
-        let compiling = Arc::new(Semaphore::new(1));
-        Artifacts { engine, compiler, code, programs: Arc::default(), compiling }
+        Artifacts::within(PROGRAMS_SIZE_MAX, engine, compiler, code)
+    }
+
+    fn within(size_max: u64, engine: Engine, compiler: Compiler, code: Option<CodeCache>) -> Self {
+        let one = || Arc::new(Semaphore::new(1));
+        Artifacts {
+            engine,
+            compiler,
+            code,
+            size_max,
+            shelf: Arc::new(Mutex::new(Shelf::new(size_max))),
+            refusals: Arc::default(),
+            compiling: one(),
+            linking: one(),
+        }
     }
 
     /// A program that is ready now.
     pub(crate) fn ready(&self, digest: Digest) -> Option<Program> {
-        let programs = self.programs.lock().expect("no holder of this lock panics");
-        programs.get(&digest)?.get().cloned()
+        self.shelf().ready(digest)
     }
 
     /// A program, got by `fetch` and compiled unless it is ready. Those who ask for the same one
-    /// meanwhile wait for the same work.
+    /// meanwhile wait for the same work. A module that was refused is refused at once.
     pub(crate) async fn get<F>(
         &self,
         digest: Digest,
@@ -71,126 +89,128 @@ impl Artifacts {
     where
         F: Future<Output = Result<Bytes, ArtifactError>>,
     {
-        let cell = self.cell(digest);
-        cell.get_or_try_init(|| async {
-            if let Some(program) = self.revive(digest).await {
-                return Ok(program);
-            }
-            let bytes = fetch().await?;
-            if muster_module::digest(&bytes) != digest {
-                return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
-            }
-            let turn = self.compiling.clone().acquire_owned().await;
-            let turn = turn.expect("the semaphore is never closed");
-            let started = muster_wire::clock::boottime();
-            // The turn is over when the child is gone, even if nobody waits for it any more.
-            let own: OwnCode = self.compiler.compile(bytes, turn).await?.into();
-            let engine = self.engine.clone();
-            let linking = tokio::task::spawn_blocking(move || {
-                engine.revive(digest, &own).map(|program| (program, own))
-            });
-            let (program, own) = linking
-                .await
-                .map_err(|error| ArtifactError::Rejected(format!("it cannot be linked: {error}")))?
-                .map_err(ArtifactError::Rejected)?;
-            let took = muster_wire::clock::boottime().since(started);
-            tracing::info!(module = ?digest, ?took, code = program.code_size(), "compiled");
-            self.keep(digest, own);
-            Ok(program)
-        })
-        .await
-        .cloned()
+        let cell: Cell = self.shelf().cell(digest);
+        let got = cell.get_or_try_init(|| self.make(digest, fetch)).await.cloned();
+        if got.is_err() {
+            self.shelf().give_up(digest, cell);
+        }
+        got
+    }
+
+    async fn make<F>(
+        &self,
+        digest: Digest,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Program, ArtifactError>
+    where
+        F: Future<Output = Result<Bytes, ArtifactError>>,
+    {
+        // Known by now to those who waited for somebody else's try.
+        if let Some(refused) = self.refusals().of(digest) {
+            return Err(refused);
+        }
+        if let Some(program) = self.revive(digest).await? {
+            return Ok(program);
+        }
+        let bytes = fetch().await?;
+        if muster_module::digest(&bytes) != digest {
+            return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
+        }
+        let turn = one_of(&self.compiling).await;
+        let started = muster_wire::clock::boottime();
+        // The turn is over when the child is gone, even if nobody waits for it any more.
+        let compiled = self.compiler.compile(bytes, turn).await;
+        let own: OwnCode = compiled.map_err(|error| self.refusals().failed(digest, error))?.into();
+        self.refusals().ended(digest);
+        let turn = one_of(&self.linking).await;
+        let this = self.clone();
+        let linking = spawn_blocking(move || -> Result<_, ArtifactError> {
+            let _turn = turn;
+            let program = this.link(digest, &own)?;
+            Ok((program.map_err(|reason| this.refusals().refuse(digest, reason))?, own))
+        });
+        let (program, own) = linking.await.map_err(|error| {
+            self.refusals().refuse(digest, format!("it cannot be linked: {error}"))
+        })??;
+        let took = muster_wire::clock::boottime().since(started);
+        tracing::info!(module = ?digest, ?took, code = program.code_size(), "compiled");
+        self.keep(digest, own);
+        Ok(program)
     }
 
     /// A program that an earlier life of this worker compiled.
-    async fn revive(&self, digest: Digest) -> Option<Program> {
-        let (code, engine) = (self.code.clone()?, self.engine.clone());
+    async fn revive(&self, digest: Digest) -> Result<Option<Program>, ArtifactError> {
+        let Some(code) = self.code.clone() else { return Ok(None) };
+        let turn = one_of(&self.linking).await;
+        let this = self.clone();
         let started = muster_wire::clock::boottime();
-        let reviving = tokio::task::spawn_blocking(move || {
-            let program = engine.revive(digest, &code.load(digest)?);
-            program
+        let reviving = spawn_blocking(move || -> Result<_, ArtifactError> {
+            let _turn = turn;
+            let Some(own) = code.load(digest) else { return Ok(None) };
+            let program = this.link(digest, &own)?;
+            Ok(program
                 .inspect_err(|error| {
                     tracing::warn!(module = ?digest, error, "compiled code does not fit; again");
                     code.remove(digest);
                 })
-                .ok()
+                .ok())
         });
-        let program = reviving.await.ok()??;
-        let took = muster_wire::clock::boottime().since(started);
-        tracing::info!(module = ?digest, ?took, code = program.code_size(), "had it compiled");
-        Some(program)
+        let program = reviving.await.unwrap_or(Ok(None))?;
+        if let Some(program) = &program {
+            let took = muster_wire::clock::boottime().since(started);
+            tracing::info!(module = ?digest, ?took, code = program.code_size(), "had it compiled");
+        }
+        Ok(program)
+    }
+
+    /// Makes a program of code, once there is room for it. Fails within where it is the code's fault.
+    fn link(
+        &self,
+        digest: Digest,
+        own: &OwnCode,
+    ) -> Result<Result<Program, String>, ArtifactError> {
+        // Before it takes that room, and again when it is known to the page.
+        self.make_room(digest, own.bytes().len())?;
+        let linked = self.engine.revive(digest, own);
+        if let Ok(program) = &linked {
+            self.make_room(digest, program.code_size())?;
+        }
+        Ok(linked)
+    }
+
+    fn make_room(&self, digest: Digest, size: usize) -> Result<(), ArtifactError> {
+        let (size, max) = (size as u64, self.size_max);
+        let room = self.shelf().make_room(digest, size);
+        room.map_err(|no_room| match no_room {
+            NoRoom::TooLarge => {
+                let reason = format!("its compiled form has {size} bytes, the limit is {max}");
+                self.refusals().refuse(digest, reason)
+            }
+            NoRoom::InUse(others) => ArtifactError::NotHad(format!(
+                "its compiled form has {size} bytes, those in use have {others}, and all together \
+                 may have {max}"
+            )),
+        })
     }
 
     /// Keeps a program's code for later lives. Nobody waits for that.
     fn keep(&self, digest: Digest, own: OwnCode) {
         let Some(code) = self.code.clone() else { return };
-        tokio::task::spawn_blocking(move || code.store(digest, own.bytes()));
+        spawn_blocking(move || code.store(digest, own.bytes()));
     }
 
-    fn cell(&self, digest: Digest) -> Arc<OnceCell<Program>> {
-        let mut programs = self.programs.lock().expect("no holder of this lock panics");
-        if programs.len() >= PROGRAMS_MAX && !programs.contains_key(&digest) {
-            // Any of them that nobody waits for; a program in use stays alive through its run.
-            let idle = programs.iter().find(|(_, cell)| Arc::strong_count(cell) == 1);
-            if let Some(&old) = idle.map(|(digest, _)| digest) {
-                programs.remove(&old);
-            }
-        }
-        programs.entry(digest).or_default().clone()
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().expect("no holder of this lock panics")
     }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().expect("no holder of this lock panics")
+    }
+}
+
+async fn one_of(turns: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    turns.clone().acquire_owned().await.expect("the semaphore is never closed")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Rules;
-    use std::{
-        cell::Cell,
-        path::{Path, PathBuf},
-        time::{Duration, Instant},
-    };
-
-    /// One life of a worker that needs a program once; whether it had to fetch it.
-    fn life(state: &Path, wasm: &[u8]) -> bool {
-        let runtime = tokio::runtime::Runtime::new().expect("threads");
-        let engine = Engine::new(1).expect("an engine");
-        let code = CodeCache::open(state, engine.compatibility(), 1 << 20).expect("a cache");
-        let compiler = Compiler::for_tests(Rules::default());
-        let artifacts = Artifacts::new(engine, compiler, Some(code));
-        let fetched = Cell::new(false);
-        let digest = muster_module::digest(wasm);
-        let program = runtime.block_on(artifacts.get(digest, || async {
-            fetched.set(true);
-            Ok(Bytes::copy_from_slice(wasm))
-        }));
-        assert_eq!(program.expect("it compiles").digest(), digest);
-        // Dropping the runtime waits for what is being kept.
-        fetched.get()
-    }
-
-    fn files(state: &Path) -> Vec<PathBuf> {
-        let files = std::fs::read_dir(state.join("code")).expect("a directory");
-        files.map(|file| file.expect("a file").path()).collect()
-    }
-
-    #[test]
-    fn a_later_life_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
-        let state = std::env::temp_dir().join(format!("muster-artifact-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&state);
-        let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("Wasm text");
-        assert!(life(&state, &wasm));
-        assert!(!life(&state, &wasm), "it was kept");
-        let [file] = &files(&state)[..] else { panic!("one file") };
-        let whole = std::fs::read(file).expect("a file");
-        for damaged in [&whole[..whole.len() / 2], b"", &[&whole[..], b"more"].concat()] {
-            std::fs::write(file, damaged).expect("it is ours");
-            assert!(life(&state, &wasm), "it was compiled again");
-            let began = Instant::now();
-            while !file.exists() && began.elapsed() < Duration::from_secs(5) {
-                std::thread::yield_now();
-            }
-            assert!(!life(&state, &wasm), "and replaced");
-        }
-        std::fs::remove_dir_all(&state).expect("it is ours");
-    }
-}
+mod tests;

@@ -25,9 +25,10 @@ use verdict::End;
 /// The executable that runs: the very file, even if another one has its name by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// The most code of one module. Guests become three times as large (wordcount 270 KB of 91 KB): eight
-/// times the largest module is more than twice what one like them would need.
-const CODE_MAX: u64 = 8 * limit::MODULE_SIZE_MAX;
+/// The most code of one module. Guests become three times as large (wordcount 270 KB of 91 KB), so that
+/// the largest module like them needs three quarters of this. It is half of what all programs of a
+/// worker may take: none pushes out all others.
+pub(crate) const CODE_MAX: u64 = 4 * limit::MODULE_SIZE_MAX;
 
 /// The most that is heard of the child's complaint: a refusal is a sentence, a panic a few lines.
 const COMPLAINT_MAX: u64 = 4 * 1024;
@@ -48,6 +49,10 @@ pub enum CompileError {
     /// Nothing is known of the module: the child did not do its work, for reasons of its own.
     #[error("{0}")]
     NotTried(String),
+    /// The child was killed, not by this process. The kernel does that when the machine has no more
+    /// memory: because of the module, or of anything else that runs there.
+    #[error("{0}")]
+    Killed(String),
 }
 
 /// Code that a child of this process has just compiled. Only [`Compiler::compile`] makes one.

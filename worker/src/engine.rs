@@ -233,6 +233,11 @@ impl Program {
         self.0.code_size
     }
 
+    /// Whether somebody else has it as well: to run it, or to keep it for runs.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub(crate) fn entry(&self) -> &Entry {
         &self.0.entry
     }

@@ -1,5 +1,6 @@
 //! What the end of a compiling child says about the module. Never guesses in favour of a module: a
-//! compiler that crashed on it once would crash on it again, on each worker in turn.
+//! compiler that crashed on it once would crash on it again, on each worker in turn. One that was
+//! killed has not crashed.
 
 use super::{CODE_MAX, CompileError, Compiled};
 use nix::sys::signal::Signal;
@@ -16,6 +17,7 @@ pub(super) const NOT_BEGUN: u8 = 5;
 
 const HUP: i32 = Signal::SIGHUP as i32;
 const INT: i32 = Signal::SIGINT as i32;
+const KILL: i32 = Signal::SIGKILL as i32;
 const ABRT: i32 = Signal::SIGABRT as i32;
 const TERM: i32 = Signal::SIGTERM as i32;
 const XCPU: i32 = Signal::SIGXCPU as i32;
@@ -60,6 +62,13 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
         (_, Some(signal @ (HUP | INT | TERM))) => {
             let told = format!("its compilation was told to stop (signal {signal})");
             return Err(CompileError::NotTried(told));
+        }
+        // This process kills none whose end it wants to know.
+        (_, Some(KILL)) => {
+            tracing::warn!("a compilation was killed; is the machine short of memory?");
+            let told =
+                format!("its compilation was killed (signal {KILL}), maybe for lack of memory");
+            return Err(CompileError::Killed(told));
         }
         // How the allocator of the standard library ends a process.
         (_, Some(ABRT)) if complaint.contains("memory allocation of") => out_of_memory(),
@@ -106,14 +115,20 @@ mod tests {
         rejected(6, alloc, "took over 9 MiB of memory to compile");
         rejected(6, "stack overflow", "its compilation crashed (signal 6)");
         rejected(11, "", "its compilation crashed (signal 11)");
-        rejected(9, "", "its compilation crashed (signal 9)");
         rejected(101 << 8, "panicked", "its compilation crashed (exit code 101)");
         rejected(24, "", "took over 7 s to compile");
         let within = Duration::from_secs(7);
         let late = of(End::OutOfTime, within, 1).err();
         assert_eq!(late, Some(CompileError::Rejected("took over 7 s to compile".into())));
         let much = of(End::TooMuchCode, within, 1).err();
-        assert_eq!(much, Some(CompileError::Rejected("its compiled code is over 512 MiB".into())));
+        assert_eq!(much, Some(CompileError::Rejected("its compiled code is over 256 MiB".into())));
+    }
+
+    #[test]
+    fn a_child_that_others_killed_has_not_crashed() {
+        let killed = verdict(KILL, "").err();
+        let told = "its compilation was killed (signal 9), maybe for lack of memory";
+        assert_eq!(killed, Some(CompileError::Killed(told.into())));
     }
 
     #[test]

@@ -1,0 +1,206 @@
+//! Programs that are ready, within a number of bytes. Never drops one that somebody waits for or
+//! runs.
+
+use crate::engine::Program;
+use muster_protocol::Digest;
+use std::{collections::HashMap, sync::Arc};
+use tokio::sync::OnceCell;
+
+/// Programs kept, or waited for. A hundred small ones take some 50 MB; the count is what a shop's
+/// worker needs.
+const PROGRAMS_MAX: usize = 128;
+
+/// Where a program comes to be; those who want it wait there.
+pub(super) type Cell = Arc<OnceCell<Program>>;
+
+/// The programs of a worker.
+pub(super) struct Shelf {
+    size_max: u64,
+    places: HashMap<Digest, Place>,
+    /// Counts uses, so that the latest has the highest number.
+    uses: u64,
+}
+
+#[derive(Default)]
+struct Place {
+    cell: Cell,
+    /// Bytes that the program has or is about to have; none before that is known.
+    size: u64,
+    used: u64,
+}
+
+impl Place {
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.cell) == 1
+            && self.cell.get().is_none_or(|program| !program.is_shared())
+    }
+}
+
+/// Why there is no room for a program.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// There never is.
+    TooLarge,
+    /// Those that are in use take so many bytes.
+    InUse(u64),
+}
+
+impl Shelf {
+    pub(super) fn new(size_max: u64) -> Self {
+        Shelf { size_max, places: HashMap::new(), uses: 0 }
+    }
+
+    /// A program that is ready.
+    pub(super) fn ready(&mut self, digest: Digest) -> Option<Program> {
+        self.uses += 1;
+        let place = self.places.get_mut(&digest)?;
+        place.used = self.uses;
+        place.cell.get().cloned()
+    }
+
+    /// Where a program is or comes to be.
+    pub(super) fn cell(&mut self, digest: Digest) -> Cell {
+        self.uses += 1;
+        if self.places.len() >= PROGRAMS_MAX && !self.places.contains_key(&digest) {
+            self.drop_oldest();
+        }
+        let place = self.places.entry(digest).or_default();
+        place.used = self.uses;
+        place.cell.clone()
+    }
+
+    /// Keeps so many bytes for a program that somebody waits for, and drops others where that takes
+    /// it: those in use stay, and those used last.
+    pub(super) fn make_room(&mut self, digest: Digest, size: u64) -> Result<(), NoRoom> {
+        if size > self.size_max {
+            return Err(NoRoom::TooLarge);
+        }
+        if let Some(place) = self.places.get_mut(&digest) {
+            place.size = 0;
+        }
+        while self.size() + size > self.size_max {
+            if !self.drop_oldest() {
+                return Err(NoRoom::InUse(self.size()));
+            }
+        }
+        if let Some(place) = self.places.get_mut(&digest) {
+            place.size = size;
+        }
+        Ok(())
+    }
+
+    /// Forgets a place where no program came to be, unless others still wait there.
+    pub(super) fn give_up(&mut self, digest: Digest, cell: Cell) {
+        drop(cell);
+        let is_empty =
+            |place: &Place| Arc::strong_count(&place.cell) == 1 && place.cell.get().is_none();
+        if self.places.get(&digest).is_some_and(is_empty) {
+            self.places.remove(&digest);
+        }
+    }
+
+    /// Bytes of all programs.
+    pub(super) fn size(&self) -> u64 {
+        self.places.values().map(|place| place.size).sum()
+    }
+
+    /// Whether there was one that could go.
+    fn drop_oldest(&mut self) -> bool {
+        let idle = self.places.iter().filter(|(_, place)| place.is_idle());
+        let oldest = idle.min_by_key(|(_, place)| place.used).map(|(digest, _)| *digest);
+        oldest.is_some_and(|digest| self.places.remove(&digest).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+
+    fn program(engine: &Engine) -> Program {
+        let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("Wasm text");
+        engine.compile(&wasm).expect("it compiles")
+    }
+
+    fn digest(number: u8) -> Digest {
+        Digest([number; 32])
+    }
+
+    /// Has a program of its own come to be, as `Artifacts` does it.
+    fn put(shelf: &mut Shelf, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
+        let cell = shelf.cell(digest(number));
+        let room = shelf.make_room(digest(number), size);
+        match room {
+            Ok(()) => assert!(cell.set(program(engine)).is_ok(), "it was empty"),
+            Err(_) => shelf.give_up(digest(number), cell),
+        }
+        room
+    }
+
+    fn are_ready(shelf: &Shelf) -> Vec<u8> {
+        let mut numbers: Vec<u8> = shelf.places.keys().map(|digest| digest.0[0]).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let engine = Engine::new(1).expect("an engine");
+        let mut shelf = Shelf::new(10);
+        for number in 1..=3 {
+            put(&mut shelf, &engine, number, 3).expect("there is room");
+        }
+        assert!(shelf.ready(digest(1)).is_some());
+        put(&mut shelf, &engine, 4, 3).expect("there is room");
+        assert_eq!(are_ready(&shelf), [1, 3, 4]);
+        put(&mut shelf, &engine, 5, 7).expect("there is room");
+        assert_eq!((are_ready(&shelf), shelf.size()), (vec![4, 5], 10));
+    }
+
+    #[test]
+    fn what_is_run_or_waited_for_stays() {
+        let engine = Engine::new(1).expect("an engine");
+        let mut shelf = Shelf::new(10);
+        put(&mut shelf, &engine, 1, 4).expect("there is room");
+        let run = shelf.ready(digest(1)).expect("it is ready");
+        let waited = shelf.cell(digest(2));
+        shelf.make_room(digest(2), 4).expect("there is room");
+        assert_eq!(put(&mut shelf, &engine, 3, 3), Err(NoRoom::InUse(8)));
+        assert_eq!(are_ready(&shelf), [1, 2], "what has no room leaves no place");
+        drop(run);
+        put(&mut shelf, &engine, 3, 3).expect("the run is over");
+        assert_eq!(are_ready(&shelf), [2, 3]);
+        drop(waited);
+        put(&mut shelf, &engine, 4, 10).expect("nobody waits any more");
+        assert_eq!(are_ready(&shelf), [4]);
+    }
+
+    #[test]
+    fn what_is_larger_than_all_of_it_costs_nothing() {
+        let engine = Engine::new(1).expect("an engine");
+        let mut shelf = Shelf::new(10);
+        put(&mut shelf, &engine, 1, 10).expect("there is room");
+        assert_eq!(put(&mut shelf, &engine, 2, 11), Err(NoRoom::TooLarge));
+        assert_eq!(are_ready(&shelf), [1]);
+    }
+
+    #[test]
+    fn a_program_counts_once_however_often_room_is_made() {
+        let mut shelf = Shelf::new(10);
+        let _cell = shelf.cell(digest(1));
+        for size in [6, 7, 6] {
+            shelf.make_room(digest(1), size).expect("there is room");
+            assert_eq!(shelf.size(), size);
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_than_so_many() {
+        let mut shelf = Shelf::new(10);
+        for number in 0..=PROGRAMS_MAX as u8 {
+            drop(shelf.cell(digest(number)));
+        }
+        assert_eq!(shelf.places.len(), PROGRAMS_MAX);
+        assert!(!shelf.places.contains_key(&digest(0)), "the oldest has gone");
+    }
+}

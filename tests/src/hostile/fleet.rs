@@ -31,6 +31,9 @@ const COMPILE_SECONDS: u64 = 3;
 /// The neighbour's tasks that are timed after each guest, with nothing beside them.
 const QUIET: usize = 40;
 
+/// The neighbour's tasks that are timed beside an ordinary program.
+const CONTROL: usize = 2_000;
+
 /// The place of the fight.
 pub struct Field {
     fleet: Fleet,
@@ -95,6 +98,24 @@ impl Field {
         let quiet = self.neighbour(QUIET, &AtomicBool::new(false)).await?;
         self.quiet.extend(quiet);
         ended
+    }
+
+    /// How long the neighbour's tasks take beside an ordinary program of this machine that computes and
+    /// does nothing else: what no sandbox could be better than.
+    ///
+    /// # Errors
+    ///
+    /// They did not end.
+    pub async fn beside_a_program(&self) -> anyhow::Result<Vec<Duration>> {
+        let over = Arc::new(AtomicBool::new(false));
+        let program = {
+            let over = over.clone();
+            std::thread::spawn(move || while !over.load(Ordering::Relaxed) {})
+        };
+        let took = self.neighbour(CONTROL, &AtomicBool::new(false)).await;
+        over.store(true, Ordering::Relaxed);
+        program.join().map_err(|_| anyhow::anyhow!("it counts nothing and cannot fail"))?;
+        took
     }
 
     /// Whether the worker is the process that it was at the beginning.

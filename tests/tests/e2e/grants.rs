@@ -3,7 +3,6 @@
 
 use muster_tests::{
     Fleet,
-    fleet::wait_for,
     fleet::{text, wait_for},
 };
 use std::{

@@ -60,7 +60,10 @@ fn rooms_of_a_shell_meet_only_in_its_lib() {
         ("worker/src/code", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),
         ("worker/src/compile", &["lease", "link", "perform", "run", "artifact", "gate", "sandbox"]),
         ("worker/src/confine", &["lease", "link", "perform", "run", "artifact", "gate", "engine"]),
-        ("worker/src/policy", &["lease", "link", "perform", "run", "engine", "artifact", "sandbox"]),
+        (
+            "worker/src/policy",
+            &["lease", "link", "perform", "run", "engine", "artifact", "sandbox"],
+        ),
         ("worker/src/checkpoint", &["lease", "perform", "run", "engine", "artifact", "sandbox"]),
         ("worker/src/supervisor", &["lease", "link", "perform", "run", "engine", "artifact"]),
         ("worker/src/gate", &["sandbox", "engine", "run", "perform"]),

@@ -84,8 +84,8 @@ deny: ## licences, sources and bans of dependencies
 	@setup/cargo-deny >/dev/null
 	cargo deny --all-features check bans licenses sources
 
-bench: setup ## tasks a second, and from submission to result
-	cargo build --release -p muster-cli -p muster-tests --bins
+bench: setup ## what a fleet does on this machine, in one table (PLOT=1 draws it)
+	cargo build --release -p muster-cli -p muster-benches --bins
 	target/release/bench
 
 clean: ## remove what was built and fetched

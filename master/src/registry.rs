@@ -19,7 +19,13 @@ use muster_protocol::{
     task::TaskRecord,
 };
 use muster_wire::{cas, clock, nats};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub(crate) use checkpoints::Want;
@@ -27,6 +33,9 @@ pub use objects::ObjectError;
 
 /// How long a lease that is over is kept, for people to see.
 const OVER_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What most records of tasks fit into.
+const RECORD_SIZE: usize = 1_024;
 
 /// Why the registry cannot be used at the start. Nothing was written but, maybe, empty streams.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +68,8 @@ pub struct Registry {
     names: Arc<Names>,
     session: SessionId,
     life: Life,
+    /// Events of this life so far: with the session it makes their ids.
+    events: Arc<AtomicU64>,
 }
 
 impl Registry {
@@ -78,7 +89,7 @@ impl Registry {
         })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
-        Ok(Registry { client, context, names, session, life })
+        Ok(Registry { client, context, names, session, life, events: Arc::default() })
     }
 
     /// Whose it is.
@@ -119,7 +130,10 @@ impl Registry {
         if record.is_done() {
             headers.insert(STATE_HEADER, STATE_DONE);
         }
-        let Ok(value) = serde_json::to_vec(record) else { return CasAnswer::Unknown };
+        let mut value = Vec::with_capacity(RECORD_SIZE);
+        if serde_json::to_writer(&mut value, record).is_err() {
+            return CasAnswer::Unknown;
+        }
         let key = self.key(Bucket::Tasks, record.id);
         let sent = cas::send(&self.context, key, expect, value.into(), keep, headers).await;
         let answer: CasAnswer<Box<TaskRecord>> = sent.answer(&self.context).await;
@@ -192,8 +206,7 @@ impl Registry {
         let subject = self.names.event(group, about, what, &id);
         let body = Envelope {
             kind: advisory.kind(),
-            id: muster_protocol::Nonce(muster_wire::process::random().unwrap_or_default())
-                .to_string(),
+            id: format!("{}-{}", self.session, self.events.fetch_add(1, Ordering::Relaxed)),
             timestamp: timestamp(),
             event: advisory,
         };

@@ -1,7 +1,7 @@
 //! Names of things; never anything that could mean a place or a permission.
 
 use alloc::{string::String, sync::Arc};
-use core::{fmt, str::FromStr};
+use core::{fmt, marker::PhantomData, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Why a text is not the id it was taken for. Nothing was changed.
@@ -20,11 +20,28 @@ pub enum IdError {
 /// Crockford's base 32: no I, L, O or U, so that an id can be read over the telephone.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-fn encode(mut value: u128, out: &mut [u8]) {
-    for place in out.iter_mut().rev() {
+/// No digit.
+const NONE: u8 = u8::MAX;
+
+/// The digit that each byte stands for: every record has ten ids, and is read and written often.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NONE; 256];
+    let mut digit = 0;
+    while digit < ALPHABET.len() {
+        digits[ALPHABET[digit] as usize] = digit as u8;
+        digits[ALPHABET[digit].to_ascii_uppercase() as usize] = digit as u8;
+        digit += 1;
+    }
+    digits
+};
+
+fn encode<const N: usize>(mut value: u128) -> [u8; N] {
+    let mut text = [0; N];
+    for place in text.iter_mut().rev() {
         *place = ALPHABET[(value & 31) as usize];
         value >>= 5;
     }
+    text
 }
 
 fn decode(text: &str, length: usize) -> Option<u128> {
@@ -33,10 +50,41 @@ fn decode(text: &str, length: usize) -> Option<u128> {
     }
     let mut value: u128 = 0;
     for byte in text.bytes() {
-        let digit = ALPHABET.iter().position(|&letter| letter == byte.to_ascii_lowercase())?;
-        value = value.checked_mul(32)?.checked_add(digit as u128)?;
+        let digit = DIGITS[usize::from(byte)];
+        if digit == NONE || value.leading_zeros() < 5 {
+            return None;
+        }
+        value = value << 5 | u128::from(digit);
     }
     Some(value)
+}
+
+/// Letters that were put together here.
+fn ascii(text: &[u8]) -> &str {
+    core::str::from_utf8(text).expect("it has letters of an alphabet only")
+}
+
+/// Reads a value from text without a copy of it.
+fn from_text<'de, D, T>(d: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = IdError>,
+{
+    struct Text<T>(PhantomData<T>);
+
+    impl<T: FromStr<Err = IdError>> de::Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+
+    d.deserialize_str(Text(PhantomData))
 }
 
 macro_rules! numeric_id {
@@ -47,9 +95,7 @@ macro_rules! numeric_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = [0u8; $digits];
-                encode(self.0.into(), &mut text);
-                f.pad(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+                f.pad(ascii(&encode::<$digits>(self.0.into())))
             }
         }
 
@@ -71,14 +117,18 @@ macro_rules! numeric_id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                if s.is_human_readable() { s.collect_str(self) } else { self.0.serialize(s) }
+                if s.is_human_readable() {
+                    s.serialize_str(ascii(&encode::<$digits>(self.0.into())))
+                } else {
+                    self.0.serialize(s)
+                }
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 if d.is_human_readable() {
-                    <alloc::borrow::Cow<'de, str>>::deserialize(d)?.parse().map_err(de::Error::custom)
+                    from_text(d)
                 } else {
                     <$number>::deserialize(d).map($name)
                 }
@@ -172,7 +222,7 @@ macro_rules! name_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                <alloc::borrow::Cow<'de, str>>::deserialize(d)?.parse().map_err(de::Error::custom)
+                from_text(d)
             }
         }
     };
@@ -201,14 +251,23 @@ impl Default for GroupName {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+const DIGEST_PREFIX: &str = "sha256:";
+const DIGEST_TEXT_SIZE: usize = DIGEST_PREFIX.len() + 64;
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 impl Digest {
     /// The 64 hex digits alone, as object names have them.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.0 {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-            }
+        ascii(&self.text()[DIGEST_PREFIX.len()..]).into()
+    }
+
+    fn text(&self) -> [u8; DIGEST_TEXT_SIZE] {
+        let mut text = [0; DIGEST_TEXT_SIZE];
+        let (prefix, digits) = text.split_at_mut(DIGEST_PREFIX.len());
+        prefix.copy_from_slice(DIGEST_PREFIX.as_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
         }
         text
     }
@@ -231,7 +290,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        f.pad(ascii(&self.text()))
     }
 }
 
@@ -244,7 +303,7 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        text.strip_prefix("sha256:")
+        text.strip_prefix(DIGEST_PREFIX)
             .and_then(Digest::from_hex)
             .ok_or(IdError::Malformed { kind: "digest", expected: "sha256: and 64 hex digits" })
     }
@@ -252,14 +311,18 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        if s.is_human_readable() { s.collect_str(self) } else { self.0.serialize(s) }
+        if s.is_human_readable() {
+            s.serialize_str(ascii(&self.text()))
+        } else {
+            self.0.serialize(s)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         if d.is_human_readable() {
-            <alloc::borrow::Cow<'de, str>>::deserialize(d)?.parse().map_err(de::Error::custom)
+            from_text(d)
         } else {
             <[u8; 32]>::deserialize(d).map(Digest)
         }

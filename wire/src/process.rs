@@ -108,7 +108,7 @@ impl Asks {
 pub fn run<F, R>(name: &str, told: Told, daemon: F) -> ExitCode
 where
     F: FnOnce(watch::Receiver<bool>) -> R,
-    R: Future<Output = anyhow::Result<()>>,
+    R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     log();
     let (stop, stopped) = watch::channel(false);
@@ -120,7 +120,9 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(daemon(stopped));
+    // Among the other loops and not on this thread, which would have to be woken for each input.
+    let daemon = runtime.block_on(async { tokio::spawn(daemon(stopped)).await });
+    let result = daemon.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

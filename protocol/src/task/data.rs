@@ -42,8 +42,17 @@ impl Default for Data {
     }
 }
 
-/// [`Data`] as JSON has it.
-#[derive(Serialize, Deserialize)]
+/// [`Data`] as JSON is written.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Shown<'a> {
+    Text(&'a str),
+    Base64(String),
+    Blob { digest: Digest, size: u64 },
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum DataText {
     Text(String),
@@ -62,10 +71,10 @@ impl Serialize for Data {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         match (self, s.is_human_readable()) {
             (Data::Inline(bytes), true) => match core::str::from_utf8(bytes) {
-                Ok(text) => DataText::Text(text.into()).serialize(s),
-                Err(_) => DataText::Base64(STANDARD.encode(bytes)).serialize(s),
+                Ok(text) => Shown::Text(text).serialize(s),
+                Err(_) => Shown::Base64(STANDARD.encode(bytes)).serialize(s),
             },
-            (&Data::Blob { digest, size }, true) => DataText::Blob { digest, size }.serialize(s),
+            (&Data::Blob { digest, size }, true) => Shown::Blob { digest, size }.serialize(s),
             (Data::Inline(bytes), false) => DataBinary::Inline(bytes.clone()).serialize(s),
             (&Data::Blob { digest, size }, false) => DataBinary::Blob { digest, size }.serialize(s),
         }

@@ -28,11 +28,21 @@ pub struct Events {
     json: bool,
 }
 
-/// What a line shows of an event's body.
+/// What is shown of an event's body.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
     timestamp: String,
+    #[serde(flatten)]
+    about: Concerned,
+    tasks: Vec<Concerned>,
+}
+
+/// What a line shows.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Concerned {
+    task: String,
     worker: String,
     reason: String,
 }
@@ -72,28 +82,34 @@ fn show(message: &async_nats::Message, is_json: bool) -> anyhow::Result<()> {
         output::raw(&message.payload)?;
         return output::raw(b"\n");
     }
-    output::line(&sentence(&message.subject, &message.payload))
+    sentences(&message.subject, &message.payload).iter().try_for_each(|line| output::line(line))
 }
 
-/// `17:02:11 edge task.lost 01j… on w1: reason`.
-fn sentence(subject: &str, payload: &[u8]) -> String {
+/// `17:02:11 edge task.lost 01j… on w1: reason`, for each task where it is about tasks.
+fn sentences(subject: &str, payload: &[u8]) -> Vec<String> {
     let body: Body = serde_json::from_slice(payload).unwrap_or_default();
     // muster.FLEET.event.GROUP.ABOUT.WHAT.ID
     let tokens: Vec<&str> = subject.splitn(7, '.').collect();
     let &[_, _, _, group, about, what, id] = tokens.as_slice() else {
-        return subject.to_owned();
+        return vec![subject.to_owned()];
     };
-    let style = output::state_style(what);
-    let worker = match body.worker.as_str() {
-        "" => String::new(),
-        worker if worker == id => String::new(),
-        worker => format!(" on {worker}"),
+    let (time, style) = (time_of(&body.timestamp), output::state_style(what));
+    let line = |id: &str, concerned: &Concerned| {
+        let worker = match concerned.worker.as_str() {
+            "" => String::new(),
+            worker if worker == id => String::new(),
+            worker => format!(" on {worker}"),
+        };
+        let reason = match concerned.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        format!("{time} {group} {style}{about}.{what}{style:#} {id}{worker}{reason}")
     };
-    let reason = if body.reason.is_empty() { body.reason } else { format!(": {}", body.reason) };
-    format!(
-        "{} {group} {style}{about}.{what}{style:#} {id}{worker}{reason}",
-        time_of(&body.timestamp)
-    )
+    match body.tasks.as_slice() {
+        [] => vec![line(id, &body.about)],
+        tasks => tasks.iter().map(|task| line(&task.task, task)).collect(),
+    }
 }
 
 /// The local time of an RFC 3339 stamp, as far as it is one.
@@ -110,10 +126,20 @@ mod tests {
 
     #[test]
     fn an_event_is_a_sentence() {
-        let body = br#"{"timestamp":"?","task":"t","worker":"w1","reason":"its lease lapsed"}"#;
-        let text = sentence("muster.f.event.edge.task.redispatched.01j", body);
-        let text = anstream::adapter::strip_str(&text).to_string();
-        assert_eq!(text, "? edge task.redispatched 01j on w1: its lease lapsed");
-        assert_eq!(sentence("odd", b"not json"), "odd");
+        let shown = |subject: &str, body: &[u8]| {
+            let plain = |line: &String| anstream::adapter::strip_str(line).to_string();
+            sentences(subject, body).iter().map(plain).collect::<Vec<_>>()
+        };
+        let body = br#"{"timestamp":"?","worker":"w1","reason":"its lease lapsed"}"#;
+        assert_eq!(
+            shown("muster.f.event.edge.worker.lost.w1", body),
+            ["? edge worker.lost w1: its lease lapsed"]
+        );
+        let body = br#"{"timestamp":"?","tasks":[{"task":"t1","worker":"w1","reason":"why"},{"task":"t2"}]}"#;
+        assert_eq!(
+            shown("muster.f.event.edge.task.redispatched.b", body),
+            ["? edge task.redispatched t1 on w1: why", "? edge task.redispatched t2"]
+        );
+        assert_eq!(shown("odd", b"not json"), ["odd"]);
     }
 }

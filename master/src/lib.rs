@@ -12,6 +12,7 @@ mod api;
 mod config;
 mod life;
 mod link;
+mod news;
 mod perform;
 mod registry;
 
@@ -229,8 +230,10 @@ impl Master {
                 self.hands.closed(link);
                 self.fleet.observe(now, Event::Unlinked { worker, link });
             }
-            Input::Log(chunk) => self.hands.log(chunk),
-            Input::Progress { key, done, total } => self.hands.progress(key.task, done, total),
+            Input::Log(chunk) => self.hands.news().log(chunk),
+            Input::Progress { key, done, total } => {
+                self.hands.news().progress(key.task, done, total);
+            }
             Input::Fetch { shelf, digest, reply } => self.hands.fetch(shelf, digest, reply),
             Input::Keep { digest, bytes, reply } => self.hands.keep(digest, bytes, reply),
             Input::Checkpoint { worker, key, want, reply } => {

@@ -3,24 +3,16 @@
 
 use crate::{
     Fact, Input,
+    news::{Bulletin, News},
     registry::{ObjectError, Registry, Want},
 };
 use muster_protocol::{
-    BatchId, Digest, TaskId, WorkerId,
-    api::Ended,
+    Digest, TaskId, WorkerId,
     fleet::{Answer, Effect, Event, LinkId, RequestId},
-    message::{AttemptKey, LogChunk, Shelf, ToWorker, Told},
+    message::{AttemptKey, Shelf, ToWorker, Told},
 };
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
-
-/// News that may wait for NATS: seconds of the fastest tasks, in some tens of MiB.
-const NEWS_MAX: usize = 64 * 1024;
-
-/// Ends of tasks in one message: with small outputs it is well under NATS' limit of 1 MiB.
-const ENDED_MAX: usize = 64;
-/// And their outputs' bytes.
-const ENDED_BYTES_MAX: u64 = 512 * 1024;
 
 /// What the loop does things with.
 pub(crate) struct Hands {
@@ -31,20 +23,12 @@ pub(crate) struct Hands {
     request: RequestId,
     writing: usize,
     released: bool,
-    /// What is said to the world goes out in the order in which it was decided.
-    news: mpsc::Sender<News>,
-}
-
-enum News {
-    Event(muster_protocol::advisory::Advisory),
-    Ended(BatchId, Vec<Ended>),
-    Log(LogChunk),
-    Progress(TaskId, u64, u64),
+    news: News,
 }
 
 impl Hands {
     pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
-        let news = begin_to_spread(&registry);
+        let news = News::begin(&registry);
         Hands {
             registry,
             inbox,
@@ -60,7 +44,7 @@ impl Hands {
     /// Another life: what was under way in the last one is of no interest any more, and clients who
     /// wait hear that their answer will not come.
     pub(crate) fn begin_life(&mut self, registry: Registry) {
-        self.news = begin_to_spread(&registry);
+        self.news = News::begin(&registry);
         self.registry = registry;
         self.requests.clear();
         self.writing = 0;
@@ -122,19 +106,9 @@ impl Hands {
         self.request
     }
 
-    pub(crate) fn log(&self, chunk: LogChunk) {
-        self.spread(News::Log(chunk));
-    }
-
-    pub(crate) fn progress(&self, task: TaskId, done: u64, total: u64) {
-        self.spread(News::Progress(task, done, total));
-    }
-
-    /// Dropped where NATS does not keep up: the records have the truth.
-    fn spread(&self, news: News) {
-        if self.news.try_send(news).is_err() {
-            tracing::debug!("news for people were dropped: NATS does not keep up with them");
-        }
+    /// Where logs and progress of guests go.
+    pub(crate) fn news(&self) -> &News {
+        &self.news
     }
 
     pub(crate) fn fetch(
@@ -177,7 +151,7 @@ impl Hands {
     /// Returns whether this life is over.
     pub(crate) fn perform(&mut self, effects: Vec<Effect>) -> bool {
         let mut is_over = false;
-        let mut ended: BTreeMap<BatchId, Vec<Ended>> = BTreeMap::new();
+        let mut bulletin = Bulletin::default();
         for effect in effects {
             match effect {
                 Effect::WriteTask { expect, record, keep } => {
@@ -211,20 +185,14 @@ impl Hands {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Tell { audience, ended: end } => {
-                    ended.entry(audience).or_default().push(end)
-                }
+                Effect::Tell { audience, ended } => bulletin.ended(audience, ended),
                 Effect::Publish(advisory) => {
                     tracing::debug!(?advisory, "event");
-                    self.spread(News::Event(advisory));
+                    bulletin.event(advisory);
                 }
             }
         }
-        for (audience, ends) in ended {
-            for part in parts(ends) {
-                self.spread(News::Ended(audience, part));
-            }
-        }
+        self.news.tell(bulletin);
         is_over
     }
 
@@ -258,46 +226,6 @@ impl Hands {
             // It does not listen any more. A new link begins with what it should know.
             tracing::warn!(link, "a worker does not take its frames; its link is closed");
             self.links.remove(&link);
-        }
-    }
-}
-
-/// Cuts the ends of tasks into messages that NATS takes.
-fn parts(ends: Vec<Ended>) -> Vec<Vec<Ended>> {
-    let mut parts = vec![Vec::new()];
-    let mut bytes = 0;
-    for end in ends {
-        let size =
-            end.outcome.output.size().min(muster_protocol::limit::INLINE_SIZE_MAX as u64) * 4;
-        let full = parts.last().is_some_and(|part: &Vec<Ended>| part.len() >= ENDED_MAX);
-        if full || bytes + size > ENDED_BYTES_MAX {
-            parts.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(part) = parts.last_mut() {
-            part.push(end);
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
-/// Tells the world in this life, as long as what this returns is kept.
-fn begin_to_spread(registry: &Registry) -> mpsc::Sender<News> {
-    let (news, heard) = mpsc::channel(NEWS_MAX);
-    tokio::spawn(spread(registry.clone(), heard));
-    news
-}
-
-/// Tells the world, one thing after the other.
-async fn spread(registry: Registry, mut heard: mpsc::Receiver<News>) {
-    while let Some(news) = heard.recv().await {
-        match news {
-            News::Event(advisory) => registry.publish(&advisory).await,
-            News::Ended(audience, ended) => registry.tell(audience, &ended).await,
-            News::Log(chunk) => registry.log(chunk).await,
-            News::Progress(task, done, total) => registry.progress(task, done, total).await,
         }
     }
 }

@@ -1,29 +1,26 @@
 //! Events as the world sees them: what happened, to whom, in which group. Bad news has names of
 //! its own, so that people can raise an alarm on a subject. Never read back by Muster.
 
-use crate::{AttemptId, GroupName, MasterId, SessionId, TaskId, WorkerId};
-use alloc::{format, string::String, string::ToString};
+use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId};
+use alloc::{format, string::String, string::ToString, vec::Vec};
 use serde::Serialize;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Advisory {
-    /// About a task.
-    Task {
-        /// Which.
-        task: TaskId,
-        /// The group it is for.
+    /// About tasks that report to the same listener: the same happened to each of them at once.
+    Tasks {
+        /// The group they are for.
         group: GroupName,
         /// What happened.
         #[serde(skip)]
         what: TaskEvent,
-        /// The attempt concerned.
-        attempt: Option<AttemptId>,
-        /// The worker concerned.
-        worker: Option<WorkerId>,
-        /// Why, as a sentence.
-        reason: String,
+        /// Their batch, or the task itself.
+        #[serde(skip)]
+        audience: BatchId,
+        /// To whom.
+        tasks: Vec<TaskNews>,
     },
     /// About a worker.
     Worker {
@@ -81,10 +78,26 @@ pub enum Advisory {
     },
 }
 
+/// What happened to one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TaskNews {
+    /// Which.
+    pub task: TaskId,
+    /// The attempt concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<AttemptId>,
+    /// The worker concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// Why, as a sentence; often there is nothing to explain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
@@ -176,8 +189,8 @@ impl Advisory {
     /// Group, kind, event and id: the tokens of the subject.
     pub fn tokens(&self) -> (&str, &'static str, &'static str, String) {
         match self {
-            Advisory::Task { task, group, what, .. } => {
-                (group.as_str(), "task", what.word(), task.to_string())
+            Advisory::Tasks { audience, group, what, .. } => {
+                (group.as_str(), "task", what.word(), audience.to_string())
             }
             Advisory::Worker { worker, group, what, .. } => {
                 (group.as_str(), "worker", what.word(), worker.to_string())

@@ -61,6 +61,8 @@ pub struct Attempts {
     ready: BTreeSet<(u64, AttemptKey)>,
     arrivals: u64,
     running: usize,
+    /// Attempts that run or may still run.
+    holding: usize,
     links: BTreeSet<LinkId>,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
@@ -131,6 +133,7 @@ impl Attempts {
             ready: BTreeSet::new(),
             arrivals: 0,
             running: 0,
+            holding: 0,
             links: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -198,19 +201,22 @@ impl Attempts {
             self.outbox.push(Effect::Quiet);
         }
         out.append(&mut self.outbox);
+        debug_assert_eq!(
+            self.holding,
+            self.attempts.values().filter(|attempt| attempt.holds_work()).count()
+        );
     }
 
     /// When [`plan`](Attempts::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        let fence = self.attempts.values().any(Attempt::can_be_fenced).then_some(self.until);
-        let stop = self.stopping.filter(|_| {
-            let undelivered = self.quiet_owed && self.running == 0;
-            undelivered || self.attempts.values().any(Attempt::holds_work)
-        });
+        let holds = self.holding > 0;
+        // Those that hold no work are few: killed and not gone yet, or about to be acknowledged.
+        let fence = holds || self.attempts.values().any(Attempt::can_be_fenced);
+        let fence = fence.then_some(self.until);
+        let undelivered = self.quiet_owed && self.running == 0;
+        let stop = self.stopping.filter(|_| undelivered || holds);
         let drain = match self.intake {
-            Intake::Draining(deadline) if self.attempts.values().any(Attempt::holds_work) => {
-                Some(deadline)
-            }
+            Intake::Draining(deadline) if holds => Some(deadline),
             _ => None,
         };
         let timer = self.timers.first().map(|&(at, _)| at);
@@ -296,6 +302,7 @@ impl Attempts {
             // the session go on nevertheless, the masters must hear of it.
             Phase::Running => {
                 self.lapsed = true;
+                self.holding -= 1;
                 Kill::Fenced
             }
             _ => return,
@@ -313,6 +320,7 @@ impl Attempts {
     /// Keeps an outcome until it is acknowledged.
     fn conclude(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        self.holding -= usize::from(attempt.holds_work());
         self.ready.remove(&(attempt.arrival, key));
         attempt.dispatch = None;
         attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };

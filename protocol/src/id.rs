@@ -321,11 +321,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        if d.is_human_readable() {
-            from_text(d)
-        } else {
-            <[u8; 32]>::deserialize(d).map(Digest)
-        }
+        if d.is_human_readable() { from_text(d) } else { <[u8; 32]>::deserialize(d).map(Digest) }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::RegistryError;
 use async_nats::jetstream::{
     Context, object_store,
-    stream::{Config, DiscardPolicy, StorageType},
+    stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
 use muster_protocol::subject::{Bucket, Names};
 use std::time::Duration;
@@ -33,8 +33,16 @@ pub(super) async fn ensure(
         (names.log_stream(), names.all_logs(), LOGS_KEEP),
     ];
     for (name, subject, max_age) in texts {
+        // Nobody waits for these to be on disk, and where the server syncs every write each would cost
+        // as much as a record does. A server allows it only for what has one replica, and only from the
+        // beginning.
+        let persist_mode = match context.get_stream(&name).await {
+            Ok(there) => there.cached_info().config.persist_mode,
+            Err(_) => (replicas == 1).then_some(PersistenceMode::Async),
+        };
         let config = Config {
             name,
+            persist_mode,
             subjects: vec![subject],
             max_age,
             max_bytes: TEXT_BYTES_MAX,

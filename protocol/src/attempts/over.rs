@@ -63,6 +63,7 @@ impl Attempts {
             match attempt.phase {
                 Phase::Running => {
                     attempt.phase = Phase::Killed(why);
+                    self.holding -= 1;
                     self.lapsed |= why == Kill::Fenced;
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
@@ -78,6 +79,7 @@ impl Attempts {
         self.lapsed |= why == Kill::Fenced && !gone.is_empty();
         for key in gone {
             if let Some(attempt) = self.attempts.remove(&key) {
+                self.holding -= 1;
                 self.ready.remove(&(attempt.arrival, key));
                 self.outbox.push(Effect::Drop(key));
             }

@@ -92,12 +92,11 @@ impl Attempts {
 
     /// Why a new attempt goes back at once, if it does.
     fn refuses(&self, dispatch: &Dispatch) -> Option<&'static str> {
-        let holds = self.attempts.values().filter(|attempt| attempt.holds_work()).count();
         if self.stopping.is_some() {
             Some("its worker stops")
         } else if self.intake != Intake::Open {
             Some("its worker takes no new attempts")
-        } else if holds as u64 >= u64::from(dispatch.held_max) {
+        } else if self.holding as u64 >= u64::from(dispatch.held_max) {
             Some("its worker was full")
         } else if dispatch.revision <= self.floor {
             // It may have run here and been acknowledged, so long ago that this is not known.
@@ -134,6 +133,7 @@ impl Attempts {
             self.dirty.insert(key);
         }
         let dispatch = Some(Arc::new(dispatch));
+        self.holding += 1;
         self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
     }
 
@@ -154,6 +154,7 @@ impl Attempts {
         match &mut attempt.phase {
             Phase::Running => {
                 attempt.phase = Phase::Killed(why);
+                self.holding -= 1;
                 self.outbox.push(Effect::Kill { key, why });
             }
             Phase::Lacking | Phase::Preparing | Phase::Ready => {

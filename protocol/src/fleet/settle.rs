@@ -4,11 +4,11 @@
 use super::{Answer, Effect, Fleet, LinkId, Report, Timer, link::Inquiry};
 use crate::{
     Revision, TaskId, Time, WorkerId,
-    advisory::{Advisory, TaskEvent},
+    advisory::{Advisory, TaskEvent, TaskNews},
     message::{AttemptKey, Dispatch, ToWorker},
     task::{Attempt, Outcome, State, TaskRecord, Verdict},
 };
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec, vec::Vec};
 
 impl Fleet {
     /// Looks at every task about which something has changed.
@@ -206,13 +206,17 @@ impl Fleet {
         attempt: Option<&Attempt>,
         reason: String,
     ) {
-        self.outbox.push(Effect::Publish(Advisory::Task {
+        let news = TaskNews {
             task: record.id,
-            group: record.spec.group.clone(),
-            what,
             attempt: attempt.map(|attempt| attempt.id),
             worker: attempt.map(|attempt| attempt.worker.clone()),
             reason,
+        };
+        self.outbox.push(Effect::Publish(Advisory::Tasks {
+            group: record.spec.group.clone(),
+            what,
+            audience: record.audience(),
+            tasks: vec![news],
         }));
     }
 }

@@ -222,7 +222,7 @@ impl World {
             Effect::Publish(advisory) => {
                 let (_, about, what, id) = advisory.tokens();
                 let id = match advisory {
-                    Advisory::Task { task, .. } => format!("t{}", task.0),
+                    Advisory::Tasks { tasks, .. } => format!("t{}", tasks[0].task.0),
                     _ => id,
                 };
                 format!("{about} {id} {what}")

@@ -428,7 +428,7 @@ impl World {
                 Advisory::Failover { what: FailoverEvent::Held, .. } => self.tally.held += 1,
                 Advisory::Group { .. } => self.tally.groups_empty += 1,
                 Advisory::Registry { what: RegistryEvent::Rewound, .. } => self.tally.rewound += 1,
-                Advisory::Task { what: muster_protocol::advisory::TaskEvent::Refused, .. } => {
+                Advisory::Tasks { what: muster_protocol::advisory::TaskEvent::Refused, .. } => {
                     self.tally.refused += 1;
                 }
                 _ => {}

@@ -17,8 +17,9 @@ mod words;
 pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
-    ABSENT, Revision, SessionId, Time,
+    ABSENT, Revision, SessionId, Time, limit,
     message::{AttemptKey, Dispatch, ToMaster},
+    pace::Pace,
     task::{Outcome, Verdict},
 };
 use alloc::{
@@ -63,6 +64,7 @@ pub struct Attempts {
     running: usize,
     /// Attempts that run or may still run.
     holding: usize,
+    pace: Pace,
     links: BTreeSet<LinkId>,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
@@ -116,7 +118,8 @@ enum Phase {
 }
 
 impl Attempts {
-    /// A mind without attempts, for a worker that runs `slots` of them at once.
+    /// A mind without attempts, for a worker that runs `slots` of them at once. Of very short ones it
+    /// begins a few more, which wait for a place where the others run.
     pub fn new(slots: usize, version: String) -> Self {
         Attempts {
             slots,
@@ -134,6 +137,7 @@ impl Attempts {
             arrivals: 0,
             running: 0,
             holding: 0,
+            pace: Pace::default(),
             links: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -223,7 +227,7 @@ impl Attempts {
         [fence, stop, drain, timer].into_iter().flatten().min()
     }
 
-    /// Runs under way.
+    /// Runs under way, those included that wait for a place.
     pub fn running(&self) -> usize {
         self.running
     }
@@ -286,6 +290,7 @@ impl Attempts {
         match attempt.phase {
             Phase::Running | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Stopping) => {
                 self.running -= 1;
+                self.pace.count(outcome.run_us);
                 self.conclude(key, outcome);
             }
             // It ended before the kill reached it; but from the lease's end nothing counts.
@@ -355,7 +360,9 @@ impl Attempts {
     }
 
     fn start(&mut self) {
-        while self.running < self.slots
+        let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
+        let ahead = self.pace.runs_in(limit::BEGUN_WORK, slots).min(limit::BEGUN_TASKS_MAX);
+        while self.running < self.slots + ahead as usize
             && let Some((_, key)) = self.ready.pop_first()
         {
             let Some(attempt) = self.attempts.get_mut(&key) else { continue };

@@ -36,6 +36,7 @@ use crate::{
     lease::Lease,
     limit,
     message::AttemptKey,
+    pace::Pace,
     task::{Outcome, TaskRecord, mix},
     time::WallMillis,
 };
@@ -184,7 +185,7 @@ struct Worker {
     links: link::Links,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
-    pace: place::Pace,
+    pace: Pace,
 }
 
 impl Fleet {
@@ -359,7 +360,7 @@ impl Fleet {
             orders: Vec::new(),
             links: link::Links::default(),
             tasks: BTreeSet::new(),
-            pace: place::Pace::default(),
+            pace: Pace::default(),
         })
     }
 

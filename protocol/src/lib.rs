@@ -18,6 +18,7 @@ pub mod id;
 pub mod lease;
 pub mod limit;
 pub mod message;
+mod pace;
 pub mod subject;
 pub mod task;
 pub mod time;

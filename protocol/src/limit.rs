@@ -71,6 +71,12 @@ pub const AHEAD_WORK: Duration = Duration::from_millis(20);
 /// And in tasks.
 pub const AHEAD_TASKS_MAX: u32 = 256;
 
+/// How much work a worker begins beyond its slots; it waits for a place where runs end, so that the
+/// thread that ends one goes on with the next. Little, since what has begun is not given back.
+pub const BEGUN_WORK: Duration = Duration::from_millis(1);
+/// And in tasks.
+pub const BEGUN_TASKS_MAX: u32 = 64;
+
 /// Task writes a master has under way at once. Enough to fill the pipe to the registry
 /// (90,000 writes/s at under 10 ms), few enough to bound memory.
 pub const WRITES_MAX: usize = 1_024;

@@ -69,6 +69,12 @@ pub async fn run(
     gate: Gate,
     surroundings: Surroundings,
 ) -> Ended {
+    // First of all, so that it is the last to go: only when the store is gone is its place free.
+    let _slot = tokio::select! {
+        biased;
+        slot = engine.slot() => slot,
+        reason = gate.closed() => return Ended::Killed(reason),
+    };
     let started = boottime();
     if let Err(reason) = gate.check(started) {
         return Ended::Killed(reason);
@@ -85,8 +91,8 @@ pub async fn run(
         _ => (Streams::Piped { input, output: output.clone() }, Bytes::new()),
     };
     let identity = Identity { key, number, worker, args };
-    // Before the store, so that they are dropped after it: only then it is gone and its place free.
-    let (mut slot, mut begun) = (None, None);
+    // Before the store, so that it is dropped after it.
+    let mut begun = None;
     let store = make_scratch(scratch, key, grants.dir_bytes).and_then(|scratch| {
         let granted = Granted { grants, secrets, scratch };
         let engine = engine.wasm();
@@ -100,14 +106,14 @@ pub async fn run(
         }
     };
     let returned = tokio::select! {
+        // The guest first: most end before they wait, and a timer costs as much as a small run.
         biased;
-        // A guest that waits in a host call is dropped with it; the store is not used again.
-        _ = watch.stopped() => None,
         returned = async {
-            slot = Some(engine.slot().await);
             begun = Some(journal.started(key));
             watch.computing(enter(program, &mut store, &parameter)).await
         } => Some(returned),
+        // A guest that waits in a host call is dropped with it; the store is not used again.
+        _ = watch.stopped() => None,
     };
     let ended = boottime();
     let refused = store.data().refused();

@@ -4,7 +4,7 @@
 use crate::{
     Fact, Input,
     news::{Bulletin, News},
-    registry::{ObjectError, Registry, Want},
+    registry::{ObjectError, Registry, Want, Writes},
 };
 use muster_protocol::{
     Digest, TaskId, WorkerId,
@@ -23,12 +23,13 @@ pub(crate) struct Hands {
     request: RequestId,
     writing: usize,
     released: bool,
+    writes: Writes,
     news: News,
 }
 
 impl Hands {
     pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
-        let news = News::begin(&registry);
+        let (news, writes) = (News::begin(&registry), Writes::begin(&registry, &inbox));
         Hands {
             registry,
             inbox,
@@ -37,6 +38,7 @@ impl Hands {
             requests: BTreeMap::new(),
             request: 0,
             writing: 0,
+            writes,
             news,
         }
     }
@@ -45,6 +47,7 @@ impl Hands {
     /// wait hear that their answer will not come.
     pub(crate) fn begin_life(&mut self, registry: Registry) {
         self.news = News::begin(&registry);
+        self.writes = Writes::begin(&registry, &self.inbox);
         self.registry = registry;
         self.requests.clear();
         self.writing = 0;
@@ -156,10 +159,7 @@ impl Hands {
             match effect {
                 Effect::WriteTask { expect, record, keep } => {
                     self.writing += 1;
-                    self.spawn(|registry| async move {
-                        let answer = registry.write_task(expect, &record, keep).await;
-                        Event::TaskWritten { task: record.id, answer }
-                    });
+                    self.writes.write(expect, record, keep);
                 }
                 Effect::ReadTask(task) => self.read_task(task),
                 Effect::WriteLease { expect, lease, asked_by } => {

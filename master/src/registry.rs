@@ -5,6 +5,7 @@ mod checkpoints;
 mod layout;
 mod objects;
 mod watch;
+mod writes;
 
 use crate::{Input, life::Life};
 use async_nats::{Client, HeaderMap, jetstream::Context};
@@ -15,7 +16,7 @@ use muster_protocol::{
     api::{Ended, ModuleEntry},
     lease::{CasAnswer, Lease, MasterLease, Standing},
     message::LogChunk,
-    subject::{Bucket, Names, STATE_DONE, STATE_HEADER, WRITER_HEADER},
+    subject::{Bucket, Names},
     task::TaskRecord,
 };
 use muster_wire::{cas, clock, nats};
@@ -30,12 +31,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 pub(crate) use checkpoints::Want;
 pub use objects::ObjectError;
+pub(crate) use writes::Writes;
 
 /// How long a lease that is over is kept, for people to see.
 const OVER_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// What most records of tasks fit into.
-const RECORD_SIZE: usize = 1_024;
 
 /// Why the registry cannot be used at the start. Nothing was written but, maybe, empty streams.
 #[derive(Debug, thiserror::Error)]
@@ -116,34 +115,6 @@ impl Registry {
 
     fn key(&self, bucket: Bucket, key: impl std::fmt::Display) -> cas::Key {
         cas::Key { stream: self.names.stream(bucket), subject: self.names.key(bucket, key) }
-    }
-
-    /// Writes a task record by compare-and-set.
-    pub async fn write_task(
-        &self,
-        expect: Revision,
-        record: &TaskRecord,
-        keep: Option<Duration>,
-    ) -> CasAnswer<Box<TaskRecord>> {
-        let mut headers = HeaderMap::new();
-        headers.insert(WRITER_HEADER, self.session.to_string());
-        if record.is_done() {
-            headers.insert(STATE_HEADER, STATE_DONE);
-        }
-        let mut value = Vec::with_capacity(RECORD_SIZE);
-        if serde_json::to_writer(&mut value, record).is_err() {
-            return CasAnswer::Unknown;
-        }
-        let key = self.key(Bucket::Tasks, record.id);
-        let sent = cas::send(&self.context, key, expect, value.into(), keep, headers).await;
-        let answer: CasAnswer<Box<TaskRecord>> = sent.answer(&self.context).await;
-        match answer {
-            // One's own write, whose first acknowledgement was lost.
-            CasAnswer::Conflict(Some((found, revision))) if found.write == record.write => {
-                CasAnswer::Written(revision)
-            }
-            answer => answer,
-        }
     }
 
     /// Reads a task record from the stream's leader; `Err` where nobody knows.

@@ -2,7 +2,7 @@
 //! never the claim that a write failed when nobody knows.
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue, Message,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL},
     jetstream::{
         Context,
@@ -57,13 +57,18 @@ pub async fn send(
     keep: Option<Duration>,
     mut headers: HeaderMap,
 ) -> Sent {
-    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expect.to_string().as_str());
-    if let Some(keep) = keep {
-        headers.insert(NATS_MESSAGE_TTL, keep.as_secs().max(1).to_string().as_str());
-    }
+    expecting(&mut headers, expect, keep);
     let publish = PublishMessage::build().payload(value).headers(headers);
     let ack = context.send_publish(key.subject.clone(), publish).await.ok();
     Sent { key, ack }
+}
+
+/// Makes of a message a write that the registry accepts only while the key's revision is `expect`.
+pub fn expecting(headers: &mut HeaderMap, expect: Revision, keep: Option<Duration>) {
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(expect));
+    if let Some(keep) = keep {
+        headers.insert(NATS_MESSAGE_TTL, HeaderValue::from(keep.as_secs().max(1)));
+    }
 }
 
 impl Sent {
@@ -73,19 +78,52 @@ impl Sent {
         match ack.await {
             Ok(ack) => CasAnswer::Written(ack.sequence),
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                match look(context, &self.key).await {
-                    Ok(Found::Nothing) => CasAnswer::Conflict(None),
-                    Ok(Found::Mark(revision)) => CasAnswer::Gone(revision),
-                    Ok(Found::Value(value, revision)) => {
-                        CasAnswer::Conflict(Some((value, revision)))
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "what a write met cannot be read");
-                        CasAnswer::Unknown
-                    }
-                }
+                met(context, &self.key).await
             }
             Err(_) => CasAnswer::Unknown,
+        }
+    }
+}
+
+/// What a write met that was refused because of its key's revision.
+pub async fn met<T: DeserializeOwned>(context: &Context, key: &Key) -> CasAnswer<T> {
+    match look(context, key).await {
+        Ok(Found::Nothing) => CasAnswer::Conflict(None),
+        Ok(Found::Mark(revision)) => CasAnswer::Gone(revision),
+        Ok(Found::Value(value, revision)) => CasAnswer::Conflict(Some((value, revision))),
+        Err(error) => {
+            tracing::warn!(%error, "what a write met cannot be read");
+            CasAnswer::Unknown
+        }
+    }
+}
+
+/// What a stream says to a write, before what it met is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// It has this revision.
+    Written(Revision),
+    /// The key has another revision than was expected.
+    Refused,
+    /// Nobody knows: it was no answer of a stream, or one that says something else.
+    Unknown,
+}
+
+impl Ack {
+    /// Reads the answer to a message that was published with a reply subject.
+    pub fn of(message: &Message) -> Self {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            seq: Revision,
+            error: Option<ApiError>,
+        }
+        match serde_json::from_slice(&message.payload) {
+            Ok(Answer { error: Some(error), .. }) if error.err_code == WRONG_LAST_SEQUENCE => {
+                Ack::Refused
+            }
+            Ok(Answer { error: None, seq }) if seq > 0 => Ack::Written(seq),
+            _ => Ack::Unknown,
         }
     }
 }
@@ -133,6 +171,9 @@ struct ApiError {
     #[serde(default)]
     description: String,
 }
+
+/// JetStream's code for "wrong last sequence".
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
 
 /// JetStream's code for "no message found".
 const NO_MESSAGE: u64 = 10_037;

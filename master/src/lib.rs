@@ -316,6 +316,7 @@ impl Master {
     fn act(&mut self) {
         let mut effects = Vec::new();
         self.fleet.plan(clock::boottime(), &mut effects);
+        self.lives.meet(self.fleet.has_company());
         if self.hands.perform(effects) {
             tracing::warn!(session = %self.lives.session(), "declared lost by another master");
             self.lose_registry();

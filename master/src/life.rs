@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Lives {
     /// The latest renewal of this life that was acknowledged.
     renewal: u64,
     unloaded: Vec<Bucket>,
+    /// Whether other masters may write to the registry, as far as this life knows.
+    company: watch::Sender<bool>,
     /// Whether this life has lost its registry.
     is_over: bool,
     /// Since when there is none that serves.
@@ -131,6 +133,7 @@ impl Lives {
             rewound_until: Time::ZERO,
             renewal: 0,
             unloaded: Bucket::FOLLOWED.to_vec(),
+            company: watch::Sender::new(true),
             is_over: false,
             down: None,
             watches: JoinSet::new(),
@@ -172,7 +175,13 @@ impl Lives {
 
     /// Follows the buckets from what is in them now.
     pub(crate) fn follow(&mut self, registry: &Registry) {
-        self.watches = registry.follow(&self.seeker.inbox);
+        self.company.send_replace(true);
+        self.watches = registry.follow(&self.company.subscribe(), &self.seeker.inbox);
+    }
+
+    /// Notes whether this master is one of several.
+    pub(crate) fn meet(&self, company: bool) {
+        self.company.send_if_modified(|known| std::mem::replace(known, company) != company);
     }
 
     /// This life has lost its registry; the next is looked for.

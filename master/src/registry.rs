@@ -2,6 +2,7 @@
 //! but for the client API; it decides nothing and never puts a value without comparing.
 
 mod checkpoints;
+mod horizon;
 mod layout;
 mod objects;
 mod watch;
@@ -22,7 +23,7 @@ use muster_protocol::{
 use muster_wire::{cas, clock, nats};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -69,6 +70,8 @@ pub struct Registry {
     life: Life,
     /// Events of this life so far: with the session it makes their ids.
     events: Arc<AtomicU64>,
+    /// How far the bucket of tasks is known.
+    tasks: Arc<Mutex<horizon::Horizon>>,
 }
 
 impl Registry {
@@ -88,7 +91,8 @@ impl Registry {
         })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
-        Ok(Registry { client, context, names, session, life, events: Arc::default() })
+        let (events, tasks) = Default::default();
+        Ok(Registry { client, context, names, session, life, events, tasks })
     }
 
     /// Whose it is.
@@ -107,10 +111,14 @@ impl Registry {
     }
 
     /// Follows the buckets from what is in them now, until what this returns is dropped.
-    pub fn follow(&self, inbox: &mpsc::Sender<Input>) -> JoinSet<()> {
-        let watches =
-            Bucket::FOLLOWED.map(|bucket| watch::follow(self.clone(), bucket, inbox.clone()));
-        watches.into_iter().collect()
+    /// `company` says whether other masters may write to them.
+    pub fn follow(
+        &self,
+        company: &tokio::sync::watch::Receiver<bool>,
+        inbox: &mpsc::Sender<Input>,
+    ) -> JoinSet<()> {
+        let follow = |bucket| watch::follow(self.clone(), bucket, company.clone(), inbox.clone());
+        Bucket::FOLLOWED.map(follow).into_iter().collect()
     }
 
     fn key(&self, bucket: Bucket, key: impl std::fmt::Display) -> cas::Key {

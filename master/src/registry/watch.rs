@@ -1,23 +1,34 @@
 //! Following a bucket: everything in it, then everything that changes. A watch is a hint that may
 //! be late or die unnoticed, so the stream's end is compared with what was seen every few seconds.
+//!
+//! A master without company rests from following the tasks: all that it would hear is the echo of its
+//! own writes, which costs the registry a quarter of what it does for a task. It rests only while its
+//! acknowledgements follow each other without a gap; a gap is somebody else's write.
 
-use super::Registry;
+use super::{Registry, horizon::Horizon};
 use crate::{Fact, Input};
 use async_nats::jetstream::{
     Message,
     consumer::{DeliverPolicy, push::OrderedConfig},
+    stream::Stream,
 };
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt as _};
 use muster_protocol::{
-    SessionId, WorkerId,
+    Revision, SessionId, WorkerId,
     api::ModuleEntry,
     fleet::Event,
     lease::{Lease, MasterLease},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
 };
-use std::time::Duration;
-use tokio::{sync::mpsc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 /// How often the end of the stream is compared with what was seen.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
@@ -25,12 +36,26 @@ const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How long to wait before a broken watch is made anew.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Follows `bucket` until the inbox is gone.
-pub(super) async fn follow(registry: Registry, bucket: Bucket, inbox: mpsc::Sender<Input>) {
-    let mut watch = Watch { registry, bucket, inbox, seen: 0, loaded: false };
+/// Follows `bucket` until the inbox is gone. `company` says whether others may write to it.
+pub(super) async fn follow(
+    registry: Registry,
+    bucket: Bucket,
+    company: watch::Receiver<bool>,
+    inbox: mpsc::Sender<Input>,
+) {
+    let horizon = match bucket {
+        Bucket::Tasks => registry.tasks.clone(),
+        _ => Arc::default(),
+    };
+    let mut watch =
+        Watch { registry, bucket, company, inbox, horizon, loaded: false, clear: false };
     while !watch.inbox.is_closed() {
-        if let Err(cause) = watch.run().await {
-            tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is made anew");
+        match watch.run().await {
+            Ok(Ended::Rested) => continue,
+            Ok(Ended::Behind) => {}
+            Err(cause) => {
+                tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is made anew");
+            }
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }
@@ -39,26 +64,31 @@ pub(super) async fn follow(registry: Registry, bucket: Bucket, inbox: mpsc::Send
 struct Watch {
     registry: Registry,
     bucket: Bucket,
+    company: watch::Receiver<bool>,
     inbox: mpsc::Sender<Input>,
-    /// The last sequence seen; 0 before the first.
-    seen: u64,
+    horizon: Arc<Mutex<Horizon>>,
     loaded: bool,
+    /// Whether the consumer has shown all there was.
+    clear: bool,
+}
+
+/// Why a consumer is not used any more.
+enum Ended {
+    /// The stream's end shows that it missed something.
+    Behind,
+    /// It was not needed for a while.
+    Rested,
 }
 
 impl Watch {
-    /// One life of a consumer. `Ok` where the stream's end shows that it missed something.
-    async fn run(&mut self) -> Result<(), async_nats::Error> {
+    /// One life of a consumer.
+    async fn run(&mut self) -> Result<Ended, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
         let mut stream = self.registry.context.get_stream(&name).await?;
-        if stream.info().await?.state.last_sequence < self.seen {
-            // Nothing that was seen is certain any more: another life begins from what there is.
-            tracing::warn!(stream = name, seen = self.seen, "the registry went back in time");
-            self.tell(Fact::Down).await;
-            return std::future::pending().await;
-        }
-        let deliver_policy = match self.seen {
+        let last = self.last(&mut stream).await?;
+        let deliver_policy = match self.horizon().upto() {
             0 => DeliverPolicy::LastPerSubject,
-            seen => DeliverPolicy::ByStartSequence { start_sequence: seen + 1 },
+            upto => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
         };
         let config = OrderedConfig {
             deliver_subject: self.registry.client.new_inbox(),
@@ -67,29 +97,94 @@ impl Watch {
             ..OrderedConfig::default()
         };
         let consumer = stream.create_consumer(config).await?;
-        if consumer.cached_info().num_pending == 0 {
+        self.clear = consumer.cached_info().num_pending == 0;
+        if self.clear {
+            // What had been written up to then is gone again.
+            self.horizon().saw(last);
             self.loaded().await;
         }
         let mut messages = consumer.messages().await?;
         let mut compare = Instant::now() + COMPARE_EVERY;
-        let mut behind_at = 0;
+        let mut behind_at = None;
         loop {
+            if self.may_rest() {
+                drop(messages);
+                self.rest(&mut stream).await?;
+                return Ok(Ended::Rested);
+            }
             tokio::select! {
                 message = messages.next() => match message {
-                    None => return Ok(()),
+                    None => return Ok(Ended::Behind),
                     Some(message) => self.take(message?).await?,
                 },
+                Ok(()) = self.company.changed() => {}
                 () = tokio::time::sleep_until(compare) => {
                     compare = Instant::now() + COMPARE_EVERY;
-                    let last = stream.info().await?.state.last_sequence;
-                    // Behind twice at the same place: it is not late, it is dead.
-                    if last > self.seen && behind_at == self.seen + 1 {
-                        return Ok(());
+                    if self.is_stuck(&mut stream, &mut behind_at).await? {
+                        return Ok(Ended::Behind);
                     }
-                    behind_at = if last > self.seen { self.seen + 1 } else { 0 };
                 }
             }
         }
+    }
+
+    /// Whether nobody but this life writes to the bucket, and all of others is known.
+    fn may_rest(&self) -> bool {
+        let alone = self.bucket == Bucket::Tasks && !*self.company.borrow();
+        alone && self.loaded && (self.clear || self.horizon().is_ahead())
+    }
+
+    /// Until there is company, or a write that is not this life's.
+    async fn rest(&self, stream: &mut Stream) -> Result<(), async_nats::Error> {
+        let (mut company, mut behind_at) = (self.company.clone(), None);
+        loop {
+            tokio::select! {
+                found = company.wait_for(|company| *company).map(|found| found.is_ok()) => {
+                    if found {
+                        return Ok(());
+                    }
+                    // Nobody decides anything any more.
+                    std::future::pending().await
+                }
+                () = tokio::time::sleep(COMPARE_EVERY) => {
+                    if self.is_stuck(stream, &mut behind_at).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether what is known ends before the stream, and did so at the same place the last time: it is
+    /// not late, it misses something.
+    async fn is_stuck(
+        &self,
+        stream: &mut Stream,
+        behind_at: &mut Option<Revision>,
+    ) -> Result<bool, async_nats::Error> {
+        let last = self.last(stream).await?;
+        let upto = self.horizon().upto();
+        let behind = (last > upto).then_some(upto);
+        Ok(behind.is_some() && std::mem::replace(behind_at, behind) == behind)
+    }
+
+    /// The end of the stream. If that is before what was seen, nothing that was seen is certain any
+    /// more: another life begins from what there is.
+    async fn last(&self, stream: &mut Stream) -> Result<Revision, async_nats::Error> {
+        // Before the question: what is written meanwhile is no proof of anything.
+        let upto = self.horizon().upto();
+        let last = stream.info().await?.state.last_sequence;
+        if last < upto {
+            let stream = self.registry.names.stream(self.bucket);
+            tracing::warn!(stream, upto, last, "the registry went back in time");
+            self.tell(Fact::Down).await;
+            return std::future::pending().await;
+        }
+        Ok(last)
+    }
+
+    fn horizon(&self) -> MutexGuard<'_, Horizon> {
+        self.horizon.lock().expect("no holder of this lock panics")
     }
 
     async fn loaded(&mut self) {
@@ -108,11 +203,12 @@ impl Watch {
             let info = message.info()?;
             (info.stream_sequence, info.pending)
         };
-        self.seen = sequence;
         if let Some(fact) = self.read(&message, sequence) {
             self.tell(fact).await;
         }
-        if pending == 0 {
+        self.horizon().saw(sequence);
+        self.clear = pending == 0;
+        if self.clear {
             self.loaded().await;
         }
         Ok(())

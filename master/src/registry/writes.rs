@@ -127,7 +127,10 @@ async fn answered(
     ack: Ack,
 ) {
     let (task, answer) = match ack {
-        Ack::Written(revision) => (record.id, CasAnswer::Written(revision)),
+        Ack::Written(revision) => {
+            registry.tasks.lock().expect("no holder of this lock panics").wrote(revision);
+            (record.id, CasAnswer::Written(revision))
+        }
         Ack::Unknown => (record.id, CasAnswer::Unknown),
         Ack::Refused => {
             let (registry, inbox) = (registry.clone(), inbox.clone());

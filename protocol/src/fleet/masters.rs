@@ -75,6 +75,11 @@ impl Peer {
 }
 
 impl Fleet {
+    /// Whether other masters may be at work, as far as is known.
+    pub fn has_company(&self) -> bool {
+        self.registry_up.is_none() || self.peers.values().any(Peer::is_live)
+    }
+
     /// Renews this master's own lease when that is due.
     pub(super) fn renew_own(&mut self, now: Time, out: &mut Vec<Effect>) {
         if self.own.over && !core::mem::replace(&mut self.own.told, true) {

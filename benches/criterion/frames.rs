@@ -1,0 +1,121 @@
+//! Frames of the control stream, written and read, and records as the registry keeps them. Never the
+//! stream itself.
+
+use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
+use muster_benches::mind::{completed, noop};
+use muster_protocol::{
+    AttemptId, SessionId, TaskId, WorkerId, frame,
+    lease::{Home, Lease},
+    limit::INLINE_SIZE_MAX,
+    message::{AttemptKey, Dispatch, ToMaster, ToWorker},
+    task::{Attempt, Data, Outcome, State, TaskRecord},
+    time::WallMillis,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{hint::black_box, sync::Arc};
+
+const KEY: AttemptKey =
+    AttemptKey { task: TaskId(1_700_000_000_000 << 80), attempt: AttemptId(u64::MAX / 3) };
+
+fn worker() -> WorkerId {
+    "w1".parse().expect("a name")
+}
+
+fn dispatch() -> ToWorker {
+    let spec = noop(1);
+    ToWorker::Dispatch(Dispatch {
+        key: KEY,
+        session: SessionId(u64::MAX / 5),
+        revision: 1_000_000,
+        held_max: 256,
+        number: 1,
+        module: spec.module.digest,
+        input: spec.input,
+        args: spec.args,
+        limits: spec.limits,
+        grants: spec.grants,
+    })
+}
+
+fn finished(output: usize) -> ToMaster {
+    let output = Data::Inline(vec![b'x'; output].into());
+    ToMaster::Finished { key: KEY, outcome: Outcome { output, ..completed() } }
+}
+
+fn renew() -> ToMaster {
+    let home = Home { master: "m1".parse().expect("a name"), session: SessionId(7) };
+    let lease = Lease { home: Some(home), ..Lease::new(worker(), SessionId(u64::MAX / 5)) };
+    ToMaster::Renew { expect: 1_000_000, lease }
+}
+
+fn record(state: State) -> TaskRecord {
+    let wall = WallMillis(1_700_000_000_000);
+    TaskRecord { attempts: 1, state, ..TaskRecord::queued(KEY.task, Arc::new(noop(1)), wall) }
+}
+
+fn dispatched() -> Attempt {
+    Attempt {
+        id: KEY.attempt,
+        number: 1,
+        worker: worker(),
+        session: SessionId(u64::MAX / 5),
+        lease: 1_000_000,
+        dispatched_at: WallMillis(1_700_000_000_000),
+    }
+}
+
+fn frames(criterion: &mut Criterion) {
+    framed(criterion, "dispatch", &dispatch());
+    framed(criterion, "finished, 16 bytes", &finished(16));
+    framed(criterion, "finished, 16 KiB", &finished(INLINE_SIZE_MAX));
+    framed(criterion, "renew", &renew());
+}
+
+/// Writing into a buffer that is used again, and reading what was written.
+fn framed<T>(criterion: &mut Criterion, what: &str, message: &T)
+where
+    T: Serialize + DeserializeOwned,
+{
+    let mut bytes = Vec::new();
+    frame::encode(message, &mut bytes).expect("it fits");
+    let mut group = criterion.benchmark_group(format!("frames/{what}"));
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("write", |bencher: &mut Bencher| {
+        let mut out = Vec::new();
+        bencher.iter(|| {
+            out.clear();
+            frame::encode(black_box(message), &mut out).expect("it fits");
+        });
+    });
+    group.bench_function("read", |bencher: &mut Bencher| {
+        let body = &bytes[frame::HEADER_SIZE..];
+        bencher.iter(|| frame::decode::<T>(black_box(body)).expect("a message"));
+    });
+    group.finish();
+}
+
+fn records(criterion: &mut Criterion) {
+    let outcome = Arc::new(completed());
+    let done = State::Done {
+        outcome,
+        attempt: Some(dispatched()),
+        ended_at: WallMillis(1_700_000_000_001),
+    };
+    for (what, state) in [("dispatched", State::Dispatched(dispatched())), ("completed", done)] {
+        let record = record(state);
+        let text = serde_json::to_vec(&record).expect("it has a form in JSON");
+        let mut group = criterion.benchmark_group(format!("records/{what}"));
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function("write", |bencher| {
+            bencher.iter(|| serde_json::to_vec(black_box(&record)).expect("it has a form"));
+        });
+        group.bench_function("read", |bencher| {
+            bencher
+                .iter(|| serde_json::from_slice::<TaskRecord>(black_box(&text)).expect("a record"));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, frames, records);
+criterion_main!(benches);

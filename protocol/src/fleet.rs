@@ -41,6 +41,7 @@ use crate::{
     time::WallMillis,
 };
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     vec::Vec,
@@ -51,7 +52,7 @@ use core::time::Duration;
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Writes of one revision that a master knows again; they follow each other at [`ASK_AGAIN`].
-const MINE_MAX: usize = 16;
+const UNSURE_MAX: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -115,7 +116,8 @@ enum Timer {
     Inquiry(TaskId),
 }
 
-/// What is known of a task that is not over.
+/// What is known of a task that is not over. There may be a million of them, most of which wait: what
+/// those do not need is kept apart.
 #[derive(Debug)]
 struct Task {
     /// The newest known record; before the first write, what will be stored.
@@ -124,23 +126,28 @@ struct Task {
     phase: Phase,
     /// When the newest record became known.
     since: Time,
+    /// In whose line it is, while it is in one.
+    line: Option<place::Whose>,
     /// What its worker says an attempt came to; kept until it is committed or refused.
-    report: Option<Report>,
-    /// The link on which the current attempt was sent, or from which it is known to be running.
-    sent: Option<LinkId>,
+    report: Option<Box<Report>>,
+    /// The link on which its worker was told what the record says of the current attempt: to run it
+    /// or, once the task is to be cancelled, to stop it.
+    told: Option<LinkId>,
     /// Its worker has said that it does not have it.
     lacking: bool,
-    revoked: Option<LinkId>,
     cancel_wanted: bool,
+    pending: Option<Box<Pending>>,
+}
+
+/// What waits for the next record of a task.
+#[derive(Debug, Default)]
+struct Pending {
     /// Clients who wait for it to be stored, or for its cancellation to be.
     storing: Vec<RequestId>,
     cancelling: Vec<RequestId>,
-    not_before: Time,
-    /// When it has waited in line for as long as it may, while it is in line.
-    queue_end: Option<Time>,
-    /// The nonces of this master's writes of the present revision: one of them may have landed
-    /// although its answer was lost.
-    mine: Vec<Nonce>,
+    /// The nonces of this master's writes of the present revision whose answers were lost: one of them
+    /// may have landed.
+    unsure: Vec<Nonce>,
 }
 
 /// The end of an attempt, not yet committed.
@@ -250,7 +257,7 @@ impl Fleet {
                 self.order_asked(request, worker, order);
             }
             Event::TaskSeen(record, revision) => {
-                self.task_seen(now, *record, revision);
+                self.task_seen(now, record.into(), revision);
                 self.buried.caught_up(revision);
             }
             Event::TaskRead(task, found) => self.task_read(now, task, found),
@@ -386,10 +393,6 @@ impl Fleet {
         record.writer = self.config.session;
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let record = Arc::new(record);
-        if task.mine.len() == MINE_MAX {
-            task.mine.remove(0);
-        }
-        task.mine.push(record.write);
         task.phase = Phase::Writing(record.clone());
         self.writing += 1;
         self.unstored.remove(&id);
@@ -408,16 +411,12 @@ impl Task {
             revision,
             phase: Phase::Idle,
             since: now,
+            line: None,
             report: None,
-            sent: None,
+            told: None,
             lacking: false,
-            revoked: None,
             cancel_wanted: false,
-            storing: Vec::new(),
-            cancelling: Vec::new(),
-            not_before: Time::ZERO,
-            queue_end: None,
-            mine: Vec::new(),
+            pending: None,
         }
     }
 
@@ -425,9 +424,38 @@ impl Task {
         matches!(self.phase, Phase::Idle)
     }
 
+    /// From when it may be given to a worker, if it waits.
+    fn not_before(&self) -> Time {
+        self.since + place::wait_of(&self.record)
+    }
+
     /// Until when it may wait for a worker, if it waits.
     fn queue_until(&self) -> Time {
-        let queue = Duration::from_millis(self.record.spec.limits.queue_ms);
-        self.since.max(self.not_before) + queue
+        self.not_before() + Duration::from_millis(self.record.spec.limits.queue_ms)
+    }
+
+    /// Whether a record that is newer than the known one is a write of this master.
+    fn is_mine(&self, new: &TaskRecord) -> bool {
+        let writing = matches!(&self.phase, Phase::Writing(intent) if intent.write == new.write);
+        writing || self.pending.as_ref().is_some_and(|known| known.unsure.contains(&new.write))
+    }
+
+    /// A write of this master may have landed, or may yet.
+    fn doubt(&mut self, write: Nonce) {
+        let unsure = &mut self.pending.get_or_insert_default().unsure;
+        if unsure.len() == UNSURE_MAX {
+            unsure.remove(0);
+        }
+        unsure.push(write);
+    }
+
+    /// What waited for the record that is known now, and for nothing more.
+    fn settled(&mut self) -> Pending {
+        let mut settled = self.pending.take().map_or_else(Pending::default, |pending| *pending);
+        if !settled.cancelling.is_empty() && !self.record.cancel && !self.record.is_done() {
+            let cancelling = core::mem::take(&mut settled.cancelling);
+            self.pending = Some(Box::new(Pending { cancelling, ..Pending::default() }));
+        }
+        settled
     }
 }

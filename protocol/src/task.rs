@@ -354,6 +354,23 @@ impl TaskRecord {
         }
     }
 
+    /// The record as it will be in another state.
+    pub(crate) fn in_state(&self, state: State) -> Self {
+        TaskRecord {
+            id: self.id,
+            state,
+            cancel: self.cancel,
+            attempts: self.attempts,
+            failures: self.failures,
+            losses: self.losses,
+            history: self.history.clone(),
+            submitted_at: self.submitted_at,
+            write: self.write,
+            writer: self.writer,
+            spec: self.spec.clone(),
+        }
+    }
+
     /// The attempt that holds the task now.
     pub fn attempt(&self) -> Option<&Attempt> {
         match &self.state {

@@ -16,7 +16,7 @@ impl Fleet {
             return self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
         }
         task.cancel_wanted = true;
-        task.cancelling.push(request);
+        task.pending.get_or_insert_default().cancelling.push(request);
         self.dirty.insert(id);
     }
 }

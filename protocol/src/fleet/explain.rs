@@ -39,9 +39,9 @@ impl Fleet {
         let spec = &record.spec;
         let group = &spec.group;
         if let Some(task) = self.tasks.get(&record.id)
-            && now < task.not_before
+            && now < task.not_before()
         {
-            let wait = task.not_before.since(now).as_secs_f32();
+            let wait = task.not_before().since(now).as_secs_f32();
             return format!("waits {wait:.1} s before its next attempt");
         }
         if self.is_held(now) {

@@ -65,9 +65,9 @@ impl Fleet {
             // What an earlier session had, this one cannot speak of.
             let Some(attempt) = attempt.map(|attempt| attempt.id) else { continue };
             let has = known.contains(&AttemptKey { task: id, attempt });
-            task.sent = has.then_some(link);
+            // Whoever is to stop it is told so again.
+            task.told = (has && !task.record.cancel).then_some(link);
             task.lacking = !has;
-            task.revoked = None;
             self.dirty.insert(id);
         }
         for key in attempts {
@@ -123,8 +123,10 @@ impl Fleet {
         if self.holds(&worker, key) {
             if let Some(outcome) = outcome {
                 self.finished(now, worker, link, key, outcome);
-            } else if let Some(task) = self.tasks.get_mut(&key.task) {
-                task.sent = Some(link);
+            } else if let Some(task) = self.tasks.get_mut(&key.task)
+                && !task.record.cancel
+            {
+                task.told = Some(link);
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
 //! Ownership is who acts first, never who may act: the registry judges that.
 
-use super::{ASK_AGAIN, Effect, Fleet, Timer};
+use super::{ASK_AGAIN, Effect, Fleet, Task, Timer};
 use crate::{
     ABSENT, MasterId, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
@@ -281,17 +281,11 @@ impl Fleet {
 
     /// The masters have changed, and with them whose the tasks are.
     pub(super) fn reassign(&mut self) {
-        let queued: Vec<_> = self
-            .tasks
-            .values()
-            .filter(|task| task.is_idle() && !task.record.is_done())
-            .map(|task| task.record.clone())
-            .collect();
-        for record in queued {
-            if record.attempt().is_none() {
-                self.step_out(&record);
-            }
-            self.dirty.insert(record.id);
+        let idle = |task: &&Task| task.is_idle() && !task.record.is_done();
+        let idle: Vec<_> = self.tasks.values().filter(idle).map(|task| task.record.id).collect();
+        for id in idle {
+            self.step_out(id);
+            self.dirty.insert(id);
         }
     }
 

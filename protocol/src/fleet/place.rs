@@ -40,6 +40,13 @@ pub(super) struct Group {
     told_empty: bool,
 }
 
+/// In whose line a task waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Own,
+    Others,
+}
+
 /// What a task needs of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Need {
@@ -66,6 +73,13 @@ impl Group {
     #[cfg(test)]
     pub(super) fn in_line(&self) -> BTreeSet<TaskId> {
         self.own.ids().union(&self.others.ids()).copied().collect()
+    }
+
+    fn line(&mut self, whose: Whose) -> &mut Line {
+        match whose {
+            Whose::Own => &mut self.own,
+            Whose::Others => &mut self.others,
+        }
     }
 
     fn unlist(&mut self, id: &WorkerId) {
@@ -123,30 +137,29 @@ impl Fleet {
     /// Puts a queued task in line: what is not stored yet is whose it was submitted to.
     pub(super) fn line_up(&mut self, now: Time, id: TaskId) {
         let mine = self.is_mine(id);
+        self.step_out(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let mine = task.revision == crate::ABSENT || mine;
-        let end = Some(task.queue_until()).filter(|&end| end > now);
-        self.queue_ends.extend(end.map(|end| (end, id)));
-        task.queue_end = end;
+        let whose = if mine { Whose::Own } else { Whose::Others };
+        task.line = Some(whose);
+        let end = task.queue_until();
+        if end > now {
+            self.queue_ends.insert((end, id));
+        }
         let spec = &task.record.spec;
         let group = self.groups.entry(spec.group.clone()).or_default();
-        let line = if mine { &mut group.own } else { &mut group.others };
-        line.line_up(Need::of(spec), turn(&task.record));
+        group.line(whose).line_up(Need::of(spec), turn(&task.record));
         self.open.insert(spec.group.clone());
     }
 
     /// Takes a task out of the line, if it is in one.
-    pub(super) fn step_out(&mut self, record: &TaskRecord) {
-        if let Some(task) = self.tasks.get_mut(&record.id)
-            && let Some(end) = task.queue_end.take()
-        {
-            self.queue_ends.remove(&(end, record.id));
-        }
-        let name = &record.spec.group;
+    pub(super) fn step_out(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(whose) = task.line.take() else { return };
+        self.queue_ends.remove(&(task.queue_until(), id));
+        let name = &task.record.spec.group;
         let Some(group) = self.groups.get_mut(name) else { return };
-        let (need, turn) = (Need::of(&record.spec), turn(record));
-        group.own.step_out(&need, &turn);
-        group.others.step_out(&need, &turn);
+        group.line(whose).step_out(&Need::of(&task.record.spec), &turn(&task.record));
         if group.is_empty() {
             self.groups.remove(name);
         }
@@ -299,19 +312,18 @@ impl Fleet {
         let Some(entry) = self.workers.get(&worker) else { return };
         let Some(session) = entry.lease.as_ref().map(|lease| lease.session) else { return };
         let lease = entry.revision;
-        let known = task.record.clone();
-        self.step_out(&known);
-        self.preempted.remove(&id);
-        let mut record = TaskRecord::clone(&known);
-        record.attempts += 1;
-        record.state = State::Dispatched(Attempt {
+        let number = task.record.attempts + 1;
+        let mut record = task.record.in_state(State::Dispatched(Attempt {
             id: attempt_id,
-            number: record.attempts,
+            number,
             worker: worker.clone(),
             session,
             lease,
             dispatched_at,
-        });
+        }));
+        record.attempts = number;
+        self.step_out(id);
+        self.preempted.remove(&id);
         self.give(&worker, id);
         self.write(id, record, None, out);
     }
@@ -323,9 +335,9 @@ impl Fleet {
         {
             let Some(task) = self.tasks.get(&id) else { continue };
             if task.is_idle() && task.revision == crate::ABSENT {
-                let known = task.record.clone();
-                self.step_out(&known);
-                self.write(id, TaskRecord::clone(&known), None, out);
+                let record = TaskRecord::clone(&task.record);
+                self.step_out(id);
+                self.write(id, record, None, out);
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     task::TaskRecord,
 };
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 impl Fleet {
     /// Stops one run for a task that waits at the head of its line and fits nowhere else.
@@ -56,15 +57,27 @@ impl Fleet {
         attempt.is_some_and(|attempt| attempt.id == key.attempt)
     }
 
-    /// Keeps the list of what runs in a group, the least urgent and then the youngest first.
-    pub(super) fn given(&mut self, record: &TaskRecord, is_given: bool) {
-        let entry = (record.spec.priority, core::cmp::Reverse(record.submitted_at.0), record.id);
-        if is_given {
-            self.groups.entry(record.spec.group.clone()).or_default().given.insert(entry);
-        } else if let Some(group) = self.groups.get_mut(&record.spec.group) {
-            group.given.remove(&entry);
+    /// Keeps the list of what runs in a group, the least urgent and then the youngest first, when a
+    /// record takes the place of another.
+    pub(super) fn given(&mut self, old: Option<&TaskRecord>, new: Option<&TaskRecord>) {
+        let entry = |record: Option<&TaskRecord>| {
+            let record = record.filter(|record| record.attempt().is_some())?;
+            let submitted_at = Reverse(record.submitted_at.0);
+            Some((record.spec.group.clone(), (record.spec.priority, submitted_at, record.id)))
+        };
+        let (old, new) = (entry(old), entry(new));
+        if old == new {
+            return;
+        }
+        if let Some((name, new)) = new {
+            self.groups.entry(name).or_default().given.insert(new);
+        }
+        if let Some((name, old)) = old
+            && let Some(group) = self.groups.get_mut(&name)
+        {
+            group.given.remove(&old);
             if group.is_empty() {
-                self.groups.remove(&record.spec.group);
+                self.groups.remove(&name);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is known of each task, and how it changes: by what the watch shows, what a write came to,
 //! and what the leader says. Never decides what to do about it (that is `settle`).
 
-use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer, place};
+use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer};
 use crate::{
     ABSENT, Revision, TaskId, Time, WorkerId,
     advisory::TaskEvent,
@@ -11,7 +11,7 @@ use crate::{
 };
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, VecDeque},
     string::String,
     sync::Arc,
     vec::Vec,
@@ -22,7 +22,8 @@ use alloc::{
 #[derive(Debug, Default)]
 pub(super) struct Buried {
     revisions: BTreeMap<TaskId, Revision>,
-    oldest: BTreeSet<(Revision, TaskId)>,
+    /// In the order in which their ends became known, which is about that of the revisions.
+    oldest: VecDeque<(Revision, TaskId)>,
 }
 
 /// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound.
@@ -30,10 +31,8 @@ const BURIED_MAX: usize = 65_536;
 
 impl Buried {
     pub(super) fn add(&mut self, id: TaskId, revision: Revision) {
-        if let Some(old) = self.revisions.insert(id, revision) {
-            self.oldest.remove(&(old, id));
-        }
-        self.oldest.insert((revision, id));
+        self.revisions.insert(id, revision);
+        self.oldest.push_back((revision, id));
         if self.oldest.len() > BURIED_MAX {
             self.drop_oldest();
         }
@@ -46,13 +45,15 @@ impl Buried {
 
     /// The watch has shown this revision, and with it all before.
     pub(super) fn caught_up(&mut self, revision: Revision) {
-        while self.oldest.first().is_some_and(|&(end, _)| end <= revision) {
+        while self.oldest.front().is_some_and(|&(end, _)| end <= revision) {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((_, id)) = self.oldest.pop_first() {
+        if let Some((end, id)) = self.oldest.pop_front()
+            && self.revisions.get(&id) == Some(&end)
+        {
             self.revisions.remove(&id);
         }
     }
@@ -60,7 +61,7 @@ impl Buried {
 
 impl Fleet {
     /// A record has been seen; it may be older than what is known.
-    pub(super) fn task_seen(&mut self, now: Time, record: TaskRecord, revision: Revision) {
+    pub(super) fn task_seen(&mut self, now: Time, record: Arc<TaskRecord>, revision: Revision) {
         let id = record.id;
         if self.buried.is_newer(id, revision) {
             return;
@@ -68,62 +69,54 @@ impl Fleet {
         match self.tasks.get(&id) {
             None if record.is_done() => {}
             None => {
-                self.tasks.insert(id, Task::new(Arc::new(record.clone()), ABSENT, now));
-                self.adopt(now, record, revision);
+                self.tasks.insert(id, Task::new(record.clone(), ABSENT, now));
+                self.adopt(now, record, revision, false);
             }
             Some(task) if revision <= task.revision => {}
-            Some(_) => self.adopt(now, record, revision),
+            Some(task) => {
+                let mine = task.is_mine(&record);
+                self.adopt(now, record, revision, mine);
+            }
         }
     }
 
-    /// Takes a newer record for the truth.
-    fn adopt(&mut self, now: Time, record: TaskRecord, revision: Revision) {
-        let id = record.id;
+    /// Takes a newer record for the truth: one's own write perhaps, whoever brought the news of it.
+    fn adopt(&mut self, now: Time, new: Arc<TaskRecord>, revision: Revision, mine: bool) {
+        let id = new.id;
+        let Some(task) = self.tasks.get(&id) else { return };
+        let old = task.record.clone();
+        self.given(Some(&old), Some(&new));
+        self.step_out(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let old = core::mem::replace(&mut task.record, Arc::new(record));
+        task.record = new.clone();
         task.revision = revision;
         task.since = now;
-        // One's own write, whoever brought the news of it first.
-        let landed = core::mem::take(&mut task.mine).contains(&task.record.write);
-        task.not_before = now + place::wait_of(&task.record);
-        let new = task.record.clone();
-        let storing = core::mem::take(&mut task.storing);
-        let cancelled =
-            (new.cancel || new.is_done()).then(|| core::mem::take(&mut task.cancelling));
+        let settled = task.settled();
         let old_worker = old.attempt().map(|attempt| &attempt.worker);
         let current = new.attempt().map(|attempt| attempt.id);
-        if old.attempt().map(|attempt| attempt.id) != current {
-            task.sent = None;
-            task.lacking = false;
-            task.revoked = None;
+        let is_other = old.attempt().map(|attempt| attempt.id) != current;
+        if is_other || old.cancel != new.cancel {
+            task.told = None;
         }
-        let settled = !new.is_done();
-        let answered = task.report.take_if(|report| settled && Some(report.attempt) != current);
+        task.lacking &= !is_other;
+        let open = !new.is_done();
+        let answered = task.report.take_if(|report| open && Some(report.attempt) != current);
         let has_report = task.report.is_some();
         if let Some(report) = answered {
             let message = self.acknowledgement(&new, &report);
             self.outbox.extend(message);
         }
-        if landed {
+        if mine {
             self.landed(&new);
-        }
-        if old.attempt().is_some() {
-            self.given(&old, false);
-        }
-        if new.attempt().is_some() {
-            self.given(&new, true);
         }
         self.unstored.remove(&id);
         // What was submitted here may have met the record of another task, one that is over say.
         match old.spec.difference(&new.spec) {
-            Some(what) => self.differs(id, what, storing),
-            None => self.stored(storing),
+            Some(what) => self.differs(id, what, settled.storing),
+            None => self.stored(settled.storing),
         }
-        for request in cancelled.unwrap_or_default() {
+        for request in settled.cancelling {
             self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
-        }
-        if matches!(old.state, State::Queued { .. }) {
-            self.step_out(&old);
         }
         let new_worker = new.attempt().map(|attempt| &attempt.worker);
         if let Some(worker) = old_worker
@@ -179,7 +172,7 @@ impl Fleet {
         self.writing -= 1;
         match answer {
             CasAnswer::Written(revision) if revision > known => {
-                self.adopt(now, TaskRecord::clone(&intent), revision);
+                self.adopt(now, intent, revision, true);
             }
             // The watch was quicker, and may already know what followed.
             CasAnswer::Written(_) => {
@@ -187,6 +180,8 @@ impl Fleet {
                 self.dirty.insert(id);
             }
             CasAnswer::Conflict(found) => {
+                // With itself perhaps, if it was sent twice.
+                task.doubt(intent.write);
                 self.abandon(id, &intent);
                 self.conflicted(now, id, known, found);
             }
@@ -196,6 +191,7 @@ impl Fleet {
             }
             CasAnswer::Unknown => {
                 task.phase = Phase::Asking;
+                task.doubt(intent.write);
                 self.abandon(id, &intent);
                 self.timers.insert((now, Timer::Task(id)));
             }
@@ -269,7 +265,8 @@ impl Fleet {
         found: Option<(Box<TaskRecord>, Revision)>,
     ) {
         let inquiries = self.inquiries.remove(&id).unwrap_or_default();
-        let record = found.as_ref().map(|(record, _)| record.as_ref().clone());
+        let found = found.map(|(record, revision)| (Arc::<TaskRecord>::from(record), revision));
+        let record = found.as_ref().map(|(record, _)| record.clone());
         if let Some(task) = self.tasks.get_mut(&id)
             && !matches!(task.phase, Phase::Writing(_))
         {
@@ -278,7 +275,7 @@ impl Fleet {
         match found {
             Some((record, revision)) => {
                 let newer = self.tasks.get(&id).is_some_and(|task| revision > task.revision);
-                self.task_seen(now, *record, revision);
+                self.task_seen(now, record, revision);
                 if !newer {
                     self.dirty.insert(id);
                 }
@@ -295,18 +292,19 @@ impl Fleet {
             }
         }
         for inquiry in inquiries {
-            self.resolve(now, inquiry, record.as_ref());
+            self.resolve(now, inquiry, record.as_deref());
         }
     }
 
     /// The registry has no record of a task that it had: someone removed it.
     fn vanished(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.remove(&id) else { return };
-        self.step_out(&task.record);
-        self.given(&task.record, false);
+        self.step_out(id);
+        let Some(mut task) = self.tasks.remove(&id) else { return };
+        self.given(Some(&task.record), None);
         self.unstored.remove(&id);
+        let pending = task.pending.take().unwrap_or_default();
         let deleted = String::from("somebody has deleted this task's key; submit it anew");
-        for request in task.storing {
+        for request in pending.storing {
             self.requests.remove(&request);
             let answer = Answer::Unavailable(deleted.clone());
             self.outbox.push(Effect::Reply { request, answer });
@@ -324,7 +322,7 @@ impl Fleet {
         if let Some(attempt) = task.record.attempt() {
             self.take(&attempt.worker, id);
         }
-        for request in task.cancelling {
+        for request in pending.cancelling {
             self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
         }
     }

@@ -62,12 +62,11 @@ impl Fleet {
         let retried = outcome.verdict.is_retried() && failures < retry.attempts_max;
         let again = (retried && !record.cancel) || revoked;
         if !again {
-            let record = TaskRecord { failures, ..record.clone() };
-            return self.commit(now, id, &record, outcome, Some(attempt.clone()), out);
+            return self.commit(now, id, record, outcome, Some(attempt.clone()), out);
         }
         let wait = backoff(retry, failures.max(1), (id.0 as u64) ^ attempt.id.0);
-        let mut next = TaskRecord { failures, ..record.clone() };
-        next.state = State::Queued { wait_ms: wait.as_millis() as u64 };
+        let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
+        next.failures = failures;
         let reason = outcome.verdict.reason();
         next.bury(self.past(now, attempt, false, &reason));
         self.write(id, next, None, out);
@@ -87,7 +86,7 @@ impl Fleet {
             let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
             return self.commit(now, id, record, outcome, Some(attempt.clone()), out);
         }
-        let mut next = TaskRecord { state: State::Queued { wait_ms: 0 }, ..record.clone() };
+        let mut next = record.in_state(State::Queued { wait_ms: 0 });
         next.bury(self.past(now, attempt, false, &outcome.verdict.reason()));
         self.write(id, next, None, out);
     }
@@ -142,8 +141,10 @@ impl Fleet {
     ) {
         self.endings.count(now);
         let keep = self.endings.keep();
-        let state = State::Done { outcome, attempt, ended_at: self.wall(now) };
-        self.write(id, TaskRecord { state, ..record.clone() }, Some(keep), out);
+        let failed = outcome.verdict.is_retried();
+        let mut done = record.in_state(State::Done { outcome, attempt, ended_at: self.wall(now) });
+        done.failures += u32::from(failed);
+        self.write(id, done, Some(keep), out);
     }
 
     /// The end of a task is in the registry: those who wait for it may know.

@@ -8,7 +8,7 @@ use crate::{
     message::{AttemptKey, Dispatch, ToWorker},
     task::{Attempt, Outcome, State, TaskRecord, Verdict},
 };
-use alloc::{string::String, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
 impl Fleet {
     /// Looks at every task about which something has changed.
@@ -27,21 +27,21 @@ impl Fleet {
             return;
         }
         let record = task.record.clone();
-        let (cancel_wanted, not_before) = (task.cancel_wanted, task.not_before);
+        let (cancel_wanted, not_before) = (task.cancel_wanted, task.not_before());
         let queue_until = task.queue_until();
         let is_queued = matches!(record.state, State::Queued { .. });
         let cancelled = is_queued && (cancel_wanted || (record.cancel && self.is_turn(now, id)));
         match &record.state {
             State::Done { .. } => self.forget(id, out),
             State::Queued { .. } if cancelled => {
-                self.step_out(&record);
+                self.step_out(id);
                 let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
                 self.commit(now, id, &record, outcome, None, out);
             }
             // It is for another master to end it.
             State::Queued { .. } if record.cancel => {}
             State::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
-                self.step_out(&record);
+                self.step_out(id);
                 let max = record.spec.limits.queue_ms;
                 let verdict = Verdict::OverLimit { limit: "queue_ms".into(), max };
                 self.commit(now, id, &record, Arc::new(Outcome::bare(verdict)), None, out);
@@ -72,7 +72,7 @@ impl Fleet {
             said.is_some_and(|said| links.is_some_and(|links| links.up.contains_key(&said)))
         };
         let Some(task) = self.tasks.get(&id) else { return };
-        let (sent, revoked) = (is_up(task.sent), is_up(task.revoked));
+        let told = is_up(task.told);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if let Some(report) = &task.report
             && report.attempt == attempt.id
@@ -92,7 +92,7 @@ impl Fleet {
             return self.write(id, record, None, out);
         }
         let Some(link) = link.filter(|_| !is_held) else { return };
-        if (record.cancel && revoked) || (!record.cancel && sent) {
+        if told {
             return;
         }
         // Whoever wrote the record says so to the worker; the others only if that one does not.
@@ -101,12 +101,11 @@ impl Fleet {
             return;
         }
         task.lacking = false;
+        task.told = Some(link);
         let key = AttemptKey { task: id, attempt: attempt.id };
         if record.cancel {
-            task.revoked = Some(link);
             out.push(Effect::Send { link, message: ToWorker::Revoke(key) });
         } else {
-            task.sent = Some(link);
             let revision = task.revision;
             let message = self.dispatch(key, record, attempt, revision);
             out.push(Effect::Send { link, message });
@@ -158,7 +157,7 @@ impl Fleet {
             let message = self.acknowledgement(&task.record, report);
             out.extend(message);
         }
-        for request in task.cancelling {
+        for request in task.pending.unwrap_or_default().cancelling {
             out.push(Effect::Reply { request, answer: Answer::CancelStored });
         }
     }
@@ -190,9 +189,9 @@ impl Fleet {
             entry.pace.count(outcome.run_us);
         }
         if let Some(task) = self.tasks.get_mut(&key.task) {
-            let outcome = Arc::new(outcome);
-            let attempt = key.attempt;
-            task.report = Some(Report { attempt, worker: worker.clone(), link, outcome });
+            let (attempt, outcome) = (key.attempt, Arc::new(outcome));
+            let report = Report { attempt, worker: worker.clone(), link, outcome };
+            task.report = Some(Box::new(report));
             self.dirty.insert(key.task);
             // Its slot is free, whenever the outcome is committed.
             self.take(&worker, key.task);

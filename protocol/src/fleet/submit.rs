@@ -23,7 +23,7 @@ impl Fleet {
                 Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT, now)
             });
             if task.revision == ABSENT {
-                task.storing.push(request);
+                task.pending.get_or_insert_default().storing.push(request);
                 left += 1;
             }
         }

@@ -116,7 +116,7 @@ pub const EDITS: &[Edit] = &[
         "            CasAnswer::Unknown => {
                 task.phase = Phase::Asking;",
         "            CasAnswer::Unknown if ON[unknown-is-taken-for-written] => {
-                self.adopt(now, TaskRecord::clone(&intent), known + 1);
+                self.adopt(now, intent, known + 1, true);
             }
             CasAnswer::Unknown => {
                 task.phase = Phase::Asking;",

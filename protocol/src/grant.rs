@@ -126,7 +126,7 @@ pub struct Wants {
 
 /// What a worker lets tasks have. It is part of its lease, so that masters place accordingly; the
 /// worker checks again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Whether tasks may have environment variables.

@@ -308,7 +308,7 @@ impl MasterLease {
 }
 
 /// What a worker offers to tasks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Offer {
     /// Its group.
     pub group: GroupName,

@@ -45,7 +45,7 @@ impl Fleet {
             self.tell(&lease, what, reason);
         }
         if let Some(old) = old
-            && old.offer.group != lease.offer.group
+            && old.offer != lease.offer
         {
             self.unfit(&old.offer.group, &id);
         }

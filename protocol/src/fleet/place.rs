@@ -2,13 +2,14 @@
 //! an attempt to a worker without a lease and a link.
 
 mod line;
+mod room;
 
 use super::{Effect, Fleet, Phase, Timer, Worker};
 use crate::{
     AttemptId, GroupName, TaskId, Time, WorkerId,
     advisory::{Advisory, GroupEvent},
     grant::Wants,
-    lease::{Lease, Standing},
+    lease::{Lease, Offer, Standing},
     limit,
     task::{Attempt, State, TaskRecord, TaskSpec},
 };
@@ -20,6 +21,7 @@ use alloc::{
 };
 use core::{cmp::Reverse, ops::Bound, time::Duration};
 use line::Line;
+use room::Room;
 
 /// The tasks that wait for a group, and its workers that could take one.
 #[derive(Debug, Default)]
@@ -32,10 +34,8 @@ pub(super) struct Group {
     room_since: Option<Time>,
     /// What runs: the least urgent first, and of these the youngest.
     pub(super) given: BTreeSet<(u8, Reverse<u64>, TaskId)>,
-    /// Workers that have room, by load.
-    roomy: BTreeSet<(Load, WorkerId)>,
-    /// Workers that may be given attempts, each with its load.
-    listed: BTreeMap<WorkerId, Load>,
+    /// Its workers that may be given attempts.
+    pub(super) room: Room,
     /// Whether the world has been told that tasks wait and nobody is there.
     told_empty: bool,
 }
@@ -65,7 +65,7 @@ impl Group {
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty()
             && self.others.is_empty()
-            && self.listed.is_empty()
+            && self.room.is_empty()
             && self.given.is_empty()
     }
 
@@ -82,10 +82,11 @@ impl Group {
         }
     }
 
-    fn unlist(&mut self, id: &WorkerId) {
-        if let Some(load) = self.listed.remove(id) {
-            self.roomy.remove(&(load, id.clone()));
-        }
+    /// The priority of what another master should place and could. Room is left for it, because it
+    /// may have been made for it: filled with something much less urgent, it would be made again.
+    fn urgent(&self) -> Option<u8> {
+        let (turn, need) = self.others.head_after(Bound::Unbounded)?;
+        self.room.choose(need).map(|_| turn.0.0)
     }
 }
 
@@ -122,10 +123,10 @@ impl Need {
         }
     }
 
-    pub(super) fn fits(&self, lease: &Lease) -> bool {
-        self.memory_bytes <= lease.offer.memory_bytes
-            && self.selector.iter().all(|(key, value)| lease.offer.labels.get(key) == Some(value))
-            && lease.offer.policy.denies(&self.wants).is_none()
+    pub(super) fn fits(&self, offer: &Offer) -> bool {
+        self.memory_bytes <= offer.memory_bytes
+            && self.selector.iter().all(|(key, value)| offer.labels.get(key) == Some(value))
+            && offer.policy.denies(&self.wants).is_none()
     }
 }
 
@@ -174,23 +175,19 @@ impl Fleet {
             let name = name.clone();
             return self.unfit(&name, id);
         };
-        let (load, room) = (worker.load(open), worker.has_room(open));
+        let room = worker.has_room(open).then(|| worker.load(open));
         let group = self.groups.entry(name.clone()).or_default();
-        group.unlist(id);
-        group.listed.insert(id.clone(), load);
+        group.room.list(id, &open.offer, room);
         group.told_empty = false;
-        if room {
-            group.roomy.insert((load, id.clone()));
-            if !group.own.is_empty() || !group.others.is_empty() {
-                self.open.insert(name.clone());
-            }
+        if room.is_some() && !(group.own.is_empty() && group.others.is_empty()) {
+            self.open.insert(name.clone());
         }
     }
 
     /// Takes a worker off a group's list.
     pub(super) fn unfit(&mut self, name: &GroupName, id: &WorkerId) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        group.unlist(id);
+        group.room.unlist(id);
         if group.is_empty() {
             self.groups.remove(name);
         }
@@ -234,7 +231,7 @@ impl Fleet {
         let head = group.own.first().and_then(|head| self.tasks.get(&head));
         let waits = head.filter(|task| task.revision != crate::ABSENT);
         let Some(id) = waits.map(|task| task.record.id) else { return };
-        if !group.listed.is_empty() {
+        if !group.room.is_empty() {
             return self.preempt_for(name, id, out);
         }
         if !group.told_empty {
@@ -250,7 +247,7 @@ impl Fleet {
     /// Places what other masters should have placed, once they have left room unused for a while.
     fn place_left(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        if group.roomy.is_empty() || group.others.is_empty() {
+        if group.room.is_full() || group.others.is_empty() {
             group.room_since = None;
             return;
         }
@@ -266,9 +263,9 @@ impl Fleet {
         // Room only becomes less in here, so that a class for which there is none need not be
         // looked at again, and the next turn is always later than the last.
         let mut after = Bound::Unbounded;
-        let urgent = self.groups.get(name).filter(|_| !others).and_then(|group| self.urgent(group));
+        let urgent = self.groups.get(name).filter(|_| !others).and_then(Group::urgent);
         while let Some(group) = self.groups.get(name)
-            && !group.roomy.is_empty()
+            && !group.room.is_full()
             && let Some((turn, need)) =
                 (if others { &group.others } else { &group.own }).head_after(after)
         {
@@ -282,26 +279,10 @@ impl Fleet {
                 return;
             }
             after = Bound::Excluded(turn);
-            if let Some(worker) = self.choose(group, need) {
+            if let Some(worker) = group.room.choose(need).cloned() {
                 self.assign(now, turn.2, worker, out);
             }
         }
-    }
-
-    /// The priority of what another master should place and could. Room is left for it, because it
-    /// may have been made for it: filled with something much less urgent, it would be made again.
-    fn urgent(&self, group: &Group) -> Option<u8> {
-        let (turn, need) = group.others.head_after(Bound::Unbounded)?;
-        self.choose(group, need).map(|_| turn.0.0)
-    }
-
-    /// The least loaded worker of a group that has what is needed, and room.
-    fn choose(&self, group: &Group, need: &Need) -> Option<WorkerId> {
-        let fits = |id: &WorkerId| {
-            let lease = self.workers.get(id).and_then(|worker| worker.lease.as_ref());
-            lease.is_some_and(|lease| need.fits(lease))
-        };
-        group.roomy.iter().map(|(_, id)| id).find(|id| fits(id)).cloned()
     }
 
     fn assign(&mut self, now: Time, id: TaskId, worker: WorkerId, out: &mut Vec<Effect>) {
@@ -348,11 +329,13 @@ impl Fleet {
         let group = self.groups.get(&spec.group)?;
         let wants = spec.grants.wants();
         let need = Need { wants: Wants::default(), ..Need::of(spec) };
-        let leases = group.listed.keys().filter_map(|id| self.workers.get(id)?.lease.as_ref());
-        let mut denial = None;
-        for lease in leases.filter(|lease| need.fits(lease)) {
-            let why = lease.offer.policy.denies(&wants)?;
-            denial.get_or_insert((&lease.worker, why));
+        let mut denial: Option<(&WorkerId, String)> = None;
+        for (offer, workers) in group.room.fitting(&need) {
+            let why = offer.policy.denies(&wants)?;
+            let worker = workers.first()?;
+            if denial.as_ref().is_none_or(|(first, _)| worker < *first) {
+                denial = Some((worker, why));
+            }
         }
         let (worker, why) = denial?;
         let group = &spec.group;
@@ -365,9 +348,8 @@ impl Fleet {
     pub(super) fn fitting(&self, spec: &TaskSpec) -> (usize, usize) {
         let Some(group) = self.groups.get(&spec.group) else { return (0, 0) };
         let need = Need::of(spec);
-        let leases = group.listed.keys().filter_map(|id| self.workers.get(id)?.lease.as_ref());
-        let fits = leases.filter(|lease| need.fits(lease)).count();
-        (group.listed.len(), fits)
+        let fits = group.room.fitting(&need).map(|(_, workers)| workers.len()).sum();
+        (group.room.len(), fits)
     }
 }
 

@@ -48,7 +48,7 @@ impl Fleet {
         };
         let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         worker.open_lease().is_some_and(|lease| {
-            lease.session == attempt.session && need.fits(lease) && !task.record.cancel
+            lease.session == attempt.session && need.fits(&lease.offer) && !task.record.cancel
         })
     }
 

@@ -1,0 +1,260 @@
+//! The workers of a group that may be given attempts, and which of them have room, by what they offer:
+//! workers that offer the same are looked at once, and by a label its bearers are found. Never knows of
+//! tasks.
+
+use super::{Load, Need};
+use crate::{WorkerId, lease::Offer};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+};
+
+/// The number of a kind, in the order in which they came.
+type Number = u64;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(in crate::fleet) struct Room {
+    listed: BTreeMap<WorkerId, Place>,
+    kinds: BTreeMap<Number, Kind>,
+    numbers: BTreeMap<Arc<Offer>, Number>,
+    /// The kinds that carry a label with this value.
+    labels: BTreeMap<String, BTreeMap<String, BTreeSet<Number>>>,
+    /// The least loaded worker of each kind that has room.
+    heads: BTreeSet<(Load, WorkerId, Number)>,
+    newest: Number,
+}
+
+#[derive(Debug)]
+struct Place {
+    kind: Number,
+    /// Its load, if it has room.
+    room: Option<Load>,
+}
+
+/// Workers that offer the same.
+#[derive(Debug)]
+struct Kind {
+    offer: Arc<Offer>,
+    workers: BTreeSet<WorkerId>,
+    /// Those that have room, by load.
+    roomy: BTreeSet<(Load, WorkerId)>,
+}
+
+/// The kinds that carry a label which nobody carries.
+static NOBODY: BTreeSet<Number> = BTreeSet::new();
+
+impl Room {
+    /// Whether no worker may be given anything.
+    pub(in crate::fleet) fn is_empty(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// Whether none has room.
+    pub(super) fn is_full(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// How many workers may be given attempts.
+    pub(super) fn len(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// Lists a worker, with its load if it has room. What a listed worker offers does not change: it
+    /// is taken off before.
+    pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Load>) {
+        let (kind, old) = match self.listed.get_mut(id) {
+            Some(place) => (place.kind, core::mem::replace(&mut place.room, room)),
+            None => {
+                let kind = self.kind_of(offer);
+                if let Some(kind) = self.kinds.get_mut(&kind) {
+                    kind.workers.insert(id.clone());
+                }
+                self.listed.insert(id.clone(), Place { kind, room });
+                (kind, None)
+            }
+        };
+        self.reload(id, kind, old, room);
+    }
+
+    /// Takes a worker off the list, if it is on it.
+    pub(super) fn unlist(&mut self, id: &WorkerId) {
+        let Some(Place { kind: number, room }) = self.listed.remove(id) else { return };
+        self.reload(id, number, room, None);
+        let Some(kind) = self.kinds.get_mut(&number) else { return };
+        kind.workers.remove(id);
+        if kind.workers.is_empty()
+            && let Some(kind) = self.kinds.remove(&number)
+        {
+            self.forget(number, &kind.offer);
+        }
+    }
+
+    /// The least loaded worker that has what is needed, and room.
+    pub(super) fn choose(&self, need: &Need) -> Option<&WorkerId> {
+        let kind = |number: &Number| self.kinds.get(number).filter(|kind| need.fits(&kind.offer));
+        let bearers = self.bearers(need);
+        // The first that fits is mostly near the front; where few can fit, these are looked at instead.
+        let enough = bearers.map_or(usize::MAX, BTreeSet::len);
+        let first = self.heads.iter().take(enough).find(|(.., number)| kind(number).is_some());
+        first.map(|(_, id, _)| id).or_else(|| {
+            let fitting = bearers?.iter().filter_map(kind);
+            fitting.filter_map(|kind| kind.roomy.first()).min().map(|(_, id)| id)
+        })
+    }
+
+    /// What fits, with or without room, and the workers that offer it.
+    pub(super) fn fitting<'a>(
+        &'a self,
+        need: &'a Need,
+    ) -> impl Iterator<Item = (&'a Offer, &'a BTreeSet<WorkerId>)> {
+        let bearers = self.bearers(need);
+        let all = bearers.is_none().then(|| self.kinds.keys()).into_iter().flatten();
+        let kinds = all.chain(bearers.into_iter().flatten());
+        kinds
+            .filter_map(|number| self.kinds.get(number))
+            .filter(|kind| need.fits(&kind.offer))
+            .map(|kind| (&*kind.offer, &kind.workers))
+    }
+
+    /// The kinds that carry the rarest of the labels that are needed; `None` where none is.
+    fn bearers(&self, need: &Need) -> Option<&BTreeSet<Number>> {
+        let kinds = need.selector.iter().map(|(key, value)| {
+            self.labels.get(key).and_then(|values| values.get(value)).unwrap_or(&NOBODY)
+        });
+        kinds.min_by_key(|kinds| kinds.len())
+    }
+
+    /// A worker's load has changed, or whether it has room.
+    fn reload(&mut self, id: &WorkerId, number: Number, old: Option<Load>, new: Option<Load>) {
+        let Some(kind) = self.kinds.get_mut(&number) else { return };
+        if old == new {
+            return;
+        }
+        let head = kind.roomy.first().cloned();
+        if let Some(load) = old {
+            kind.roomy.remove(&(load, id.clone()));
+        }
+        if let Some(load) = new {
+            kind.roomy.insert((load, id.clone()));
+        }
+        let new_head = kind.roomy.first();
+        if head.as_ref() == new_head {
+            return;
+        }
+        if let Some((load, id)) = new_head {
+            self.heads.insert((*load, id.clone(), number));
+        }
+        if let Some((load, id)) = head {
+            self.heads.remove(&(load, id, number));
+        }
+    }
+
+    fn kind_of(&mut self, offer: &Offer) -> Number {
+        if let Some(&number) = self.numbers.get(offer) {
+            return number;
+        }
+        self.newest += 1;
+        let (number, offer) = (self.newest, Arc::new(offer.clone()));
+        for (key, value) in &offer.labels {
+            let values = self.labels.entry(key.clone()).or_default();
+            values.entry(value.clone()).or_default().insert(number);
+        }
+        self.numbers.insert(offer.clone(), number);
+        let (workers, roomy) = (BTreeSet::new(), BTreeSet::new());
+        self.kinds.insert(number, Kind { offer, workers, roomy });
+        number
+    }
+
+    /// Nobody offers this any more.
+    fn forget(&mut self, number: Number, offer: &Offer) {
+        self.numbers.remove(offer);
+        for (key, value) in &offer.labels {
+            let Some(values) = self.labels.get_mut(key) else { continue };
+            let Some(kinds) = values.get_mut(value) else { continue };
+            kinds.remove(&number);
+            if kinds.is_empty() {
+                values.remove(value);
+            }
+            if values.is_empty() {
+                self.labels.remove(key);
+            }
+        }
+    }
+
+    /// What must hold of it.
+    #[cfg(test)]
+    pub(in crate::fleet) fn audit(&self) {
+        let mut heads = BTreeSet::new();
+        for (&number, kind) in &self.kinds {
+            assert_eq!(self.numbers.get(&kind.offer), Some(&number));
+            assert!(!kind.workers.is_empty(), "a kind of which there is none");
+            for id in &kind.workers {
+                let place = &self.listed[id];
+                assert_eq!(place.kind, number);
+                let has_room = |&load: &Load| kind.roomy.contains(&(load, id.clone()));
+                assert!(place.room.as_ref().is_none_or(has_room));
+            }
+            for (key, value) in &kind.offer.labels {
+                assert!(self.labels[key][value].contains(&number));
+            }
+            let head = kind.roomy.first();
+            heads.extend(head.map(|(load, id)| (*load, id.clone(), number)));
+        }
+        assert_eq!(heads, self.heads);
+        let with_room = self.listed.values().filter(|place| place.room.is_some()).count();
+        assert_eq!(with_room, self.kinds.values().map(|kind| kind.roomy.len()).sum::<usize>());
+        assert_eq!(self.listed.len(), self.kinds.values().map(|kind| kind.workers.len()).sum());
+        assert_eq!(self.kinds.len(), self.numbers.len());
+        let bearers = self.labels.values().flat_map(BTreeMap::values).map(BTreeSet::len);
+        let labels = self.kinds.values().map(|kind| kind.offer.labels.len());
+        assert_eq!(bearers.sum::<usize>(), labels.sum::<usize>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{grant::Wants, task::mix};
+    use alloc::format;
+
+    /// What a worker offers and a task needs, by a number: one of four zones, and a host of its own.
+    fn label(number: u64) -> (String, String) {
+        match number % 3 {
+            0 => ("zone".into(), format!("z{}", number % 4)),
+            _ => ("host".into(), format!("h{}", number % 7)),
+        }
+    }
+
+    #[test]
+    fn the_least_loaded_that_fits_is_chosen() {
+        let mut room = Room::default();
+        let mut all: BTreeMap<WorkerId, (Offer, Option<Load>)> = BTreeMap::new();
+        for step in 0..5_000 {
+            let drawn = mix(step);
+            let id: WorkerId = format!("w{}", drawn % 20).parse().expect("a name");
+            let labels = [label(drawn >> 8), label(drawn >> 16)].into();
+            let offer = Offer { labels, memory_bytes: drawn >> 62, ..Offer::default() };
+            let load = (drawn & 0x10_000 == 0).then_some(drawn >> 40 & 7);
+            if all.get(&id).is_none_or(|(known, _)| *known != offer) || drawn & 0x20_000 == 0 {
+                room.unlist(&id);
+                all.remove(&id);
+            }
+            if drawn & 0xc0_000 != 0 {
+                room.list(&id, &offer, load);
+                all.insert(id, (offer, load));
+            }
+            room.audit();
+            let wanted = [label(drawn >> 24), label(drawn >> 32)];
+            let selector = wanted.into_iter().take((drawn >> 60) as usize % 3).collect();
+            let memory_bytes = drawn >> 61 & 1;
+            let need = Need { memory_bytes, selector, wants: Wants::default() };
+            let fitting = all.iter().filter(|(_, (offer, _))| need.fits(offer));
+            let least = fitting.clone().filter_map(|(id, &(_, load))| Some((load?, id))).min();
+            assert_eq!(room.choose(&need), least.map(|(_, id)| id));
+            let count: usize = room.fitting(&need).map(|(_, workers)| workers.len()).sum();
+            assert_eq!(count, fitting.count());
+        }
+    }
+}

@@ -12,9 +12,11 @@
 //! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
 //!   that another session took its place (see [`lease`](self)).
 
+mod alike;
 mod cancel;
 mod explain;
 mod hold;
+mod known;
 mod lease;
 mod link;
 mod masters;
@@ -29,19 +31,19 @@ mod submit;
 mod tests;
 mod words;
 
+use known::{Phase, Report, Task};
 pub use words::{Answer, Config, Effect, Event, LinkId, RequestId};
 
 use crate::{
-    ABSENT, AttemptId, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
+    ABSENT, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
     lease::Lease,
     limit,
     message::AttemptKey,
     pace::Pace,
-    task::{Outcome, TaskRecord, mix},
+    task::{TaskRecord, mix},
     time::WallMillis,
 };
 use alloc::{
-    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     vec::Vec,
@@ -50,9 +52,6 @@ use core::time::Duration;
 
 /// How long to wait before asking the registry again what became of a write.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-
-/// Writes of one revision that a master knows again; they follow each other at [`ASK_AGAIN`].
-const UNSURE_MAX: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -75,6 +74,7 @@ pub struct Fleet {
     linked: usize,
     hold: hold::Hold,
     tasks: BTreeMap<TaskId, Task>,
+    alike: alike::Alike,
     workers: BTreeMap<WorkerId, Worker>,
     groups: BTreeMap<GroupName, place::Group>,
     /// Tasks about which something has to be decided.
@@ -114,58 +114,6 @@ enum Timer {
     Task(TaskId),
     /// The task of an inquiry has to be read again.
     Inquiry(TaskId),
-}
-
-/// What is known of a task that is not over. There may be a million of them, most of which wait: what
-/// those do not need is kept apart.
-#[derive(Debug)]
-struct Task {
-    /// The newest known record; before the first write, what will be stored.
-    record: Arc<TaskRecord>,
-    revision: Revision,
-    phase: Phase,
-    /// When the newest record became known.
-    since: Time,
-    /// In whose line it is, while it is in one.
-    line: Option<place::Whose>,
-    /// What its worker says an attempt came to; kept until it is committed or refused.
-    report: Option<Box<Report>>,
-    /// The link on which its worker was told what the record says of the current attempt: to run it
-    /// or, once the task is to be cancelled, to stop it.
-    told: Option<LinkId>,
-    /// Its worker has said that it does not have it.
-    lacking: bool,
-    cancel_wanted: bool,
-    pending: Option<Box<Pending>>,
-}
-
-/// What waits for the next record of a task.
-#[derive(Debug, Default)]
-struct Pending {
-    /// Clients who wait for it to be stored, or for its cancellation to be.
-    storing: Vec<RequestId>,
-    cancelling: Vec<RequestId>,
-    /// The nonces of this master's writes of the present revision whose answers were lost: one of them
-    /// may have landed.
-    unsure: Vec<Nonce>,
-}
-
-/// The end of an attempt, not yet committed.
-#[derive(Debug)]
-struct Report {
-    attempt: AttemptId,
-    worker: WorkerId,
-    link: LinkId,
-    outcome: Arc<Outcome>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Idle,
-    /// This record is being written.
-    Writing(Arc<TaskRecord>),
-    /// The outcome of a write is unknown; the record is being read, or will be.
-    Asking,
 }
 
 /// What is known of a worker.
@@ -213,6 +161,7 @@ impl Fleet {
             linked: 0,
             hold: hold::Hold::default(),
             tasks: BTreeMap::new(),
+            alike: alike::Alike::default(),
             workers: BTreeMap::new(),
             groups: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -257,7 +206,9 @@ impl Fleet {
                 self.order_asked(request, worker, order);
             }
             Event::TaskSeen(record, revision) => {
-                self.task_seen(now, record.into(), revision);
+                let mut record = *record;
+                self.alike.share(&mut record.spec);
+                self.task_seen(now, Arc::new(record), revision);
                 self.buried.caught_up(revision);
             }
             Event::TaskRead(task, found) => self.task_read(now, task, found),
@@ -401,61 +352,5 @@ impl Fleet {
 
     fn may_write(&self) -> bool {
         self.writing < limit::WRITES_MAX
-    }
-}
-
-impl Task {
-    fn new(record: Arc<TaskRecord>, revision: Revision, now: Time) -> Self {
-        Task {
-            record,
-            revision,
-            phase: Phase::Idle,
-            since: now,
-            line: None,
-            report: None,
-            told: None,
-            lacking: false,
-            cancel_wanted: false,
-            pending: None,
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Idle)
-    }
-
-    /// From when it may be given to a worker, if it waits.
-    fn not_before(&self) -> Time {
-        self.since + place::wait_of(&self.record)
-    }
-
-    /// Until when it may wait for a worker, if it waits.
-    fn queue_until(&self) -> Time {
-        self.not_before() + Duration::from_millis(self.record.spec.limits.queue_ms)
-    }
-
-    /// Whether a record that is newer than the known one is a write of this master.
-    fn is_mine(&self, new: &TaskRecord) -> bool {
-        let writing = matches!(&self.phase, Phase::Writing(intent) if intent.write == new.write);
-        writing || self.pending.as_ref().is_some_and(|known| known.unsure.contains(&new.write))
-    }
-
-    /// A write of this master may have landed, or may yet.
-    fn doubt(&mut self, write: Nonce) {
-        let unsure = &mut self.pending.get_or_insert_default().unsure;
-        if unsure.len() == UNSURE_MAX {
-            unsure.remove(0);
-        }
-        unsure.push(write);
-    }
-
-    /// What waited for the record that is known now, and for nothing more.
-    fn settled(&mut self) -> Pending {
-        let mut settled = self.pending.take().map_or_else(Pending::default, |pending| *pending);
-        if !settled.cancelling.is_empty() && !self.record.cancel && !self.record.is_done() {
-            let cancelling = core::mem::take(&mut settled.cancelling);
-            self.pending = Some(Box::new(Pending { cancelling, ..Pending::default() }));
-        }
-        settled
     }
 }

@@ -13,12 +13,12 @@ mod submit;
 
 use super::*;
 use crate::{
-    Digest, SessionId,
+    AttemptId, Digest, SessionId,
     advisory::Advisory,
     api::NewTask,
     lease::{CasAnswer, LeaseTiming, Offer, Standing},
     message::{Dispatch, ToWorker},
-    task::{Attempt, Data, ModuleRef, OnWorkerLost, State, TaskSpec, Verdict},
+    task::{Attempt, Data, ModuleRef, OnWorkerLost, Outcome, State, TaskSpec, Verdict},
 };
 use alloc::{
     boxed::Box,

@@ -84,9 +84,9 @@ deny: ## licences, sources and bans of dependencies
 	@setup/cargo-deny >/dev/null
 	cargo deny --all-features check bans licenses sources
 
-bench: setup ## what a fleet does on this machine, in one table (PLOT=1 draws it)
-	cargo build --release -p muster-cli -p muster-benches --bins
-	target/release/bench
+bench: setup ## what a fleet does on this machine, in one table: PLOT=1 draws it, ONLY=part-of-a-name
+	cargo build --release -p muster-cli -p muster-worker -p muster-benches --bins
+	@target/release/bench $(if $(ONLY),--only $(ONLY)) $(if $(PLOT),--plot)
 
 clean: ## remove what was built and fetched
 	rm -rf target examples/target fuzz/target fuzz/corpus .muster

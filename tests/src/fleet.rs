@@ -35,6 +35,8 @@ pub struct Fleet {
     net: Net,
     /// The lease's profile, where it is not the default.
     lease: Option<String>,
+    /// What nats-server reads besides its command line; nothing most often.
+    nats_config: &'static str,
     nats: SocketAddr,
     children: BTreeMap<String, Child>,
     /// Where each master listens for workers.
@@ -60,12 +62,22 @@ impl Fleet {
         Fleet::within(Net::Plain, None)
     }
 
+    /// The same, with a nats-server that has every write on its disk before it acknowledges it.
+    pub fn synced_registry() -> Self {
+        Fleet::make(Net::Plain, None, "jetstream { sync_interval: always }\n")
+    }
+
     /// The same in a net that can be cut, with leases of the profile `lease`.
     pub fn within(net: Net, lease: Option<&str>) -> Self {
+        Fleet::make(net, lease, "")
+    }
+
+    fn make(net: Net, lease: Option<&str>, nats_config: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let nats = (IpAddr::from(Ipv4Addr::LOCALHOST), 0).into();
         let (children, quic) = (BTreeMap::new(), BTreeMap::new());
-        let mut fleet = Fleet { dir, net, lease: lease.map(Into::into), nats, children, quic };
+        let lease = lease.map(Into::into);
+        let mut fleet = Fleet { dir, net, lease, nats_config, nats, children, quic };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -113,13 +125,15 @@ impl Fleet {
     pub fn launch_nats(&mut self) -> u32 {
         let ports = self.path("nats-ports");
         std::fs::create_dir_all(&ports).expect("a directory");
+        let config = self.path("nats.conf");
+        std::fs::write(&config, self.nats_config).expect("a file");
         self.nats.set_ip(self.net.address(NATS));
         let port = if self.nats.port() == 0 { -1 } else { i32::from(self.nats.port()) };
         let mut command = self.net.command(NATS, &place::nats_server());
         command
             .args(["--addr", &self.nats.ip().to_string(), "--jetstream"])
             .args(["--port", &port.to_string(), "--store_dir", text(&self.path("nats"))])
-            .args(["--ports_file_dir", text(&ports)]);
+            .args(["--ports_file_dir", text(&ports), "--config", text(&config)]);
         self.spawn(NATS, command)
     }
 
@@ -282,6 +296,11 @@ impl Fleet {
         {
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+
+    /// A process that this fleet started: of a worker, its supervisor.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.children[name].id()
     }
 
     /// The process of a worker that was ready last; another one after each restart.

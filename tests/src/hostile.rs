@@ -114,7 +114,11 @@ fn bytes(dir: &Path, kind: &str, body: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// A core module as a component of the SDK's world.
-fn for_the_world(mut core: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+///
+/// It does not fit to that world.
+pub fn for_the_world(mut core: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(crate::place::root().join("guest-sdk/wit"))?;
     let world = resolve.select_world(&[package], Some("task"))?;

@@ -1,0 +1,256 @@
+//! Durable no-op tasks, submitted by `muster map` and read back, beside what the same nats-server does
+//! without a fleet. Everything shares the machine: nats-server, master, two workers with two slots each,
+//! and the command, whose start and end are within the time. Never a rate without what it is a share of.
+//!
+//! The limit is what JetStream takes of writes like those of the task records (as long, on a stream with
+//! the same settings, each a compare-and-set, half of them creations and half updates) from one client
+//! that does nothing else, divided by the writes that a task needs; these are counted at the stream, and
+//! the lengths are those of the records that the fleet has just written. It is measured before and
+//! after, because what a shared machine gives changes within minutes.
+
+use crate::{
+    drive, figures, guests,
+    measure::{Measure, Target},
+    raw::jetstream::{Raw, Sizes},
+    table::number,
+    usage,
+};
+use anyhow::Context as _;
+use async_nats::jetstream;
+use futures::StreamExt as _;
+use muster_protocol::subject::Bucket;
+use muster_tests::Fleet;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use tokio::runtime::Runtime;
+
+/// The fleet, and how long its rounds are.
+struct Plan {
+    workers: usize,
+    slots: usize,
+    /// Tasks of a round.
+    tasks: usize,
+    rounds: usize,
+    /// Keys that are created and updated for the limit, before and after.
+    raw: usize,
+}
+
+const FAST: Plan = Plan { workers: 2, slots: 2, tasks: 10_000, rounds: 5, raw: 40_000 };
+
+/// With one fsync each, writes are fewer by an order of magnitude.
+const SYNCED: Plan = Plan { workers: 2, slots: 2, tasks: 4_000, rounds: 3, raw: 4_000 };
+
+/// One round of this many, in which what only begins is a small part.
+const MANY: usize = 100_000;
+
+/// Tasks of the round in which the records are looked at.
+const LOOKED_AT: usize = 200;
+
+/// Tasks a second that must be, and what is aimed at.
+const RATE_MUST: f64 = 10_000.0;
+const RATE_AIM: f64 = 15_000.0;
+
+/// The share of the limit that is aimed at.
+const SHARE: f64 = 0.40;
+const SHARE_SYNCED: f64 = 0.60;
+
+/// With nats-server as it is: it writes at once, and syncs every two minutes.
+pub fn run() -> anyhow::Result<Vec<Measure>> {
+    let mut field = Field::start(Fleet::registry(), FAST)?;
+    let before = field.limit()?;
+    let core = field.rounds("noop", FAST.tasks, FAST.rounds)?;
+    let many = field.rounds("noop", MANY, 1)?;
+    let task = field.rounds("noop-task", FAST.tasks, 3)?;
+    let after = field.limit()?;
+
+    let raw = Measure::of_rounds("raw JetStream writes", &[before, after], "/s")
+        .as_limit()
+        .note(field.told());
+    let allowed = allowed(&raw, &core);
+    let rate = Measure::of_rounds("durable no-op tasks by `muster map`", &core.rates, "/s");
+    let share = Measure::new("the same, as a share", rate.value, "/s");
+    let cpu = Measure::new("CPU of each such task", core.cpu(), "µs").note(core.parts());
+    Ok(vec![
+        rate.aims(Target::AtLeast(RATE_MUST)).note(format!("aim: {} /s", number(RATE_AIM))),
+        share.to(&allowed).aims(Target::RatioAtLeast(SHARE)),
+        cpu,
+        Measure::of_rounds(
+            format!("the same, {} in one map", number(MANY as f64)),
+            &many.rates,
+            "/s",
+        ),
+        Measure::of_rounds("the same with a component for the SDK", &task.rates, "/s"),
+        raw,
+        allowed,
+    ])
+}
+
+/// With a nats-server that has every write on its disk before it acknowledges it.
+pub fn synced() -> anyhow::Result<Vec<Measure>> {
+    let mut field = Field::start(Fleet::synced_registry(), SYNCED)?;
+    let before = field.limit()?;
+    let rounds = field.rounds("noop", SYNCED.tasks, SYNCED.rounds)?;
+    let after = field.limit()?;
+    let name = "raw JetStream writes, synced";
+    let raw = Measure::of_rounds(name, &[before, after], "/s").as_limit().note(field.told());
+    let allowed = allowed(&raw, &rounds);
+    let rate =
+        Measure::of_rounds("durable no-op tasks, `sync_interval: always`", &rounds.rates, "/s");
+    Ok(vec![rate.to(&allowed).aims(Target::RatioAtLeast(SHARE_SYNCED)), raw, allowed])
+}
+
+/// What a registry that did nothing else would allow.
+fn allowed(raw: &Measure, rounds: &Rounds) -> Measure {
+    let name = format!("{} ÷ writes of a task", raw.name);
+    let note = format!("{:.2} writes of its record a task", rounds.writes);
+    Measure::limit(name, raw.value / rounds.writes, "/s").note(note)
+}
+
+/// A fleet, and who talks to its NATS beside it.
+struct Field {
+    fleet: Fleet,
+    runtime: Runtime,
+    plan: Plan,
+    sizes: Sizes,
+    limits: usize,
+}
+
+/// What some rounds came to.
+struct Rounds {
+    /// Tasks a second of each.
+    rates: Vec<f64>,
+    /// Writes of its record that a task has needed.
+    writes: f64,
+    /// Processor time of each part, in microseconds a task.
+    cpu: BTreeMap<&'static str, f64>,
+}
+
+impl Rounds {
+    fn cpu(&self) -> f64 {
+        self.cpu.values().sum()
+    }
+
+    fn parts(&self) -> String {
+        let parts = self.cpu.iter().map(|(part, micros)| format!("{part} {micros:.0}"));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Field {
+    fn start(mut fleet: Fleet, plan: Plan) -> anyhow::Result<Self> {
+        fleet.start_master("m1");
+        for number in 1..=plan.workers {
+            fleet.start_worker(&format!("w{number}"), &["--slots", &plan.slots.to_string()]);
+        }
+        fleet.push("noop");
+        guests::push(&fleet, "noop-task", &guests::task("noop-task")?)?;
+        let runtime = Runtime::new()?;
+        let sizes = Sizes { create: 0, update: 0 };
+        let mut field = Field { fleet, runtime, plan, sizes, limits: 0 };
+        // The first tasks find nothing compiled.
+        field.map("noop-task", LOOKED_AT)?;
+        field.sizes = field.look()?;
+        Ok(field)
+    }
+
+    fn inputs(&self, lines: usize) -> anyhow::Result<PathBuf> {
+        let path = self.fleet.path(&format!("inputs-{lines}"));
+        std::fs::write(&path, "x\n".repeat(lines))?;
+        Ok(path)
+    }
+
+    fn map(&self, module: &str, tasks: usize) -> anyhow::Result<drive::Mapped> {
+        drive::map(&self.fleet, module, &self.inputs(tasks)?, tasks)
+    }
+
+    /// How long the records are when they are created, and when they are updated: what goes to their
+    /// keys during one round.
+    fn look(&self) -> anyhow::Result<Sizes> {
+        let subject = self.fleet.names().key(Bucket::Tasks, ">");
+        let url = self.fleet.nats_url();
+        let mut written = self.runtime.block_on(async {
+            let client = async_nats::connect(url).await?;
+            let written = client.subscribe(subject).await?;
+            client.flush().await?;
+            anyhow::Ok(written)
+        })?;
+        self.map("noop", LOOKED_AT)?;
+        let (mut seen, mut creates, mut updates) = (BTreeMap::new(), Vec::new(), Vec::new());
+        self.runtime.block_on(async {
+            while updates.len() < LOOKED_AT {
+                let wait = tokio::time::timeout(Duration::from_secs(5), written.next());
+                let message = wait.await.context("too few records")?.context("no connection")?;
+                let sizes = match seen.insert(message.subject.clone(), ()) {
+                    None => &mut creates,
+                    Some(()) => &mut updates,
+                };
+                sizes.push(message.payload.len() as f64);
+            }
+            anyhow::Ok(())
+        })?;
+        let median = |sizes: &[f64]| figures::median(sizes) as usize;
+        Ok(Sizes { create: median(&creates), update: median(&updates) })
+    }
+
+    fn told(&self) -> String {
+        let Sizes { create, update } = self.sizes;
+        format!("half creations of {create} B, half updates of {update} B")
+    }
+
+    /// Writes a second of the registry alone.
+    fn limit(&mut self) -> anyhow::Result<f64> {
+        self.limits += 1;
+        let (url, names) = (self.fleet.nats_url(), self.fleet.names());
+        let (stream, sizes, count) = (format!("raw{}", self.limits), self.sizes, self.plan.raw);
+        self.runtime.block_on(async {
+            let raw = Raw::beside(&url, &names, &stream, sizes).await?;
+            let rates = raw.pipelined(count).await?;
+            raw.remove().await?;
+            eprintln!("  raw: {:.0} creations/s, {:.0} updates/s", rates.create, rates.update);
+            Ok(rates.both)
+        })
+    }
+
+    fn rounds(&self, module: &str, tasks: usize, rounds: usize) -> anyhow::Result<Rounds> {
+        let (writes, cpu) = (self.written()?, self.cpu()?);
+        let mut client = Duration::ZERO;
+        let mut rates = Vec::new();
+        for _ in 0..rounds {
+            let mapped = self.map(module, tasks)?;
+            client += mapped.client;
+            rates.push(tasks as f64 / mapped.took.as_secs_f64());
+            eprintln!("  {tasks} of {module}: {:.0}/s", rates[rates.len() - 1]);
+        }
+        let all = (tasks * rounds) as f64;
+        let writes = (self.written()? - writes) as f64 / all;
+        let used = self.cpu()?.into_iter().map(|(part, after)| (part, after - cpu[part]));
+        let parts = used.chain([("client", client)]);
+        let cpu = parts.map(|(part, used)| (part, used.as_secs_f64() * 1e6 / all)).collect();
+        Ok(Rounds { rates, writes, cpu })
+    }
+
+    /// What was ever written to the records.
+    fn written(&self) -> anyhow::Result<u64> {
+        let stream = self.fleet.names().stream(Bucket::Tasks);
+        let url = self.fleet.nats_url();
+        self.runtime.block_on(async {
+            let context = jetstream::new(async_nats::connect(url).await?);
+            let stream = context.get_stream(stream).await?;
+            Ok(stream.cached_info().state.last_sequence)
+        })
+    }
+
+    fn cpu(&self) -> anyhow::Result<BTreeMap<&'static str, Duration>> {
+        let fleet = &self.fleet;
+        let mut workers = Duration::ZERO;
+        for number in 1..=self.plan.workers {
+            let name = format!("w{number}");
+            let child = fleet.child_pid(&name).context("a worker's process")?;
+            workers += usage::cpu(fleet.pid(&name))? + usage::cpu(child.unsigned_abs())?;
+        }
+        Ok(BTreeMap::from([
+            ("nats-server", usage::cpu(fleet.pid(muster_tests::fleet::NATS))?),
+            ("master", usage::cpu(fleet.pid("m1"))?),
+            ("workers", workers),
+        ]))
+    }
+}

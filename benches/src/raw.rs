@@ -2,4 +2,7 @@
 //! machine in the same minute. Never with anything of the fleet's between.
 
 pub mod jetstream;
+pub mod objects;
+pub mod process;
 pub mod quic;
+pub mod runtime;

@@ -1,7 +1,16 @@
 //! Everything that the table is about, one file each, in the order in which it is measured. A subject
 //! starts what it needs itself, and never looks at what another one has found.
 
+mod boot;
+mod cold;
+mod epochs;
+mod first;
+mod idle;
 mod latency;
+mod leases;
+mod parked;
+mod payload;
+mod primes;
 mod throughput;
 
 use crate::measure::Measure;
@@ -19,4 +28,13 @@ pub const ALL: &[Subject] = &[
     Subject { name: "throughput", run: throughput::run },
     Subject { name: "throughput-synced", run: throughput::synced },
     Subject { name: "latency", run: latency::run },
+    Subject { name: "first-instruction", run: first::run },
+    Subject { name: "payload", run: payload::run },
+    Subject { name: "primes", run: primes::run },
+    Subject { name: "epochs", run: epochs::run },
+    Subject { name: "idle", run: idle::run },
+    Subject { name: "parked", run: parked::run },
+    Subject { name: "leases", run: leases::run },
+    Subject { name: "cold", run: cold::run },
+    Subject { name: "worker-start", run: boot::run },
 ];

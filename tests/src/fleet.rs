@@ -179,7 +179,20 @@ impl Fleet {
     }
 
     fn launch_worker_without_nats(&mut self, name: &str, options: &[&str]) {
-        let mut command = self.daemon("worker", name);
+        let command = self.daemon("worker", name);
+        self.launch_as_worker(command, name, options);
+    }
+
+    /// Launches a worker by the program that is a worker and nothing else.
+    pub fn launch_lone_worker(&mut self, name: &str, options: &[&str]) {
+        let nats = self.nats_from(name);
+        let command = self.net.command(name, &place::program("muster-worker"));
+        let command = self.introduced(command, "worker", name);
+        let options: Vec<&str> = options.iter().copied().chain(["--nats", &nats]).collect();
+        self.launch_as_worker(command, name, &options);
+    }
+
+    fn launch_as_worker(&mut self, mut command: Command, name: &str, options: &[&str]) {
         for (master, quic) in &self.quic {
             let quic = self.net.way(name, master, *quic, Carrier::Udp);
             command.args(["--master", &quic.to_string()]);
@@ -188,7 +201,8 @@ impl Fleet {
         self.spawn(name, command);
     }
 
-    fn until_ready(&self, name: &str) {
+    /// Waits until a worker that was launched holds a lease and has a link.
+    pub fn until_ready(&self, name: &str) {
         wait_for("the worker to hold a lease", || self.is_ready(name).then_some(()));
     }
 
@@ -202,7 +216,8 @@ impl Fleet {
         format!("nats://{}", self.net.way(name, NATS, self.nats, Carrier::Tcp))
     }
 
-    fn certificate(&self, role: &str, name: &str) {
+    /// Makes the certificate of a daemon, unless it has one; launching it does so otherwise.
+    pub fn certificate(&self, role: &str, name: &str) {
         let tls = self.path("tls");
         if !tls.join(format!("{name}.pem")).exists() {
             self.run(&["cert", role, name, "--dir", text(&tls)]).ok();
@@ -211,13 +226,18 @@ impl Fleet {
 
     /// A daemon's command line, once its certificate is there and its last ready file is not.
     fn daemon(&mut self, role: &str, name: &str) -> Command {
+        let mut command = self.net.command(name, &place::program("muster"));
+        command.arg(role);
+        self.introduced(command, role, name)
+    }
+
+    fn introduced(&self, mut command: Command, role: &str, name: &str) -> Command {
         self.certificate(role, name);
         let ready = self.path(&format!("{name}.ready"));
         let _ = std::fs::remove_file(&ready);
-        let mut command = self.net.command(name, &place::program("muster"));
         let file = |ending: &str| self.path("tls").join(format!("{name}.{ending}"));
         command
-            .args([role, "--name", name, "--until-stdin-closes"])
+            .args(["--name", name, "--until-stdin-closes"])
             .args(["--ca", text(&self.path("tls/ca.pem")), "--cert", text(&file("pem"))])
             .args(["--key", text(&file("key")), "--ready-file", text(&ready)]);
         if let Some(lease) = &self.lease {

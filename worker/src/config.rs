@@ -67,8 +67,8 @@ pub struct Config {
     /// How long a stopping worker lets its runs finish, in seconds
     #[arg(long, default_value_t = 8, value_name = "SECONDS")]
     pub grace_s: u64,
-    /// Append a line of JSON to this file for every start of a run, effect, end, and lapse of the
-    /// lease: an audit of what really ran, with the readings of `CLOCK_BOOTTIME`
+    /// Append a line of JSON to this file for every attempt received, start of a run, effect, end, and
+    /// lapse of the lease: an audit of what really ran, with the readings of `CLOCK_BOOTTIME`
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
     /// Write this file once it holds a lease and has a link: JSON with the id of its process, again

@@ -37,6 +37,11 @@ impl Journal {
         Ok(Journal(Some(Arc::new(Book { file, worker, failed: AtomicBool::new(false) }))))
     }
 
+    /// A master's frame has given this worker an attempt.
+    pub(crate) fn received(&self, key: AttemptKey) {
+        self.run("received", key);
+    }
+
     /// The guest's first instruction is next. The answer is to be dropped after its store.
     pub(crate) fn started(&self, key: AttemptKey) -> Begun<'_> {
         self.run("started", key);
@@ -95,6 +100,7 @@ mod tests {
         let journal = Journal::open(&path, "w1".parse().expect("a name")).expect("a file");
         let key = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
         let before = boottime().as_nanos();
+        journal.received(key);
         let begun = journal.started(key);
         journal.called(key);
         drop(begun);
@@ -104,10 +110,10 @@ mod tests {
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let what: Vec<_> = lines.iter().map(|line| line["what"].as_str()).collect();
-        assert_eq!(what, ["started", "called", "ended", "lapsed"].map(Some));
+        assert_eq!(what, ["received", "started", "called", "ended", "lapsed"].map(Some));
         assert_eq!(lines[0]["task"], TaskId(7).to_string());
         assert_eq!(lines[0]["attempt"], AttemptId(8).to_string());
-        assert_eq!(lines[3]["until_ns"], 3);
+        assert_eq!(lines[4]["until_ns"], 3);
         let stamps: Vec<u64> =
             lines.iter().map(|line| line["at_ns"].as_u64().expect("a stamp")).collect();
         assert!(stamps[0] >= before && stamps.is_sorted(), "{stamps:?}");

@@ -179,7 +179,13 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         inbox.clone(),
     )?;
     let machine = state::machine().context("the kernel does not say which boot this is")?;
-    link::dial_all(&config.masters, quic, &names, machine, &links, &lease, &inbox)?;
+    let ears = link::Ears {
+        links: links.clone(),
+        lease: lease.clone(),
+        inbox: inbox.clone(),
+        journal: journal.clone(),
+    };
+    link::dial_all(&config.masters, quic, &names, machine, &ears)?;
     let hands = perform::Hands::new(
         &config,
         engine,

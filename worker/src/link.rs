@@ -1,7 +1,7 @@
 //! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
 //! objects. Only this room talks QUIC; it never decides what is said.
 
-use crate::{Input, LeaseInput, LinkId, Links, Road};
+use crate::{Input, LeaseInput, LinkId, Links, Road, journal::Journal};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, Nonce,
@@ -57,15 +57,22 @@ impl From<StreamError> for ObjectError {
     }
 }
 
+/// Who hears what happens on links.
+#[derive(Clone)]
+pub(crate) struct Ears {
+    pub links: Links,
+    pub lease: mpsc::UnboundedSender<LeaseInput>,
+    pub inbox: mpsc::Sender<Input>,
+    pub journal: Journal,
+}
+
 /// What every dialling loop needs.
 #[derive(Clone)]
 struct Dialler {
     endpoint: Endpoint,
     host: String,
     machine: Nonce,
-    links: Links,
-    lease: mpsc::UnboundedSender<LeaseInput>,
-    inbox: mpsc::Sender<Input>,
+    ears: Ears,
 }
 
 /// Dials every master until the process ends.
@@ -74,9 +81,7 @@ pub(crate) fn dial_all(
     quic: ClientConfig,
     names: &Names,
     machine: Nonce,
-    links: &Links,
-    lease: &mpsc::UnboundedSender<LeaseInput>,
-    inbox: &mpsc::Sender<Input>,
+    ears: &Ears,
 ) -> std::io::Result<()> {
     // Any port of any address: edge hosts are behind whatever they are behind. An IPv6 socket
     // reaches IPv4 too, where the machine has IPv6 at all.
@@ -84,14 +89,7 @@ pub(crate) fn dial_all(
     let mut endpoint =
         Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
     endpoint.set_default_client_config(quic);
-    let dialler = Dialler {
-        endpoint,
-        host: names.master_host(),
-        machine,
-        links: links.clone(),
-        lease: lease.clone(),
-        inbox: inbox.clone(),
-    };
+    let dialler = Dialler { endpoint, host: names.master_host(), machine, ears: ears.clone() };
     for master in masters {
         tokio::spawn(dialler.clone().dial_for_ever(master.clone()));
     }
@@ -167,17 +165,17 @@ impl Dialler {
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (logs, written) = mpsc::channel(LOGS_MAX);
         let road = Road { frames, logs, connection: connection.clone() };
-        self.links.lock().expect("no holder of this lock panics").insert(link, road);
+        self.ears.links.lock().expect("no holder of this lock panics").insert(link, road);
         self.met(link, master, machine);
-        let _ = self.inbox.send(Input::Attempts(Event::Linked(link))).await;
+        let _ = self.ears.inbox.send(Input::Attempts(Event::Linked(link))).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
             result = self.listen(&mut reader, link) => result,
             result = write_logs(&connection, written) => result,
         };
-        self.links.lock().expect("no holder of this lock panics").remove(&link);
-        let _ = self.lease.send(LeaseInput::Unlinked(link));
-        let _ = self.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
+        self.ears.links.lock().expect("no holder of this lock panics").remove(&link);
+        let _ = self.ears.lease.send(LeaseInput::Unlinked(link));
+        let _ = self.ears.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
         connection.close(0u32.into(), b"");
         Ok(result?)
     }
@@ -185,25 +183,28 @@ impl Dialler {
     /// The lease hears who is at the other end of a link.
     fn met(&self, link: LinkId, master: Home, machine: Nonce) {
         let near = machine == self.machine;
-        let _ = self.lease.send(LeaseInput::Linked { link, master, near });
+        let _ = self.ears.lease.send(LeaseInput::Linked { link, master, near });
     }
 
     async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
         while let Some(message) = reader.next::<ToWorker>().await? {
             match message {
                 ToWorker::Renewed { session, renewal, answer } => {
-                    let _ = self.lease.send(LeaseInput::Renewed { session, renewal, answer });
+                    let _ = self.ears.lease.send(LeaseInput::Renewed { session, renewal, answer });
                 }
                 ToWorker::Extended { session, home, renewal } => {
-                    let _ = self.lease.send(LeaseInput::Extended { session, home, renewal });
+                    let _ = self.ears.lease.send(LeaseInput::Extended { session, home, renewal });
                 }
                 ToWorker::Welcome { master, machine, version } => {
                     self.met(link, master.clone(), machine);
                     let again = ToWorker::Welcome { master, machine, version };
-                    let _ = self.inbox.send(Input::Attempts(Event::Told(link, again))).await;
+                    let _ = self.ears.inbox.send(Input::Attempts(Event::Told(link, again))).await;
                 }
                 message => {
-                    let _ = self.inbox.send(Input::Attempts(Event::Told(link, message))).await;
+                    if let ToWorker::Dispatch(dispatch) = &message {
+                        self.ears.journal.received(dispatch.key);
+                    }
+                    let _ = self.ears.inbox.send(Input::Attempts(Event::Told(link, message))).await;
                 }
             }
         }

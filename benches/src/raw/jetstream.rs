@@ -72,9 +72,9 @@ impl Raw {
     /// A write was refused or not answered.
     pub async fn pipelined(&self, count: usize) -> anyhow::Result<Rates> {
         let began = Instant::now();
-        let created = self.pass(count, &vec![0; count], self.sizes.create, None).await?;
+        let created = self.pass(&vec![0; count], self.sizes.create, None).await?;
         let between = Instant::now();
-        self.pass(count, &created, self.sizes.update, Some(KEEP)).await?;
+        self.pass(&created, self.sizes.update, Some(KEEP)).await?;
         let (first, second) = (between - began, between.elapsed());
         let rate = |writes: usize, took: Duration| writes as f64 / took.as_secs_f64();
         Ok(Rates {
@@ -86,16 +86,15 @@ impl Raw {
 
     async fn pass(
         &self,
-        count: usize,
         expect: &[u64],
         size: usize,
         keep: Option<Duration>,
     ) -> anyhow::Result<Vec<u64>> {
         let value = Bytes::from(vec![b'x'; size]);
-        let mut revisions = vec![0; count];
+        let mut revisions = vec![0; expect.len()];
         let mut open = FuturesUnordered::new();
-        for number in 0..count {
-            let ack = self.send(number, expect[number], value.clone(), keep).await?;
+        for (number, &expect) in expect.iter().enumerate() {
+            let ack = self.send(number, expect, value.clone(), keep).await?;
             open.push(async move { (number, ack.await) });
             if open.len() >= IN_FLIGHT {
                 let (number, ack) = open.next().await.context("an acknowledgement")?;

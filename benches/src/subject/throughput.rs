@@ -11,7 +11,11 @@
 use crate::{
     drive, figures, guests,
     measure::{Measure, Target},
-    raw::jetstream::{Raw, Sizes},
+    raw::{
+        jetstream::{Raw, Sizes},
+        process,
+        runtime::{Bare, Interrupts, processors},
+    },
     table::number,
     usage,
 };
@@ -19,7 +23,7 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use futures::StreamExt as _;
 use muster_protocol::subject::Bucket;
-use muster_tests::Fleet;
+use muster_tests::{Fleet, place};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio::runtime::Runtime;
 
@@ -42,6 +46,10 @@ const SYNCED: Plan = Plan { workers: 2, slots: 2, tasks: 4_000, rounds: 3, raw: 
 /// One round of this many, in which what only begins is a small part.
 const MANY: usize = 100_000;
 
+/// Runs for the limits that have no registry: in a loop, and by a process each.
+const LOOPED: usize = 50_000;
+const PROCESSES: usize = 300;
+
 /// Tasks of the round in which the records are looked at.
 const LOOKED_AT: usize = 200;
 
@@ -61,17 +69,22 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let many = field.rounds("noop", MANY, 1)?;
     let task = field.rounds("noop-task", FAST.tasks, 3)?;
     let after = field.limit()?;
+    let processes = field.processes()?;
+    let (one, all) = loops()?;
 
     let raw = Measure::of_rounds("raw JetStream writes", &[before, after], "/s")
         .as_limit()
         .note(field.told());
     let allowed = allowed(&raw, &core);
     let rate = Measure::of_rounds("durable no-op tasks by `muster map`", &core.rates, "/s");
-    let share = Measure::new("the same, as a share", rate.value, "/s");
     let cpu = Measure::new("CPU of each such task", core.cpu(), "µs").note(core.parts());
     Ok(vec![
-        rate.aims(Target::AtLeast(RATE_MUST)).note(format!("aim: {} /s", number(RATE_AIM))),
-        share.to(&allowed).aims(Target::RatioAtLeast(SHARE)),
+        rate.clone().aims(Target::AtLeast(RATE_MUST)).note(format!("aim: {} /s", number(RATE_AIM))),
+        Measure::new("the same, as a share", rate.value, "/s")
+            .to(&allowed)
+            .aims(Target::RatioAtLeast(SHARE)),
+        Measure::new("the same, beside `wasmtime run`", rate.value, "/s").to(&processes),
+        Measure::new("the same, beside a bare loop", rate.value, "/s").to(&all),
         cpu,
         Measure::of_rounds(
             format!("the same, {} in one map", number(MANY as f64)),
@@ -81,7 +94,25 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         Measure::of_rounds("the same with a component for the SDK", &task.rates, "/s"),
         raw,
         allowed,
+        processes,
+        one,
+        all,
     ])
+}
+
+/// The same guest in a loop of bare wasmtime: on one thread, and on one for each processor.
+fn loops() -> anyhow::Result<(Measure, Measure)> {
+    let bare = Bare::new(Interrupts::Epochs)?;
+    let program = bare.program(&guests::example("noop")?)?;
+    let rate = |threads: usize| -> anyhow::Result<f64> {
+        program.run_all(b"", LOOPED / 10, threads)?;
+        Ok(LOOPED as f64 / program.run_all(b"", LOOPED, threads)?.as_secs_f64())
+    };
+    let name = "bare wasmtime: store, instance, run";
+    Ok((
+        Measure::limit(format!("{name}, one thread"), rate(1)?, "/s"),
+        Measure::limit(format!("{name}, all processors"), rate(processors())?, "/s"),
+    ))
 }
 
 /// With a nats-server that has every write on its disk before it acknowledges it.
@@ -208,6 +239,13 @@ impl Field {
             eprintln!("  raw: {:.0} creations/s, {:.0} updates/s", rates.create, rates.update);
             Ok(rates.both)
         })
+    }
+
+    /// Runs of the same guest a second, a process each.
+    fn processes(&self) -> anyhow::Result<Measure> {
+        let rate = process::rate(&place::guest("noop"), PROCESSES)?;
+        let note = "a process each: engine with its defaults, module compiled, run";
+        Ok(Measure::limit("`wasmtime run` of the same", rate, "/s").note(note))
     }
 
     fn rounds(&self, module: &str, tasks: usize, rounds: usize) -> anyhow::Result<Rounds> {

@@ -127,8 +127,8 @@ fn note(tasks: &mut BTreeMap<String, Vec<Run>>, line: &Line<'_>) {
     let Some(runs) = tasks.get_mut(task) else { return };
     let same = |run: &&mut Run| run.attempt == attempt && run.worker == line.worker;
     let known = runs.iter_mut().rev().find(same);
-    // That the lease was found over is said by the worker, when it comes to it; the guest did not run.
-    if line.what == "lapsed" {
+    // Said by the worker, before the guest ran or when it comes to notice the lease's end.
+    if matches!(line.what, "received" | "lapsed") {
         return;
     }
     match known.filter(|_| line.what != "started") {

@@ -1,0 +1,92 @@
+//! From the call of `run` in a worker's engine to the first instruction of the guest: store, instance,
+//! entry. Never with a fleet around it; `make bench` has the whole way from a frame.
+//!
+//! What is timed is not the whole run: the guest reads the wall clock with its first instruction, which
+//! it was granted to the nanosecond, and that is compared with the same clock before the call. The world
+//! of WASI 0.2 stands between the component and that clock, as a shim that its first call sets up.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use muster_benches::guests;
+use muster_protocol::{
+    AttemptId, TaskId,
+    grant::Grants,
+    message::AttemptKey,
+    task::{Data, Limits, Outcome, Verdict},
+};
+use muster_worker::{
+    checkpoint::Checkpoints,
+    engine::{Engine, Program},
+    gate::Gate,
+    journal::Journal,
+    policy::Secrets,
+    run::{self, Ended, Order},
+    sandbox::Surroundings,
+};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::runtime::Runtime;
+
+fn order() -> Order {
+    Order {
+        key: AttemptKey { task: TaskId(1), attempt: AttemptId(1) },
+        number: 1,
+        worker: "w1".parse().expect("a name"),
+        input: Default::default(),
+        args: Vec::new(),
+        limits: Limits::default(),
+        grants: Arc::new(Grants { clock_ns: 1, ..Grants::default() }),
+        secrets: Secrets::default(),
+        scratch: None,
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970")
+}
+
+/// How long after the call the guest's first instruction was.
+async fn start(engine: &Engine, program: &Program, surroundings: Surroundings) -> Duration {
+    let (order, gate) = (order(), Gate::new(Arc::new(AtomicU64::new(u64::MAX))));
+    let before = now();
+    let ended = run::run(engine, program, order, gate, surroundings).await;
+    let Ended::Outcome(Outcome {
+        verdict: Verdict::Completed, output: Data::Inline(output), ..
+    }) = ended
+    else {
+        panic!("it did not complete: {ended:?}");
+    };
+    let said = output[..].try_into().expect("eight bytes of a clock");
+    Duration::from_nanos(u64::from_le_bytes(said)).saturating_sub(before)
+}
+
+fn starts(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("threads");
+    let engine = Engine::new(2).expect("an engine");
+    let (reports, _heard) = tokio::sync::mpsc::channel(16);
+    let (draining, journal) = (Arc::default(), Journal::default());
+    let checkpoints = Checkpoints::in_memory();
+    let surroundings = Surroundings { reports, draining, journal, checkpoints };
+    let guests =
+        [("core module", guests::command("clock")), ("component", guests::task("clock-task"))];
+    let mut group = criterion.benchmark_group("first instruction");
+    for (name, wasm) in guests {
+        let program = engine.compile(&wasm.expect("a guest")).expect("it compiles");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                runtime.block_on(async {
+                    let mut sum = Duration::ZERO;
+                    for _ in 0..count {
+                        sum += start(&engine, &program, surroundings.clone()).await;
+                    }
+                    sum
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, starts);
+criterion_main!(benches);

@@ -1,0 +1,144 @@
+//! A module that nobody has seen before, from the start of `muster module push` to the end of
+//! `muster task run --wait`: both commands, the upload, the way to the worker, the compilation by its
+//! child, and the run. Then the worker is killed and starts again with the same directory, and the same
+//! `muster task run --wait` is timed as the first one of the new life: the code is on its disk. Never a
+//! module that was compiled before, but where that is the point.
+//!
+//! The module is a component of 1 MB that this file writes, made as `thumbnail` of `examples/` is (0.6 MB,
+//! most of it decoders of pictures): functions of 1 KB with arithmetic, loops, loads, stores and calls of
+//! each other, and a ninth of data. `thumbnail` itself is beside it, as the check that they are alike.
+
+use crate::{
+    figures::median,
+    guests,
+    measure::{Measure, Target},
+};
+use muster_tests::{Fleet, fleet::text, hostile};
+use std::{fmt::Write as _, path::Path, time::Instant};
+
+/// Modules, each with other constants and so another digest.
+const MODULES: usize = 3;
+
+/// So that a component has about a million bytes: functions, the blocks of each, and bytes of data.
+const FUNCTIONS: usize = 790;
+const BLOCKS: usize = 9;
+const DATA: usize = 100_000;
+
+const FIRST_MILLIS_MOST: f64 = 1_500.0;
+const KEPT_MILLIS_MOST: f64 = 50.0;
+
+/// Measures it.
+pub fn run() -> anyhow::Result<Vec<Measure>> {
+    let mut fleet = Fleet::start(1, 2);
+    let modules: Vec<String> = (0..MODULES).map(|number| format!("big{number}")).collect();
+    let mut size = 0;
+    for (seed, name) in modules.iter().enumerate() {
+        let component = hostile::for_the_world(wat::parse_str(large(seed))?)?;
+        size = component.len();
+        std::fs::write(fleet.path(&format!("{name}.wasm")), component)?;
+    }
+    let mut first = Vec::new();
+    for name in &modules {
+        first.push(push_and_run(&fleet, name, &fleet.path(&format!("{name}.wasm")), "")?);
+    }
+    let real = guests::example("thumbnail")?;
+    let real_size = real.len();
+    let path = fleet.path("real.wasm");
+    std::fs::write(&path, real)?;
+    // It has no picture, and says so: it is its compilation that counts.
+    let real = push_and_run(&fleet, "real", &path, "no picture")?;
+
+    fleet.kill("w1");
+    fleet.start_worker("w1", &["--slots", "2"]);
+    let mut kept = Vec::new();
+    for name in &modules {
+        kept.push(run_once(&fleet, name, "")?);
+    }
+    let kb = |size: usize| format!("{:.2} MB", size as f64 / 1e6);
+    let cold = format!("cold component of {}: push → first result", kb(size));
+    let note = format!("`thumbnail`, {}: {real:.0} ms", kb(real_size));
+    let again = "the same code kept: `task run --wait`, first of a restarted worker";
+    Ok(vec![
+        Measure::of_rounds(cold, &first, "ms").aims(Target::AtMost(FIRST_MILLIS_MOST)).note(note),
+        Measure::of_rounds(again, &kept, "ms")
+            .aims(Target::AtMost(KEPT_MILLIS_MOST))
+            .note(format!("the next one {:.0} ms", next(&fleet, &modules)?)),
+    ])
+}
+
+/// The same once more, when all is ready: what of it is the command.
+fn next(fleet: &Fleet, modules: &[String]) -> anyhow::Result<f64> {
+    let times: anyhow::Result<Vec<f64>> =
+        modules.iter().map(|name| run_once(fleet, name, "")).collect();
+    Ok(median(&times?))
+}
+
+fn push_and_run(fleet: &Fleet, name: &str, path: &Path, input: &str) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    fleet.run(&["module", "push", text(path), "--name", name]).ok();
+    let pushed = began.elapsed().as_secs_f64() * 1e3;
+    let run = run_once(fleet, name, input)?;
+    eprintln!("  {name}: push {pushed:.0} ms, run {run:.0} ms");
+    Ok(pushed + run)
+}
+
+fn run_once(fleet: &Fleet, name: &str, input: &str) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    let ran = fleet.run(&["task", "run", name, "--input", input, "--wait"]);
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    // With an input that is refused, the guest has run as well.
+    anyhow::ensure!(ran.code == 0 || !input.is_empty(), "{ran:?}");
+    Ok(took)
+}
+
+/// A core module for the SDK's world, in text.
+fn large(seed: usize) -> String {
+    let mut text = String::from(
+        "(module (memory (export \"memory\") 4)\n\
+         (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (i32.const 1024))\n\
+         (func $f0 (param i32 i32) (result i32) (local.get 0))\n",
+    );
+    for number in 1..FUNCTIONS {
+        let _ = writeln!(
+            text,
+            "(func $f{number} (param $a i32) (param $b i32) (result i32) \
+             (local $i i32) (local $x i32) (local $y i64)"
+        );
+        for block in 0..BLOCKS {
+            text += &large_block(number, block, seed);
+        }
+        text += "(local.get $x))\n";
+    }
+    // It calls none of them: what is timed is their compilation, and not their running.
+    let last = FUNCTIONS - 1;
+    let _ = writeln!(
+        text,
+        "(func (export \"run\") (param i32 i32) (result i32) \
+         (if (local.get 1) (then (drop (call $f{last} (local.get 0) (local.get 1))))) (i32.const 16))"
+    );
+    let data: String = (0..DATA).map(|at| format!("\\{:02x}", (at * 151 + seed) % 251)).collect();
+    text + "(data (i32.const 65536) \"" + &data + "\"))"
+}
+
+/// A loop over memory, and a call of one of the functions before.
+fn large_block(number: usize, block: usize, seed: usize) -> String {
+    let callee = (number * (block + 3) * 7 + seed) % number;
+    let factor = (number * BLOCKS + block) * 2_654_435 % 1_000_003 + seed;
+    let at = (number * BLOCKS + block) * 16 % 60_000;
+    format!(
+        "  (local.set $x (i32.add (i32.mul (local.get $a) (i32.const {factor})) (local.get $b)))
+  (local.set $i (i32.const 0))
+  (block $out (loop $next
+    (br_if $out (i32.ge_u (local.get $i) (i32.and (local.get $b) (i32.const 15))))
+    (local.set $y (i64.xor (i64.rotl (local.get $y) (i64.const 7)) (i64.extend_i32_u (local.get $x))))
+    (i64.store offset={at} (i32.and (local.get $i) (i32.const 1023)) (local.get $y))
+    (local.set $x (i32.xor (i32.shr_u (local.get $x) (i32.const 3))
+      (i32.load offset={at} (i32.and (local.get $x) (i32.const 1023)))))
+    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+    (br $next)))
+  (local.set $a (if (result i32) (i32.lt_u (local.get $x) (i32.const {factor}))
+    (then (call $f{callee} (local.get $x) (i32.wrap_i64 (local.get $y))))
+    (else (i32.div_u (local.get $x) (i32.or (local.get $i) (i32.const 1))))))
+"
+    )
+}

@@ -1,0 +1,120 @@
+//! From the frame of a dispatch to the first instruction of its guest, on a real worker that has the
+//! module ready and nothing else to do. Never a part of that way: it leads through the worker's inbox,
+//! its mind, a thread for guests, the store and its instance.
+//!
+//! It is read from the worker's journal: `received` is stamped when the frame was decoded, and `called`
+//! when the guest's first instruction, a call of the host, has come to the gate. So the call itself is
+//! within (and standard error of WASI for the core module), and so are two lines of the journal; what a
+//! line costs is measured and told, and not taken off.
+
+use crate::{
+    drive,
+    figures::Times,
+    guests,
+    measure::{Measure, Target},
+};
+use anyhow::Context as _;
+use muster_tests::{Fleet, fleet::text};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Write as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const WARM: usize = 200;
+const COUNT: usize = 2_000;
+
+/// Lines that are written to learn what one costs, and about how long they are.
+const LINES: u32 = 10_000;
+const LINE: [u8; 160] = [b'x'; 160];
+
+const P50_CORE_MICROS: f64 = 30.0;
+const P50_COMPONENT_MICROS: f64 = 60.0;
+const P99_MICROS: f64 = 150.0;
+
+/// Measures it.
+pub fn run() -> anyhow::Result<Vec<Measure>> {
+    let mut fleet = Fleet::registry();
+    let journal = fleet.path("journal");
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &["--slots", "2", "--journal", text(&journal)]);
+    guests::push(&fleet, "first", &guests::command("first")?)?;
+    guests::push(&fleet, "first-task", &guests::task("first-task")?)?;
+    let line = a_line(&fleet.path("lines"))?;
+    let line = micros(line);
+
+    let core = spans(&fleet, "first", &journal)?;
+    let component = spans(&fleet, "first-task", &journal)?;
+    let row = |kind: &str, spans: &Spans, p50_most: f64| {
+        let name = format!("frame decoded → first guest instruction, {kind}");
+        let note = format!(
+            "{:.0} to the store, {:.0} from there; 2 lines of the journal within, {line:.1} each",
+            spans.to_store.micros(50.0),
+            spans.from_store.micros(50.0)
+        );
+        let p50 = Measure::new(format!("{name}, p50"), spans.whole.micros(50.0), "µs");
+        let p99 = Measure::new("the same, p99", spans.whole.micros(99.0), "µs");
+        [p50.aims(Target::AtMost(p50_most)).note(note), p99.aims(Target::AtMost(P99_MICROS))]
+    };
+    let rows = row("core module", &core, P50_CORE_MICROS);
+    Ok(rows.into_iter().chain(row("component", &component, P50_COMPONENT_MICROS)).collect())
+}
+
+/// What the journal says of some attempts.
+struct Spans {
+    /// From the frame to the guest's first call.
+    whole: Times,
+    /// To the moment at which its store is there and it is about to be instantiated.
+    to_store: Times,
+    /// From then on.
+    from_store: Times,
+}
+
+fn spans(fleet: &Fleet, module: &str, journal: &Path) -> anyhow::Result<Spans> {
+    let spec = Arc::new(drive::spec(fleet, module)?);
+    let known = tokio::runtime::Runtime::new()?.block_on(async {
+        let mut client = drive::Client::connect(fleet).await?;
+        client.run_each(&spec, WARM).await?;
+        let known = fleet.journal(journal).len();
+        client.run_each(&spec, COUNT).await?;
+        anyhow::Ok(known)
+    })?;
+    let mut begun: HashMap<String, [u64; 2]> = HashMap::new();
+    let (mut whole, mut to_store, mut from_store) = (Vec::new(), Vec::new(), Vec::new());
+    let span = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+    for line in &fleet.journal(journal)[known..] {
+        let attempt = line["attempt"].as_str().context("an attempt")?;
+        let at = line["at_ns"].as_u64().context("a stamp")?;
+        match line["what"].as_str() {
+            Some("received") => drop(begun.insert(attempt.into(), [at, at])),
+            Some("started") => begun.get_mut(attempt).context("it was received first")?[1] = at,
+            Some("called") => {
+                let [received, started] = begun.remove(attempt).context("it was started first")?;
+                whole.push(span(received, at));
+                to_store.push(span(received, started));
+                from_store.push(span(started, at));
+            }
+            _ => {}
+        }
+    }
+    anyhow::ensure!(whole.len() == COUNT, "{} of {COUNT} guests have called", whole.len());
+    let [whole, to_store, from_store] = [whole, to_store, from_store].map(Times::new);
+    Ok(Spans { whole, to_store, from_store })
+}
+
+/// What it takes to append a line to a file here.
+fn a_line(path: &Path) -> anyhow::Result<Duration> {
+    let mut file = File::options().append(true).create(true).open(path)?;
+    let began = Instant::now();
+    for _ in 0..LINES {
+        file.write_all(&LINE)?;
+    }
+    Ok(began.elapsed() / LINES)
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

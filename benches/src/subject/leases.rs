@@ -1,0 +1,190 @@
+//! A thousand workers that have nothing to do, beside one master and one nats-server: what their leases
+//! cost these two. Each simulated worker has what a real one has: a certificate, a QUIC link of its own
+//! socket, a connection to NATS, and the real mind of a lease, which renews each second by
+//! compare-and-set. Never fewer renewals than a thousand a second, and never one that was not answered:
+//! both are checked.
+
+use crate::{
+    measure::{Measure, Target},
+    table::number,
+    usage,
+};
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use muster_protocol::{
+    ABSENT, SessionId, WorkerId,
+    lease::{CasAnswer, Holder, Lease, LeaseStep, LeaseTiming, Offer},
+    message::{Ask, ToMaster, ToWorker},
+    subject::{Bucket, Names},
+};
+use muster_tests::{Fleet, fleet::NATS};
+use muster_wire::{
+    cas, clock, nats, process,
+    quic::{self, FrameReader, FrameWriter},
+    tls,
+};
+use quinn::Endpoint;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+const WORKERS: usize = 1_000;
+
+/// Handshakes under way at once.
+const JOIN_AT_ONCE: usize = 32;
+
+const SETTLES_IN: Duration = Duration::from_secs(3);
+const WATCHED_FOR: Duration = Duration::from_secs(20);
+
+/// The share of the renewals due that must have been answered.
+const RENEWED_LEAST: f64 = 0.95;
+
+const MASTER_PERCENT_MOST: f64 = 10.0;
+
+/// Measures it.
+pub fn run() -> anyhow::Result<Vec<Measure>> {
+    let mut fleet = Fleet::registry();
+    fleet.start_master("m1");
+    eprintln!("  certificates");
+    certify(&fleet)?;
+    tokio::runtime::Runtime::new()?.block_on(measure(&fleet))
+}
+
+async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
+    let renewed = Arc::new(AtomicU64::new(0));
+    eprintln!("  links");
+    let joined = stream::iter(0..WORKERS).map(|number| Worker::join(fleet, number));
+    let joined: Vec<Worker> = joined.buffer_unordered(JOIN_AT_ONCE).try_collect().await?;
+    let mut lives = tokio::task::JoinSet::new();
+    for worker in joined {
+        lives.spawn(worker.live(renewed.clone()));
+    }
+    tokio::time::sleep(SETTLES_IN).await;
+    let listed = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
+    let workers = listed["workers"].as_array().context("a list of workers")?;
+    let linked = workers.iter().filter(|worker| worker["linked"] == true).count();
+    anyhow::ensure!(linked == WORKERS, "{linked} of {WORKERS} are linked");
+
+    eprintln!("  {} s of renewals", WATCHED_FOR.as_secs());
+    let used = || anyhow::Ok([usage::cpu(fleet.pid("m1"))?, usage::cpu(fleet.pid(NATS))?]);
+    let (before, renewals) = (used()?, renewed.load(Ordering::Relaxed));
+    tokio::time::sleep(WATCHED_FOR).await;
+    let (after, renewals) = (used()?, renewed.load(Ordering::Relaxed) - renewals);
+    if let Some(ended) = lives.try_join_next() {
+        return Err(ended?.err().context("a worker has ended")?);
+    }
+    let rate = renewals as f64 / WATCHED_FOR.as_secs_f64();
+    let due = WORKERS as f64 / LeaseTiming::STANDARD.renew_every().as_secs_f64();
+    anyhow::ensure!(rate > due * RENEWED_LEAST, "{rate} of {due} renewals a second");
+    let percent = |which: usize| {
+        (after[which] - before[which]).as_secs_f64() / WATCHED_FOR.as_secs_f64() * 100.0
+    };
+    let memory = usage::memory(fleet.pid("m1"))?.resident >> 20;
+    let note = format!(
+        "{} renewals/s; nats-server {} %; the master has {memory} MiB",
+        number(rate),
+        number(percent(1))
+    );
+    let name = format!("leases of {} workers, CPU of the master", number(WORKERS as f64));
+    let master = Measure::new(name, percent(0), "% of a core");
+    Ok(vec![master.aims(Target::AtMost(MASTER_PERCENT_MOST)).note(note)])
+}
+
+/// A certificate for each, made by the command as people make them.
+fn certify(fleet: &Fleet) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..crate::raw::runtime::processors() {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= WORKERS {
+                        break;
+                    }
+                    fleet.certificate("worker", &name(number));
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+fn name(number: usize) -> String {
+    format!("sim{number:04}")
+}
+
+/// A worker that only holds its lease.
+struct Worker {
+    holder: Holder,
+    context: async_nats::jetstream::Context,
+    key: cas::Key,
+    reader: FrameReader,
+    _writer: FrameWriter,
+    _endpoint: Endpoint,
+}
+
+impl Worker {
+    /// Links it to the master, as a worker's first steps do.
+    async fn join(fleet: &Fleet, number: usize) -> anyhow::Result<Self> {
+        let (name, names) = (name(number), Names::new(Default::default()));
+        let file = |ending: &str| fleet.path("tls").join(format!("{name}.{ending}"));
+        let ca = fleet.path("tls").join("ca.pem");
+        let files = tls::Files { ca, cert: file("pem"), key: file("key") };
+        let mut endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        endpoint.set_default_client_config(quic::client(tls::client(&files)?)?);
+        let master: SocketAddr = fleet.quic("m1").parse()?;
+        let connection = endpoint.connect(master, &names.master_host())?.await?;
+        let (send, receive) = connection.open_bi().await?;
+        let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+        writer.send(&Ask::Control).await?;
+        let Some(ToWorker::Welcome { master, version, .. }) = reader.next().await? else {
+            anyhow::bail!("the master did not say welcome");
+        };
+        let worker: WorkerId = name.parse().context("a name")?;
+        let session = SessionId(process::random()?);
+        let (attempts, hello_version) = (Vec::new(), version.clone());
+        writer.send(&ToMaster::Hello { session, attempts, version: hello_version }).await?;
+        let client = nats::options(format!("muster-worker {name}"), &fleet.nats_url());
+        let client = client.connect(fleet.nats_url()).await?;
+        let key = cas::Key {
+            stream: names.stream(Bucket::Workers),
+            subject: names.key(Bucket::Workers, &worker),
+        };
+        let offer = Offer { slots: 2, memory_bytes: 1 << 30, version, ..Offer::default() };
+        let lease = Lease { offer, ..Lease::new(worker, session) };
+        let mut holder = Holder::new(LeaseTiming::STANDARD, lease, ABSENT);
+        holder.linked(master, true);
+        let context = cas::context(client);
+        Ok(Worker { holder, context, key, reader, _writer: writer, _endpoint: endpoint })
+    }
+
+    /// Renews the lease until something goes wrong.
+    async fn live(mut self, renewed: Arc<AtomicU64>) -> anyhow::Result<()> {
+        loop {
+            match self.holder.plan(clock::boottime(), clock::wall()) {
+                Some(LeaseStep::Over { .. }) => anyhow::bail!("a lease is over"),
+                Some(LeaseStep::Write { expect, lease, doubtful, .. }) => {
+                    anyhow::ensure!(!doubtful, "a renewal was not answered");
+                    let value = serde_json::to_vec(&lease)?.into();
+                    let (key, headers) = (self.key.clone(), HeaderMap::new());
+                    let sent = cas::send(&self.context, key, expect, value, None, headers).await;
+                    let answer = sent.answer(&self.context).await;
+                    let is_written = matches!(answer, CasAnswer::Written(_));
+                    renewed.fetch_add(u64::from(is_written), Ordering::Relaxed);
+                    self.holder.answered(clock::boottime(), lease.renewal, answer);
+                }
+                None => {}
+            }
+            tokio::select! {
+                said = self.reader.next::<ToWorker>() => drop(said?.context("the link ended")?),
+                () = clock::sleep_until(Some(self.holder.wakeup())) => {}
+            }
+        }
+    }
+}

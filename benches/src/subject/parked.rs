@@ -1,0 +1,64 @@
+//! What a run takes that waits: a worker with a thousand of them, each in a call of the host. Never what
+//! the guest itself touches: that one page is taken off.
+
+use crate::{
+    drive, guests,
+    measure::{Measure, Target},
+    table::number,
+    usage,
+};
+use anyhow::Context as _;
+use muster_tests::{
+    Fleet,
+    fleet::{text, wait_for},
+};
+use std::{sync::Arc, time::Duration};
+
+const RUNS: usize = 1_000;
+
+/// Runs before the first look, so that what the worker has once is there.
+const WARM: usize = 50;
+
+/// The guest's own: it reads and writes in the first page of its memory.
+const TOUCHED: u64 = 4_096;
+
+const SETTLES_IN: Duration = Duration::from_secs(2);
+const KIB_MOST: f64 = 64.0;
+
+/// Measures it.
+pub fn run() -> anyhow::Result<Vec<Measure>> {
+    let mut fleet = Fleet::registry();
+    let journal = fleet.path("journal");
+    let slots = (WARM + RUNS).to_string();
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &["--slots", &slots, "--journal", text(&journal)]);
+    guests::push(&fleet, "parked", &guests::command("parked")?)?;
+    let spec = Arc::new(drive::spec(&fleet, "parked")?);
+    let worker = fleet.child_pid("w1").context("its process")?.unsigned_abs();
+    let park = |count: usize, all: usize| -> anyhow::Result<u64> {
+        tokio::runtime::Runtime::new()?.block_on(async {
+            drive::Client::connect(&fleet).await?.submit_many(&spec, count).await
+        })?;
+        wait_for("all to run", || {
+            let lines = fleet.journal(&journal);
+            let running = lines.iter().filter(|line| line["what"] == "started").count();
+            (running == all).then_some(())
+        });
+        std::thread::sleep(SETTLES_IN);
+        Ok(usage::memory(worker)?.resident)
+    };
+    let before = park(WARM, WARM)?;
+    let after = park(RUNS, WARM + RUNS)?;
+    let ended = fleet.journal(&journal).iter().filter(|line| line["what"] == "ended").count();
+    anyhow::ensure!(ended == 0, "{ended} of them have ended");
+    let each = after.saturating_sub(before) as f64 / RUNS as f64;
+    let beyond = (each - TOUCHED as f64) / 1024.0;
+    let note = format!(
+        "{} runs; the worker's RSS went from {} to {} MiB",
+        number(RUNS as f64),
+        before >> 20,
+        after >> 20
+    );
+    let name = "each parked run, beyond what its guest touches";
+    Ok(vec![Measure::new(name, beyond, "KiB").aims(Target::AtMost(KIB_MOST)).note(note)])
+}

@@ -42,18 +42,19 @@ fn main() -> anyhow::Result<()> {
         .collect();
     let names = || subject::ALL.iter().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
     anyhow::ensure!(!chosen.is_empty(), "no subject's name contains that; there are: {}", names());
-    let mut found = Vec::new();
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
     let began = Instant::now();
     for (number, name) in chosen.iter().enumerate() {
         let at = began.elapsed().as_secs();
         eprintln!("[{}/{}, {at} s] {name}", number + 1, chosen.len());
         match measure(name) {
             Ok(measures) => found.extend(measures),
-            Err(error) => eprintln!("  {name} could not be measured: {error:#}"),
+            Err(error) => missing.push(format!("{name} could not be measured: {error:#}")),
         }
     }
     eprintln!("measured within {} s", began.elapsed().as_secs());
     println!("{}", table::table(&found));
+    missing.iter().for_each(|missing| println!("{missing}"));
     let target = place::root().join("target");
     std::fs::write(target.join("bench.json"), serde_json::to_string_pretty(&found)?)?;
     if args.plot {

@@ -96,6 +96,7 @@ fn no_file_is_a_hall() {
         "guest-sdk",
         "cli",
         "tests",
+        "benches",
         "examples",
         "fuzz",
     ] {
@@ -116,6 +117,7 @@ fn every_file_opens_with_what_it_is() {
         "guest-sdk/src",
         "cli/src",
         "tests",
+        "benches",
         "fuzz",
     ] {
         for (path, text) in sources(room) {

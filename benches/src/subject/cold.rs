@@ -55,9 +55,9 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         kept.push(run_once(&fleet, name, "")?);
     }
     let kb = |size: usize| format!("{:.2} MB", size as f64 / 1e6);
-    let cold = format!("cold component of {}: push → first result", kb(size));
+    let cold = format!("cold component of {}, push → result", kb(size));
     let note = format!("`thumbnail`, {}: {real:.0} ms", kb(real_size));
-    let again = "the same code kept: `task run --wait`, first of a restarted worker";
+    let again = "its code kept, restarted worker, run → result";
     Ok(vec![
         Measure::of_rounds(cold, &first, "ms").aims(Target::AtMost(FIRST_MILLIS_MOST)).note(note),
         Measure::of_rounds(again, &kept, "ms")

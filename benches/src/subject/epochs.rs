@@ -59,7 +59,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let name = "overhead of epochs, CPU-bound guests";
     Ok(vec![
         Measure::new(name, overhead, "%").aims(Target::AtMost(OVERHEAD_MOST)).note(told.join(", ")),
-        Measure::new("the same, to fuel's", overhead, "%")
+        Measure::new("overhead of epochs, to fuel's", overhead, "%")
             .to(&of_fuel)
             .aims(Target::RatioAtMost(OF_FUEL_MOST)),
         of_fuel,

@@ -49,17 +49,17 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let core = spans(&fleet, "first", &journal)?;
     let component = spans(&fleet, "first-task", &journal)?;
     let row = |kind: &str, spans: &Spans, p50_most: f64| {
-        let name = format!("frame decoded → first guest instruction, {kind}");
+        let name = format!("frame → first instruction, {kind}");
         let note = format!(
             "{:.0} to the store, {:.0} from there; 2 lines of the journal within, {line:.1} each",
             spans.to_store.micros(50.0),
             spans.from_store.micros(50.0)
         );
         let p50 = Measure::new(format!("{name}, p50"), spans.whole.micros(50.0), "µs");
-        let p99 = Measure::new("the same, p99", spans.whole.micros(99.0), "µs");
+        let p99 = Measure::new(format!("{name}, p99"), spans.whole.micros(99.0), "µs");
         [p50.aims(Target::AtMost(p50_most)).note(note), p99.aims(Target::AtMost(P99_MICROS))]
     };
-    let rows = row("core module", &core, P50_CORE_MICROS);
+    let rows = row("core", &core, P50_CORE_MICROS);
     Ok(rows.into_iter().chain(row("component", &component, P50_COMPONENT_MICROS)).collect())
 }
 

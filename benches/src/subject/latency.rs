@@ -62,9 +62,8 @@ async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
 
     let floor = request.micros(50.0) + 2.0 * write.micros(50.0) + quic.micros(50.0);
     let floor = Measure::limit("raw request + 2 writes + QUIC round trip, p50", floor, "µs");
-    let p50 =
-        Measure::new("submission → news of the end, one at a time, p50", whole.micros(50.0), "µs");
-    let p99 = Measure::new("the same, p99", whole.micros(99.0), "µs");
+    let p50 = Measure::new("submission → end, one at a time, p50", whole.micros(50.0), "µs");
+    let p99 = Measure::new("submission → end, one at a time, p99", whole.micros(99.0), "µs");
     let timed = |name: &str, times: &Times| {
         let note = format!("p99 {:.0} µs", times.micros(99.0));
         Measure::limit(name, times.micros(50.0), "µs").note(note)

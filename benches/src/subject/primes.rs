@@ -50,10 +50,11 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         let took = drive::map(&fleet, "primes", &inputs(TASKS)?, TASKS)?.took;
         of_fleet.push(TASKS as f64 / took.as_secs_f64());
     }
-    let limit = Measure::of_rounds("bare wasmtime loop of the same, with epochs", &of_epochs, "/s");
+    let limit = Measure::of_rounds("bare wasmtime, primes, with epochs", &of_epochs, "/s");
     let millis = processors as f64 * 1e3 / limit.value;
     let limit = limit.as_limit().note(format!("{processors} threads, {millis:.0} ms each"));
-    let without = Measure::of_rounds("the same without epochs", &of_none, "/s").as_limit();
+    let without =
+        Measure::of_rounds("bare wasmtime, primes, without epochs", &of_none, "/s").as_limit();
     let rate = Measure::of_rounds("CPU-bound tasks (primes)", &of_fleet, "/s");
     let beside = rate.value / without.value * 100.0;
     let note = format!("{} % of the loop without epochs", number(beside));

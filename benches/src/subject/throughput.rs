@@ -77,21 +77,21 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         .note(field.told());
     let allowed = allowed(&raw, &core);
     let rate = Measure::of_rounds("durable no-op tasks by `muster map`", &core.rates, "/s");
-    let cpu = Measure::new("CPU of each such task", core.cpu(), "µs").note(core.parts());
+    let cpu = Measure::new("no-op tasks, CPU of each", core.cpu(), "µs").note(core.parts());
     Ok(vec![
         rate.clone().aims(Target::AtLeast(RATE_MUST)).note(format!("aim: {} /s", number(RATE_AIM))),
-        Measure::new("the same, as a share", rate.value, "/s")
+        Measure::new("no-op tasks, share of raw JetStream", rate.value, "/s")
             .to(&allowed)
             .aims(Target::RatioAtLeast(SHARE)),
-        Measure::new("the same, beside `wasmtime run`", rate.value, "/s").to(&processes),
-        Measure::new("the same, beside a bare loop", rate.value, "/s").to(&all),
+        Measure::new("no-op tasks, beside `wasmtime run`", rate.value, "/s").to(&processes),
+        Measure::new("no-op tasks, beside a bare loop", rate.value, "/s").to(&all),
         cpu,
         Measure::of_rounds(
-            format!("the same, {} in one map", number(MANY as f64)),
+            format!("no-op tasks, {} in one map", number(MANY as f64)),
             &many.rates,
             "/s",
         ),
-        Measure::of_rounds("the same with a component for the SDK", &task.rates, "/s"),
+        Measure::of_rounds("no-op tasks, a component for the SDK", &task.rates, "/s"),
         raw,
         allowed,
         processes,
@@ -108,7 +108,7 @@ fn loops() -> anyhow::Result<(Measure, Measure)> {
         program.run_all(b"", LOOPED / 10, threads)?;
         Ok(LOOPED as f64 / program.run_all(b"", LOOPED, threads)?.as_secs_f64())
     };
-    let name = "bare wasmtime: store, instance, run";
+    let name = "bare wasmtime, no-op";
     Ok((
         Measure::limit(format!("{name}, one thread"), rate(1)?, "/s"),
         Measure::limit(format!("{name}, all processors"), rate(processors())?, "/s"),
@@ -124,8 +124,7 @@ pub fn synced() -> anyhow::Result<Vec<Measure>> {
     let name = "raw JetStream writes, synced";
     let raw = Measure::of_rounds(name, &[before, after], "/s").as_limit().note(field.told());
     let allowed = allowed(&raw, &rounds);
-    let rate =
-        Measure::of_rounds("durable no-op tasks, `sync_interval: always`", &rounds.rates, "/s");
+    let rate = Measure::of_rounds("no-op tasks, `sync_interval: always`", &rounds.rates, "/s");
     Ok(vec![rate.to(&allowed).aims(Target::RatioAtLeast(SHARE_SYNCED)), raw, allowed])
 }
 
@@ -245,7 +244,7 @@ impl Field {
     fn processes(&self) -> anyhow::Result<Measure> {
         let rate = process::rate(&place::guest("noop"), PROCESSES)?;
         let note = "a process each: engine with its defaults, module compiled, run";
-        Ok(Measure::limit("`wasmtime run` of the same", rate, "/s").note(note))
+        Ok(Measure::limit("`wasmtime run`, no-op", rate, "/s").note(note))
     }
 
     fn rounds(&self, module: &str, tasks: usize, rounds: usize) -> anyhow::Result<Rounds> {

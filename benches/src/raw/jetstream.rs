@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// Writes under way at once. More change nothing here, and many fewer are slower.
 const IN_FLIGHT: usize = 2_000;
 
+/// How long one of them may take: all that are under way are before it, and a disk that has to sync each
+/// may be busy with others as well.
+const ACK_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long a finished record is kept; its message says so, as these do.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
@@ -57,7 +61,10 @@ impl Raw {
     ) -> anyhow::Result<Self> {
         let client =
             async_nats::ConnectOptions::new().client_capacity(16 * 1024).connect(url).await?;
-        let context = jetstream::new(client);
+        let context = jetstream::context::ContextBuilder::new()
+            .timeout(ACK_WITHIN)
+            .ack_timeout(ACK_WITHIN)
+            .build(client);
         let like = context.get_stream(names.stream(Bucket::Tasks)).await?.cached_info().clone();
         let config =
             Config { name: name.into(), subjects: vec![format!("{name}.>")], ..like.config };

@@ -281,12 +281,17 @@ impl Fleet {
 
     /// The masters have changed, and with them whose the tasks are.
     pub(super) fn reassign(&mut self) {
-        let idle = |task: &&Task| task.is_idle() && !task.record.is_done();
-        let idle: Vec<_> = self.tasks.values().filter(idle).map(|task| task.record.id).collect();
-        for id in idle {
+        let concerned = |task: &&Task| {
+            let id = task.record.id;
+            let stays = task.line.is_some_and(|line| line == self.line_of(id, task.revision));
+            task.is_idle() && !task.record.is_done() && !stays
+        };
+        let concerned = self.tasks.values().filter(concerned).map(|task| task.record.id);
+        for id in concerned.collect::<Vec<_>>() {
             self.step_out(id);
             self.dirty.insert(id);
         }
+        self.open.extend(self.groups.keys().cloned());
     }
 
     /// Every master that holds or held a lease.

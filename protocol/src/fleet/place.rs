@@ -6,7 +6,7 @@ mod room;
 
 use super::{Effect, Fleet, Phase, Timer, Worker};
 use crate::{
-    AttemptId, GroupName, TaskId, Time, WorkerId,
+    AttemptId, GroupName, Revision, TaskId, Time, WorkerId,
     advisory::{Advisory, GroupEvent},
     grant::Wants,
     lease::{Lease, Offer, Standing},
@@ -135,13 +135,19 @@ fn turn(record: &TaskRecord) -> Turn {
 }
 
 impl Fleet {
-    /// Puts a queued task in line: what is not stored yet is whose it was submitted to.
+    /// In whose line a task belongs: what is not stored yet is whose it was submitted to.
+    pub(super) fn line_of(&self, id: TaskId, revision: Revision) -> Whose {
+        if revision == crate::ABSENT || self.is_mine(id) { Whose::Own } else { Whose::Others }
+    }
+
+    /// Puts a queued task in line.
     pub(super) fn line_up(&mut self, now: Time, id: TaskId) {
-        let mine = self.is_mine(id);
-        self.step_out(id);
+        let Some(task) = self.tasks.get(&id) else { return };
+        let whose = self.line_of(id, task.revision);
+        if task.line.is_some() {
+            self.step_out(id);
+        }
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let mine = task.revision == crate::ABSENT || mine;
-        let whose = if mine { Whose::Own } else { Whose::Others };
         task.line = Some(whose);
         let end = task.queue_until();
         if end > now {

@@ -3,9 +3,9 @@
 //! left out, and the registry answers at once.
 //!
 //! A time of an event is that of telling it and of its share of the plan that follows each thousand,
-//! as in the master's loop when it is busy. A value of many waiting tasks is held against the same of
-//! the fewest: what grows with the logarithm of their number grows by half from ten thousand to a
-//! million, and by what the processor's caches do not hold.
+//! as in the master's loop when it is busy; the median of some rounds is given. A value of many waiting
+//! tasks is held against the same of the fewest: what grows with the logarithm of their number grows by
+//! half from ten thousand to a million, and by what the processor's caches do not hold.
 
 use crate::{
     measure::Measure,
@@ -20,8 +20,18 @@ const WORKERS: usize = 10_000;
 /// Waiting tasks, the most first: memory that is given back by one must not be there for the next.
 const QUEUED: [usize; 3] = [1_000_000, 100_000, 10_000];
 
-/// Rounds of a thousand events of each kind.
+/// Rounds of each kind of event.
 const ROUNDS: usize = 20;
+
+/// The kinds of events.
+const EVENTS: [&str; 6] = [
+    "submission",
+    "its record is stored",
+    "an attempt's end, and another's place",
+    "a write of either is stored",
+    "a waiting task's cancellation",
+    "a lease's renewal",
+];
 
 /// Waiting tasks that are cancelled, from the head of the line to its end.
 const CANCELLED: usize = 5_000;
@@ -65,35 +75,28 @@ fn look(queued: usize) -> anyhow::Result<Seen> {
     let bytes_a_task = (resident()? - before) / queued as f64;
     anyhow::ensure!(mind.open() == WORKERS + queued, "the others wait");
 
-    let [mut submitted, mut stored, mut finished, mut placed, mut renewed, mut cancelled] =
-        [Duration::ZERO; 6];
+    let mut events: Vec<_> = EVENTS.into_iter().map(|what| (what, Vec::new())).collect();
+    let mut count = |kind: usize, took: Duration, of: usize| {
+        events[kind].1.push(took.as_secs_f64() * 1e9 / of as f64);
+    };
     for _ in 0..ROUNDS {
         let submission = mind.submission(BATCH, noop);
-        submitted += mind.tell(vec![submission]);
-        stored += mind.answer_all();
+        count(0, mind.tell(vec![submission]), BATCH);
+        count(1, mind.answer_all(), BATCH);
         // Its end is committed, and the next in line is placed: two writes.
-        finished += mind.finish(BATCH);
-        placed += mind.answer_all();
+        count(2, mind.finish(BATCH), BATCH);
+        count(3, mind.answer_all(), 2 * BATCH);
     }
     let first = WORKERS + ROUNDS * BATCH;
     let waiting: Vec<_> = (first..first + queued).step_by(queued / CANCELLED).collect();
-    for some in waiting.chunks(BATCH) {
-        cancelled += mind.cancel(some.iter().map(|&number| number as u64));
+    for some in waiting.chunks(CANCELLED / ROUNDS) {
+        count(4, mind.cancel(some.iter().map(|&number| number as u64)), some.len());
     }
     anyhow::ensure!(mind.open() == WORKERS + queued - CANCELLED, "those have ended");
     for _ in 0..ROUNDS {
-        renewed += mind.renew();
+        count(5, mind.renew(), WORKERS);
     }
-    let each = |took: Duration, events: usize| took.as_secs_f64() * 1e9 / events as f64;
-    let events = ROUNDS * BATCH;
-    let events = vec![
-        ("submission", each(submitted, events)),
-        ("its record is stored", each(stored, events)),
-        ("an attempt's end, and another's place", each(finished, events)),
-        ("a write of either is stored", each(placed, 2 * events)),
-        ("a waiting task's cancellation", each(cancelled, CANCELLED)),
-        ("a lease's renewal", each(renewed, ROUNDS * WORKERS)),
-    ];
+    let events = events.into_iter().map(|(what, rounds)| (what, median(rounds))).collect();
     let another = mind.hear_of_a_master();
     drop(mind);
     let (mind, learning, planning) = Mind::load(WORKERS, 1, queued as u64);
@@ -113,6 +116,12 @@ fn resident() -> anyhow::Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024.0)
+}
+
+/// The machine may be busy with something else in some of the rounds.
+fn median(mut rounds: Vec<f64>) -> f64 {
+    rounds.sort_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
 }
 
 fn thousands(number: usize) -> String {

@@ -1,7 +1,7 @@
 //! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
 //! Ownership is who acts first, never who may act: the registry judges that.
 
-use super::{ASK_AGAIN, Effect, Fleet, Task, Timer};
+use super::{ASK_AGAIN, Effect, Fleet, Timer};
 use crate::{
     ABSENT, MasterId, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
@@ -281,16 +281,19 @@ impl Fleet {
 
     /// The masters have changed, and with them whose the tasks are.
     pub(super) fn reassign(&mut self) {
-        let concerned = |task: &&Task| {
-            let id = task.record.id;
-            let stays = task.line.is_some_and(|line| line == self.line_of(id, task.revision));
-            task.is_idle() && !task.record.is_done() && !stays
-        };
-        let concerned = self.tasks.values().filter(concerned).map(|task| task.record.id);
-        for id in concerned.collect::<Vec<_>>() {
-            self.step_out(id);
-            self.dirty.insert(id);
+        let (mut moved, mut others) = (Vec::new(), Vec::new());
+        for (&id, task) in &self.tasks {
+            match task.line {
+                Some(line) if line == self.line_of(id, task.revision) => {}
+                Some(_) => moved.push(id),
+                None if task.is_idle() && !task.record.is_done() => others.push(id),
+                None => {}
+            }
         }
+        for id in moved {
+            self.change_line(id);
+        }
+        self.dirty.extend(others);
         self.open.extend(self.groups.keys().cloned());
     }
 

@@ -2,6 +2,7 @@
 //! an attempt to a worker without a lease and a link.
 
 mod line;
+mod pace;
 mod room;
 
 use super::{Effect, Fleet, Phase, Timer, Worker};
@@ -21,6 +22,7 @@ use alloc::{
 };
 use core::{cmp::Reverse, ops::Bound, time::Duration};
 use line::Line;
+pub(super) use pace::Pace;
 use room::Room;
 
 /// The tasks that wait for a group, and its workers that could take one.
@@ -157,6 +159,21 @@ impl Fleet {
         let group = self.groups.entry(spec.group.clone()).or_default();
         group.line(whose).line_up(Need::of(spec), turn(&task.record));
         self.open.insert(spec.group.clone());
+    }
+
+    /// A task that is in line has become another master's, or this one's.
+    pub(super) fn change_line(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let whose = self.line_of(id, task.revision);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(old) = task.line.as_mut().map(|line| core::mem::replace(line, whose)) else {
+            return;
+        };
+        let spec = &task.record.spec;
+        let Some(group) = self.groups.get_mut(&spec.group) else { return };
+        let (need, turn) = (Need::of(spec), turn(&task.record));
+        group.line(old).step_out(&need, &turn);
+        group.line(whose).line_up(need, turn);
     }
 
     /// Takes a task out of the line, if it is in one.

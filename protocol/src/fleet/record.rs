@@ -3,7 +3,7 @@
 
 use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer};
 use crate::{
-    ABSENT, Revision, TaskId, Time, WorkerId,
+    ABSENT, Revision, TaskId, Time,
     advisory::TaskEvent,
     lease::CasAnswer,
     message::{AttemptKey, ToWorker},
@@ -124,12 +124,11 @@ impl Fleet {
         {
             self.take(worker, id);
         }
-        if let Some(worker) = new_worker
+        if let Some(attempt) = new.attempt()
             && !has_report
         {
-            self.worker(now, worker);
-            self.give(worker, id);
-            self.await_end(now, worker, new.attempt());
+            self.await_end(now, attempt);
+            self.give(&attempt.worker, id);
         }
         self.dirty.insert(id);
         self.hear(now, id);
@@ -150,11 +149,12 @@ impl Fleet {
 
     /// Makes sure that the end of the session that holds an attempt is noticed even if its lease
     /// is never seen.
-    fn await_end(&mut self, now: Time, worker: &WorkerId, attempt: Option<&Attempt>) {
-        let Some(entry) = self.workers.get(worker) else { return };
-        let known = entry.lease.as_ref().map(|lease| lease.session);
-        if known != attempt.map(|attempt| attempt.session) {
-            self.timers.insert((now + entry.wait, Timer::Lease(worker.clone())));
+    fn await_end(&mut self, now: Time, attempt: &Attempt) {
+        let worker = self.worker(now, &attempt.worker);
+        let known = worker.lease.as_ref().map(|lease| lease.session);
+        if known != Some(attempt.session) {
+            let due = now + worker.wait;
+            self.timers.insert((due, Timer::Lease(attempt.worker.clone())));
         }
     }
 

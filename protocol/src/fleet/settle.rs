@@ -6,7 +6,7 @@ use crate::{
     Revision, TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent, TaskNews},
     message::{AttemptKey, Dispatch, ToWorker},
-    task::{Attempt, Outcome, State, TaskRecord, Verdict},
+    task::{Attempt, Outcome, State, TaskRecord, TaskSpec, Verdict},
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
@@ -62,53 +62,49 @@ impl Fleet {
         attempt: &Attempt,
         out: &mut Vec<Effect>,
     ) {
-        let over = self.is_over(now, attempt);
-        let (writer, since) = (record.writer, self.tasks.get(&id).map_or(now, |task| task.since));
-        let (bereaves, speaks) = (self.bereaves_from(id, attempt), self.turn_of(id, writer, since));
-        let is_held = self.is_held(now);
-        let links = self.workers.get(&attempt.worker).map(|worker| &worker.links);
-        let link = links.and_then(|links| links.newest_of(attempt.session));
-        let is_up = |said: Option<LinkId>| {
-            said.is_some_and(|said| links.is_some_and(|links| links.up.contains_key(&said)))
-        };
         let Some(task) = self.tasks.get(&id) else { return };
-        let told = is_up(task.told);
-        let Some(task) = self.tasks.get_mut(&id) else { return };
         if let Some(report) = &task.report
             && report.attempt == attempt.id
         {
             let outcome = report.outcome.clone();
             return self.conclude(now, id, record, attempt, outcome, out);
         }
-        if over && now < bereaves {
-            self.timers.insert((bereaves, Timer::Task(id)));
+        if self.is_over(now, attempt) {
+            let from = self.bereaves_from(id, attempt);
+            if now >= from {
+                return self.bereave(now, id, record, attempt, out);
+            }
+            self.timers.insert((from, Timer::Task(id)));
             return;
-        }
-        if over {
-            return self.bereave(now, id, record, attempt, out);
         }
         if task.cancel_wanted && !record.cancel {
             let record = TaskRecord { cancel: true, ..record.clone() };
             return self.write(id, record, None, out);
         }
+        let is_held = self.is_held(now);
+        let Some(worker) = self.workers.get(&attempt.worker) else { return };
+        let link = worker.links.newest_of(attempt.session);
         let Some(link) = link.filter(|_| !is_held) else { return };
-        if told {
+        if task.told.is_some_and(|told| worker.links.up.contains_key(&told)) {
             return;
         }
         // Whoever wrote the record says so to the worker; the others only if that one does not.
+        let speaks = self.turn_of(id, record.writer, task.since);
         if now < speaks && !task.lacking {
             self.timers.insert((speaks, Timer::Task(id)));
             return;
         }
-        task.lacking = false;
-        task.told = Some(link);
         let key = AttemptKey { task: id, attempt: attempt.id };
-        if record.cancel {
-            out.push(Effect::Send { link, message: ToWorker::Revoke(key) });
+        let message = if record.cancel {
+            ToWorker::Revoke(key)
         } else {
-            let revision = task.revision;
-            let message = self.dispatch(key, record, attempt, revision);
-            out.push(Effect::Send { link, message });
+            let held_max = worker.lease.as_ref().map_or(u32::MAX, |lease| worker.holds_max(lease));
+            dispatch(&record.spec, attempt, key, task.revision, held_max)
+        };
+        out.push(Effect::Send { link, message });
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.lacking = false;
+            task.told = Some(link);
         }
     }
 
@@ -120,32 +116,6 @@ impl Fleet {
             self.timers.insert((from, Timer::Task(id)));
         }
         now >= from
-    }
-
-    fn dispatch(
-        &self,
-        key: AttemptKey,
-        record: &TaskRecord,
-        attempt: &Attempt,
-        revision: Revision,
-    ) -> ToWorker {
-        let spec = &record.spec;
-        let worker = self.workers.get(&attempt.worker);
-        let holds_max = worker
-            .and_then(|worker| Some(worker.holds_max(worker.lease.as_ref()?)))
-            .unwrap_or(u32::MAX);
-        ToWorker::Dispatch(Dispatch {
-            key,
-            session: attempt.session,
-            revision,
-            held_max: holds_max,
-            number: attempt.number,
-            module: spec.module.digest,
-            input: spec.input.clone(),
-            args: spec.args.clone(),
-            limits: spec.limits,
-            grants: spec.grants.clone(),
-        })
     }
 
     /// A finished task needs to be known no longer.
@@ -218,6 +188,28 @@ impl Fleet {
             tasks: vec![news],
         }));
     }
+}
+
+/// An attempt as its worker is told of it.
+fn dispatch(
+    spec: &TaskSpec,
+    attempt: &Attempt,
+    key: AttemptKey,
+    revision: Revision,
+    held_max: u32,
+) -> ToWorker {
+    ToWorker::Dispatch(Dispatch {
+        key,
+        session: attempt.session,
+        revision,
+        held_max,
+        number: attempt.number,
+        module: spec.module.digest,
+        input: spec.input.clone(),
+        args: spec.args.clone(),
+        limits: spec.limits,
+        grants: spec.grants.clone(),
+    })
 }
 
 /// Whether the outcome that this attempt reported is in the record: as the task's own, or as the

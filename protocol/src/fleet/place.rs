@@ -2,7 +2,6 @@
 //! an attempt to a worker without a lease and a link.
 
 mod line;
-mod pace;
 mod room;
 
 use super::{Effect, Fleet, Phase, Timer, Worker};
@@ -22,7 +21,6 @@ use alloc::{
 };
 use core::{cmp::Reverse, ops::Bound, time::Duration};
 use line::Line;
-pub(super) use pace::Pace;
 use room::Room;
 
 /// The tasks that wait for a group, and its workers that could take one.

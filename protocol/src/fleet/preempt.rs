@@ -65,10 +65,8 @@ impl Fleet {
             let submitted_at = Reverse(record.submitted_at.0);
             Some((record.spec.group.clone(), (record.spec.priority, submitted_at, record.id)))
         };
-        let (old, new) = (entry(old), entry(new));
-        if old == new {
-            return;
-        }
+        let new = entry(new);
+        let old = entry(old).filter(|old| new.as_ref() != Some(old));
         if let Some((name, new)) = new {
             self.groups.entry(name).or_default().given.insert(new);
         }

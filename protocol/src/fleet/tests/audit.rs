@@ -36,6 +36,9 @@ impl Fleet {
 
     fn audit_held(&self, id: TaskId, task: &Task, attempt: &Attempt) {
         assert!(task.report.is_none(), "an outcome that nobody commits: {task:?}");
+        let spec = &task.record.spec;
+        let entry = (spec.priority, core::cmp::Reverse(task.record.submitted_at.0), id);
+        assert!(self.groups[&spec.group].given.contains(&entry), "nobody would push {id} aside");
         let worker = &self.workers[&attempt.worker];
         assert!(worker.tasks.contains(&id), "its worker's loss would not be noticed: {task:?}");
         let timer = Timer::Lease(attempt.worker.clone());

@@ -171,7 +171,7 @@ pub fn table() -> String {
         (names.api("…"), "requests of clients, as NATS service `muster-master`"),
         (
             names.event("GROUP", "ABOUT", "WHAT", "ID"),
-            "events about a task, worker, group or master",
+            "events about tasks, a worker, group or master; `ID` of tasks is their batch, or the task itself",
         ),
         (format!("muster.{f}.done.BATCH"), "the ends of tasks, for who waits for them"),
         (format!("muster.{f}.log.TASK.ATTEMPT.stderr"), "what guests write; `log` for the SDK's"),

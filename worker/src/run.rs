@@ -20,7 +20,7 @@ use muster_protocol::{
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Duration};
 use verdict::{Returned, judge, over};
 use wasmtime::Store;
 
@@ -105,15 +105,21 @@ pub async fn run(
             return Ended::Outcome(Outcome::bare(Verdict::Rejected { message }));
         }
     };
-    let returned = tokio::select! {
-        // The guest first: most end before they wait, and a timer costs as much as a small run.
-        biased;
-        returned = async {
+    let returned = {
+        let mut guest = pin!(async {
             begun = Some(journal.started(key));
             watch.computing(enter(program, &mut store, &parameter)).await
-        } => Some(returned),
-        // A guest that waits in a host call is dropped with it; the store is not used again.
-        _ = watch.stopped() => None,
+        });
+        // Most end before they wait or a tick is over; a timer would cost as much as such a run.
+        match futures::poll!(guest.as_mut()) {
+            Poll::Ready(returned) => Some(returned),
+            Poll::Pending => tokio::select! {
+                biased;
+                // A guest that waits in a host call is dropped with it; the store is not used again.
+                _ = watch.stopped() => None,
+                returned = guest => Some(returned),
+            },
+        }
     };
     let ended = boottime();
     let refused = store.data().refused();

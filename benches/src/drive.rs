@@ -75,6 +75,17 @@ pub fn spec(fleet: &Fleet, module: &str) -> anyhow::Result<TaskSpec> {
     Ok(TaskSpec::new(module, Data::EMPTY))
 }
 
+/// Waits until the server has heard what a connection has said so far, its subscriptions among it: it
+/// answers in order. For what another connection sends next.
+///
+/// # Errors
+///
+/// It does not answer.
+pub async fn heard(client: &async_nats::Client) -> anyhow::Result<()> {
+    client.request("$JS.API.INFO", Default::default()).await?;
+    Ok(())
+}
+
 /// A client that knows the masters' interface, and has its connection already.
 pub struct Client {
     nats: async_nats::Client,

@@ -37,4 +37,5 @@ pub const ALL: &[Subject] = &[
     Subject { name: "leases", run: leases::run },
     Subject { name: "cold", run: cold::run },
     Subject { name: "worker-start", run: boot::run },
+    Subject { name: "scale", run: crate::scale::run },
 ];

@@ -84,7 +84,7 @@ async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
 async fn requests(url: &str) -> anyhow::Result<Times> {
     let (asks, answers) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
     let mut asked = answers.subscribe("raw.request").await?;
-    answers.flush().await?;
+    drive::heard(&answers).await?;
     let answering = tokio::spawn(async move {
         while let Some(request) = asked.next().await {
             let reply = request.reply.context("a request has a reply subject")?;

@@ -200,7 +200,7 @@ impl Field {
         let mut written = self.runtime.block_on(async {
             let client = async_nats::connect(url).await?;
             let written = client.subscribe(subject).await?;
-            client.flush().await?;
+            drive::heard(&client).await?;
             anyhow::Ok(written)
         })?;
         self.map("noop", LOOKED_AT)?;

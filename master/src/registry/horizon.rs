@@ -12,7 +12,7 @@ const BEYOND_MAX: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Horizon {
     upto: Revision,
-    /// The last that a watch has shown.
+    /// The last that a watch has shown, or before which it began.
     shown: Revision,
     beyond: BTreeSet<Revision>,
 }
@@ -26,6 +26,12 @@ impl Horizon {
     /// Whether own writes are known that a watch has yet to show, and nothing of others before them.
     pub(super) fn is_ahead(&self) -> bool {
         self.upto > self.shown
+    }
+
+    /// A watch begins behind all that is known; returns the last of that.
+    pub(super) fn begin(&mut self) -> Revision {
+        self.shown = self.upto;
+        self.upto
     }
 
     /// A watch has shown all up to this one.
@@ -78,6 +84,9 @@ mod tests {
         assert_eq!(horizon.upto(), 16);
         horizon.wrote(9);
         assert_eq!(horizon.upto(), 16, "what is known stays known");
+        horizon.wrote(18);
+        assert_eq!(horizon.begin(), 16);
+        assert!(!horizon.is_ahead(), "17 is for the new watch to show");
     }
 
     #[test]

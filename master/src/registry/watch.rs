@@ -86,7 +86,7 @@ impl Watch {
         let name = self.registry.names.stream(self.bucket);
         let mut stream = self.registry.context.get_stream(&name).await?;
         let last = self.last(&mut stream).await?;
-        let deliver_policy = match self.horizon().upto() {
+        let deliver_policy = match self.horizon().begin() {
             0 => DeliverPolicy::LastPerSubject,
             upto => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
         };
@@ -97,6 +97,7 @@ impl Watch {
             ..OrderedConfig::default()
         };
         let consumer = stream.create_consumer(config).await?;
+        let consumer_name = consumer.cached_info().name.clone();
         self.clear = consumer.cached_info().num_pending == 0;
         if self.clear {
             // What had been written up to then is gone again.
@@ -109,6 +110,8 @@ impl Watch {
         loop {
             if self.may_rest() {
                 drop(messages);
+                // It would go by itself, in half a minute.
+                let _ = stream.delete_consumer(&consumer_name).await;
                 self.rest(&mut stream).await?;
                 return Ok(Ended::Rested);
             }

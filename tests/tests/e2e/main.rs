@@ -4,6 +4,7 @@
 mod checkpoint;
 mod confine;
 mod connection;
+mod echo;
 mod failover;
 mod grants;
 mod guests;

@@ -27,6 +27,10 @@ use tokio::{
 /// compiled form and, once it has run, in an image of its memory too: all of it takes a GiB at most.
 const PROGRAMS_SIZE_MAX: u64 = 512 << 20;
 
+/// Modules that are fetched, or have come and wait for their compilation: enough that one is there when
+/// the last is done, and a quarter of a GiB of the largest.
+const FETCHES_MAX: usize = 4;
+
 const _: () = assert!(CODE_MAX <= PROGRAMS_SIZE_MAX, "what may be compiled can be kept");
 
 /// Why a program is not ready.
@@ -49,6 +53,8 @@ pub(crate) struct Artifacts {
     size_max: u64,
     shelf: Arc<Mutex<Shelf>>,
     refusals: Arc<Mutex<Refusals>>,
+    /// Few modules are fetched and wait for their compilation at a time.
+    fetching: Arc<Semaphore>,
     /// One compilation at a time: it takes all processors, and the memory of one.
     compiling: Arc<Semaphore>,
     /// One is linked at a time, which takes milliseconds: meanwhile its code is in memory twice.
@@ -62,6 +68,7 @@ impl Artifacts {
 
     fn within(size_max: u64, engine: Engine, compiler: Compiler, code: Option<CodeCache>) -> Self {
         let one = || Arc::new(Semaphore::new(1));
+        let fetching = Arc::new(Semaphore::new(FETCHES_MAX));
         Artifacts {
             engine,
             compiler,
@@ -69,6 +76,7 @@ impl Artifacts {
             size_max,
             shelf: Arc::new(Mutex::new(Shelf::new(size_max))),
             refusals: Arc::default(),
+            fetching,
             compiling: one(),
             linking: one(),
         }
@@ -112,11 +120,13 @@ impl Artifacts {
         if let Some(program) = self.revive(digest).await? {
             return Ok(program);
         }
+        let waiting = one_of(&self.fetching).await;
         let bytes = fetch().await?;
         if muster_module::digest(&bytes) != digest {
             return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
         }
         let turn = one_of(&self.compiling).await;
+        drop(waiting);
         let started = muster_wire::clock::boottime();
         // The turn is over when the child is gone, even if nobody waits for it any more.
         let compiled = self.compiler.compile(bytes, turn).await;

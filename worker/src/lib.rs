@@ -13,6 +13,7 @@ mod confine;
 pub mod deadman;
 pub mod engine;
 pub mod gate;
+mod inputs;
 pub mod journal;
 mod lease;
 pub mod limits;
@@ -55,6 +56,9 @@ const INBOX_MAX: usize = 16 * 1024;
 
 /// What the loop takes in before it plans.
 const DRAIN_MAX: usize = 1_024;
+
+/// Threads of the loops. Guests have others, and so has the lease.
+const LOOP_THREADS: usize = 1;
 
 /// How long after its grace a worker that is stopping may still live: 2 s to give its lease back,
 /// and some for the last outcomes.
@@ -130,7 +134,7 @@ pub fn main(config: Config) -> ExitCode {
             return ExitCode::from(process::NOT_BEGUN);
         }
     };
-    process::run("muster-worker", told, |stop| {
+    process::run("muster-worker", told, LOOP_THREADS, |stop| {
         confined.tell();
         run(config, stop)
     })

@@ -10,13 +10,13 @@ use crate::{
     deadman::{Deadman, DeadmanError},
     engine::Engine,
     gate::{Gate, KillReason},
+    inputs::{Held, Inputs},
     journal::Journal,
-    link::{self, ObjectError},
+    link,
     policy::Rules,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
 };
-use bytes::Bytes;
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event, Kill},
@@ -31,7 +31,7 @@ use std::{
     io::ErrorKind,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -74,8 +74,7 @@ pub(crate) struct Hands {
     /// A file that is there while the worker takes no new attempts.
     cordon: PathBuf,
     gates: HashMap<AttemptKey, Gate>,
-    /// Inputs that were fetched, until their runs take them.
-    inputs: Arc<Mutex<HashMap<AttemptKey, Bytes>>>,
+    inputs: Inputs,
     reports: mpsc::Sender<Report>,
     /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
     guests: Option<Runtime>,
@@ -108,7 +107,7 @@ impl Hands {
             shared,
             cordon,
             gates: HashMap::new(),
-            inputs: Arc::default(),
+            inputs: Inputs::new(),
             reports,
             guests: Some(guests),
         })
@@ -162,9 +161,7 @@ impl Hands {
                         });
                     }
                 }
-                Effect::Drop(key) => {
-                    self.inputs.lock().expect("no holder of this lock panics").remove(&key);
-                }
+                Effect::Drop(key) => self.inputs.drop(key),
                 Effect::Stand(standing) => self.stand(standing),
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::Quiet => {
@@ -195,17 +192,7 @@ impl Hands {
         tokio::spawn(async move {
             let result = match connection {
                 None => Err(ArtifactError::NotHad("the link is down".into())),
-                Some(connection) => {
-                    let result = get(&artifacts, &connection, &dispatch).await;
-                    result.map(|input| {
-                        if let Some(input) = input {
-                            inputs
-                                .lock()
-                                .expect("no holder of this lock panics")
-                                .insert(key, input);
-                        }
-                    })
-                }
+                Some(connection) => get(&artifacts, &inputs, &connection, &dispatch).await,
             };
             let event = match result {
                 Ok(()) => Event::Prepared(key),
@@ -221,7 +208,7 @@ impl Hands {
 
     fn start(&mut self, dispatch: Arc<Dispatch>) {
         let key = dispatch.key;
-        let kept = self.inputs.lock().expect("no holder of this lock panics").remove(&key);
+        let held_input = self.inputs.take(key);
         // Before anything of the guest exists.
         let held = match self.shared.deadman.hold() {
             Ok(held) => held,
@@ -235,7 +222,7 @@ impl Hands {
         self.gates.insert(key, gate.clone());
         let input = match &dispatch.input {
             Data::Inline(bytes) => bytes.clone(),
-            Data::Blob { .. } => kept.unwrap_or_default(),
+            Data::Blob { .. } => held_input.as_ref().map(Held::bytes).unwrap_or_default(),
         };
         let order = Order {
             key,
@@ -260,8 +247,8 @@ impl Hands {
         let (artifacts, digest) = (self.artifacts.clone(), dispatch.module);
         let Some(guests) = &self.guests else { return };
         guests.spawn(async move {
-            // The first of what lives here, so that it goes last however this ends.
-            let held = held;
+            // The first of what lives here, so that they go last however this ends.
+            let (held, _held_input) = (held, held_input);
             let program = match program {
                 Some(program) => program,
                 // It was pushed out by others since it was prepared.
@@ -329,33 +316,23 @@ impl Drop for Hands {
     }
 }
 
-impl From<ObjectError> for ArtifactError {
-    fn from(error: ObjectError) -> Self {
-        match error {
-            ObjectError::Missing(_) => ArtifactError::Rejected(error.to_string()),
-            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
-        }
-    }
-}
-
 /// Gets an attempt's module, and its input where that is not in the dispatch.
 async fn get(
     artifacts: &Artifacts,
+    inputs: &Inputs,
     connection: &quinn::Connection,
     dispatch: &Dispatch,
-) -> Result<Option<Bytes>, ArtifactError> {
+) -> Result<(), ArtifactError> {
     let module = dispatch.module;
     artifacts
         .get(module, || async {
             Ok(link::fetch(connection, Shelf::Modules, module, limit::MODULE_SIZE_MAX).await?)
         })
         .await?;
-    let Data::Blob { digest, .. } = dispatch.input else { return Ok(None) };
-    let input = link::fetch(connection, Shelf::Data, digest, limit::PAYLOAD_SIZE_MAX).await?;
-    if muster_module::digest(&input) != digest {
-        return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
+    match dispatch.input {
+        Data::Blob { digest, size } => inputs.fetch(connection, dispatch.key, digest, size).await,
+        Data::Inline(_) => Ok(()),
     }
-    Ok(Some(input))
 }
 
 /// Drops work for a run whose gate closes.

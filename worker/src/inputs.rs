@@ -1,0 +1,143 @@
+//! Inputs that are too large for a dispatch, fetched before their runs. Never holds more bytes of them
+//! together than there is room for, whether they wait or run, and hands out none that is not what its
+//! digest says.
+
+use crate::{
+    artifact::ArtifactError,
+    link::{self, ObjectError},
+};
+use bytes::Bytes;
+use muster_protocol::{
+    Digest, limit,
+    message::{AttemptKey, Shelf},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
+
+/// Bytes of all large inputs together: eight of the largest, or half a thousand of a mebibyte. An
+/// attempt whose input finds no room waits for others to end, as it does for a slot.
+const INPUTS_SIZE_MAX: u64 = 8 * limit::PAYLOAD_SIZE_MAX;
+
+/// Room is counted in these, in bytes: as many as there are fit a semaphore.
+const UNIT: u64 = 1024;
+
+/// From how many bytes on a digest is made where it keeps nobody waiting: in a tenth of a millisecond.
+const ASIDE_FROM: usize = 128 * 1024;
+
+/// The large inputs of a worker; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Inputs {
+    room: Arc<Semaphore>,
+    held: Arc<Mutex<HashMap<AttemptKey, Held>>>,
+}
+
+/// An input, and its room until this is dropped.
+pub(crate) struct Held {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Held {
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
+impl Inputs {
+    pub(crate) fn new() -> Self {
+        Inputs::within(INPUTS_SIZE_MAX)
+    }
+
+    fn within(size_max: u64) -> Self {
+        let units = usize::try_from(size_max / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
+        Inputs { room: Arc::new(Semaphore::new(units)), held: Arc::default() }
+    }
+
+    /// Gets the input of an attempt through a link, and keeps it until it is taken or dropped.
+    pub(crate) async fn fetch(
+        &self,
+        connection: &quinn::Connection,
+        key: AttemptKey,
+        digest: Digest,
+        size: u64,
+    ) -> Result<(), ArtifactError> {
+        let size = size.min(limit::PAYLOAD_SIZE_MAX);
+        let room = self.room(size).await;
+        let bytes = link::fetch(connection, Shelf::Data, digest, size).await?;
+        if digest_of(bytes.clone()).await != Some(digest) {
+            return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
+        }
+        self.held().insert(key, Held { bytes, _room: room });
+        Ok(())
+    }
+
+    /// What was fetched for an attempt that begins.
+    pub(crate) fn take(&self, key: AttemptKey) -> Option<Held> {
+        self.held().remove(&key)
+    }
+
+    /// An attempt will not begin.
+    pub(crate) fn drop(&self, key: AttemptKey) {
+        self.held().remove(&key);
+    }
+
+    async fn room(&self, size: u64) -> OwnedSemaphorePermit {
+        let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(units).await;
+        room.expect("the semaphore is never closed")
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<AttemptKey, Held>> {
+        self.held.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// `None` where the runtime goes down.
+async fn digest_of(bytes: Bytes) -> Option<Digest> {
+    match bytes.len() {
+        ..ASIDE_FROM => Some(muster_module::digest(&bytes)),
+        _ => spawn_blocking(move || muster_module::digest(&bytes)).await.ok(),
+    }
+}
+
+impl From<ObjectError> for ArtifactError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Missing(_) => ArtifactError::Rejected(error.to_string()),
+            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::{AttemptId, TaskId};
+
+    #[tokio::test]
+    async fn inputs_wait_for_room() {
+        let inputs = Inputs::within(10 * UNIT);
+        let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
+        let room = inputs.room(7 * UNIT - 1).await;
+        inputs.held().insert(key, Held { bytes: Bytes::new(), _room: room });
+        assert!(futures::poll!(std::pin::pin!(inputs.room(4 * UNIT))).is_pending(), "3 are left");
+        let taken = inputs.take(key).expect("it was kept");
+        assert!(futures::poll!(std::pin::pin!(inputs.room(4 * UNIT))).is_pending(), "it runs");
+        drop(taken);
+        assert!(futures::poll!(std::pin::pin!(inputs.room(10 * UNIT))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_digest_is_the_same_wherever_it_is_made() {
+        for size in [0, ASIDE_FROM - 1, ASIDE_FROM, 4 * ASIDE_FROM] {
+            let bytes = Bytes::from(vec![7; size]);
+            assert_eq!(digest_of(bytes.clone()).await, Some(muster_module::digest(&bytes)));
+        }
+    }
+}

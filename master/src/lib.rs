@@ -109,7 +109,10 @@ pub fn main(config: Config) -> ExitCode {
         true => muster_wire::process::Told::BySignalsOrInput,
         false => muster_wire::process::Told::BySignals,
     };
-    muster_wire::process::run("muster-master", told, |stop| run(config, stop))
+    // As many as can be busy while as many processors work for nats-server, on the same host often.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (processors / 2).max(1);
+    muster_wire::process::run("muster-master", told, threads, |stop| run(config, stop))
 }
 
 /// Runs a master until `stop` says so.

@@ -103,16 +103,20 @@ impl Asks {
     }
 }
 
-/// Runs a daemon until it ends or is told to. A daemon fails only at its start, on what it was
-/// given: exit code 2.
-pub fn run<F, R>(name: &str, told: Told, daemon: F) -> ExitCode
+/// Runs a daemon until it ends or is told to, its loops on so many threads. A daemon fails only at its
+/// start, on what it was given: exit code 2.
+///
+/// Of two threads one wakes the other for whatever comes, which takes longer than most of what there is
+/// to do: more than one is for who has more to do than one thread can.
+pub fn run<F, R>(name: &str, told: Told, threads: usize, daemon: F) -> ExitCode
 where
     F: FnOnce(watch::Receiver<bool>) -> R,
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     log();
     let (stop, stopped) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).enable_all().build();
     let runtime = match runtime.and_then(|runtime| listen(told, stop).map(|()| runtime)) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -222,7 +226,7 @@ mod tests {
         if std::env::var_os(MODE).is_none() {
             return;
         }
-        run("test", Told::BySignals, |mut stop| async move {
+        run("test", Told::BySignals, 1, |mut stop| async move {
             println!("\nready");
             let _ = stop.wait_for(|stop| *stop).await;
             end_after(LIMIT);

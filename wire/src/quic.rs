@@ -7,7 +7,8 @@ use muster_protocol::{
     limit::FRAME_SIZE_MAX,
 };
 use quinn::{
-    ClientConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, IdleTimeout, RecvStream, SendStream, ServerConfig,
+    TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,25 +49,31 @@ pub enum StreamError {
     Down(String),
 }
 
-fn transport(accepts: u32) -> Arc<TransportConfig> {
+/// Packets that may come before an acknowledgement is due at once: frames are answered by frames, which
+/// carry it along. Losses are noticed as before, by what comes out of order and by time.
+const PACKETS_PER_ACK: u32 = 9;
+
+fn transport(accepts: u32) -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK));
     let mut transport = TransportConfig::default();
     transport
+        .ack_frequency_config(Some(acks))
         .max_concurrent_bidi_streams(VarInt::from_u32(accepts))
         .max_concurrent_uni_streams(VarInt::from_u32(accepts))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(LINK_WINDOW))
         .send_window(u64::from(LINK_WINDOW))
         .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok());
-    Arc::new(transport)
+    transport
 }
 
 /// QUIC for a master: it accepts streams and workers whose address changes.
 pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
-        .transport_config(transport(STREAMS_MAX))
+        .transport_config(Arc::new(transport(STREAMS_MAX)))
         .migration(true)
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
@@ -74,10 +81,13 @@ pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipher
     Ok(config)
 }
 
-/// QUIC for a worker: it opens every stream itself.
+/// QUIC for a worker: it opens every stream itself, and keeps the link alive. One side is enough, as the
+/// other answers.
 pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(transport(0));
+    let mut transport = transport(0);
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    config.transport_config(Arc::new(transport));
     Ok(config)
 }
 

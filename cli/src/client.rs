@@ -3,14 +3,18 @@
 
 use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
-use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
+use async_nats::{
+    ConnectErrorKind, RequestErrorKind, ServerAddr,
+    jetstream::{self, context::ObjectStoreError, object_store::ObjectStore},
+};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
 use muster_wire::nats;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -134,6 +138,8 @@ pub struct Client {
     pub names: Names,
     /// Counts connections: changes whenever messages may have been missed.
     pub connections: watch::Receiver<u64>,
+    /// The object stores that were asked for.
+    stores: Arc<Mutex<BTreeMap<String, ObjectStore>>>,
     /// Whether a master has ever answered, so that silence is a failover and not an empty fleet.
     answered: Arc<AtomicBool>,
 }
@@ -188,8 +194,20 @@ impl Client {
             nats,
             names: Names::new(reach.fleet.clone()),
             connections,
+            stores: Arc::default(),
             answered: Arc::default(),
         })
+    }
+
+    /// An object store of the fleet, which must be there.
+    pub async fn store(&self, name: &str) -> Result<ObjectStore, ObjectStoreError> {
+        let known = || self.stores.lock().expect("no holder of this lock panics");
+        if let Some(store) = known().get(name) {
+            return Ok(store.clone());
+        }
+        let store = self.jetstream.get_object_store(name).await?;
+        known().insert(name.into(), store.clone());
+        Ok(store)
     }
 
     /// Asks once.

@@ -72,6 +72,7 @@ pub struct Registry {
     events: Arc<AtomicU64>,
     /// How far the bucket of tasks is known.
     tasks: Arc<Mutex<horizon::Horizon>>,
+    shelves: Arc<objects::Shelves>,
 }
 
 impl Registry {
@@ -91,8 +92,8 @@ impl Registry {
         })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
-        let (events, tasks) = Default::default();
-        Ok(Registry { client, context, names, session, life, events, tasks })
+        let (events, tasks, shelves) = Default::default();
+        Ok(Registry { client, context, names, session, life, events, tasks, shelves })
     }
 
     /// Whose it is.

@@ -5,6 +5,8 @@ use async_nats::{
     Auth, AuthError, Client, ConnectError, ConnectOptions, Event, ServerAddr,
     jetstream::object_store::ObjectInfo,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE};
+use muster_protocol::Digest;
 use std::{
     sync::{
         Arc,
@@ -102,6 +104,13 @@ const YOUNG: Duration = Duration::from_secs(24 * 3600);
 pub fn is_young(object: &ObjectInfo) -> bool {
     let Some(modified) = object.modified else { return false };
     SystemTime::now().duration_since(modified.into()).is_ok_and(|age| age < YOUNG)
+}
+
+/// Whether the store says that an object's bytes have this digest. The client proves it while it reads
+/// them to their end, and they need not be digested once more.
+pub fn is_said_to_be(object: &ObjectInfo, digest: Digest) -> bool {
+    let text = URL_SAFE.encode(digest.0);
+    object.digest.as_deref().and_then(|said| said.strip_prefix("SHA-256=")) == Some(&text)
 }
 
 /// A URL, or several with commas between them, as they may be shown: what stands before `@` can

@@ -4,12 +4,23 @@ use super::state::State;
 use crate::{blob, client::Client, ends::End, output};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use muster_protocol::{TaskId, task::Verdict};
+use bytes::Bytes;
+use futures::future::join_all;
+use muster_protocol::{
+    TaskId,
+    task::{Data, Verdict},
+};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
 /// Failures that are listed; the others are counted.
 const LISTED_MAX: usize = 100;
+
+/// Results that are printed in one go: their large outputs are read at the same time.
+const BATCH_MAX: usize = 64;
+
+/// Bytes of large outputs after which no further one is read along with them.
+const HELD_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 /// The word for a task that completed, as its verdict has it.
 const COMPLETED: &str = "completed";
@@ -84,28 +95,36 @@ impl Results {
         self.queue.add(line, Came::Refused(why));
     }
 
-    /// Prints what can be printed. Large outputs are read only now, so that one at a time is held.
+    /// Prints what can be printed. Large outputs are read only now, so that few at a time are held.
     pub async fn print(&mut self, client: &Client) -> anyhow::Result<()> {
-        while let Some((line, came)) = self.queue.take() {
-            let (task, outcome) = match came {
-                Came::Ended(End { task, outcome }) => (task, outcome),
-                Came::Refused(why) => {
-                    self.put(shape(line, None, REFUSED, None, Some(why)))?;
-                    continue;
-                }
-            };
-            let Some(outcome) = outcome else {
-                let reason = "its record was kept no longer".to_owned();
-                self.put(shape(line, Some(task), GONE, None, Some(reason)))?;
-                continue;
-            };
-            let completed = outcome.verdict == Verdict::Completed;
-            let reason = (!completed).then(|| outcome.verdict.reason());
-            let bytes = blob::bytes(client, &outcome.output).await;
-            let bytes = bytes.with_context(|| format!("the output of line {line}"))?;
-            self.put(shape(line, Some(task), outcome.verdict.word(), Some(&bytes), reason))?;
+        loop {
+            let batch = self.batch();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let outputs = batch.iter().map(|(line, came)| output_of(client, *line, came));
+            let outputs = join_all(outputs).await;
+            for ((line, came), output) in batch.into_iter().zip(outputs) {
+                self.put(tell(line, &came, output?.as_deref()))?;
+            }
         }
-        Ok(())
+    }
+
+    /// Results that can be printed now, with as many large outputs as may be held.
+    fn batch(&mut self) -> Vec<(u64, Came)> {
+        let (mut batch, mut held) = (Vec::new(), 0);
+        while batch.len() < BATCH_MAX
+            && held < HELD_SIZE_MAX
+            && let Some((line, came)) = self.queue.take()
+        {
+            if let Came::Ended(End { outcome: Some(outcome), .. }) = &came
+                && let Data::Blob { size, .. } = outcome.output
+            {
+                held += size;
+            }
+            batch.push((line, came));
+        }
+        batch
     }
 
     /// Prints a result, and only then counts it.
@@ -144,6 +163,28 @@ impl Results {
             anstream::eprintln!("{before} lines were done before, {failed} of them not completed");
         }
         self.state.failed() == 0
+    }
+}
+
+/// The output of a line's task, if it has one.
+async fn output_of(client: &Client, line: u64, came: &Came) -> anyhow::Result<Option<Bytes>> {
+    let Came::Ended(End { outcome: Some(outcome), .. }) = came else { return Ok(None) };
+    let bytes = blob::bytes(client, &outcome.output).await;
+    bytes.map(Some).with_context(|| format!("the output of line {line}"))
+}
+
+fn tell<'a>(line: u64, came: &Came, output: Option<&'a [u8]>) -> Line<'a> {
+    match came {
+        Came::Refused(why) => shape(line, None, REFUSED, None, Some(why.clone())),
+        Came::Ended(End { task, outcome: None }) => {
+            let reason = "its record was kept no longer".to_owned();
+            shape(line, Some(*task), GONE, None, Some(reason))
+        }
+        Came::Ended(End { task, outcome: Some(outcome) }) => {
+            let completed = outcome.verdict == Verdict::Completed;
+            let reason = (!completed).then(|| outcome.verdict.reason());
+            shape(line, Some(*task), outcome.verdict.word(), output, reason)
+        }
     }
 }
 

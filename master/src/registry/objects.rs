@@ -2,14 +2,17 @@
 //! not what their digest says.
 
 use super::Registry;
-use async_nats::jetstream::{object_store::ObjectInfo, stream::Stream};
+use async_nats::jetstream::{
+    object_store::{GetErrorKind, ObjectInfo, ObjectStore},
+    stream::Stream,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{Digest, TaskId, limit, message::Shelf, subject::Bucket, task::TaskRecord};
 use muster_wire::nats;
 use sha2::{Digest as _, Sha256};
-use std::ops::Range;
-use tokio::io::AsyncReadExt;
+use std::{io::ErrorKind, ops::Range};
+use tokio::{io::AsyncReadExt, sync::OnceCell};
 
 /// Why an object could not be had or kept. Nothing was kept that is not whole.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +31,24 @@ const READ_AHEAD: u64 = 8;
 /// Changes read at most: half a second's reading.
 const READ_MAX: u64 = 200_000;
 
+/// The object stores of a life, once they have been asked for.
+#[derive(Default)]
+pub(super) struct Shelves {
+    modules: OnceCell<ObjectStore>,
+    data: OnceCell<ObjectStore>,
+}
+
 fn unavailable(error: impl ToString) -> ObjectError {
     ObjectError::Unavailable(error.to_string())
 }
 
 impl Registry {
-    fn shelf(&self, shelf: Shelf) -> String {
-        match shelf {
-            Shelf::Modules => self.names.module_store(),
-            Shelf::Data => self.names.data_store(),
-        }
+    async fn shelf(&self, shelf: Shelf) -> Result<&ObjectStore, ObjectError> {
+        let (cell, name) = match shelf {
+            Shelf::Modules => (&self.shelves.modules, self.names.module_store()),
+            Shelf::Data => (&self.shelves.data, self.names.data_store()),
+        };
+        cell.get_or_try_init(|| self.context.get_object_store(name)).await.map_err(unavailable)
     }
 
     /// The size of an object; `None` if there is none.
@@ -54,8 +65,7 @@ impl Registry {
         shelf: Shelf,
         digest: Digest,
     ) -> Result<Option<ObjectInfo>, ObjectError> {
-        let store = self.context.get_object_store(self.shelf(shelf)).await.map_err(unavailable)?;
-        match store.info(digest.hex()).await {
+        match self.shelf(shelf).await?.info(digest.hex()).await {
             Ok(info) if info.deleted => Ok(None),
             Ok(info) => Ok(Some(info)),
             Err(error)
@@ -69,13 +79,19 @@ impl Registry {
 
     /// An object's bytes, checked; `None` if there is none.
     pub async fn fetch(&self, shelf: Shelf, digest: Digest) -> Result<Option<Bytes>, ObjectError> {
-        let Some(size) = self.object_size(shelf, digest).await? else { return Ok(None) };
-        let store = self.context.get_object_store(self.shelf(shelf)).await.map_err(unavailable)?;
-        let object = store.get(digest.hex()).await.map_err(unavailable)?;
+        let object = match self.shelf(shelf).await?.get(digest.hex()).await {
+            Ok(object) => object,
+            Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unavailable(error)),
+        };
+        let proven = nats::is_said_to_be(object.info(), digest);
         let max = limit::MODULE_SIZE_MAX.max(limit::PAYLOAD_SIZE_MAX);
-        let mut bytes = Vec::with_capacity(size.min(max) as usize);
-        object.take(max).read_to_end(&mut bytes).await.map_err(unavailable)?;
-        if Digest(Sha256::digest(&bytes).into()) != digest {
+        let mut bytes = Vec::with_capacity((object.info().size as u64).min(max) as usize);
+        let read = match object.take(max).read_to_end(&mut bytes).await {
+            Err(error) if error.kind() != ErrorKind::InvalidData => return Err(unavailable(error)),
+            read => read,
+        };
+        if read.is_err() || !(proven || Digest(Sha256::digest(&bytes).into()) == digest) {
             tracing::error!(%digest, "an object is not what it is called; remove it and store it anew");
             return Err(ObjectError::Corrupt(digest));
         }
@@ -92,8 +108,7 @@ impl Registry {
         if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
         }
-        let store =
-            self.context.get_object_store(self.shelf(Shelf::Data)).await.map_err(unavailable)?;
+        let store = self.shelf(Shelf::Data).await?;
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
     }

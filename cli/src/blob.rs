@@ -66,11 +66,11 @@ pub async fn fetch(
     let objects = open(client, store).await?;
     let object = objects.get(digest.hex()).await;
     let object = object.with_context(|| format!("cannot read {digest} from {store}"))?;
-    let proven = nats::is_said_to_be(object.info(), digest);
-    let mut bytes = Vec::with_capacity((object.info().size as u64).min(size_max) as usize + 1);
+    let info = object.info().clone();
+    let mut bytes = Vec::with_capacity((info.size as u64).min(size_max) as usize + 1);
     let read = object.take(size_max + 1).read_to_end(&mut bytes).await;
     read.with_context(|| format!("cannot read all of {digest}"))?;
-    let is_it = proven || self::digest(&bytes) == digest;
+    let is_it = nats::is_proven(&info, &bytes, digest) || self::digest(&bytes) == digest;
     anyhow::ensure!(is_it, "{store} has other bytes for {digest}");
     Ok(bytes.into())
 }

@@ -48,12 +48,15 @@ impl Host {
             }
             Err(error) => return Err(Refusal::unavailable(error)),
         };
-        let info =
-            muster_module::inspect(&bytes).map_err(|refusal| Refusal::bad(refusal.to_string()))?;
+        let size = bytes.len() as u64;
+        // Aside: of a large one it takes a while.
+        let inspecting = tokio::task::spawn_blocking(move || muster_module::inspect(&bytes));
+        let info = inspecting.await.map_err(Refusal::unavailable)?;
+        let info = info.map_err(|refusal| Refusal::bad(refusal.to_string()))?;
         let mut version = ModuleVersion {
             version: String::new(),
             digest: asked.digest,
-            size: bytes.len() as u64,
+            size,
             kind: info.kind.to_string(),
             pushed_at: clock::wall(),
         };

@@ -53,6 +53,8 @@ fn rooms_of_a_shell_meet_only_in_its_lib() {
     let rooms = [
         ("master/src/registry", &["link", "api", "perform"][..]),
         ("master/src/api", &["link", "perform"]),
+        ("master/src/news", &["link", "api", "perform"]),
+        ("worker/src/inputs", &["lease", "link", "perform", "run", "engine"]),
         ("worker/src/lease", &["link", "perform", "run", "engine", "artifact"]),
         ("worker/src/link", &["lease", "perform", "run", "engine", "artifact"]),
         ("worker/src/deadman", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),

@@ -184,8 +184,8 @@ impl Engine {
         self.0.ticker.ticking()
     }
 
-    /// A place for one run, to be held until its store is gone. Workers admit no more runs than
-    /// they have slots; should they, the run waits here instead of failing.
+    /// A place for one run, to be held until its store is gone. The few very short runs that a worker
+    /// begins beyond its slots wait here.
     pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
         self.0.slots.acquire().await.expect("the semaphore is never closed")
     }

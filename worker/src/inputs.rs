@@ -2,23 +2,14 @@
 //! together than there is room for, whether they wait or run, and hands out none that is not what its
 //! digest says.
 
-use crate::{
-    artifact::ArtifactError,
-    link::{self, ObjectError},
-};
+use crate::artifact::{ArtifactError, digest_of};
 use bytes::Bytes;
-use muster_protocol::{
-    Digest, limit,
-    message::{AttemptKey, Shelf},
-};
+use muster_protocol::{Digest, limit, message::AttemptKey};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of all large inputs together: eight of the largest, or half a thousand of a mebibyte. An
 /// attempt whose input finds no room waits for others to end, as it does for a slot.
@@ -26,9 +17,6 @@ const INPUTS_SIZE_MAX: u64 = 8 * limit::PAYLOAD_SIZE_MAX;
 
 /// Room is counted in these, in bytes: as many as there are fit a semaphore.
 const UNIT: u64 = 1024;
-
-/// From how many bytes on a digest is made where it keeps nobody waiting: in a tenth of a millisecond.
-const ASIDE_FROM: usize = 128 * 1024;
 
 /// The large inputs of a worker; cheap to clone.
 #[derive(Clone)]
@@ -59,17 +47,21 @@ impl Inputs {
         Inputs { room: Arc::new(Semaphore::new(units)), held: Arc::default() }
     }
 
-    /// Gets the input of an attempt through a link, and keeps it until it is taken or dropped.
-    pub(crate) async fn fetch(
+    /// Has the input of an attempt got by `fetch`, which is told how long it may be, and keeps it until
+    /// it is taken or dropped.
+    pub(crate) async fn get<F>(
         &self,
-        connection: &quinn::Connection,
         key: AttemptKey,
         digest: Digest,
         size: u64,
-    ) -> Result<(), ArtifactError> {
+        fetch: impl FnOnce(u64) -> F,
+    ) -> Result<(), ArtifactError>
+    where
+        F: Future<Output = Result<Bytes, ArtifactError>>,
+    {
         let size = size.min(limit::PAYLOAD_SIZE_MAX);
         let room = self.room(size).await;
-        let bytes = link::fetch(connection, Shelf::Data, digest, size).await?;
+        let bytes = fetch(size).await?;
         if digest_of(bytes.clone()).await != Some(digest) {
             return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
         }
@@ -98,23 +90,6 @@ impl Inputs {
     }
 }
 
-/// `None` where the runtime goes down.
-async fn digest_of(bytes: Bytes) -> Option<Digest> {
-    match bytes.len() {
-        ..ASIDE_FROM => Some(muster_module::digest(&bytes)),
-        _ => spawn_blocking(move || muster_module::digest(&bytes)).await.ok(),
-    }
-}
-
-impl From<ObjectError> for ArtifactError {
-    fn from(error: ObjectError) -> Self {
-        match error {
-            ObjectError::Missing(_) => ArtifactError::Rejected(error.to_string()),
-            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,13 +106,5 @@ mod tests {
         assert!(futures::poll!(std::pin::pin!(inputs.room(4 * UNIT))).is_pending(), "it runs");
         drop(taken);
         assert!(futures::poll!(std::pin::pin!(inputs.room(10 * UNIT))).is_ready());
-    }
-
-    #[tokio::test]
-    async fn a_digest_is_the_same_wherever_it_is_made() {
-        for size in [0, ASIDE_FROM - 1, ASIDE_FROM, 4 * ASIDE_FROM] {
-            let bytes = Bytes::from(vec![7; size]);
-            assert_eq!(digest_of(bytes.clone()).await, Some(muster_module::digest(&bytes)));
-        }
     }
 }

@@ -57,7 +57,7 @@ const INBOX_MAX: usize = 16 * 1024;
 /// What the loop takes in before it plans.
 const DRAIN_MAX: usize = 1_024;
 
-/// Threads of the loops. Guests have others, and so has the lease.
+/// Threads of the loops (see [`process::run`]). Guests have others, and so has the lease.
 const LOOP_THREADS: usize = 1;
 
 /// How long after its grace a worker that is stopping may still live: 2 s to give its lease back,

@@ -10,9 +10,9 @@ use crate::{
     deadman::{Deadman, DeadmanError},
     engine::Engine,
     gate::{Gate, KillReason},
-    inputs::{Held, Inputs},
+    inputs::Inputs,
     journal::Journal,
-    link,
+    link::{self, ObjectError},
     policy::Rules,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
@@ -36,7 +36,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::{runtime::Runtime, sync::mpsc, task::AbortHandle};
 
 /// Reports of guests that may wait; further ones are dropped.
 const REPORTS_MAX: usize = 4 * 1024;
@@ -75,6 +75,8 @@ pub(crate) struct Hands {
     cordon: PathBuf,
     gates: HashMap<AttemptKey, Gate>,
     inputs: Inputs,
+    /// What gets ready, until it is or is not wanted any more.
+    preparing: HashMap<AttemptKey, AbortHandle>,
     reports: mpsc::Sender<Report>,
     /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
     guests: Option<Runtime>,
@@ -108,6 +110,7 @@ impl Hands {
             cordon,
             gates: HashMap::new(),
             inputs: Inputs::new(),
+            preparing: HashMap::new(),
             reports,
             guests: Some(guests),
         })
@@ -140,10 +143,14 @@ impl Hands {
         let _ = self.shared.lease.send(LeaseInput::Stand(standing));
     }
 
-    /// Forgets the gates of runs that are over.
+    /// Forgets the gates of runs that are over, and what is no longer being prepared.
     pub(crate) fn heard(&mut self, event: &Event) {
-        if let Event::Ended { key, .. } | Event::Stopped(key) = event {
-            self.gates.remove(key);
+        match event {
+            Event::Ended { key, .. } | Event::Stopped(key) => drop(self.gates.remove(key)),
+            Event::Prepared(key) | Event::NotPrepared { key, .. } => {
+                self.preparing.remove(key);
+            }
+            _ => {}
         }
     }
 
@@ -161,7 +168,13 @@ impl Hands {
                         });
                     }
                 }
-                Effect::Drop(key) => self.inputs.drop(key),
+                Effect::Drop(key) => {
+                    // What it waits for is others' to have.
+                    if let Some(work) = self.preparing.remove(&key) {
+                        work.abort();
+                    }
+                    self.inputs.drop(key);
+                }
                 Effect::Stand(standing) => self.stand(standing),
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::Quiet => {
@@ -184,12 +197,12 @@ impl Hands {
         }
     }
 
-    fn prepare(&self, dispatch: Arc<Dispatch>, link: LinkId) {
+    fn prepare(&mut self, dispatch: Arc<Dispatch>, link: LinkId) {
         let key = dispatch.key;
         let connection = self.road(link).map(|road| road.connection);
         let (artifacts, inputs, inbox) =
             (self.artifacts.clone(), self.inputs.clone(), self.shared.inbox.clone());
-        tokio::spawn(async move {
+        let work = tokio::spawn(async move {
             let result = match connection {
                 None => Err(ArtifactError::NotHad("the link is down".into())),
                 Some(connection) => get(&artifacts, &inputs, &connection, &dispatch).await,
@@ -204,11 +217,20 @@ impl Hands {
             };
             let _ = inbox.send(Input::Attempts(event)).await;
         });
+        if let Some(earlier) = self.preparing.insert(key, work.abort_handle()) {
+            earlier.abort();
+        }
     }
 
     fn start(&mut self, dispatch: Arc<Dispatch>) {
         let key = dispatch.key;
-        let held_input = self.inputs.take(key);
+        let kept = self.inputs.take(key);
+        let input = match (&dispatch.input, &kept) {
+            (Data::Inline(bytes), _) => bytes.clone(),
+            (Data::Blob { .. }, Some(kept)) => kept.bytes(),
+            // Nothing is run on an input that is not there; the master queues the task again.
+            (Data::Blob { .. }, None) => return self.ends(key, Verdict::Cancelled),
+        };
         // Before anything of the guest exists.
         let held = match self.shared.deadman.hold() {
             Ok(held) => held,
@@ -220,10 +242,6 @@ impl Hands {
         };
         let gate = Gate::new(self.shared.deadman.until());
         self.gates.insert(key, gate.clone());
-        let input = match &dispatch.input {
-            Data::Inline(bytes) => bytes.clone(),
-            Data::Blob { .. } => held_input.as_ref().map(Held::bytes).unwrap_or_default(),
-        };
         let order = Order {
             key,
             number: dispatch.number,
@@ -248,7 +266,7 @@ impl Hands {
         let Some(guests) = &self.guests else { return };
         guests.spawn(async move {
             // The first of what lives here, so that they go last however this ends.
-            let (held, _held_input) = (held, held_input);
+            let (held, _kept) = (held, kept);
             let program = match program {
                 Some(program) => program,
                 // It was pushed out by others since it was prepared.
@@ -330,8 +348,22 @@ async fn get(
         })
         .await?;
     match dispatch.input {
-        Data::Blob { digest, size } => inputs.fetch(connection, dispatch.key, digest, size).await,
         Data::Inline(_) => Ok(()),
+        Data::Blob { digest, size } => {
+            let fetch = |size_max| async move {
+                Ok(link::fetch(connection, Shelf::Data, digest, size_max).await?)
+            };
+            inputs.get(dispatch.key, digest, size, fetch).await
+        }
+    }
+}
+
+impl From<ObjectError> for ArtifactError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Missing(_) => ArtifactError::Rejected(error.to_string()),
+            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
+        }
     }
 }
 

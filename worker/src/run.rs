@@ -110,8 +110,10 @@ pub async fn run(
             begun = Some(journal.started(key));
             watch.computing(enter(program, &mut store, &parameter)).await
         });
-        // Most end before they wait or a tick is over; a timer would cost as much as such a run.
-        match futures::poll!(guest.as_mut()) {
+        // Most end before they wait or a tick is over; a timer would cost as much as such a run. What was
+        // made for it may have taken so long that it must not begin any more.
+        let begins = watch.check(boottime()).is_none();
+        match if begins { futures::poll!(guest.as_mut()) } else { Poll::Pending } {
             Poll::Ready(returned) => Some(returned),
             Poll::Pending => tokio::select! {
                 biased;

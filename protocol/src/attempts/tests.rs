@@ -147,6 +147,37 @@ fn an_attempt_is_prepared_run_reported_and_forgotten_when_acknowledged() {
 }
 
 #[test]
+fn a_few_very_short_runs_are_begun_beyond_the_slots_and_no_long_ones() {
+    let mut d = Desk::new();
+    // Whether it is begun at once; its module may be there already.
+    let gets = |d: &mut Desk, task: u128| {
+        let at_once = d.told(1, dispatch(task)) == [format!("start t{task}")];
+        at_once || d.see(Event::Prepared(key(task))) == [format!("start t{task}")]
+    };
+    let begun = |d: &mut Desk, run_us: u64, first: u128| {
+        // Enough of them for the mean to be theirs.
+        for task in first..first + 64 {
+            assert!(gets(d, task));
+            let outcome = Outcome { run_us, ..completed() };
+            d.see(Event::Ended { key: key(task), outcome });
+            d.told(1, ack(task));
+        }
+        let waiting = first + 64..first + 164;
+        let begun = waiting.clone().filter(|&task| gets(d, task)).count();
+        for task in waiting {
+            d.see(Event::Ended { key: key(task), outcome: Outcome { run_us, ..completed() } });
+            d.told(1, ack(task));
+        }
+        d.empty();
+        begun
+    };
+    assert_eq!(begun(&mut d, 50_000, 1_000), 2, "the slots");
+    let short = begun(&mut d, 100, 2_000);
+    assert!((15..=22).contains(&short), "{short}: the slots, and a millisecond of work for each");
+    assert_eq!(begun(&mut d, 1, 3_000), 2 + limit::BEGUN_TASKS_MAX as usize, "bounded in tasks");
+}
+
+#[test]
 fn nothing_starts_without_a_lease() {
     let mut d = Desk::bare();
     check(d.see(Event::Linked(1)), &[]);

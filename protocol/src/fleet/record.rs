@@ -26,7 +26,8 @@ pub(super) struct Buried {
     oldest: VecDeque<(Revision, TaskId)>,
 }
 
-/// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound.
+/// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound. A
+/// master that rests from watching keeps as many.
 const BURIED_MAX: usize = 65_536;
 
 impl Buried {

@@ -150,3 +150,11 @@ async fn what_did_not_come_is_fetched_again() {
     }
     assert!(get(&artifacts, &wasm).await.is_ok(), "it may have been stored since");
 }
+
+#[tokio::test]
+async fn a_digest_is_the_same_wherever_it_is_made() {
+    for size in [0, ASIDE_FROM - 1, ASIDE_FROM, 4 * ASIDE_FROM] {
+        let bytes = Bytes::from(vec![7; size]);
+        assert_eq!(digest_of(bytes.clone()).await, Some(muster_module::digest(&bytes)));
+    }
+}

@@ -3,7 +3,9 @@
 
 use super::RegistryError;
 use async_nats::jetstream::{
-    Context, object_store,
+    Context, ErrorCode,
+    context::{GetStreamError, GetStreamErrorKind},
+    object_store,
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
 use muster_protocol::subject::{Bucket, Names};
@@ -38,8 +40,16 @@ pub(super) async fn ensure(
         // beginning.
         let persist_mode = match context.get_stream(&name).await {
             Ok(there) => there.cached_info().config.persist_mode,
-            Err(_) => (replicas == 1).then_some(PersistenceMode::Async),
+            Err(error) if is_missing(&error) => (replicas == 1).then_some(PersistenceMode::Async),
+            Err(error) => {
+                return Err(RegistryError::Layout { what: name, cause: error.to_string() });
+            }
         };
+        let stays_alone = persist_mode == Some(PersistenceMode::Async);
+        if stays_alone && replicas > 1 {
+            tracing::warn!(stream = name, "it keeps one copy, as it began; remove it to have more");
+        }
+        let num_replicas = if stays_alone { 1 } else { replicas };
         let config = Config {
             name,
             persist_mode,
@@ -48,7 +58,7 @@ pub(super) async fn ensure(
             max_bytes: TEXT_BYTES_MAX,
             discard: DiscardPolicy::Old,
             storage: StorageType::File,
-            num_replicas: replicas,
+            num_replicas,
             allow_direct: true,
             ..Config::default()
         };
@@ -56,6 +66,14 @@ pub(super) async fn ensure(
     }
     objects(context, names.module_store(), Duration::ZERO, replicas).await?;
     objects(context, names.data_store(), DATA_KEEP, replicas).await
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    let code = match error.kind() {
+        GetStreamErrorKind::JetStream(error) => error.error_code(),
+        _ => return false,
+    };
+    code == ErrorCode::STREAM_NOT_FOUND
 }
 
 fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {

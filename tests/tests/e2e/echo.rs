@@ -45,8 +45,8 @@ fn a_master_alone_notices_what_a_stranger_writes() {
     wait_for("the master to rest", || (followers(&fleet) == 0).then_some(()));
     Runtime::new().expect("threads").block_on(async {
         let client = async_nats::connect(fleet.nats_url()).await.expect("nats-server answers");
-        let (stream, key) = (fleet.names().stream(Bucket::Tasks), Bucket::Tasks);
-        let subject = fleet.names().key(key, &task);
+        let stream = fleet.names().stream(Bucket::Tasks);
+        let subject = fleet.names().key(Bucket::Tasks, &task);
         let context = jetstream::new(client);
         let stream = context.get_stream(stream).await.expect("it is there");
         let kept = stream.get_last_raw_message_by_subject(&subject).await.expect("a record");

@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Tasks that are under way when NATS goes: seconds of them.
+const LOAD: usize = 20_000;
+
 /// Longer than any lease: only its home can have kept a worker alive.
 const OUTAGE: Duration = Duration::from_secs(30);
 
@@ -42,7 +45,7 @@ fn half_a_minute_without_nats_kills_no_run_and_what_waited_is_done_soon_after() 
     fleet.push("upper");
     let (task, worker) = start_long_task(&fleet);
     let inputs = fleet.path("inputs");
-    std::fs::write(&inputs, "\"load\"\n".repeat(5_000)).expect("a file");
+    std::fs::write(&inputs, "\"load\"\n".repeat(LOAD)).expect("a file");
     let mut map = fleet
         .muster(&["map", "upper", text(&inputs), "--unordered"])
         .stdin(Stdio::null())
@@ -50,7 +53,7 @@ fn half_a_minute_without_nats_kills_no_run_and_what_waited_is_done_soon_after() 
         .stderr(std::fs::File::create(fleet.path("map.log")).expect("a file"))
         .spawn()
         .expect("muster starts");
-    std::thread::sleep(Duration::from_secs(1));
+    wait_for("it to be under way", || (lines(&fleet) > LOAD / 10).then_some(()));
     fleet.kill("nats-server");
     std::thread::sleep(OUTAGE);
     assert!(map.try_wait().expect("a child").is_none(), "it was over before the outage");
@@ -59,9 +62,9 @@ fn half_a_minute_without_nats_kills_no_run_and_what_waited_is_done_soon_after() 
     let back = Instant::now();
     let status = map.wait().expect("it ends");
     let took = back.elapsed();
-    println!("{} of 5,000 were left, and done {took:?} after the return", 5_000 - before);
+    println!("{} of {LOAD} were left, and done {took:?} after the return", LOAD - before);
     assert!(status.success(), "{status}");
-    assert_eq!(lines(&fleet), 5_000, "one result each");
+    assert_eq!(lines(&fleet), LOAD, "one result each");
     let record = fleet.record(&task);
     assert_eq!((record["attempts"].as_u64(), worker_of(&record)), (Some(1), Some(&*worker)));
     assert!(took < DRAINED_WITHIN, "{took:?}");

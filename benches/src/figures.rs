@@ -1,4 +1,4 @@
-//! Medians and ranks. Never a mean: one pause of the machine would move it.
+//! Medians and ranks. Never the mean of times: one pause of the machine would move it.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! What is measured, and how it is told. Never judges: a missed target is a line of the table.
+//! What is measured, and how it is told: `subject` measures, `raw` is what it is held against, `drive`,
+//! `guests` and `mind` are what it is measured with, and the others tell it. Never judges: a missed target
+//! is a line of the table.
 
 pub mod drive;
 pub mod figures;
@@ -7,7 +9,6 @@ pub mod measure;
 pub mod mind;
 pub mod plot;
 pub mod raw;
-pub mod scale;
 pub mod subject;
 pub mod table;
 pub mod usage;

@@ -16,10 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most facts that are told before a plan: the most that the master's loop takes in at once.
+/// Most facts that are told before a plan: about as many as the master's loop takes in at once.
 pub const BATCH: usize = 1_000;
 
-/// What passes between two batches: at ten thousand events a second it would be ten times as much.
+/// What passes between two batches: far less than at any real pace, so that no timer rings in between.
 const TICK: Duration = Duration::from_micros(100);
 
 /// How long runs are said to take: so long that no worker is given more than it has slots.

@@ -11,6 +11,7 @@ mod leases;
 mod parked;
 mod payload;
 mod primes;
+mod scale;
 mod throughput;
 
 use crate::measure::Measure;
@@ -37,5 +38,5 @@ pub const ALL: &[Subject] = &[
     Subject { name: "leases", run: leases::run },
     Subject { name: "cold", run: cold::run },
     Subject { name: "worker-start", run: boot::run },
-    Subject { name: "scale", run: crate::scale::run },
+    Subject { name: "scale", run: scale::run },
 ];

@@ -1,4 +1,5 @@
-//! What processes use, as the kernel counts it. Never a sample: differences of its counters.
+//! What processes use, as the kernel counts it. Times are differences of its
+//! counters, never samples; memory is what there is now.
 
 use anyhow::Context as _;
 use std::{fs, time::Duration};

@@ -1,6 +1,6 @@
 //! What JetStream does alone: keys that are created and then updated, each by compare-and-set, on a
-//! stream of the same kind and with values as long as those of the task records. Never fewer bytes
-//! or fewer guarantees than a record has.
+//! stream of the same kind and with values as long as those of the task records. Never
+//! fewer guarantees than a record has.
 
 use crate::figures::Times;
 use anyhow::Context as _;

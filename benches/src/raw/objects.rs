@@ -1,5 +1,5 @@
 //! What the object store of NATS does alone: objects of one size that are stored and read back. Never
-//! the same bytes twice: they would be one object.
+//! the same bytes twice, as the objects of a fleet are not.
 
 use anyhow::Context as _;
 use async_nats::jetstream::{self, object_store::Config};

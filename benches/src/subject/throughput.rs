@@ -1,6 +1,6 @@
 //! Durable no-op tasks, submitted by `muster map` and read back, beside what the same nats-server does
 //! without a fleet. Everything shares the machine: nats-server, master, two workers with two slots each,
-//! and the command, whose start and end are within the time. Never a rate without what it is a share of.
+//! and the command, whose start and end are within the time. Never a share of a limit of another run.
 //!
 //! The limit is what JetStream takes of writes like those of the task records (as long, on a stream with
 //! the same settings, each a compare-and-set, half of them creations and half updates) from one client
@@ -83,7 +83,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         Measure::new("no-op tasks, share of raw JetStream", rate.value, "/s")
             .to(&allowed)
             .aims(Target::RatioAtLeast(SHARE)),
-        Measure::new("no-op tasks, beside `wasmtime run`", rate.value, "/s").to(&processes),
+        Measure::new("no-op tasks, beside a process for each run", rate.value, "/s").to(&processes),
         Measure::new("no-op tasks, beside a bare loop", rate.value, "/s").to(&all),
         cpu,
         Measure::of_rounds(
@@ -244,7 +244,7 @@ impl Field {
     fn processes(&self) -> anyhow::Result<Measure> {
         let rate = process::rate(&place::guest("noop"), PROCESSES)?;
         let note = "a process each: engine with its defaults, module compiled, run";
-        Ok(Measure::limit("`wasmtime run`, no-op", rate, "/s").note(note))
+        Ok(Measure::limit("a process for each run, as by `wasmtime run`", rate, "/s").note(note))
     }
 
     fn rounds(&self, module: &str, tasks: usize, rounds: usize) -> anyhow::Result<Rounds> {

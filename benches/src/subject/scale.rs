@@ -8,8 +8,10 @@
 //! half from ten thousand to a million, and by what the processor's caches do not hold.
 
 use crate::{
+    figures::median,
     measure::Measure,
     mind::{BATCH, Mind, noop, unlabelled},
+    usage,
 };
 use anyhow::Context as _;
 use std::time::Duration;
@@ -96,7 +98,7 @@ fn look(queued: usize) -> anyhow::Result<Seen> {
     for _ in 0..ROUNDS {
         count(5, mind.renew(), WORKERS);
     }
-    let events = events.into_iter().map(|(what, rounds)| (what, median(rounds))).collect();
+    let events = events.into_iter().map(|(what, rounds)| (what, median(&rounds))).collect();
     let another = mind.hear_of_a_master();
     drop(mind);
     let (mind, learning, planning) = Mind::load(WORKERS, 1, queued as u64);
@@ -112,16 +114,7 @@ fn look(queued: usize) -> anyhow::Result<Seen> {
 
 /// Memory that this process has, in bytes.
 fn resident() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024.0)
-}
-
-/// The machine may be busy with something else in some of the rounds.
-fn median(mut rounds: Vec<f64>) -> f64 {
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
+    Ok(usage::memory(std::process::id())?.resident as f64)
 }
 
 fn thousands(number: usize) -> String {

@@ -49,8 +49,9 @@ pub enum StreamError {
     Down(String),
 }
 
-/// Packets that may come before an acknowledgement is due at once: frames are answered by frames, which
-/// carry it along. Losses are noticed as before, by what comes out of order and by time.
+/// Packets that may come before an acknowledgement is due at once, where QUIC's default is one: frames are
+/// answered by frames, which carry it along, and ten packets are what a window of slow start begins with.
+/// Losses are noticed as before, by what comes out of order and by time.
 const PACKETS_PER_ACK: u32 = 9;
 
 fn transport(accepts: u32) -> TransportConfig {

@@ -16,10 +16,12 @@ use std::{collections::BTreeMap, time::Duration};
 /// Failures that are listed; the others are counted.
 const LISTED_MAX: usize = 100;
 
-/// Results that are printed in one go: their large outputs are read at the same time.
+/// Results that are printed in one go, as many as one message tells of. Their large outputs are read at the
+/// same time.
 const BATCH_MAX: usize = 64;
 
-/// Bytes of large outputs after which no further one is read along with them.
+/// Bytes of large outputs after which no further one is read along with them: eight of a mebibyte keep the
+/// object store busy.
 const HELD_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 /// The word for a task that completed, as its verdict has it.
@@ -238,6 +240,7 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::{super::excess, *};
+    use muster_protocol::{BatchId, Digest, task::Outcome};
 
     fn leaves(before: u64, is_ordered: bool, come: &[u64]) -> Vec<u64> {
         let mut queue = Queue::after(before, is_ordered);
@@ -256,6 +259,29 @@ mod tests {
         assert_eq!(leaves(0, true, &[2, 3]), Vec::<u64>::new());
         assert_eq!(leaves(7, true, &[9, 8]), [8, 9]);
         assert_eq!(leaves(0, false, &[2, 3, 1]), [2, 3, 1]);
+    }
+
+    #[test]
+    fn few_large_outputs_are_held_at_a_time() {
+        let ended = |size| {
+            let output = match size {
+                0 => Data::EMPTY,
+                size => Data::Blob { digest: Digest([0; 32]), size },
+            };
+            let outcome = Outcome { output, ..Outcome::bare(Verdict::Completed) };
+            End { task: TaskId(1), outcome: Some(outcome.into()) }
+        };
+        let batches = |sizes: &[u64]| {
+            let mut results = Results::after(State::new(BatchId(1)), true);
+            sizes.iter().zip(1..).for_each(|(size, line)| results.add(line, ended(*size)));
+            let batches =
+                std::iter::from_fn(|| Some(results.batch().len()).filter(|count| *count > 0));
+            batches.collect::<Vec<_>>()
+        };
+        let (large, half) = (HELD_SIZE_MAX, HELD_SIZE_MAX / 2);
+        assert_eq!(batches(&[0; BATCH_MAX + 1]), [BATCH_MAX, 1]);
+        assert_eq!(batches(&[large, large, 0]), [1, 1, 1]);
+        assert_eq!(batches(&[half, 0, half, half]), [3, 1]);
     }
 
     #[test]

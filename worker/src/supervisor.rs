@@ -117,7 +117,7 @@ impl Supervisor {
 
     /// Passes the wish on, and waits. Another signal ends both at once.
     async fn stop(mut self, mut child: Child, ask: Ask) -> io::Result<ExitCode> {
-        tracing::debug!(?ask, "stopping");
+        tracing::info!(?ask, "the worker is told to stop; another signal ends it at once");
         if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32)) {
             // Not waited for yet, so that the id is still its own; it may be a corpse.
             let _ = kill_process(pid, Signal::TERM);

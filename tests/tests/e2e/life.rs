@@ -122,15 +122,17 @@ fn an_idle_worker_that_was_stopped_for_long_comes_back() {
 
 #[test]
 fn a_worker_that_is_told_twice_ends_at_once() {
-    for (options, signal, code) in
-        [(&[][..], Signal::TERM, 143), (&["--unsupervised"][..], Signal::INT, 130)]
+    // Whoever counts has heard the first signal when it says so: until then the second is the same one.
+    let (supervised, alone) = (&[][..], &["--unsupervised"][..]);
+    for (options, signal, heard, code) in
+        [(supervised, Signal::TERM, "told to stop", 143), (alone, Signal::INT, "stopping", 130)]
     {
         let (mut fleet, journal) = journaled(options);
         let pid = fleet.child_pid("w1").expect("it was ready");
         fleet.run(&["task", "run", "primes", "--input", LONG]).ok();
         wait_for("it to run", || attempts(&fleet, &journal, "started").pop());
         fleet.signal("w1", signal);
-        wait_for("it to stop", || fleet.log("w1").contains("stopping").then_some(()));
+        wait_for("it to stop", || fleet.log("w1").contains(heard).then_some(()));
         let told = Instant::now();
         fleet.signal("w1", signal);
         assert_eq!(fleet.ended("w1"), code);

@@ -2,7 +2,7 @@
 //! never the claim that a write failed when nobody knows.
 
 use async_nats::{
-    HeaderMap, HeaderValue, Message,
+    HeaderMap, HeaderValue,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL},
     jetstream::{
         Context,
@@ -111,14 +111,14 @@ pub enum Ack {
 
 impl Ack {
     /// Reads the answer to a message that was published with a reply subject.
-    pub fn of(message: &Message) -> Self {
+    pub fn of(answer: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(default)]
             seq: Revision,
             error: Option<ApiError>,
         }
-        match serde_json::from_slice(&message.payload) {
+        match serde_json::from_slice(answer) {
             Ok(Answer { error: Some(error), .. }) if error.err_code == WRONG_LAST_SEQUENCE => {
                 Ack::Refused
             }
@@ -228,4 +228,42 @@ async fn look<T: DeserializeOwned>(context: &Context, key: &Key) -> Result<Found
 /// Whether a stored message says that its key was deleted: its value is empty.
 fn is_mark(stored: &Stored) -> bool {
     stored.data.is_empty() && !stored.hdrs.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_says_one_of_three_things() {
+        let refused =
+            br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"},
+            "stream":"KV_muster_default_tasks","seq":0}"#;
+        let full =
+            br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},
+            "stream":"KV_muster_default_tasks","seq":0}"#;
+        for (answer, want) in [
+            (&br#"{"stream":"KV_muster_default_tasks","seq":7}"#[..], Ack::Written(7)),
+            (&refused[..], Ack::Refused),
+            (&full[..], Ack::Unknown),
+            // No stream is there, or what answers is none.
+            (&b""[..], Ack::Unknown),
+            (&b"{}"[..], Ack::Unknown),
+            (&br#"{"stream":"other"}"#[..], Ack::Unknown),
+        ] {
+            assert_eq!(Ack::of(answer), want, "{}", String::from_utf8_lossy(answer));
+        }
+    }
+
+    #[test]
+    fn a_write_names_the_revision_that_it_replaces() {
+        let mut headers = HeaderMap::new();
+        expecting(&mut headers, 0, None);
+        let text = |headers: &HeaderMap, name| headers.get(name).map(|value| value.to_string());
+        assert_eq!(text(&headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE).as_deref(), Some("0"));
+        assert_eq!(text(&headers, NATS_MESSAGE_TTL), None);
+        expecting(&mut headers, 12, Some(Duration::from_millis(10)));
+        assert_eq!(text(&headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE).as_deref(), Some("12"));
+        assert_eq!(text(&headers, NATS_MESSAGE_TTL).as_deref(), Some("1"), "whole seconds");
+    }
 }

@@ -76,7 +76,7 @@ async fn carry(registry: Registry, mut writes: mpsc::Receiver<Write>, inbox: mps
         tokio::select! {
             Some(answer) = answers.next() => {
                 if let Some(record) = number_of(&answer).and_then(|number| under_way.end(number)) {
-                    answered(&registry, &inbox, record, Ack::of(&answer)).await;
+                    answered(&registry, &inbox, record, Ack::of(&answer.payload)).await;
                 }
             }
             write = writes.recv() => {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::{Digest, limit, task::Data};
 use muster_wire::nats;
-use sha2::{Digest as _, Sha256};
 use std::{
     io::{self, IsTerminal as _},
     pin::Pin,
@@ -19,11 +18,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 /// Below this an upload is over before a bar could be read.
 const BAR_FROM: usize = 1024 * 1024;
 
-/// The digest of some bytes.
-pub fn digest(bytes: &[u8]) -> Digest {
-    Digest(Sha256::digest(bytes).into())
-}
-
 /// Input bytes as a task carries them: inline, or stored in the data store first. More than a
 /// task may have is refused before anything is stored.
 pub async fn input(client: &Client, bytes: Bytes) -> anyhow::Result<Data> {
@@ -31,7 +25,7 @@ pub async fn input(client: &Client, bytes: Bytes) -> anyhow::Result<Data> {
     if bytes.len() <= limit::INLINE_SIZE_MAX {
         return Ok(Data::Inline(bytes));
     }
-    let digest = digest(&bytes);
+    let digest = muster_module::digest(&bytes);
     put(client, &client.names.data_store(), digest, &bytes).await?;
     Ok(Data::Blob { digest, size: bytes.len() as u64 })
 }
@@ -70,7 +64,7 @@ pub async fn fetch(
     let mut bytes = Vec::with_capacity((info.size as u64).min(size_max) as usize + 1);
     let read = object.take(size_max + 1).read_to_end(&mut bytes).await;
     read.with_context(|| format!("cannot read all of {digest}"))?;
-    let is_it = nats::is_proven(&info, &bytes, digest) || self::digest(&bytes) == digest;
+    let is_it = nats::is_proven(&info, &bytes, digest) || muster_module::digest(&bytes) == digest;
     anyhow::ensure!(is_it, "{store} has other bytes for {digest}");
     Ok(bytes.into())
 }

@@ -260,7 +260,7 @@ impl Run {
         let (data, blob) = if size <= limit::INLINE_SIZE_MAX {
             (Data::Inline(input), None)
         } else {
-            let digest = blob::digest(&input);
+            let digest = muster_module::digest(&input);
             (Data::Blob { digest, size: size as u64 }, Some((digest, input)))
         };
         let spec = Arc::new(TaskSpec { input: data, ..self.spec.clone() });

@@ -30,8 +30,8 @@ enum Item {
     Progress(TaskId, u64, u64),
 }
 
-/// What one pass of the loop has to tell. What happened to several tasks of a batch is told at once: a
-/// message costs the registry as much as the write of a record does.
+/// What one pass of the loop has to tell. What happened to several tasks of a batch is told at once: each
+/// message is a write of the stream that keeps it, as a record's is.
 #[derive(Default)]
 pub(crate) struct Bulletin {
     events: Vec<Advisory>,

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{Digest, TaskId, limit, message::Shelf, subject::Bucket, task::TaskRecord};
 use muster_wire::nats;
-use sha2::{Digest as _, Sha256};
 use std::{io::ErrorKind, ops::Range};
 use tokio::{io::AsyncReadExt, sync::OnceCell, task::spawn_blocking};
 
@@ -40,7 +39,7 @@ pub(super) struct Shelves {
 
 /// Whether bytes have this digest; made where it keeps no loop waiting.
 async fn is_of(bytes: Bytes, digest: Digest) -> bool {
-    let made = spawn_blocking(move || Digest(Sha256::digest(&bytes).into())).await;
+    let made = spawn_blocking(move || muster_module::digest(&bytes)).await;
     made.is_ok_and(|made| made == digest)
 }
 

@@ -2,7 +2,7 @@
 //! be late or die unnoticed, so the stream's end is compared with what was seen every few seconds.
 //!
 //! A master without company rests from following the tasks: all that it would hear is the echo of its
-//! own writes, which costs the registry a quarter of what it does for a task. It rests only while its
+//! own writes, and that is a tenth of what the registry does for a task. It rests only while its
 //! acknowledgements follow each other without a gap; a gap is somebody else's write.
 
 use super::{Registry, horizon::Horizon};

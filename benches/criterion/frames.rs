@@ -27,6 +27,7 @@ fn dispatch() -> ToWorker {
         key: KEY,
         session: SessionId(u64::MAX / 5),
         revision: 1_000_000,
+        stream: Default::default(),
         held_max: 256,
         number: 1,
         module: spec.module.digest,
@@ -39,7 +40,7 @@ fn dispatch() -> ToWorker {
 
 fn finished(output: usize) -> ToMaster {
     let output = Data::Inline(vec![b'x'; output].into());
-    ToMaster::Finished { key: KEY, outcome: Outcome { output, ..completed() } }
+    ToMaster::Finished { key: KEY, revision: 1_000_000, outcome: Outcome { output, ..completed() } }
 }
 
 fn renew() -> ToMaster {
@@ -60,6 +61,7 @@ fn dispatched() -> Attempt {
         worker: worker(),
         session: SessionId(u64::MAX / 5),
         lease: 1_000_000,
+        lease_stream: Default::default(),
         dispatched_at: WallMillis(1_700_000_000_000),
     }
 }

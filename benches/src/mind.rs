@@ -4,9 +4,9 @@
 use muster_protocol::{
     Digest, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
     api::{NewTask, Submit},
-    fleet::{Config, Effect, Event, Fleet, LinkId},
+    fleet::{Config, Effect, Event, Fleet, LinkId, Loaded},
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease, Offer},
-    message::{AttemptKey, Dispatch, ToWorker},
+    message::{AttemptKey, Dispatch, Hello, ToWorker},
     task::{Data, ModuleRef, Outcome, TaskRecord, TaskSpec, Verdict},
     time::WallMillis,
 };
@@ -65,7 +65,7 @@ impl Mind {
     /// Knows these workers, each with a lease, a link and so many slots, and nothing else.
     pub fn new(workers: usize, slots: u32, labels: Labels) -> Self {
         let mut mind = Mind::unloaded(workers, slots, labels);
-        mind.tell(vec![Event::Loaded { rewound: false }]);
+        mind.tell(vec![Event::Loaded(Loaded::default())]);
         for number in 0..workers {
             let linked = mind.linked(number);
             mind.tell(vec![linked]);
@@ -80,7 +80,7 @@ impl Mind {
         let now = Time::from_nanos(1_000_000_000_000);
         let lease = |number| lease(number, slots, labels(number));
         let mut mind = Mind {
-            fleet: Fleet::new(Config { me, session, succeeds: Vec::new(), timing }),
+            fleet: Fleet::new(Config::new(me, session, timing)),
             now,
             renewed: now,
             revision: 0,
@@ -106,7 +106,7 @@ impl Mind {
             mind.fleet.observe(mind.now, event);
             learning += started.elapsed();
         }
-        let planning = mind.tell(vec![Event::Loaded { rewound: false }]);
+        let planning = mind.tell(vec![Event::Loaded(Loaded::default())]);
         (mind, learning, planning)
     }
 
@@ -166,7 +166,10 @@ impl Mind {
     fn linked(&self, number: usize) -> Event {
         let lease = &self.leases[number];
         let (worker, session) = (lease.worker.clone(), lease.session);
-        Event::Linked { worker, link: number as LinkId, session, attempts: Vec::new() }
+        let to = SessionId(7);
+        let (attempts, holds, version) = (Vec::new(), Default::default(), String::new());
+        let hello = Hello { to, session, attempts, holds, version };
+        Event::Linked { worker, link: number as LinkId, hello }
     }
 
     /// A submission, as the API reads it.
@@ -216,7 +219,7 @@ impl Mind {
         let ended: Vec<_> = self.held.drain(..some).collect();
         let finished = |(link, key): (LinkId, AttemptKey)| {
             let worker = self.leases[link as usize].worker.clone();
-            Event::Finished { worker, link, key, outcome: completed() }
+            Event::Finished { worker, link, key, revision: 0, outcome: completed() }
         };
         let events = ended.into_iter().map(finished).collect();
         self.tell(events)
@@ -239,6 +242,8 @@ impl Mind {
             standing: muster_protocol::lease::Standing::Live,
             wait_ms: LeaseTiming::STANDARD.outage_wait().as_millis() as u64,
             workers: 1,
+            remembers: Vec::new(),
+            vouches: None,
             renewed_at: WALL,
         };
         let revision = self.next_revision();

@@ -9,8 +9,9 @@ use muster_protocol::{
     grant::Grants,
     lease::{Lease, MasterLease, Standing},
     message::{
-        Ask, AttemptKey, Dispatch, LogChunk, LogSource, Order, Shelf, ToMaster, ToWorker, Told,
+        HeldAttempt, Hello, Ask, AttemptKey, Dispatch, LogChunk, LogSource, Order, Shelf, ToMaster, ToWorker, Told,
     },
+    registry::Mark,
     task::{
         Attempt, Data, Limits, ModuleRef, Outcome, PastAttempt, State, TaskRecord, TaskSpec,
         Verdict,
@@ -34,10 +35,10 @@ fn keep(target: &str, name: &str, bytes: &[u8]) {
 /// Messages of every kind.
 pub fn frames() {
     let messages = [
-        body(&ToMaster::Hello { session: SessionId(1), attempts: vec![KEY], version: "1".into() }),
+        body(&ToMaster::Hello(hello())),
         body(&ToMaster::Renew { expect: 9, lease: lease() }),
         body(&ToMaster::Extend { session: SessionId(1), renewal: 2 }),
-        body(&ToMaster::Finished { key: KEY, outcome: outcome() }),
+        body(&ToMaster::Finished { key: KEY, revision: 9, outcome: outcome() }),
         body(&ToMaster::Progress { key: KEY, done: 1, total: 300 }),
         body(&ToWorker::Dispatch(dispatch())),
         body(&ToWorker::Order(Order::Drain { deadline_ms: 1_000 })),
@@ -51,6 +52,12 @@ pub fn frames() {
     for (number, message) in messages.iter().enumerate() {
         keep("frame", &format!("seed-{number}"), message);
     }
+}
+
+fn hello() -> Hello {
+    let attempts = vec![HeldAttempt { key: KEY, revision: 9 }];
+    let (to, session) = (SessionId(2), SessionId(1));
+    Hello { to, session, attempts, holds: Mark::default(), version: "1".into() }
 }
 
 fn body(message: &impl Serialize) -> Vec<u8> {
@@ -83,6 +90,8 @@ pub fn records() {
         standing: Standing::Live,
         wait_ms: 4_500,
         workers: 3,
+        remembers: Vec::new(),
+        vouches: None,
         renewed_at: WallMillis(1),
     };
     let checkpoint = Checkpoint {
@@ -179,6 +188,7 @@ fn dispatch() -> Dispatch {
         key: KEY,
         session: SessionId(1),
         revision: 5,
+        stream: Default::default(),
         held_max: 4,
         number: 1,
         module: Digest([1; 32]),
@@ -196,6 +206,7 @@ fn attempt() -> Attempt {
         worker: "w1".parse().expect("a name"),
         session: SessionId(1),
         lease: 5,
+        lease_stream: Default::default(),
         dispatched_at: WallMillis(2),
     }
 }

@@ -5,12 +5,12 @@
 //! effects off. Everything else reports to its inbox: the registry's watches and answers, the
 //! links of workers, the requests of clients.
 //!
-//! A master has a life for each connection to the registry (`life`): when it breaks, the fleet's
-//! mind lives on only to keep workers alive, and with the next connection a new one begins.
+//! A master has a session for each connection to the registry (`connection`): when it breaks, the fleet
+//! goes on only to keep workers alive, and with the next connection a new one begins.
 
 mod api;
 mod config;
-mod life;
+mod connection;
 mod link;
 mod news;
 mod perform;
@@ -19,11 +19,11 @@ mod registry;
 pub use config::Config;
 
 use anyhow::Context as _;
-use life::{Life, Lives};
+use connection::Connection;
 use muster_protocol::{
-    Digest, WorkerId,
+    Digest, SessionId, WorkerId,
     api::{ModuleEntry, NewTask},
-    fleet::{self, Answer, Event, Fleet},
+    fleet::{self, Answer, Event, Fleet, Loaded},
     message::{AttemptKey, LogChunk, Order, Shelf, ToWorker, Told},
     subject::{Bucket, Names},
 };
@@ -52,9 +52,9 @@ type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 
 /// Something that the loop must know or do.
 enum Input {
-    /// Something of a life's registry; of no interest to any other life.
-    Registry(Life, Fact),
-    /// A connection to the registry is up: another life can begin.
+    /// Something that the registry said in a session; of no interest to any other session.
+    Registry(SessionId, Fact),
+    /// A connection to the registry is up: another session can begin.
     Connected(Registry),
     /// Clients are answered.
     Served(api::Api),
@@ -123,16 +123,16 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let state = config.state_dir.as_deref().map(state::State::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
-    let mut lives = Lives::new(&config, names.clone(), state, inbox.clone())?;
-    let first = lives.connect_first().await?;
+    let mut connection = Connection::new(&config, names.clone(), state, inbox.clone())?;
+    let first = connection.connect_first().await?;
     let endpoint = quinn::Endpoint::server(quic, config.listen)
         .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
     let mut master = Master {
-        fleet: lives.mind(),
+        fleet: connection.begin(&first, None),
         modules: BTreeMap::new(),
         hands: perform::Hands::new(first, inbox.clone()),
         workers: link::Workers::new(endpoint.clone(), names, inbox),
-        lives,
+        connection,
         ready: Some(endpoint.local_addr().context("the UDP address is unknown")?),
     };
     master.serve(&mut inputs, stop).await?;
@@ -146,7 +146,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
 struct Master {
     fleet: Fleet,
     modules: Modules,
-    lives: Lives,
+    connection: Connection,
     hands: perform::Hands,
     workers: link::Workers,
     /// Where it listens, until somebody has been told that it serves.
@@ -159,7 +159,7 @@ impl Master {
         inputs: &mut mpsc::Receiver<Input>,
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        self.lives.follow(self.hands.registry());
+        self.connection.follow(self.hands.registry());
         let mut clock_due = tokio::time::interval(CLOCK_EVERY);
         let mut batch = Vec::with_capacity(DRAIN_MAX);
         loop {
@@ -169,6 +169,7 @@ impl Master {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 _ = clock_due.tick() => {
                     self.fleet.observe(clock::boottime(), Event::Clock(clock::wall()));
+                    self.connection.note_known();
                 }
                 count = inputs.recv_many(&mut batch, DRAIN_MAX) => {
                     if count == 0 {
@@ -187,11 +188,11 @@ impl Master {
     /// Gives the lease back and lets writes that are under way come to their end; begins none for
     /// new facts of workers.
     async fn finish(&mut self, inputs: &mut mpsc::Receiver<Input>) {
-        if !self.lives.is_up() {
+        if !self.connection.is_up() {
             return;
         }
-        self.hands.perform(self.lives.farewell());
-        self.lives.stop_serving().await;
+        self.hands.perform(self.connection.farewell());
+        self.connection.stop_serving().await;
         self.fleet.observe(clock::boottime(), Event::Stopping);
         self.act();
         let settle = async {
@@ -213,20 +214,22 @@ impl Master {
     fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let now = clock::boottime();
         match input {
-            Input::Registry(life, fact) if self.lives.is_now(life) => self.learn(fact)?,
+            Input::Registry(session, fact) if self.connection.is_current(session) => {
+                self.learn(fact)?;
+            }
             Input::Registry(..) => {}
-            Input::Connected(registry) => self.begin_life(registry),
+            Input::Connected(registry) => self.begin_session(registry),
             Input::Served(api) => {
-                self.lives.served(api);
+                self.connection.served(api);
                 if let Some(address) = self.ready.take() {
-                    self.lives.tell_ready(address)?;
+                    self.connection.tell_ready(address)?;
                 }
             }
             Input::Fleet(event) => self.fleet.observe(now, event),
             Input::LinkOpened { worker, link, frames } => {
                 tracing::info!(%worker, link, "linked");
                 self.hands.opened(link, frames);
-                self.hands.welcome(link, self.lives.welcome());
+                self.hands.welcome(link, self.connection.welcome());
             }
             Input::LinkClosed { worker, link } => {
                 tracing::info!(%worker, link, "unlinked");
@@ -264,12 +267,12 @@ impl Master {
         match fact {
             Fact::Fleet(event) => {
                 self.hands.heard(&event);
-                self.lives.heard(&event);
+                self.connection.heard(&event);
                 self.fleet.observe(clock::boottime(), event);
             }
             Fact::Loaded(bucket) => {
-                if let Some(rewound) = self.lives.loaded(bucket) {
-                    self.loaded(rewound);
+                if let Some(loaded) = self.connection.loaded(bucket) {
+                    self.loaded(loaded);
                 }
             }
             Fact::ModuleSeen(entry) if entry.versions.is_empty() => {
@@ -287,41 +290,38 @@ impl Master {
     }
 
     /// All that is in the registry is known: from now on something can be decided.
-    fn loaded(&mut self, rewound: bool) {
-        self.fleet.observe(clock::boottime(), Event::Loaded { rewound });
-        if let Some(until) = self.fleet.held_until() {
-            self.lives.hold_until(until);
-        }
+    fn loaded(&mut self, loaded: Loaded) {
+        self.fleet.observe(clock::boottime(), Event::Loaded(loaded));
+        self.connection.note_known();
         tracing::info!(
-            session = %self.lives.session(), open = self.fleet.tasks_open(),
-            modules = self.modules.len(), rewound, "loaded"
+            session = %self.connection.session(), open = self.fleet.tasks_open(),
+            modules = self.modules.len(), "loaded"
         );
-        self.hands.perform(self.lives.greeting());
+        self.hands.perform(self.connection.greeting());
         self.workers.accept();
-        self.hands.welcome_all(&self.lives.welcome());
-        self.lives.begin_to_serve(self.hands.registry());
+        self.hands.welcome_all(&self.connection.welcome());
+        self.connection.begin_to_serve(self.hands.registry());
     }
 
     /// The registry is out of reach: only what needs none of it goes on.
     fn lose_registry(&mut self) {
         self.fleet.observe(clock::boottime(), Event::RegistryDown);
-        self.lives.lost();
+        self.connection.lost();
     }
 
-    fn begin_life(&mut self, registry: Registry) {
-        self.lives.begin(&registry);
-        self.fleet = self.lives.mind();
+    fn begin_session(&mut self, registry: Registry) {
+        self.fleet = self.connection.begin(&registry, Some(&self.fleet));
         self.modules.clear();
-        self.hands.begin_life(registry);
-        self.lives.follow(self.hands.registry());
+        self.hands.begin_session(registry);
+        self.connection.follow(self.hands.registry());
     }
 
     fn act(&mut self) {
         let mut effects = Vec::new();
         self.fleet.plan(clock::boottime(), &mut effects);
-        self.lives.meet(self.fleet.has_company());
+        self.connection.meet(self.fleet.has_company());
         if self.hands.perform(effects) {
-            tracing::warn!(session = %self.lives.session(), "declared lost by another master");
+            tracing::warn!(session = %self.connection.session(), "declared lost by another master");
             self.lose_registry();
         }
     }

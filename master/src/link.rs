@@ -208,17 +208,15 @@ impl Host {
         while let Some(message) = reader.next::<ToMaster>().await? {
             let worker = worker.clone();
             let input = match message {
-                ToMaster::Hello { session, attempts, .. } => {
-                    Input::Fleet(Event::Linked { worker, link, session, attempts })
-                }
+                ToMaster::Hello(hello) => Input::Fleet(Event::Linked { worker, link, hello }),
                 ToMaster::Renew { expect, lease } => {
                     Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
                 }
                 ToMaster::Extend { session, renewal } => {
                     Input::Fleet(Event::ExtendAsked { worker, link, session, renewal })
                 }
-                ToMaster::Finished { key, outcome } => {
-                    Input::Fleet(Event::Finished { worker, link, key, outcome })
+                ToMaster::Finished { key, revision, outcome } => {
+                    Input::Fleet(Event::Finished { worker, link, key, revision, outcome })
                 }
                 ToMaster::Progress { key, done, total } => Input::Progress { key, done, total },
             };

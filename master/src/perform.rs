@@ -10,6 +10,7 @@ use muster_protocol::{
     Digest, TaskId, WorkerId,
     fleet::{Answer, Effect, Event, LinkId, RequestId},
     message::{AttemptKey, Shelf, ToWorker, Told},
+    subject::Bucket,
 };
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
@@ -43,9 +44,9 @@ impl Hands {
         }
     }
 
-    /// Another life: what was under way in the last one is of no interest any more, and clients who
+    /// Another session: what was under way in the last one is of no interest any more, and clients who
     /// wait hear that their answer will not come.
-    pub(crate) fn begin_life(&mut self, registry: Registry) {
+    pub(crate) fn begin_session(&mut self, registry: Registry) {
         self.news = News::begin(&registry);
         self.writes = Writes::begin(&registry, &self.inbox);
         self.registry = registry;
@@ -76,7 +77,10 @@ impl Hands {
     pub(crate) fn heard(&mut self, event: &Event) {
         if matches!(
             event,
-            Event::TaskWritten { .. } | Event::LeaseWritten { .. } | Event::MasterWritten { .. }
+            Event::TaskWritten { .. }
+                | Event::LeaseWritten { .. }
+                | Event::MasterWritten { .. }
+                | Event::GuardWritten { .. }
         ) {
             self.writing -= 1;
         }
@@ -95,7 +99,7 @@ impl Hands {
         self.send(link, welcome);
     }
 
-    /// Says so on every link, because another life has begun.
+    /// Says so on every link, because another session has begun.
     pub(crate) fn welcome_all(&mut self, welcome: &ToWorker) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.send(link, welcome.clone());
@@ -151,7 +155,7 @@ impl Hands {
         });
     }
 
-    /// Returns whether this life is over.
+    /// Returns whether this session is over.
     pub(crate) fn perform(&mut self, effects: Vec<Effect>) -> bool {
         let mut is_over = false;
         let mut bulletin = Bulletin::default();
@@ -161,7 +165,16 @@ impl Hands {
                     self.writing += 1;
                     self.writes.write(expect, record, keep);
                 }
-                Effect::ReadTask(task) => self.read_task(task),
+                Effect::ReadTask { task, read } => self.read_task(task, read),
+                Effect::ReadEnd(bucket) => self.read_end(bucket),
+                Effect::WriteGuard { expect, guard } => {
+                    tracing::warn!(lifted = guard.lifted, reason = guard.reason, "failover guard");
+                    self.writing += 1;
+                    self.spawn(|registry| async move {
+                        let answer = registry.write_guard(expect, &guard).await;
+                        Event::GuardWritten { guard, answer }
+                    });
+                }
                 Effect::WriteLease { expect, lease, asked_by } => {
                     tracing::debug!(worker = %lease.worker, standing = ?lease.standing, expect, "lease");
                     self.writing += 1;
@@ -201,21 +214,32 @@ impl Hands {
     where
         R: Future<Output = Event> + Send + 'static,
     {
-        let (life, inbox) = (self.registry.life(), self.inbox.clone());
+        let (session, inbox) = (self.registry.session(), self.inbox.clone());
         let work = work(self.registry.clone());
         tokio::spawn(async move {
             let event = work.await;
-            let _ = inbox.send(Input::Registry(life, Fact::Fleet(event))).await;
+            let _ = inbox.send(Input::Registry(session, Fact::Fleet(event))).await;
         });
     }
 
-    fn read_task(&self, task: TaskId) {
+    fn read_end(&self, bucket: Bucket) {
+        let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            // Where nobody knows, nothing is said: the fleet asks again.
+            if let Ok(end) = registry.read_end(bucket).await {
+                let event = Event::EndRead(bucket, end);
+                let _ = inbox.send(Input::Registry(registry.session(), Fact::Fleet(event))).await;
+            }
+        });
+    }
+
+    fn read_task(&self, task: TaskId, read: u64) {
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
             // Where nobody knows, nothing is said: the fleet asks again.
             if let Ok(found) = registry.read_task(task).await {
-                let event = Event::TaskRead(task, found);
-                let _ = inbox.send(Input::Registry(registry.life(), Fact::Fleet(event))).await;
+                let event = Event::TaskRead { task, read, found };
+                let _ = inbox.send(Input::Registry(registry.session(), Fact::Fleet(event))).await;
             }
         });
     }

@@ -8,7 +8,7 @@ mod objects;
 mod watch;
 mod writes;
 
-use crate::{Input, life::Life};
+use crate::Input;
 use async_nats::{Client, HeaderMap, jetstream::Context};
 use bytes::Bytes;
 use muster_protocol::{
@@ -17,6 +17,7 @@ use muster_protocol::{
     api::{Ended, ModuleEntry},
     lease::{CasAnswer, Lease, MasterLease, Standing},
     message::LogChunk,
+    registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId, StreamId},
     subject::{Bucket, Names},
     task::TaskRecord,
 };
@@ -26,7 +27,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -60,15 +61,18 @@ pub enum RegistryError {
     },
 }
 
-/// A handle to the fleet's state in one life of a master; cheap to clone.
+/// A handle to the fleet's state in one session of a master; cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
     context: Context,
     names: Arc<Names>,
     session: SessionId,
-    life: Life,
-    /// Events of this life so far: with the session it makes their ids.
+    /// Where the streams ended when this session began.
+    ends: Marks,
+    /// The life of the server, where the registry is one server.
+    server: Option<ServerId>,
+    /// Events of this session so far: with the session it makes their ids.
     events: Arc<AtomicU64>,
     /// How far the bucket of tasks is known.
     tasks: Arc<Mutex<horizon::Horizon>>,
@@ -77,12 +81,11 @@ pub struct Registry {
 
 impl Registry {
     /// Connects, and makes the streams that are not there yet. A connection that breaks is not made
-    /// again: the next is another life's.
+    /// again: the next is another session's.
     pub async fn open(
         url: &str,
         names: Arc<Names>,
         session: SessionId,
-        life: Life,
         replicas: usize,
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
@@ -93,15 +96,57 @@ impl Registry {
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
         let (events, tasks, shelves) = Default::default();
-        Ok(Registry { client, context, names, session, life, events, tasks, shelves })
+        let info = client.server_info();
+        // A cluster loses what one of its servers has lost whether that is the one at the other end.
+        let server = (replicas == 1 && info.cluster.is_none()).then(|| ServerId(info.server_id));
+        let ends = Marks::default();
+        let mut registry =
+            Registry { client, context, names, session, ends, server, events, tasks, shelves };
+        for bucket in Bucket::FOLLOWED {
+            let end = registry.read_end(bucket).await.map_err(|cause| RegistryError::Layout {
+                what: registry.names.stream(bucket),
+                cause: cause.to_string(),
+            })?;
+            registry.ends.set(bucket, end);
+        }
+        Ok(registry)
     }
 
-    /// Whose it is.
-    pub fn life(&self) -> Life {
-        self.life
+    /// Where the streams ended when this session began.
+    pub fn ends(&self) -> Marks {
+        self.ends
     }
 
-    /// The session of that life.
+    /// The life of the registry's server, where that is one server.
+    pub fn server(&self) -> Option<ServerId> {
+        self.server.clone()
+    }
+
+    /// Where a bucket's stream ends, as its leader knows it.
+    pub async fn read_end(&self, bucket: Bucket) -> Result<Mark, cas::ReadError> {
+        let unavailable = |cause: String| cas::ReadError::Unavailable(cause);
+        let stream = self.context.get_stream(self.names.stream(bucket)).await;
+        let stream = stream.map_err(|error| unavailable(error.to_string()))?;
+        let info = stream.cached_info();
+        let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH);
+        let created = created.map(|since| since.as_nanos() as u64).unwrap_or_default();
+        Ok(Mark { stream: StreamId(created), revision: info.state.last_sequence })
+    }
+
+    /// Writes the failover guard by compare-and-set.
+    pub async fn write_guard(
+        &self,
+        expect: Revision,
+        guard: &FailoverGuard,
+    ) -> CasAnswer<FailoverGuard> {
+        let Ok(value) = serde_json::to_vec(guard) else { return CasAnswer::Unknown };
+        let key = self.key(Bucket::Masters, GUARD_KEY);
+        let sent =
+            cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;
+        sent.answer(&self.context).await
+    }
+
+    /// The session.
     pub fn session(&self) -> SessionId {
         self.session
     }

@@ -14,12 +14,14 @@ mod tests;
 mod told;
 mod words;
 
+pub(crate) use told::PREEMPTED;
 pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
-    ABSENT, Revision, SessionId, Time, limit,
-    message::{AttemptKey, Dispatch, ToMaster},
+    ABSENT, AttemptId, Revision, SessionId, Time, limit,
+    message::{AttemptKey, Dispatch, HeldAttempt, Hello, ToMaster},
     pace::Pace,
+    registry::Mark,
     task::{Outcome, Verdict},
 };
 use alloc::{
@@ -28,7 +30,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::time::Duration;
+use core::{ops::Bound, time::Duration};
 
 /// How long to wait before trying again to get a module or an input.
 const PREPARE_AGAIN: Duration = Duration::from_secs(1);
@@ -65,7 +67,10 @@ pub struct Attempts {
     /// Attempts that run or may still run.
     holding: usize,
     pace: Pace,
-    links: BTreeSet<LinkId>,
+    /// The links that are up, and the session of the master at the other end of each.
+    links: BTreeMap<LinkId, SessionId>,
+    /// The latest revision under which this session was given an attempt.
+    holds: Mark,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
     /// Attempts of this session that are over and acknowledged, oldest first in the queue: a
@@ -75,6 +80,8 @@ pub struct Attempts {
     /// The newest revision of those that are not remembered any more: what is not newer may be one
     /// of them.
     floor: Revision,
+    /// How many ended attempts are remembered.
+    over_max: usize,
     intake: Intake,
     /// Modules that are compiled, so that another attempt of one need not wait.
     warm: BTreeSet<crate::Digest>,
@@ -138,16 +145,23 @@ impl Attempts {
             running: 0,
             holding: 0,
             pace: Pace::default(),
-            links: BTreeSet::new(),
+            links: BTreeMap::new(),
+            holds: Mark::default(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             over: BTreeSet::new(),
             over_order: VecDeque::new(),
             floor: ABSENT,
+            over_max: OVER_MAX,
             intake: Intake::Open,
             warm: BTreeSet::new(),
             outbox: Vec::new(),
         }
+    }
+
+    /// The same, remembering no more than so many ended attempts.
+    pub fn remembering(self, over_max: usize) -> Self {
+        Attempts { over_max, ..self }
     }
 
     /// Learns a fact.
@@ -160,11 +174,7 @@ impl Attempts {
                 self.fence_owed = true;
                 self.quiet_owed = true;
             }
-            Event::Linked(link) => {
-                self.links.insert(link);
-                self.greet(link);
-                self.dirty.extend(self.attempts.keys().copied());
-            }
+            Event::Linked(link, master) => self.linked(link, master),
             Event::Unlinked(link) => self.unlinked(link),
             Event::Told(link, message) => self.told(now, link, message),
             Event::Prepared(key) => self.prepared(key),
@@ -232,10 +242,23 @@ impl Attempts {
         self.running
     }
 
+    /// A link is up, or the master at its other end has begun another session and knows nothing of
+    /// what was said before.
+    fn linked(&mut self, link: LinkId, master: SessionId) {
+        self.links.insert(link, master);
+        self.greet(link);
+        self.dirty.extend(self.attempts.keys().copied());
+    }
+
     fn greet(&mut self, link: LinkId) {
-        let Some(session) = self.session else { return };
-        let attempts = self.attempts.keys().copied().collect();
-        let message = ToMaster::Hello { session, attempts, version: self.version.clone() };
+        let (Some(session), Some(&to)) = (self.session, self.links.get(&link)) else { return };
+        let held = |(key, attempt): (&AttemptKey, &Attempt)| HeldAttempt {
+            key: *key,
+            revision: attempt.revision,
+        };
+        let attempts = self.attempts.iter().map(held).collect();
+        let (holds, version) = (self.holds, self.version.clone());
+        let message = ToMaster::Hello(Hello { to, session, attempts, holds, version });
         self.outbox.push(Effect::Send { link, message });
     }
 
@@ -335,7 +358,8 @@ impl Attempts {
     fn settle(&mut self, now: Time, key: AttemptKey) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         // The link it came on if that is up, else any.
-        let link = self.links.get(&attempt.link).or(self.links.first()).copied();
+        let link = Some(attempt.link).filter(|link| self.links.contains_key(link));
+        let link = link.or(self.links.first_key_value().map(|(&link, _)| link));
         match &mut attempt.phase {
             Phase::Lacking => match (link, &attempt.dispatch) {
                 (Some(link), Some(dispatch)) => {
@@ -351,7 +375,8 @@ impl Attempts {
                     && let Some(link) = link
                 {
                     *sent = Some(link);
-                    let message = ToMaster::Finished { key, outcome: Outcome::clone(outcome) };
+                    let (revision, outcome) = (attempt.revision, Outcome::clone(outcome));
+                    let message = ToMaster::Finished { key, revision, outcome };
                     self.outbox.push(Effect::Send { link, message });
                 }
             }
@@ -362,15 +387,37 @@ impl Attempts {
     fn start(&mut self) {
         let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
         let ahead = self.pace.runs_in(limit::BEGUN_WORK, slots).min(limit::BEGUN_TASKS_MAX);
+        let mut after = Bound::Unbounded;
         while self.running < self.slots + ahead as usize
-            && let Some((_, key)) = self.ready.pop_first()
+            && let Some(&(arrival, key)) = self.ready.range((after, Bound::Unbounded)).next()
         {
+            after = Bound::Excluded((arrival, key));
+            // Until the attempt of the same task that it replaces has stopped.
+            if self.runs_another(key) {
+                continue;
+            }
+            self.ready.remove(&(arrival, key));
             let Some(attempt) = self.attempts.get_mut(&key) else { continue };
             let Some(dispatch) = &attempt.dispatch else { continue };
             self.outbox.push(Effect::Start(dispatch.clone()));
             attempt.phase = Phase::Running;
             self.running += 1;
         }
+    }
+}
+
+impl Attempts {
+    /// Whether another attempt of the same task runs here, or may still run.
+    fn runs_another(&self, key: AttemptKey) -> bool {
+        self.of_task(key)
+            .any(|(_, attempt)| matches!(attempt.phase, Phase::Running | Phase::Killed(_)))
+    }
+
+    /// The other attempts of the same task.
+    fn of_task(&self, key: AttemptKey) -> impl Iterator<Item = (&AttemptKey, &Attempt)> {
+        let first = AttemptKey { task: key.task, attempt: AttemptId(0) };
+        let last = AttemptKey { task: key.task, attempt: AttemptId(u64::MAX) };
+        self.attempts.range(first..=last).filter(move |(other, _)| **other != key)
     }
 }
 

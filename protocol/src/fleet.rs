@@ -15,6 +15,7 @@
 mod alike;
 mod cancel;
 mod explain;
+mod guard;
 mod hold;
 mod known;
 mod lease;
@@ -24,7 +25,9 @@ mod order;
 mod place;
 mod preempt;
 mod record;
+mod rest;
 mod retry;
+mod roll_call;
 mod settle;
 mod submit;
 #[cfg(test)]
@@ -32,14 +35,15 @@ mod tests;
 mod words;
 
 use known::{Phase, Report, Task};
-pub use words::{Answer, Config, Effect, Event, LinkId, RequestId};
+pub use words::{Answer, Config, Effect, Event, LinkId, Loaded, RequestId};
 
 use crate::{
     ABSENT, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
     lease::Lease,
     limit,
-    message::AttemptKey,
+    message::{AttemptKey, HeldAttempt},
     pace::Pace,
+    subject::Bucket,
     task::{TaskRecord, mix},
     time::WallMillis,
 };
@@ -62,10 +66,8 @@ pub struct Fleet {
     nonces: u64,
     /// Since when all that is in the registry is known; `None` before, and once it does not answer.
     registry_up: Option<Time>,
-    /// Until when nothing is given to anyone, because the registry has lost what it knew.
-    held_until: Option<Time>,
-    /// Sessions whose attempts the registry may have forgotten.
-    forgotten: BTreeSet<SessionId>,
+    guard: guard::Guard,
+    roll: roll_call::RollCall,
     own: masters::Own,
     peers: BTreeMap<SessionId, masters::Peer>,
     /// The other masters that renew their leases in time.
@@ -90,6 +92,8 @@ pub struct Fleet {
     /// Submissions not answered yet: how many tasks, and how many of them are not stored.
     requests: BTreeMap<RequestId, (u64, u64)>,
     inquiries: BTreeMap<TaskId, Vec<link::Inquiry>>,
+    /// Reads of records asked for so far.
+    reads: u64,
     /// Which run is being stopped for which waiting task.
     preempted: BTreeMap<TaskId, AttemptKey>,
     endings: retry::Rate,
@@ -104,12 +108,16 @@ enum Timer {
     Own,
     /// A master may be silent, or its lease over.
     Master(SessionId),
-    /// What the registry has forgotten is over.
-    Resume,
+    /// A guard has to be raised or lifted.
+    Guard,
+    /// Somebody's answer to the roll call, or the end of a stream, is missing.
+    RollCall,
     /// What others leave undone in a group is this master's to do.
     Group(GroupName),
     /// A worker's lease may be over.
     Lease(WorkerId),
+    /// A worker that gave attempts back may be used again.
+    Rest(WorkerId),
     /// A task's wait is over, or its write has to be asked about.
     Task(TaskId),
     /// The task of an inquiry has to be read again.
@@ -129,6 +137,8 @@ struct Worker {
     extended: Time,
     /// The longest wait that any lease of this worker asked for.
     wait: Duration,
+    /// The session that has answered the roll call.
+    answered: Option<SessionId>,
     /// A `lost` has been sent against the newest lease value, and may land at any time.
     condemned: bool,
     /// It has been sent and is not answered.
@@ -141,20 +151,21 @@ struct Worker {
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
     pace: Pace,
+    rest: rest::Rest,
 }
 
 impl Fleet {
     /// A mind that knows nothing yet.
     pub fn new(config: Config) -> Self {
         let nonces = config.session.0;
-        let own = masters::Own::new(config.me.clone(), config.session, &config.timing);
+        let own = masters::Own::new(&config);
         Fleet {
             config,
             wall_at_zero: 0,
             nonces,
             registry_up: None,
-            held_until: None,
-            forgotten: BTreeSet::new(),
+            guard: guard::Guard::default(),
+            roll: roll_call::RollCall::default(),
             own,
             peers: BTreeMap::new(),
             fresh: BTreeSet::new(),
@@ -172,6 +183,7 @@ impl Fleet {
             queue_ends: BTreeSet::new(),
             requests: BTreeMap::new(),
             inquiries: BTreeMap::new(),
+            reads: 0,
             preempted: BTreeMap::new(),
             endings: retry::Rate::default(),
             buried: record::Buried::default(),
@@ -183,7 +195,7 @@ impl Fleet {
     pub fn observe(&mut self, now: Time, event: Event) {
         match event {
             Event::RegistryDown => self.registry_up = None,
-            Event::Loaded { rewound } => self.begin(now, rewound),
+            Event::Loaded(loaded) => self.begin(now, loaded),
             Event::Stopping => self.stopping(),
             Event::Clock(wall) => {
                 self.wall_at_zero = wall.0 as i64 - (now.as_nanos() / 1_000_000) as i64;
@@ -191,6 +203,12 @@ impl Fleet {
             Event::LeaseSeen(lease, revision) => self.lease_seen(now, lease, revision),
             Event::LeaseGone(worker, revision) => self.lease_gone(now, worker, revision),
             Event::MasterSeen(lease, revision) => self.master_seen(now, lease, revision),
+            Event::GuardSeen(guard, revision) => {
+                self.roll.exists(Bucket::Masters, revision);
+                self.guard_seen(now, guard, revision);
+            }
+            Event::GuardWritten { guard, answer } => self.guard_written(now, guard, answer),
+            Event::EndRead(bucket, end) => self.end_read(now, bucket, end),
             Event::MasterGone(session) => self.master_gone(now, session),
             Event::MasterWritten { lease, answer } => self.master_written(now, lease, answer),
             Event::LeaseWritten { lease, asked_by, answer } => {
@@ -206,19 +224,18 @@ impl Fleet {
                 self.order_asked(request, worker, order);
             }
             Event::TaskSeen(record, revision) => {
+                self.roll.exists(Bucket::Tasks, revision);
                 let mut record = *record;
                 self.alike.share(&mut record.spec);
                 self.task_seen(now, Arc::new(record), revision);
                 self.buried.caught_up(revision);
             }
-            Event::TaskRead(task, found) => self.task_read(now, task, found),
+            Event::TaskRead { task, read, found } => self.task_answered(now, task, read, found),
             Event::TaskWritten { task, answer } => self.task_written(now, task, answer),
-            Event::Linked { worker, link, session, attempts } => {
-                self.linked(now, worker, link, session, attempts);
-            }
+            Event::Linked { worker, link, hello } => self.linked(now, worker, link, hello),
             Event::Unlinked { worker, link } => self.unlinked(worker, link),
-            Event::Finished { worker, link, key, outcome } => {
-                self.finished(now, worker, link, key, outcome);
+            Event::Finished { worker, link, key, revision, outcome } => {
+                self.finished(now, worker, link, HeldAttempt { key, revision }, outcome);
             }
             Event::Submitted { request, tasks } => self.submitted(now, request, tasks),
             Event::CancelAsked { request, task } => self.cancel_asked(request, task),
@@ -231,11 +248,14 @@ impl Fleet {
         if self.registry_up.is_none() {
             return;
         }
-        self.renew_own(now, out);
         self.ring(now, out);
-        self.settle(now, out);
-        self.place(now, out);
-        self.store_the_rest(out);
+        self.call_roll(now, out);
+        self.renew_own(now, out);
+        if self.may_act() {
+            self.settle(now, out);
+            self.place(now, out);
+            self.store_the_rest(out);
+        }
         out.append(&mut self.outbox);
     }
 
@@ -261,20 +281,18 @@ impl Fleet {
             }
             match timer {
                 Timer::Own => {}
-                Timer::Resume => {
-                    self.dirty.extend(self.tasks.keys().copied());
-                    self.open.extend(self.groups.keys().cloned());
-                }
+                Timer::Guard => self.guard_due(now, out),
+                Timer::RollCall => self.roll_due(),
                 Timer::Master(session) => self.master_due(now, session, out),
                 Timer::Group(name) => {
                     self.open.insert(name);
                 }
                 Timer::Lease(worker) => self.lease_due(now, worker, out),
+                Timer::Rest(worker) => self.rest_due(now, &worker),
                 Timer::Task(task) => self.task_due(now, task, out),
                 Timer::Inquiry(task) => {
                     if self.inquiries.contains_key(&task) {
-                        out.push(Effect::ReadTask(task));
-                        self.timers.insert((now + ASK_AGAIN, Timer::Inquiry(task)));
+                        self.read_task(now, task, Timer::Inquiry(task), out);
                     }
                 }
             }
@@ -288,11 +306,15 @@ impl Fleet {
                 self.dirty.insert(id);
             }
             Phase::Writing(_) => {}
-            Phase::Asking => {
-                out.push(Effect::ReadTask(id));
-                self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
-            }
+            Phase::Asking => self.read_task(now, id, Timer::Task(id), out),
         }
+    }
+
+    /// Reads a record from the leader, and asks again where nobody answers.
+    fn read_task(&mut self, now: Time, task: TaskId, again: Timer, out: &mut Vec<Effect>) {
+        self.reads += 1;
+        out.push(Effect::ReadTask { task, read: self.reads });
+        self.timers.insert((now + ASK_AGAIN, again));
     }
 
     /// Whether this worker has the current attempt of a task, and it is this one.
@@ -312,6 +334,7 @@ impl Fleet {
             session_seen: now,
             extended: Time::ZERO,
             wait,
+            answered: None,
             condemned: false,
             declaring: false,
             declared_here: false,
@@ -319,6 +342,7 @@ impl Fleet {
             links: link::Links::default(),
             tasks: BTreeSet::new(),
             pace: Pace::default(),
+            rest: rest::Rest::default(),
         })
     }
 

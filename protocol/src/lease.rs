@@ -6,13 +6,18 @@
 //! stamped before it is sent, and an old answer changes nothing. See ARCHITECTURE.md.
 
 mod holder;
+mod lease_loop;
 mod tenure;
 
 pub use holder::{Holder, LeaseStep};
+pub use lease_loop::{LeaseEffect, LeaseEvent, LeaseLoop};
 pub(crate) use tenure::Tenure;
 
 use crate::{
-    GroupName, MasterId, Nonce, Revision, SessionId, WorkerId, grant::Policy, time::WallMillis,
+    GroupName, MasterId, Nonce, Revision, SessionId, WorkerId,
+    grant::Policy,
+    registry::{Mark, ServerId},
+    time::WallMillis,
 };
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::{str::FromStr, time::Duration};
@@ -240,6 +245,10 @@ pub struct Lease {
     /// Whether the life before this one ended because its lease lapsed while it ran.
     #[serde(default)]
     pub fenced: bool,
+    /// The latest revision of the tasks' stream under which this session was given an attempt, as of
+    /// this renewal. A registry whose tasks end before it has lost writes.
+    #[serde(default)]
+    pub holds: Mark,
     /// Who may declare it lost; anybody where absent.
     #[serde(default)]
     pub home: Option<Home>,
@@ -265,6 +274,7 @@ impl Lease {
             home_dir: Nonce(0),
             succeeds: Vec::new(),
             fenced: false,
+            holds: Mark::default(),
             home: None,
             master_wait_ms: 0,
             offer: Offer::default(),
@@ -296,6 +306,14 @@ pub struct MasterLease {
     pub wait_ms: u64,
     /// Workers that are linked to it.
     pub workers: u32,
+    /// Earlier sessions of the same process: what they knew is still known. At most
+    /// [`REMEMBERS_MAX`](crate::sessions::REMEMBERS_MAX).
+    #[serde(default)]
+    pub remembers: Vec<SessionId>,
+    /// The life of the registry's server in which this session completed its roll call; absent where it
+    /// has not, or the registry is several servers.
+    #[serde(default)]
+    pub vouches: Option<ServerId>,
     /// For people: when this was written, on the master's wall clock.
     pub renewed_at: WallMillis,
 }

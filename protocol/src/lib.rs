@@ -19,6 +19,8 @@ pub mod lease;
 pub mod limit;
 pub mod message;
 mod pace;
+pub mod registry;
+pub mod sessions;
 pub mod subject;
 pub mod task;
 pub mod time;

@@ -85,6 +85,10 @@ pub const WRITES_MAX: usize = 1_024;
 /// A master's silence is noticed in the same time.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a nats-server of several may take itself for the leader of a stream that another one leads:
+/// it steps down when it has not heard from most of the others for ten seconds.
+pub const LEADER_LAG_MAX: Duration = Duration::from_secs(12);
+
 /// How much higher a task's priority must be than that of a run that it pushes aside. The gap
 /// keeps neighbours from pushing each other in turn.
 pub const PREEMPT_GAP: u8 = 10;

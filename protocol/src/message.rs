@@ -4,6 +4,7 @@ use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
     grant::Grants,
     lease::{CasAnswer, Home, Lease, Standing},
+    registry::{Mark, StreamId},
     task::{Data, Limits, Outcome},
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
@@ -22,18 +23,35 @@ pub struct AttemptKey {
     pub attempt: AttemptId,
 }
 
+/// An attempt that a worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldAttempt {
+    /// The attempt.
+    pub key: AttemptKey,
+    /// The revision of the record that gave it: whoever reads an older one knows nothing of it.
+    pub revision: Revision,
+}
+
+/// What a worker says of itself on a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The session of the master that it answers, by the latest [`ToWorker::Welcome`].
+    pub to: SessionId,
+    /// The session of the worker.
+    pub session: SessionId,
+    /// Attempts that wait, run, or have ended without an acknowledgement.
+    pub attempts: Vec<HeldAttempt>,
+    /// The latest revision of the tasks' stream under which this session was given an attempt.
+    pub holds: Mark,
+    /// The version of its program.
+    pub version: String,
+}
+
 /// From a worker, on the control stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToMaster {
     /// The first frame: who is calling (the certificate has the name) and what it still has.
-    Hello {
-        /// This life of the worker.
-        session: SessionId,
-        /// Attempts that wait, run, or have ended without an acknowledgement.
-        attempts: Vec<AttemptKey>,
-        /// The version of its program.
-        version: String,
-    },
+    Hello(Hello),
     /// Renew the worker's lease by compare-and-set. Answered by [`ToWorker::Renewed`].
     Renew {
         /// The revision the key must have.
@@ -51,9 +69,11 @@ pub enum ToMaster {
     },
     /// An attempt has ended. Said again after a reconnect until acknowledged.
     Finished {
-        /// Which.
+        /// The attempt.
         key: AttemptKey,
-        /// How.
+        /// The revision of the record that gave it: whoever reads an older one knows nothing of it.
+        revision: Revision,
+        /// How it ended.
         outcome: Outcome,
     },
     /// How far a run is, as its guest says.
@@ -83,9 +103,20 @@ pub enum ToWorker {
     /// Run this. Saying it twice changes nothing.
     Dispatch(Dispatch),
     /// Kill this attempt and confirm with [`ToMaster::Finished`].
-    Revoke(AttemptKey),
+    Revoke {
+        /// The attempt.
+        key: AttemptKey,
+        /// The revision of the task's record that decides it, or one that is not older than the
+        /// attempt. A worker that has never heard of the attempt refuses it up to this revision.
+        revision: Revision,
+    },
     /// The same, to make room for a task of a higher priority: it goes back.
-    Preempt(AttemptKey),
+    Preempt {
+        /// The attempt.
+        key: AttemptKey,
+        /// The revision of the record that names the attempt.
+        revision: Revision,
+    },
     /// The registry's answer to [`ToMaster::Renew`].
     Renewed {
         /// The session that asked: renewals are counted anew in each.
@@ -149,8 +180,10 @@ pub struct Dispatch {
     pub key: AttemptKey,
     /// The life of the worker that it was given to; any other refuses it.
     pub session: SessionId,
-    /// The revision of the record that names the attempt.
+    /// The revision of the record that names the attempt, in the tasks' stream.
     pub revision: Revision,
+    /// The tasks' stream.
+    pub stream: StreamId,
     /// Attempts that the worker may hold, this one included: another master may have given it some
     /// at the same time. What is too many goes back at once.
     pub held_max: u32,
@@ -274,7 +307,8 @@ mod tests {
         let renew = ToMaster::Renew { expect: 3, lease };
         let outcome = Outcome::bare(Verdict::Cancelled);
         let attempt = AttemptId(1);
-        let finished = ToMaster::Finished { key: AttemptKey { task: TaskId(1), attempt }, outcome };
+        let key = AttemptKey { task: TaskId(1), attempt };
+        let finished = ToMaster::Finished { key, revision: 1, outcome };
         for message in [renew, finished] {
             let mut bytes = Vec::new();
             frame::encode(&message, &mut bytes).expect("it fits");

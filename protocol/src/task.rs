@@ -9,7 +9,7 @@ pub use outcome::{Outcome, Verdict};
 
 use crate::{
     AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId,
-    grant::Grants, limit, time::WallMillis,
+    grant::Grants, limit, registry::StreamId, time::WallMillis,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -245,6 +245,9 @@ pub struct Attempt {
     /// The revision of the lease under which it was given. A lease of another session means that
     /// this one is over only if it is newer.
     pub lease: Revision,
+    /// The stream of leases that this revision is of.
+    #[serde(default)]
+    pub lease_stream: StreamId,
     /// For people: when it was given out.
     pub dispatched_at: WallMillis,
 }

@@ -3,8 +3,7 @@
 
 use crate::process;
 use anyhow::{Context as _, bail};
-use muster_protocol::{Nonce, SessionId};
-
+use muster_protocol::{Nonce, SessionId, registry::Marks};
 use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::File,
@@ -78,6 +77,20 @@ impl State {
             return Vec::new();
         }
         lines.filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// How far earlier processes knew the registry to reach. Nothing where the directory is a copy, or
+    /// the machine was booted since.
+    pub fn known(&self) -> Option<Marks> {
+        let text = std::fs::read_to_string(self.dir.join("known")).ok()?;
+        let (nonce, known) = text.split_once('\n')?;
+        (nonce.parse() == Ok(self.nonce)).then(|| serde_json::from_str(known).ok())?
+    }
+
+    /// Notes how far this process knows the registry to reach.
+    pub fn note_known(&self, known: &Marks) -> io::Result<()> {
+        let text = format!("{}\n{}", self.nonce, serde_json::to_string(known)?);
+        process::write_whole(&self.dir.join("known"), &text)
     }
 
     /// Notes the sessions of this life, the latest last. To be done before they hold anything.

@@ -32,7 +32,7 @@ pub use muster_wire::clock;
 use anyhow::Context as _;
 use muster_protocol::{
     attempts::{Attempts, Event},
-    lease::{Home, Lease, Offer, Standing},
+    lease::{Lease, LeaseEvent, Offer, Standing},
     message::{Order, ToMaster, ToWorker},
     subject::Names,
 };
@@ -87,30 +87,6 @@ enum Input {
     Released,
 }
 
-/// Something that the lease must know.
-enum LeaseInput {
-    /// A master's word about a renewal that went through it.
-    Renewed {
-        session: muster_protocol::SessionId,
-        renewal: u64,
-        answer: muster_protocol::lease::CasAnswer<Lease>,
-    },
-    /// A master has said who it is on a link, and whether it is on this machine.
-    Linked { link: LinkId, master: Home, near: bool },
-    /// A link is down.
-    Unlinked(LinkId),
-    /// The way straight to NATS is open.
-    Reachable,
-    /// The word of a master that takes itself for this worker's home.
-    Extended { session: muster_protocol::SessionId, home: muster_protocol::SessionId, renewal: u64 },
-    /// Nothing of the finished session runs any more.
-    Anew,
-    /// Say this in the lease.
-    Stand(Standing),
-    /// Nothing runs and nothing will: give the lease back.
-    Release,
-}
-
 /// Runs a worker as a process of its own until it is told to stop, with another one around it that
 /// restarts it when it crashes, unless that was not wanted.
 pub fn main(config: Config) -> ExitCode {
@@ -160,6 +136,8 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let draining = Arc::new(AtomicBool::new(false));
     let links: Links = Arc::default();
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);
+    let (told, lease_told) = mpsc::unbounded_channel();
+    let holds = Arc::default();
     let version = env!("CARGO_PKG_VERSION").to_string();
 
     let offer = Offer {
@@ -177,10 +155,11 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
             names: names.clone(),
             draft: draft(&config, &state, offer)?,
             journal: journal.clone(),
+            holds: Arc::clone(&holds),
         },
         deadman.clone(),
         links.clone(),
-        inbox.clone(),
+        told,
     )?;
     let machine = state::machine().context("the kernel does not say which boot this is")?;
     let ears = link::Ears {
@@ -203,6 +182,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
             links,
             inbox,
             lease: lease.clone(),
+            holds,
         },
         state.path("cordoned"),
     )?;
@@ -215,7 +195,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let ready = config.ready_file.clone();
     let worker =
         Worker { config, attempts, hands, lease, draining, ready, leased: false, stopping: false };
-    worker.serve(inputs, stop).await
+    worker.serve(inputs, lease_told, stop).await
 }
 
 /// What the loop owns.
@@ -223,7 +203,7 @@ struct Worker {
     config: Config,
     attempts: Attempts,
     hands: perform::Hands,
-    lease: mpsc::UnboundedSender<LeaseInput>,
+    lease: mpsc::UnboundedSender<LeaseEvent>,
     draining: Arc<AtomicBool>,
     /// The file that says so once it can work.
     ready: Option<std::path::PathBuf>,
@@ -235,6 +215,7 @@ impl Worker {
     async fn serve(
         mut self,
         mut inputs: mpsc::Receiver<Input>,
+        mut lease_told: mpsc::UnboundedReceiver<Input>,
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(DRAIN_MAX);
@@ -243,6 +224,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop), if !self.stopping => self.stop(),
+                Some(input) = lease_told.recv() => batch.push(input),
                 _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
                 () = clock::sleep_until(wakeup) => {}
             }
@@ -270,7 +252,7 @@ impl Worker {
         let grace = self.config.grace();
         tracing::info!(?grace, running = self.attempts.running(), "stopping");
         self.draining.store(true, Ordering::SeqCst);
-        let _ = self.lease.send(LeaseInput::Stand(Standing::Draining));
+        let _ = self.lease.send(LeaseEvent::Stand(Standing::Draining));
         let now = clock::boottime();
         self.attempts.observe(now, Event::StopAsked { deadline: now + grace });
         process::end_after(grace + END_MARGIN);

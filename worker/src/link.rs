@@ -1,12 +1,12 @@
 //! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
 //! objects. Only this room talks QUIC; it never decides what is said.
 
-use crate::{Input, LeaseInput, LinkId, Links, Road, journal::Journal};
+use crate::{Input, LinkId, Links, Road, journal::Journal};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, Nonce,
     attempts::Event,
-    lease::Home,
+    lease::{Home, LeaseEvent},
     message::{Ask, LogChunk, Shelf, ToWorker, Told},
     subject::Names,
 };
@@ -61,7 +61,7 @@ impl From<StreamError> for ObjectError {
 #[derive(Clone)]
 pub(crate) struct Ears {
     pub links: Links,
-    pub lease: mpsc::UnboundedSender<LeaseInput>,
+    pub lease: mpsc::UnboundedSender<LeaseEvent>,
     pub inbox: mpsc::Sender<Input>,
     pub journal: Journal,
 }
@@ -166,15 +166,16 @@ impl Dialler {
         let (logs, written) = mpsc::channel(LOGS_MAX);
         let road = Road { frames, logs, connection: connection.clone() };
         self.ears.links.lock().expect("no holder of this lock panics").insert(link, road);
+        let session = master.session;
         self.met(link, master, machine);
-        let _ = self.ears.inbox.send(Input::Attempts(Event::Linked(link))).await;
+        let _ = self.ears.inbox.send(Input::Attempts(Event::Linked(link, session))).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
             result = self.listen(&mut reader, link) => result,
             result = write_logs(&connection, written) => result,
         };
         self.ears.links.lock().expect("no holder of this lock panics").remove(&link);
-        let _ = self.ears.lease.send(LeaseInput::Unlinked(link));
+        let _ = self.ears.lease.send(LeaseEvent::Unlinked(link));
         let _ = self.ears.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
         connection.close(0u32.into(), b"");
         Ok(result?)
@@ -183,17 +184,19 @@ impl Dialler {
     /// The lease hears who is at the other end of a link.
     fn met(&self, link: LinkId, master: Home, machine: Nonce) {
         let near = machine == self.machine;
-        let _ = self.ears.lease.send(LeaseInput::Linked { link, master, near });
+        let _ = self.ears.lease.send(LeaseEvent::Linked { link, master, near });
     }
 
     async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
         while let Some(message) = reader.next::<ToWorker>().await? {
             match message {
                 ToWorker::Renewed { session, renewal, answer } => {
-                    let _ = self.ears.lease.send(LeaseInput::Renewed { session, renewal, answer });
+                    let direct = false;
+                    let event = LeaseEvent::Answered { session, renewal, answer, direct };
+                    let _ = self.ears.lease.send(event);
                 }
                 ToWorker::Extended { session, home, renewal } => {
-                    let _ = self.ears.lease.send(LeaseInput::Extended { session, home, renewal });
+                    let _ = self.ears.lease.send(LeaseEvent::Extended { session, home, renewal });
                 }
                 ToWorker::Welcome { master, machine, version } => {
                     self.met(link, master.clone(), machine);

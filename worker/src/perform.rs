@@ -2,7 +2,7 @@
 //! as an event; nothing here waits or decides.
 
 use crate::{
-    Config, Input, LeaseInput, LinkId, Links, Road,
+    Config, Input, LinkId, Links, Road,
     artifact::{ArtifactError, Artifacts},
     checkpoint::Checkpoints,
     code::CodeCache,
@@ -20,9 +20,10 @@ use crate::{
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event, Kill},
-    lease::Standing,
+    lease::{LeaseEvent, Standing},
     limit,
     message::{AttemptKey, Dispatch, Shelf, ToMaster},
+    registry::Mark,
     task::{Data, Outcome, Verdict},
 };
 use muster_wire::clock;
@@ -31,7 +32,7 @@ use std::{
     io::ErrorKind,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -62,7 +63,9 @@ pub(crate) struct Shared {
     pub draining: Arc<AtomicBool>,
     pub links: Links,
     pub inbox: mpsc::Sender<Input>,
-    pub lease: mpsc::UnboundedSender<LeaseInput>,
+    pub lease: mpsc::UnboundedSender<LeaseEvent>,
+    /// Up to where attempts are held; the loop of the lease reads it for each renewal.
+    pub holds: Arc<Mutex<Mark>>,
 }
 
 /// What the loop does things with.
@@ -140,7 +143,7 @@ impl Hands {
         if let Err(error) = kept {
             tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
         }
-        let _ = self.shared.lease.send(LeaseInput::Stand(standing));
+        let _ = self.shared.lease.send(LeaseEvent::Stand(standing));
     }
 
     /// Forgets the gates of runs that are over, and what is no longer being prepared.
@@ -175,10 +178,13 @@ impl Hands {
                     }
                     self.inputs.drop(key);
                 }
+                Effect::Hold(mark) => {
+                    *self.shared.holds.lock().expect("no holder of this lock panics") = mark;
+                }
                 Effect::Stand(standing) => self.stand(standing),
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::Quiet => {
-                    let next = if stopping { LeaseInput::Release } else { LeaseInput::Anew };
+                    let next = if stopping { LeaseEvent::Release } else { LeaseEvent::Quiet };
                     let _ = self.shared.lease.send(next);
                 }
             }

@@ -15,7 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use muster_protocol::{
     ABSENT, SessionId, WorkerId,
     lease::{CasAnswer, Holder, Lease, LeaseStep, LeaseTiming, Offer},
-    message::{Ask, ToMaster, ToWorker},
+    message::{Ask, Hello, ToMaster, ToWorker},
     subject::{Bucket, Names},
 };
 use muster_tests::{Fleet, fleet::NATS};
@@ -148,8 +148,10 @@ impl Worker {
         };
         let worker: WorkerId = name.parse().context("a name")?;
         let session = SessionId(process::random()?);
-        let (attempts, hello_version) = (Vec::new(), version.clone());
-        writer.send(&ToMaster::Hello { session, attempts, version: hello_version }).await?;
+        let (to, attempts) = (master.session, Vec::new());
+        let (holds, said) = (Default::default(), version.clone());
+        let hello = Hello { to, session, attempts, holds, version: said };
+        writer.send(&ToMaster::Hello(hello)).await?;
         let client = nats::options(format!("muster-worker {name}"), &fleet.nats_url());
         let client = client.connect(fleet.nats_url()).await?;
         let key = cas::Key {

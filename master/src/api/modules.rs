@@ -129,7 +129,7 @@ impl Host {
             match self.registry.write_module(revision, &entry).await {
                 CasAnswer::Written(_) => {
                     let fact = crate::Fact::ModuleSeen(entry);
-                    self.tell(crate::Input::Registry(self.registry.life(), fact)).await?;
+                    self.tell(crate::Input::Registry(self.registry.session(), fact)).await?;
                     return Ok(());
                 }
                 CasAnswer::Conflict(_) => {}

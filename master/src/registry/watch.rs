@@ -18,6 +18,7 @@ use muster_protocol::{
     api::ModuleEntry,
     fleet::Event,
     lease::{Lease, MasterLease},
+    registry::GUARD_KEY,
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
 };
@@ -81,7 +82,7 @@ enum Ended {
 }
 
 impl Watch {
-    /// One life of a consumer.
+    /// Follows by one consumer until it is not used any more.
     async fn run(&mut self) -> Result<Ended, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
         let mut stream = self.registry.context.get_stream(&name).await?;
@@ -131,13 +132,13 @@ impl Watch {
         }
     }
 
-    /// Whether nobody but this life writes to the bucket, and all of others is known.
+    /// Whether nobody but this session writes to the bucket, and all of others is known.
     fn may_rest(&self) -> bool {
         let alone = self.bucket == Bucket::Tasks && !*self.company.borrow();
         alone && self.loaded && (self.clear || self.horizon().is_ahead())
     }
 
-    /// Until there is company, or a write that is not this life's.
+    /// Until there is company, or a write that is not this session's.
     async fn rest(&self, stream: &mut Stream) -> Result<(), async_nats::Error> {
         let (mut company, mut behind_at) = (self.company.clone(), None);
         loop {
@@ -172,7 +173,7 @@ impl Watch {
     }
 
     /// The end of the stream. If that is before what was seen, nothing that was seen is certain any
-    /// more: another life begins from what there is.
+    /// more: another session begins from what there is.
     async fn last(&self, stream: &mut Stream) -> Result<Revision, async_nats::Error> {
         // Before the question: what is written meanwhile is no proof of anything.
         let upto = self.horizon().upto();
@@ -198,7 +199,7 @@ impl Watch {
     }
 
     async fn tell(&self, fact: Fact) {
-        let _ = self.inbox.send(Input::Registry(self.registry.life, fact)).await;
+        let _ = self.inbox.send(Input::Registry(self.registry.session, fact)).await;
     }
 
     async fn take(&mut self, message: Message) -> Result<(), async_nats::Error> {
@@ -239,6 +240,10 @@ impl Watch {
             Bucket::Workers if message.payload.is_empty() => {
                 let worker: WorkerId = message.subject.rsplit('.').next()?.parse().ok()?;
                 Some(Fact::Fleet(Event::LeaseGone(worker, sequence)))
+            }
+            Bucket::Masters if message.subject.rsplit('.').next() == Some(GUARD_KEY) => {
+                let guard = serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                Some(Fact::Fleet(Event::GuardSeen(guard, sequence)))
             }
             Bucket::Masters if message.payload.is_empty() => {
                 let session: SessionId = message.subject.rsplit('.').next()?.parse().ok()?;

@@ -46,7 +46,7 @@ struct Write {
 pub(crate) struct Writes(mpsc::Sender<Write>);
 
 impl Writes {
-    /// Writes in the life of this registry; what came of it goes to `inbox`.
+    /// Writes in the session of this registry; what came of it goes to `inbox`.
     pub(crate) fn begin(registry: &Registry, inbox: &mpsc::Sender<Input>) -> Self {
         let (sender, writes) = mpsc::channel(WRITES_MAX);
         tokio::spawn(carry(registry.clone(), writes, inbox.clone()));
@@ -63,7 +63,7 @@ impl Writes {
 }
 
 /// Writes until nobody wants it any more. Where answers cannot be heard, nothing is written: this
-/// life of the master is about to end.
+/// session of the master is about to end.
 async fn carry(registry: Registry, mut writes: mpsc::Receiver<Write>, inbox: mpsc::Sender<Input>) {
     let replies = registry.client.new_inbox();
     let Ok(mut answers) = registry.client.subscribe(format!("{replies}.*")).await else {
@@ -163,7 +163,7 @@ async fn say(
     answer: CasAnswer<Box<TaskRecord>>,
 ) {
     let event = Event::TaskWritten { task, answer };
-    let _ = inbox.send(Input::Registry(registry.life, Fact::Fleet(event))).await;
+    let _ = inbox.send(Input::Registry(registry.session, Fact::Fleet(event))).await;
 }
 
 /// The number of the write that a message answers: the last token of its subject.

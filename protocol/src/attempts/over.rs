@@ -2,7 +2,7 @@
 //! gives an outcome to what was stopped because the lease was over.
 
 use super::{Attempt, Attempts, Effect, Kill, Phase};
-use crate::{ABSENT, SessionId, Time};
+use crate::{ABSENT, SessionId, Time, registry::Mark};
 use alloc::vec::Vec;
 
 impl Attempts {
@@ -32,6 +32,7 @@ impl Attempts {
             self.over.clear();
             self.over_order.clear();
             self.floor = ABSENT;
+            self.holds = Mark::default();
             self.lapsed = false;
             self.greet_all();
         }
@@ -51,7 +52,7 @@ impl Attempts {
     }
 
     pub(super) fn greet_all(&mut self) {
-        for link in self.links.clone() {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.greet(link);
         }
     }

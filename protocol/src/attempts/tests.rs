@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     AttemptId, Digest, TaskId,
     message::ToWorker,
+    registry::StreamId,
     task::{Data, Limits},
 };
 use alloc::{format, string::ToString, vec};
@@ -17,6 +18,7 @@ struct Desk {
 
 const SECOND: Duration = Duration::from_secs(1);
 const SESSION: SessionId = SessionId(1);
+const MASTER: SessionId = SessionId(77);
 
 fn key(task: u128) -> AttemptKey {
     AttemptKey { task: TaskId(task), attempt: AttemptId(task as u64 * 10) }
@@ -27,6 +29,7 @@ fn dispatch(task: u128) -> ToWorker {
         key: key(task),
         session: SESSION,
         revision: 1,
+        stream: StreamId(1),
         held_max: u32::MAX,
         number: 1,
         module: Digest([task as u8; 32]),
@@ -52,13 +55,14 @@ fn say(effect: &Effect) -> String {
         Effect::Kill { key, why } => format!("kill t{}: {why:?}", key.task.0),
         Effect::Drop(key) => format!("drop t{}", key.task.0),
         Effect::Quiet => "quiet".to_string(),
+        Effect::Hold(mark) => format!("hold {}", mark.revision),
         Effect::Stand(standing) => format!("stand {}", standing.word()),
         Effect::Send { link, message } => match message {
-            ToMaster::Hello { session, attempts, .. } => {
-                let attempts: Vec<_> = attempts.iter().map(|key| key.task.0).collect();
+            ToMaster::Hello(Hello { session, attempts, .. }) => {
+                let attempts: Vec<_> = attempts.iter().map(|held| held.key.task.0).collect();
                 format!("link {link}: hello of session {} with {attempts:?}", session.0)
             }
-            ToMaster::Finished { key, outcome } => {
+            ToMaster::Finished { key, outcome, .. } => {
                 format!("link {link}: t{} {}", key.task.0, outcome.verdict.word())
             }
             other => format!("link {link}: {other:?}"),
@@ -75,7 +79,7 @@ impl Desk {
     /// A worker with two slots, a lease for 4 s, and link 1 to a master.
     fn new() -> Self {
         let mut desk = Desk::bare();
-        desk.see(Event::Linked(1));
+        desk.see(Event::Linked(1, MASTER));
         desk.held(4);
         desk
     }
@@ -95,7 +99,8 @@ impl Desk {
         let busy = |attempt: &&Attempt| matches!(attempt.phase, Phase::Running | Phase::Killed(_));
         assert_eq!(self.mind.running, self.mind.attempts.values().filter(busy).count());
         assert!(self.mind.wakeup().is_none_or(|at| at > self.now), "it would be woken without end");
-        out.iter().map(say).collect()
+        // That the lease is told what is held, a test of its own looks at.
+        out.iter().filter(|effect| !matches!(effect, Effect::Hold(_))).map(say).collect()
     }
 
     fn pass(&mut self, time: Duration) -> Vec<String> {
@@ -180,7 +185,7 @@ fn a_few_very_short_runs_are_begun_beyond_the_slots_and_no_long_ones() {
 #[test]
 fn nothing_starts_without_a_lease() {
     let mut d = Desk::bare();
-    check(d.see(Event::Linked(1)), &[]);
+    check(d.see(Event::Linked(1, MASTER)), &[]);
     check(d.told(1, dispatch(1)), &[]);
     d.empty();
     check(d.held(4), &["link 1: hello of session 1 with []"]);
@@ -240,15 +245,15 @@ fn an_outcome_is_kept_until_acknowledged_and_said_again_on_another_link() {
     d.ended(1);
     check(d.see(Event::Unlinked(1)), &[]);
     check(
-        d.see(Event::Linked(2)),
+        d.see(Event::Linked(2, MASTER)),
         &["link 2: hello of session 1 with [1]", "link 2: t1 completed"],
     );
-    check(d.see(Event::Linked(3)), &["link 3: hello of session 1 with [1]"]);
+    check(d.see(Event::Linked(3, MASTER)), &["link 3: hello of session 1 with [1]"]);
     check(d.see(Event::Unlinked(2)), &["link 3: t1 completed"]);
     // It outlives even its session: whether it counts, the record says.
     check(d.see(Event::SessionOver), &["quiet"]);
     check(d.see(Event::Unlinked(3)), &[]);
-    check(d.see(Event::Linked(4)), &["link 4: t1 completed"]);
+    check(d.see(Event::Linked(4, MASTER)), &["link 4: t1 completed"]);
     check(d.told(4, ack(1)), &[]);
     d.empty();
 }
@@ -259,14 +264,14 @@ fn a_run_that_ends_without_any_link_is_reported_on_the_next() {
     d.give(1);
     d.see(Event::Unlinked(1));
     check(d.ended(1), &[]);
-    let lines = d.see(Event::Linked(2));
+    let lines = d.see(Event::Linked(2, MASTER));
     check(lines, &["link 2: hello of session 1 with [1]", "link 2: t1 completed"]);
 }
 
 #[test]
 fn a_dispatch_said_twice_is_run_once_whenever_it_comes() {
     let mut d = Desk::new();
-    d.see(Event::Linked(2));
+    d.see(Event::Linked(2, MASTER));
     d.told(1, dispatch(1));
     check(d.told(2, dispatch(1)), &[]);
     d.see(Event::Prepared(key(1)));
@@ -274,26 +279,80 @@ fn a_dispatch_said_twice_is_run_once_whenever_it_comes() {
     d.ended(1);
     check(d.told(1, dispatch(1)), &[]);
     d.told(1, ack(1));
-    check(d.told(2, dispatch(1)), &[]);
+    check(d.told(2, dispatch(1)), &["link 2: t1 returned"]);
+    d.told(2, ack(1));
     d.empty();
 }
 
 #[test]
 fn a_cancelled_attempt_is_not_run_by_a_dispatch_that_comes_after_its_revoke() {
     let mut d = Desk::new();
-    d.see(Event::Linked(2));
-    check(d.told(2, ToWorker::Revoke(key(1))), &["link 2: t1 cancelled"]);
+    d.see(Event::Linked(2, MASTER));
+    check(d.told(2, ToWorker::Revoke { key: key(1), revision: 1 }), &["link 2: t1 cancelled"]);
     check(d.told(1, dispatch(1)), &[]);
     d.told(2, ack(1));
-    check(d.told(1, dispatch(1)), &[]);
+    check(d.told(1, dispatch(1)), &["link 1: t1 returned"]);
+    d.told(1, ack(1));
     d.empty();
+}
+
+#[test]
+fn a_revoke_of_an_attempt_that_was_never_heard_of_is_remembered_by_its_revision() {
+    let mut d = Desk::new();
+    for task in 1..=OVER_MAX as u128 + 1 {
+        d.told(1, ToWorker::Revoke { key: key(task), revision: 9 });
+        d.told(1, ack(task));
+    }
+    check(d.told(1, dispatch(1)), &["link 1: t1 returned"]);
+}
+
+#[test]
+fn the_lease_is_told_what_is_held_before_anything_can_start() {
+    let mut d = Desk::new();
+    d.see(Event::Linked(2, MASTER));
+    let effects = |d: &mut Desk, message| {
+        d.mind.observe(d.now, Event::Told(1, message));
+        let mut out = Vec::new();
+        d.mind.plan(d.now, &mut out);
+        out
+    };
+    let out = effects(&mut d, dispatch(1));
+    assert_eq!(out[0], Effect::Hold(Mark { stream: StreamId(1), revision: 1 }));
+    d.see(Event::Prepared(key(1)));
+    assert!(!effects(&mut d, dispatch(2)).iter().any(|effect| matches!(effect, Effect::Hold(_))));
+    d.mind.observe(d.now, Event::Linked(3, MASTER));
+    let mut out = Vec::new();
+    d.mind.plan(d.now, &mut out);
+    let hello = out.iter().find_map(|effect| match effect {
+        Effect::Send { message: ToMaster::Hello(hello), .. } => Some(hello.clone()),
+        _ => None,
+    });
+    let hello = hello.expect("it says hello");
+    assert_eq!((hello.to, hello.holds.revision), (MASTER, 1));
+}
+
+#[test]
+fn of_two_attempts_of_a_task_the_later_waits_until_the_earlier_has_stopped() {
+    let mut d = Desk::new();
+    d.give(1);
+    let second = |revision| {
+        let ToWorker::Dispatch(first) = dispatch(1) else { unreachable!("it is one") };
+        let key = AttemptKey { attempt: AttemptId(99), ..key(1) };
+        ToWorker::Dispatch(Dispatch { key, revision, ..first })
+    };
+    check(d.told(1, second(2)), &["kill t1: Revoked"]);
+    check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled", "start t1"]);
+    // One that was given earlier comes too late.
+    let mut d = Desk::new();
+    d.told(1, second(2));
+    check(d.told(1, dispatch(1)), &["link 1: t1 returned"]);
 }
 
 #[test]
 fn what_is_remembered_of_acknowledged_attempts_is_bounded() {
     let mut d = Desk::new();
     for task in 1..=OVER_MAX as u128 + 10 {
-        d.told(1, ToWorker::Revoke(key(task)));
+        d.told(1, ToWorker::Revoke { key: key(task), revision: 1 });
         d.told(1, ack(task));
     }
     assert_eq!(d.mind.over.len(), OVER_MAX);
@@ -327,7 +386,7 @@ fn a_dispatch_meant_for_another_session_is_refused() {
 
 #[test]
 fn a_revoke_in_each_phase_is_confirmed() {
-    let revoke = || ToWorker::Revoke(key(1));
+    let revoke = || ToWorker::Revoke { key: key(1), revision: 1 };
     let mut never_heard_of = Desk::new();
     check(never_heard_of.told(1, revoke()), &["link 1: t1 cancelled"]);
 
@@ -340,7 +399,7 @@ fn a_revoke_in_each_phase_is_confirmed() {
     lacking.see(Event::Unlinked(1));
     lacking.told(1, dispatch(1));
     lacking.told(1, revoke());
-    let lines = lacking.see(Event::Linked(2));
+    let lines = lacking.see(Event::Linked(2, MASTER));
     check(lines, &["link 2: hello of session 1 with [1]", "link 2: t1 cancelled"]);
 
     let mut ready = Desk::new();
@@ -376,7 +435,7 @@ fn a_revoke_in_each_phase_is_confirmed() {
 fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
     let mut d = Desk::new();
     d.give(1);
-    d.told(1, ToWorker::Revoke(key(1)));
+    d.told(1, ToWorker::Revoke { key: key(1), revision: 1 });
     check(d.pass(SECOND * 4), &[]);
     check(d.see(Event::Stopped(key(1))), &[]);
     d.empty();
@@ -394,7 +453,7 @@ fn slots_are_respected_and_attempts_start_in_the_order_in_which_they_came() {
     check(d.see(Event::Prepared(key(7))), &[]);
     check(d.ended(9), &["link 1: t9 completed", "start t7"]);
     // A killed run has its slot until it has stopped.
-    check(d.told(1, ToWorker::Revoke(key(1))), &["kill t1: Revoked"]);
+    check(d.told(1, ToWorker::Revoke { key: key(1), revision: 1 }), &["kill t1: Revoked"]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled", "start t3"]);
 }
 

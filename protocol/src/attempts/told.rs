@@ -1,17 +1,18 @@
 //! What masters say: run this, stop that, your outcome is known. Saying it twice, late, or on two
 //! links changes nothing.
 
-use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, OVER_MAX, Phase};
+use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase};
 use crate::{
     Revision, Time, limit,
     message::{AttemptKey, Dispatch, Order, ToWorker},
+    registry::Mark,
     task::{Data, Outcome, Verdict},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 /// Why a run goes back that had to make room.
-pub(super) const PREEMPTED: &str = "something more urgent needed its place";
+pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
 
 /// An attempt that goes back to the fleet.
 pub(super) fn returned(reason: &str) -> Outcome {
@@ -22,8 +23,10 @@ impl Attempts {
     pub(super) fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
         match message {
             ToWorker::Dispatch(dispatch) => self.dispatched(link, dispatch),
-            ToWorker::Revoke(key) => self.taken(link, key, Kill::Revoked),
-            ToWorker::Preempt(key) => self.taken(link, key, Kill::Preempted),
+            ToWorker::Revoke { key, revision } => self.taken(link, key, revision, Kill::Revoked),
+            ToWorker::Preempt { key, revision } => {
+                self.taken(link, key, revision, Kill::Preempted);
+            }
             ToWorker::Ack { key, .. } => {
                 if let Some(attempt) = self.attempts.get(&key)
                     && matches!(attempt.phase, Phase::Ended { .. })
@@ -34,12 +37,9 @@ impl Attempts {
                 }
             }
             ToWorker::Order(order) => self.ordered(now, order),
-            // The master has begun a new life, and knows nothing of what was said before.
-            ToWorker::Welcome { .. } => {
+            ToWorker::Welcome { master, .. } => {
                 self.unlinked(link);
-                self.links.insert(link);
-                self.greet(link);
-                self.dirty.extend(self.attempts.keys().copied());
+                self.linked(link, master.session);
             }
             // The lease loop listens to these.
             ToWorker::Renewed { .. } | ToWorker::Extended { .. } => {}
@@ -50,7 +50,7 @@ impl Attempts {
         if self.over.insert(key) {
             self.over_order.push_back((key, revision));
         }
-        if self.over_order.len() > OVER_MAX
+        if self.over_order.len() > self.over_max
             && let Some((oldest, revision)) = self.over_order.pop_front()
         {
             self.over.remove(&oldest);
@@ -92,7 +92,12 @@ impl Attempts {
 
     /// Why a new attempt goes back at once, if it does.
     fn refuses(&self, dispatch: &Dispatch) -> Option<&'static str> {
-        if self.stopping.is_some() {
+        if self.over.contains(&dispatch.key) {
+            // Whoever sent it does not know what came of it; the record will tell.
+            Some("it has ended here, and its outcome was acknowledged")
+        } else if self.of_task(dispatch.key).any(|(_, other)| other.revision > dispatch.revision) {
+            Some("its worker has a later attempt of the task")
+        } else if self.stopping.is_some() {
             Some("its worker stops")
         } else if self.intake != Intake::Open {
             Some("its worker takes no new attempts")
@@ -113,8 +118,14 @@ impl Attempts {
         if self.closed || self.session != Some(dispatch.session) {
             return;
         }
-        if self.attempts.contains_key(&key) || self.over.contains(&key) {
+        if self.attempts.contains_key(&key) {
             return;
+        }
+        let given = Mark { stream: dispatch.stream, revision: dispatch.revision };
+        if self.holds.raised_to(given) != self.holds {
+            self.holds = self.holds.raised_to(given);
+            // Before it can start: a renewal that does not say so would deny it.
+            self.outbox.push(Effect::Hold(self.holds));
         }
         let at_hand =
             self.warm.contains(&dispatch.module) && matches!(dispatch.input, Data::Inline(_));
@@ -125,6 +136,11 @@ impl Attempts {
             self.attempts.insert(key, Attempt { dispatch: None, revision, arrival, link, phase });
             self.dirty.insert(key);
             return;
+        }
+        // A later attempt of a task shows that the earlier ones are not current any more.
+        let earlier: Vec<AttemptKey> = self.of_task(key).map(|(earlier, _)| *earlier).collect();
+        for earlier in earlier {
+            self.taken(link, earlier, revision, Kill::Revoked);
         }
         let phase = if at_hand { Phase::Ready } else { Phase::Lacking };
         if at_hand {
@@ -138,7 +154,7 @@ impl Attempts {
     }
 
     /// A master takes an attempt away, for good or for another time.
-    pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, why: Kill) {
+    pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, revision: Revision, why: Kill) {
         let outcome = match why {
             Kill::Preempted => returned(PREEMPTED),
             _ => Outcome::bare(Verdict::Cancelled),
@@ -146,7 +162,7 @@ impl Attempts {
         let Some(attempt) = self.attempts.get_mut(&key) else {
             // Never heard of, so it does not run here; the master waits to be told so.
             let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
-            let (dispatch, revision, arrival) = (None, 0, 0);
+            let (dispatch, arrival) = (None, 0);
             self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
             self.dirty.insert(key);
             return;

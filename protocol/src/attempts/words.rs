@@ -4,6 +4,7 @@ use crate::{
     SessionId, Time,
     lease::Standing,
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
+    registry::Mark,
     task::Outcome,
 };
 use alloc::{string::String, sync::Arc};
@@ -23,8 +24,8 @@ pub enum Event {
     },
     /// The session is over: its lease lapsed, or was taken from it. Answered by [`Effect::Quiet`].
     SessionOver,
-    /// A link to a master is up.
-    Linked(LinkId),
+    /// A link to a master is up, and this is the master's session.
+    Linked(LinkId, SessionId),
     /// It is down.
     Unlinked(LinkId),
     /// A master said something.
@@ -79,6 +80,9 @@ pub enum Effect {
     Drop(AttemptKey),
     /// Say this in the lease.
     Stand(Standing),
+    /// Say in every renewal from now on that attempts are held up to this revision. To be carried out
+    /// before any effect that follows it.
+    Hold(Mark),
     /// Say something to a master.
     Send {
         /// On which link.

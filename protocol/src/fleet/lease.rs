@@ -12,6 +12,7 @@ use crate::{
     lease::{CasAnswer, Lease, Standing},
     limit,
     message::ToWorker,
+    subject::Bucket,
     task::{Attempt, mix},
 };
 use alloc::{string::String, vec::Vec};
@@ -21,10 +22,17 @@ impl Fleet {
     pub(super) fn lease_seen(&mut self, now: Time, lease: Lease, revision: Revision) {
         let id = lease.worker.clone();
         let speaks = self.speaks_for(&id);
+        let answers = lease.standing.is_held() && self.roll.is_later(Bucket::Workers, revision);
+        self.roll.exists(Bucket::Workers, revision);
         let worker = self.worker(now, &id);
         if revision <= worker.revision {
             return;
         }
+        if answers {
+            worker.answered = Some(lease.session);
+            self.claim(now, Bucket::Tasks, lease.holds);
+        }
+        let worker = self.worker(now, &id);
         let old = worker.lease.take();
         let same_session = old.as_ref().is_some_and(|old| old.session == lease.session);
         if !same_session {
@@ -61,6 +69,7 @@ impl Fleet {
     /// The registry has no lease for a worker that was given attempts: the only way to be sure
     /// that it gets none is to write `lost` there.
     pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId, revision: Revision) {
+        self.roll.exists(Bucket::Workers, revision);
         let worker = self.worker(now, &id);
         if revision != ABSENT && revision < worker.revision {
             return;
@@ -107,7 +116,7 @@ impl Fleet {
         let (expect, wait) = (worker.revision, worker.wait);
         // Whoever was the home of a lease that has vanished may extend it until its own has ended.
         let from = match &worker.lease {
-            None => Some(worker.seen + self.config.timing.outage_wait()),
+            None => Some(worker.seen + self.longest_home()),
             Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),
         };
         // When its home is declared lost, this comes up again.
@@ -164,14 +173,25 @@ impl Fleet {
                 let declared = asked_by.is_none();
                 let is_news = self.workers.get(&id).is_none_or(|known| known.revision < revision);
                 self.lease_seen(now, lease.clone(), revision);
-                if declared && is_news {
+                // The watch may have been quicker: it is this master's word all the same.
+                if declared && self.worker(now, &id).revision == revision {
                     self.worker(now, &id).declared_here = true;
+                    self.reconsider(&id);
+                }
+                if declared && is_news {
                     if !self.speaks_for(&id) {
                         self.tell(&lease, WorkerEvent::Lost, LOST);
                     }
                 }
             }
-            CasAnswer::Conflict(Some((found, revision))) => self.lease_seen(now, found, revision),
+            CasAnswer::Conflict(Some((found, revision))) => {
+                let is_news = self.workers.get(&id).is_none_or(|known| known.revision < revision);
+                self.lease_seen(now, found, revision);
+                if asked_by.is_none() && !is_news {
+                    // Whoever answered was behind: what the write met is newer than this.
+                    self.timers.insert((now + ASK_AGAIN, Timer::Lease(id)));
+                }
+            }
             CasAnswer::Conflict(None) if asked_by.is_none() => self.lease_gone(now, id, ABSENT),
             CasAnswer::Gone(revision) if asked_by.is_none() => self.lease_gone(now, id, revision),
             CasAnswer::Conflict(None) | CasAnswer::Gone(_) | CasAnswer::Unknown => {}
@@ -222,8 +242,10 @@ impl Fleet {
     }
 
     /// Whether everything that the session of this attempt ran has stopped, for certain.
-    pub(super) fn is_over(&self, now: Time, attempt: &Attempt) -> bool {
-        if self.is_held(now) {
+    ///
+    /// `since`: when the record that names the attempt became known.
+    pub(super) fn is_over(&self, now: Time, attempt: &Attempt, since: Time) -> bool {
+        if self.is_guarded(now) {
             return false;
         }
         let Some(worker) = self.workers.get(&attempt.worker) else { return false };
@@ -231,8 +253,13 @@ impl Fleet {
         if lease.session == attempt.session {
             return matches!(lease.standing, Standing::Released | Standing::Lost);
         }
+        if self.guard_ended_since(since) {
+            return true;
+        }
         // The record was quicker than the lease: this session came after the one that is known.
-        if worker.revision < attempt.lease {
+        // Revisions of a stream that is no more say nothing.
+        let comparable = attempt.lease_stream == self.roll.stream(Bucket::Workers);
+        if comparable && worker.revision < attempt.lease {
             return false;
         }
         // Another session has the key since, so no renewal of this one can succeed any more. It
@@ -244,7 +271,7 @@ impl Fleet {
     /// home may have been another master, which may have been cut off.
     fn elders_run_out(&self, worker: &Worker) -> Time {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
-        worker.session_seen.max(healthy) + self.config.timing.outage_wait() + worker.wait
+        worker.session_seen.max(healthy) + self.longest_home() + worker.wait
     }
 
     /// From when on this master may take an attempt from a worker that is over: at once if it

@@ -3,9 +3,10 @@
 
 use super::{Effect, Fleet, LinkId, Timer, settle::counted};
 use crate::{
-    SessionId, TaskId, Time, WorkerId,
+    ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::TaskEvent,
-    message::{AttemptKey, ToWorker},
+    message::{AttemptKey, HeldAttempt, Hello, ToWorker},
+    subject::Bucket,
     task::{Outcome, TaskRecord},
 };
 use alloc::{
@@ -41,24 +42,30 @@ pub(super) struct Inquiry {
     pub(super) worker: WorkerId,
     pub(super) link: LinkId,
     pub(super) key: AttemptKey,
+    /// The revision of the record that gave it.
+    pub(super) revision: Revision,
     pub(super) outcome: Option<Outcome>,
+    /// The number of the latest read that was asked for before this: only a later one answers it.
+    pub(super) after: u64,
+    /// When it was first asked.
+    pub(super) since: Time,
 }
 
 impl Fleet {
-    pub(super) fn linked(
-        &mut self,
-        now: Time,
-        worker: WorkerId,
-        link: LinkId,
-        session: SessionId,
-        attempts: Vec<AttemptKey>,
-    ) {
+    pub(super) fn linked(&mut self, now: Time, worker: WorkerId, link: LinkId, hello: Hello) {
+        let Hello { to, session, attempts, holds, .. } = hello;
+        let answers = self.roll.is_loaded() && to == self.config.session;
+        let entry = self.worker(now, &worker);
+        if answers {
+            entry.answered = Some(session);
+            self.claim(now, Bucket::Tasks, holds);
+        }
         let entry = self.worker(now, &worker);
         let first = entry.links.is_empty();
         entry.links.up.insert(link, session);
         let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
-        let known: BTreeSet<AttemptKey> = attempts.iter().copied().collect();
-        // Who lacks what was given to it is told at once, whoever gave it.
+        let known: BTreeSet<AttemptKey> = attempts.iter().map(|held| held.key).collect();
+        // Resend missing dispatches at once, even those that another master assigned.
         for id in held {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let attempt = task.record.attempt().filter(|attempt| attempt.session == session);
@@ -70,9 +77,9 @@ impl Fleet {
             task.lacking = !has;
             self.dirty.insert(id);
         }
-        for key in attempts {
-            if !self.holds(&worker, key) {
-                self.inquire(now, Inquiry { worker: worker.clone(), link, key, outcome: None });
+        for held in attempts {
+            if !self.holds(&worker, held.key) {
+                self.inquire(now, worker.clone(), link, held, None);
             }
         }
         self.refit(&worker);
@@ -101,16 +108,26 @@ impl Fleet {
         }
     }
 
-    pub(super) fn inquire(&mut self, now: Time, inquiry: Inquiry) {
+    pub(super) fn inquire(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        link: LinkId,
+        held: HeldAttempt,
+        outcome: Option<Outcome>,
+    ) {
+        let HeldAttempt { key, revision } = held;
+        let (after, since) = (self.reads, now);
+        let inquiry = Inquiry { worker, link, key, revision, outcome, after, since };
         let task = inquiry.key.task;
         let waiting = self.inquiries.entry(task).or_default();
-        if waiting.is_empty() {
-            self.timers.insert((now, Timer::Inquiry(task)));
-        }
+        // Also where others wait: a read that is under way began before this was asked.
+        self.timers.insert((now, Timer::Inquiry(task)));
         let same =
             |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
         if let Some(known) = waiting.iter_mut().find(same) {
             known.link = inquiry.link;
+            known.after = inquiry.after;
             known.outcome = inquiry.outcome.or(known.outcome.take());
         } else {
             waiting.push(inquiry);
@@ -119,10 +136,10 @@ impl Fleet {
 
     /// Answers a worker that spoke of an attempt which this master did not know.
     pub(super) fn resolve(&mut self, now: Time, inquiry: Inquiry, record: Option<&TaskRecord>) {
-        let Inquiry { worker, link, key, outcome } = inquiry;
+        let Inquiry { worker, link, key, revision, outcome, .. } = inquiry;
         if self.holds(&worker, key) {
             if let Some(outcome) = outcome {
-                self.finished(now, worker, link, key, outcome);
+                self.finished(now, worker, link, HeldAttempt { key, revision }, outcome);
             } else if let Some(task) = self.tasks.get_mut(&key.task)
                 && !task.record.cancel
             {
@@ -131,7 +148,11 @@ impl Fleet {
             return;
         }
         let message = match outcome {
-            None => ToWorker::Revoke(key),
+            None => {
+                let known = self.tasks.get(&key.task).map_or(ABSENT, |task| task.revision);
+                let revision = revision.max(known);
+                ToWorker::Revoke { key, revision }
+            }
             Some(_) => {
                 let committed = record.is_some_and(|record| counted(record, key));
                 if !committed && let Some(record) = record {

@@ -1,15 +1,17 @@
 //! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
 //! Ownership is who acts first, never who may act: the registry judges that.
 
-use super::{ASK_AGAIN, Effect, Fleet, Timer};
+use super::{ASK_AGAIN, Config, Effect, Fleet, Timer};
 use crate::{
-    ABSENT, MasterId, Revision, SessionId, TaskId, Time,
+    ABSENT, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
-    lease::{CasAnswer, Home, LeaseTiming, MASTER_RENEWS_EVERY, MasterLease, Standing, Tenure},
+    lease::{CasAnswer, Home, MASTER_RENEWS_EVERY, MasterLease, Standing, Tenure},
     limit,
+    subject::Bucket,
     task::mix,
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::time::Duration;
 
 /// This master's own lease. While it holds, it may extend the leases of workers whose home it is.
 #[derive(Debug)]
@@ -31,17 +33,22 @@ pub(super) struct Peer {
     declaring: bool,
     /// When it was first known that it extends nothing any more.
     over: Option<Time>,
+    /// Whether it has answered the roll call.
+    answered: bool,
 }
 
 impl Own {
-    pub(super) fn new(master: MasterId, session: SessionId, timing: &LeaseTiming) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
+        let timing = &config.timing;
         let lease = MasterLease {
-            master,
-            session,
+            master: config.me.clone(),
+            session: config.session,
             renewal: 0,
             standing: Standing::Live,
             wait_ms: timing.outage_wait().as_millis() as u64 + 1,
             workers: 0,
+            remembers: config.remembers.clone(),
+            vouches: None,
             renewed_at: Default::default(),
         };
         let tenure = Tenure::new(timing.outage(), ABSENT);
@@ -60,7 +67,24 @@ impl Own {
 
 impl Peer {
     fn unknown(now: Time) -> Self {
-        Peer { lease: None, revision: ABSENT, seen: now, declaring: false, over: None }
+        Peer {
+            lease: None,
+            revision: ABSENT,
+            seen: now,
+            declaring: false,
+            over: None,
+            answered: false,
+        }
+    }
+
+    /// Whether it has answered the roll call, or is over for so long that nothing which it gave out
+    /// before its end can still run unless the registry knows of it.
+    pub(super) fn has_answered(&self, now: Time, wait: Duration) -> bool {
+        self.answered || self.over.is_some_and(|over| now >= over + wait)
+    }
+
+    pub(super) fn lease(&self) -> Option<&MasterLease> {
+        self.lease.as_ref()
     }
 
     /// Whether a `lost` is on its way to it.
@@ -88,8 +112,13 @@ impl Fleet {
         if now < self.own.next || (self.own.over && self.own.lease.standing != Standing::Released) {
             return;
         }
+        if !self.may_answer() {
+            return;
+        }
         let wall = self.wall(now);
+        let vouches = self.config.server.clone().filter(|_| self.may_vouch(now));
         let own = &mut self.own;
+        own.lease.vouches = vouches;
         own.next = now + MASTER_RENEWS_EVERY;
         own.lease.renewal += 1;
         own.lease.workers = self.linked as u32;
@@ -113,17 +142,27 @@ impl Fleet {
             return self.own_seen(&lease, revision);
         }
         let session = lease.session;
+        let answers = lease.standing.is_held() && self.roll.is_later(Bucket::Masters, revision);
+        self.roll.exists(Bucket::Masters, revision);
+        let ended = self.config.memory.over.get(&session).copied();
         let peer = self.peers.entry(session).or_insert_with(|| Peer::unknown(now));
         if revision <= peer.revision {
             return;
         }
+        peer.answered |= answers;
         peer.revision = revision;
         peer.seen = now;
         peer.declaring = false;
         let (was_live, is_live) = (peer.is_live(), lease.standing.is_held());
         let could = peer.lease.as_ref().is_some_and(|lease| lease.workers > 0);
         let can = lease.workers > 0;
+        if answers {
+            self.roll.remembered.extend(lease.remembers.iter().copied());
+        }
         peer.lease = Some(lease);
+        if let Some(ended) = ended.filter(|_| !is_live) {
+            peer.over.get_or_insert(ended);
+        }
         if is_live && !was_live {
             self.timers.insert((now, Timer::Master(session)));
         }
@@ -137,6 +176,7 @@ impl Fleet {
     }
 
     fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
+        self.roll.exists(Bucket::Masters, revision);
         if lease.standing.is_held() {
             self.own.tenure.count(lease.renewal, revision);
         } else if lease.standing == Standing::Lost {
@@ -149,7 +189,7 @@ impl Fleet {
         if session == self.own.session() {
             self.own.over |= self.own.tenure.known() != ABSENT;
         } else if let Some(peer) = self.peers.get_mut(&session) {
-            *peer = Peer { over: peer.over, ..Peer::unknown(now) };
+            *peer = Peer { over: peer.over, answered: peer.answered, ..Peer::unknown(now) };
             self.fresh.remove(&session);
             self.timers.insert((now, Timer::Master(session)));
             self.reassign();
@@ -169,12 +209,18 @@ impl Fleet {
         }
         let Some(peer) = self.peers.get_mut(&session) else { return };
         let asked = peer.lease.as_ref().map_or(0, |lease| lease.wait_ms);
-        let wait = self.config.timing.outage_wait().max(core::time::Duration::from_millis(asked));
+        let wait = self.config.timing.outage_wait().max(Duration::from_millis(asked));
         let proven = self.config.succeeds.contains(&session);
         let due = if proven { now } else { peer.seen.max(healthy) + wait };
         if now < due {
             let next = if now < silent { silent } else { due };
             self.timers.insert((next, Timer::Master(session)));
+            return;
+        }
+        if proven && !self.own.tenure.is_held() {
+            // This process' own lease comes first: by it the others know that what the earlier session
+            // knew is not forgotten.
+            self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));
             return;
         }
         match &peer.lease {
@@ -228,6 +274,7 @@ impl Fleet {
             return;
         }
         peer.over = Some(now);
+        self.timers.insert((now + self.config.timing.master(), Timer::RollCall));
         let homeless = self.workers.iter().filter(|(_, worker)| {
             let home = worker.lease.as_ref().and_then(|lease| lease.home.as_ref());
             home.is_some_and(|home| home.session == session)
@@ -295,6 +342,23 @@ impl Fleet {
         }
         self.dirty.extend(others);
         self.open.extend(self.groups.keys().cloned());
+    }
+
+    /// The sessions of other masters that are over, and since when that is known.
+    pub(super) fn peers_over(&self) -> BTreeMap<SessionId, Time> {
+        let over = |(session, peer): (&SessionId, &Peer)| peer.over.map(|over| (*session, over));
+        self.peers.iter().filter_map(over).collect()
+    }
+
+    /// The leases of other masters.
+    pub(super) fn peer_leases(&self) -> impl Iterator<Item = &MasterLease> {
+        self.peers.values().filter_map(|peer| peer.lease.as_ref())
+    }
+
+    /// The longest that the home of a worker may extend its lease, as far as the masters' leases say.
+    pub(super) fn longest_home(&self) -> Duration {
+        let asked = self.peer_leases().map(|lease| Duration::from_millis(lease.wait_ms));
+        asked.fold(self.config.timing.outage_wait(), Duration::max)
     }
 
     /// Every master that holds or held a lease.

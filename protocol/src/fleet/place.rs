@@ -11,6 +11,7 @@ use crate::{
     grant::Wants,
     lease::{Lease, Offer, Standing},
     limit,
+    subject::Bucket,
     task::{Attempt, State, TaskRecord, TaskSpec},
 };
 use alloc::{
@@ -95,7 +96,8 @@ impl Worker {
     pub(super) fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
-        (lease.standing == Standing::Live && linked && !self.condemned).then_some(lease)
+        let may = linked && !self.condemned && !self.rest.is_on();
+        (lease.standing == Standing::Live && may).then_some(lease)
     }
 
     fn load(&self, lease: &Lease) -> Load {
@@ -234,7 +236,7 @@ impl Fleet {
 
     /// Places what can be placed in every group in which something has changed.
     pub(super) fn place(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.is_held(now) {
+        if self.is_guarded(now) {
             return;
         }
         while self.may_write()
@@ -314,6 +316,7 @@ impl Fleet {
         let Some(entry) = self.workers.get(&worker) else { return };
         let Some(session) = entry.lease.as_ref().map(|lease| lease.session) else { return };
         let lease = entry.revision;
+        let lease_stream = self.roll.stream(Bucket::Workers);
         let number = task.record.attempts + 1;
         let mut record = task.record.in_state(State::Dispatched(Attempt {
             id: attempt_id,
@@ -321,6 +324,7 @@ impl Fleet {
             worker: worker.clone(),
             session,
             lease,
+            lease_stream,
             dispatched_at,
         }));
         record.attempts = number;

@@ -3,7 +3,7 @@
 
 use super::{Effect, Fleet, place::Need};
 use crate::{
-    GroupName, TaskId,
+    ABSENT, GroupName, TaskId,
     limit::PREEMPT_GAP,
     message::{AttemptKey, ToWorker},
     task::TaskRecord,
@@ -37,7 +37,8 @@ impl Fleet {
         let links = self.workers.get(&attempt.worker).map(|worker| &worker.links);
         let Some(link) = links.and_then(|links| links.newest_of(attempt.session)) else { return };
         self.preempted.insert(id, key);
-        out.push(Effect::Send { link, message: ToWorker::Preempt(key) });
+        let revision = self.tasks.get(&victim).map_or(ABSENT, |task| task.revision);
+        out.push(Effect::Send { link, message: ToWorker::Preempt { key, revision } });
     }
 
     /// Whether stopping this task's run would make room for the need, and it can be asked to stop.

@@ -1,11 +1,12 @@
 //! What is known of each task, and how it changes: by what the watch shows, what a write came to,
 //! and what the leader says. Never decides what to do about it (that is `settle`).
 
-use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer};
+use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer, link::Inquiry};
 use crate::{
     ABSENT, Revision, TaskId, Time,
     advisory::TaskEvent,
     lease::CasAnswer,
+    limit,
     message::{AttemptKey, ToWorker},
     task::{Attempt, State, TaskRecord},
 };
@@ -265,9 +266,7 @@ impl Fleet {
         id: TaskId,
         found: Option<(Box<TaskRecord>, Revision)>,
     ) {
-        let inquiries = self.inquiries.remove(&id).unwrap_or_default();
         let found = found.map(|(record, revision)| (Arc::<TaskRecord>::from(record), revision));
-        let record = found.as_ref().map(|(record, _)| record.clone());
         if let Some(task) = self.tasks.get_mut(&id)
             && !matches!(task.phase, Phase::Writing(_))
         {
@@ -292,7 +291,33 @@ impl Fleet {
                 }
             }
         }
-        for inquiry in inquiries {
+    }
+
+    /// The leader's answer to a read. It answers what was asked before the read was sent, and nothing
+    /// that was asked later: what it shows may be older than that.
+    pub(super) fn task_answered(
+        &mut self,
+        now: Time,
+        id: TaskId,
+        read: u64,
+        found: Option<(Box<TaskRecord>, Revision)>,
+    ) {
+        let record = found.as_ref().map(|(record, _)| record.clone());
+        let shown = found.as_ref().map_or(ABSENT, |&(_, revision)| revision);
+        let several = self.config.server.is_none();
+        // Of several servers, one may take itself for the leader and not know the record that gave the
+        // attempt. It steps down after a while; then what it lacks is lost.
+        let is_answered = |inquiry: &Inquiry| {
+            let behind = several && shown < inquiry.revision;
+            inquiry.after < read && (!behind || now >= inquiry.since + limit::LEADER_LAG_MAX)
+        };
+        let waiting = self.inquiries.remove(&id).unwrap_or_default();
+        let (answered, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_answered);
+        if !left.is_empty() {
+            self.inquiries.insert(id, left);
+        }
+        self.task_read(now, id, found);
+        for inquiry in answered {
             self.resolve(now, inquiry, record.as_deref());
         }
     }
@@ -317,7 +342,8 @@ impl Fleet {
             && let Some(link) =
                 self.workers.get(&attempt.worker).and_then(|worker| worker.links.newest())
         {
-            let message = ToWorker::Revoke(AttemptKey { task: id, attempt: attempt.id });
+            let key = AttemptKey { task: id, attempt: attempt.id };
+            let message = ToWorker::Revoke { key, revision: task.revision };
             self.outbox.push(Effect::Send { link, message });
         }
         if let Some(attempt) = task.record.attempt() {

@@ -41,6 +41,24 @@ impl Rate {
     }
 }
 
+/// Attempts in a row that may be given back before the task waits.
+const RETURNS_FREE: usize = 2;
+
+/// The first wait after those, which doubles, and the longest: a worker that cannot run anything, or two
+/// masters of which one is behind, would otherwise have a record written at every turn.
+const RETURN_WAIT_MIN: Duration = Duration::from_millis(50);
+const RETURN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a task waits whose attempt was given back, by how many in a row were for the same reason.
+fn wait_after_returns(record: &TaskRecord, reason: &str) -> Duration {
+    let same = |past: &&PastAttempt| !past.lost && past.reason == reason;
+    let in_a_row = record.history.iter().rev().take_while(same).count();
+    match in_a_row.checked_sub(RETURNS_FREE) {
+        None => Duration::ZERO,
+        Some(more) => (RETURN_WAIT_MIN * (1 << more.min(8))).min(RETURN_WAIT_MAX),
+    }
+}
+
 impl Fleet {
     /// The current attempt has reported its end.
     pub(super) fn conclude(
@@ -86,8 +104,10 @@ impl Fleet {
             let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
             return self.commit(now, id, record, outcome, Some(attempt.clone()), out);
         }
-        let mut next = record.in_state(State::Queued { wait_ms: 0 });
-        next.bury(self.past(now, attempt, false, &outcome.verdict.reason()));
+        let reason = outcome.verdict.reason();
+        let wait = wait_after_returns(record, &reason);
+        let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
+        next.bury(self.past(now, attempt, false, &reason));
         self.write(id, next, None, out);
     }
 

@@ -1,11 +1,13 @@
 //! What to do about one task, from its record and what is known of its worker. Never decides who
 //! gets it (that is `place`), and writes nothing while a write of the same task is under way.
 
-use super::{Answer, Effect, Fleet, LinkId, Report, Timer, link::Inquiry};
+use super::{Answer, Effect, Fleet, LinkId, Report, Timer};
 use crate::{
-    Revision, TaskId, Time, WorkerId,
+    TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent, TaskNews},
-    message::{AttemptKey, Dispatch, ToWorker},
+    message::{AttemptKey, Dispatch, HeldAttempt, ToWorker},
+    registry::Mark,
+    subject::Bucket,
     task::{Attempt, Outcome, State, TaskRecord, TaskSpec, Verdict},
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
@@ -69,7 +71,7 @@ impl Fleet {
             let outcome = report.outcome.clone();
             return self.conclude(now, id, record, attempt, outcome, out);
         }
-        if self.is_over(now, attempt) {
+        if self.is_over(now, attempt, task.since) {
             let from = self.bereaves_from(id, attempt);
             if now >= from {
                 return self.bereave(now, id, record, attempt, out);
@@ -81,7 +83,7 @@ impl Fleet {
             let record = TaskRecord { cancel: true, ..record.clone() };
             return self.write(id, record, None, out);
         }
-        let is_held = self.is_held(now);
+        let is_held = self.is_guarded(now);
         let Some(worker) = self.workers.get(&attempt.worker) else { return };
         let link = worker.links.newest_of(attempt.session);
         let Some(link) = link.filter(|_| !is_held) else { return };
@@ -96,10 +98,11 @@ impl Fleet {
         }
         let key = AttemptKey { task: id, attempt: attempt.id };
         let message = if record.cancel {
-            ToWorker::Revoke(key)
+            ToWorker::Revoke { key, revision: task.revision }
         } else {
             let held_max = worker.lease.as_ref().map_or(u32::MAX, |lease| worker.holds_max(lease));
-            dispatch(&record.spec, attempt, key, task.revision, held_max)
+            let given = Mark { stream: self.roll.stream(Bucket::Tasks), revision: task.revision };
+            dispatch(&record.spec, attempt, key, given, held_max)
         };
         out.push(Effect::Send { link, message });
         if let Some(task) = self.tasks.get_mut(&id) {
@@ -148,13 +151,14 @@ impl Fleet {
         now: Time,
         worker: WorkerId,
         link: LinkId,
-        key: AttemptKey,
+        held: HeldAttempt,
         outcome: Outcome,
     ) {
+        let key = held.key;
         if !self.holds(&worker, key) {
-            let inquiry = Inquiry { worker, link, key, outcome: Some(outcome) };
-            return self.inquire(now, inquiry);
+            return self.inquire(now, worker, link, held, Some(outcome));
         }
+        self.count_returns(now, &worker, &outcome.verdict);
         if let Some(entry) = self.workers.get_mut(&worker) {
             entry.pace.count(outcome.run_us);
         }
@@ -195,13 +199,14 @@ fn dispatch(
     spec: &TaskSpec,
     attempt: &Attempt,
     key: AttemptKey,
-    revision: Revision,
+    given: Mark,
     held_max: u32,
 ) -> ToWorker {
     ToWorker::Dispatch(Dispatch {
         key,
         session: attempt.session,
-        revision,
+        revision: given.revision,
+        stream: given.stream,
         held_max,
         number: attempt.number,
         module: spec.module.digest,

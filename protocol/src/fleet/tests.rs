@@ -8,6 +8,7 @@ mod masters;
 mod outcome;
 mod place;
 mod restart;
+mod roll_call;
 mod store;
 mod submit;
 
@@ -17,7 +18,9 @@ use crate::{
     advisory::Advisory,
     api::NewTask,
     lease::{CasAnswer, LeaseTiming, Offer, Standing},
-    message::{Dispatch, ToWorker},
+    message::{Dispatch, HeldAttempt, Hello, ToWorker},
+    registry::{FailoverGuard, Mark, Marks, ServerId},
+    sessions::Memory,
     task::{Attempt, Data, ModuleRef, OnWorkerLost, Outcome, State, TaskSpec, Verdict},
 };
 use alloc::{
@@ -40,6 +43,8 @@ pub(super) struct World {
     pub writes: BTreeMap<TaskId, (Revision, Arc<TaskRecord>)>,
     ghosts: BTreeMap<TaskId, (Revision, Arc<TaskRecord>)>,
     pub lease_writes: BTreeMap<WorkerId, (Revision, Lease, Option<LinkId>)>,
+    /// The guard that was last to be written.
+    pub guard: Option<FailoverGuard>,
     /// Attempts by the order in which they were first seen: A, B, C, …
     attempts: Vec<AttemptId>,
     /// What the world was told since [`World::news`] was last asked for.
@@ -71,7 +76,20 @@ pub(super) fn outcome(verdict: Verdict) -> Outcome {
 pub(super) fn config(session: u64) -> Config {
     let me = "m1".parse().expect("a name");
     let (timing, session) = (LeaseTiming::STANDARD, SessionId(session));
-    Config { me, session, succeeds: Vec::new(), timing }
+    Config {
+        me,
+        session,
+        succeeds: Vec::new(),
+        remembers: Vec::new(),
+        memory: Memory { vouched: Some(server()), ..Memory::default() },
+        server: Some(server()),
+        timing,
+    }
+}
+
+/// The life of the registry's server, unless a test says otherwise.
+pub(super) fn server() -> ServerId {
+    ServerId("server".into())
 }
 
 pub(super) fn failed() -> Outcome {
@@ -87,7 +105,7 @@ impl World {
     /// Connected to an empty registry for long.
     pub fn new() -> Self {
         let mut world = World::unloaded();
-        world.see(Event::Loaded { rewound: false });
+        world.see(Event::Loaded(world.found()));
         world.now = world.now + SECOND * 60;
         world
     }
@@ -102,6 +120,7 @@ impl World {
             writes: BTreeMap::new(),
             ghosts: BTreeMap::new(),
             lease_writes: BTreeMap::new(),
+            guard: None,
             attempts: Vec::new(),
             news: Vec::new(),
         }
@@ -119,8 +138,17 @@ impl World {
         for (record, revision) in self.tasks.clone().into_values() {
             lines.extend(self.see(Event::TaskSeen(Box::new(record), revision)));
         }
-        lines.extend(self.see(Event::Loaded { rewound: false }));
+        lines.extend(self.see(Event::Loaded(self.found())));
         lines
+    }
+
+    /// What a session finds in the registry.
+    pub fn found(&self) -> Loaded {
+        let mut ends = Marks::default();
+        for bucket in Bucket::FOLLOWED {
+            ends.raise(bucket, self.revision);
+        }
+        Loaded { ends, known: Marks::default() }
     }
 
     pub fn see(&mut self, event: Event) -> Vec<String> {
@@ -162,6 +190,7 @@ impl World {
                     let write = (*expect, lease.clone(), *asked_by);
                     self.lease_writes.insert(lease.worker.clone(), write);
                 }
+                Effect::WriteGuard { guard, .. } => self.guard = Some(guard.clone()),
                 _ => {}
             }
             let line = self.say(&effect);
@@ -205,7 +234,11 @@ impl World {
                     if record.cancel && !record.is_done() { ", to be cancelled" } else { "" };
                 format!("write t{}@{expect}: {state}{cancel}", record.id.0)
             }
-            Effect::ReadTask(id) => format!("read t{}", id.0),
+            Effect::ReadTask { task, .. } => format!("read t{}", task.0),
+            Effect::ReadEnd(bucket) => format!("read the end of {}", bucket.word()),
+            Effect::WriteGuard { expect, guard } => {
+                format!("guard@{expect}: {}", if guard.lifted { "lifted" } else { "raised" })
+            }
             Effect::WriteLease { expect, lease, .. } => {
                 format!("lease {}@{expect}: {:?}", lease.worker, lease.standing)
             }
@@ -234,8 +267,8 @@ impl World {
         let mut name = |key: &AttemptKey| format!("t{} {}", key.task.0, self.letter(key.attempt));
         match message {
             ToWorker::Dispatch(Dispatch { key, .. }) => format!("dispatch {}", name(key)),
-            ToWorker::Revoke(key) => format!("revoke {}", name(key)),
-            ToWorker::Preempt(key) => format!("preempt {}", name(key)),
+            ToWorker::Revoke { key, .. } => format!("revoke {}", name(key)),
+            ToWorker::Preempt { key, .. } => format!("preempt {}", name(key)),
             ToWorker::Ack { key, committed: true } => format!("ack {}", name(key)),
             ToWorker::Ack { key, .. } => format!("refuse {}", name(key)),
             ToWorker::Renewed { answer, .. } => format!("renewed {answer:?}"),
@@ -245,7 +278,7 @@ impl World {
 
     // What the registry does.
 
-    fn next(&mut self) -> Revision {
+    pub fn next(&mut self) -> Revision {
         self.revision += 1;
         self.revision
     }
@@ -291,7 +324,8 @@ impl World {
     pub fn read(&mut self, task: u128) -> Vec<String> {
         let task = TaskId(task);
         let found = self.tasks.get(&task).cloned().map(|(record, at)| (Box::new(record), at));
-        self.see(Event::TaskRead(task, found))
+        let read = self.fleet.reads;
+        self.see(Event::TaskRead { task, read, found })
     }
 
     /// What the watch has to say of a task.
@@ -362,12 +396,14 @@ impl World {
         link: LinkId,
         has: &[AttemptKey],
     ) -> Vec<String> {
-        self.see(Event::Linked {
-            worker: name(worker),
-            link,
+        let hello = Hello {
+            to: self.fleet.config.session,
             session: SessionId(session),
-            attempts: has.to_vec(),
-        })
+            attempts: has.iter().map(|&key| HeldAttempt { key, revision: 0 }).collect(),
+            holds: Mark::default(),
+            version: String::new(),
+        };
+        self.see(Event::Linked { worker: name(worker), link, hello })
     }
 
     pub fn unlink(&mut self, worker: &str, link: LinkId) -> Vec<String> {
@@ -396,7 +432,8 @@ impl World {
         key: AttemptKey,
         end: Outcome,
     ) -> Vec<String> {
-        self.see(Event::Finished { worker: name(worker), link, key, outcome: end })
+        let (worker, revision, outcome) = (name(worker), 0, end);
+        self.see(Event::Finished { worker, link, key, revision, outcome })
     }
 
     // What clients do.

@@ -5,7 +5,10 @@ use crate::{
     advisory::Advisory,
     api::{Ended, NewTask},
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
-    message::{AttemptKey, Order, ToWorker},
+    message::{AttemptKey, Hello, Order, ToWorker},
+    registry::{FailoverGuard, Mark, Marks, ServerId},
+    sessions::Memory,
+    subject::Bucket,
     task::{Outcome, TaskRecord},
     time::WallMillis,
 };
@@ -25,10 +28,34 @@ pub struct Config {
     pub me: MasterId,
     /// This life of it. A master that lost its registry begins a new one with a new mind.
     pub session: SessionId,
-    /// Earlier lives of it that are over for certain.
+    /// Earlier sessions of it that are over for certain.
     pub succeeds: Vec<SessionId>,
+    /// Those of them that were of this process: what they knew is still known.
+    pub remembers: Vec<SessionId>,
+    /// What the session before has left.
+    pub memory: Memory,
+    /// The life of the registry's server to which this session is connected; `None` where the registry
+    /// is several servers.
+    pub server: Option<ServerId>,
     /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
     pub timing: LeaseTiming,
+}
+
+impl Config {
+    /// The first session of a process that knows nothing of the registry.
+    pub fn new(me: MasterId, session: SessionId, timing: LeaseTiming) -> Self {
+        let (succeeds, remembers, memory) = (Vec::new(), Vec::new(), Memory::default());
+        Config { me, session, succeeds, remembers, memory, server: None, timing }
+    }
+}
+
+/// What a session has found in the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Where each stream ended when this session began to read it.
+    pub ends: Marks,
+    /// The highest revisions that this process knows to exist or to have existed.
+    pub known: Marks,
 }
 
 /// A fact.
@@ -38,10 +65,7 @@ pub enum Event {
     /// it; when it is back, a new mind begins.
     RegistryDown,
     /// All that is in the registry has been observed.
-    Loaded {
-        /// Whether it lacks what it had acknowledged to an earlier life of this master.
-        rewound: bool,
-    },
+    Loaded(Loaded),
     /// The process is about to stop. Answered by [`Effect::Released`].
     Stopping,
     /// The wall clock, for the stamps that people read.
@@ -50,6 +74,17 @@ pub enum Event {
     LeaseSeen(Lease, Revision),
     /// The registry has no lease for this worker, but a mark of this revision that one was deleted.
     LeaseGone(WorkerId, Revision),
+    /// The failover guard as the registry has it.
+    GuardSeen(FailoverGuard, Revision),
+    /// The answer to [`Effect::WriteGuard`].
+    GuardWritten {
+        /// What was to be written.
+        guard: FailoverGuard,
+        /// What became of it.
+        answer: CasAnswer<FailoverGuard>,
+    },
+    /// The answer to [`Effect::ReadEnd`], from the stream's leader.
+    EndRead(Bucket, Mark),
     /// A master's lease as the registry has it.
     MasterSeen(MasterLease, Revision),
     /// The registry has no lease for this life of a master any more.
@@ -72,8 +107,15 @@ pub enum Event {
     },
     /// A record as the watch reports it: possibly late, but in the order of the revisions.
     TaskSeen(Box<TaskRecord>, Revision),
-    /// The answer to [`Effect::ReadTask`], from the stream's leader; `None` where there is none.
-    TaskRead(TaskId, Option<(Box<TaskRecord>, Revision)>),
+    /// The answer to [`Effect::ReadTask`], from the stream's leader.
+    TaskRead {
+        /// The task.
+        task: TaskId,
+        /// The number of the read.
+        read: u64,
+        /// The record; `None` where there is none.
+        found: Option<(Box<TaskRecord>, Revision)>,
+    },
     /// The answer to [`Effect::WriteTask`].
     TaskWritten {
         /// Which task.
@@ -87,10 +129,8 @@ pub enum Event {
         worker: WorkerId,
         /// The link's number.
         link: LinkId,
-        /// The life of the worker.
-        session: SessionId,
-        /// The attempts it knows of.
-        attempts: Vec<AttemptKey>,
+        /// What it says.
+        hello: Hello,
     },
     /// A link is down.
     Unlinked {
@@ -138,6 +178,8 @@ pub enum Event {
         link: LinkId,
         /// Which attempt.
         key: AttemptKey,
+        /// The revision of the record that gave it.
+        revision: Revision,
         /// How.
         outcome: Outcome,
     },
@@ -170,7 +212,22 @@ pub enum Effect {
         keep: Option<Duration>,
     },
     /// Read a task record from the stream's leader.
-    ReadTask(TaskId),
+    ReadTask {
+        /// The task.
+        task: TaskId,
+        /// The number of the read, by which its answer is known: an answer to an earlier read says
+        /// nothing about what was asked after it.
+        read: u64,
+    },
+    /// Read the end of a bucket's stream from its leader.
+    ReadEnd(Bucket),
+    /// Replace the failover guard if its revision is still `expect`.
+    WriteGuard {
+        /// The revision it must have.
+        expect: Revision,
+        /// The new value.
+        guard: FailoverGuard,
+    },
     /// Replace a lease if its revision is still `expect`.
     WriteLease {
         /// The revision it must have.

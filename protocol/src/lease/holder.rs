@@ -2,7 +2,7 @@
 //! Never counts the word of a master that may not be its home any more.
 
 use super::{CasAnswer, Home, Lease, LeaseTiming, Standing, Tenure};
-use crate::{ABSENT, Revision, SessionId, Time, task::mix, time::WallMillis};
+use crate::{ABSENT, Revision, SessionId, Time, registry::Mark, task::mix, time::WallMillis};
 use alloc::collections::BTreeMap;
 
 /// What the holder should do next.
@@ -126,6 +126,11 @@ impl Holder {
         }
     }
 
+    /// From now on every renewal says that attempts are held up to here.
+    pub fn hold(&mut self, mark: Mark) {
+        self.lease.holds = mark;
+    }
+
     /// A master is linked; `near` if it is on this machine, and so would be lost with it.
     pub fn linked(&mut self, master: Home, near: bool) {
         self.masters.insert(master.session, (master, near));
@@ -136,9 +141,10 @@ impl Holder {
         self.masters.remove(&session);
     }
 
-    /// Makes the first renewal due again, because a way to the registry has opened.
+    /// Makes a renewal due at once because a way to the registry has opened, where none is acknowledged
+    /// or the last one was not answered.
     pub fn hurry(&mut self) {
-        if !self.is_held() {
+        if !self.is_held() || self.doubt {
             self.next = Time::ZERO;
         }
     }

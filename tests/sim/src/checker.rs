@@ -9,9 +9,14 @@ use muster_protocol::{
     AttemptId, SessionId, TaskId, Time,
     lease::{Lease, MasterLease, Standing},
     message::{AttemptKey, ToWorker},
+    registry::FailoverGuard,
     task::{Data, State, TaskRecord, Verdict},
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// More attempts than any task of a world has, whatever happens to its workers: faults come some in a
+/// second for a minute at most.
+const ATTEMPTS_MAX: u32 = 150;
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +123,7 @@ impl World {
         self.no_effect_after_the_lease_ends(at, key, run);
         let record = self.registry.tasks.values.get(&key.task);
         let current = record.and_then(|(record, _)| record.attempt()).map(|attempt| attempt.id);
-        if current != Some(key.attempt) && self.tally.rollbacks == 0 {
+        if current != Some(key.attempt) && !self.has_lost() {
             self.violate("no_effect_of_an_attempt_that_is_not_current", || {
                 format!("{key:?} on worker {at}; current is {current:?}")
             });
@@ -150,12 +155,45 @@ impl World {
             ToWorker::Dispatch(dispatch) => {
                 self.no_dispatch_before_its_store(dispatch.key.attempt, "dispatch");
             }
-            ToWorker::Preempt(_) => self.tally.preempted += 1,
+            ToWorker::Preempt { .. } => self.tally.preempted += 1,
+            ToWorker::Ack { key, committed: false } => {
+                self.no_outcome_of_the_current_attempt_is_refused(*key);
+            }
             ToWorker::Extended { session, renewal, .. } => {
                 self.tally.extended += 1;
                 self.lease_goes_on(*session, *renewal);
             }
             _ => {}
+        }
+    }
+
+    /// Whether the registry has lost anything that it had acknowledged.
+    pub fn has_lost(&self) -> bool {
+        self.tally.rollbacks > 0 || self.tally.made_anew > 0
+    }
+
+    fn no_outcome_of_the_current_attempt_is_refused(&mut self, key: AttemptKey) {
+        let record = self.registry.tasks.values.get(&key.task);
+        let current = record.and_then(|(record, _)| record.attempt());
+        if current.is_some_and(|attempt| attempt.id == key.attempt) && !self.has_lost() {
+            self.violate("no_outcome_of_the_current_attempt_is_refused", || format!("{key:?}"));
+        }
+    }
+
+    /// The registry has accepted a guard.
+    pub fn guard_committed(&mut self, guard: &FailoverGuard) {
+        self.say(|_| format!("registry: guard lifted={} ({})", guard.lifted, guard.reason));
+        self.tally.guards += u64::from(!guard.lifted);
+        if !guard.lifted && !self.has_lost() {
+            self.violate("no_hold_without_a_loss", || guard.reason.clone());
+        }
+    }
+
+    fn attempts_of_a_task_are_bounded_by_its_faults(&mut self, record: &TaskRecord) {
+        if record.attempts > ATTEMPTS_MAX {
+            self.violate("attempts_of_a_task_are_bounded_by_its_faults", || {
+                format!("{}: attempt {}", record.id, record.attempts)
+            });
         }
     }
 
@@ -178,7 +216,7 @@ impl World {
         // After a rollback sequence numbers are used again, and a write may meet one by luck; its
         // session is then ended again, within the time that nothing is given out.
         let again = same && !old.standing.is_held() && new.standing.is_held();
-        if again && self.tally.rollbacks == 0 {
+        if again && !self.has_lost() {
             self.violate("a_session_that_is_over_never_holds_again", || format!("{new:?}"));
         }
         self.tally.home_switches += u64::from(same && old.home.is_some() && old.home != new.home);
@@ -199,11 +237,18 @@ impl World {
 
     /// The registry has accepted a record.
     pub fn task_committed(&mut self, old: Option<std::sync::Arc<TaskRecord>>, new: &TaskRecord) {
-        self.say(|_| format!("registry: {} is {}", new.id, new.state.word()));
+        self.say(|_| {
+            let attempt = new.attempt().map(|attempt| format!(" at {}", attempt.worker));
+            let past = new.history.last().filter(|_| attempt.is_none());
+            let past = past.map(|past| format!(" after {}: {}", past.attempt.worker, past.reason));
+            let why = attempt.or(past).unwrap_or_default();
+            format!("registry: {} is {}{why}", new.id, new.state.word())
+        });
         if let Some(attempt) = new.attempt() {
             self.checker.stored.insert(attempt.id);
         }
         let old = old.as_deref();
+        self.attempts_of_a_task_are_bounded_by_its_faults(new);
         self.one_outcome_is_committed_per_task(old, new);
         let Some(old) = old else { return };
         let taken = old
@@ -289,9 +334,6 @@ impl World {
             let states: Vec<String> =
                 records.map(|(record, _)| format!("{} {:?}", record.id, record.state)).collect();
             self.violate("every_task_ends_after_healing", || states.join("; "));
-        }
-        if self.tally.rollbacks > 0 && self.tally.rewound == 0 {
-            self.violate("a_rollback_is_noticed", String::new);
         }
     }
 }

@@ -171,7 +171,7 @@ impl World {
             (Asked::Cancel(task), Answer::CancelStored) => {
                 let record = self.registry.tasks.get(&task);
                 let kept = record.is_some_and(|(record, _)| record.cancel || record.is_done());
-                if !kept && self.tally.rollbacks == 0 {
+                if !kept && !self.has_lost() {
                     self.violate("an_acknowledged_cancel_is_kept", || format!("{task}"));
                 }
             }

@@ -41,6 +41,14 @@ pub enum Fault {
     StopAsked(Peer),
     /// Another process starts under the name of the first worker.
     Twin,
+    /// A connection to the registry breaks so many times within moments.
+    Flaps(Peer, u64),
+    /// Whoever leads a stream is behind by a write for so long.
+    LeaderLags(Nanos),
+    /// A stream is deleted, and made anew.
+    MakeAnew(usize),
+    /// A worker cannot get anything ready for so long.
+    Unwell(usize, Nanos),
 }
 
 impl World {
@@ -129,6 +137,18 @@ impl World {
             }
             Fault::StopAsked(Peer::Registry) => {}
             Fault::Twin => self.start_twin(),
+            Fault::Flaps(peer, times) => self.flaps(peer, times),
+            // One after the other, each shorter than a server may take itself for the leader.
+            Fault::LeaderLags(_) if self.now < self.registry.lags_until + 15 * SECOND => {}
+            Fault::LeaderLags(lasts) => {
+                self.tally.lags += 1;
+                self.registry.lags_until = self.now + lasts;
+            }
+            Fault::MakeAnew(stream) => self.make_anew(stream),
+            Fault::Unwell(at, lasts) => {
+                self.tally.unwell += 1;
+                self.workers[at].unwell_until = self.now + lasts;
+            }
         }
     }
 
@@ -139,9 +159,6 @@ impl World {
         }
         let wait = self.chance.below(2 * self.setting.fault_every);
         self.later(wait, Happening::Disorder);
-        if self.now < self.calm_until {
-            return;
-        }
         if let Some(fault) = self.draw() {
             self.strike(fault);
         }
@@ -153,10 +170,8 @@ impl World {
         let worker = self.chance.below(self.workers.len() as u64) as usize;
         let process =
             if self.chance.once_in(3) { Peer::Master(master) } else { Peer::Worker(worker) };
-        // After a rollback no process may forget what it knew.
-        let may_end = self.setting.rollback_at.is_none();
         let long = self.chance.between(lease / 4, 3 * lease);
-        Some(match self.chance.below(42) {
+        Some(match self.chance.below(50) {
             0..=4 => {
                 let open = self.network.links.iter().filter(|(_, link)| link.open_below);
                 let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
@@ -167,7 +182,7 @@ impl World {
             }
             5..=9 => self.draw_cut(worker, master),
             10 => Fault::Isolate(worker, long * 2),
-            11..=12 if may_end => Fault::Crash(process, self.chance.between(20 * MS, 3 * SECOND)),
+            11..=12 => Fault::Crash(process, self.chance.between(20 * MS, 3 * SECOND)),
             13..=15 => Fault::Stop(process, long),
             16..=17 => Fault::Sleep(
                 self.chance.below(self.machines.len() as u64) as usize,
@@ -193,8 +208,8 @@ impl World {
                 ];
                 Fault::Order(worker, self.chance.pick(&orders))
             }
-            27 if may_end => Fault::StopAsked(process),
-            28 if may_end && self.chance.once_in(3) => Fault::Twin,
+            27 => Fault::StopAsked(process),
+            28 if self.chance.once_in(3) => Fault::Twin,
             29 if self.workers.len() >= 4 => return self.draw_mass_cut(long * 3),
             // A watch that is behind is made anew after ten seconds.
             31..=32 => {
@@ -203,7 +218,15 @@ impl World {
             }
             33..=36 => return self.draw_island(worker),
             37..=38 => return self.draw_switch(worker),
-            30 if may_end => return self.draw_double(master, worker),
+            30 => return self.draw_double(master, worker),
+            39..=41 => Fault::Flaps(process, self.chance.between(1, 10)),
+            42 if self.setting.cluster => {
+                Fault::LeaderLags(self.chance.between(100 * MS, 8 * SECOND))
+            }
+            43 if self.setting.rollback_at.is_some() && self.chance.once_in(8) => {
+                Fault::MakeAnew(self.chance.below(3) as usize)
+            }
+            44..=45 => Fault::Unwell(worker, self.chance.between(SECOND, 20 * SECOND)),
             _ => return None,
         })
     }

@@ -19,6 +19,7 @@ pub mod network;
 pub mod play;
 pub mod process;
 pub mod registry;
+mod registry_fault;
 pub mod scenario;
 pub mod setting;
 pub mod tally;

@@ -14,7 +14,7 @@ use crate::{
 };
 use muster_protocol::{
     SessionId, attempts, fleet,
-    lease::{CasAnswer, Home, Lease, Standing},
+    lease::LeaseEvent,
     message::{AttemptKey, ToMaster, ToWorker},
 };
 use std::collections::VecDeque;
@@ -95,31 +95,10 @@ pub enum MasterIn {
 /// What reaches the loop that keeps a worker's lease.
 #[derive(Clone, Debug)]
 pub enum LeaseIn {
-    /// An answer to a renewal, by whatever way.
-    Answered(SessionId, u64, Box<CasAnswer<Lease>>),
-    /// A home has extended the lease.
-    Extended {
-        /// Which session's.
-        session: SessionId,
-        /// Who.
-        home: SessionId,
-        /// In answer to which renewal.
-        renewal: u64,
-    },
-    /// A master has said who it is, on this link.
-    Welcomed(LinkId, Home, bool),
-    /// A link is lost.
-    LinkDown(LinkId),
-    /// The connection to the registry is up.
-    Connected,
+    /// A fact.
+    Event(Box<LeaseEvent>),
     /// This connection to the registry is lost.
     ConnectionLost(u64),
-    /// Nothing of the last session runs.
-    Quiet,
-    /// Try again to take the key.
-    TakeAgain,
-    /// Say this in the lease.
-    Stand(Standing),
     /// Time to plan.
     Tick(Nanos),
 }

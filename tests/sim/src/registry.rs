@@ -5,65 +5,64 @@
 //! after its author has given up on it; a worker's client even sends what it could not send once
 //! it has reconnected.
 
+mod stream;
+
+pub use stream::Stream;
+
 use crate::{
     network::Peer,
-    process::{LeaseIn, MasterIn},
+    process::MasterIn,
     world::{Happening, MS, Nanos, SECOND, World},
 };
 use muster_protocol::{
-    ABSENT, Revision, SessionId, TaskId, WorkerId, fleet,
-    lease::{CasAnswer, Lease, MasterLease},
+    Revision, SessionId, TaskId, WorkerId, fleet,
+    lease::{CasAnswer, Lease, LeaseEvent, MasterLease},
+    registry::{FailoverGuard, Mark, Marks},
+    subject::Bucket,
     task::TaskRecord,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A stream: the newest value of each key, and how it came to be.
-#[derive(Debug)]
-pub struct Stream<K, V> {
-    last: Revision,
-    /// What there is.
-    pub values: BTreeMap<K, (V, Revision)>,
-    log: Vec<(Nanos, Revision, K, V)>,
+/// A key of the stream of masters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MasterKey {
+    /// A master's lease.
+    Lease(SessionId),
+    /// The failover guard.
+    Guard,
 }
 
-impl<K: Ord + Clone, V: Clone> Stream<K, V> {
-    fn new() -> Self {
-        Stream { last: ABSENT, values: BTreeMap::new(), log: Vec::new() }
-    }
+/// A value of the stream of masters.
+#[derive(Clone, Debug)]
+pub enum MasterValue {
+    /// A master's lease.
+    Lease(MasterLease),
+    /// The failover guard.
+    Guard(FailoverGuard),
+}
 
-    /// The key's value and revision.
-    pub fn get(&self, key: &K) -> Option<(V, Revision)> {
-        self.values.get(key).cloned()
-    }
-
-    /// When a value of a key was first written that is as wanted, if one was.
-    pub fn written_at(&self, key: &K, wanted: impl Fn(&V) -> bool) -> Option<Nanos> {
-        let found = self.log.iter().find(|(_, _, k, value)| k == key && wanted(value));
-        found.map(|(at, ..)| *at)
-    }
-
-    fn revision(&self, key: &K) -> Revision {
-        self.values.get(key).map_or(ABSENT, |(_, at)| *at)
-    }
-
-    fn cas(&mut self, now: Nanos, expect: Revision, key: K, value: V) -> CasAnswer<V> {
-        if self.revision(&key) != expect {
-            return CasAnswer::Conflict(self.get(&key));
+impl MasterValue {
+    /// What a master that watches is told.
+    pub fn seen(self, revision: Revision) -> fleet::Event {
+        match self {
+            MasterValue::Lease(lease) => fleet::Event::MasterSeen(lease, revision),
+            MasterValue::Guard(guard) => fleet::Event::GuardSeen(guard, revision),
         }
-        self.last += 1;
-        self.values.insert(key.clone(), (value.clone(), self.last));
-        self.log.push((now, self.last, key, value));
-        CasAnswer::Written(self.last)
     }
+}
 
-    /// Forgets everything after then, as a server does that lost what was not on its disk.
-    fn rewind(&mut self, to: Nanos) {
-        self.log.retain(|(at, ..)| *at <= to);
-        self.values.clear();
-        self.last = self.log.last().map_or(ABSENT, |(_, at, ..)| *at);
-        for (_, at, key, value) in &self.log {
-            self.values.insert(key.clone(), (value.clone(), *at));
+/// An answer about one kind of value of the stream of masters.
+fn only<T>(
+    answer: CasAnswer<MasterValue>,
+    kind: impl Fn(MasterValue) -> Option<T>,
+) -> CasAnswer<T> {
+    match answer {
+        CasAnswer::Written(revision) => CasAnswer::Written(revision),
+        CasAnswer::Conflict(found) => {
+            CasAnswer::Conflict(found.and_then(|(value, at)| Some((kind(value)?, at))))
         }
+        CasAnswer::Gone(revision) => CasAnswer::Gone(revision),
+        CasAnswer::Unknown => CasAnswer::Unknown,
     }
 }
 
@@ -76,8 +75,12 @@ pub enum Op {
     Master(Revision, MasterLease),
     /// Replace a record.
     Task(Revision, Arc<TaskRecord>),
-    /// Read a record.
-    Read(TaskId),
+    /// Read a record; the number of the read comes back with it.
+    Read(TaskId, u64),
+    /// Replace the failover guard.
+    Guard(Revision, FailoverGuard),
+    /// Read the end of a stream.
+    End(Bucket),
 }
 
 /// Something on its way to the registry.
@@ -97,10 +100,12 @@ pub struct Request {
 pub struct Connection {
     /// Its number; a reconnect has a higher one.
     pub number: u64,
+    /// To which life of the server it goes.
+    server: u64,
     /// Whether the process takes it for up.
     pub up: bool,
     /// Whether it is.
-    alive: bool,
+    pub alive: bool,
     pending: BTreeMap<u64, (SessionId, Op)>,
     /// What a worker's client could not send, and may send once it has reconnected.
     limbo: Vec<Request>,
@@ -112,13 +117,17 @@ pub struct Registry {
     /// The leases of workers.
     pub workers: Stream<WorkerId, Lease>,
     /// The leases of masters.
-    pub masters: Stream<SessionId, MasterLease>,
+    pub masters: Stream<MasterKey, MasterValue>,
     /// The records.
     pub tasks: Stream<TaskId, Arc<TaskRecord>>,
     /// Until when it is down.
     pub down_until: Nanos,
     /// Until when it answers nobody, and then all.
     pub stalled_until: Nanos,
+    /// Until when whoever takes itself for the leader has not seen the newest write.
+    pub lags_until: Nanos,
+    /// Which life of its server this is, where it is one server.
+    pub server: u64,
     requests: u64,
 }
 
@@ -130,13 +139,16 @@ impl Default for Registry {
             tasks: Stream::new(),
             down_until: 0,
             stalled_until: 0,
+            lags_until: 0,
+            server: 1,
             requests: 0,
         }
     }
 }
 
 impl World {
-    fn connection(&mut self, peer: Peer) -> Option<&mut Connection> {
+    /// A process' connection, if it has one.
+    pub fn connection(&mut self, peer: Peer) -> Option<&mut Connection> {
         match peer {
             Peer::Master(at) => Some(&mut self.masters[at].connection),
             Peer::Worker(at) => self.workers[at].connection.as_mut(),
@@ -147,6 +159,26 @@ impl World {
     /// Whether the registry answers.
     pub fn registry_is_up(&self) -> bool {
         self.now >= self.registry.down_until
+    }
+
+    /// Where the streams end.
+    pub fn ends(&self) -> Marks {
+        let mut ends = Marks::default();
+        for bucket in [Bucket::Workers, Bucket::Masters, Bucket::Tasks] {
+            let mut end = self.end_of(bucket);
+            end.revision -= u64::from(self.now < self.registry.lags_until).min(end.revision);
+            ends.set(bucket, end);
+        }
+        ends
+    }
+
+    fn end_of(&self, bucket: Bucket) -> Mark {
+        match bucket {
+            Bucket::Workers => self.registry.workers.end(),
+            Bucket::Masters => self.registry.masters.end(),
+            Bucket::Tasks => self.registry.tasks.end(),
+            Bucket::Modules | Bucket::Checkpoints => Mark::default(),
+        }
     }
 
     /// A process sends something to the registry.
@@ -192,9 +224,14 @@ impl World {
             let at = self.registry.stalled_until;
             return self.at(at, Happening::Land(Box::new(request)));
         }
-        let (from, number) = (request.from, request.connection);
+        let (from, number, server) = (request.from, request.connection, self.registry.server);
         let Some(connection) = self.connection(from) else { return };
-        let current = connection.up && connection.number == number;
+        // What was sent to an earlier life of the server ends with it.
+        let reaches = connection.server == server;
+        let current = reaches && connection.up && connection.number == number;
+        if !reaches && matches!(from, Peer::Worker(_)) {
+            return connection.limbo.push(request);
+        }
         // What a master sends dies with its connection.
         if !current && matches!(from, Peer::Master(_)) {
             return;
@@ -202,24 +239,34 @@ impl World {
         let (alive, waited) =
             (connection.alive && current, connection.pending.contains_key(&request.id));
         let Request { id, session, op, .. } = request;
-        if !waited && !matches!(op, Op::Read(_)) {
+        if !waited && !matches!(op, Op::Read(..) | Op::End(_)) {
             self.tally.late_landed += 1;
         }
+        let read = matches!(op, Op::Read(..));
         let answer = Box::new(self.perform(op));
         let lost = !self.healing && self.setting.disorder && self.chance.once_in(40);
         if alive && waited && !lost {
-            let at = self.arrival(Peer::Registry, from);
+            let mut at = self.arrival(Peer::Registry, from);
+            if read && self.setting.disorder && !self.healing && self.chance.once_in(8) {
+                at += self.chance.below(2 * SECOND);
+            }
             self.at(at, Happening::Answer { to: from, id, connection: number, session, answer });
         }
     }
 
     fn perform(&mut self, op: Op) -> fleet::Event {
         let now = self.now;
+        let lags = now < self.registry.lags_until;
         match op {
             Op::Lease(expect, lease, asked_by) => {
                 let old = self.registry.workers.get(&lease.worker);
-                let answer =
-                    self.registry.workers.cas(now, expect, lease.worker.clone(), lease.clone());
+                let answer = self.registry.workers.cas(
+                    now,
+                    expect,
+                    lease.worker.clone(),
+                    lease.clone(),
+                    lags,
+                );
                 if let CasAnswer::Written(revision) = answer {
                     self.lease_committed(old.map(|(old, _)| old), &lease);
                     self.watch(0, |_| fleet::Event::LeaseSeen(lease.clone(), revision));
@@ -229,7 +276,13 @@ impl World {
                 fleet::Event::LeaseWritten { lease, asked_by, answer }
             }
             Op::Master(expect, lease) => {
-                let answer = self.registry.masters.cas(now, expect, lease.session, lease.clone());
+                let key = MasterKey::Lease(lease.session);
+                let value = MasterValue::Lease(lease.clone());
+                let answer = self.registry.masters.cas(now, expect, key, value, lags);
+                let answer = only(answer, |value| match value {
+                    MasterValue::Lease(lease) => Some(lease),
+                    MasterValue::Guard(_) => None,
+                });
                 if let CasAnswer::Written(revision) = answer {
                     self.master_committed(&lease);
                     self.watch(1, |_| fleet::Event::MasterSeen(lease.clone(), revision));
@@ -241,7 +294,7 @@ impl World {
             Op::Task(expect, record) => {
                 let old = self.registry.tasks.get(&record.id).map(|(old, _)| old);
                 let task = record.id;
-                let answer = self.registry.tasks.cas(now, expect, task, record.clone());
+                let answer = self.registry.tasks.cas(now, expect, task, record.clone(), lags);
                 let answer = match answer {
                     CasAnswer::Written(revision) => {
                         self.task_committed(old, &record);
@@ -261,10 +314,28 @@ impl World {
                 };
                 fleet::Event::TaskWritten { task, answer }
             }
-            Op::Read(id) => {
-                let found = self.registry.tasks.get(&id);
+            Op::Read(task, read) => {
+                let found = self.registry.tasks.read(&task, lags);
                 let found = found.map(|(record, at)| (Box::new(TaskRecord::clone(&record)), at));
-                fleet::Event::TaskRead(id, found)
+                fleet::Event::TaskRead { task, read, found }
+            }
+            Op::Guard(expect, guard) => {
+                let value = MasterValue::Guard(guard.clone());
+                let answer = self.registry.masters.cas(now, expect, MasterKey::Guard, value, lags);
+                let answer = only(answer, |value| match value {
+                    MasterValue::Guard(guard) => Some(guard),
+                    MasterValue::Lease(_) => None,
+                });
+                if let CasAnswer::Written(revision) = answer {
+                    self.guard_committed(&guard);
+                    self.watch(1, |_| fleet::Event::GuardSeen(guard.clone(), revision));
+                }
+                fleet::Event::GuardWritten { guard, answer }
+            }
+            Op::End(bucket) => {
+                let mut end = self.end_of(bucket);
+                end.revision = end.revision.saturating_sub(u64::from(lags));
+                fleet::Event::EndRead(bucket, end)
             }
         }
     }
@@ -319,7 +390,8 @@ impl World {
             Op::Task(_, record) => {
                 fleet::Event::TaskWritten { task: record.id, answer: CasAnswer::Unknown }
             }
-            Op::Read(_) => return,
+            Op::Guard(_, guard) => fleet::Event::GuardWritten { guard, answer: CasAnswer::Unknown },
+            Op::Read(..) | Op::End(_) => return,
         };
         self.tally.unknown += 1;
         self.hand_over(peer, session, event);
@@ -333,8 +405,9 @@ impl World {
             }
             (Peer::Worker(at), fleet::Event::LeaseWritten { lease, answer, .. }) => {
                 let life = self.workers[at].process.life;
-                let input = LeaseIn::Answered(lease.session, lease.renewal, Box::new(answer));
-                self.give_keeper(at, life, input);
+                let (session, renewal, direct) = (lease.session, lease.renewal, true);
+                let event = LeaseEvent::Answered { session, renewal, answer, direct };
+                self.tell_keeper(at, life, event);
             }
             _ => {}
         }
@@ -378,8 +451,10 @@ impl World {
         if out.max(back) > self.now || !self.registry_is_up() {
             return false;
         }
+        let server = self.registry.server;
         let Some(connection) = self.connection(peer) else { return false };
         connection.number += 1;
+        connection.server = server;
         (connection.up, connection.alive) = (true, true);
         let number = connection.number;
         for mut request in core::mem::take(&mut connection.limbo) {
@@ -391,45 +466,5 @@ impl World {
             }
         }
         true
-    }
-
-    /// The registry is away for so long.
-    pub fn outage(&mut self, lasts: Nanos) {
-        self.tally.outages += 1;
-        self.registry.down_until = self.registry.down_until.max(self.now + lasts);
-        self.all_connections_break();
-    }
-
-    fn all_connections_break(&mut self) {
-        for at in 0..self.masters.len() {
-            self.connection_breaks(Peer::Master(at));
-        }
-        for at in 0..self.workers.len() {
-            self.connection_breaks(Peer::Worker(at));
-        }
-    }
-
-    /// The registry forgets every write after `to`, and all connections break.
-    pub fn roll_back(&mut self, to: Nanos) {
-        self.tally.rollbacks += 1;
-        let before: Vec<TaskId> = self.registry.tasks.values.keys().copied().collect();
-        self.registry.workers.rewind(to);
-        self.registry.masters.rewind(to);
-        self.registry.tasks.rewind(to);
-        for id in before {
-            if !self.registry.tasks.values.contains_key(&id) {
-                self.checker.exempt(id);
-            }
-        }
-        let most = self.chance.pick(&[50 * MS, 300 * MS, 2 * SECOND]);
-        let lasts = self.chance.between(MS, most);
-        self.registry.down_until = self.registry.down_until.max(self.now + lasts);
-        self.all_connections_break();
-        // A server that starts again says so at once to who is connected.
-        for at in 0..self.masters.len() {
-            let (peer, number) = (Peer::Master(at), self.masters[at].connection.number);
-            let wait = self.chance.below(50 * MS);
-            self.later(wait, Happening::ConnectionLost(peer, number));
-        }
     }
 }

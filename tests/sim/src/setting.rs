@@ -9,7 +9,7 @@ use muster_protocol::lease::{CLOCK_RATE_PPM, LeaseTiming};
 use std::time::Duration;
 
 /// One in so many worlds loses writes of the registry.
-const ROLLBACK_EVERY: u64 = 8;
+const ROLLBACK_EVERY: u64 = 4;
 
 /// The kind of a world.
 #[derive(Clone, Debug)]
@@ -36,6 +36,11 @@ pub struct Setting {
     pub run_lasts: Option<Nanos>,
     /// When the registry loses writes, if it does.
     pub rollback_at: Option<Nanos>,
+    /// Whether the registry is several servers: then whoever leads a stream may not know its newest
+    /// write, and no life of a server vouches for it.
+    pub cluster: bool,
+    /// Ended attempts that workers remember.
+    pub over_max: usize,
 }
 
 impl Setting {
@@ -56,7 +61,11 @@ impl Setting {
             fault_every: chance.between(150, 1_500) * MS,
             batches: chance.between(6, 30),
             run_lasts: None,
-            rollback_at: seed.is_multiple_of(ROLLBACK_EVERY).then_some(lasts / 2),
+            rollback_at: seed
+                .is_multiple_of(ROLLBACK_EVERY)
+                .then(|| chance.between(lasts / 4, lasts * 3 / 4)),
+            cluster: chance.once_in(4),
+            over_max: chance.pick(&[4, 8_192]),
         }
     }
 
@@ -74,6 +83,8 @@ impl Setting {
             batches: 0,
             run_lasts: Some(10 * SECOND),
             rollback_at: None,
+            cluster: false,
+            over_max: 8_192,
         }
     }
 }

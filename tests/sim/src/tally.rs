@@ -55,8 +55,8 @@ tally!(
     ghosts_landed,
     /// Extensions by a home.
     extended,
-    /// Extensions past the end of what the registry had acknowledged.
-    extended_past_the_registry,
+    /// Leases that became longer.
+    leases_extended,
     /// Leases that named another home than before.
     home_switches,
     /// Renewals through a master.
@@ -77,6 +77,16 @@ tally!(
     groups_empty,
     /// Masters that noticed that the registry had lost writes.
     rewound,
+    /// Guards raised.
+    guards,
+    /// Streams deleted and made anew.
+    made_anew,
+    /// Connections that broke several times within moments.
+    flaps,
+    /// Times that a leader that was none any more answered.
+    lags,
+    /// Workers that could not get anything ready for a while.
+    unwell,
     /// Suffixes lost by the registry.
     rollbacks,
     /// Lives of masters.

@@ -16,7 +16,9 @@ use crate::{
     tally::Tally,
 };
 use muster_protocol::{
-    SessionId, TaskId, fleet, limit,
+    SessionId, TaskId, fleet,
+    lease::LeaseEvent,
+    limit,
     message::{ToMaster, ToWorker},
 };
 use std::collections::BinaryHeap;
@@ -54,7 +56,6 @@ pub enum Happening {
     MindTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
-    Exit(usize, u64),
     Woken(usize),
     Submit(usize),
     Cancel(TaskId),
@@ -62,6 +63,7 @@ pub enum Happening {
     Strike(Fault),
     Disorder,
     RollBack,
+    Flap(Peer),
     Heal,
 }
 
@@ -107,8 +109,6 @@ pub struct World {
     pub tally: Tally,
     pub violation: Option<Violation>,
     pub healing: bool,
-    /// Nothing goes wrong by chance before.
-    pub calm_until: Nanos,
     /// Whether what happens is printed.
     pub told: bool,
 }
@@ -155,7 +155,6 @@ impl World {
             tally: Tally { worlds: 1, ..Tally::default() },
             violation: None,
             healing: false,
-            calm_until: 0,
             told: false,
         };
         for at in 0..world.setting.masters {
@@ -218,9 +217,8 @@ impl World {
     pub fn play(&mut self) {
         let limit = self.setting.lasts + self.healing_limit();
         while self.violation.is_none() {
-            let noticed = self.tally.rollbacks == 0 || self.tally.rewound > 0;
             let ended = self.clients.all_answered() && self.open_tasks().is_empty();
-            if (self.healing && noticed && ended) || !self.step(limit) {
+            if (self.healing && ended) || !self.step(limit) {
                 return self.every_task_ends_after_healing();
             }
         }
@@ -306,18 +304,14 @@ impl World {
             Happening::MindTurn(at, life) => self.mind_turn(at, life),
             Happening::Guest(at, life, input) => self.guest(at, life, input),
             Happening::KernelTimer(at, life) => self.kernel_timer(at, life),
-            Happening::Exit(at, life) => {
-                if self.workers[at].process.life == life {
-                    self.end_worker(at, SECOND);
-                }
-            }
             Happening::Woken(machine) => self.woken(machine),
             Happening::Submit(batch) => self.submit(batch),
             Happening::Cancel(task) => self.cancel(task),
             Happening::UncordonAll => self.uncordon_all(),
             Happening::Strike(fault) => self.strike(fault),
             Happening::Disorder => self.disorder(),
-            Happening::RollBack => self.try_roll_back(),
+            Happening::RollBack => self.lose_writes(),
+            Happening::Flap(peer) => self.flap(peer),
             Happening::Heal => self.heal(),
         }
     }
@@ -337,40 +331,38 @@ impl World {
         }
         match peer {
             Peer::Master(at) => self.give_master(at, life, MasterIn::Connected),
-            Peer::Worker(at) => self.give_keeper(at, life, LeaseIn::Connected),
+            Peer::Worker(at) => self.tell_keeper(at, life, LeaseEvent::Direct(true)),
             Peer::Registry => {}
         }
     }
 
-    /// The registry loses writes, once every master has had one acknowledged that it loses. A
-    /// process that is new, or was away, could not know; so nobody is for a while before.
-    fn try_roll_back(&mut self) {
+    /// The registry loses the newest writes of some streams, each from a moment of its own.
+    fn lose_writes(&mut self) {
         if self.healing {
             return;
         }
-        if self.calm_until == 0 {
-            self.calm_until = self.now + 9 * SECOND;
-            return self.later(6 * SECOND, Happening::RollBack);
-        }
-        let known = self.masters.iter().map(|master| {
-            let (session, renewal) = master.acknowledged?;
-            let current = master.connection.up
-                && master.mind.as_ref().is_some_and(|mind| mind.session == session);
-            (current && !self.is_still(&master.process)).then(|| {
-                self.registry.masters.written_at(&session, |lease| lease.renewal == renewal)
-            })?
+        let most = self.chance.pick(&[250 * MS, SECOND, 4 * SECOND, 12 * SECOND]);
+        let first = self.now.saturating_sub(most);
+        let together = self.chance.once_in(3).then(|| self.chance.between(first, self.now));
+        let to = [(); 3].map(|()| match together {
+            Some(to) => Some(to),
+            None => self.chance.once_in(2).then(|| self.chance.between(first, self.now)),
         });
-        let known: Option<Vec<Nanos>> = known.collect();
-        let last = known.and_then(|known| known.into_iter().min());
-        let Some(last) = last.filter(|last| last + 3 * SECOND > self.now) else {
-            self.calm_until = self.now + 4 * SECOND;
-            return self.later(SECOND, Happening::RollBack);
-        };
-        let first = self.now.saturating_sub(4 * SECOND).min(last - 1);
-        let to = self.chance.between(first, last);
-        self.say(|_| format!("the registry forgets all after {:.3} ms", to as f64 / MS as f64));
-        self.calm_until = self.now + 3 * SECOND;
+        if to == [None; 3] {
+            return self.lose_writes();
+        }
+        self.say(|_| {
+            let to = to.map(|to| to.map(|to| to as f64 / MS as f64));
+            format!("the registry forgets all after {to:.3?}")
+        });
         self.roll_back(to);
+        // Whatever shared its host may have lost its power as well.
+        for at in 0..self.masters.len() {
+            if self.chance.once_in(4) {
+                let again_in = self.chance.between(20 * MS, 3 * SECOND);
+                self.strike(Fault::Crash(Peer::Master(at), again_in));
+            }
+        }
     }
 
     /// Nothing goes wrong any more.
@@ -379,6 +371,10 @@ impl World {
         self.healing = true;
         self.mend();
         self.registry.down_until = self.registry.down_until.min(self.now);
+        self.registry.lags_until = self.now;
+        for worker in &mut self.workers {
+            worker.unwell_until = self.now;
+        }
         for at in 0..self.workers.len() {
             if self.workers[at].twin {
                 self.end_worker(at, 0);

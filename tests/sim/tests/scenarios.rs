@@ -121,7 +121,7 @@ fn a_healthy_run_survives_an_outage_of_the_registry() {
             pass(world, 90);
             assert!((1..=7).all(|task| world.completed(task)));
             assert_eq!((world.tally.runs, world.tally.lost, world.tally.lapsed), (7, 0, 0));
-            assert!(world.tally.extended_past_the_registry > 0);
+            assert!(world.tally.leases_extended > 0);
         },
     );
 }

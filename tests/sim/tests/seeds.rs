@@ -23,7 +23,9 @@ fn demand_disorder(tally: &Tally) {
     for (name, count) in tally.counts() {
         // Of the rarest there is one in about every third world.
         let least = match name {
-            "rollbacks" | "rewound" | "held" | "twins" | "released" | "refused" => SEEDS / 20,
+            "rollbacks" | "rewound" | "guards" | "held" | "twins" | "released" | "refused"
+            | "lags" => SEEDS / 20,
+            "made_anew" => SEEDS / 100,
             _ => SEEDS / 3,
         };
         assert!(count >= least, "{name} happened only {count} times: {tally:?}");

@@ -37,8 +37,8 @@ fn a_session_that_ends_and_another_that_begins_in_one_breath_do_not_share_runs()
 #[test]
 fn a_new_session_greets_on_every_link() {
     let mut d = Desk::bare();
-    d.see(Event::Linked(1));
-    d.see(Event::Linked(2));
+    d.see(Event::Linked(1, MASTER));
+    d.see(Event::Linked(2, MASTER));
     let both =
         |session| [1, 2].map(|link| format!("link {link}: hello of session {session} with []"));
     assert_eq!(d.held(4), both(1));
@@ -142,10 +142,13 @@ fn a_run_makes_room_only_once_and_a_revocation_outweighs_that() {
     d.give(1);
     d.give(2);
     d.give(3);
-    check(d.told(1, ToWorker::Preempt(key(1))), &["kill t1: Preempted"]);
-    check(d.told(1, ToWorker::Preempt(key(1))), &[]);
-    check(d.told(1, ToWorker::Preempt(key(3))), &["drop t3", "link 1: t3 returned"]);
-    check(d.told(1, ToWorker::Revoke(key(1))), &[]);
+    check(d.told(1, ToWorker::Preempt { key: key(1), revision: 1 }), &["kill t1: Preempted"]);
+    check(d.told(1, ToWorker::Preempt { key: key(1), revision: 1 }), &[]);
+    check(
+        d.told(1, ToWorker::Preempt { key: key(3), revision: 1 }),
+        &["drop t3", "link 1: t3 returned"],
+    );
+    check(d.told(1, ToWorker::Revoke { key: key(1), revision: 1 }), &[]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled"]);
 }
 

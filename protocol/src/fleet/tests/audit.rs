@@ -6,7 +6,7 @@ impl Fleet {
     /// What must hold after every plan: no task that nothing will look at again, no entry that
     /// nothing will remove.
     pub(super) fn audit(&self) {
-        let settled = self.registry_up.is_some() && self.may_write();
+        let settled = self.registry_up.is_some() && self.may_write() && self.may_act();
         assert!(!settled || (self.dirty.is_empty() && self.unstored.is_empty()));
         let writing = self.tasks.values().filter(|task| matches!(task.phase, Phase::Writing(_)));
         assert_eq!(self.writing, writing.count(), "writes under way");

@@ -86,7 +86,7 @@ fn a_task_not_stored_yet_is_stored_as_cancelled_and_both_are_answered() {
     let mut w = World::unloaded();
     w.submit(1, vec![new_task(1, |_| ())]);
     w.cancel(9, 1);
-    check(w.see(Event::Loaded { rewound: false }), &["write t1@0: cancelled"]);
+    check(w.see(Event::Loaded(w.found())), &["write t1@0: cancelled"]);
     check(w.ok(1), &["tell t1: cancelled", "reply 1: Stored(1)", "reply 9: CancelStored"]);
     w.empty();
 }

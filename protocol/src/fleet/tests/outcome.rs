@@ -139,9 +139,48 @@ fn an_outcome_reaches_its_acknowledgement_over_a_new_link() {
     w.unlink("w1", 11);
     check(w.ok(1), &["tell t1: completed"]);
     check(w.link("w1", 1, 12, &[key]), &["read t1"]);
-    check(w.finish("w1", 12, key, outcome(Verdict::Completed)), &[]);
+    check(w.finish("w1", 12, key, outcome(Verdict::Completed)), &["read t1"]);
     check(w.read(1), &["link 12: ack t1 A"]);
     w.empty();
+}
+
+#[test]
+fn a_worker_that_gives_everything_back_gets_nothing_for_a_while() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |lease| lease.offer.slots = 2);
+    w.run(1, |_| ());
+    let back = || Outcome::bare(Verdict::Returned { reason: "no processes".into() });
+    for letter in ['A', 'B'] {
+        w.finish("w1", 11, w.key(1, letter), back());
+        w.ok(1);
+        w.ok(1);
+    }
+    w.finish("w1", 11, w.key(1, 'C'), back());
+    check(w.ok(1), &["link 11: ack t1 C"]);
+    check(w.pass(SECOND / 2), &[]);
+    w.join("w2", 2, 12, |_| ());
+    assert!(w.writes[&TaskId(1)].1.attempt().is_some_and(|attempt| attempt.worker == name("w2")));
+}
+
+#[test]
+fn a_read_that_began_before_an_outcome_came_does_not_refuse_it() {
+    let (mut w, key) = running();
+    let (record, _) = w.tasks[&TaskId(1)].clone();
+    let stale = w.tasks.get(&TaskId(1)).cloned().map(|(record, at)| (Box::new(record), at));
+    let stranger = AttemptKey { attempt: AttemptId(99), ..key };
+    check(w.finish("w1", 11, stranger, failed()), &["read t1"]);
+    let read = w.fleet.reads;
+    // Another master gives the task out again; its watch is late, and the outcome comes here.
+    w.other_writes(1, |changed| {
+        let State::Dispatched(attempt) = &record.state else { unreachable!("it runs") };
+        changed.state = State::Dispatched(Attempt { id: AttemptId(77), ..attempt.clone() });
+    });
+    let second = AttemptKey { attempt: AttemptId(77), ..key };
+    check(w.finish("w1", 11, second, outcome(Verdict::Completed)), &["read t1"]);
+    let lines = w.see(Event::TaskRead { task: TaskId(1), read, found: stale });
+    check(lines, &["link 11: refuse t1 B"]);
+    let lines = w.read(1);
+    assert!(lines.iter().any(|line| line.ends_with("completed")), "{lines:?}");
 }
 
 #[test]

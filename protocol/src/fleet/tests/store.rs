@@ -101,7 +101,7 @@ fn nothing_is_decided_before_all_is_loaded() {
     check(w.submit(1, vec![new_task(1, |_| ())]), &[]);
     check(w.pass(SECOND * 60), &[]);
     assert_eq!(w.fleet.wakeup(), None, "a loop would spin");
-    check(w.see(Event::Loaded { rewound: false }), &["write t1@0: queued"]);
+    check(w.see(Event::Loaded(w.found())), &["write t1@0: queued"]);
 }
 
 // For each kind of write: its answer is lost although it landed; it never landed; it lands late.
@@ -314,7 +314,7 @@ fn a_read_answered_late_does_not_make_a_stored_task_unknown() {
     w.read(1);
     w.ok(1);
     // The leader was asked twice, and the first asking is answered now.
-    check(w.see(Event::TaskRead(TaskId(1), None)), &[]);
+    check(w.see(Event::TaskRead { task: TaskId(1), read: 0, found: None }), &[]);
     assert_eq!(w.fleet.tasks_open(), 1);
     w.renews("w1", 1, |_| ());
     w.watch_lease("w1");

@@ -11,8 +11,11 @@ use muster_protocol::{
     MasterId, SessionId, Time,
     advisory::{Advisory, FailoverEvent, RegistryEvent},
     fleet::{self, Effect, Fleet},
-    lease::{CasAnswer, Home},
+    lease::Home,
     message::{ToMaster, ToWorker},
+    registry::{Marks, ServerId},
+    sessions::Sessions,
+    subject::Bucket,
     task::TaskRecord,
     time::WallMillis,
 };
@@ -34,14 +37,10 @@ pub struct Master {
     pub connection: Connection,
     /// Its newest life.
     pub mind: Option<Mind>,
-    /// Lives that are over for certain.
-    past: Vec<SessionId>,
-    /// The newest renewal of its own that the registry has acknowledged.
-    pub acknowledged: Option<(SessionId, u64)>,
-    /// What the registry has of that, as far as a new life has been shown.
-    found: Option<u64>,
-    /// Until when a life that found the registry rewound gives nothing out.
-    rewound_until: Time,
+    /// Its sessions with the registry.
+    sessions: Sessions,
+    /// What its state directory keeps: its sessions, and the highest revisions it knew.
+    disk: (Vec<SessionId>, Marks),
     links: BTreeSet<LinkId>,
 }
 
@@ -69,10 +68,8 @@ impl Master {
             desk: Desk::default(),
             connection: Connection::default(),
             mind: None,
-            past: Vec::new(),
-            acknowledged: None,
-            found: None,
-            rewound_until: Time::ZERO,
+            sessions: Sessions::new(Vec::new(), Marks::default()),
+            disk: (Vec::new(), Marks::default()),
             links: BTreeSet::new(),
         }
     }
@@ -94,9 +91,12 @@ impl World {
         master.process.life += 1;
         master.process.alive = true;
         master.desk = Desk::default();
-        if !proven {
-            master.past.clear();
-        }
+        master.sessions = if proven {
+            let (sessions, known) = master.disk.clone();
+            Sessions::new(sessions, known)
+        } else {
+            Sessions::new(Vec::new(), Marks::default())
+        };
         self.say(|world| format!("{} starts", world.masters[at].name));
         self.later(0, Happening::Reconnect(Peer::Master(at), self.masters[at].process.life));
     }
@@ -110,11 +110,8 @@ impl World {
         master.process.alive = false;
         master.process.life += 1;
         master.process.stopped_until = 0;
-        if let Some(mind) = master.mind.take() {
-            master.past.push(mind.session);
-        }
-        (master.acknowledged, master.found) = (None, None);
-        master.rewound_until = Time::ZERO;
+        master.disk.1 = *master.sessions.known();
+        master.mind = None;
         let links = core::mem::take(&mut master.links);
         self.say(|world| format!("{} is gone", world.masters[at].name));
         for id in links {
@@ -186,6 +183,7 @@ impl World {
             MasterIn::Connected => self.begin_life(at),
             MasterIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Master(at), number) {
+                    self.masters[at].sessions.broken();
                     self.say(|world| format!("{} has lost the registry", world.masters[at].name));
                     self.observe(at, fleet::Event::RegistryDown);
                     let life = self.masters[at].process.life;
@@ -220,19 +218,7 @@ impl World {
         if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
             return;
         }
-        match &event {
-            fleet::Event::MasterWritten { lease, answer: CasAnswer::Written(_) }
-                if lease.session == session =>
-            {
-                master.acknowledged = Some((session, lease.renewal));
-            }
-            fleet::Event::MasterSeen(lease, _)
-                if master.acknowledged.is_some_and(|(life, _)| life == lease.session) =>
-            {
-                master.found = Some(lease.renewal);
-            }
-            _ => {}
-        }
+        master.sessions.heard(&event);
         self.observe(at, event);
     }
 
@@ -242,9 +228,7 @@ impl World {
         }
         let worker = self.worker_of(link);
         let event = match frame {
-            ToMaster::Hello { session, attempts, .. } => {
-                fleet::Event::Linked { worker, link, session, attempts }
-            }
+            ToMaster::Hello(hello) => fleet::Event::Linked { worker, link, hello },
             ToMaster::Renew { expect, lease } => {
                 self.tally.relayed += 1;
                 fleet::Event::RenewAsked { worker, link, expect, lease }
@@ -252,8 +236,8 @@ impl World {
             ToMaster::Extend { session, renewal } => {
                 fleet::Event::ExtendAsked { worker, link, session, renewal }
             }
-            ToMaster::Finished { key, outcome } => {
-                fleet::Event::Finished { worker, link, key, outcome }
+            ToMaster::Finished { key, revision, outcome } => {
+                fleet::Event::Finished { worker, link, key, revision, outcome }
             }
             ToMaster::Progress { .. } => return,
         };
@@ -267,22 +251,26 @@ impl World {
         let clock = self.master_clock(at);
         let wall = WallMillis(1_700_000_000_000 + clock.as_nanos() / 1_000_000);
         let timing = self.setting.timing;
+        let ends = self.ends();
+        let server = (!self.setting.cluster).then(|| ServerId(self.registry.server.to_string()));
         let master = &mut self.masters[at];
-        if let Some(old) = master.mind.take() {
-            master.past.push(old.session);
-        }
-        let surplus = master.past.len().saturating_sub(PAST_MAX);
-        master.past.drain(..surplus);
+        let memory = master.mind.take().map(|mind| mind.fleet.memory()).unwrap_or_default();
+        master.sessions.begin(session, ends, memory);
+        master.disk.0.push(session);
+        let surplus = master.disk.0.len().saturating_sub(PAST_MAX);
+        master.disk.0.drain(..surplus);
         let config = fleet::Config {
             me: master.name.clone(),
             session,
-            succeeds: master.past.clone(),
+            succeeds: master.sessions.succeeds(),
+            remembers: master.sessions.remembers(),
+            memory: master.sessions.memory().clone(),
+            server,
             timing,
         };
         let mut fleet = Fleet::new(config);
         fleet.observe(clock, fleet::Event::Clock(wall));
         let now = self.now;
-        master.found = None;
         master.mind =
             Some(Mind { fleet, session, watches: [false; 3], shown: [now; 3], listed: 0, due: 0 });
         self.say(|world| format!("{} begins life {session}", world.masters[at].name));
@@ -343,33 +331,27 @@ impl World {
                 leases.map(|(lease, at)| fleet::Event::LeaseSeen(lease, at)).collect()
             }
             1 => {
-                let leases = registry.masters.values.values().cloned();
-                leases.map(|(lease, at)| fleet::Event::MasterSeen(lease, at)).collect()
+                let values = registry.masters.values.values().cloned();
+                values.map(|(value, at)| value.seen(at)).collect()
             }
             _ => registry.tasks.values.values().filter_map(open).collect(),
         }
     }
 
     fn loaded(&mut self, at: usize, session: SessionId) {
-        let now = self.master_clock(at);
-        let timing = self.setting.timing;
         let master = &mut self.masters[at];
         if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
             return;
         }
-        let lacks = master
-            .acknowledged
-            .is_some_and(|(_, renewal)| master.found.is_none_or(|found| found < renewal));
-        if lacks {
-            master.rewound_until = now + timing.outage_wait() + timing.master();
+        let loaded =
+            Bucket::FOLLOWED.into_iter().filter_map(|bucket| master.sessions.loaded(bucket));
+        let Some(loaded) = loaded.last() else { return };
+        self.say(|world| format!("{} knows the registry", world.masters[at].name));
+        self.observe(at, fleet::Event::Loaded(loaded));
+        // Workers say again what they have, now that it counts.
+        for link in self.masters[at].links.clone() {
+            self.welcome(at, link);
         }
-        // What one life has found out holds for those that follow it.
-        let rewound = now < master.rewound_until;
-        self.say(|world| {
-            let name = &world.masters[at].name;
-            format!("{name} knows the registry{}", if rewound { ", which was rewound" } else { "" })
-        });
-        self.observe(at, fleet::Event::Loaded { rewound });
     }
 
     fn plan_master(&mut self, at: usize) {
@@ -406,14 +388,23 @@ impl World {
             Effect::WriteTask { expect, record, .. } => {
                 self.ask_registry(me, session, Op::Task(expect, record));
             }
-            Effect::ReadTask(id) => self.ask_registry(me, session, Op::Read(id)),
+            Effect::ReadTask { task, read } => {
+                self.ask_registry(me, session, Op::Read(task, read));
+            }
+            Effect::ReadEnd(bucket) => self.ask_registry(me, session, Op::End(bucket)),
+            Effect::WriteGuard { expect, guard } => {
+                self.ask_registry(me, session, Op::Guard(expect, guard));
+            }
             Effect::WriteLease { expect, lease, asked_by } => {
                 self.ask_registry(me, session, Op::Lease(expect, lease, asked_by));
             }
             Effect::WriteMaster { expect, lease } => {
                 self.ask_registry(me, session, Op::Master(expect, lease));
             }
-            Effect::BeginAnew => self.begin_life(at),
+            Effect::BeginAnew => {
+                self.masters[at].sessions.broken();
+                self.begin_life(at);
+            }
             Effect::Released => {
                 let again = self.chance.between(100 * MS, 2 * SECOND);
                 self.end_master(at, again);

@@ -4,15 +4,15 @@
 use super::{Desk, LeaseIn, MindIn, Process, guest::Run};
 use crate::{
     network::{LinkId, Peer},
-    process::lease::Keeper,
     registry::Connection,
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{Happening, MS, Nanos, World},
 };
 use muster_protocol::{
     Nonce, SessionId, Time, WorkerId,
     attempts::{Attempts, Effect, Event},
-    lease::{Home, Lease, Offer, Standing},
+    lease::{Lease, LeaseEvent, LeaseLoop, Offer},
     message::{AttemptKey, ToWorker},
+    registry::Mark,
 };
 use std::collections::BTreeMap;
 
@@ -30,11 +30,17 @@ pub struct Worker {
     /// What waits for the loop of its mind.
     pub mind_desk: Desk<MindIn>,
     /// Its side of the lease.
-    pub keeper: Keeper,
+    pub keeper: LeaseLoop,
+    /// What its leases say but for the session.
+    draft: Lease,
+    /// When its lease wants to be looked at.
+    pub keeper_due: Nanos,
+    /// Up to where it holds attempts: shared by its two loops.
+    pub holds: Mark,
     /// Its mind.
     pub mind: Attempts,
     mind_due: Nanos,
-    /// Its end of each link that is open: to whom, whether greeted, and who that is.
+    /// Its end of each link that is open: to whom, and whether greeted.
     pub links: BTreeMap<LinkId, LinkEnd>,
     /// What runs.
     pub runs: BTreeMap<AttemptKey, Run>,
@@ -45,6 +51,8 @@ pub struct Worker {
     stopping: bool,
     /// Whether it is a second process under another's name.
     pub twin: bool,
+    /// Until when it cannot get anything ready.
+    pub unwell_until: Nanos,
 }
 
 /// A worker's end of a link.
@@ -53,8 +61,6 @@ pub struct LinkEnd {
     /// The index of the master.
     pub master: usize,
     greeted: bool,
-    /// Who it says it is.
-    pub home: Option<Home>,
 }
 
 /// Attempts a worker runs at once.
@@ -76,7 +82,10 @@ impl Worker {
             connection: has_nats.then(Connection::default),
             lease_desk: Desk::default(),
             mind_desk: Desk::default(),
-            keeper: Keeper::new(timing, draft),
+            keeper: LeaseLoop::new(timing, draft.clone(), 0),
+            draft,
+            keeper_due: 0,
+            holds: Mark::default(),
             mind: Attempts::new(SLOTS as usize, String::new()),
             mind_due: 0,
             links: BTreeMap::new(),
@@ -85,6 +94,7 @@ impl Worker {
             kernel_at: Time::NEVER,
             stopping: false,
             twin: false,
+            unwell_until: 0,
         }
     }
 }
@@ -99,8 +109,8 @@ impl World {
     pub fn boot_worker(&mut self, at: usize) {
         // Whether it got the lock of the directory that its predecessor had.
         let proven = !self.setting.disorder || self.chance.once_in(2);
-        let (home_dir, session) = (Nonce(self.chance.any()), SessionId(self.chance.any()));
-        let timing = self.setting.timing;
+        let (home_dir, seed) = (Nonce(self.chance.any()), self.chance.any());
+        let (timing, over_max) = (self.setting.timing, self.setting.over_max);
         let worker = &mut self.workers[at];
         if worker.process.alive {
             return;
@@ -108,14 +118,13 @@ impl World {
         worker.process.life += 1;
         worker.process.alive = true;
         (worker.lease_desk, worker.mind_desk) = (Desk::default(), Desk::default());
-        let mut draft = worker.keeper.draft.clone();
-        draft.standing = Standing::Live;
         if !proven {
-            draft.home_dir = home_dir;
+            worker.draft.home_dir = home_dir;
         }
-        worker.keeper = Keeper::new(timing, draft);
-        worker.keeper.first(session);
-        worker.mind = Attempts::new(SLOTS as usize, String::new());
+        worker.keeper = LeaseLoop::new(timing, worker.draft.clone(), seed);
+        worker.keeper_due = 0;
+        worker.holds = Mark::default();
+        worker.mind = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
         worker.mind_due = 0;
         worker.stopping = false;
         (worker.until, worker.kernel_at) = (Time::ZERO, Time::NEVER);
@@ -165,7 +174,7 @@ impl World {
                 continue;
             }
             let Some(link) = self.dial(at, master) else { continue };
-            let end = LinkEnd { master, greeted: false, home: None };
+            let end = LinkEnd { master, greeted: false };
             self.workers[at].links.insert(link, end);
             let when = self.arrival(Peer::Worker(at), Peer::Master(master));
             let master_life = self.masters[master].process.life;
@@ -185,16 +194,18 @@ impl World {
         }
         match frame {
             ToWorker::Renewed { session, renewal, answer } => {
-                let input = LeaseIn::Answered(session, renewal, Box::new(answer));
-                self.give_keeper(at, life, input);
+                let direct = false;
+                let event = LeaseEvent::Answered { session, renewal, answer, direct };
+                self.tell_keeper(at, life, event);
             }
             ToWorker::Extended { session, home, renewal } => {
-                self.give_keeper(at, life, LeaseIn::Extended { session, home, renewal });
+                self.tell_keeper(at, life, LeaseEvent::Extended { session, home, renewal });
             }
             frame => {
                 if let ToWorker::Welcome { master, machine, .. } = &frame {
                     let near = self.machines[self.workers[at].process.machine].boot == *machine;
-                    self.give_keeper(at, life, LeaseIn::Welcomed(link, master.clone(), near));
+                    let master = master.clone();
+                    self.tell_keeper(at, life, LeaseEvent::Linked { link, master, near });
                 }
                 self.give_mind(at, life, MindIn::Told(link, Box::new(frame)));
             }
@@ -210,7 +221,8 @@ impl World {
         {
             return;
         }
-        self.give_keeper(at, life, LeaseIn::LinkDown(link));
+        self.workers[at].links.remove(&link);
+        self.tell_keeper(at, life, LeaseEvent::Unlinked(link));
         self.give_mind(at, life, MindIn::Event(Box::new(Event::Unlinked(link))));
     }
 
@@ -254,8 +266,13 @@ impl World {
             MindIn::Event(event) => *event,
             MindIn::Told(link, frame) => {
                 let Some(end) = worker.links.get_mut(&link) else { return };
-                let first = !core::mem::replace(&mut end.greeted, true);
-                if first { Event::Linked(link) } else { Event::Told(link, *frame) }
+                match *frame {
+                    ToWorker::Welcome { master, .. } if !end.greeted => {
+                        end.greeted = true;
+                        Event::Linked(link, master.session)
+                    }
+                    frame => Event::Told(link, frame),
+                }
             }
             MindIn::Tick(due) => {
                 if worker.mind_due == due {
@@ -295,7 +312,8 @@ impl World {
         match effect {
             Effect::Prepare { dispatch, .. } => {
                 let key = dispatch.key;
-                let fails = self.setting.disorder && self.chance.once_in(20);
+                let fails = self.now < self.workers[at].unwell_until
+                    || (self.setting.disorder && self.chance.once_in(20));
                 let event = if fails {
                     Event::NotPrepared { key, for_good: false, reason: String::new() }
                 } else {
@@ -307,21 +325,22 @@ impl World {
             Effect::Start(dispatch) => self.start(at, &dispatch),
             Effect::Kill { key, .. } => self.kill(at, key),
             Effect::Drop(_) => {}
+            Effect::Hold(mark) => self.workers[at].holds = mark,
             Effect::Stand(standing) => {
-                self.later(0, Happening::Keeper(at, life, LeaseIn::Stand(standing)));
+                let stand = Box::new(LeaseEvent::Stand(standing));
+                self.later(0, Happening::Keeper(at, life, LeaseIn::Event(stand)));
             }
             Effect::Send { link, message } => self.send_up(link, message),
             Effect::Quiet if self.workers[at].stopping => {
-                self.workers[at].until = Time::ZERO;
-                let release = LeaseIn::Stand(Standing::Released);
+                let release = LeaseIn::Event(Box::new(LeaseEvent::Release));
                 self.later(0, Happening::Keeper(at, life, release));
-                self.later(2 * SECOND, Happening::Exit(at, life));
             }
             Effect::Quiet => {
                 if !self.workers[at].runs.is_empty() {
                     self.violate("quiet_means_that_nothing_runs", || format!("worker {at}"));
                 }
-                self.later(0, Happening::Keeper(at, life, LeaseIn::Quiet));
+                let quiet = LeaseIn::Event(Box::new(LeaseEvent::Quiet));
+                self.later(0, Happening::Keeper(at, life, quiet));
             }
         }
     }

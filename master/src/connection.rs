@@ -1,15 +1,16 @@
-//! The lives of a master: one for each connection to the registry, each with a session and a mind of
-//! its own. Never two at once, and never one that carries anything over but proof that the ones
-//! before it are over.
+//! A master's connections to the registry: looked for, followed, and served from, one after the other.
+//! Never two at once. What one session may conclude from the one before is decided by [`Sessions`].
 
 use crate::{Config, Fact, Input, api, registry::Registry};
 use anyhow::Context as _;
 use muster_protocol::{
     Nonce, SessionId, Time,
     advisory::{Advisory, MasterEvent, RegistryEvent},
-    fleet::{self, Effect, Event, Fleet},
-    lease::{CasAnswer, Home},
+    fleet::{self, Effect, Event, Fleet, Loaded},
+    lease::Home,
     message::ToWorker,
+    registry::Marks,
+    sessions::Sessions,
     subject::{Bucket, Names},
 };
 use muster_wire::{clock, process, state};
@@ -23,35 +24,18 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-/// The number of a life in this process.
-pub(crate) type Life = u64;
-
 /// How long to wait before the registry is looked for again: first, and at most.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 
-/// Which life it is, and what it needs to begin and to end.
-pub(crate) struct Lives {
+/// The connection of now, and what the next one needs.
+pub(crate) struct Connection {
     config: Config,
     seeker: Seeker,
-    life: Life,
-    session: SessionId,
+    sessions: Sessions,
     machine: Nonce,
-    /// Sessions that are over: those of this process, and those that its state directory proves.
-    past: Vec<SessionId>,
-    /// The renewal of the life before that was acknowledged last, and what the registry has of it.
-    before: Option<(SessionId, u64)>,
-    before_seen: Option<u64>,
-    /// Until when everything that the registry has forgotten may still run. A life that begins
-    /// before then has to wait as the one did that noticed.
-    rewound_until: Time,
-    /// The latest renewal of this life that was acknowledged.
-    renewal: u64,
-    unloaded: Vec<Bucket>,
-    /// Whether other masters may write to the registry, as far as this life knows.
+    /// Whether other masters may write to the registry, as far as this session knows.
     company: watch::Sender<bool>,
-    /// Whether this life has lost its registry.
-    is_over: bool,
     /// Since when there is none that serves.
     down: Option<Time>,
     watches: JoinSet<()>,
@@ -66,43 +50,55 @@ struct Seeker {
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
     state: Option<Arc<state::State>>,
-    sessions: Arc<Mutex<Vec<SessionId>>>,
+    noted: Arc<Mutex<Vec<SessionId>>>,
 }
 
 impl Seeker {
-    /// Connects as this life, under a session that nobody has had.
-    async fn connect(&self, life: Life) -> anyhow::Result<Registry> {
+    /// Connects under a session that nobody has had.
+    async fn connect(&self) -> anyhow::Result<Registry> {
         let session = SessionId(process::random()?);
+        let inbox = self.inbox.clone();
+        let on_break = move || {
+            let inbox = inbox.clone();
+            tokio::spawn(async move { inbox.send(Input::Registry(session, Fact::Down)).await });
+        };
+        let (url, names) = (&self.config.nats, self.names.clone());
+        let replicas = self.config.replicas;
+        let registry = Registry::open(url, names, session, replicas, on_break).await?;
+        // Once there is a connection, so that those that fail leave the earlier sessions noted; and
+        // before the session holds anything.
         if let Some(state) = self.state.clone() {
             let sessions = {
-                let mut sessions = self.sessions.lock().expect("no holder of this lock panics");
-                sessions.push(session);
-                sessions.clone()
+                let mut noted = self.noted.lock().expect("no holder of this lock panics");
+                noted.push(session);
+                noted.clone()
             };
             tokio::task::spawn_blocking(move || state.note(&sessions))
                 .await?
                 .context("the state directory cannot be written to")?;
         }
-        let inbox = self.inbox.clone();
-        let on_break = move || {
-            let inbox = inbox.clone();
-            tokio::spawn(async move { inbox.send(Input::Registry(life, Fact::Down)).await });
-        };
-        let (url, names) = (&self.config.nats, self.names.clone());
-        let registry =
-            Registry::open(url, names, session, life, self.config.replicas, on_break).await?;
         Ok(registry)
     }
 
-    async fn seek(self, life: Life) {
+    async fn seek(self) {
         let mut wait = AGAIN_MIN;
+        // A cause is told once as long as it stays the same.
+        let mut said = String::new();
         loop {
-            match self.connect(life).await {
+            match self.connect().await {
                 Ok(registry) => {
                     let _ = self.inbox.send(Input::Connected(registry)).await;
                     return;
                 }
-                Err(cause) => tracing::debug!(%cause, "the registry is not reached"),
+                Err(error) => {
+                    let cause = format!("{error:#}");
+                    if cause == said {
+                        tracing::debug!(cause, "the registry is not reached");
+                    } else {
+                        tracing::warn!(cause, "the registry is not reached; trying on");
+                        said = cause;
+                    }
+                }
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
@@ -110,31 +106,24 @@ impl Seeker {
     }
 }
 
-impl Lives {
+impl Connection {
     pub(crate) fn new(
         config: &Config,
         names: Arc<Names>,
         state: Option<state::State>,
         inbox: mpsc::Sender<Input>,
     ) -> anyhow::Result<Self> {
-        let past = state.as_ref().map(state::State::sessions).unwrap_or_default();
+        let proven = state.as_ref().map(state::State::sessions).unwrap_or_default();
+        let known: Option<Marks> = state.as_ref().and_then(|state| state.known());
         let machine = state::machine().context("the kernel does not say which boot this is")?;
-        let sessions = Arc::new(Mutex::new(past.clone()));
+        let noted = Arc::new(Mutex::new(proven.clone()));
         let state = state.map(Arc::new);
-        Ok(Lives {
+        Ok(Connection {
             config: config.clone(),
-            seeker: Seeker { config: config.clone(), names, inbox, state, sessions },
-            life: 0,
-            session: SessionId(0),
+            seeker: Seeker { config: config.clone(), names, inbox, state, noted },
+            sessions: Sessions::new(proven, known.unwrap_or_default()),
             machine,
-            past,
-            before: None,
-            before_seen: None,
-            rewound_until: Time::ZERO,
-            renewal: 0,
-            unloaded: Bucket::FOLLOWED.to_vec(),
             company: watch::Sender::new(true),
-            is_over: false,
             down: None,
             watches: JoinSet::new(),
             serving: None,
@@ -144,33 +133,47 @@ impl Lives {
 
     /// The first connection. An error is something that whoever started this master must change.
     pub(crate) async fn connect_first(&mut self) -> anyhow::Result<Registry> {
-        let registry = self.seeker.connect(self.life).await?;
-        self.session = registry.session();
-        Ok(registry)
+        self.seeker.connect().await
     }
 
-    /// A mind for this life.
-    pub(crate) fn mind(&self) -> Fleet {
+    /// Begins a session on a connection; `before` is the fleet of the last one.
+    pub(crate) fn begin(&mut self, registry: &Registry, before: Option<&Fleet>) -> Fleet {
+        let memory = before.map(Fleet::memory).unwrap_or_default();
+        self.sessions.begin(registry.session(), registry.ends(), memory);
         let mut fleet = Fleet::new(fleet::Config {
             me: self.config.name.clone(),
-            session: self.session,
-            succeeds: self.past.clone(),
+            session: registry.session(),
+            succeeds: self.sessions.succeeds(),
+            remembers: self.sessions.remembers(),
+            memory: self.sessions.memory().clone(),
+            server: registry.server(),
             timing: self.config.timing(),
         });
         fleet.observe(clock::boottime(), Event::Clock(clock::wall()));
         fleet
     }
 
-    pub(crate) fn is_now(&self, life: Life) -> bool {
-        life == self.life && !self.is_over
+    pub(crate) fn is_current(&self, session: SessionId) -> bool {
+        self.sessions.is_current(session)
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        !self.is_over
+        self.sessions.is_up()
     }
 
     pub(crate) fn session(&self) -> SessionId {
-        self.session
+        self.sessions.session().unwrap_or(SessionId(0))
+    }
+
+    /// Keeps in the state directory how far the registry is known to reach.
+    pub(crate) fn note_known(&self) {
+        let Some(state) = self.seeker.state.clone() else { return };
+        let known = *self.sessions.known();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.note_known(&known) {
+                tracing::warn!(%error, "the state directory cannot be written to; make room in it");
+            }
+        });
     }
 
     /// Follows the buckets from what is in them now.
@@ -184,15 +187,15 @@ impl Lives {
         self.company.send_if_modified(|known| std::mem::replace(known, company) != company);
     }
 
-    /// This life has lost its registry; the next is looked for.
+    /// The connection is broken; the next one is looked for.
     pub(crate) fn lost(&mut self) {
-        if std::mem::replace(&mut self.is_over, true) {
+        if !self.sessions.broken() {
             return;
         }
-        tracing::warn!(session = %self.session, "the registry is out of reach; runs go on");
+        tracing::warn!(session = %self.session(), "the registry is out of reach; runs go on");
         self.down.get_or_insert(clock::boottime());
         self.stop_watching();
-        tokio::spawn(self.seeker.clone().seek(self.life + 1));
+        tokio::spawn(self.seeker.clone().seek());
     }
 
     fn stop_watching(&mut self) {
@@ -203,64 +206,26 @@ impl Lives {
         self.api = None;
     }
 
-    /// The next life.
-    pub(crate) fn begin(&mut self, registry: &Registry) {
-        self.past.push(self.session);
-        // A life that has not learned whether the registry lost writes leaves that to this one.
-        if self.unloaded.is_empty() {
-            self.before = Some((self.session, self.renewal));
-        }
-        self.before_seen = None;
-        self.renewal = 0;
-        self.is_over = false;
-        self.life = registry.life();
-        self.session = registry.session();
-        self.unloaded = Bucket::FOLLOWED.to_vec();
-    }
-
-    /// Notes what was acknowledged, and what the registry has of the life before.
+    /// Takes note of how far the registry is known to reach.
     pub(crate) fn heard(&mut self, event: &Event) {
-        match event {
-            Event::MasterWritten { lease, answer: CasAnswer::Written(_) }
-                if lease.session == self.session =>
-            {
-                self.renewal = self.renewal.max(lease.renewal);
-            }
-            Event::MasterSeen(lease, _)
-                if self.before.is_some_and(|(session, _)| session == lease.session) =>
-            {
-                self.before_seen = self.before_seen.max(Some(lease.renewal));
-            }
-            _ => {}
-        }
+        self.sessions.heard(event);
     }
 
-    /// A bucket is known. With the last of them: whether the registry has lost what it had
-    /// acknowledged to the life before.
-    pub(crate) fn loaded(&mut self, bucket: Bucket) -> Option<bool> {
-        self.unloaded.retain(|left| *left != bucket);
-        if !self.unloaded.is_empty() {
-            return None;
-        }
-        let forgotten = self.before.is_some_and(|(_, renewal)| self.before_seen < Some(renewal));
-        Some(forgotten || clock::boottime() < self.rewound_until)
+    /// A bucket is known; with the last of them, all that a fleet has to know of the registry.
+    pub(crate) fn loaded(&mut self, bucket: Bucket) -> Option<Loaded> {
+        self.sessions.loaded(bucket)
     }
 
-    /// This life gives nothing out before then; nor may one that follows it.
-    pub(crate) fn hold_until(&mut self, until: Time) {
-        self.rewound_until = until;
-    }
-
-    /// What workers are told of this life.
+    /// What workers are told of this session.
     pub(crate) fn welcome(&self) -> ToWorker {
         ToWorker::Welcome {
-            master: Home { master: self.config.name.clone(), session: self.session },
+            master: Home { master: self.config.name.clone(), session: self.session() },
             machine: self.machine,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }
 
-    /// What the world is told when a life has begun.
+    /// What the world is told when a session has begun.
     pub(crate) fn greeting(&mut self) -> Vec<Effect> {
         let master = self.config.name.clone();
         vec![Effect::Publish(match self.down.take() {
@@ -283,7 +248,8 @@ impl Lives {
 
     /// Begins to answer clients.
     pub(crate) fn begin_to_serve(&mut self, registry: &Registry) {
-        let (registry, seeker, life) = (registry.clone(), self.seeker.clone(), self.life);
+        let (registry, seeker) = (registry.clone(), self.seeker.clone());
+        let session = registry.session();
         let serving = tokio::spawn(async move {
             let inbox = seeker.inbox.clone();
             match api::serve(&registry, &seeker.config, seeker.names, inbox.clone()).await {
@@ -292,7 +258,7 @@ impl Lives {
                 }
                 Err(cause) => {
                     tracing::warn!(%cause, "clients cannot be answered");
-                    let _ = inbox.send(Input::Registry(life, Fact::Down)).await;
+                    let _ = inbox.send(Input::Registry(session, Fact::Down)).await;
                 }
             }
         });
@@ -310,7 +276,7 @@ impl Lives {
             process::write_whole(path, &ready)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
         }
-        tracing::info!(master = %self.config.name, %address, session = %self.session, "serving");
+        tracing::info!(master = %self.config.name, %address, session = %self.session(), "serving");
         Ok(())
     }
 

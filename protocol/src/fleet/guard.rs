@@ -1,0 +1,254 @@
+//! The failover guard: after the registry has lost writes, nothing is dispatched until all that ran
+//! before has certainly ended. It stands in the registry, so that it binds every master. Never lifted
+//! before one master has waited for the whole time.
+
+use super::{ASK_AGAIN, Effect, Fleet, Timer};
+use crate::{
+    ABSENT, Nonce, Revision, SessionId, Time, WorkerId,
+    advisory::{Advisory, RegistryEvent},
+    lease::{CasAnswer, Lease, Standing},
+    registry::FailoverGuard,
+    sessions::Memory,
+};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use core::time::Duration;
+
+/// What is known of the guard.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// The newest value that is known, and when its nonce was first seen by this process.
+    pub(super) known: Option<(FailoverGuard, Time)>,
+    revision: Revision,
+    /// Why a guard has to be raised, until the registry has it.
+    owed: Option<String>,
+    /// When the loss was noticed that `owed` is about.
+    noticed: Time,
+    /// A write of it is under way.
+    writing: bool,
+    /// Sessions of workers that the registry may have given something and forgotten it.
+    forgotten: BTreeSet<SessionId>,
+    /// The guard that ended last in this session, and when: what is known since before then is over.
+    ended: Option<(Nonce, Time)>,
+}
+
+impl Guard {
+    /// Until when the guard that is known is in force; `None` where there is none, or it is lifted.
+    fn until(&self) -> Option<Time> {
+        let (guard, since) = self.known.as_ref().filter(|(guard, _)| !guard.lifted)?;
+        Some(*since + Duration::from_millis(guard.wait_ms))
+    }
+
+    /// Whether a guard has still to be raised.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed.is_some()
+    }
+}
+
+impl Fleet {
+    /// The registry has this guard.
+    pub(super) fn guard_seen(&mut self, now: Time, guard: FailoverGuard, revision: Revision) {
+        if revision <= self.guard.revision {
+            return;
+        }
+        self.guard.revision = revision;
+        let same =
+            |(known, since): &(FailoverGuard, Time)| (known.nonce == guard.nonce).then_some(*since);
+        let remembered = self.config.memory.guard.as_ref().and_then(same);
+        let since = self.guard.known.as_ref().and_then(same).or(remembered).unwrap_or(now);
+        let (is_new, lifted) = (since == now, guard.lifted);
+        self.guard.known = Some((guard, since));
+        if lifted {
+            if self.roll.is_loaded() && self.guard.owed.is_none() {
+                self.guard_ends(now);
+            }
+            return;
+        }
+        if self.roll.is_loaded() {
+            // Another master has noticed a loss in this very session: its guard answers ours, too.
+            self.guard.owed = None;
+            if is_new {
+                self.end_all_sessions();
+            }
+        }
+        self.schedule_guard(now);
+    }
+
+    /// All that is in the registry is known. A guard that stands, or that this process knows to have
+    /// stood, is kept.
+    pub(super) fn load_guard(&mut self, now: Time) {
+        if let Some((known, since)) = self.config.memory.guard.clone()
+            && !known.lifted
+            && now < since + Duration::from_millis(known.wait_ms)
+            && self.guard.known.as_ref().is_none_or(|(found, _)| found.nonce != known.nonce)
+        {
+            self.raise_guard(
+                now,
+                String::from("it has lost the guard that an earlier loss raised"),
+            );
+        } else if self.guard.until().is_some_and(|until| now < until) {
+            self.end_all_sessions();
+            self.schedule_guard(now);
+        } else if self.guard.until().is_some() {
+            self.schedule_guard(now);
+        }
+    }
+
+    /// The registry has lost writes: nothing is dispatched from now on, and every master shall know.
+    pub(super) fn raise_guard(&mut self, now: Time, reason: String) {
+        if self.guard.owed.is_some() {
+            return;
+        }
+        self.outbox.push(Effect::Publish(Advisory::Registry {
+            master: self.config.me.clone(),
+            what: RegistryEvent::Rewound,
+            reason: reason.clone(),
+        }));
+        self.guard.owed = Some(reason);
+        self.guard.noticed = now;
+        self.roll.drop_claims();
+        self.end_all_sessions();
+        self.timers.insert((now, Timer::Guard));
+    }
+
+    /// How long all that ran before a loss may go on: until the last home's own lease is over, and then
+    /// for the longest lease of a worker.
+    fn guard_wait(&self) -> Duration {
+        let waits = self.workers.values().map(|worker| worker.wait);
+        self.longest_home() + waits.fold(self.config.timing.master(), Duration::max)
+    }
+
+    /// Raises a guard that is owed, or lifts one whose time is over.
+    pub(super) fn guard_due(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.guard.writing {
+            return;
+        }
+        let guard = if let Some(reason) = self.guard.owed.clone() {
+            FailoverGuard {
+                nonce: Nonce(self.mint()),
+                raised_by: self.config.session,
+                lifted: false,
+                wait_ms: self.guard_wait().as_millis() as u64 + 1,
+                reason,
+                raised_at: self.wall(now),
+            }
+        } else {
+            match self.guard.until() {
+                Some(until) if now >= until => {}
+                Some(until) => {
+                    self.timers.insert((until, Timer::Guard));
+                    return;
+                }
+                None => return,
+            }
+            self.guard_ends(now);
+            let Some((known, _)) = &self.guard.known else { return };
+            FailoverGuard { lifted: true, ..known.clone() }
+        };
+        self.guard.writing = true;
+        out.push(Effect::WriteGuard { expect: self.guard.revision, guard });
+    }
+
+    pub(super) fn guard_written(
+        &mut self,
+        now: Time,
+        guard: FailoverGuard,
+        answer: CasAnswer<FailoverGuard>,
+    ) {
+        self.guard.writing = false;
+        match answer {
+            CasAnswer::Written(revision) if guard.lifted => {
+                self.guard_seen(now, guard, revision);
+            }
+            CasAnswer::Written(revision) if revision > self.guard.revision => {
+                self.guard.revision = revision;
+                // It counts from when the loss was noticed: all sessions were ended from then on.
+                self.guard.known = Some((guard, self.guard.noticed));
+                self.guard.owed = None;
+                self.schedule_guard(now);
+            }
+            CasAnswer::Conflict(Some((found, revision))) if revision > self.guard.revision => {
+                self.guard_seen(now, found, revision);
+                self.timers.insert((now + ASK_AGAIN, Timer::Guard));
+            }
+            CasAnswer::Gone(revision) => {
+                self.guard.revision = revision;
+                self.timers.insert((now, Timer::Guard));
+            }
+            CasAnswer::Conflict(None) => {
+                self.guard.revision = ABSENT;
+                self.timers.insert((now + ASK_AGAIN, Timer::Guard));
+            }
+            CasAnswer::Written(_) | CasAnswer::Conflict(_) | CasAnswer::Unknown => {
+                self.timers.insert((now + ASK_AGAIN, Timer::Guard));
+            }
+        }
+    }
+
+    fn schedule_guard(&mut self, now: Time) {
+        if let Some(until) = self.guard.until() {
+            self.timers.insert((until.max(now), Timer::Guard));
+        }
+    }
+
+    /// All that ran before the loss has ended.
+    fn guard_ends(&mut self, now: Time) {
+        if let Some((known, _)) = &self.guard.known
+            && self.guard.ended.is_none_or(|(nonce, _)| nonce != known.nonce)
+        {
+            self.guard.ended = Some((known.nonce, now));
+        }
+        self.roll_is_complete();
+    }
+
+    /// What this session leaves to the next one of this process.
+    pub fn memory(&self) -> Memory {
+        let held = |(id, worker): (&WorkerId, &super::Worker)| {
+            let held = worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held());
+            held.then(|| (id.clone(), worker.revision))
+        };
+        Memory {
+            guard: self.guard.known.clone(),
+            over: self.peers_over(),
+            leases: self.workers.iter().filter_map(held).collect(),
+            vouched: self.config.server.clone().filter(|_| self.has_vouched()),
+            owes_guard: self.guard.owed.is_some() || !self.may_answer(),
+        }
+    }
+
+    /// Whether a guard is in force.
+    pub(super) fn is_guarded(&self, now: Time) -> bool {
+        self.guard.owed.is_some() || self.guard.until().is_some_and(|until| now < until)
+    }
+
+    /// Whether a guard has ended since this was known: then all that ran at the time is over.
+    pub(super) fn guard_ended_since(&self, known: Time) -> bool {
+        self.guard.ended.is_some_and(|(_, ended)| known <= ended)
+    }
+
+    /// Ends every session at once, because the registry has forgotten what they were given. What
+    /// they run is waited for all the same.
+    fn end_all_sessions(&mut self) {
+        let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
+        let sessions: Vec<SessionId> = leases.map(|lease| lease.session).collect();
+        self.guard.forgotten.extend(sessions);
+        for id in self.workers.keys().cloned().collect::<Vec<_>>() {
+            self.condemn_forgotten(&id);
+        }
+    }
+
+    /// Ends a worker's session if the registry has forgotten what it was given.
+    pub(super) fn condemn_forgotten(&mut self, id: &WorkerId) {
+        let Some(worker) = self.workers.get(id) else { return };
+        let Some(lease) = worker.lease.as_ref() else { return };
+        if lease.standing.is_held() && self.guard.forgotten.contains(&lease.session) {
+            // Not `lost`: on that word another master would act at once, whose own wait may be over
+            // or that has not noticed, while this session may still run. A session that never was
+            // takes its place; then the one before is waited for.
+            let (expect, lease) = (worker.revision, lease.clone());
+            let session = SessionId(self.mint());
+            let lease = Lease { session, standing: Standing::Lost, succeeds: Vec::new(), ..lease };
+            self.condemn(id);
+            self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });
+        }
+    }
+}

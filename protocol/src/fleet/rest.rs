@@ -1,0 +1,61 @@
+//! Workers that give attempts back unrun, one after the other: they get none for a while, so that tasks
+//! go where they can run, and a fleet with no other worker does not write records without end.
+
+use super::{Fleet, Timer};
+use crate::{Time, WorkerId, attempts::PREEMPTED, task::Verdict};
+use core::time::Duration;
+
+/// Attempts that a worker may give back in a row without a rest: a drain that its lease does not show
+/// yet, or two masters that filled it together, return as many.
+const RETURNS_MAX: u32 = 3;
+
+/// The first rest; each that follows without a run in between is twice as long.
+const REST_MIN: Duration = Duration::from_secs(1);
+
+/// The longest rest: a worker that is well again is used again after that.
+const REST_MAX: Duration = Duration::from_secs(30);
+
+/// What is known of attempts that a worker has given back.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    in_a_row: u32,
+    until: Option<Time>,
+}
+
+impl Rest {
+    /// Whether nothing is given to the worker now.
+    pub(super) fn is_on(&self) -> bool {
+        self.until.is_some()
+    }
+}
+
+impl Fleet {
+    /// A worker has said how an attempt ended.
+    pub(super) fn count_returns(&mut self, now: Time, id: &WorkerId, verdict: &Verdict) {
+        let Some(worker) = self.workers.get_mut(id) else { return };
+        let rest = &mut worker.rest;
+        match verdict {
+            Verdict::Returned { reason } if reason == PREEMPTED => {}
+            Verdict::Returned { .. } => {
+                rest.in_a_row = rest.in_a_row.saturating_add(1);
+                if rest.in_a_row >= RETURNS_MAX && rest.until.is_none() {
+                    let doubled = REST_MIN * (1 << (rest.in_a_row - RETURNS_MAX).min(8));
+                    let until = now + doubled.min(REST_MAX);
+                    rest.until = Some(until);
+                    self.timers.insert((until, Timer::Rest(id.clone())));
+                    self.refit(id);
+                }
+            }
+            _ => rest.in_a_row = 0,
+        }
+    }
+
+    /// A rest is over.
+    pub(super) fn rest_due(&mut self, now: Time, id: &WorkerId) {
+        if let Some(worker) = self.workers.get_mut(id)
+            && worker.rest.until.take_if(|until| *until <= now).is_some()
+        {
+            self.refit(id);
+        }
+    }
+}

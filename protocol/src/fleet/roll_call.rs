@@ -1,0 +1,249 @@
+//! The roll call: a new session of a master writes no task until everybody whom the registry names has
+//! answered, or is over. Whoever answers says how far it knows the registry to reach; if that is farther
+//! than the registry does, writes were lost. Never a wait where the registry's server has lived on.
+
+use super::{ASK_AGAIN, Effect, Fleet, Loaded, Timer};
+use crate::{
+    Revision, SessionId, Time, WorkerId,
+    lease::Standing,
+    limit,
+    registry::{Mark, Marks},
+    subject::Bucket,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+
+/// How far the roll call has come.
+#[derive(Debug, Default)]
+pub(super) struct RollCall {
+    /// When everything in the registry was known; `None` before.
+    loaded: Option<Time>,
+    complete: bool,
+    /// Where each stream ended when this session began to read it.
+    first_ends: Marks,
+    /// The highest revision of each stream that is known to exist.
+    ends: Marks,
+    /// Somebody says that this exists, and that is not known; and since when that is so.
+    claims: BTreeMap<Claim, Time>,
+    /// The streams whose end was asked for a moment ago.
+    asking: BTreeSet<Place>,
+    /// Sessions of masters whose process has answered in a later session.
+    pub(super) remembered: BTreeSet<SessionId>,
+}
+
+/// The place of a bucket among those that are followed.
+type Place = usize;
+
+/// A revision that somebody says exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    place: Place,
+    stream: crate::registry::StreamId,
+    revision: Revision,
+}
+
+fn place(bucket: Bucket) -> Option<Place> {
+    Bucket::FOLLOWED.iter().position(|&followed| followed == bucket)
+}
+
+impl RollCall {
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.is_some()
+    }
+
+    /// The stream of a bucket, as this session found it.
+    pub(super) fn stream(&self, bucket: Bucket) -> crate::registry::StreamId {
+        self.ends.of(bucket).stream
+    }
+
+    /// Whether a revision was written after this session began to read its bucket.
+    pub(super) fn is_later(&self, bucket: Bucket, revision: Revision) -> bool {
+        self.loaded.is_some() && revision > self.first_ends.of(bucket).revision
+    }
+
+    /// A revision exists.
+    pub(super) fn exists(&mut self, bucket: Bucket, revision: Revision) {
+        if self.loaded.is_some() && revision > self.ends.of(bucket).revision {
+            self.ends.raise(bucket, revision);
+            self.settle(bucket);
+        }
+    }
+
+    /// A guard answers them all.
+    pub(super) fn drop_claims(&mut self) {
+        self.claims.clear();
+    }
+
+    /// Drops the claims that are met.
+    fn settle(&mut self, bucket: Bucket) {
+        let (Some(place), end) = (place(bucket), self.ends.of(bucket)) else { return };
+        self.claims.retain(|claim, _| {
+            let mark = Mark { stream: claim.stream, revision: claim.revision };
+            claim.place != place || mark.is_missing_from(end)
+        });
+    }
+}
+
+impl Fleet {
+    /// All that is in the registry is known.
+    pub(super) fn begin(&mut self, now: Time, loaded: Loaded) {
+        let Loaded { ends, known } = loaded;
+        self.registry_up = Some(now);
+        self.roll.loaded = Some(now);
+        (self.roll.first_ends, self.roll.ends) = (ends, ends);
+        self.load_guard(now);
+        self.look_at_leases(now);
+        for bucket in Bucket::FOLLOWED {
+            self.claim(now, bucket, known.of(bucket));
+        }
+        self.roll.complete = ends.are_empty() || self.is_vouched_for();
+        self.timers.insert((now, Timer::RollCall));
+        let sessions: Vec<SessionId> = self.peers.keys().copied().collect();
+        self.timers.extend(sessions.into_iter().map(|session| (now, Timer::Master(session))));
+    }
+
+    /// Looks for what the registry has lost of leases: those that this process knew, and those under
+    /// which it says that attempts were given.
+    fn look_at_leases(&mut self, now: Time) {
+        let lacks = |(id, &known): (&WorkerId, &Revision)| {
+            self.workers.get(id).is_none_or(|worker| worker.revision < known)
+        };
+        if self.config.memory.leases.iter().any(lacks) {
+            self.raise_guard(now, String::from("it has an older lease of a worker than it had"));
+        }
+        let attempts = self.tasks.values().filter_map(|task| task.record.attempt());
+        let latest = attempts.map(|attempt| (attempt.lease_stream, attempt.lease)).max();
+        if let Some((stream, revision)) = latest {
+            self.claim(now, Bucket::Workers, Mark { stream, revision });
+        }
+    }
+
+    /// Whether a master that completed a roll call has seen this same life of the registry's server.
+    fn is_vouched_for(&self) -> bool {
+        let server = &self.config.server;
+        server.is_some()
+            && (self.config.memory.vouched == *server
+                || self.peer_leases().any(|lease| lease.vouches == *server))
+    }
+
+    /// Somebody says that this exists. Where it does not, the registry has lost it.
+    pub(super) fn claim(&mut self, now: Time, bucket: Bucket, mark: Mark) {
+        if self.is_guarded(now) || !mark.is_missing_from(self.roll.ends.of(bucket)) {
+            return;
+        }
+        if let Some(place) = place(bucket) {
+            let claim = Claim { place, stream: mark.stream, revision: mark.revision };
+            self.roll.claims.entry(claim).or_insert(now);
+        }
+    }
+
+    /// The leader says where a stream ends.
+    pub(super) fn end_read(&mut self, now: Time, bucket: Bucket, end: Mark) {
+        let Some(place) = place(bucket) else { return };
+        if !self.roll.is_loaded() {
+            return;
+        }
+        self.roll.ends.set(bucket, self.roll.ends.of(bucket).raised_to(end));
+        self.roll.settle(bucket);
+        // One server knows all that it has. Of several, one may take itself for the leader for a while,
+        // and not know the newest.
+        let patience = if self.config.server.is_some() {
+            core::time::Duration::ZERO
+        } else {
+            limit::LEADER_LAG_MAX
+        };
+        let mut claims = self.roll.claims.iter();
+        let lost = claims.any(|(claim, &since)| claim.place == place && now >= since + patience);
+        if lost {
+            let reason = format!(
+                "the {} it has end before what it had acknowledged; every worker begins anew",
+                bucket.word()
+            );
+            self.raise_guard(now, reason);
+        }
+    }
+
+    /// Asks for what is not known, and looks whether all have answered.
+    pub(super) fn call_roll(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let places: BTreeSet<Place> = self.roll.claims.keys().map(|claim| claim.place).collect();
+        for &place in &places {
+            if self.roll.asking.insert(place) {
+                out.push(Effect::ReadEnd(Bucket::FOLLOWED[place]));
+                self.timers.insert((now + ASK_AGAIN, Timer::RollCall));
+            }
+        }
+        if places.is_empty()
+            && !self.roll.complete
+            && !self.is_guarded(now)
+            && self.next_missing(now).is_none()
+        {
+            self.roll_is_complete();
+        }
+    }
+
+    /// The time has come to ask again.
+    pub(super) fn roll_due(&mut self) {
+        self.roll.asking.clear();
+    }
+
+    /// Everybody has answered, or is over.
+    pub(super) fn roll_is_complete(&mut self) {
+        if !core::mem::replace(&mut self.roll.complete, true) {
+            self.dirty.extend(self.tasks.keys().copied());
+            self.open.extend(self.groups.keys().cloned());
+        }
+    }
+
+    /// Whether tasks may be written now.
+    pub(super) fn may_act(&self) -> bool {
+        self.roll.complete && self.roll.claims.is_empty()
+    }
+
+    /// Whether this session's own lease may be written: it tells the others that what this process
+    /// knows has been compared with the registry.
+    pub(super) fn may_answer(&self) -> bool {
+        !self.guard.is_owed() && self.roll.claims.is_empty()
+    }
+
+    /// Whether the roll call of this session is complete and no guard stands.
+    pub(super) fn may_vouch(&self, now: Time) -> bool {
+        self.may_act() && !self.is_guarded(now)
+    }
+
+    /// Whether this session has completed its roll call, and owes no guard.
+    pub(super) fn has_vouched(&self) -> bool {
+        self.may_act() && !self.guard.is_owed()
+    }
+
+    /// Somebody whose answer is missing, as a word for people.
+    pub(super) fn next_missing(&self, now: Time) -> Option<String> {
+        self.missing_master(now).or_else(|| {
+            let missing = self.workers.iter().find(|(_, worker)| {
+                worker.lease.as_ref().is_some_and(|lease| {
+                    lease.standing.is_held() && worker.answered != Some(lease.session)
+                })
+            });
+            missing.map(|(id, _)| format!("worker {id}"))
+        })
+    }
+
+    fn missing_master(&self, now: Time) -> Option<String> {
+        let wait = self.config.timing.master();
+        let missing = self.peers.iter().find(|(session, peer)| {
+            let remembered =
+                self.roll.remembered.contains(session) || self.config.remembers.contains(session);
+            !remembered && !peer.has_answered(now, wait)
+        });
+        missing.map(|(session, peer)| match peer.lease() {
+            Some(lease) if lease.standing == Standing::Lost => {
+                format!("what master {} gave out", lease.master)
+            }
+            Some(lease) => format!("master {}", lease.master),
+            None => format!("a master's session {session}"),
+        })
+    }
+}

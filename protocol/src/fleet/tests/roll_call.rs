@@ -1,0 +1,317 @@
+//! What a new session does before it writes a task: everybody answers, and what somebody knows to
+//! exist is compared with what is there. And the guard that follows a loss.
+
+use super::*;
+use crate::{
+    lease::{Home, MasterLease},
+    registry::FailoverGuard,
+};
+
+const OUTAGE: Duration = LeaseTiming::STANDARD.outage_wait();
+
+/// A session on a server that has started again; nobody has answered yet.
+fn anew(change: impl FnOnce(&mut Config)) -> World {
+    let mut w = World::unloaded();
+    let mut config = config(8);
+    config.server = Some(ServerId("another".into()));
+    change(&mut config);
+    w.fleet = Fleet::new(config);
+    w
+}
+
+/// The same, with a live worker `w1` of session 1 and a waiting task 1.
+fn anew_with_a_worker(change: impl FnOnce(&mut Config)) -> World {
+    let mut w = anew(change);
+    w.renews("w1", 1, |_| ());
+    w.watch_lease("w1");
+    let record = TaskRecord::queued(TaskId(1), Arc::new(spec()), WallMillis(0));
+    w.cas(ABSENT, &record);
+    w.watch(1);
+    w
+}
+
+fn load(w: &mut World) -> Vec<String> {
+    let found = w.found();
+    w.see(Event::Loaded(found))
+}
+
+fn hello(w: &mut World, holds: Revision, to: SessionId) -> Vec<String> {
+    let holds = Mark { revision: holds, ..Mark::default() };
+    let (session, attempts, version) = (SessionId(1), Vec::new(), String::new());
+    let hello = Hello { to, session, attempts, holds, version };
+    w.see(Event::Linked { worker: name("w1"), link: 11, hello })
+}
+
+/// The leader says where the tasks end.
+fn end_of_tasks(w: &mut World, revision: Revision) -> Vec<String> {
+    w.see(Event::EndRead(Bucket::Tasks, Mark { revision, ..Mark::default() }))
+}
+
+/// The registry carries out a write of the guard.
+fn guard_ok(w: &mut World, guard: &FailoverGuard) -> Vec<String> {
+    let revision = w.next();
+    let (guard, answer) = (guard.clone(), CasAnswer::Written(revision));
+    w.see(Event::GuardWritten { guard, answer })
+}
+
+fn master(session: u64, change: impl FnOnce(&mut MasterLease)) -> MasterLease {
+    let mut lease = MasterLease {
+        master: "m2".parse().expect("a name"),
+        session: SessionId(session),
+        renewal: 1,
+        standing: Standing::Live,
+        wait_ms: OUTAGE.as_millis() as u64,
+        workers: 0,
+        remembers: Vec::new(),
+        vouches: None,
+        renewed_at: WallMillis(0),
+    };
+    change(&mut lease);
+    lease
+}
+
+impl World {
+    fn sees_master(&mut self, lease: MasterLease) -> Vec<String> {
+        let revision = self.next();
+        self.see(Event::MasterSeen(lease, revision))
+    }
+}
+
+#[test]
+fn nothing_is_given_out_before_every_worker_has_answered() {
+    let mut w = anew_with_a_worker(|_| ());
+    check(load(&mut w), &[]);
+    assert_eq!(w.fleet.next_missing(w.now).as_deref(), Some("worker w1"));
+    check(hello(&mut w, 0, SessionId(7)), &[]);
+    assert!(w.fleet.next_missing(w.now).is_some(), "it answers an earlier session");
+    check(hello(&mut w, 2, SessionId(8)), &["write t1@2: A at w1"]);
+}
+
+#[test]
+fn a_renewal_answers_too_and_a_loss_of_the_worker_as_well() {
+    let mut w = anew_with_a_worker(|_| ());
+    load(&mut w);
+    w.renews("w1", 1, |_| ());
+    w.watch_lease("w1");
+    assert_eq!(w.fleet.next_missing(w.now), None);
+
+    let mut w = anew_with_a_worker(|_| ());
+    load(&mut w);
+    check(w.pass(WAIT), &["lease w1@1: Lost"]);
+    assert!(w.fleet.next_missing(w.now).is_some());
+    w.lease_ok("w1");
+    assert_eq!(w.fleet.next_missing(w.now), None);
+}
+
+#[test]
+fn an_earlier_session_of_the_same_server_life_makes_it_needless() {
+    let mut w = anew_with_a_worker(|config| config.memory.vouched = config.server.clone());
+    load(&mut w);
+    assert!(w.fleet.may_act());
+    let mut w = anew_with_a_worker(|_| ());
+    let server = Some(ServerId("another".into()));
+    w.sees_master(master(9, |lease| {
+        (lease.standing, lease.vouches) = (Standing::Lost, server);
+    }));
+    load(&mut w);
+    assert!(w.fleet.may_act(), "another master vouches for it, whatever has become of that");
+    let mut w = anew(|_| ());
+    load(&mut w);
+    assert!(w.fleet.may_act(), "a new fleet");
+}
+
+#[test]
+fn every_master_answers_or_is_over_for_long() {
+    let mut w = anew(|_| ());
+    w.sees_master(master(9, |_| ()));
+    load(&mut w);
+    assert_eq!(w.fleet.next_missing(w.now).as_deref(), Some("master m2"));
+    w.sees_master(master(9, |lease| lease.renewal = 2));
+    assert_eq!(w.fleet.next_missing(w.now), None);
+
+    // A later session of its process speaks for it, once that has answered itself.
+    let mut w = anew(|_| ());
+    w.sees_master(master(9, |_| ()));
+    w.sees_master(master(10, |lease| lease.remembers = vec![SessionId(9)]));
+    load(&mut w);
+    assert!(w.fleet.next_missing(w.now).is_some());
+    w.sees_master(master(10, |lease| {
+        (lease.renewal, lease.remembers) = (2, vec![SessionId(9)]);
+    }));
+    assert_eq!(w.fleet.next_missing(w.now), None);
+
+    let mut w = anew(|_| ());
+    w.sees_master(master(9, |lease| lease.standing = Standing::Released));
+    load(&mut w);
+    w.pass(WAIT - Duration::from_millis(1));
+    assert!(w.fleet.next_missing(w.now).is_some(), "what it gave out may still run");
+    w.pass(Duration::from_millis(1));
+    assert!(w.fleet.may_act());
+
+    let over = [(SessionId(9), Time::ZERO)].into();
+    let mut w = anew(|config| config.memory.over = over);
+    w.sees_master(master(9, |lease| lease.standing = Standing::Released));
+    load(&mut w);
+    assert!(w.fleet.may_act(), "that was long ago, as this process knows");
+}
+
+#[test]
+fn a_worker_that_holds_what_the_registry_lacks_raises_the_guard() {
+    let mut w = anew_with_a_worker(|_| ());
+    load(&mut w);
+    check(hello(&mut w, 5, SessionId(8)), &["read the end of tasks"]);
+    let lines = end_of_tasks(&mut w, 2);
+    check(lines, &["lease w1@1: Lost", "guard@0: raised"]);
+    assert!(w.news().contains(&"registry m1 rewound".to_string()));
+    // On `lost` another master would act at once, and this session may still run.
+    let taken = &w.lease_writes[&name("w1")].1;
+    assert!(taken.session != SessionId(1) && taken.succeeds.is_empty(), "{taken:?}");
+}
+
+#[test]
+fn what_came_meanwhile_is_no_loss() {
+    let mut w = anew_with_a_worker(|_| ());
+    load(&mut w);
+    check(hello(&mut w, 5, SessionId(8)), &["read the end of tasks"]);
+    check(end_of_tasks(&mut w, 5), &["write t1@2: A at w1"]);
+}
+
+#[test]
+fn a_leader_that_may_be_behind_is_asked_for_long() {
+    let mut w = anew_with_a_worker(|config| config.server = None);
+    load(&mut w);
+    check(hello(&mut w, 5, SessionId(8)), &["read the end of tasks"]);
+    check(end_of_tasks(&mut w, 2), &[]);
+    let mut lines = Vec::new();
+    let end = w.now + limit::LEADER_LAG_MAX;
+    while w.now < end && lines.is_empty() {
+        w.pass(ASK_AGAIN);
+        w.renews("w1", 1, |_| ());
+        w.watch_lease("w1");
+        lines = end_of_tasks(&mut w, 2);
+    }
+    assert!(lines.contains(&"guard@0: raised".to_string()), "{lines:?}");
+    assert!(w.now >= end);
+}
+
+#[test]
+fn what_this_process_knew_and_a_lease_under_which_an_attempt_was_given_are_compared() {
+    let mut w = anew_with_a_worker(|_| ());
+    let mut found = w.found();
+    found.known.raise(Bucket::Modules, 9);
+    check(w.see(Event::Loaded(found)), &["read the end of modules"]);
+    let end = Mark { revision: 2, ..Mark::default() };
+    let lines = w.see(Event::EndRead(Bucket::Modules, end));
+    check(lines, &["lease w1@1: Lost", "guard@0: raised"]);
+
+    let mut w = anew_with_a_worker(|config| {
+        config.memory.leases = [(name("w1"), 2)].into();
+    });
+    check(load(&mut w), &["lease w1@1: Lost", "guard@0: raised"]);
+
+    let mut w = anew_with_a_worker(|_| ());
+    w.other_writes(1, |record| {
+        record.state = State::Dispatched(Attempt {
+            id: AttemptId(5),
+            number: 1,
+            worker: name("w1"),
+            session: SessionId(1),
+            lease: 8,
+            lease_stream: Default::default(),
+            dispatched_at: WallMillis(0),
+        });
+    });
+    w.watch(1);
+    check(load(&mut w), &["read the end of workers"]);
+}
+
+#[test]
+fn the_guard_stands_until_one_master_has_waited_for_all_and_then_for_nobody() {
+    let mut w = anew_with_a_worker(|_| ());
+    load(&mut w);
+    hello(&mut w, 5, SessionId(8));
+    end_of_tasks(&mut w, 2);
+    let raised = w.guard.clone().expect("it is being written");
+    check(w.lease_ok("w1"), &[]);
+    check(guard_ok(&mut w, &raised), &[]);
+    w.join("w1", 2, 12, |_| ());
+    let end = w.now + OUTAGE + WAIT;
+    while w.now + SECOND < end {
+        check(w.pass(SECOND), &[]);
+        w.renews("w1", 2, |_| ());
+        check(w.watch_lease("w1"), &[]);
+    }
+    let lines = w.pass(SECOND);
+    assert_eq!(lines, ["guard@4: lifted", "write t1@2: A at w1"], "{lines:?}");
+
+    // A master that starts meanwhile is bound from the beginning, and is free once it is lifted.
+    let mut w = anew_with_a_worker(|_| ());
+    let revision = w.next();
+    w.see(Event::GuardSeen(raised.clone(), revision));
+    check(load(&mut w), &["lease w1@1: Lost"]);
+    w.lease_ok("w1");
+    w.join("w1", 2, 12, |_| ());
+    check(w.pass(SECOND), &[]);
+    let revision = w.next();
+    let lifted = FailoverGuard { lifted: true, ..raised.clone() };
+    check(w.see(Event::GuardSeen(lifted, revision)), &["write t1@2: A at w1"]);
+}
+
+#[test]
+fn a_guard_that_the_registry_has_lost_is_raised_again() {
+    let guard = FailoverGuard {
+        nonce: Nonce(3),
+        raised_by: SessionId(9),
+        lifted: false,
+        wait_ms: 60_000,
+        reason: String::new(),
+        raised_at: WallMillis(0),
+    };
+    let since = World::unloaded().now;
+    let mut w = anew(|config| config.memory.guard = Some((guard.clone(), since)));
+    check(load(&mut w), &["guard@0: raised"]);
+    // It is found where it was: this process goes on counting from when it first saw it.
+    let mut w = anew(|config| config.memory.guard = Some((guard.clone(), since)));
+    w.now = since + SECOND * 30;
+    let revision = w.next();
+    w.see(Event::GuardSeen(guard, revision));
+    check(load(&mut w), &[]);
+    check(w.pass(SECOND * 30), &["guard@1: lifted"]);
+}
+
+#[test]
+fn what_ran_before_a_guard_is_over_when_that_ends() {
+    let mut w = anew_with_a_worker(|_| ());
+    w.other_writes(1, |record| {
+        record.state = State::Dispatched(Attempt {
+            id: AttemptId(5),
+            number: 1,
+            worker: name("w1"),
+            session: SessionId(6),
+            // A lease that the registry has lost: its revision is given out again much later.
+            lease: 1_000,
+            lease_stream: Default::default(),
+            dispatched_at: WallMillis(0),
+        });
+    });
+    w.watch(1);
+    load(&mut w);
+    let end = Mark { revision: 3, ..Mark::default() };
+    w.see(Event::EndRead(Bucket::Workers, end));
+    let raised = w.guard.clone().expect("it is being written");
+    guard_ok(&mut w, &raised);
+    w.lease_ok("w1");
+    let lines = w.pass(OUTAGE + WAIT + SECOND);
+    assert!(lines.contains(&"write t1@3: queued".to_string()), "{lines:?}");
+}
+
+#[test]
+fn a_home_that_the_masters_lack_is_waited_for() {
+    let mut w = anew(|_| ());
+    let home = Home { master: "m2".parse().expect("a name"), session: SessionId(9) };
+    w.renews("w1", 1, |lease| lease.home = Some(home));
+    w.watch_lease("w1");
+    load(&mut w);
+    check(w.pass(OUTAGE), &[]);
+    assert!(!w.fleet.may_act());
+}

@@ -1,0 +1,191 @@
+//! A master's sessions with the registry: one for each connection, each with a [`Fleet`] of its own.
+//! What one session leaves to the next is here: proof that the earlier ones are over, and what this
+//! process knows the registry to hold. Never a decision about a worker or a task (that is `fleet`).
+//!
+//! [`Fleet`]: crate::fleet::Fleet
+
+use crate::{
+    Revision, SessionId, Time, WorkerId,
+    fleet::{Event, Loaded},
+    lease::CasAnswer,
+    registry::{FailoverGuard, Mark, Marks, ServerId},
+    subject::Bucket,
+};
+use alloc::{collections::BTreeMap, vec::Vec};
+
+/// Earlier sessions of a process that its lease names, so that other masters need not wait for them.
+/// A connection that breaks every second makes as many in half a minute; the ones before are over
+/// for so long that nobody waits for them.
+pub const REMEMBERS_MAX: usize = 32;
+
+/// What one session of a master leaves to the next one of the same process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The newest guard that was seen, and when it was first seen.
+    pub guard: Option<(FailoverGuard, Time)>,
+    /// Sessions of masters that are over, and since when that is known.
+    pub over: BTreeMap<SessionId, Time>,
+    /// The revision of each worker's lease that was held.
+    pub leases: BTreeMap<WorkerId, Revision>,
+    /// The life of the registry's server in which the session completed its roll call, if it did.
+    pub vouched: Option<ServerId>,
+    /// Whether the registry lacked something, and no guard that answers it is in the registry yet.
+    pub owes_guard: bool,
+}
+
+/// See the [module](self).
+///
+/// Call [`begin`](Sessions::begin) for each connection, [`heard`](Sessions::heard) for each fact that
+/// the registry reports in it, [`loaded`](Sessions::loaded) for each bucket that has been read whole, and
+/// [`broken`](Sessions::broken) when the connection ends.
+#[derive(Debug)]
+pub struct Sessions {
+    /// Sessions of earlier processes that the lock of the state directory proves over.
+    proven: Vec<SessionId>,
+    /// Earlier sessions of this process, the oldest first.
+    own: Vec<SessionId>,
+    /// The highest revisions that this process knows to exist or to have existed.
+    known: Marks,
+    /// Whether `known` comes from the state directory alone: from before this process.
+    from_disk: bool,
+    memory: Memory,
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    session: SessionId,
+    ends: Marks,
+    unloaded: Vec<Bucket>,
+    is_up: bool,
+}
+
+impl Sessions {
+    /// The sessions of a process that has not connected yet. `proven` and `known` are what its state
+    /// directory holds of earlier processes.
+    pub fn new(proven: Vec<SessionId>, known: Marks) -> Self {
+        Sessions {
+            proven,
+            own: Vec::new(),
+            known,
+            from_disk: true,
+            memory: Memory::default(),
+            current: None,
+        }
+    }
+
+    /// A connection is up. `ends` are the ends of the streams, read in this connection before anything
+    /// else; `memory` is what the session before has left.
+    pub fn begin(&mut self, session: SessionId, ends: Marks, memory: Memory) {
+        if let Some(before) = self.current.take() {
+            // What was missing stays known until a guard has answered it.
+            if before.unloaded.is_empty() && !memory.owes_guard {
+                self.known = before.ends;
+            }
+            self.own.push(before.session);
+            let surplus = self.own.len().saturating_sub(REMEMBERS_MAX);
+            self.own.drain(..surplus);
+            self.memory = memory;
+        }
+        if core::mem::take(&mut self.from_disk) {
+            // A state directory that is used for another registry knows nothing of this one.
+            for bucket in Bucket::FOLLOWED {
+                if self.known.of(bucket).stream != ends.of(bucket).stream {
+                    self.known.set(bucket, Mark::default());
+                }
+            }
+        }
+        let unloaded = Bucket::FOLLOWED.to_vec();
+        self.current = Some(Current { session, ends, unloaded, is_up: true });
+    }
+
+    /// The session, once one has begun.
+    pub fn session(&self) -> Option<SessionId> {
+        self.current.as_ref().map(|current| current.session)
+    }
+
+    /// Whether this is the session of now, and its connection is up.
+    pub fn is_current(&self, session: SessionId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.is_up && current.session == session)
+    }
+
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.is_up)
+    }
+
+    /// Sessions that are certainly over: those of earlier processes, by the lock of the state directory,
+    /// and the earlier ones of this process.
+    pub fn succeeds(&self) -> Vec<SessionId> {
+        self.proven.iter().chain(&self.own).copied().collect()
+    }
+
+    /// The earlier sessions of this process, whose knowledge it still has.
+    pub fn remembers(&self) -> Vec<SessionId> {
+        self.own.clone()
+    }
+
+    /// What the session before has left.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The highest revisions that are known to exist, for the state directory.
+    pub fn known(&self) -> &Marks {
+        let loaded = self.current.as_ref().filter(|current| current.unloaded.is_empty());
+        loaded.map_or(&self.known, |current| &current.ends)
+    }
+
+    /// Takes note of the revisions in a fact of the current session.
+    pub fn heard(&mut self, event: &Event) {
+        let Some(current) = &mut self.current else { return };
+        if let Some((bucket, revision)) = revision_of(event) {
+            current.ends.raise(bucket, revision);
+        }
+    }
+
+    /// A bucket has been read whole. With the last of them, what a [`Fleet`](crate::fleet::Fleet) has to
+    /// know of it.
+    pub fn loaded(&mut self, bucket: Bucket) -> Option<Loaded> {
+        let current = self.current.as_mut()?;
+        let before = current.unloaded.len();
+        current.unloaded.retain(|left| *left != bucket);
+        if before == 0 || !current.unloaded.is_empty() {
+            return None;
+        }
+        Some(Loaded { ends: current.ends, known: self.known })
+    }
+
+    /// The connection is broken. Whether it was up until now.
+    pub fn broken(&mut self) -> bool {
+        let up = self.current.as_mut().map(|current| &mut current.is_up);
+        up.is_some_and(core::mem::take)
+    }
+}
+
+/// The bucket and the revision that a fact proves to exist.
+fn revision_of(event: &Event) -> Option<(Bucket, Revision)> {
+    Some(match event {
+        Event::LeaseSeen(_, revision) | Event::LeaseGone(_, revision) => {
+            (Bucket::Workers, *revision)
+        }
+        Event::LeaseWritten { answer: CasAnswer::Written(revision), .. } => {
+            (Bucket::Workers, *revision)
+        }
+        Event::MasterSeen(_, revision) | Event::GuardSeen(_, revision) => {
+            (Bucket::Masters, *revision)
+        }
+        Event::MasterWritten { answer: CasAnswer::Written(revision), .. }
+        | Event::GuardWritten { answer: CasAnswer::Written(revision), .. } => {
+            (Bucket::Masters, *revision)
+        }
+        Event::TaskSeen(_, revision) => (Bucket::Tasks, *revision),
+        Event::TaskWritten { answer: CasAnswer::Written(revision), .. } => {
+            (Bucket::Tasks, *revision)
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

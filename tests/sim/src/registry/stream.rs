@@ -1,0 +1,88 @@
+//! A stream of the registry: compare-and-set on its keys, and what it may forget. Never a write from a
+//! revision that is not the key's.
+
+use crate::world::Nanos;
+use muster_protocol::{
+    ABSENT, Revision,
+    lease::CasAnswer,
+    registry::{Mark, StreamId},
+};
+use std::collections::BTreeMap;
+
+/// A stream: the newest value of each key, and how it came to be.
+#[derive(Debug)]
+pub struct Stream<K, V> {
+    /// Which creation of the stream this is.
+    id: StreamId,
+    last: Revision,
+    /// What there is.
+    pub values: BTreeMap<K, (V, Revision)>,
+    log: Vec<(Nanos, Revision, K, V)>,
+}
+
+impl<K: Ord + Clone, V: Clone> Stream<K, V> {
+    pub(super) fn new() -> Self {
+        Stream { id: StreamId(1), last: ABSENT, values: BTreeMap::new(), log: Vec::new() }
+    }
+
+    /// The key's value and revision.
+    pub fn get(&self, key: &K) -> Option<(V, Revision)> {
+        self.values.get(key).cloned()
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> Mark {
+        Mark { stream: self.id, revision: self.last }
+    }
+
+    /// What a server shows that has not seen the stream's newest write.
+    fn behind(&self, key: &K) -> Option<(V, Revision)> {
+        let newest = self.get(key)?;
+        if newest.1 != self.last {
+            return Some(newest);
+        }
+        let earlier = self.log.iter().rev().filter(|(_, _, of, _)| of == key).nth(1);
+        earlier.map(|(_, at, _, value)| (value.clone(), *at))
+    }
+
+    /// The key's value as the server that is asked knows it.
+    pub(super) fn read(&self, key: &K, lags: bool) -> Option<(V, Revision)> {
+        if lags { self.behind(key) } else { self.get(key) }
+    }
+
+    /// Somebody has deleted it, and it is made anew.
+    pub fn make_anew(&mut self) {
+        *self = Stream { id: StreamId(self.id.0 + 1), ..Stream::new() };
+    }
+
+    fn revision(&self, key: &K) -> Revision {
+        self.values.get(key).map_or(ABSENT, |(_, at)| *at)
+    }
+
+    pub(super) fn cas(
+        &mut self,
+        now: Nanos,
+        expect: Revision,
+        key: K,
+        value: V,
+        lags: bool,
+    ) -> CasAnswer<V> {
+        if self.revision(&key) != expect {
+            return CasAnswer::Conflict(self.read(&key, lags));
+        }
+        self.last += 1;
+        self.values.insert(key.clone(), (value.clone(), self.last));
+        self.log.push((now, self.last, key, value));
+        CasAnswer::Written(self.last)
+    }
+
+    /// Forgets everything after then, as a server does that lost what was not on its disk.
+    pub fn rewind(&mut self, to: Nanos) {
+        self.log.retain(|(at, ..)| *at <= to);
+        self.values.clear();
+        self.last = self.log.last().map_or(ABSENT, |(_, at, ..)| *at);
+        for (_, at, key, value) in &self.log {
+            self.values.insert(key.clone(), (value.clone(), *at));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What goes wrong with the registry: outages, lost writes, deleted streams, and connections that
+//! break. Never anything that its server could not do.
+
+use crate::{
+    network::Peer,
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{Revision, TaskId};
+
+impl World {
+    /// The registry is away for so long.
+    pub fn outage(&mut self, lasts: Nanos) {
+        self.tally.outages += 1;
+        // Its server starts again, or the network to it.
+        self.registry.server += self.chance.below(2);
+        self.registry.down_until = self.registry.down_until.max(self.now + lasts);
+        self.all_connections_break();
+    }
+
+    fn all_connections_break(&mut self) {
+        for at in 0..self.masters.len() {
+            self.connection_breaks(Peer::Master(at));
+        }
+        for at in 0..self.workers.len() {
+            self.connection_breaks(Peer::Worker(at));
+        }
+    }
+
+    /// The registry forgets every write to these streams after these moments, and starts again.
+    pub fn roll_back(&mut self, to: [Option<Nanos>; 3]) {
+        self.tally.rollbacks += 1;
+        let before: Vec<(TaskId, Revision)> =
+            self.registry.tasks.values.iter().map(|(id, (_, at))| (*id, *at)).collect();
+        let [workers, masters, tasks] = to;
+        if let Some(to) = workers {
+            self.registry.workers.rewind(to);
+        }
+        if let Some(to) = masters {
+            self.registry.masters.rewind(to);
+        }
+        if let Some(to) = tasks {
+            self.registry.tasks.rewind(to);
+        }
+        for (id, _) in before {
+            if !self.registry.tasks.values.contains_key(&id) {
+                self.checker.exempt(id);
+            }
+        }
+        self.registry.server += 1;
+        let most = self.chance.pick(&[50 * MS, 300 * MS, 2 * SECOND]);
+        let lasts = self.chance.between(MS, most);
+        self.registry.down_until = self.registry.down_until.max(self.now + lasts);
+        self.all_connections_break();
+    }
+
+    /// Somebody deletes a stream; the masters make it anew when their watches have noticed.
+    pub fn make_anew(&mut self, stream: usize) {
+        self.tally.made_anew += 1;
+        match stream {
+            0 => self.registry.workers.make_anew(),
+            1 => self.registry.masters.make_anew(),
+            _ => {
+                for id in core::mem::take(&mut self.registry.tasks.values).into_keys() {
+                    self.checker.exempt(id);
+                }
+                self.registry.tasks.make_anew();
+            }
+        }
+        for at in 0..self.masters.len() {
+            let (peer, number) = (Peer::Master(at), self.masters[at].connection.number);
+            let wait = self.chance.below(300 * MS);
+            self.later(wait, Happening::ConnectionLost(peer, number));
+        }
+    }
+
+    /// A connection breaks and is back, several times within moments.
+    pub fn flaps(&mut self, peer: Peer, times: u64) {
+        self.tally.flaps += 1;
+        let mut wait = 0;
+        for _ in 0..times {
+            wait += self.chance.between(20 * MS, 200 * MS);
+            self.later(wait, Happening::Flap(peer));
+        }
+    }
+
+    /// The connection of a process is closed at once, whichever it has.
+    pub fn flap(&mut self, peer: Peer) {
+        let Some(connection) = self.connection(peer) else { return };
+        if connection.up && connection.alive {
+            connection.alive = false;
+            let number = connection.number;
+            self.later(0, Happening::ConnectionLost(peer, number));
+        }
+    }
+}

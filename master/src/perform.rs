@@ -166,7 +166,7 @@ impl Hands {
                     self.writes.write(expect, record, keep);
                 }
                 Effect::ReadTask { task, read } => self.read_task(task, read),
-                Effect::ReadEnd(bucket) => self.read_end(bucket),
+                Effect::ReadEnd { bucket, read } => self.read_end(bucket, read),
                 Effect::WriteGuard { expect, guard } => {
                     tracing::warn!(lifted = guard.lifted, reason = guard.reason, "failover guard");
                     self.writing += 1;
@@ -222,12 +222,12 @@ impl Hands {
         });
     }
 
-    fn read_end(&self, bucket: Bucket) {
+    fn read_end(&self, bucket: Bucket, read: u64) {
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
             // Where nobody knows, nothing is said: the fleet asks again.
             if let Ok(end) = registry.read_end(bucket).await {
-                let event = Event::EndRead(bucket, end);
+                let event = Event::EndRead { bucket, read, end };
                 let _ = inbox.send(Input::Registry(registry.session(), Fact::Fleet(event))).await;
             }
         });

@@ -208,7 +208,7 @@ impl Fleet {
                 self.guard_seen(now, guard, revision);
             }
             Event::GuardWritten { guard, answer } => self.guard_written(now, guard, answer),
-            Event::EndRead(bucket, end) => self.end_read(now, bucket, end),
+            Event::EndRead { bucket, read, end } => self.end_read(now, bucket, read, end),
             Event::MasterGone(session) => self.master_gone(now, session),
             Event::MasterWritten { lease, answer } => self.master_written(now, lease, answer),
             Event::LeaseWritten { lease, asked_by, answer } => {

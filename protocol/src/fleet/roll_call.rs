@@ -28,7 +28,7 @@ pub(super) struct RollCall {
     /// The highest revision of each stream that is known to exist.
     ends: Marks,
     /// Somebody says that this exists, and that is not known; and since when that is so.
-    claims: BTreeMap<Claim, Time>,
+    claims: BTreeMap<Claim, Asked>,
     /// The streams whose end was asked for a moment ago.
     asking: BTreeSet<Place>,
     /// Sessions of masters whose process has answered in a later session.
@@ -37,6 +37,14 @@ pub(super) struct RollCall {
 
 /// The place of a bucket among those that are followed.
 type Place = usize;
+
+/// When a claim was first made, and the number of the latest read before it: only a later read answers
+/// it, since what an earlier one shows may be older than the claim.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    since: Time,
+    after: u64,
+}
 
 /// A revision that somebody says exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,12 +145,16 @@ impl Fleet {
         }
         if let Some(place) = place(bucket) {
             let claim = Claim { place, stream: mark.stream, revision: mark.revision };
-            self.roll.claims.entry(claim).or_insert(now);
+            let asked = Asked { since: now, after: self.reads };
+            if !self.roll.claims.contains_key(&claim) {
+                self.roll.claims.insert(claim, asked);
+                self.roll.asking.remove(&place);
+            }
         }
     }
 
     /// The leader says where a stream ends.
-    pub(super) fn end_read(&mut self, now: Time, bucket: Bucket, end: Mark) {
+    pub(super) fn end_read(&mut self, now: Time, bucket: Bucket, read: u64, end: Mark) {
         let Some(place) = place(bucket) else { return };
         if !self.roll.is_loaded() {
             return;
@@ -157,7 +169,9 @@ impl Fleet {
             limit::LEADER_LAG_MAX
         };
         let mut claims = self.roll.claims.iter();
-        let lost = claims.any(|(claim, &since)| claim.place == place && now >= since + patience);
+        let lost = claims.any(|(claim, asked)| {
+            claim.place == place && asked.after < read && now >= asked.since + patience
+        });
         if lost {
             let reason = format!(
                 "the {} it has end before what it had acknowledged; every worker begins anew",
@@ -172,7 +186,8 @@ impl Fleet {
         let places: BTreeSet<Place> = self.roll.claims.keys().map(|claim| claim.place).collect();
         for &place in &places {
             if self.roll.asking.insert(place) {
-                out.push(Effect::ReadEnd(Bucket::FOLLOWED[place]));
+                self.reads += 1;
+                out.push(Effect::ReadEnd { bucket: Bucket::FOLLOWED[place], read: self.reads });
                 self.timers.insert((now + ASK_AGAIN, Timer::RollCall));
             }
         }

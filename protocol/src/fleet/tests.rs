@@ -235,7 +235,7 @@ impl World {
                 format!("write t{}@{expect}: {state}{cancel}", record.id.0)
             }
             Effect::ReadTask { task, .. } => format!("read t{}", task.0),
-            Effect::ReadEnd(bucket) => format!("read the end of {}", bucket.word()),
+            Effect::ReadEnd { bucket, .. } => format!("read the end of {}", bucket.word()),
             Effect::WriteGuard { expect, guard } => {
                 format!("guard@{expect}: {}", if guard.lifted { "lifted" } else { "raised" })
             }

@@ -84,7 +84,14 @@ pub enum Event {
         answer: CasAnswer<FailoverGuard>,
     },
     /// The answer to [`Effect::ReadEnd`], from the stream's leader.
-    EndRead(Bucket, Mark),
+    EndRead {
+        /// The bucket.
+        bucket: Bucket,
+        /// The number of the read.
+        read: u64,
+        /// Where the stream ends.
+        end: Mark,
+    },
     /// A master's lease as the registry has it.
     MasterSeen(MasterLease, Revision),
     /// The registry has no lease for this life of a master any more.
@@ -220,7 +227,12 @@ pub enum Effect {
         read: u64,
     },
     /// Read the end of a bucket's stream from its leader.
-    ReadEnd(Bucket),
+    ReadEnd {
+        /// The bucket.
+        bucket: Bucket,
+        /// The number of the read.
+        read: u64,
+    },
     /// Replace the failover guard if its revision is still `expect`.
     WriteGuard {
         /// The revision it must have.

@@ -80,7 +80,7 @@ pub enum Op {
     /// Replace the failover guard.
     Guard(Revision, FailoverGuard),
     /// Read the end of a stream.
-    End(Bucket),
+    End(Bucket, u64),
 }
 
 /// Something on its way to the registry.
@@ -239,10 +239,10 @@ impl World {
         let (alive, waited) =
             (connection.alive && current, connection.pending.contains_key(&request.id));
         let Request { id, session, op, .. } = request;
-        if !waited && !matches!(op, Op::Read(..) | Op::End(_)) {
+        if !waited && !matches!(op, Op::Read(..) | Op::End(..)) {
             self.tally.late_landed += 1;
         }
-        let read = matches!(op, Op::Read(..));
+        let read = matches!(op, Op::Read(..) | Op::End(..));
         let answer = Box::new(self.perform(op));
         let lost = !self.healing && self.setting.disorder && self.chance.once_in(40);
         if alive && waited && !lost {
@@ -332,10 +332,10 @@ impl World {
                 }
                 fleet::Event::GuardWritten { guard, answer }
             }
-            Op::End(bucket) => {
+            Op::End(bucket, read) => {
                 let mut end = self.end_of(bucket);
                 end.revision = end.revision.saturating_sub(u64::from(lags));
-                fleet::Event::EndRead(bucket, end)
+                fleet::Event::EndRead { bucket, read, end }
             }
         }
     }
@@ -391,7 +391,7 @@ impl World {
                 fleet::Event::TaskWritten { task: record.id, answer: CasAnswer::Unknown }
             }
             Op::Guard(_, guard) => fleet::Event::GuardWritten { guard, answer: CasAnswer::Unknown },
-            Op::Read(..) | Op::End(_) => return,
+            Op::Read(..) | Op::End(..) => return,
         };
         self.tally.unknown += 1;
         self.hand_over(peer, session, event);

@@ -42,9 +42,15 @@ fn hello(w: &mut World, holds: Revision, to: SessionId) -> Vec<String> {
     w.see(Event::Linked { worker: name("w1"), link: 11, hello })
 }
 
+/// The leader says where a stream ends.
+fn end_of(w: &mut World, bucket: Bucket, end: Mark) -> Vec<String> {
+    let read = w.fleet.reads;
+    w.see(Event::EndRead { bucket, read, end })
+}
+
 /// The leader says where the tasks end.
 fn end_of_tasks(w: &mut World, revision: Revision) -> Vec<String> {
-    w.see(Event::EndRead(Bucket::Tasks, Mark { revision, ..Mark::default() }))
+    end_of(w, Bucket::Tasks, Mark { revision, ..Mark::default() })
 }
 
 /// The registry carries out a write of the guard.
@@ -177,6 +183,17 @@ fn what_came_meanwhile_is_no_loss() {
 }
 
 #[test]
+fn a_read_that_began_before_a_claim_says_nothing_of_it() {
+    let mut w = anew_with_a_worker(|_| ());
+    load(&mut w);
+    check(hello(&mut w, 5, SessionId(8)), &["read the end of tasks"]);
+    let (read, end) = (w.fleet.reads, Mark { revision: 5, ..Mark::default() });
+    check(hello(&mut w, 6, SessionId(8)), &["read the end of tasks"]);
+    check(w.see(Event::EndRead { bucket: Bucket::Tasks, read, end }), &[]);
+    check(end_of_tasks(&mut w, 6), &["write t1@2: A at w1"]);
+}
+
+#[test]
 fn a_leader_that_may_be_behind_is_asked_for_long() {
     let mut w = anew_with_a_worker(|config| config.server = None);
     load(&mut w);
@@ -201,7 +218,7 @@ fn what_this_process_knew_and_a_lease_under_which_an_attempt_was_given_are_compa
     found.known.raise(Bucket::Modules, 9);
     check(w.see(Event::Loaded(found)), &["read the end of modules"]);
     let end = Mark { revision: 2, ..Mark::default() };
-    let lines = w.see(Event::EndRead(Bucket::Modules, end));
+    let lines = end_of(&mut w, Bucket::Modules, end);
     check(lines, &["lease w1@1: Lost", "guard@0: raised"]);
 
     let mut w = anew_with_a_worker(|config| {
@@ -297,7 +314,7 @@ fn what_ran_before_a_guard_is_over_when_that_ends() {
     w.watch(1);
     load(&mut w);
     let end = Mark { revision: 3, ..Mark::default() };
-    w.see(Event::EndRead(Bucket::Workers, end));
+    end_of(&mut w, Bucket::Workers, end);
     let raised = w.guard.clone().expect("it is being written");
     guard_ok(&mut w, &raised);
     w.lease_ok("w1");

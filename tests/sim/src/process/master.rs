@@ -391,7 +391,9 @@ impl World {
             Effect::ReadTask { task, read } => {
                 self.ask_registry(me, session, Op::Read(task, read));
             }
-            Effect::ReadEnd(bucket) => self.ask_registry(me, session, Op::End(bucket)),
+            Effect::ReadEnd { bucket, read } => {
+                self.ask_registry(me, session, Op::End(bucket, read));
+            }
             Effect::WriteGuard { expect, guard } => {
                 self.ask_registry(me, session, Op::Guard(expect, guard));
             }

@@ -47,6 +47,14 @@ impl Net {
         }
     }
 
+    /// Where this program listens so that every host reaches it, whatever is cut between hosts.
+    pub fn own_address(&self) -> IpAddr {
+        match self {
+            Net::Plain | Net::Proxied(_) => Ipv4Addr::LOCALHOST.into(),
+            Net::Apart(_) => apart::OWN_ADDRESS.into(),
+        }
+    }
+
     /// A program on a host.
     pub fn command(&mut self, host: &str, program: &Path) -> Command {
         match self {
@@ -71,6 +79,25 @@ impl Net {
     /// Ends a cut.
     pub fn heal(&mut self, ways: &[(&str, &str)]) {
         self.set(ways, false);
+    }
+
+    /// Ends every TCP connection that `host` has made to `other`, at once and at both ends, and refuses
+    /// new ones until [`Net::mend`].
+    pub fn sever(&mut self, host: &str, other: &str) {
+        self.set_broken(host, other, true);
+    }
+
+    /// Lets connections from `host` to `other` be made again.
+    pub fn mend(&mut self, host: &str, other: &str) {
+        self.set_broken(host, other, false);
+    }
+
+    fn set_broken(&mut self, host: &str, other: &str, is_broken: bool) {
+        match self {
+            Net::Plain => panic!("no connection can be broken in a plain net"),
+            Net::Proxied(proxies) => proxies.set_broken(host, other, is_broken),
+            Net::Apart(namespaces) => namespaces.set_broken(host, other, is_broken),
+        }
     }
 
     fn set(&mut self, ways: &[(&str, &str)], lost: bool) {

@@ -1,5 +1,5 @@
-//! Hosts in network namespaces of their own, on one bridge, and cuts by dropping what arrives. All of
-//! it is inside namespaces of this process (net, mount, pid), so that the kernel removes every trace
+//! Hosts in network namespaces of their own, on one bridge; cuts by dropping what arrives, and broken
+//! connections by resetting them. All of it is inside namespaces of this process (net, mount, pid), so that the kernel removes every trace
 //! when it ends, however it ends; nothing here ever touches the machine's own network.
 
 use crate::fleet::wait_for;
@@ -18,13 +18,23 @@ const INSIDE: &str = "MUSTER_TESTS_APART";
 /// The bridge, and this process' own place on it. The addresses are nobody else's: they exist only
 /// in here.
 const HUB: &str = "hub";
-const HUB_ADDRESS: &str = "10.77.0.254/24";
+pub(super) const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
-/// What a host drops: all that comes from an address in the set.
+/// What a host drops: all that comes from an address in the first set. What it resets: every
+/// connection with an address in the second one, at both ends; a reset itself must pass.
 const RULES: &str = "
 table inet muster {
     set lost { type ipv4_addr; }
-    chain arrivals { type filter hook input priority 0; ip saddr @lost drop; }
+    set broken { type ipv4_addr; }
+    chain arrivals {
+        type filter hook input priority 0;
+        ip saddr @lost drop;
+        ip saddr @broken tcp flags & rst == 0 reject with tcp reset;
+    }
+    chain departures {
+        type filter hook output priority 0;
+        ip daddr @broken tcp flags & rst == 0 reject with tcp reset;
+    }
 }
 ";
 
@@ -50,7 +60,7 @@ impl Namespaces {
         if std::env::var_os(INSIDE).is_some() {
             run("ip", &["link", "set", "lo", "up"])?;
             run("ip", &["link", "add", HUB, "type", "bridge"])?;
-            run("ip", &["address", "add", HUB_ADDRESS, "dev", HUB])?;
+            run("ip", &["address", "add", &format!("{OWN_ADDRESS}/24"), "dev", HUB])?;
             run("ip", &["link", "set", HUB, "up"])?;
             return Ok(Namespaces { hosts: BTreeMap::new() });
         }
@@ -95,6 +105,20 @@ impl Namespaces {
         for mut command in under_way {
             let status = command.wait().expect("it is this process' child");
             assert!(status.success(), "the hosts' own rules can be changed: {ways:?}");
+        }
+    }
+
+    /// Resets every connection of a host with another one and refuses new ones, or ends that.
+    pub(super) fn set_broken(&mut self, host: &str, other: &str, is_broken: bool) {
+        let address = self.host(other).address;
+        let there = namespace(&self.host(host).keeper);
+        let verb = if is_broken { "add" } else { "delete" };
+        let rule = format!("{verb} element inet muster broken {{ {address} }}");
+        run("nsenter", &[&there, "nft", &rule]).expect("the host's own rules can be changed");
+        if is_broken {
+            // A connection on which nobody sends would not notice the rule. Not every kernel can do
+            // this; without it the next segment ends the connection.
+            let _ = run("nsenter", &[&there, "ss", "-K", "dst", &address.to_string()]);
         }
     }
 

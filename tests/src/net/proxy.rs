@@ -1,6 +1,6 @@
 //! Ways through proxies on loopback. A proxy that is told to lose what it is given drops datagrams
 //! and holds the bytes of a connection back, as a network does that swallows every segment: nobody
-//! sees an end. It never changes or reorders what it passes on.
+//! sees an end. One that is told to break ends its connections and refuses new ones. It never changes or reorders what it passes on.
 
 use super::Carrier;
 use std::{
@@ -39,6 +39,8 @@ struct Way {
     there: watch::Sender<bool>,
     /// Whether the answers are.
     back: watch::Sender<bool>,
+    /// Whether connections are ended and refused.
+    broken: watch::Sender<bool>,
 }
 
 /// Whether a proxy loses what it is given, in each direction.
@@ -46,6 +48,7 @@ struct Way {
 struct Losses {
     there: watch::Receiver<bool>,
     back: watch::Receiver<bool>,
+    broken: watch::Receiver<bool>,
 }
 
 impl Proxies {
@@ -72,10 +75,17 @@ impl Proxies {
         }
         let (there, lost_there) = watch::channel(false);
         let (back, lost_back) = watch::channel(false);
-        let losses = Losses { there: lost_there, back: lost_back };
+        let (broken, is_broken) = watch::channel(false);
+        let losses = Losses { there: lost_there, back: lost_back, broken: is_broken };
         let entry = self.runtime.block_on(open(target, carrier, losses)).expect("a free port");
-        self.ways.insert(key, Way { target, entry, there, back });
+        self.ways.insert(key, Way { target, entry, there, back, broken });
         entry
+    }
+
+    pub(super) fn set_broken(&mut self, from: &str, to: &str, is_broken: bool) {
+        if let Some(way) = self.ways.get(&(from.to_string(), to.to_string())) {
+            way.broken.send_replace(is_broken);
+        }
     }
 
     pub(super) fn set(&mut self, from: &str, to: &str, lost: bool) {
@@ -155,16 +165,25 @@ async fn answers(
 async fn connections(listener: TcpListener, target: SocketAddr, losses: Losses) {
     loop {
         let Ok((near, _)) = listener.accept().await else { continue };
-        let losses = losses.clone();
+        let mut losses = losses.clone();
+        if *losses.broken.borrow_and_update() {
+            continue;
+        }
         tokio::spawn(async move {
             let Ok(far) = TcpStream::connect(target).await else { return };
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             let (near_read, near_write) = near.into_split();
             let (far_read, far_write) = far.into_split();
-            tokio::join!(
-                pump(near_read, far_write, losses.there),
-                pump(far_read, near_write, losses.back)
-            );
+            let pumps = async {
+                tokio::join!(
+                    pump(near_read, far_write, losses.there),
+                    pump(far_read, near_write, losses.back)
+                );
+            };
+            tokio::select! {
+                () = pumps => {}
+                _ = losses.broken.wait_for(|broken| *broken) => {}
+            }
         });
     }
 }

@@ -1,13 +1,18 @@
 //! A fleet under faults: what strikes it, what keeps it busy meanwhile, what is seen of it from the
 //! outside, and the judge of what was seen. Never anything that knows how Muster works inside.
 
+mod blow;
 mod chance;
 pub mod checker;
+pub mod failover;
 pub mod load;
 pub mod nemesis;
 pub mod observer;
+pub mod sink;
+pub mod tally;
 pub mod witness;
 
+pub use blow::{Blow, KINDS};
 pub use chance::Chance;
 
 use rustix::time::{ClockId, clock_gettime};

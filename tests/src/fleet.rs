@@ -1,8 +1,14 @@
 //! Starting, killing and asking the processes of one fleet.
 
 mod ask;
+mod disk;
+mod limits;
+mod nats;
 
 pub use ask::Ran;
+pub use disk::{DiskCopy, STREAMS};
+pub use limits::Scarce;
+pub use nats::NATS;
 
 use crate::{
     net::{Carrier, Net},
@@ -14,7 +20,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -35,16 +41,11 @@ pub struct Fleet {
     net: Net,
     /// The lease's profile, where it is not the default.
     lease: Option<String>,
-    /// What nats-server reads besides its command line; nothing most often.
-    nats_config: &'static str,
-    nats: SocketAddr,
+    nats: nats::Nodes,
     children: BTreeMap<String, Child>,
     /// Where each master listens for workers.
     quic: BTreeMap<String, SocketAddr>,
 }
-
-/// The host that nats-server runs on.
-pub const NATS: &str = "nats-server";
 
 impl Fleet {
     /// nats-server, the master `m1`, and workers `w1` to `w<workers>` with `slots` each.
@@ -64,20 +65,25 @@ impl Fleet {
 
     /// The same, with a nats-server that has every write on its disk before it acknowledges it.
     pub fn synced_registry() -> Self {
-        Fleet::make(Net::Plain, None, "jetstream { sync_interval: always }\n")
+        Fleet::make(Net::Plain, None, 1, "jetstream { sync_interval: always }\n")
     }
 
     /// The same in a net that can be cut, with leases of the profile `lease`.
     pub fn within(net: Net, lease: Option<&str>) -> Self {
-        Fleet::make(net, lease, "")
+        Fleet::make(net, lease, 1, "")
     }
 
-    fn make(net: Net, lease: Option<&str>, nats_config: &'static str) -> Self {
+    /// The same with a registry of so many nodes, and as many replicas of what masters store.
+    pub fn clustered(net: Net, lease: Option<&str>, nodes: usize) -> Self {
+        Fleet::make(net, lease, nodes, "")
+    }
+
+    fn make(net: Net, lease: Option<&str>, nodes: usize, nats_config: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
-        let nats = (IpAddr::from(Ipv4Addr::LOCALHOST), 0).into();
         let (children, quic) = (BTreeMap::new(), BTreeMap::new());
         let lease = lease.map(Into::into);
-        let mut fleet = Fleet { dir, net, lease, nats_config, nats, children, quic };
+        let nats = nats::Nodes::new(nodes, nats_config);
+        let mut fleet = Fleet { dir, net, lease, nats, children, quic };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -95,11 +101,6 @@ impl Fleet {
         self.dir.path().into()
     }
 
-    /// Where nats-server listens.
-    pub fn nats_url(&self) -> String {
-        format!("nats://{}", self.nats)
-    }
-
     /// The fleet's names in NATS.
     pub fn names(&self) -> Names {
         Names::new(Default::default())
@@ -108,33 +109,6 @@ impl Fleet {
     /// What keeps its hosts together or apart.
     pub fn net(&mut self) -> &mut Net {
         &mut self.net
-    }
-
-    /// Starts nats-server, on the same directory and port as before where there was one.
-    pub fn start_nats(&mut self) {
-        let pid = self.launch_nats();
-        let file = self.path("nats-ports").join(format!("nats-server_{pid}.ports"));
-        let port = wait_for("nats-server to listen", || {
-            let ports: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
-            ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
-        });
-        self.nats.set_port(port);
-    }
-
-    /// The same, without waiting until it listens.
-    pub fn launch_nats(&mut self) -> u32 {
-        let ports = self.path("nats-ports");
-        std::fs::create_dir_all(&ports).expect("a directory");
-        let config = self.path("nats.conf");
-        std::fs::write(&config, self.nats_config).expect("a file");
-        self.nats.set_ip(self.net.address(NATS));
-        let port = if self.nats.port() == 0 { -1 } else { i32::from(self.nats.port()) };
-        let mut command = self.net.command(NATS, &place::nats_server());
-        command
-            .args(["--addr", &self.nats.ip().to_string(), "--jetstream"])
-            .args(["--port", &port.to_string(), "--store_dir", text(&self.path("nats"))])
-            .args(["--ports_file_dir", text(&ports), "--config", text(&config)]);
-        self.spawn(NATS, command)
     }
 
     /// Starts a master, on the same port as before where there was one.
@@ -155,6 +129,7 @@ impl Fleet {
         let nats = self.nats_from(name);
         let mut command = self.daemon("master", name);
         command.args(["--listen", &listen, "--nats", &nats]);
+        command.args(["--replicas", &self.nats_nodes().len().to_string()]);
         command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]);
         self.spawn(name, command);
     }
@@ -192,11 +167,27 @@ impl Fleet {
         self.launch_as_worker(command, name, &options);
     }
 
-    fn launch_as_worker(&mut self, mut command: Command, name: &str, options: &[&str]) {
+    /// Launches a second process that says to be the worker `name`, called `alias` here, with the
+    /// state directory that `options` name.
+    pub fn launch_twin(&mut self, alias: &str, name: &str, options: &[&str]) {
+        let nats = self.nats_from(name);
+        let mut command = self.net.command(name, &place::program("muster"));
+        command.arg("worker");
+        let mut command = self.introduced_as(command, name, alias);
+        self.masters_of(&mut command, name);
+        command.args(options).args(["--nats", &nats]);
+        self.spawn(alias, command);
+    }
+
+    fn masters_of(&mut self, command: &mut Command, name: &str) {
         for (master, quic) in &self.quic {
             let quic = self.net.way(name, master, *quic, Carrier::Udp);
             command.args(["--master", &quic.to_string()]);
         }
+    }
+
+    fn launch_as_worker(&mut self, mut command: Command, name: &str, options: &[&str]) {
+        self.masters_of(&mut command, name);
         command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]).args(options);
         self.spawn(name, command);
     }
@@ -209,11 +200,6 @@ impl Fleet {
     /// Whether a daemon has begun to serve in its present life.
     pub fn is_ready(&self, name: &str) -> bool {
         self.path(&format!("{name}.ready")).exists()
-    }
-
-    /// Where a host finds nats-server.
-    fn nats_from(&mut self, name: &str) -> String {
-        format!("nats://{}", self.net.way(name, NATS, self.nats, Carrier::Tcp))
     }
 
     /// Makes the certificate of a daemon, unless it has one; launching it does so otherwise.
@@ -231,9 +217,14 @@ impl Fleet {
         self.introduced(command, role, name)
     }
 
-    fn introduced(&self, mut command: Command, role: &str, name: &str) -> Command {
+    fn introduced(&self, command: Command, role: &str, name: &str) -> Command {
         self.certificate(role, name);
-        let ready = self.path(&format!("{name}.ready"));
+        self.introduced_as(command, name, name)
+    }
+
+    /// Its name and certificate, and a ready file called `alias`.
+    fn introduced_as(&self, mut command: Command, name: &str, alias: &str) -> Command {
+        let ready = self.path(&format!("{alias}.ready"));
         let _ = std::fs::remove_file(&ready);
         let file = |ending: &str| self.path("tls").join(format!("{name}.{ending}"));
         command

@@ -3,17 +3,19 @@
 //! promise was broken. It leaves nothing behind but, then, the folder with journals and logs.
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, builder::TypedValueParser as _};
 use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
     Fleet,
     chaos::{
-        Chance, between, checker,
-        load::{Amount, Client, GUEST, Submissions},
+        Chance, KINDS, between, checker, failover,
+        load::{Amount, CALLER, Caller, Client, GUEST, Submission, Submissions},
         nemesis::{Fault, Field, Nemesis},
         now_ns,
         observer::Observer,
         percentile,
+        sink::{self, Sink},
+        tally::{self, Trials},
         witness::Witness,
     },
     fleet::text,
@@ -21,8 +23,6 @@ use muster_tests::{
 };
 use std::{
     collections::BTreeMap,
-    io::Write as _,
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -31,12 +31,13 @@ use std::{
     time::Duration,
 };
 
-/// How often the world is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the world is looked at: finer than what comes and goes.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How long everything may take to end once nothing strikes any more: the longest task, as often as
-/// its workers may be lost, and some for a busy machine.
-const DRAIN_WITHIN: Duration = Duration::from_secs(120);
+/// How long everything may take to end once nothing strikes any more: a minute in which masters give
+/// nothing out after the registry has lost something, the longest task, as often as its workers may be
+/// lost, and some for a busy machine.
+const DRAIN_WITHIN: Duration = Duration::from_secs(200);
 
 /// What is shown of each kind of finding.
 const SHOWN_MAX: usize = 10;
@@ -45,8 +46,18 @@ const SHOWN_MAX: usize = 10;
 #[derive(Debug, Parser)]
 struct Args {
     /// How long to strike
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, conflicts_with = "trials")]
     minutes: f64,
+    /// Strike until so many faults have hit a worker while it ran something, however long that takes
+    #[arg(long)]
+    trials: Option<usize>,
+    /// Strike with this kind of fault only
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(KINDS))]
+    only: Option<String>,
+    /// How many nodes the registry has; of several, each keeps a replica of what is stored
+    #[arg(long, default_value_t = 1, value_parser = clap::builder::PossibleValuesParser::new(["1", "3"])
+        .map(|nodes| nodes.parse::<usize>().expect("a number")))]
+    nodes: usize,
     /// The choices; another one each time unless given
     #[arg(long)]
     seed: Option<u64>,
@@ -94,26 +105,32 @@ struct Go {
     observer: Observer,
     runtime: tokio::runtime::Runtime,
     submissions: Arc<Mutex<Submissions>>,
-    journals: Vec<PathBuf>,
+    witness: Witness,
+    sink: Sink,
+    caller: Caller,
     stopped: Arc<AtomicBool>,
 }
 
 fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| now_ns() % 1_000_000);
+    let length = match args.trials {
+        Some(trials) => format!("{trials} trials"),
+        None => format!("{} minutes", args.minutes),
+    };
     println!(
-        "chaos: seed {seed}, {} minutes, leases {}, {} masters, {} workers",
-        args.minutes, args.lease, args.masters, args.workers
+        "chaos: seed {seed}, {length}, leases {}, {} masters, {} workers, a registry of {}",
+        args.lease, args.masters, args.workers, args.nodes
     );
     let timing: LeaseTiming = args.lease.parse()?;
     let mut chance = Chance::new(seed);
     let mut go = begin(args, timing, net, &mut chance)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let amount = Amount { long: 5, short: 3, longest: timing.master() * 2 };
+    let amount = Amount { long: 5, short: 3, calls: 2, longest: timing.master() * 2 };
     let busy = {
-        let (url, names) = (go.fleet.nats_url(), go.fleet.names());
-        let digest = digest(&go.fleet)?;
-        let submitter = Client::connect(&url, names, &digest, chance);
-        let submitter = go.runtime.block_on(submitter)?;
+        let (urls, names) = (go.fleet.nats_urls(), go.fleet.names());
+        let digest = digest(&go.fleet, GUEST)?;
+        let submitter = Client::connect(&urls, names, &digest, chance);
+        let submitter = go.runtime.block_on(submitter)?.with_caller(go.caller.clone());
         let submitting =
             submitter.keep_busy(amount, go.observer.clone(), go.submissions.clone(), stopped);
         go.runtime.spawn(submitting)
@@ -121,13 +138,21 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     let began_ns = now_ns();
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let mut betray = args.betray;
-    while between(began_ns, now_ns()) < length && !go.is_stopped() {
+    let mut trials = Trials::default();
+    while !go.is_stopped() {
+        let is_over = match args.trials {
+            Some(wanted) => trials.count(&mut go.witness, go.nemesis.faults())? >= wanted,
+            None => between(began_ns, now_ns()) >= length,
+        };
+        if is_over {
+            break;
+        }
         // While nothing strikes yet, and the first long tasks run.
         if betray && between(began_ns, now_ns()) > timing.master() {
             betray = false;
             go.runtime.block_on(go.client.betray("w1"))?;
         }
-        go.nemesis.go_on(&mut go.fleet);
+        go.strike();
         std::thread::sleep(LOOK_EVERY);
     }
     go.nemesis.relent(&mut go.fleet);
@@ -146,43 +171,62 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Chance) -> any
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stopped = Arc::new(AtomicBool::new(false));
     runtime.spawn(told_to_stop(stopped.clone()));
-    let mut fleet = Fleet::within(net, Some(&args.lease));
+    let mut fleet = Fleet::clustered(net, Some(&args.lease), args.nodes);
     let names =
         |letter: &str, count| (1..=count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
     let (masters, workers) = (names("m", args.masters), names("w", args.workers));
     masters.iter().for_each(|master| fleet.start_master(master));
+    // From a fraction of a lease to several; at least what breaks connections.
+    let longest = (timing.master() * 8 / 3).max(Duration::from_secs(6));
+    let own = fleet.net().own_address();
+    let (sink, address) = runtime.block_on(Sink::listen(own, longest, chance.clone()))?;
+    let policy = fleet.path("policy.toml");
+    std::fs::write(&policy, format!("http = ['{address}']\n"))?;
     let mut options = BTreeMap::new();
     let mut journals = Vec::new();
     for worker in &workers {
         let journal = fleet.path(&format!("{worker}.journal"));
         // Room for all the load on two workers, so that no replacement waits for a slot.
-        let its: Vec<String> =
-            ["--slots", "6", "--journal", text(&journal)].iter().map(ToString::to_string).collect();
+        let its = ["--slots", "6", "--journal", text(&journal), "--policy", text(&policy)];
+        let its: Vec<String> = its.iter().map(ToString::to_string).collect();
         fleet.start_worker(worker, &its.iter().map(String::as_str).collect::<Vec<_>>());
         options.insert(worker.clone(), its);
         journals.push(journal);
     }
     fleet.push(GUEST);
-    let observer = runtime.block_on(Observer::start(&fleet.nats_url(), &fleet.names()))?;
-    let (url, digest) = (fleet.nats_url(), digest(&fleet)?);
-    let client = Client::connect(&url, fleet.names(), &digest, chance.clone());
+    fleet.push(CALLER);
+    let caller = Caller::new(&digest(&fleet, CALLER)?, address, sink::BODY)?;
+    let observer = runtime.block_on(Observer::start(&fleet.nats_urls(), &fleet.names()))?;
+    let (urls, digest) = (fleet.nats_urls(), digest(&fleet, GUEST)?);
+    let client = Client::connect(&urls, fleet.names(), &digest, chance.clone());
     let client = runtime.block_on(client)?;
     // A lease has run out, was declared lost and was taken anew; and a link is up again.
     let settle = timing.master() + Duration::from_secs(3);
-    // From a fraction of a lease to several; at least what breaks connections.
-    let longest = (timing.master() * 8 / 3).max(Duration::from_secs(6));
-    let field =
-        Field { masters, workers, options, longest, alone_percent: args.alone_percent, settle };
+    let nodes = fleet.nats_nodes();
+    let (alone_percent, only) = (args.alone_percent, args.only.clone());
+    let field = Field { nodes, masters, workers, options, longest, alone_percent, settle, only };
     let nemesis = Nemesis::new(chance.clone(), field);
-    let submissions = Arc::default();
-    Ok(Go { fleet, nemesis, client, observer, runtime, submissions, journals, stopped })
+    let (submissions, witness) = (Arc::default(), Witness::new(journals));
+    Ok(Go {
+        fleet,
+        nemesis,
+        client,
+        observer,
+        runtime,
+        submissions,
+        witness,
+        sink,
+        caller,
+        stopped,
+    })
 }
 
-/// The guest's digest, by which tasks name it.
-fn digest(fleet: &Fleet) -> anyhow::Result<String> {
+/// A guest's digest, by which tasks name it.
+fn digest(fleet: &Fleet, guest: &str) -> anyhow::Result<String> {
     let modules = fleet.run(&["-o", "json", "module", "ls"]).ok().json();
-    let digest = modules["modules"][0]["versions"][0]["digest"].as_str();
-    Ok(digest.context("the guest was pushed")?.into())
+    let mut all = modules["modules"].as_array().context("a list")?.iter();
+    let module = all.find(|module| module["name"] == guest).context("the guest was pushed")?;
+    Ok(module["versions"][0]["digest"].as_str().context("a digest")?.into())
 }
 
 async fn told_to_stop(stopped: Arc<AtomicBool>) {
@@ -204,15 +248,29 @@ impl Go {
         self.stopped.load(Ordering::SeqCst)
     }
 
+    /// Strikes, if it is time to; what the registry has lost by that is not looked for any more.
+    fn strike(&mut self) {
+        let before = self.nemesis.faults().len();
+        self.nemesis.go_on(&mut self.fleet);
+        if self.nemesis.faults()[before..].iter().any(|fault| fault.blow.concerns_all()) {
+            self.observer.rewind();
+        }
+    }
+
     /// Waits until every acknowledged task has ended, or long enough.
     fn drain(&mut self) {
         let began = now_ns();
         while between(began, now_ns()) < DRAIN_WITHIN && !self.is_stopped() {
             self.nemesis.tend(&mut self.fleet);
             let open = {
+                let losses = checker::losses(self.nemesis.faults(), "tasks");
                 let submissions = self.submissions.lock().expect("no panic");
                 let seen = self.observer.seen();
-                submissions.acknowledged.iter().filter(|id| !seen.ends.contains_key(*id)).count()
+                let is_open = |(task, submission): &(&String, &Submission)| {
+                    let is_lost = checker::may_be_forgotten(**submission, &losses);
+                    !seen.is_over(task) && !(is_lost && !seen.is_known(task))
+                };
+                submissions.acknowledged.iter().filter(is_open).count()
             };
             if open == 0 && self.nemesis.is_whole(&self.fleet) {
                 return;
@@ -222,32 +280,44 @@ impl Go {
     }
 
     fn judge(mut self, timing: LeaseTiming) -> anyhow::Result<ExitCode> {
-        let mut witness = Witness::new(self.journals.clone());
-        witness.look()?;
+        self.witness.look()?;
         let faults = self.nemesis.faults().to_vec();
-        let overlaps = checker::overlaps(&witness);
+        let overlaps = checker::overlaps(&self.witness);
         for overlap in overlaps.iter().take(SHOWN_MAX) {
             println!("OVERLAP: {overlap:?}");
         }
-        let duplicates = self.duplicates();
-        let lost = self.lost()?;
-        let settle = timing.master() + Duration::from_secs(1);
-        let failovers = checker::failovers(&witness, &faults, settle);
-        let trials = checker::trials(&witness, &faults);
-        self.tell(&witness, failovers.len());
-        let seconds =
-            |percent| percentile(&failovers, percent).map_or(f64::NAN, |found| found.as_secs_f64());
-        let broken = !overlaps.is_empty() || duplicates > 0 || lost > 0;
+        let requests = self.sink.requests();
+        let late = checker::late(&self.witness, &requests, timing.kill_margin());
+        for late in late.iter().take(SHOWN_MAX) {
+            println!("LATE REQUEST: {late:?}");
+        }
+        let losses = checker::losses(&faults, "tasks");
+        let duplicates = self.duplicates(&losses);
+        let Kept { lost, forgotten } = self.kept(&losses)?;
+        self.tell(&faults, timing);
+        let broken = !overlaps.is_empty() || duplicates > 0 || lost > 0 || !late.is_empty();
         if broken {
             let dir = self.fleet.keep();
-            write_faults(&dir, &faults)?;
+            tally::write(&dir.join("faults"), &faults)?;
             println!("chaos: journals, logs and the faults are in {}", dir.display());
         }
+        let settle = timing.master() + Duration::from_secs(1);
+        let failovers = failover::failovers(&self.witness, &faults, &self.observer.seen(), settle);
+        let wholes: Vec<Duration> = failovers.iter().map(|failover| failover.whole).collect();
+        let seconds =
+            |percent| percentile(&wholes, percent).map_or(f64::NAN, |found| found.as_secs_f64());
         println!(
-            "chaos: trials={trials} faults={} overlaps={} duplicates={duplicates} lost={lost} \
-             failover_p50={:.3}s failover_p99={:.3}s",
+            "chaos: trials={} faults={} {} restored={} requests={} broken_off={} \
+             overlaps={} duplicates={duplicates} late_requests={} lost={lost} \
+             forgotten={forgotten} failover_p50={:.3}s failover_p99={:.3}s",
+            checker::trials(&self.witness, &faults),
             faults.len(),
+            tally::kinds(&faults),
+            self.nemesis.restored(),
+            requests.len(),
+            requests.iter().filter(|request| !request.is_whole).count(),
             overlaps.len(),
+            late.len(),
             seconds(50),
             seconds(99),
         );
@@ -255,27 +325,36 @@ impl Go {
     }
 
     /// Ends that were committed a second time.
-    fn duplicates(&self) -> usize {
+    fn duplicates(&self, losses: &[checker::Lost]) -> usize {
         let seen = self.observer.seen();
-        let twice = seen.ends.iter().filter(|(_, revisions)| revisions.len() > 1);
-        let twice =
-            twice.inspect(|(task, revisions)| println!("DUPLICATE: {task} at {revisions:?}"));
-        twice.map(|(_, revisions)| revisions.len() - 1).sum()
+        let twice = seen.ends.iter().map(|(task, commits)| {
+            let count = checker::duplicates(commits, losses);
+            if count > 0 {
+                println!("DUPLICATE: {task} at {commits:?}");
+            }
+            count
+        });
+        twice.sum()
     }
 
     /// Acknowledged tasks that the registry does not have as done.
-    fn lost(&self) -> anyhow::Result<usize> {
+    fn kept(&self, losses: &[checker::Lost]) -> anyhow::Result<Kept> {
         let submissions = self.submissions.lock().expect("no panic").clone();
-        let (mut lost, mut given_up) = (0, 0);
-        for task in &submissions.acknowledged {
-            let record = self.runtime.block_on(self.client.record(task))?.unwrap_or_default();
+        let (mut kept, mut given_up) = (Kept::default(), 0);
+        for (task, submission) in &submissions.acknowledged {
+            let record = self.runtime.block_on(self.client.record(task))?;
+            if record.is_none() && checker::may_be_forgotten(*submission, losses) {
+                kept.forgotten += 1;
+                continue;
+            }
+            let record = record.unwrap_or_default();
             let verdict = &record["state"]["done"]["outcome"]["verdict"];
             if verdict["lost"].is_object() {
                 // The policy, not an accident: it lost as many workers as a task may.
                 given_up += 1;
             } else if verdict.as_str() != Some("completed") {
-                lost += 1;
-                println!("LOST: {task}: {record}");
+                kept.lost += 1;
+                println!("LOST: {task}, {submission:?}: {record}");
             }
         }
         println!(
@@ -284,24 +363,37 @@ impl Go {
             submissions.acknowledged.len(),
             submissions.unanswered.len()
         );
-        Ok(lost)
+        Ok(kept)
     }
 
-    fn tell(&self, witness: &Witness, measured: usize) {
-        let runs: usize = witness.tasks().values().map(Vec::len).sum();
-        let again = witness.tasks().values().filter(|runs| runs.len() > 1).count();
+    fn tell(&self, faults: &[Fault], timing: LeaseTiming) {
+        let tasks = self.witness.tasks();
+        let runs: usize = tasks.values().map(Vec::len).sum();
+        let again = tasks.values().filter(|runs| runs.len() > 1).count();
+        let settle = timing.master() + Duration::from_secs(1);
+        let failovers = failover::failovers(&self.witness, faults, &self.observer.seen(), settle);
         println!(
             "chaos: {} tasks ran in {runs} runs, {again} of them more than once; \
-             {measured} failovers with nothing else wrong",
-            witness.tasks().len()
+             {} failovers with nothing else wrong",
+            tasks.len(),
+            failovers.len()
         );
+        for failover::Failover { fault, task, whole, parts } in &failovers {
+            println!(
+                "chaos: {} #{fault}, {task}: {whole:.3?}, {parts:.3?}",
+                failover::cause(faults, *fault)
+            );
+        }
+        let parts: Vec<_> = failovers.iter().filter_map(|failover| failover.parts).collect();
+        failover::tell("chaos", &parts, timing);
     }
 }
 
-fn write_faults(dir: &Path, faults: &[Fault]) -> anyhow::Result<()> {
-    let mut file = std::fs::File::create(dir.join("faults"))?;
-    for fault in faults {
-        writeln!(file, "{fault:?}")?;
-    }
-    Ok(())
+/// What became of acknowledged tasks that are not done.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The registry should have kept them.
+    lost: usize,
+    /// The registry's disk lost their acknowledged submission.
+    forgotten: usize,
 }

@@ -1,8 +1,11 @@
 //! The judge: what the promises forbid, looked for in what was seen. It never asks the fleet.
 
 use super::{
-    between,
+    Blow,
+    load::Submission,
     nemesis::Fault,
+    observer::Commit,
+    sink::Request,
     witness::{Run, Witness},
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -42,10 +45,10 @@ pub fn overlaps(witness: &Witness) -> Vec<Overlap<'_>> {
 }
 
 /// The runs that were going on at a worker that a fault struck, with their tasks.
-fn struck<'a>(witness: &'a Witness, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
+pub fn struck<'a>(witness: &'a Witness, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
     let hosts: BTreeSet<&str> = fault.blow.strikes().into_iter().collect();
     let going_on = |run: &Run| {
-        hosts.contains(run.worker.as_str())
+        (fault.blow.concerns_all() || hosts.contains(run.worker.as_str()))
             && run.first_ns < fault.at_ns
             && if run.ended {
                 run.last_ns > fault.at_ns
@@ -60,43 +63,88 @@ fn struck<'a>(witness: &'a Witness, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
     witness.tasks().iter().flat_map(of_task).collect()
 }
 
-/// The faults that struck a worker while it ran something.
+/// The faults that struck a worker, or the rights of all workers, while something ran there.
 pub fn trials(witness: &Witness, faults: &[Fault]) -> usize {
     faults.iter().filter(|fault| !struck(witness, fault).is_empty()).count()
 }
 
-/// For every run that was silenced by a fault, with no other fault near: from the fault to the
-/// replacement's first effect. `settle` is how long an earlier fault may have consequences.
-pub fn failovers(witness: &Witness, faults: &[Fault], settle: Duration) -> Vec<Duration> {
-    let mut found = Vec::new();
-    for fault in faults.iter().filter(|fault| fault.blow.silences().is_some()) {
-        for (task, old) in struck(witness, fault) {
-            let later = witness.runs(task).iter().filter(|run| run.first_ns > fault.at_ns);
-            let Some(new) = later.min_by_key(|run| run.first_ns) else { continue };
-            let alone = faults.iter().all(|other| {
-                other.number == fault.number
-                    || other.at_ns > new.began_ns()
-                    || between(other.healed_ns, fault.at_ns) > settle
-            });
-            // A run that outlived the fault was replaced for another reason.
-            if alone && old.last_ns < fault.healed_ns {
-                found.push(between(fault.at_ns, new.began_ns()));
-            }
-        }
-    }
-    found.sort();
-    found
+/// What the registry lost of a stream: what was acknowledged from the first to the second stamp.
+pub type Lost = (u64, u64);
+
+/// Every loss of this stream. It reaches from the moment at which the copy was begun that its disk
+/// kept, to the moment at which nats-server was surely dead. What was written while it was being copied
+/// may be there or not; both are allowed.
+pub fn losses(faults: &[Fault], stream: &str) -> Vec<Lost> {
+    let of = |fault: &Fault| match &fault.blow {
+        Blow::Forget { copy } if copy.has(stream) => Some((copy.began_ns, fault.struck_ns)),
+        _ => None,
+    };
+    faults.iter().filter_map(of).collect()
+}
+
+/// Whether a task that the registry does not have may be one that it lost: its acknowledgement fell
+/// into a loss. One that was acknowledged earlier, or later, must be there.
+pub fn may_be_forgotten(submission: Submission, losses: &[Lost]) -> bool {
+    let Submission { sent_ns, acknowledged_ns } = submission;
+    losses.iter().any(|&(from_ns, to_ns)| acknowledged_ns >= from_ns && sent_ns <= to_ns)
+}
+
+/// How often a task's end was committed although it had one. A commit that the registry lost does not
+/// count once it is lost: the task has no end then, and must get one. It was lost if it was stored
+/// within a loss and the next one after it; two commits within a loss, or after it, are a duplicate.
+pub fn duplicates(commits: &BTreeSet<Commit>, losses: &[Lost]) -> usize {
+    let is_lost = |earlier: &Commit, later: &Commit| {
+        losses.iter().any(|&(from_ns, to_ns)| {
+            (from_ns..=to_ns).contains(&earlier.at_ns) && later.at_ns > to_ns
+        })
+    };
+    let pairs = commits.iter().zip(commits.iter().skip(1));
+    pairs.filter(|(earlier, later)| !is_lost(earlier, later)).count()
+}
+
+/// A request that was still being sent when it must not be any more.
+#[derive(Debug)]
+pub struct Late<'a> {
+    /// What the server noted.
+    pub request: &'a Request,
+    /// Whose it was.
+    pub run: &'a Run,
+    /// The end of its lease, by its worker's journal.
+    pub lease_end_ns: Option<u64>,
+    /// When the next attempt of its task began.
+    pub replaced_ns: Option<u64>,
+}
+
+/// Every request that was still being sent `margin` after the end of its attempt's lease, or after its
+/// attempt was replaced. The margin is what the kernel may take to kill what has not ended by itself.
+pub fn late<'a>(witness: &'a Witness, requests: &'a [Request], margin: Duration) -> Vec<Late<'a>> {
+    let of = |request: &'a Request| {
+        let runs = witness.runs(&request.task);
+        let its = runs.iter().filter(|run| run.attempt == request.attempt);
+        let run = its.max_by_key(|run| run.first_ns)?;
+        let others = runs
+            .iter()
+            .filter(|other| other.attempt != run.attempt && other.first_ns > run.first_ns);
+        let lease_end_ns = witness.lease_end(run);
+        let replaced_ns = others.map(|other| other.first_ns).min();
+        let after = |end: Option<u64>| end.is_some_and(|end| request.sending_ns > end);
+        let is_late =
+            after(lease_end_ns.map(|end| end + margin.as_nanos() as u64)) || after(replaced_ns);
+        is_late.then_some(Late { request, run, lease_end_ns, replaced_ns })
+    };
+    requests.iter().filter_map(of).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::nemesis::Blow;
 
     const S: u64 = 1_000_000_000;
 
-    fn fault(number: usize, at: u64, healed: u64, blow: Blow) -> Fault {
-        Fault { number, at_ns: at * S, until_ns: healed * S, healed_ns: healed * S, blow }
+    fn fault(at: u64, blow: Blow) -> Fault {
+        let at_ns = at * S;
+        let healed_ns = at_ns + S;
+        Fault { number: 1, at_ns, struck_ns: at_ns, until_ns: healed_ns, healed_ns, times: 1, blow }
     }
 
     #[test]
@@ -141,24 +189,63 @@ mod tests {
     }
 
     #[test]
-    fn failover_is_measured_where_one_fault_alone_silenced_a_run() {
-        let witness = Witness::of(&[
-            (S, "started", "t", "a", "w1"),
-            (10 * S - 1, "called", "t", "a", "w1"),
-            (14 * S, "started", "t", "b", "w2"),
-            (15 * S, "called", "t", "b", "w2"),
-        ]);
-        let stop = || Blow::Stop { host: "w1".into() };
-        let settle = Duration::from_secs(5);
-        let check = |faults: &[Fault]| failovers(&witness, faults, settle);
-        assert_eq!(check(&[fault(1, 10, 20, stop())]), [Duration::from_secs(5)]);
-        let master = || Blow::Stop { host: "m1".into() };
-        assert!(check(&[fault(1, 10, 20, master())]).is_empty(), "no run was silenced");
-        let with = |at, healed| check(&[fault(1, 10, 20, stop()), fault(2, at, healed, master())]);
-        assert!(with(3, 6).is_empty(), "it was healed just before");
-        assert!(with(12, 13).is_empty(), "it struck meanwhile");
-        assert_eq!(with(2, 4).len(), 1);
-        assert_eq!(with(16, 18).len(), 1);
-        assert_eq!(trials(&witness, &[fault(1, 10, 20, stop()), fault(2, 2, 4, master())]), 1);
+    fn a_fault_counts_where_something_ran() {
+        let witness =
+            Witness::of(&[(S, "started", "t", "a", "w1"), (10 * S - 1, "called", "t", "a", "w1")]);
+        let check = |host: &str, at| {
+            let blow = Blow::Stop { host: host.into() };
+            struck(&witness, &fault(at, blow)).len()
+        };
+        assert_eq!(check("w1", 10), 1);
+        assert_eq!(check("m1", 10), 0);
+        assert_eq!(check("w1", 12), 0);
+    }
+
+    #[test]
+    fn a_task_is_forgotten_only_where_its_acknowledgement_was_lost() {
+        let check = |sent_ns, acknowledged_ns| {
+            may_be_forgotten(Submission { sent_ns, acknowledged_ns }, &[(10, 20)])
+        };
+        assert!(!check(5, 9), "it was copied");
+        assert!(check(9, 10) && check(12, 13) && check(20, 40));
+        assert!(!check(21, 22), "it was stored after the loss");
+    }
+
+    #[test]
+    fn a_second_commit_is_none_where_the_first_was_lost() {
+        let check = |stamps: &[u64]| {
+            let commit = |(at, &at_ns): (usize, &u64)| Commit { at_ns, revision: 9 - at as u64 };
+            duplicates(&stamps.iter().enumerate().map(commit).collect(), &[(10, 20)])
+        };
+        assert_eq!(check(&[15]), 0);
+        assert_eq!(check(&[15, 25]), 0);
+        assert_eq!(check(&[9, 25]), 1, "the first was kept");
+        assert_eq!(check(&[15, 16]), 1, "the second was committed before the loss");
+        assert_eq!(check(&[15, 25, 26]), 1, "the third found the second");
+        assert_eq!(check(&[21, 25]), 1);
+    }
+
+    #[test]
+    fn a_request_is_late_after_the_lease_or_beside_the_next_attempt() {
+        let check = |sending_ns: u64, replaced: bool| {
+            let mut lines = vec![
+                (S, "started", "t", "a", "w1"),
+                (2 * S, "called", "t", "a", "w1"),
+                (6 * S, "lapsed", "", "", "w1"),
+                (50 * S, "lapsed", "", "", "w1"),
+            ];
+            if replaced {
+                lines.push((4 * S, "started", "t", "b", "w2"));
+            }
+            let (task, attempt) = ("t".into(), "a".into());
+            let requests =
+                [Request { task, attempt, sending_ns, read_ns: 60 * S, is_whole: false }];
+            late(&Witness::of(&lines), &requests, Duration::from_secs(1)).len()
+        };
+        assert_eq!(check(0, true), 0, "it is not known");
+        assert_eq!(check(3 * S, true), 0);
+        assert_eq!(check(5 * S, true), 1, "the next attempt has begun");
+        assert_eq!(check(7 * S, false), 0, "within the margin");
+        assert_eq!(check(7 * S + 1, false), 1);
     }
 }

@@ -1,18 +1,20 @@
 //! A steady load: long and short tasks of the guest that beats, and a note of each submission that
 //! was acknowledged. Never the same task twice: a submission without an answer is left alone.
 
-use super::{Chance, observer::Observer};
+use super::{Chance, between, now_ns, observer::Observer};
 use anyhow::Context as _;
 use async_nats::jetstream;
 use muster_protocol::{
     Digest, TaskId,
     api::{NewTask, Submit, Submitted, endpoint},
+    grant::Grants,
     subject::{Bucket, Names},
     task::{Data, ModuleRef, TaskSpec},
 };
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -23,11 +25,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How often the number of tasks under way is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How long after its acknowledgement a task is seen in the registry at the latest, unless that has
+/// lost it.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long to wait after a submission that nobody acknowledged.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
-/// The guest, by its name in the fleet.
+/// The guest that beats, by its name in the fleet.
 pub const GUEST: &str = "heart";
+
+/// The guest that sends a request, by its name in the fleet.
+pub const CALLER: &str = "fetch";
 
 /// How much is under way at once.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +45,26 @@ pub struct Amount {
     pub long: usize,
     /// Tasks of some hundredths of a second.
     pub short: usize,
+    /// Tasks that send a request, and take as long as that is read.
+    pub calls: usize,
     /// How long a long one may be.
     pub longest: Duration,
+}
+
+/// When a task was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Before its submission was sent.
+    pub sent_ns: u64,
+    /// After it was acknowledged.
+    pub acknowledged_ns: u64,
 }
 
 /// What was submitted.
 #[derive(Clone, Debug, Default)]
 pub struct Submissions {
     /// Tasks whose submission was acknowledged.
-    pub acknowledged: BTreeSet<String>,
+    pub acknowledged: BTreeMap<String, Submission>,
     /// Tasks of whose submission nobody knows; they may be stored.
     pub unanswered: BTreeSet<String>,
 }
@@ -54,7 +74,30 @@ pub struct Client {
     nats: async_nats::Client,
     names: Names,
     module: ModuleRef,
+    caller: Option<Caller>,
     chance: Chance,
+}
+
+/// How a task sends a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    module: ModuleRef,
+    grants: Arc<Grants>,
+    input: String,
+}
+
+impl Caller {
+    /// To this address, by the guest under the digest `digest`.
+    ///
+    /// # Errors
+    ///
+    /// When the digest is none.
+    pub fn new(digest: &str, to: SocketAddr, body: u64) -> anyhow::Result<Self> {
+        let module = ModuleRef { name: Some(CALLER.into()), digest: digest.parse::<Digest>()? };
+        let http = BTreeSet::from([to.to_string().parse()?]);
+        let input = format!("http://{to}/\nbody {body}\n");
+        Ok(Caller { module, grants: Arc::new(Grants { http, ..Grants::default() }), input })
+    }
 }
 
 impl Client {
@@ -64,7 +107,7 @@ impl Client {
     ///
     /// When NATS does not answer.
     pub async fn connect(
-        url: &str,
+        urls: &[String],
         names: Names,
         digest: &str,
         chance: Chance,
@@ -72,18 +115,27 @@ impl Client {
         let nats = async_nats::ConnectOptions::new()
             .ping_interval(Duration::from_secs(1))
             .reconnect_delay_callback(|_| Duration::from_millis(100))
-            .connect(url)
+            .connect(urls)
             .await?;
         let module = ModuleRef { name: Some(GUEST.into()), digest: digest.parse::<Digest>()? };
-        Ok(Client { nats, names, module, chance })
+        Ok(Client { nats, names, module, caller: None, chance })
     }
 
-    /// Submits one task; its id, and whether that was acknowledged.
+    /// The same client, some of whose tasks send requests.
+    pub fn with_caller(mut self, caller: Caller) -> Self {
+        self.caller = Some(caller);
+        self
+    }
+
+    /// Submits one task that beats; its id, and whether that was acknowledged.
     pub async fn submit(&mut self, pace: Value) -> (TaskId, bool) {
-        let id = self.mint();
         let input = Data::Inline(pace.to_string().into_bytes().into());
-        let spec = Arc::new(TaskSpec::new(self.module.clone(), input));
-        let submit = Submit { tasks: vec![NewTask { id, spec }] };
+        self.submit_spec(TaskSpec::new(self.module.clone(), input)).await
+    }
+
+    async fn submit_spec(&mut self, spec: TaskSpec) -> (TaskId, bool) {
+        let id = self.mint();
+        let submit = Submit { tasks: vec![NewTask { id, spec: Arc::new(spec) }] };
         let body = serde_json::to_vec(&submit).expect("words are JSON");
         let asked = self.nats.request(self.names.api(endpoint::TASK_SUBMIT), body.into());
         let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await;
@@ -102,38 +154,60 @@ impl Client {
         submissions: Arc<Mutex<Submissions>>,
         mut stop: tokio::sync::watch::Receiver<bool>,
     ) {
-        let (mut long, mut short) = (BTreeSet::new(), BTreeSet::new());
+        let [mut long, mut short, mut calls] = [const { BTreeMap::<String, u64>::new() }; 3];
         while !*stop.borrow_and_update() {
             {
                 let seen = observer.seen();
-                for open in [&mut long, &mut short] {
-                    open.retain(|task: &String| !seen.ends.contains_key(task));
+                // What the registry has lost never ends.
+                let is_open = |task: &String, acknowledged_ns: &mut u64| {
+                    let is_new = between(*acknowledged_ns, now_ns()) < KNOWN_WITHIN;
+                    !seen.is_over(task) && (is_new || seen.is_known(task))
+                };
+                for open in [&mut long, &mut short, &mut calls] {
+                    open.retain(is_open);
                 }
             }
-            let (open, time) = if long.len() < amount.long {
+            let caller = self.caller.clone().filter(|_| calls.len() < amount.calls);
+            let (open, spec) = if let Some(Caller { module, grants, input }) = caller {
+                let mut spec = TaskSpec::new(module, Data::Inline(input.into_bytes().into()));
+                spec.grants = grants;
+                (&mut calls, spec)
+            } else if long.len() < amount.long {
                 let least = amount.longest / 4;
-                (&mut long, self.chance.time(least, amount.longest))
+                let spec = self.beats(least, amount.longest);
+                (&mut long, spec)
             } else if short.len() < amount.short {
                 let (least, most) = (Duration::from_millis(5), Duration::from_millis(300));
-                (&mut short, self.chance.time(least, most))
+                let spec = self.beats(least, most);
+                (&mut short, spec)
             } else {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             };
-            // Few compute: two processors must be enough for all of them and for the fleet.
-            let rest = !self.chance.percent(20);
-            let pace = json!({"for_ms": time.as_millis() as u64, "every_us": 1_000, "rest": rest});
-            let (id, acknowledged) = self.submit(pace).await;
+            let sent_ns = now_ns();
+            let (id, acknowledged) = self.submit_spec(spec).await;
             let note = || submissions.lock().expect("no holder of this lock panics");
             if acknowledged {
-                open.insert(id.to_string());
-                note().acknowledged.insert(id.to_string());
+                let acknowledged_ns = now_ns();
+                open.insert(id.to_string(), acknowledged_ns);
+                let submission = Submission { sent_ns, acknowledged_ns };
+                note().acknowledged.insert(id.to_string(), submission);
             } else {
                 note().unanswered.insert(id.to_string());
                 // Nobody is there to answer; asking faster would not change that.
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
         }
+    }
+
+    /// A task that beats for some time between two.
+    fn beats(&mut self, least: Duration, most: Duration) -> TaskSpec {
+        let time = self.chance.time(least, most);
+        // Few compute: two processors must be enough for all of them and for the fleet.
+        let rest = !self.chance.percent(20);
+        let pace = json!({"for_ms": time.as_millis() as u64, "every_us": 1_000, "rest": rest});
+        let input = Data::Inline(pace.to_string().into_bytes().into());
+        TaskSpec::new(self.module.clone(), input)
     }
 
     /// The records of tasks that the registry keeps, read from their stream's leader.

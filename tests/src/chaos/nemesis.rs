@@ -1,21 +1,14 @@
-//! What strikes a fleet: kills, stops and cuts, chosen by a seed, and their end. It strikes only what
-//! the fleet started, and always heals what it struck.
+//! Who strikes a fleet, when and how often, chosen by a seed. It strikes only what the fleet started,
+//! and always heals what it struck.
 
-use super::{Chance, now_ns};
-use crate::{
-    fleet::{Fleet, NATS},
-    net,
-};
-use rustix::process::Signal;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use super::{Blow, Chance, between, now_ns};
+use crate::fleet::{DiskCopy, Fleet, STREAMS, Scarce};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Faults at the same time.
 const ACTIVE_MAX: usize = 3;
 
-/// How often in a hundred nats-server stays away for long.
+/// How often in a hundred a node of the registry stays away for long.
 const LONG_PERCENT: u64 = 15;
 
 /// How long that is.
@@ -24,114 +17,27 @@ const LONG: Duration = Duration::from_secs(30);
 /// How long what ended by itself stays away: a service manager's usual pause.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// A kind of fault, and whom it hits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Blow {
-    /// SIGKILL, and a new start afterwards.
-    Kill {
-        /// Whom.
-        host: String,
-    },
-    /// SIGKILL to a worker's process alone; its supervisor starts another one.
-    Crash {
-        /// Whom.
-        host: String,
-    },
-    /// SIGTERM, and a new start afterwards.
-    End {
-        /// Whom.
-        host: String,
-    },
-    /// SIGSTOP, and SIGCONT afterwards.
-    Stop {
-        /// Whom.
-        host: String,
-    },
-    /// Everything in one direction, or in both, is lost between two hosts.
-    Cut {
-        /// Who is not heard.
-        from: String,
-        /// By whom.
-        to: String,
-        /// Nor the other way.
-        both: bool,
-    },
-    /// Everything to and from a worker is lost.
-    Isolate {
-        /// Whom.
-        host: String,
-    },
-}
+/// How old what a disk still has may be.
+const FORGOTTEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-impl Blow {
-    /// Whom it strikes.
-    pub fn strikes(&self) -> Vec<&str> {
-        match self {
-            Blow::Kill { host }
-            | Blow::Crash { host }
-            | Blow::End { host }
-            | Blow::Stop { host }
-            | Blow::Isolate { host } => vec![host],
-            Blow::Cut { from, to, .. } => vec![from, to],
-        }
-    }
+/// The time from one loss of the registry's disk to the next, at least. Masters that notice it give
+/// nothing out for 65 s, and what strikes an idle fleet shows little.
+const FORGET_EVERY: Duration = Duration::from_secs(150);
 
-    /// Whom nobody hears any more, if that is what it does.
-    pub fn silences(&self) -> Option<&str> {
-        match self {
-            Blow::Kill { host } | Blow::Stop { host } | Blow::Isolate { host } => Some(host),
-            Blow::Crash { .. } | Blow::End { .. } | Blow::Cut { .. } => None,
-        }
-    }
+/// How often in a hundred all streams are put back, and not one.
+const FORGETS_ALL_PERCENT: u64 = 25;
 
-    /// Strikes; `partners` are those that workers talk to.
-    pub fn strike(&self, fleet: &mut Fleet, partners: &[String]) {
-        match self {
-            Blow::Kill { host } => fleet.kill(host),
-            Blow::Crash { host } => fleet.crash(host),
-            Blow::End { host } => fleet.signal(host, Signal::TERM),
-            Blow::Stop { host } => fleet.signal(host, Signal::STOP),
-            Blow::Cut { .. } | Blow::Isolate { .. } => {
-                fleet.net().cut(&self.lost_ways(partners));
-            }
-        }
-    }
+/// How long connections are refused, and how long they may be made, when they break several times.
+const FLAP: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-    /// Ends a stop or a cut. Who was killed is started again by [`Nemesis::tend`].
-    pub fn heal(&self, fleet: &mut Fleet, partners: &[String]) {
-        match self {
-            Blow::Kill { .. } | Blow::Crash { .. } | Blow::End { .. } => {}
-            Blow::Stop { host } => {
-                // The kernel may have killed it in the meantime.
-                if fleet.runs(host) {
-                    fleet.signal(host, Signal::CONT);
-                }
-            }
-            Blow::Cut { .. } | Blow::Isolate { .. } => {
-                fleet.net().heal(&self.lost_ways(partners));
-            }
-        }
-    }
+/// How long a node is stopped each time when it stutters, and how long it goes on in between.
+const STUTTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-    fn lost_ways<'a>(&'a self, partners: &'a [String]) -> Vec<(&'a str, &'a str)> {
-        match self {
-            Blow::Cut { from, to, both: false } => vec![(from, to)],
-            Blow::Cut { from, to, both: true } => net::around(from, [to.as_str()]),
-            Blow::Isolate { host } => net::around(host, partners.iter().map(String::as_str)),
-            _ => Vec::new(),
-        }
-    }
+/// Choices that are thrown away, at most, where only one kind of fault is wanted.
+const CHOICES_MAX: usize = 1_000;
 
-    /// Whether this and another can be at the same time: a host is struck by one fault at a time, but
-    /// more than one of its ways may be cut.
-    fn goes_with(&self, other: &Blow) -> bool {
-        let hosts =
-            |blow: &Blow| blow.strikes().into_iter().map(String::from).collect::<BTreeSet<_>>();
-        let (mine, others) = (hosts(self), hosts(other));
-        let cuts = matches!((self, other), (Blow::Cut { .. }, Blow::Cut { .. }));
-        if cuts { mine != others } else { mine.is_disjoint(&others) }
-    }
-}
+/// How often the log of the registry is read for what it has restored.
+const READ_EVERY: Duration = Duration::from_millis(250);
 
 /// A blow, and when.
 #[derive(Clone, Debug)]
@@ -140,10 +46,14 @@ pub struct Fault {
     pub number: usize,
     /// When it struck.
     pub at_ns: u64,
+    /// When striking was over: what was killed was dead by then.
+    pub struck_ns: u64,
     /// When it is to be healed.
     pub until_ns: u64,
     /// When it was; for ever in the future where it was not.
     pub healed_ns: u64,
+    /// How often it struck: more than once where it comes and goes.
+    pub times: usize,
     /// What.
     pub blow: Blow,
 }
@@ -151,6 +61,8 @@ pub struct Fault {
 /// Who it strikes, and in what times.
 #[derive(Clone, Debug)]
 pub struct Field {
+    /// The registry's nodes. No two of them are struck at the same time.
+    pub nodes: Vec<String>,
     /// The masters' names.
     pub masters: Vec<String>,
     /// The workers' names.
@@ -164,6 +76,8 @@ pub struct Field {
     pub alone_percent: u64,
     /// How long a fault may have consequences after it was healed.
     pub settle: Duration,
+    /// Strike with this kind only.
+    pub only: Option<String>,
 }
 
 /// The one who strikes.
@@ -176,22 +90,44 @@ pub struct Nemesis {
     next_ns: u64,
     /// When each host that does not run may be started again.
     again: BTreeMap<String, u64>,
+    /// For each fault that comes and goes: whether it strikes now, and until when.
+    beats: BTreeMap<usize, (bool, u64)>,
+    /// What a disk will still have when the registry is killed, and when that is.
+    planned: Option<(DiskCopy, u64)>,
+    /// What a disk still had, until the registry has said that it was restored; when to look again.
+    unconfirmed: Option<(DiskCopy, u64)>,
+    restored: usize,
 }
 
 impl Nemesis {
     /// One that has not struck yet.
     pub fn new(chance: Chance, field: Field) -> Self {
-        let nats = std::iter::once(NATS.to_string());
-        let partners = nats.chain(field.masters.iter().cloned()).collect();
-        let (faults, again) = (Vec::new(), BTreeMap::new());
+        let partners = field.nodes.iter().chain(&field.masters).cloned().collect();
         let now = now_ns();
         let next_ns = now + nanos(field.settle);
-        Nemesis { chance, field, partners, faults, began_ns: now, next_ns, again }
+        Nemesis {
+            chance,
+            field,
+            partners,
+            faults: Vec::new(),
+            began_ns: now,
+            next_ns,
+            again: BTreeMap::new(),
+            beats: BTreeMap::new(),
+            planned: None,
+            unconfirmed: None,
+            restored: 0,
+        }
     }
 
     /// All that was done.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// How many streams the registry has restored from what its disk still had.
+    pub fn restored(&self) -> usize {
+        self.restored
     }
 
     /// Strikes or heals, if it is time to.
@@ -202,7 +138,11 @@ impl Nemesis {
                 self.heal(at, fleet);
             }
         }
+        self.beat(fleet);
         self.tend(fleet);
+        if let Some((copy, _)) = self.planned.take_if(|(_, due)| *due <= now) {
+            self.forget(copy, fleet);
+        }
         if now >= self.next_ns && self.active().count() < ACTIVE_MAX {
             self.strike(fleet);
         }
@@ -215,6 +155,7 @@ impl Nemesis {
                 self.heal(at, fleet);
             }
         }
+        self.planned = None;
         self.again.values_mut().for_each(|at| *at = 0);
         self.tend(fleet);
     }
@@ -233,8 +174,8 @@ impl Nemesis {
             self.again.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
         for name in due {
             self.again.remove(&name);
-            if name == NATS {
-                fleet.launch_nats();
+            if self.field.nodes.contains(&name) {
+                fleet.launch_nats(&name);
             } else if let Some(options) = self.field.options.get(&name) {
                 let options: Vec<&str> = options.iter().map(String::as_str).collect();
                 fleet.launch_worker(&name, &options);
@@ -242,6 +183,7 @@ impl Nemesis {
                 fleet.launch_master(&name);
             }
         }
+        self.confirm(fleet);
     }
 
     /// Whether everybody runs.
@@ -253,23 +195,82 @@ impl Nemesis {
         self.faults.iter().filter(|fault| fault.healed_ns == u64::MAX)
     }
 
-    fn strike(&mut self, fleet: &mut Fleet) {
-        let (blow, lasts) = self.choose();
+    fn beat(&mut self, fleet: &mut Fleet) {
         let now = now_ns();
-        let free = self.active().all(|fault| fault.blow.goes_with(&blow));
-        if !free || blow.strikes().into_iter().any(|host| !fleet.runs(host)) {
-            self.next_ns = now + nanos(AGAIN);
+        for (number, (is_struck, until_ns)) in &mut self.beats {
+            let fault = &mut self.faults[number - 1];
+            if *until_ns <= now {
+                *is_struck = !*is_struck;
+                fault.blow.beat(fleet, *is_struck);
+                fault.times += usize::from(*is_struck);
+                *until_ns = now + fault.blow.beats(*is_struck).map_or(0, nanos);
+            }
+        }
+    }
+
+    /// Counts the streams that were put back and that the registry has taken as they are.
+    fn confirm(&mut self, fleet: &Fleet) {
+        let Some((copy, at_ns)) = &mut self.unconfirmed else { return };
+        let now = now_ns();
+        if *at_ns > now || !fleet.runs(&copy.node) {
             return;
         }
+        *at_ns = now + nanos(READ_EVERY);
+        let found = fleet.restored(copy);
+        if found == copy.streams.len() {
+            self.restored += found;
+            self.unconfirmed = None;
+        }
+    }
+
+    fn strike(&mut self, fleet: &mut Fleet) {
+        let only = self.field.only.clone();
+        let mut choices = (0..CHOICES_MAX).map(|_| self.choose(fleet));
+        let wanted = choices.find(|(kind, ..)| only.as_ref().is_none_or(|only| only == kind));
+        let (kind, blow, lasts) = wanted.unwrap_or(("none", None, Duration::ZERO));
+        let Some(blow) = blow else {
+            if kind == "forget" {
+                self.plan(fleet);
+            }
+            self.next_ns = now_ns() + nanos(AGAIN);
+            return;
+        };
+        if !self.is_free(&blow, fleet) {
+            self.next_ns = now_ns() + nanos(AGAIN);
+            return;
+        }
+        self.land(blow, lasts, fleet);
+    }
+
+    /// Whether nothing else strikes whom this would strike, nor another node of the registry.
+    fn is_free(&self, blow: &Blow, fleet: &Fleet) -> bool {
+        let is_of_node = |blow: &Blow| {
+            let strikes = blow.strikes();
+            !blow.is_of_ways() && self.field.nodes.iter().any(|node| strikes.contains(&&**node))
+        };
+        let mut active = self.active().map(|fault| &fault.blow);
+        active.all(|other| blow.goes_with(other) && !(is_of_node(blow) && is_of_node(other)))
+            && blow.strikes().into_iter().all(|host| fleet.runs(host))
+    }
+
+    fn land(&mut self, blow: Blow, lasts: Duration, fleet: &mut Fleet) {
         let number = self.faults.len() + 1;
         self.say(&format!("#{number} {blow:?} for {lasts:.1?}"));
         let at_ns = now_ns();
         blow.strike(fleet, &self.partners);
+        let struck_ns = now_ns();
         let until_ns = at_ns + nanos(lasts);
-        if let Blow::Kill { host } | Blow::End { host } = &blow {
-            self.again.insert(host.clone(), until_ns);
+        if let Some(host) = blow.ends() {
+            self.again.insert(host.into(), until_ns);
         }
-        self.faults.push(Fault { number, at_ns, until_ns, healed_ns: u64::MAX, blow });
+        if let Some(beat) = blow.beats(true) {
+            self.beats.insert(number, (true, struck_ns + nanos(beat)));
+        }
+        if let Blow::Forget { copy } = &blow {
+            self.unconfirmed = Some((copy.clone(), until_ns));
+        }
+        let (healed_ns, times) = (u64::MAX, 1);
+        self.faults.push(Fault { number, at_ns, struck_ns, until_ns, healed_ns, times, blow });
         let pause = self.chance.time(Duration::from_millis(300), Duration::from_secs(4));
         self.next_ns = if self.chance.percent(self.field.alone_percent) {
             // A killed process needs its time to begin again, too.
@@ -281,44 +282,116 @@ impl Nemesis {
     }
 
     fn heal(&mut self, at: usize, fleet: &mut Fleet) {
-        let Fault { number, blow, .. } = self.faults[at].clone();
+        let Fault { number, blow, times, .. } = self.faults[at].clone();
+        self.beats.remove(&number);
         blow.heal(fleet, &self.partners);
         self.faults[at].healed_ns = now_ns();
-        self.say(&format!("#{number} is over"));
+        let often =
+            if times > 1 { format!(", having struck {times} times") } else { String::new() };
+        self.say(&format!("#{number} is over{often}"));
     }
 
-    fn choose(&mut self) -> (Blow, Duration) {
-        let Field { masters, workers, longest, .. } = &self.field;
+    /// Copies what the registry's disk has now, to be all that it will have in a while.
+    fn plan(&mut self, fleet: &Fleet) {
+        let stream = *self.chance.one(&STREAMS);
+        let stream = (!self.chance.percent(FORGETS_ALL_PERCENT)).then_some(stream);
+        let age = self.chance.time(FORGOTTEN.0, FORGOTTEN.1);
+        let node = &self.field.nodes[0];
+        let latest = self.faults.iter().rfind(|fault| fault.blow.concerns_all());
+        let is_early = self.field.only.is_none()
+            && latest.is_some_and(|fault| between(fault.at_ns, now_ns()) < FORGET_EVERY);
+        if self.planned.is_some() || is_early || !fleet.runs(node) {
+            return;
+        }
+        match fleet.copy_disk(node, stream) {
+            Ok(copy) => self.planned = Some((copy, now_ns() + nanos(age))),
+            Err(error) => self.say(&format!("the disk of {node} could not be copied: {error}")),
+        }
+    }
+
+    fn forget(&mut self, copy: DiskCopy, fleet: &mut Fleet) {
+        let away = self.chance.time(Duration::ZERO, self.field.longest * 2 / 3);
+        let blow = Blow::Forget { copy };
+        let Blow::Forget { copy } = &blow else { return };
+        if fleet.is_of(copy) && self.is_free(&blow, fleet) {
+            self.land(blow, away, fleet);
+        } else {
+            fleet.discard(copy);
+        }
+    }
+
+    /// The kind of the next fault, what it is and how long it lasts; no blow where it cannot be
+    /// struck now, or begins with something else.
+    fn choose(&mut self, fleet: &Fleet) -> (&'static str, Option<Blow>, Duration) {
+        let Field { nodes, masters, workers, longest, .. } = &self.field;
         let chance = &mut self.chance;
         let lasts = chance.time(*longest / 12, *longest);
         let away = chance.time(Duration::ZERO, *longest * 2 / 3);
         let worker = chance.one(workers).clone();
         let master = chance.one(masters).clone();
-        let nats = NATS.to_string();
-        let away_nats = if chance.percent(LONG_PERCENT) { LONG } else { away };
-        match chance.within(0, 100) {
-            0..12 => (Blow::Kill { host: worker }, away),
-            12..15 => (Blow::Crash { host: worker }, Duration::ZERO),
-            15..32 => (Blow::Stop { host: worker }, lasts),
-            32..49 => (Blow::Isolate { host: worker }, lasts),
-            49..57 => (Blow::Kill { host: master }, away),
-            57..65 => (Blow::Stop { host: master }, lasts),
-            65..69 => (Blow::Kill { host: nats }, away_nats),
-            69..73 => (Blow::End { host: nats }, away_nats),
+        let node = chance.one(nodes).clone();
+        let away_node = if chance.percent(LONG_PERCENT) { LONG } else { away };
+        let (one, two) = (chance.time(FLAP.0, FLAP.1), chance.time(FLAP.0, FLAP.1));
+        let is_alone = nodes.len() == 1;
+        let (blow, lasts) = match chance.within(0, 100) {
+            0..10 => (Blow::Kill { host: worker }, away),
+            10..13 => (Blow::Crash { host: worker }, Duration::ZERO),
+            13..26 => (Blow::Stop { host: worker }, lasts),
+            26..39 => (Blow::Isolate { host: worker }, lasts),
+            39..46 => (Blow::Kill { host: master }, away),
+            46..52 => (Blow::Stop { host: master }, lasts),
+            52..56 => (Blow::Kill { host: node }, away_node),
+            56..60 => (Blow::End { host: node }, away_node),
+            60..67 if is_alone => return ("forget", None, Duration::ZERO),
+            60..67 => {
+                let stopped = chance.time(STUTTER.0, STUTTER.1);
+                let running = chance.time(STUTTER.0, STUTTER.1);
+                (Blow::Stutter { host: node, stopped, running }, lasts)
+            }
+            67..76 => {
+                let host = if chance.percent(50) { worker } else { master };
+                (Blow::Flap { host, node, broken: one, whole: two }, lasts / 2)
+            }
+            76..83 => {
+                let crashes = chance.percent(50);
+                let share = chance.within(0, 120);
+                let what = if chance.percent(50) { Scarce::Processes } else { Scarce::Files };
+                let what = if is_exempt() { Scarce::Files } else { what };
+                let Some(open) = fleet.open_files(&worker) else {
+                    return ("few_files", None, Duration::ZERO);
+                };
+                // From nothing new at all to a few more than it has.
+                let most = if what == Scarce::Files { open as u64 * share / 100 } else { 1 };
+                (Blow::Starve { host: worker, what, most, crashes }, lasts)
+            }
             _ => {
-                let pairs =
-                    [(worker.clone(), master.clone()), (worker, nats.clone()), (master, nats)];
+                let mut pairs = vec![
+                    (worker.clone(), master.clone()),
+                    (worker, node.clone()),
+                    (master, node.clone()),
+                ];
+                let other = chance.one(nodes).clone();
+                if other != node {
+                    pairs.push((other, node));
+                }
                 let (a, b) = chance.one(&pairs).clone();
                 let (from, to) = if chance.percent(50) { (a, b) } else { (b, a) };
                 (Blow::Cut { from, to, both: chance.percent(40) }, lasts)
             }
-        }
+        };
+        (blow.kind(), Some(blow), lasts)
     }
 
     fn say(&self, what: &str) {
-        let at = super::between(self.began_ns, now_ns());
+        let at = between(self.began_ns, now_ns());
         println!("[{:>6.1} s] {what}", at.as_secs_f64());
     }
+}
+
+/// Whether the kernel does not count this user's processes: the superuser of the machine's.
+fn is_exempt() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    rustix::process::geteuid().is_root() && map.split_whitespace().nth(1) == Some("0")
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -12,29 +12,58 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::watch;
 
 /// How long to wait before a watch that broke is made anew.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// The commit of an end, as its message tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Commit {
+    /// When nats-server stored it, on the boot clock.
+    pub at_ns: u64,
+    /// Its revision. One that the registry has lost is given out again.
+    pub revision: u64,
+}
+
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// The revisions of the finished records, by task: more than one is a second commit.
-    pub ends: BTreeMap<String, BTreeSet<u64>>,
+    /// The commits of ends, by task: a message that is delivered again is the same one.
+    pub ends: BTreeMap<String, BTreeSet<Commit>>,
+    /// For each task that the registry has now, whether it has ended.
+    pub over: BTreeMap<String, bool>,
     /// Who was given a task and when that was seen, by task and attempt.
     pub dispatches: BTreeMap<(String, String), (String, u64)>,
-    /// When the newest renewal of a lease was seen, by worker.
-    pub renewals: BTreeMap<String, u64>,
-    /// When a lease was last seen declared lost, by worker.
-    pub losses: BTreeMap<String, u64>,
+    /// When each renewal of a lease was seen, by worker, in order.
+    pub renewals: BTreeMap<String, Vec<u64>>,
+    /// When a lease was seen declared lost, by worker, in order.
+    pub losses: BTreeMap<String, Vec<u64>>,
+}
+
+impl Seen {
+    /// Whether the registry has a task, and its end.
+    pub fn is_over(&self, task: &str) -> bool {
+        self.over.get(task).is_some_and(|over| *over)
+    }
+
+    /// Whether the registry has a task.
+    pub fn is_known(&self, task: &str) -> bool {
+        self.over.contains_key(task)
+    }
 }
 
 /// Watches until it is dropped with the runtime.
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
     seen: Arc<Mutex<Seen>>,
+    /// How often the registry has lost what it had.
+    rewinds: Arc<watch::Sender<u64>>,
+    /// What the wall clock is ahead of the boot clock: nats-server stamps by the one, journals by the
+    /// other. Measured once, so that a message that is delivered again has the same stamp.
+    ahead_ns: i128,
 }
 
 impl Observer {
@@ -43,12 +72,14 @@ impl Observer {
     /// # Errors
     ///
     /// When NATS does not answer, or a bucket is not there.
-    pub async fn start(url: &str, names: &Names) -> anyhow::Result<Self> {
-        let observer = Observer::default();
+    pub async fn start(urls: &[String], names: &Names) -> anyhow::Result<Self> {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ahead_ns = wall.as_nanos() as i128 - i128::from(now_ns());
+        let observer = Observer { ahead_ns, ..Observer::default() };
         let client = async_nats::ConnectOptions::new()
             .ping_interval(Duration::from_secs(1))
             .reconnect_delay_callback(|_| AGAIN)
-            .connect(url)
+            .connect(urls)
             .await?;
         for bucket in [Bucket::Tasks, Bucket::Workers] {
             let context = jetstream::new(client.clone());
@@ -63,12 +94,25 @@ impl Observer {
         self.seen.lock().expect("no holder of this lock panics")
     }
 
+    /// Forgets what the registry had and reads all that it has now: to be called when its disk has
+    /// lost something, before it is started again.
+    pub fn rewind(&self) {
+        self.seen().over.clear();
+        self.rewinds.send_modify(|rewinds| *rewinds += 1);
+    }
+
     async fn watch(self, client: async_nats::Client, names: Names, bucket: Bucket) {
+        let mut rewinds = self.rewinds.subscribe();
         let mut next = 1;
         loop {
-            // It ends with an error when NATS was away for too long; what was missed comes then.
-            let _ = self.follow(&client, &names, bucket, &mut next).await;
-            tokio::time::sleep(AGAIN).await;
+            tokio::select! {
+                // It ends with an error when NATS was away for too long; what was missed comes then.
+                _ = self.follow(&client, &names, bucket, &mut next) => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                // Its revisions are given out again.
+                _ = rewinds.changed() => next = 1,
+            }
         }
     }
 
@@ -90,14 +134,22 @@ impl Observer {
         while let Some(message) = messages.next().await {
             let message = message?;
             let at_ns = now_ns();
-            let revision = message.info().map_err(anyhow::Error::msg)?.stream_sequence;
+            let info = message.info().map_err(anyhow::Error::msg)?;
+            let revision = info.stream_sequence;
+            let stored_ns = info.published.unix_timestamp_nanos() - self.ahead_ns;
             *next = (*next).max(revision + 1);
             let key = message.subject.rsplit('.').next().unwrap_or_default();
             match bucket {
                 Bucket::Tasks => {
                     let state = message.headers.as_ref().and_then(|all| all.get(STATE_HEADER));
                     let done = state.is_some_and(|state| state.as_str() == STATE_DONE);
-                    self.task(key, &message.payload, done, revision, at_ns);
+                    self.seen().over.insert(key.into(), done);
+                    if done {
+                        let commit = Commit { at_ns: stored_ns.max(0) as u64, revision };
+                        self.seen().ends.entry(key.into()).or_default().insert(commit);
+                    } else {
+                        self.task(key, &message.payload, at_ns);
+                    }
                 }
                 _ => self.lease(key, &message.payload, at_ns),
             }
@@ -105,11 +157,7 @@ impl Observer {
         anyhow::bail!("the watch ended")
     }
 
-    fn task(&self, key: &str, payload: &[u8], done: bool, revision: u64, at_ns: u64) {
-        if done {
-            self.seen().ends.entry(key.into()).or_default().insert(revision);
-            return;
-        }
+    fn task(&self, key: &str, payload: &[u8], at_ns: u64) {
         let Ok(record) = serde_json::from_slice::<Value>(payload) else { return };
         let attempt = &record["state"]["dispatched"];
         if let (Some(id), Some(worker)) = (attempt["id"].as_str(), attempt["worker"].as_str()) {
@@ -121,9 +169,8 @@ impl Observer {
     fn lease(&self, key: &str, payload: &[u8], at_ns: u64) {
         let Ok(lease) = serde_json::from_slice::<Value>(payload) else { return };
         let mut seen = self.seen();
-        match lease["standing"].as_str() {
-            Some("lost") => seen.losses.insert(key.into(), at_ns),
-            _ => seen.renewals.insert(key.into(), at_ns),
-        };
+        let Seen { renewals, losses, .. } = &mut *seen;
+        let stamps = if lease["standing"] == "lost" { losses } else { renewals };
+        stamps.entry(key.into()).or_default().push(at_ns);
     }
 }

@@ -17,6 +17,7 @@ struct Line<'a> {
     task: Option<&'a str>,
     attempt: Option<&'a str>,
     worker: &'a str,
+    until_ns: Option<u64>,
 }
 
 /// One run of an attempt, as its worker wrote it down.
@@ -50,6 +51,8 @@ impl Run {
 pub struct Witness {
     journals: Vec<Journal>,
     runs: BTreeMap<String, Vec<Run>>,
+    /// The ends of each worker's leases: when each was written down, and when it was.
+    lapses: BTreeMap<String, Vec<(u64, u64)>>,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl Witness {
     /// Reads these journals, which need not exist yet.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let journal = |path| Journal { path, read: 0, rest: Vec::new() };
-        Witness { journals: paths.into_iter().map(journal).collect(), runs: BTreeMap::new() }
+        Witness { journals: paths.into_iter().map(journal).collect(), ..Witness::default() }
     }
 
     /// Reads what was written since the last look.
@@ -82,7 +85,7 @@ impl Witness {
             for line in bytes[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
             {
                 match serde_json::from_slice(line) {
-                    Ok(line) => note(&mut self.runs, &line),
+                    Ok(line) => note(&mut self.runs, &mut self.lapses, &line),
                     // A worker that was killed in the middle of a line; the next life goes on after it.
                     Err(error) => anyhow::ensure!(
                         !line.ends_with(b"}"),
@@ -107,19 +110,34 @@ impl Witness {
         self.runs.get(task).map_or(&[], Vec::as_slice)
     }
 
+    /// When the lease ended under which a run was, if its worker wrote that down. One that was killed
+    /// did not.
+    pub fn lease_end(&self, run: &Run) -> Option<u64> {
+        let lapses = self.lapses.get(&run.worker)?.iter();
+        lapses.filter(|(at_ns, _)| *at_ns >= run.first_ns).min().map(|(_, until_ns)| *until_ns)
+    }
+
     /// A witness of lines that were not written to a file.
     #[cfg(test)]
     pub fn of(lines: &[(u64, &str, &str, &str, &str)]) -> Self {
         let mut witness = Witness::default();
         for &(at_ns, what, task, attempt, worker) in lines {
-            let line = Line { at_ns, what, task: Some(task), attempt: Some(attempt), worker };
-            note(&mut witness.runs, &line);
+            let (task, attempt) = (Some(task), Some(attempt));
+            let line = Line { at_ns, what, task, attempt, worker, until_ns: Some(at_ns) };
+            note(&mut witness.runs, &mut witness.lapses, &line);
         }
         witness
     }
 }
 
-fn note(tasks: &mut BTreeMap<String, Vec<Run>>, line: &Line<'_>) {
+fn note(
+    tasks: &mut BTreeMap<String, Vec<Run>>,
+    lapses: &mut BTreeMap<String, Vec<(u64, u64)>>,
+    line: &Line<'_>,
+) {
+    if let ("lapsed", Some(until_ns)) = (line.what, line.until_ns) {
+        lapses.entry(line.worker.into()).or_default().push((line.at_ns, until_ns));
+    }
     let (Some(task), Some(attempt)) = (line.task, line.attempt) else { return };
     if !tasks.contains_key(task) {
         tasks.insert(task.into(), Vec::new());

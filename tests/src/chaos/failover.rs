@@ -1,0 +1,201 @@
+//! How long a task was without a worker, and where that time went: in waiting for the lease, for a slot
+//! and for code. Never a judgement about what happened meanwhile.
+
+use super::{
+    Blow, between, checker::struck, nemesis::Fault, observer::Seen, percentile, witness::Witness,
+};
+use muster_protocol::lease::LeaseTiming;
+use std::time::Duration;
+
+/// A run that a fault silenced, and its replacement.
+#[derive(Clone, Debug)]
+pub struct Failover {
+    /// The fault's number.
+    pub fault: usize,
+    /// Which task.
+    pub task: String,
+    /// From the fault to the replacement's first effect.
+    pub whole: Duration,
+    /// Where that went. `None` where no master declared the worker lost: its next life had the lease
+    /// first, or the declaration was not seen.
+    pub parts: Option<Parts>,
+}
+
+/// The parts of a failover, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// From the last renewal that was seen to the lease seen as lost.
+    pub lease: Duration,
+    /// From there to the task's record seen with its new attempt.
+    pub slot: Duration,
+    /// From there to the first effect of the new attempt's guest.
+    pub code: Duration,
+}
+
+impl Parts {
+    /// What 99 of 100 failovers may take in each part. The lease is `L_m` and what a renewal is under
+    /// way; together they are what is promised beyond `L_m`: half a second with leases as long as
+    /// `standard`, a quarter with shorter ones.
+    pub fn target(timing: LeaseTiming) -> Parts {
+        let beyond = beyond(timing);
+        Parts { lease: timing.master() + beyond / 2, slot: beyond / 5, code: beyond * 3 / 10 }
+    }
+
+    /// The parts of the failover from `worker` to an attempt of a task that began at `began_ns`.
+    pub fn of(
+        seen: &Seen,
+        worker: &str,
+        (task, attempt): (&str, &str),
+        (struck_ns, began_ns): (u64, u64),
+    ) -> Option<Parts> {
+        let (_, stored_ns) = seen.dispatches.get(&(task.into(), attempt.into()))?;
+        let within = |at_ns: &&u64| (struck_ns..=began_ns).contains(*at_ns);
+        let lost_ns = seen.losses.get(worker)?.iter().find(within)?;
+        let renewed_ns = seen.renewals.get(worker)?.iter().rfind(|at_ns| *at_ns <= lost_ns)?;
+        Some(Parts {
+            lease: between(*renewed_ns, *lost_ns),
+            slot: between(*lost_ns, *stored_ns),
+            code: between(*stored_ns, began_ns),
+        })
+    }
+}
+
+/// What 99 of 100 failovers may take from the fault to the replacement's first effect.
+pub fn target(timing: LeaseTiming) -> Duration {
+    timing.master() + beyond(timing)
+}
+
+fn beyond(timing: LeaseTiming) -> Duration {
+    Duration::from_millis(if timing.master() < Duration::from_secs(1) { 250 } else { 500 })
+}
+
+/// Every run that was silenced by a fault, with no other fault near, and was replaced. `settle` is how
+/// long an earlier fault may have consequences.
+pub fn failovers(
+    witness: &Witness,
+    faults: &[Fault],
+    seen: &Seen,
+    settle: Duration,
+) -> Vec<Failover> {
+    let mut found = Vec::new();
+    for fault in faults.iter().filter(|fault| fault.blow.silences().is_some()) {
+        for (task, old) in struck(witness, fault) {
+            let later = witness.runs(task).iter().filter(|run| run.first_ns > fault.at_ns);
+            let Some(new) = later.min_by_key(|run| run.first_ns) else { continue };
+            let alone = faults.iter().all(|other| {
+                other.number == fault.number
+                    || other.at_ns > new.began_ns()
+                    || between(other.healed_ns, fault.at_ns) > settle
+            });
+            // A run that outlived the fault was replaced for another reason.
+            if alone && old.last_ns < fault.healed_ns {
+                let times = (fault.at_ns, new.began_ns());
+                found.push(Failover {
+                    fault: fault.number,
+                    task: task.into(),
+                    whole: between(times.0, times.1),
+                    parts: Parts::of(seen, &old.worker, (task, &new.attempt), times),
+                });
+            }
+        }
+    }
+    found.sort_by_key(|failover| failover.whole);
+    found
+}
+
+/// Prints each part beside its target; whether all are within.
+pub fn tell(name: &str, parts: &[Parts], timing: LeaseTiming) -> bool {
+    let target = Parts::target(timing);
+    let rows: [(&str, fn(&Parts) -> Duration); 3] = [
+        ("lease: last renewal to the lease seen lost", |parts| parts.lease),
+        ("slot: lost to the new attempt stored", |parts| parts.slot),
+        ("code: stored to the first effect", |parts| parts.code),
+    ];
+    let mut is_within = true;
+    for (what, of) in rows {
+        let mut times: Vec<Duration> = parts.iter().map(of).collect();
+        times.sort();
+        let at = |percent| percentile(&times, percent).unwrap_or_default();
+        let is_met = at(99) <= of(&target);
+        is_within &= is_met;
+        println!(
+            "{name}: {what:<44} n={} p50={:.3}s p99={:.3}s target={:.3}s{}",
+            times.len(),
+            at(50).as_secs_f64(),
+            at(99).as_secs_f64(),
+            of(&target).as_secs_f64(),
+            if is_met { "" } else { " MISSED" },
+        );
+    }
+    is_within
+}
+
+/// The name of what silenced a worker, for a line about its failover.
+pub fn cause(faults: &[Fault], number: usize) -> &'static str {
+    faults.iter().find(|fault| fault.number == number).map_or("?", |fault| Blow::kind(&fault.blow))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn fault(number: usize, at: u64, healed: u64, blow: Blow) -> Fault {
+        Fault {
+            number,
+            at_ns: at * S,
+            struck_ns: at * S,
+            until_ns: healed * S,
+            healed_ns: healed * S,
+            times: 1,
+            blow,
+        }
+    }
+
+    fn witness() -> Witness {
+        Witness::of(&[
+            (S, "started", "t", "a", "w1"),
+            (10 * S - 1, "called", "t", "a", "w1"),
+            (14 * S, "started", "t", "b", "w2"),
+            (15 * S, "called", "t", "b", "w2"),
+        ])
+    }
+
+    fn stop(host: &str) -> Blow {
+        Blow::Stop { host: host.into() }
+    }
+
+    #[test]
+    fn it_is_measured_where_one_fault_alone_silenced_a_run() {
+        let (witness, seen) = (witness(), Seen::default());
+        let settle = Duration::from_secs(5);
+        let check = |faults: &[Fault]| {
+            let found = failovers(&witness, faults, &seen, settle);
+            found.into_iter().map(|failover| failover.whole).collect::<Vec<_>>()
+        };
+        assert_eq!(check(&[fault(1, 10, 20, stop("w1"))]), [Duration::from_secs(5)]);
+        assert!(check(&[fault(1, 10, 20, stop("m1"))]).is_empty(), "no run was silenced");
+        let with =
+            |at, healed| check(&[fault(1, 10, 20, stop("w1")), fault(2, at, healed, stop("m1"))]);
+        assert!(with(3, 6).is_empty(), "it was healed just before");
+        assert!(with(12, 13).is_empty(), "it struck meanwhile");
+        assert_eq!(with(2, 4).len(), 1);
+        assert_eq!(with(16, 18).len(), 1);
+    }
+
+    #[test]
+    fn its_parts_follow_each_other() {
+        let mut seen = Seen::default();
+        seen.renewals.insert("w1".into(), vec![8 * S, 9 * S, 16 * S]);
+        seen.losses.insert("w1".into(), vec![3 * S, 12 * S]);
+        seen.dispatches.insert(("t".into(), "b".into()), ("w2".into(), 13 * S));
+        let found = failovers(&witness(), &[fault(1, 10, 20, stop("w1"))], &seen, Duration::ZERO);
+        let seconds = Duration::from_secs;
+        let parts = Parts { lease: seconds(3), slot: seconds(1), code: seconds(2) };
+        assert_eq!(found[0].parts, Some(parts));
+        seen.losses.clear();
+        let found = failovers(&witness(), &[fault(1, 10, 20, stop("w1"))], &seen, Duration::ZERO);
+        assert_eq!(found[0].parts, None, "its next life had the lease");
+    }
+}

@@ -1,0 +1,65 @@
+//! How many faults there were, of which kinds, and how many hit something. Never whether a promise was
+//! kept.
+
+use super::{KINDS, between, checker, nemesis::Fault, now_ns, witness::Witness};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+/// How often faults are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+
+/// The faults that struck something, counted as they go.
+#[derive(Debug, Default)]
+pub struct Trials {
+    hits: usize,
+    /// Faults that were looked at.
+    judged: usize,
+    looked_ns: u64,
+}
+
+impl Trials {
+    /// How many there are. The last few seconds are counted later.
+    ///
+    /// # Errors
+    ///
+    /// When a journal cannot be read.
+    pub fn count(&mut self, witness: &mut Witness, faults: &[Fault]) -> anyhow::Result<usize> {
+        let now = now_ns();
+        if between(self.looked_ns, now) < COUNT_EVERY {
+            return Ok(self.hits);
+        }
+        self.looked_ns = now;
+        witness.look()?;
+        let faults = &faults[self.judged..];
+        // What a run did just before a fault, and after it, is in its journal by then.
+        let old = faults.iter().take_while(|fault| between(fault.at_ns, now) > COUNT_EVERY).count();
+        self.hits += checker::trials(witness, &faults[..old]);
+        self.judged += old;
+        Ok(self.hits)
+    }
+}
+
+/// Each kind of fault with its number of faults, and how often they struck where that is more.
+pub fn kinds(faults: &[Fault]) -> String {
+    let count = |kind: &&str| {
+        let of_kind = faults.iter().filter(|fault| fault.blow.kind() == *kind);
+        let (count, times) =
+            of_kind.fold((0, 0), |(count, times), fault| (count + 1, times + fault.times));
+        if times > count { format!("{kind}={count}({times}x)") } else { format!("{kind}={count}") }
+    };
+    KINDS.iter().map(count).collect::<Vec<_>>().join(" ")
+}
+
+/// Writes all that is known of each fault to a file.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write(path: &Path, faults: &[Fault]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    faults.iter().try_for_each(|fault| writeln!(file, "{fault:?}"))
+}

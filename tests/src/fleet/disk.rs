@@ -1,0 +1,136 @@
+//! A disk that loses its newest writes: a copy of what nats-server keeps, taken while it runs, and put
+//! back once it was killed. It must never touch the files of a nats-server that runs.
+
+use super::Fleet;
+use crate::chaos::now_ns;
+use std::{
+    fmt, fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
+
+/// The streams that are put back one by one, by the ends of their names.
+pub const STREAMS: [&str; 3] = ["tasks", "workers", "masters"];
+
+/// Where nats-server keeps the streams of its only account, below its store directory.
+const BELOW: &str = "jetstream/$G/streams";
+
+/// What was on a node's disk some time ago.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DiskCopy {
+    /// The node.
+    pub node: String,
+    /// The names of the streams that were copied.
+    pub streams: Vec<String>,
+    /// What was acknowledged before this is in the copy.
+    pub began_ns: u64,
+    /// What was acknowledged after this is not.
+    pub ended_ns: u64,
+    dir: PathBuf,
+    /// The process that wrote what was copied.
+    pid: u32,
+}
+
+impl DiskCopy {
+    /// Whether a stream was copied, by the end of its name.
+    pub fn has(&self, stream: &str) -> bool {
+        self.streams.iter().any(|name| name.ends_with(&format!("_{stream}")))
+    }
+}
+
+impl fmt::Debug for DiskCopy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DiskCopy { node, streams, began_ns, .. } = self;
+        match &streams[..] {
+            [stream] => write!(out, "{stream} of {node} as at {began_ns}"),
+            _ => write!(out, "all {} streams of {node} as at {began_ns}", streams.len()),
+        }
+    }
+}
+
+impl Fleet {
+    /// Where a node of the registry keeps what it stores.
+    pub(super) fn store(&self, node: &str) -> PathBuf {
+        self.path(&format!("{node}.store"))
+    }
+
+    /// Copies one stream, by the end of its name, or all of them, while the node runs.
+    ///
+    /// # Errors
+    ///
+    /// When a file can be neither read nor written. Files that vanish meanwhile are left out.
+    pub fn copy_disk(&self, node: &str, stream: Option<&str>) -> io::Result<DiskCopy> {
+        let from = self.store(node).join(BELOW);
+        let began_ns = now_ns();
+        let dir = self.path(&format!("{node}.copy-{began_ns}"));
+        let is_wanted =
+            |name: &str| stream.is_none_or(|stream| name.ends_with(&format!("_{stream}")));
+        let mut streams = Vec::new();
+        for entry in fs::read_dir(&from)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if is_wanted(&name) {
+                copy(&from.join(&name), &dir.join(&name))?;
+                streams.push(name);
+            }
+        }
+        let (node, pid, ended_ns) = (node.to_string(), self.pid(node), now_ns());
+        Ok(DiskCopy { node, streams, began_ns, ended_ns, dir, pid })
+    }
+
+    /// Whether the process runs that wrote what was copied: what another one has read and written
+    /// since is not lost without all of it.
+    pub fn is_of(&self, copy: &DiskCopy) -> bool {
+        self.runs(&copy.node) && self.pid(&copy.node) == copy.pid
+    }
+
+    /// Removes a copy that is not wanted any more.
+    pub fn discard(&self, copy: &DiskCopy) {
+        let _ = fs::remove_dir_all(&copy.dir);
+    }
+
+    /// Puts a copy in the place of what is there. The node must not run.
+    ///
+    /// # Errors
+    ///
+    /// When the file system says so; the streams may be half there.
+    pub fn put_back(&self, copy: &DiskCopy) -> io::Result<()> {
+        assert!(!self.runs(&copy.node), "{} still runs", copy.node);
+        let to = self.store(&copy.node).join(BELOW);
+        for name in &copy.streams {
+            fs::remove_dir_all(to.join(name))?;
+            fs::rename(copy.dir.join(name), to.join(name))?;
+        }
+        self.discard(copy);
+        Ok(())
+    }
+
+    /// How many streams of a copy the node says to have restored since it was started last.
+    pub fn restored(&self, copy: &DiskCopy) -> usize {
+        let log = self.log(&copy.node);
+        let life = log.rfind("Starting nats-server").map_or(&*log, |at| &log[at..]);
+        let says = |name: &&String| {
+            let end = format!("> {name}'");
+            life.lines().any(|line| line.contains("Restored") && line.contains(&end))
+        };
+        copy.streams.iter().filter(says).count()
+    }
+}
+
+/// Copies a directory and all that is in it. What vanishes meanwhile is left out.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let done = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => copy(&source, &target),
+            Ok(_) => fs::copy(&source, &target).map(drop),
+            Err(error) => Err(error),
+        };
+        match done {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}

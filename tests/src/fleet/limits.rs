@@ -1,0 +1,54 @@
+//! Few open files or processes for a worker that runs, as on a host where others use them up. Never
+//! the limits of a process that this fleet did not start.
+
+use super::Fleet;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+/// What a worker may have few of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scarce {
+    /// Open files, and so connections and pipes.
+    Files,
+    /// Processes and threads of its user. The kernel exempts the superuser.
+    Processes,
+}
+
+impl Scarce {
+    fn resource(self) -> Resource {
+        match self {
+            Scarce::Files => Resource::Nofile,
+            Scarce::Processes => Resource::Nproc,
+        }
+    }
+}
+
+impl Fleet {
+    /// Lets a worker and its supervisor have `most` from now on; `None` is as many as this process.
+    /// What they have beyond that they keep. Returns whether a process was there to be limited.
+    pub fn limit(&self, name: &str, what: Scarce, most: Option<u64>) -> bool {
+        let own = getrlimit(what.resource());
+        let limit = Rlimit { current: most.or(own.current), maximum: own.maximum };
+        let set = |pid: Pid| prlimit(Some(pid), what.resource(), limit.clone()).is_ok();
+        let all = self.family(name);
+        !all.is_empty() && all.into_iter().map(set).fold(true, |all, one| all && one)
+    }
+
+    /// How many files the process of a worker has open, the one that was ready last.
+    pub fn open_files(&self, name: &str) -> Option<usize> {
+        let pid = self.child_pid(name)?;
+        Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+    }
+
+    /// The process that this fleet started and its own children.
+    fn family(&self, name: &str) -> Vec<Pid> {
+        let Some(supervisor) = self.children.get(name).map(Pid::from_child) else {
+            return Vec::new();
+        };
+        let raw = supervisor.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{raw}/task/{raw}/children"));
+        let children = children.unwrap_or_default();
+        let children =
+            children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        std::iter::once(supervisor).chain(children).collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! The registry of a fleet: one nats-server, or a cluster of several. Each keeps its directory and its
+//! ports when it is started again; a client never depends on which of them answers.
+
+use super::{Fleet, text, wait_for};
+use crate::{
+    net::{Carrier, Net},
+    place,
+};
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+/// The host that a lone nats-server runs on.
+pub const NATS: &str = "nats-server";
+
+/// The nodes of a registry.
+pub(super) struct Nodes {
+    /// What each reads besides its command line; nothing most often.
+    config: &'static str,
+    all: Vec<Node>,
+}
+
+struct Node {
+    name: String,
+    /// Where it listens for clients; the port is 0 before its first start.
+    clients: SocketAddr,
+    /// Where it listens for the other nodes; the port is 0 before its first start.
+    routes: SocketAddr,
+}
+
+impl Nodes {
+    pub(super) fn new(count: usize, config: &'static str) -> Self {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let name = |number| if count == 1 { NATS.into() } else { format!("{NATS}-{number}") };
+        let node = |number| Node { name: name(number), clients: anywhere, routes: anywhere };
+        Nodes { config, all: (1..=count).map(node).collect() }
+    }
+
+    /// The node that a host talks to: hosts with numbers at their end are spread over all nodes.
+    fn of(&self, host: &str) -> &Node {
+        let digits = host.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        let number: usize = digits.parse().unwrap_or(1);
+        &self.all[number.saturating_sub(1) % self.all.len()]
+    }
+}
+
+impl Fleet {
+    /// The hosts of the registry.
+    pub fn nats_nodes(&self) -> Vec<String> {
+        self.nats.all.iter().map(|node| node.name.clone()).collect()
+    }
+
+    /// Where the registry listens: its first node.
+    pub fn nats_url(&self) -> String {
+        format!("nats://{}", self.nats.all[0].clients)
+    }
+
+    /// Where each node of the registry listens.
+    pub fn nats_urls(&self) -> Vec<String> {
+        self.nats.all.iter().map(|node| format!("nats://{}", node.clients)).collect()
+    }
+
+    /// Starts the registry, on the same directories and ports as before where there was one.
+    pub fn start_nats(&mut self) {
+        let launched: Vec<(String, u32)> = self
+            .nats_nodes()
+            .into_iter()
+            .map(|node| {
+                let pid = self.launch_nats(&node);
+                (node, pid)
+            })
+            .collect();
+        for (at, (_, pid)) in launched.iter().enumerate() {
+            let file = self.path("nats-ports").join(format!("nats-server_{pid}.ports"));
+            let port = wait_for("nats-server to listen", || {
+                let ports: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
+                ports["nats"][0].as_str()?.rsplit(':').next()?.parse().ok()
+            });
+            self.nats.all[at].clients.set_port(port);
+        }
+        if launched.len() > 1 {
+            wait_for("the cluster to have a leader", || {
+                let has = |(node, _): &(String, u32)| self.log(node).contains("metadata leader");
+                launched.iter().all(has).then_some(())
+            });
+        }
+    }
+
+    /// Launches one node, without waiting until it listens; its process.
+    pub fn launch_nats(&mut self, name: &str) -> u32 {
+        let ports = self.path("nats-ports");
+        std::fs::create_dir_all(&ports).expect("a directory");
+        for at in 0..self.nats.all.len() {
+            self.locate(at);
+        }
+        let config = self.path(&format!("{name}.conf"));
+        std::fs::write(&config, self.nats_config(name)).expect("a file");
+        let store = self.store(name);
+        let node = self.nats.all.iter().find(|node| node.name == name).expect("a node");
+        let port = if node.clients.port() == 0 { -1 } else { i32::from(node.clients.port()) };
+        let mut command = self.net.command(name, &place::nats_server());
+        command
+            .args(["--addr", &node.clients.ip().to_string(), "--jetstream"])
+            .args(["--port", &port.to_string(), "--store_dir", text(&store)])
+            .args(["--ports_file_dir", text(&ports), "--config", text(&config)]);
+        self.spawn(name, command)
+    }
+
+    /// Chooses where a node listens for the others, once.
+    fn locate(&mut self, at: usize) {
+        let is_alone = self.nats.all.len() == 1;
+        let node = &mut self.nats.all[at];
+        let ip: IpAddr = self.net.address(&node.name);
+        node.clients.set_ip(ip);
+        node.routes.set_ip(ip);
+        if node.routes.port() == 0 && !is_alone {
+            // Nodes must know each other's ports before any of them listens. This program is not on
+            // the host of the node: only the number is taken from here.
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+            node.routes.set_port(free.local_addr().expect("it is bound").port());
+        }
+    }
+
+    fn nats_config(&self, name: &str) -> String {
+        let Nodes { config, all } = &self.nats;
+        if all.len() == 1 {
+            return (*config).into();
+        }
+        let own = all.iter().find(|node| node.name == name).expect("a node");
+        let others = all.iter().filter(|node| node.name != name);
+        let routes: Vec<String> =
+            others.map(|node| format!("\"nats://{}\"", node.routes)).collect();
+        // A client that learns of the other nodes would go around the proxies.
+        let is_hidden = matches!(self.net, Net::Proxied(_));
+        format!(
+            "server_name: {name}\n{config}cluster {{\n  name: muster\n  listen: \"{}\"\n  \
+             no_advertise: {is_hidden}\n  routes: [{}]\n}}\n",
+            own.routes,
+            routes.join(", "),
+        )
+    }
+
+    /// Where a host finds the registry.
+    pub(super) fn nats_from(&mut self, host: &str) -> String {
+        let node = self.nats.of(host);
+        format!("nats://{}", self.net.way(host, &node.name, node.clients, Carrier::Tcp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_spread_over_the_nodes() {
+        let of = |count, host| Nodes::new(count, "").of(host).name.clone();
+        assert_eq!(of(1, "w7"), NATS);
+        assert_eq!(of(3, "m1"), "nats-server-1");
+        assert_eq!(of(3, "w3"), "nats-server-3");
+        assert_eq!(of(3, "w4"), "nats-server-1");
+        assert_eq!(of(3, "client"), "nats-server-1");
+    }
+}

@@ -19,3 +19,4 @@ mod refuse;
 mod restart;
 mod silence;
 mod tokens;
+mod twins;

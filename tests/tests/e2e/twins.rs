@@ -1,0 +1,126 @@
+//! Two processes that say to be the same worker: the second one runs nothing beside the first, with a
+//! state directory of its own or with a copy of the first one's. Only a lock proves that a life is over.
+
+use muster_protocol::lease::LeaseTiming;
+use muster_tests::{
+    Fleet,
+    chaos::{between, checker, now_ns, witness::Witness},
+    fleet::{text, wait_for},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{path::PathBuf, process::Command, time::Duration};
+
+/// What a worker says that finds its lease in other hands without proof that they are dead.
+const WAITS: &str = "another process holds this worker's lease";
+
+/// Much longer than a worker takes to begin a session and a master to give it a task.
+const WHILE_BOTH_RUN: Duration = Duration::from_secs(3);
+
+/// A fleet of the worker `w1`, which runs a long task, with the journals of it and of its twin. Two
+/// slots: the twin would have room for more.
+struct Pair {
+    fleet: Fleet,
+    witness: Witness,
+    twin_journal: PathBuf,
+    task: String,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let mut fleet = Fleet::start(0, 0);
+        let (journal, twin_journal) = (fleet.path("w1.journal"), fleet.path("twin.journal"));
+        fleet.start_worker("w1", &["--slots", "2", "--journal", text(&journal)]);
+        fleet.push("heart");
+        let input = r#"{"for_ms":3600000,"rest":true}"#;
+        let task = fleet.run(&["task", "run", "heart", "--input", input]).ok().text();
+        let witness = Witness::new([journal, twin_journal.clone()]);
+        let mut pair = Pair { fleet, witness, twin_journal, task };
+        wait_for("it to run", || (pair.runs() == 1).then_some(()));
+        pair
+    }
+
+    /// Launches the second process, and waits until it says that it waits.
+    fn launch_twin(&mut self, state: &str) {
+        let (state, journal) = (self.fleet.path(state), self.twin_journal.clone());
+        let slots = ["--slots", "2", "--state-dir", text(&state), "--journal", text(&journal)];
+        self.fleet.launch_twin("twin", "w1", &slots);
+        wait_for("it to meet the lease of the first", || {
+            (self.is_waiting() || self.fleet.is_ready("twin")).then_some(())
+        });
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.fleet.log("twin").contains(WAITS)
+    }
+
+    /// Submits another task and demands for a while that the twin holds no lease and is given nothing.
+    fn demand_that_the_twin_waits(&mut self) {
+        let input = r#"{"for_ms":1}"#;
+        let short = ["task", "run", "heart", "--input", input, "--wait"];
+        let began_ns = now_ns();
+        while between(began_ns, now_ns()) < WHILE_BOTH_RUN {
+            self.fleet.run(&short).ok();
+            assert!(!self.fleet.is_ready("twin"), "it holds the lease of a worker that runs");
+            let lines = self.fleet.journal(&self.twin_journal);
+            assert!(lines.is_empty(), "it was given something: {lines:?}");
+        }
+        assert!(self.is_waiting(), "it must say why it does nothing");
+        let record = self.fleet.record(&self.task);
+        assert_eq!(record["attempts"], 1, "the first worker was disturbed: {record}");
+        assert!(!self.fleet.log("w1").contains("the lease is another's"), "it lost its lease");
+    }
+
+    /// How many runs of the long task there were.
+    fn runs(&mut self) -> usize {
+        self.witness.look().expect("journals are readable");
+        let runs = self.witness.runs(&self.task).iter();
+        runs.filter(|run| run.called_ns.is_some()).count()
+    }
+
+    /// Waits until the twin runs the task; demands that it waited for the lease and overlapped nothing.
+    fn demand_that_the_twin_takes_over(&mut self, struck_ns: u64) {
+        wait_for("the twin to run it", || (self.runs() == 2).then_some(()));
+        let second = self.witness.runs(&self.task)[1].clone();
+        // The last renewal may be as old as the time between two.
+        let timing = LeaseTiming::STANDARD;
+        let least = timing.master() - timing.renew_every() * 2;
+        let took = between(struck_ns, second.first_ns);
+        println!("the twin began {took:?} after the first was struck");
+        assert!(took >= least, "{took:?}: nobody could know that the first was dead");
+        let is_twins = |line: &Value| line["attempt"] == *second.attempt;
+        assert!(self.fleet.journal(&self.twin_journal).iter().any(is_twins));
+        let overlaps = checker::overlaps(&self.witness);
+        assert!(overlaps.is_empty(), "{overlaps:?}");
+    }
+}
+
+#[test]
+fn a_second_worker_of_a_name_waits_until_the_first_is_lost() {
+    let mut pair = Pair::start();
+    pair.launch_twin("twin.state");
+    pair.demand_that_the_twin_waits();
+    let struck_ns = now_ns();
+    pair.fleet.kill("w1");
+    pair.demand_that_the_twin_takes_over(struck_ns);
+}
+
+#[test]
+fn a_copy_of_a_state_directory_proves_nothing() {
+    let mut pair = Pair::start();
+    let (state, copy) = (pair.fleet.path("w1.state"), pair.fleet.path("copy.state"));
+    let copied = Command::new("cp").arg("-a").args([&state, &copy]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "its owner may copy a directory");
+    pair.launch_twin("copy.state");
+    pair.demand_that_the_twin_waits();
+    // Its runs stand still and it holds its lock: nothing but the end of its lease ends its rights.
+    let struck_ns = now_ns();
+    pair.fleet.signal("w1", Signal::STOP);
+    pair.demand_that_the_twin_takes_over(struck_ns);
+    // It comes back and finds its lease in other hands.
+    pair.fleet.signal("w1", Signal::CONT);
+    std::thread::sleep(LeaseTiming::STANDARD.renew_every() * 4);
+    assert_eq!(pair.runs(), 2, "both run it");
+    let overlaps = checker::overlaps(&pair.witness);
+    assert!(overlaps.is_empty(), "{overlaps:?}");
+}

@@ -4,7 +4,7 @@
 
 use crate::fleet::wait_for;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::Ipv4Addr,
     os::unix::process::CommandExt as _,
@@ -41,6 +41,8 @@ table inet muster {
 /// The hosts that were made.
 pub struct Namespaces {
     hosts: BTreeMap<String, Host>,
+    /// The hosts, and with whom their connections are reset.
+    broken: BTreeSet<(String, String)>,
 }
 
 struct Host {
@@ -62,7 +64,7 @@ impl Namespaces {
             run("ip", &["link", "add", HUB, "type", "bridge"])?;
             run("ip", &["address", "add", &format!("{OWN_ADDRESS}/24"), "dev", HUB])?;
             run("ip", &["link", "set", HUB, "up"])?;
-            return Ok(Namespaces { hosts: BTreeMap::new() });
+            return Ok(Namespaces { hosts: BTreeMap::new(), broken: BTreeSet::new() });
         }
         let probe = format!("ip link add {HUB} type bridge && nft add table inet muster");
         let tried = unshare().args(["sh", "-ec", &probe]).output();
@@ -110,6 +112,11 @@ impl Namespaces {
 
     /// Resets every connection of a host with another one and refuses new ones, or ends that.
     pub(super) fn set_broken(&mut self, host: &str, other: &str, is_broken: bool) {
+        let way = (host.to_string(), other.to_string());
+        let is_new = if is_broken { self.broken.insert(way) } else { self.broken.remove(&way) };
+        if !is_new {
+            return;
+        }
         let address = self.host(other).address;
         let there = namespace(&self.host(host).keeper);
         let verb = if is_broken { "add" } else { "delete" };

@@ -268,7 +268,7 @@ impl Go {
                 let seen = self.observer.seen();
                 let is_open = |(task, submission): &(&String, &Submission)| {
                     let is_lost = checker::may_be_forgotten(**submission, &losses);
-                    !seen.is_over(task) && !(is_lost && !seen.is_known(task))
+                    !seen.is_over(task) && (!is_lost || seen.is_known(task))
                 };
                 submissions.acknowledged.iter().filter(is_open).count()
             };
@@ -293,7 +293,7 @@ impl Go {
         }
         let losses = checker::losses(&faults, "tasks");
         let duplicates = self.duplicates(&losses);
-        let Kept { lost, forgotten } = self.kept(&losses)?;
+        let Kept { lost, forgotten, failed } = self.kept(&losses)?;
         self.tell(&faults, timing);
         let broken = !overlaps.is_empty() || duplicates > 0 || lost > 0 || !late.is_empty();
         if broken {
@@ -308,7 +308,7 @@ impl Go {
             |percent| percentile(&wholes, percent).map_or(f64::NAN, |found| found.as_secs_f64());
         println!(
             "chaos: trials={} faults={} {} restored={} requests={} broken_off={} \
-             overlaps={} duplicates={duplicates} late_requests={} lost={lost} \
+             overlaps={} duplicates={duplicates} late_requests={} failed_requests={failed} lost={lost} \
              forgotten={forgotten} failover_p50={:.3}s failover_p99={:.3}s",
             checker::trials(&self.witness, &faults),
             faults.len(),
@@ -352,6 +352,9 @@ impl Go {
             if verdict["lost"].is_object() {
                 // The policy, not an accident: it lost as many workers as a task may.
                 given_up += 1;
+            } else if verdict["failed"].is_object() && record["spec"]["module"]["name"] == CALLER {
+                // It has an end, and its guest said which: a worker with few open files cannot connect.
+                kept.failed += 1;
             } else if verdict.as_str() != Some("completed") {
                 kept.lost += 1;
                 println!("LOST: {task}, {submission:?}: {record}");
@@ -396,4 +399,6 @@ struct Kept {
     lost: usize,
     /// The registry's disk lost their acknowledged submission.
     forgotten: usize,
+    /// Their guest could not send its request.
+    failed: usize,
 }

@@ -111,7 +111,8 @@ pub fn failovers(
 /// Prints each part beside its target; whether all are within.
 pub fn tell(name: &str, parts: &[Parts], timing: LeaseTiming) -> bool {
     let target = Parts::target(timing);
-    let rows: [(&str, fn(&Parts) -> Duration); 3] = [
+    type Part = fn(&Parts) -> Duration;
+    let rows: [(&str, Part); 3] = [
         ("lease: last renewal to the lease seen lost", |parts| parts.lease),
         ("slot: lost to the new attempt stored", |parts| parts.slot),
         ("code: stored to the first effect", |parts| parts.code),

@@ -28,9 +28,11 @@ impl Fleet {
     pub fn limit(&self, name: &str, what: Scarce, most: Option<u64>) -> bool {
         let own = getrlimit(what.resource());
         let limit = Rlimit { current: most.or(own.current), maximum: own.maximum };
-        let set = |pid: Pid| prlimit(Some(pid), what.resource(), limit.clone()).is_ok();
+        let set = |pid: Pid| prlimit(Some(pid), what.resource(), limit).is_ok();
         let all = self.family(name);
-        !all.is_empty() && all.into_iter().map(set).fold(true, |all, one| all && one)
+        // Each is tried: one that has ended meanwhile must not spare the others.
+        let set = all.into_iter().map(set).filter(|is_set| *is_set).count();
+        set > 0
     }
 
     /// How many files the process of a worker has open, the one that was ready last.

@@ -124,10 +124,13 @@ pub async fn run(
         }
     };
     let ended = boottime();
+    // Before what its requests meet while they are dropped.
+    let stop = watch.check(ended);
     let refused = store.data().refused();
     drop(store);
+    watch.quiet().await;
     drop(begun);
-    let finished = Finished { returned, output, refused, limits, started, ended };
+    let finished = Finished { returned, stop, output, refused, limits, started, ended };
     finished.conclude(&watch)
 }
 
@@ -152,6 +155,8 @@ const STALE: &str = "its checkpoint was refused: another attempt has taken the t
 struct Finished {
     /// Absent if it was dropped while it waited.
     returned: Option<wasmtime::Result<Returned>>,
+    /// Why it had to end, if it had.
+    stop: Option<Stop>,
     output: Output,
     refused: Option<(&'static str, u64)>,
     limits: Limits,
@@ -161,8 +166,7 @@ struct Finished {
 
 impl Finished {
     fn conclude(self, watch: &Watch) -> Ended {
-        let Finished { returned, output, refused, limits, started, ended } = self;
-        let stop = watch.check(ended);
+        let Finished { returned, stop, output, refused, limits, started, ended } = self;
         if let Some(Stop::Killed(reason)) = stop {
             return Ended::Killed(reason);
         }

@@ -38,6 +38,8 @@ struct Wanted {
     body: u64,
     /// `between MILLISECONDS`: how long the next part of an answer may take.
     between_ms: Option<u64>,
+    /// `forget`: no answer is waited for. What was sent may then not arrive.
+    forget: bool,
 }
 
 impl Wanted {
@@ -52,6 +54,7 @@ impl Wanted {
                 ["header", name, value] => wanted.headers.push((name.into(), value.into())),
                 ["body", bytes] => wanted.body = number(bytes)?,
                 ["between", ms] => wanted.between_ms = Some(number(ms)?),
+                ["forget"] => wanted.forget = true,
                 _ => wanted.places.push(Place::of(line.trim())?),
             }
         }
@@ -106,11 +109,11 @@ mod tests {
 
     #[test]
     fn lines_say_what_is_wanted() {
-        let wanted = Wanted::of("http://a/\nhttp://b/\nheader x-a b c\nbody 9\nbetween 50\n");
+        let wanted = Wanted::of("http://a/\nhttp://b/\nheader x-a b c\nbody 9\nbetween 50\nforget");
         let wanted = wanted.expect("lines");
         assert_eq!(wanted.places.len(), 2);
         assert_eq!(wanted.headers, [("x-a".to_string(), "b c".to_string())]);
-        assert_eq!((wanted.body, wanted.between_ms), (9, Some(50)));
+        assert_eq!((wanted.body, wanted.between_ms, wanted.forget), (9, Some(50), true));
         for bad in ["", "body 9", "http://a/\nbody many", "http://a/\nheader x"] {
             assert!(Wanted::of(bad).is_err(), "{bad}");
         }

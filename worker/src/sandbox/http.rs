@@ -1,7 +1,11 @@
 //! Outgoing HTTP: only where it was granted, only while the lease holds, and with the names of task
 //! and attempt, so that whoever is asked can tell a repetition. Never a byte after the lease's end.
 
-use super::watch::Watch;
+mod connection;
+mod unsent;
+
+use super::watch::{UnderWay, Watch};
+use connection::{Gated, Stream};
 use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Request, Response,
@@ -15,19 +19,13 @@ use muster_protocol::{
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use std::{
     collections::BTreeSet,
-    io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::Semaphore,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, io::TokioIo};
 
 /// The header that names the task: the same for each of its attempts, so that it serves as an
@@ -81,12 +79,13 @@ impl WasiHttpHooks for Hooks {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         name(request.headers_mut(), self.key);
-        let (allowed, watch) = (self.allowed.clone(), self.watch.clone());
+        // From here on, so that the run's end waits for all that follows.
+        let (allowed, run) = (self.allowed.clone(), UnderWay::of(&self.watch));
         let (places, lookups) = (self.places.clone(), self.lookups.clone());
         Box::new(async move {
             let place = places.acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
             let (response, carrying) =
-                send(allowed, watch, lookups, request, options.unwrap_or_default()).await?;
+                send(allowed, run, lookups, request, options.unwrap_or_default()).await?;
             let carrying = Box::into_pin(carrying);
             let held: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async move {
                 let carried = carrying.await;
@@ -116,7 +115,7 @@ fn name(headers: &mut HeaderMap, key: AttemptKey) {
 
 async fn send(
     allowed: Arc<Grants>,
-    watch: Arc<Watch>,
+    run: UnderWay,
     lookups: Arc<Semaphore>,
     mut request: Request<WasiBody>,
     options: RequestOptions,
@@ -130,7 +129,7 @@ async fn send(
         return Err(Error::HttpRequestDenied);
     }
     let within = |asked: Option<Duration>| asked.map_or(STEP_MAX, |asked| asked.min(STEP_MAX));
-    let connecting = connect(allowed, &watch, lookups, &host, port);
+    let connecting = connect(allowed, &run, lookups, &host, port);
     let stream = timeout(within(options.connect_timeout), connecting)
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
@@ -144,7 +143,7 @@ async fn send(
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
     // Before the first byte, though every later one is checked as well.
-    watch.may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
+    run.watch().may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
     let carrying =
         wasmtime_wasi::runtime::spawn(async move { connection.await.map_err(Error::from) });
     let response = timeout(within(options.first_byte_timeout), sender.send_request(request))
@@ -158,7 +157,7 @@ async fn send(
 /// A connection to the first address of a host that may be reached.
 async fn connect(
     allowed: &BTreeSet<HttpRule>,
-    watch: &Arc<Watch>,
+    run: &UnderWay,
     lookups: Arc<Semaphore>,
     host: &str,
     port: u16,
@@ -167,20 +166,16 @@ async fn connect(
     let literal = bare.parse::<IpAddr>().ok();
     let addresses: Vec<SocketAddr> = match literal {
         Some(address) => vec![SocketAddr::new(address, port)],
-        None => look_up(watch, lookups, bare.into(), port).await?,
+        None => look_up(run.watch(), lookups, bare.into(), port).await?,
     };
     // Looked at once and then connected to: nobody can swap the address in between.
     let reachable =
         |address: &&SocketAddr| grant::may_reach(allowed, address.ip(), port, literal.is_some());
     let mut last = Error::DestinationIpProhibited;
     for address in addresses.iter().filter(reachable) {
-        watch.may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
+        run.watch().may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
         match TcpStream::connect(address).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                stream.set_zero_linger().map_err(Error::Connect)?;
-                return Ok(Gated { stream, watch: watch.clone() });
-            }
+            Ok(stream) => return Gated::new(stream, run.clone()).map_err(Error::Connect),
             Err(error) => last = Error::Connect(error),
         }
     }
@@ -247,105 +242,6 @@ fn authorities() -> Result<Arc<ClientConfig>, Error> {
         Some(Arc::new(builder.ok()?.with_root_certificates(roots).with_no_client_auth()))
     })();
     config.map(|config| CONFIG.get_or_init(|| config).clone()).ok_or(Error::TlsCertificateError)
-}
-
-/// A connection that carries nothing out once its run has to end.
-struct Gated {
-    stream: TcpStream,
-    watch: Arc<Watch>,
-}
-
-impl Gated {
-    fn gate(&self) -> io::Result<()> {
-        match self.watch.check(crate::clock::boottime()) {
-            None => Ok(()),
-            Some(_) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the run has ended")),
-        }
-    }
-}
-
-impl Drop for Gated {
-    /// What the kernel has taken and not sent yet must not follow after the run's end, whenever the
-    /// other side gets round to reading it: the connection is reset, also if this process is killed.
-    /// Only one that ends in good time is closed in good order.
-    #[expect(deprecated, reason = "it may block where it sets a time; this takes one away")]
-    fn drop(&mut self) {
-        if self.gate().is_ok() {
-            let _ = self.stream.set_linger(None);
-        }
-    }
-}
-
-impl AsyncRead for Gated {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Gated {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.gate()?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// A connection, secured or not.
-enum Stream {
-    Plain(Gated),
-    Tls(Box<tokio_rustls::client::TlsStream<Gated>>),
-}
-
-macro_rules! either {
-    ($self:ident, $method:ident($($argument:expr),*)) => {
-        match $self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).$method($($argument),*),
-            Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        either!(self, poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, poll_shutdown(cx))
-    }
 }
 
 /// A response's body, given up when its next part takes too long.

@@ -9,9 +9,10 @@ use crate::{
 };
 use muster_protocol::Time;
 use std::sync::{
-    Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use tokio::sync::Notify;
 
 /// Why a run was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,17 @@ pub(crate) struct Watch {
     stop: OnceLock<Stop>,
     outbox: Mutex<Outbox>,
     journal: Journal,
+    /// How many [`UnderWay`] there are, and told when there are none.
+    under_way: AtomicUsize,
+    quiet: Notify,
 }
 
 impl Watch {
     pub fn new(gate: Gate, deadline: Time, cpu_ms: u64, outbox: Outbox, journal: Journal) -> Self {
         let cpu = Cpu { max_ms: cpu_ms, used: AtomicU64::new(0), since: AtomicU64::new(0) };
         let (stop, outbox) = (OnceLock::new(), Mutex::new(outbox));
-        Watch { gate, deadline, cpu, stop, outbox, journal }
+        let (under_way, quiet) = Default::default();
+        Watch { gate, deadline, cpu, stop, outbox, journal, under_way, quiet }
     }
 
     /// Ends the run for a reason of its own, unless it has another already.
@@ -148,6 +153,47 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Waits until nothing acts for the run any more, once its store is gone. A loop that was aborted
+    /// may still be in a poll on another thread, past the gate and not yet at its effect.
+    pub async fn quiet(&self) {
+        while self.under_way.load(Ordering::SeqCst) > 0 {
+            self.quiet.notified().await;
+        }
+    }
+}
+
+/// What acts for a run beside its guest, in a loop of its own: a request, or its connection. The run
+/// has not ended while there is one. Clones are further ones.
+pub(crate) struct UnderWay(Arc<Watch>);
+
+impl UnderWay {
+    /// One more for this run.
+    pub fn of(watch: &Arc<Watch>) -> Self {
+        watch.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(watch.clone())
+    }
+
+    /// Whose it is.
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.0
+    }
+}
+
+impl Clone for UnderWay {
+    fn clone(&self) -> Self {
+        UnderWay::of(&self.0)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.quiet.notify_one();
+        }
+    }
+}
+
 /// Time on processors.
 struct Cpu {
     max_ms: u64,
@@ -176,7 +222,6 @@ fn on_this_thread() -> u64 {
 mod tests {
     use super::*;
     use muster_protocol::{AttemptId, TaskId, message::AttemptKey};
-    use std::sync::{Arc, atomic::AtomicU64};
 
     fn watch(until: u64, deadline: u64) -> (Watch, Gate) {
         let gate = Gate::new(Arc::new(AtomicU64::new(until)));
@@ -208,6 +253,19 @@ mod tests {
             assert!(std::hint::black_box(&watch).may_act());
         }
         println!("the gate of a host call: {:?}", began.elapsed() / CALLS);
+    }
+
+    #[tokio::test]
+    async fn a_run_is_quiet_when_the_last_that_acts_for_it_is_gone() {
+        let watch = Arc::new(watch(u64::MAX, u64::MAX).0);
+        watch.quiet().await;
+        let request = UnderWay::of(&watch);
+        let connection = request.clone();
+        drop(request);
+        let mut quiet = std::pin::pin!(watch.quiet());
+        assert!(futures::poll!(quiet.as_mut()).is_pending(), "its connection is left");
+        std::thread::spawn(move || drop(connection)).join().expect("no panic");
+        quiet.await;
     }
 
     #[test]

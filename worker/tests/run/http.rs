@@ -226,17 +226,8 @@ fn what_waits_to_be_sent_is_dropped_at_the_leases_end() {
     let server = once(listener, move |stream| {
         // Reads nothing before the run has ended.
         told.recv().unwrap();
-        let arrived = rustix::io::ioctl_fionread(&stream).unwrap();
-        let began = Instant::now();
-        let reset = loop {
-            match stream.take_error().unwrap() {
-                Some(error) => break Some(error.kind()),
-                None if began.elapsed() > Duration::from_secs(5) => break None,
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        };
+        let arrived = reset(&stream);
         let (size, ..) = drain(&stream);
-        assert_eq!(reset, Some(ErrorKind::ConnectionReset), "{arrived} bytes, then {size}");
         assert!(arrived > 0 && size as u64 <= arrived, "{size} bytes, not {arrived}");
     });
     on_threads(1, async move {
@@ -246,6 +237,78 @@ fn what_waits_to_be_sent_is_dropped_at_the_leases_end() {
         assert_eq!(seen.killed(), KillReason::Fenced);
         tell.send(()).unwrap();
         tokio::task::spawn_blocking(move || server.join().unwrap()).await.unwrap();
+    });
+}
+
+/// Waits until the other side's kernel has reset the connection; how many bytes had come by then.
+fn reset(stream: &TcpStream) -> u64 {
+    let began = Instant::now();
+    loop {
+        match stream.take_error().unwrap() {
+            Some(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Some(error) => panic!("{error}"),
+            None => assert!(began.elapsed() < Duration::from_secs(5), "it is not reset"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rustix::io::ioctl_fionread(stream).unwrap()
+}
+
+#[test]
+fn what_waits_to_be_sent_is_dropped_at_the_runs_end() {
+    // More than the kernel of a server that does not read takes, and less than that of the worker.
+    const SENT: u64 = 1 << 20;
+    let (listener, address) = listen();
+    let (tell, told) = mpsc::channel();
+    let server = once(listener, move |stream| {
+        // Reads nothing before the run has ended.
+        told.recv().unwrap();
+        let arrived = reset(&stream);
+        let (size, ..) = drain(&stream);
+        assert!(size as u64 <= arrived && arrived < SENT, "{size} bytes, then {arrived}");
+    });
+    let lines = format!("http://{address}/\nbody {SENT}\nforget");
+    let seen = ask(asking(&[&address.to_string()], &lines));
+    assert_eq!(seen.verdict(), &Verdict::Completed, "its lease holds and its time is not over");
+    tell.send(()).unwrap();
+    server.join().unwrap();
+}
+
+#[test]
+fn a_request_that_was_answered_ends_in_good_order() {
+    for end in ["connection: close", "connection: keep-alive"] {
+        let (listener, address) = listen();
+        let server = once(listener, move |mut stream| {
+            head(&stream);
+            drain(&stream);
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{end}\r\n\r\nhello").unwrap();
+            stream.read(&mut [0])
+        });
+        let lines = format!("http://{address}/\nbody 65536");
+        let seen = ask(asking(&[&address.to_string()], &lines));
+        assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
+        assert_eq!(server.join().unwrap().unwrap(), 0, "it is not reset");
+    }
+}
+
+#[test]
+fn nothing_of_a_run_is_left_when_it_has_ended() {
+    let bench = Bench::new(1);
+    let (listener, address) = listen();
+    on_threads(1, async move {
+        let program = bench.engine.compile(&guest()).unwrap();
+        let gate = bench.gate();
+        let mut run = std::pin::pin!(bench.run(&program, posting(address), gate.clone()));
+        tokio::select! {
+            seen = &mut run => panic!("{:?}", seen.ended),
+            () = tokio::time::sleep(FILLING) => {}
+        }
+        let (stream, _) = listener.accept().unwrap();
+        gate.kill(KillReason::Revoked);
+        assert_eq!(run.await.killed(), KillReason::Revoked);
+        // At once: whoever hears of the run's end may begin another one.
+        let error = stream.take_error().unwrap().map(|error| error.kind());
+        assert_eq!(error, Some(ErrorKind::ConnectionReset), "its connection is still there");
     });
 }
 

@@ -149,7 +149,7 @@ fn make_scratch(
 }
 
 /// What is said of a run whose checkpoint was refused.
-const STALE: &str = "its checkpoint was refused: another attempt has taken the task over";
+const STALE: &str = "its checkpoint was refused, because it was not the task's current attempt";
 
 /// What is known once a guest is gone.
 struct Finished {
@@ -178,8 +178,9 @@ impl Finished {
         let (written, over_output) = output.take();
         let verdict = match (stop, &returned) {
             (Some(Stop::Over { limit, max }), _) => over(limit, max),
-            // An end that counts, should the record still name it: what only stopped would be sent again.
-            (Some(Stop::Stale), _) => Verdict::Trapped { message: STALE.into() },
+            // Never the task's end. Where the record names the attempt all the same, another one
+            // follows; a run that only stopped would be sent to this worker again.
+            (Some(Stop::Stale), _) => Verdict::Returned { reason: STALE.into() },
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
             _ if over_output => over("output_bytes", limits.output_bytes),
             (None, Some(returned)) => judge(returned, &limits, refused, &stderr),
@@ -219,6 +220,39 @@ async fn enter(
                 Ok(output) => Returned::Output(output),
                 Err(message) => Returned::Message(message),
             })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::{AttemptId, TaskId};
+    use std::sync::atomic::AtomicU64;
+
+    /// What comes of a guest that came back or was stopped.
+    fn verdict(returned: Option<wasmtime::Result<Returned>>, stop: Option<Stop>) -> Verdict {
+        let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
+        let (reports, _heard) = tokio::sync::mpsc::channel(1);
+        let outbox = Outbox::new(key, reports, u64::MAX, Time::ZERO);
+        let gate = Gate::new(Arc::new(AtomicU64::new(u64::MAX)));
+        let never = Time::from_nanos(u64::MAX);
+        let watch = Watch::new(gate, never, u64::MAX, outbox, Default::default());
+        let (limits, output) = (Limits::default(), Output::new(1));
+        let (started, ended) = (Time::ZERO, Time::ZERO);
+        let finished = Finished { returned, stop, output, refused: None, limits, started, ended };
+        match finished.conclude(&watch) {
+            Ended::Outcome(outcome) => outcome.verdict,
+            Ended::Killed(reason) => panic!("{reason:?}"),
+        }
+    }
+
+    #[test]
+    fn a_run_whose_checkpoint_is_refused_never_ends_its_task() {
+        let trap = || Err(wasmtime::Error::msg("the run has ended"));
+        for returned in [None, Some(Ok(Returned::Done)), Some(trap())] {
+            let verdict = verdict(returned, Some(Stop::Stale));
+            assert_eq!(verdict, Verdict::Returned { reason: STALE.into() });
         }
     }
 }

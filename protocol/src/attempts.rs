@@ -26,6 +26,7 @@ use crate::{
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    format,
     string::String,
     sync::Arc,
     vec::Vec,
@@ -34,6 +35,10 @@ use core::{ops::Bound, time::Duration};
 
 /// How long to wait before trying again to get a module or an input.
 const PREPARE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Tries in a row to get a module or an input before the attempt is given back. With
+/// [`PREPARE_AGAIN`] between them a short want passes, and another worker is asked after seconds.
+const PREPARES_MAX: u32 = 5;
 
 /// Modules remembered as compiled.
 const WARM_MAX: usize = 1_024;
@@ -110,10 +115,14 @@ struct Attempt {
 
 #[derive(Debug)]
 enum Phase {
-    /// Its module or input is not at hand.
-    Lacking,
-    /// They are being got.
-    Preparing,
+    /// Its module or input is not at hand, after so many tries to get them.
+    Lacking {
+        tries: u32,
+    },
+    /// They are being got, and could not be got so many times before.
+    Preparing {
+        tries: u32,
+    },
     Ready,
     Running,
     Killed(Kill),
@@ -279,7 +288,7 @@ impl Attempts {
             return self.outbox.push(Effect::Drop(key));
         };
         match attempt.phase {
-            Phase::Preparing => {
+            Phase::Preparing { .. } => {
                 attempt.phase = Phase::Ready;
                 self.ready.insert((attempt.arrival, key));
                 if let Some(dispatch) = &attempt.dispatch {
@@ -297,13 +306,18 @@ impl Attempts {
 
     fn not_prepared(&mut self, now: Time, key: AttemptKey, for_good: bool, message: String) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        if !matches!(attempt.phase, Phase::Preparing) {
-            return;
-        }
+        let Phase::Preparing { tries } = attempt.phase else { return };
+        let tries = tries + 1;
         if for_good {
             self.conclude(key, Outcome::bare(Verdict::Rejected { message }));
+        } else if tries >= PREPARES_MAX {
+            // Another worker may have what this one lacks.
+            self.outbox.push(Effect::Drop(key));
+            let reason =
+                format!("its worker could not prepare it {tries} times in a row: {message}");
+            self.conclude(key, told::returned(&reason));
         } else {
-            attempt.phase = Phase::Lacking;
+            attempt.phase = Phase::Lacking { tries };
             self.timers.insert((now + PREPARE_AGAIN, key));
         }
     }
@@ -361,9 +375,9 @@ impl Attempts {
         let link = Some(attempt.link).filter(|link| self.links.contains_key(link));
         let link = link.or(self.links.first_key_value().map(|(&link, _)| link));
         match &mut attempt.phase {
-            Phase::Lacking => match (link, &attempt.dispatch) {
+            &mut Phase::Lacking { tries } => match (link, &attempt.dispatch) {
                 (Some(link), Some(dispatch)) => {
-                    attempt.phase = Phase::Preparing;
+                    attempt.phase = Phase::Preparing { tries };
                     self.outbox.push(Effect::Prepare { dispatch: dispatch.clone(), link });
                 }
                 _ => {
@@ -380,7 +394,7 @@ impl Attempts {
                     self.outbox.push(Effect::Send { link, message });
                 }
             }
-            Phase::Preparing | Phase::Ready | Phase::Running | Phase::Killed(_) => {}
+            Phase::Preparing { .. } | Phase::Ready | Phase::Running | Phase::Killed(_) => {}
         }
     }
 

@@ -74,7 +74,7 @@ impl Attempts {
                     attempt.phase = Phase::Killed(why);
                 }
                 Phase::Killed(_) | Phase::Ended { .. } => {}
-                Phase::Lacking | Phase::Preparing | Phase::Ready => gone.push(*key),
+                Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => gone.push(*key),
             }
         }
         self.lapsed |= why == Kill::Fenced && !gone.is_empty();

@@ -469,6 +469,25 @@ fn what_could_not_be_got_is_tried_again_or_ends_the_attempt() {
 }
 
 #[test]
+fn what_cannot_be_got_is_given_back_after_some_tries_with_the_reason() {
+    let missing = || Event::NotPrepared { key: key(1), for_good: false, reason: "no room".into() };
+    let mut d = Desk::new();
+    d.told(1, dispatch(1));
+    for _ in 1..PREPARES_MAX {
+        check(d.see(missing()), &[]);
+        check(d.pass(PREPARE_AGAIN), &["prepare t1 by 1"]);
+        check(d.held(4), &[]);
+    }
+    check(d.see(missing()), &["drop t1", "link 1: t1 returned"]);
+    let Phase::Ended { outcome, .. } = &d.mind.attempts[&key(1)].phase else { panic!("it ended") };
+    let reason = "given back: its worker could not prepare it 5 times in a row: no room";
+    assert_eq!(outcome.verdict.reason(), reason);
+    check(d.pass(SECOND * 2), &[]);
+    check(d.told(1, ack(1)), &[]);
+    d.empty();
+}
+
+#[test]
 fn another_attempt_of_a_module_at_hand_starts_at_once() {
     let mut d = Desk::new();
     d.give(1);

@@ -76,7 +76,7 @@ impl Attempts {
     /// What has not started goes back to the fleet.
     pub(super) fn give_back_waiting(&mut self, reason: &str) {
         let waits = |attempt: &Attempt| {
-            matches!(attempt.phase, Phase::Lacking | Phase::Preparing | Phase::Ready)
+            matches!(attempt.phase, Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready)
         };
         let waiting: Vec<AttemptKey> = self
             .attempts
@@ -142,7 +142,7 @@ impl Attempts {
         for earlier in earlier {
             self.taken(link, earlier, revision, Kill::Revoked);
         }
-        let phase = if at_hand { Phase::Ready } else { Phase::Lacking };
+        let phase = if at_hand { Phase::Ready } else { Phase::Lacking { tries: 0 } };
         if at_hand {
             self.ready.insert((arrival, key));
         } else {
@@ -173,7 +173,7 @@ impl Attempts {
                 self.holding -= 1;
                 self.outbox.push(Effect::Kill { key, why });
             }
-            Phase::Lacking | Phase::Preparing | Phase::Ready => {
+            Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => {
                 self.outbox.push(Effect::Drop(key));
                 self.conclude(key, outcome);
             }

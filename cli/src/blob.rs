@@ -3,17 +3,16 @@
 
 use crate::{client::Client, exit::Failure, quantity};
 use anyhow::Context as _;
-use async_nats::jetstream::object_store::{InfoErrorKind, ObjectStore};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::{Digest, limit, task::Data};
-use muster_wire::nats;
+use muster_wire::{nats, objects::Objects};
 use std::{
     io::{self, IsTerminal as _},
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// Below this an upload is over before a bar could be read.
 const BAR_FROM: usize = 1024 * 1024;
@@ -58,15 +57,14 @@ pub async fn fetch(
     size_max: u64,
 ) -> anyhow::Result<Bytes> {
     let objects = open(client, store).await?;
-    let object = objects.get(digest.hex()).await;
-    let object = object.with_context(|| format!("cannot read {digest} from {store}"))?;
-    let info = object.info().clone();
-    let mut bytes = Vec::with_capacity((info.size as u64).min(size_max) as usize + 1);
-    let read = object.take(size_max + 1).read_to_end(&mut bytes).await;
-    read.with_context(|| format!("cannot read all of {digest}"))?;
-    let is_it = nats::is_proven(&info, &bytes, digest) || muster_module::digest(&bytes) == digest;
-    anyhow::ensure!(is_it, "{store} has other bytes for {digest}");
-    Ok(bytes.into())
+    let read = objects.read(digest, size_max).await;
+    let bytes = read.with_context(|| format!("cannot read {digest} from {store}"))?;
+    let bytes = bytes.with_context(|| format!("{store} has no {digest}"))?;
+    anyhow::ensure!(
+        muster_module::digest(&bytes) == digest,
+        "{store} has other bytes for {digest}"
+    );
+    Ok(bytes)
 }
 
 /// Stores bytes under their digest, unless they are there. Says whether it had to.
@@ -78,23 +76,17 @@ pub async fn put(
 ) -> anyhow::Result<bool> {
     let objects = open(client, store).await?;
     let name = digest.hex();
-    match objects.info(&name).await {
-        // Inputs expire; modules do not.
-        Ok(info)
-            if !info.deleted
-                && info.size == bytes.len()
-                && (store == client.names.module_store() || nats::is_young(&info)) =>
-        {
-            return Ok(false);
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == InfoErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot ask {store} for {digest}"));
-        }
+    let there = objects.info(digest).await;
+    let there = there.with_context(|| format!("cannot ask {store} for {digest}"))?;
+    // Inputs expire; modules do not.
+    if there.is_some_and(|info| {
+        info.size == bytes.len() && (store == client.names.module_store() || nats::is_young(&info))
+    }) {
+        return Ok(false);
     }
     let mut upload = Upload { rest: bytes, bar: bar(bytes.len()) };
     objects
+        .store()
         .put(name.as_str(), &mut upload)
         .await
         .with_context(|| format!("cannot store {digest} in {store}"))?;
@@ -102,7 +94,7 @@ pub async fn put(
     Ok(true)
 }
 
-async fn open(client: &Client, store: &str) -> anyhow::Result<ObjectStore> {
+async fn open(client: &Client, store: &str) -> anyhow::Result<Objects> {
     client.store(store).await.map_err(|error| {
         Failure::new(format!("the fleet has no object store {store}: {error}"))
             .hint("the first master makes it: start one with `muster master` or `muster dev`")

@@ -3,13 +3,13 @@
 
 use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
-use async_nats::{
-    ConnectErrorKind, RequestErrorKind, ServerAddr,
-    jetstream::{self, context::ObjectStoreError, object_store::ObjectStore},
-};
+use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
-use muster_wire::nats;
+use muster_wire::{
+    nats,
+    objects::{Objects, OpenError},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
@@ -139,7 +139,7 @@ pub struct Client {
     /// Counts connections: changes whenever messages may have been missed.
     pub connections: watch::Receiver<u64>,
     /// The object stores that were asked for.
-    stores: Arc<Mutex<BTreeMap<String, ObjectStore>>>,
+    stores: Arc<Mutex<BTreeMap<String, Objects>>>,
     /// Whether a master has ever answered, so that silence is a failover and not an empty fleet.
     answered: Arc<AtomicBool>,
 }
@@ -200,12 +200,12 @@ impl Client {
     }
 
     /// An object store of the fleet, which must be there.
-    pub async fn store(&self, name: &str) -> Result<ObjectStore, ObjectStoreError> {
+    pub async fn store(&self, name: &str) -> Result<Objects, OpenError> {
         let known = || self.stores.lock().expect("no holder of this lock panics");
         if let Some(store) = known().get(name) {
             return Ok(store.clone());
         }
-        let store = self.jetstream.get_object_store(name).await?;
+        let store = Objects::open(&self.jetstream, name).await?;
         known().insert(name.into(), store.clone());
         Ok(store)
     }

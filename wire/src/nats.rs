@@ -5,8 +5,6 @@ use async_nats::{
     Auth, AuthError, Client, ConnectError, ConnectOptions, Event, ServerAddr,
     jetstream::object_store::ObjectInfo,
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE};
-use muster_protocol::Digest;
 use std::{
     sync::{
         Arc,
@@ -106,14 +104,6 @@ pub fn is_young(object: &ObjectInfo) -> bool {
     SystemTime::now().duration_since(modified.into()).is_ok_and(|age| age < YOUNG)
 }
 
-/// Whether bytes that were read of an object are all of it and proven by the client to have this digest,
-/// as it does with the last of them: then they need not be digested once more.
-pub fn is_proven(object: &ObjectInfo, read: &[u8], digest: Digest) -> bool {
-    let text = URL_SAFE.encode(digest.0);
-    let said = object.digest.as_deref().and_then(|said| said.strip_prefix("SHA-256="));
-    !read.is_empty() && read.len() == object.size && said == Some(&text)
-}
-
 /// A URL, or several with commas between them, as they may be shown: what stands before `@` can
 /// hold a password.
 pub fn shown(urls: &str) -> String {
@@ -128,31 +118,6 @@ pub fn shown(urls: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_proven_when_all_were_read() {
-        let digest = Digest([7; 32]);
-        let object = |size, digest: Digest| ObjectInfo {
-            name: String::new(),
-            description: None,
-            metadata: Default::default(),
-            headers: None,
-            options: None,
-            bucket: String::new(),
-            nuid: String::new(),
-            size,
-            chunks: 1,
-            modified: None,
-            digest: Some(format!("SHA-256={}", URL_SAFE.encode(digest.0))),
-            deleted: false,
-        };
-        assert!(is_proven(&object(3, digest), b"abc", digest));
-        assert!(!is_proven(&object(4, digest), b"abc", digest), "it is longer");
-        assert!(!is_proven(&object(3, Digest([8; 32])), b"abc", digest), "it is another");
-        assert!(!is_proven(&object(0, digest), b"", digest), "nothing was read");
-        let unsaid = ObjectInfo { digest: None, ..object(3, digest) };
-        assert!(!is_proven(&unsaid, b"abc", digest));
-    }
 
     #[test]
     fn a_password_is_not_shown() {

@@ -5,10 +5,10 @@ use super::RegistryError;
 use async_nats::jetstream::{
     Context, ErrorCode,
     context::{GetStreamError, GetStreamErrorKind},
-    object_store,
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
 use muster_protocol::subject::{Bucket, Names};
+use muster_wire::objects;
 use std::time::Duration;
 
 /// How long events are kept.
@@ -106,24 +106,24 @@ async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> 
         .map_err(|error| RegistryError::Layout { what, cause: error.to_string() })
 }
 
+/// As a client makes an object store, but that no replica answers for the leader: one that is behind
+/// would say that an object is missing which was stored just now.
 async fn objects(
     context: &Context,
     bucket: String,
     max_age: Duration,
     num_replicas: usize,
 ) -> Result<(), RegistryError> {
-    if context.get_object_store(&bucket).await.is_ok() {
-        return Ok(());
-    }
-    let config = object_store::Config {
-        bucket: bucket.clone(),
+    let config = Config {
+        name: objects::stream_name(&bucket),
+        subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
         max_age,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
         num_replicas,
-        ..object_store::Config::default()
+        allow_direct: false,
+        allow_rollup: true,
+        ..Config::default()
     };
-    context
-        .create_object_store(config)
-        .await
-        .map(drop)
-        .map_err(|error| RegistryError::Layout { what: bucket, cause: error.to_string() })
+    stream(context, config).await
 }

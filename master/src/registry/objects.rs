@@ -2,16 +2,16 @@
 //! not what their digest says.
 
 use super::Registry;
-use async_nats::jetstream::{
-    object_store::{GetErrorKind, ObjectInfo, ObjectStore},
-    stream::Stream,
-};
+use async_nats::jetstream::{object_store::ObjectInfo, stream::Stream};
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{Digest, TaskId, limit, message::Shelf, subject::Bucket, task::TaskRecord};
-use muster_wire::nats;
-use std::{io::ErrorKind, ops::Range};
-use tokio::{io::AsyncReadExt, sync::OnceCell, task::spawn_blocking};
+use muster_wire::{
+    nats,
+    objects::{Objects, ReadError},
+};
+use std::ops::Range;
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
 /// Why an object could not be had or kept. Nothing was kept that is not whole.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +33,8 @@ const READ_MAX: u64 = 200_000;
 /// The object stores of a life, once they have been asked for.
 #[derive(Default)]
 pub(super) struct Shelves {
-    modules: OnceCell<ObjectStore>,
-    data: OnceCell<ObjectStore>,
+    modules: OnceCell<Objects>,
+    data: OnceCell<Objects>,
 }
 
 /// Whether bytes have this digest; made where it keeps no loop waiting.
@@ -48,12 +48,12 @@ fn unavailable(error: impl ToString) -> ObjectError {
 }
 
 impl Registry {
-    async fn shelf(&self, shelf: Shelf) -> Result<&ObjectStore, ObjectError> {
+    async fn shelf(&self, shelf: Shelf) -> Result<&Objects, ObjectError> {
         let (cell, name) = match shelf {
             Shelf::Modules => (&self.shelves.modules, self.names.module_store()),
             Shelf::Data => (&self.shelves.data, self.names.data_store()),
         };
-        cell.get_or_try_init(|| self.context.get_object_store(name)).await.map_err(unavailable)
+        cell.get_or_try_init(|| Objects::open(&self.context, &name)).await.map_err(unavailable)
     }
 
     /// The size of an object; `None` if there is none.
@@ -70,38 +70,26 @@ impl Registry {
         shelf: Shelf,
         digest: Digest,
     ) -> Result<Option<ObjectInfo>, ObjectError> {
-        match self.shelf(shelf).await?.info(digest.hex()).await {
-            Ok(info) if info.deleted => Ok(None),
-            Ok(info) => Ok(Some(info)),
-            Err(error)
-                if error.kind() == async_nats::jetstream::object_store::InfoErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(unavailable(error)),
-        }
+        self.shelf(shelf).await?.info(digest).await.map_err(unavailable)
     }
 
     /// An object's bytes, checked; `None` if there is none.
     pub async fn fetch(&self, shelf: Shelf, digest: Digest) -> Result<Option<Bytes>, ObjectError> {
-        let object = match self.shelf(shelf).await?.get(digest.hex()).await {
-            Ok(object) => object,
-            Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unavailable(error)),
-        };
-        let info = object.info().clone();
         let max = limit::MODULE_SIZE_MAX.max(limit::PAYLOAD_SIZE_MAX);
-        let mut bytes = Vec::with_capacity((info.size as u64).min(max) as usize);
-        let read = match object.take(max).read_to_end(&mut bytes).await {
-            Err(error) if error.kind() != ErrorKind::InvalidData => return Err(unavailable(error)),
-            read => read,
+        let damaged = |error: &dyn std::fmt::Display| {
+            tracing::error!(%digest, %error, "an object is damaged; remove it and store it anew");
+            ObjectError::Corrupt(digest)
         };
-        let (proven, bytes) = (nats::is_proven(&info, &bytes, digest), Bytes::from(bytes));
-        if read.is_err() || !(proven || is_of(bytes.clone(), digest).await) {
-            tracing::error!(%digest, "an object is not what it is called; remove it and store it anew");
-            return Err(ObjectError::Corrupt(digest));
+        let bytes = match self.shelf(shelf).await?.read(digest, max).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(error @ ReadError::Unavailable(_)) => return Err(unavailable(error)),
+            Err(error) => return Err(damaged(&error)),
+        };
+        match is_of(bytes.clone(), digest).await {
+            true => Ok(Some(bytes)),
+            false => Err(damaged(&"its bytes are not those of its name")),
         }
-        Ok(Some(bytes))
     }
 
     /// Keeps bytes in the data shelf, under their digest.
@@ -114,7 +102,7 @@ impl Registry {
         if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
         }
-        let store = self.shelf(Shelf::Data).await?;
+        let store = self.shelf(Shelf::Data).await?.store();
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
     }

@@ -14,6 +14,7 @@ mod local;
 mod map;
 mod masters;
 mod measure;
+mod objects;
 mod operate;
 mod refuse;
 mod restart;

@@ -7,7 +7,7 @@ mod shelf;
 use crate::{
     code::{CodeCache, OwnCode},
     compile::{CODE_MAX, Compiler},
-    engine::{Engine, Program},
+    engine::{Engine, Program, ReviveError},
 };
 use bytes::Bytes;
 use muster_protocol::Digest;
@@ -142,8 +142,9 @@ impl Artifacts {
             let program = this.link(digest, &own)?;
             Ok((program.map_err(|reason| this.refusals().refuse(digest, reason))?, own))
         });
-        let (program, own) = linking.await.map_err(|error| {
-            self.refusals().refuse(digest, format!("it cannot be linked: {error}"))
+        let (program, own) = linking.await.map_err(|error| match error.is_cancelled() {
+            true => ArtifactError::NotHad("the worker stops".into()),
+            false => self.refusals().refuse(digest, format!("it cannot be linked: {error}")),
         })??;
         let took = muster_wire::clock::boottime().since(started);
         tracing::info!(module = ?digest, ?took, code = program.code_size(), "compiled");
@@ -176,7 +177,8 @@ impl Artifacts {
         Ok(program)
     }
 
-    /// Makes a program of code, once there is room for it. Fails within where it is the code's fault.
+    /// Makes a program of code, once there is room for it. Fails within where it is the code's fault,
+    /// and never there for what the host lacks.
     fn link(
         &self,
         digest: Digest,
@@ -184,11 +186,15 @@ impl Artifacts {
     ) -> Result<Result<Program, String>, ArtifactError> {
         // Before it takes that room, and again when it is known to the page.
         self.make_room(digest, own.bytes().len())?;
-        let linked = self.engine.revive(digest, own);
-        if let Ok(program) = &linked {
-            self.make_room(digest, program.code_size())?;
-        }
-        Ok(linked)
+        let program = match self.engine.revive(digest, own) {
+            Ok(program) => program,
+            Err(ReviveError::Unfit(reason)) => return Ok(Err(reason)),
+            Err(ReviveError::Host(reason)) => {
+                return Err(ArtifactError::NotHad(format!("it could not be linked: {reason}")));
+            }
+        };
+        self.make_room(digest, program.code_size())?;
+        Ok(Ok(program))
     }
 
     fn make_room(&self, digest: Digest, size: usize) -> Result<(), ArtifactError> {

@@ -11,7 +11,7 @@ mod verdict;
 
 pub use child::child;
 
-use crate::policy::Rules;
+use crate::{policy::Rules, want};
 use bytes::Bytes;
 use muster_protocol::limit;
 use std::{io, path::PathBuf, process::Stdio, thread, time::Duration};
@@ -154,7 +154,8 @@ impl Compiler {
 }
 
 fn not_tried(error: &io::Error) -> CompileError {
-    CompileError::NotTried(format!("no process could be started to compile it: {error}"))
+    let why = want::explain(error);
+    CompileError::NotTried(format!("no process could be started to compile it: {why}"))
 }
 
 /// Gives the child the module and takes what it says, all of it at once: neither side's pipe may

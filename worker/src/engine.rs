@@ -9,11 +9,11 @@ pub(crate) use ahead::{Unmade, compile_ahead};
 pub use ticker::TICK;
 pub(crate) use ticker::Ticking;
 
-use crate::code::OwnCode;
 use crate::sandbox::{
     CORE_INSTANCES_MAX, MEMORIES_MAX, Sandbox, TABLE_ELEMENTS_MAX, TABLES_MAX,
     host::bindings::{Task, TaskPre},
 };
+use crate::{code::OwnCode, want};
 use muster_module::{Kind, World};
 use muster_protocol::Digest;
 use std::{
@@ -74,6 +74,26 @@ pub enum EngineError {
 impl From<wasmtime::Error> for EngineError {
     fn from(error: wasmtime::Error) -> Self {
         EngineError::Runtime(format!("{error:#}"))
+    }
+}
+
+/// Why compiled code was not made a program. Nothing was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviveError {
+    /// The host lacks something: another time it may be made one.
+    #[error("{0}")]
+    Host(String),
+    /// The code does not fit this engine: it has to be compiled after all.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl From<wasmtime::Error> for ReviveError {
+    fn from(error: wasmtime::Error) -> Self {
+        match want::behind(&error) {
+            Some((_, why)) => ReviveError::Host(why),
+            None => ReviveError::Unfit(not_here(&error)),
+        }
     }
 }
 
@@ -156,20 +176,20 @@ impl Engine {
     }
 
     /// Makes a module ready from what [`Program::code`] gave, which takes a millisecond where
-    /// compiling takes a hundred. An error says that it has to be compiled after all.
-    pub fn revive(&self, digest: Digest, code: &OwnCode) -> Result<Program, String> {
+    /// compiling takes a hundred.
+    pub fn revive(&self, digest: Digest, code: &OwnCode) -> Result<Program, ReviveError> {
         let inner = &*self.0;
-        let failed = |error: wasmtime::Error| not_here(&error);
         let (entry, code_size) = match code.bytes().first() {
-            Some(&COMMAND) => inner
-                .command(&revive::module(&inner.wasm, code).map_err(failed)?)
-                .map_err(failed)?,
+            Some(&COMMAND) => inner.command(&revive::module(&inner.wasm, code)?)?,
             Some(&kind @ (PROGRAM | TASK)) => {
                 let world = if kind == TASK { World::Task } else { World::CommandRun };
-                let component = revive::component(&inner.wasm, code).map_err(failed)?;
-                inner.component(&component, world).map_err(failed)?
+                let component = revive::component(&inner.wasm, code)?;
+                inner.component(&component, world)?
             }
-            kind => return Err(format!("the kind of its code is unknown: {kind:?}")),
+            kind => {
+                let why = format!("the kind of its code is unknown: {kind:?}");
+                return Err(ReviveError::Unfit(why));
+            }
         };
         Ok(Program(Arc::new(Ready { digest, code_size, entry })))
     }

@@ -25,6 +25,7 @@ pub mod run;
 pub mod sandbox;
 mod supervisor;
 
+mod want;
 pub use config::Config;
 pub use confine::Confine;
 pub use muster_wire::clock;

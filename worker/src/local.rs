@@ -75,7 +75,7 @@ pub async fn run(compiler: &Compiler, task: Task, hear: impl Fn(Heard)) -> anyho
         }
         Err(error) => return Err(error.into()),
     };
-    let program = engine.revive(digest, &code).map_err(anyhow::Error::msg)?;
+    let program = engine.revive(digest, &code)?;
     let place = (spec.grants.dir_bytes > 0).then(Place::new).transpose()?;
     let worker: WorkerId = WORKER.parse().context("the worker's name is a name")?;
     let checkpoints = Checkpoints::in_memory();

@@ -12,6 +12,7 @@ use crate::{
         self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
         Watch,
     },
+    want,
 };
 use bytes::Bytes;
 use muster_protocol::{
@@ -93,17 +94,16 @@ pub async fn run(
     let identity = Identity { key, number, worker, args };
     // Before the store, so that it is dropped after it.
     let mut begun = None;
-    let store = make_scratch(scratch, key, grants.dir_bytes).and_then(|scratch| {
-        let granted = Granted { grants, secrets, scratch };
-        let engine = engine.wasm();
-        sandbox::store(engine, identity, &limits, granted, streams, watch.clone(), &surroundings)
-    });
+    let scratch = match make_scratch(scratch, key, grants.dir_bytes) {
+        Ok(scratch) => scratch,
+        Err(verdict) => return Ended::Outcome(Outcome::bare(verdict)),
+    };
+    let granted = Granted { grants, secrets, scratch };
+    let (wasm, watched) = (engine.wasm(), watch.clone());
+    let store = sandbox::store(wasm, identity, &limits, granted, streams, watched, &surroundings);
     let mut store = match store {
         Ok(store) => store,
-        Err(error) => {
-            let message = format!("it could not be given what it was granted: {error:#}");
-            return Ended::Outcome(Outcome::bare(Verdict::Rejected { message }));
-        }
+        Err(error) => return Ended::Outcome(Outcome::bare(not_granted(&error))),
     };
     let returned = {
         let mut guest = pin!(async {
@@ -134,17 +134,29 @@ pub async fn run(
     finished.conclude(&watch)
 }
 
+/// The directory of a run that is granted so many bytes in one.
 fn make_scratch(
     place: Option<PathBuf>,
     key: AttemptKey,
     bytes: u64,
-) -> wasmtime::Result<Option<Scratch>> {
-    match place {
-        Some(place) if bytes > 0 => {
-            Ok(Some(Scratch::new(&place, &key.attempt.to_string(), bytes)?))
-        }
-        None if bytes > 0 => Err(wasmtime::Error::msg("there is no place for a directory")),
-        _ => Ok(None),
+) -> Result<Option<Scratch>, Verdict> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let message = "there is no place for its directory".into();
+    let place = place.ok_or(Verdict::Rejected { message })?;
+    Scratch::new(&place, &key.attempt.to_string(), bytes).map(Some).map_err(|error| {
+        let why = want::explain(&error);
+        Verdict::Returned { reason: format!("it could not be given a scratch directory: {why}") }
+    })
+}
+
+/// The verdict on a run that could not be given what it was granted.
+fn not_granted(error: &wasmtime::Error) -> Verdict {
+    let told = |why: &str| format!("it could not be given what it was granted: {why}");
+    match want::behind(error) {
+        Some((_, why)) => Verdict::Returned { reason: told(&why) },
+        None => Verdict::Rejected { message: told(&format!("{error:#}")) },
     }
 }
 
@@ -182,6 +194,10 @@ impl Finished {
             // follows; a run that only stopped would be sent to this worker again.
             (Some(Stop::Stale), _) => Verdict::Returned { reason: STALE.into() },
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
+            // Memory or files for the guest that the host does not give: no trap of the guest's.
+            (None, Some(Err(error))) if let Some((_, why)) = want::behind(error) => {
+                Verdict::Returned { reason: format!("its worker could not run it: {why}") }
+            }
             _ if over_output => over("output_bytes", limits.output_bytes),
             (None, Some(returned)) => judge(returned, &limits, refused, &stderr),
         };
@@ -245,6 +261,16 @@ mod tests {
             Ended::Outcome(outcome) => outcome.verdict,
             Ended::Killed(reason) => panic!("{reason:?}"),
         }
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_no_trap() {
+        let lack = wasmtime::Error::from(rustix::io::Errno::NOMEM).context("no memory for it");
+        let returned = verdict(Some(Err(lack)), None);
+        let Verdict::Returned { reason } = &returned else { panic!("{returned:?}") };
+        assert!(reason.contains("no memory for it"), "{reason}");
+        let trapped = verdict(Some(Err(wasmtime::Trap::UnreachableCodeReached.into())), None);
+        assert!(matches!(trapped, Verdict::Trapped { .. }), "{trapped:?}");
     }
 
     #[test]

@@ -6,7 +6,12 @@ use muster_worker::{
     compile::{CompileError, Compiled, Compiler},
     policy::Rules,
 };
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Loops, and locals that each of them keeps: 29 KB that were not compiled within 20 s.
 const DEPTH: usize = 4_000;
@@ -106,6 +111,44 @@ fn where_no_child_can_be_started_nothing_is_said_of_the_module() {
         let result = compile_with(program, &rules(10, 512), &ordinary()).err();
         assert!(matches!(result, Some(CompileError::NotTried(_))), "{program}: {result:?}");
     }
+}
+
+/// A program that starts the worker's child with limits of the host on it. As a user of its own where
+/// this process is root's, whom the kernel does not count.
+fn limited(dir: &Path, limits: &str) -> String {
+    let user = 61_000 + std::process::id() % 4_000;
+    let drop = match rustix::process::getuid().is_root() {
+        true => format!("/usr/bin/setpriv --reuid {user} --regid {user} --clear-groups"),
+        false => String::new(),
+    };
+    let path = dir.join("limited");
+    let text = format!("#!/bin/sh\nexec /usr/bin/prlimit {limits} {drop} {WORKER} \"$@\"\n");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().into()
+}
+
+#[test]
+fn what_the_host_does_not_give_is_not_held_against_the_module() {
+    let dir = std::env::temp_dir().join(format!("muster-limited-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    assert!(compile_with(&limited(&dir, ""), &rules(10, 512), &ordinary()).is_ok(), "it works");
+    for (limits, remedy) in [
+        ("--nproc=1:1", "ulimit -u"),
+        ("--nofile=3:3", ""),
+        ("--nofile=4:4", ""),
+        ("--nofile=5:5", ""),
+        ("--data=67108864:67108864", ""),
+    ] {
+        let result = compile_with(&limited(&dir, limits), &rules(10, 512), &ordinary());
+        match result.err() {
+            Some(CompileError::NotTried(why)) => assert!(why.contains(remedy), "{limits}: {why}"),
+            // Enough to begin with.
+            None if limits.starts_with("--nofile") => {}
+            error => panic!("{limits}: {error:?}"),
+        }
+    }
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

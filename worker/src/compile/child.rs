@@ -1,7 +1,7 @@
 //! The child that compiles: it limits itself before it reads a byte, compiles one module, and ends.
 //! Never runs what it made, never opens a file, and never outlives the worker.
 
-use super::verdict::{NO_MEMORY, NOT_BEGUN, REJECTED};
+use super::verdict::{MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED};
 use crate::{
     confine,
     engine::{Unmade, compile_ahead},
@@ -72,6 +72,8 @@ impl Terms {
             (Resource::Fsize, 0, 0),
             // Counted from the program itself, so that the number is that of the compilation.
             (Resource::As, addresses.saturating_add(self.memory), 0),
+            // A host that allows less says so here, before it could be taken for the module's fault.
+            (Resource::Data, addresses.saturating_add(self.memory), 0),
             (
                 Resource::Cpu,
                 self.within.as_secs().saturating_mul(self.threads as u64),
@@ -98,7 +100,10 @@ pub fn child() -> Option<ExitCode> {
     Some(match begin(args) {
         Ok(()) => {
             crash_by_name();
-            compile()
+            match start_threads() {
+                Ok(()) => compile(),
+                Err(code) => code,
+            }
         }
         Err(error) => complain(NOT_BEGUN, &error.to_string()),
     })
@@ -122,6 +127,16 @@ fn crash_by_name() {
     }));
 }
 
+/// Starts the compiler's threads before the module is read: where the host gives none, nothing is
+/// known of the module.
+fn start_threads() -> Result<(), ExitCode> {
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        Ok(()) => Ok(()),
+        Err(_) if is_memory_short() => Err(ExitCode::from(NO_MEMORY)),
+        Err(error) => Err(complain(NOT_BEGUN, &format!("its threads did not start: {error}"))),
+    }
+}
+
 fn is_memory_short() -> bool {
     Vec::<u8>::new().try_reserve_exact(MEMORY_LEFT).is_err()
 }
@@ -136,7 +151,9 @@ fn compile() -> ExitCode {
     let code = match compile_ahead(&wasm) {
         Ok(code) => code,
         Err(Unmade::Memory) => return ExitCode::from(NO_MEMORY),
-        Err(Unmade::Rejected(_)) if is_memory_short() => return ExitCode::from(NO_MEMORY),
+        Err(_) if is_memory_short() => return ExitCode::from(NO_MEMORY),
+        Err(Unmade::MemoryOrHost(reason)) => return complain(MEMORY_OR_HOST, &reason),
+        Err(Unmade::Host(reason)) => return complain(NOT_BEGUN, &reason),
         Err(Unmade::Rejected(reason)) => return complain(REJECTED, &reason),
     };
     let mut output = io::stdout().lock();

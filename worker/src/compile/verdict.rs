@@ -1,9 +1,11 @@
 //! What the end of a compiling child says about the module. Never guesses in favour of a module: a
 //! compiler that crashed on it once would crash on it again, on each worker in turn. One that was
-//! killed has not crashed.
+//! killed has not crashed, and what the host did not give is no fault of the module.
 
 use super::{CODE_MAX, CompileError, Compiled};
+use crate::want;
 use nix::sys::signal::Signal;
+use rustix::io::Errno;
 use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 /// Exit code of a child that has refused the module; its complaint is the reason.
@@ -15,12 +17,16 @@ pub(super) const NO_MEMORY: u8 = 4;
 /// Exit code of a child that could not begin: nothing is known of the module.
 pub(super) const NOT_BEGUN: u8 = 5;
 
+/// Exit code of a child that asked for memory in vain although it had some left.
+pub(super) const MEMORY_OR_HOST: u8 = 6;
+
 const HUP: i32 = Signal::SIGHUP as i32;
 const INT: i32 = Signal::SIGINT as i32;
 const KILL: i32 = Signal::SIGKILL as i32;
 const ABRT: i32 = Signal::SIGABRT as i32;
 const TERM: i32 = Signal::SIGTERM as i32;
 const XCPU: i32 = Signal::SIGXCPU as i32;
+const BUS: i32 = Signal::SIGBUS as i32;
 
 /// Exit code of a program that panics and unwinds.
 const PANICKED: i32 = 101;
@@ -50,9 +56,8 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
     let rejected = match (status.code(), status.signal()) {
         (Some(0), _) => return Ok(Compiled { code }),
         (Some(exit), _) if exit == i32::from(NOT_BEGUN) => {
-            return Err(CompileError::NotTried(format!(
-                "its compiler could not begin: {complaint}"
-            )));
+            let told = with_remedy(format!("its compiler could not begin: {complaint}"));
+            return Err(CompileError::NotTried(told));
         }
         (Some(exit), _) if exit == i32::from(REJECTED) => complaint.into(),
         (Some(exit), _) if exit == i32::from(NO_MEMORY) => out_of_memory(),
@@ -70,8 +75,24 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
                 format!("its compilation was killed (signal {KILL}), maybe for lack of memory");
             return Err(CompileError::Killed(told));
         }
+        // It may be the module and it may be the host: tried again as one that was killed is.
+        (Some(exit), _) if exit == i32::from(MEMORY_OR_HOST) => {
+            return Err(CompileError::Killed(with_remedy(format!("its compiler: {complaint}"))));
+        }
+        // How the kernel says that a file which is mapped, such as the program, cannot be read.
+        (_, Some(BUS)) => {
+            let told = format!("its compilation was ended (signal {BUS}), maybe by a broken disk");
+            return Err(CompileError::Killed(told));
+        }
         // How the allocator of the standard library ends a process.
         (_, Some(ABRT)) if complaint.contains("memory allocation of") => out_of_memory(),
+        (Some(PANICKED), _) if let Some((errno, remedy)) = want::told(complaint) => {
+            let told = format!("its compiler ended: {complaint}; {remedy}");
+            return Err(match errno {
+                Errno::NOMEM => CompileError::Killed(told),
+                _ => CompileError::NotTried(told),
+            });
+        }
         (Some(PANICKED), _) => {
             tracing::warn!(complaint, "a compilation crashed");
             format!("its compilation crashed (exit code {PANICKED})")
@@ -88,6 +109,14 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
         }
     };
     Err(CompileError::Rejected(rejected))
+}
+
+/// A sentence and, where it names a want of the host, what to do about it.
+fn with_remedy(told: String) -> String {
+    match want::told(&told) {
+        Some((_, remedy)) if !told.contains(remedy) => format!("{told}; {remedy}"),
+        _ => told,
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +158,24 @@ mod tests {
         let killed = verdict(KILL, "").err();
         let told = "its compilation was killed (signal 9), maybe for lack of memory";
         assert_eq!(killed, Some(CompileError::Killed(told.into())));
+    }
+
+    #[test]
+    fn what_the_host_does_not_give_is_no_fault_of_the_module() {
+        let panicked = |errno: Errno| {
+            let complaint = format!("thread 'main' panicked: no pool: IOError({errno:?})");
+            verdict(101 << 8, &complaint).err()
+        };
+        for errno in [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOSPC, Errno::IO] {
+            let error = panicked(errno);
+            assert!(matches!(error, Some(CompileError::NotTried(_))), "{error:?}");
+        }
+        let memory = panicked(Errno::NOMEM);
+        assert!(matches!(memory, Some(CompileError::Killed(_))), "{memory:?}");
+        for raw in [i32::from(MEMORY_OR_HOST) << 8, BUS] {
+            let error = verdict(raw, "why").err();
+            assert!(matches!(error, Some(CompileError::Killed(_))), "{error:?}");
+        }
     }
 
     #[test]

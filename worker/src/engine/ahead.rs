@@ -2,6 +2,8 @@
 //! no addresses for runs: the process has few.
 
 use super::{Shape, code_config, inspect, not_here};
+use crate::want;
+use rustix::io::Errno;
 
 /// Why there is no code.
 pub(crate) enum Unmade {
@@ -9,16 +11,28 @@ pub(crate) enum Unmade {
     Rejected(String),
     /// The compiler was given no more memory.
     Memory,
+    /// The compiler was given no more memory, and has some left: what it asked for at once was over
+    /// its own limit, or the host has no more.
+    MemoryOrHost(String),
+    /// Nothing is known of the module: the host lacks something, or there is no engine at all.
+    Host(String),
 }
 
 /// The compiled form of a module, as [`super::Program::code`] has it.
 pub(crate) fn compile_ahead(wasm: &[u8]) -> Result<Vec<u8>, Unmade> {
     let failed = |error: wasmtime::Error| match error.is::<wasmtime::OutOfMemory>() {
         true => Unmade::Memory,
-        false => Unmade::Rejected(not_here(&error)),
+        false => match want::behind(&error) {
+            Some((Errno::NOMEM, why)) => Unmade::MemoryOrHost(why),
+            Some((_, why)) => Unmade::Host(why),
+            None => Unmade::Rejected(not_here(&error)),
+        },
     };
     let (_, shape) = inspect(wasm).map_err(Unmade::Rejected)?;
-    let engine = wasmtime::Engine::new(&code_config()).map_err(failed)?;
+    let engine = wasmtime::Engine::new(&code_config()).map_err(|error| match failed(error) {
+        Unmade::Rejected(why) => Unmade::Host(why),
+        other => other,
+    })?;
     let code = match shape {
         Shape::Core => engine.precompile_module(wasm),
         Shape::Component(_) => engine.precompile_component(wasm),

@@ -234,6 +234,10 @@ fn a_directory() {
     for seen in both(&keeps, || Order { scratch: None, ..place.order(1 << 20) }) {
         assert!(matches!(seen.verdict(), Verdict::Rejected { .. }), "{:?}", seen.ended);
     }
+    // A place where the host lets nothing be made is no fault of the task.
+    for seen in both(&keeps, || Order { scratch: Some("/proc/1".into()), ..place.order(1 << 20) }) {
+        assert!(matches!(seen.verdict(), Verdict::Returned { .. }), "{:?}", seen.ended);
+    }
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! What a host may be short of, and what its owner can do about it. It must never blame a module or
+//! a guest for that.
+
+use rustix::io::Errno;
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The errors by which a kernel says that the host is short of something, and what to do about each.
+const WANTS: [(Errno, &str); 8] = [
+    (Errno::AGAIN, "the worker may start no more processes: raise TasksMax= or `ulimit -u`"),
+    (Errno::NOMEM, "the host gives no more memory: free some, or raise MemoryMax="),
+    (Errno::MFILE, "the worker may open no more files: raise LimitNOFILE= or `ulimit -n`"),
+    (Errno::NFILE, "the host may open no more files: raise fs.file-max"),
+    (Errno::NOSPC, "a disk of the host is full: free some space and some inodes"),
+    (Errno::DQUOT, "the worker's user may store no more: raise its quota"),
+    (Errno::IO, "a disk of the host does not work: look at the kernel's log"),
+    (Errno::ROFS, "a disk of the host can only be read: look at the kernel's log"),
+];
+
+/// What stands before an error's number where it was written for people or for programmers.
+const BEFORE_NUMBER: [&str; 2] = ["os error ", "code: "];
+
+fn remedy(number: i32) -> Option<&'static str> {
+    let known = WANTS.iter().find(|(errno, _)| errno.raw_os_error() == number);
+    known.map(|(_, remedy)| *remedy)
+}
+
+/// An error and, where it is a want of the host, what to do about it.
+pub(crate) fn explain(error: &io::Error) -> String {
+    match error.raw_os_error().and_then(remedy) {
+        Some(remedy) => format!("{error}; {remedy}"),
+        None => error.to_string(),
+    }
+}
+
+/// The number of the first want of the host that a text names, and what to do about it. The text is
+/// what a process says of its end.
+pub(crate) fn told(text: &str) -> Option<(Errno, &'static str)> {
+    let numbers = BEFORE_NUMBER.iter().flat_map(|before| text.split(before).skip(1));
+    numbers
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<i32>().ok())
+        .find_map(|number| Some((Errno::from_raw_os_error(number), remedy(number)?)))
+}
+
+/// The want of the host behind an error of the runtime, and a sentence about it; `None` where the
+/// error has another cause.
+pub(crate) fn behind(error: &wasmtime::Error) -> Option<(Errno, String)> {
+    let number = error.chain().find_map(|cause| {
+        let errno = cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error());
+        errno.or_else(|| cause.downcast_ref::<io::Error>()?.raw_os_error())
+    })?;
+    Some((Errno::from_raw_os_error(number), format!("{error:#}; {}", remedy(number)?)))
+}
+
+/// How long a cause that was logged is not logged again: operators see it, and logs stay short.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
+
+/// Causes remembered; there are as many as things that a host can lack, some times over.
+const SAID_MAX: usize = 256;
+
+/// Which causes were logged, and when. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Said(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Said {
+    /// Whether a cause is to be logged now: the first time, and after [`SAY_AGAIN`].
+    pub(crate) fn is_news(&self, cause: &str) -> bool {
+        self.is_news_at(cause, Instant::now())
+    }
+
+    fn is_news_at(&self, cause: &str, now: Instant) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.get(cause).is_some_and(|then| now.saturating_duration_since(*then) < SAY_AGAIN) {
+            return false;
+        }
+        if said.len() >= SAID_MAX {
+            said.clear();
+        }
+        said.insert(cause.into(), now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_of_the_host_is_known_by_its_number() {
+        let processes = io::Error::from(Errno::AGAIN);
+        assert!(explain(&processes).ends_with("raise TasksMax= or `ulimit -u`"));
+        let other = io::Error::from(Errno::NOENT);
+        assert_eq!(explain(&other), other.to_string());
+        let debug = format!("the pool: IOError({:?})", io::Error::from(Errno::MFILE));
+        for (text, want) in [
+            (format!("no thread: {processes}"), Some(Errno::AGAIN)),
+            (debug, Some(Errno::MFILE)),
+            (format!("{other}, and then {}", io::Error::from(Errno::NOSPC)), Some(Errno::NOSPC)),
+            (other.to_string(), None),
+            ("index out of bounds: the len is 11".into(), None),
+        ] {
+            assert_eq!(told(&text).map(|(errno, _)| errno), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_want_behind_an_error_of_the_runtime_is_found() {
+        let mapped = wasmtime::Error::from(Errno::NOMEM).context("no memory could be mapped");
+        let (errno, sentence) = behind(&mapped).expect("a want");
+        assert_eq!(errno, Errno::NOMEM);
+        assert!(sentence.starts_with("no memory could be mapped: "), "{sentence}");
+        let opened = wasmtime::Error::from(io::Error::from(Errno::MFILE));
+        assert_eq!(behind(&opened).map(|(errno, _)| errno), Some(Errno::MFILE));
+        assert!(behind(&wasmtime::Error::from(wasmtime::Trap::StackOverflow)).is_none());
+        assert!(behind(&wasmtime::Error::from(Errno::NOENT)).is_none());
+    }
+
+    #[test]
+    fn a_cause_is_said_once_in_a_while() {
+        let (said, now) = (Said::default(), Instant::now());
+        assert!(said.is_news_at("full", now) && said.is_news_at("broken", now));
+        assert!(!said.is_news_at("full", now + SAY_AGAIN / 2));
+        assert!(said.is_news_at("full", now + SAY_AGAIN));
+    }
+}

@@ -4,6 +4,7 @@
 use crate::{
     Links,
     link::{self, ObjectError},
+    object,
 };
 use bytes::Bytes;
 use muster_protocol::{
@@ -113,23 +114,22 @@ async fn bring(links: &Links, state: Bytes) -> Data {
     }
 }
 
-/// The bytes of a state. Where the data shelf has lost them, the attempt begins at the beginning.
+/// The bytes of a state. Where the data shelf has lost them for good, the attempt begins at the
+/// beginning.
 async fn get(links: &Links, state: Data) -> Option<Bytes> {
     let (digest, size) = match state {
         Data::Inline(bytes) => return Some(bytes),
         Data::Blob { digest, size } => (digest, size),
     };
     loop {
-        if let Some(road) = link::any(links) {
-            match link::fetch(&road.connection, Shelf::Data, digest, size).await {
-                Ok(bytes) if muster_module::digest(&bytes) == digest => return Some(bytes),
-                Ok(_) => tracing::warn!(%digest, "what came is not the checkpoint"),
-                Err(ObjectError::Missing(_)) => {
-                    tracing::warn!(%digest, "a checkpoint is gone from the data store");
-                    return None;
-                }
-                Err(error) => tracing::warn!(%error, "a checkpoint cannot be got; trying again"),
+        match object::get(links, None, Shelf::Data, digest, size).await {
+            Ok(bytes) if muster_module::digest(&bytes) == digest => return Some(bytes),
+            Ok(_) => tracing::warn!(%digest, "what came is not the checkpoint"),
+            Err(ObjectError::Missing { .. }) => {
+                tracing::warn!(%digest, "a checkpoint is gone from the data store");
+                return None;
             }
+            Err(error) => tracing::debug!(%error, "a checkpoint cannot be got; trying again"),
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -19,13 +19,14 @@ mod lease;
 pub mod limits;
 mod link;
 pub mod local;
+mod object;
 mod perform;
 pub mod policy;
 pub mod run;
 pub mod sandbox;
 mod supervisor;
-
 mod want;
+
 pub use config::Config;
 pub use confine::Confine;
 pub use muster_wire::clock;

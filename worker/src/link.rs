@@ -43,12 +43,30 @@ static LINKS: AtomicU64 = AtomicU64::new(1);
 /// Why an object was not had. The attempt that needs it waits or is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObjectError {
-    /// No master has it: asking again does not help.
-    #[error("the fleet has no object {0}")]
-    Missing(Digest),
+    /// A master says that the store does not have it. [`crate::object`] asks again before that counts.
+    #[error("{}", missing(*shelf, *digest))]
+    Missing {
+        /// Which store.
+        shelf: Shelf,
+        /// What was asked for.
+        digest: Digest,
+    },
     /// It did not come; asking again may help.
     #[error("an object could not be carried: {0}")]
     Carried(String),
+}
+
+/// What people can do about an object that is gone.
+fn missing(shelf: Shelf, digest: Digest) -> String {
+    match shelf {
+        Shelf::Modules => format!(
+            "the fleet has the module {digest} no more; push it again, and submit the task again"
+        ),
+        Shelf::Data => format!(
+            "the fleet has the input {digest} no more: it has expired or was removed; submit the \
+             task again"
+        ),
+    }
 }
 
 impl From<StreamError> for ObjectError {
@@ -252,6 +270,14 @@ pub(crate) fn any(links: &Links) -> Option<Road> {
     links.lock().expect("no holder of this lock panics").values().next().cloned()
 }
 
+/// The links that are up, one after another: the first, the second, and the first again after the
+/// last. `None` where none is up.
+pub(crate) fn in_turn(links: &Links, turn: usize) -> Option<Connection> {
+    let links = links.lock().expect("no holder of this lock panics");
+    let turn = turn.checked_rem(links.len())?;
+    links.values().nth(turn).map(|road| road.connection.clone())
+}
+
 /// Asks a master something that is answered with one frame.
 pub(crate) async fn question(connection: &Connection, asked: &Ask) -> Result<Told, StreamError> {
     let (mut reader, mut writer) = ask(connection, asked).await?;
@@ -297,7 +323,7 @@ async fn receive(
     writer.finish()?;
     let size = match reader.next().await? {
         Some(Told::Size(size)) if size <= size_max => size,
-        Some(Told::Missing) => return Err(ObjectError::Missing(digest)),
+        Some(Told::Missing) => return Err(ObjectError::Missing { shelf, digest }),
         Some(Told::Failed(cause)) => return Err(ObjectError::Carried(cause)),
         _ => return Err(ObjectError::Carried("the master's answer makes no sense".into())),
     };

@@ -1,6 +1,8 @@
 //! Carrying out what the mind decided. Every effect is handed off here, and its outcome comes back
 //! as an event; nothing here waits or decides.
 
+mod carry;
+
 use crate::{
     Config, Input, LinkId, Links, Road,
     artifact::{ArtifactError, Artifacts},
@@ -12,21 +14,20 @@ use crate::{
     gate::{Gate, KillReason},
     inputs::Inputs,
     journal::Journal,
-    link::{self, ObjectError},
     policy::Rules,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
+    want::{self, Said},
 };
+use carry::{bring, get, get_again, pass_on, unless_closed};
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event, Kill},
     lease::{LeaseEvent, Standing},
-    limit,
-    message::{AttemptKey, Dispatch, Shelf, ToMaster},
+    message::{AttemptKey, Dispatch, ToMaster},
     registry::Mark,
     task::{Data, Outcome, Verdict},
 };
-use muster_wire::clock;
 use std::{
     collections::HashMap,
     io::ErrorKind,
@@ -50,8 +51,9 @@ const GUESTS_NICENESS: i32 = 5;
 /// network. More would be more threads than the shipped unit lets a worker have.
 const GUESTS_BLOCKING_MAX: usize = 64;
 
-/// How long to wait before a large output is brought again.
-const PUT_AGAIN: Duration = Duration::from_millis(500);
+/// How long an attempt that could not start is kept before it is given back. Its task may come to
+/// this worker again at once, and a host that lacks something lacks it for longer than that.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// What the loop shares with others.
 pub(crate) struct Shared {
@@ -81,6 +83,8 @@ pub(crate) struct Hands {
     /// What gets ready, until it is or is not wanted any more.
     preparing: HashMap<AttemptKey, AbortHandle>,
     reports: mpsc::Sender<Report>,
+    /// What was logged of attempts that could not start.
+    said: Said,
     /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
     guests: Option<Runtime>,
 }
@@ -115,6 +119,7 @@ impl Hands {
             inputs: Inputs::new(),
             preparing: HashMap::new(),
             reports,
+            said: Said::default(),
             guests: Some(guests),
         })
     }
@@ -208,17 +213,16 @@ impl Hands {
         let connection = self.road(link).map(|road| road.connection);
         let (artifacts, inputs, inbox) =
             (self.artifacts.clone(), self.inputs.clone(), self.shared.inbox.clone());
+        let (links, said) = (self.shared.links.clone(), self.said.clone());
         let work = tokio::spawn(async move {
-            let result = match connection {
-                None => Err(ArtifactError::NotHad("the link is down".into())),
-                Some(connection) => get(&artifacts, &inputs, &connection, &dispatch).await,
-            };
+            let result = get(&artifacts, &inputs, &links, connection, &dispatch).await;
             let event = match result {
                 Ok(()) => Event::Prepared(key),
                 Err(error) => {
                     let for_good = matches!(error, ArtifactError::Rejected(_));
-                    tracing::warn!(task = %key.task, %error, for_good, "an attempt cannot start");
-                    Event::NotPrepared { key, for_good, reason: error.to_string() }
+                    let reason = error.to_string();
+                    say(&said, key, &reason, for_good);
+                    Event::NotPrepared { key, for_good, reason }
                 }
             };
             let _ = inbox.send(Input::Attempts(event)).await;
@@ -234,8 +238,10 @@ impl Hands {
         let input = match (&dispatch.input, &kept) {
             (Data::Inline(bytes), _) => bytes.clone(),
             (Data::Blob { .. }, Some(kept)) => kept.bytes(),
-            // Nothing is run on an input that is not there; the master queues the task again.
-            (Data::Blob { .. }, None) => return self.ends(key, Verdict::Cancelled),
+            // Nothing is run on an input that is not there.
+            (Data::Blob { .. }, None) => {
+                return self.gives_back(key, "its input was not at hand any more".into());
+            }
         };
         // Before anything of the guest exists.
         let held = match self.shared.deadman.hold() {
@@ -269,6 +275,7 @@ impl Hands {
             (self.engine.clone(), self.shared.links.clone(), self.shared.inbox.clone());
         let program = self.artifacts.ready(dispatch.module);
         let (artifacts, digest) = (self.artifacts.clone(), dispatch.module);
+        let said = self.said.clone();
         let Some(guests) = &self.guests else { return };
         guests.spawn(async move {
             // The first of what lives here, so that they go last however this ends.
@@ -286,25 +293,22 @@ impl Hands {
                     Some(Err(error)) => {
                         let verdict = match error {
                             ArtifactError::Rejected(message) => Verdict::Rejected { message },
-                            // Nobody asked for it, so the master queues the task again.
-                            ArtifactError::NotHad(_) => Verdict::Cancelled,
+                            ArtifactError::NotHad(reason) => Verdict::Returned { reason },
                         };
-                        let event = Event::Ended { key, outcome: Outcome::bare(verdict) };
-                        let _ = inbox.send(Input::Attempts(event)).await;
-                        return;
+                        return tell_end(&inbox, &said, key, Outcome::bare(verdict)).await;
                     }
                 },
             };
             let ended = run::run(&engine, &program, order, gate.clone(), surroundings).await;
             drop(held);
-            let event = match ended {
-                Ended::Killed(_) => Event::Stopped(key),
-                Ended::Outcome(outcome) => match bring(outcome, &links, &gate).await {
-                    Some(outcome) => Event::Ended { key, outcome },
-                    None => Event::Stopped(key),
-                },
+            let outcome = match ended {
+                Ended::Killed(_) => None,
+                Ended::Outcome(outcome) => bring(outcome, &links, &gate).await,
             };
-            let _ = inbox.send(Input::Attempts(event)).await;
+            match outcome {
+                Some(outcome) => tell_end(&inbox, &said, key, outcome).await,
+                None => drop(inbox.send(Input::Attempts(Event::Stopped(key))).await),
+            }
         });
     }
 }
@@ -317,18 +321,46 @@ impl Hands {
         tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
     }
 
+    /// An attempt could not start for a reason that is this worker's alone.
+    fn gives_back(&self, key: AttemptKey, reason: String) {
+        let outcome = Outcome::bare(Verdict::Returned { reason });
+        let (inbox, said) = (self.shared.inbox.clone(), self.said.clone());
+        tokio::spawn(async move { tell_end(&inbox, &said, key, outcome).await });
+    }
+
     /// A run that must not begin has ended.
     fn not_started(&self, key: AttemptKey, error: DeadmanError) {
-        let event = match error {
-            DeadmanError::Lapsed => Event::Stopped(key),
-            DeadmanError::Timer(_) => {
-                tracing::error!(task = %key.task, attempt = %key.attempt, %error, "not started");
-                // Nobody asked for it, so the master queues the task again.
-                Event::Ended { key, outcome: Outcome::bare(Verdict::Cancelled) }
+        match error {
+            DeadmanError::Lapsed => {
+                let inbox = self.shared.inbox.clone();
+                let event = Event::Stopped(key);
+                tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
             }
-        };
-        let inbox = self.shared.inbox.clone();
-        tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
+            DeadmanError::Timer(errno) => {
+                let cause = want::explain(&std::io::Error::from(errno));
+                let reason = format!("the kernel's timer could not be set: {cause}");
+                self.gives_back(key, reason);
+            }
+        }
+    }
+}
+
+/// Tells the mind how an attempt has ended. One that goes back waits a while before, and says why.
+async fn tell_end(inbox: &mpsc::Sender<Input>, said: &Said, key: AttemptKey, outcome: Outcome) {
+    if let Verdict::Returned { reason } = &outcome.verdict {
+        say(said, key, reason, false);
+        tokio::time::sleep(GIVE_BACK_AFTER).await;
+    }
+    let _ = inbox.send(Input::Attempts(Event::Ended { key, outcome })).await;
+}
+
+/// Logs why an attempt does not run: each cause once in a while, however many attempts meet it.
+fn say(said: &Said, key: AttemptKey, cause: &str, for_good: bool) {
+    let task = key.task;
+    if said.is_news(cause) {
+        tracing::warn!(%task, cause, for_good, "an attempt cannot run here");
+    } else {
+        tracing::debug!(%task, cause, for_good, "an attempt cannot run here");
     }
 }
 
@@ -336,102 +368,6 @@ impl Drop for Hands {
     fn drop(&mut self) {
         if let Some(guests) = self.guests.take() {
             guests.shutdown_background();
-        }
-    }
-}
-
-/// Gets an attempt's module, and its input where that is not in the dispatch.
-async fn get(
-    artifacts: &Artifacts,
-    inputs: &Inputs,
-    connection: &quinn::Connection,
-    dispatch: &Dispatch,
-) -> Result<(), ArtifactError> {
-    let module = dispatch.module;
-    artifacts
-        .get(module, || async {
-            Ok(link::fetch(connection, Shelf::Modules, module, limit::MODULE_SIZE_MAX).await?)
-        })
-        .await?;
-    match dispatch.input {
-        Data::Inline(_) => Ok(()),
-        Data::Blob { digest, size } => {
-            let fetch = |size_max| async move {
-                Ok(link::fetch(connection, Shelf::Data, digest, size_max).await?)
-            };
-            inputs.get(dispatch.key, digest, size, fetch).await
-        }
-    }
-}
-
-impl From<ObjectError> for ArtifactError {
-    fn from(error: ObjectError) -> Self {
-        match error {
-            ObjectError::Missing(_) => ArtifactError::Rejected(error.to_string()),
-            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
-        }
-    }
-}
-
-/// Drops work for a run whose gate closes.
-async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        _ = gate.closed() => None,
-        done = work => Some(done),
-    }
-}
-
-async fn get_again(
-    artifacts: &Artifacts,
-    links: &Links,
-    digest: muster_protocol::Digest,
-) -> Result<crate::engine::Program, ArtifactError> {
-    let Some(road) = link::any(links) else {
-        return Err(ArtifactError::NotHad("no master is linked".into()));
-    };
-    artifacts
-        .get(digest, || async {
-            Ok(link::fetch(&road.connection, Shelf::Modules, digest, limit::MODULE_SIZE_MAX)
-                .await?)
-        })
-        .await
-}
-
-/// Brings an output that is too large for a record to the data shelf. `None` where the lease ended
-/// before that was done.
-async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outcome> {
-    let Data::Inline(bytes) = &outcome.output else { return Some(outcome) };
-    if bytes.len() <= limit::INLINE_SIZE_MAX {
-        return Some(outcome);
-    }
-    let (digest, size) = (muster_module::digest(bytes), bytes.len() as u64);
-    while gate.is_open(clock::boottime()) {
-        if let Some(road) = link::any(links) {
-            match link::put(&road.connection, digest, bytes.clone()).await {
-                Ok(()) => {
-                    outcome.output = Data::Blob { digest, size };
-                    return Some(outcome);
-                }
-                Err(error) => tracing::warn!(%error, "an output could not be stored; trying again"),
-            }
-        }
-        tokio::time::sleep(PUT_AGAIN).await;
-    }
-    None
-}
-
-/// Passes on what guests say for people, through whichever master listens. Lost if none does.
-async fn pass_on(mut heard: mpsc::Receiver<Report>, links: Links) {
-    while let Some(report) = heard.recv().await {
-        let Some(road) = link::any(&links) else { continue };
-        match report {
-            Report::Log(chunk) => {
-                let _ = road.logs.try_send(chunk);
-            }
-            Report::Progress { key, done, total } => {
-                let _ = road.frames.try_send(ToMaster::Progress { key, done, total });
-            }
         }
     }
 }

@@ -1,0 +1,112 @@
+//! Objects of the fleet's stores, through whichever master is linked. It must never take one answer
+//! for the last word that an object is missing.
+
+use crate::{
+    Links,
+    link::{self, ObjectError},
+};
+use bytes::Bytes;
+use muster_protocol::{Digest, message::Shelf};
+use quinn::Connection;
+use std::time::Duration;
+
+/// Answers that an object is missing before it is. Masters ask the store's leader, which knows all
+/// that was acknowledged; a leader that was chosen just now, or a master that is behind, answers
+/// rightly by the time of the last.
+const MISSING_MAX: usize = 4;
+
+/// How long to wait after such an answer. With [`MISSING_MAX`] it makes three seconds, in which NATS
+/// chooses a leader and followers catch up.
+const MISSING_AGAIN: Duration = Duration::from_secs(1);
+
+/// Gets an object, `size_max` bytes at most, through `first` if that is a link, and through the others
+/// in turn where it is said to be missing. Its digest is checked by whoever uses it.
+pub(crate) async fn get(
+    links: &Links,
+    first: Option<Connection>,
+    shelf: Shelf,
+    digest: Digest,
+    size_max: u64,
+) -> Result<Bytes, ObjectError> {
+    let whose = |turn: usize| match &first {
+        Some(first) if turn == 0 && first.close_reason().is_none() => Some(first.clone()),
+        _ => link::in_turn(links, turn),
+    };
+    ask(whose, |connection| async move { link::fetch(&connection, shelf, digest, size_max).await })
+        .await
+}
+
+/// Asks whoever has the turn until there is an answer that counts.
+async fn ask<C, F>(
+    whose: impl Fn(usize) -> Option<C>,
+    fetch: impl Fn(C) -> F,
+) -> Result<Bytes, ObjectError>
+where
+    F: Future<Output = Result<Bytes, ObjectError>>,
+{
+    let mut turn = 0;
+    loop {
+        let connection =
+            whose(turn).ok_or_else(|| ObjectError::Carried("no master is linked".into()))?;
+        let error = match fetch(connection).await {
+            Err(error @ ObjectError::Missing { .. }) => error,
+            answer => return answer,
+        };
+        turn += 1;
+        if turn >= MISSING_MAX {
+            return Err(error);
+        }
+        tracing::debug!(%error, turn, "asking again for an object");
+        tokio::time::sleep(MISSING_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    const MISSING: ObjectError =
+        ObjectError::Missing { shelf: Shelf::Data, digest: Digest([7; 32]) };
+
+    /// Asks masters that give these answers one after another; what comes of it, and whom it asked.
+    fn asked(
+        answers: Vec<Result<&'static str, ObjectError>>,
+    ) -> (Result<Bytes, ObjectError>, usize) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        let answers = RefCell::new(answers.into_iter());
+        let turns = RefCell::new(0);
+        let whose = |turn| {
+            *turns.borrow_mut() = turn + 1;
+            Some(turn)
+        };
+        let fetch = |_| {
+            let answer = answers.borrow_mut().next().expect("it is not asked for more");
+            std::future::ready(answer.map(Bytes::from))
+        };
+        let got = runtime.block_on(ask(whose, fetch));
+        (got, turns.into_inner())
+    }
+
+    #[test]
+    fn one_master_that_is_behind_does_not_make_an_object_missing() {
+        let (got, turns) = asked(vec![Err(MISSING), Err(MISSING), Ok("it")]);
+        assert_eq!((got.ok().as_deref(), turns), (Some(&b"it"[..]), 3));
+    }
+
+    #[test]
+    fn what_is_missing_each_time_is_missing() {
+        let (got, turns) = asked((0..MISSING_MAX).map(|_| Err(MISSING)).collect());
+        assert!(matches!(got, Err(ObjectError::Missing { .. })), "{got:?}");
+        assert_eq!(turns, MISSING_MAX);
+    }
+
+    #[test]
+    fn a_master_that_does_not_answer_decides_nothing() {
+        let broken = ObjectError::Carried("the link is down".into());
+        let (got, turns) = asked(vec![Err(MISSING), Err(broken)]);
+        assert!(matches!(got, Err(ObjectError::Carried(_))), "{got:?}");
+        assert_eq!(turns, 2);
+    }
+}

@@ -1,0 +1,123 @@
+//! What a run needs and what it leaves, carried from and to the masters. It must never decide what
+//! becomes of an attempt.
+
+use crate::{
+    Links,
+    artifact::{ArtifactError, Artifacts},
+    engine::Program,
+    gate::Gate,
+    inputs::Inputs,
+    link::{self, ObjectError},
+    object,
+    sandbox::Report,
+};
+use muster_protocol::{
+    Digest, limit,
+    message::{Dispatch, Shelf, ToMaster},
+    task::{Data, Outcome},
+};
+use muster_wire::clock;
+use quinn::Connection;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long to wait before a large output is brought again.
+const PUT_AGAIN: Duration = Duration::from_millis(500);
+
+/// Gets an attempt's module, and its input where that is not in the dispatch, through `first` if that
+/// is a link.
+pub(super) async fn get(
+    artifacts: &Artifacts,
+    inputs: &Inputs,
+    links: &Links,
+    first: Option<Connection>,
+    dispatch: &Dispatch,
+) -> Result<(), ArtifactError> {
+    module(artifacts, links, first.clone(), dispatch.module).await?;
+    match dispatch.input {
+        Data::Inline(_) => Ok(()),
+        Data::Blob { digest, size } => {
+            let fetch = |size_max| async move {
+                Ok(object::get(links, first, Shelf::Data, digest, size_max).await?)
+            };
+            inputs.get(dispatch.key, digest, size, fetch).await
+        }
+    }
+}
+
+/// Gets a module that was at hand before.
+pub(super) async fn get_again(
+    artifacts: &Artifacts,
+    links: &Links,
+    digest: Digest,
+) -> Result<Program, ArtifactError> {
+    module(artifacts, links, None, digest).await
+}
+
+async fn module(
+    artifacts: &Artifacts,
+    links: &Links,
+    first: Option<Connection>,
+    digest: Digest,
+) -> Result<Program, ArtifactError> {
+    let fetch = || async {
+        Ok(object::get(links, first, Shelf::Modules, digest, limit::MODULE_SIZE_MAX).await?)
+    };
+    artifacts.get(digest, fetch).await
+}
+
+impl From<ObjectError> for ArtifactError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Missing { .. } => ArtifactError::Rejected(error.to_string()),
+            ObjectError::Carried(_) => ArtifactError::NotHad(error.to_string()),
+        }
+    }
+}
+
+/// Drops work for a run whose gate closes.
+pub(super) async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = gate.closed() => None,
+        done = work => Some(done),
+    }
+}
+
+/// Brings an output that is too large for a record to the data shelf. `None` where the lease ended
+/// before that was done.
+pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outcome> {
+    let Data::Inline(bytes) = &outcome.output else { return Some(outcome) };
+    if bytes.len() <= limit::INLINE_SIZE_MAX {
+        return Some(outcome);
+    }
+    let (digest, size) = (muster_module::digest(bytes), bytes.len() as u64);
+    while gate.is_open(clock::boottime()) {
+        if let Some(road) = link::any(links) {
+            match link::put(&road.connection, digest, bytes.clone()).await {
+                Ok(()) => {
+                    outcome.output = Data::Blob { digest, size };
+                    return Some(outcome);
+                }
+                Err(error) => tracing::warn!(%error, "an output could not be stored; trying again"),
+            }
+        }
+        tokio::time::sleep(PUT_AGAIN).await;
+    }
+    None
+}
+
+/// Passes on what guests say for people, through whichever master listens. Lost if none does.
+pub(super) async fn pass_on(mut heard: mpsc::Receiver<Report>, links: Links) {
+    while let Some(report) = heard.recv().await {
+        let Some(road) = link::any(&links) else { continue };
+        match report {
+            Report::Log(chunk) => {
+                let _ = road.logs.try_send(chunk);
+            }
+            Report::Progress { key, done, total } => {
+                let _ = road.frames.try_send(ToMaster::Progress { key, done, total });
+            }
+        }
+    }
+}

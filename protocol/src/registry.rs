@@ -43,6 +43,15 @@ impl Mark {
     }
 }
 
+/// Up to where a session of a worker holds attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// The session of the worker; `None` before the first attempt.
+    pub session: Option<SessionId>,
+    /// The latest revision of the tasks' stream under which it was given an attempt.
+    pub upto: Mark,
+}
+
 /// A mark for each bucket that masters follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks([Mark; Bucket::FOLLOWED.len()]);
@@ -104,6 +113,9 @@ pub struct FailoverGuard {
     pub raised_by: SessionId,
     /// Whether it is over.
     pub lifted: bool,
+    /// Where the tasks ended, as far as that master knew: an attempt in a record that is not newer is over
+    /// when the guard is.
+    pub tasks: Mark,
     /// How long every master waits from when it first saw this, in milliseconds.
     pub wait_ms: u64,
     /// Why, as a sentence.

@@ -8,7 +8,7 @@ use muster_protocol::{
     attempts::Event,
     lease::{Lease, LeaseEffect, LeaseEvent, LeaseLoop, LeaseTiming},
     message::ToMaster,
-    registry::Mark,
+    registry::Holds,
     subject::{Bucket, Names},
 };
 use muster_wire::{cas, clock, nats, process};
@@ -24,7 +24,7 @@ pub(crate) struct Terms {
     pub draft: Lease,
     pub journal: Journal,
     /// Up to where attempts are held: written by the worker's loop before it starts anything.
-    pub holds: Arc<Mutex<Mark>>,
+    pub holds: Arc<Mutex<Holds>>,
 }
 
 /// What the loop of the lease tells the loop of the worker. Few: some for each renewal, and a session

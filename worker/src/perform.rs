@@ -25,7 +25,7 @@ use muster_protocol::{
     attempts::{Effect, Event, Kill},
     lease::{LeaseEvent, Standing},
     message::{AttemptKey, Dispatch, ToMaster},
-    registry::Mark,
+    registry::Holds,
     task::{Data, Outcome, Verdict},
 };
 use std::{
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     pub inbox: mpsc::Sender<Input>,
     pub lease: mpsc::UnboundedSender<LeaseEvent>,
     /// Up to where attempts are held; the loop of the lease reads it for each renewal.
-    pub holds: Arc<Mutex<Mark>>,
+    pub holds: Arc<Mutex<Holds>>,
 }
 
 /// What the loop does things with.
@@ -183,8 +183,8 @@ impl Hands {
                     }
                     self.inputs.drop(key);
                 }
-                Effect::Hold(mark) => {
-                    *self.shared.holds.lock().expect("no holder of this lock panics") = mark;
+                Effect::Hold(holds) => {
+                    *self.shared.holds.lock().expect("no holder of this lock panics") = holds;
                 }
                 Effect::Stand(standing) => self.stand(standing),
                 Effect::Send { link, message } => self.send(link, message),

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     AttemptId, Digest, TaskId,
     message::ToWorker,
-    registry::StreamId,
+    registry::{Holds, StreamId},
     task::{Data, Limits},
 };
 use alloc::{format, string::ToString, vec};
@@ -55,7 +55,7 @@ fn say(effect: &Effect) -> String {
         Effect::Kill { key, why } => format!("kill t{}: {why:?}", key.task.0),
         Effect::Drop(key) => format!("drop t{}", key.task.0),
         Effect::Quiet => "quiet".to_string(),
-        Effect::Hold(mark) => format!("hold {}", mark.revision),
+        Effect::Hold(holds) => format!("hold {}", holds.upto.revision),
         Effect::Stand(standing) => format!("stand {}", standing.word()),
         Effect::Send { link, message } => match message {
             ToMaster::Hello(Hello { session, attempts, .. }) => {
@@ -317,7 +317,8 @@ fn the_lease_is_told_what_is_held_before_anything_can_start() {
         out
     };
     let out = effects(&mut d, dispatch(1));
-    assert_eq!(out[0], Effect::Hold(Mark { stream: StreamId(1), revision: 1 }));
+    let upto = Mark { stream: StreamId(1), revision: 1 };
+    assert_eq!(out[0], Effect::Hold(Holds { session: Some(SESSION), upto }));
     d.see(Event::Prepared(key(1)));
     assert!(!effects(&mut d, dispatch(2)).iter().any(|effect| matches!(effect, Effect::Hold(_))));
     d.mind.observe(d.now, Event::Linked(3, MASTER));

@@ -5,7 +5,7 @@ use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase};
 use crate::{
     Revision, Time, limit,
     message::{AttemptKey, Dispatch, Order, ToWorker},
-    registry::Mark,
+    registry::{Holds, Mark},
     task::{Data, Outcome, Verdict},
 };
 use alloc::{sync::Arc, vec::Vec};
@@ -125,7 +125,8 @@ impl Attempts {
         if self.holds.raised_to(given) != self.holds {
             self.holds = self.holds.raised_to(given);
             // Before it can start: a renewal that does not say so would deny it.
-            self.outbox.push(Effect::Hold(self.holds));
+            let (session, upto) = (self.session, self.holds);
+            self.outbox.push(Effect::Hold(Holds { session, upto }));
         }
         let at_hand =
             self.warm.contains(&dispatch.module) && matches!(dispatch.input, Data::Inline(_));

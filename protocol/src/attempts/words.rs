@@ -4,7 +4,7 @@ use crate::{
     SessionId, Time,
     lease::Standing,
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
-    registry::Mark,
+    registry::Holds,
     task::Outcome,
 };
 use alloc::{string::String, sync::Arc};
@@ -80,9 +80,9 @@ pub enum Effect {
     Drop(AttemptKey),
     /// Say this in the lease.
     Stand(Standing),
-    /// Say in every renewal from now on that attempts are held up to this revision. To be carried out
-    /// before any effect that follows it.
-    Hold(Mark),
+    /// Say in every renewal of this session from now on that attempts are held up to here. To be carried
+    /// out before any effect that follows it.
+    Hold(Holds),
     /// Say something to a master.
     Send {
         /// On which link.

@@ -7,8 +7,9 @@ use crate::{
     ABSENT, Nonce, Revision, SessionId, Time, WorkerId,
     advisory::{Advisory, RegistryEvent},
     lease::{CasAnswer, Lease, Standing},
-    registry::FailoverGuard,
+    registry::{FailoverGuard, Mark},
     sessions::Memory,
+    subject::Bucket,
 };
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::time::Duration;
@@ -27,8 +28,9 @@ pub(super) struct Guard {
     writing: bool,
     /// Sessions of workers that the registry may have given something and forgotten it.
     forgotten: BTreeSet<SessionId>,
-    /// The guard that ended last in this session, and when: what is known since before then is over.
-    ended: Option<(Nonce, Time)>,
+    /// Up to where the tasks were given before the guard that ended last in this session: those attempts
+    /// are over.
+    ended: Option<Mark>,
 }
 
 impl Guard {
@@ -59,7 +61,7 @@ impl Fleet {
         self.guard.known = Some((guard, since));
         if lifted {
             if self.roll.is_loaded() && self.guard.owed.is_none() {
-                self.guard_ends(now);
+                self.guard_ends();
             }
             return;
         }
@@ -127,6 +129,7 @@ impl Fleet {
                 nonce: Nonce(self.mint()),
                 raised_by: self.config.session,
                 lifted: false,
+                tasks: self.roll.end(Bucket::Tasks),
                 wait_ms: self.guard_wait().as_millis() as u64 + 1,
                 reason,
                 raised_at: self.wall(now),
@@ -140,7 +143,7 @@ impl Fleet {
                 }
                 None => return,
             }
-            self.guard_ends(now);
+            self.guard_ends();
             let Some((known, _)) = &self.guard.known else { return };
             FailoverGuard { lifted: true, ..known.clone() }
         };
@@ -191,12 +194,8 @@ impl Fleet {
     }
 
     /// All that ran before the loss has ended.
-    fn guard_ends(&mut self, now: Time) {
-        if let Some((known, _)) = &self.guard.known
-            && self.guard.ended.is_none_or(|(nonce, _)| nonce != known.nonce)
-        {
-            self.guard.ended = Some((known.nonce, now));
-        }
+    fn guard_ends(&mut self) {
+        self.guard.ended = self.guard.known.as_ref().map(|(known, _)| known.tasks);
         self.roll_is_complete();
     }
 
@@ -220,9 +219,12 @@ impl Fleet {
         self.guard.owed.is_some() || self.guard.until().is_some_and(|until| now < until)
     }
 
-    /// Whether a guard has ended since this was known: then all that ran at the time is over.
-    pub(super) fn guard_ended_since(&self, known: Time) -> bool {
-        self.guard.ended.is_some_and(|(_, ended)| known <= ended)
+    /// Whether an attempt that a record of this revision names was given before a guard that has ended:
+    /// then its run is over.
+    pub(super) fn is_before_the_guard(&self, record: Revision) -> bool {
+        self.guard.ended.is_some_and(|before| {
+            before.stream == self.roll.stream(Bucket::Tasks) && record <= before.revision
+        })
     }
 
     /// Ends every session at once, because the registry has forgotten what they were given. What

@@ -243,8 +243,8 @@ impl Fleet {
 
     /// Whether everything that the session of this attempt ran has stopped, for certain.
     ///
-    /// `since`: when the record that names the attempt became known.
-    pub(super) fn is_over(&self, now: Time, attempt: &Attempt, since: Time) -> bool {
+    /// `record`: the revision of the record that names the attempt.
+    pub(super) fn is_over(&self, now: Time, attempt: &Attempt, record: Revision) -> bool {
         if self.is_guarded(now) {
             return false;
         }
@@ -253,7 +253,7 @@ impl Fleet {
         if lease.session == attempt.session {
             return matches!(lease.standing, Standing::Released | Standing::Lost);
         }
-        if self.guard_ended_since(since) {
+        if self.is_before_the_guard(record) {
             return true;
         }
         // The record was quicker than the lease: this session came after the one that is known.

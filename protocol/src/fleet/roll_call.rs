@@ -63,6 +63,11 @@ impl RollCall {
         self.loaded.is_some()
     }
 
+    /// Where a bucket's stream ends, as far as is known.
+    pub(super) fn end(&self, bucket: Bucket) -> Mark {
+        self.ends.of(bucket)
+    }
+
     /// The stream of a bucket, as this session found it.
     pub(super) fn stream(&self, bucket: Bucket) -> crate::registry::StreamId {
         self.ends.of(bucket).stream

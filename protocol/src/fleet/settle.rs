@@ -71,7 +71,7 @@ impl Fleet {
             let outcome = report.outcome.clone();
             return self.conclude(now, id, record, attempt, outcome, out);
         }
-        if self.is_over(now, attempt, task.since) {
+        if self.is_over(now, attempt, task.revision) {
             let from = self.bereaves_from(id, attempt);
             if now >= from {
                 return self.bereave(now, id, record, attempt, out);

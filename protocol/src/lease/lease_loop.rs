@@ -7,7 +7,10 @@
 
 use super::{CasAnswer, Holder, Home, Lease, LeaseStep, LeaseTiming, Standing};
 use crate::{
-    ABSENT, Revision, SessionId, Time, attempts::LinkId, registry::Mark, task::mix,
+    ABSENT, Revision, SessionId, Time,
+    attempts::LinkId,
+    registry::{Holds, Mark},
+    task::mix,
     time::WallMillis,
 };
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -59,8 +62,8 @@ pub enum LeaseEvent {
     Quiet,
     /// The lease shall say this from now on, in later sessions, too.
     Stand(Standing),
-    /// Attempts are held up to this revision of the tasks' stream.
-    Hold(Mark),
+    /// Up to where attempts are held.
+    Hold(Holds),
     /// Nothing runs and nothing will: give the lease back.
     Release,
 }
@@ -221,7 +224,12 @@ impl LeaseLoop {
                 self.draft.standing = standing;
                 self.holder.stand(standing);
             }
-            LeaseEvent::Hold(mark) => self.holder.hold(mark),
+            // What an earlier session held is over.
+            LeaseEvent::Hold(holds) => {
+                if holds.session == Some(self.holder.session()) {
+                    self.holder.hold(holds.upto);
+                }
+            }
             LeaseEvent::Release => {
                 self.told_until = Time::ZERO;
                 self.outbox.push(LeaseEffect::CloseQuietly);

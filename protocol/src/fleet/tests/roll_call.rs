@@ -280,6 +280,7 @@ fn a_guard_that_the_registry_has_lost_is_raised_again() {
         nonce: Nonce(3),
         raised_by: SessionId(9),
         lifted: false,
+        tasks: Mark::default(),
         wait_ms: 60_000,
         reason: String::new(),
         raised_at: WallMillis(0),

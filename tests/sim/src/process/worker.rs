@@ -12,7 +12,7 @@ use muster_protocol::{
     attempts::{Attempts, Effect, Event},
     lease::{Lease, LeaseEvent, LeaseLoop, Offer},
     message::{AttemptKey, ToWorker},
-    registry::Mark,
+    registry::Holds,
 };
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub struct Worker {
     /// When its lease wants to be looked at.
     pub keeper_due: Nanos,
     /// Up to where it holds attempts: shared by its two loops.
-    pub holds: Mark,
+    pub holds: Holds,
     /// Its mind.
     pub mind: Attempts,
     mind_due: Nanos,
@@ -85,7 +85,7 @@ impl Worker {
             keeper: LeaseLoop::new(timing, draft.clone(), 0),
             draft,
             keeper_due: 0,
-            holds: Mark::default(),
+            holds: Holds::default(),
             mind: Attempts::new(SLOTS as usize, String::new()),
             mind_due: 0,
             links: BTreeMap::new(),
@@ -123,7 +123,7 @@ impl World {
         }
         worker.keeper = LeaseLoop::new(timing, worker.draft.clone(), seed);
         worker.keeper_due = 0;
-        worker.holds = Mark::default();
+        worker.holds = Holds::default();
         worker.mind = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
         worker.mind_due = 0;
         worker.stopping = false;
@@ -325,7 +325,7 @@ impl World {
             Effect::Start(dispatch) => self.start(at, &dispatch),
             Effect::Kill { key, .. } => self.kill(at, key),
             Effect::Drop(_) => {}
-            Effect::Hold(mark) => self.workers[at].holds = mark,
+            Effect::Hold(holds) => self.workers[at].holds = holds,
             Effect::Stand(standing) => {
                 let stand = Box::new(LeaseEvent::Stand(standing));
                 self.later(0, Happening::Keeper(at, life, LeaseIn::Event(stand)));

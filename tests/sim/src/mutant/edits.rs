@@ -1,0 +1,404 @@
+//! The mutants of the code that ships, as replacements of text. Each is one broken rule.
+
+use super::Edit;
+
+const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+    Edit { file, find, replace }
+}
+
+const FLEET: &str = "protocol/src/fleet.rs";
+const GUARD: &str = "protocol/src/fleet/guard.rs";
+const ROLL: &str = "protocol/src/fleet/roll_call.rs";
+const LINK: &str = "protocol/src/fleet/link.rs";
+const SUBMIT: &str = "protocol/src/fleet/submit.rs";
+const FLEET_LEASE: &str = "protocol/src/fleet/lease.rs";
+const MASTERS: &str = "protocol/src/fleet/masters.rs";
+const SETTLE: &str = "protocol/src/fleet/settle.rs";
+const RECORD: &str = "protocol/src/fleet/record.rs";
+const RETRY: &str = "protocol/src/fleet/retry.rs";
+const SESSIONS: &str = "protocol/src/sessions.rs";
+const HOLDER: &str = "protocol/src/lease/holder.rs";
+const LOOP: &str = "protocol/src/lease/lease_loop.rs";
+const TENURE: &str = "protocol/src/lease/tenure.rs";
+const ATTEMPTS: &str = "protocol/src/attempts.rs";
+const TOLD: &str = "protocol/src/attempts/told.rs";
+const OVER: &str = "protocol/src/attempts/over.rs";
+
+/// Every change.
+pub(super) const EDITS: &[Edit] = &[
+    edit(
+        FLEET_LEASE,
+        "            return matches!(lease.standing, Standing::Released | Standing::Lost);",
+        "            return matches!(lease.standing, Standing::Released | Standing::Lost)
+                || (ON[acts-before-lost-is-written] && worker.condemned);",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
+        let Some(lease) = &worker.lease else { return false };",
+        "        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
+        let Some(lease) = &worker.lease else { return false };
+        if ON[silence-alone-is-loss] && now >= self.runs_out(worker) {
+            return true;
+        }",
+    ),
+    edit(
+        FLEET,
+        "        task.phase = Phase::Writing(record.clone());
+",
+        "        task.phase = Phase::Writing(record.clone());
+        if ON[dispatch-before-store] {
+            task.record = record.clone();
+            task.phase = Phase::Idle;
+            self.dirty.insert(id);
+        }
+",
+    ),
+    edit(
+        RECORD,
+        "            CasAnswer::Unknown => {
+                task.phase = Phase::Asking;",
+        "            CasAnswer::Unknown if ON[unknown-is-taken-for-written] => {
+                self.adopt(now, intent, known + 1, true);
+            }
+            CasAnswer::Unknown => {
+                task.phase = Phase::Asking;",
+    ),
+    edit(
+        SETTLE,
+        "            && report.attempt == attempt.id
+",
+        "            && (report.attempt == attempt.id || ON[any-attempts-outcome])
+",
+    ),
+    edit(
+        SETTLE,
+        "        if !self.holds(&worker, key) {
+            return self.inquire(now, worker, link, held, Some(outcome));",
+        "        if !ON[any-attempts-outcome] && !self.holds(&worker, key) {
+            return self.inquire(now, worker, link, held, Some(outcome));",
+    ),
+    edit(
+        FLEET_LEASE,
+        "            Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),",
+        "            Some(_) if ON[anybody-declares] => Some(Time::ZERO),
+            Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        let from = if from == Time::ZERO { from }",
+        "        let from = if from == Time::ZERO || ON[no-wait-after-the-home-is-lost] { from }",
+    ),
+    edit(
+        MASTERS,
+        "now < self.tenure.until() && !self.over",
+        "(ON[home-extends-past-its-own-lease] || now < self.tenure.until()) && !self.over",
+    ),
+    edit(
+        MASTERS,
+        "        let proven = self.config.succeeds.contains(&session);",
+        "        let proven = ON[silent-masters-are-not-waited-for]
+            || self.config.succeeds.contains(&session);",
+    ),
+    edit(
+        MASTERS,
+        "                out.push(Effect::WriteMaster { expect: peer.revision, lease });
+            }",
+        "                out.push(Effect::WriteMaster { expect: peer.revision, lease });
+                if ON[acts-before-a-master-is-written-lost] {
+                    self.peer_over(now, session);
+                }
+            }",
+    ),
+    edit(
+        HOLDER,
+        "        self.home_counts &= self.home == self.lease.home;",
+        "        self.home_counts &= ON[old-home-counts-after-a-switch] || self.home == self.lease.home;",
+    ),
+    edit(
+        TENURE,
+        "        if revision <= self.known {",
+        "        if revision <= self.known && !ON[a-late-acknowledgement-rewinds] {",
+    ),
+    edit(
+        TENURE,
+        "        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);",
+        "        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);
+        let newest = self.sent.last().map(|sent| sent.1);
+        let stamp = if ON[a-late-extension-counts-for-the-newest-renewal] { newest } else { stamp };",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        worker.seen.max(worker.extended).max(healthy) + worker.wait
+",
+        "        let extended =
+            if ON[home-forgets-that-it-extended] { worker.seen } else { worker.extended };
+        let wait = if ON[kill-margin-left-out] {
+            worker.wait - self.config.timing.kill_margin()
+        } else if ON[clock-rates-left-out] {
+            worker.wait * 999 / 1_001
+        } else {
+            worker.wait
+        };
+        worker.seen.max(extended).max(healthy) + wait
+",
+    ),
+    edit(
+        TOLD,
+        "        if self.closed || self.session != Some(dispatch.session) {",
+        "        let own = ON[dispatch-not-bound-to-its-session]
+            || self.session == Some(dispatch.session);
+        if self.closed || !own {",
+    ),
+    edit(
+        OVER,
+        "            Some(deadline) => self.attempts.is_empty()",
+        "            Some(deadline) => ON[gives-the-lease-back-too-early] || self.attempts.is_empty()",
+    ),
+    edit(
+        ROLL,
+        "        self.registry_up = Some(now);",
+        "        let long_ago = ON[no-wait-after-an-outage];
+        self.registry_up = Some(if long_ago { Time::ZERO } else { now });",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        let speaks = self.speaks_for(&id);
+        let answers",
+        "        let speaks = self.speaks_for(&id);
+        let long_ago = ON[no-wait-after-an-outage] && self.registry_up.is_none();
+        let now = if long_ago { Time::ZERO } else { now };
+        let answers",
+    ),
+    edit(
+        SUBMIT,
+        "        if left == 0 {",
+        "        if left == 0 || ON[acknowledges-before-it-stores] {",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        if comparable && worker.revision < attempt.lease {",
+        "        let older = worker.revision < attempt.lease;
+        if comparable && older && !ON[an-older-lease-proves-a-newer-session-over] {",
+    ),
+    edit(
+        SETTLE,
+        "        let Some(link) = link.filter(|_| !is_held) else { return };",
+        "        if ON[cancels-before-the-run-has-stopped] && record.cancel {
+            let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
+            return self.commit(now, id, record, outcome, None, out);
+        }
+        let Some(link) = link.filter(|_| !is_held) else { return };",
+    ),
+    edit(
+        LOOP,
+        "                    self.holder.answered(now, renewal, answer);
+                    self.extend();",
+        "                    self.holder.answered(now, renewal, answer);
+                    if ON[stamp-at-acknowledgement] && self.holder.until() > now {
+                        let (session, until) = (session, now + self.timing.worker());
+                        self.told_until = until;
+                        self.outbox.push(LeaseEffect::Extend { session, until });
+                    }
+                    self.extend();",
+    ),
+    edit(
+        LOOP,
+        "                let dead = old.home_dir == self.draft.home_dir;",
+        "                let dead =
+                    ON[succession-without-the-lock] || old.home_dir == self.draft.home_dir;",
+    ),
+    edit(
+        LOOP,
+        "        let closed = self.over.is_some() || self.release_by.is_some() || self.holder.is_released();",
+        "        let closed = !ON[a-lease-that-is-given-back-opens-gates]
+            && (self.over.is_some() || self.release_by.is_some() || self.holder.is_released());",
+    ),
+    edit(
+        LOOP,
+        "                if holds.session == Some(self.holder.session()) {",
+        "                if ON[an-earlier-session-still-holds]
+                    || holds.session == Some(self.holder.session())
+                {",
+    ),
+    edit(
+        GUARD,
+        "        if revision <= self.guard.revision {
+            return;",
+        "        if revision <= self.guard.revision || ON[a-guard-binds-who-raised-it-alone] {
+            return;",
+    ),
+    edit(
+        GUARD,
+        "        self.guard.owed.is_some() || self.guard.until().is_some_and(|until| now < until)",
+        "        !ON[a-guard-is-not-waited-for]
+            && (self.guard.owed.is_some() || self.guard.until().is_some_and(|until| now < until))",
+    ),
+    edit(
+        GUARD,
+        "        self.longest_home() + waits.fold(",
+        "        if ON[a-guard-is-lifted-early] {
+            return self.config.timing.renew_every();
+        }
+        self.longest_home() + waits.fold(",
+    ),
+    edit(
+        GUARD,
+        "        let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
+        let sessions",
+        "        if ON[sessions-go-on-under-a-guard] {
+            return;
+        }
+        let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
+        let sessions",
+    ),
+    edit(
+        GUARD,
+        "            let session = SessionId(self.mint());
+",
+        "            let session = SessionId(self.mint());
+            let session =
+                if ON[a-forgotten-session-is-declared-lost] { lease.session } else { session };
+",
+    ),
+    edit(
+        GUARD,
+        "            before.stream == self.roll.stream(Bucket::Tasks) && record <= before.revision",
+        "            ON[a-guards-end-ends-all-that-runs]
+                || (before.stream == self.roll.stream(Bucket::Tasks) && record <= before.revision)",
+    ),
+    edit(
+        GUARD,
+        "            owes_guard: self",
+        "            owes_guard: !ON[a-loss-is-forgotten-when-the-connection-breaks] && self",
+    ),
+    edit(
+        GUARD,
+        "        if let Some((known, since)) = self.config.memory.guard.clone()
+",
+        "        if !ON[a-guard-that-was-lost-is-not-raised-again]
+            && let Some((known, since)) = self.config.memory.guard.clone()
+",
+    ),
+    edit(
+        ROLL,
+        "        self.roll.complete = ends.are_empty() || self.is_vouched_for();",
+        "        self.roll.complete =
+            ends.are_empty() || self.is_vouched_for() || ON[no-roll-call];",
+    ),
+    edit(
+        ROLL,
+        "                    lease.standing.is_held() && worker.answered != Some(lease.session)",
+        "                    lease.standing.is_held()
+                        && worker.answered != Some(lease.session)
+                        && !ON[workers-need-not-answer]",
+    ),
+    edit(
+        ROLL,
+        "            !remembered && !peer.has_answered(now, wait)",
+        "            !remembered && !peer.has_answered(now, wait) && !ON[masters-need-not-answer]",
+    ),
+    edit(
+        ROLL,
+        "        if self.is_guarded(now) || !mark",
+        "        if ON[what-is-claimed-is-not-compared] || self.is_guarded(now) || !mark",
+    ),
+    edit(
+        ROLL,
+        "            claim.place == place && asked.after < read && now",
+        "            let later = ON[a-read-that-began-before-a-claim-answers-it] || asked.after < read;
+            claim.place == place && later && now",
+    ),
+    edit(
+        ROLL,
+        "        let patience = if self.config.server.is_some() {",
+        "        let patience = if self.config.server.is_some() || ON[a-leader-is-never-behind] {",
+    ),
+    edit(
+        ROLL,
+        "        self.roll.complete && self.roll.claims.is_empty()",
+        "        ON[acts-while-the-roll-is-called]
+            || (self.roll.complete && self.roll.claims.is_empty())",
+    ),
+    edit(
+        ROLL,
+        "        self.loaded.is_some() && revision > self.first_ends.of(bucket).revision",
+        "        self.loaded.is_some()
+            && (ON[what-was-written-before-answers]
+                || revision > self.first_ends.of(bucket).revision)",
+    ),
+    edit(
+        LINK,
+        "        let answers = self.roll.is_loaded() && to == self.config.session;",
+        "        let answers =
+            self.roll.is_loaded() && (ON[any-hello-answers] || to == self.config.session);",
+    ),
+    edit(
+        MASTERS,
+        "        self.answered || self.over.is_some_and(|over| now >= over + wait)",
+        "        let wait = if ON[a-dead-masters-dispatches-are-not-waited-for] {
+            Duration::ZERO
+        } else {
+            wait
+        };
+        self.answered || self.over.is_some_and(|over| now >= over + wait)",
+    ),
+    edit(
+        FLEET_LEASE,
+        "        let comparable = attempt.lease_stream == self.roll.stream(Bucket::Workers);",
+        "        let comparable = ON[revisions-of-two-streams-are-compared]
+            || attempt.lease_stream == self.roll.stream(Bucket::Workers);",
+    ),
+    edit(
+        FLEET_LEASE,
+        "                if asked_by.is_none() && !is_news {",
+        "                if asked_by.is_none() && !is_news && !ON[a-refused-loss-is-not-tried-again] {",
+    ),
+    edit(
+        ATTEMPTS,
+        "            if self.runs_another(key) {",
+        "            if self.runs_another(key) && !ON[two-attempts-of-a-task-run-here] {",
+    ),
+    edit(
+        TOLD,
+        "            self.outbox.push(Effect::Hold(Holds { session, upto }));",
+        "            if !ON[a-worker-does-not-say-what-it-holds] {
+                self.outbox.push(Effect::Hold(Holds { session, upto }));
+            }",
+    ),
+    edit(
+        RECORD,
+        "            inquiry.after < read && (!behind || now >= inquiry.since + limit::LEADER_LAG_MAX)",
+        "            let later = ON[a-read-answers-what-was-asked-later] || inquiry.after < read;
+            let behind = behind && !ON[a-leader-that-is-behind-refuses-an-outcome];
+            later && (!behind || now >= inquiry.since + limit::LEADER_LAG_MAX)",
+    ),
+    edit(
+        SESSIONS,
+        "            if before.unloaded.is_empty() && !memory.owes_guard {",
+        "            if before.unloaded.is_empty() && !memory.owes_guard && !ON[a-session-forgets-how-far-it-knew] {",
+    ),
+    edit(
+        SESSIONS,
+        "            self.own.push(before.session);",
+        "            if !ON[a-process-does-not-remember-its-sessions] {
+                self.own.push(before.session);
+            }",
+    ),
+    edit(
+        RETRY,
+        "        let wait = wait_after_returns(record, &reason);",
+        "        let wait = if ON[what-is-given-back-goes-out-again-at-once] {
+            Duration::ZERO
+        } else {
+            wait_after_returns(record, &reason)
+        };",
+    ),
+    edit(
+        TOLD,
+        "        if self.over.contains(&dispatch.key) {
+            // Whoever",
+        "        if self.over.contains(&dispatch.key) && !ON[an-ended-attempt-runs-again] {
+            // Whoever",
+    ),
+];

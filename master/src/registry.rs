@@ -16,6 +16,7 @@ use muster_protocol::{
     advisory::Advisory,
     api::{Ended, ModuleEntry},
     lease::{CasAnswer, Lease, MasterLease, Standing},
+    limit,
     message::LogChunk,
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId, StreamId},
     subject::{Bucket, Names},
@@ -34,9 +35,6 @@ use tokio::{sync::mpsc, task::JoinSet};
 pub(crate) use checkpoints::Want;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
-
-/// How long a lease that is over is kept, for people to see.
-const OVER_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why the registry cannot be used at the start. Nothing was written but, maybe, empty streams.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +182,7 @@ impl Registry {
         let over = matches!(lease.standing, Standing::Lost | Standing::Released);
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
-        let keep = over.then_some(OVER_KEEP);
+        let keep = over.then_some(limit::LEASE_KEEP);
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await
@@ -198,7 +196,7 @@ impl Registry {
     ) -> CasAnswer<MasterLease> {
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Masters, lease.key());
-        let keep = (!lease.standing.is_held()).then_some(OVER_KEEP);
+        let keep = (!lease.standing.is_held()).then_some(limit::LEASE_KEEP);
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await

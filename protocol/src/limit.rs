@@ -93,6 +93,9 @@ pub const LEADER_LAG_MAX: Duration = Duration::from_secs(12);
 /// keeps neighbours from pushing each other in turn.
 pub const PREEMPT_GAP: u8 = 10;
 
+/// How long a lease that is over is kept, for people to see; and how long masters remember its worker.
+pub const LEASE_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How long a master declares nobody lost because too many are silent at once. Afterwards they are:
 /// half a fleet may really have lost its power.
 pub const HOLD_MAX: Duration = Duration::from_secs(60);

@@ -68,7 +68,8 @@ pub(super) async fn ensure(
     objects(context, names.data_store(), DATA_KEEP, replicas).await
 }
 
-fn is_missing(error: &GetStreamError) -> bool {
+/// Whether the error says that there is no such stream.
+pub(super) fn is_missing(error: &GetStreamError) -> bool {
     let code = match error.kind() {
         GetStreamErrorKind::JetStream(error) => error.error_code(),
         _ => return false,

@@ -5,7 +5,7 @@
 //! own writes, and that is a tenth of what the registry does for a task. It rests only while its
 //! acknowledgements follow each other without a gap; a gap is somebody else's write.
 
-use super::{Registry, horizon::Horizon};
+use super::{Registry, horizon::Horizon, layout};
 use crate::{Fact, Input};
 use async_nats::jetstream::{
     Message,
@@ -85,7 +85,13 @@ impl Watch {
     /// Follows by one consumer until it is not used any more.
     async fn run(&mut self) -> Result<Ended, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
-        let mut stream = self.registry.context.get_stream(&name).await?;
+        let found = self.registry.context.get_stream(&name).await;
+        if found.as_ref().is_err_and(layout::is_missing) {
+            tracing::warn!(stream = name, "somebody has deleted a stream; it is made anew");
+            self.tell(Fact::Down).await;
+            return std::future::pending().await;
+        }
+        let mut stream = found?;
         let last = self.last(&mut stream).await?;
         let deliver_policy = match self.horizon().begin() {
             0 => DeliverPolicy::LastPerSubject,

@@ -107,7 +107,19 @@ impl Fleet {
             Some(lease) if lease.standing.is_held() => {
                 Lease { standing: Standing::Lost, ..lease.clone() }
             }
-            Some(_) => return self.reconsider(&id),
+            Some(_) => {
+                let (keep, idle) = (worker.seen + limit::LEASE_KEEP, worker.tasks.is_empty());
+                if !idle || !worker.links.is_empty() {
+                    return self.reconsider(&id);
+                }
+                // Names that never come back are forgotten in the end.
+                if now >= keep {
+                    self.workers.remove(&id);
+                } else {
+                    self.timers.insert((keep, Timer::Lease(id)));
+                }
+                return;
+            }
             None => match self.session_of_tasks(&id) {
                 Some(session) => vacancy(id.clone(), session, worker.wait),
                 None => return self.dismiss(&id),

@@ -367,3 +367,6 @@ impl LeaseLoop {
         SessionId(mix(self.nonces))
     }
 }
+
+#[cfg(test)]
+mod tests;

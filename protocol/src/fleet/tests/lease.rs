@@ -234,6 +234,18 @@ fn a_worker_of_which_nothing_is_left_is_forgotten() {
 }
 
 #[test]
+fn a_worker_that_left_is_remembered_as_long_as_its_lease_is_kept() {
+    let mut w = World::new();
+    w.renews("w1", 1, |lease| lease.standing = Standing::Released);
+    w.watch_lease("w1");
+    w.pass(WAIT);
+    assert_eq!(w.fleet.workers.len(), 1, "people can see it");
+    w.now = w.now + crate::limit::LEASE_KEEP;
+    w.plan();
+    assert!(w.fleet.workers.is_empty());
+}
+
+#[test]
 fn the_record_of_a_worker_never_seen_is_taken_from_it_in_the_same_way() {
     let mut w = held(|_| ());
     w.leases.remove(&name("w1"));

@@ -44,15 +44,15 @@ impl Fleet {
             let wait = task.not_before().since(now).as_secs_f32();
             return format!("waits {wait:.1} s before its next attempt");
         }
+        if self.is_guarded(now) {
+            return "nothing is given out for now: the registry has lost writes, and what ran before is waited for".into();
+        }
         if !self.may_act() {
             let missing = self.next_missing(now);
             let missing = missing.as_deref().unwrap_or("the registry");
             return format!(
                 "nothing is given out yet: the registry's server has started again, and the answer of {missing} is waited for"
             );
-        }
-        if self.is_guarded(now) {
-            return "nothing is given out for now: the registry has lost writes, and what ran before is waited for".into();
         }
         if let Some(denied) = self.denied(spec) {
             return denied;

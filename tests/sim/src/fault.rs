@@ -159,6 +159,10 @@ impl World {
         }
         let wait = self.chance.below(2 * self.setting.fault_every);
         self.later(wait, Happening::Disorder);
+        let loss = self.setting.rollback_at.filter(|_| self.setting.quiet_before);
+        if loss.is_some_and(|at| self.now < at) {
+            return;
+        }
         if let Some(fault) = self.draw() {
             self.strike(fault);
         }

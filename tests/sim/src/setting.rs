@@ -36,6 +36,8 @@ pub struct Setting {
     pub run_lasts: Option<Nanos>,
     /// When the registry loses writes, if it does.
     pub rollback_at: Option<Nanos>,
+    /// Whether nothing else goes wrong before, so that much runs that the loss is about.
+    pub quiet_before: bool,
     /// Whether the registry is several servers: then whoever leads a stream may not know its newest
     /// write, and no life of a server vouches for it.
     pub cluster: bool,
@@ -64,6 +66,7 @@ impl Setting {
             rollback_at: seed
                 .is_multiple_of(ROLLBACK_EVERY)
                 .then(|| chance.between(lasts / 4, lasts * 3 / 4)),
+            quiet_before: chance.once_in(2),
             cluster: chance.once_in(4),
             over_max: chance.pick(&[4, 8_192]),
         }
@@ -83,6 +86,7 @@ impl Setting {
             batches: 0,
             run_lasts: Some(10 * SECOND),
             rollback_at: None,
+            quiet_before: false,
             cluster: false,
             over_max: 8_192,
         }

@@ -124,6 +124,10 @@ impl World {
         world.later(SECOND, Happening::Disorder);
         if let Some(at) = world.setting.rollback_at {
             world.at(at, Happening::RollBack);
+            // What is given out just before is what may be forgotten.
+            let count = world.chance.between(2, 7);
+            let before = world.chance.below(3 * SECOND);
+            world.will_submit(at.saturating_sub(before), count, |_| ());
         }
         world.at(lasts, Happening::Heal);
         world
@@ -356,9 +360,20 @@ impl World {
             format!("the registry forgets all after {to:.3?}")
         });
         self.roll_back(to);
+        // A worker that reaches the registry and no master tells nobody what it runs.
+        if self.chance.once_in(2) {
+            let worker = self.chance.below(self.workers.len() as u64) as usize;
+            let lease = self.setting.timing.master().as_nanos() as u64;
+            let lasts = self.chance.between(lease, 6 * lease);
+            for master in 0..self.masters.len() {
+                let cut = Fault::CutBoth(Peer::Worker(worker), Peer::Master(master), lasts);
+                self.strike(cut);
+            }
+        }
         // Whatever shared its host may have lost its power as well.
+        let all = self.chance.once_in(3);
         for at in 0..self.masters.len() {
-            if self.chance.once_in(4) {
+            if all || self.chance.once_in(4) {
                 let again_in = self.chance.between(20 * MS, 3 * SECOND);
                 self.strike(Fault::Crash(Peer::Master(at), again_in));
             }

@@ -96,7 +96,7 @@ impl Registry {
         let (events, tasks, shelves) = Default::default();
         let info = client.server_info();
         // A cluster loses what one of its servers has lost whether that is the one at the other end.
-        let server = (replicas == 1 && info.cluster.is_none()).then(|| ServerId(info.server_id));
+        let server = (replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
         let ends = Marks::default();
         let mut registry =
             Registry { client, context, names, session, ends, server, events, tasks, shelves };

@@ -190,10 +190,8 @@ impl Fleet {
                     self.worker(now, &id).declared_here = true;
                     self.reconsider(&id);
                 }
-                if declared && is_news {
-                    if !self.speaks_for(&id) {
-                        self.tell(&lease, WorkerEvent::Lost, LOST);
-                    }
+                if declared && is_news && !self.speaks_for(&id) {
+                    self.tell(&lease, WorkerEvent::Lost, LOST);
                 }
             }
             CasAnswer::Conflict(Some((found, revision))) => {

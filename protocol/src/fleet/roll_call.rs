@@ -11,7 +11,7 @@ use crate::{
     subject::Bucket,
 };
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     format,
     string::String,
     vec::Vec,
@@ -150,9 +150,8 @@ impl Fleet {
         }
         if let Some(place) = place(bucket) {
             let claim = Claim { place, stream: mark.stream, revision: mark.revision };
-            let asked = Asked { since: now, after: self.reads };
-            if !self.roll.claims.contains_key(&claim) {
-                self.roll.claims.insert(claim, asked);
+            if let Entry::Vacant(new) = self.roll.claims.entry(claim) {
+                new.insert(Asked { since: now, after: self.reads });
                 self.roll.asking.remove(&place);
             }
         }

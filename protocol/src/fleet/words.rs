@@ -60,6 +60,7 @@ pub struct Loaded {
 
 /// A fact.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "leases, the largest, are most of them")]
 pub enum Event {
     /// The registry does not answer any more. Nothing is decided from now on but what needs none of
     /// it; when it is back, a new mind begins.

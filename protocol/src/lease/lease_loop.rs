@@ -24,6 +24,7 @@ const TAKE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A fact.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "answers, the largest, are most of them")]
 pub enum LeaseEvent {
     /// The answer to a renewal of this session.
     Answered {

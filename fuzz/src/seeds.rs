@@ -9,7 +9,8 @@ use muster_protocol::{
     grant::Grants,
     lease::{Lease, MasterLease, Standing},
     message::{
-        HeldAttempt, Hello, Ask, AttemptKey, Dispatch, LogChunk, LogSource, Order, Shelf, ToMaster, ToWorker, Told,
+        Ask, AttemptKey, Dispatch, HeldAttempt, Hello, LogChunk, LogSource, Order, Shelf, ToMaster,
+        ToWorker, Told,
     },
     registry::Mark,
     task::{

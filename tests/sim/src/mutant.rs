@@ -14,6 +14,10 @@ mod edits;
 /// Every change.
 pub const EDITS: &[Edit] = edits::EDITS;
 
+/// Mutants that the rows of the protocol's own tests have to notice: another rule stands behind each, or
+/// it takes more faults at once than the simulation has in some thousand worlds.
+pub const ROWS: &[&str] = edits::ROWS;
+
 /// A change to the sources that does nothing until one of its mutants is switched on.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit {

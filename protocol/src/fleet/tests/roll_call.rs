@@ -333,3 +333,76 @@ fn a_home_that_the_masters_lack_is_waited_for() {
     check(w.pass(OUTAGE), &[]);
     assert!(!w.fleet.may_act());
 }
+
+#[test]
+fn a_lease_that_was_written_before_this_session_and_is_shown_late_is_no_answer() {
+    let mut w = anew_with_a_worker(|_| ());
+    w.renews("w1", 1, |_| ());
+    load(&mut w);
+    w.watch_lease("w1");
+    assert!(w.fleet.next_missing(w.now).is_some());
+}
+
+#[test]
+fn a_lost_that_was_refused_by_what_is_known_is_written_again() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |_| ());
+    check(w.pass(WAIT), &["lease w1@1: Lost"]);
+    let (_, lease, _) = w.lease_writes.remove(&name("w1")).expect("it is being written");
+    let known = w.leases[&name("w1")].clone();
+    // Whoever answers is behind: what was met must be newer than this.
+    let answer = CasAnswer::Conflict(Some(known));
+    check(w.see(Event::LeaseWritten { lease, asked_by: None, answer }), &[]);
+    check(w.pass(ASK_AGAIN), &["lease w1@1: Lost"]);
+}
+
+#[test]
+fn a_revision_of_a_stream_that_is_no_more_is_not_waited_for() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |_| ());
+    let record = TaskRecord::queued(TaskId(1), Arc::new(spec()), WallMillis(0));
+    w.cas(ABSENT, &record);
+    w.other_writes(1, |record| {
+        record.state = State::Dispatched(Attempt {
+            id: AttemptId(5),
+            number: 1,
+            worker: name("w1"),
+            session: SessionId(6),
+            lease: 1_000,
+            lease_stream: crate::registry::StreamId(9),
+            dispatched_at: WallMillis(0),
+        });
+    });
+    w.watch(1);
+    let end = w.now + OUTAGE + WAIT * 2;
+    let mut lines = Vec::new();
+    while w.now < end {
+        lines.extend(w.pass(SECOND));
+        w.renews("w1", 1, |_| ());
+        lines.extend(w.watch_lease("w1"));
+    }
+    assert!(lines.iter().any(|line| line.ends_with("queued")), "{lines:?}");
+}
+
+#[test]
+fn a_server_that_may_be_behind_does_not_refuse_an_outcome() {
+    let mut w = World::new();
+    let mut config = config(7);
+    config.server = None;
+    w.fleet = Fleet::new(config);
+    let record = TaskRecord::queued(TaskId(1), Arc::new(spec()), WallMillis(0));
+    w.cas(ABSENT, &record);
+    w.see(Event::Loaded(Loaded::default()));
+    let key = AttemptKey { task: TaskId(1), attempt: AttemptId(5) };
+    let finished =
+        Event::Finished { worker: name("w1"), link: 11, key, revision: 9, outcome: failed() };
+    check(w.see(finished), &["read t1"]);
+    check(w.read(1), &[]);
+    let end = w.now + limit::LEADER_LAG_MAX;
+    let mut lines = Vec::new();
+    while w.now < end {
+        lines = w.pass(ASK_AGAIN);
+        lines.extend(w.read(1));
+    }
+    assert!(lines.contains(&"link 11: refuse t1 A".to_string()), "it is lost: {lines:?}");
+}

@@ -2,7 +2,7 @@
 //! notices each. Never touches the sources themselves: it works on a copy under target/.
 
 use anyhow::{Context, Result, bail};
-use muster_sim::mutant::{EDITS, apply, names};
+use muster_sim::mutant::{EDITS, ROWS, apply, names};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,9 +17,10 @@ const SWITCH: &str = "
 /// Which mutant is switched on.
 pub static MUTANT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
 
-/// Whether this one is.
+/// Whether this one is. The rows of the protocol's own tests are built for one at a time.
 pub fn mutant(number: u32) -> bool {
-    MUTANT.load(core::sync::atomic::Ordering::Relaxed) == number
+    let row = option_env!(\"MUTANT_ROW\").and_then(|text| text.parse().ok());
+    row == Some(number) || MUTANT.load(core::sync::atomic::Ordering::Relaxed) == number
 }
 ";
 
@@ -42,7 +43,8 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         of += 1;
-        let noticed = play(&sim, at + 1)?;
+        let by_rows = ROWS.contains(&name);
+        let noticed = if by_rows { rows(&folder, at + 1)? } else { play(&sim, at + 1)? };
         caught += usize::from(noticed.is_some());
         let noticed = noticed.unwrap_or_else(|| "NOBODY NOTICED".into());
         println!("{name:<48} {noticed}");
@@ -127,6 +129,23 @@ fn build(folder: &Path) -> Result<PathBuf> {
         bail!("the mutants do not compile");
     }
     Ok(target.join("debug/sim"))
+}
+
+/// Runs the rows of the protocol's own tests against a mutant; the first that failed, if one did.
+fn rows(folder: &Path, number: usize) -> Result<Option<String>> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["test", "--quiet", "--offline", "-p", "muster-protocol", "--lib", "--target-dir"])
+        .arg(folder.join("target"))
+        .env("MUTANT_ROW", number.to_string())
+        .current_dir(folder.join("copy"))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !text.contains("test result:") {
+        bail!("the rows do not compile: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let failed = text.lines().find_map(|line| line.trim().strip_prefix("---- "));
+    Ok(failed.map(|line| format!("row {}", line.trim_end_matches(" stdout ----"))))
 }
 
 /// Plays seeds against a mutant; what was broken and by which seed, if anything was.

@@ -24,6 +24,34 @@ const ATTEMPTS: &str = "protocol/src/attempts.rs";
 const TOLD: &str = "protocol/src/attempts/told.rs";
 const OVER: &str = "protocol/src/attempts/over.rs";
 
+/// See [`ROWS`](super::ROWS).
+pub(super) const ROWS: &[&str] = &[
+    "a-lease-that-is-given-back-opens-gates",
+    "an-earlier-session-still-holds",
+    "a-guard-is-not-waited-for",
+    "a-loss-is-forgotten-when-the-connection-breaks",
+    "a-guard-that-was-lost-is-not-raised-again",
+    "workers-need-not-answer",
+    "masters-need-not-answer",
+    "what-is-claimed-is-not-compared",
+    "a-read-that-began-before-a-claim-answers-it",
+    "a-leader-is-never-behind",
+    "acts-while-the-roll-is-called",
+    "what-was-written-before-answers",
+    "any-hello-answers",
+    "a-dead-masters-dispatches-are-not-waited-for",
+    "revisions-of-two-streams-are-compared",
+    "a-refused-loss-is-not-tried-again",
+    "two-attempts-of-a-task-run-here",
+    "a-worker-does-not-say-what-it-holds",
+    "a-read-answers-what-was-asked-later",
+    "a-leader-that-is-behind-refuses-an-outcome",
+    "a-session-forgets-how-far-it-knew",
+    "a-process-does-not-remember-its-sessions",
+    "what-is-given-back-goes-out-again-at-once",
+    "an-ended-attempt-runs-again",
+];
+
 /// Every change.
 pub(super) const EDITS: &[Edit] = &[
     edit(

@@ -172,6 +172,8 @@ fn a_worker_that_holds_what_the_registry_lacks_raises_the_guard() {
     // On `lost` another master would act at once, and this session may still run.
     let taken = &w.lease_writes[&name("w1")].1;
     assert!(taken.session != SessionId(1) && taken.succeeds.is_empty(), "{taken:?}");
+    // A connection that breaks now leaves the guard to the next session.
+    assert!(w.fleet.memory().owes_guard);
 }
 
 #[test]

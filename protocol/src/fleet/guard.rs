@@ -210,7 +210,7 @@ impl Fleet {
             over: self.peers_over(),
             leases: self.workers.iter().filter_map(held).collect(),
             vouched: self.config.server.clone().filter(|_| self.has_vouched()),
-            owes_guard: self.guard.owed.is_some() || !self.may_answer(),
+            owes_guard: !self.may_answer(),
         }
     }
 

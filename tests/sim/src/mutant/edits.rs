@@ -297,8 +297,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         GUARD,
-        "            owes_guard: self",
-        "            owes_guard: !ON[a-loss-is-forgotten-when-the-connection-breaks] && self",
+        "            owes_guard: !self.may_answer(),",
+        "            owes_guard: !ON[a-loss-is-forgotten-when-the-connection-breaks]
+                && !self.may_answer(),",
     ),
     edit(
         GUARD,

@@ -1,10 +1,9 @@
 //! How long a task was without a worker, and where that time went: in waiting for the lease, for a slot
 //! and for code. Never a judgement about what happened meanwhile.
 //!
-//! With one master the slot takes a millisecond. With several it has been seen to take 2.0 or 2.5 s,
-//! the patience of the masters with each other, also where nothing else was wrong: that is why chaos,
-//! with two masters, has longer failovers than `make failover`, with one (`failover --masters 2` shows
-//! the same). Where the killed worker's next life takes the lease over, nothing waits for the lease.
+//! The slot takes about a millisecond, with several masters as with one: whoever declared the worker
+//! lost moves its tasks at once. Where the killed worker's next life takes the lease over, nothing waits
+//! for the lease.
 
 use super::{
     Blow, between, checker::struck, nemesis::Fault, observer::Seen, percentile, witness::Witness,

@@ -243,6 +243,27 @@ fn half_a_fleet_that_stays_silent_is_lost_in_the_end() {
 }
 
 #[test]
+fn whoever_declares_a_worker_lost_moves_its_tasks_at_once() {
+    for watch_is_quicker in [false, true] {
+        let mut w = World::new();
+        w.beside(9, 1, SECOND);
+        w.join("w1", 1, 11, |_| ());
+        w.run(1, |_| ());
+        let lines = w.beside(9, 10, WAIT + SECOND);
+        assert!(lines.iter().any(|line| line.ends_with("Lost")), "{lines:?}");
+        let (_, lease, asked_by) = w.lease_writes.remove(&name("w1")).expect("it is written");
+        let revision = w.next();
+        w.leases.insert(name("w1"), (lease.clone(), revision));
+        if watch_is_quicker {
+            w.watch_lease("w1");
+        }
+        let answer = CasAnswer::Written(revision);
+        let lines = w.see(Event::LeaseWritten { lease, asked_by, answer });
+        assert!(lines.iter().any(|line| line.ends_with("queued")), "{lines:?}");
+    }
+}
+
+#[test]
 fn a_much_more_urgent_task_takes_the_place_of_the_least_urgent_run() {
     let mut w = World::new();
     w.join("w1", 1, 11, |lease| lease.offer.slots = 2);

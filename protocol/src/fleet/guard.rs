@@ -40,6 +40,11 @@ impl Guard {
         Some(*since + Duration::from_millis(guard.wait_ms))
     }
 
+    /// Whether the registry has a guard that is not lifted, and none is owed.
+    pub(super) fn stands(&self) -> bool {
+        self.owed.is_none() && self.until().is_some()
+    }
+
     /// Whether a guard has still to be raised.
     pub(super) fn is_owed(&self) -> bool {
         self.owed.is_some()
@@ -197,6 +202,7 @@ impl Fleet {
     fn guard_ends(&mut self) {
         self.guard.ended = self.guard.known.as_ref().map(|(known, _)| known.tasks);
         self.roll_is_complete();
+        self.look_at_everything();
     }
 
     /// What this session leaves to the next one of this process.

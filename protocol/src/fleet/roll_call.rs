@@ -212,14 +212,20 @@ impl Fleet {
     /// Everybody has answered, or is over.
     pub(super) fn roll_is_complete(&mut self) {
         if !core::mem::replace(&mut self.roll.complete, true) {
-            self.dirty.extend(self.tasks.keys().copied());
-            self.open.extend(self.groups.keys().cloned());
+            self.look_at_everything();
         }
     }
 
-    /// Whether tasks may be written now.
+    /// Makes this master look again at every task and every group: what kept it from acting is over.
+    pub(super) fn look_at_everything(&mut self) {
+        self.dirty.extend(self.tasks.keys().copied());
+        self.open.extend(self.groups.keys().cloned());
+    }
+
+    /// Whether tasks may be written now. While a guard stands in the registry they may: it keeps everybody
+    /// from giving them out.
     pub(super) fn may_act(&self) -> bool {
-        self.roll.complete && self.roll.claims.is_empty()
+        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty()
     }
 
     /// Whether this session's own lease may be written: it tells the others that what this process
@@ -230,12 +236,12 @@ impl Fleet {
 
     /// Whether the roll call of this session is complete and no guard stands.
     pub(super) fn may_vouch(&self, now: Time) -> bool {
-        self.may_act() && !self.is_guarded(now)
+        self.has_vouched() && !self.is_guarded(now)
     }
 
     /// Whether this session has completed its roll call, and owes no guard.
     pub(super) fn has_vouched(&self) -> bool {
-        self.may_act() && !self.guard.is_owed()
+        self.roll.complete && self.may_answer()
     }
 
     /// Somebody whose answer is missing, as a word for people.

@@ -51,7 +51,7 @@ impl Fleet {
                 || self.peers.get(&home.session).is_some_and(|peer| peer.is_declared())
         });
         assert!(
-            waited_for || worker.declaring || home_waited_for,
+            waited_for || worker.declaring || home_waited_for || self.guard.stands(),
             "nobody waits for {:?}, known: {known}",
             worker
         );

@@ -254,6 +254,11 @@ fn the_guard_stands_until_one_master_has_waited_for_all_and_then_for_nobody() {
     check(w.lease_ok("w1"), &[]);
     check(guard_ok(&mut w, &raised), &[]);
     w.join("w1", 2, 12, |_| ());
+    // What is submitted meanwhile is stored, and waits.
+    w.submit(7, vec![new_task(9, |_| ())]);
+    check(w.ok(9), &["reply 7: Stored(1)"]);
+    w.cancel(8, 9);
+    w.ok(9);
     let end = w.now + OUTAGE + WAIT;
     while w.now + SECOND < end {
         check(w.pass(SECOND), &[]);

@@ -345,9 +345,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "        self.roll.complete && self.roll.claims.is_empty()",
+        "        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty()",
         "        ON[acts-while-the-roll-is-called]
-            || (self.roll.complete && self.roll.claims.is_empty())",
+            || ((self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty())",
     ),
     edit(
         ROLL,

@@ -29,6 +29,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-lease-that-is-given-back-opens-gates",
     "an-earlier-session-still-holds",
     "a-guard-is-not-waited-for",
+    "sessions-go-on-under-a-guard",
     "a-loss-is-forgotten-when-the-connection-breaks",
     "a-guard-that-was-lost-is-not-raised-again",
     "workers-need-not-answer",

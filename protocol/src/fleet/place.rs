@@ -56,8 +56,12 @@ pub(super) struct Need {
     wants: Wants,
 }
 
-/// When it is a task's turn: by priority, then by submission.
-type Turn = (Reverse<u8>, u64, TaskId);
+/// When it is a task's turn: by priority; of the same priority what was begun before, most of all what
+/// lost its worker, goes before what never was; then by submission.
+type Turn = (Reverse<u8>, NeverBegun, u64, TaskId);
+
+/// Whether a task has had no attempt yet.
+type NeverBegun = bool;
 
 /// Attempts per slot, in thousandths.
 type Load = u64;
@@ -133,7 +137,7 @@ impl Need {
 }
 
 fn turn(record: &TaskRecord) -> Turn {
-    (Reverse(record.spec.priority), record.submitted_at.0, record.id)
+    (Reverse(record.spec.priority), record.attempts == 0, record.submitted_at.0, record.id)
 }
 
 impl Fleet {
@@ -303,7 +307,7 @@ impl Fleet {
             }
             after = Bound::Excluded(turn);
             if let Some(worker) = group.room.choose(need).cloned() {
-                self.assign(now, turn.2, worker, out);
+                self.assign(now, turn.3, worker, out);
             }
         }
     }

@@ -26,7 +26,7 @@ impl Line {
             assert_eq!(line.first().and_then(|turn| self.heads.get(turn)), Some(need));
         }
         assert_eq!(self.heads.len(), self.classes.len());
-        self.classes.values().flatten().map(|&(_, _, id)| id).collect()
+        self.classes.values().flatten().map(|&(_, _, _, id)| id).collect()
     }
 
     /// The first head after this one.
@@ -36,7 +36,7 @@ impl Line {
 
     /// The task that is first of all.
     pub(super) fn first(&self) -> Option<TaskId> {
-        self.heads.first_key_value().map(|(turn, _)| turn.2)
+        self.heads.first_key_value().map(|(turn, _)| turn.3)
     }
 
     pub(super) fn line_up(&mut self, need: Need, turn: Turn) {

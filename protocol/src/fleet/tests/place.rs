@@ -50,6 +50,34 @@ fn higher_priority_goes_first_and_then_the_earlier_submission() {
 }
 
 #[test]
+fn a_task_that_lost_its_worker_goes_before_all_of_its_priority_that_were_never_begun() {
+    let mut w = World::new();
+    // It waits for the second worker, and was submitted first.
+    w.run(2, |spec| spec.selector = [("disk".into(), "ssd".into())].into());
+    w.now = w.now + SECOND;
+    w.join("w1", 1, 11, slots(1));
+    w.run(1, |_| ());
+    w.run(3, |spec| spec.priority += 1);
+    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    check(w.watch_lease("w1"), &["write t1@3: queued"]);
+    w.ok(1);
+    w.join("w2", 2, 22, |lease| {
+        lease.offer.slots = 1;
+        lease.offer.labels = [("disk".into(), "ssd".into())].into();
+    });
+    let mut order = Vec::new();
+    while let Some(line) = give_all(&mut w).pop() {
+        let letter = line.chars().last().expect("a letter");
+        let id: u128 = line["link 22: dispatch t".len()..][..1].parse().expect("a task");
+        order.push(id);
+        let key = w.key(id, letter);
+        w.finish("w2", 22, key, outcome(Verdict::Completed));
+    }
+    assert_eq!(order, [3, 1, 2]);
+    w.empty();
+}
+
+#[test]
 fn a_task_goes_only_where_group_labels_and_memory_fit() {
     type Change = fn(&mut TaskSpec);
     let cases: [(&str, Change, bool); 7] = [

@@ -9,6 +9,7 @@ const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> 
 const FLEET: &str = "protocol/src/fleet.rs";
 const GUARD: &str = "protocol/src/fleet/guard.rs";
 const ROLL: &str = "protocol/src/fleet/roll_call.rs";
+const PLACE: &str = "protocol/src/fleet/place.rs";
 const LINK: &str = "protocol/src/fleet/link.rs";
 const SUBMIT: &str = "protocol/src/fleet/submit.rs";
 const FLEET_LEASE: &str = "protocol/src/fleet/lease.rs";
@@ -51,6 +52,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-process-does-not-remember-its-sessions",
     "what-is-given-back-goes-out-again-at-once",
     "an-ended-attempt-runs-again",
+    "what-lost-its-worker-waits-behind-all",
 ];
 
 /// Every change.
@@ -430,5 +432,10 @@ pub(super) const EDITS: &[Edit] = &[
             // Whoever",
         "        if self.over.contains(&dispatch.key) && !ON[an-ended-attempt-runs-again] {
             // Whoever",
+    ),
+    edit(
+        PLACE,
+        "record.attempts == 0, record.submitted_at.0,",
+        "record.attempts == 0 || ON[what-lost-its-worker-waits-behind-all], record.submitted_at.0,",
     ),
 ];

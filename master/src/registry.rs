@@ -2,14 +2,16 @@
 //! but for the client API; it decides nothing and never puts a value without comparing.
 
 mod checkpoints;
-mod horizon;
 mod layout;
 mod objects;
 mod watch;
 mod writes;
 
 use crate::Input;
-use async_nats::{Client, HeaderMap, jetstream::Context};
+use async_nats::{
+    Client, HeaderMap,
+    jetstream::{Context, context::GetStreamError, stream::Info},
+};
 use bytes::Bytes;
 use muster_protocol::{
     Revision, SessionId, TaskId,
@@ -21,6 +23,7 @@ use muster_protocol::{
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId, StreamId},
     subject::{Bucket, Names},
     task::TaskRecord,
+    watch::Watch,
 };
 use muster_wire::{cas, clock, nats};
 use std::{
@@ -72,8 +75,8 @@ pub struct Registry {
     server: Option<ServerId>,
     /// Events of this session so far: with the session it makes their ids.
     events: Arc<AtomicU64>,
-    /// How far the bucket of tasks is known.
-    tasks: Arc<Mutex<horizon::Horizon>>,
+    /// How the bucket of tasks is followed.
+    tasks: Arc<Mutex<Watch>>,
     shelves: Arc<objects::Shelves>,
 }
 
@@ -93,21 +96,21 @@ impl Registry {
         })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
-        let (events, tasks, shelves) = Default::default();
+        let (events, shelves) = Default::default();
         let info = client.server_info();
         // A cluster loses what one of its servers has lost whether that is the one at the other end.
         let server = (replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
-        let ends = Marks::default();
-        let mut registry =
-            Registry { client, context, names, session, ends, server, events, tasks, shelves };
+        let mut ends = Marks::default();
         for bucket in Bucket::FOLLOWED {
-            let end = registry.read_end(bucket).await.map_err(|cause| RegistryError::Layout {
-                what: registry.names.stream(bucket),
-                cause: cause.to_string(),
-            })?;
-            registry.ends.set(bucket, end);
+            let what = names.stream(bucket);
+            let end = read_end(&context, &what).await;
+            let end =
+                end.map_err(|error| RegistryError::Layout { what, cause: error.to_string() })?;
+            ends.set(bucket, end);
         }
-        Ok(registry)
+        let tasks = Watch::new(Bucket::Tasks, session, ends.of(Bucket::Tasks).stream);
+        let tasks = Arc::new(Mutex::new(tasks));
+        Ok(Registry { client, context, names, session, ends, server, events, tasks, shelves })
     }
 
     /// Where the streams ended when this session began.
@@ -122,13 +125,8 @@ impl Registry {
 
     /// Where a bucket's stream ends, as its leader knows it.
     pub async fn read_end(&self, bucket: Bucket) -> Result<Mark, cas::ReadError> {
-        let unavailable = |cause: String| cas::ReadError::Unavailable(cause);
-        let stream = self.context.get_stream(self.names.stream(bucket)).await;
-        let stream = stream.map_err(|error| unavailable(error.to_string()))?;
-        let info = stream.cached_info();
-        let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH);
-        let created = created.map(|since| since.as_nanos() as u64).unwrap_or_default();
-        Ok(Mark { stream: StreamId(created), revision: info.state.last_sequence })
+        let end = read_end(&self.context, &self.names.stream(bucket)).await;
+        end.map_err(|error| cas::ReadError::Unavailable(error.to_string()))
     }
 
     /// Writes the failover guard by compare-and-set.
@@ -261,6 +259,18 @@ impl Registry {
     pub async fn flush(&self) {
         let _ = tokio::time::timeout(nats::PING_EVERY, self.client.flush()).await;
     }
+}
+
+/// Where a stream ends, as its leader knows it.
+async fn read_end(context: &Context, stream: &str) -> Result<Mark, GetStreamError> {
+    Ok(mark_of(context.get_stream(stream).await?.cached_info()))
+}
+
+/// Where a stream ends, and which it is.
+fn mark_of(info: &Info) -> Mark {
+    let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH);
+    let created = created.map(|since| since.as_nanos() as u64).unwrap_or_default();
+    Mark { stream: StreamId(created), revision: info.state.last_sequence }
 }
 
 #[derive(serde::Serialize)]

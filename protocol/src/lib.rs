@@ -24,6 +24,7 @@ pub mod sessions;
 pub mod subject;
 pub mod task;
 pub mod time;
+pub mod watch;
 
 pub use id::{AttemptId, BatchId, Digest, GroupName, MasterId, Nonce, SessionId, TaskId, WorkerId};
 pub use time::Time;

@@ -1,11 +1,7 @@
-//! Following a bucket: everything in it, then everything that changes. A watch is a hint that may
-//! be late or die unnoticed, so the stream's end is compared with what was seen every few seconds.
-//!
-//! A master without company rests from following the tasks: all that it would hear is the echo of its
-//! own writes, and that is a tenth of what the registry does for a task. It rests only while its
-//! acknowledgements follow each other without a gap; a gap is somebody else's write.
+//! Following a bucket: everything in it, then everything that changes. What a consumer's messages and the
+//! stream's end mean is decided by [`Watch`]; here is what makes consumers and asks for the end.
 
-use super::{Registry, horizon::Horizon, layout};
+use super::{Registry, layout, mark_of};
 use crate::{Fact, Input};
 use async_nats::jetstream::{
     Message,
@@ -14,13 +10,14 @@ use async_nats::jetstream::{
 };
 use futures::{FutureExt as _, StreamExt as _};
 use muster_protocol::{
-    Revision, SessionId, WorkerId,
+    SessionId, WorkerId,
     api::ModuleEntry,
     fleet::Event,
     lease::{Lease, MasterLease},
-    registry::GUARD_KEY,
+    registry::{GUARD_KEY, Mark},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
+    watch::{COMPARE_EVERY, Compared, Shown, Start, Watch},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -30,9 +27,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-
-/// How often the end of the stream is compared with what was seen.
-const COMPARE_EVERY: Duration = Duration::from_secs(5);
 
 /// How long to wait before a broken watch is made anew.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -44,14 +38,16 @@ pub(super) async fn follow(
     company: watch::Receiver<bool>,
     inbox: mpsc::Sender<Input>,
 ) {
-    let horizon = match bucket {
+    let watch = match bucket {
         Bucket::Tasks => registry.tasks.clone(),
-        _ => Arc::default(),
+        _ => {
+            let stream = registry.ends.of(bucket).stream;
+            Arc::new(Mutex::new(Watch::new(bucket, registry.session, stream)))
+        }
     };
-    let mut watch =
-        Watch { registry, bucket, company, inbox, horizon, loaded: false, clear: false };
-    while !watch.inbox.is_closed() {
-        match watch.run().await {
+    let mut follower = Follower { registry, bucket, company, inbox, watch };
+    while !follower.inbox.is_closed() {
+        match follower.run().await {
             Ok(Ended::Rested) => continue,
             Ok(Ended::Behind) => {}
             Err(cause) => {
@@ -62,15 +58,12 @@ pub(super) async fn follow(
     }
 }
 
-struct Watch {
+struct Follower {
     registry: Registry,
     bucket: Bucket,
     company: watch::Receiver<bool>,
     inbox: mpsc::Sender<Input>,
-    horizon: Arc<Mutex<Horizon>>,
-    loaded: bool,
-    /// Whether the consumer has shown all there was.
-    clear: bool,
+    watch: Arc<Mutex<Watch>>,
 }
 
 /// Why a consumer is not used any more.
@@ -81,21 +74,20 @@ enum Ended {
     Rested,
 }
 
-impl Watch {
+impl Follower {
     /// Follows by one consumer until it is not used any more.
     async fn run(&mut self) -> Result<Ended, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
         let found = self.registry.context.get_stream(&name).await;
         if found.as_ref().is_err_and(layout::is_missing) {
             tracing::warn!(stream = name, "somebody has deleted a stream; it is made anew");
-            self.tell(Fact::Down).await;
-            return std::future::pending().await;
+            return self.end_session().await;
         }
         let mut stream = found?;
-        let last = self.last(&mut stream).await?;
-        let deliver_policy = match self.horizon().begin() {
-            0 => DeliverPolicy::LastPerSubject,
-            upto => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
+        let (end, _) = self.compare(&mut stream).await?;
+        let deliver_policy = match self.watch().begin() {
+            Start::Newest => DeliverPolicy::LastPerSubject,
+            Start::After(upto) => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
         };
         let config = OrderedConfig {
             deliver_subject: self.registry.client.new_inbox(),
@@ -105,15 +97,11 @@ impl Watch {
         };
         let consumer = stream.create_consumer(config).await?;
         let consumer_name = consumer.cached_info().name.clone();
-        self.clear = consumer.cached_info().num_pending == 0;
-        if self.clear {
-            // What had been written up to then is gone again.
-            self.horizon().saw(last);
-            self.loaded().await;
-        }
+        let has_more = consumer.cached_info().num_pending > 0;
+        let loaded = self.watch().began(end.revision, has_more);
+        self.loaded(loaded).await;
         let mut messages = consumer.messages().await?;
         let mut compare = Instant::now() + COMPARE_EVERY;
-        let mut behind_at = None;
         loop {
             if self.may_rest() {
                 drop(messages);
@@ -130,7 +118,7 @@ impl Watch {
                 Ok(()) = self.company.changed() => {}
                 () = tokio::time::sleep_until(compare) => {
                     compare = Instant::now() + COMPARE_EVERY;
-                    if self.is_stuck(&mut stream, &mut behind_at).await? {
+                    if let (_, Compared::Behind) = self.compare(&mut stream).await? {
                         return Ok(Ended::Behind);
                     }
                 }
@@ -138,15 +126,16 @@ impl Watch {
         }
     }
 
-    /// Whether nobody but this session writes to the bucket, and all of others is known.
     fn may_rest(&self) -> bool {
-        let alone = self.bucket == Bucket::Tasks && !*self.company.borrow();
-        alone && self.loaded && (self.clear || self.horizon().is_ahead())
+        let company = *self.company.borrow();
+        let mut watch = self.watch();
+        watch.meet(company);
+        watch.may_rest()
     }
 
     /// Until there is company, or a write that is not this session's.
     async fn rest(&self, stream: &mut Stream) -> Result<(), async_nats::Error> {
-        let (mut company, mut behind_at) = (self.company.clone(), None);
+        let mut company = self.company.clone();
         loop {
             tokio::select! {
                 found = company.wait_for(|company| *company).map(|found| found.is_ok()) => {
@@ -157,7 +146,7 @@ impl Watch {
                     std::future::pending().await
                 }
                 () = tokio::time::sleep(COMPARE_EVERY) => {
-                    if self.is_stuck(stream, &mut behind_at).await? {
+                    if let (_, Compared::Behind) = self.compare(stream).await? {
                         return Ok(());
                     }
                 }
@@ -165,41 +154,36 @@ impl Watch {
         }
     }
 
-    /// Whether what is known ends before the stream, and did so at the same place the last time: it is
-    /// not late, it misses something.
-    async fn is_stuck(
-        &self,
-        stream: &mut Stream,
-        behind_at: &mut Option<Revision>,
-    ) -> Result<bool, async_nats::Error> {
-        let last = self.last(stream).await?;
-        let upto = self.horizon().upto();
-        let behind = (last > upto).then_some(upto);
-        Ok(behind.is_some() && std::mem::replace(behind_at, behind) == behind)
-    }
-
-    /// The end of the stream. If that is before what was seen, nothing that was seen is certain any
-    /// more: another session begins from what there is.
-    async fn last(&self, stream: &mut Stream) -> Result<Revision, async_nats::Error> {
-        // Before the question: what is written meanwhile is no proof of anything.
-        let upto = self.horizon().upto();
-        let last = stream.info().await?.state.last_sequence;
-        if last < upto {
+    /// Compares the end of the stream with what is known of it. Does not return where it went back.
+    async fn compare(&self, stream: &mut Stream) -> Result<(Mark, Compared), async_nats::Error> {
+        let asked_at = self.watch().upto();
+        let end = mark_of(stream.info().await?);
+        let compared = self.watch().compared(asked_at, end);
+        if compared == Compared::WentBack {
             let stream = self.registry.names.stream(self.bucket);
-            tracing::warn!(stream, upto, last, "the registry went back in time");
-            self.tell(Fact::Down).await;
-            return std::future::pending().await;
+            tracing::warn!(
+                stream,
+                known = asked_at,
+                end = end.revision,
+                "the registry has lost writes; another session begins from what there is"
+            );
+            return self.end_session().await;
         }
-        Ok(last)
+        Ok((end, compared))
     }
 
-    fn horizon(&self) -> MutexGuard<'_, Horizon> {
-        self.horizon.lock().expect("no holder of this lock panics")
+    /// Another session has to begin from what there is; this one is stopped.
+    async fn end_session<T>(&self) -> T {
+        self.tell(Fact::Down).await;
+        std::future::pending().await
     }
 
-    async fn loaded(&mut self) {
-        if !self.loaded {
-            self.loaded = true;
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().expect("no holder of this lock panics")
+    }
+
+    async fn loaded(&self, loaded: bool) {
+        if loaded {
             self.tell(Fact::Loaded(self.bucket)).await;
         }
     }
@@ -208,36 +192,30 @@ impl Watch {
         let _ = self.inbox.send(Input::Registry(self.registry.session, fact)).await;
     }
 
-    async fn take(&mut self, message: Message) -> Result<(), async_nats::Error> {
-        let (sequence, pending) = {
-            let info = message.info()?;
-            (info.stream_sequence, info.pending)
+    async fn take(&self, message: Message) -> Result<(), async_nats::Error> {
+        let header = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str());
+        let info = message.info()?;
+        let shown = Shown {
+            revision: info.stream_sequence,
+            has_more: info.pending > 0,
+            writer: header(WRITER_HEADER).and_then(|writer| writer.parse().ok()),
+            is_done: header(STATE_HEADER) == Some(STATE_DONE),
         };
-        if let Some(fact) = self.read(&message, sequence) {
+        let is_news = self.watch().is_news(&shown);
+        if is_news && let Some(fact) = self.read(&message, shown.revision) {
             self.tell(fact).await;
         }
-        self.horizon().saw(sequence);
-        self.clear = pending == 0;
-        if self.clear {
-            self.loaded().await;
-        }
+        let loaded = self.watch().showed(&shown);
+        self.loaded(loaded).await;
         Ok(())
     }
 
     fn read(&self, message: &Message, sequence: u64) -> Option<Fact> {
-        let header = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str());
         let broken = |error: serde_json::Error| {
             tracing::warn!(subject = %message.subject, %error, "a value cannot be read; passed over");
         };
         match self.bucket {
             Bucket::Tasks => {
-                let done = header(STATE_HEADER) == Some(STATE_DONE);
-                let own = header(WRITER_HEADER)
-                    .is_some_and(|writer| writer.parse() == Ok(self.registry.session));
-                // What was over before this master began, it need not know.
-                if own || (done && !self.loaded) {
-                    return None;
-                }
                 let record: TaskRecord =
                     serde_json::from_slice(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::TaskSeen(Box::new(record), sequence)))

@@ -35,6 +35,8 @@ pub enum Fault {
     RegistryStalls(Nanos),
     /// A master's watch of a stream shows nothing for so long, and then all.
     WatchStalls(usize, usize, Nanos),
+    /// A master's consumer of a stream shows nothing any more, and nobody says so.
+    WatchDies(usize, usize),
     /// A person orders a worker.
     Order(usize, Order),
     /// A person stops a process in good order.
@@ -120,7 +122,14 @@ impl World {
             Fault::WatchStalls(at, stream, lasts) => {
                 let until = self.now + lasts;
                 if let Some(mind) = &mut self.masters[at].mind {
-                    mind.shown[stream] = mind.shown[stream].max(until);
+                    mind.followers[stream].stall(until);
+                }
+            }
+            Fault::WatchDies(at, stream) => {
+                if let Some(mind) = &mut self.masters[at].mind
+                    && mind.followers[stream].die()
+                {
+                    self.tally.watches_dead += 1;
                 }
             }
             Fault::Order(at, order) => self.order(at, order),
@@ -215,11 +224,11 @@ impl World {
             27 => Fault::StopAsked(process),
             28 if self.chance.once_in(3) => Fault::Twin,
             29 if self.workers.len() >= 4 => return self.draw_mass_cut(long * 3),
-            // A watch that is behind is made anew after ten seconds.
             31..=32 => {
                 let stream = self.chance.below(3) as usize;
-                Fault::WatchStalls(master, stream, self.chance.between(100 * MS, 10 * SECOND))
+                Fault::WatchStalls(master, stream, self.chance.between(100 * MS, 20 * SECOND))
             }
+            46 => Fault::WatchDies(master, self.chance.below(3) as usize),
             33..=36 => return self.draw_island(worker),
             37..=38 => return self.draw_switch(worker),
             30 => return self.draw_double(master, worker),

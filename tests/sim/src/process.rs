@@ -6,6 +6,7 @@
 pub mod guest;
 pub mod lease;
 pub mod master;
+pub mod watch;
 pub mod worker;
 
 use crate::{
@@ -84,8 +85,17 @@ pub enum MasterIn {
     Connected,
     /// This connection to the registry is lost.
     ConnectionLost(u64),
-    /// Everything of a life's registry has been shown to it.
-    Loaded(SessionId),
+    /// Something for what follows a stream in a session: its consumer has a number.
+    Word {
+        /// The session.
+        session: SessionId,
+        /// The stream.
+        stream: usize,
+        /// The consumer.
+        number: u64,
+        /// What.
+        word: watch::Word,
+    },
     /// Time to plan.
     Tick(Nanos),
     /// A person stops it.

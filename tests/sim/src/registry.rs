@@ -23,6 +23,9 @@ use muster_protocol::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// The streams, in the order in which they are counted.
+pub const STREAMS: [Bucket; 3] = [Bucket::Workers, Bucket::Masters, Bucket::Tasks];
+
 /// A key of the stream of masters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MasterKey {
@@ -120,6 +123,8 @@ pub struct Registry {
     pub masters: Stream<MasterKey, MasterValue>,
     /// The records.
     pub tasks: Stream<TaskId, Arc<TaskRecord>>,
+    /// The session that wrote each revision of the records.
+    pub writers: BTreeMap<Revision, SessionId>,
     /// Until when it is down.
     pub down_until: Nanos,
     /// Until when it answers nobody, and then all.
@@ -137,6 +142,7 @@ impl Default for Registry {
             workers: Stream::new(),
             masters: Stream::new(),
             tasks: Stream::new(),
+            writers: BTreeMap::new(),
             down_until: 0,
             stalled_until: 0,
             lags_until: 0,
@@ -164,7 +170,7 @@ impl World {
     /// Where the streams end.
     pub fn ends(&self) -> Marks {
         let mut ends = Marks::default();
-        for bucket in [Bucket::Workers, Bucket::Masters, Bucket::Tasks] {
+        for bucket in STREAMS {
             let mut end = self.end_of(bucket);
             end.revision -= u64::from(self.now < self.registry.lags_until).min(end.revision);
             ends.set(bucket, end);
@@ -243,7 +249,7 @@ impl World {
             self.tally.late_landed += 1;
         }
         let read = matches!(op, Op::Read(..) | Op::End(..));
-        let answer = Box::new(self.perform(op));
+        let answer = Box::new(self.perform(session, op));
         let lost = !self.healing && self.setting.disorder && self.chance.once_in(40);
         if alive && waited && !lost {
             let mut at = self.arrival(Peer::Registry, from);
@@ -254,7 +260,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, op: Op) -> fleet::Event {
+    fn perform(&mut self, session: SessionId, op: Op) -> fleet::Event {
         let now = self.now;
         let lags = now < self.registry.lags_until;
         match op {
@@ -269,7 +275,7 @@ impl World {
                 );
                 if let CasAnswer::Written(revision) = answer {
                     self.lease_committed(old.map(|(old, _)| old), &lease);
-                    self.watch(0, |_| fleet::Event::LeaseSeen(lease.clone(), revision));
+                    self.show(0, || fleet::Event::LeaseSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
                 }
@@ -285,7 +291,7 @@ impl World {
                 });
                 if let CasAnswer::Written(revision) = answer {
                     self.master_committed(&lease);
-                    self.watch(1, |_| fleet::Event::MasterSeen(lease.clone(), revision));
+                    self.show(1, || fleet::Event::MasterSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
                 }
@@ -298,7 +304,8 @@ impl World {
                 let answer = match answer {
                     CasAnswer::Written(revision) => {
                         self.task_committed(old, &record);
-                        self.watch(2, |_| {
+                        self.registry.writers.insert(revision, session);
+                        self.show(2, || {
                             fleet::Event::TaskSeen(Box::new(TaskRecord::clone(&record)), revision)
                         });
                         CasAnswer::Written(revision)
@@ -328,7 +335,7 @@ impl World {
                 });
                 if let CasAnswer::Written(revision) = answer {
                     self.guard_committed(&guard);
-                    self.watch(1, |_| fleet::Event::GuardSeen(guard.clone(), revision));
+                    self.show(1, || fleet::Event::GuardSeen(guard.clone(), revision));
                 }
                 fleet::Event::GuardWritten { guard, answer }
             }
@@ -337,24 +344,6 @@ impl World {
                 end.revision = end.revision.saturating_sub(u64::from(lags));
                 fleet::Event::EndRead { bucket, read, end }
             }
-        }
-    }
-
-    /// Shows a write to every master that watches: late, and in order for each stream.
-    fn watch(&mut self, stream: usize, event: impl Fn(()) -> fleet::Event) {
-        for at in 0..self.masters.len() {
-            let master = &self.masters[at];
-            let Some(mind) = master.mind.as_ref() else { continue };
-            if !master.connection.alive || !master.connection.up || !mind.watches[stream] {
-                continue;
-            }
-            let (life, session) = (master.process.life, mind.session);
-            let arrival = self.arrival(Peer::Registry, Peer::Master(at));
-            let Some(mind) = self.masters[at].mind.as_mut() else { continue };
-            let when = arrival.max(mind.shown[stream]);
-            mind.shown[stream] = when;
-            let input = MasterIn::Told(session, Box::new(event(())));
-            self.at(when, Happening::Master(at, life, input));
         }
     }
 

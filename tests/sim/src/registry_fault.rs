@@ -66,6 +66,7 @@ impl World {
                 self.registry.tasks.make_anew();
             }
         }
+        self.consumers_end(stream);
         for at in 0..self.masters.len() {
             let (peer, number) = (Peer::Master(at), self.masters[at].connection.number);
             let wait = self.chance.below(300 * MS);

@@ -85,6 +85,14 @@ tally!(
     flaps,
     /// Times that a leader that was none any more answered.
     lags,
+    /// Consumers that showed nothing any more, and nobody said so.
+    watches_dead,
+    /// Consumers that were replaced because they missed something.
+    rewatched,
+    /// Times that a master alone stopped following the tasks.
+    rests,
+    /// Sessions that ended because a stream lacked what they knew.
+    went_back,
     /// Workers that could not get anything ready for a while.
     unwell,
     /// Suffixes lost by the registry.

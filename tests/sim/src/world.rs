@@ -16,7 +16,7 @@ use crate::{
     tally::Tally,
 };
 use muster_protocol::{
-    SessionId, TaskId, fleet,
+    Revision, SessionId, TaskId, fleet,
     lease::LeaseEvent,
     limit,
     message::{ToMaster, ToWorker},
@@ -48,6 +48,7 @@ pub enum Happening {
     Answer { to: Peer, id: u64, connection: u64, session: SessionId, answer: Box<fleet::Event> },
     GiveUp(Peer, u64),
     List { master: usize, session: SessionId, stream: usize },
+    EndAsked { master: usize, session: SessionId, stream: usize, number: u64, asked_at: Revision },
     Master(usize, u64, MasterIn),
     MasterTurn(usize, u64),
     Keeper(usize, u64, LeaseIn),
@@ -300,6 +301,9 @@ impl World {
             }
             Happening::GiveUp(peer, id) => self.give_up(peer, id),
             Happening::List { master, session, stream } => self.list(master, session, stream),
+            Happening::EndAsked { master, session, stream, number, asked_at } => {
+                self.end_asked(master, session, stream, number, asked_at);
+            }
             Happening::Master(at, life, input) => self.give_master(at, life, input),
             Happening::MasterTurn(at, life) => self.master_turn(at, life),
             Happening::Keeper(at, life, input) => self.give_keeper(at, life, input),

@@ -24,8 +24,8 @@ fn demand_disorder(tally: &Tally) {
         // Of the rarest there is one in about every third world.
         let least = match name {
             "rollbacks" | "rewound" | "guards" | "held" | "twins" | "released" | "refused"
-            | "lags" => SEEDS / 20,
-            "made_anew" => SEEDS / 100,
+            | "lags" | "rewatched" => SEEDS / 20,
+            "made_anew" | "went_back" => SEEDS / 100,
             _ => SEEDS / 3,
         };
         assert!(count >= least, "{name} happened only {count} times: {tally:?}");

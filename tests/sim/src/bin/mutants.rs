@@ -1,5 +1,5 @@
-//! Breaks the protocol on purpose, one mutant after the other, and demands that the simulation
-//! notices each. Never touches the sources themselves: it works on a copy under target/.
+//! Breaks the protocol on purpose, one mutant after the other, and demands that the simulation or a row
+//! of the protocol's own tests notices each. Never touches the sources themselves: it works on a copy under target/.
 
 use anyhow::{Context, Result, bail};
 use muster_sim::mutant::{EDITS, ROWS, apply, names};
@@ -43,8 +43,9 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         of += 1;
-        let by_rows = ROWS.contains(&name);
-        let noticed = if by_rows { rows(&folder, at + 1)? } else { play(&sim, at + 1)? };
+        // What the seeds happen not to notice, a row may: the rarest faults take more worlds than that.
+        let played = if ROWS.contains(&name) { None } else { play(&sim, at + 1)? };
+        let noticed = if played.is_some() { played } else { rows(&folder, at + 1)? };
         caught += usize::from(noticed.is_some());
         let noticed = noticed.unwrap_or_else(|| "NOBODY NOTICED".into());
         println!("{name:<48} {noticed}");

@@ -23,6 +23,8 @@ const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/tenure.rs";
 const ATTEMPTS: &str = "protocol/src/attempts.rs";
 const TOLD: &str = "protocol/src/attempts/told.rs";
+const WATCH: &str = "protocol/src/watch.rs";
+const WATERMARK: &str = "protocol/src/watch/watermark.rs";
 const OVER: &str = "protocol/src/attempts/over.rs";
 
 /// See [`ROWS`](super::ROWS).
@@ -53,6 +55,9 @@ pub(super) const ROWS: &[&str] = &[
     "what-is-given-back-goes-out-again-at-once",
     "an-ended-attempt-runs-again",
     "what-lost-its-worker-waits-behind-all",
+    "rests-in-company",
+    "a-new-watch-begins-too-late",
+    "a-stream-that-went-back-is-followed",
 ];
 
 /// Every change.
@@ -437,5 +442,55 @@ pub(super) const EDITS: &[Edit] = &[
         PLACE,
         "record.attempts == 0, record.submitted_at.0,",
         "record.attempts == 0 || ON[what-lost-its-worker-waits-behind-all], record.submitted_at.0,",
+    ),
+    edit(
+        WATCH,
+        "        let is_alone = self.bucket == Bucket::Tasks && !self.company;",
+        "        let is_alone = self.bucket == Bucket::Tasks
+            && (ON[rests-in-company] || !self.company);",
+    ),
+    edit(
+        WATCH,
+        "        if is_stuck { Compared::Behind",
+        "        if is_stuck && !ON[a-dead-watch-is-trusted] { Compared::Behind",
+    ),
+    edit(
+        WATCH,
+        "        if has_more {
+            return false;",
+        "        if has_more && !ON[loaded-before-all-is-shown] {
+            return false;",
+    ),
+    edit(
+        WATCH,
+        "        match self.watermark.begin() {",
+        "        match self.watermark.begin() {
+            upto if ON[a-new-watch-begins-too-late] && upto > 0 => Start::After(upto + 1),",
+    ),
+    edit(
+        WATCH,
+        "        let is_own = shown.writer == Some(self.session);",
+        "        let is_own = if ON[what-other-masters-wrote-is-no-news] {
+            shown.writer.is_some()
+        } else {
+            shown.writer == Some(self.session)
+        };",
+    ),
+    edit(
+        WATCH,
+        "        if end.stream != self.stream || end.revision < asked_at {",
+        "        if !ON[a-stream-that-went-back-is-followed]
+            && (end.stream != self.stream || end.revision < asked_at)
+        {",
+    ),
+    edit(
+        WATERMARK,
+        "        self.beyond.insert(revision);
+",
+        "        if ON[a-gap-is-no-write-of-others] {
+            self.upto = revision;
+        }
+        self.beyond.insert(revision);
+",
     ),
 ];

@@ -1,22 +1,21 @@
 //! A master's shell: one mind a life, and hands that do as it says. Never lets an answer to an
 //! earlier life reach a later one.
 
-use super::{Desk, MasterIn, Process};
+use super::{Desk, MasterIn, Process, watch::Follower};
 use crate::{
     network::{LinkId, Peer},
-    registry::{Connection, Op},
+    registry::{Connection, Op, STREAMS},
     world::{Happening, MS, Nanos, SECOND, World},
 };
 use muster_protocol::{
     MasterId, SessionId, Time,
     advisory::{Advisory, FailoverEvent, RegistryEvent},
     fleet::{self, Effect, Fleet},
-    lease::Home,
+    lease::{CasAnswer, Home},
     message::{ToMaster, ToWorker},
     registry::{Marks, ServerId},
     sessions::Sessions,
     subject::Bucket,
-    task::TaskRecord,
     time::WallMillis,
 };
 use std::collections::BTreeSet;
@@ -51,11 +50,8 @@ pub struct Mind {
     pub fleet: Fleet,
     /// What the life is called.
     pub session: SessionId,
-    /// Which streams it watches.
-    pub watches: [bool; 3],
-    /// Up to when each has been shown.
-    pub shown: [Nanos; 3],
-    listed: usize,
+    /// How it follows the streams.
+    pub followers: [Follower; 3],
     due: Nanos,
 }
 
@@ -190,7 +186,9 @@ impl World {
                     self.later(100 * MS, Happening::Reconnect(Peer::Master(at), life));
                 }
             }
-            MasterIn::Loaded(session) => self.loaded(at, session),
+            MasterIn::Word { session, stream, number, word } => {
+                self.told_follower(at, session, stream, number, word);
+            }
             MasterIn::Tick(due) => {
                 if let Some(mind) = &mut self.masters[at].mind
                     && mind.due == due
@@ -213,7 +211,11 @@ impl World {
         }
     }
 
-    fn told(&mut self, at: usize, session: SessionId, event: fleet::Event) {
+    /// The registry has told a session something.
+    pub fn told(&mut self, at: usize, session: SessionId, event: fleet::Event) {
+        if let fleet::Event::TaskWritten { answer: CasAnswer::Written(revision), .. } = &event {
+            self.own_write_acknowledged(at, session, *revision);
+        }
         let master = &mut self.masters[at];
         if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
             return;
@@ -270,9 +272,10 @@ impl World {
         };
         let mut fleet = Fleet::new(config);
         fleet.observe(clock, fleet::Event::Clock(wall));
-        let now = self.now;
-        master.mind =
-            Some(Mind { fleet, session, watches: [false; 3], shown: [now; 3], listed: 0, due: 0 });
+        // There are no modules here.
+        master.sessions.loaded(Bucket::Modules);
+        let followers = Follower::of_session(session, &ends, self.now);
+        master.mind = Some(Mind { fleet, session, followers, due: 0 });
         self.say(|world| format!("{} begins life {session}", world.masters[at].name));
         for link in self.masters[at].links.clone() {
             self.welcome(at, link);
@@ -292,60 +295,10 @@ impl World {
         self.send_down(link, ToWorker::Welcome { master: home, machine, version });
     }
 
-    /// A stream is read for a new life, which watches it from there.
-    pub fn list(&mut self, at: usize, session: SessionId, stream: usize) {
-        let master = &mut self.masters[at];
-        if !master.connection.up {
-            return;
-        }
-        let life = master.process.life;
-        let Some(mind) = master.mind.as_mut().filter(|mind| mind.session == session) else {
-            return;
-        };
-        mind.watches[stream] = true;
-        mind.listed += 1;
-        let last = mind.listed == 3;
-        let events = self.contents(stream);
-        let when = self.arrival(Peer::Registry, Peer::Master(at));
-        let Some(mind) = self.masters[at].mind.as_mut() else { return };
-        mind.shown[stream] = when;
-        let all = mind.shown.iter().copied().max().unwrap_or(when);
-        for event in events {
-            let input = MasterIn::Told(session, Box::new(event));
-            self.at(when, Happening::Master(at, life, input));
-        }
-        if last {
-            self.at(all, Happening::Master(at, life, MasterIn::Loaded(session)));
-        }
-    }
-
-    fn contents(&self, stream: usize) -> Vec<fleet::Event> {
-        let registry = &self.registry;
-        let open = |(record, at): &(std::sync::Arc<TaskRecord>, u64)| {
-            (!record.is_done())
-                .then(|| fleet::Event::TaskSeen(Box::new(TaskRecord::clone(record)), *at))
-        };
-        match stream {
-            0 => {
-                let leases = registry.workers.values.values().cloned();
-                leases.map(|(lease, at)| fleet::Event::LeaseSeen(lease, at)).collect()
-            }
-            1 => {
-                let values = registry.masters.values.values().cloned();
-                values.map(|(value, at)| value.seen(at)).collect()
-            }
-            _ => registry.tasks.values.values().filter_map(open).collect(),
-        }
-    }
-
-    fn loaded(&mut self, at: usize, session: SessionId) {
-        let master = &mut self.masters[at];
-        if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
-            return;
-        }
-        let loaded =
-            Bucket::FOLLOWED.into_iter().filter_map(|bucket| master.sessions.loaded(bucket));
-        let Some(loaded) = loaded.last() else { return };
+    /// A stream has been shown whole to the newest life.
+    pub fn stream_loaded(&mut self, at: usize, stream: usize) {
+        let sessions = &mut self.masters[at].sessions;
+        let Some(loaded) = sessions.loaded(STREAMS[stream]) else { return };
         self.say(|world| format!("{} knows the registry", world.masters[at].name));
         self.observe(at, fleet::Event::Loaded(loaded));
         // Workers say again what they have, now that it counts.
@@ -361,6 +314,8 @@ impl World {
         let Some(mind) = &mut self.masters[at].mind else { return };
         let session = mind.session;
         mind.fleet.plan(now, &mut effects);
+        self.rest_or_follow(at);
+        let Some(mind) = &mut self.masters[at].mind else { return };
         let wakeup = mind.fleet.wakeup();
         if let Some(next) = wakeup {
             if next <= now {

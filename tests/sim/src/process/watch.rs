@@ -1,0 +1,329 @@
+//! How a master follows the streams: consumers that show what is written, late, in order, or not at all,
+//! and questions for the end of a stream. Never decides what a message or an end means.
+
+use super::MasterIn;
+use crate::{
+    network::Peer,
+    registry::STREAMS,
+    world::{Happening, MS, Nanos, World},
+};
+use muster_protocol::{
+    Revision, SessionId, fleet,
+    registry::Marks,
+    task::TaskRecord,
+    watch::{COMPARE_EVERY, Compared, Shown, Start, Watch},
+};
+use std::sync::Arc;
+
+/// How long before a consumer that missed something is replaced.
+const AGAIN_AFTER: Nanos = 250 * MS;
+
+/// The streams that a master follows, by index; the stream of tasks is the last.
+const TASKS: usize = 2;
+
+/// How one session of a master follows one stream.
+#[derive(Debug)]
+pub struct Follower {
+    watch: Watch,
+    /// Counts the consumers, and the times without one.
+    number: u64,
+    state: State,
+    /// Up to when it has been shown what was written.
+    shown: Nanos,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// There is no consumer yet.
+    Beginning,
+    /// There is one, of this creation of the stream.
+    Following,
+    /// There is one that shows nothing any more, and nobody has said so.
+    Dead,
+    /// None is needed.
+    Resting,
+}
+
+/// Something that a consumer or the registry says to a follower.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each is explained by its variant")]
+pub enum Word {
+    /// The consumer is there; the stream ended there before.
+    Began { end: Revision, has_more: bool },
+    /// The consumer shows a message.
+    Shown(Shown, Box<fleet::Event>),
+    /// It is time to ask for the end of the stream.
+    CompareDue,
+    /// The stream ends there; what was known before that was asked.
+    End { asked_at: Revision, ends: Marks },
+    /// Another consumer has to be made.
+    Again,
+}
+
+impl Follower {
+    /// All of a session, which has read where the streams end.
+    pub fn of_session(session: SessionId, ends: &Marks, now: Nanos) -> [Follower; 3] {
+        STREAMS.map(|bucket| Follower {
+            watch: Watch::new(bucket, session, ends.of(bucket).stream),
+            number: 0,
+            state: State::Beginning,
+            shown: now,
+        })
+    }
+
+    /// The consumer shows nothing before that.
+    pub fn stall(&mut self, until: Nanos) {
+        self.shown = self.shown.max(until);
+    }
+
+    /// The consumer shows nothing from now on. Whether there was one.
+    pub fn die(&mut self) -> bool {
+        let follows = self.state == State::Following;
+        if follows {
+            self.state = State::Dead;
+        }
+        follows
+    }
+
+    fn next(&mut self, state: State) -> u64 {
+        self.number += 1;
+        self.state = state;
+        self.number
+    }
+}
+
+impl World {
+    fn follower(&mut self, at: usize, session: SessionId, stream: usize) -> Option<&mut Follower> {
+        let mind = self.masters[at].mind.as_mut().filter(|mind| mind.session == session)?;
+        Some(&mut mind.followers[stream])
+    }
+
+    fn follower_hears(
+        &mut self,
+        when: Nanos,
+        at: usize,
+        session: SessionId,
+        stream: usize,
+        number: u64,
+        word: Word,
+    ) {
+        let life = self.masters[at].process.life;
+        let input = MasterIn::Word { session, stream, number, word };
+        self.at(when, Happening::Master(at, life, input));
+    }
+
+    /// A consumer is made for a session of a master, and shows what there is.
+    pub fn list(&mut self, at: usize, session: SessionId, stream: usize) {
+        if !self.masters[at].connection.up {
+            return;
+        }
+        let ends = self.ends();
+        let end = ends.of(STREAMS[stream]);
+        let Some(follower) = self.follower(at, session, stream) else { return };
+        let asked_at = follower.watch.upto();
+        if follower.watch.compared(asked_at, end) == Compared::WentBack {
+            return self.went_back(at);
+        }
+        let after = match follower.watch.begin() {
+            Start::Newest => 0,
+            Start::After(upto) => upto,
+        };
+        let number = follower.next(State::Following);
+        let when = self.arrival(Peer::Registry, Peer::Master(at));
+        let messages = self.contents(stream, after);
+        let has_more = !messages.is_empty();
+        let began = Word::Began { end: end.revision, has_more };
+        self.follower_hears(when, at, session, stream, number, began);
+        for (left, (shown, event)) in (0..messages.len()).rev().zip(messages) {
+            let shown = Word::Shown(Shown { has_more: left > 0, ..shown }, Box::new(event));
+            self.follower_hears(when, at, session, stream, number, shown);
+        }
+        if let Some(follower) = self.follower(at, session, stream) {
+            follower.shown = when;
+        }
+        let due = when + COMPARE_EVERY.as_nanos() as u64;
+        self.follower_hears(due, at, session, stream, number, Word::CompareDue);
+    }
+
+    /// The newest values after a revision, as a consumer shows them.
+    fn contents(&self, stream: usize, after: Revision) -> Vec<(Shown, fleet::Event)> {
+        let registry = &self.registry;
+        let mut found: Vec<(Shown, fleet::Event)> = match stream {
+            0 => {
+                let leases = registry.workers.values.values().cloned();
+                let seen = leases.map(|(lease, at)| fleet::Event::LeaseSeen(lease, at));
+                seen.map(|event| (self.shown(&event), event)).collect()
+            }
+            1 => {
+                let values = registry.masters.values.values().cloned();
+                let seen = values.map(|(value, at)| value.seen(at));
+                seen.map(|event| (self.shown(&event), event)).collect()
+            }
+            _ => {
+                let records = registry.tasks.values.values();
+                let seen = records.map(|(record, at)| task_seen(record, *at));
+                seen.map(|event| (self.shown(&event), event)).collect()
+            }
+        };
+        found.retain(|(shown, _)| shown.revision > after);
+        found.sort_by_key(|(shown, _)| shown.revision);
+        found
+    }
+
+    fn shown(&self, event: &fleet::Event) -> Shown {
+        let (revision, is_done) = match event {
+            fleet::Event::TaskSeen(record, at) => (*at, record.is_done()),
+            fleet::Event::LeaseSeen(_, at)
+            | fleet::Event::MasterSeen(_, at)
+            | fleet::Event::GuardSeen(_, at) => (*at, false),
+            _ => unreachable!("a stream has no such values"),
+        };
+        let is_task = matches!(event, fleet::Event::TaskSeen(..));
+        let writer = is_task.then(|| self.registry.writers.get(&revision)).flatten().copied();
+        Shown { revision, has_more: false, writer, is_done }
+    }
+
+    /// Shows a write to every master that follows the stream: late, and in order.
+    pub fn show(&mut self, stream: usize, event: impl Fn() -> fleet::Event) {
+        for at in 0..self.masters.len() {
+            let master = &self.masters[at];
+            let Some(mind) = master.mind.as_ref() else { continue };
+            let follower = &mind.followers[stream];
+            if !master.connection.alive
+                || !master.connection.up
+                || follower.state != State::Following
+            {
+                continue;
+            }
+            let (session, number, last) = (mind.session, follower.number, follower.shown);
+            let when = self.arrival(Peer::Registry, Peer::Master(at)).max(last);
+            if let Some(follower) = self.follower(at, session, stream) {
+                follower.shown = when;
+            }
+            let event = event();
+            let word = Word::Shown(self.shown(&event), Box::new(event));
+            self.follower_hears(when, at, session, stream, number, word);
+        }
+    }
+
+    /// A stream was deleted: its consumers show nothing any more.
+    pub fn consumers_end(&mut self, stream: usize) {
+        for master in &mut self.masters {
+            if let Some(mind) = &mut master.mind {
+                mind.followers[stream].die();
+            }
+        }
+    }
+
+    /// A follower of a session hears something.
+    pub fn told_follower(
+        &mut self,
+        at: usize,
+        session: SessionId,
+        stream: usize,
+        number: u64,
+        word: Word,
+    ) {
+        let now = self.now;
+        let Some(follower) = self.follower(at, session, stream) else { return };
+        if follower.number != number {
+            return;
+        }
+        match word {
+            Word::Began { end, has_more } => {
+                if follower.watch.began(end, has_more) {
+                    self.stream_loaded(at, stream);
+                }
+            }
+            Word::Shown(shown, event) => {
+                let is_news = follower.watch.is_news(&shown);
+                if is_news {
+                    self.told(at, session, *event);
+                }
+                let Some(follower) = self.follower(at, session, stream) else { return };
+                if follower.watch.showed(&shown) {
+                    self.stream_loaded(at, stream);
+                }
+            }
+            Word::CompareDue => {
+                let asked_at = follower.watch.upto();
+                let due = now + COMPARE_EVERY.as_nanos() as u64;
+                self.follower_hears(due, at, session, stream, number, Word::CompareDue);
+                let when = self.arrival(Peer::Master(at), Peer::Registry);
+                let ask = Happening::EndAsked { master: at, session, stream, number, asked_at };
+                self.at(when, ask);
+            }
+            Word::End { asked_at, ends } => {
+                let compared = follower.watch.compared(asked_at, ends.of(STREAMS[stream]));
+                let wait = if follower.state == State::Resting { 0 } else { AGAIN_AFTER };
+                match compared {
+                    Compared::Fine => {}
+                    Compared::Behind => {
+                        self.tally.rewatched += 1;
+                        self.follower_hears(now + wait, at, session, stream, number, Word::Again);
+                    }
+                    Compared::WentBack => self.went_back(at),
+                }
+            }
+            Word::Again => self.list(at, session, stream),
+        }
+    }
+
+    /// The end of a stream is asked for.
+    pub fn end_asked(
+        &mut self,
+        at: usize,
+        session: SessionId,
+        stream: usize,
+        number: u64,
+        asked_at: Revision,
+    ) {
+        let connection = &self.masters[at].connection;
+        if !connection.up || !connection.alive || !self.registry_is_up() {
+            return;
+        }
+        let when = self.arrival(Peer::Registry, Peer::Master(at)).max(self.registry.stalled_until);
+        let word = Word::End { asked_at, ends: self.ends() };
+        self.follower_hears(when, at, session, stream, number, word);
+    }
+
+    /// A write of a session to the stream of tasks was acknowledged.
+    pub fn own_write_acknowledged(&mut self, at: usize, session: SessionId, revision: Revision) {
+        if let Some(follower) = self.follower(at, session, TASKS) {
+            follower.watch.wrote(revision);
+        }
+    }
+
+    /// Rests from following the tasks where that is possible, and ends a rest that is not any more.
+    pub fn rest_or_follow(&mut self, at: usize) {
+        let now = self.now;
+        let Some(mind) = &mut self.masters[at].mind else { return };
+        let company = mind.fleet.has_company();
+        let session = mind.session;
+        let follower = &mut mind.followers[TASKS];
+        follower.watch.meet(company);
+        match follower.state {
+            State::Following | State::Dead if follower.watch.may_rest() => {
+                let number = follower.next(State::Resting);
+                self.tally.rests += 1;
+                let due = now + COMPARE_EVERY.as_nanos() as u64;
+                self.follower_hears(due, at, session, TASKS, number, Word::CompareDue);
+            }
+            State::Resting if company => {
+                let number = follower.next(State::Beginning);
+                self.follower_hears(now, at, session, TASKS, number, Word::Again);
+            }
+            _ => {}
+        }
+    }
+
+    /// The registry lacks what a session knows: the session ends.
+    fn went_back(&mut self, at: usize) {
+        self.tally.went_back += 1;
+        self.flap(Peer::Master(at));
+    }
+}
+
+fn task_seen(record: &Arc<TaskRecord>, at: Revision) -> fleet::Event {
+    fleet::Event::TaskSeen(Box::new(TaskRecord::clone(record)), at)
+}

@@ -10,6 +10,7 @@ use muster_benches::guests;
 use muster_protocol::{
     AttemptId, TaskId,
     grant::Grants,
+    lease::LeaseEnd,
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
@@ -23,7 +24,7 @@ use muster_worker::{
     sandbox::Surroundings,
 };
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::runtime::Runtime;
@@ -48,7 +49,7 @@ fn now() -> Duration {
 
 /// How long after the call the guest's first instruction was.
 async fn start(engine: &Engine, program: &Program, surroundings: Surroundings) -> Duration {
-    let (order, gate) = (order(), Gate::new(Arc::new(AtomicU64::new(u64::MAX))));
+    let (order, gate) = (order(), Gate::new(LeaseEnd::never()));
     let before = now();
     let ended = run::run(engine, program, order, gate, surroundings).await;
     let Ended::Outcome(Outcome {

@@ -5,10 +5,14 @@
 //! The argument that nothing runs twice at once rests on two lines of `tenure`: a renewal is
 //! stamped before it is sent, and an old answer changes nothing. See ARCHITECTURE.md.
 
+mod deadman;
+mod gate;
 mod holder;
 mod lease_loop;
 mod tenure;
 
+pub use deadman::{Deadman, HoldError, KillTimer};
+pub use gate::{Gate, KillReason, LeaseEnd};
 pub use holder::{Holder, LeaseStep};
 pub use lease_loop::{LeaseEffect, LeaseEvent, LeaseLoop};
 pub(crate) use tenure::Tenure;

@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal, Read, Write},
     path::Path,
     process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::{
@@ -197,8 +198,11 @@ pub fn random() -> io::Result<u64> {
 
 /// Writes a small file so that a reader sees all of it or nothing.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    // Two threads may write the same file at once, each its own draft.
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}", std::process::id()));
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    draft.push(format!(".{}.{number}", std::process::id()));
     let mut file = std::fs::File::create(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
@@ -219,6 +223,20 @@ mod tests {
     const MODE: &str = "MUSTER_TEST_HANGS";
 
     const LIMIT: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn a_file_may_be_written_by_two_threads_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        let write = || (0..50).try_for_each(|_| write_whole(&path, "whole"));
+        std::thread::scope(|scope| {
+            let writers = [scope.spawn(write), scope.spawn(write)];
+            for writer in writers {
+                writer.join().expect("no panic").expect("each has a draft of its own");
+            }
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
+    }
 
     #[test]
     #[ignore = "the process that other tests end"]

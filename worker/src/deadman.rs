@@ -1,13 +1,12 @@
 //! The kernel's own end of a worker that still holds guests past its lease: a timer on the boot
 //! clock that kills the whole process, which nothing in the process can delay, not even that it was
-//! stopped. Never armed while no guest runs: an idle worker may sleep as long as it likes.
-//!
-//! Two orders make it safe. The timer is moved before the lease's new end is known to any gate, so
-//! that it is never early; and it is armed before a guest may start and disarmed only after the
-//! last one is gone, so that it is never missing.
+//! stopped. When it is armed is decided by [`lease::Deadman`].
 
 use crate::clock::boottime;
-use muster_protocol::Time;
+use muster_protocol::{
+    Time,
+    lease::{self, HoldError, LeaseEnd},
+};
 use nix::{
     errno::Errno,
     sys::{
@@ -18,10 +17,7 @@ use nix::{
     time::ClockId,
 };
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -38,17 +34,9 @@ pub enum DeadmanError {
 
 /// The end of the lease, as gates see it, and the timer behind it. Clones are the same one.
 #[derive(Clone)]
-pub struct Deadman(Arc<Shared>);
-
-struct Shared {
-    until: Arc<AtomicU64>,
-    margin: Duration,
-    state: Mutex<State>,
-}
-
-struct State {
-    timer: KillTimer,
-    guests: usize,
+pub struct Deadman {
+    end: LeaseEnd,
+    shared: Arc<Mutex<lease::Deadman<KillTimer>>>,
 }
 
 /// To be held from before a guest starts until it is gone.
@@ -59,60 +47,45 @@ impl Deadman {
     /// A closed lease and a disarmed timer. `margin`: how long after the lease's end the kernel
     /// kills the process, [`muster_protocol::lease::LeaseTiming::kill_margin`].
     pub fn new(margin: Duration) -> Result<Self, DeadmanError> {
-        let state = State { timer: KillTimer::new().map_err(DeadmanError::Timer)?, guests: 0 };
-        let until = Arc::default();
-        Ok(Deadman(Arc::new(Shared { until, margin, state: Mutex::new(state) })))
+        let timer = KillTimer::new().map_err(DeadmanError::Timer)?;
+        let deadman = lease::Deadman::new(margin, timer);
+        Ok(Deadman { end: deadman.end(), shared: Arc::new(Mutex::new(deadman)) })
     }
 
-    /// The lease's end in nanoseconds of `CLOCK_BOOTTIME`, for gates.
-    pub fn until(&self) -> Arc<AtomicU64> {
-        self.0.until.clone()
+    /// The lease's end, for gates.
+    pub fn end(&self) -> LeaseEnd {
+        self.end.clone()
     }
 
     /// The lease now ends at `until`. Where that fails its end has not changed.
     pub fn extend(&self, until: Time) -> Result<(), DeadmanError> {
-        let mut state = self.state();
-        if state.guests > 0 {
-            state.timer.set(until + self.0.margin).map_err(DeadmanError::Timer)?;
-        }
-        self.0.until.store(until.as_nanos(), Ordering::SeqCst);
-        Ok(())
+        self.lock().extend(until).map_err(DeadmanError::Timer)
     }
 
     /// Closes every gate. The timer stays where it is, for guests that do not go.
     pub fn close(&self) {
-        self.0.until.store(0, Ordering::SeqCst);
+        self.lock().close();
     }
 
     /// Lets a guest start: from here on the kernel kills the process where the lease is not
     /// extended, until every guest is gone.
     pub fn hold(&self) -> Result<Held, DeadmanError> {
-        let mut state = self.state();
-        if state.guests == 0 {
-            let until = Time::from_nanos(self.0.until.load(Ordering::SeqCst));
-            // A time that has passed would kill a worker that has nothing to answer for.
-            if boottime() >= until {
-                return Err(DeadmanError::Lapsed);
-            }
-            state.timer.set(until + self.0.margin).map_err(DeadmanError::Timer)?;
-        }
-        state.guests += 1;
-        drop(state);
+        let held = self.lock().hold(boottime());
+        held.map_err(|error| match error {
+            HoldError::Timer(errno) => DeadmanError::Timer(errno),
+            HoldError::Lapsed => DeadmanError::Lapsed,
+        })?;
         Ok(Held(self.clone()))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("no holder of this lock panics")
+    fn lock(&self) -> MutexGuard<'_, lease::Deadman<KillTimer>> {
+        self.shared.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.guests -= 1;
-        if state.guests == 0
-            && let Err(error) = state.timer.disarm()
-        {
+        if let Err(error) = self.0.lock().release() {
             tracing::error!(%error, "the kernel's timer cannot be disarmed; it will end this worker");
         }
     }
@@ -132,6 +105,14 @@ impl KillTimer {
         Timer::new(ClockId::CLOCK_BOOTTIME, SigEvent::new(signal)).map(KillTimer)
     }
 
+    fn expire(&mut self, at: TimeSpec) -> Result<(), Errno> {
+        self.0.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+    }
+}
+
+impl lease::KillTimer for KillTimer {
+    type Error = Errno;
+
     fn set(&mut self, at: Time) -> Result<(), Errno> {
         self.expire(TimeSpec::from_duration(Duration::from_nanos(at.as_nanos())))
     }
@@ -139,50 +120,33 @@ impl KillTimer {
     fn disarm(&mut self) -> Result<(), Errno> {
         self.expire(TimeSpec::new(0, 0))
     }
-
-    fn expire(&mut self, at: TimeSpec) -> Result<(), Errno> {
-        self.0.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn armed(deadman: &Deadman) -> bool {
-        deadman.state().timer.0.get().expect("the kernel answers").is_some()
-    }
-
-    #[test]
-    fn the_timer_is_armed_from_the_first_guest_to_the_last() {
-        let deadman = Deadman::new(Duration::from_secs(60)).expect("a timer");
-        assert!(matches!(deadman.hold(), Err(DeadmanError::Lapsed)), "there is no lease yet");
-        deadman.extend(boottime() + Duration::from_secs(60)).expect("a timer");
-        assert!(!armed(&deadman), "nothing runs");
-        let first = deadman.hold().expect("a lease");
-        let second = deadman.hold().expect("a lease");
-        drop(first);
-        assert!(armed(&deadman), "one still runs");
-        deadman.close();
-        assert!(armed(&deadman), "a guest that does not go is killed");
-        drop(second);
-        assert!(!armed(&deadman));
-        assert!(matches!(deadman.hold(), Err(DeadmanError::Lapsed)), "its end has come");
-    }
-
-    #[test]
-    fn it_moves_with_the_lease() {
-        let deadman = Deadman::new(Duration::from_secs(1)).expect("a timer");
-        let left = |deadman: &Deadman| match deadman.state().timer.0.get() {
-            Ok(Some(Expiration::OneShot(left))) => {
-                Duration::from(left).as_secs_f32().round() as u64
-            }
+    /// How many seconds of real time the kernel's timer has left; `None` where it is not armed.
+    fn left(deadman: &Deadman) -> Option<u64> {
+        match deadman.lock().timer().0.get().expect("the kernel answers")? {
+            Expiration::OneShot(left) => Some(Duration::from(left).as_secs_f32().round() as u64),
             other => panic!("{other:?}"),
-        };
+        }
+    }
+
+    #[test]
+    fn the_kernels_timer_is_armed_while_guests_run_and_moves_with_the_lease() {
+        let deadman = Deadman::new(Duration::from_secs(1)).expect("a timer");
+        assert!(matches!(deadman.hold(), Err(DeadmanError::Lapsed)), "there is no lease yet");
         deadman.extend(boottime() + Duration::from_secs(100)).expect("a timer");
-        let _held = deadman.hold().expect("a lease");
-        assert_eq!(left(&deadman), 101);
+        assert_eq!(left(&deadman), None, "nothing runs");
+        let (first, second) = (deadman.hold().expect("a lease"), deadman.hold().expect("a lease"));
+        assert_eq!(left(&deadman), Some(101));
         deadman.extend(boottime() + Duration::from_secs(200)).expect("a timer");
-        assert_eq!(left(&deadman), 201);
+        assert_eq!(left(&deadman), Some(201));
+        drop(first);
+        assert_eq!(left(&deadman), Some(201), "one still runs");
+        drop(second);
+        assert_eq!(left(&deadman), None);
     }
 }

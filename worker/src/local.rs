@@ -15,17 +15,13 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use muster_protocol::{
     AttemptId, TaskId, WorkerId,
+    lease::LeaseEnd,
     message::AttemptKey,
     task::{Outcome, TaskSpec, Verdict, backoff},
 };
 use muster_wire::process;
 use std::{
-    fs,
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
-    pin::pin,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    fs, os::unix::fs::DirBuilderExt as _, path::PathBuf, pin::pin, sync::Arc, time::Duration,
 };
 use tokio::sync::mpsc;
 
@@ -113,7 +109,7 @@ async fn attempt(
 ) -> Outcome {
     let (reports, mut said) = mpsc::channel(REPORTS_MAX);
     // There is no lease that could end.
-    let gate = Gate::new(Arc::new(AtomicU64::new(u64::MAX)));
+    let gate = Gate::new(LeaseEnd::never());
     let (draining, journal) = (Arc::default(), Journal::default());
     let surroundings = Surroundings { reports, draining, journal, checkpoints };
     let mut run = pin!(run::run(engine, program, order, gate, surroundings));

@@ -11,7 +11,7 @@ use crate::{
     compile::Compiler,
     deadman::{Deadman, DeadmanError},
     engine::Engine,
-    gate::{Gate, KillReason},
+    gate::Gate,
     inputs::Inputs,
     journal::Journal,
     policy::Rules,
@@ -22,7 +22,7 @@ use crate::{
 use carry::{bring, get, get_again, pass_on, unless_closed};
 use muster_protocol::{
     WorkerId,
-    attempts::{Effect, Event, Kill},
+    attempts::{Effect, Event},
     lease::{LeaseEvent, Standing},
     message::{AttemptKey, Dispatch, ToMaster},
     registry::Holds,
@@ -170,10 +170,7 @@ impl Hands {
                 Effect::Kill { key, why } => {
                     tracing::info!(task = %key.task, attempt = %key.attempt, ?why, "killing a run");
                     if let Some(gate) = self.gates.get(&key) {
-                        gate.kill(match why {
-                            Kill::Fenced => KillReason::Fenced,
-                            Kill::Revoked | Kill::Preempted | Kill::Stopping => KillReason::Revoked,
-                        });
+                        gate.kill(why.into());
                     }
                 }
                 Effect::Drop(key) => {
@@ -252,7 +249,7 @@ impl Hands {
             Ok(secrets) => secrets,
             Err(message) => return self.ends(key, Verdict::Rejected { message }),
         };
-        let gate = Gate::new(self.shared.deadman.until());
+        let gate = Gate::new(self.shared.deadman.end());
         self.gates.insert(key, gate.clone());
         let order = Order {
             key,

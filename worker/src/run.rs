@@ -6,7 +6,7 @@ mod verdict;
 use crate::{
     clock::boottime,
     engine::{Engine, Entry, Program},
-    gate::{Gate, KillReason},
+    gate::Gate,
     policy::Secrets,
     sandbox::{
         self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use muster_protocol::{
     Time, WorkerId,
     grant::Grants,
+    lease::KillReason,
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
@@ -243,15 +244,14 @@ async fn enter(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::{AttemptId, TaskId};
-    use std::sync::atomic::AtomicU64;
+    use muster_protocol::{AttemptId, TaskId, lease::LeaseEnd};
 
     /// What comes of a guest that came back or was stopped.
     fn verdict(returned: Option<wasmtime::Result<Returned>>, stop: Option<Stop>) -> Verdict {
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (reports, _heard) = tokio::sync::mpsc::channel(1);
         let outbox = Outbox::new(key, reports, u64::MAX, Time::ZERO);
-        let gate = Gate::new(Arc::new(AtomicU64::new(u64::MAX)));
+        let gate = Gate::new(LeaseEnd::never());
         let never = Time::from_nanos(u64::MAX);
         let watch = Watch::new(gate, never, u64::MAX, outbox, Default::default());
         let (limits, output) = (Limits::default(), Output::new(1));

@@ -2,7 +2,7 @@
 
 use crate::{
     SessionId, Time,
-    lease::Standing,
+    lease::{KillReason, Standing},
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
     registry::Holds,
     task::Outcome,
@@ -106,4 +106,13 @@ pub enum Kill {
     Preempted,
     /// The worker stops.
     Stopping,
+}
+
+impl From<Kill> for KillReason {
+    fn from(kill: Kill) -> Self {
+        match kill {
+            Kill::Fenced => KillReason::Fenced,
+            Kill::Revoked | Kill::Preempted | Kill::Stopping => KillReason::Revoked,
+        }
+    }
 }

@@ -2,12 +2,8 @@
 //! and while the guest waits. Never undecided: the first cause found is the one that counts.
 
 use super::outbox::Outbox;
-use crate::{
-    clock::boottime,
-    gate::{Gate, KillReason},
-    journal::Journal,
-};
-use muster_protocol::Time;
+use crate::{clock::boottime, gate::Gate, journal::Journal};
+use muster_protocol::{Time, lease::KillReason};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -221,10 +217,10 @@ fn on_this_thread() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::{AttemptId, TaskId, message::AttemptKey};
+    use muster_protocol::{AttemptId, TaskId, lease::LeaseEnd, message::AttemptKey};
 
     fn watch(until: u64, deadline: u64) -> (Watch, Gate) {
-        let gate = Gate::new(Arc::new(AtomicU64::new(until)));
+        let gate = Gate::new(LeaseEnd::at(Time::from_nanos(until)));
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (sender, _) = tokio::sync::mpsc::channel(1);
         let outbox = Outbox::new(key, sender, u64::MAX, Time::ZERO);

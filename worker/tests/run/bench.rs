@@ -2,22 +2,21 @@
 
 use muster_protocol::{
     AttemptId, TaskId, Time,
+    lease::KillReason,
     message::{AttemptKey, LogSource},
     task::{Data, Outcome, Verdict},
 };
 use muster_worker::{
     checkpoint::Checkpoints,
     clock::boottime,
+    deadman::Deadman,
     engine::{Engine, Program},
-    gate::{Gate, KillReason},
+    gate::Gate,
     run::{Ended, Order, run},
     sandbox::{Report, Surroundings},
 };
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -27,7 +26,7 @@ pub const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) 
 /// An engine and a lease that can be moved.
 pub struct Bench {
     pub engine: Engine,
-    pub until: Arc<AtomicU64>,
+    pub lease: Deadman,
     pub draining: Arc<AtomicBool>,
     pub checkpoints: Checkpoints,
 }
@@ -67,9 +66,12 @@ pub fn order(input: &str) -> Order {
 
 impl Bench {
     pub fn new(slots: u32) -> Arc<Self> {
+        // Its timer is never armed: these guests hold nothing.
+        let lease = Deadman::new(Duration::ZERO).unwrap();
+        lease.extend(Time::NEVER).unwrap();
         Arc::new(Bench {
             engine: Engine::new(slots).unwrap(),
-            until: Arc::new(AtomicU64::new(u64::MAX)),
+            lease,
             draining: Arc::default(),
             checkpoints: Checkpoints::in_memory(),
         })
@@ -86,13 +88,13 @@ impl Bench {
     }
 
     pub fn gate(&self) -> Gate {
-        Gate::new(self.until.clone())
+        Gate::new(self.lease.end())
     }
 
     /// Ends the lease that long from now.
     pub fn lease(&self, left: Duration) -> Time {
         let until = boottime() + left;
-        self.until.store(until.as_nanos(), Ordering::SeqCst);
+        self.lease.extend(until).unwrap();
         until
     }
 

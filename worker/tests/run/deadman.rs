@@ -2,13 +2,13 @@
 //! process is stopped as a whole, and leaves an idle one alone. In processes of their own.
 
 use super::{bench::*, guests::*};
+use muster_protocol::lease::LeaseEnd;
 use muster_worker::{clock::boottime, deadman::Deadman, gate::Gate};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
@@ -41,7 +41,7 @@ fn child() {
         let until = boottime() + LEASE;
         deadman.extend(until).unwrap();
         // A gate that never closes: only the kernel can end this.
-        let gate = Gate::new(Arc::new(u64::MAX.into()));
+        let gate = Gate::new(LeaseEnd::never());
         println!("\nend {}", (until + MARGIN).as_nanos());
         on_threads(1, async move {
             let _held = held;

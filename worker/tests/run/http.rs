@@ -5,12 +5,12 @@ use super::bench::*;
 use muster_protocol::{
     Time,
     grant::Grants,
+    lease::KillReason,
     message::AttemptKey,
     task::{Limits, Verdict},
 };
 use muster_worker::{
     clock::boottime,
-    gate::KillReason,
     run::Order,
     sandbox::{ATTEMPT_HEADER, REQUESTS_MAX, TASK_HEADER},
 };

@@ -1,9 +1,8 @@
 //! Guests of the SDK's world.
 
 use super::{bench::*, guests::task};
-use muster_protocol::{limit, message::LogSource, task::Verdict};
+use muster_protocol::{lease::KillReason, limit, message::LogSource, task::Verdict};
 use muster_worker::{
-    gate::KillReason,
     run::{Ended, Order},
     sandbox::LOG_CHUNK_MAX,
 };

@@ -2,8 +2,7 @@
 //! whether it computes or waits, and without anybody else's help.
 
 use super::{bench::*, guests::*};
-use muster_protocol::task::Verdict;
-use muster_worker::gate::KillReason;
+use muster_protocol::{lease::KillReason, task::Verdict};
 use std::{
     sync::{
         Arc,

@@ -23,6 +23,8 @@ const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/tenure.rs";
 const ATTEMPTS: &str = "protocol/src/attempts.rs";
 const TOLD: &str = "protocol/src/attempts/told.rs";
+const GATE: &str = "protocol/src/lease/gate.rs";
+const DEADMAN: &str = "protocol/src/lease/deadman.rs";
 const WATCH: &str = "protocol/src/watch.rs";
 const WATERMARK: &str = "protocol/src/watch/watermark.rs";
 const OVER: &str = "protocol/src/attempts/over.rs";
@@ -58,6 +60,9 @@ pub(super) const ROWS: &[&str] = &[
     "rests-in-company",
     "a-new-watch-begins-too-late",
     "a-stream-that-went-back-is-followed",
+    "a-gate-that-was-closed-opens-again",
+    "the-kernels-timer-stays-behind",
+    "a-guest-starts-without-a-lease",
 ];
 
 /// Every change.
@@ -492,5 +497,61 @@ pub(super) const EDITS: &[Edit] = &[
         }
         self.beyond.insert(revision);
 ",
+    ),
+    edit(
+        GATE,
+        "        if now >= self.until() {
+            self.kill(KillReason::Fenced);
+        }
+        self.killed().map_or(Ok(()), Err)",
+        "        if now >= self.until() && !ON[the-gate-does-not-know-the-leases-end] {
+            if ON[a-gate-that-was-closed-opens-again] {
+                return Err(KillReason::Fenced);
+            }
+            self.kill(KillReason::Fenced);
+        }
+        if ON[the-gate-does-not-know-of-a-kill] && self.killed() == Some(KillReason::Revoked) {
+            return Ok(());
+        }
+        self.killed().map_or(Ok(()), Err)",
+    ),
+    edit(
+        DEADMAN,
+        "            self.timer.set(until + self.margin)?;
+        }
+        self.end.set(until);",
+        "            if !ON[the-kernels-timer-stays-behind] {
+                self.timer.set(until + self.margin)?;
+            }
+        }
+        self.end.set(until);",
+    ),
+    edit(
+        DEADMAN,
+        "        self.end.set(Time::ZERO);
+",
+        "        self.end.set(Time::ZERO);
+        if ON[a-closed-lease-disarms-the-kernels-timer] {
+            let _ = self.timer.disarm();
+        }
+",
+    ),
+    edit(
+        DEADMAN,
+        "            if now >= until {
+                return Err(HoldError::Lapsed);
+            }
+            self.timer.set(until + self.margin).map_err(HoldError::Timer)?;",
+        "            if now >= until && !ON[a-guest-starts-without-a-lease] {
+                return Err(HoldError::Lapsed);
+            }
+            if !ON[the-kernels-timer-is-not-armed] {
+                self.timer.set(until + self.margin).map_err(HoldError::Timer)?;
+            }",
+    ),
+    edit(
+        DEADMAN,
+        "        if self.guests == 0 { self.timer.disarm()",
+        "        if self.guests == 0 || ON[the-first-guest-that-goes-disarms] { self.timer.disarm()",
     ),
 ];

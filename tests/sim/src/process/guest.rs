@@ -6,6 +6,7 @@ use crate::world::{Happening, MS, Nanos, SECOND, World};
 use muster_protocol::{
     SessionId,
     attempts::Event,
+    lease::{Gate, KillReason},
     message::{AttemptKey, Dispatch},
     task::{Data, Outcome, Verdict},
 };
@@ -17,17 +18,14 @@ pub struct Run {
     pub number: u64,
     /// Of which session.
     pub session: SessionId,
+    /// What its effects have to pass.
+    gate: Gate,
     /// It is stuck in something for long, and notices neither a kill nor the lease's end.
     stubborn: bool,
     started: Nanos,
 }
 
 impl World {
-    /// Whether a worker's guests may run and have effects now, as its process knows.
-    fn gate_is_open(&self, at: usize) -> bool {
-        self.worker_clock(at) < self.workers[at].until
-    }
-
     fn tell_mind(&mut self, at: usize, event: Event) {
         let life = self.workers[at].process.life;
         self.later(0, Happening::Mind(at, life, MindIn::Event(Box::new(event))));
@@ -36,9 +34,11 @@ impl World {
     /// Starts an attempt.
     pub fn start(&mut self, at: usize, dispatch: &Dispatch) {
         let key = dispatch.key;
-        if !self.gate_is_open(at) {
+        let now = self.worker_clock(at);
+        if self.workers[at].deadman.hold(now).is_err() {
             return self.tell_mind(at, Event::Stopped(key));
         }
+        self.arm_kernel_timer(at);
         self.tally.runs += 1;
         let stubborn = self.setting.disorder && self.chance.once_in(4);
         let lasts = match self.chance.below(8) {
@@ -49,7 +49,8 @@ impl World {
         let lasts = self.setting.run_lasts.unwrap_or(lasts);
         let number = self.tally.runs;
         let life = self.workers[at].process.life;
-        let run = Run { number, session: dispatch.session, stubborn, started: self.now };
+        let gate = Gate::new(self.workers[at].deadman.end());
+        let run = Run { number, session: dispatch.session, gate, stubborn, started: self.now };
         self.run_starts(at, key, &run);
         self.workers[at].runs.insert(key, run);
         self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));
@@ -58,8 +59,9 @@ impl World {
     }
 
     /// Kills a run. The engine may take its time.
-    pub fn kill(&mut self, at: usize, key: AttemptKey) {
+    pub fn kill(&mut self, at: usize, key: AttemptKey, why: KillReason) {
         let Some(run) = self.workers[at].runs.get(&key) else { return };
+        run.gate.kill(why);
         let (number, stubborn) = (run.number, run.stubborn);
         let most = self.setting.timing.kill_margin().as_nanos() as u64;
         let wait = self.chance.below(if stubborn { most * 4 } else { most / 2 });
@@ -82,7 +84,7 @@ impl World {
         let Some(run) = worker.runs.get(&key).filter(|run| run.number == number).cloned() else {
             return;
         };
-        let open = self.gate_is_open(at);
+        let open = run.gate.check(self.worker_clock(at)).is_ok();
         match what {
             GuestIn::Poll(..) if open => {
                 self.effect(at, key, &run);
@@ -91,15 +93,21 @@ impl World {
                 self.later(wait, Happening::Guest(at, life, what));
             }
             GuestIn::End(..) if open => {
-                self.workers[at].runs.remove(&key);
+                self.run_is_gone(at, key);
                 let outcome = self.outcome(key, &run);
                 self.tell_mind(at, Event::Ended { key, outcome });
             }
             _ => {
-                self.workers[at].runs.remove(&key);
+                self.run_is_gone(at, key);
                 self.tell_mind(at, Event::Stopped(key));
             }
         }
+    }
+
+    fn run_is_gone(&mut self, at: usize, key: AttemptKey) {
+        let worker = &mut self.workers[at];
+        worker.runs.remove(&key);
+        let Ok(()) = worker.deadman.release();
     }
 
     /// How a run ends; what it gives back names its attempt.

@@ -10,10 +10,29 @@ use crate::{
 use muster_protocol::{
     Time,
     attempts::Event,
-    lease::{LeaseEffect, LeaseEvent},
+    lease::{KillTimer, LeaseEffect, LeaseEvent},
     message::ToMaster,
     time::WallMillis,
 };
+use std::convert::Infallible;
+
+/// The kernel's timer: when it ends the process, if it is armed. It can always be moved.
+#[derive(Debug, Default)]
+pub struct KernelTimer(Option<Time>);
+
+impl KillTimer for KernelTimer {
+    type Error = Infallible;
+
+    fn set(&mut self, at: Time) -> Result<(), Infallible> {
+        self.0 = Some(at);
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Result<(), Infallible> {
+        self.0 = None;
+        Ok(())
+    }
+}
 
 impl World {
     /// Something reaches the loop that keeps a lease.
@@ -124,8 +143,7 @@ impl World {
             }
             LeaseEffect::Extend { session, until } => {
                 self.tally.leases_extended += 1;
-                self.workers[at].kernel_at = until + self.setting.timing.kill_margin();
-                self.workers[at].until = until;
+                let Ok(()) = self.workers[at].deadman.extend(until);
                 self.arm_kernel_timer(at);
                 let held = Box::new(Event::LeaseHeld { session, until });
                 self.later(0, Happening::Mind(at, life, MindIn::Event(held)));
@@ -140,11 +158,11 @@ impl World {
                     let why = by.as_ref().map_or("it lapsed", |lease| lease.standing.word());
                     format!("{}: session {session} is over: {why}", world.workers[at].name)
                 });
-                self.workers[at].until = Time::ZERO;
+                self.workers[at].deadman.close();
                 let over = Box::new(Event::SessionOver);
                 self.later(0, Happening::Mind(at, life, MindIn::Event(over)));
             }
-            LeaseEffect::CloseQuietly => self.workers[at].until = Time::ZERO,
+            LeaseEffect::CloseQuietly => self.workers[at].deadman.close(),
             LeaseEffect::Begin { session, .. } => {
                 self.say(|world| format!("{} begins session {session}", world.workers[at].name))
             }
@@ -155,16 +173,19 @@ impl World {
         }
     }
 
-    fn arm_kernel_timer(&mut self, at: usize) {
+    /// The kernel looks at a worker's timer when it expires, as it is set now.
+    pub fn arm_kernel_timer(&mut self, at: usize) {
         let worker = &self.workers[at];
-        let when = self.machines[worker.process.machine].when(worker.kernel_at);
+        let Some(expires) = worker.deadman.timer().0 else { return };
+        let when = self.machines[worker.process.machine].when(expires);
         self.at(when, Happening::KernelTimer(at, worker.process.life));
     }
 
     /// The kernel's timer: it needs no turn of the process, but a machine that is awake.
     pub fn kernel_timer(&mut self, at: usize, life: u64) {
         let worker = &self.workers[at];
-        if worker.process.life != life || worker.runs.is_empty() {
+        let Some(expires) = worker.deadman.timer().0 else { return };
+        if worker.process.life != life {
             return;
         }
         let machine = &self.machines[worker.process.machine];
@@ -172,7 +193,7 @@ impl World {
             let when = machine.asleep_until;
             return self.at(when, Happening::KernelTimer(at, life));
         }
-        if machine.clock(self.now) >= worker.kernel_at {
+        if machine.clock(self.now) >= expires {
             self.tally.kernel_kills += 1;
             self.say(|world| format!("the kernel kills {}", world.workers[at].name));
             let again = self.chance.between(SECOND / 20, 2 * SECOND);

@@ -1,7 +1,7 @@
 //! A worker's shell: its process, its links, and the loop of its mind. Never runs anything itself
 //! (that is `guest`), and never touches the lease (that is `lease`, with a loop of its own).
 
-use super::{Desk, LeaseIn, MindIn, Process, guest::Run};
+use super::{Desk, LeaseIn, MindIn, Process, guest::Run, lease::KernelTimer};
 use crate::{
     network::{LinkId, Peer},
     registry::Connection,
@@ -10,7 +10,7 @@ use crate::{
 use muster_protocol::{
     Nonce, SessionId, Time, WorkerId,
     attempts::{Attempts, Effect, Event},
-    lease::{Lease, LeaseEvent, LeaseLoop, Offer},
+    lease::{Deadman, Lease, LeaseEvent, LeaseLoop, Offer},
     message::{AttemptKey, ToWorker},
     registry::Holds,
 };
@@ -44,10 +44,8 @@ pub struct Worker {
     pub links: BTreeMap<LinkId, LinkEnd>,
     /// What runs.
     pub runs: BTreeMap<AttemptKey, Run>,
-    /// Guests may run before this, as far as the process knows: the gate.
-    pub until: Time,
-    /// When the kernel kills the process, if guests run then.
-    pub kernel_at: Time,
+    /// The end of its lease as its guests' gates see it, and the kernel's timer behind that.
+    pub deadman: Deadman<KernelTimer>,
     stopping: bool,
     /// Whether it is a second process under another's name.
     pub twin: bool,
@@ -90,8 +88,7 @@ impl Worker {
             mind_due: 0,
             links: BTreeMap::new(),
             runs: BTreeMap::new(),
-            until: Time::ZERO,
-            kernel_at: Time::NEVER,
+            deadman: Deadman::new(timing.kill_margin(), KernelTimer::default()),
             stopping: false,
             twin: false,
             unwell_until: 0,
@@ -127,7 +124,7 @@ impl World {
         worker.mind = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
         worker.mind_due = 0;
         worker.stopping = false;
-        (worker.until, worker.kernel_at) = (Time::ZERO, Time::NEVER);
+        worker.deadman = Deadman::new(timing.kill_margin(), KernelTimer::default());
         let life = worker.process.life;
         let has_nats = worker.connection.is_some();
         self.say(|world| format!("{} starts", world.workers[at].name));
@@ -323,7 +320,7 @@ impl World {
                 self.later(wait, Happening::Mind(at, life, MindIn::Event(Box::new(event))));
             }
             Effect::Start(dispatch) => self.start(at, &dispatch),
-            Effect::Kill { key, .. } => self.kill(at, key),
+            Effect::Kill { key, why } => self.kill(at, key, why.into()),
             Effect::Drop(_) => {}
             Effect::Hold(holds) => self.workers[at].holds = holds,
             Effect::Stand(standing) => {

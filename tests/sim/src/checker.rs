@@ -1,6 +1,9 @@
 //! What must hold, in true time and in the registry's own order. Sees everything, and never tells
 //! any process of it.
 
+pub mod answers;
+pub mod moves;
+
 use crate::{
     process::guest::Run,
     world::{MS, World},
@@ -14,9 +17,12 @@ use muster_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// More attempts than any task of a world has, whatever happens to its workers: faults come some in a
-/// second for a minute at most.
-const ATTEMPTS_MAX: u32 = 150;
+/// Attempts that a task may have in a world without faults: a worker that can get nothing ready gives
+/// some back, each master tries it, and urgent tasks push others aside.
+const ATTEMPTS_FREE: u64 = 12;
+
+/// A task gets no more than one attempt beyond those for so many faults: most hit another worker.
+const FAULTS_PER_ATTEMPT: u64 = 4;
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +49,10 @@ pub struct Checker {
     exempt: BTreeSet<TaskId>,
     /// Standings that each worker's lease has had.
     stood: BTreeSet<(String, &'static str)>,
+    /// Dispatches and what became of them.
+    pub answers: answers::Answers,
+    /// Tasks that a worker cannot run which goes on trying.
+    moves: moves::Moves,
 }
 
 impl Checker {
@@ -81,6 +91,7 @@ impl World {
 
     /// An attempt starts.
     pub fn run_starts(&mut self, at: usize, key: AttemptKey, run: &Run) {
+        self.checker.answers.runs(at, key);
         self.no_dispatch_before_its_store(key.attempt, "run");
         self.at_most_one_attempt_of_a_task_runs_at_any_moment(at, key.task, run.number);
     }
@@ -184,15 +195,18 @@ impl World {
     pub fn guard_committed(&mut self, guard: &FailoverGuard) {
         self.say(|_| format!("registry: guard lifted={} ({})", guard.lifted, guard.reason));
         self.tally.guards += u64::from(!guard.lifted);
+        self.moves_guarded(guard);
         if !guard.lifted && !self.has_lost() {
             self.violate("no_hold_without_a_loss", || guard.reason.clone());
         }
     }
 
     fn attempts_of_a_task_are_bounded_by_its_faults(&mut self, record: &TaskRecord) {
-        if record.attempts > ATTEMPTS_MAX {
+        let faults = self.tally.faults;
+        let most = ATTEMPTS_FREE + faults / FAULTS_PER_ATTEMPT;
+        if u64::from(record.attempts) > most {
             self.violate("attempts_of_a_task_are_bounded_by_its_faults", || {
-                format!("{}: attempt {}", record.id, record.attempts)
+                format!("{}: attempt {} after {faults} faults", record.id, record.attempts)
             });
         }
     }
@@ -248,6 +262,7 @@ impl World {
             self.checker.stored.insert(attempt.id);
         }
         let old = old.as_deref();
+        self.moves_committed(new);
         self.attempts_of_a_task_are_bounded_by_its_faults(new);
         self.one_outcome_is_committed_per_task(old, new);
         let Some(old) = old else { return };

@@ -55,6 +55,7 @@ impl World {
     /// Does what a fault does.
     pub fn strike(&mut self, fault: Fault) {
         self.say(|_| format!("fault: {fault:?}"));
+        self.tally.faults += 1;
         match fault {
             Fault::LinkBreaks(link) => {
                 self.tally.links_broken += 1;

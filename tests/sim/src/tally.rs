@@ -23,6 +23,8 @@ tally!(
     steps,
     /// Worlds.
     worlds,
+    /// Faults of every kind, and orders of people.
+    faults,
     /// Runs started.
     runs,
     /// Effects that a gate let through.

@@ -23,6 +23,7 @@ const TENURE: &str = "protocol/src/lease/tenure.rs";
 const ATTEMPTS: &str = "protocol/src/attempts.rs";
 const TOLD: &str = "protocol/src/attempts/told.rs";
 const OVER: &str = "protocol/src/attempts/over.rs";
+const REST: &str = "protocol/src/fleet/rest.rs";
 
 /// See [`ROWS`](super::ROWS).
 pub(super) const ROWS: &[&str] = &[
@@ -50,6 +51,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-process-does-not-remember-its-sessions",
     "what-is-given-back-goes-out-again-at-once",
     "an-ended-attempt-runs-again",
+    "what-was-given-up-is-not-confessed",
 ];
 
 /// Every change.
@@ -429,5 +431,32 @@ pub(super) const EDITS: &[Edit] = &[
             // Whoever",
         "        if self.over.contains(&dispatch.key) && !ON[an-ended-attempt-runs-again] {
             // Whoever",
+    ),
+    edit(
+        TOLD,
+        "        if self.attempts.contains_key(&key) {
+            return;",
+        "        let is_over = ON[an-ended-attempt-is-passed-over-in-silence]
+            && self.over.contains(&dispatch.key);
+        if self.attempts.contains_key(&key) || is_over {
+            return;",
+    ),
+    edit(
+        OVER,
+        "        if self.lapsed
+            && self.session.is_some()",
+        "        if self.lapsed
+            && !ON[what-was-given-up-is-not-confessed]
+            && self.session.is_some()",
+    ),
+    edit(
+        ATTEMPTS,
+        "        } else if tries >= PREPARES_MAX {",
+        "        } else if tries >= PREPARES_MAX && !ON[what-cannot-be-got-is-tried-for-ever] {",
+    ),
+    edit(
+        REST,
+        "        self.until.is_some()",
+        "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
     ),
 ];

@@ -1,7 +1,7 @@
 //! Guests: they run from their start to their end, a kill, or the end of the lease, and want to
 //! have an effect now and then. Never ask anybody but the gate and the clock.
 
-use super::{GuestIn, MindIn};
+use super::{GuestIn, MindIn, worker::SLOTS};
 use crate::world::{Happening, MS, Nanos, SECOND, World};
 use muster_protocol::{
     SessionId,
@@ -91,15 +91,23 @@ impl World {
                 self.later(wait, Happening::Guest(at, life, what));
             }
             GuestIn::End(..) if open => {
-                self.workers[at].runs.remove(&key);
+                self.run_is_gone(at, key);
                 let outcome = self.outcome(key, &run);
                 self.tell_mind(at, Event::Ended { key, outcome });
             }
             _ => {
-                self.workers[at].runs.remove(&key);
+                self.run_is_gone(at, key);
                 self.tell_mind(at, Event::Stopped(key));
             }
         }
+    }
+
+    fn run_is_gone(&mut self, at: usize, key: AttemptKey) {
+        let (now, worker) = (self.now, &mut self.workers[at]);
+        if worker.runs.len() >= SLOTS as usize {
+            worker.full_until = now;
+        }
+        worker.runs.remove(&key);
     }
 
     /// How a run ends; what it gives back names its attempt.

@@ -141,10 +141,14 @@ impl World {
                     format!("{}: session {session} is over: {why}", world.workers[at].name)
                 });
                 self.workers[at].until = Time::ZERO;
+                self.checker.answers.session_over(at);
                 let over = Box::new(Event::SessionOver);
                 self.later(0, Happening::Mind(at, life, MindIn::Event(over)));
             }
-            LeaseEffect::CloseQuietly => self.workers[at].until = Time::ZERO,
+            LeaseEffect::CloseQuietly => {
+                self.workers[at].until = Time::ZERO;
+                self.checker.answers.session_over(at);
+            }
             LeaseEffect::Begin { session, .. } => {
                 self.say(|world| format!("{} begins session {session}", world.workers[at].name))
             }

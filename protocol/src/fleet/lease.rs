@@ -108,7 +108,7 @@ impl Fleet {
                 Lease { standing: Standing::Lost, ..lease.clone() }
             }
             Some(_) => {
-                let (keep, idle) = (worker.seen + limit::LEASE_KEEP, worker.tasks.is_empty());
+                let (keep, idle) = (worker.seen + self.config.leases_keep, worker.tasks.is_empty());
                 if !idle || !worker.links.is_empty() {
                     return self.reconsider(&id);
                 }

@@ -5,8 +5,10 @@
 //! after its author has given up on it; a worker's client even sends what it could not send once
 //! it has reconnected.
 
+mod expiry;
 mod stream;
 
+pub use expiry::Expired;
 pub use stream::Stream;
 
 use crate::{
@@ -15,7 +17,9 @@ use crate::{
     world::{Happening, MS, Nanos, SECOND, World},
 };
 use muster_protocol::{
-    Revision, SessionId, TaskId, WorkerId, fleet,
+    Revision, SessionId, TaskId, WorkerId,
+    checkpoint::Checkpoint,
+    fleet,
     lease::{CasAnswer, Lease, LeaseEvent, MasterLease},
     registry::{FailoverGuard, Mark, Marks},
     subject::Bucket,
@@ -73,8 +77,8 @@ pub enum Op {
     Lease(Revision, Lease, Option<u64>),
     /// Replace a master's lease.
     Master(Revision, MasterLease),
-    /// Replace a record.
-    Task(Revision, Arc<TaskRecord>),
+    /// Replace a record; whether it is kept for a time only.
+    Task(Revision, Arc<TaskRecord>, bool),
     /// Read a record; the number of the read comes back with it.
     Read(TaskId, u64),
     /// Replace the failover guard.
@@ -120,6 +124,8 @@ pub struct Registry {
     pub masters: Stream<MasterKey, MasterValue>,
     /// The records.
     pub tasks: Stream<TaskId, Arc<TaskRecord>>,
+    /// What attempts have left.
+    pub checkpoints: Stream<TaskId, Checkpoint>,
     /// Until when it is down.
     pub down_until: Nanos,
     /// Until when it answers nobody, and then all.
@@ -137,6 +143,7 @@ impl Default for Registry {
             workers: Stream::new(),
             masters: Stream::new(),
             tasks: Stream::new(),
+            checkpoints: Stream::new(),
             down_until: 0,
             stalled_until: 0,
             lags_until: 0,
@@ -269,6 +276,8 @@ impl World {
                 );
                 if let CasAnswer::Written(revision) = answer {
                     self.lease_committed(old.map(|(old, _)| old), &lease);
+                    let expired = Expired::Worker(lease.worker.clone(), revision);
+                    self.lease_kept(lease.standing, expired);
                     self.watch(0, |_| fleet::Event::LeaseSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
@@ -285,19 +294,21 @@ impl World {
                 });
                 if let CasAnswer::Written(revision) = answer {
                     self.master_committed(&lease);
+                    self.lease_kept(lease.standing, Expired::Master(lease.session, revision));
                     self.watch(1, |_| fleet::Event::MasterSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
                 }
                 fleet::Event::MasterWritten { lease, answer }
             }
-            Op::Task(expect, record) => {
+            Op::Task(expect, record, keeps) => {
                 let old = self.registry.tasks.get(&record.id).map(|(old, _)| old);
                 let task = record.id;
                 let answer = self.registry.tasks.cas(now, expect, task, record.clone(), lags);
                 let answer = match answer {
                     CasAnswer::Written(revision) => {
                         self.task_committed(old, &record);
+                        self.record_kept(task, revision, keeps);
                         self.watch(2, |_| {
                             fleet::Event::TaskSeen(Box::new(TaskRecord::clone(&record)), revision)
                         });
@@ -387,7 +398,7 @@ impl World {
             Op::Master(_, lease) => {
                 fleet::Event::MasterWritten { lease, answer: CasAnswer::Unknown }
             }
-            Op::Task(_, record) => {
+            Op::Task(_, record, _) => {
                 fleet::Event::TaskWritten { task: record.id, answer: CasAnswer::Unknown }
             }
             Op::Guard(_, guard) => fleet::Event::GuardWritten { guard, answer: CasAnswer::Unknown },

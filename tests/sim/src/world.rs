@@ -10,8 +10,10 @@ use crate::{
     clock::Machine,
     fault::Fault,
     network::{LinkId, Network, Peer},
-    process::{GuestIn, LeaseIn, MasterIn, MindIn, master::Master, worker::Worker},
-    registry::{Registry, Request},
+    process::{
+        GuestIn, LeaseIn, MasterIn, MindIn, checkpoint::Question, master::Master, worker::Worker,
+    },
+    registry::{Expired, Registry, Request},
     setting::Setting,
     tally::Tally,
 };
@@ -59,6 +61,8 @@ pub enum Happening {
     MindTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
+    Checkpoint(Box<Question>),
+    Expire(Expired),
     AnswerDue { worker: usize, key: AttemptKey, since: Nanos },
     MoveDue(TaskId),
     Woken(usize),
@@ -313,6 +317,8 @@ impl World {
             Happening::MindTurn(at, life) => self.mind_turn(at, life),
             Happening::Guest(at, life, input) => self.guest(at, life, input),
             Happening::KernelTimer(at, life) => self.kernel_timer(at, life),
+            Happening::Checkpoint(question) => self.checkpoint(*question),
+            Happening::Expire(what) => self.expire(what),
             Happening::AnswerDue { worker, key, since } => {
                 self.no_dispatch_goes_unanswered(worker, key, since);
             }

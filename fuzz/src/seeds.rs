@@ -44,7 +44,11 @@ pub fn frames() {
         body(&ToWorker::Dispatch(dispatch())),
         body(&ToWorker::Order(Order::Drain { deadline_ms: 1_000 })),
         body(&Ask::Fetch { shelf: Shelf::Data, digest: Digest([1; 32]) }),
-        body(&Ask::Checkpoint { key: KEY, save: 3, state: inline() }),
+        body(&Ask::Checkpoint {
+            attempt: HeldAttempt { key: KEY, revision: 9 },
+            save: 3,
+            state: inline(),
+        }),
         body(&Told::Size(70_000)),
         body(&Told::State(inline())),
         body(&Told::Failed("later".into())),

@@ -8,6 +8,7 @@ use muster_protocol::{
     advisory::{Advisory, MasterEvent, RegistryEvent},
     fleet::{self, Effect, Event, Fleet, Loaded},
     lease::Home,
+    limit,
     message::ToWorker,
     registry::Marks,
     sessions::Sessions,
@@ -148,6 +149,7 @@ impl Connection {
             memory: self.sessions.memory().clone(),
             server: registry.server(),
             timing: self.config.timing(),
+            leases_keep: limit::LEASE_KEEP,
         });
         fleet.observe(clock::boottime(), Event::Clock(clock::wall()));
         fleet

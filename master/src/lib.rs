@@ -23,12 +23,13 @@ use connection::Connection;
 use muster_protocol::{
     Digest, SessionId, WorkerId,
     api::{ModuleEntry, NewTask},
+    checkpoint,
     fleet::{self, Answer, Event, Fleet, Loaded},
     message::{AttemptKey, LogChunk, Order, Shelf, ToWorker, Told},
     subject::{Bucket, Names},
 };
 use muster_wire::{clock, quic, state, tls};
-use registry::{ObjectError, Registry, Want};
+use registry::{ObjectError, Registry};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -77,7 +78,7 @@ enum Input {
     /// A worker brings an object.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
     /// An attempt keeps its state, or asks for what earlier ones left.
-    Checkpoint { worker: WorkerId, key: AttemptKey, want: Want, reply: oneshot::Sender<Told> },
+    Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<Told> },
     /// A client submits tasks that have been checked.
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<Answer> },
     /// A client wants a task cancelled.
@@ -242,9 +243,7 @@ impl Master {
             }
             Input::Fetch { shelf, digest, reply } => self.hands.fetch(shelf, digest, reply),
             Input::Keep { digest, bytes, reply } => self.hands.keep(digest, bytes, reply),
-            Input::Checkpoint { worker, key, want, reply } => {
-                self.hands.checkpoint(worker, key, want, reply);
-            }
+            Input::Checkpoint { request, reply } => self.hands.checkpoint(request, reply),
             Input::Submit { tasks, reply } => {
                 let request = self.hands.ask(reply);
                 self.fleet.observe(now, Event::Submitted { request, tasks });

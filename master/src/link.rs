@@ -1,16 +1,14 @@
 //! QUIC as the master uses it: one link per worker, and what comes over it. Only this room talks
 //! QUIC; it never believes a frame about who a worker is, only its certificate.
 
-use crate::{
-    Input,
-    registry::{ObjectError, Want},
-};
+use crate::{Input, registry::ObjectError};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, WorkerId,
+    checkpoint::{Request, Want},
     fleet::{Event, LinkId},
     limit,
-    message::{Ask, AttemptKey, LogChunk, Shelf, ToMaster, Told},
+    message::{Ask, LogChunk, Shelf, ToMaster, Told},
     subject::Names,
 };
 use muster_wire::{
@@ -159,10 +157,14 @@ impl Host {
                 return;
             }
             Ask::Fetch { shelf, digest } => self.in_time(self.fetch(writer, shelf, digest)).await,
-            Ask::Checkpoint { key, save, state } => {
-                self.checkpoint(writer, &worker, key, Want::Save { save, state }).await
+            Ask::Checkpoint { attempt, save, state } => {
+                let want = Want::Save { save, state };
+                self.checkpoint(writer, Request::new(worker.clone(), attempt, want)).await
             }
-            Ask::Resume { key } => self.checkpoint(writer, &worker, key, Want::Resume).await,
+            Ask::Resume { attempt } => {
+                let request = Request::new(worker.clone(), attempt, Want::Resume);
+                self.checkpoint(writer, request).await
+            }
             Ask::Put { digest, size } => self.in_time(self.put(reader, writer, digest, size)).await,
         };
         if let Err(cause) = result {
@@ -260,13 +262,10 @@ impl Host {
     async fn checkpoint(
         &self,
         mut writer: FrameWriter,
-        worker: &WorkerId,
-        key: AttemptKey,
-        want: Want,
+        request: Request,
     ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
-        let _ =
-            self.inbox.send(Input::Checkpoint { worker: worker.clone(), key, want, reply }).await;
+        let _ = self.inbox.send(Input::Checkpoint { request, reply }).await;
         let told = answer.await.unwrap_or_else(|_| Told::Failed("the master stops".into()));
         writer.send(&told).await?;
         writer.finish()

@@ -4,12 +4,12 @@
 use crate::{
     Fact, Input,
     news::{Bulletin, News},
-    registry::{ObjectError, Registry, Want, Writes},
+    registry::{ObjectError, Registry, Writes},
 };
 use muster_protocol::{
-    Digest, TaskId, WorkerId,
+    Digest, TaskId, checkpoint,
     fleet::{Answer, Effect, Event, LinkId, RequestId},
-    message::{AttemptKey, Shelf, ToWorker, Told},
+    message::{Shelf, ToWorker, Told},
     subject::Bucket,
 };
 use std::collections::BTreeMap;
@@ -142,16 +142,10 @@ impl Hands {
         });
     }
 
-    pub(crate) fn checkpoint(
-        &self,
-        worker: WorkerId,
-        key: AttemptKey,
-        want: Want,
-        reply: oneshot::Sender<Told>,
-    ) {
+    pub(crate) fn checkpoint(&self, request: checkpoint::Request, reply: oneshot::Sender<Told>) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _ = reply.send(registry.checkpoint(&worker, key, want).await);
+            let _ = reply.send(registry.checkpoint(request).await);
         });
     }
 

@@ -17,8 +17,7 @@ use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
     api::{Ended, ModuleEntry},
-    lease::{CasAnswer, Lease, MasterLease, Standing},
-    limit,
+    lease::{CasAnswer, Lease, MasterLease},
     message::LogChunk,
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId, StreamId},
     subject::{Bucket, Names},
@@ -35,7 +34,6 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-pub(crate) use checkpoints::Want;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
 
@@ -177,10 +175,9 @@ impl Registry {
 
     /// Writes a lease by compare-and-set.
     pub async fn write_lease(&self, expect: Revision, lease: &Lease) -> CasAnswer<Lease> {
-        let over = matches!(lease.standing, Standing::Lost | Standing::Released);
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
-        let keep = over.then_some(limit::LEASE_KEEP);
+        let keep = lease.standing.keep();
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await
@@ -194,7 +191,7 @@ impl Registry {
     ) -> CasAnswer<MasterLease> {
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Masters, lease.key());
-        let keep = (!lease.standing.is_held()).then_some(limit::LEASE_KEEP);
+        let keep = lease.standing.keep();
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await

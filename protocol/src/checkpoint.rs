@@ -5,6 +5,10 @@
 //! up for it: attempts are numbered, every write is a compare-and-set, and one that resumes first
 //! puts its own number on what it found. From then on nothing of an earlier attempt fits any more.
 
+mod request;
+
+pub use request::{Next, Request, Stale, Want, heard};
+
 use crate::{AttemptId, task::Data, time::WallMillis};
 use serde::{Deserialize, Serialize};
 

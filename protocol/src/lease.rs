@@ -20,6 +20,7 @@ pub(crate) use tenure::Tenure;
 use crate::{
     GroupName, MasterId, Nonce, Revision, SessionId, WorkerId,
     grant::Policy,
+    limit,
     registry::{Mark, ServerId},
     time::WallMillis,
 };
@@ -205,6 +206,11 @@ impl Standing {
     /// Whether the holder may run what it has.
     pub fn is_held(self) -> bool {
         matches!(self, Standing::Live | Standing::Cordoned | Standing::Draining)
+    }
+
+    /// How long the registry keeps a lease of this standing; for ever where absent.
+    pub fn keep(self) -> Option<Duration> {
+        (!self.is_held()).then_some(limit::LEASE_KEEP)
     }
 
     /// The standing as one word.

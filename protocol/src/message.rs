@@ -232,7 +232,7 @@ pub enum Ask {
     /// Keep the state of an attempt: [`Told::Stored`], or [`Told::Stale`].
     Checkpoint {
         /// Whose.
-        key: AttemptKey,
+        attempt: HeldAttempt,
         /// Counts the checkpoints of the attempt, from 1.
         save: u64,
         /// What.
@@ -242,7 +242,7 @@ pub enum Ask {
     /// [`Told::State`], [`Told::Missing`] or [`Told::Stale`].
     Resume {
         /// Who asks.
-        key: AttemptKey,
+        attempt: HeldAttempt,
     },
 }
 
@@ -261,6 +261,8 @@ pub enum Told {
     Missing,
     /// It could not be done now; ask again later.
     Failed(String),
+    /// The registry shows a record that is older than the attempt; ask again.
+    Behind,
 }
 
 /// A frame of the one-way stream on which a worker sends what its guests write for people.

@@ -25,10 +25,13 @@ pub struct Memory {
     pub guard: Option<(FailoverGuard, Time)>,
     /// Sessions of masters that are over, and since when that is known.
     pub over: BTreeMap<SessionId, Time>,
-    /// The revision of each worker's lease that was held.
-    pub leases: BTreeMap<WorkerId, Revision>,
+    /// The revision of each worker's lease that was held, and when that was first seen.
+    pub leases: BTreeMap<WorkerId, (Revision, Time)>,
     /// The life of the registry's server in which the session completed its roll call, if it did.
     pub vouched: Option<ServerId>,
+    /// What the registry lacked when the session was declared lost, and since when: a leader that is
+    /// behind is not that for longer because this process has begun anew.
+    pub claims: Vec<(Bucket, Mark, Time)>,
     /// Whether the registry lacked something, and no guard that answers it is in the registry yet.
     pub owes_guard: bool,
 }

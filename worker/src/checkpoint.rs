@@ -3,13 +3,16 @@
 
 use crate::{
     Links,
+    clock::boottime,
     link::{self, ObjectError},
     object,
 };
 use bytes::Bytes;
 use muster_protocol::{
+    Revision,
+    checkpoint::{self, Stale},
     limit,
-    message::{Ask, AttemptKey, Shelf, Told},
+    message::{Ask, AttemptKey, HeldAttempt, Shelf},
     task::Data,
 };
 use std::{
@@ -20,25 +23,22 @@ use std::{
 /// How long to wait before a master is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// The attempt is not its task's current one any more: nothing it does counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stale;
-
 /// The checkpoints of all runs of a worker; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checkpoints(Place);
 
 #[derive(Clone, Debug)]
 enum Place {
-    /// In the registry, through whichever master is linked.
-    Fleet(Links),
+    /// In the registry, through whichever master is linked; for the attempt that a record of this
+    /// revision gave.
+    Fleet(Links, Revision),
     /// In this process, for runs without a fleet.
     Here(Arc<Mutex<Option<Bytes>>>),
 }
 
 impl Checkpoints {
-    pub(crate) fn in_fleet(links: Links) -> Self {
-        Checkpoints(Place::Fleet(links))
+    pub(crate) fn in_fleet(links: Links, revision: Revision) -> Self {
+        Checkpoints(Place::Fleet(links, revision))
     }
 
     /// Kept in this process, for runs of one task without a fleet.
@@ -49,45 +49,43 @@ impl Checkpoints {
     /// Keeps the state of an attempt; `save` counts from 1. Goes on until it is kept: the caller
     /// drops this when its run has to end.
     pub(crate) async fn save(&self, key: AttemptKey, save: u64, state: Bytes) -> Result<(), Stale> {
-        let links = match &self.0 {
-            Place::Fleet(links) => links,
+        let (links, revision) = match &self.0 {
+            Place::Fleet(links, revision) => (links, *revision),
             Place::Here(kept) => {
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
                 return Ok(());
             }
         };
         let state = bring(links, state).await;
-        match ask(links, &Ask::Checkpoint { key, save, state }).await {
-            Told::Stored => Ok(()),
-            _ => Err(Stale),
-        }
+        let attempt = HeldAttempt { key, revision };
+        ask(links, &Ask::Checkpoint { attempt, save, state }).await.map(drop)
     }
 
     /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
     pub(crate) async fn resume(&self, key: AttemptKey) -> Result<Option<Bytes>, Stale> {
-        let links = match &self.0 {
-            Place::Fleet(links) => links,
+        let (links, revision) = match &self.0 {
+            Place::Fleet(links, revision) => (links, *revision),
             Place::Here(kept) => {
                 return Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
             }
         };
-        match ask(links, &Ask::Resume { key }).await {
-            Told::Missing => Ok(None),
-            Told::State(state) => Ok(get(links, state).await),
-            _ => Err(Stale),
+        match ask(links, &Ask::Resume { attempt: HeldAttempt { key, revision } }).await? {
+            None => Ok(None),
+            Some(state) => Ok(get(links, state).await),
         }
     }
 }
 
 /// The first master's answer that is one.
-async fn ask(links: &Links, asked: &Ask) -> Told {
+async fn ask(links: &Links, asked: &Ask) -> Result<Option<Data>, Stale> {
+    let since = boottime();
     loop {
         if let Some(road) = link::any(links) {
             match link::question(&road.connection, asked).await {
-                Ok(told @ (Told::Stored | Told::State(_) | Told::Missing | Told::Stale)) => {
-                    return told;
-                }
-                Ok(told) => tracing::warn!(?told, "a checkpoint has to wait"),
+                Ok(told) => match checkpoint::heard(told.clone(), since, boottime()) {
+                    Some(answer) => return answer,
+                    None => tracing::warn!(?told, "a checkpoint has to wait"),
+                },
                 Err(error) => tracing::debug!(%error, "a checkpoint has to wait"),
             }
         }

@@ -186,7 +186,8 @@ impl Keeper {
             (nats.context.clone(), nats.key.clone(), self.answers.clone());
         tokio::spawn(async move {
             let Ok(value) = serde_json::to_vec(&lease) else { return };
-            let sent = cas::send(&context, key, expect, value.into(), None, HeaderMap::new()).await;
+            let (keep, headers) = (lease.standing.keep(), HeaderMap::new());
+            let sent = cas::send(&context, key, expect, value.into(), keep, headers).await;
             let answer = sent.answer(&context).await;
             let (session, renewal, direct) = (lease.session, lease.renewal, true);
             let _ = answers.send(LeaseEvent::Answered { session, renewal, answer, direct });

@@ -266,7 +266,7 @@ impl Hands {
             reports: self.reports.clone(),
             draining: self.shared.draining.clone(),
             journal: self.shared.journal.clone(),
-            checkpoints: Checkpoints::in_fleet(self.shared.links.clone()),
+            checkpoints: Checkpoints::in_fleet(self.shared.links.clone(), dispatch.revision),
         };
         let (engine, links, inbox) =
             (self.engine.clone(), self.shared.links.clone(), self.shared.inbox.clone());

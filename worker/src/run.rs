@@ -17,6 +17,7 @@ use crate::{
 use bytes::Bytes;
 use muster_protocol::{
     Time, WorkerId,
+    checkpoint::Stale,
     grant::Grants,
     lease::KillReason,
     message::AttemptKey,
@@ -161,9 +162,6 @@ fn not_granted(error: &wasmtime::Error) -> Verdict {
     }
 }
 
-/// What is said of a run whose checkpoint was refused.
-const STALE: &str = "its checkpoint was refused, because it was not the task's current attempt";
-
 /// What is known once a guest is gone.
 struct Finished {
     /// Absent if it was dropped while it waited.
@@ -191,9 +189,7 @@ impl Finished {
         let (written, over_output) = output.take();
         let verdict = match (stop, &returned) {
             (Some(Stop::Over { limit, max }), _) => over(limit, max),
-            // Never the task's end. Where the record names the attempt all the same, another one
-            // follows; a run that only stopped would be sent to this worker again.
-            (Some(Stop::Stale), _) => Verdict::Returned { reason: STALE.into() },
+            (Some(Stop::Stale), _) => Stale.verdict(),
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
             // Memory or files for the guest that the host does not give: no trap of the guest's.
             (None, Some(Err(error))) if let Some((_, why)) = want::behind(error) => {
@@ -278,7 +274,7 @@ mod tests {
         let trap = || Err(wasmtime::Error::msg("the run has ended"));
         for returned in [None, Some(Ok(Returned::Done)), Some(trap())] {
             let verdict = verdict(returned, Some(Stop::Stale));
-            assert_eq!(verdict, Verdict::Returned { reason: STALE.into() });
+            assert_eq!(verdict, Stale.verdict());
         }
     }
 }

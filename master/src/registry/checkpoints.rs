@@ -1,78 +1,41 @@
-//! The checkpoints of attempts. Never kept for an attempt that its task's record does not name.
+//! The checkpoints of attempts, as a request wants them. Never decides whether one is kept (that is
+//! `muster_protocol::checkpoint`).
 
 use super::Registry;
 use muster_protocol::{
-    ABSENT, Revision, WorkerId,
-    checkpoint::{self, Asker, Checkpoint, Step},
+    Revision,
+    checkpoint::{Checkpoint, Next, Request},
     lease::CasAnswer,
-    message::{AttemptKey, Told},
+    message::Told,
     subject::Bucket,
-    task::Data,
 };
 use muster_wire::{cas, clock};
 
-/// Writes of one checkpoint that may meet another's before its worker is told to ask again.
-const TRIES_MAX: u32 = 8;
-
-/// What an attempt wants of its task's checkpoint.
-pub(crate) enum Want {
-    /// This is its state.
-    Save { save: u64, state: Data },
-    /// What did earlier ones leave?
-    Resume,
-}
-
 impl Registry {
-    /// Does what an attempt wants, if it is its task's current one and `worker` has it.
-    pub(crate) async fn checkpoint(&self, worker: &WorkerId, key: AttemptKey, want: Want) -> Told {
-        let at = self.key(Bucket::Checkpoints, key.task);
-        // The revision of a mark that somebody's deletion has left, which reading does not show.
-        let mut mark = None;
-        for _ in 0..TRIES_MAX {
-            // Looked at before every try: a write that met another's may have met a successor's.
-            let asker = match self.read_task(key.task).await {
+    /// Does what an attempt wants, if it may.
+    pub(crate) async fn checkpoint(&self, mut request: Request) -> Told {
+        let task = request.attempt().key.task;
+        let at = self.key(Bucket::Checkpoints, task);
+        loop {
+            let record = match self.read_task(task).await {
+                Ok(record) => record,
                 Err(error) => return Told::Failed(error.to_string()),
-                Ok(found) => found.and_then(|(record, _)| {
-                    let attempt = record.attempt()?;
-                    let (id, number) = (attempt.id, attempt.number);
-                    let is_current = id == key.attempt && attempt.worker == *worker;
-                    is_current.then_some(Asker { born: record.submitted_at, attempt: id, number })
-                }),
             };
-            let Some(asker) = asker else { return Told::Stale };
-            let found: Option<(Checkpoint, Revision)> = match cas::read(&self.context, &at).await {
+            let found = match cas::read(&self.context, &at).await {
                 Ok(found) => found,
                 Err(error) => return Told::Failed(error.to_string()),
             };
-            let (found, revision) = found.map_or((None, ABSENT), |(found, at)| (Some(found), at));
-            let now = clock::wall();
-            let step = match &want {
-                Want::Save { save, state } => {
-                    checkpoint::save(found.as_ref(), asker, *save, state.clone(), now)
-                }
-                Want::Resume => checkpoint::resume(found.as_ref(), asker, now),
-            };
-            let kept = match step {
-                Step::Stale => return Told::Stale,
-                Step::Done => found,
-                Step::Write(new) => {
-                    let expect = mark.take().unwrap_or(revision);
-                    match self.write_checkpoint(&at, expect, &new).await {
-                        CasAnswer::Written(_) => Some(new),
-                        CasAnswer::Gone(revision) => {
-                            mark = Some(revision);
-                            continue;
-                        }
-                        CasAnswer::Conflict(_) | CasAnswer::Unknown => continue,
+            let record = record.as_ref().map(|(record, revision)| (&**record, *revision));
+            match request.looked(record, found, clock::wall()) {
+                Next::Answer(told) => return told,
+                Next::Write { expect, checkpoint } => {
+                    let answer = self.write_checkpoint(&at, expect, &checkpoint).await;
+                    if let Some(told) = request.written(*checkpoint, answer) {
+                        return told;
                     }
                 }
-            };
-            return match want {
-                Want::Save { .. } => Told::Stored,
-                Want::Resume => kept.and_then(|kept| kept.state).map_or(Told::Missing, Told::State),
-            };
+            }
         }
-        Told::Failed("the registry does not keep the checkpoint now".into())
     }
 
     async fn write_checkpoint(

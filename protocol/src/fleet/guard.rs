@@ -209,13 +209,14 @@ impl Fleet {
     pub fn memory(&self) -> Memory {
         let held = |(id, worker): (&WorkerId, &super::Worker)| {
             let held = worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held());
-            held.then(|| (id.clone(), worker.revision))
+            held.then(|| (id.clone(), (worker.revision, worker.seen)))
         };
         Memory {
             guard: self.guard.known.clone(),
             over: self.peers_over(),
             leases: self.workers.iter().filter_map(held).collect(),
             vouched: self.config.server.clone().filter(|_| self.has_vouched()),
+            claims: self.open_claims(),
             owes_guard: !self.may_answer(),
         }
     }

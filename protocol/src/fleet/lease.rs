@@ -108,7 +108,7 @@ impl Fleet {
                 Lease { standing: Standing::Lost, ..lease.clone() }
             }
             Some(_) => {
-                let (keep, idle) = (worker.seen + limit::LEASE_KEEP, worker.tasks.is_empty());
+                let (keep, idle) = (worker.seen + self.config.leases_keep, worker.tasks.is_empty());
                 if !idle || !worker.links.is_empty() {
                     return self.reconsider(&id);
                 }
@@ -291,7 +291,16 @@ impl Fleet {
         let lost = worker.lease.as_ref().is_some_and(|lease| lease.standing == Standing::Lost);
         let first =
             if lost { worker.declared_here || self.fresh.is_empty() } else { self.is_mine(task) };
-        if first { Time::ZERO } else { worker.seen + limit::PATIENCE }
+        if first {
+            return Time::ZERO;
+        }
+        // Not since the newest renewal: a session that has taken the place of another renews, too.
+        let over = match &worker.lease {
+            Some(lease) if lease.session == attempt.session => worker.seen,
+            Some(lease) if lease.succeeds.contains(&attempt.session) => worker.session_seen,
+            _ => self.elders_run_out(worker),
+        };
+        over + limit::PATIENCE
     }
 
     /// Whether the session of this attempt gave its lease back, which is no fault of the task.

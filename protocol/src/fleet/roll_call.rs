@@ -122,8 +122,11 @@ impl Fleet {
     /// Looks for what the registry has lost of leases: those that this process knew, and those under
     /// which it says that attempts were given.
     fn look_at_leases(&mut self, now: Time) {
-        let lacks = |(id, &known): (&WorkerId, &Revision)| {
-            self.workers.get(id).is_none_or(|worker| worker.revision < known)
+        // What was seen long ago may be over since, and no longer kept. Half is far from the edge of what
+        // two clocks agree on.
+        let kept = self.config.leases_keep / 2;
+        let lacks = |(id, &(known, seen)): (&WorkerId, &(Revision, Time))| {
+            now < seen + kept && self.workers.get(id).is_none_or(|worker| worker.revision < known)
         };
         if self.config.memory.leases.iter().any(lacks) {
             self.raise_guard(now, String::from("it has an older lease of a worker than it had"));
@@ -151,10 +154,23 @@ impl Fleet {
         if let Some(place) = place(bucket) {
             let claim = Claim { place, stream: mark.stream, revision: mark.revision };
             if let Entry::Vacant(new) = self.roll.claims.entry(claim) {
-                new.insert(Asked { since: now, after: self.reads });
+                let before = &self.config.memory.claims;
+                let before = before.iter().find(|(of, known, _)| (*of, *known) == (bucket, mark));
+                let since = before.map_or(now, |&(.., since)| since);
+                new.insert(Asked { since, after: self.reads });
                 self.roll.asking.remove(&place);
             }
         }
+    }
+
+    /// What the registry lacks, and since when, in a session that still is connected to it.
+    pub(super) fn open_claims(&self) -> Vec<(Bucket, Mark, Time)> {
+        let claims = self.roll.claims.iter().filter(|_| self.registry_up.is_some());
+        let claims = claims.map(|(claim, asked)| {
+            let mark = Mark { stream: claim.stream, revision: claim.revision };
+            (Bucket::FOLLOWED[claim.place], mark, asked.since)
+        });
+        claims.collect()
     }
 
     /// The leader says where a stream ends.

@@ -84,6 +84,7 @@ pub(super) fn config(session: u64) -> Config {
         memory: Memory { vouched: Some(server()), ..Memory::default() },
         server: Some(server()),
         timing,
+        leases_keep: crate::limit::LEASE_KEEP,
     }
 }
 

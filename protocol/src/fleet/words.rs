@@ -5,6 +5,7 @@ use crate::{
     advisory::Advisory,
     api::{Ended, NewTask},
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
+    limit,
     message::{AttemptKey, Hello, Order, ToWorker},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     sessions::Memory,
@@ -39,13 +40,16 @@ pub struct Config {
     pub server: Option<ServerId>,
     /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
     pub timing: LeaseTiming,
+    /// How long the registry keeps leases that are over: [`LEASE_KEEP`](limit::LEASE_KEEP).
+    pub leases_keep: Duration,
 }
 
 impl Config {
     /// The first session of a process that knows nothing of the registry.
     pub fn new(me: MasterId, session: SessionId, timing: LeaseTiming) -> Self {
         let (succeeds, remembers, memory) = (Vec::new(), Vec::new(), Memory::default());
-        Config { me, session, succeeds, remembers, memory, server: None, timing }
+        let leases_keep = limit::LEASE_KEEP;
+        Config { me, session, succeeds, remembers, memory, server: None, timing, leases_keep }
     }
 }
 

@@ -1,6 +1,10 @@
 //! What must hold, in true time and in the registry's own order. Sees everything, and never tells
 //! any process of it.
 
+pub mod answers;
+pub mod checkpoints;
+pub mod moves;
+
 use crate::{
     process::guest::Run,
     world::{MS, World},
@@ -14,9 +18,12 @@ use muster_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// More attempts than any task of a world has, whatever happens to its workers: faults come some in a
-/// second for a minute at most.
-const ATTEMPTS_MAX: u32 = 150;
+/// Attempts that a task may have in a world without faults: a worker that can get nothing ready gives
+/// some back, each master tries it, and urgent tasks push others aside.
+const ATTEMPTS_FREE: u64 = 12;
+
+/// A task gets no more than one attempt beyond those for so many faults: most hit another worker.
+const FAULTS_PER_ATTEMPT: u64 = 4;
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,20 +42,30 @@ pub struct Checker {
     /// When each session's lease ends at the latest, by renewals that the registry accepted and
     /// extensions that a home sent.
     ends: BTreeMap<SessionId, Time>,
-    /// Attempts that some record has named.
-    stored: BTreeSet<AttemptId>,
+    /// Attempts that some record has named, and what they left.
+    pub checkpoints: checkpoints::Checkpoints,
     /// Tasks that were acknowledged.
     pub accepted: BTreeSet<TaskId>,
     /// Tasks that the registry itself has lost.
     exempt: BTreeSet<TaskId>,
+    /// Tasks whose records were kept for as long as they should be.
+    expired: BTreeSet<TaskId>,
     /// Standings that each worker's lease has had.
     stood: BTreeSet<(String, &'static str)>,
+    /// Dispatches and what became of them.
+    pub answers: answers::Answers,
+    /// Tasks that a worker cannot run which goes on trying.
+    moves: moves::Moves,
 }
 
 impl Checker {
     /// The registry has lost this task.
     pub fn exempt(&mut self, id: TaskId) {
         self.exempt.insert(id);
+    }
+
+    fn is_excused(&self, id: TaskId) -> bool {
+        self.exempt.contains(&id) || self.expired.contains(&id)
     }
 
     /// A renewal is being sent.
@@ -81,6 +98,7 @@ impl World {
 
     /// An attempt starts.
     pub fn run_starts(&mut self, at: usize, key: AttemptKey, run: &Run) {
+        self.checker.answers.runs(at, key);
         self.no_dispatch_before_its_store(key.attempt, "run");
         self.at_most_one_attempt_of_a_task_runs_at_any_moment(at, key.task, run.number);
     }
@@ -142,7 +160,7 @@ impl World {
     }
 
     fn no_dispatch_before_its_store(&mut self, attempt: AttemptId, what: &str) {
-        if !self.checker.stored.contains(&attempt) {
+        if !self.checker.checkpoints.knows(attempt) {
             self.violate("no_dispatch_before_its_store", || {
                 format!("{what} of {attempt:?}, which no record has named")
             });
@@ -184,15 +202,18 @@ impl World {
     pub fn guard_committed(&mut self, guard: &FailoverGuard) {
         self.say(|_| format!("registry: guard lifted={} ({})", guard.lifted, guard.reason));
         self.tally.guards += u64::from(!guard.lifted);
+        self.moves_guarded(guard);
         if !guard.lifted && !self.has_lost() {
             self.violate("no_hold_without_a_loss", || guard.reason.clone());
         }
     }
 
     fn attempts_of_a_task_are_bounded_by_its_faults(&mut self, record: &TaskRecord) {
-        if record.attempts > ATTEMPTS_MAX {
+        let faults = self.tally.faults;
+        let most = ATTEMPTS_FREE + faults / FAULTS_PER_ATTEMPT;
+        if u64::from(record.attempts) > most {
             self.violate("attempts_of_a_task_are_bounded_by_its_faults", || {
-                format!("{}: attempt {}", record.id, record.attempts)
+                format!("{}: attempt {} after {faults} faults", record.id, record.attempts)
             });
         }
     }
@@ -245,12 +266,16 @@ impl World {
             format!("registry: {} is {}{why}", new.id, new.state.word())
         });
         if let Some(attempt) = new.attempt() {
-            self.checker.stored.insert(attempt.id);
+            self.checker.checkpoints.names(new, attempt);
         }
         let old = old.as_deref();
+        self.moves_committed(new);
         self.attempts_of_a_task_are_bounded_by_its_faults(new);
         self.one_outcome_is_committed_per_task(old, new);
-        let Some(old) = old else { return };
+        let Some(old) = old else {
+            self.tally.ids_used_again += u64::from(self.checker.expired.remove(&new.id));
+            return;
+        };
         let taken = old
             .attempt()
             .filter(|attempt| new.attempt().is_none_or(|current| current.id != attempt.id));
@@ -276,6 +301,7 @@ impl World {
         self.tally.outcomes += 1;
         self.tally.cancelled += u64::from(outcome.verdict == Verdict::Cancelled);
         let Some(attempt) = attempt else { return };
+        self.a_refused_checkpoint_ends_no_task(attempt, outcome);
         let held = old.and_then(TaskRecord::attempt).is_some_and(|old| old.id == attempt.id);
         let own = match &outcome.output {
             Data::Inline(bytes) if bytes.is_empty() => true,
@@ -307,9 +333,18 @@ impl World {
         }
     }
 
+    /// The time of a record is over.
+    pub fn record_expired(&mut self, id: TaskId, was_over: bool) {
+        if was_over {
+            self.checker.expired.insert(id);
+        } else if self.checker.accepted.contains(&id) {
+            self.no_acknowledged_task_is_lost(id);
+        }
+    }
+
     fn no_acknowledged_task_is_lost(&mut self, id: TaskId) {
         let lost = !self.registry.tasks.values.contains_key(&id);
-        if lost && !self.checker.exempt.contains(&id) {
+        if lost && !self.checker.is_excused(id) {
             self.violate("no_acknowledged_task_is_lost", || format!("{id}"));
         }
     }
@@ -318,7 +353,10 @@ impl World {
     pub fn open_tasks(&self) -> Vec<TaskId> {
         let open = |id: &&TaskId| {
             let record = self.registry.tasks.values.get(id);
-            record.is_none_or(|(record, _)| !record.is_done()) && !self.checker.exempt.contains(id)
+            match record {
+                Some((record, _)) => !record.is_done() && !self.checker.exempt.contains(id),
+                None => !self.checker.is_excused(**id),
+            }
         };
         self.checker.accepted.iter().filter(open).copied().collect()
     }

@@ -58,6 +58,19 @@ impl World {
         batch
     }
 
+    /// Somebody will submit a task under an id that was used before: the same again, or another one.
+    pub fn will_submit_again(&mut self, at: Nanos, id: TaskId) {
+        let Some((record, _)) = self.registry.tasks.get(&id) else { return };
+        let mut spec = TaskSpec::clone(&record.spec);
+        if self.chance.once_in(2) {
+            spec.args.push("again".into());
+        }
+        let task = NewTask { id, spec: Arc::new(spec) };
+        self.clients.batches.push((vec![task], false));
+        let batch = self.clients.batches.len() - 1;
+        self.at(at, Happening::Submit(batch));
+    }
+
     /// As many tasks as the setting has, of all kinds and at all times.
     pub fn will_submit_all(&mut self) {
         for _ in 0..self.setting.batches {
@@ -155,6 +168,17 @@ impl World {
         self.later(SECOND, Happening::UncordonAll);
     }
 
+    /// What a submission was acknowledged for is the task that was submitted.
+    fn an_id_names_one_task(&mut self, batch: usize) {
+        for NewTask { id, spec } in self.clients.batches[batch].0.clone() {
+            let record = self.registry.tasks.get(&id);
+            let differs = record.and_then(|(record, _)| record.spec.difference(&spec));
+            if let Some(what) = differs.filter(|_| !self.has_lost()) {
+                self.violate("an_id_names_one_task", || format!("{id}: its {what}"));
+            }
+        }
+    }
+
     /// A master answers.
     pub fn replied(&mut self, request: RequestId, answer: Answer) {
         let Some(asked) = self.clients.asked.remove(&request) else { return };
@@ -162,12 +186,15 @@ impl World {
             (Asked::Submission(batch), Answer::Stored(_)) => {
                 let tasks: Vec<TaskId> =
                     self.clients.batches[batch].0.iter().map(|task| task.id).collect();
+                self.an_id_names_one_task(batch);
                 self.acknowledged(&tasks);
                 // The answer may be lost on the way; then the client asks again.
                 if self.healing || !self.setting.disorder || !self.chance.once_in(10) {
                     self.clients.batches[batch].1 = true;
                 }
             }
+            // Another task has this id; whoever submitted knows it.
+            (Asked::Submission(batch), Answer::Differs(..)) => self.clients.batches[batch].1 = true,
             (Asked::Cancel(task), Answer::CancelStored) => {
                 let record = self.registry.tasks.get(&task);
                 let kept = record.is_some_and(|(record, _)| record.cancel || record.is_done());

@@ -51,12 +51,15 @@ pub enum Fault {
     MakeAnew(usize),
     /// A worker cannot get anything ready for so long.
     Unwell(usize, Nanos),
+    /// The next dispatch on a link is late by so much; its master may give the link up meanwhile.
+    LateDispatch(LinkId, Nanos, bool),
 }
 
 impl World {
     /// Does what a fault does.
     pub fn strike(&mut self, fault: Fault) {
         self.say(|_| format!("fault: {fault:?}"));
+        self.tally.faults += 1;
         match fault {
             Fault::LinkBreaks(link) => {
                 self.tally.links_broken += 1;
@@ -154,6 +157,9 @@ impl World {
                 self.registry.lags_until = self.now + lasts;
             }
             Fault::MakeAnew(stream) => self.make_anew(stream),
+            Fault::LateDispatch(link, late, gives_up) => {
+                self.network.delay_dispatch(link, late, gives_up);
+            }
             Fault::Unwell(at, lasts) => {
                 self.tally.unwell += 1;
                 self.workers[at].unwell_until = self.now + lasts;
@@ -185,14 +191,7 @@ impl World {
             if self.chance.once_in(3) { Peer::Master(master) } else { Peer::Worker(worker) };
         let long = self.chance.between(lease / 4, 3 * lease);
         Some(match self.chance.below(50) {
-            0..=4 => {
-                let open = self.network.links.iter().filter(|(_, link)| link.open_below);
-                let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
-                if links.is_empty() {
-                    return None;
-                }
-                Fault::LinkBreaks(self.chance.pick(&links))
-            }
+            0..=4 => Fault::LinkBreaks(self.any_link()?),
             5..=9 => self.draw_cut(worker, master),
             10 => Fault::Isolate(worker, long * 2),
             11..=12 => Fault::Crash(process, self.chance.between(20 * MS, 3 * SECOND)),
@@ -239,9 +238,19 @@ impl World {
             43 if self.setting.rollback_at.is_some() && self.chance.once_in(8) => {
                 Fault::MakeAnew(self.chance.below(3) as usize)
             }
+            46..=48 => {
+                let late = self.chance.between(SECOND / 2, (3 * lease).max(10 * SECOND));
+                Fault::LateDispatch(self.any_link()?, late, self.chance.once_in(2))
+            }
             44..=45 => Fault::Unwell(worker, self.chance.between(SECOND, 20 * SECOND)),
             _ => return None,
         })
+    }
+
+    fn any_link(&mut self) -> Option<LinkId> {
+        let open = self.network.links.iter().filter(|(_, link)| link.open_below);
+        let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
+        (!links.is_empty()).then(|| self.chance.pick(&links))
     }
 
     fn draw_cut(&mut self, worker: usize, master: usize) -> Fault {

@@ -39,6 +39,9 @@ pub struct Link {
     dead_down: bool,
     last_up: Nanos,
     last_down: Nanos,
+    /// By how much the next dispatch is late, with all that follows it; and whether the master gives
+    /// the link up meanwhile.
+    late: Option<(Nanos, bool)>,
 }
 
 /// The network.
@@ -49,6 +52,21 @@ pub struct Network {
     /// Every link there ever was and is not forgotten.
     pub links: BTreeMap<LinkId, Link>,
     count: LinkId,
+}
+
+impl Network {
+    /// Whether a link carries something upwards now: to which master, in which life.
+    pub fn carries_up(&self, id: LinkId) -> Option<(usize, u64)> {
+        let link = self.links.get(&id)?;
+        (link.open_below && link.open_above && !link.dead_up).then_some(link.master)
+    }
+
+    /// The next dispatch on a link comes late by so much, with all that follows it.
+    pub fn delay_dispatch(&mut self, id: LinkId, late: Nanos, gives_up: bool) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.late = Some((late, gives_up));
+        }
+    }
 }
 
 impl World {
@@ -138,6 +156,7 @@ impl World {
             dead_down: false,
             last_up: self.now,
             last_down: self.now,
+            late: None,
         };
         self.network.links.insert(id, link);
         Some(id)
@@ -164,7 +183,18 @@ impl World {
             return;
         }
         let (from, to) = (Peer::Master(link.master.0), Peer::Worker(link.worker.0));
-        let at = self.arrival(from, to).max(link_order(&self.network, id, false));
+        let mut at = self.arrival(from, to).max(link_order(&self.network, id, false));
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        if matches!(message, ToWorker::Dispatch(_))
+            && let Some((late, gives_up)) = link.late.take()
+        {
+            at += late;
+            self.tally.late_dispatches += 1;
+            if gives_up {
+                self.later(IDLE, Happening::LinkLost { link: id, above: true });
+                self.at(at + IDLE, Happening::LinkLost { link: id, above: false });
+            }
+        }
         if let Some(link) = self.network.links.get_mut(&id) {
             link.last_down = at;
         }

@@ -3,6 +3,7 @@
 //! A process gets no turn while it is stopped or its machine sleeps, and a loop none while it is
 //! busy; what reaches it then waits in order.
 
+pub mod checkpoint;
 pub mod guest;
 pub mod lease;
 pub mod master;
@@ -133,6 +134,10 @@ pub enum GuestIn {
     End(AttemptKey, u64),
     /// A kill takes effect.
     Stop(AttemptKey, u64),
+    /// It wants to leave its state.
+    Save(AttemptKey, u64),
+    /// The answer to this question of it has not come.
+    Ask(AttemptKey, u64, u64),
 }
 
 impl World {

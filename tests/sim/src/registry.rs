@@ -5,8 +5,10 @@
 //! after its author has given up on it; a worker's client even sends what it could not send once
 //! it has reconnected.
 
+mod expiry;
 mod stream;
 
+pub use expiry::Expired;
 pub use stream::Stream;
 
 use crate::{
@@ -15,7 +17,9 @@ use crate::{
     world::{Happening, MS, Nanos, SECOND, World},
 };
 use muster_protocol::{
-    Revision, SessionId, TaskId, WorkerId, fleet,
+    Revision, SessionId, TaskId, WorkerId,
+    checkpoint::Checkpoint,
+    fleet,
     lease::{CasAnswer, Lease, LeaseEvent, MasterLease},
     registry::{FailoverGuard, Mark, Marks},
     subject::Bucket,
@@ -76,8 +80,8 @@ pub enum Op {
     Lease(Revision, Lease, Option<u64>),
     /// Replace a master's lease.
     Master(Revision, MasterLease),
-    /// Replace a record.
-    Task(Revision, Arc<TaskRecord>),
+    /// Replace a record; whether it is kept for a time only.
+    Task(Revision, Arc<TaskRecord>, bool),
     /// Read a record; the number of the read comes back with it.
     Read(TaskId, u64),
     /// Replace the failover guard.
@@ -125,6 +129,8 @@ pub struct Registry {
     pub tasks: Stream<TaskId, Arc<TaskRecord>>,
     /// The session that wrote each revision of the records.
     pub writers: BTreeMap<Revision, SessionId>,
+    /// What attempts have left.
+    pub checkpoints: Stream<TaskId, Checkpoint>,
     /// Until when it is down.
     pub down_until: Nanos,
     /// Until when it answers nobody, and then all.
@@ -143,6 +149,7 @@ impl Default for Registry {
             masters: Stream::new(),
             tasks: Stream::new(),
             writers: BTreeMap::new(),
+            checkpoints: Stream::new(),
             down_until: 0,
             stalled_until: 0,
             lags_until: 0,
@@ -275,6 +282,8 @@ impl World {
                 );
                 if let CasAnswer::Written(revision) = answer {
                     self.lease_committed(old.map(|(old, _)| old), &lease);
+                    let expired = Expired::Worker(lease.worker.clone(), revision);
+                    self.lease_kept(lease.standing, expired);
                     self.show(0, || fleet::Event::LeaseSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
@@ -291,19 +300,21 @@ impl World {
                 });
                 if let CasAnswer::Written(revision) = answer {
                     self.master_committed(&lease);
+                    self.lease_kept(lease.standing, Expired::Master(lease.session, revision));
                     self.show(1, || fleet::Event::MasterSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
                 }
                 fleet::Event::MasterWritten { lease, answer }
             }
-            Op::Task(expect, record) => {
+            Op::Task(expect, record, keeps) => {
                 let old = self.registry.tasks.get(&record.id).map(|(old, _)| old);
                 let task = record.id;
                 let answer = self.registry.tasks.cas(now, expect, task, record.clone(), lags);
                 let answer = match answer {
                     CasAnswer::Written(revision) => {
                         self.task_committed(old, &record);
+                        self.record_kept(task, revision, keeps);
                         self.registry.writers.insert(revision, session);
                         self.show(2, || {
                             fleet::Event::TaskSeen(Box::new(TaskRecord::clone(&record)), revision)
@@ -376,7 +387,7 @@ impl World {
             Op::Master(_, lease) => {
                 fleet::Event::MasterWritten { lease, answer: CasAnswer::Unknown }
             }
-            Op::Task(_, record) => {
+            Op::Task(_, record, _) => {
                 fleet::Event::TaskWritten { task: record.id, answer: CasAnswer::Unknown }
             }
             Op::Guard(_, guard) => fleet::Event::GuardWritten { guard, answer: CasAnswer::Unknown },

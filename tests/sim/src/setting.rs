@@ -43,6 +43,12 @@ pub struct Setting {
     pub cluster: bool,
     /// Ended attempts that workers remember.
     pub over_max: usize,
+    /// How long records of ended tasks are kept, if not for ever.
+    pub records_keep: Option<Nanos>,
+    /// How long leases that are over are kept, if not for ever.
+    pub leases_keep: Option<Nanos>,
+    /// Whether some guests leave checkpoints.
+    pub checkpoints: bool,
 }
 
 impl Setting {
@@ -52,8 +58,10 @@ impl Setting {
         let lasts = if fast { chance.between(12, 40) } else { chance.between(20, 60) } * SECOND;
         let latency =
             chance.pick(&[(30_000, 200_000), (30_000, 200_000), (200_000, 3 * MS), (MS, 30 * MS)]);
+        let timing = timing(fast, chance);
+        let keeps = chance.once_in(3);
         Setting {
-            timing: timing(fast, chance),
+            timing,
             masters: chance.pick(&[2, 2, 3]),
             workers: chance.pick(&[3, 3, 3, 4, 5]),
             latency,
@@ -69,6 +77,10 @@ impl Setting {
             quiet_before: chance.once_in(2),
             cluster: chance.once_in(4),
             over_max: chance.pick(&[4, 8_192]),
+            // Longer than a watch or a write of a master is ever late.
+            records_keep: keeps.then(|| chance.between(12, 25) * SECOND),
+            leases_keep: keeps.then(|| leases_keep(&timing)),
+            checkpoints: chance.once_in(2),
         }
     }
 
@@ -89,8 +101,16 @@ impl Setting {
             quiet_before: false,
             cluster: false,
             over_max: 8_192,
+            records_keep: None,
+            leases_keep: None,
+            checkpoints: false,
         }
     }
+}
+
+/// Longer than any home may extend a lease, and than the wait after that.
+fn leases_keep(timing: &LeaseTiming) -> Nanos {
+    (2 * (timing.outage_wait() + timing.master())).as_nanos() as u64
 }
 
 /// A profile, or the same with the shortest wait that is allowed: then every margin counts.

@@ -23,6 +23,8 @@ tally!(
     steps,
     /// Worlds.
     worlds,
+    /// Faults of every kind, and orders of people.
+    faults,
     /// Runs started.
     runs,
     /// Effects that a gate let through.
@@ -95,6 +97,18 @@ tally!(
     went_back,
     /// Workers that could not get anything ready for a while.
     unwell,
+    /// Dispatches that came late.
+    late_dispatches,
+    /// Records and leases whose time was over.
+    expired,
+    /// Ids of tasks that were used again after that.
+    ids_used_again,
+    /// Checkpoints that the registry accepted.
+    checkpoints,
+    /// Attempts that began from what an earlier one left.
+    resumed,
+    /// Attempts whose checkpoint was refused.
+    checkpoints_refused,
     /// Suffixes lost by the registry.
     rollbacks,
     /// Lives of masters.

@@ -10,8 +10,10 @@ use crate::{
     clock::Machine,
     fault::Fault,
     network::{LinkId, Network, Peer},
-    process::{GuestIn, LeaseIn, MasterIn, MindIn, master::Master, worker::Worker},
-    registry::{Registry, Request},
+    process::{
+        GuestIn, LeaseIn, MasterIn, MindIn, checkpoint::Question, master::Master, worker::Worker,
+    },
+    registry::{Expired, Registry, Request},
     setting::Setting,
     tally::Tally,
 };
@@ -19,7 +21,7 @@ use muster_protocol::{
     Revision, SessionId, TaskId, fleet,
     lease::LeaseEvent,
     limit,
-    message::{ToMaster, ToWorker},
+    message::{AttemptKey, ToMaster, ToWorker},
 };
 use std::collections::BinaryHeap;
 
@@ -32,6 +34,9 @@ pub const SECOND: Nanos = 1_000 * MS;
 
 /// More than a hundred times what happens in a usual world.
 const STEPS_MAX: u64 = 3_000_000;
+
+/// One in so many worlds keeps a worker that can get nothing ready.
+const STAYS_UNWELL_EVERY: u64 = 8;
 
 /// Something that is to come.
 #[derive(Clone, Debug)]
@@ -57,6 +62,10 @@ pub enum Happening {
     MindTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
+    Checkpoint(Box<Question>),
+    Expire(Expired),
+    AnswerDue { worker: usize, key: AttemptKey, since: Nanos },
+    MoveDue(TaskId),
     Woken(usize),
     Submit(usize),
     Cancel(TaskId),
@@ -312,6 +321,12 @@ impl World {
             Happening::MindTurn(at, life) => self.mind_turn(at, life),
             Happening::Guest(at, life, input) => self.guest(at, life, input),
             Happening::KernelTimer(at, life) => self.kernel_timer(at, life),
+            Happening::Checkpoint(question) => self.checkpoint(*question),
+            Happening::Expire(what) => self.expire(what),
+            Happening::AnswerDue { worker, key, since } => {
+                self.no_dispatch_goes_unanswered(worker, key, since);
+            }
+            Happening::MoveDue(task) => self.a_task_moves_while_another_worker_fits(task),
             Happening::Woken(machine) => self.woken(machine),
             Happening::Submit(batch) => self.submit(batch),
             Happening::Cancel(task) => self.cancel(task),
@@ -400,5 +415,18 @@ impl World {
             }
         }
         self.uncordon_all();
+        if self.chance.once_in(STAYS_UNWELL_EVERY) {
+            self.one_stays_unwell();
+        }
+    }
+
+    /// One worker goes on being unable to get anything ready; others are to run what it cannot.
+    fn one_stays_unwell(&mut self) {
+        let timing = &self.setting.timing;
+        let calm = timing.outage_wait() * 3 + timing.master() * 8;
+        let from = self.now + calm.as_nanos() as u64;
+        let sick = self.chance.below(self.setting.workers as u64) as usize;
+        self.stays_unwell(sick, from);
+        self.will_submit(from, 2 * self.setting.workers as u64, |_| ());
     }
 }

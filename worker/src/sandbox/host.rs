@@ -2,9 +2,9 @@
 //! nothing that waits but for a checkpoint.
 
 use super::{Sandbox, Stop, outbox::LOG_CHUNK_MAX};
-use crate::{checkpoint::Stale, clock::boottime};
+use crate::clock::boottime;
 use bindings::muster::task::host::{AttemptContext, Host, Level};
-use muster_protocol::task::clip;
+use muster_protocol::{checkpoint::Stale, task::clip};
 use std::time::Duration;
 use wasmtime::{Error, Result};
 

@@ -264,6 +264,23 @@ fn whoever_declares_a_worker_lost_moves_its_tasks_at_once() {
 }
 
 #[test]
+fn what_another_master_does_not_move_is_moved_after_a_while_though_the_worker_is_back() {
+    let mut w = World::new();
+    w.beside(9, 1, SECOND);
+    w.join("w1", 1, 11, |_| ());
+    let ids: Vec<u128> = (1..=40).collect();
+    let other = *ids.iter().find(|&&id| !w.fleet.is_mine(TaskId(id))).expect("one of forty");
+    w.run(other, |_| ());
+    let mut lines = Vec::new();
+    for renewal in 0..6 {
+        w.renews("w1", 2, |lease| lease.succeeds = vec![SessionId(1)]);
+        lines.extend(w.watch_lease("w1"));
+        lines.extend(w.beside(9, 10 + renewal, MS * 500));
+    }
+    assert!(lines.iter().any(|line| line.ends_with("queued")), "{lines:?}");
+}
+
+#[test]
 fn a_much_more_urgent_task_takes_the_place_of_the_least_urgent_run() {
     let mut w = World::new();
     w.join("w1", 1, 11, |lease| lease.offer.slots = 2);

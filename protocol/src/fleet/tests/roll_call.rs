@@ -214,6 +214,29 @@ fn a_leader_that_may_be_behind_is_asked_for_long() {
 }
 
 #[test]
+fn a_master_that_begins_anew_does_not_ask_a_leader_for_as_long_again() {
+    let mut w = anew_with_a_worker(|config| config.server = None);
+    load(&mut w);
+    hello(&mut w, 5, SessionId(8));
+    let since = w.now;
+    // Its lease ends before it knows, since it renews none meanwhile.
+    w.pass(limit::LEADER_LAG_MAX / 2);
+    let (memory, now) = (w.fleet.memory(), w.now);
+    // A connection that breaks may lead to another leader.
+    w.see(Event::RegistryDown);
+    assert!(!memory.claims.is_empty() && w.fleet.memory().claims.is_empty());
+    let mut w = anew_with_a_worker(|config| {
+        (config.server, config.memory) = (None, memory);
+    });
+    w.now = now;
+    load(&mut w);
+    hello(&mut w, 5, SessionId(8));
+    w.pass(limit::LEADER_LAG_MAX / 2);
+    assert!(end_of_tasks(&mut w, 2).contains(&"guard@0: raised".to_string()));
+    assert_eq!(w.now.since(since), limit::LEADER_LAG_MAX);
+}
+
+#[test]
 fn what_this_process_knew_and_a_lease_under_which_an_attempt_was_given_are_compared() {
     let mut w = anew_with_a_worker(|_| ());
     let mut found = w.found();
@@ -223,8 +246,9 @@ fn what_this_process_knew_and_a_lease_under_which_an_attempt_was_given_are_compa
     let lines = end_of(&mut w, Bucket::Modules, end);
     check(lines, &["lease w1@1: Lost", "guard@0: raised"]);
 
+    let seen = w.now;
     let mut w = anew_with_a_worker(|config| {
-        config.memory.leases = [(name("w1"), 2)].into();
+        config.memory.leases = [(name("w1"), (2, seen))].into();
     });
     check(load(&mut w), &["lease w1@1: Lost", "guard@0: raised"]);
 
@@ -242,6 +266,19 @@ fn what_this_process_knew_and_a_lease_under_which_an_attempt_was_given_are_compa
     });
     w.watch(1);
     check(load(&mut w), &["read the end of workers"]);
+}
+
+#[test]
+fn a_lease_that_this_process_knew_and_that_may_be_over_for_long_is_not_missed() {
+    let knew = |config: &mut Config, seen| {
+        config.memory.leases = [(name("w2"), (1, seen))].into();
+    };
+    let mut w = anew(|config| knew(config, Time::ZERO));
+    w.now = w.now + crate::limit::LEASE_KEEP / 2;
+    assert!(!load(&mut w).contains(&"guard@0: raised".to_string()));
+    let now = w.now;
+    let mut w = anew(|config| knew(config, now));
+    assert!(load(&mut w).contains(&"guard@0: raised".to_string()));
 }
 
 #[test]

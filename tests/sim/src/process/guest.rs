@@ -1,7 +1,7 @@
 //! Guests: they run from their start to their end, a kill, or the end of the lease, and want to
 //! have an effect now and then. Never ask anybody but the gate and the clock.
 
-use super::{GuestIn, MindIn};
+use super::{GuestIn, MindIn, checkpoint::Leaves, worker::SLOTS};
 use crate::world::{Happening, MS, Nanos, SECOND, World};
 use muster_protocol::{
     SessionId,
@@ -23,6 +23,15 @@ pub struct Run {
     /// It is stuck in something for long, and notices neither a kill nor the lease's end.
     stubborn: bool,
     started: Nanos,
+    /// What it does about checkpoints, if it leaves any.
+    pub leaves: Option<Leaves>,
+}
+
+impl Run {
+    /// Whether it waits for an answer about a checkpoint.
+    fn waits(&self) -> bool {
+        self.leaves.as_ref().is_some_and(|leaves| leaves.asking.is_some())
+    }
 }
 
 impl World {
@@ -50,12 +59,19 @@ impl World {
         let number = self.tally.runs;
         let life = self.workers[at].process.life;
         let gate = Gate::new(self.workers[at].deadman.end());
-        let run = Run { number, session: dispatch.session, gate, stubborn, started: self.now };
+        let leaves = self.setting.checkpoints && self.chance.once_in(3);
+        let leaves = leaves.then(|| Leaves::new(dispatch.revision));
+        let leaves_any = leaves.is_some();
+        let (session, started) = (dispatch.session, self.now);
+        let run = Run { number, session, gate, stubborn, started, leaves };
         self.run_starts(at, key, &run);
         self.workers[at].runs.insert(key, run);
         self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));
         self.at(self.now + MS, Happening::Guest(at, life, GuestIn::Poll(key, number)));
         self.later(lasts, Happening::Guest(at, life, GuestIn::End(key, number)));
+        if leaves_any {
+            self.begins_to_leave(at, key, number, dispatch.number);
+        }
     }
 
     /// Kills a run. The engine may take its time.
@@ -79,8 +95,11 @@ impl World {
         if still > self.now {
             return self.at(still, Happening::Guest(at, life, what));
         }
-        let (GuestIn::Poll(key, number) | GuestIn::End(key, number) | GuestIn::Stop(key, number)) =
-            what;
+        let (GuestIn::Poll(key, number)
+        | GuestIn::End(key, number)
+        | GuestIn::Stop(key, number)
+        | GuestIn::Save(key, number)
+        | GuestIn::Ask(key, number, _)) = what;
         let Some(run) = worker.runs.get(&key).filter(|run| run.number == number).cloned() else {
             return;
         };
@@ -91,6 +110,15 @@ impl World {
                 let most = if run.stubborn { 3 * SECOND } else { 60 * MS };
                 let wait = self.chance.between(2 * MS, most);
                 self.later(wait, Happening::Guest(at, life, what));
+            }
+            GuestIn::Save(..) if open => self.save(at, key, number),
+            GuestIn::Ask(_, _, count) if open && self.still_asks(at, key, count) => {
+                self.ask_master_of(at, key, number);
+            }
+            // The gate's next look ends it.
+            GuestIn::Save(..) | GuestIn::Ask(..) => {}
+            GuestIn::End(..) if open && run.waits() => {
+                self.later(50 * MS, Happening::Guest(at, life, what));
             }
             GuestIn::End(..) if open => {
                 self.run_is_gone(at, key);
@@ -104,8 +132,12 @@ impl World {
         }
     }
 
-    fn run_is_gone(&mut self, at: usize, key: AttemptKey) {
-        let worker = &mut self.workers[at];
+    /// A run is over.
+    pub fn run_is_gone(&mut self, at: usize, key: AttemptKey) {
+        let (now, worker) = (self.now, &mut self.workers[at]);
+        if worker.runs.len() >= SLOTS as usize {
+            worker.full_until = now;
+        }
         worker.runs.remove(&key);
         let Ok(()) = worker.deadman.release();
     }

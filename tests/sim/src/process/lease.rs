@@ -159,10 +159,14 @@ impl World {
                     format!("{}: session {session} is over: {why}", world.workers[at].name)
                 });
                 self.workers[at].deadman.close();
+                self.checker.answers.session_over(at);
                 let over = Box::new(Event::SessionOver);
                 self.later(0, Happening::Mind(at, life, MindIn::Event(over)));
             }
-            LeaseEffect::CloseQuietly => self.workers[at].deadman.close(),
+            LeaseEffect::CloseQuietly => {
+                self.workers[at].deadman.close();
+                self.checker.answers.session_over(at);
+            }
             LeaseEffect::Begin { session, .. } => {
                 self.say(|world| format!("{} begins session {session}", world.workers[at].name))
             }

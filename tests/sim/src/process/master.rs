@@ -12,13 +12,14 @@ use muster_protocol::{
     advisory::{Advisory, FailoverEvent, RegistryEvent},
     fleet::{self, Effect, Fleet},
     lease::{CasAnswer, Home},
+    limit,
     message::{ToMaster, ToWorker},
     registry::{Marks, ServerId},
     sessions::Sessions,
     subject::Bucket,
     time::WallMillis,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Earlier lives that a master remembers.
 const PAST_MAX: usize = 32;
@@ -253,6 +254,7 @@ impl World {
         let clock = self.master_clock(at);
         let wall = WallMillis(1_700_000_000_000 + clock.as_nanos() / 1_000_000);
         let timing = self.setting.timing;
+        let leases_keep = self.setting.leases_keep.map_or(limit::LEASE_KEEP, Duration::from_nanos);
         let ends = self.ends();
         let server = (!self.setting.cluster).then(|| ServerId(self.registry.server.to_string()));
         let master = &mut self.masters[at];
@@ -269,6 +271,7 @@ impl World {
             memory: master.sessions.memory().clone(),
             server,
             timing,
+            leases_keep,
         };
         let mut fleet = Fleet::new(config);
         fleet.observe(clock, fleet::Event::Clock(wall));
@@ -340,8 +343,8 @@ impl World {
     fn carry_out(&mut self, at: usize, session: SessionId, effect: Effect) {
         let me = Peer::Master(at);
         match effect {
-            Effect::WriteTask { expect, record, .. } => {
-                self.ask_registry(me, session, Op::Task(expect, record));
+            Effect::WriteTask { expect, record, keep } => {
+                self.ask_registry(me, session, Op::Task(expect, record, keep.is_some()));
             }
             Effect::ReadTask { task, read } => {
                 self.ask_registry(me, session, Op::Read(task, read));

@@ -51,6 +51,8 @@ pub struct Worker {
     pub twin: bool,
     /// Until when it cannot get anything ready.
     pub unwell_until: Nanos,
+    /// When all its slots were full the last time; they may be now.
+    pub full_until: Nanos,
 }
 
 /// A worker's end of a link.
@@ -62,7 +64,7 @@ pub struct LinkEnd {
 }
 
 /// Attempts a worker runs at once.
-const SLOTS: u32 = 2;
+pub const SLOTS: u32 = 2;
 
 impl Worker {
     /// One that is not started.
@@ -92,6 +94,7 @@ impl Worker {
             stopping: false,
             twin: false,
             unwell_until: 0,
+            full_until: 0,
         }
     }
 }
@@ -145,6 +148,7 @@ impl World {
         worker.process.life += 1;
         worker.process.stopped_until = 0;
         worker.runs.clear();
+        self.checker.answers.process_over(at);
         self.say(|world| format!("{} is gone", world.workers[at].name));
         for id in core::mem::take(&mut self.workers[at].links).into_keys() {
             if let Some(link) = self.network.links.get_mut(&id) {
@@ -219,6 +223,7 @@ impl World {
             return;
         }
         self.workers[at].links.remove(&link);
+        self.checker.answers.link_lost(at, link);
         self.tell_keeper(at, life, LeaseEvent::Unlinked(link));
         self.give_mind(at, life, MindIn::Event(Box::new(Event::Unlinked(link))));
     }
@@ -258,17 +263,21 @@ impl World {
 
     fn mind_hears(&mut self, at: usize, input: MindIn) {
         let now = self.worker_clock(at);
+        if let MindIn::Told(link, frame) = &input {
+            self.worker_hears(at, *link, frame);
+        }
         let worker = &mut self.workers[at];
         let event = match input {
             MindIn::Event(event) => *event,
             MindIn::Told(link, frame) => {
-                let Some(end) = worker.links.get_mut(&link) else { return };
-                match *frame {
-                    ToWorker::Welcome { master, .. } if !end.greeted => {
+                // What came before its link was lost is heard, though this loop was busy.
+                match (worker.links.get_mut(&link), *frame) {
+                    (None, ToWorker::Welcome { .. }) => return,
+                    (Some(end), ToWorker::Welcome { master, .. }) if !end.greeted => {
                         end.greeted = true;
                         Event::Linked(link, master.session)
                     }
-                    frame => Event::Told(link, frame),
+                    (_, frame) => Event::Told(link, frame),
                 }
             }
             MindIn::Tick(due) => {
@@ -327,7 +336,10 @@ impl World {
                 let stand = Box::new(LeaseEvent::Stand(standing));
                 self.later(0, Happening::Keeper(at, life, LeaseIn::Event(stand)));
             }
-            Effect::Send { link, message } => self.send_up(link, message),
+            Effect::Send { link, message } => {
+                self.checker.answers.said(at, link, &message);
+                self.send_up(link, message);
+            }
             Effect::Quiet if self.workers[at].stopping => {
                 let release = LeaseIn::Event(Box::new(LeaseEvent::Release));
                 self.later(0, Happening::Keeper(at, life, release));

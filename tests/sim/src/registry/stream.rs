@@ -17,7 +17,8 @@ pub struct Stream<K, V> {
     last: Revision,
     /// What there is.
     pub values: BTreeMap<K, (V, Revision)>,
-    log: Vec<(Nanos, Revision, K, V)>,
+    /// Without the values that have expired.
+    log: Vec<(Nanos, Revision, K, Option<V>)>,
 }
 
 impl<K: Ord + Clone, V: Clone> Stream<K, V> {
@@ -42,11 +43,11 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
             return Some(newest);
         }
         let earlier = self.log.iter().rev().filter(|(_, _, of, _)| of == key).nth(1);
-        earlier.map(|(_, at, _, value)| (value.clone(), *at))
+        earlier.and_then(|(_, at, _, value)| Some((value.clone()?, *at)))
     }
 
     /// The key's value as the server that is asked knows it.
-    pub(super) fn read(&self, key: &K, lags: bool) -> Option<(V, Revision)> {
+    pub fn read(&self, key: &K, lags: bool) -> Option<(V, Revision)> {
         if lags { self.behind(key) } else { self.get(key) }
     }
 
@@ -59,7 +60,8 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         self.values.get(key).map_or(ABSENT, |(_, at)| *at)
     }
 
-    pub(super) fn cas(
+    /// Compare-and-set of a key.
+    pub fn cas(
         &mut self,
         now: Nanos,
         expect: Revision,
@@ -72,8 +74,22 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         }
         self.last += 1;
         self.values.insert(key.clone(), (value.clone(), self.last));
-        self.log.push((now, self.last, key, value));
+        self.log.push((now, self.last, key, Some(value)));
         CasAnswer::Written(self.last)
+    }
+
+    /// The time of a value is over; it may have been replaced. Whether it was there.
+    pub fn expire(&mut self, key: &K, revision: Revision) -> bool {
+        if self.revision(key) != revision {
+            return false;
+        }
+        self.values.remove(key);
+        for (_, _, of, value) in &mut self.log {
+            if of == key {
+                *value = None;
+            }
+        }
+        true
     }
 
     /// Forgets everything after then, as a server does that lost what was not on its disk.
@@ -82,7 +98,9 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         self.values.clear();
         self.last = self.log.last().map_or(ABSENT, |(_, at, ..)| *at);
         for (_, at, key, value) in &self.log {
-            self.values.insert(key.clone(), (value.clone(), *at));
+            if let Some(value) = value {
+                self.values.insert(key.clone(), (value.clone(), *at));
+            }
         }
     }
 }

@@ -1,0 +1,272 @@
+//! What an attempt wants of its task's checkpoint, from the first look at the registry to the answer. Never
+//! keeps anything for an attempt that its task's record does not name.
+
+use super::{Asker, Checkpoint, Step, resume, save};
+use crate::{
+    ABSENT, Revision, Time, WorkerId,
+    lease::CasAnswer,
+    limit,
+    message::{HeldAttempt, Told},
+    task::{Data, TaskRecord, Verdict},
+    time::WallMillis,
+};
+use alloc::boxed::Box;
+
+/// Writes of one checkpoint that may meet another's before its worker is told to ask again.
+const TRIES_MAX: u32 = 8;
+
+/// What an attempt wants of its task's checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// This is its state; `save` counts its checkpoints, from 1.
+    Save {
+        /// Which of its checkpoints this is.
+        save: u64,
+        /// What.
+        state: Data,
+    },
+    /// What did earlier ones leave?
+    Resume,
+}
+
+/// See the [module](self).
+///
+/// Read the record of the task and then its checkpoint, each from its stream's leader, and hand both to
+/// [`looked`](Request::looked). Carry out the write that it asks for, and hand the answer to
+/// [`written`](Request::written). Where that has no answer for the worker, begin again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    worker: WorkerId,
+    attempt: HeldAttempt,
+    want: Want,
+    tries: u32,
+    /// The revision of a mark that somebody's deletion has left, which reading does not show.
+    mark: Option<Revision>,
+}
+
+/// What follows from a look.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Write this, if the key has the revision `expect`.
+    Write {
+        /// The revision.
+        expect: Revision,
+        /// The value.
+        checkpoint: Box<Checkpoint>,
+    },
+    /// Tell the worker this.
+    Answer(Told),
+}
+
+impl Request {
+    /// `attempt` of `worker` wants this.
+    pub fn new(worker: WorkerId, attempt: HeldAttempt, want: Want) -> Self {
+        Request { worker, attempt, want, tries: 0, mark: None }
+    }
+
+    /// Whose it is.
+    pub fn attempt(&self) -> HeldAttempt {
+        self.attempt
+    }
+
+    /// The leaders show this record of the task and this checkpoint. To be asked before every try: a write
+    /// that met another's may have met a successor's.
+    pub fn looked(
+        &mut self,
+        record: Option<(&TaskRecord, Revision)>,
+        found: Option<(Checkpoint, Revision)>,
+        now: WallMillis,
+    ) -> Next {
+        // Whoever leads a stream may be behind, and not know the record that gave the attempt.
+        if record.map_or(ABSENT, |(_, revision)| revision) < self.attempt.revision {
+            return Next::Answer(Told::Behind);
+        }
+        let asker = record.and_then(|(record, _)| self.asker(record));
+        let Some(asker) = asker else { return Next::Answer(Told::Stale) };
+        let (found, revision) = found.map_or((None, ABSENT), |(found, at)| (Some(found), at));
+        let step = match &self.want {
+            Want::Save { save: count, state } => {
+                save(found.as_ref(), asker, *count, state.clone(), now)
+            }
+            Want::Resume => resume(found.as_ref(), asker, now),
+        };
+        match step {
+            Step::Stale => Next::Answer(Told::Stale),
+            Step::Done => Next::Answer(self.kept(found.and_then(|found| found.state))),
+            Step::Write(new) => {
+                let expect = self.mark.take().unwrap_or(revision);
+                Next::Write { expect, checkpoint: Box::new(new) }
+            }
+        }
+    }
+
+    /// What became of the write. `None`: look again.
+    pub fn written(
+        &mut self,
+        checkpoint: Checkpoint,
+        answer: CasAnswer<Checkpoint>,
+    ) -> Option<Told> {
+        match answer {
+            CasAnswer::Written(_) => return Some(self.kept(checkpoint.state)),
+            CasAnswer::Gone(revision) => self.mark = Some(revision),
+            CasAnswer::Conflict(_) | CasAnswer::Unknown => {}
+        }
+        self.tries += 1;
+        let gives_up = self.tries >= TRIES_MAX;
+        gives_up.then(|| Told::Failed("the registry does not keep the checkpoint now".into()))
+    }
+
+    /// The attempt as the record has it, if that names it and its worker.
+    fn asker(&self, record: &TaskRecord) -> Option<Asker> {
+        let attempt = record.attempt()?;
+        let (id, number) = (attempt.id, attempt.number);
+        let is_current = id == self.attempt.key.attempt && attempt.worker == self.worker;
+        is_current.then_some(Asker { born: record.submitted_at, attempt: id, number })
+    }
+
+    fn kept(&self, state: Option<Data>) -> Told {
+        match self.want {
+            Want::Save { .. } => Told::Stored,
+            Want::Resume => state.map_or(Told::Missing, Told::State),
+        }
+    }
+}
+
+/// The attempt is not its task's current one any more: nothing it does counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale;
+
+impl Stale {
+    /// How the run ends. Never the task's end: where the record names the attempt all the same, another
+    /// one follows; a run that only stopped would be sent to its worker again.
+    pub fn verdict(self) -> Verdict {
+        let reason = "its checkpoint was refused, because it was not the task's current attempt";
+        Verdict::Returned { reason: reason.into() }
+    }
+}
+
+/// What an answer is to an attempt that has asked since then: what earlier ones left, if that was asked.
+/// `None`: ask again in a while.
+pub fn heard(told: Told, since: Time, now: Time) -> Option<Result<Option<Data>, Stale>> {
+    match told {
+        Told::Stored | Told::Missing => Some(Ok(None)),
+        Told::State(state) => Some(Ok(Some(state))),
+        Told::Stale => Some(Err(Stale)),
+        // What a leader lacks for so long is lost.
+        Told::Behind if now >= since + limit::LEADER_LAG_MAX => Some(Err(Stale)),
+        Told::Behind | Told::Failed(_) | Told::Size(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        AttemptId, Digest, SessionId, TaskId,
+        message::AttemptKey,
+        registry::StreamId,
+        task::{Attempt, ModuleRef, State, TaskSpec},
+    };
+    use alloc::sync::Arc;
+    use core::time::Duration;
+
+    const NOW: WallMillis = WallMillis(9);
+    const KEY: AttemptKey = AttemptKey { task: TaskId(1), attempt: AttemptId(10) };
+
+    fn worker(name: &str) -> WorkerId {
+        name.parse().expect("a name")
+    }
+
+    fn record(attempt: u64, number: u32) -> TaskRecord {
+        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
+        let spec = Arc::new(TaskSpec::new(module, Data::EMPTY));
+        let attempt = Attempt {
+            id: AttemptId(attempt),
+            number,
+            worker: worker("w1"),
+            session: SessionId(1),
+            lease: 1,
+            lease_stream: StreamId(1),
+            dispatched_at: NOW,
+        };
+        let record = TaskRecord::queued(KEY.task, spec, WallMillis(1));
+        TaskRecord { state: State::Dispatched(attempt), attempts: number, ..record }
+    }
+
+    fn asks(want: Want) -> Request {
+        Request::new(worker("w1"), HeldAttempt { key: KEY, revision: 5 }, want)
+    }
+
+    fn save_first() -> Request {
+        asks(Want::Save { save: 1, state: Data::EMPTY })
+    }
+
+    fn write(next: Next) -> (Revision, Checkpoint) {
+        let Next::Write { expect, checkpoint } = next else { panic!("it writes: {next:?}") };
+        (expect, *checkpoint)
+    }
+
+    #[test]
+    fn what_the_current_attempt_leaves_is_kept() {
+        let (mut request, record) = (save_first(), record(10, 1));
+        let (expect, new) = write(request.looked(Some((&record, 5)), None, NOW));
+        assert_eq!((expect, new.attempt, new.save), (ABSENT, KEY.attempt, 1));
+        let told = request.written(new.clone(), CasAnswer::Written(1));
+        assert_eq!(told, Some(Told::Stored));
+        // Its acknowledgement was lost.
+        let again = save_first().looked(Some((&record, 5)), Some((new, 1)), NOW);
+        assert_eq!(again, Next::Answer(Told::Stored));
+    }
+
+    #[test]
+    fn whether_the_attempt_is_current_is_looked_at_before_every_try() {
+        let mut request = save_first();
+        let (_, new) = write(request.looked(Some((&record(10, 1), 5)), None, NOW));
+        assert_eq!(request.written(new, CasAnswer::Unknown), None);
+        let later = request.looked(Some((&record(11, 2), 6)), None, NOW);
+        assert_eq!(later, Next::Answer(Told::Stale));
+        let mut other = Request { worker: worker("w2"), ..save_first() };
+        let next = other.looked(Some((&record(10, 1), 5)), None, NOW);
+        assert_eq!(next, Next::Answer(Told::Stale), "another worker's");
+    }
+
+    #[test]
+    fn a_record_that_is_older_than_the_attempt_says_nothing_of_it() {
+        let before = record(9, 1);
+        for shown in [None, Some((&before, 4))] {
+            assert_eq!(save_first().looked(shown, None, NOW), Next::Answer(Told::Behind));
+        }
+        let since = Time::from_nanos(1);
+        let end = since + limit::LEADER_LAG_MAX;
+        assert_eq!(heard(Told::Behind, since, since), None);
+        assert_eq!(heard(Told::Behind, since, end), Some(Err(Stale)), "it is lost by then");
+    }
+
+    #[test]
+    fn a_mark_of_a_deletion_is_written_over() {
+        let (mut request, record) = (asks(Want::Resume), record(10, 2));
+        let (_, new) = write(request.looked(Some((&record, 5)), None, NOW));
+        assert_eq!(request.written(new, CasAnswer::Gone(7)), None);
+        let (expect, new) = write(request.looked(Some((&record, 5)), None, NOW));
+        assert_eq!(expect, 7);
+        assert_eq!(request.written(new, CasAnswer::Written(8)), Some(Told::Missing));
+    }
+
+    #[test]
+    fn a_worker_is_told_to_ask_again_after_some_tries() {
+        let (mut request, record) = (save_first(), record(10, 1));
+        for left in (0..TRIES_MAX).rev() {
+            let (_, new) = write(request.looked(Some((&record, 5)), None, NOW));
+            let told = request.written(new, CasAnswer::Unknown);
+            assert_eq!(told.is_none(), left > 0);
+        }
+        let told = Told::Failed("later".into());
+        assert_eq!(heard(told, Time::ZERO, Time::ZERO + Duration::from_secs(99)), None);
+    }
+
+    #[test]
+    fn a_refused_checkpoint_gives_the_attempt_back() {
+        assert_eq!(heard(Told::Stale, Time::ZERO, Time::ZERO), Some(Err(Stale)));
+        assert!(matches!(Stale.verdict(), Verdict::Returned { .. }));
+    }
+}

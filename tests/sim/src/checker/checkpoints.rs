@@ -1,0 +1,123 @@
+//! What attempts leave for those after them: nothing goes back, nothing that was acknowledged is
+//! forgotten, and whoever is refused is not current and ends nothing.
+
+use crate::world::World;
+use muster_protocol::{
+    AttemptId, TaskId,
+    checkpoint::Checkpoint,
+    message::AttemptKey,
+    task::{Attempt, Data, Outcome, TaskRecord, Verdict},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A task in one of its lives, which began then: its id may be used again.
+type Life = (TaskId, u64);
+
+/// A checkpoint of a life: which try's, and which of that try's.
+type Count = (u32, u64);
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    /// Attempts that some record has named: of which life, and which try.
+    stored: BTreeMap<AttemptId, (Life, u32)>,
+    /// The newest that was acknowledged to its attempt.
+    kept: BTreeMap<Life, Count>,
+    /// The latest try that was told what earlier ones left.
+    resumed: BTreeMap<Life, u32>,
+    /// Attempts that were refused.
+    refused: BTreeSet<AttemptId>,
+}
+
+impl Checkpoints {
+    /// A record names an attempt.
+    pub fn names(&mut self, record: &TaskRecord, attempt: &Attempt) {
+        let life = (record.id, record.submitted_at.0);
+        self.stored.insert(attempt.id, (life, attempt.number));
+    }
+
+    /// Whether a record has ever named this attempt.
+    pub fn knows(&self, attempt: AttemptId) -> bool {
+        self.stored.contains_key(&attempt)
+    }
+
+    fn place_of(&self, state: Option<Data>) -> Option<(Life, Count)> {
+        let Data::Inline(bytes) = state? else { return None };
+        let (attempt, save) = bytes.split_first_chunk::<8>()?;
+        let (life, number) = *self.stored.get(&AttemptId(u64::from_be_bytes(*attempt)))?;
+        Some((life, (number, u64::from_be_bytes(*save.first_chunk()?))))
+    }
+}
+
+impl World {
+    /// The registry has accepted a checkpoint.
+    pub fn checkpoint_committed(
+        &mut self,
+        key: AttemptKey,
+        old: Option<Checkpoint>,
+        new: &Checkpoint,
+    ) {
+        self.say(|_| format!("registry: checkpoint {} of try {}", new.save, new.number));
+        let life = (key.task, new.born.0);
+        let resumed = self.checker.checkpoints.resumed.get(&life).copied().unwrap_or(0);
+        let own = old.filter(|old| old.born == new.born);
+        let another = |old: &Checkpoint| {
+            old.number > new.number || (old.number == new.number && old.attempt != new.attempt)
+        };
+        if (own.as_ref().is_some_and(another) || new.number < resumed) && !self.has_lost() {
+            self.violate("no_checkpoint_goes_back", || format!("{key:?}: {new:?} over {own:?}"));
+        }
+    }
+
+    /// An attempt hears that its checkpoint is kept.
+    pub fn checkpoint_acknowledged(&mut self, key: AttemptKey, save: u64) {
+        let checkpoints = &mut self.checker.checkpoints;
+        let Some(&(life, number)) = checkpoints.stored.get(&key.attempt) else { return };
+        let kept = checkpoints.kept.entry(life).or_default();
+        *kept = (number, save).max(*kept);
+    }
+
+    /// An attempt hears what earlier ones left.
+    pub fn checkpoint_resumed(&mut self, key: AttemptKey, state: Option<Data>) {
+        self.tally.resumed += u64::from(state.is_some());
+        let checkpoints = &mut self.checker.checkpoints;
+        let Some(&(life, number)) = checkpoints.stored.get(&key.attempt) else { return };
+        let resumed = checkpoints.resumed.entry(life).or_default();
+        *resumed = number.max(*resumed);
+        let place = checkpoints.place_of(state);
+        let newest = checkpoints.kept.get(&life).copied().filter(|kept| kept.0 < number);
+        if place.is_some_and(|(of, _)| of != life) {
+            return self.violate("no_checkpoint_of_another_task_is_resumed", || {
+                format!("{key:?} begins from {place:?}")
+            });
+        }
+        if place.map(|(_, count)| count) < newest && !self.has_lost() {
+            self.violate("the_next_attempt_begins_from_the_newest_checkpoint", || {
+                format!("{key:?} begins from {place:?}, not {newest:?}")
+            });
+        }
+    }
+
+    /// An attempt hears that it is not current.
+    pub fn refusal_heard(&mut self, key: AttemptKey) {
+        self.tally.checkpoints_refused += 1;
+        self.checker.checkpoints.refused.insert(key.attempt);
+        let record = self.registry.tasks.values.get(&key.task);
+        let current = record.and_then(|(record, _)| record.attempt());
+        if current.is_some_and(|current| current.id == key.attempt) && !self.has_lost() {
+            self.violate("no_checkpoint_of_the_current_attempt_is_refused", || format!("{key:?}"));
+        }
+    }
+
+    /// A task has ended by an attempt.
+    pub(super) fn a_refused_checkpoint_ends_no_task(
+        &mut self,
+        attempt: &Attempt,
+        outcome: &Outcome,
+    ) {
+        let refused = self.checker.checkpoints.refused.contains(&attempt.id);
+        if refused && outcome.verdict != Verdict::Cancelled {
+            self.violate("a_refused_checkpoint_ends_no_task", || format!("{attempt:?}"));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Checkpoints on their way: from a guest to a master, from its shell to the registry, and back. Never
+//! decides whether one is kept.
+
+use super::{GuestIn, MindIn};
+use crate::{
+    network::{LinkId, Peer},
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{
+    Revision, Time,
+    attempts::Event,
+    checkpoint::{Checkpoint, Next, Request, Stale, Want, heard},
+    lease::CasAnswer,
+    message::{AttemptKey, HeldAttempt, Told},
+    task::{Data, Outcome, TaskRecord},
+    time::WallMillis,
+};
+use std::sync::Arc;
+
+/// How long a worker waits for an answer before it asks again.
+const ANSWER_WITHIN: Nanos = 5 * SECOND;
+
+/// How long it waits before it asks again where it was told to, or has no link.
+const AGAIN: Nanos = 200 * MS;
+
+/// The longest that an answer of the registry is late: longer than a worker is waited for.
+const LATE_MAX: Nanos = 6 * SECOND;
+
+/// What a guest wants of its checkpoint and has not been answered.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    want: Want,
+    since: Time,
+}
+
+/// What a run does about checkpoints.
+#[derive(Clone, Debug)]
+pub struct Leaves {
+    revision: Revision,
+    saves: u64,
+    /// Counts its questions: only the latest is listened to.
+    questions: u64,
+    /// What it waits for.
+    pub asking: Option<Asking>,
+}
+
+/// A question to a master, and where it is.
+#[derive(Clone, Debug)]
+pub struct Question {
+    worker: (usize, u64),
+    master: (usize, u64),
+    link: LinkId,
+    key: AttemptKey,
+    run: u64,
+    count: u64,
+    request: Request,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The record is read.
+    Record,
+    /// The checkpoint is read; this was the record.
+    Found(Option<(Arc<TaskRecord>, Revision)>),
+    /// It is written.
+    Write(Revision, Checkpoint),
+    /// The write is under way, and its author has given up on it.
+    Ghost(Revision, Checkpoint),
+    /// The worker hears the answer.
+    Answer(Told),
+}
+
+impl Leaves {
+    /// Of an attempt that a record of this revision gave.
+    pub fn new(revision: Revision) -> Self {
+        Leaves { revision, saves: 0, questions: 0, asking: None }
+    }
+}
+
+impl World {
+    /// A run that leaves checkpoints begins.
+    pub fn begins_to_leave(&mut self, at: usize, key: AttemptKey, run: u64, number: u32) {
+        if number > 1 {
+            return self.wants(at, key, run, Want::Resume);
+        }
+        self.will_save(at, key, run);
+    }
+
+    fn will_save(&mut self, at: usize, key: AttemptKey, run: u64) {
+        let wait = self.chance.between(20 * MS, 2 * SECOND);
+        let life = self.workers[at].process.life;
+        self.later(wait, Happening::Guest(at, life, GuestIn::Save(key, run)));
+    }
+
+    /// The guest leaves its state.
+    pub fn save(&mut self, at: usize, key: AttemptKey, run: u64) {
+        let Some(leaves) = self.leaves(at, key) else { return };
+        leaves.saves += 1;
+        let save = leaves.saves;
+        let state = [key.attempt.0.to_be_bytes(), save.to_be_bytes()].concat();
+        self.wants(at, key, run, Want::Save { save, state: Data::Inline(state.into()) });
+    }
+
+    fn leaves(&mut self, at: usize, key: AttemptKey) -> Option<&mut Leaves> {
+        self.workers[at].runs.get_mut(&key)?.leaves.as_mut()
+    }
+
+    fn wants(&mut self, at: usize, key: AttemptKey, run: u64, want: Want) {
+        let since = self.worker_clock(at);
+        let Some(leaves) = self.leaves(at, key) else { return };
+        leaves.asking = Some(Asking { want, since });
+        self.ask_master_of(at, key, run);
+    }
+
+    /// Asks any master that is linked, and again where no answer comes.
+    pub fn ask_master_of(&mut self, at: usize, key: AttemptKey, run: u64) {
+        let life = self.workers[at].process.life;
+        let links: Vec<LinkId> = self.workers[at].links.keys().copied().collect();
+        let link = (!links.is_empty()).then(|| self.chance.pick(&links));
+        let name = self.workers[at].name.clone();
+        let Some(leaves) = self.leaves(at, key) else { return };
+        let revision = leaves.revision;
+        let Some(asking) = &leaves.asking else { return };
+        let want = asking.want.clone();
+        leaves.questions += 1;
+        let count = leaves.questions;
+        let again = if link.is_some() { ANSWER_WITHIN } else { AGAIN };
+        self.later(again, Happening::Guest(at, life, GuestIn::Ask(key, run, count)));
+        let Some(link) = link else { return };
+        let Some(master) = self.network.carries_up(link) else { return };
+        let request = Request::new(name, HeldAttempt { key, revision }, want);
+        let worker = (at, life);
+        let step = Step::Record;
+        let question = Question { worker, master, link, key, run, count, request, step };
+        let arrives = self.arrival(Peer::Worker(at), Peer::Master(master.0));
+        self.to_registry(arrives, question);
+    }
+
+    /// From a master to the registry, which is what comes next.
+    fn to_registry(&mut self, from: Nanos, question: Question) {
+        let way = self.arrival(Peer::Master(question.master.0), Peer::Registry) - self.now;
+        self.at(from + way, Happening::Checkpoint(Box::new(question)));
+    }
+
+    /// A question is where it was going.
+    pub fn checkpoint(&mut self, mut question: Question) {
+        let (master, life) = question.master;
+        if let Step::Answer(told) = question.step {
+            let Question { worker, link, key, run, count, .. } = question;
+            return self.checkpoint_heard(worker, link, key, run, count, told);
+        }
+        if let Step::Ghost(expect, checkpoint) = question.step {
+            self.keep_checkpoint(expect, question.key, checkpoint);
+            return;
+        }
+        let process = &self.masters[master].process;
+        if process.life != life {
+            return;
+        }
+        let still = self.still_until(process);
+        if still > self.now {
+            return self.at(still, Happening::Checkpoint(Box::new(question)));
+        }
+        let connection = &self.masters[master].connection;
+        if !connection.up || !connection.alive || !self.registry_is_up() {
+            let told = Told::Failed("the registry does not answer".into());
+            return self.answer_checkpoint(question, told);
+        }
+        if self.now < self.registry.stalled_until {
+            let at = self.registry.stalled_until;
+            return self.at(at, Happening::Checkpoint(Box::new(question)));
+        }
+        let lags = self.now < self.registry.lags_until;
+        let mut back = self.arrival(Peer::Registry, Peer::Master(master));
+        if !self.healing && self.setting.disorder && self.chance.once_in(6) {
+            back += self.chance.below(LATE_MAX);
+        }
+        match question.step {
+            Step::Record => {
+                let record = self.registry.tasks.read(&question.key.task, lags);
+                question.step = Step::Found(record);
+                self.to_registry(back, question);
+            }
+            Step::Found(record) => {
+                let found = self.registry.checkpoints.read(&question.key.task, lags);
+                let clock = self.machines[self.masters[master].process.machine].clock(self.now);
+                let record = record.as_ref().map(|(record, at)| (&**record, *at));
+                let wall = WallMillis(clock.as_nanos() / 1_000_000);
+                match question.request.looked(record, found, wall) {
+                    Next::Answer(told) => {
+                        question.step = Step::Record;
+                        self.answer_checkpoint(question, told);
+                    }
+                    Next::Write { expect, checkpoint } => {
+                        question.step = Step::Write(expect, *checkpoint);
+                        self.to_registry(back, question);
+                    }
+                }
+            }
+            Step::Write(expect, checkpoint) => {
+                question.step = Step::Record;
+                let wild = !self.healing && self.setting.disorder;
+                let answer = if wild && self.chance.once_in(8) {
+                    let late = self.chance.below(LATE_MAX);
+                    let step = Step::Ghost(expect, checkpoint.clone());
+                    let ghost = Question { step, ..question.clone() };
+                    self.later(late, Happening::Checkpoint(Box::new(ghost)));
+                    CasAnswer::Unknown
+                } else {
+                    let answer = self.keep_checkpoint(expect, question.key, checkpoint.clone());
+                    let lost = wild && self.chance.once_in(20);
+                    if lost { CasAnswer::Unknown } else { answer }
+                };
+                match question.request.written(checkpoint, answer) {
+                    Some(told) => self.answer_checkpoint(question, told),
+                    None => self.to_registry(back, question),
+                }
+            }
+            Step::Ghost(..) | Step::Answer(_) => {}
+        }
+    }
+
+    fn keep_checkpoint(
+        &mut self,
+        expect: Revision,
+        key: AttemptKey,
+        new: Checkpoint,
+    ) -> CasAnswer<Checkpoint> {
+        let now = self.now;
+        let old = self.registry.checkpoints.get(&key.task).map(|(old, _)| old);
+        let answer = self.registry.checkpoints.cas(now, expect, key.task, new.clone(), false);
+        if matches!(answer, CasAnswer::Written(_)) {
+            self.tally.checkpoints += 1;
+            self.checkpoint_committed(key, old, &new);
+        }
+        answer
+    }
+
+    fn answer_checkpoint(&mut self, question: Question, told: Told) {
+        let (at, master) = (question.worker.0, question.master.0);
+        let back = self.arrival(Peer::Registry, Peer::Master(master));
+        let way = self.arrival(Peer::Master(master), Peer::Worker(at)) - self.now;
+        let answer = Question { step: Step::Answer(told), ..question };
+        self.at(back + way, Happening::Checkpoint(Box::new(answer)));
+    }
+
+    fn checkpoint_heard(
+        &mut self,
+        (at, life): (usize, u64),
+        link: LinkId,
+        key: AttemptKey,
+        run: u64,
+        count: u64,
+        told: Told,
+    ) {
+        let worker = &self.workers[at];
+        if worker.process.life != life || !worker.links.contains_key(&link) {
+            return;
+        }
+        let now = self.worker_clock(at);
+        let Some(leaves) = self.leaves(at, key) else { return };
+        let is_latest = leaves.questions == count;
+        let Some(asking) = leaves.asking.clone().filter(|_| is_latest) else { return };
+        match heard(told, asking.since, now) {
+            None => {
+                let ask = GuestIn::Ask(key, run, count);
+                self.later(AGAIN, Happening::Guest(at, life, ask));
+            }
+            Some(Ok(state)) => {
+                leaves.asking = None;
+                match asking.want {
+                    Want::Save { save, .. } => self.checkpoint_acknowledged(key, save),
+                    Want::Resume => self.checkpoint_resumed(key, state),
+                }
+                self.will_save(at, key, run);
+            }
+            Some(Err(refused)) => self.checkpoint_refused(at, key, refused),
+        }
+    }
+
+    /// The run ends, and its attempt goes back.
+    fn checkpoint_refused(&mut self, at: usize, key: AttemptKey, refused: Stale) {
+        self.refusal_heard(key);
+        self.run_is_gone(at, key);
+        let outcome = Outcome::bare(refused.verdict());
+        let life = self.workers[at].process.life;
+        let ended = MindIn::Event(Box::new(Event::Ended { key, outcome }));
+        self.later(0, Happening::Mind(at, life, ended));
+    }
+
+    /// Whether this is the question that the guest waits for.
+    pub fn still_asks(&mut self, at: usize, key: AttemptKey, count: u64) -> bool {
+        self.leaves(at, key)
+            .is_some_and(|leaves| leaves.asking.is_some() && leaves.questions == count)
+    }
+}

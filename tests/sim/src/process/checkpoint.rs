@@ -31,8 +31,6 @@ const LATE_MAX: Nanos = 6 * SECOND;
 pub struct Asking {
     want: Want,
     since: Time,
-    /// Counts its questions: only the latest is listened to.
-    count: u64,
 }
 
 /// What a run does about checkpoints.
@@ -40,6 +38,8 @@ pub struct Asking {
 pub struct Leaves {
     revision: Revision,
     saves: u64,
+    /// Counts its questions: only the latest is listened to.
+    questions: u64,
     /// What it waits for.
     pub asking: Option<Asking>,
 }
@@ -74,7 +74,7 @@ enum Step {
 impl Leaves {
     /// Of an attempt that a record of this revision gave.
     pub fn new(revision: Revision) -> Self {
-        Leaves { revision, saves: 0, asking: None }
+        Leaves { revision, saves: 0, questions: 0, asking: None }
     }
 }
 
@@ -109,7 +109,7 @@ impl World {
     fn wants(&mut self, at: usize, key: AttemptKey, run: u64, want: Want) {
         let since = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
-        leaves.asking = Some(Asking { want, since, count: 0 });
+        leaves.asking = Some(Asking { want, since });
         self.ask_master_of(at, key, run);
     }
 
@@ -121,9 +121,10 @@ impl World {
         let name = self.workers[at].name.clone();
         let Some(leaves) = self.leaves(at, key) else { return };
         let revision = leaves.revision;
-        let Some(asking) = &mut leaves.asking else { return };
-        asking.count += 1;
-        let (want, count) = (asking.want.clone(), asking.count);
+        let Some(asking) = &leaves.asking else { return };
+        let want = asking.want.clone();
+        leaves.questions += 1;
+        let count = leaves.questions;
         let again = if link.is_some() { ANSWER_WITHIN } else { AGAIN };
         self.later(again, Happening::Guest(at, life, GuestIn::Ask(key, run, count)));
         let Some(link) = link else { return };
@@ -259,9 +260,8 @@ impl World {
         }
         let now = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
-        let Some(asking) = leaves.asking.clone().filter(|asking| asking.count == count) else {
-            return;
-        };
+        let is_latest = leaves.questions == count;
+        let Some(asking) = leaves.asking.clone().filter(|_| is_latest) else { return };
         match heard(told, asking.since, now) {
             None => {
                 let ask = GuestIn::Ask(key, run, count);
@@ -291,7 +291,7 @@ impl World {
 
     /// Whether this is the question that the guest waits for.
     pub fn still_asks(&mut self, at: usize, key: AttemptKey, count: u64) -> bool {
-        let asking = self.leaves(at, key).and_then(|leaves| leaves.asking.as_ref());
-        asking.is_some_and(|asking| asking.count == count)
+        self.leaves(at, key)
+            .is_some_and(|leaves| leaves.asking.is_some() && leaves.questions == count)
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Pending {
     /// The nonces of this master's writes of the present revision whose answers were lost: one of
     /// them may have landed.
     unsure: Vec<Nonce>,
+    /// Since when the registry does not show the record that is known.
+    missing: Option<Time>,
 }
 
 /// The end of an attempt, not yet committed.
@@ -107,6 +109,11 @@ impl Task {
             unsure.remove(0);
         }
         unsure.push(write);
+    }
+
+    /// Since when the registry does not show the record that is known; it does not now.
+    pub(super) fn missing_since(&mut self, now: Time) -> Time {
+        *self.pending.get_or_insert_default().missing.get_or_insert(now)
     }
 
     /// What waited for the record that is known now, and for nothing more.

@@ -17,6 +17,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
+use core::time::Duration;
 
 /// Tasks that are over and no longer known, and the revision of their end, until the watch has
 /// come as far: what it says of them before is old, and must not bring them back to life.
@@ -187,9 +188,13 @@ impl Fleet {
                 self.abandon(id, &intent);
                 self.conflicted(now, id, known, found);
             }
-            CasAnswer::Gone(_) => {
+            CasAnswer::Gone(mark) if mark > known => {
                 self.abandon(id, &intent);
                 self.vanished(id);
+            }
+            CasAnswer::Gone(_) => {
+                self.abandon(id, &intent);
+                self.missing(now, id);
             }
             CasAnswer::Unknown => {
                 task.phase = Phase::Asking;
@@ -209,7 +214,7 @@ impl Fleet {
         found: Option<(Box<TaskRecord>, Revision)>,
     ) {
         match &found {
-            None if known != ABSENT => self.vanished(id),
+            None if known != ABSENT => self.missing(now, id),
             Some((_, revision)) if *revision > known => self.task_read(now, id, found),
             // What was read cannot be what the write met: the reader was behind. Ask it later.
             _ => {
@@ -219,6 +224,23 @@ impl Fleet {
                 self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
             }
         }
+    }
+
+    /// A write did not meet the record that is known. Whoever leads the stream may be behind, and not have
+    /// it yet; what it lacks for long is gone.
+    fn missing(&mut self, now: Time, id: TaskId) {
+        let patience = self.leader_lag();
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if now >= task.missing_since(now) + patience {
+            return self.vanished(id);
+        }
+        task.phase = Phase::Asking;
+        self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
+    }
+
+    /// How long whoever leads a stream may not know the newest of it. One server knows all that it has.
+    pub(super) fn leader_lag(&self) -> Duration {
+        if self.config.server.is_some() { Duration::ZERO } else { limit::LEADER_LAG_MAX }
     }
 
     /// A write of this master is in the registry: what it means to the world.
@@ -304,12 +326,12 @@ impl Fleet {
     ) {
         let record = found.as_ref().map(|(record, _)| record.clone());
         let shown = found.as_ref().map_or(ABSENT, |&(_, revision)| revision);
-        let several = self.config.server.is_none();
+        let patience = self.leader_lag();
         // Of several servers, one may take itself for the leader and not know the record that gave the
         // attempt. It steps down after a while; then what it lacks is lost.
         let is_answered = |inquiry: &Inquiry| {
-            let behind = several && shown < inquiry.revision;
-            inquiry.after < read && (!behind || now >= inquiry.since + limit::LEADER_LAG_MAX)
+            let behind = shown < inquiry.revision;
+            inquiry.after < read && (!behind || now >= inquiry.since + patience)
         };
         let waiting = self.inquiries.remove(&id).unwrap_or_default();
         let (answered, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_answered);

@@ -6,7 +6,6 @@ use super::{ASK_AGAIN, Effect, Fleet, Loaded, Timer};
 use crate::{
     Revision, SessionId, Time, WorkerId,
     lease::Standing,
-    limit,
     registry::{Mark, Marks},
     subject::Bucket,
 };
@@ -181,13 +180,7 @@ impl Fleet {
         }
         self.roll.ends.set(bucket, self.roll.ends.of(bucket).raised_to(end));
         self.roll.settle(bucket);
-        // One server knows all that it has. Of several, one may take itself for the leader for a while,
-        // and not know the newest.
-        let patience = if self.config.server.is_some() {
-            core::time::Duration::ZERO
-        } else {
-            limit::LEADER_LAG_MAX
-        };
+        let patience = self.leader_lag();
         let mut claims = self.roll.claims.iter();
         let lost = claims.any(|(claim, asked)| {
             claim.place == place && asked.after < read && now >= asked.since + patience

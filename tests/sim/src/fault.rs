@@ -47,6 +47,8 @@ pub enum Fault {
     Flaps(Peer, u64),
     /// Whoever leads a stream is behind by a write for so long.
     LeaderLags(Nanos),
+    /// What a master reads comes to it only after so long.
+    ReadsLate(usize, Nanos),
     /// A stream is deleted, and made anew.
     MakeAnew(usize),
     /// A worker cannot get anything ready for so long.
@@ -155,6 +157,9 @@ impl World {
             Fault::LeaderLags(lasts) => {
                 self.tally.lags += 1;
                 self.registry.lags_until = self.now + lasts;
+            }
+            Fault::ReadsLate(master, lasts) => {
+                self.registry.reads_late = Some((master, self.now + lasts));
             }
             Fault::MakeAnew(stream) => self.make_anew(stream),
             Fault::LateDispatch(link, late, gives_up) => {

@@ -14,6 +14,7 @@ pub mod checker;
 pub mod client;
 pub mod clock;
 pub mod fault;
+pub mod former;
 pub mod mutant;
 pub mod network;
 pub mod play;

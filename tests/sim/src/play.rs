@@ -22,10 +22,18 @@ pub struct Played {
 
 /// Plays one seed; with its trace if it is to be told.
 pub fn play(seed: u64, told: bool) -> (Tally, Option<Violation>) {
-    let played = catch_unwind(AssertUnwindSafe(|| {
+    caught(|| {
         let mut world = World::new(seed);
         world.told = told;
         world.play();
+        world
+    })
+}
+
+/// What came of a world, or of a panic in it.
+pub(crate) fn caught(play: impl FnOnce() -> World) -> (Tally, Option<Violation>) {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let world = play();
         (world.tally, world.violation)
     }));
     played.unwrap_or_else(|panic| {

@@ -137,6 +137,8 @@ pub struct Registry {
     pub stalled_until: Nanos,
     /// Until when whoever takes itself for the leader has not seen the newest write.
     pub lags_until: Nanos,
+    /// A master to which answers to reads come only then, where that is so.
+    pub reads_late: Option<(usize, Nanos)>,
     /// Which life of its server this is, where it is one server.
     pub server: u64,
     requests: u64,
@@ -153,6 +155,7 @@ impl Default for Registry {
             down_until: 0,
             stalled_until: 0,
             lags_until: 0,
+            reads_late: None,
             server: 1,
             requests: 0,
         }
@@ -262,6 +265,12 @@ impl World {
             let mut at = self.arrival(Peer::Registry, from);
             if read && self.setting.disorder && !self.healing && self.chance.once_in(8) {
                 at += self.chance.below(2 * SECOND);
+            }
+            if let Some((master, until)) = self.registry.reads_late
+                && read
+                && from == Peer::Master(master)
+            {
+                at = at.max(until);
             }
             self.at(at, Happening::Answer { to: from, id, connection: number, session, answer });
         }

@@ -49,6 +49,10 @@ pub struct Setting {
     pub leases_keep: Option<Nanos>,
     /// Whether some guests leave checkpoints.
     pub checkpoints: bool,
+    /// Whether a process that starts again may have the state directory of the one before.
+    pub keeps_disk: bool,
+    /// How long the last master keeps workers alive, where that is longer than the others do.
+    pub last_outage: Option<Nanos>,
 }
 
 impl Setting {
@@ -60,6 +64,7 @@ impl Setting {
             chance.pick(&[(30_000, 200_000), (30_000, 200_000), (200_000, 3 * MS), (MS, 30 * MS)]);
         let timing = timing(fast, chance);
         let keeps = chance.once_in(3);
+        let outage = timing.outage().as_nanos() as u64;
         Setting {
             timing,
             masters: chance.pick(&[2, 2, 3]),
@@ -81,7 +86,22 @@ impl Setting {
             records_keep: keeps.then(|| chance.between(12, 25) * SECOND),
             leases_keep: keeps.then(|| leases_keep(&timing)),
             checkpoints: chance.once_in(2),
+            keeps_disk: true,
+            last_outage: chance.once_in(4).then(|| outage + chance.between(1, 10) * SECOND),
         }
+    }
+
+    /// The timing of a master.
+    pub fn timing_of(&self, master: usize) -> LeaseTiming {
+        let longer = self.last_outage.filter(|_| master + 1 == self.masters);
+        let timing = longer.map(|outage| self.timing.with_outage(Duration::from_nanos(outage)));
+        timing.and_then(Result::ok).unwrap_or(self.timing)
+    }
+
+    /// The longest that any master keeps workers alive, or waits for one that does.
+    pub fn longest_outage(&self) -> Duration {
+        let waits = (0..self.masters).map(|master| self.timing_of(master).outage_wait());
+        waits.max().unwrap_or_default()
     }
 
     /// A world in which nothing goes wrong but what a script says.
@@ -104,13 +124,15 @@ impl Setting {
             records_keep: None,
             leases_keep: None,
             checkpoints: false,
+            keeps_disk: true,
+            last_outage: None,
         }
     }
 }
 
 /// Longer than any home may extend a lease, and than the wait after that.
 fn leases_keep(timing: &LeaseTiming) -> Nanos {
-    (2 * (timing.outage_wait() + timing.master())).as_nanos() as u64
+    (2 * (timing.outage_wait() + timing.master())).as_nanos() as u64 + 20 * SECOND
 }
 
 /// A profile, or the same with the shortest wait that is allowed: then every margin counts.

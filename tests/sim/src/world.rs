@@ -63,7 +63,7 @@ pub enum Happening {
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
     Checkpoint(Box<Question>),
-    Expire(Expired),
+    Expire { what: Expired, losses: u64 },
     AnswerDue { worker: usize, key: AttemptKey, since: Nanos },
     MoveDue(TaskId),
     Woken(usize),
@@ -247,7 +247,7 @@ impl World {
     /// The longest that the rest may take: every hold and every wait for a master, several times.
     fn healing_limit(&self) -> Nanos {
         let timing = &self.setting.timing;
-        let longest = limit::HOLD_MAX + timing.outage_wait() * 4 + timing.master() * 40;
+        let longest = limit::HOLD_MAX + self.setting.longest_outage() * 4 + timing.master() * 40;
         longest.as_nanos() as u64 + 120 * SECOND
     }
 
@@ -322,7 +322,7 @@ impl World {
             Happening::Guest(at, life, input) => self.guest(at, life, input),
             Happening::KernelTimer(at, life) => self.kernel_timer(at, life),
             Happening::Checkpoint(question) => self.checkpoint(*question),
-            Happening::Expire(what) => self.expire(what),
+            Happening::Expire { what, losses } => self.expire(what, losses),
             Happening::AnswerDue { worker, key, since } => {
                 self.no_dispatch_goes_unanswered(worker, key, since);
             }
@@ -423,7 +423,7 @@ impl World {
     /// One worker goes on being unable to get anything ready; others are to run what it cannot.
     fn one_stays_unwell(&mut self) {
         let timing = &self.setting.timing;
-        let calm = timing.outage_wait() * 3 + timing.master() * 8;
+        let calm = self.setting.longest_outage() * 3 + timing.master() * 8;
         let from = self.now + calm.as_nanos() as u64;
         let sick = self.chance.below(self.setting.workers as u64) as usize;
         self.stays_unwell(sick, from);

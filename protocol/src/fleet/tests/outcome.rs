@@ -222,3 +222,24 @@ fn records_are_kept_as_long_as_about_a_million_of_them_last() {
     }
     assert_eq!(keep(&mut w, 1_000), Some(Duration::from_secs(1_000)), "1,000 in this second");
 }
+
+#[test]
+fn a_leader_that_may_be_behind_does_not_make_a_record_vanish() {
+    let (mut w, key) = running();
+    w.fleet.config.server = None;
+    w.finish("w1", 11, key, outcome(Verdict::Completed));
+    let task = TaskId(1);
+    let refused = Event::TaskWritten { task, answer: CasAnswer::Conflict(None) };
+    let end = w.now + crate::limit::LEADER_LAG_MAX;
+    while w.now < end {
+        w.writes.remove(&task);
+        check(w.see(refused.clone()), &[]);
+        w.renews("w1", 1, |_| ());
+        w.watch_lease("w1");
+        check(w.pass(ASK_AGAIN), &["read t1"]);
+        let shown = Event::TaskRead { task, read: w.fleet.reads, found: None };
+        assert_eq!(w.see(shown).len(), 1, "it is written again");
+    }
+    w.writes.remove(&task);
+    check(w.see(refused), &["link 11: refuse t1 A"]);
+}

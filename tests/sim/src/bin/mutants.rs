@@ -1,8 +1,11 @@
-//! Breaks the protocol on purpose, one mutant after the other, and demands that the simulation or a row
-//! of the protocol's own tests notices each. Never touches the sources themselves: it works on a copy under target/.
+//! Breaks the protocol on purpose, one mutant after the other, and demands that a script of what once went
+//! wrong notices each, or the simulation, or a row. Never touches the sources themselves: it works on a copy under target/.
 
 use anyhow::{Context, Result, bail};
-use muster_sim::mutant::{EDITS, ROWS, apply, names};
+use muster_sim::{
+    former::FORMER,
+    mutant::{EDITS, ROWS, apply, names},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,10 +20,20 @@ const SWITCH: &str = "
 /// Which mutant is switched on.
 pub static MUTANT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
 
-/// Whether this one is. The rows of the protocol's own tests are built for one at a time.
+#[cfg(test)]
+extern crate std;
+
+/// Which one the rows of the protocol's own tests are run with.
+#[cfg(test)]
+static ROW: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
+    std::env::var(\"MUTANT\").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+});
+
+/// Whether this one is.
 pub fn mutant(number: u32) -> bool {
-    let row = option_env!(\"MUTANT_ROW\").and_then(|text| text.parse().ok());
-    row == Some(number) || MUTANT.load(core::sync::atomic::Ordering::Relaxed) == number
+    #[cfg(test)]
+    MUTANT.store(*ROW, core::sync::atomic::Ordering::Relaxed);
+    MUTANT.load(core::sync::atomic::Ordering::Relaxed) == number
 }
 ";
 
@@ -43,9 +56,14 @@ fn main() -> Result<ExitCode> {
             continue;
         }
         of += 1;
+        let mut noticed = former(&sim, name, at + 1)?;
+        if noticed.is_none() && !ROWS.contains(&name) {
+            noticed = play(&sim, at + 1)?;
+        }
         // What the seeds happen not to notice, a row may: the rarest faults take more worlds than that.
-        let played = if ROWS.contains(&name) { None } else { play(&sim, at + 1)? };
-        let noticed = if played.is_some() { played } else { rows(&folder, at + 1)? };
+        if noticed.is_none() {
+            noticed = rows(&folder, at + 1)?;
+        }
         caught += usize::from(noticed.is_some());
         let noticed = noticed.unwrap_or_else(|| "NOBODY NOTICED".into());
         println!("{name:<48} {noticed}");
@@ -132,13 +150,14 @@ fn build(folder: &Path) -> Result<PathBuf> {
     Ok(target.join("debug/sim"))
 }
 
-/// Runs the rows of the protocol's own tests against a mutant; the first that failed, if one did.
+/// Runs the rows of the protocol's own tests against a mutant; the first that failed, if one did. They are
+/// built once.
 fn rows(folder: &Path, number: usize) -> Result<Option<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
         .args(["test", "--quiet", "--offline", "-p", "muster-protocol", "--lib", "--target-dir"])
         .arg(folder.join("target"))
-        .env("MUTANT_ROW", number.to_string())
+        .env("MUTANT", number.to_string())
         .current_dir(folder.join("copy"))
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -147,6 +166,23 @@ fn rows(folder: &Path, number: usize) -> Result<Option<String>> {
     }
     let failed = text.lines().find_map(|line| line.trim().strip_prefix("---- "));
     Ok(failed.map(|line| format!("row {}", line.trim_end_matches(" stdout ----"))))
+}
+
+/// Plays the scripts that are about a mutant; the first in which something was broken, if there is one.
+/// Each that does not notice is said: it tests nothing.
+fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
+    let mut noticed = None;
+    for former in FORMER.iter().filter(|former| former.mutants.contains(&mutant)) {
+        let output = Command::new(sim)
+            .args(["--former", former.name])
+            .env("MUTANT", number.to_string())
+            .output()?;
+        if output.status.success() {
+            bail!("{} does not notice {mutant}", former.name);
+        }
+        noticed.get_or_insert(format!("script {}", former.name));
+    }
+    Ok(noticed)
 }
 
 /// Plays seeds against a mutant; what was broken and by which seed, if anything was.

@@ -1,9 +1,12 @@
 //! Plays seeds of the simulation: many, or one with a trace. Never decides what is right (that is
 //! the checker).
 //!
-//! `sim [--seeds N] [--first N] [--stop]` or `sim --seed N`.
+//! `sim [--seeds N] [--first N] [--stop]`, `sim --seed N`, or `sim --former NAME`.
 
-use muster_sim::play::{play, play_many};
+use muster_sim::{
+    former::FORMER,
+    play::{play, play_many},
+};
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
@@ -17,7 +20,18 @@ const SEEDS: u64 = 2_000;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (mut seed, mut seeds, mut first, mut stop) = (None, SEEDS, 1, false);
+    let mut script = None;
     while let Some(argument) = arguments.next() {
+        if argument == "--former" {
+            let name = arguments.next();
+            script = FORMER.iter().find(|former| Some(former.name) == name.as_deref());
+            if script.is_none() {
+                let names: Vec<&str> = FORMER.iter().map(|former| former.name).collect();
+                eprintln!("sim: --former takes one of: {}", names.join(", "));
+                return ExitCode::from(2);
+            }
+            continue;
+        }
         let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok());
         let understood = match argument.as_str() {
             "--seed" => number().map(|number| seed = Some(number)),
@@ -31,12 +45,21 @@ fn main() -> ExitCode {
         };
         if understood.is_none() {
             eprintln!(
-                "sim: `{argument}`? use: sim [--seeds N] [--first N] [--stop], or sim --seed N"
+                "sim: `{argument}`? use: sim [--seeds N] [--first N] [--stop], sim --seed N, \
+                 or sim --former NAME"
             );
             return ExitCode::from(2);
         }
     }
     std::panic::set_hook(Box::new(|_| {}));
+    if let Some(former) = script {
+        let begun = Instant::now();
+        let violation = former.play(true);
+        if let Some(violation) = &violation {
+            println!("\n{} breaks {}\n  {}", former.name, violation.invariant, violation.what);
+        }
+        return verdict(1, begun, usize::from(violation.is_some()));
+    }
     match seed {
         Some(seed) => one(seed),
         None => many(first, seeds, stop),

@@ -160,6 +160,12 @@ pub(super) const EDITS: &[Edit] = &[
             }",
     ),
     edit(
+        MASTERS,
+        "        let wait = self.config.timing.outage_wait().max(Duration::from_millis(asked));",
+        "        let asked = if ON[the-waits-of-other-masters-are-not-asked-for] { 0 } else { asked };
+        let wait = self.config.timing.outage_wait().max(Duration::from_millis(asked));",
+    ),
+    edit(
         HOLDER,
         "        self.home_counts &= self.home == self.lease.home;",
         "        self.home_counts &= ON[old-home-counts-after-a-switch] || self.home == self.lease.home;",
@@ -361,8 +367,10 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "        let patience = if self.config.server.is_some() {",
-        "        let patience = if self.config.server.is_some() || ON[a-leader-is-never-behind] {",
+        "        let patience = self.leader_lag();",
+        "        let patience = self.leader_lag();
+        let never = ON[a-leader-is-never-behind];
+        let patience = if never { core::time::Duration::ZERO } else { patience };",
     ),
     edit(
         ROLL,
@@ -418,15 +426,26 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         RECORD,
-        "            inquiry.after < read && (!behind || now >= inquiry.since + limit::LEADER_LAG_MAX)",
+        "            inquiry.after < read && (!behind || now >= inquiry.since + patience)",
         "            let later = ON[a-read-answers-what-was-asked-later] || inquiry.after < read;
             let behind = behind && !ON[a-leader-that-is-behind-refuses-an-outcome];
-            later && (!behind || now >= inquiry.since + limit::LEADER_LAG_MAX)",
+            later && (!behind || now >= inquiry.since + patience)",
     ),
     edit(
         SESSIONS,
         "            if before.unloaded.is_empty() && !memory.owes_guard {",
         "            if before.unloaded.is_empty() && !memory.owes_guard && !ON[a-session-forgets-how-far-it-knew] {",
+    ),
+    edit(
+        SESSIONS,
+        "            self.memory = memory;
+",
+        "            if ON[what-was-sent-counts-as-acknowledged] {
+                let sent = self.known.of(Bucket::Masters).revision + 1;
+                self.known.raise(Bucket::Masters, sent);
+            }
+            self.memory = memory;
+",
     ),
     edit(
         SESSIONS,
@@ -610,6 +629,12 @@ pub(super) const EDITS: &[Edit] = &[
         "                let since = before.map_or(now, |&(.., since)| since);",
         "                let since = before.map_or(now, |&(.., since)| since);
                 let since = if ON[a-session-asks-a-leader-as-long-again] { now } else { since };",
+    ),
+    edit(
+        RECORD,
+        "        if now >= task.missing_since(now) + patience {",
+        "        let gone = ON[a-leader-that-is-behind-takes-a-record-for-gone];
+        if gone || now >= task.missing_since(now) + patience {",
     ),
     edit(
         CHECKPOINT,

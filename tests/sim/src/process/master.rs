@@ -57,6 +57,11 @@ pub struct Mind {
 }
 
 impl Master {
+    /// The session of its newest life.
+    pub fn session(&self) -> Option<SessionId> {
+        self.mind.as_ref().map(|mind| mind.session)
+    }
+
     /// One that is not started.
     pub fn new(index: usize, machine: usize) -> Self {
         Master {
@@ -80,7 +85,7 @@ impl World {
     /// The process starts.
     pub fn boot_master(&mut self, at: usize) {
         // The lock of its directory proves its predecessor dead; it may have another directory.
-        let proven = !self.setting.disorder || self.chance.once_in(2);
+        let proven = self.setting.keeps_disk && (!self.setting.disorder || self.chance.once_in(2));
         let master = &mut self.masters[at];
         if master.process.alive {
             return;
@@ -253,7 +258,7 @@ impl World {
         let session = SessionId(self.chance.any());
         let clock = self.master_clock(at);
         let wall = WallMillis(1_700_000_000_000 + clock.as_nanos() / 1_000_000);
-        let timing = self.setting.timing;
+        let timing = self.setting.timing_of(at);
         let leases_keep = self.setting.leases_keep.map_or(limit::LEASE_KEEP, Duration::from_nanos);
         let ends = self.ends();
         let server = (!self.setting.cluster).then(|| ServerId(self.registry.server.to_string()));

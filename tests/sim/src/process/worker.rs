@@ -108,7 +108,7 @@ impl World {
     /// The process starts.
     pub fn boot_worker(&mut self, at: usize) {
         // Whether it got the lock of the directory that its predecessor had.
-        let proven = !self.setting.disorder || self.chance.once_in(2);
+        let proven = self.setting.keeps_disk && (!self.setting.disorder || self.chance.once_in(2));
         let (home_dir, seed) = (Nonce(self.chance.any()), self.chance.any());
         let (timing, over_max) = (self.setting.timing, self.setting.over_max);
         let worker = &mut self.workers[at];

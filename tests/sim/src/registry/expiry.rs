@@ -1,7 +1,7 @@
 //! What the registry forgets because its time is over: records of ended tasks, and leases that are over.
 //! Nobody is told. An id may be used again afterwards, and somebody does.
 
-use crate::world::{Happening, World};
+use crate::world::{Happening, Nanos, World};
 use muster_protocol::{Revision, SessionId, TaskId, WorkerId, lease::Standing};
 
 use super::MasterKey;
@@ -21,7 +21,7 @@ impl World {
     /// A record was written that is kept for a time, if `keeps`.
     pub(super) fn record_kept(&mut self, task: TaskId, revision: Revision, keeps: bool) {
         let Some(keep) = self.setting.records_keep.filter(|_| keeps) else { return };
-        self.later(keep, Happening::Expire(Expired::Task(task, revision)));
+        self.will_expire(keep, Expired::Task(task, revision));
         if !self.healing && self.chance.once_in(3) {
             let at = self.now + self.chance.below(2 * keep);
             self.will_submit_again(at, task);
@@ -31,12 +31,25 @@ impl World {
     /// A lease of this standing was written.
     pub(super) fn lease_kept(&mut self, standing: Standing, what: Expired) {
         if let Some(keep) = self.setting.leases_keep.filter(|_| standing.keep().is_some()) {
-            self.later(keep, Happening::Expire(what));
+            self.will_expire(keep, what);
         }
     }
 
-    /// The time of a value is over.
-    pub fn expire(&mut self, what: Expired) {
+    fn will_expire(&mut self, keep: Nanos, what: Expired) {
+        let losses = self.losses();
+        self.later(keep, Happening::Expire { what, losses });
+    }
+
+    /// How often revisions may have been given out again.
+    fn losses(&self) -> u64 {
+        self.tally.rollbacks + self.tally.made_anew
+    }
+
+    /// The time of a value is over. After a loss its revision may be another value's.
+    pub fn expire(&mut self, what: Expired, losses: u64) {
+        if losses != self.losses() {
+            return;
+        }
         let gone = match &what {
             Expired::Task(task, revision) => {
                 let was_over = self.registry.tasks.get(task).is_some_and(|(old, _)| old.is_done());

@@ -69,7 +69,9 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         value: V,
         lags: bool,
     ) -> CasAnswer<V> {
-        if self.revision(&key) != expect {
+        // Whoever takes itself for the leader judges by what it knows.
+        let shown = self.read(&key, lags).map_or(ABSENT, |(_, at)| at);
+        if shown != expect || self.revision(&key) != expect {
             return CasAnswer::Conflict(self.read(&key, lags));
         }
         self.last += 1;

@@ -1,0 +1,262 @@
+//! What once went wrong, each as a script by name, with the mutants that bring it back. Never a fault but
+//! those of the script; each is played with a few seeds.
+
+mod loss;
+
+use crate::{
+    checker::Violation,
+    fault::Fault,
+    network::{LinkId, Peer},
+    play::caught,
+    setting::Setting,
+    world::{Happening, MS, Nanos, SECOND, World},
+};
+use muster_protocol::{TaskId, lease::Standing};
+
+/// A script.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    /// What must hold.
+    pub name: &'static str,
+    /// Mutants under which it does not.
+    pub mutants: &'static [&'static str],
+    setting: fn(&mut Setting),
+    script: fn(&mut World),
+}
+
+/// Every script.
+pub const FORMER: &[Former] = &[
+    Former {
+        name: "a-loss-is-noticed-by-a-worker-that-reaches-no-master",
+        mutants: &["a-worker-does-not-say-what-it-holds"],
+        setting: |setting| {
+            (setting.run_lasts, setting.keeps_disk) = (Some(300 * SECOND), false);
+        },
+        script: loss::a_cut_off_worker,
+    },
+    Former {
+        name: "a-master-that-starts-during-a-guard-waits-for-its-end",
+        mutants: &["a-guard-is-not-waited-for", "a-guard-binds-who-raised-it-alone"],
+        setting: |setting| setting.keeps_disk = false,
+        script: loss::a_fresh_master,
+    },
+    Former {
+        name: "a-connection-that-breaks-twice-raises-no-guard",
+        mutants: &["what-was-sent-counts-as-acknowledged"],
+        setting: |_| (),
+        script: loss::two_breaks,
+    },
+    Former {
+        name: "a-read-that-began-before-an-attempt-refuses-nothing",
+        mutants: &["a-read-answers-what-was-asked-later"],
+        setting: |setting| (setting.timeout, setting.run_lasts) = (60 * SECOND, Some(60 * SECOND)),
+        script: a_late_read,
+    },
+    Former {
+        name: "a-dispatch-that-is-later-than-the-memory-goes-back",
+        mutants: &["what-is-forgotten-may-come-again"],
+        setting: |setting| small_memory(setting),
+        script: |world| a_late_dispatch(world, false),
+    },
+    Former {
+        name: "a-dispatch-that-is-later-than-its-revocation-goes-back",
+        mutants: &["a-revoked-attempt-leaves-no-trace"],
+        setting: |setting| small_memory(setting),
+        script: |world| a_late_dispatch(world, true),
+    },
+    Former {
+        name: "a-task-moves-from-a-worker-that-can-get-nothing-ready",
+        mutants: &["what-cannot-be-got-is-tried-for-ever", "a-worker-that-gives-back-never-rests"],
+        setting: |setting| (setting.workers, setting.run_lasts) = (2, Some(SECOND)),
+        script: an_unwell_worker,
+    },
+    Former {
+        name: "workers-go-on-when-their-bucket-is-made-anew",
+        mutants: &["a-guard-is-not-waited-for"],
+        setting: |setting| setting.run_lasts = Some(180 * SECOND),
+        script: loss::a_bucket_made_anew,
+    },
+    Former {
+        name: "tasks-that-were-lost-run-no-longer-when-others-begin",
+        mutants: &["what-is-claimed-is-not-compared"],
+        setting: |setting| setting.run_lasts = Some(20 * SECOND),
+        script: loss::the_tasks_made_anew,
+    },
+    Former {
+        name: "an-outage-with-many-reconnects-keeps-the-proof",
+        mutants: &["a-process-does-not-remember-its-sessions"],
+        setting: |_| (),
+        script: loss::many_reconnects,
+    },
+    Former {
+        name: "a-loss-of-a-worker-that-is-refused-is-written-again",
+        mutants: &["a-refused-loss-is-not-tried-again"],
+        setting: |setting| {
+            (setting.workers, setting.cluster, setting.keeps_disk) = (1, true, false);
+            setting.run_lasts = Some(40 * SECOND);
+        },
+        script: a_refused_loss,
+    },
+    Former {
+        name: "a-master-that-waits-longer-is-waited-for",
+        mutants: &["the-waits-of-other-masters-are-not-asked-for"],
+        setting: |setting| {
+            (setting.last_outage, setting.run_lasts) = (Some(120 * SECOND), Some(200 * SECOND));
+        },
+        script: a_longer_wait,
+    },
+];
+
+impl Former {
+    /// Plays it; what was broken first, if anything was.
+    pub fn play(&self, told: bool) -> Option<Violation> {
+        (1..=5).find_map(|seed| {
+            caught(|| {
+                let mut world = World::calm(seed, self.setting);
+                world.told = told;
+                (self.script)(&mut world);
+                world
+            })
+            .1
+        })
+    }
+}
+
+/// A task is submitted, and runs within two seconds; the index of its worker.
+fn one_runs(world: &mut World) -> usize {
+    world.will_submit(3 * SECOND, 1, |_| ());
+    world.play_until(5 * SECOND);
+    assert_eq!(world.running(1), 1);
+    world.given_to(1).expect("it runs somewhere")
+}
+
+fn pass(world: &mut World, lasts: Nanos) {
+    world.play_until(world.now + lasts);
+}
+
+fn attempts(world: &World, task: u128) -> u32 {
+    world.record(task).map_or(0, |record| record.attempts)
+}
+
+/// The index of the master that wrote a task's record last.
+fn writer_of(world: &World, task: u128) -> usize {
+    let writer = world.record(task).expect("it is stored").writer;
+    let of = |session| world.masters.iter().position(|master| master.session() == Some(session));
+    of(writer).expect("it is one of them")
+}
+
+fn links_between(world: &World, worker: usize, master: usize) -> Vec<LinkId> {
+    let ends = world.workers[worker].links.iter();
+    ends.filter(|(_, end)| end.master == master).map(|(&link, _)| link).collect()
+}
+
+fn cut_from_masters(world: &mut World, worker: usize, lasts: Nanos) {
+    for master in 0..world.masters.len() {
+        world.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Master(master), lasts));
+    }
+}
+
+fn small_memory(setting: &mut Setting) {
+    (setting.workers, setting.over_max, setting.run_lasts) = (1, 4, Some(SECOND / 2));
+}
+
+/// Master `other` reads the record while it names the first attempt, and hears the answer after a second
+/// attempt, of which it does not know, has ended.
+fn a_late_read(world: &mut World) {
+    for master in 0..2 {
+        world.at(2 * SECOND, Happening::Strike(Fault::WatchStalls(master, 2, 60 * SECOND)));
+    }
+    let first = one_runs(world);
+    let (author, other) = (writer_of(world, 1), 1 - writer_of(world, 1));
+    world.strike(Fault::ReadsLate(other, 25 * SECOND));
+    for link in links_between(world, first, other) {
+        world.strike(Fault::LinkBreaks(link));
+    }
+    // Its hello names an attempt that the other does not know.
+    pass(world, 4 * SECOND);
+    world.setting.run_lasts = Some(2 * SECOND);
+    world.strike(Fault::StopAsked(Peer::Worker(first)));
+    while world.running(1) == 0 || attempts(world, 1) == 1 {
+        assert!(world.now < 20 * SECOND, "another attempt runs soon");
+        pass(world, 10 * MS);
+    }
+    let second = world.given_to(1).expect("it runs somewhere");
+    world.strike(Fault::CutBoth(Peer::Worker(second), Peer::Master(author), 20 * SECOND));
+    pass(world, 30 * SECOND);
+    assert!(world.completed(1));
+    assert_eq!(attempts(world, 1), 2);
+}
+
+/// A dispatch arrives after its attempt has ended by another master's word, and after that is forgotten.
+fn a_late_dispatch(world: &mut World, revoked: bool) {
+    world.play_until(2 * SECOND);
+    let links: Vec<LinkId> = world.network.links.keys().copied().collect();
+    for &link in &links {
+        world.strike(Fault::LateDispatch(link, 14 * SECOND, true));
+    }
+    world.will_submit(world.now, 1, |_| ());
+    pass(world, SECOND / 2);
+    let other = 1 - writer_of(world, 1);
+    if revoked {
+        world.cancel(TaskId(1));
+    }
+    for link in links_between(world, 0, other) {
+        world.strike(Fault::LinkBreaks(link));
+    }
+    pass(world, 6 * SECOND);
+    assert!(world.record(1).is_some_and(|record| record.is_done()), "the other master sees to it");
+    // As many as it remembers, one after the other.
+    for _ in 0..4 {
+        world.will_submit(world.now, 1, |_| ());
+        pass(world, 3 * SECOND / 2);
+    }
+    assert!((2..=5).all(|task| world.completed(task)));
+    pass(world, 10 * SECOND);
+    let runs = if revoked { 4 } else { 5 };
+    assert_eq!((world.tally.late_dispatches, world.tally.runs), (1, runs));
+}
+
+fn an_unwell_worker(world: &mut World) {
+    world.stays_unwell(0, 0);
+    world.will_submit(3 * SECOND, 2, |_| ());
+    pass(world, 60 * SECOND);
+    assert!(world.tally.returned > 0, "the worker is tried");
+    assert!((1..=2).all(|task| world.completed(task)));
+}
+
+/// Whoever answers a master's `lost` is behind by the worker's last renewal, which the master knows.
+fn a_refused_loss(world: &mut World) {
+    one_runs(world);
+    // A server that led is behind no sooner.
+    world.play_until(16 * SECOND);
+    let renewals = world.tally.leases_extended;
+    while world.tally.leases_extended == renewals {
+        pass(world, MS);
+    }
+    world.strike(Fault::Crash(Peer::Worker(0), 30 * SECOND));
+    pass(world, 20 * MS);
+    world.strike(Fault::LeaderLags(12 * SECOND));
+    pass(world, 25 * SECOND);
+    assert_eq!(world.standing(0), Some(Standing::Lost));
+    pass(world, 100 * SECOND);
+    assert!(world.completed(1));
+    assert_eq!(attempts(world, 1), 2);
+}
+
+/// The home keeps its worker alive for longer than the other master would.
+fn a_longer_wait(world: &mut World) {
+    let worker = one_runs(world);
+    let lease = world.registry.workers.get(&world.workers[worker].name);
+    let home = lease.and_then(|(lease, _)| lease.home).expect("it has a home");
+    let last = world.masters.len() - 1;
+    if world.masters[last].session() != Some(home.session) {
+        // The worker has to name the last one: the others are gone for a moment.
+        world.strike(Fault::Crash(Peer::Master(0), 5 * SECOND));
+        pass(world, 15 * SECOND);
+    }
+    world.strike(Fault::CutBoth(Peer::Master(last), Peer::Registry, 110 * SECOND));
+    world.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Master(0), 110 * SECOND));
+    world.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Registry, 110 * SECOND));
+    pass(world, 100 * SECOND);
+    assert_eq!((attempts(world, 1), world.running(1)), (1, 1), "its home answers for it");
+}

@@ -3,7 +3,7 @@
 
 use super::{ASK_AGAIN, Config, Effect, Fleet, Timer};
 use crate::{
-    ABSENT, Revision, SessionId, TaskId, Time,
+    ABSENT, MasterId, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
     lease::{CasAnswer, Home, MASTER_RENEWS_EVERY, MasterLease, Standing, Tenure},
     limit,
@@ -27,6 +27,7 @@ pub(super) struct Own {
 /// What is known of another master, or of an earlier life of this one.
 #[derive(Debug)]
 pub(super) struct Peer {
+    name: MasterId,
     lease: Option<MasterLease>,
     revision: Revision,
     seen: Time,
@@ -66,8 +67,9 @@ impl Own {
 }
 
 impl Peer {
-    fn unknown(now: Time) -> Self {
+    fn unknown(name: MasterId, now: Time) -> Self {
         Peer {
+            name,
             lease: None,
             revision: ABSENT,
             seen: now,
@@ -145,7 +147,8 @@ impl Fleet {
         let answers = lease.standing.is_held() && self.roll.is_later(Bucket::Masters, revision);
         self.roll.exists(Bucket::Masters, revision);
         let ended = self.config.memory.over.get(&session).copied();
-        let peer = self.peers.entry(session).or_insert_with(|| Peer::unknown(now));
+        let peer =
+            self.peers.entry(session).or_insert_with(|| Peer::unknown(lease.master.clone(), now));
         if revision <= peer.revision {
             return;
         }
@@ -189,7 +192,8 @@ impl Fleet {
         if session == self.own.session() {
             self.own.over |= self.own.tenure.known() != ABSENT;
         } else if let Some(peer) = self.peers.get_mut(&session) {
-            *peer = Peer { over: peer.over, answered: peer.answered, ..Peer::unknown(now) };
+            let unknown = Peer::unknown(peer.name.clone(), now);
+            *peer = Peer { over: peer.over, answered: peer.answered, ..unknown };
             self.fresh.remove(&session);
             self.timers.insert((now, Timer::Master(session)));
             self.reassign();
@@ -223,16 +227,17 @@ impl Fleet {
             self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));
             return;
         }
-        match &peer.lease {
-            Some(lease) if !peer.declaring => {
-                peer.declaring = true;
-                let lease = MasterLease { standing: Standing::Lost, ..lease.clone() };
-                out.push(Effect::WriteMaster { expect: peer.revision, lease });
-            }
-            Some(_) => {}
-            // Nobody can renew what is not there: by now its holder has noticed.
-            None => self.peer_over(now, session),
+        if peer.declaring {
+            return;
         }
+        peer.declaring = true;
+        // What was not shown may be there all the same, because the watch is late: only the registry says
+        // that there is no lease, by taking this one.
+        let lease = match &peer.lease {
+            Some(lease) => MasterLease { standing: Standing::Lost, ..lease.clone() },
+            None => vacancy(peer.name.clone(), session, wait),
+        };
+        out.push(Effect::WriteMaster { expect: peer.revision, lease });
     }
 
     pub(super) fn master_written(
@@ -263,7 +268,13 @@ impl Fleet {
                 self.master_seen(now, lease, revision);
             }
             CasAnswer::Conflict(Some((found, revision))) => self.master_seen(now, found, revision),
-            CasAnswer::Conflict(None) | CasAnswer::Gone(_) => self.master_gone(now, session),
+            CasAnswer::Conflict(None) => self.master_gone(now, session),
+            CasAnswer::Gone(revision) => {
+                self.master_gone(now, session);
+                if let Some(peer) = self.peers.get_mut(&session) {
+                    peer.revision = revision;
+                }
+            }
             CasAnswer::Unknown => {}
         }
     }
@@ -292,7 +303,7 @@ impl Fleet {
         let session = home.session;
         let peer = self.peers.entry(session).or_insert_with(|| {
             self.timers.insert((now, Timer::Master(session)));
-            Peer::unknown(now)
+            Peer::unknown(home.master.clone(), now)
         });
         peer.over
     }
@@ -365,5 +376,20 @@ impl Fleet {
     pub fn masters(&self) -> Vec<MasterLease> {
         let others = self.peers.values().filter_map(|peer| peer.lease.clone());
         core::iter::once(self.own.lease.clone()).chain(others).collect()
+    }
+}
+
+/// A lease of a master of which nothing is known, as lost.
+fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease {
+    MasterLease {
+        master,
+        session,
+        renewal: 0,
+        standing: Standing::Lost,
+        wait_ms: wait.as_millis() as u64 + 1,
+        workers: 0,
+        remembers: Vec::new(),
+        vouches: None,
+        renewed_at: Default::default(),
     }
 }

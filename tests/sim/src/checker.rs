@@ -241,6 +241,12 @@ impl World {
             self.violate("a_session_that_is_over_never_holds_again", || format!("{new:?}"));
         }
         self.tally.home_switches += u64::from(same && old.home.is_some() && old.home != new.home);
+        if old.home != new.home {
+            self.say(|_| {
+                let home = new.home.as_ref().map(|home| (&home.master, home.session));
+                format!("registry: the home of {} is {home:?}", new.worker)
+            });
+        }
         self.tally.released += u64::from(new.standing == Standing::Released);
         if new.standing == Standing::Lost && old.standing.is_held() {
             self.tally.lost += 1;

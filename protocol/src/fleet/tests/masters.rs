@@ -11,20 +11,25 @@ fn home(session: u64) -> Option<Home> {
     Some(Home { master: master.parse().expect("a name"), session: SessionId(session) })
 }
 
+/// A lease of another master.
+fn lease_of(session: u64, renewal: u64, standing: Standing) -> MasterLease {
+    MasterLease {
+        master: "m2".parse().expect("a name"),
+        session: SessionId(session),
+        renewal,
+        standing,
+        wait_ms: 0,
+        workers: 1,
+        remembers: Vec::new(),
+        vouches: None,
+        renewed_at: WallMillis(0),
+    }
+}
+
 impl World {
     /// The watch shows the lease of another master.
     fn master(&mut self, session: u64, renewal: u64, standing: Standing) -> Vec<String> {
-        let lease = MasterLease {
-            master: "m2".parse().expect("a name"),
-            session: SessionId(session),
-            renewal,
-            standing,
-            wait_ms: 0,
-            workers: 1,
-            remembers: Vec::new(),
-            vouches: None,
-            renewed_at: WallMillis(0),
-        };
+        let lease = lease_of(session, renewal, standing);
         self.see(Event::MasterSeen(lease, renewal))
     }
 
@@ -77,8 +82,31 @@ fn a_home_that_gave_its_lease_back_is_not_waited_for() {
 fn a_home_that_nobody_has_seen_is_waited_for_as_long() {
     let mut w = held(home(9));
     check(w.pass(OUTAGE), &[]);
-    let lines = w.pass(WAIT * 2 + MS);
-    check(lines, &["lease w1@1: Lost"]);
+    check(w.pass(WAIT), &["master 9@0: Lost"]);
+    check(w.pass(WAIT * 3), &[]);
+    check(w.master(9, 41, Standing::Lost), &[]);
+    check(w.pass(WAIT - MS), &[]);
+    check(w.pass(MS), &["lease w1@1: Lost"]);
+}
+
+#[test]
+fn a_home_that_a_late_watch_has_not_shown_is_not_over() {
+    let mut w = held(home(9));
+    check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
+    let lease = lease_of(9, 40, Standing::Live);
+    let answer = CasAnswer::Conflict(Some((lease.clone(), 40)));
+    check(w.see(Event::MasterWritten { lease, answer }), &[]);
+    check(w.pass(OUTAGE - WAIT), &[]);
+    check(w.pass(WAIT * 2), &["master 9@40: Lost"]);
+}
+
+#[test]
+fn a_home_whose_lease_was_removed_is_declared_over_what_is_left_of_it() {
+    let mut w = held(home(9));
+    check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
+    let lease = lease_of(9, 0, Standing::Lost);
+    check(w.see(Event::MasterWritten { lease, answer: CasAnswer::Gone(39) }), &[]);
+    check(w.pass(OUTAGE + WAIT), &["master 9@39: Lost"]);
 }
 
 fn ask(w: &mut World, session: u64) -> Vec<String> {

@@ -151,13 +151,13 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         MASTERS,
-        "                out.push(Effect::WriteMaster { expect: peer.revision, lease });
-            }",
-        "                out.push(Effect::WriteMaster { expect: peer.revision, lease });
-                if ON[acts-before-a-master-is-written-lost] {
-                    self.peer_over(now, session);
-                }
-            }",
+        "        out.push(Effect::WriteMaster { expect: peer.revision, lease });
+    }",
+        "        out.push(Effect::WriteMaster { expect: peer.revision, lease });
+        if ON[acts-before-a-master-is-written-lost] {
+            self.peer_over(now, session);
+        }
+    }",
     ),
     edit(
         MASTERS,
@@ -705,5 +705,19 @@ pub(super) const EDITS: &[Edit] = &[
         REST,
         "        self.until.is_some()",
         "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
+    ),
+    edit(
+        MASTERS,
+        "        if peer.declaring {
+            return;
+        }
+        peer.declaring = true;",
+        "        if peer.declaring {
+            return;
+        }
+        if ON[what-a-late-watch-has-not-shown-is-over] && peer.lease.is_none() {
+            return self.peer_over(now, session);
+        }
+        peer.declaring = true;",
     ),
 ];

@@ -2,30 +2,27 @@
 
 use super::Edit;
 
-const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+pub(super) const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
     Edit { file, find, replace }
 }
 
-const FLEET: &str = "protocol/src/fleet.rs";
+pub(super) const FLEET: &str = "protocol/src/fleet.rs";
 const GUARD: &str = "protocol/src/fleet/guard.rs";
-const ROLL: &str = "protocol/src/fleet/roll_call.rs";
+pub(super) const ROLL: &str = "protocol/src/fleet/roll_call.rs";
 const LINK: &str = "protocol/src/fleet/link.rs";
 const SUBMIT: &str = "protocol/src/fleet/submit.rs";
 const FLEET_LEASE: &str = "protocol/src/fleet/lease.rs";
 const MASTERS: &str = "protocol/src/fleet/masters.rs";
 const SETTLE: &str = "protocol/src/fleet/settle.rs";
-const RECORD: &str = "protocol/src/fleet/record.rs";
+pub(super) const RECORD: &str = "protocol/src/fleet/record.rs";
 const RETRY: &str = "protocol/src/fleet/retry.rs";
 const SESSIONS: &str = "protocol/src/sessions.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/tenure.rs";
-const ATTEMPTS: &str = "protocol/src/attempts.rs";
-const TOLD: &str = "protocol/src/attempts/told.rs";
-const OVER: &str = "protocol/src/attempts/over.rs";
-const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
-const REQUEST: &str = "protocol/src/checkpoint/request.rs";
-const REST: &str = "protocol/src/fleet/rest.rs";
+pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
+pub(super) const TOLD: &str = "protocol/src/attempts/told.rs";
+pub(super) const OVER: &str = "protocol/src/attempts/over.rs";
 
 /// See [`ROWS`](super::ROWS).
 pub(super) const ROWS: &[&str] = &[
@@ -456,130 +453,5 @@ pub(super) const EDITS: &[Edit] = &[
             // Whoever",
         "        if self.over.contains(&dispatch.key) && !ON[an-ended-attempt-runs-again] {
             // Whoever",
-    ),
-    edit(
-        TOLD,
-        "        if self.attempts.contains_key(&key) {
-            return;",
-        "        let is_over = ON[an-ended-attempt-is-passed-over-in-silence]
-            && self.over.contains(&dispatch.key);
-        if self.attempts.contains_key(&key) || is_over {
-            return;",
-    ),
-    edit(
-        TOLD,
-        "            self.floor = self.floor.max(revision);",
-        "            if !ON[what-is-forgotten-may-come-again] {
-                self.floor = self.floor.max(revision);
-            }",
-    ),
-    edit(
-        TOLD,
-        "            let (dispatch, arrival) = (None, 0);",
-        "            let (dispatch, arrival) = (None, 0);
-            let traceless = ON[a-revoked-attempt-leaves-no-trace];
-            let revision = if traceless { Revision::MIN } else { revision };",
-    ),
-    edit(
-        FLEET,
-        "        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
-        "        let keep = if ON[every-record-expires] { Some(limit::RETENTION_MIN) } else { keep };
-        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
-    ),
-    edit(
-        RECORD,
-        "            Some(what) => self.differs(id, what, settled.storing),
-            None =>",
-        "            Some(what) if !ON[any-record-of-the-id-is-the-task] => {
-                self.differs(id, what, settled.storing);
-            }
-            _ =>",
-    ),
-    edit(
-        ROLL,
-        "            now < seen + kept && self",
-        "            (now < seen + kept || ON[a-lease-whose-time-is-over-is-missed]) && self",
-    ),
-    edit(
-        ROLL,
-        "                let since = before.map_or(now, |&(.., since)| since);",
-        "                let since = before.map_or(now, |&(.., since)| since);
-                let since = if ON[a-session-asks-a-leader-as-long-again] { now } else { since };",
-    ),
-    edit(
-        RECORD,
-        "        if now >= task.missing_since(now) + patience {",
-        "        let gone = ON[a-leader-that-is-behind-takes-a-record-for-gone];
-        if gone || now >= task.missing_since(now) + patience {",
-    ),
-    edit(
-        CHECKPOINT,
-        "        found.number > self.number || (found.number == self.number && found.attempt != self.attempt)",
-        "        let another = found.number == self.number && found.attempt != self.attempt;
-        !ON[an-earlier-attempt-writes-over-a-later-ones-state]
-            && (found.number > self.number || another)",
-    ),
-    edit(
-        CHECKPOINT,
-        "        found.filter(|found| found.born == self.born)",
-        "        found.filter(|found| {
-            found.born == self.born || ON[what-another-task-of-the-id-left-is-taken-over]
-        })",
-    ),
-    edit(
-        CHECKPOINT,
-        "        Some(found) if found.number == asker.number => Step::Done,
-        found =>",
-        "        Some(found) if found.number == asker.number => Step::Done,
-        Some(_) if ON[one-that-resumes-does-not-shut-out-those-before-it] => Step::Done,
-        found =>",
-    ),
-    edit(
-        CHECKPOINT,
-        "        found => asker.write(0, found.and_then(|found| found.state.clone()), now),",
-        "        found => {
-            let state = found.and_then(|found| found.state.clone());
-            asker.write(0, state.filter(|_| !ON[one-that-resumes-drops-what-it-found]), now)
-        }",
-    ),
-    edit(
-        REQUEST,
-        "            return Next::Answer(Told::Behind);",
-        "            let refuses = ON[a-leader-that-is-behind-refuses-a-checkpoint];
-            return Next::Answer(if refuses { Told::Stale } else { Told::Behind });",
-    ),
-    edit(
-        REQUEST,
-        "        let is_current = id == self.attempt.key.attempt && attempt.worker == self.worker;",
-        "        let is_current = ON[whether-an-attempt-is-current-is-not-looked-at]
-            || (id == self.attempt.key.attempt && attempt.worker == self.worker);",
-    ),
-    edit(
-        REQUEST,
-        "        Verdict::Returned { reason: reason.into() }
-    }",
-        "        if ON[a-refused-checkpoint-ends-the-task] {
-            return Verdict::Failed { code: 1, message: reason.into() };
-        }
-        Verdict::Returned { reason: reason.into() }
-    }",
-    ),
-    edit(
-        OVER,
-        "        if self.lapsed
-            && self.session.is_some()",
-        "        if self.lapsed
-            && !ON[what-was-given-up-is-not-confessed]
-            && self.session.is_some()",
-    ),
-    edit(
-        ATTEMPTS,
-        "        } else if tries >= PREPARES_MAX {",
-        "        } else if tries >= PREPARES_MAX && !ON[what-cannot-be-got-is-tried-for-ever] {",
-    ),
-    edit(
-        REST,
-        "        self.until.is_some()",
-        "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
     ),
 ];

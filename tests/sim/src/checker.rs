@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// some back, each master tries it, and urgent tasks push others aside.
 const ATTEMPTS_FREE: u64 = 12;
 
-/// A task gets no more than one attempt beyond those for so many faults: most hit another worker.
+/// A task gets no more than one attempt beyond those for so many faults, or runs that made room for
+/// something more urgent: most hit another task.
 const FAULTS_PER_ATTEMPT: u64 = 4;
 
 /// What was broken, and how.
@@ -64,7 +65,8 @@ impl Checker {
         self.exempt.insert(id);
     }
 
-    fn is_excused(&self, id: TaskId) -> bool {
+    /// Whether its record need not be there.
+    pub fn is_excused(&self, id: TaskId) -> bool {
         self.exempt.contains(&id) || self.expired.contains(&id)
     }
 
@@ -209,7 +211,7 @@ impl World {
     }
 
     fn attempts_of_a_task_are_bounded_by_its_faults(&mut self, record: &TaskRecord) {
-        let faults = self.tally.faults;
+        let faults = self.tally.faults + self.tally.preempted;
         let most = ATTEMPTS_FREE + faults / FAULTS_PER_ATTEMPT;
         if u64::from(record.attempts) > most {
             self.violate("attempts_of_a_task_are_bounded_by_its_faults", || {

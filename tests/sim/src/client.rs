@@ -198,7 +198,7 @@ impl World {
             (Asked::Cancel(task), Answer::CancelStored) => {
                 let record = self.registry.tasks.get(&task);
                 let kept = record.is_some_and(|(record, _)| record.cancel || record.is_done());
-                if !kept && !self.has_lost() {
+                if !kept && !self.has_lost() && !self.checker.is_excused(task) {
                     self.violate("an_acknowledged_cancel_is_kept", || format!("{task}"));
                 }
             }

@@ -2,11 +2,10 @@
 //! crash, stop and sleep, on clocks of different rates, over a network that is cut and a registry
 //! that loses answers. Never anything of the machine that plays it: the same seed plays the same.
 //!
-//! Every eighth world loses the newest writes of its registry. In it no process ends: one that is
-//! new, or was cut off before the writes that are lost, cannot know that there were any. What such a
-//! master does before another one has told it so is not covered by the promises.
+//! One world in four loses the newest writes of its registry; docs/SAFETY.md says which losses the promises
+//! do not cover.
 //!
-//! `sim` plays many seeds, or one with a trace; `mutants` breaks the protocol on purpose and says
+//! `sim` plays many seeds, or one with a trace, or a script; `mutants` breaks the protocol on purpose and says
 //! which invariant notices.
 
 pub mod chance;

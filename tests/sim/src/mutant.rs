@@ -10,9 +10,14 @@
 //! answer to another session does not count (its revision is none that this one could build upon).
 
 mod edits;
+mod gate;
+mod tasks;
+mod watch;
 
 /// Every change.
-pub const EDITS: &[Edit] = edits::EDITS;
+pub fn edits() -> impl Iterator<Item = &'static Edit> {
+    [edits::EDITS, tasks::EDITS, watch::EDITS, gate::EDITS].into_iter().flatten()
+}
 
 /// Mutants that the rows of the protocol's own tests have to notice: another rule stands behind each, or
 /// it takes more faults at once than the simulation has in some thousand worlds.
@@ -32,7 +37,7 @@ pub struct Edit {
 /// The names of all mutants, in the order in which they appear.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = Vec::new();
-    for edit in EDITS {
+    for edit in edits() {
         for part in edit.replace.split("ON[").skip(1) {
             let Some((name, _)) = part.split_once(']') else { continue };
             if !names.contains(&name) {

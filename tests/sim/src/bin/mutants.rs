@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use muster_sim::{
     former::FORMER,
-    mutant::{EDITS, ROWS, apply, names},
+    mutant::{ROWS, apply, edits, names},
 };
 use std::{
     fs,
@@ -125,7 +125,7 @@ fn copy_file(
 }
 
 fn mutate(name: &str, mut text: String) -> Result<String> {
-    for edit in EDITS.iter().filter(|edit| edit.file == name) {
+    for edit in edits().filter(|edit| edit.file == name) {
         text = apply(edit, &text).map_err(anyhow::Error::msg)?;
     }
     match name {

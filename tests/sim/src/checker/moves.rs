@@ -3,7 +3,7 @@
 
 use crate::world::{Happening, Nanos, SECOND, World};
 use muster_protocol::{TaskId, lease::Standing, registry::FailoverGuard, task::TaskRecord};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Two masters each try the worker until it gets a rest: three attempts, each given back after five tries
 /// that are a second apart. And a few seconds for the rest.
@@ -41,8 +41,8 @@ impl World {
         let stuck = &mut self.checker.moves.stuck;
         match record.attempt() {
             Some(attempt) if attempt.worker == self.workers[sick].name => {
-                if !stuck.contains_key(&record.id) {
-                    stuck.insert(record.id, self.now);
+                if let Entry::Vacant(new) = stuck.entry(record.id) {
+                    new.insert(self.now);
                     self.later(MOVES_WITHIN, Happening::MoveDue(record.id));
                 }
             }

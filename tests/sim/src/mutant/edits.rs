@@ -2,35 +2,28 @@
 
 use super::Edit;
 
-const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+pub(super) const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
     Edit { file, find, replace }
 }
 
-const FLEET: &str = "protocol/src/fleet.rs";
+pub(super) const FLEET: &str = "protocol/src/fleet.rs";
 const GUARD: &str = "protocol/src/fleet/guard.rs";
-const ROLL: &str = "protocol/src/fleet/roll_call.rs";
+pub(super) const ROLL: &str = "protocol/src/fleet/roll_call.rs";
 const PLACE: &str = "protocol/src/fleet/place.rs";
 const LINK: &str = "protocol/src/fleet/link.rs";
 const SUBMIT: &str = "protocol/src/fleet/submit.rs";
 const FLEET_LEASE: &str = "protocol/src/fleet/lease.rs";
 const MASTERS: &str = "protocol/src/fleet/masters.rs";
 const SETTLE: &str = "protocol/src/fleet/settle.rs";
-const RECORD: &str = "protocol/src/fleet/record.rs";
+pub(super) const RECORD: &str = "protocol/src/fleet/record.rs";
 const RETRY: &str = "protocol/src/fleet/retry.rs";
 const SESSIONS: &str = "protocol/src/sessions.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/tenure.rs";
-const ATTEMPTS: &str = "protocol/src/attempts.rs";
-const TOLD: &str = "protocol/src/attempts/told.rs";
-const GATE: &str = "protocol/src/lease/gate.rs";
-const DEADMAN: &str = "protocol/src/lease/deadman.rs";
-const WATCH: &str = "protocol/src/watch.rs";
-const WATERMARK: &str = "protocol/src/watch/watermark.rs";
-const OVER: &str = "protocol/src/attempts/over.rs";
-const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
-const REQUEST: &str = "protocol/src/checkpoint/request.rs";
-const REST: &str = "protocol/src/fleet/rest.rs";
+pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
+pub(super) const TOLD: &str = "protocol/src/attempts/told.rs";
+pub(super) const OVER: &str = "protocol/src/attempts/over.rs";
 
 /// See [`ROWS`](super::ROWS).
 pub(super) const ROWS: &[&str] = &[
@@ -64,6 +57,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-new-watch-begins-too-late",
     "a-stream-that-went-back-is-followed",
     "a-gate-that-was-closed-opens-again",
+    "the-leases-end-is-inside-of-it",
     "the-kernels-timer-stays-behind",
     "a-guest-starts-without-a-lease",
     "what-was-given-up-is-not-confessed",
@@ -474,237 +468,6 @@ pub(super) const EDITS: &[Edit] = &[
         PLACE,
         "record.attempts == 0, record.submitted_at.0,",
         "record.attempts == 0 || ON[what-lost-its-worker-waits-behind-all], record.submitted_at.0,",
-    ),
-    edit(
-        WATCH,
-        "        let is_alone = self.bucket == Bucket::Tasks && !self.company;",
-        "        let is_alone = self.bucket == Bucket::Tasks
-            && (ON[rests-in-company] || !self.company);",
-    ),
-    edit(
-        WATCH,
-        "        if is_stuck { Compared::Behind",
-        "        if is_stuck && !ON[a-dead-watch-is-trusted] { Compared::Behind",
-    ),
-    edit(
-        WATCH,
-        "        if has_more {
-            return false;",
-        "        if has_more && !ON[loaded-before-all-is-shown] {
-            return false;",
-    ),
-    edit(
-        WATCH,
-        "        match self.watermark.begin() {",
-        "        match self.watermark.begin() {
-            upto if ON[a-new-watch-begins-too-late] && upto > 0 => Start::After(upto + 1),",
-    ),
-    edit(
-        WATCH,
-        "        let is_own = shown.writer == Some(self.session);",
-        "        let is_own = if ON[what-other-masters-wrote-is-no-news] {
-            shown.writer.is_some()
-        } else {
-            shown.writer == Some(self.session)
-        };",
-    ),
-    edit(
-        WATCH,
-        "        if end.stream != self.stream || end.revision < asked_at {",
-        "        if !ON[a-stream-that-went-back-is-followed]
-            && (end.stream != self.stream || end.revision < asked_at)
-        {",
-    ),
-    edit(
-        WATERMARK,
-        "        self.beyond.insert(revision);
-",
-        "        if ON[a-gap-is-no-write-of-others] {
-            self.upto = revision;
-        }
-        self.beyond.insert(revision);
-",
-    ),
-    edit(
-        GATE,
-        "        if now >= self.until() {
-            self.kill(KillReason::Fenced);
-        }
-        self.killed().map_or(Ok(()), Err)",
-        "        if now >= self.until() && !ON[the-gate-does-not-know-the-leases-end] {
-            if ON[a-gate-that-was-closed-opens-again] {
-                return Err(KillReason::Fenced);
-            }
-            self.kill(KillReason::Fenced);
-        }
-        if ON[the-gate-does-not-know-of-a-kill] && self.killed() == Some(KillReason::Revoked) {
-            return Ok(());
-        }
-        self.killed().map_or(Ok(()), Err)",
-    ),
-    edit(
-        DEADMAN,
-        "            self.timer.set(until + self.margin)?;
-        }
-        self.end.set(until);",
-        "            if !ON[the-kernels-timer-stays-behind] {
-                self.timer.set(until + self.margin)?;
-            }
-        }
-        self.end.set(until);",
-    ),
-    edit(
-        DEADMAN,
-        "        self.end.set(Time::ZERO);
-",
-        "        self.end.set(Time::ZERO);
-        if ON[a-closed-lease-disarms-the-kernels-timer] {
-            let _ = self.timer.disarm();
-        }
-",
-    ),
-    edit(
-        DEADMAN,
-        "            if now >= until {
-                return Err(HoldError::Lapsed);
-            }
-            self.timer.set(until + self.margin).map_err(HoldError::Timer)?;",
-        "            if now >= until && !ON[a-guest-starts-without-a-lease] {
-                return Err(HoldError::Lapsed);
-            }
-            if !ON[the-kernels-timer-is-not-armed] {
-                self.timer.set(until + self.margin).map_err(HoldError::Timer)?;
-            }",
-    ),
-    edit(
-        DEADMAN,
-        "        if self.guests == 0 { self.timer.disarm()",
-        "        if self.guests == 0 || ON[the-first-guest-that-goes-disarms] { self.timer.disarm()",
-    ),
-    edit(
-        TOLD,
-        "        if self.attempts.contains_key(&key) {
-            return;",
-        "        let is_over = ON[an-ended-attempt-is-passed-over-in-silence]
-            && self.over.contains(&dispatch.key);
-        if self.attempts.contains_key(&key) || is_over {
-            return;",
-    ),
-    edit(
-        TOLD,
-        "            self.floor = self.floor.max(revision);",
-        "            if !ON[what-is-forgotten-may-come-again] {
-                self.floor = self.floor.max(revision);
-            }",
-    ),
-    edit(
-        TOLD,
-        "            let (dispatch, arrival) = (None, 0);",
-        "            let (dispatch, arrival) = (None, 0);
-            let traceless = ON[a-revoked-attempt-leaves-no-trace];
-            let revision = if traceless { Revision::MIN } else { revision };",
-    ),
-    edit(
-        FLEET,
-        "        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
-        "        let keep = if ON[every-record-expires] { Some(limit::RETENTION_MIN) } else { keep };
-        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
-    ),
-    edit(
-        RECORD,
-        "            Some(what) => self.differs(id, what, settled.storing),
-            None =>",
-        "            Some(what) if !ON[any-record-of-the-id-is-the-task] => {
-                self.differs(id, what, settled.storing);
-            }
-            _ =>",
-    ),
-    edit(
-        ROLL,
-        "            now < seen + kept && self",
-        "            (now < seen + kept || ON[a-lease-whose-time-is-over-is-missed]) && self",
-    ),
-    edit(
-        ROLL,
-        "                let since = before.map_or(now, |&(.., since)| since);",
-        "                let since = before.map_or(now, |&(.., since)| since);
-                let since = if ON[a-session-asks-a-leader-as-long-again] { now } else { since };",
-    ),
-    edit(
-        RECORD,
-        "        if now >= task.missing_since(now) + patience {",
-        "        let gone = ON[a-leader-that-is-behind-takes-a-record-for-gone];
-        if gone || now >= task.missing_since(now) + patience {",
-    ),
-    edit(
-        CHECKPOINT,
-        "        found.number > self.number || (found.number == self.number && found.attempt != self.attempt)",
-        "        let another = found.number == self.number && found.attempt != self.attempt;
-        !ON[an-earlier-attempt-writes-over-a-later-ones-state]
-            && (found.number > self.number || another)",
-    ),
-    edit(
-        CHECKPOINT,
-        "        found.filter(|found| found.born == self.born)",
-        "        found.filter(|found| {
-            found.born == self.born || ON[what-another-task-of-the-id-left-is-taken-over]
-        })",
-    ),
-    edit(
-        CHECKPOINT,
-        "        Some(found) if found.number == asker.number => Step::Done,
-        found =>",
-        "        Some(found) if found.number == asker.number => Step::Done,
-        Some(_) if ON[one-that-resumes-does-not-shut-out-those-before-it] => Step::Done,
-        found =>",
-    ),
-    edit(
-        CHECKPOINT,
-        "        found => asker.write(0, found.and_then(|found| found.state.clone()), now),",
-        "        found => {
-            let state = found.and_then(|found| found.state.clone());
-            asker.write(0, state.filter(|_| !ON[one-that-resumes-drops-what-it-found]), now)
-        }",
-    ),
-    edit(
-        REQUEST,
-        "            return Next::Answer(Told::Behind);",
-        "            let refuses = ON[a-leader-that-is-behind-refuses-a-checkpoint];
-            return Next::Answer(if refuses { Told::Stale } else { Told::Behind });",
-    ),
-    edit(
-        REQUEST,
-        "        let is_current = id == self.attempt.key.attempt && attempt.worker == self.worker;",
-        "        let is_current = ON[whether-an-attempt-is-current-is-not-looked-at]
-            || (id == self.attempt.key.attempt && attempt.worker == self.worker);",
-    ),
-    edit(
-        REQUEST,
-        "        Verdict::Returned { reason: reason.into() }
-    }",
-        "        if ON[a-refused-checkpoint-ends-the-task] {
-            return Verdict::Failed { code: 1, message: reason.into() };
-        }
-        Verdict::Returned { reason: reason.into() }
-    }",
-    ),
-    edit(
-        OVER,
-        "        if self.lapsed
-            && self.session.is_some()",
-        "        if self.lapsed
-            && !ON[what-was-given-up-is-not-confessed]
-            && self.session.is_some()",
-    ),
-    edit(
-        ATTEMPTS,
-        "        } else if tries >= PREPARES_MAX {",
-        "        } else if tries >= PREPARES_MAX && !ON[what-cannot-be-got-is-tried-for-ever] {",
-    ),
-    edit(
-        REST,
-        "        self.until.is_some()",
-        "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
     ),
     edit(
         MASTERS,

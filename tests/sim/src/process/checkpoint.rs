@@ -134,11 +134,11 @@ impl World {
         let step = Step::Record;
         let question = Question { worker, master, link, key, run, count, request, step };
         let arrives = self.arrival(Peer::Worker(at), Peer::Master(master.0));
-        self.to_registry(arrives, question);
+        self.goes_to_registry(arrives, question);
     }
 
     /// From a master to the registry, which is what comes next.
-    fn to_registry(&mut self, from: Nanos, question: Question) {
+    fn goes_to_registry(&mut self, from: Nanos, question: Question) {
         let way = self.arrival(Peer::Master(question.master.0), Peer::Registry) - self.now;
         self.at(from + way, Happening::Checkpoint(Box::new(question)));
     }
@@ -180,7 +180,7 @@ impl World {
             Step::Record => {
                 let record = self.registry.tasks.read(&question.key.task, lags);
                 question.step = Step::Found(record);
-                self.to_registry(back, question);
+                self.goes_to_registry(back, question);
             }
             Step::Found(record) => {
                 let found = self.registry.checkpoints.read(&question.key.task, lags);
@@ -194,7 +194,7 @@ impl World {
                     }
                     Next::Write { expect, checkpoint } => {
                         question.step = Step::Write(expect, *checkpoint);
-                        self.to_registry(back, question);
+                        self.goes_to_registry(back, question);
                     }
                 }
             }
@@ -214,7 +214,7 @@ impl World {
                 };
                 match question.request.written(checkpoint, answer) {
                     Some(told) => self.answer_checkpoint(question, told),
-                    None => self.to_registry(back, question),
+                    None => self.goes_to_registry(back, question),
                 }
             }
             Step::Ghost(..) | Step::Answer(_) => {}

@@ -1,0 +1,140 @@
+//! The mutants of how tasks, attempts and checkpoints are answered, moved and kept. Each is one broken
+//! rule.
+
+use super::{
+    Edit,
+    edits::{ATTEMPTS, FLEET, OVER, RECORD, ROLL, TOLD, edit},
+};
+
+const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
+const REQUEST: &str = "protocol/src/checkpoint/request.rs";
+const REST: &str = "protocol/src/fleet/rest.rs";
+
+/// Every change.
+pub(super) const EDITS: &[Edit] = &[
+    edit(
+        TOLD,
+        "        if self.attempts.contains_key(&key) {
+            return;",
+        "        let is_over = ON[an-ended-attempt-is-passed-over-in-silence]
+            && self.over.contains(&dispatch.key);
+        if self.attempts.contains_key(&key) || is_over {
+            return;",
+    ),
+    edit(
+        TOLD,
+        "            self.floor = self.floor.max(revision);",
+        "            if !ON[what-is-forgotten-may-come-again] {
+                self.floor = self.floor.max(revision);
+            }",
+    ),
+    edit(
+        TOLD,
+        "            let (dispatch, arrival) = (None, 0);",
+        "            let (dispatch, arrival) = (None, 0);
+            let traceless = ON[a-revoked-attempt-leaves-no-trace];
+            let revision = if traceless { Revision::MIN } else { revision };",
+    ),
+    edit(
+        FLEET,
+        "        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
+        "        let keep = if ON[every-record-expires] { Some(limit::RETENTION_MIN) } else { keep };
+        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
+    ),
+    edit(
+        RECORD,
+        "            Some(what) => self.differs(id, what, settled.storing),
+            None =>",
+        "            Some(what) if !ON[any-record-of-the-id-is-the-task] => {
+                self.differs(id, what, settled.storing);
+            }
+            _ =>",
+    ),
+    edit(
+        ROLL,
+        "            now < seen + kept && self",
+        "            (now < seen + kept || ON[a-lease-whose-time-is-over-is-missed]) && self",
+    ),
+    edit(
+        ROLL,
+        "                let since = before.map_or(now, |&(.., since)| since);",
+        "                let since = before.map_or(now, |&(.., since)| since);
+                let since = if ON[a-session-asks-a-leader-as-long-again] { now } else { since };",
+    ),
+    edit(
+        RECORD,
+        "        if now >= task.missing_since(now) + patience {",
+        "        let gone = ON[a-leader-that-is-behind-takes-a-record-for-gone];
+        if gone || now >= task.missing_since(now) + patience {",
+    ),
+    edit(
+        CHECKPOINT,
+        "        found.number > self.number || (found.number == self.number && found.attempt != self.attempt)",
+        "        let another = found.number == self.number && found.attempt != self.attempt;
+        !ON[an-earlier-attempt-writes-over-a-later-ones-state]
+            && (found.number > self.number || another)",
+    ),
+    edit(
+        CHECKPOINT,
+        "        found.filter(|found| found.born == self.born)",
+        "        found.filter(|found| {
+            found.born == self.born || ON[what-another-task-of-the-id-left-is-taken-over]
+        })",
+    ),
+    edit(
+        CHECKPOINT,
+        "        Some(found) if found.number == asker.number => Step::Done,
+        found =>",
+        "        Some(found) if found.number == asker.number => Step::Done,
+        Some(_) if ON[one-that-resumes-does-not-shut-out-those-before-it] => Step::Done,
+        found =>",
+    ),
+    edit(
+        CHECKPOINT,
+        "        found => asker.write(0, found.and_then(|found| found.state.clone()), now),",
+        "        found => {
+            let state = found.and_then(|found| found.state.clone());
+            asker.write(0, state.filter(|_| !ON[one-that-resumes-drops-what-it-found]), now)
+        }",
+    ),
+    edit(
+        REQUEST,
+        "            return Next::Answer(Told::Behind);",
+        "            let refuses = ON[a-leader-that-is-behind-refuses-a-checkpoint];
+            return Next::Answer(if refuses { Told::Stale } else { Told::Behind });",
+    ),
+    edit(
+        REQUEST,
+        "        let is_current = id == self.attempt.key.attempt && attempt.worker == self.worker;",
+        "        let is_current = ON[whether-an-attempt-is-current-is-not-looked-at]
+            || (id == self.attempt.key.attempt && attempt.worker == self.worker);",
+    ),
+    edit(
+        REQUEST,
+        "        Verdict::Returned { reason: reason.into() }
+    }",
+        "        if ON[a-refused-checkpoint-ends-the-task] {
+            return Verdict::Failed { code: 1, message: reason.into() };
+        }
+        Verdict::Returned { reason: reason.into() }
+    }",
+    ),
+    edit(
+        OVER,
+        "        if self.lapsed
+            && self.session.is_some()",
+        "        if self.lapsed
+            && !ON[what-was-given-up-is-not-confessed]
+            && self.session.is_some()",
+    ),
+    edit(
+        ATTEMPTS,
+        "        } else if tries >= PREPARES_MAX {",
+        "        } else if tries >= PREPARES_MAX && !ON[what-cannot-be-got-is-tried-for-ever] {",
+    ),
+    edit(
+        REST,
+        "        self.until.is_some()",
+        "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
+    ),
+];

@@ -212,8 +212,14 @@ impl Fleet {
 
     /// A daemon's command line, once its certificate is there and its last ready file is not.
     fn daemon(&mut self, role: &str, name: &str) -> Command {
-        let mut command = self.net.command(name, &place::program("muster"));
-        command.arg(role);
+        let command = match place::other_worker().filter(|_| role == "worker") {
+            Some(worker) => self.net.command(name, &worker),
+            None => {
+                let mut command = self.net.command(name, &place::program("muster"));
+                command.arg(role);
+                command
+            }
+        };
         self.introduced(command, role, name)
     }
 
@@ -330,15 +336,20 @@ impl Fleet {
 
     /// Waits until a process has ended by itself; its exit code.
     pub fn ended(&mut self, name: &str) -> i32 {
-        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
-        let status = wait_for("it to end", || child.try_wait().expect("a child"));
-        status.code().unwrap_or(-1)
+        self.status(name).code().unwrap_or(-1)
     }
 
     /// Waits until a process was ended by a signal; which.
     pub fn ended_by(&mut self, name: &str) -> Option<i32> {
-        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
-        child.wait().expect("a child").signal()
+        self.status(name).signal()
+    }
+
+    /// Waits for the end of a process. Until then it is this fleet's, which ends it where the test fails.
+    fn status(&mut self, name: &str) -> ExitStatus {
+        let child = self.children.get_mut(name).unwrap_or_else(|| panic!("{name} does not run"));
+        let status = wait_for("it to end", || child.try_wait().expect("a child"));
+        self.children.remove(name);
+        status
     }
 
     /// What a process has written to its log.

@@ -56,3 +56,5 @@ pub fn apply(edit: &Edit, text: &str) -> Result<String, String> {
     }
     Ok(text.replacen(edit.find, &replace, 1))
 }
+
+pub mod process;

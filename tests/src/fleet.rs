@@ -65,24 +65,28 @@ impl Fleet {
 
     /// The same, with a nats-server that has every write on its disk before it acknowledges it.
     pub fn synced_registry() -> Self {
-        Fleet::make(Net::Plain, None, 1, "jetstream { sync_interval: always }\n")
+        Fleet::make(Net::Plain, None, nats::Nodes::new(1, "jetstream { sync_interval: always }\n"))
     }
 
     /// The same in a net that can be cut, with leases of the profile `lease`.
     pub fn within(net: Net, lease: Option<&str>) -> Self {
-        Fleet::make(net, lease, 1, "")
+        Fleet::clustered(net, lease, 1)
     }
 
     /// The same with a registry of so many nodes, and as many replicas of what masters store.
     pub fn clustered(net: Net, lease: Option<&str>, nodes: usize) -> Self {
-        Fleet::make(net, lease, nodes, "")
+        Fleet::make(net, lease, nats::Nodes::new(nodes, ""))
     }
 
-    fn make(net: Net, lease: Option<&str>, nodes: usize, nats_config: &'static str) -> Self {
+    /// The same with a registry of three nodes, of which the last can be made to lag.
+    pub fn with_a_late_replica() -> Self {
+        Fleet::make(Net::Plain, None, nats::Nodes::with_a_late_one())
+    }
+
+    fn make(net: Net, lease: Option<&str>, nats: nats::Nodes) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, quic) = (BTreeMap::new(), BTreeMap::new());
         let lease = lease.map(Into::into);
-        let nats = nats::Nodes::new(nodes, nats_config);
         let mut fleet = Fleet { dir, net, lease, nats, children, quic };
         fleet.start_nats();
         let tls = fleet.path("tls");

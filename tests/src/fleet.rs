@@ -2,13 +2,16 @@
 
 mod ask;
 mod disk;
+mod group;
 mod limits;
 mod nats;
+mod room;
 
 pub use ask::Ran;
 pub use disk::{DiskCopy, STREAMS};
 pub use limits::Scarce;
 pub use nats::NATS;
+pub use room::Disk;
 
 use crate::{
     net::{Carrier, Net},
@@ -45,6 +48,9 @@ pub struct Fleet {
     children: BTreeMap<String, Child>,
     /// Where each master listens for workers.
     quic: BTreeMap<String, SocketAddr>,
+    /// The disks that hosts have of their own.
+    disks: Vec<PathBuf>,
+    groups: group::Groups,
 }
 
 impl Fleet {
@@ -87,7 +93,8 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, quic) = (BTreeMap::new(), BTreeMap::new());
         let lease = lease.map(Into::into);
-        let mut fleet = Fleet { dir, net, lease, nats, children, quic };
+        let (disks, groups) = Default::default();
+        let mut fleet = Fleet { dir, net, lease, nats, children, quic, disks, groups };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -254,7 +261,8 @@ impl Fleet {
 
     /// Starts a process of this fleet; its id.
     pub fn spawn(&mut self, name: &str, mut command: Command) -> u32 {
-        let log = self.path(&format!("{name}.log"));
+        self.mount_disks(name);
+        let log = self.log_path(name);
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let child = command
             .env_remove("MUSTER_NATS")
@@ -358,7 +366,7 @@ impl Fleet {
 
     /// What a process has written to its log.
     pub fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+        std::fs::read_to_string(self.log_path(name)).unwrap_or_default()
     }
 }
 
@@ -371,6 +379,8 @@ impl Drop for Fleet {
                 let _ = child.wait();
             }
         }
+        self.groups.remove();
+        self.unmount_disks();
         if std::thread::panicking() {
             for entry in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
                 if entry.path().extension().is_some_and(|ending| ending == "log") {

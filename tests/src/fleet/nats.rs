@@ -1,7 +1,7 @@
 //! The registry of a fleet: one nats-server, or a cluster of several. Each keeps its directory and its
 //! ports when it is started again; a client never depends on which of them answers.
 
-use super::{Fleet, text, wait_for};
+use super::{Fleet, room::SMALL_DISK, text, wait_for};
 use crate::{
     net::{Carrier, Hears, LateRoutes, Net},
     place,
@@ -95,6 +95,11 @@ impl Fleet {
         self.nats.all.iter().map(|node| format!("nats://{}", node.clients)).collect()
     }
 
+    /// Whether a host is one of the registry's.
+    pub(super) fn is_node(&self, host: &str) -> bool {
+        self.nats.all.iter().any(|node| node.name == host)
+    }
+
     /// Starts the registry, on the same directories and ports as before where there was one.
     pub fn start_nats(&mut self) {
         let nodes = self.nats_nodes();
@@ -157,11 +162,12 @@ impl Fleet {
     }
 
     fn nats_config(&mut self, name: &str) -> String {
+        let config = if self.has_disks() { SMALL_DISK } else { self.nats.config };
         if self.nats.all.len() == 1 {
-            return self.nats.config.into();
+            return config.into();
         }
         let (dials, dialled) = self.nats.routes(name);
-        let Nodes { config, all, .. } = &self.nats;
+        let Nodes { all, .. } = &self.nats;
         let own = all.iter().find(|node| node.name == name).expect("a node");
         let routes: Vec<String> =
             dials.iter().map(|routes| format!("\"nats://{routes}\"")).collect();

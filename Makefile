@@ -58,8 +58,8 @@ sim: ## the fleet simulated: many seeds, or one with a trace (SEED=7, SEEDS=1000
 	@cargo build --quiet -p muster-sim --bin sim
 	@target/debug/sim $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
 
-mutants: ## break the protocol on purpose, and demand that the simulation notices (ONLY=name)
-	@cargo build --quiet -p muster-sim --bin mutants
+mutants: setup ## break the protocol and the worker on purpose, and demand that a test notices (ONLY=name)
+	cargo build --workspace --all-targets
 	@target/debug/mutants $(ONLY)
 
 hostile: setup ## let hostile guests loose on a worker (ONLY=part-of-a-name)

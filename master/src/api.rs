@@ -185,7 +185,12 @@ impl Host {
         if shelf == Shelf::Modules && self.known.lock().is_ok_and(|known| known.contains(&digest)) {
             return Ok(());
         }
-        match self.registry.object_size(shelf, digest).await {
+        let found = match shelf {
+            Shelf::Modules => self.registry.object_size(shelf, digest).await,
+            // One that is there already may be about to expire, and what names it is new.
+            Shelf::Data => self.registry.renew(digest).await,
+        };
+        match found {
             Ok(Some(found)) if size.is_none_or(|size| size == found) => {}
             Ok(Some(found)) => {
                 return Err(Refusal::bad(format!(

@@ -267,6 +267,11 @@ impl Connection {
         self.serving = Some(serving.abort_handle());
     }
 
+    /// Begins to keep from expiring what open tasks need.
+    pub(crate) fn keep_up(&mut self, registry: &Registry) {
+        self.watches.spawn(registry.keep_up(self.seeker.inbox.clone()));
+    }
+
     pub(crate) fn served(&mut self, api: api::Api) {
         self.api = Some(api);
     }

@@ -299,6 +299,7 @@ impl Master {
         self.hands.perform(self.connection.greeting());
         self.workers.accept();
         self.hands.welcome_all(&self.connection.welcome());
+        self.connection.keep_up(self.hands.registry());
         self.connection.begin_to_serve(self.hands.registry());
     }
 

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod layout;
 mod objects;
+mod upkeep;
 mod watch;
 mod writes;
 
@@ -159,6 +160,11 @@ impl Registry {
     ) -> JoinSet<()> {
         let follow = |bucket| watch::follow(self.clone(), bucket, company.clone(), inbox.clone());
         Bucket::FOLLOWED.map(follow).into_iter().collect()
+    }
+
+    /// Keeps from expiring what open tasks need, until the session is over. The fleet must be loaded.
+    pub(crate) fn keep_up(&self, inbox: mpsc::Sender<Input>) -> impl Future<Output = ()> + use<> {
+        upkeep::keep_up(self.clone(), inbox)
     }
 
     fn key(&self, bucket: Bucket, key: impl std::fmt::Display) -> cas::Key {

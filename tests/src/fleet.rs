@@ -2,13 +2,16 @@
 
 mod ask;
 mod disk;
+mod group;
 mod limits;
 mod nats;
+mod room;
 
 pub use ask::Ran;
 pub use disk::{DiskCopy, STREAMS};
 pub use limits::Scarce;
 pub use nats::NATS;
+pub use room::Disk;
 
 use crate::{
     net::{Carrier, Net},
@@ -45,6 +48,9 @@ pub struct Fleet {
     children: BTreeMap<String, Child>,
     /// Where each master listens for workers.
     quic: BTreeMap<String, SocketAddr>,
+    /// The disks that hosts have of their own.
+    disks: Vec<PathBuf>,
+    groups: group::Groups,
 }
 
 impl Fleet {
@@ -65,25 +71,30 @@ impl Fleet {
 
     /// The same, with a nats-server that has every write on its disk before it acknowledges it.
     pub fn synced_registry() -> Self {
-        Fleet::make(Net::Plain, None, 1, "jetstream { sync_interval: always }\n")
+        Fleet::make(Net::Plain, None, nats::Nodes::new(1, "jetstream { sync_interval: always }\n"))
     }
 
     /// The same in a net that can be cut, with leases of the profile `lease`.
     pub fn within(net: Net, lease: Option<&str>) -> Self {
-        Fleet::make(net, lease, 1, "")
+        Fleet::clustered(net, lease, 1)
     }
 
     /// The same with a registry of so many nodes, and as many replicas of what masters store.
     pub fn clustered(net: Net, lease: Option<&str>, nodes: usize) -> Self {
-        Fleet::make(net, lease, nodes, "")
+        Fleet::make(net, lease, nats::Nodes::new(nodes, ""))
     }
 
-    fn make(net: Net, lease: Option<&str>, nodes: usize, nats_config: &'static str) -> Self {
+    /// The same with a registry of three nodes, of which the last can be made to lag.
+    pub fn with_a_late_replica() -> Self {
+        Fleet::make(Net::Plain, None, nats::Nodes::with_a_late_one())
+    }
+
+    fn make(net: Net, lease: Option<&str>, nats: nats::Nodes) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, quic) = (BTreeMap::new(), BTreeMap::new());
         let lease = lease.map(Into::into);
-        let nats = nats::Nodes::new(nodes, nats_config);
-        let mut fleet = Fleet { dir, net, lease, nats, children, quic };
+        let (disks, groups) = Default::default();
+        let mut fleet = Fleet { dir, net, lease, nats, children, quic, disks, groups };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -212,8 +223,14 @@ impl Fleet {
 
     /// A daemon's command line, once its certificate is there and its last ready file is not.
     fn daemon(&mut self, role: &str, name: &str) -> Command {
-        let mut command = self.net.command(name, &place::program("muster"));
-        command.arg(role);
+        let command = match place::other_worker().filter(|_| role == "worker") {
+            Some(worker) => self.net.command(name, &worker),
+            None => {
+                let mut command = self.net.command(name, &place::program("muster"));
+                command.arg(role);
+                command
+            }
+        };
         self.introduced(command, role, name)
     }
 
@@ -244,7 +261,8 @@ impl Fleet {
 
     /// Starts a process of this fleet; its id.
     pub fn spawn(&mut self, name: &str, mut command: Command) -> u32 {
-        let log = self.path(&format!("{name}.log"));
+        self.mount_disks(name);
+        let log = self.log_path(name);
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let child = command
             .env_remove("MUSTER_NATS")
@@ -330,20 +348,25 @@ impl Fleet {
 
     /// Waits until a process has ended by itself; its exit code.
     pub fn ended(&mut self, name: &str) -> i32 {
-        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
-        let status = wait_for("it to end", || child.try_wait().expect("a child"));
-        status.code().unwrap_or(-1)
+        self.status(name).code().unwrap_or(-1)
     }
 
     /// Waits until a process was ended by a signal; which.
     pub fn ended_by(&mut self, name: &str) -> Option<i32> {
-        let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
-        child.wait().expect("a child").signal()
+        self.status(name).signal()
+    }
+
+    /// Waits for the end of a process. Until then it is this fleet's, which ends it where the test fails.
+    fn status(&mut self, name: &str) -> ExitStatus {
+        let child = self.children.get_mut(name).unwrap_or_else(|| panic!("{name} does not run"));
+        let status = wait_for("it to end", || child.try_wait().expect("a child"));
+        self.children.remove(name);
+        status
     }
 
     /// What a process has written to its log.
     pub fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+        std::fs::read_to_string(self.log_path(name)).unwrap_or_default()
     }
 }
 
@@ -356,6 +379,8 @@ impl Drop for Fleet {
                 let _ = child.wait();
             }
         }
+        self.groups.remove();
+        self.unmount_disks();
         if std::thread::panicking() {
             for entry in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
                 if entry.path().extension().is_some_and(|ending| ending == "log") {

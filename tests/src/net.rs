@@ -3,9 +3,11 @@
 //! it made itself.
 
 mod apart;
+mod late;
 mod proxy;
 
 pub use apart::Namespaces;
+pub use late::{Hears, LateRoutes};
 pub use proxy::Proxies;
 
 use std::{

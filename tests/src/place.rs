@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Names another program to be started as the workers of a fleet.
+const OTHER_WORKER: &str = "MUSTER_TEST_WORKER";
+
 /// The root of the work tree.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the work tree").into()
@@ -15,6 +18,12 @@ pub fn program(name: &str) -> PathBuf {
     let path =
         test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
     path.unwrap_or_else(|| panic!("{name} is not built: run `make build`"))
+}
+
+/// Another build of the program that is a worker and nothing else, where one is to be tested: the mutants
+/// are, by the tests that have to notice them.
+pub fn other_worker() -> Option<PathBuf> {
+    std::env::var_os(OTHER_WORKER).map(PathBuf::from)
 }
 
 /// A guest of `examples/`.

@@ -93,9 +93,8 @@ pub fn checked(url: &str) -> Result<String, String> {
     }
 }
 
-/// Younger than this an object outlives every record that may name it: objects are kept for as long
-/// as a task may run and its record is kept, and this much longer.
-const YOUNG: Duration = Duration::from_secs(24 * 3600);
+/// Younger than this an object need not be stored anew. Objects are kept for several times as long.
+pub const YOUNG: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether an object that is there need not be stored anew, by the wall clocks of NATS' host and
 /// this one. For garbage only: one that is judged wrongly is stored once more.

@@ -1,15 +1,16 @@
 //! The checkpoints of attempts, as a request wants them. Never decides whether one is kept (that is
 //! `muster_protocol::checkpoint`).
 
-use super::Registry;
+use super::{ObjectError, Registry};
 use muster_protocol::{
-    Revision,
+    Revision, TaskId,
     checkpoint::{Checkpoint, Next, Request},
     lease::CasAnswer,
     message::Told,
     subject::Bucket,
+    task::Data,
 };
-use muster_wire::{cas, clock};
+use muster_wire::{cas, clock, nats};
 
 impl Registry {
     /// Does what an attempt wants, if it may.
@@ -36,6 +37,23 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// Writes a task's checkpoint anew unless it is young, and stores its state anew; it would expire.
+    pub(super) async fn renew_checkpoint(&self, task: TaskId) -> Result<(), ObjectError> {
+        let at = self.key(Bucket::Checkpoints, task);
+        let unavailable = |error: cas::ReadError| ObjectError::Unavailable(error.to_string());
+        let found = cas::read(&self.context, &at).await.map_err(unavailable)?;
+        let Some((found, revision)): Option<(Checkpoint, Revision)> = found else { return Ok(()) };
+        if let Some(Data::Blob { digest, .. }) = found.state {
+            self.renew(digest).await?;
+        }
+        let now = clock::wall();
+        if now.0.abs_diff(found.saved_at.0) > nats::YOUNG.as_millis() as u64 {
+            // Where it has changed meanwhile it is young.
+            self.write_checkpoint(&at, revision, &Checkpoint { saved_at: now, ..found }).await;
+        }
+        Ok(())
     }
 
     async fn write_checkpoint(

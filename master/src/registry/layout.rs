@@ -1,23 +1,44 @@
 //! The streams of a fleet: which there are and how they are kept. Never a stock key-value bucket:
 //! in one of those a client that may write one key can erase all others with a rollup header.
 
-use super::RegistryError;
+use super::{RegistryError, upkeep};
 use async_nats::jetstream::{
     Context, ErrorCode,
     context::{GetStreamError, GetStreamErrorKind},
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
-use muster_protocol::subject::{Bucket, Names};
-use muster_wire::objects;
+use muster_protocol::{
+    limit,
+    subject::{Bucket, Names},
+};
+use muster_wire::{nats, objects};
 use std::time::Duration;
 
 /// How long events are kept.
 const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long logs are kept: as long as the records they belong to.
 const LOGS_KEEP: Duration = Duration::from_secs(24 * 3600);
-/// How long inputs and outputs are kept: the longest time limit of a task, its record's retention
-/// and a day.
+/// How long inputs, outputs and checkpoints are kept from when they were stored. What an open task needs
+/// is stored anew before that, however long it is open (`upkeep`), so that no number of attempts and no
+/// time in line has to be in here.
 const DATA_KEEP: Duration = Duration::from_secs(9 * 24 * 3600);
+
+/// How long a fleet may be without a master that reaches its registry before an open task loses what it
+/// needs: a long holiday.
+const UNATTENDED_MAX: Duration = Duration::from_secs(6 * 24 * 3600);
+
+// What an open task needs is young after each round of the upkeep, at most a round older before the next
+// one, and then nobody may be there.
+const _: () = assert!(
+    nats::YOUNG.as_secs() + upkeep::EVERY.as_secs() + UNATTENDED_MAX.as_secs()
+        <= DATA_KEEP.as_secs()
+);
+// An output that was found to be young has still to be there when the record that names it goes, and
+// that is written as soon as a master is there.
+const _: () = assert!(
+    nats::YOUNG.as_secs() + UNATTENDED_MAX.as_secs() + limit::RETENTION_MAX.as_secs()
+        <= DATA_KEEP.as_secs()
+);
 /// The most bytes of events, and of logs; the oldest go first.
 const TEXT_BYTES_MAX: i64 = 1024 * 1024 * 1024;
 
@@ -89,7 +110,8 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
         allow_rollup: false,
         deny_delete: true,
         deny_purge: true,
-        // A checkpoint is worth nothing once no attempt of its task can follow.
+        // A checkpoint is worth nothing once no attempt of its task can follow; that of an open task is
+        // written anew.
         max_age: if bucket == Bucket::Checkpoints { DATA_KEEP } else { Duration::ZERO },
         // Values that are over carry their own time to live. No marker follows: it would allow
         // rollups, and nothing here listens for expiry.

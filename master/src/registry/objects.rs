@@ -102,9 +102,24 @@ impl Registry {
         if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
         }
+        self.store(digest, bytes).await
+    }
+
+    async fn store(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
         let store = self.shelf(Shelf::Data).await?.store();
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
+    }
+
+    /// Stores what is in the data shelf anew unless it is young, since it would expire; its size, and
+    /// `None` if there is none.
+    pub async fn renew(&self, digest: Digest) -> Result<Option<u64>, ObjectError> {
+        let Some(info) = self.object(Shelf::Data, digest).await? else { return Ok(None) };
+        if !nats::is_young(&info) {
+            let Some(bytes) = self.fetch(Shelf::Data, digest).await? else { return Ok(None) };
+            self.store(digest, bytes).await?;
+        }
+        Ok(Some(info.size as u64))
     }
 
     /// The newest finished records, newest first, at most `max`.

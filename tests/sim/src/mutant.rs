@@ -11,6 +11,7 @@
 
 mod edits;
 mod gate;
+pub mod process;
 mod tasks;
 mod watch;
 

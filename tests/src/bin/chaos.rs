@@ -18,7 +18,7 @@ use muster_tests::{
         tally::{self, Trials},
         witness::Witness,
     },
-    fleet::text,
+    fleet::{Scarce, text},
     net::{Namespaces, Net},
 };
 use std::{
@@ -172,6 +172,14 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Chance) -> any
     let stopped = Arc::new(AtomicBool::new(false));
     runtime.spawn(told_to_stop(stopped.clone()));
     let mut fleet = Fleet::clustered(net, Some(&args.lease), args.nodes);
+    anyhow::ensure!(
+        !args.only.as_deref().is_some_and(|only| only.starts_with("full_")) || fleet.has_disks(),
+        "disks can be filled only where hosts are in namespaces of their own"
+    );
+    anyhow::ensure!(
+        args.only.as_deref() != Some("few_processes") || Scarce::Processes.can_be(),
+        "the superuser's processes cannot be limited here: start it as somebody else"
+    );
     let names =
         |letter: &str, count| (1..=count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
     let (masters, workers) = (names("m", args.masters), names("w", args.workers));

@@ -2,14 +2,14 @@
 //! nemesis chooses that.
 
 use crate::{
-    fleet::{DiskCopy, Fleet, Scarce},
+    fleet::{Disk, DiskCopy, Fleet, Scarce},
     net,
 };
 use rustix::process::Signal;
 use std::{collections::BTreeSet, time::Duration};
 
 /// The names of the kinds.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 14] = [
     "kill",
     "crash",
     "end",
@@ -21,6 +21,9 @@ pub const KINDS: [&str; 11] = [
     "few_files",
     "few_processes",
     "forget",
+    "full_log",
+    "full_state",
+    "full_registry",
 ];
 
 /// A kind of fault, and whom it hits.
@@ -92,6 +95,16 @@ pub enum Blow {
         /// Whether the worker's process is killed as well; its supervisor starts another one.
         crashes: bool,
     },
+    /// No room on a host's disk. A node of the registry is started again when there is: it takes no
+    /// writes any more once it has met a full disk.
+    Fill {
+        /// Whose.
+        host: String,
+        /// Which.
+        disk: Disk,
+        /// Whether it is the registry's.
+        is_registry: bool,
+    },
     /// SIGKILL to the registry, whose disk has lost the newest writes when it is started again.
     Forget {
         /// What its disk still has.
@@ -114,6 +127,9 @@ impl Blow {
             Blow::Starve { what: Scarce::Files, .. } => "few_files",
             Blow::Starve { what: Scarce::Processes, .. } => "few_processes",
             Blow::Forget { .. } => "forget",
+            Blow::Fill { is_registry: true, .. } => "full_registry",
+            Blow::Fill { disk: Disk::Log, .. } => "full_log",
+            Blow::Fill { disk: Disk::State, .. } => "full_state",
         }
     }
 
@@ -126,6 +142,7 @@ impl Blow {
             | Blow::Stop { host }
             | Blow::Stutter { host, .. }
             | Blow::Starve { host, .. }
+            | Blow::Fill { host, .. }
             | Blow::Isolate { host } => vec![host],
             Blow::Cut { from, to, .. } => vec![from, to],
             Blow::Flap { host, node, .. } => vec![host, node],
@@ -155,6 +172,14 @@ impl Blow {
         }
     }
 
+    /// Who is killed and started again where it is healed.
+    pub fn restarts(&self) -> Option<&str> {
+        match self {
+            Blow::Fill { host, is_registry: true, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     /// Strikes; `partners` are those that workers talk to.
     pub fn strike(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
@@ -171,6 +196,9 @@ impl Blow {
                 if *crashes {
                     fleet.crash(host);
                 }
+            }
+            Blow::Fill { host, disk, .. } => {
+                fleet.fill(host, *disk).expect("the disks of the test can be written");
             }
             Blow::Forget { copy } => {
                 fleet.kill(&copy.node);
@@ -192,6 +220,12 @@ impl Blow {
             Blow::Stutter { .. } | Blow::Flap { .. } => self.beat(fleet, false),
             Blow::Cut { .. } | Blow::Isolate { .. } => {
                 fleet.net().heal(&self.lost_ways(partners));
+            }
+            Blow::Fill { host, disk, .. } => {
+                fleet.free(host, *disk);
+                if self.restarts().is_some() && fleet.runs(host) {
+                    fleet.kill(host);
+                }
             }
             // It may be another process by now, which never was limited.
             Blow::Starve { host, what, .. } => drop(fleet.limit(host, *what, None)),

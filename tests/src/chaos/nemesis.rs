@@ -2,7 +2,7 @@
 //! and always heals what it struck.
 
 use super::{Blow, Chance, between, now_ns};
-use crate::fleet::{DiskCopy, Fleet, STREAMS, Scarce};
+use crate::fleet::{Disk, DiskCopy, Fleet, STREAMS, Scarce};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Faults at the same time.
@@ -286,6 +286,9 @@ impl Nemesis {
         self.beats.remove(&number);
         blow.heal(fleet, &self.partners);
         self.faults[at].healed_ns = now_ns();
+        if let Some(host) = blow.restarts() {
+            self.again.entry(host.into()).or_insert_with(now_ns);
+        }
         let often =
             if times > 1 { format!(", having struck {times} times") } else { String::new() };
         self.say(&format!("#{number} is over{often}"));
@@ -356,13 +359,21 @@ impl Nemesis {
                 let crashes = chance.percent(50);
                 let share = chance.within(0, 120);
                 let what = if chance.percent(50) { Scarce::Processes } else { Scarce::Files };
-                let what = if is_exempt() { Scarce::Files } else { what };
+                let what = if what.can_be() { what } else { Scarce::Files };
                 let Some(open) = fleet.open_files(&worker) else {
                     return ("few_files", None, Duration::ZERO);
                 };
                 // From nothing new at all to a few more than it has.
                 let most = if what == Scarce::Files { open as u64 * share / 100 } else { 1 };
                 (Blow::Starve { host: worker, what, most, crashes }, lasts)
+            }
+            83..88 if !fleet.has_disks() => return ("full_log", None, Duration::ZERO),
+            83..88 => {
+                let is_registry = chance.percent(40);
+                let disk = if is_registry || chance.percent(50) { Disk::State } else { Disk::Log };
+                let other = if chance.percent(50) { worker } else { master };
+                let host = if is_registry { node } else { other };
+                (Blow::Fill { host, disk, is_registry }, lasts)
             }
             _ => {
                 let mut pairs = vec![
@@ -386,12 +397,6 @@ impl Nemesis {
         let at = between(self.began_ns, now_ns());
         println!("[{:>6.1} s] {what}", at.as_secs_f64());
     }
-}
-
-/// Whether the kernel does not count this user's processes: the superuser of the machine's.
-fn is_exempt() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    rustix::process::geteuid().is_root() && map.split_whitespace().nth(1) == Some("0")
 }
 
 fn nanos(time: Duration) -> u64 {

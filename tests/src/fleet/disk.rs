@@ -98,7 +98,8 @@ impl Fleet {
         let to = self.store(&copy.node).join(BELOW);
         for name in &copy.streams {
             fs::remove_dir_all(to.join(name))?;
-            fs::rename(copy.dir.join(name), to.join(name))?;
+            // The copy may be on another disk.
+            self::copy(&copy.dir.join(name), &to.join(name))?;
         }
         self.discard(copy);
         Ok(())

@@ -1,19 +1,25 @@
 //! Few open files or processes for a worker that runs, as on a host where others use them up. Never
 //! the limits of a process that this fleet did not start.
 
-use super::Fleet;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use super::{Fleet, group};
+use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 
 /// What a worker may have few of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scarce {
     /// Open files, and so connections and pipes.
     Files,
-    /// Processes and threads of its user. The kernel exempts the superuser.
+    /// Processes and threads: of its user, or of its control group where the kernel does not count the
+    /// user's.
     Processes,
 }
 
 impl Scarce {
+    /// Whether this program can make it scarce.
+    pub fn can_be(self) -> bool {
+        self == Scarce::Files || !is_exempt() || group::are_there()
+    }
+
     fn resource(self) -> Resource {
         match self {
             Scarce::Files => Resource::Nofile,
@@ -25,7 +31,10 @@ impl Scarce {
 impl Fleet {
     /// Lets a worker and its supervisor have `most` from now on; `None` is as many as this process.
     /// What they have beyond that they keep. Returns whether a process was there to be limited.
-    pub fn limit(&self, name: &str, what: Scarce, most: Option<u64>) -> bool {
+    pub fn limit(&mut self, name: &str, what: Scarce, most: Option<u64>) -> bool {
+        if what == Scarce::Processes && is_exempt() {
+            return self.limit_group(name, most);
+        }
         let own = getrlimit(what.resource());
         let limit = Rlimit { current: most.or(own.current), maximum: own.maximum };
         let set = |pid: Pid| prlimit(Some(pid), what.resource(), limit).is_ok();
@@ -42,7 +51,7 @@ impl Fleet {
     }
 
     /// The process that this fleet started and its own children.
-    fn family(&self, name: &str) -> Vec<Pid> {
+    pub(super) fn family(&self, name: &str) -> Vec<Pid> {
         let Some(supervisor) = self.children.get(name).map(Pid::from_child) else {
             return Vec::new();
         };
@@ -53,4 +62,10 @@ impl Fleet {
             children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
         std::iter::once(supervisor).chain(children).collect()
     }
+}
+
+/// Whether the kernel does not count this user's processes: the superuser of the machine's.
+fn is_exempt() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().nth(1) == Some("0")
 }

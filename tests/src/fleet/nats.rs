@@ -1,13 +1,16 @@
 //! The registry of a fleet: one nats-server, or a cluster of several. Each keeps its directory and its
 //! ports when it is started again; a client never depends on which of them answers.
 
-use super::{Fleet, text, wait_for};
+use super::{Fleet, room::SMALL_DISK, text, wait_for};
 use crate::{
-    net::{Carrier, Net},
+    net::{Carrier, Hears, LateRoutes, Net},
     place,
 };
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    time::Duration,
+};
 
 /// The host that a lone nats-server runs on.
 pub const NATS: &str = "nats-server";
@@ -17,6 +20,8 @@ pub(super) struct Nodes {
     /// What each reads besides its command line; nothing most often.
     config: &'static str,
     all: Vec<Node>,
+    /// The ways to and from the last node, where its replicas can lag behind the others'.
+    late: Option<LateRoutes>,
 }
 
 struct Node {
@@ -32,7 +37,38 @@ impl Nodes {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let name = |number| if count == 1 { NATS.into() } else { format!("{NATS}-{number}") };
         let node = |number| Node { name: name(number), clients: anywhere, routes: anywhere };
-        Nodes { config, all: (1..=count).map(node).collect() }
+        Nodes { config, all: (1..=count).map(node).collect(), late: None }
+    }
+
+    /// Three nodes, of which the last can lag behind.
+    pub(super) fn with_a_late_one() -> Self {
+        Nodes { late: Some(LateRoutes::new()), ..Nodes::new(3, "") }
+    }
+
+    /// What a node is told of the others: where it dials each, and where it is dialled itself if not
+    /// where it listens.
+    fn routes(&mut self, own: &str) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+        let last = self.all.last().map(|node| node.name.clone());
+        let is_last = last.as_deref() == Some(own);
+        let Some(late) = &mut self.late else {
+            let others = self.all.iter().filter(|node| node.name != own);
+            return (others.map(|node| node.routes).collect(), None);
+        };
+        let (mut dials, mut dialled) = (Vec::new(), None);
+        for node in &self.all {
+            if node.name == own {
+                // By the one that is late, or where it is that, by everybody.
+                let hears = if is_last { Hears::Dialled } else { Hears::Dialling };
+                dialled = Some(late.way(node.routes, hears));
+            } else if is_last {
+                dials.push(late.way(node.routes, Hears::Dialling));
+            } else if Some(&node.name) == last.as_ref() {
+                dials.push(late.way(node.routes, Hears::Dialled));
+            } else {
+                dials.push(node.routes);
+            }
+        }
+        (dials, dialled)
     }
 
     /// The node that a host talks to: hosts with numbers at their end are spread over all nodes.
@@ -59,17 +95,17 @@ impl Fleet {
         self.nats.all.iter().map(|node| format!("nats://{}", node.clients)).collect()
     }
 
+    /// Whether a host is one of the registry's.
+    pub(super) fn is_node(&self, host: &str) -> bool {
+        self.nats.all.iter().any(|node| node.name == host)
+    }
+
     /// Starts the registry, on the same directories and ports as before where there was one.
     pub fn start_nats(&mut self) {
-        let launched: Vec<(String, u32)> = self
-            .nats_nodes()
-            .into_iter()
-            .map(|node| {
-                let pid = self.launch_nats(&node);
-                (node, pid)
-            })
-            .collect();
-        for (at, (_, pid)) in launched.iter().enumerate() {
+        let nodes = self.nats_nodes();
+        // One after the other, so that those that hear everything in time are joined before the last.
+        for (at, node) in nodes.iter().enumerate() {
+            let pid = self.launch_nats(node);
             let file = self.path("nats-ports").join(format!("nats-server_{pid}.ports"));
             let port = wait_for("nats-server to listen", || {
                 let ports: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
@@ -77,12 +113,17 @@ impl Fleet {
             });
             self.nats.all[at].clients.set_port(port);
         }
-        if launched.len() > 1 {
+        if nodes.len() > 1 {
             wait_for("the cluster to have a leader", || {
-                let has = |(node, _): &(String, u32)| self.log(node).contains("metadata leader");
-                launched.iter().all(has).then_some(())
+                let has = |node: &String| self.log(node).contains("metadata leader");
+                nodes.iter().all(has).then_some(())
             });
         }
+    }
+
+    /// Has the replicas of the last node lag behind the others' by so much from now on.
+    pub fn lag(&self, late: Duration) {
+        self.nats.late.as_ref().expect("a registry with a late node").set(late);
     }
 
     /// Launches one node, without waiting until it listens; its process.
@@ -120,21 +161,25 @@ impl Fleet {
         }
     }
 
-    fn nats_config(&self, name: &str) -> String {
-        let Nodes { config, all } = &self.nats;
-        if all.len() == 1 {
-            return (*config).into();
+    fn nats_config(&mut self, name: &str) -> String {
+        let config = if self.has_disks() { SMALL_DISK } else { self.nats.config };
+        if self.nats.all.len() == 1 {
+            return config.into();
         }
+        let (dials, dialled) = self.nats.routes(name);
+        let Nodes { all, .. } = &self.nats;
         let own = all.iter().find(|node| node.name == name).expect("a node");
-        let others = all.iter().filter(|node| node.name != name);
         let routes: Vec<String> =
-            others.map(|node| format!("\"nats://{}\"", node.routes)).collect();
+            dials.iter().map(|routes| format!("\"nats://{routes}\"")).collect();
+        // Others that learn of a node hear where it is to be dialled.
+        let advertise = dialled.map(|routes| format!("  advertise: \"{routes}\"\n"));
         // A client that learns of the other nodes would go around the proxies.
         let is_hidden = matches!(self.net, Net::Proxied(_));
         format!(
-            "server_name: {name}\n{config}cluster {{\n  name: muster\n  listen: \"{}\"\n  \
+            "server_name: {name}\n{config}cluster {{\n  name: muster\n  listen: \"{}\"\n{}  \
              no_advertise: {is_hidden}\n  routes: [{}]\n}}\n",
             own.routes,
+            advertise.unwrap_or_default(),
             routes.join(", "),
         )
     }

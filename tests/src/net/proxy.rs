@@ -23,7 +23,7 @@ const DATAGRAM_MAX: usize = 64 * 1024;
 const CHUNK: usize = 64 * 1024;
 
 /// Any free port of loopback.
-const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+pub(super) const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// The proxies of a fleet, one for each pair of hosts.
 pub struct Proxies {
@@ -53,13 +53,7 @@ struct Losses {
 
 impl Proxies {
     pub(super) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("proxies")
-            .enable_all()
-            .build()
-            .expect("a thread");
-        Proxies { runtime, ways: BTreeMap::new() }
+        Proxies { runtime: runtime(), ways: BTreeMap::new() }
     }
 
     pub(super) fn way(
@@ -97,6 +91,16 @@ impl Proxies {
             way.back.send_replace(lost);
         }
     }
+}
+
+/// What proxies run on.
+pub(super) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("proxies")
+        .enable_all()
+        .build()
+        .expect("a thread")
 }
 
 async fn open(target: SocketAddr, carrier: Carrier, losses: Losses) -> io::Result<SocketAddr> {

@@ -2,7 +2,10 @@
 //! when it was stopped past its lease, and gone when it was told twice to go.
 
 use muster_protocol::lease::LeaseTiming;
-use muster_tests::{Fleet, fleet::text, fleet::wait_for};
+use muster_tests::{
+    Fleet,
+    fleet::{Scarce, text, wait_for},
+};
 use rustix::{
     process::{Pid, Signal, kill_process, test_kill_process},
     time::{ClockId, clock_gettime},
@@ -71,6 +74,23 @@ fn a_crashed_worker_is_restarted_and_its_task_runs_again() {
     fleet.signal("w1", Signal::TERM);
     assert_eq!(fleet.ended("w1"), 0);
     assert_gone(pid);
+}
+
+#[test]
+fn a_worker_that_could_start_no_process_begins_once_it_can() {
+    if !Scarce::Processes.can_be() {
+        return eprintln!("not tested: the superuser's processes cannot be limited here");
+    }
+    let (mut fleet, _) = journaled(&[]);
+    let first = fleet.child_pid("w1");
+    assert!(fleet.limit("w1", Scarce::Processes, Some(1)), "nobody was limited");
+    fleet.signal_child("w1", Signal::KILL);
+    wait_for("the supervisor to fail", || {
+        fleet.log("w1").contains("could not be started").then_some(())
+    });
+    fleet.limit("w1", Scarce::Processes, None);
+    wait_for("another process", || (fleet.child_pid("w1") != first).then_some(()));
+    fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":100}"#, "--wait"]).ok();
 }
 
 #[test]

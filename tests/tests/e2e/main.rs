@@ -8,6 +8,7 @@ mod echo;
 mod failover;
 mod grants;
 mod guests;
+mod keep;
 mod languages;
 mod life;
 mod local;

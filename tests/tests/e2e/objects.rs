@@ -1,8 +1,15 @@
-//! What is stored is found also where replicas of its store are behind: none of them is asked.
+//! What is stored is found also where replicas of its store are behind: none of them is believed.
 
 use async_nats::jetstream::{self, object_store::Config};
 use futures::StreamExt as _;
-use muster_tests::Fleet;
+use muster_protocol::subject::Bucket;
+use muster_tests::{
+    Fleet,
+    fleet::{text, wait_for},
+    hostile, place,
+};
+use rustix::process::Signal;
+use serde_json::Value;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -45,4 +52,91 @@ fn only_the_leader_of_a_store_is_asked_for_an_object() {
             assert!(!asked.subject.contains(".OBJ_"), "{} was asked", asked.subject);
         }
     });
+}
+
+/// The node whose replicas lag, and the master that talks to it alone.
+const LATE_NODE: &str = "nats-server-3";
+const ITS_MASTER: &str = "m3";
+
+/// How far they lag: longer than a task takes, and shorter than a node waits before it thinks that there
+/// is no leader.
+const LAG: Duration = Duration::from_millis(1_500);
+
+/// Bytes of an input, just more than a record carries inline.
+const SMALL_INPUT: usize = 20_000;
+
+/// Tasks with such an input.
+const TASKS: usize = 6;
+
+/// Bytes of a large checkpoint: several pieces of an object.
+const STATE: usize = 1_000_000;
+
+/// A guest that keeps a large state and never ends; its next attempt returns what it finds.
+fn keeper() -> Vec<u8> {
+    let frame = place::root().join("tests/hostile/frame/task.wat");
+    let frame = std::fs::read_to_string(frame).expect("a file");
+    let body = format!(
+        "(drop (memory.grow (i32.const 48)))
+         (call $resume (i32.const 32))
+         (if (i32.load8_u (i32.const 32)) (then (return
+             (call $result (i32.const 0) (i32.load (i32.const 36)) (i32.load (i32.const 40))))))
+         (call $checkpoint (i32.const 65536) (i32.const {STATE}))
+         (call $progress (i64.const 1) (i64.const 2))
+         (loop $again (br $again)) unreachable"
+    );
+    let core = wat::parse_str(frame.replace("{body}", &body)).expect("Wasm text");
+    hostile::for_the_world(core).expect("it fits")
+}
+
+/// Has the late node lead no stream: what a leader has not heard is not so.
+fn unseat(fleet: &Fleet, runtime: &Runtime) {
+    let names = fleet.names();
+    let stores = [names.data_store(), names.module_store()].map(|store| format!("OBJ_{store}"));
+    let buckets = Bucket::ALL.iter().map(|bucket| names.stream(*bucket));
+    let client = runtime.block_on(async_nats::connect(fleet.nats_url())).expect("it answers");
+    let ask = |what: String| -> Option<Value> {
+        let asked = runtime.block_on(client.request(format!("$JS.API.STREAM.{what}"), "".into()));
+        serde_json::from_slice(&asked.ok()?.payload).ok()
+    };
+    for stream in stores.into_iter().chain(buckets) {
+        wait_for("a leader that is not late", || {
+            let info = ask(format!("INFO.{stream}"))?;
+            let leader = info["cluster"]["leader"].as_str()?;
+            if leader == LATE_NODE {
+                let _ = ask(format!("LEADER.STEPDOWN.{stream}"));
+            }
+            (leader != LATE_NODE).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_replica_that_lags_loses_no_task_and_no_checkpoint() {
+    let mut fleet = Fleet::with_a_late_replica();
+    fleet.start_master(ITS_MASTER);
+    fleet.start_worker("w1", &["--slots", "2"]);
+    fleet.push("upper");
+    let path = fleet.path("keeper.wasm");
+    std::fs::write(&path, keeper()).expect("a file");
+    fleet.run(&["module", "push", text(&path)]).ok();
+    let runtime = Runtime::new().expect("threads");
+    unseat(&fleet, &runtime);
+    fleet.lag(LAG);
+    let path = fleet.path("input");
+    let input = format!("@{}", text(&path));
+    for number in 0..TASKS {
+        // Each another object, so that none is known already.
+        std::fs::write(&path, vec![b'a' + number as u8; SMALL_INPUT]).expect("a file");
+        let ran = fleet.run(&["task", "run", "upper", "--input", &input, "--wait"]).ok();
+        assert_eq!(ran.out, vec![b'A' + number as u8; SMALL_INPUT]);
+    }
+    let task = fleet.run(&["task", "run", "keeper"]).ok().text();
+    wait_for("its checkpoint", || {
+        fleet.run(&["task", "get", &task]).text().contains("progress ").then_some(())
+    });
+    fleet.signal_child("w1", Signal::KILL);
+    let record = fleet.until("its end", &task, |record| record["state"]["done"].is_object());
+    assert_eq!(record["state"]["done"]["outcome"]["verdict"], "completed", "{record}");
+    let state = fleet.run(&["task", "result", &task]).ok().out;
+    assert_eq!(state, vec![0; STATE]);
 }

@@ -24,6 +24,8 @@ struct Pair {
     witness: Witness,
     twin_journal: PathBuf,
     task: String,
+    /// The session of the first process.
+    first: String,
 }
 
 impl Pair {
@@ -35,7 +37,8 @@ impl Pair {
         let input = r#"{"for_ms":3600000,"rest":true}"#;
         let task = fleet.run(&["task", "run", "heart", "--input", input]).ok().text();
         let witness = Witness::new([journal, twin_journal.clone()]);
-        let mut pair = Pair { fleet, witness, twin_journal, task };
+        let first = session(&fleet);
+        let mut pair = Pair { fleet, witness, twin_journal, task, first };
         wait_for("it to run", || (pair.runs() == 1).then_some(()));
         pair
     }
@@ -66,6 +69,7 @@ impl Pair {
             assert!(lines.is_empty(), "it was given something: {lines:?}");
         }
         assert!(self.is_waiting(), "it must say why it does nothing");
+        assert_eq!(session(&self.fleet), self.first, "another session has the lease");
         let record = self.fleet.record(&self.task);
         assert_eq!(record["attempts"], 1, "the first worker was disturbed: {record}");
         assert!(!self.fleet.log("w1").contains("the lease is another's"), "it lost its lease");
@@ -88,11 +92,18 @@ impl Pair {
         let took = between(struck_ns, second.first_ns);
         println!("the twin began {took:?} after the first was struck");
         assert!(took >= least, "{took:?}: nobody could know that the first was dead");
+        assert_ne!(session(&self.fleet), self.first, "one process runs under the other's session");
         let is_twins = |line: &Value| line["attempt"] == *second.attempt;
         assert!(self.fleet.journal(&self.twin_journal).iter().any(is_twins));
         let overlaps = checker::overlaps(&self.witness);
         assert!(overlaps.is_empty(), "{overlaps:?}");
     }
+}
+
+/// The session that has the lease, as masters know it.
+fn session(fleet: &Fleet) -> String {
+    let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
+    workers["workers"][0]["lease"]["session"].as_str().expect("a session").into()
 }
 
 #[test]
@@ -117,9 +128,15 @@ fn a_copy_of_a_state_directory_proves_nothing() {
     let struck_ns = now_ns();
     pair.fleet.signal("w1", Signal::STOP);
     pair.demand_that_the_twin_takes_over(struck_ns);
-    // It comes back and finds its lease in other hands.
+    // It comes back and finds its lease in other hands. The lock of the first directory, which it has,
+    // says nothing of a process that has the lock of the copy.
+    let twins = session(&pair.fleet);
     pair.fleet.signal("w1", Signal::CONT);
+    wait_for("it to meet the lease of the twin", || {
+        pair.fleet.log("w1").contains(WAITS).then_some(())
+    });
     std::thread::sleep(LeaseTiming::STANDARD.renew_every() * 4);
+    assert_eq!(session(&pair.fleet), twins, "it took the lease from a process that runs");
     assert_eq!(pair.runs(), 2, "both run it");
     let overlaps = checker::overlaps(&pair.witness);
     assert!(overlaps.is_empty(), "{overlaps:?}");

@@ -1,5 +1,6 @@
 //! That the kernel ends a worker's process which still holds a guest past its lease, although the
-//! process is stopped as a whole, and leaves an idle one alone. In processes of their own.
+//! process is stopped as a whole, or the machine was suspended before, and leaves an idle one alone. In
+//! processes of their own.
 
 use super::{bench::*, guests::*};
 use muster_protocol::lease::LeaseEnd;
@@ -8,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader},
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 /// Says to this very program that it is the process that is to be killed, and whether it runs a guest.
@@ -26,6 +27,16 @@ const LATE_MAX: Duration = Duration::from_millis(10);
 const SLACK: Duration = Duration::from_millis(250);
 
 const TRIALS: usize = 12;
+
+/// The same where the machine was suspended: a clock that stops then is wrong by an hour, not by some
+/// milliseconds.
+const SUSPENDED_TRIALS: usize = 3;
+
+/// How long the machine seems to have been suspended since it began, in seconds.
+const SUSPENDED_S: u64 = 3600;
+
+/// How long the kernel has to end a process before the test fails.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 #[ignore = "the process that another test kills"]
@@ -58,7 +69,12 @@ fn child() {
 
 /// A process that has said what its end is to be.
 fn start(mode: &str) -> (Child, impl FnMut(&str) -> u64) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    start_by(Command::new(std::env::current_exe().unwrap()), mode)
+}
+
+/// The same, started by another program to whose arguments its own are added.
+fn start_by(mut command: Command, mode: &str) -> (Child, impl FnMut(&str) -> u64) {
+    let mut child = command
         .args(["run::deadman::child", "--exact", "--ignored", "--nocapture"])
         .env(MODE, mode)
         .stdin(Stdio::piped())
@@ -73,24 +89,81 @@ fn start(mode: &str) -> (Child, impl FnMut(&str) -> u64) {
     (child, said)
 }
 
+/// Waits for the end of a process that somebody else has to bring about.
+fn ended(child: &mut Child) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if began.elapsed() > ENDS_WITHIN {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("nobody has ended it");
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// How long ago its time was, on this program's clock, for a process that has just ended.
+fn since(end_ns: u64) -> Duration {
+    let (now, end) = (boottime(), muster_protocol::Time::from_nanos(end_ns));
+    assert!(now >= end, "killed before its time");
+    now.since(end)
+}
+
 #[test]
 fn a_stopped_process_with_a_guest_is_killed_on_time() {
     let mut late: Vec<Duration> = Vec::new();
     for _ in 0..TRIALS {
         let (mut child, mut said) = start("guest");
-        let end = said("end ");
+        let end_ns = said("end ");
         kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
-        let status = child.wait().unwrap();
-        let now = boottime();
+        let status = ended(&mut child);
+        late.push(since(end_ns));
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}");
-        let end = muster_protocol::Time::from_nanos(end);
-        assert!(now >= end, "killed before its time");
-        late.push(now.since(end));
     }
     late.sort();
     let [p25, p50, most] = [TRIALS / 4, TRIALS / 2, TRIALS - 1].map(|rank| late[rank]);
     println!("killed after the end of its margin: p50 {p50:?}, most {most:?}");
     assert!(p25 < LATE_MAX && most < LATE_MAX + SLACK, "{late:?}");
+}
+
+/// Says what became of the program that is named after it: what starts it here does not.
+const TELL: &str = r#""$@"; printf '\nstatus %s\n' $?"#;
+
+/// The start of a command line on a machine that was suspended: its boot clock is ahead of the one that
+/// stops in suspend. `None` where the kernel does not let this user have such a clock.
+fn after_a_suspend() -> Option<Command> {
+    let command = || {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        // All that is in there ends with the first process, and that with this command.
+        command.args(["--pid", "--fork", "--kill-child", "--time", "--boottime"]);
+        command.arg(SUSPENDED_S.to_string());
+        command
+    };
+    let tried = command().arg("true").status();
+    tried.is_ok_and(|status| status.success()).then(command)
+}
+
+#[test]
+fn on_a_machine_that_was_suspended_it_is_killed_on_time() {
+    for _ in 0..SUSPENDED_TRIALS {
+        let Some(mut command) = after_a_suspend() else {
+            return eprintln!("not tested: no namespace with a clock of its own is to be had");
+        };
+        command.args(["sh", "-c", TELL, "sh"]).arg(std::env::current_exe().unwrap());
+        let (mut child, mut said) = start_by(command, "guest");
+        // Said in there, on the clock of leases. Were that one that stops, it would be an hour behind.
+        let end_ns = said("end ") - SUSPENDED_S * 1_000_000_000;
+        ended(&mut child);
+        let late = since(end_ns);
+        assert_eq!(said("status "), 128 + Signal::KILL.as_raw() as u64);
+        assert!(late < LATE_MAX + SLACK, "{late:?}");
+    }
 }
 
 #[test]

@@ -292,6 +292,27 @@ fn a_request_that_was_answered_ends_in_good_order() {
 }
 
 #[test]
+fn a_request_that_was_not_answered_is_reset_at_the_leases_end() {
+    let bench = Bench::new(1);
+    let (listener, address) = listen();
+    let server = once(listener, |mut stream| {
+        head(&stream);
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.read(&mut [0])
+    });
+    on_threads(1, async move {
+        let program = bench.engine.compile(&guest()).unwrap();
+        let order = asking(&[&address.to_string()], &format!("http://{address}/"));
+        bench.lease(FILLING);
+        let seen = bench.run(&program, order, bench.gate()).await;
+        assert_eq!(seen.killed(), KillReason::Fenced);
+    });
+    // An end in good order would say that the guest had no more to say: that is for the guest to say.
+    let error = server.join().unwrap().expect_err("it ended in good order");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn nothing_of_a_run_is_left_when_it_has_ended() {
     let bench = Bench::new(1);
     let (listener, address) = listen();

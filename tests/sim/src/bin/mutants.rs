@@ -1,10 +1,14 @@
-//! Breaks the protocol on purpose, one mutant after the other, and demands that a script of what once went
-//! wrong notices each, or the simulation, or a row. Never touches the sources themselves: it works on a copy under target/.
+//! Breaks the protocol on purpose, and what a worker's process does, one mutant after the other, and demands
+//! that a script of what once went wrong notices each, or the simulation, or a test. Never touches the
+//! sources themselves: it works on copies under target/.
+
+#[path = "mutants/process.rs"]
+mod process;
 
 use anyhow::{Context, Result, bail};
 use muster_sim::{
     former::FORMER,
-    mutant::{ROWS, apply, edits, names},
+    mutant::{ROWS, apply, edits, names, process::JUDGES},
 };
 use std::{
     fs,
@@ -48,31 +52,44 @@ fn main() -> Result<ExitCode> {
     let only = std::env::args().nth(1);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let folder = root.join("target/mutants");
-    copy_all(&root, &folder.join("copy"))?;
-    let sim = build(&folder)?;
-    let (mut caught, mut of) = (0, 0);
-    for (at, name) in names().into_iter().enumerate() {
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        of += 1;
+    let only = only.as_deref();
+    let (of_protocol, of_processes) =
+        (try_protocol(&root, &folder, only)?, process::try_all(&root, &folder, only)?);
+    let (caught, of) = (of_protocol.0 + of_processes.0, of_protocol.1 + of_processes.1);
+    if of == 0 {
+        let processes = JUDGES.iter().map(|(name, _)| *name);
+        let all: Vec<&str> = names().into_iter().chain(processes).collect();
+        bail!("there is no such mutant; there are: {}", all.join(", "));
+    }
+    println!("mutants: caught={caught} of={of}");
+    Ok(if caught == of { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tries each mutant of the protocol, or the one called `only`; how many were noticed, and of how many.
+fn try_protocol(root: &Path, folder: &Path, only: Option<&str>) -> Result<(usize, usize)> {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mutants: Vec<_> =
+        names().into_iter().enumerate().filter(|(_, name)| wanted(name)).collect();
+    if mutants.is_empty() {
+        return Ok((0, 0));
+    }
+    copy_all(root, &folder.join("copy"))?;
+    let sim = build(folder)?;
+    let (mut caught, of) = (0, mutants.len());
+    for (at, name) in mutants {
         let mut noticed = former(&sim, name, at + 1)?;
         if noticed.is_none() && !ROWS.contains(&name) {
             noticed = play(&sim, at + 1)?;
         }
         // What the seeds happen not to notice, a row may: the rarest faults take more worlds than that.
         if noticed.is_none() {
-            noticed = rows(&folder, at + 1)?;
+            noticed = rows(folder, at + 1)?;
         }
         caught += usize::from(noticed.is_some());
         let noticed = noticed.unwrap_or_else(|| "NOBODY NOTICED".into());
         println!("{name:<48} {noticed}");
     }
-    if of == 0 {
-        bail!("there is no such mutant; there are: {}", names().join(", "));
-    }
-    println!("mutants: caught={caught} of={of}");
-    Ok(if caught == of { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((caught, of))
 }
 
 /// Copies what is needed, with every mutant in it and none switched on. Files that are the same as

@@ -1,0 +1,195 @@
+//! The mutants of what a worker's process does, as replacements of text, each with the test that has to
+//! notice it. Never of a decision of the protocol: those are in `edits`.
+
+use super::Edit;
+
+/// Where the test is that has to notice a mutant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// Among the worker's own tests, beside the code.
+    Unit(&'static str),
+    /// Among the tests that run guests, `worker/tests/run`.
+    Run(&'static str),
+    /// Among the tests of whole fleets, `tests/tests/e2e`, with the broken program as every worker.
+    Fleet(&'static str),
+}
+
+const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
+    Edit { file, find, replace }
+}
+
+const CLOCK: &str = "wire/src/clock.rs";
+const DEADMAN: &str = "worker/src/deadman.rs";
+const WATCH: &str = "worker/src/sandbox/watch.rs";
+const TICKER: &str = "worker/src/engine/ticker.rs";
+const RUN: &str = "worker/src/run.rs";
+const PERFORM: &str = "worker/src/perform.rs";
+const SUPERVISOR: &str = "worker/src/supervisor.rs";
+const CONNECTION: &str = "worker/src/sandbox/http/connection.rs";
+
+const SUSPENDED: Judge =
+    Judge::Run("run::deadman::on_a_machine_that_was_suspended_it_is_killed_on_time");
+const SET: Judge = Judge::Unit(
+    "deadman::tests::the_kernels_timer_is_armed_while_guests_run_and_moves_with_the_lease",
+);
+const AT_THE_END: Judge = Judge::Run("run::stops::at_the_end_of_the_lease_by_itself");
+const UNSENT: Judge = Judge::Run("run::http::what_waits_to_be_sent_is_dropped_at_the_runs_end");
+
+/// Which test has to notice which mutant. Mutants are numbered in this order, from 1.
+pub const JUDGES: &[(&str, Judge)] = &[
+    ("the-clock-of-leases-stops-in-suspend", SUSPENDED),
+    ("the-kernels-timer-stops-in-suspend", SUSPENDED),
+    (
+        "the-kernels-timer-is-never-set",
+        Judge::Run("run::deadman::a_stopped_process_with_a_guest_is_killed_on_time"),
+    ),
+    ("the-timer-is-set-too-late", SET),
+    (
+        "a-guest-runs-without-the-timer",
+        Judge::Fleet("life::a_stopped_worker_is_killed_by_the_kernel_at_the_end_of_its_margin"),
+    ),
+    ("a-worker-outlives-its-supervisor", Judge::Fleet("life::a_worker_dies_with_its_supervisor")),
+    (
+        "an-effect-does-not-ask-the-gate",
+        Judge::Unit("sandbox::watch::tests::no_effect_gets_through_a_closed_gate"),
+    ),
+    ("a-guest-that-waits-outlives-the-lease", AT_THE_END),
+    ("the-epoch-stands-still", AT_THE_END),
+    (
+        "a-run-ends-before-its-connections",
+        Judge::Run("run::http::nothing_of_a_run_is_left_when_it_has_ended"),
+    ),
+    (
+        "a-connection-does-not-ask-the-gate",
+        Judge::Run("run::http::a_worker_held_up_across_the_leases_end_sends_nothing_more"),
+    ),
+    ("the-kernel-sends-on-for-a-connection", UNSENT),
+    ("unsent-bytes-are-not-reset", UNSENT),
+    (
+        "the-leases-end-closes-in-good-order",
+        Judge::Run("run::http::a_request_that_was_not_answered_is_reset_at_the_leases_end"),
+    ),
+];
+
+/// Every change. `ON[name]` is true while the mutant of that name is switched on.
+pub const EDITS: &[Edit] = &[
+    edit(
+        CLOCK,
+        "    let now = clock_gettime(ClockId::Boottime);",
+        "    let stops = ON[the-clock-of-leases-stops-in-suspend];
+    let now = clock_gettime(if stops { ClockId::Monotonic } else { ClockId::Boottime });",
+    ),
+    edit(
+        DEADMAN,
+        "        Timer::new(ClockId::CLOCK_BOOTTIME, SigEvent::new(signal)).map(KillTimer)",
+        "        let stops = ON[the-kernels-timer-stops-in-suspend];
+        let clock = if stops { ClockId::CLOCK_MONOTONIC } else { ClockId::CLOCK_BOOTTIME };
+        Timer::new(clock, SigEvent::new(signal)).map(KillTimer)",
+    ),
+    edit(
+        DEADMAN,
+        "    fn set(&mut self, at: Time) -> Result<(), Errno> {
+",
+        "    fn set(&mut self, mut at: Time) -> Result<(), Errno> {
+        if ON[the-kernels-timer-is-never-set] {
+            return Ok(());
+        }
+        if ON[the-timer-is-set-too-late] {
+            at = at + Duration::from_secs(1);
+        }
+",
+    ),
+    edit(
+        PERFORM,
+        "            let (held, _kept) = (held, kept);",
+        "            let (held, _kept) = (held, kept);
+            let held = if ON[a-guest-runs-without-the-timer] {
+                drop(held);
+                None
+            } else {
+                Some(held)
+            };",
+    ),
+    edit(
+        SUPERVISOR,
+        "    set_parent_process_death_signal(Some(Signal::KILL))?;",
+        "    if !ON[a-worker-outlives-its-supervisor] {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+    }",
+    ),
+    edit(
+        WATCH,
+        "        if self.check(now).is_some() {
+            return None;
+        }
+        let outbox",
+        "        if self.check(now).is_some() && !ON[an-effect-does-not-ask-the-gate] {
+            return None;
+        }
+        let outbox",
+    ),
+    edit(
+        WATCH,
+        "            let end = self.deadline.min(self.gate.until());",
+        "            let end = if ON[a-guest-that-waits-outlives-the-lease] {
+                self.deadline
+            } else {
+                self.deadline.min(self.gate.until())
+            };",
+    ),
+    edit(
+        TICKER,
+        "            tick();
+",
+        "            if !ON[the-epoch-stands-still] {
+                tick();
+            }
+",
+    ),
+    edit(
+        RUN,
+        "    watch.quiet().await;",
+        "    if !ON[a-run-ends-before-its-connections] {
+        watch.quiet().await;
+    }",
+    ),
+    edit(
+        CONNECTION,
+        "        self.gate()?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)",
+        "        if !ON[a-connection-does-not-ask-the-gate] {
+            self.gate()?;
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)",
+    ),
+    edit(
+        CONNECTION,
+        "        stream.set_zero_linger()?;",
+        "        if !ON[the-kernel-sends-on-for-a-connection] {
+            stream.set_zero_linger()?;
+        }",
+    ),
+    edit(
+        CONNECTION,
+        "        if self.gate().is_ok() && self.is_sent() {",
+        "        let may_act = self.gate().is_ok() || ON[the-leases-end-closes-in-good-order];
+        let is_sent = self.is_sent() || ON[unsent-bytes-are-not-reset];
+        if may_act && is_sent {",
+    ),
+];
+
+/// The text of a file with a change made, or why it cannot be.
+pub fn apply(edit: &Edit, text: &str) -> Result<String, String> {
+    if text.matches(edit.find).count() != 1 {
+        return Err(format!("{} has not, or not once:\n{}", edit.file, edit.find));
+    }
+    let switch = if edit.file.starts_with("wire/") { "crate" } else { "muster_wire" };
+    let mut replace = edit.replace.to_string();
+    for (at, (name, _)) in JUDGES.iter().enumerate() {
+        replace = replace.replace(&format!("ON[{name}]"), &format!("{switch}::mutant({})", at + 1));
+    }
+    if replace.contains("ON[") {
+        return Err(format!("nobody judges a mutant of {}:\n{}", edit.file, edit.replace));
+    }
+    Ok(text.replacen(edit.find, &replace, 1))
+}

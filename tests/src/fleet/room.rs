@@ -1,0 +1,117 @@
+//! Small disks of the hosts, which can be filled: one for what a daemon logs, one for what it keeps. Only
+//! where hosts are apart, since mounts are this program's own there and end with it. Never the disk that
+//! anything else is on.
+
+use super::{Fleet, text};
+use crate::net::Net;
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Room for what a daemon logs while it is struck for an hour.
+const LOG_MIB: u64 = 16;
+
+/// Room for what a worker compiles, and for what nats-server keeps.
+const STATE_MIB: u64 = 256;
+
+/// What fills a disk.
+const BALLAST: &str = "ballast";
+
+/// What is written at once to fill it.
+const CHUNK: usize = 64 * 1024;
+
+/// What nats-server has to be told on a small disk: it would not promise streams more room than there is.
+pub(super) const SMALL_DISK: &str = "jetstream { max_file_store: 16GB }\n";
+
+/// A disk of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Where a daemon's standard error goes.
+    Log,
+    /// Its state directory; of a node of the registry, all that is stored.
+    State,
+}
+
+impl Fleet {
+    /// Whether hosts have disks of their own.
+    pub fn has_disks(&self) -> bool {
+        matches!(self.net, Net::Apart(_))
+    }
+
+    /// Leaves no room on a disk.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written to for another reason than that it is full.
+    pub fn fill(&self, name: &str, disk: Disk) -> io::Result<()> {
+        let mut ballast = File::create(self.disk(name, disk).join(BALLAST))?;
+        loop {
+            match ballast.write(&[0; CHUNK]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes room again.
+    pub fn free(&self, name: &str, disk: Disk) {
+        let _ = fs::remove_file(self.disk(name, disk).join(BALLAST));
+    }
+
+    /// Where a process' standard error goes.
+    pub(super) fn log_path(&self, name: &str) -> PathBuf {
+        let file = format!("{name}.log");
+        let disk = self.disk(name, Disk::Log);
+        if self.disks.contains(&disk) { disk.join(file) } else { self.path(&file) }
+    }
+
+    /// Gives a host its disks, once. A node's log stays where it is: tests read in it.
+    pub(super) fn mount_disks(&mut self, name: &str) {
+        if !self.has_disks() {
+            return;
+        }
+        let is_node = self.is_node(name);
+        let log = (!is_node).then_some((Disk::Log, LOG_MIB));
+        for (disk, mib) in log.into_iter().chain([(Disk::State, STATE_MIB)]) {
+            let dir = self.disk(name, disk);
+            if !self.disks.contains(&dir) {
+                mount(&dir, mib);
+                self.disks.push(dir);
+            }
+        }
+    }
+
+    /// Takes the disks away; nothing may run any more. What was logged stays.
+    pub(super) fn unmount_disks(&mut self) {
+        for dir in std::mem::take(&mut self.disks) {
+            for file in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                if file.path().extension().is_some_and(|ending| ending == "log") {
+                    let _ = fs::copy(file.path(), self.path(&file.file_name().to_string_lossy()));
+                }
+            }
+            let _ = Command::new("umount").arg("--lazy").arg(&dir).status();
+        }
+    }
+
+    fn disk(&self, name: &str, disk: Disk) -> PathBuf {
+        match disk {
+            Disk::Log => self.path(&format!("{name}.logs")),
+            Disk::State if self.is_node(name) => self.store(name),
+            Disk::State => self.path(&format!("{name}.state")),
+        }
+    }
+}
+
+fn mount(dir: &Path, mib: u64) {
+    fs::create_dir_all(dir).expect("a directory");
+    let size = format!("size={mib}m,mode=0700");
+    let mut command = Command::new("mount");
+    let command = command.args(["-t", "tmpfs", "-o", &size, "muster-test", text(dir)]);
+    let mounted = command.status().expect("mount is there");
+    assert!(mounted.success(), "this program's own name space takes a mount");
+}

@@ -1,0 +1,162 @@
+//! What an open task needs does not expire, however long it is open: it is stored anew while it is old.
+//! The clocks are not turned; what says when something was stored is.
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, Context, object_store::ObjectStore},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE};
+use muster_protocol::{
+    TaskId,
+    api::{NewTask, Submit, Submitted, endpoint},
+    subject::{Bucket, Names},
+    task::{Data, ModuleRef, TaskSpec},
+};
+use muster_tests::{
+    Fleet,
+    fleet::{text, wait_for},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// More than a record carries inline.
+const INPUT: usize = 20_000;
+
+/// A day before inputs expire, at the earliest.
+const OLD: &str = "2020-01-01T00:00:00Z";
+
+/// A registry whose stamps can be changed.
+struct Stamps {
+    runtime: Runtime,
+    client: async_nats::Client,
+    context: Context,
+    names: Names,
+}
+
+impl Stamps {
+    fn of(fleet: &Fleet) -> Self {
+        let runtime = Runtime::new().expect("threads");
+        let (client, context) = runtime.block_on(async {
+            let client = async_nats::connect(fleet.nats_url()).await.expect("nats-server answers");
+            (client.clone(), jetstream::new(client))
+        });
+        Stamps { runtime, client, context, names: fleet.names() }
+    }
+
+    fn store(&self) -> ObjectStore {
+        let store = self.context.get_object_store(self.names.data_store());
+        self.runtime.block_on(store).expect("a master has made it")
+    }
+
+    fn put(&self, bytes: &[u8]) -> muster_protocol::Digest {
+        let digest = muster_module::digest(bytes);
+        let (store, name) = (self.store(), digest.hex());
+        let put = async { store.put(name.as_str(), &mut { bytes }).await };
+        self.runtime.block_on(put).expect("it is stored");
+        digest
+    }
+
+    /// Says that an object was stored long ago.
+    fn age(&self, name: &str) {
+        let bucket = self.names.data_store();
+        let info = self.runtime.block_on(self.store().info(name)).expect("it is there");
+        let mut info = serde_json::to_value(info).expect("JSON");
+        info["mtime"] = OLD.into();
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Rollup", "sub");
+        let subject = format!("$O.{bucket}.M.{}", URL_SAFE.encode(name));
+        self.publish(subject, headers, &info);
+        assert!(self.is_old(name));
+    }
+
+    fn is_old(&self, name: &str) -> bool {
+        let info = self.runtime.block_on(self.store().info(name)).expect("it is there");
+        serde_json::to_value(info).expect("JSON")["mtime"] == OLD
+    }
+
+    /// A task's checkpoint.
+    fn checkpoint(&self, task: &str) -> Option<Value> {
+        let stream = self.context.get_stream(self.names.stream(Bucket::Checkpoints));
+        let stream = self.runtime.block_on(stream).expect("a master has made it");
+        let key = self.names.key(Bucket::Checkpoints, task);
+        let found = self.runtime.block_on(stream.get_last_raw_message_by_subject(&key)).ok()?;
+        Some(serde_json::from_slice(&found.payload).expect("JSON"))
+    }
+
+    fn publish(&self, subject: String, headers: HeaderMap, value: &Value) {
+        self.runtime.block_on(async {
+            let body = serde_json::to_vec(value).expect("JSON").into();
+            let sent = self.context.publish_with_headers(subject, headers, body).await;
+            sent.expect("it is sent").await.expect("it is stored");
+        });
+    }
+}
+
+fn input(fleet: &Fleet, letter: u8) -> (String, Vec<u8>) {
+    let bytes = vec![letter; INPUT];
+    let path = fleet.path(&format!("input-{letter}"));
+    std::fs::write(&path, &bytes).expect("a file");
+    (format!("@{}", text(&path)), bytes)
+}
+
+#[test]
+fn an_open_tasks_input_and_checkpoint_are_stored_anew_while_they_are_old() {
+    let mut fleet = Fleet::start(1, 1);
+    fleet.push("upper");
+    fleet.push("primes");
+    let stamps = Stamps::of(&fleet);
+    // One that has left a checkpoint and holds the only slot, and one that waits for that.
+    let range = r#"{"from":1,"to":100000000000}"#;
+    let begun = fleet.run(&["task", "run", "primes", "--input", range]).ok().text();
+    let mut left = wait_for("a checkpoint", || stamps.checkpoint(&begun));
+    fleet.kill("w1");
+    let (path, bytes) = input(&fleet, b'x');
+    let waits = fleet.run(&["task", "run", "upper", "--input", &path]).ok().text();
+    let digest = muster_module::digest(&bytes).hex();
+    // The state as a large one is kept, and all of it as after a week.
+    let state = stamps.put(&vec![b'y'; INPUT]);
+    left["state"] = json!(Data::Blob { digest: state, size: INPUT as u64 });
+    left["saved_at"] = 0.into();
+    stamps.publish(stamps.names.key(Bucket::Checkpoints, &begun), HeaderMap::new(), &left);
+    stamps.age(digest.as_str());
+    stamps.age(state.hex().as_str());
+    fleet.kill("m1");
+    fleet.start_master("m1");
+    wait_for("the input to be stored anew", || (!stamps.is_old(digest.as_str())).then_some(()));
+    wait_for("the state to be stored anew", || {
+        (!stamps.is_old(state.hex().as_str())).then_some(())
+    });
+    let renewed = wait_for("the checkpoint to be written anew", || {
+        stamps.checkpoint(&begun).filter(|found| found["saved_at"] != 0)
+    });
+    left["saved_at"] = renewed["saved_at"].clone();
+    assert_eq!(renewed, left, "nothing else has changed");
+    fleet.run(&["task", "cancel", &begun]).ok();
+    fleet.start_worker("w1", &["--slots", "1"]);
+    let record = fleet.until("its end", &waits, |record| record["state"]["done"].is_object());
+    assert_eq!(record["state"]["done"]["outcome"]["verdict"], "completed", "{record}");
+}
+
+#[test]
+fn an_old_input_is_stored_anew_before_a_task_is_accepted_that_names_it() {
+    let fleet = Fleet::start(0, 1);
+    fleet.push("upper");
+    let stamps = Stamps::of(&fleet);
+    let digest = stamps.put(&vec![b'z'; INPUT]);
+    stamps.age(digest.hex().as_str());
+    let modules = fleet.run(&["-o", "json", "module", "ls"]).ok().json();
+    let module = modules["modules"][0]["versions"][0]["digest"].as_str().expect("a digest");
+    let module = ModuleRef { name: None, digest: module.parse().expect("a digest") };
+    let spec = TaskSpec::new(module, Data::Blob { digest, size: INPUT as u64 });
+    let submit = Submit { tasks: vec![NewTask { id: TaskId(7), spec: spec.into() }] };
+    let body = serde_json::to_vec(&submit).expect("JSON");
+    let answer = stamps.runtime.block_on(async {
+        let asked = stamps.client.request(stamps.names.api(endpoint::TASK_SUBMIT), body.into());
+        tokio::time::timeout(Duration::from_secs(10), asked).await
+    });
+    let answer = answer.expect("an answer").expect("an answer").payload;
+    let stored: Submitted = serde_json::from_slice(&answer).expect("it is accepted");
+    assert_eq!(stored.stored, 1);
+    assert!(!stamps.is_old(digest.hex().as_str()), "it would expire");
+}

@@ -16,6 +16,8 @@ pub const NATS: &str = "nats-server";
 pub(super) struct Nodes {
     /// What each reads besides its command line; nothing most often.
     config: &'static str,
+    /// Who asks, as it stands in a URL; nobody most often.
+    pub(super) user: &'static str,
     all: Vec<Node>,
 }
 
@@ -32,7 +34,13 @@ impl Nodes {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let name = |number| if count == 1 { NATS.into() } else { format!("{NATS}-{number}") };
         let node = |number| Node { name: name(number), clients: anywhere, routes: anywhere };
-        Nodes { config, all: (1..=count).map(node).collect() }
+        Nodes { config, user: "", all: (1..=count).map(node).collect() }
+    }
+
+    /// The URL of this address.
+    fn url(&self, address: SocketAddr) -> String {
+        let at = if self.user.is_empty() { "" } else { "@" };
+        format!("nats://{}{at}{address}", self.user)
     }
 
     /// The node that a host talks to: hosts with numbers at their end are spread over all nodes.
@@ -51,12 +59,12 @@ impl Fleet {
 
     /// Where the registry listens: its first node.
     pub fn nats_url(&self) -> String {
-        format!("nats://{}", self.nats.all[0].clients)
+        self.nats.url(self.nats.all[0].clients)
     }
 
     /// Where each node of the registry listens.
     pub fn nats_urls(&self) -> Vec<String> {
-        self.nats.all.iter().map(|node| format!("nats://{}", node.clients)).collect()
+        self.nats.all.iter().map(|node| self.nats.url(node.clients)).collect()
     }
 
     /// Starts the registry, on the same directories and ports as before where there was one.
@@ -83,6 +91,11 @@ impl Fleet {
                 launched.iter().all(has).then_some(())
             });
         }
+    }
+
+    /// Says what nats-server is told at its next start.
+    pub fn configure_nats(&mut self, config: &'static str) {
+        self.nats.config = config;
     }
 
     /// Launches one node, without waiting until it listens; its process.
@@ -121,7 +134,7 @@ impl Fleet {
     }
 
     fn nats_config(&self, name: &str) -> String {
-        let Nodes { config, all } = &self.nats;
+        let Nodes { config, all, .. } = &self.nats;
         if all.len() == 1 {
             return (*config).into();
         }
@@ -142,7 +155,8 @@ impl Fleet {
     /// Where a host finds the registry.
     pub(super) fn nats_from(&mut self, host: &str) -> String {
         let node = self.nats.of(host);
-        format!("nats://{}", self.net.way(host, &node.name, node.clients, Carrier::Tcp))
+        let address = self.net.way(host, &node.name, node.clients, Carrier::Tcp);
+        self.nats.url(address)
     }
 }
 

@@ -82,8 +82,6 @@ impl Seeker {
 
     async fn seek(self) {
         let mut wait = AGAIN_MIN;
-        // A cause is told once as long as it stays the same.
-        let mut said = String::new();
         loop {
             match self.connect().await {
                 Ok(registry) => {
@@ -92,12 +90,7 @@ impl Seeker {
                 }
                 Err(error) => {
                     let cause = format!("{error:#}");
-                    if cause == said {
-                        tracing::debug!(cause, "the registry is not reached");
-                    } else {
-                        tracing::warn!(cause, "the registry is not reached; trying on");
-                        said = cause;
-                    }
+                    tracing::warn!(cause, "the registry is not reached; trying on");
                 }
             }
             tokio::time::sleep(wait).await;

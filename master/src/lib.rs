@@ -8,6 +8,9 @@
 //! A master has a session for each connection to the registry (`connection`): when it breaks, the fleet
 //! goes on only to keep workers alive, and with the next connection a new one begins.
 
+// These panic where nobody reads: `muster_wire::log` takes their place.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod api;
 mod config;
 mod connection;

@@ -117,8 +117,6 @@ pub(crate) fn dial_all(
 impl Dialler {
     async fn dial_for_ever(self, master: String) {
         let mut wait = DIAL_AGAIN_MIN;
-        // What was said last of a master that does not let this worker in.
-        let mut said = String::new();
         loop {
             let mut welcomed = false;
             let ended = match self.dial(&master).await {
@@ -131,16 +129,10 @@ impl Dialler {
             };
             let cause = ended.err().map(|cause| cause.to_string());
             if welcomed {
-                (wait, said) = (DIAL_AGAIN_MIN, String::new());
+                wait = DIAL_AGAIN_MIN;
                 tracing::info!(master, cause, "unlinked");
             } else if let Some(cause) = cause {
-                // Once: it is dialled for ever.
-                if cause == said {
-                    tracing::debug!(master, cause, "no link");
-                } else {
-                    tracing::warn!(master, cause, "no link to this master; dialling on");
-                    said = cause;
-                }
+                tracing::warn!(master, cause, "no link to this master; dialling on");
             }
             // Spread by up to a half, so that a fleet does not come back in one instant.
             let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);

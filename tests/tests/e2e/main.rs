@@ -11,6 +11,7 @@ mod guests;
 mod languages;
 mod life;
 mod local;
+mod log;
 mod loss;
 mod map;
 mod masters;

@@ -3,11 +3,11 @@
 
 use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
-use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
+use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
 use muster_wire::{
-    nats,
+    nats::Address,
     objects::{Objects, OpenError},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,12 +51,12 @@ struct ReachArgs {
     #[arg(
         help_heading = HEADING,
         long,
-        value_name = "URL",
+        value_name = "URL|@FILE",
         env = "MUSTER_NATS",
         global = true,
         hide_env_values = true
     )]
-    nats: Option<String>,
+    nats: Option<Address>,
     /// A NATS context, as `nats context ls` shows them
     #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
     context: Option<String>,
@@ -75,7 +75,7 @@ struct ReachArgs {
 /// Which NATS, and which fleet behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
-    nats: Option<String>,
+    nats: Option<Address>,
     context: Option<String>,
     /// The fleet.
     pub fleet: GroupName,
@@ -99,7 +99,7 @@ impl FromArgMatches for Reach {
         if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
             nats = None;
         }
-        Ok(Reach { nats: nats.filter(|url| !url.is_empty()), context, fleet })
+        Ok(Reach { nats: nats.filter(|address| !address.is_empty()), context, fleet })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -109,20 +109,16 @@ impl FromArgMatches for Reach {
 }
 
 impl Reach {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        match (&self.nats, &self.context) {
-            (nats, Some(context)) => {
-                let mut settings = Settings::named(context)?;
-                if let Some(url) = nats {
-                    settings.url.clone_from(url);
-                }
-                Ok(settings)
-            }
-            (Some(url), None) => Ok(Settings::of_url(url)),
-            (None, None) => {
-                let selected = Settings::selected()?;
-                Ok(selected.unwrap_or_else(|| Settings::of_url(URL_DEFAULT)))
-            }
+    /// Where to connect to, and how.
+    fn settings(&self) -> anyhow::Result<(Address, Settings)> {
+        let settings = match (&self.nats, &self.context) {
+            (_, Some(context)) => Settings::named(context)?,
+            (Some(_), None) => Settings::default(),
+            (None, None) => Settings::selected()?.unwrap_or_default(),
+        };
+        match &self.nats {
+            Some(address) => Ok((address.clone(), settings)),
+            None => Ok((settings.address()?, settings)),
         }
     }
 }
@@ -160,22 +156,11 @@ enum Refused {
 impl Client {
     /// Connects; a server that cannot be reached is the user's error.
     pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
-        let mut settings = reach.settings()?;
-        let servers = settings
-            .url
-            .split(',')
-            .map(|url| url.trim().parse::<ServerAddr>())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| {
-                Failure::user(format!("{:?} is no NATS URL: {error}", settings.url))
-            })?;
-        if let Some(first) = servers.first() {
-            settings.take_user_of(first);
-        }
+        let (address, settings) = reach.settings()?;
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);
         let options = settings
-            .options()
+            .options(address.who())
             .await?
             .name("muster")
             .connection_timeout(CONNECT_WITHIN)
@@ -186,9 +171,9 @@ impl Client {
                 async {}
             });
         let nats = options
-            .connect(&servers[..])
+            .connect(address.servers())
             .await
-            .map_err(|error| unreachable(&settings.url, &error))?;
+            .map_err(|error| unreachable(&address, &error))?;
         Ok(Client {
             jetstream: jetstream::new(nats.clone()),
             nats,
@@ -333,12 +318,12 @@ impl Client {
     }
 }
 
-fn unreachable(url: &str, error: &async_nats::ConnectError) -> anyhow::Error {
+fn unreachable(address: &Address, error: &async_nats::ConnectError) -> anyhow::Error {
     let hint = match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             "give credentials in a NATS context: nats context add, then --context NAME"
         }
         _ => "start one with `muster dev`, or name another with --nats URL or MUSTER_NATS",
     };
-    Failure::user(format!("cannot reach NATS at {}: {error}", nats::shown(url))).hint(hint).into()
+    Failure::user(format!("cannot reach NATS at {address}: {error}")).hint(hint).into()
 }

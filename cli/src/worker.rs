@@ -7,7 +7,7 @@ use crate::{
     output::{self, Format},
     quantity,
 };
-use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand, parser::ValueSource};
 use comfy_table::Cell;
 use muster_protocol::{
     WorkerId,
@@ -94,7 +94,12 @@ impl FromArgMatches for Command {
         if matches.subcommand_name().is_some() {
             Ask::from_arg_matches(matches).map(Command::Ask)
         } else {
-            let config = muster_worker::Config::from_arg_matches(matches)?;
+            let mut config = muster_worker::Config::from_arg_matches(matches)?;
+            // The variable is the questions': a worker has a way of its own to NATS only where its
+            // command line says so.
+            if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
+                config.nats = None;
+            }
             Ok(Command::Run(Box::new(config)))
         }
     }

@@ -1,6 +1,7 @@
 //! What a master is told when it starts. Never a default that hides a choice that matters.
 
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
+use muster_wire::nats::Address;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Run a master: it accepts tasks, gives them to workers and keeps everything in NATS.
@@ -18,9 +19,14 @@ pub struct Config {
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
     /// The nats-server that keeps the fleet's state
-    #[arg(long, env = "MUSTER_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL",
-          value_parser = muster_wire::nats::checked)]
-    pub nats: String,
+    #[arg(
+        long,
+        env = "MUSTER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_name = "URL|@FILE"
+    )]
+    pub nats: Address,
     /// Where workers dial in, over UDP
     #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]
     pub listen: SocketAddr,

@@ -62,9 +62,9 @@ impl Seeker {
             let inbox = inbox.clone();
             tokio::spawn(async move { inbox.send(Input::Registry(session, Fact::Down)).await });
         };
-        let (url, names) = (&self.config.nats, self.names.clone());
+        let (address, names) = (&self.config.nats, self.names.clone());
         let replicas = self.config.replicas;
-        let registry = Registry::open(url, names, session, replicas, on_break).await?;
+        let registry = Registry::open(address, names, session, replicas, on_break).await?;
         // Once there is a connection, so that those that fail leave the earlier sessions noted; and
         // before the session holds anything.
         if let Some(state) = self.state.clone() {

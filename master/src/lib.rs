@@ -122,6 +122,7 @@ pub fn main(config: Config) -> ExitCode {
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    anyhow::ensure!(!config.nats.is_empty(), "--nats names no server; write nats://HOST:PORT");
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let state = config.state_dir.as_deref().map(state::State::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));

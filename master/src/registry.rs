@@ -81,22 +81,23 @@ impl Registry {
     /// Connects, and makes the streams that are not there yet. A connection that breaks is not made
     /// again: the next is another session's.
     pub async fn open(
-        url: &str,
+        address: &nats::Address,
         names: Arc<Names>,
         session: SessionId,
         replicas: usize,
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
-        let client = nats::connect_once(name, url, on_break).await.map_err(|error| {
-            RegistryError::Unreachable { url: nats::shown(url), cause: error.to_string() }
+        let client = nats::connect_once(name, address, on_break).await.map_err(|error| {
+            RegistryError::Unreachable { url: address.to_string(), cause: error.to_string() }
         })?;
         let context = cas::context(client.clone());
         layout::ensure(&context, &names, replicas).await?;
         let (events, tasks, shelves) = Default::default();
         let info = client.server_info();
         // A cluster loses what one of its servers has lost whether that is the one at the other end.
-        let server = (replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
+        let server =
+            (replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
         let ends = Marks::default();
         let mut registry =
             Registry { client, context, names, session, ends, server, events, tasks, shelves };

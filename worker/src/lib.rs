@@ -126,6 +126,8 @@ pub fn main(config: Config) -> ExitCode {
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    let names_none = config.nats.as_ref().is_some_and(|nats| nats.is_empty());
+    anyhow::ensure!(!names_none, "--nats names no server; leave it out, or write nats://HOST:PORT");
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
     let journal = config.journal()?;

@@ -1,6 +1,7 @@
 //! End to end: every test starts its own nats-server, masters and workers, on free ports, and asks
 //! them with the real command. Nothing here knows how they work inside.
 
+mod address;
 mod checkpoint;
 mod confine;
 mod connection;

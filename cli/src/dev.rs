@@ -253,19 +253,20 @@ impl Fleet {
         let line = |name: &str, pid: u32, more: &str| {
             output::line(&format!("  {name:12} pid {pid:<8} {more}"))
         };
-        output::line(&format!("{bold}fleet {} is ready{bold:#}", self.name))?;
+        output::pieces(&[(bold, &format!("fleet {} is ready", self.name))])?;
         line("nats-server", summary.nats_server.pid, &summary.nats)?;
         line("master m1", summary.master.pid, &format!("quic {}", summary.master.quic))?;
         for worker in &summary.workers {
             line(&format!("worker {}", worker.id), worker.pid, "")?;
         }
         output::line(&format!("  logs         {}/*/log", self.dir.display()))?;
-        output::line("\nIn another terminal:\n")?;
-        output::line(&format!("  {bold}export MUSTER_NATS={}{bold:#}", summary.nats))?;
+        ["", "In another terminal:", ""].iter().try_for_each(|text| output::line(text))?;
+        output::pieces(&[(bold, &format!("  export MUSTER_NATS={}", summary.nats))])?;
         if self.name != GroupName::default() {
-            output::line(&format!("  {bold}export MUSTER_FLEET={}{bold:#}", self.name))?;
+            output::pieces(&[(bold, &format!("  export MUSTER_FLEET={}", self.name))])?;
         }
-        output::line("  muster worker ls\n\nCtrl-C stops everything.")
+        let rest = ["  muster worker ls", "", "Ctrl-C stops everything."];
+        rest.iter().try_for_each(|text| output::line(text))
     }
 
     /// Waits for the end: of the command, or of what the others cannot do without.

@@ -5,11 +5,10 @@ use crate::{
     blob,
     client::{Client, Reach},
     exit::Failure,
-    output::{self, Format},
-    quantity,
+    output::{self, Cell, Format},
+    quantity, terminal,
 };
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use muster_module::ModuleInfo;
 use muster_protocol::{
     Digest,
@@ -159,7 +158,8 @@ async fn ls(reach: &Reach, format: Format) -> anyhow::Result<()> {
             ]
         })
     });
-    output::table(&["name", "version", "kind", "size", "sha256", "pushed"], rows.collect())
+    let headers = ["name", "version", "kind", "size", "sha256", "pushed"];
+    output::table(&headers, &["kind", "size"], rows.collect())
 }
 
 async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()> {
@@ -197,8 +197,7 @@ async fn rm(name: &str, yes: bool, reach: &Reach, format: Format) -> anyhow::Res
     if !yes && io::stdin().is_terminal() {
         let what =
             version.map_or_else(|| format!("every version of {name}"), |v| format!("{name}:{v}"));
-        eprint!("forget {what}? [y/N] ");
-        io::stderr().flush()?;
+        terminal::note_bytes(format!("forget {}? [y/N] ", terminal::escaped(&what)).as_bytes());
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         if !matches!(answer.trim(), "y" | "Y" | "yes") {

@@ -4,11 +4,10 @@
 use crate::{
     client::{Client, Reach},
     exit::Failure,
-    output::{self, Format},
+    output::{self, Cell, Format},
     quantity,
 };
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand, parser::ValueSource};
-use comfy_table::Cell;
 use muster_protocol::{
     WorkerId,
     api::{OrderWorker, WorkerView, Workers, endpoint},
@@ -173,7 +172,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
     });
     let headers =
         ["name", "state", "group", "runs", "memory", "linked", "labels", "version", "renewed"];
-    output::table(&headers, rows.collect())
+    output::table(&headers, &["version", "memory", "linked", "labels"], rows.collect())
 }
 
 fn one(view: &WorkerView) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use crate::{
     exit::Failure,
     output::{self, Format},
     replay::{Replay, Start},
+    terminal,
     token::Token,
 };
 use serde_json::json;
@@ -72,7 +73,7 @@ impl Shown {
         if self.attempt != attempt {
             attempt.clone_into(&mut self.attempt);
             let dim = anstyle::Style::new().dimmed();
-            anstream::eprintln!("{dim}attempt {attempt}:{dim:#}");
+            terminal::note(&[(dim, &format!("attempt {attempt}:"))]);
         }
         output::raw(&message.payload)
     }

@@ -11,6 +11,7 @@ use crate::{
     output::{self, Format},
     request,
     submit::{self, Chunk},
+    terminal,
     token::Token,
 };
 use anyhow::Context as _;
@@ -203,7 +204,7 @@ async fn wait(
         }
         if format == Format::Table {
             output::raw(&blob::bytes(client, &outcome.output).await?)?;
-            eprint!("{}", outcome.stderr);
+            terminal::note_bytes(outcome.stderr.as_bytes());
         }
         if outcome.verdict != Verdict::Completed {
             exit::error(&format!("task {id} did not complete: {}", outcome.verdict.reason()));

@@ -61,3 +61,15 @@ fn a_daemon_whose_log_nobody_reads_goes_on_and_says_later_what_happened() {
     let log = reading.join().expect("no panic").expect("it can be read");
     assert!(log.contains("started"), "{}", log.trim_start_matches('.'));
 }
+
+#[test]
+fn the_reader_of_standard_error_may_leave_and_the_exit_code_is_the_guests() {
+    let fleet = Fleet::start(1, 1);
+    fleet.push("upper");
+    for log in [full(), unread()] {
+        // Without input it complains, and says so by its exit code.
+        let mut command = fleet.muster(&["task", "run", "upper", "--wait"]);
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).status();
+        assert_eq!(status.expect("muster starts").code(), Some(3));
+    }
+}

@@ -22,5 +22,6 @@ mod operate;
 mod refuse;
 mod restart;
 mod silence;
+mod terminal;
 mod tokens;
 mod twins;

@@ -31,11 +31,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Longest wait for the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often a request that may be repeated is sent at most.
-const TRIES_MAX: u32 = 5;
+/// How long a request or a transfer that may be repeated is tried again: longer than NATS needs to start
+/// and masters to come back to it.
+const AGAIN_WITHIN: Duration = Duration::from_secs(30);
 
-/// The wait before the second try; doubled for each further one.
+/// The wait before the second try; doubled for each further one, up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Ids in one `task.get`. A view is up to about 50 KB (inline input and output, escaped), and an
 /// answer may have 1 MiB.
@@ -140,6 +142,34 @@ pub struct Client {
     answered: Arc<AtomicBool>,
 }
 
+/// Why something was not done.
+pub enum TryError {
+    /// It may go well when it is tried again.
+    Passing(anyhow::Error),
+    /// It would fail in the same way.
+    Lasting(anyhow::Error),
+}
+
+/// Does something that may be repeated, until it went well, failed for good, or [`AGAIN_WITHIN`] is over.
+pub async fn persist<T, F>(attempt: impl Fn() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = Result<T, TryError>>,
+{
+    let until = tokio::time::Instant::now() + AGAIN_WITHIN;
+    let mut wait = BACKOFF;
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(TryError::Lasting(error)) => return Err(error),
+            Err(TryError::Passing(error)) if tokio::time::Instant::now() + wait > until => {
+                return Err(error);
+            }
+            Err(TryError::Passing(_)) => tokio::time::sleep(wait).await,
+        }
+        wait = (wait * 2).min(BACKOFF_MAX);
+    }
+}
+
 /// Why a request was not answered with what it asked for.
 #[derive(Debug)]
 enum Refused {
@@ -213,19 +243,17 @@ impl Client {
     ) -> anyhow::Result<A> {
         let body = serde_json::to_vec(question).context("a question is always JSON")?;
         let body = bytes::Bytes::from(body);
-        let mut wait = BACKOFF;
-        for _ in 1..TRIES_MAX {
-            match self.ask_raw(endpoint, body.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(Refused::Unknown(_)) => {}
-                Err(Refused::Nobody) if self.answered.load(Ordering::Relaxed) => {}
-                Err(Refused::Said(code, _)) if code >= api::ErrorCode::Unknown as u16 => {}
-                Err(refused) => return Err(self.explain(refused)),
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
-        self.ask_raw(endpoint, body).await.map_err(|refused| self.explain(refused))
+        let sort = |refused: Refused| {
+            let is_passing = match &refused {
+                Refused::Unknown(_) => true,
+                Refused::Nobody => self.answered.load(Ordering::Relaxed),
+                Refused::Said(code, _) => *code >= api::ErrorCode::Unknown as u16,
+                Refused::Broken(_) => false,
+            };
+            let error = self.explain(refused);
+            if is_passing { TryError::Passing(error) } else { TryError::Lasting(error) }
+        };
+        persist(|| async { self.ask_raw(endpoint, body.clone()).await.map_err(sort) }).await
     }
 
     async fn ask_raw<A: DeserializeOwned>(

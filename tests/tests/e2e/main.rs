@@ -19,6 +19,7 @@ mod masters;
 mod measure;
 mod objects;
 mod operate;
+mod outage;
 mod refuse;
 mod restart;
 mod silence;

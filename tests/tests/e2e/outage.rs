@@ -1,0 +1,89 @@
+//! A short restart of NATS, and a NATS with little room: commands and masters go on.
+
+use muster_tests::{
+    Fleet,
+    fleet::{NATS, text, wait_for},
+};
+use std::{
+    fs::File,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+/// How long NATS is away: long enough that what was under way is lost.
+const AWAY: Duration = Duration::from_secs(1);
+
+fn restart_nats(fleet: &mut Fleet) {
+    fleet.kill(NATS);
+    std::thread::sleep(AWAY);
+    fleet.start_nats();
+}
+
+/// Waits until a master answers again.
+fn until_served(fleet: &Fleet) {
+    wait_for("a master to answer", || (fleet.run(&["worker", "ls"]).code == 0).then_some(()));
+}
+
+/// A command of the fleet that goes on, with its output and its errors in files.
+struct Command {
+    child: Child,
+    out: std::path::PathBuf,
+    err: std::path::PathBuf,
+}
+
+impl Command {
+    fn start(fleet: &Fleet, args: &[&str]) -> Self {
+        let (out, err) = (fleet.path("out"), fleet.path("err"));
+        let file = |path| File::create(path).expect("a file");
+        let mut command = fleet.muster(args);
+        let command = command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
+        Command { child: command.spawn().expect("muster starts"), out, err }
+    }
+
+    fn out(&self) -> String {
+        std::fs::read_to_string(&self.out).expect("a file")
+    }
+
+    fn err(&self) -> String {
+        std::fs::read_to_string(&self.err).expect("a file")
+    }
+
+    fn until_said(&mut self, words: &str) {
+        wait_for(words, || {
+            let ended = self.child.try_wait().expect("a child");
+            assert!(ended.is_none() || self.out().contains(words), "{ended:?}: {}", self.err());
+            self.out().contains(words).then_some(())
+        });
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_map_of_large_lines_goes_on_after_a_restart_of_nats() {
+    const LINES: usize = 300;
+    let mut fleet = Fleet::start(2, 2);
+    fleet.push("upper");
+    let inputs = fleet.path("inputs");
+    // Too large for a record, each another.
+    let lines: String = (0..LINES).map(|at| format!("{at} {}\n", "x".repeat(150_000))).collect();
+    std::fs::write(&inputs, lines).expect("a file");
+    let args = ["map", "upper", text(&inputs), "--in-flight", "100"];
+    let mut map = Command::start(&fleet, &args);
+    for results in [40, 110, 180] {
+        wait_for("results", || {
+            assert_eq!(map.child.try_wait().expect("a child"), None, "{}", map.err());
+            (map.out().lines().count() >= results).then_some(())
+        });
+        restart_nats(&mut fleet);
+    }
+    let code = wait_for("its end", || map.child.try_wait().expect("a child")).code();
+    assert_eq!(code, Some(0), "{}", map.err());
+    assert_eq!(map.out().lines().count(), LINES);
+}
+

@@ -87,3 +87,61 @@ fn a_map_of_large_lines_goes_on_after_a_restart_of_nats() {
     assert_eq!(map.out().lines().count(), LINES);
 }
 
+#[test]
+fn events_are_followed_over_a_restart_of_nats_and_a_gap_is_told() {
+    let mut fleet = Fleet::start(1, 1);
+    fleet.push("upper");
+    let mut events = Command::start(&fleet, &["events", "--follow", "--since", "1h"]);
+    events.until_said("worker.joined w1");
+    restart_nats(&mut fleet);
+    until_served(&fleet);
+    fleet.run(&["task", "run", "upper", "--input", "a", "--wait"]).ok();
+    fleet.run(&["worker", "cordon", "w1"]).ok();
+    events.until_said("worker.cordoned w1");
+    let joined = events.out().matches("worker.joined w1").count();
+    assert_eq!(joined, 1, "it began anew: {}", events.out());
+    assert!(events.err().contains("may be missing"), "{}", events.err());
+}
+
+#[test]
+fn logs_are_followed_over_a_restart_of_nats() {
+    let mut fleet = Fleet::start(1, 1);
+    let task = fleet.run(&["task", "run", text(&beating(&fleet))]).ok().text();
+    let mut logs = Command::start(&fleet, &["task", "logs", "--follow", &task]);
+    logs.until_said("beat");
+    restart_nats(&mut fleet);
+    let before = logs.out().lines().count();
+    wait_for("more of its log", || {
+        assert_eq!(logs.child.try_wait().expect("a child"), None, "{}", logs.err());
+        (logs.out().lines().count() > before + 5).then_some(())
+    });
+    until_served(&fleet);
+    fleet.run(&["task", "cancel", &task]).ok();
+    let code = wait_for("its end", || logs.child.try_wait().expect("a child")).code();
+    assert_eq!(code, Some(0), "{}", logs.err());
+}
+
+/// A guest that writes a line every tenth of a second, for ever.
+fn beating(fleet: &Fleet) -> std::path::PathBuf {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "fd_write"
+        (func $write (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "poll_oneoff"
+        (func $poll (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 100) "beat\n")
+      (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 100))
+        (i32.store (i32.const 4) (i32.const 5))
+        ;; a subscription to the monotonic clock, in 0.1 s
+        (i32.store (i32.const 216) (i32.const 1))
+        (i64.store (i32.const 224) (i64.const 100000000))
+        (loop $again
+          (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 20)))
+          (drop (call $poll (i32.const 200) (i32.const 304) (i32.const 1) (i32.const 400)))
+          (br $again))))"#;
+    let path = fleet.path("beating.wasm");
+    std::fs::write(&path, wat::parse_str(wat).expect("well-formed")).expect("a file");
+    path
+}
+

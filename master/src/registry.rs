@@ -5,6 +5,7 @@ mod checkpoints;
 mod horizon;
 mod layout;
 mod objects;
+mod recent;
 mod watch;
 mod writes;
 

@@ -211,7 +211,7 @@ async fn wait(
         }
     }
     if format == Format::Json {
-        output::json(&Tasks { tasks: client.tasks(ids).await? })?;
+        output::json(&Tasks { tasks: client.tasks(ids).await?, ..Tasks::default() })?;
     }
     Ok(ExitCode::from(code))
 }

@@ -11,6 +11,7 @@ mod grants;
 mod guests;
 mod languages;
 mod life;
+mod list;
 mod local;
 mod log;
 mod loss;

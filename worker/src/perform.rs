@@ -172,7 +172,9 @@ impl Hands {
                     if let Some(gate) = self.gates.get(&key) {
                         gate.kill(match why {
                             Kill::Fenced => KillReason::Fenced,
-                            Kill::Revoked | Kill::Preempted | Kill::Stopping => KillReason::Revoked,
+                            Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping => {
+                                KillReason::Revoked
+                            }
                         });
                     }
                 }

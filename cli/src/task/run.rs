@@ -100,7 +100,11 @@ impl Run {
         let input = blob::input(&client, input).await?;
         let spec = Arc::new(self.options.spec(module, input, batch)?);
         let audience = batch.unwrap_or(BatchId(ids[0].0));
-        let ends = if self.wait { Some(Ends::listen(&client, audience).await?) } else { None };
+        let ends = if self.wait {
+            Some(Ends::listen(&client, audience).await?.telling_waits())
+        } else {
+            None
+        };
         send(&client, &ids, |id| NewTask { id, spec: spec.clone() }).await?;
         match ends {
             None => super::print_ids(&ids, format).map(|()| ExitCode::SUCCESS),

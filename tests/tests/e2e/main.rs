@@ -27,3 +27,4 @@ mod silence;
 mod terminal;
 mod tokens;
 mod twins;
+mod waits;

@@ -5,6 +5,7 @@ mod address;
 mod checkpoint;
 mod confine;
 mod connection;
+mod dev;
 mod echo;
 mod failover;
 mod grants;

@@ -63,8 +63,8 @@ impl Seeker {
             tokio::spawn(async move { inbox.send(Input::Registry(session, Fact::Down)).await });
         };
         let (address, names) = (&self.config.nats, self.names.clone());
-        let replicas = self.config.replicas;
-        let registry = Registry::open(address, names, session, replicas, on_break).await?;
+        let keep = self.config.keep();
+        let registry = Registry::open(address, names, session, keep, on_break).await?;
         // Once there is a connection, so that those that fail leave the earlier sessions noted; and
         // before the session holds anything.
         if let Some(state) = self.state.clone() {

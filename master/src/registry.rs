@@ -34,6 +34,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub(crate) use checkpoints::Want;
+pub use layout::Keep;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
 
@@ -85,7 +86,7 @@ impl Registry {
         address: &nats::Address,
         names: Arc<Names>,
         session: SessionId,
-        replicas: usize,
+        keep: Keep,
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
@@ -93,12 +94,12 @@ impl Registry {
             RegistryError::Unreachable { url: address.to_string(), cause: error.to_string() }
         })?;
         let context = cas::context(client.clone());
-        layout::ensure(&context, &names, replicas).await?;
+        layout::ensure(&context, &names, keep).await?;
         let (events, tasks, shelves) = Default::default();
         let info = client.server_info();
         // A cluster loses what one of its servers has lost whether that is the one at the other end.
         let server =
-            (replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
+            (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
         let ends = Marks::default();
         let mut registry =
             Registry { client, context, names, session, ends, server, events, tasks, shelves };

@@ -145,3 +145,18 @@ fn beating(fleet: &Fleet) -> std::path::PathBuf {
     path
 }
 
+#[test]
+fn a_fleet_fits_a_disk_of_one_gibibyte_and_survives_a_restart_with_less() {
+    // Of what is free on a disk, a server takes three quarters.
+    let mut fleet = Fleet::registry_with("jetstream { max_file_store: 768MB }\n", "");
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &[]);
+    fleet.push("upper");
+    let run = ["task", "run", "upper", "--input", "a", "--wait"];
+    assert_eq!(fleet.run(&run).ok().text(), "A");
+    fleet.kill(NATS);
+    fleet.configure_nats("jetstream { max_file_store: 100MB }\n");
+    fleet.start_nats();
+    until_served(&fleet);
+    assert_eq!(fleet.run(&run).ok().text(), "A");
+}

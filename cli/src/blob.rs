@@ -1,12 +1,19 @@
 //! Bytes in the fleet's object stores, by the hex of their digest. Never writes what is there
 //! already, and never creates a store: that is the masters' to do.
 
-use crate::{client::Client, exit::Failure, quantity};
+use crate::{
+    client::{Client, TryError, persist},
+    exit::Failure,
+    quantity,
+};
 use anyhow::Context as _;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::{Digest, limit, task::Data};
-use muster_wire::{nats, objects::Objects};
+use muster_wire::{
+    nats,
+    objects::{Objects, ReadError},
+};
 use std::{
     io::{self, IsTerminal as _},
     pin::Pin,
@@ -56,10 +63,11 @@ pub async fn fetch(
     digest: Digest,
     size_max: u64,
 ) -> anyhow::Result<Bytes> {
-    let objects = open(client, store).await?;
-    let read = objects.read(digest, size_max).await;
-    let bytes = read.with_context(|| format!("cannot read {digest} from {store}"))?;
-    let bytes = bytes.with_context(|| format!("{store} has no {digest}"))?;
+    let read = || async {
+        let read = open(client, store).await?.read(digest, size_max).await;
+        read.map_err(|error| unread(error, format!("cannot read {digest} from {store}")))
+    };
+    let bytes = persist(read).await?.with_context(|| format!("{store} has no {digest}"))?;
     anyhow::ensure!(
         muster_module::digest(&bytes) == digest,
         "{store} has other bytes for {digest}"
@@ -74,10 +82,19 @@ pub async fn put(
     digest: Digest,
     bytes: &[u8],
 ) -> anyhow::Result<bool> {
+    persist(|| put_once(client, store, digest, bytes)).await
+}
+
+async fn put_once(
+    client: &Client,
+    store: &str,
+    digest: Digest,
+    bytes: &[u8],
+) -> Result<bool, TryError> {
     let objects = open(client, store).await?;
     let name = digest.hex();
     let there = objects.info(digest).await;
-    let there = there.with_context(|| format!("cannot ask {store} for {digest}"))?;
+    let there = there.map_err(|error| unread(error, format!("cannot ask {store} for {digest}")))?;
     // Inputs expire; modules do not.
     if there.is_some_and(|info| {
         info.size == bytes.len() && (store == client.names.module_store() || nats::is_young(&info))
@@ -85,20 +102,31 @@ pub async fn put(
         return Ok(false);
     }
     let mut upload = Upload { rest: bytes, bar: bar(bytes.len()) };
-    objects
-        .store()
-        .put(name.as_str(), &mut upload)
-        .await
-        .with_context(|| format!("cannot store {digest} in {store}"))?;
+    let stored = objects.store().put(name.as_str(), &mut upload).await;
     upload.bar.finish_and_clear();
-    Ok(true)
+    let what = || format!("cannot store {digest} in {store}");
+    stored.map(|_| true).with_context(what).map_err(TryError::Passing)
 }
 
-async fn open(client: &Client, store: &str) -> anyhow::Result<Objects> {
+/// Why an object was not read: a store that does not answer may answer later.
+fn unread(error: ReadError, what: String) -> TryError {
+    match error {
+        ReadError::Unavailable(_) => TryError::Passing(anyhow::Error::new(error).context(what)),
+        ReadError::Torn(_) | ReadError::TooLarge { .. } => {
+            TryError::Lasting(anyhow::Error::new(error).context(what))
+        }
+    }
+}
+
+async fn open(client: &Client, store: &str) -> Result<Objects, TryError> {
     client.store(store).await.map_err(|error| {
-        Failure::new(format!("the fleet has no object store {store}: {error}"))
-            .hint("the first master makes it: start one with `muster master` or `muster dev`")
-            .into()
+        if !error.is_missing() {
+            let text = format!("the object store {store} does not answer");
+            return TryError::Passing(anyhow::Error::new(error).context(text));
+        }
+        let failure = Failure::new(format!("the fleet has no object store {store}"))
+            .hint("the first master makes it: start one with `muster master` or `muster dev`");
+        TryError::Lasting(failure.into())
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     client::{Client, Reach},
     output::{self, Format},
+    terminal::plain,
     worker,
 };
 use futures::StreamExt as _;
@@ -66,7 +67,8 @@ pub async fn run(reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
         for Finding { health, about, detail } in &findings {
             let word = health.word();
             let style = output::state_style(word);
-            output::line(&format!("{style}{word:4}{style:#}  {about}: {detail}"))?;
+            let text = format!("  {about}: {detail}");
+            output::pieces(&[(style, &format!("{word:4}")), plain(&text)])?;
         }
     }
     Ok(ExitCode::from(findings.iter().map(|finding| finding.health).max().map_or(2, |h| h as u8)))

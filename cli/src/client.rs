@@ -3,11 +3,11 @@
 
 use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
-use async_nats::{ConnectErrorKind, RequestErrorKind, ServerAddr, jetstream};
+use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
 use muster_wire::{
-    nats,
+    nats::Address,
     objects::{Objects, OpenError},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,11 +31,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Longest wait for the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often a request that may be repeated is sent at most.
-const TRIES_MAX: u32 = 5;
+/// How long a request or a transfer that may be repeated is tried again: longer than NATS needs to start
+/// and masters to come back to it.
+const AGAIN_WITHIN: Duration = Duration::from_secs(30);
 
-/// The wait before the second try; doubled for each further one.
+/// The wait before the second try; doubled for each further one, up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Ids in one `task.get`. A view is up to about 50 KB (inline input and output, escaped), and an
 /// answer may have 1 MiB.
@@ -51,12 +53,12 @@ struct ReachArgs {
     #[arg(
         help_heading = HEADING,
         long,
-        value_name = "URL",
+        value_name = "URL|@FILE",
         env = "MUSTER_NATS",
         global = true,
         hide_env_values = true
     )]
-    nats: Option<String>,
+    nats: Option<Address>,
     /// A NATS context, as `nats context ls` shows them
     #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
     context: Option<String>,
@@ -75,7 +77,7 @@ struct ReachArgs {
 /// Which NATS, and which fleet behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
-    nats: Option<String>,
+    nats: Option<Address>,
     context: Option<String>,
     /// The fleet.
     pub fleet: GroupName,
@@ -99,7 +101,7 @@ impl FromArgMatches for Reach {
         if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
             nats = None;
         }
-        Ok(Reach { nats: nats.filter(|url| !url.is_empty()), context, fleet })
+        Ok(Reach { nats: nats.filter(|address| !address.is_empty()), context, fleet })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -109,20 +111,16 @@ impl FromArgMatches for Reach {
 }
 
 impl Reach {
-    fn settings(&self) -> anyhow::Result<Settings> {
-        match (&self.nats, &self.context) {
-            (nats, Some(context)) => {
-                let mut settings = Settings::named(context)?;
-                if let Some(url) = nats {
-                    settings.url.clone_from(url);
-                }
-                Ok(settings)
-            }
-            (Some(url), None) => Ok(Settings::of_url(url)),
-            (None, None) => {
-                let selected = Settings::selected()?;
-                Ok(selected.unwrap_or_else(|| Settings::of_url(URL_DEFAULT)))
-            }
+    /// Where to connect to, and how.
+    fn settings(&self) -> anyhow::Result<(Address, Settings)> {
+        let settings = match (&self.nats, &self.context) {
+            (_, Some(context)) => Settings::named(context)?,
+            (Some(_), None) => Settings::default(),
+            (None, None) => Settings::selected()?.unwrap_or_default(),
+        };
+        match &self.nats {
+            Some(address) => Ok((address.clone(), settings)),
+            None => Ok((settings.address()?, settings)),
         }
     }
 }
@@ -144,6 +142,34 @@ pub struct Client {
     answered: Arc<AtomicBool>,
 }
 
+/// Why something was not done.
+pub enum TryError {
+    /// It may go well when it is tried again.
+    Passing(anyhow::Error),
+    /// It would fail in the same way.
+    Lasting(anyhow::Error),
+}
+
+/// Does something that may be repeated, until it went well, failed for good, or [`AGAIN_WITHIN`] is over.
+pub async fn persist<T, F>(attempt: impl Fn() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = Result<T, TryError>>,
+{
+    let until = tokio::time::Instant::now() + AGAIN_WITHIN;
+    let mut wait = BACKOFF;
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(TryError::Lasting(error)) => return Err(error),
+            Err(TryError::Passing(error)) if tokio::time::Instant::now() + wait > until => {
+                return Err(error);
+            }
+            Err(TryError::Passing(_)) => tokio::time::sleep(wait).await,
+        }
+        wait = (wait * 2).min(BACKOFF_MAX);
+    }
+}
+
 /// Why a request was not answered with what it asked for.
 #[derive(Debug)]
 enum Refused {
@@ -160,22 +186,11 @@ enum Refused {
 impl Client {
     /// Connects; a server that cannot be reached is the user's error.
     pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
-        let mut settings = reach.settings()?;
-        let servers = settings
-            .url
-            .split(',')
-            .map(|url| url.trim().parse::<ServerAddr>())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| {
-                Failure::user(format!("{:?} is no NATS URL: {error}", settings.url))
-            })?;
-        if let Some(first) = servers.first() {
-            settings.take_user_of(first);
-        }
+        let (address, settings) = reach.settings()?;
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);
         let options = settings
-            .options()
+            .options(address.who())
             .await?
             .name("muster")
             .connection_timeout(CONNECT_WITHIN)
@@ -186,9 +201,9 @@ impl Client {
                 async {}
             });
         let nats = options
-            .connect(&servers[..])
+            .connect(address.servers())
             .await
-            .map_err(|error| unreachable(&settings.url, &error))?;
+            .map_err(|error| unreachable(&address, &error))?;
         Ok(Client {
             jetstream: jetstream::new(nats.clone()),
             nats,
@@ -228,19 +243,17 @@ impl Client {
     ) -> anyhow::Result<A> {
         let body = serde_json::to_vec(question).context("a question is always JSON")?;
         let body = bytes::Bytes::from(body);
-        let mut wait = BACKOFF;
-        for _ in 1..TRIES_MAX {
-            match self.ask_raw(endpoint, body.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(Refused::Unknown(_)) => {}
-                Err(Refused::Nobody) if self.answered.load(Ordering::Relaxed) => {}
-                Err(Refused::Said(code, _)) if code >= api::ErrorCode::Unknown as u16 => {}
-                Err(refused) => return Err(self.explain(refused)),
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
-        self.ask_raw(endpoint, body).await.map_err(|refused| self.explain(refused))
+        let sort = |refused: Refused| {
+            let is_passing = match &refused {
+                Refused::Unknown(_) => true,
+                Refused::Nobody => self.answered.load(Ordering::Relaxed),
+                Refused::Said(code, _) => *code >= api::ErrorCode::Unknown as u16,
+                Refused::Broken(_) => false,
+            };
+            let error = self.explain(refused);
+            if is_passing { TryError::Passing(error) } else { TryError::Lasting(error) }
+        };
+        persist(|| async { self.ask_raw(endpoint, body.clone()).await.map_err(sort) }).await
     }
 
     async fn ask_raw<A: DeserializeOwned>(
@@ -333,12 +346,12 @@ impl Client {
     }
 }
 
-fn unreachable(url: &str, error: &async_nats::ConnectError) -> anyhow::Error {
+fn unreachable(address: &Address, error: &async_nats::ConnectError) -> anyhow::Error {
     let hint = match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             "give credentials in a NATS context: nats context add, then --context NAME"
         }
         _ => "start one with `muster dev`, or name another with --nats URL or MUSTER_NATS",
     };
-    Failure::user(format!("cannot reach NATS at {}: {error}", nats::shown(url))).hint(hint).into()
+    Failure::user(format!("cannot reach NATS at {address}: {error}")).hint(hint).into()
 }

@@ -1,9 +1,10 @@
 //! NATS contexts as the `nats` command keeps them: which server, and how to prove who asks. Only
 //! reads them, and never shows a secret.
 
-use crate::exit::Failure;
+use crate::{client::URL_DEFAULT, exit::Failure};
 use anyhow::Context as _;
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::ConnectOptions;
+use muster_wire::nats::{Address, Who};
 use serde::Deserialize;
 use std::{
     env, fs, io,
@@ -15,7 +16,7 @@ use std::{
 #[serde(default)]
 pub struct Settings {
     /// Servers, separated by commas.
-    pub url: String,
+    url: String,
     creds: String,
     nkey: String,
     user: String,
@@ -31,18 +32,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Just a server, without credentials.
-    pub fn of_url(url: impl Into<String>) -> Self {
-        Settings { url: url.into(), ..Settings::default() }
-    }
-
-    /// Takes the user, or the token, that stands in a server's URL: the client library does not.
-    pub fn take_user_of(&mut self, server: &ServerAddr) {
-        match (server.username().map(decoded), server.password().map(decoded)) {
-            (Some(user), Some(password)) => (self.user, self.password) = (user, password),
-            (Some(token), None) => self.token = token,
-            (None, _) => {}
-        }
+    /// Where it says that NATS is.
+    pub fn address(&self) -> anyhow::Result<Address> {
+        let url = if self.url.is_empty() { URL_DEFAULT } else { &self.url };
+        url.parse().map_err(|why| {
+            Failure::user(format!("the url of the NATS context cannot be used: {why}"))
+                .hint("put it right with: nats context edit, or name a server with --nats URL")
+                .into()
+        })
     }
 
     /// The context called `name`.
@@ -85,7 +82,7 @@ impl Settings {
                 return Err(error).with_context(|| format!("cannot read {}", file.display()));
             }
         };
-        let mut settings: Settings = serde_json::from_slice(&text)
+        let settings: Settings = serde_json::from_slice(&text)
             .map_err(|error| Failure::user(format!("{} is malformed: {error}", file.display())))?;
         if !settings.nsc.is_empty() {
             let failure =
@@ -93,14 +90,11 @@ impl Settings {
                     .hint("give it a credentials file: nats context edit, field creds");
             return Err(failure.into());
         }
-        if settings.url.is_empty() {
-            settings.url = crate::client::URL_DEFAULT.into();
-        }
         Ok(settings)
     }
 
-    /// How to connect.
-    pub async fn options(&self) -> anyhow::Result<ConnectOptions> {
+    /// How to connect. Who a URL says that asks takes the place of the context's user or token.
+    pub async fn options(&self, who: &Who) -> anyhow::Result<ConnectOptions> {
         let mut options = ConnectOptions::new();
         if !self.creds.is_empty() {
             let file = expand(&self.creds);
@@ -113,6 +107,10 @@ impl Settings {
             let seed = fs::read_to_string(&file)
                 .map_err(|error| unreadable("nkey seed", &file, &error))?;
             options = options.nkey(seed.trim().to_owned());
+        } else if let Who::Token(token) = who {
+            options = options.token(token.clone());
+        } else if let Who::User(user, password) = who {
+            options = options.user_and_password(user.clone(), password.clone());
         } else if !self.token.is_empty() {
             options = options.token(self.token.clone());
         } else if !self.user.is_empty() {
@@ -146,25 +144,6 @@ fn directory() -> Option<PathBuf> {
 
 fn home() -> Option<PathBuf> {
     env::var_os("HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from)
-}
-
-/// A part of a URL without its percent signs.
-fn decoded(text: &str) -> String {
-    let mut pieces = text.split('%');
-    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
-    for piece in pieces {
-        match piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&piece.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(piece.as_bytes());
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn expand(path: &str) -> PathBuf {
@@ -203,21 +182,6 @@ mod tests {
     }
 
     #[test]
-    fn a_url_may_say_who_asks() {
-        let who = |url: &str| {
-            let mut settings = Settings::of_url(url);
-            settings.take_user_of(&url.parse().expect("a URL"));
-            (settings.user, settings.password, settings.token)
-        };
-        let of = |user: &str, password: &str, token: &str| {
-            (user.to_owned(), password.to_owned(), token.to_owned())
-        };
-        assert_eq!(who("nats://me:p%40s%s@host:4222"), of("me", "p@s%s", ""));
-        assert_eq!(who("nats://t0ken@host"), of("", "", "t0ken"));
-        assert_eq!(who("nats://host"), of("", "", ""));
-    }
-
-    #[test]
     fn without_a_selection_there_is_none() {
         assert!(Settings::selected_in(contexts(&[]).path()).expect("readable").is_none());
         let empty = contexts(&[("context.txt", "")]);
@@ -228,7 +192,7 @@ mod tests {
     fn a_context_without_url_means_the_default_server() {
         let dir = contexts(&[("context/plain.json", "{}")]);
         let settings = Settings::read(dir.path(), "plain").expect("readable");
-        assert_eq!(settings.url, crate::client::URL_DEFAULT);
+        assert_eq!(settings.address().expect("a URL").to_string(), URL_DEFAULT);
     }
 
     #[test]

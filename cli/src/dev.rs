@@ -13,13 +13,16 @@ use anyhow::Context as _;
 use child::Child;
 use clap::Args;
 use muster_protocol::{GroupName, subject::Names};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::{FdFlags, fcntl_setfd},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,6 +31,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a daemon may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often the processes of an earlier start are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Days that a daemon's certificate is valid: they are made anew at each start.
 const CERT_DAYS: u32 = 365;
@@ -40,7 +46,8 @@ const CERT_DAYS: u32 = 365;
 
 Then, in another terminal: export MUSTER_NATS=… as it says, and muster task run …
 DIR/dev.json names every process once all are ready.
-nats-server is $MUSTER_NATS_SERVER, or found in PATH, or at .muster/bin/nats-server here or above.")]
+nats-server is $MUSTER_NATS_SERVER, or found in PATH, or at .muster/bin/nats-server here or above, or
+beside or above this executable.")]
 pub struct Dev {
     /// How many workers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -97,7 +104,6 @@ struct Fleet {
     name: GroupName,
     exe: PathBuf,
     children: Vec<Child>,
-    signals: Signals,
 }
 
 /// What ends the command.
@@ -118,25 +124,25 @@ impl Signals {
 impl Dev {
     /// Starts everything, and waits.
     pub async fn run(self, fleet: &GroupName, format: Format) -> anyhow::Result<ExitCode> {
-        let signals = Signals {
+        let mut signals = Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         };
         let dir = directory(&self.dir)?;
         let _lock = lock(&dir)?;
+        let _shared = outlive(&dir).await?;
         let nats_server = nats_server::find()?;
         cert::ensure_ca(&dir.join("tls"), fleet)?;
         let mut processes = Fleet {
             exe: env::current_exe().context("cannot find this executable")?,
             name: fleet.clone(),
             children: Vec::new(),
-            signals,
             dir,
         };
-        let ended = processes.serve(&self, &nats_server, format).await;
+        let ended = processes.serve(&self, &nats_server, format, &mut signals).await;
         // Whatever happened, nothing is left behind.
         let _ = fs::remove_file(processes.dir.join("dev.json"));
-        processes.stop().await;
+        processes.stop(&mut signals).await;
         ended
     }
 }
@@ -147,16 +153,11 @@ impl Fleet {
         dev: &Dev,
         nats_server: &Path,
         format: Format,
+        signals: &mut Signals,
     ) -> anyhow::Result<ExitCode> {
-        let summary = {
-            let mut interrupted = Signals {
-                interrupt: signal(SignalKind::interrupt())?,
-                terminate: signal(SignalKind::terminate())?,
-            };
-            tokio::select! {
-                summary = self.start(dev, nats_server) => summary?,
-                () = interrupted.next() => return Ok(ExitCode::from(exit::CANCELLED)),
-            }
+        let summary = tokio::select! {
+            summary = self.start(dev, nats_server) => summary?,
+            () = signals.next() => return Ok(ExitCode::from(exit::CANCELLED)),
         };
         let text = serde_json::to_vec_pretty(&summary).context("a summary is always JSON")?;
         let new = self.dir.join("dev.json.new");
@@ -166,7 +167,7 @@ impl Fleet {
             Format::Json => output::json(&summary)?,
             Format::Table => self.tell(&summary)?,
         }
-        self.watch().await
+        self.watch(signals).await
     }
 
     /// Starts nats-server, the master and the workers, each when it can be reached by the next.
@@ -253,27 +254,28 @@ impl Fleet {
         let line = |name: &str, pid: u32, more: &str| {
             output::line(&format!("  {name:12} pid {pid:<8} {more}"))
         };
-        output::line(&format!("{bold}fleet {} is ready{bold:#}", self.name))?;
+        output::pieces(&[(bold, &format!("fleet {} is ready", self.name))])?;
         line("nats-server", summary.nats_server.pid, &summary.nats)?;
         line("master m1", summary.master.pid, &format!("quic {}", summary.master.quic))?;
         for worker in &summary.workers {
             line(&format!("worker {}", worker.id), worker.pid, "")?;
         }
         output::line(&format!("  logs         {}/*/log", self.dir.display()))?;
-        output::line("\nIn another terminal:\n")?;
-        output::line(&format!("  {bold}export MUSTER_NATS={}{bold:#}", summary.nats))?;
+        ["", "In another terminal:", ""].iter().try_for_each(|text| output::line(text))?;
+        output::pieces(&[(bold, &format!("  export MUSTER_NATS={}", summary.nats))])?;
         if self.name != GroupName::default() {
-            output::line(&format!("  {bold}export MUSTER_FLEET={}{bold:#}", self.name))?;
+            output::pieces(&[(bold, &format!("  export MUSTER_FLEET={}", self.name))])?;
         }
-        output::line("  muster worker ls\n\nCtrl-C stops everything.")
+        let rest = ["  muster worker ls", "", "Ctrl-C stops everything."];
+        rest.iter().try_for_each(|text| output::line(text))
     }
 
     /// Waits for the end: of the command, or of what the others cannot do without.
-    async fn watch(&mut self) -> anyhow::Result<ExitCode> {
+    async fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<ExitCode> {
         loop {
             let at = tokio::select! {
                 at = child::first_to_end(&mut self.children) => at,
-                () = self.signals.next() => return Ok(ExitCode::SUCCESS),
+                () = signals.next() => return Ok(ExitCode::SUCCESS),
             };
             let child = self.children.remove(at);
             let is_worker = child.name().starts_with('w');
@@ -287,7 +289,7 @@ impl Fleet {
     }
 
     /// Stops workers, then the master, then nats-server; a second signal kills what is left.
-    async fn stop(&mut self) {
+    async fn stop(&mut self, signals: &mut Signals) {
         while let Some(last) = self.children.last() {
             let stage = stage(last.name());
             let mut stopping: Vec<Child> = Vec::new();
@@ -305,7 +307,7 @@ impl Fleet {
             tokio::select! {
                 () = all => {}
                 () = tokio::time::sleep(STOP_WITHIN) => {}
-                () = self.signals.next() => {}
+                () = signals.next() => {}
             }
             for child in &mut stopping {
                 exit::warn(&format!("{} did not stop in time and is killed", child.name()));
@@ -327,6 +329,36 @@ fn directory(dir: &Path) -> anyhow::Result<PathBuf> {
             .hint("choose another directory: muster dev --dir DIR")
             .into()
     })
+}
+
+/// Waits until every process of an earlier `muster dev` in this directory has ended. What is returned is
+/// inherited by all that this one starts, and so is held until the last of them has ended, however this
+/// process ends.
+async fn outlive(dir: &Path) -> anyhow::Result<fs::File> {
+    let path = dir.join("lock.shared");
+    let file =
+        fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let until = Instant::now() + READY_WITHIN;
+    let mut told = false;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    exit::warn("waiting for the processes of an earlier `muster dev` to end");
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let text = "processes of an earlier `muster dev` do not end".to_owned();
+                let hint = format!("see who holds {}: fuser -v FILE", path.display());
+                return Err(Failure::user(text).hint(hint).into());
+            }
+            Err(error) => return Err(error).context("cannot lock the directory"),
+        }
+    }
+    fcntl_setfd(&file, FdFlags::empty()).context("cannot share the lock")?;
+    Ok(file)
 }
 
 /// Holds the directory for this process alone.

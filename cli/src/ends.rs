@@ -64,6 +64,26 @@ pub struct Ends {
     ask_at: Instant,
     /// Whether the present outage was told of.
     warned: bool,
+    /// What was told of tasks that wait, where that is told.
+    waits: Option<WaitReasons>,
+}
+
+/// Tells why a task has not begun. Its reason is told again only when it has changed.
+#[derive(Default)]
+pub struct WaitReasons {
+    told: String,
+}
+
+impl WaitReasons {
+    /// Tells it of the first of these that waits.
+    pub fn tell(&mut self, views: &[api::TaskView]) {
+        let waits = |view: &&api::TaskView| matches!(view.record.state, State::Queued { .. });
+        let Some(view) = views.iter().find(waits).filter(|view| view.why != self.told) else {
+            return;
+        };
+        self.told.clone_from(&view.why);
+        exit::warn(&format!("task {} waits: {}", view.record.id, view.why));
+    }
 }
 
 impl Ends {
@@ -85,10 +105,16 @@ impl Ends {
             ready: VecDeque::new(),
             ask_at: Instant::now() + SILENCE,
             warned: false,
+            waits: None,
         })
     }
 
-    /// Waits for this task too, which is about to be submitted.
+    /// Tells on standard error why a task waits that nobody begins.
+    pub fn telling_waits(self) -> Self {
+        Ends { waits: Some(WaitReasons::default()), ..self }
+    }
+
+    /// WaitReasons for this task too, which is about to be submitted.
     pub fn expect(&mut self, task: TaskId) {
         self.open.insert(task, Open::Sent);
     }
@@ -179,6 +205,9 @@ impl Ends {
 
     fn learn(&mut self, asked: &[TaskId], views: Vec<api::TaskView>) {
         self.warned = false;
+        if let Some(waits) = &mut self.waits {
+            waits.tell(&views);
+        }
         for view in &views {
             if let State::Done { outcome, .. } = &view.record.state {
                 self.end(view.record.id, Some(outcome.clone()));

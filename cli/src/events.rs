@@ -5,6 +5,7 @@ use crate::{
     output::{self, Format},
     quantity,
     replay::{Replay, Start},
+    terminal::plain,
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -82,16 +83,30 @@ fn show(message: &async_nats::Message, is_json: bool) -> anyhow::Result<()> {
         output::raw(&message.payload)?;
         return output::raw(b"\n");
     }
-    sentences(&message.subject, &message.payload).iter().try_for_each(|line| output::line(line))
+    let sentences = sentences(&message.subject, &message.payload);
+    sentences.iter().try_for_each(|Sentence { style, when, what, more }| {
+        output::pieces(&[plain(when), (*style, what), plain(more)])
+    })
+}
+
+/// A line about something that happened.
+struct Sentence {
+    when: String,
+    /// The style of what happened.
+    style: anstyle::Style,
+    what: String,
+    more: String,
 }
 
 /// `17:02:11 edge task.lost 01j… on w1: reason`, for each task where it is about tasks.
-fn sentences(subject: &str, payload: &[u8]) -> Vec<String> {
+fn sentences(subject: &str, payload: &[u8]) -> Vec<Sentence> {
     let body: Body = serde_json::from_slice(payload).unwrap_or_default();
     // muster.FLEET.event.GROUP.ABOUT.WHAT.ID
     let tokens: Vec<&str> = subject.splitn(7, '.').collect();
     let &[_, _, _, group, about, what, id] = tokens.as_slice() else {
-        return vec![subject.to_owned()];
+        let style = anstyle::Style::new();
+        let what = subject.to_owned();
+        return vec![Sentence { when: String::new(), style, what, more: String::new() }];
     };
     let (time, style) = (time_of(&body.timestamp), output::state_style(what));
     let line = |id: &str, concerned: &Concerned| {
@@ -104,7 +119,12 @@ fn sentences(subject: &str, payload: &[u8]) -> Vec<String> {
             "" => String::new(),
             reason => format!(": {reason}"),
         };
-        format!("{time} {group} {style}{about}.{what}{style:#} {id}{worker}{reason}")
+        Sentence {
+            when: format!("{time} {group} "),
+            style,
+            what: format!("{about}.{what}"),
+            more: format!(" {id}{worker}{reason}"),
+        }
     };
     match body.tasks.as_slice() {
         [] => vec![line(id, &body.about)],
@@ -127,8 +147,8 @@ mod tests {
     #[test]
     fn an_event_is_a_sentence() {
         let shown = |subject: &str, body: &[u8]| {
-            let plain = |line: &String| anstream::adapter::strip_str(line).to_string();
-            sentences(subject, body).iter().map(plain).collect::<Vec<_>>()
+            let text = |line: &Sentence| format!("{}{}{}", line.when, line.what, line.more);
+            sentences(subject, body).iter().map(text).collect::<Vec<_>>()
         };
         let body = br#"{"timestamp":"?","worker":"w1","reason":"its lease lapsed"}"#;
         assert_eq!(

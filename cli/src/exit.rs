@@ -1,7 +1,8 @@
 //! Exit codes, and errors that say what to do next. Never decides whether something is an error.
 
+use crate::{output::Unread, terminal};
 use muster_protocol::task::Verdict;
-use std::{fmt, io, process::ExitCode};
+use std::{fmt, process::ExitCode};
 
 /// Something went wrong that the caller could not have known.
 pub const FAILED: u8 = 1;
@@ -86,13 +87,7 @@ impl std::error::Error for Failure {}
 
 /// Tells the error and turns it into the process's end.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    let closed = |cause: &(dyn std::error::Error + 'static)| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-    };
-    if error.chain().any(closed) {
-        // Whoever read the output has seen enough, as `head` does.
+    if error.chain().any(|cause| cause.is::<Unread>()) {
         return ExitCode::SUCCESS;
     }
     self::error(&format!("{error:#}"));
@@ -119,13 +114,24 @@ pub fn hint(text: &str) {
 }
 
 fn tell(word: &str, colour: anstyle::AnsiColor, text: &str) {
-    let style = colour.on_default().bold();
-    anstream::eprintln!("{style}{word}{style:#}: {text}");
+    let mut lines = text.lines();
+    let first = format!(": {}", lines.next().unwrap_or_default());
+    terminal::note(&[(colour.on_default().bold(), word), terminal::plain(&first)]);
+    // Apart from the first, so that none looks like another message.
+    lines.for_each(|line| terminal::note(&[terminal::plain("  "), terminal::plain(line)]));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_reader_that_left_ends_a_command_in_good_order() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let report = |error: anyhow::Error| report(&error.context("while it said so"));
+        assert_eq!(report(Unread.into()), ExitCode::SUCCESS);
+        assert_eq!(report(broken.into()), ExitCode::from(FAILED), "a connection may break, too");
+    }
 
     #[test]
     fn every_code_of_a_verdict_is_documented() {

@@ -1,6 +1,9 @@
 //! `muster`: the one command of a fleet, for people and for scripts. Only takes the line apart;
 //! what it asks for is done in the file of its noun.
 
+// These panic where nobody reads: `terminal` takes their place.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod blob;
 mod build;
 mod cert;
@@ -23,6 +26,7 @@ mod replay;
 mod request;
 mod submit;
 mod task;
+mod terminal;
 mod tether;
 mod token;
 mod worker;

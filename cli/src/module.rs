@@ -5,11 +5,10 @@ use crate::{
     blob,
     client::{Client, Reach},
     exit::Failure,
-    output::{self, Format},
-    quantity,
+    output::{self, Cell, Format},
+    quantity, terminal,
 };
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use muster_module::ModuleInfo;
 use muster_protocol::{
     Digest,
@@ -20,7 +19,7 @@ use muster_protocol::{
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -159,7 +158,8 @@ async fn ls(reach: &Reach, format: Format) -> anyhow::Result<()> {
             ]
         })
     });
-    output::table(&["name", "version", "kind", "size", "sha256", "pushed"], rows.collect())
+    let headers = ["name", "version", "kind", "size", "sha256", "pushed"];
+    output::table(&headers, &["kind", "size"], rows.collect())
 }
 
 async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()> {
@@ -197,8 +197,7 @@ async fn rm(name: &str, yes: bool, reach: &Reach, format: Format) -> anyhow::Res
     if !yes && io::stdin().is_terminal() {
         let what =
             version.map_or_else(|| format!("every version of {name}"), |v| format!("{name}:{v}"));
-        eprint!("forget {what}? [y/N] ");
-        io::stderr().flush()?;
+        terminal::note_bytes(format!("forget {}? [y/N] ", terminal::escaped(&what)).as_bytes());
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         if !matches!(answer.trim(), "y" | "Y" | "yes") {
@@ -303,19 +302,18 @@ impl Wasm {
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let unreadable =
         |error: io::Error| Failure::user(format!("cannot read {}: {error}", file.display()));
-    let size = fs::metadata(file).map_err(unreadable)?.len();
-    if size > limit::MODULE_SIZE_MAX {
-        let text = format!(
-            "{} has {}, a module may have {}",
-            file.display(),
-            quantity::show_size(size),
-            quantity::show_size(limit::MODULE_SIZE_MAX)
-        );
+    let mut bytes = Vec::new();
+    // One byte more than a module may have shows that there is too much; a device has no size and no end.
+    let opened = fs::File::open(file).map_err(unreadable)?;
+    opened.take(limit::MODULE_SIZE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit::MODULE_SIZE_MAX {
+        let max = quantity::show_size(limit::MODULE_SIZE_MAX);
+        let text = format!("{} is larger than the {max} that a module may have", file.display());
         return Err(Failure::user(text)
             .hint("leave out debug information: wasm-tools strip")
             .into());
     }
-    Ok(fs::read(file).map_err(unreadable)?)
+    Ok(bytes)
 }
 
 fn examine(bytes: &[u8], name: &str) -> anyhow::Result<ModuleInfo> {

@@ -1,16 +1,25 @@
 //! How answers are shown: a table for people or the API's JSON for programs. Never writes to
 //! standard error, and never panics when the reader has gone away.
 
-use crate::quantity;
+use crate::{
+    quantity,
+    terminal::{self, Piece},
+};
 use anstream::ColorChoice;
 use anstyle::AnsiColor;
-use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use muster_protocol::time::WallMillis;
 use serde::Serialize;
 use std::{
     io::{self, Write as _},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// Spaces between two columns of a table.
+const PADDING: u16 = 2;
+
+/// What a table's last column has at least, where that is a text of several words.
+const LAST_MIN: u16 = 24;
 
 /// What standard output is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +31,26 @@ pub enum Format {
     Json,
 }
 
+/// Whoever read standard output has seen enough, as `head` does.
+#[derive(Debug)]
+pub struct Unread;
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody reads standard output any more")
+    }
+}
+
+impl std::error::Error for Unread {}
+
+/// Tells a reader that has left from every other failure, also from a connection that broke.
+fn written(done: io::Result<()>) -> anyhow::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Unread.into()),
+        done => Ok(done?),
+    }
+}
+
 /// Whether standard output may be coloured: a terminal, and no `NO_COLOR`.
 pub fn is_coloured() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never
@@ -30,65 +59,118 @@ pub fn is_coloured() -> bool {
 /// Prints a value as indented JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
-    Ok(out.write_all(b"\n")?)
+    let done = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
+    written(done.and_then(|()| out.write_all(b"\n")))
 }
 
 /// Prints a value as one line of JSON.
 pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
-    Ok(out.write_all(b"\n")?)
+    let done = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
+    written(done.and_then(|()| out.write_all(b"\n")))
 }
 
-/// Prints a line, without its colours where they do not belong.
+/// Prints a line.
 pub fn line(text: &str) -> anyhow::Result<()> {
-    Ok(writeln!(anstream::stdout(), "{text}")?)
+    pieces(&[terminal::plain(text)])
 }
 
-/// Prints bytes as they are.
+/// Prints a line of several styles.
+pub fn pieces(pieces: &[Piece<'_>]) -> anyhow::Result<()> {
+    written(terminal::line(pieces))
+}
+
+/// Prints bytes.
 pub fn raw(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    Ok(out.flush()?)
+    written(terminal::bytes(bytes))
 }
 
-/// Prints rows under their headers, as wide as the terminal at most; in a pipe, each row is one
-/// line however long it is.
-pub fn table(headers: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
-    line(&layout(headers, rows, is_coloured()))
+/// A place in a table.
+pub struct Cell(comfy_table::Cell);
+
+impl Cell {
+    /// A cell with this text.
+    pub fn new(text: impl ToString) -> Self {
+        Cell(comfy_table::Cell::new(terminal::escaped(&text.to_string())))
+    }
+
+    fn fg(self, colour: Color) -> Self {
+        Cell(self.0.fg(colour))
+    }
 }
 
-fn layout(headers: &[&str], rows: Vec<Vec<Cell>>, coloured: bool) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    match table.width() {
-        Some(width) => {
-            table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        None => {
-            table.set_content_arrangement(ContentArrangement::Disabled);
+/// Prints rows under their headers; in a pipe, each row is one line however long it is. Where a terminal
+/// is too narrow, the columns in `less` are left out, the first of them first.
+pub fn table(headers: &[&str], less: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
+    let width = Table::new().width();
+    let text = layout(headers, less, rows, width, is_coloured());
+    // Every cell is escaped already; what is left are colours and the ends of lines.
+    written(writeln!(anstream::stdout(), "{text}"))
+}
+
+fn layout(
+    headers: &[&str],
+    less: &[&str],
+    mut rows: Vec<Vec<Cell>>,
+    width: Option<u16>,
+    coloured: bool,
+) -> String {
+    let mut headers = headers.to_vec();
+    let mut less = less.iter();
+    let mut natural = filled(&headers, &rows);
+    if let Some(width) = width {
+        while least(&natural) > width.into()
+            && let Some(at) =
+                less.next().and_then(|less| headers.iter().position(|head| head == less))
+        {
+            headers.remove(at);
+            rows.iter_mut().for_each(|row| drop(row.remove(at)));
+            natural = filled(&headers, &rows);
         }
     }
+    let mut table = natural;
     if coloured {
         table.enforce_styling();
     } else {
         table.force_no_tty();
     }
-    let head = |name: &&str| Cell::new(name.to_uppercase()).add_attribute(Attribute::Bold);
-    table.set_header(headers.iter().map(head).collect::<Vec<_>>());
-    table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    // What a row is about and how it is stay whole: ids are there to be copied.
-    for at in 0..2 {
-        if let Some(column) = table.column_mut(at) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
+    // Words stay whole, as they are there to be copied; only the last column is text that may be broken.
+    match width {
+        Some(width) if least(&table) <= width.into() => {
+            table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
+            for at in 0..headers.len() - 1 {
+                if let Some(column) = table.column_mut(at) {
+                    column.set_constraint(ColumnConstraint::ContentWidth);
+                }
+            }
+        }
+        _ => {
+            table.set_content_arrangement(ContentArrangement::Disabled);
         }
     }
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn filled(headers: &[&str], rows: &[Vec<Cell>]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let head =
+        |name: &&str| comfy_table::Cell::new(name.to_uppercase()).add_attribute(Attribute::Bold);
+    table.set_header(headers.iter().map(head).collect::<Vec<_>>());
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| cell.0.clone())));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, PADDING));
+    }
+    table
+}
+
+/// The columns that a table needs at least: all of each but the last one, and enough of that.
+fn least(table: &Table) -> usize {
+    let widths = table.column_max_content_widths();
+    let (last, others) = widths.split_last().unwrap_or((&0, &[]));
+    let others = others.iter().map(|width| usize::from(width + PADDING)).sum::<usize>();
+    others + usize::from(*last.min(&LAST_MIN) + PADDING)
 }
 
 /// Prints names and values, a line each; empty values are left out.
@@ -97,7 +179,8 @@ pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
     let bold = anstyle::Style::new().bold();
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         let mut lines = value.trim_end().lines();
-        line(&format!("{bold}{name:width$}{bold:#}{}", lines.next().unwrap_or_default()))?;
+        let first = lines.next().unwrap_or_default();
+        pieces(&[(bold, &format!("{name:width$}")), terminal::plain(first)])?;
         for more in lines {
             line(&format!("{:width$}{more}", ""))?;
         }
@@ -159,12 +242,40 @@ mod tests {
             vec![Cell::new("a").fg(Color::Red), Cell::new("x".repeat(300))],
             vec![Cell::new("longer"), Cell::new("y")],
         ];
-        let text = layout(&["name", "why"], rows, false);
+        let text = layout(&["name", "why"], &[], rows, None, false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert_eq!(lines[0], "NAME    WHY");
         assert_eq!(lines[2], "longer  y");
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_fewer_columns_and_whole_words() {
+        let headers = ["id", "state", "group", "tries", "why"];
+        let row = |why: &str| {
+            ["0kd5d0yd7w2xehsnk4xbvmkgqr", "dispatched", "default", "1", why].map(Cell::new).into()
+        };
+        let why = "it was dispatched to the worker w1 and runs there since some seconds ago";
+        for (width, shown) in [(70_u16, 3), (80, 4), (200, 5)] {
+            let text = layout(&headers, &["tries", "group"], vec![row(why)], Some(width), false);
+            let heads = text.lines().next().unwrap_or_default().split_whitespace().count();
+            assert_eq!(heads, shown, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width.into()), "{text}");
+            for word in
+                ["0kd5d0yd7w2xehsnk4xbvmkgqr", "dispatched"].into_iter().chain(why.split(' '))
+            {
+                assert!(text.contains(word), "{word} is broken: {text}");
+            }
+        }
+        let text = layout(&headers, &["tries", "group"], vec![row(why)], Some(20), false);
+        assert_eq!(text.lines().count(), 2, "the terminal breaks what is wider: {text}");
+    }
+
+    #[test]
+    fn a_cell_is_harmless() {
+        let text = layout(&["name"], &[], vec![vec![Cell::new("\u{1b}[2Jx\ny")]], None, false);
+        assert_eq!(text, "NAME\n\\x1b[2Jx\\ny");
     }
 
     #[test]

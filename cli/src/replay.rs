@@ -1,14 +1,25 @@
-//! Reads a stream of the fleet from some point on. Never leaves anything behind in it: its
-//! consumer is ordered and dies with the command.
+//! Reads a stream of the fleet from some point on, over restarts of NATS. Never leaves anything behind in
+//! it: its consumer is ordered and dies with the command.
 
-use crate::{client::Client, exit::Failure};
+use crate::{
+    client::{Client, TryError},
+    exit::{self, Failure},
+};
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::{
+    consumer::{DeliverPolicy, pull},
+    stream::State,
+};
 use futures::StreamExt as _;
+use muster_wire::objects;
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 
 /// Silence after which what is missing will not come: a server answers within milliseconds.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before a stream that cannot be read is opened again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +34,29 @@ pub enum Start {
 
 /// A place in a stream.
 pub struct Replay {
-    messages: pull::Ordered,
+    client: Client,
+    stream: String,
+    subject: String,
+    start: Start,
+    connections: watch::Receiver<u64>,
+    /// None while the stream cannot be read.
+    reading: Option<Reading>,
+    /// The number of the last message that was handed out, or of the last one before the start.
+    at: Option<u64>,
+    /// The life of the server that it was read from, and when the stream was made.
+    server: String,
+    born_ns: i128,
     /// Messages that were there at the beginning and were not read yet.
     pending: u64,
+    /// Whether the present outage was told of.
+    warned: bool,
+}
+
+struct Reading {
+    messages: pull::Ordered,
+    pending: u64,
+    state: State,
+    born_ns: i128,
 }
 
 impl Replay {
@@ -36,26 +67,33 @@ impl Replay {
         subject: String,
         start: Start,
     ) -> anyhow::Result<Self> {
-        let deliver_policy = match start {
-            Start::First => DeliverPolicy::All,
-            Start::New => DeliverPolicy::New,
-            Start::Since(ago) => {
-                DeliverPolicy::ByStartTime { start_time: (SystemTime::now() - ago).into() }
-            }
+        let mut connections = client.connections.clone();
+        connections.mark_unchanged();
+        let mut replay = Replay {
+            client: client.clone(),
+            stream: stream.into(),
+            subject,
+            start,
+            connections,
+            reading: None,
+            at: None,
+            server: client.nats.server_info().server_id,
+            born_ns: 0,
+            pending: 0,
+            warned: false,
         };
-        let stream = client.jetstream.get_stream(stream).await.map_err(|error| {
-            Failure::new(format!("the fleet has no stream {stream}: {error}"))
-                .hint("the first master makes it: start one with `muster master` or `muster dev`")
+        let reading = replay.begin().await.map_err(|fault| match fault {
+            TryError::Passing(error) | TryError::Lasting(error) => error,
         })?;
-        let config = pull::OrderedConfig {
-            filter_subject: subject,
-            deliver_policy,
-            ..pull::OrderedConfig::default()
+        (replay.pending, replay.born_ns) = (reading.pending, reading.born_ns);
+        replay.at = match start {
+            Start::First => Some(0),
+            // Of what was written since, nothing was handed out.
+            Start::New => Some(reading.state.last_sequence),
+            Start::Since(_) => None,
         };
-        let consumer = stream.create_consumer(config).await.context("cannot read the stream")?;
-        let pending = consumer.cached_info().num_pending;
-        let messages = consumer.messages().await.context("cannot read the stream")?;
-        Ok(Replay { messages, pending })
+        replay.reading = Some(reading);
+        Ok(replay)
     }
 
     /// The next of the messages that were there at the beginning.
@@ -64,6 +102,7 @@ impl Replay {
             return Ok(None);
         }
         let Ok(message) = tokio::time::timeout(SILENCE, self.read()).await else {
+            anyhow::ensure!(self.reading.is_some(), "the stream {} cannot be read", self.stream);
             // What was counted has expired meanwhile.
             self.pending = 0;
             return Ok(None);
@@ -81,7 +120,102 @@ impl Replay {
     }
 
     async fn read(&mut self) -> anyhow::Result<async_nats::jetstream::Message> {
-        let message = self.messages.next().await.context("the stream has ended")?;
-        message.context("cannot read the stream")
+        loop {
+            let Some(reading) = &mut self.reading else {
+                self.go_on().await?;
+                continue;
+            };
+            tokio::select! {
+                message = reading.messages.next() => match message {
+                    Some(Ok(message)) => {
+                        self.at = message.info().ok().map(|info| info.stream_sequence).or(self.at);
+                        return Ok(message);
+                    }
+                    // The consumer does not outlive the server's process.
+                    Some(Err(_)) | None => self.reading = None,
+                },
+                changed = self.connections.changed() => {
+                    changed.context("the connection to NATS is closed")?;
+                    self.reading = None;
+                }
+            }
+        }
+    }
+
+    /// Opens the stream again behind what was handed out, however long that takes.
+    async fn go_on(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.begin().await {
+                Ok(reading) => {
+                    self.warned = false;
+                    let server = self.client.nats.server_info().server_id;
+                    let is_same = server == std::mem::replace(&mut self.server, server.clone());
+                    if !is_same || !follows(&reading.state, self.at) {
+                        exit::warn(
+                            "the connection was lost; what was told meanwhile may be missing",
+                        );
+                    }
+                    // A server that lost its newest messages gives their numbers out again.
+                    let is_new =
+                        reading.born_ns != std::mem::replace(&mut self.born_ns, reading.born_ns);
+                    let end = if is_new { 0 } else { reading.state.last_sequence };
+                    self.at = self.at.map(|at| at.min(end));
+                    self.reading = Some(reading);
+                    return Ok(());
+                }
+                Err(TryError::Lasting(error)) => return Err(error),
+                Err(TryError::Passing(error)) => {
+                    if !std::mem::replace(&mut self.warned, true) {
+                        exit::warn(&format!("{error:#}; trying on"));
+                    }
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<Reading, TryError> {
+        let stream = self.client.jetstream.get_stream(&self.stream).await.map_err(|error| {
+            if !objects::is_missing(&error) {
+                let text = format!("the stream {} cannot be read", self.stream);
+                return TryError::Passing(anyhow::Error::new(error).context(text));
+            }
+            let failure = Failure::new(format!("the fleet has no stream {}", self.stream));
+            let hint = "the first master makes it: start one with `muster master` or `muster dev`";
+            TryError::Lasting(failure.hint(hint).into())
+        })?;
+        let state = stream.cached_info().state.clone();
+        let born_ns = stream.cached_info().created.unix_timestamp_nanos();
+        let after = |at: u64| DeliverPolicy::ByStartSequence { start_sequence: at + 1 };
+        let deliver_policy = match (self.at, self.start) {
+            // All of a stream that was made anew is new.
+            (Some(_), _) if born_ns != self.born_ns => DeliverPolicy::All,
+            (Some(at), _) => after(at.min(state.last_sequence)),
+            (None, Start::First) => DeliverPolicy::All,
+            (None, Start::New) => after(state.last_sequence),
+            (None, Start::Since(ago)) => {
+                DeliverPolicy::ByStartTime { start_time: (SystemTime::now() - ago).into() }
+            }
+        };
+        let config = pull::OrderedConfig {
+            filter_subject: self.subject.clone(),
+            deliver_policy,
+            ..pull::OrderedConfig::default()
+        };
+        let unread =
+            |error: anyhow::Error| TryError::Passing(error.context("cannot read the stream"));
+        let consumer =
+            stream.create_consumer(config).await.map_err(|error| unread(error.into()))?;
+        let pending = consumer.cached_info().num_pending;
+        let messages = consumer.messages().await.map_err(|error| unread(error.into()))?;
+        Ok(Reading { messages, pending, state, born_ns })
+    }
+}
+
+/// Whether a stream still has all that follows a message.
+fn follows(state: &State, at: Option<u64>) -> bool {
+    match at {
+        None | Some(0) => true,
+        Some(at) => state.first_sequence <= at + 1 && at <= state.last_sequence,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 use clap::Subcommand;
 use muster_protocol::{
     GroupName, TaskId,
-    api::{ListTasks, TaskIds, Tasks, endpoint},
+    api::{ListPlace, ListTasks, TaskIds, Tasks, endpoint},
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -36,8 +36,11 @@ pub enum Command {
         #[arg(long)]
         group: Option<GroupName>,
         /// So many at most
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
+        /// Only those that were submitted before what ended an earlier list, as it says
+        #[arg(long, value_name = "PLACE", value_parser = place)]
+        before: Option<ListPlace>,
     },
     /// Show a task, and why it is where it is
     #[command(alias = "explain")]
@@ -93,11 +96,9 @@ pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Res
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Run(run) => run.run(reach, format).await,
-        Command::Ls { state, group, limit } => {
-            let question = ListTasks { state, group: group.map(|g| g.to_string()), limit };
-            let client = Client::connect(reach).await?;
-            let tasks: Tasks = client.insist(endpoint::TASK_LIST, &question).await?;
-            show::list(&tasks, format).map(done)
+        Command::Ls { state, group, limit, before } => {
+            let question = ListTasks { state, group: group.map(|g| g.to_string()), limit, before };
+            list(&Client::connect(reach).await?, question, format).await.map(done)
         }
         Command::Get { id } => {
             let client = Client::connect(reach).await?;
@@ -123,9 +124,47 @@ pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Res
     }
 }
 
+/// A place in a list, as [`shown_place`] writes it.
+fn place(text: &str) -> Result<ListPlace, String> {
+    let (ms, id) = text.split_once(':').ok_or("a place is written MILLISECONDS:ID")?;
+    let submitted_ms = ms.parse().map_err(|_| "its milliseconds are no number")?;
+    let id = id.parse().map_err(|error| format!("its id is none: {error}"))?;
+    Ok(ListPlace { submitted_ms, id })
+}
+
+fn shown_place(place: &ListPlace) -> String {
+    format!("{}:{}", place.submitted_ms, place.id)
+}
+
+/// Asks for a list in as many pages as it takes.
+async fn list(client: &Client, mut question: ListTasks, format: Format) -> anyhow::Result<()> {
+    let mut all = Tasks::default();
+    loop {
+        let page: Tasks = client.insist(endpoint::TASK_LIST, &question).await?;
+        let is_empty = page.tasks.is_empty();
+        question.limit -= question.limit.min(page.tasks.len() as u64);
+        question.before = page.more;
+        all.tasks.extend(page.tasks);
+        (all.more, all.is_cut) = (page.more, all.is_cut || page.is_cut);
+        if question.limit == 0 || all.more.is_none() || is_empty {
+            break;
+        }
+    }
+    show::list(&all, format)?;
+    if format == Format::Table
+        && let Some(more) = &all.more
+    {
+        exit::hint(&format!("there are more: the same with --before {}", shown_place(more)));
+    }
+    if all.is_cut {
+        exit::warn("tasks that ended long ago may be missing: a list looks back so far only");
+    }
+    Ok(())
+}
+
 async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Result<()> {
     let ids: Vec<TaskId> = tokens.iter().map(|token| token.id(client.names.fleet())).collect();
-    let mut found = Tasks { tasks: Vec::new() };
+    let mut found = Tasks::default();
     for chunk in ids.chunks(CANCEL_MAX) {
         let question = TaskIds { ids: chunk.to_vec() };
         let answer: Tasks = client.insist(endpoint::TASK_CANCEL, &question).await?;

@@ -4,20 +4,26 @@
 use crate::{
     client::{Client, Reach},
     exit::Failure,
-    output::{self, Format},
+    output::{self, Cell, Format},
     quantity,
 };
-use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
-use comfy_table::Cell;
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand, parser::ValueSource};
 use muster_protocol::{
     WorkerId,
     api::{OrderWorker, WorkerView, Workers, endpoint},
     grant::Policy,
+    lease::Standing,
     limit,
     message::Order,
 };
 use serde_json::json;
 use std::time::Duration;
+
+/// How often a worker is looked at that drains.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long after the deadline of a drain its runs may take to stop and to be recorded.
+const EMPTY_MARGIN: Duration = Duration::from_secs(30);
 
 /// The daemon's options alone, or a question.
 pub enum Command {
@@ -51,6 +57,7 @@ pub enum Ask {
     /// Empty a worker: no new attempts, and what still runs at the deadline goes elsewhere
     #[command(after_help = "Examples:
   muster worker drain shop-42 --deadline 5m
+  muster worker drain shop-42 --wait    returns when it is empty
   muster worker uncordon shop-42        gives it attempts again")]
     Drain {
         /// Which
@@ -58,6 +65,9 @@ pub enum Ask {
         /// How long its runs may go on
         #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = deadline)]
         deadline: Duration,
+        /// Wait until it has nothing left
+        #[arg(long, short)]
+        wait: bool,
     },
 }
 
@@ -94,7 +104,12 @@ impl FromArgMatches for Command {
         if matches.subcommand_name().is_some() {
             Ask::from_arg_matches(matches).map(Command::Ask)
         } else {
-            let config = muster_worker::Config::from_arg_matches(matches)?;
+            let mut config = muster_worker::Config::from_arg_matches(matches)?;
+            // The variable is the questions': a worker has a way of its own to NATS only where its
+            // command line says so.
+            if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
+                config.nats = None;
+            }
             Ok(Command::Run(Box::new(config)))
         }
     }
@@ -117,17 +132,48 @@ async fn order(client: &Client, worker: &WorkerId, order: Order) -> anyhow::Resu
     Ok(())
 }
 
+/// Waits until a worker that drains has nothing left; the workers then.
+async fn until_empty(
+    client: &Client,
+    name: &WorkerId,
+    within: Duration,
+) -> anyhow::Result<Workers> {
+    let until = tokio::time::Instant::now() + within;
+    loop {
+        let workers = list(client).await?;
+        let view = workers.workers.iter().find(|view| view.lease.worker == *name);
+        match view.map(|view| (view.lease.standing, view.attempts.len())) {
+            // It is gone, or nothing is left.
+            None | Some((Standing::Lost | Standing::Released, _) | (Standing::Draining, 0)) => {
+                return Ok(workers);
+            }
+            Some((Standing::Draining, left)) if tokio::time::Instant::now() > until => {
+                let text = format!("{name} still has {left} runs, long after its deadline");
+                let hint = format!("see what they are: muster worker get {name}");
+                return Err(Failure::new(text).hint(hint).into());
+            }
+            Some((Standing::Draining, _)) => tokio::time::sleep(LOOK_EVERY).await,
+            Some((Standing::Live | Standing::Cordoned, _)) => {
+                let text = format!("{name} does not drain any more: it was given another order");
+                return Err(Failure::new(text).into());
+            }
+        }
+    }
+}
+
 /// Answers the question.
 pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> {
     let client = Client::connect(reach).await?;
     let mut workers = list(&client).await?;
+    let mut emptied_within = None;
     let (name, wanted) = match ask {
         Ask::Ls if format == Format::Json => return output::json(&workers),
         Ask::Ls => return table(&workers.workers),
         Ask::Get { name } => (name, None),
         Ask::Cordon { name } => (name, Some(Order::Cordon)),
         Ask::Uncordon { name } => (name, Some(Order::Uncordon)),
-        Ask::Drain { name, deadline } => {
+        Ask::Drain { name, deadline, wait } => {
+            emptied_within = wait.then_some(deadline + EMPTY_MARGIN);
             let deadline_ms = deadline.as_millis() as u64;
             (name, Some(Order::Drain { deadline_ms }))
         }
@@ -139,7 +185,10 @@ pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> 
     };
     if let Some(wanted) = wanted {
         order(&client, &name, wanted).await?;
-        workers = list(&client).await?;
+        workers = match emptied_within {
+            Some(within) => until_empty(&client, &name, within).await?,
+            None => list(&client).await?,
+        };
         workers.workers.retain(|view| view.lease.worker == name);
         return if format == Format::Json {
             output::json(&workers)
@@ -168,7 +217,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
     });
     let headers =
         ["name", "state", "group", "runs", "memory", "linked", "labels", "version", "renewed"];
-    output::table(&headers, rows.collect())
+    output::table(&headers, &["version", "memory", "linked", "labels"], rows.collect())
 }
 
 fn one(view: &WorkerView) -> anyhow::Result<()> {

@@ -1,7 +1,12 @@
 //! What a master is told when it starts. Never a default that hides a choice that matters.
 
+use crate::registry::Keep;
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
+use muster_wire::nats::Address;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The most MiB of a stream: what fits a signed number of bytes, and any disk of today.
+const SIZE_MIB_MAX: u64 = 1 << 30;
 
 /// Run a master: it accepts tasks, gives them to workers and keeps everything in NATS.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,9 +23,14 @@ pub struct Config {
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
     /// The nats-server that keeps the fleet's state
-    #[arg(long, env = "MUSTER_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL",
-          value_parser = muster_wire::nats::checked)]
-    pub nats: String,
+    #[arg(
+        long,
+        env = "MUSTER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_name = "URL|@FILE"
+    )]
+    pub nats: Address,
     /// Where workers dial in, over UDP
     #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]
     pub listen: SocketAddr,
@@ -47,6 +57,12 @@ pub struct Config {
     /// Copies of each stream that NATS keeps
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub replicas: usize,
+    /// How much of NATS' disk is set apart for events, in MiB; the oldest go first
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
+    pub events_size: u64,
+    /// How much of NATS' disk is set apart for what tasks log, in MiB; the oldest go first
+    #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
+    pub logs_size: u64,
     /// Write this file once it serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -56,6 +72,14 @@ pub struct Config {
 }
 
 impl Config {
+    pub(crate) fn keep(&self) -> Keep {
+        Keep {
+            replicas: self.replicas,
+            events_bytes: self.events_size * 1024 * 1024,
+            logs_bytes: self.logs_size * 1024 * 1024,
+        }
+    }
+
     pub(crate) fn timing(&self) -> LeaseTiming {
         // The parser's range keeps it safe.
         self.lease.with_outage(Duration::from_secs(self.outage_tolerance_s)).unwrap_or(self.lease)

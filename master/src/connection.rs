@@ -63,9 +63,9 @@ impl Seeker {
             let inbox = inbox.clone();
             tokio::spawn(async move { inbox.send(Input::Registry(session, Fact::Down)).await });
         };
-        let (url, names) = (&self.config.nats, self.names.clone());
-        let replicas = self.config.replicas;
-        let registry = Registry::open(url, names, session, replicas, on_break).await?;
+        let (address, names) = (&self.config.nats, self.names.clone());
+        let keep = self.config.keep();
+        let registry = Registry::open(address, names, session, keep, on_break).await?;
         // Once there is a connection, so that those that fail leave the earlier sessions noted; and
         // before the session holds anything.
         if let Some(state) = self.state.clone() {
@@ -83,8 +83,6 @@ impl Seeker {
 
     async fn seek(self) {
         let mut wait = AGAIN_MIN;
-        // A cause is told once as long as it stays the same.
-        let mut said = String::new();
         loop {
             match self.connect().await {
                 Ok(registry) => {
@@ -93,12 +91,7 @@ impl Seeker {
                 }
                 Err(error) => {
                     let cause = format!("{error:#}");
-                    if cause == said {
-                        tracing::debug!(cause, "the registry is not reached");
-                    } else {
-                        tracing::warn!(cause, "the registry is not reached; trying on");
-                        said = cause;
-                    }
+                    tracing::warn!(cause, "the registry is not reached; trying on");
                 }
             }
             tokio::time::sleep(wait).await;

@@ -8,6 +8,9 @@
 //! A master has a session for each connection to the registry (`connection`): when it breaks, the fleet
 //! goes on only to keep workers alive, and with the next connection a new one begins.
 
+// These panic where nobody reads: `muster_wire::log` takes their place.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod api;
 mod config;
 mod connection;
@@ -120,6 +123,7 @@ pub fn main(config: Config) -> ExitCode {
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    anyhow::ensure!(!config.nats.is_empty(), "--nats names no server; write nats://HOST:PORT");
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let state = config.state_dir.as_deref().map(state::State::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));

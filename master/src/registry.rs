@@ -4,6 +4,7 @@
 mod checkpoints;
 mod layout;
 mod objects;
+mod recent;
 mod upkeep;
 mod watch;
 mod writes;
@@ -35,6 +36,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub use layout::Keep;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
 
@@ -83,22 +85,23 @@ impl Registry {
     /// Connects, and makes the streams that are not there yet. A connection that breaks is not made
     /// again: the next is another session's.
     pub async fn open(
-        url: &str,
+        address: &nats::Address,
         names: Arc<Names>,
         session: SessionId,
-        replicas: usize,
+        keep: Keep,
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
-        let client = nats::connect_once(name, url, on_break).await.map_err(|error| {
-            RegistryError::Unreachable { url: nats::shown(url), cause: error.to_string() }
+        let client = nats::connect_once(name, address, on_break).await.map_err(|error| {
+            RegistryError::Unreachable { url: address.to_string(), cause: error.to_string() }
         })?;
         let context = cas::context(client.clone());
-        layout::ensure(&context, &names, replicas).await?;
+        layout::ensure(&context, &names, keep).await?;
         let (events, shelves) = Default::default();
         let info = client.server_info();
         // A cluster loses what one of its servers has lost whether that is the one at the other end.
-        let server = (replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
+        let server =
+            (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
         let mut ends = Marks::default();
         for bucket in Bucket::FOLLOWED {
             let what = names.stream(bucket);

@@ -108,13 +108,37 @@ pub struct ListTasks {
     pub group: Option<String>,
     /// At most so many, newest first; 0 for the default of 50.
     pub limit: u64,
+    /// Only those that are older than this one.
+    pub before: Option<ListPlace>,
+}
+
+/// Where a task stands in a list: by its submission, and by its id where that is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListPlace {
+    /// When it was submitted, in milliseconds of a master's wall clock: a list is for people.
+    pub submitted_ms: u64,
+    /// Its id.
+    pub id: TaskId,
+}
+
+impl ListPlace {
+    /// Where this task stands.
+    pub fn of(record: &TaskRecord) -> Self {
+        ListPlace { submitted_ms: record.submitted_at.0, id: record.id }
+    }
 }
 
 /// Tasks, as far as they are known.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tasks {
-    /// What was found.
+    /// What was found, as far as it fits one message.
     pub tasks: Vec<TaskView>,
+    /// Where a list goes on: asking again with this as [`ListTasks::before`] yields what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<ListPlace>,
+    /// Whether tasks that have long ended may be missing: the list looks back so many changes only.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub is_cut: bool,
 }
 
 /// A task as clients see it.

@@ -14,7 +14,7 @@ mod tests;
 mod told;
 mod words;
 
-pub(crate) use told::PREEMPTED;
+pub(crate) use told::{DRAINED, PREEMPTED};
 pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
@@ -205,7 +205,7 @@ impl Attempts {
             self.stop_all(Kill::Stopping);
         }
         if matches!(self.intake, Intake::Draining(deadline) if now >= deadline) {
-            self.stop_all(Kill::Preempted);
+            self.stop_all(Kill::Drained);
         }
         while let Some(&(at, key)) = self.timers.first()
             && at <= now
@@ -325,7 +325,8 @@ impl Attempts {
     fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&key) else { return };
         match attempt.phase {
-            Phase::Running | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Stopping) => {
+            Phase::Running
+            | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
                 self.running -= 1;
                 self.pace.count(outcome.run_us);
                 self.conclude(key, outcome);
@@ -352,7 +353,8 @@ impl Attempts {
         self.running -= 1;
         match why {
             Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
-            Kill::Preempted => self.conclude(key, told::returned(told::PREEMPTED)),
+            Kill::Preempted => self.conclude(key, told::returned(PREEMPTED)),
+            Kill::Drained => self.conclude(key, told::returned(DRAINED)),
             Kill::Fenced | Kill::Stopping => {
                 self.attempts.remove(&key);
             }

@@ -43,8 +43,8 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 /// a week is forgotten by those who wanted it.
 pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Bytes of log of an attempt unless the task says otherwise: a minute at the full rate. And at most:
-/// what the stream of logs keeps of all tasks together.
+/// Bytes of log of an attempt unless the task says otherwise: a minute at the full rate. And at most: an
+/// hour of it. The stream of logs keeps the newest of all tasks together, as much as its master was told.
 pub const LOG_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
 /// See [`LOG_BYTES_DEFAULT`].
 pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;

@@ -46,6 +46,8 @@ pub struct Fleet {
     lease: Option<String>,
     nats: nats::Nodes,
     children: BTreeMap<String, Child>,
+    /// Where standard error of processes goes that are not started yet, where it is no file of this fleet.
+    logs: BTreeMap<String, Stdio>,
     /// Where each master listens for workers.
     quic: BTreeMap<String, SocketAddr>,
     /// The disks that hosts have of their own.
@@ -74,6 +76,13 @@ impl Fleet {
         Fleet::make(Net::Plain, None, nats::Nodes::new(1, "jetstream { sync_interval: always }\n"))
     }
 
+    /// The same, with a nats-server that is told `config` and knows the user that URLs name as `user`.
+    pub fn registry_with(config: &'static str, user: &'static str) -> Self {
+        let mut nats = nats::Nodes::new(1, config);
+        nats.user = user;
+        Fleet::make(Net::Plain, None, nats)
+    }
+
     /// The same in a net that can be cut, with leases of the profile `lease`.
     pub fn within(net: Net, lease: Option<&str>) -> Self {
         Fleet::clustered(net, lease, 1)
@@ -91,10 +100,10 @@ impl Fleet {
 
     fn make(net: Net, lease: Option<&str>, nats: nats::Nodes) -> Self {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
-        let (children, quic) = (BTreeMap::new(), BTreeMap::new());
+        let (children, logs, quic) = Default::default();
         let lease = lease.map(Into::into);
         let (disks, groups) = Default::default();
-        let mut fleet = Fleet { dir, net, lease, nats, children, quic, disks, groups };
+        let mut fleet = Fleet { dir, net, lease, nats, children, logs, quic, disks, groups };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -149,6 +158,13 @@ impl Fleet {
     pub fn start_worker(&mut self, name: &str, options: &[&str]) {
         self.launch_worker(name, options);
         self.until_ready(name);
+    }
+
+    /// Launches a worker that knows nothing but its master, from a shell that has another NATS.
+    pub fn launch_worker_in_shell(&mut self, name: &str, nats: &str) {
+        let mut command = self.daemon("worker", name);
+        command.env("MUSTER_NATS", nats);
+        self.launch_as_worker(command, name, &[]);
     }
 
     /// The same, without waiting until it holds a lease.
@@ -245,6 +261,7 @@ impl Fleet {
         let _ = std::fs::remove_file(&ready);
         let file = |ending: &str| self.path("tls").join(format!("{name}.{ending}"));
         command
+            .env_remove("MUSTER_NATS")
             .args(["--name", name, "--until-stdin-closes"])
             .args(["--ca", text(&self.path("tls/ca.pem")), "--cert", text(&file("pem"))])
             .args(["--key", text(&file("key")), "--ready-file", text(&ready)]);
@@ -264,19 +281,24 @@ impl Fleet {
         self.mount_disks(name);
         let log = self.log_path(name);
         let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let out = log.try_clone().expect("a second handle");
         let child = command
-            .env_remove("MUSTER_NATS")
             // It and what it starts itself can be killed and stopped together, as a host is.
             .process_group(0)
             // A daemon ends with this process, however it ends: its standard input closes.
             .stdin(Stdio::piped())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
+            .stdout(out)
+            .stderr(self.logs.remove(name).unwrap_or_else(|| log.into()))
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let pid = child.id();
         self.children.insert(name.into(), child);
         pid
+    }
+
+    /// Says where the log of a process goes that is started next.
+    pub fn log_to(&mut self, name: &str, log: Stdio) {
+        self.logs.insert(name.into(), log);
     }
 
     /// Kills a process that this fleet started, as if its host had died, and waits until it is gone.

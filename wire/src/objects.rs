@@ -5,9 +5,9 @@
 //! replica that it lives on: both may lack what was acknowledged just now. The stream's leader has it.
 
 use async_nats::jetstream::{
-    Context,
+    Context, ErrorCode,
     consumer::push::OrderedConfig,
-    context::{GetStreamError, ObjectStoreError},
+    context::{GetStreamError, GetStreamErrorKind, ObjectStoreError},
     object_store::{ObjectInfo, ObjectStore},
     stream::{LastRawMessageErrorKind, Stream},
 };
@@ -64,6 +64,15 @@ pub struct Objects {
     stream: Stream,
 }
 
+/// Whether the error says that there is no such stream.
+pub fn is_missing(error: &GetStreamError) -> bool {
+    let code = match error.kind() {
+        GetStreamErrorKind::JetStream(error) => error.error_code(),
+        _ => return false,
+    };
+    code == ErrorCode::STREAM_NOT_FOUND
+}
+
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -75,11 +84,18 @@ pub enum OpenError {
     Stream(#[from] GetStreamError),
 }
 
+impl OpenError {
+    /// Whether there is no such store.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, OpenError::Stream(error) if is_missing(error))
+    }
+}
+
 impl Objects {
     /// Opens a store, which must be there.
     pub async fn open(context: &Context, name: &str) -> Result<Self, OpenError> {
-        let store = context.get_object_store(name).await?;
         let stream = context.get_stream(stream_name(name)).await?;
+        let store = context.get_object_store(name).await?;
         Ok(Objects { name: name.into(), context: context.clone(), store, stream })
     }
 

@@ -1,8 +1,9 @@
-//! How a daemon begins and ends: its log, its signals, its files. Never kills what it did not start.
+//! How a daemon begins and ends: its threads, its signals, its files. Never kills what it did not start.
 
+use crate::log;
 use std::{
     future::Future,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, Read, Write},
     path::Path,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
@@ -12,13 +13,6 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{oneshot, watch},
 };
-use tracing_subscriber::EnvFilter;
-
-/// What is logged unless `MUSTER_LOG` says otherwise.
-///
-/// What becomes of a connection to NATS, the daemons say themselves.
-const LOG_DEFAULT: &str =
-    "info,async_nats=warn,async_nats::connector=off,quinn=warn,wasmtime=warn,cranelift=warn";
 
 /// The exit code of a daemon that could not begin: of what it was given, something must change.
 pub const NOT_BEGUN: u8 = 2;
@@ -114,46 +108,38 @@ where
     F: FnOnce(watch::Receiver<bool>) -> R,
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    log();
+    log::begin();
     let (stop, stopped) = watch::channel(false);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(threads).enable_all().build();
     let runtime = match runtime.and_then(|runtime| listen(told, stop).map(|()| runtime)) {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "{name} cannot start its threads");
+            log::say(&format!("error: {name} cannot start its threads: {error}"));
             return ExitCode::FAILURE;
         }
     };
     // Among the other loops and not on this thread, which would have to be woken for each input.
     let daemon = runtime.block_on(async { tokio::spawn(daemon(stopped)).await });
-    let result = daemon.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
+    let result = daemon.expect("a panic ends the process, and nothing aborts this loop");
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            log::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("error: {name} cannot begin: {error:#}");
+            log::say(&format!("error: {name} cannot begin: {error:#}"));
             ExitCode::from(NOT_BEGUN)
         }
     }
-}
-
-/// Begins the log on standard error.
-pub fn log() {
-    let filter =
-        EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .try_init();
 }
 
 /// Ends this process after `limit`, whatever hangs in it; for a daemon that is stopping.
 pub fn end_after(limit: Duration) {
     let ending = move || {
         std::thread::sleep(limit);
-        eprintln!("error: it did not stop in time; what hangs ends with this process");
+        log::say("error: it did not stop in time; what hangs ends with this process");
         std::process::exit(NOT_ENDED);
     };
     if let Err(error) = std::thread::Builder::new().name("end".into()).spawn(ending) {
@@ -178,7 +164,7 @@ fn listen(told: Told, stop: watch::Sender<bool>) -> io::Result<()> {
                 && signals > 1
                 && told != Told::BySupervisor
             {
-                eprintln!("error: told twice to stop; what was under way is lost");
+                log::say("error: told twice to stop; what was under way is lost");
                 std::process::exit(code.into());
             }
         }
@@ -215,6 +201,7 @@ mod tests {
     use rustix::process::{Pid, Signal, kill_process};
     use std::{
         io::{BufRead, BufReader},
+        os::unix::process::ExitStatusExt as _,
         process::{Child, Command, Stdio},
         time::Instant,
     };
@@ -224,10 +211,45 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(300);
 
+    /// Says that it is a daemon of which a loop, or a thread, panics while the others go on.
+    const PANICS: &str = "MUSTER_TEST_PANICS";
+
+    #[test]
+    #[ignore = "the process that another test looks at"]
+    fn panics() {
+        let Some(how) = std::env::var_os(PANICS) else { return };
+        let ended = run("test", Told::BySignals, 1, |_| async move {
+            let broken = || panic!("it is broken");
+            if how == "a loop" {
+                tokio::spawn(async move { broken() });
+            } else {
+                std::thread::spawn(broken);
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok(())
+        });
+        assert_eq!(ended, ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn a_panic_in_any_loop_or_thread_ends_the_process_and_is_told() {
+        for how in ["a loop", "a thread"] {
+            let output = Command::new(std::env::current_exe().expect("a test is a file"))
+                .args(["process::tests::panics", "--exact", "--ignored", "--nocapture"])
+                .env(PANICS, how)
+                .output()
+                .expect("it starts");
+            assert_eq!(output.status.signal(), Some(6), "{how}: it goes on without a part of it");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(told.contains("it is broken") && told.contains("process.rs"), "{told}");
+        }
+    }
+
     #[test]
     fn a_file_may_be_written_by_two_threads_at_once() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("file");
+        let dir = std::env::temp_dir().join(format!("muster-drafts-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("a folder");
+        let path = dir.join("file");
         let write = || (0..50).try_for_each(|_| write_whole(&path, "whole"));
         std::thread::scope(|scope| {
             let writers = [scope.spawn(write), scope.spawn(write)];
@@ -235,7 +257,8 @@ mod tests {
                 writer.join().expect("no panic").expect("each has a draft of its own");
             }
         });
-        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
+        assert_eq!(std::fs::read_dir(&dir).expect("a folder").count(), 1);
+        std::fs::remove_dir_all(&dir).expect("it is ours");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::{confine::Confine, journal::Journal, policy::Rules};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
+use muster_wire::nats::Address;
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
 
 /// Run a worker: it dials its masters and runs what they give it.
@@ -26,8 +27,8 @@ pub struct Config {
     #[arg(long = "master", required = true, value_name = "HOST:PORT", value_parser = host_port)]
     pub masters: Vec<String>,
     /// Renew the lease straight in this NATS as well
-    #[arg(long, value_name = "URL", value_parser = muster_wire::nats::checked)]
-    pub nats: Option<String>,
+    #[arg(long, value_name = "URL|@FILE")]
+    pub nats: Option<Address>,
     /// The group whose tasks it runs
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub group: GroupName,

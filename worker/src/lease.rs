@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 /// What the lease is about.
 pub(crate) struct Terms {
     pub timing: LeaseTiming,
-    pub nats: Option<String>,
+    pub nats: Option<nats::Address>,
     pub names: Arc<Names>,
     /// What a lease of this worker says.
     pub draft: Lease,
@@ -61,8 +61,8 @@ struct Nats {
 
 impl Nats {
     async fn open(terms: &Terms, events: mpsc::UnboundedSender<LeaseEvent>) -> Option<Self> {
-        let url = terms.nats.as_deref()?;
-        let client = nats::options(format!("muster-worker {}", terms.draft.worker), url)
+        let address = terms.nats.as_ref()?;
+        let client = nats::options(format!("muster-worker {}", terms.draft.worker), address)
             .retry_on_initial_connect()
             .event_callback(move |event| {
                 let up = match event {
@@ -75,7 +75,7 @@ impl Nats {
                 }
                 std::future::ready(())
             })
-            .connect(url)
+            .connect(address.servers())
             .await
             .inspect_err(
                 |error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"),

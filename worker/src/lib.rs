@@ -4,6 +4,9 @@
 //! One loop owns the mind, [`Attempts`]; links, lease, artifacts and runs report to its inbox. Guests
 //! have threads of their own and so has the lease, so that neither can starve the other.
 
+// These panic where nobody reads: `muster_wire::log` takes their place.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod artifact;
 pub mod checkpoint;
 pub mod code;
@@ -39,6 +42,7 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
+    log,
     process::{self, Told},
     quic, state, tls,
 };
@@ -95,7 +99,7 @@ pub fn main(config: Config) -> ExitCode {
     let told = match (config.supervised_by, config.until_stdin_closes) {
         (Some(supervisor), _) => {
             if let Err(error) = supervisor::tie(supervisor) {
-                eprintln!("error: muster-worker cannot begin: {error}");
+                log::say(&format!("error: muster-worker cannot begin: {error}"));
                 return ExitCode::FAILURE;
             }
             Told::BySupervisor
@@ -108,7 +112,7 @@ pub fn main(config: Config) -> ExitCode {
     let confined = match confine::worker(&config) {
         Ok(confined) => confined,
         Err(error) => {
-            eprintln!("error: muster-worker cannot begin: {error:#}");
+            log::say(&format!("error: muster-worker cannot begin: {error:#}"));
             return ExitCode::from(process::NOT_BEGUN);
         }
     };
@@ -122,6 +126,8 @@ pub fn main(config: Config) -> ExitCode {
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
+    let names_none = config.nats.as_ref().is_some_and(|nats| nats.is_empty());
+    anyhow::ensure!(!names_none, "--nats names no server; leave it out, or write nats://HOST:PORT");
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
     let journal = config.journal()?;

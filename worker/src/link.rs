@@ -3,6 +3,7 @@
 
 use crate::{Input, LinkId, Links, Road, journal::Journal};
 use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{
     Digest, Nonce,
     attempts::Event,
@@ -34,6 +35,9 @@ const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// How long a master may take to answer.
 const DIAL_MAX: Duration = Duration::from_secs(3);
+
+/// How long the first address of a master has before the next is tried beside it, as RFC 8305 has it.
+const DIAL_NEXT: Duration = Duration::from_millis(250);
 
 /// How long a master may take for an answer of one frame.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -117,8 +121,6 @@ pub(crate) fn dial_all(
 impl Dialler {
     async fn dial_for_ever(self, master: String) {
         let mut wait = DIAL_AGAIN_MIN;
-        // What was said last of a master that does not let this worker in.
-        let mut said = String::new();
         loop {
             let mut welcomed = false;
             let ended = match self.dial(&master).await {
@@ -131,16 +133,10 @@ impl Dialler {
             };
             let cause = ended.err().map(|cause| cause.to_string());
             if welcomed {
-                (wait, said) = (DIAL_AGAIN_MIN, String::new());
+                wait = DIAL_AGAIN_MIN;
                 tracing::info!(master, cause, "unlinked");
             } else if let Some(cause) = cause {
-                // Once: it is dialled for ever.
-                if cause == said {
-                    tracing::debug!(master, cause, "no link");
-                } else {
-                    tracing::warn!(master, cause, "no link to this master; dialling on");
-                    said = cause;
-                }
+                tracing::warn!(master, cause, "no link to this master; dialling on");
             }
             // Spread by up to a half, so that a fleet does not come back in one instant.
             let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
@@ -151,20 +147,17 @@ impl Dialler {
 
     async fn dial(&self, master: &str) -> anyhow::Result<Connection> {
         let local_v6 = self.endpoint.local_addr()?.is_ipv6();
-        let mut cause = anyhow::anyhow!("the name {master} has no address");
-        for address in tokio::net::lookup_host(master).await? {
-            let address = match address {
-                SocketAddr::V4(v4) if local_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-                other => other,
-            };
+        let addresses = tokio::net::lookup_host(master).await?.map(|address| match address {
+            SocketAddr::V4(v4) if local_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            other => other,
+        });
+        let dialled = first_of(addresses, |address| async move {
             let connecting = self.endpoint.connect(address, &self.host)?;
-            match tokio::time::timeout(DIAL_MAX, connecting).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => cause = error.into(),
-                Err(_) => cause = anyhow::anyhow!("no answer within {DIAL_MAX:?}"),
-            }
-        }
-        Err(cause)
+            let connected = tokio::time::timeout(DIAL_MAX, connecting).await;
+            let late = |_| anyhow::anyhow!("{address} did not answer within {DIAL_MAX:?}");
+            Ok(connected.map_err(late)??)
+        });
+        dialled.await.unwrap_or_else(|| anyhow::bail!("the name {master} has no address"))
     }
 
     /// Serves one link until it ends. `welcomed`: whether the master let this worker in.
@@ -230,6 +223,39 @@ impl Dialler {
             }
         }
         Ok(())
+    }
+}
+
+/// Tries addresses side by side, each [`DIAL_NEXT`] after the one before or when that has failed; the first
+/// success, or else the last failure. `None` where there is no address.
+async fn first_of<A, T, F>(
+    addresses: impl Iterator<Item = A>,
+    dial: impl Fn(A) -> F,
+) -> Option<anyhow::Result<T>>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let mut addresses = addresses.fuse();
+    let mut dialling = FuturesUnordered::new();
+    let mut failure = None;
+    loop {
+        let next = addresses.next();
+        let is_last = next.is_none();
+        dialling.extend(next.map(&dial));
+        let turn = async {
+            match is_last {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(DIAL_NEXT).await,
+            }
+        };
+        tokio::select! {
+            dialled = dialling.next() => match dialled {
+                Some(Ok(connection)) => return Some(Ok(connection)),
+                Some(Err(cause)) => failure = Some(Err(cause)),
+                None => return failure,
+            },
+            () = turn => {}
+        }
     }
 }
 
@@ -349,5 +375,42 @@ async fn bring(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<
         Some(Told::Stored) => Ok(()),
         Some(Told::Failed(cause)) => Err(ObjectError::Carried(cause)),
         _ => Err(ObjectError::Carried("the master's answer makes no sense".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long it takes to reach one of these, and which: each answers after so many milliseconds, well
+    /// or not.
+    fn reached(addresses: &[(u64, bool)]) -> (u64, Option<u64>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let began = tokio::time::Instant::now();
+            let dial = |&(after, is_well): &(u64, bool)| async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                anyhow::ensure!(is_well, "refused");
+                Ok(after)
+            };
+            let reached = first_of(addresses.iter(), dial).await.and_then(Result::ok);
+            (began.elapsed().as_millis() as u64, reached)
+        })
+    }
+
+    #[test]
+    fn a_dead_address_costs_a_moment_and_not_the_limit_of_a_dial() {
+        let dead = (DIAL_MAX.as_millis() as u64, false);
+        for (addresses, reached_after) in [
+            (&[(7, true)][..], (7, Some(7))),
+            (&[dead, (7, true)], (257, Some(7))),
+            (&[(5, false), (7, true)], (12, Some(7))),
+            (&[(400, true), (7, true)], (257, Some(7))),
+            (&[dead, dead], (3_250, None)),
+            (&[], (0, None)),
+        ] {
+            assert_eq!(reached(addresses), reached_after, "{addresses:?}");
+        }
     }
 }

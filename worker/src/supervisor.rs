@@ -4,7 +4,10 @@
 //! It starts the next life only when the last one was waited for: its lock is free then, which
 //! proves to the registry that its runs are over.
 
-use muster_wire::process::{Ask, Asks, NOT_BEGUN};
+use muster_wire::{
+    log,
+    process::{Ask, Asks, NOT_BEGUN},
+};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::{
     ffi::OsString,
@@ -28,7 +31,7 @@ const GOOD_LIFE: Duration = Duration::from_secs(5);
 
 /// Starts the worker and restarts it until it ends in good order or is told to stop; its exit code.
 pub(crate) fn supervise(until_stdin_closes: bool) -> ExitCode {
-    muster_wire::process::log();
+    log::begin();
     // One thread, the main one: the worker dies with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
@@ -39,8 +42,9 @@ pub(crate) fn supervise(until_stdin_closes: bool) -> ExitCode {
         runtime.shutdown_background();
         ended
     });
+    log::flush();
     ended.unwrap_or_else(|error| {
-        eprintln!("error: muster-worker cannot start itself: {error:#}");
+        log::say(&format!("error: muster-worker cannot start itself: {error:#}"));
         ExitCode::from(NOT_BEGUN)
     })
 }

@@ -152,8 +152,9 @@ impl Worker {
         let (holds, said) = (Default::default(), version.clone());
         let hello = Hello { to, session, attempts, holds, version: said };
         writer.send(&ToMaster::Hello(hello)).await?;
-        let client = nats::options(format!("muster-worker {name}"), &fleet.nats_url());
-        let client = client.connect(fleet.nats_url()).await?;
+        let address = fleet.nats_url().parse()?;
+        let client = nats::options(format!("muster-worker {name}"), &address);
+        let client = client.connect(address.servers()).await?;
         let key = cas::Key {
             stream: names.stream(Bucket::Workers),
             subject: names.key(Bucket::Workers, &worker),

@@ -1,6 +1,6 @@
 //! Finding and running a language's own tool. Never hides what the tool itself has to say.
 
-use crate::exit::Failure;
+use crate::{exit::Failure, terminal};
 use std::{
     env,
     ffi::OsString,
@@ -65,7 +65,7 @@ pub fn finish(mut command: Command, name: &str) -> anyhow::Result<String> {
     }
     // Some say what is wrong on their standard output.
     if !output.stdout.starts_with(b"{") {
-        eprint!("{}", String::from_utf8_lossy(&output.stdout));
+        terminal::note_bytes(&output.stdout);
     }
     let text = format!("{name} could not build it: {}", output.status);
     Err(Failure::user(text).hint("it says above what is wrong").into())

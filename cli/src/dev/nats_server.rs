@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Where `setup/nats-server` puts it, here or in a directory above.
+/// Where `setup/nats-server` puts it: in the work tree, which is here, or above, or around this executable.
 const LOCAL: &str = ".muster/bin/nats-server";
 
 /// It is ready in some 20 ms; a large store on a slow disk takes seconds to recover.
@@ -59,7 +59,8 @@ fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).map(|dir| dir.join("nats-server"));
     let here = env::current_dir().unwrap_or_default();
-    let above = here.ancestors().map(|dir| dir.join(LOCAL));
+    let exe = env::current_exe().unwrap_or_default();
+    let above = here.ancestors().chain(exe.ancestors()).map(|dir| dir.join(LOCAL));
     in_path.chain(above).filter(|file| file.is_file()).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Results of a run, as lines of JSON and in order where that is wanted. Never prints one twice.
 
 use super::state::State;
-use crate::{blob, client::Client, ends::End, output};
+use crate::{blob, client::Client, ends::End, output, terminal};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -146,23 +146,25 @@ impl Results {
     pub fn summary(&self, took: Duration) -> bool {
         let total: u64 = self.counts.values().sum();
         let completed = self.counts.get(COMPLETED).copied().unwrap_or(0);
+        let note = |text: &str| terminal::note(&[terminal::plain(text)]);
         for failure in &self.failures {
-            anstream::eprintln!("{failure}");
+            note(failure);
         }
         let unlisted = (total - completed).saturating_sub(self.failures.len() as u64);
         if unlisted > 0 {
-            anstream::eprintln!("and {unlisted} lines more");
+            note(&format!("and {unlisted} lines more"));
         }
         let mut parts = vec![format!("{completed} completed")];
         let others = self.counts.iter().filter(|(word, _)| **word != COMPLETED);
         parts.extend(others.map(|(word, count)| format!("{count} {word}")));
         let seconds = took.as_secs_f64();
         let rate = if seconds > 0.0 { total as f64 / seconds } else { 0.0 };
-        anstream::eprintln!("{total} lines: {} in {seconds:.2} s, {rate:.0}/s", parts.join(", "));
+        let parts = parts.join(", ");
+        note(&format!("{total} lines: {parts} in {seconds:.2} s, {rate:.0}/s"));
         let before = self.state.written() - total;
         if before > 0 {
             let failed = self.state.failed() - (total - completed);
-            anstream::eprintln!("{before} lines were done before, {failed} of them not completed");
+            note(&format!("{before} lines were done before, {failed} of them not completed"));
         }
         self.state.failed() == 0
     }

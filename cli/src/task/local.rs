@@ -5,7 +5,7 @@ use crate::{
     exit::{self, Failure},
     mint, module,
     output::{self, Format},
-    quantity, request,
+    quantity, request, terminal,
     token::Token,
 };
 use anyhow::Context as _;
@@ -21,7 +21,7 @@ use muster_worker::{
 use std::{
     collections::BTreeSet,
     env,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     process::ExitCode,
 };
 
@@ -98,10 +98,7 @@ fn secrets(names: &BTreeSet<String>) -> anyhow::Result<Secrets> {
 
 fn tell(bar: &ProgressBar, heard: Heard) {
     match heard {
-        // Whoever closed standard error does not want to read it.
-        Heard::Report(Report::Log(chunk)) => bar.suspend(|| {
-            let _ = io::stderr().write_all(&chunk.text);
-        }),
+        Heard::Report(Report::Log(chunk)) => bar.suspend(|| terminal::note_bytes(&chunk.text)),
         Heard::Report(Report::Progress { done, total, .. }) => {
             if total > 0 {
                 bar.set_length(total);

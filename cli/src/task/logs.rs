@@ -3,9 +3,11 @@
 
 use crate::{
     client::Client,
+    ends::WaitReasons,
     exit::Failure,
     output::{self, Format},
     replay::{Replay, Start},
+    terminal,
     token::Token,
 };
 use serde_json::json;
@@ -36,13 +38,17 @@ pub async fn run(
         return Ok(());
     }
     let mut ask = tokio::time::interval(ASK_EVERY);
+    // A task that was submitted just now has a moment to begin.
+    ask.reset();
+    let mut waits = WaitReasons::default();
     while !ended {
         tokio::select! {
             message = replay.follow() => shown.show(&message?)?,
             _ = ask.tick() => {
-                let view = client.tasks(&[id]).await?.pop();
+                let views = client.tasks(&[id]).await?;
+                waits.tell(&views);
                 let gone = || Failure::user(format!("task {id} is gone"));
-                ended = view.ok_or_else(gone)?.record.is_done();
+                ended = views.first().ok_or_else(gone)?.record.is_done();
             }
         }
     }
@@ -72,7 +78,7 @@ impl Shown {
         if self.attempt != attempt {
             attempt.clone_into(&mut self.attempt);
             let dim = anstyle::Style::new().dimmed();
-            anstream::eprintln!("{dim}attempt {attempt}:{dim:#}");
+            terminal::note(&[(dim, &format!("attempt {attempt}:"))]);
         }
         output::raw(&message.payload)
     }

@@ -11,6 +11,7 @@ use crate::{
     output::{self, Format},
     request,
     submit::{self, Chunk},
+    terminal,
     token::Token,
 };
 use anyhow::Context as _;
@@ -99,7 +100,11 @@ impl Run {
         let input = blob::input(&client, input).await?;
         let spec = Arc::new(self.options.spec(module, input, batch)?);
         let audience = batch.unwrap_or(BatchId(ids[0].0));
-        let ends = if self.wait { Some(Ends::listen(&client, audience).await?) } else { None };
+        let ends = if self.wait {
+            Some(Ends::listen(&client, audience).await?.telling_waits())
+        } else {
+            None
+        };
         send(&client, &ids, |id| NewTask { id, spec: spec.clone() }).await?;
         match ends {
             None => super::print_ids(&ids, format).map(|()| ExitCode::SUCCESS),
@@ -203,14 +208,14 @@ async fn wait(
         }
         if format == Format::Table {
             output::raw(&blob::bytes(client, &outcome.output).await?)?;
-            eprint!("{}", outcome.stderr);
+            terminal::note_bytes(outcome.stderr.as_bytes());
         }
         if outcome.verdict != Verdict::Completed {
             exit::error(&format!("task {id} did not complete: {}", outcome.verdict.reason()));
         }
     }
     if format == Format::Json {
-        output::json(&Tasks { tasks: client.tasks(ids).await? })?;
+        output::json(&Tasks { tasks: client.tasks(ids).await?, ..Tasks::default() })?;
     }
     Ok(ExitCode::from(code))
 }

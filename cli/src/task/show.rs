@@ -5,10 +5,9 @@ use crate::{
     blob,
     client::Client,
     exit::{self, Failure},
-    output::{self, Format},
+    output::{self, Cell, Format},
     quantity,
 };
-use comfy_table::Cell;
 use futures::StreamExt as _;
 use muster_protocol::{
     api::{TaskView, Tasks},
@@ -66,7 +65,7 @@ pub fn list(tasks: &Tasks, format: Format) -> anyhow::Result<()> {
         ]
     });
     let headers = ["id", "state", "module", "group", "worker", "tries", "submitted", "why"];
-    output::table(&headers, rows.collect())
+    output::table(&headers, &["tries", "group", "worker", "module"], rows.collect())
 }
 
 /// Everything about a task, but its bytes.
@@ -164,7 +163,8 @@ pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
     if rows.is_empty() {
         return output::line(&format!("no attempt yet: {}", view.why));
     }
-    output::table(&["no", "attempt", "worker", "dispatched", "ended", "reason"], rows)
+    let headers = ["no", "attempt", "worker", "dispatched", "ended", "reason"];
+    output::table(&headers, &["dispatched", "attempt"], rows)
 }
 
 /// The output on standard output, and the exit code of the end.

@@ -4,7 +4,7 @@ use super::{Answer, Host, Refusal};
 use crate::Input;
 use muster_protocol::{
     TaskId,
-    api::{ErrorCode, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},
+    api::{ErrorCode, ListPlace, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},
     fleet,
     limit::SUBMIT_TASKS_MAX,
     message::Shelf,
@@ -88,20 +88,28 @@ impl Host {
     pub(super) async fn list(&self, asked: ListTasks) -> Answer<Tasks> {
         let limit =
             if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
+        let before = asked.before;
         let wanted = move |record: &TaskRecord| {
-            asked.state.as_ref().is_none_or(|state| record.state.word() == state)
+            before.is_none_or(|before| ListPlace::of(record) < before)
+                && asked.state.as_ref().is_none_or(|state| record.state.word() == state)
                 && asked.group.as_ref().is_none_or(|group| record.spec.group.as_str() == group)
         };
         let open = wanted.clone();
-        let mut records = self.look(move |fleet, _| fleet.tasks(limit, open)).await?;
-        records.extend(self.registry.recent(limit, wanted).await);
-        // Ids that were made of a token do not begin with the time.
-        records
-            .sort_unstable_by_key(|record| std::cmp::Reverse((record.submitted_at.0, record.id)));
-        // A task may have ended between the two looks; the later one is right.
+        // One more than is asked for, to know whether there is more.
+        let mut records = self.look(move |fleet, _| fleet.tasks(limit + 1, open)).await?;
+        let (finished, is_cut) = self.registry.recent(limit + 1, wanted).await;
+        records.extend(finished);
+        // A task may have ended between the two looks; the later one is right, and comes first here.
+        records.sort_by_key(|record| std::cmp::Reverse((ListPlace::of(record), record.is_done())));
         records.dedup_by_key(|record| record.id);
+        let is_more = records.len() > limit;
         records.truncate(limit);
-        self.view(records).await
+        let asked = records.len();
+        let mut list = self.view(records).await?;
+        if is_more || list.tasks.len() < asked {
+            list.more = list.tasks.last().map(|task| ListPlace::of(&task.record));
+        }
+        Ok(Tasks { is_cut, ..list })
     }
 
     pub(super) async fn cancel(&self, asked: TaskIds) -> Answer<Tasks> {
@@ -138,11 +146,13 @@ impl Host {
             .await?;
         // What does not fit one message is left out from the end; the client asks again.
         let mut bytes = 0;
-        tasks.retain(|task| {
+        let fits = |task: &TaskView| {
             bytes += serde_json::to_vec(task).map_or(0, |text| text.len() + 1);
             bytes <= ANSWER_BYTES_MAX
-        });
-        Ok(Tasks { tasks })
+        };
+        let count = tasks.iter().map(fits).take_while(|fits| *fits).count();
+        tasks.truncate(count);
+        Ok(Tasks { tasks, ..Tasks::default() })
     }
 }
 

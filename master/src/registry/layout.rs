@@ -1,10 +1,11 @@
 //! The streams of a fleet: which there are and how they are kept. Never a stock key-value bucket:
 //! in one of those a client that may write one key can erase all others with a rollup header.
 
+pub(super) use muster_wire::objects::is_missing;
+
 use super::{RegistryError, upkeep};
 use async_nats::jetstream::{
-    Context, ErrorCode,
-    context::{GetStreamError, GetStreamErrorKind},
+    Context,
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
 use muster_protocol::{
@@ -39,23 +40,33 @@ const _: () = assert!(
     nats::YOUNG.as_secs() + UNATTENDED_MAX.as_secs() + limit::RETENTION_MAX.as_secs()
         <= DATA_KEEP.as_secs()
 );
-/// The most bytes of events, and of logs; the oldest go first.
-const TEXT_BYTES_MAX: i64 = 1024 * 1024 * 1024;
+
+/// How the streams of a fleet are kept, as far as a master is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Copies of each.
+    pub replicas: usize,
+    /// The most bytes of events; the oldest go first. NATS sets that much of its disk apart.
+    pub events_bytes: u64,
+    /// The same of logs.
+    pub logs_bytes: u64,
+}
 
 /// Makes every stream that is not there yet, and brings the others up to date.
 pub(super) async fn ensure(
     context: &Context,
     names: &Names,
-    replicas: usize,
+    keep: Keep,
 ) -> Result<(), RegistryError> {
+    let replicas = keep.replicas;
     for bucket in Bucket::ALL {
         stream(context, bucket_config(names, bucket, replicas)).await?;
     }
     let texts = [
-        (names.event_stream(), names.events(), EVENTS_KEEP),
-        (names.log_stream(), names.all_logs(), LOGS_KEEP),
+        (names.event_stream(), names.events(), EVENTS_KEEP, keep.events_bytes),
+        (names.log_stream(), names.all_logs(), LOGS_KEEP, keep.logs_bytes),
     ];
-    for (name, subject, max_age) in texts {
+    for (name, subject, max_age, max_bytes) in texts {
         // Nobody waits for these to be on disk, and where the server syncs every write each would cost
         // as much as a record does. A server allows it only for what has one replica, and only from the
         // beginning.
@@ -76,7 +87,8 @@ pub(super) async fn ensure(
             persist_mode,
             subjects: vec![subject],
             max_age,
-            max_bytes: TEXT_BYTES_MAX,
+            max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+            max_messages_per_subject: UNLIMITED,
             discard: DiscardPolicy::Old,
             storage: StorageType::File,
             num_replicas,
@@ -89,20 +101,12 @@ pub(super) async fn ensure(
     objects(context, names.data_store(), DATA_KEEP, replicas).await
 }
 
-/// Whether the error says that there is no such stream.
-pub(super) fn is_missing(error: &GetStreamError) -> bool {
-    let code = match error.kind() {
-        GetStreamErrorKind::JetStream(error) => error.error_code(),
-        _ => return false,
-    };
-    code == ErrorCode::STREAM_NOT_FOUND
-}
-
 fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
     Config {
         name: names.stream(bucket),
         subjects: vec![names.key(bucket, ">")],
         max_messages_per_subject: 1,
+        max_bytes: UNLIMITED,
         discard: DiscardPolicy::New,
         storage: StorageType::File,
         num_replicas: replicas,
@@ -120,14 +124,47 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
     }
 }
 
+/// Makes a stream, or changes one that is otherwise. One that is as wanted is left alone: a server that has
+/// little room refuses to set apart again what the stream has already.
 async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> {
-    let what = config.name.clone();
-    context
-        .create_or_update_stream(config)
-        .await
-        .map(drop)
-        .map_err(|error| RegistryError::Layout { what, cause: error.to_string() })
+    if let Ok(there) = context.get_stream(&config.name).await
+        && is_so(&config, &there.cached_info().config)
+    {
+        return Ok(());
+    }
+    let (what, wanted) = (config.name.clone(), config.max_bytes);
+    context.create_or_update_stream(config).await.map(drop).map_err(|error| {
+        let mut cause = error.to_string();
+        if wanted > 0 {
+            cause += "; NATS needs room for it: give NATS more, or the master less by \
+                --events-size and --logs-size";
+        }
+        RegistryError::Layout { what, cause }
+    })
 }
+
+/// Whether a stream has all that a fleet wants of it. Everything else is its server's to choose.
+fn is_so(wanted: &Config, there: &Config) -> bool {
+    let wanted = wanted.clone();
+    *there
+        == Config {
+            subjects: wanted.subjects,
+            max_age: wanted.max_age,
+            max_bytes: wanted.max_bytes,
+            max_messages_per_subject: wanted.max_messages_per_subject,
+            discard: wanted.discard,
+            num_replicas: wanted.num_replicas,
+            allow_direct: wanted.allow_direct,
+            allow_rollup: wanted.allow_rollup,
+            deny_delete: wanted.deny_delete,
+            deny_purge: wanted.deny_purge,
+            allow_message_ttl: wanted.allow_message_ttl,
+            ..there.clone()
+        }
+}
+
+/// What servers say where there is no limit.
+const UNLIMITED: i64 = -1;
 
 /// As a client makes an object store, but that no replica answers for the leader: one that is behind
 /// would say that an object is missing which was stored just now.
@@ -141,6 +178,8 @@ async fn objects(
         name: objects::stream_name(&bucket),
         subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
         max_age,
+        max_bytes: UNLIMITED,
+        max_messages_per_subject: UNLIMITED,
         discard: DiscardPolicy::New,
         storage: StorageType::File,
         num_replicas,

@@ -2,15 +2,13 @@
 //! not what their digest says.
 
 use super::Registry;
-use async_nats::jetstream::{object_store::ObjectInfo, stream::Stream};
+use async_nats::jetstream::object_store::ObjectInfo;
 use bytes::Bytes;
-use futures::StreamExt;
-use muster_protocol::{Digest, TaskId, limit, message::Shelf, subject::Bucket, task::TaskRecord};
+use muster_protocol::{Digest, limit, message::Shelf};
 use muster_wire::{
     nats,
     objects::{Objects, ReadError},
 };
-use std::ops::Range;
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 /// Why an object could not be had or kept. Nothing was kept that is not whole.
@@ -23,12 +21,6 @@ pub enum ObjectError {
     #[error("the bytes are not those of {0}")]
     Corrupt(Digest),
 }
-
-/// Changes read for each record asked for, at first: there are gaps and unfinished records.
-const READ_AHEAD: u64 = 8;
-
-/// Changes read at most: half a second's reading.
-const READ_MAX: u64 = 200_000;
 
 /// The object stores of a life, once they have been asked for.
 #[derive(Default)]
@@ -120,73 +112,5 @@ impl Registry {
             self.store(digest, bytes).await?;
         }
         Ok(Some(info.size as u64))
-    }
-
-    /// The newest finished records, newest first, at most `max`.
-    ///
-    /// Reads the stream from its end, a piece at a time, and not all of it: what has changed more
-    /// than [`READ_MAX`] changes ago is not found.
-    pub async fn recent(
-        &self,
-        max: usize,
-        wanted: impl Fn(&TaskRecord) -> bool,
-    ) -> Vec<TaskRecord> {
-        let Ok(mut stream) = self.context.get_stream(self.names.stream(Bucket::Tasks)).await else {
-            return Vec::new();
-        };
-        let Ok(info) = stream.info().await else { return Vec::new() };
-        let (first, last) = (info.state.first_sequence.max(1), info.state.last_sequence);
-        let mut found: Vec<TaskRecord> = Vec::new();
-        let (mut end, mut piece) = (last + 1, max as u64 * READ_AHEAD);
-        while found.len() < max && end > first && last + 1 - end < READ_MAX {
-            let start = end.saturating_sub(piece).max(first);
-            found.extend(self.finished(&stream, start..end, &wanted).await);
-            (end, piece) = (start, piece * READ_AHEAD);
-        }
-        found.sort_unstable_by_key(|record| std::cmp::Reverse::<TaskId>(record.id));
-        found.truncate(max);
-        found
-    }
-
-    /// The finished records in a piece of the stream.
-    async fn finished(
-        &self,
-        stream: &Stream,
-        piece: Range<u64>,
-        wanted: impl Fn(&TaskRecord) -> bool,
-    ) -> Vec<TaskRecord> {
-        use async_nats::jetstream::consumer::{DeliverPolicy, push::OrderedConfig};
-        let config = OrderedConfig {
-            deliver_subject: self.client.new_inbox(),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: piece.start },
-            filter_subject: self.names.key(Bucket::Tasks, ">"),
-            ..OrderedConfig::default()
-        };
-        let Ok(consumer) = stream.create_consumer(config).await else { return Vec::new() };
-        let mut found: Vec<TaskRecord> = Vec::new();
-        if consumer.cached_info().num_pending == 0 {
-            return found;
-        }
-        let Ok(mut messages) = consumer.messages().await else { return found };
-        while let Ok(Some(Ok(message))) =
-            tokio::time::timeout(muster_wire::nats::PING_EVERY, messages.next()).await
-        {
-            if message.info().is_ok_and(|info| info.stream_sequence >= piece.end) {
-                break;
-            }
-            if let Ok(record) = serde_json::from_slice::<TaskRecord>(&message.payload)
-                && record.is_done()
-                && wanted(&record)
-            {
-                found.push(record);
-            }
-            let is_last = |info: async_nats::jetstream::message::Info<'_>| {
-                info.pending == 0 || info.stream_sequence + 1 >= piece.end
-            };
-            if message.info().is_ok_and(is_last) {
-                break;
-            }
-        }
-        found
     }
 }

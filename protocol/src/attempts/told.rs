@@ -14,6 +14,9 @@ use core::time::Duration;
 /// Why a run goes back that had to make room.
 pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
 
+/// Why a run goes back that was still under way when its worker had to be empty.
+pub(crate) const DRAINED: &str = "its worker drains, and the deadline of that was over";
+
 /// An attempt that goes back to the fleet.
 pub(super) fn returned(reason: &str) -> Outcome {
     Outcome::bare(Verdict::Returned { reason: reason.into() })
@@ -179,7 +182,7 @@ impl Attempts {
                 self.conclude(key, outcome);
             }
             // Taken away for good although it was first for another time.
-            Phase::Killed(killed) if *killed == Kill::Preempted => *killed = why,
+            Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
             Phase::Killed(_) => {}
             Phase::Ended { sent, .. } => {
                 *sent = None;

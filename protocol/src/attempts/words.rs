@@ -102,8 +102,10 @@ pub enum Kill {
     Fenced,
     /// Its master said so.
     Revoked,
-    /// It makes room, or its worker drains: its task goes elsewhere.
+    /// It makes room: its task goes elsewhere.
     Preempted,
+    /// Its worker drains, and the deadline is over: its task goes elsewhere.
+    Drained,
     /// The worker stops.
     Stopping,
 }
@@ -112,7 +114,7 @@ impl From<Kill> for KillReason {
     fn from(kill: Kill) -> Self {
         match kill {
             Kill::Fenced => KillReason::Fenced,
-            Kill::Revoked | Kill::Preempted | Kill::Stopping => KillReason::Revoked,
+            Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping => KillReason::Revoked,
         }
     }
 }

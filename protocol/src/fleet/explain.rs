@@ -4,7 +4,7 @@
 use super::Fleet;
 use crate::{
     Time,
-    api::WorkerView,
+    api::{ListPlace, WorkerView},
     task::{State, TaskRecord},
 };
 use alloc::{format, string::String, vec::Vec};
@@ -83,10 +83,17 @@ impl Fleet {
         self.workers.values().filter_map(view).collect()
     }
 
-    /// Every task that is not over, newest first; at most `max` of those that `wanted` accepts.
+    /// Tasks that are not over, the newest first: `max` of those that `wanted` accepts.
     pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
-        let records = self.tasks.values().rev().map(|task| task.record.as_ref());
-        records.filter(|record| wanted(record)).take(max).cloned().collect()
+        let records = self.tasks.values().map(|task| task.record.as_ref());
+        let mut records: Vec<&TaskRecord> = records.filter(|record| wanted(record)).collect();
+        let newest = |record: &&TaskRecord| core::cmp::Reverse(ListPlace::of(record));
+        if records.len() > max {
+            records.select_nth_unstable_by_key(max, newest);
+            records.truncate(max);
+        }
+        records.sort_unstable_by_key(newest);
+        records.into_iter().cloned().collect()
     }
 
     /// How many tasks are not over.

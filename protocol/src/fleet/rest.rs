@@ -2,7 +2,11 @@
 //! go where they can run, and a fleet with no other worker does not write records without end.
 
 use super::{Fleet, Timer};
-use crate::{Time, WorkerId, attempts::PREEMPTED, task::Verdict};
+use crate::{
+    Time, WorkerId,
+    attempts::{DRAINED, PREEMPTED},
+    task::Verdict,
+};
 use core::time::Duration;
 
 /// Attempts that a worker may give back in a row without a rest: a drain that its lease does not show
@@ -35,7 +39,7 @@ impl Fleet {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let rest = &mut worker.rest;
         match verdict {
-            Verdict::Returned { reason } if reason == PREEMPTED => {}
+            Verdict::Returned { reason } if reason == PREEMPTED || reason == DRAINED => {}
             Verdict::Returned { .. } => {
                 rest.in_a_row = rest.in_a_row.saturating_add(1);
                 if rest.in_a_row >= RETURNS_MAX && rest.until.is_none() {

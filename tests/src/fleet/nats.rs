@@ -19,6 +19,8 @@ pub const NATS: &str = "nats-server";
 pub(super) struct Nodes {
     /// What each reads besides its command line; nothing most often.
     config: &'static str,
+    /// Who asks, as it stands in a URL; nobody most often.
+    pub(super) user: &'static str,
     all: Vec<Node>,
     /// The ways to and from the last node, where its replicas can lag behind the others'.
     late: Option<LateRoutes>,
@@ -37,7 +39,7 @@ impl Nodes {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let name = |number| if count == 1 { NATS.into() } else { format!("{NATS}-{number}") };
         let node = |number| Node { name: name(number), clients: anywhere, routes: anywhere };
-        Nodes { config, all: (1..=count).map(node).collect(), late: None }
+        Nodes { config, user: "", all: (1..=count).map(node).collect(), late: None }
     }
 
     /// Three nodes, of which the last can lag behind.
@@ -71,6 +73,12 @@ impl Nodes {
         (dials, dialled)
     }
 
+    /// The URL of this address.
+    fn url(&self, address: SocketAddr) -> String {
+        let at = if self.user.is_empty() { "" } else { "@" };
+        format!("nats://{}{at}{address}", self.user)
+    }
+
     /// The node that a host talks to: hosts with numbers at their end are spread over all nodes.
     fn of(&self, host: &str) -> &Node {
         let digits = host.trim_start_matches(|letter: char| !letter.is_ascii_digit());
@@ -87,12 +95,12 @@ impl Fleet {
 
     /// Where the registry listens: its first node.
     pub fn nats_url(&self) -> String {
-        format!("nats://{}", self.nats.all[0].clients)
+        self.nats.url(self.nats.all[0].clients)
     }
 
     /// Where each node of the registry listens.
     pub fn nats_urls(&self) -> Vec<String> {
-        self.nats.all.iter().map(|node| format!("nats://{}", node.clients)).collect()
+        self.nats.all.iter().map(|node| self.nats.url(node.clients)).collect()
     }
 
     /// Whether a host is one of the registry's.
@@ -124,6 +132,11 @@ impl Fleet {
     /// Has the replicas of the last node lag behind the others' by so much from now on.
     pub fn lag(&self, late: Duration) {
         self.nats.late.as_ref().expect("a registry with a late node").set(late);
+    }
+
+    /// Says what nats-server is told at its next start.
+    pub fn configure_nats(&mut self, config: &'static str) {
+        self.nats.config = config;
     }
 
     /// Launches one node, without waiting until it listens; its process.
@@ -187,7 +200,8 @@ impl Fleet {
     /// Where a host finds the registry.
     pub(super) fn nats_from(&mut self, host: &str) -> String {
         let node = self.nats.of(host);
-        format!("nats://{}", self.net.way(host, &node.name, node.clients, Carrier::Tcp))
+        let address = self.net.way(host, &node.name, node.clients, Carrier::Tcp);
+        self.nats.url(address)
     }
 }
 

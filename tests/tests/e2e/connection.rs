@@ -85,20 +85,20 @@ async fn is_heard_after_a_break(once: bool) -> bool {
     let mut heard = direct.subscribe("said").await.expect("a subscription");
     direct.flush().await.expect("it is known to the server");
     let (by, cut) = proxy(port).await;
-    let url = format!("nats://me:secret@127.0.0.1:{by}");
+    let address = format!("nats://me:%73ecret@127.0.0.1:{by}").parse().expect("a URL");
     let broken = Arc::new(AtomicBool::new(false));
     let noticed = broken.clone();
     let on_break = move || noticed.store(true, Ordering::SeqCst);
     let client = if once {
-        nats::connect_once("once".into(), &url, on_break).await
+        nats::connect_once("once".into(), &address, on_break).await
     } else {
-        let options = nats::options("for ever".into(), &url).event_callback(move |event| {
+        let options = nats::options("for ever".into(), &address).event_callback(move |event| {
             if matches!(event, async_nats::Event::Disconnected) {
                 on_break();
             }
             std::future::ready(())
         });
-        options.connect(&url).await
+        options.connect(address.servers()).await
     };
     let client = client.expect("the password is in the URL");
     client.publish("said", "before".into()).await.expect("it is connected");

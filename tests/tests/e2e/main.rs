@@ -1,9 +1,11 @@
 //! End to end: every test starts its own nats-server, masters and workers, on free ports, and asks
 //! them with the real command. Nothing here knows how they work inside.
 
+mod address;
 mod checkpoint;
 mod confine;
 mod connection;
+mod dev;
 mod echo;
 mod failover;
 mod grants;
@@ -11,15 +13,20 @@ mod guests;
 mod keep;
 mod languages;
 mod life;
+mod list;
 mod local;
+mod log;
 mod loss;
 mod map;
 mod masters;
 mod measure;
 mod objects;
 mod operate;
+mod outage;
 mod refuse;
 mod restart;
 mod silence;
+mod terminal;
 mod tokens;
 mod twins;
+mod waits;

@@ -80,6 +80,20 @@ fn a_worker_that_is_told_to_stop_finishes_its_run_and_gives_its_lease_back() {
 }
 
 #[test]
+fn a_drain_waits_until_the_worker_is_empty_and_says_why_a_run_went_back() {
+    let fleet = Fleet::start(1, 1);
+    fleet.push("spin-forever");
+    let task = fleet.run(&["task", "run", "spin-forever"]).ok().text();
+    fleet.until("it to run", &task, |record| !record["state"]["dispatched"].is_null());
+    let drain = ["-o", "json", "worker", "drain", "w1", "--deadline", "1s", "--wait"];
+    let workers = fleet.run(&drain).ok().json();
+    assert_eq!(workers["workers"][0]["attempts"], serde_json::json!([]), "{workers}");
+    let record = fleet.until("it to go back", &task, |record| !record["history"][0].is_null());
+    let reason = record["history"][0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("its worker drains"), "{reason}");
+}
+
+#[test]
 fn the_fleet_is_watched_with_what_nats_users_have() {
     let fleet = Fleet::start(1, 1);
     fleet.push("upper");

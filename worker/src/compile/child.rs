@@ -166,7 +166,8 @@ fn compile() -> ExitCode {
 
 /// Says one line, and how it ends.
 fn complain(code: u8, why: &str) -> ExitCode {
-    eprintln!("{}", why.replace('\n', " "));
+    // Whoever does not listen any more does not want to know it.
+    let _ = writeln!(io::stderr(), "{}", why.replace('\n', " "));
     ExitCode::from(code)
 }
 

@@ -117,7 +117,7 @@ fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline
     check(d.told(1, drain), &["drop t3", "stand draining", "link 1: t3 returned"]);
     check(d.told(1, dispatch(4)), &["link 1: t4 returned"]);
     let lines = d.pass(SECOND * 3);
-    check(lines, &["kill t1: Preempted", "kill t2: Preempted"]);
+    check(lines, &["kill t1: Drained", "kill t2: Drained"]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 returned"]);
     check(d.ended(2), &["link 1: t2 completed"]);
     check(d.pass(SECOND), &[]);

@@ -1,0 +1,123 @@
+//! Where text meets a terminal. What others chose (what guests write, names, labels, reasons) reaches one
+//! with its control characters shown and not obeyed; nothing else of the command writes for people.
+//!
+//! Who reads may leave: on standard error that costs what was written, and on standard output the command
+//! ends in good order.
+
+use anstyle::Style;
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+};
+
+/// A text of one style. Only styles may bring control characters to a terminal.
+pub type Piece<'a> = (Style, &'a str);
+
+/// A text without a style.
+pub fn plain(text: &str) -> Piece<'_> {
+    (Style::new(), text)
+}
+
+/// Prints a line, without its colours where they do not belong.
+pub fn line(pieces: &[Piece<'_>]) -> io::Result<()> {
+    writeln!(anstream::stdout(), "{}", rendered(pieces))
+}
+
+/// Writes a line on standard error.
+pub fn note(pieces: &[Piece<'_>]) {
+    let _ = writeln!(anstream::stderr(), "{}", rendered(pieces));
+}
+
+/// Prints bytes: as they are, unless a terminal would obey them.
+pub fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.is_terminal() {
+        true => out.write_all(harmless(bytes).as_bytes())?,
+        false => out.write_all(bytes)?,
+    }
+    out.flush()
+}
+
+/// The same on standard error.
+pub fn note_bytes(bytes: &[u8]) {
+    let mut out = io::stderr().lock();
+    let _ = match out.is_terminal() {
+        true => out.write_all(harmless(bytes).as_bytes()),
+        false => out.write_all(bytes),
+    };
+}
+
+/// A text that is one line and does nothing to a terminal.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    text.chars().for_each(|char| push(&mut shown, char));
+    shown
+}
+
+fn rendered(pieces: &[Piece<'_>]) -> String {
+    pieces.iter().map(|(style, text)| format!("{style}{}{style:#}", escaped(text))).collect()
+}
+
+/// Bytes as text of many lines that does nothing else to a terminal.
+fn harmless(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        let mut chars = chunk.valid().chars().peekable();
+        while let Some(char) = chars.next() {
+            match char {
+                '\n' | '\t' => shown.push(char),
+                '\r' if chars.peek() == Some(&'\n') => {}
+                char => push(&mut shown, char),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    shown
+}
+
+fn push(shown: &mut String, char: char) {
+    match char {
+        '\n' => shown.push_str("\\n"),
+        '\r' => shown.push_str("\\r"),
+        '\t' => shown.push_str("\\t"),
+        char if char.is_control() => _ = write!(shown, "\\x{:02x}", u32::from(char)),
+        // These turn the order of what is read, or end its line.
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            _ = write!(shown, "\\u{{{:x}}}", u32::from(char));
+        }
+        char => shown.push(char),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_and_obeys_only_its_styles() {
+        for (text, shown) in [
+            ("grün\u{20ac}", "grün\u{20ac}"),
+            ("\u{1b}]0;title\u{7}", "\\x1b]0;title\\x07"),
+            ("\u{9b}2J", "\\x9b2J"),
+            ("a\nb\tc\r\u{7f}", "a\\nb\\tc\\r\\x7f"),
+            ("\u{202e}cba", "\\u{202e}cba"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+        let bold = Style::new().bold();
+        assert_eq!(
+            rendered(&[(bold, "\u{1b}[2J"), plain("x")]),
+            format!("{bold}\\x1b[2J{bold:#}x")
+        );
+    }
+
+    #[test]
+    fn bytes_keep_their_lines() {
+        assert_eq!(
+            harmless(b"one\r\n\ttwo\xff\x1b[2J\rthree\n"),
+            "one\n\ttwo\\xff\\x1b[2J\\rthree\n"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! Finished tasks, the newest first, as the tasks' stream keeps them. For people's lists; nothing is decided
+//! by them.
+
+use super::Registry;
+use async_nats::jetstream::{
+    consumer::{DeliverPolicy, push::OrderedConfig},
+    stream::Stream,
+};
+use futures::StreamExt;
+use muster_protocol::{api::ListPlace, subject::Bucket, task::TaskRecord};
+use std::{cmp::Reverse, ops::Range, time::Duration};
+
+/// Changes read for each record asked for, at first: there are gaps and unfinished records.
+const READ_AHEAD: u64 = 8;
+
+/// Changes read at most: half a second's reading.
+const READ_MAX: u64 = 200_000;
+
+/// How much the wall clocks of the masters and of NATS may differ without hiding a task.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+/// What was found so far.
+struct Found {
+    max: usize,
+    records: Vec<TaskRecord>,
+}
+
+impl Found {
+    /// Forgets all but the newest.
+    fn keep_newest(&mut self) {
+        self.records.sort_unstable_by_key(|record| Reverse(ListPlace::of(record)));
+        self.records.dedup_by_key(|record| record.id);
+        self.records.truncate(self.max);
+    }
+
+    /// Whether nothing that was written before `written_ms` can be among the newest: what was written
+    /// before then was submitted before then.
+    fn is_complete(&self, written_ms: Option<u64>) -> bool {
+        let oldest = self.records.last().filter(|_| self.records.len() >= self.max);
+        oldest.zip(written_ms).is_some_and(|(oldest, written_ms)| {
+            oldest.submitted_at.0 > written_ms + CLOCKS_DIFFER.as_millis() as u64
+        })
+    }
+}
+
+impl Registry {
+    /// The newest finished records, newest first, at most `max` of those that `wanted` accepts; and
+    /// whether others may be missing.
+    ///
+    /// Reads the stream from its end, a piece at a time, and not all of it: what has changed more
+    /// than [`READ_MAX`] changes ago is not found.
+    pub async fn recent(
+        &self,
+        max: usize,
+        wanted: impl Fn(&TaskRecord) -> bool,
+    ) -> (Vec<TaskRecord>, bool) {
+        let mut found = Found { max, records: Vec::new() };
+        let is_cut = self.search(&mut found, &wanted).await.unwrap_or(true);
+        (found.records, is_cut)
+    }
+
+    /// Whether something was left out; `None` where the registry did not answer.
+    async fn search(
+        &self,
+        found: &mut Found,
+        wanted: &impl Fn(&TaskRecord) -> bool,
+    ) -> Option<bool> {
+        let stream = self.context.get_stream(self.names.stream(Bucket::Tasks)).await.ok()?;
+        let state = &stream.cached_info().state;
+        let (first, last) = (state.first_sequence.max(1), state.last_sequence);
+        let (mut end, mut piece) = (last + 1, found.max as u64 * READ_AHEAD);
+        while end > first {
+            if last + 1 - end >= READ_MAX {
+                return Some(true);
+            }
+            let start = end.saturating_sub(piece).max(first);
+            let written_ms = self.read_piece(&stream, start..end, found, wanted).await?;
+            found.keep_newest();
+            if found.is_complete(written_ms) {
+                break;
+            }
+            (end, piece) = (start, piece * READ_AHEAD);
+        }
+        Some(false)
+    }
+
+    /// Adds the finished records in a piece of the stream; when the first of the piece was written.
+    async fn read_piece(
+        &self,
+        stream: &Stream,
+        piece: Range<u64>,
+        found: &mut Found,
+        wanted: &impl Fn(&TaskRecord) -> bool,
+    ) -> Option<Option<u64>> {
+        let config = OrderedConfig {
+            deliver_subject: self.client.new_inbox(),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: piece.start },
+            filter_subject: self.names.key(Bucket::Tasks, ">"),
+            ..OrderedConfig::default()
+        };
+        let consumer = stream.create_consumer(config).await.ok()?;
+        let mut written_ms = None;
+        if consumer.cached_info().num_pending == 0 {
+            return Some(written_ms);
+        }
+        let mut messages = consumer.messages().await.ok()?;
+        loop {
+            let next = tokio::time::timeout(muster_wire::nats::PING_EVERY, messages.next()).await;
+            let message = next.ok()??.ok()?;
+            let info = message.info().ok()?;
+            if info.stream_sequence >= piece.end {
+                return Some(written_ms);
+            }
+            let at_ms = info.published.unix_timestamp_nanos() / 1_000_000;
+            written_ms.get_or_insert(u64::try_from(at_ms).unwrap_or_default());
+            if let Ok(record) = serde_json::from_slice::<TaskRecord>(&message.payload)
+                && record.is_done()
+                && wanted(&record)
+            {
+                found.records.push(record);
+                if found.records.len() > found.max * 2 {
+                    found.keep_newest();
+                }
+            }
+            if info.pending == 0 || info.stream_sequence + 1 >= piece.end {
+                return Some(written_ms);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::{
+        Digest, TaskId,
+        task::{Data, ModuleRef, TaskSpec},
+        time::WallMillis,
+    };
+    use std::sync::Arc;
+
+    fn record(submitted_ms: u64, id: u128) -> TaskRecord {
+        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
+        let spec = Arc::new(TaskSpec::new(module, Data::EMPTY));
+        TaskRecord::queued(TaskId(id), spec, WallMillis(submitted_ms))
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_the_search_goes_on_until_they_are_certain() {
+        let minute = CLOCKS_DIFFER.as_millis() as u64;
+        let mut found = Found { max: 2, records: Vec::new() };
+        // Their ids say nothing of their age.
+        for (submitted_ms, id) in [(5 * minute, 1), (9 * minute, 2), (7 * minute, u128::MAX)] {
+            found.records.push(record(submitted_ms, id));
+        }
+        assert!(!found.is_complete(None));
+        found.keep_newest();
+        let ids: Vec<u128> = found.records.iter().map(|record| record.id.0).collect();
+        assert_eq!(ids, [2, u128::MAX]);
+        assert!(!found.is_complete(Some(7 * minute)), "an older change may be of a newer task");
+        assert!(found.is_complete(Some(5 * minute)));
+        found.max = 3;
+        assert!(!found.is_complete(Some(0)), "there is room for more");
+    }
+}

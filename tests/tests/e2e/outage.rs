@@ -6,12 +6,16 @@ use muster_tests::{
 };
 use std::{
     fs::File,
+    io::Write as _,
     process::{Child, Stdio},
     time::Duration,
 };
 
-/// How long NATS is away: long enough that what was under way is lost.
+/// How long NATS is away: consumers are lost in any time.
 const AWAY: Duration = Duration::from_secs(1);
+
+/// Longer than the client of NATS waits for an answer, so that what is under way fails.
+const AWAY_LONG: Duration = Duration::from_secs(12);
 
 fn restart_nats(fleet: &mut Fleet) {
     fleet.kill(NATS);
@@ -36,7 +40,7 @@ impl Command {
         let (out, err) = (fleet.path("out"), fleet.path("err"));
         let file = |path| File::create(path).expect("a file");
         let mut command = fleet.muster(args);
-        let command = command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
+        let command = command.stdin(Stdio::piped()).stdout(file(&out)).stderr(file(&err));
         Command { child: command.spawn().expect("muster starts"), out, err }
     }
 
@@ -66,25 +70,24 @@ impl Drop for Command {
 
 #[test]
 fn a_map_of_large_lines_goes_on_after_a_restart_of_nats() {
-    const LINES: usize = 300;
-    let mut fleet = Fleet::start(2, 2);
+    const LARGE: usize = 20;
+    let mut fleet = Fleet::start(1, 2);
     fleet.push("upper");
-    let inputs = fleet.path("inputs");
-    // Too large for a record, each another.
-    let lines: String = (0..LINES).map(|at| format!("{at} {}\n", "x".repeat(150_000))).collect();
-    std::fs::write(&inputs, lines).expect("a file");
-    let args = ["map", "upper", text(&inputs), "--in-flight", "100"];
-    let mut map = Command::start(&fleet, &args);
-    for results in [40, 110, 180] {
-        wait_for("results", || {
-            assert_eq!(map.child.try_wait().expect("a child"), None, "{}", map.err());
-            (map.out().lines().count() >= results).then_some(())
-        });
-        restart_nats(&mut fleet);
+    let mut map = Command::start(&fleet, &["map", "upper", "-"]);
+    let mut lines = map.child.stdin.take().expect("it was piped");
+    writeln!(lines, "small").expect("it reads");
+    map.until_said("SMALL");
+    // What is too large for a record is transferred while nobody is there to take it.
+    fleet.kill(NATS);
+    for at in 0..LARGE {
+        writeln!(lines, "{at} {}", "x".repeat(40_000)).expect("it reads");
     }
+    drop(lines);
+    std::thread::sleep(AWAY_LONG);
+    fleet.start_nats();
     let code = wait_for("its end", || map.child.try_wait().expect("a child")).code();
     assert_eq!(code, Some(0), "{}", map.err());
-    assert_eq!(map.out().lines().count(), LINES);
+    assert_eq!(map.out().lines().count(), LARGE + 1);
 }
 
 #[test]

@@ -31,9 +31,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Longest wait for the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a request or a transfer that may be repeated is tried again: longer than NATS needs to start
-/// and masters to come back to it.
-const AGAIN_WITHIN: Duration = Duration::from_secs(30);
+/// How long a request or a transfer that may be repeated is tried again: as long as masters keep workers
+/// alive without NATS.
+const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// The wait before the second try; doubled for each further one, up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(200);

@@ -7,7 +7,7 @@
 
 mod request;
 
-pub use request::{Next, Request, Stale, Want, heard};
+pub use request::{Next, Request, Stale, Waiting, Want};
 
 use crate::{AttemptId, task::Data, time::WallMillis};
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use muster_protocol::{
     Revision,
-    checkpoint::{self, Stale},
+    checkpoint::{Stale, Waiting},
     limit,
     message::{Ask, AttemptKey, HeldAttempt, Shelf},
     task::Data,
@@ -78,11 +78,11 @@ impl Checkpoints {
 
 /// The first master's answer that is one.
 async fn ask(links: &Links, asked: &Ask) -> Result<Option<Data>, Stale> {
-    let since = boottime();
+    let mut waiting = Waiting::default();
     loop {
         if let Some(road) = link::any(links) {
             match link::question(&road.connection, asked).await {
-                Ok(told) => match checkpoint::heard(told.clone(), since, boottime()) {
+                Ok(told) => match waiting.heard(told.clone(), boottime()) {
                     Some(answer) => return answer,
                     None => tracing::warn!(?told, "a checkpoint has to wait"),
                 },

@@ -145,16 +145,30 @@ impl Stale {
     }
 }
 
-/// What an answer is to an attempt that has asked since then: what earlier ones left, if that was asked.
-/// `None`: ask again in a while.
-pub fn heard(told: Told, since: Time, now: Time) -> Option<Result<Option<Data>, Stale>> {
-    match told {
-        Told::Stored | Told::Missing => Some(Ok(None)),
-        Told::State(state) => Some(Ok(Some(state))),
-        Told::Stale => Some(Err(Stale)),
-        // What a leader lacks for so long is lost.
-        Told::Behind if now >= since + limit::LEADER_LAG_MAX => Some(Err(Stale)),
-        Told::Behind | Told::Failed(_) | Told::Size(_) => None,
+/// An attempt that waits for an answer to what it wants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Waiting {
+    /// Since when every answer has been that the registry is behind.
+    behind: Option<Time>,
+}
+
+impl Waiting {
+    /// What an answer means: what earlier attempts left, if that was asked. `None`: ask again in a while.
+    pub fn heard(&mut self, told: Told, now: Time) -> Option<Result<Option<Data>, Stale>> {
+        match told {
+            Told::Stored | Told::Missing => Some(Ok(None)),
+            Told::State(state) => Some(Ok(Some(state))),
+            Told::Stale => Some(Err(Stale)),
+            Told::Behind => {
+                // What a leader lacks for so long is lost.
+                let since = *self.behind.get_or_insert(now);
+                (now >= since + limit::LEADER_LAG_MAX).then_some(Err(Stale))
+            }
+            Told::Failed(_) | Told::Size(_) => {
+                self.behind = None;
+                None
+            }
+        }
     }
 }
 
@@ -236,10 +250,15 @@ mod tests {
         for shown in [None, Some((&before, 4))] {
             assert_eq!(save_first().looked(shown, None, NOW), Next::Answer(Told::Behind));
         }
-        let since = Time::from_nanos(1);
-        let end = since + limit::LEADER_LAG_MAX;
-        assert_eq!(heard(Told::Behind, since, since), None);
-        assert_eq!(heard(Told::Behind, since, end), Some(Err(Stale)), "it is lost by then");
+        let mut waiting = Waiting::default();
+        let mut hears =
+            |told: Told, seconds| waiting.heard(told, Time::ZERO + Duration::from_secs(seconds));
+        let lag = limit::LEADER_LAG_MAX.as_secs();
+        assert_eq!(hears(Told::Behind, 1), None);
+        assert_eq!(hears(Told::Failed("down".into()), 2), None);
+        assert_eq!(hears(Told::Behind, lag + 1), None, "perhaps another leader");
+        assert_eq!(hears(Told::Behind, 2 * lag), None);
+        assert_eq!(hears(Told::Behind, 2 * lag + 1), Some(Err(Stale)), "it is lost by then");
     }
 
     #[test]
@@ -261,12 +280,12 @@ mod tests {
             assert_eq!(told.is_none(), left > 0);
         }
         let told = Told::Failed("later".into());
-        assert_eq!(heard(told, Time::ZERO, Time::ZERO + Duration::from_secs(99)), None);
+        assert_eq!(Waiting::default().heard(told, Time::ZERO), None);
     }
 
     #[test]
     fn a_refused_checkpoint_gives_the_attempt_back() {
-        assert_eq!(heard(Told::Stale, Time::ZERO, Time::ZERO), Some(Err(Stale)));
+        assert_eq!(Waiting::default().heard(Told::Stale, Time::ZERO), Some(Err(Stale)));
         assert!(matches!(Stale.verdict(), Verdict::Returned { .. }));
     }
 }

@@ -63,6 +63,7 @@ pub(super) const ROWS: &[&str] = &[
     "what-was-given-up-is-not-confessed",
     "a-leader-that-is-behind-refuses-a-checkpoint",
     "a-session-asks-a-leader-as-long-again",
+    "a-lease-whose-time-is-over-is-missed",
     "whether-an-attempt-is-current-is-not-looked-at",
     "a-refused-checkpoint-ends-the-task",
 ];

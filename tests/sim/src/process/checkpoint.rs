@@ -7,9 +7,9 @@ use crate::{
     world::{Happening, MS, Nanos, SECOND, World},
 };
 use muster_protocol::{
-    Revision, Time,
+    Revision,
     attempts::Event,
-    checkpoint::{Checkpoint, Next, Request, Stale, Want, heard},
+    checkpoint::{Checkpoint, Next, Request, Stale, Waiting, Want},
     lease::CasAnswer,
     message::{AttemptKey, HeldAttempt, Told},
     task::{Data, Outcome, TaskRecord},
@@ -30,7 +30,7 @@ const LATE_MAX: Nanos = 6 * SECOND;
 #[derive(Clone, Debug)]
 pub struct Asking {
     want: Want,
-    since: Time,
+    waiting: Waiting,
 }
 
 /// What a run does about checkpoints.
@@ -107,9 +107,8 @@ impl World {
     }
 
     fn wants(&mut self, at: usize, key: AttemptKey, run: u64, want: Want) {
-        let since = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
-        leaves.asking = Some(Asking { want, since });
+        leaves.asking = Some(Asking { want, waiting: Waiting::default() });
         self.ask_master_of(at, key, run);
     }
 
@@ -261,15 +260,17 @@ impl World {
         let now = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
         let is_latest = leaves.questions == count;
-        let Some(asking) = leaves.asking.clone().filter(|_| is_latest) else { return };
-        match heard(told, asking.since, now) {
+        let Some(asking) = leaves.asking.as_mut().filter(|_| is_latest) else { return };
+        let answer = asking.waiting.heard(told, now);
+        let want = asking.want.clone();
+        match answer {
             None => {
                 let ask = GuestIn::Ask(key, run, count);
                 self.later(AGAIN, Happening::Guest(at, life, ask));
             }
             Some(Ok(state)) => {
                 leaves.asking = None;
-                match asking.want {
+                match want {
                     Want::Save { save, .. } => self.checkpoint_acknowledged(key, save),
                     Want::Resume => self.checkpoint_resumed(key, state),
                 }

@@ -243,7 +243,7 @@ impl World {
             43 if self.setting.rollback_at.is_some() && self.chance.once_in(8) => {
                 Fault::MakeAnew(self.chance.below(3) as usize)
             }
-            46..=48 => {
+            47..=48 => {
                 let late = self.chance.between(SECOND / 2, (3 * lease).max(10 * SECOND));
                 Fault::LateDispatch(self.any_link()?, late, self.chance.once_in(2))
             }

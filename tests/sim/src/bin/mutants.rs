@@ -195,7 +195,9 @@ fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
             .env("MUTANT", number.to_string())
             .output()?;
         if output.status.success() {
-            bail!("{} does not notice {mutant}", former.name);
+            // Others may notice it; then this script says too much.
+            println!("{mutant:<48} IS NOT NOTICED by script {}", former.name);
+            continue;
         }
         noticed.get_or_insert(format!("script {}", former.name));
     }

@@ -124,8 +124,12 @@ impl Former {
 
 /// A task is submitted, and runs within two seconds; the index of its worker.
 fn one_runs(world: &mut World) -> usize {
-    world.will_submit(3 * SECOND, 1, |_| ());
-    world.play_until(5 * SECOND);
+    one_runs_from(world, 3 * SECOND)
+}
+
+fn one_runs_from(world: &mut World, submitted: Nanos) -> usize {
+    world.will_submit(submitted, 1, |_| ());
+    world.play_until(submitted + 2 * SECOND);
     assert_eq!(world.running(1), 1);
     world.given_to(1).expect("it runs somewhere")
 }
@@ -163,18 +167,19 @@ fn small_memory(setting: &mut Setting) {
 /// Master `other` reads the record while it names the first attempt, and hears the answer after a second
 /// attempt, of which it does not know, has ended.
 fn a_late_read(world: &mut World) {
+    // Just after the end of the stream was compared: the watches are made anew ten seconds later.
     for master in 0..2 {
-        world.at(2 * SECOND, Happening::Strike(Fault::WatchStalls(master, 2, 60 * SECOND)));
+        world.at(5_100 * MS, Happening::Strike(Fault::WatchStalls(master, 2, 60 * SECOND)));
     }
-    let first = one_runs(world);
+    let first = one_runs_from(world, 5_500 * MS);
     let (author, other) = (writer_of(world, 1), 1 - writer_of(world, 1));
-    world.strike(Fault::ReadsLate(other, 25 * SECOND));
+    world.strike(Fault::ReadsLate(other, 7 * SECOND));
     for link in links_between(world, first, other) {
         world.strike(Fault::LinkBreaks(link));
     }
     // Its hello names an attempt that the other does not know.
-    pass(world, 4 * SECOND);
-    world.setting.run_lasts = Some(2 * SECOND);
+    pass(world, 3 * SECOND);
+    world.setting.run_lasts = Some(SECOND);
     world.strike(Fault::StopAsked(Peer::Worker(first)));
     while world.running(1) == 0 || attempts(world, 1) == 1 {
         assert!(world.now < 20 * SECOND, "another attempt runs soon");

@@ -358,15 +358,15 @@ impl World {
     }
 
     /// Tasks that were accepted and are not over.
-    pub fn open_tasks(&self) -> Vec<TaskId> {
-        let open = |id: &&TaskId| {
+    pub fn open_tasks(&self) -> impl Iterator<Item = TaskId> {
+        let open = move |id: &&TaskId| {
             let record = self.registry.tasks.values.get(id);
             match record {
                 Some((record, _)) => !record.is_done() && !self.checker.exempt.contains(id),
                 None => !self.checker.is_excused(**id),
             }
         };
-        self.checker.accepted.iter().filter(open).copied().collect()
+        self.checker.accepted.iter().filter(open).copied()
     }
 
     /// The world is at its end: what was acknowledged is there, and over.
@@ -374,7 +374,7 @@ impl World {
         for id in self.checker.accepted.clone() {
             self.no_acknowledged_task_is_lost(id);
         }
-        let open = self.open_tasks();
+        let open: Vec<TaskId> = self.open_tasks().collect();
         if !open.is_empty() || !self.clients.all_answered() {
             let records = open.iter().filter_map(|id| self.registry.tasks.get(id));
             let states: Vec<String> =

@@ -95,7 +95,7 @@ pub enum MasterIn {
         /// The consumer.
         number: u64,
         /// What.
-        word: watch::Word,
+        word: Box<watch::Word>,
     },
     /// Time to plan.
     Tick(Nanos),

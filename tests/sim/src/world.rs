@@ -231,8 +231,9 @@ impl World {
     pub fn play(&mut self) {
         let limit = self.setting.lasts + self.healing_limit();
         while self.violation.is_none() {
-            let ended = self.clients.all_answered() && self.open_tasks().is_empty();
-            if (self.healing && ended) || !self.step(limit) {
+            let ended =
+                self.healing && self.clients.all_answered() && self.open_tasks().next().is_none();
+            if ended || !self.step(limit) {
                 return self.every_task_ends_after_healing();
             }
         }

@@ -193,7 +193,7 @@ impl World {
                 }
             }
             MasterIn::Word { session, stream, number, word } => {
-                self.told_follower(at, session, stream, number, word);
+                self.told_follower(at, session, stream, number, *word);
             }
             MasterIn::Tick(due) => {
                 if let Some(mind) = &mut self.masters[at].mind

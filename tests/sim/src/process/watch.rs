@@ -108,6 +108,7 @@ impl World {
         word: Word,
     ) {
         let life = self.masters[at].process.life;
+        let word = Box::new(word);
         let input = MasterIn::Word { session, stream, number, word };
         self.at(when, Happening::Master(at, life, input));
     }

@@ -16,7 +16,7 @@ mod tasks;
 mod watch;
 
 /// Every change.
-pub fn edits() -> impl Iterator<Item = &'static Edit> {
+fn edits() -> impl Iterator<Item = &'static Edit> {
     [edits::EDITS, tasks::EDITS, watch::EDITS, gate::EDITS].into_iter().flatten()
 }
 
@@ -26,13 +26,13 @@ pub const ROWS: &[&str] = edits::ROWS;
 
 /// A change to the sources that does nothing until one of its mutants is switched on.
 #[derive(Clone, Copy, Debug)]
-pub struct Edit {
+struct Edit {
     /// Which file, from the root of the workspace.
-    pub file: &'static str,
+    file: &'static str,
     /// What is in it, once.
-    pub find: &'static str,
+    find: &'static str,
     /// What takes its place.
-    pub replace: &'static str,
+    replace: &'static str,
 }
 
 /// The names of all mutants, in the order in which they appear.
@@ -49,16 +49,28 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The text of a file with a change made, or why it cannot be.
-pub fn apply(edit: &Edit, text: &str) -> Result<String, String> {
+/// The text of a file with a change made, or why it cannot be. Mutants are numbered from 1, in the order of
+/// `names`; the crate of the folder `room` has the switch.
+fn apply(edit: &Edit, text: &str, room: &str, names: &[&str]) -> Result<String, String> {
     if text.matches(edit.find).count() != 1 {
         return Err(format!("{} has not, or not once:\n{}", edit.file, edit.find));
     }
-    let switch = if edit.file.starts_with("protocol/") { "crate" } else { "muster_protocol" };
+    let is_there = edit.file.strip_prefix(room).is_some_and(|rest| rest.starts_with('/'));
+    let switch = if is_there { "crate".into() } else { format!("muster_{room}") };
     let mut replace = edit.replace.to_string();
-    for (at, name) in names().iter().enumerate() {
+    for (at, name) in names.iter().enumerate() {
         let on = format!("{switch}::mutant({})", at + 1);
         replace = replace.replace(&format!("ON[{name}]"), &on);
     }
+    if replace.contains("ON[") {
+        return Err(format!("a mutant of {} has no number:\n{}", edit.file, edit.replace));
+    }
     Ok(text.replacen(edit.find, &replace, 1))
+}
+
+/// The text of the file `name` with every change to the protocol in it, or why that cannot be.
+pub fn mutate(name: &str, text: String) -> Result<String, String> {
+    let names = names();
+    let mut changes = edits().filter(|edit| edit.file == name);
+    changes.try_fold(text, |text, edit| apply(edit, &text, "protocol", &names))
 }

@@ -8,7 +8,7 @@ mod process;
 use anyhow::{Context, Result, bail};
 use muster_sim::{
     former::FORMER,
-    mutant::{ROWS, apply, edits, names, process::JUDGES},
+    mutant::{ROWS, names, process::JUDGES},
 };
 use std::{
     fs,
@@ -141,10 +141,8 @@ fn copy_file(
     fs::write(&to, text).with_context(|| to.display().to_string())
 }
 
-fn mutate(name: &str, mut text: String) -> Result<String> {
-    for edit in edits().filter(|edit| edit.file == name) {
-        text = apply(edit, &text).map_err(anyhow::Error::msg)?;
-    }
+fn mutate(name: &str, text: String) -> Result<String> {
+    let mut text = muster_sim::mutant::mutate(name, text).map_err(anyhow::Error::msg)?;
     match name {
         "protocol/src/lib.rs" => text.push_str(SWITCH),
         "tests/sim/src/bin/sim.rs" => text = text.replacen("fn main() -> ExitCode {\n", SET, 1),

@@ -1,7 +1,7 @@
 //! The mutants of what a worker's process does, as replacements of text, each with the test that has to
 //! notice it. Never of a decision of the protocol: those are in `edits`.
 
-use super::Edit;
+use super::{Edit, apply, edits::edit};
 
 /// Where the test is that has to notice a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +12,6 @@ pub enum Judge {
     Run(&'static str),
     /// Among the tests of whole fleets, `tests/tests/e2e`, with the broken program as every worker.
     Fleet(&'static str),
-}
-
-const fn edit(file: &'static str, find: &'static str, replace: &'static str) -> Edit {
-    Edit { file, find, replace }
 }
 
 const CLOCK: &str = "wire/src/clock.rs";
@@ -72,7 +68,7 @@ pub const JUDGES: &[(&str, Judge)] = &[
 ];
 
 /// Every change. `ON[name]` is true while the mutant of that name is switched on.
-pub const EDITS: &[Edit] = &[
+const EDITS: &[Edit] = &[
     edit(
         CLOCK,
         "    let now = clock_gettime(ClockId::Boottime);",
@@ -178,18 +174,9 @@ pub const EDITS: &[Edit] = &[
     ),
 ];
 
-/// The text of a file with a change made, or why it cannot be.
-pub fn apply(edit: &Edit, text: &str) -> Result<String, String> {
-    if text.matches(edit.find).count() != 1 {
-        return Err(format!("{} has not, or not once:\n{}", edit.file, edit.find));
-    }
-    let switch = if edit.file.starts_with("wire/") { "crate" } else { "muster_wire" };
-    let mut replace = edit.replace.to_string();
-    for (at, (name, _)) in JUDGES.iter().enumerate() {
-        replace = replace.replace(&format!("ON[{name}]"), &format!("{switch}::mutant({})", at + 1));
-    }
-    if replace.contains("ON[") {
-        return Err(format!("nobody judges a mutant of {}:\n{}", edit.file, edit.replace));
-    }
-    Ok(text.replacen(edit.find, &replace, 1))
+/// The text of the file `name` with every change in it, or why that cannot be.
+pub fn mutate(name: &str, text: String) -> Result<String, String> {
+    let names: Vec<&str> = JUDGES.iter().map(|(name, _)| *name).collect();
+    let mut changes = EDITS.iter().filter(|edit| edit.file == name);
+    changes.try_fold(text, |text, edit| apply(edit, &text, "wire", &names))
 }

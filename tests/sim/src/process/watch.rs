@@ -36,7 +36,7 @@ pub struct Follower {
 enum State {
     /// There is no consumer yet.
     Beginning,
-    /// There is one, of this creation of the stream.
+    /// There is one, and it shows what is written.
     Following,
     /// There is one that shows nothing any more, and nobody has said so.
     Dead,

@@ -4,7 +4,7 @@
 
 use super::{copy_file, sources};
 use anyhow::{Context, Result, bail, ensure};
-use muster_sim::mutant::process::{EDITS, JUDGES, Judge, apply};
+use muster_sim::mutant::process::{JUDGES, Judge};
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -141,10 +141,8 @@ fn manifest(text: &str) -> String {
     text.replacen(program, &format!("{program}test = false\n"), 1)
 }
 
-fn mutate(name: &str, mut text: String) -> Result<String> {
-    for edit in EDITS.iter().filter(|edit| edit.file == name) {
-        text = apply(edit, &text).map_err(anyhow::Error::msg)?;
-    }
+fn mutate(name: &str, text: String) -> Result<String> {
+    let mut text = muster_sim::mutant::process::mutate(name, text).map_err(anyhow::Error::msg)?;
     if name == "wire/src/lib.rs" {
         text.push_str(SWITCH);
     }

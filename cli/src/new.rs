@@ -132,11 +132,9 @@ impl New {
                 "files": parts.iter().map(|(path, _)| path).collect::<Vec<_>>(),
             })),
             Format::Table => {
-                output::line(&format!(
-                    "made {}, a task in {}; next:\n",
-                    self.dir.display(),
-                    self.lang
-                ))?;
+                let (dir, language) = (self.dir.display(), self.lang);
+                output::line(&format!("made {dir}, a task in {language}; next:"))?;
+                output::line("")?;
                 let fetch = if self.lang == Language::Js { " && npm install" } else { "" };
                 output::line(&format!("  cd {}{fetch}", self.dir.display()))?;
                 output::line("  muster build")?;

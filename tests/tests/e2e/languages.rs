@@ -96,7 +96,8 @@ fn what_cannot_be_built_is_refused_with_the_next_step() {
         ("python", "componentize-py", "pip install componentize-py"),
     ] {
         let project = fleet.path(language);
-        fleet.run(&["new", text(&project), "--lang", language]).ok();
+        let made = fleet.run(&["new", text(&project), "--lang", language]).ok().text();
+        assert!(made.contains("; next:\n\n  cd "), "{made}");
         let mut command = fleet.muster(&["build", text(&project)]);
         let bare = command.env("PATH", &empty).output().expect("muster runs");
         let told = String::from_utf8_lossy(&bare.stderr);

@@ -4,7 +4,7 @@
 use super::{ObjectError, Registry};
 use crate::{Input, Modules};
 use muster_protocol::{Digest, TaskId, fleet::Fleet, task::Data};
-use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// How often it is looked at what open tasks need. A look costs a read for each input and each checkpoint;
@@ -39,19 +39,16 @@ pub(super) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
 async fn needs(inbox: &mpsc::Sender<Input>) -> Option<Needs> {
     let (reply, answer) = oneshot::channel();
     let look = Box::new(move |fleet: &Fleet, _: &Modules| {
-        let needs = RefCell::new(Needs::default());
-        // Only looked at: to copy all records would hold up the loop.
-        fleet.tasks(1, |record| {
-            let mut needs = needs.borrow_mut();
+        let mut needs = Needs::default();
+        for record in fleet.records() {
             if let Data::Blob { digest, .. } = record.spec.input {
                 needs.inputs.insert(digest);
             }
             if record.attempts > 0 {
                 needs.begun.push(record.id);
             }
-            false
-        });
-        let _ = reply.send(needs.into_inner());
+        }
+        let _ = reply.send(needs);
     });
     inbox.send(Input::Look(look)).await.ok()?;
     answer.await.ok()

@@ -83,10 +83,15 @@ impl Fleet {
         self.workers.values().filter_map(view).collect()
     }
 
+    /// The record of every task that is not over.
+    pub fn records(&self) -> impl Iterator<Item = &TaskRecord> {
+        self.tasks.values().map(|task| task.record.as_ref())
+    }
+
     /// Tasks that are not over, the newest first: `max` of those that `wanted` accepts.
     pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
-        let records = self.tasks.values().map(|task| task.record.as_ref());
-        let mut records: Vec<&TaskRecord> = records.filter(|record| wanted(record)).collect();
+        let mut records: Vec<&TaskRecord> =
+            self.records().filter(|record| wanted(record)).collect();
         let newest = |record: &&TaskRecord| core::cmp::Reverse(ListPlace::of(record));
         if records.len() > max {
             records.select_nth_unstable_by_key(max, newest);

@@ -4,10 +4,25 @@
 use super::*;
 use crate::{
     lease::{Home, MasterLease},
-    registry::FailoverGuard,
+    registry::{FailoverGuard, StreamId},
 };
 
 const OUTAGE: Duration = LeaseTiming::STANDARD.outage_wait();
+
+/// Another master gives task 1 to a session of w1, under this revision of its lease in that stream.
+fn given_under(w: &mut World, session: SessionId, lease: Revision, lease_stream: StreamId) {
+    w.other_writes(1, |record| {
+        record.state = State::Dispatched(Attempt {
+            id: AttemptId(5),
+            number: 1,
+            worker: name("w1"),
+            session,
+            lease,
+            lease_stream,
+            dispatched_at: WallMillis(0),
+        });
+    });
+}
 
 /// A session on a server that has started again; nobody has answered yet.
 fn anew(change: impl FnOnce(&mut Config)) -> World {
@@ -253,17 +268,7 @@ fn what_this_process_knew_and_a_lease_under_which_an_attempt_was_given_are_compa
     check(load(&mut w), &["lease w1@1: Lost", "guard@0: raised"]);
 
     let mut w = anew_with_a_worker(|_| ());
-    w.other_writes(1, |record| {
-        record.state = State::Dispatched(Attempt {
-            id: AttemptId(5),
-            number: 1,
-            worker: name("w1"),
-            session: SessionId(1),
-            lease: 8,
-            lease_stream: Default::default(),
-            dispatched_at: WallMillis(0),
-        });
-    });
+    given_under(&mut w, SessionId(1), 8, StreamId::default());
     w.watch(1);
     check(load(&mut w), &["read the end of workers"]);
 }
@@ -344,18 +349,8 @@ fn a_guard_that_the_registry_has_lost_is_raised_again() {
 #[test]
 fn what_ran_before_a_guard_is_over_when_that_ends() {
     let mut w = anew_with_a_worker(|_| ());
-    w.other_writes(1, |record| {
-        record.state = State::Dispatched(Attempt {
-            id: AttemptId(5),
-            number: 1,
-            worker: name("w1"),
-            session: SessionId(6),
-            // A lease that the registry has lost: its revision is given out again much later.
-            lease: 1_000,
-            lease_stream: Default::default(),
-            dispatched_at: WallMillis(0),
-        });
-    });
+    // The registry has lost that lease: its revision is given out again much later.
+    given_under(&mut w, SessionId(6), 1_000, StreamId::default());
     w.watch(1);
     load(&mut w);
     let end = Mark { revision: 3, ..Mark::default() };
@@ -406,17 +401,7 @@ fn a_revision_of_a_stream_that_is_no_more_is_not_waited_for() {
     w.join("w1", 1, 11, |_| ());
     let record = TaskRecord::queued(TaskId(1), Arc::new(spec()), WallMillis(0));
     w.cas(ABSENT, &record);
-    w.other_writes(1, |record| {
-        record.state = State::Dispatched(Attempt {
-            id: AttemptId(5),
-            number: 1,
-            worker: name("w1"),
-            session: SessionId(6),
-            lease: 1_000,
-            lease_stream: crate::registry::StreamId(9),
-            dispatched_at: WallMillis(0),
-        });
-    });
+    given_under(&mut w, SessionId(6), 1_000, StreamId(9));
     w.watch(1);
     let end = w.now + OUTAGE + WAIT * 2;
     let mut lines = Vec::new();

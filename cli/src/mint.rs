@@ -1,8 +1,9 @@
 //! New ids, from this machine's wall clock and the kernel's randomness. Never an id that was
 //! given out before, short of a collision in 80 bits.
 
-use anyhow::anyhow;
+use anyhow::Context as _;
 use muster_protocol::{BatchId, TaskId};
+use muster_wire::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Random bits of an id; the rest is the time in milliseconds.
@@ -20,10 +21,8 @@ pub fn batch() -> anyhow::Result<BatchId> {
 
 fn number() -> anyhow::Result<u128> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut random = [0u8; 16];
-    getrandom::fill(&mut random)
-        .map_err(|error| anyhow!("the kernel gives no random bytes: {error}"))?;
-    let random = u128::from_le_bytes(random) & ((1 << RANDOM_BITS) - 1);
+    let half = || process::random().context("the kernel gives no random bytes");
+    let random = (u128::from(half()?) << 64 | u128::from(half()?)) & ((1 << RANDOM_BITS) - 1);
     Ok((now.as_millis() << RANDOM_BITS) | random)
 }
 

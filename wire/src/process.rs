@@ -1,9 +1,10 @@
 //! How a daemon begins and ends: its threads, its signals, its files. Never kills what it did not start.
 
 use crate::log;
+use rustix::rand::GetRandomFlags;
 use std::{
     future::Future,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::Path,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
@@ -178,7 +179,8 @@ fn listen(told: Told, stop: watch::Sender<bool>) -> io::Result<()> {
 /// 64 random bits of the operating system, for names that nobody else may have.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    // Up to 256 bytes come whole, and need no file that a process with few descriptors could not open.
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

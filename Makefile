@@ -22,7 +22,9 @@ setup: ## fetch what the machine lacks: nats-server, a Wasm target, the example 
 build: ## build every program
 	cargo build --workspace
 
-demo: build setup ## the main job, told in readable lines
+# Only the command: tests, simulation and benchmarks would double what a newcomer waits for.
+demo: setup ## the main job, told in readable lines
+	cargo build -p muster-cli
 	@PATH=$(CURDIR)/target/debug:$$PATH setup/demo
 
 test: setup ## every test, with a real nats-server

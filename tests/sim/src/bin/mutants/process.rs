@@ -89,8 +89,12 @@ fn copy_all(root: &Path, copy: &Path) -> Result<()> {
         let version = text.lines().find(|line| line.starts_with("version = "));
         let version = version.context("the workspace has no version")?;
         let text = text.replacen(version, "version = \"0.0.0-mutants\"", 1);
-        // Of what is built here; the libraries of others have a level of their own.
-        Ok(text.replace("opt-level = 1\n", "opt-level = 0\n").replace("= 3\n", "= 0\n"))
+        // Of what is built here. The levels of others stay, or they would be built again.
+        let mut text = text.replace("opt-level = 3\n", "opt-level = 0\n");
+        for package in ["module", "wire", "worker"] {
+            text += &format!("[profile.dev.package.muster-{package}]\nopt-level = 0\n");
+        }
+        Ok(text)
     })?;
     for room in ROOMS {
         copy_file(root, copy, format!("{room}/Cargo.toml").into(), |text| Ok(manifest(&text)))?;

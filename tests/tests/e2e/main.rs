@@ -23,6 +23,7 @@ mod measure;
 mod objects;
 mod operate;
 mod outage;
+mod permissions;
 mod refuse;
 mod restart;
 mod silence;

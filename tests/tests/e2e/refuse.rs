@@ -74,8 +74,10 @@ fn daemons_that_cannot_begin_say_why() {
     let without = fleet.run(&[&master[..], &certificates[..]].concat());
     refused(without, &["m1.pem", "cannot be used as a PEM file"]);
     fleet.run(&["cert", "master", "m1", "--dir", text(&tls)]).ok();
-    let unreachable = fleet.run(&[&master[..], &certificates[..]].concat());
-    refused(unreachable, &["no nats-server answers at nats://127.0.0.1:1", "nats-server -js"]);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let listen = ["master", "--name", "m1", "--listen", &taken, "--nats", "nats://127.0.0.1:1"];
+    refused(fleet.run(&[&listen[..], &certificates[..]].concat()), &[&taken, "listened on"]);
 }
 
 #[test]

@@ -118,7 +118,9 @@ async fn answer_all(host: Arc<Host>, name: &'static str, mut endpoint: Endpoint)
                 status: refusal.sentence,
                 code: refusal.code as usize,
             });
-            let _ = request.respond(answer).await;
+            if let Err(error) = request.respond(answer).await {
+                tracing::warn!(endpoint = name, %error, "a client got no answer");
+            }
             drop(place);
         });
     }

@@ -69,6 +69,7 @@ pub fn begin() {
 /// Writes a sentence for whoever started this daemon, after what was logged before it. Waits for that no
 /// longer than [`lines::FLUSH_WITHIN`].
 pub fn say(text: &str) {
+    let text = &harmless(text);
     match LOG.get() {
         Some(lines) => {
             lines.push(Line { key: None, text: format!("{text}\n") });
@@ -78,6 +79,20 @@ pub fn say(text: &str) {
             let _ = writeln!(io::stderr(), "{text}");
         }
     }
+}
+
+/// A text of several lines without what a terminal obeys: a part of it may be a server's. The lines of
+/// events have theirs escaped by `tracing-subscriber`.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' | '\t' => shown.push(char),
+            char if char.is_control() => shown.extend(char.escape_default()),
+            char => shown.push(char),
+        }
+    }
+    shown
 }
 
 /// Waits until the log is written, as [`say`] does: for the end of a process.
@@ -106,6 +121,9 @@ where
     ) -> fmt::Result {
         let mut text = String::new();
         self.inner.format_event(context, format::Writer::new(&mut text), event)?;
+        // One event is one line: a text of others must not look like an event of this daemon.
+        let mut text = text.trim_end().replace('\r', "\\r").replace('\n', "\\n");
+        text.push('\n');
         self.lines.push(Line { key: key(event), text });
         Ok(())
     }
@@ -153,6 +171,8 @@ mod tests {
                 tracing::info!(worker = format!("w{turn}"), "linked");
             }
         }
+        tracing::info!(cause = %"guest\u{1b}[2J\n2026-01-01 INFO a forged line", "trapped");
+        say("error: \u{1b}[2J said");
         flush();
     }
 
@@ -171,5 +191,8 @@ mod tests {
         assert!(repeats[1].contains(&count), "{log}");
         assert!(repeats[1].contains(&format!("at {}", TIMES - 1)), "the latest: {log}");
         assert_eq!(log.matches("linked").count(), TIMES / 100, "{log}");
+        let forged: Vec<&str> = log.lines().filter(|line| line.contains("forged")).collect();
+        assert!(forged.len() == 1 && forged[0].contains("trapped"), "{log}");
+        assert!(!log.contains('\u{1b}'), "a terminal would obey it: {log}");
     }
 }

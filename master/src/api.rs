@@ -84,6 +84,7 @@ pub(crate) async fn serve(
     let metadata = HashMap::from([
         ("fleet".to_string(), names.fleet().to_string()),
         ("master".to_string(), config.name.to_string()),
+        ("session".to_string(), registry.session().to_string()),
     ]);
     let service = registry
         .client()

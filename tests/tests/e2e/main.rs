@@ -3,6 +3,7 @@
 
 mod address;
 mod checkpoint;
+mod checkup;
 mod confine;
 mod connection;
 mod dev;

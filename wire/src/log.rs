@@ -9,7 +9,7 @@ use repeats::Key;
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     fmt::{self, Write as _},
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     sync::{Arc, OnceLock},
 };
 use tracing::{
@@ -58,8 +58,10 @@ pub fn begin() {
     }));
     let filter =
         EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let inner = format::Format::default().with_ansi(io::stderr().is_terminal());
+    // Without colours, which cannot be told from those of others.
+    let inner = format::Format::default().with_ansi(false);
     let _ = tracing_subscriber::fmt()
+        .with_ansi(false)
         .with_env_filter(filter)
         .event_format(ToLines { inner, lines })
         .with_writer(io::sink)
@@ -69,7 +71,7 @@ pub fn begin() {
 /// Writes a sentence for whoever started this daemon, after what was logged before it. Waits for that no
 /// longer than [`lines::FLUSH_WITHIN`].
 pub fn say(text: &str) {
-    let text = &harmless(text);
+    let text = &harmless(text, &['\n', '\t']);
     match LOG.get() {
         Some(lines) => {
             lines.push(Line { key: None, text: format!("{text}\n") });
@@ -81,15 +83,15 @@ pub fn say(text: &str) {
     }
 }
 
-/// A text of several lines without what a terminal obeys: a part of it may be a server's. The lines of
-/// events have theirs escaped by `tracing-subscriber`.
-fn harmless(text: &str) -> String {
+/// A text without what a terminal obeys, but for these: a part of it may be a guest's or a server's, and
+/// `tracing-subscriber` escapes some fields only.
+fn harmless(text: &str, but: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
-        match char {
-            '\n' | '\t' => shown.push(char),
-            char if char.is_control() => shown.extend(char.escape_default()),
-            char => shown.push(char),
+        if char.is_control() && !but.contains(&char) {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
         }
     }
     shown
@@ -122,7 +124,7 @@ where
         let mut text = String::new();
         self.inner.format_event(context, format::Writer::new(&mut text), event)?;
         // One event is one line: a text of others must not look like an event of this daemon.
-        let mut text = text.trim_end().replace('\r', "\\r").replace('\n', "\\n");
+        let mut text = harmless(text.trim_end(), &[]);
         text.push('\n');
         self.lines.push(Line { key: key(event), text });
         Ok(())

@@ -1,21 +1,32 @@
-//! `muster check`: is the fleet well? A line for each thing that has to be so. Never repairs.
+//! `muster check`: is the fleet well? A line for each thing that has to be so, and what to do where it is
+//! not. Never repairs.
+
+mod masters;
+mod registry;
+mod server;
+mod tasks;
+mod workers;
 
 use crate::{
-    client::{Client, Reach},
-    output::{self, Format},
-    terminal::plain,
-    worker,
+    client::{self, Client, Reach},
+    output::{self, Cell, Format},
 };
-use futures::StreamExt as _;
-use muster_protocol::{lease::Standing, subject};
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use muster_protocol::{subject::Bucket, time::WallMillis};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
-/// The oldest nats-server with per-message TTL, by which finished tasks expire.
-pub const NATS_VERSION_MIN: (u64, u64) = (2, 11);
+pub use server::{NATS_VERSION_MIN, is_at_least};
 
-/// How long masters have to answer a ping. They answer at once; this is for the network.
-const PING_WITHIN: Duration = Duration::from_millis(700);
+/// How long one question may take. What is well answers within milliseconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Names that a line shows; the others are counted.
+const NAMES_MAX: usize = 5;
 
 /// How well a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -42,16 +53,46 @@ struct Finding {
     health: Health,
     about: String,
     detail: String,
+    /// Whom it is about, where it is about several: all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
-/// A master's answer to a ping, as NATS services have it.
-#[derive(Deserialize)]
-struct Pong {
-    id: String,
-    #[serde(default)]
-    version: String,
-    #[serde(default)]
-    metadata: BTreeMap<String, String>,
+impl Finding {
+    fn new(health: Health, about: &str, detail: impl Into<String>) -> Self {
+        Finding { health, about: about.into(), detail: detail.into(), names: vec![], hint: None }
+    }
+
+    fn ok(about: &str, detail: impl Into<String>) -> Self {
+        Finding::new(Health::Ok, about, detail)
+    }
+
+    fn warn(about: &str, detail: impl Into<String>) -> Self {
+        Finding::new(Health::Warn, about, detail)
+    }
+
+    fn fail(about: &str, detail: impl Into<String>) -> Self {
+        Finding::new(Health::Fail, about, detail)
+    }
+
+    /// Says what to do next.
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Finding { hint: Some(hint.into()), ..self }
+    }
+
+    /// Says whom it is about.
+    fn names(self, names: Vec<String>) -> Self {
+        Finding { names, ..self }
+    }
+
+    /// What stands in a table.
+    fn text(&self) -> String {
+        let hint = self.hint.iter().map(|hint| format!("; {hint}"));
+        std::iter::once(self.detail.clone()).chain(hint).collect()
+    }
 }
 
 /// Looks, tells, and exits 0 when all is well, 1 on a warning and 2 on a failure.
@@ -59,117 +100,61 @@ pub async fn run(reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     match Client::connect(reach).await {
         Ok(client) => look(&client, &mut findings).await,
-        Err(error) => findings.push(finding(Health::Fail, "nats", format!("{error:#}"))),
+        Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
     }
     if format == Format::Json {
         output::json(&findings)?;
     } else {
-        for Finding { health, about, detail } in &findings {
-            let word = health.word();
-            let style = output::state_style(word);
-            let text = format!("  {about}: {detail}");
-            output::pieces(&[(style, &format!("{word:4}")), plain(&text)])?;
-        }
+        let row = |finding: &Finding| {
+            let health = output::state_cell(finding.health.word());
+            vec![health, Cell::new(&finding.about), Cell::new(finding.text())]
+        };
+        output::table(&["health", "about", "found"], &[], findings.iter().map(row).collect())?;
     }
     Ok(ExitCode::from(findings.iter().map(|finding| finding.health).max().map_or(2, |h| h as u8)))
 }
 
-fn finding(health: Health, about: &str, detail: impl Into<String>) -> Finding {
-    Finding { health, about: about.into(), detail: detail.into() }
-}
-
 async fn look(client: &Client, findings: &mut Vec<Finding>) {
-    let info = client.nats.server_info();
-    let server = format!("nats-server {} at {}:{}", info.version, info.host, info.port);
-    let (major, minor) = NATS_VERSION_MIN;
-    findings.push(if is_at_least(&info.version, NATS_VERSION_MIN) {
-        finding(Health::Ok, "nats", server)
-    } else {
-        finding(Health::Fail, "nats", format!("{server}: {major}.{minor} or newer is needed"))
-    });
-    findings.push(match client.jetstream.query_account().await {
-        Ok(account) => finding(Health::Ok, "jetstream", format!("on, {} streams", account.streams)),
-        Err(error) => finding(
-            Health::Fail,
-            "jetstream",
-            format!("not usable: {error}; start nats-server with -js"),
-        ),
-    });
-    masters(client, findings).await;
-    workers(client, findings).await;
-}
-
-async fn masters(client: &Client, findings: &mut Vec<Finding>) {
-    let pongs = match ping(client).await {
-        Ok(pongs) => pongs,
-        Err(error) => return findings.push(finding(Health::Fail, "masters", error.to_string())),
-    };
-    let fleet = client.names.fleet();
-    if pongs.is_empty() {
-        let detail = format!("none answers for fleet {fleet}; start one with `muster master`");
-        findings.push(finding(Health::Fail, "masters", detail));
-    }
-    for pong in pongs {
-        let name = pong.metadata.get("master").unwrap_or(&pong.id);
-        let detail = format!("{name} answers, version {}", pong.version);
-        findings.push(finding(Health::Ok, "master", detail));
+    server::look(client, findings).await;
+    registry::look(client, findings).await;
+    let serving = masters::look(client, findings).await;
+    workers::look(client, &serving, findings).await;
+    tasks::look(client, findings).await;
+    if let Some(refusal) = client::last_refused() {
+        findings.push(Finding::warn("permissions", refusal.to_string()).hint(refusal.advice()));
     }
 }
 
-async fn ping(client: &Client) -> anyhow::Result<Vec<Pong>> {
-    let inbox = client.nats.new_inbox();
-    let mut answers = client.nats.subscribe(inbox.clone()).await?;
-    let subject = format!("$SRV.PING.{}", subject::SERVICE);
-    client.nats.publish_with_reply(subject, inbox, Default::default()).await?;
-    client.nats.flush().await?;
-    let mut pongs: Vec<Pong> = Vec::new();
-    let until = tokio::time::Instant::now() + PING_WITHIN;
-    while let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await {
-        if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
-            break;
-        }
-        let Ok(pong) = serde_json::from_slice::<Pong>(&answer.payload) else { continue };
-        // Fleets share a NATS; a master that does not say whose it is might be this one's.
-        if pong.metadata.get("fleet").is_none_or(|fleet| fleet == client.names.fleet()) {
-            pongs.push(pong);
-        }
-    }
-    Ok(pongs)
-}
-
-async fn workers(client: &Client, findings: &mut Vec<Finding>) {
-    let workers = match worker::list(client).await {
-        Ok(workers) => workers.workers,
-        Err(error) => return findings.push(finding(Health::Fail, "workers", format!("{error:#}"))),
-    };
-    let mut groups: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-    for view in &workers {
-        let counts = groups.entry(view.lease.offer.group.to_string()).or_default();
-        match view.lease.standing {
-            Standing::Live => counts[0] += 1,
-            Standing::Draining | Standing::Cordoned => counts[1] += 1,
-            Standing::Lost => counts[2] += 1,
-            Standing::Released => {}
-        }
-    }
-    if groups.values().all(|counts| counts.iter().sum::<usize>() == 0) {
-        findings.push(finding(Health::Warn, "workers", "none: start one with `muster worker`"));
-    }
-    for (group, [live, draining, lost]) in groups {
-        if live + draining + lost == 0 {
-            continue;
-        }
-        let health = if live > 0 && lost == 0 { Health::Ok } else { Health::Warn };
-        let detail = format!("{live} live, {draining} draining or cordoned, {lost} lost");
-        findings.push(finding(health, &format!("group {group}"), detail));
+/// The answer to a question, or a sentence about why there is none.
+async fn answer<T, E: Display>(asked: impl IntoFuture<Output = Result<T, E>>) -> Result<T, String> {
+    let why = |error: String| client::last_refused().map_or(error, |refusal| refusal.to_string());
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(why(format!("{error:#}"))),
+        Err(_) => Err(why(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
     }
 }
 
-/// Whether a version like `2.11.4-beta` is `least` or newer.
-pub fn is_at_least(version: &str, least: (u64, u64)) -> bool {
-    let mut parts = version.trim_start_matches('v').split('.');
-    let mut number = || parts.next().and_then(|part| part.parse().ok());
-    matches!((number(), number()), (Some(major), Some(minor)) if (major, minor) >= least)
+/// The first of these names, and how many there are besides.
+fn few(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// How long ago each key of a bucket was written, by the clock of the server that keeps it.
+type Ages = BTreeMap<String, Duration>;
+
+/// What time it is by the clock of the server that keeps the tasks.
+async fn server_time(client: &Client) -> Result<WallMillis, String> {
+    let now = registry::clock(client, Bucket::Tasks).await?;
+    Ok(WallMillis(since(now, SystemTime::UNIX_EPOCH).as_millis() as u64))
+}
+
+fn since(now: SystemTime, then: SystemTime) -> Duration {
+    now.duration_since(then).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -177,12 +162,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_as_numbers() {
-        for version in ["2.11.0", "v2.11.4-beta.1", "2.15.1", "3.0.0"] {
-            assert!(is_at_least(version, (2, 11)), "{version}");
-        }
-        for version in ["2.9.9", "2.10.26", "1.99", "", "two"] {
-            assert!(!is_at_least(version, (2, 11)), "{version}");
-        }
+    fn a_thousand_names_are_a_few_and_a_count() {
+        let names = |count: usize| (1..=count).map(|at| format!("w{at}")).collect::<Vec<_>>();
+        assert_eq!(few(&names(2)), "w1, w2");
+        assert_eq!(few(&names(5)), "w1, w2, w3, w4, w5");
+        assert_eq!(few(&names(1_000)), "w1, w2, w3, w4, w5 and 995 more");
     }
 }

@@ -7,14 +7,14 @@ use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
 use muster_wire::{
-    nats::Address,
+    nats::{Address, Refusal, Refusals},
     objects::{Objects, OpenError},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -72,6 +72,20 @@ struct ReachArgs {
         global = true
     )]
     fleet: GroupName,
+}
+
+/// What the server of this command's connection refuses.
+static REFUSALS: LazyLock<Refusals> = LazyLock::new(Refusals::default);
+
+/// Waits until the server refuses something to this command. What it asked for is never answered then.
+pub async fn refused() -> Failure {
+    let refusal = REFUSALS.any().await;
+    Failure::user(refusal.to_string()).hint(refusal.advice())
+}
+
+/// What the server refused last.
+pub fn last_refused() -> Option<Refusal> {
+    REFUSALS.last()
 }
 
 /// Which NATS, and which fleet behind it.
@@ -177,6 +191,8 @@ enum Refused {
     Nobody,
     /// It may or may not have been done.
     Unknown(String),
+    /// It is larger than the server takes. Nothing was done.
+    TooLarge(String),
     /// A master said no.
     Said(u16, String),
     /// It could not be sent, or the answer not be read.
@@ -195,6 +211,7 @@ impl Client {
             .name("muster")
             .connection_timeout(CONNECT_WITHIN)
             .event_callback(move |event| {
+                REFUSALS.hear(&event);
                 if matches!(event, async_nats::Event::Connected) {
                     count.send_modify(|count| *count += 1);
                 }
@@ -248,7 +265,7 @@ impl Client {
                 Refused::Unknown(_) => true,
                 Refused::Nobody => self.answered.load(Ordering::Relaxed),
                 Refused::Said(code, _) => *code >= api::ErrorCode::Unknown as u16,
-                Refused::Broken(_) => false,
+                Refused::TooLarge(_) | Refused::Broken(_) => false,
             };
             let error = self.explain(refused);
             if is_passing { TryError::Passing(error) } else { TryError::Lasting(error) }
@@ -269,6 +286,7 @@ impl Client {
                 "no answer to {endpoint} within {} s",
                 ANSWER_WITHIN.as_secs()
             )),
+            RequestErrorKind::MaxPayloadExceeded => Refused::TooLarge(error.to_string()),
             _ => Refused::Broken(error.into()),
         })?;
         self.answered.store(true, Ordering::Relaxed);
@@ -297,6 +315,7 @@ impl Client {
             Refused::Unknown(text) => {
                 Failure::new(text).hint("see whether the fleet is well: muster check").into()
             }
+            Refused::TooLarge(text) => Failure::user(text).hint(Refusal::Payload.advice()).into(),
             Refused::Said(code @ (400 | 404), text) => {
                 let failure = Failure::user(text);
                 let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`";

@@ -131,7 +131,7 @@ fn ask(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCo
             clap_complete::generate(shell, &mut Cli::command(), "muster", &mut text);
             output::raw(&text).map(done)
         }
-        Command::Dev(dev) => wait_for(dev.run(&reach.fleet, format)),
+        Command::Dev(dev) => run(dev.run(&reach.fleet, format)),
         Command::Worker(worker::Command::Ask(ask)) => {
             wait_for(worker::run(ask, reach, format)).map(done)
         }
@@ -139,12 +139,24 @@ fn ask(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCo
         Command::Task(command) => wait_for(task::run(command, reach, format)),
         Command::Map(map) => wait_for(map.run(reach)),
         Command::Events(events) => wait_for(events.run(reach, format)).map(done),
-        Command::Check => wait_for(check::run(reach, format)),
+        // What is refused is one of its findings.
+        Command::Check => run(check::run(reach, format)),
     }
 }
 
-/// One thread is enough for a client, and `muster dev` must start its children from the main one.
+/// Runs a command that its server may refuse: then it ends, for nothing would answer it.
 fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    run(async {
+        tokio::select! {
+            biased;
+            result = work => result,
+            refused = client::refused() => Err(refused.into()),
+        }
+    })
+}
+
+/// One thread is enough for a client, and `muster dev` must start its children from the main one.
+fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime: Runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

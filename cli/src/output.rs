@@ -11,7 +11,7 @@ use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table,
 use muster_protocol::time::WallMillis;
 use serde::Serialize;
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -58,6 +58,9 @@ pub fn is_coloured() -> bool {
 
 /// Prints a value as indented JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    if io::stdout().is_terminal() {
+        return shown_json(&serde_json::to_string_pretty(value)?);
+    }
     let mut out = io::stdout().lock();
     let done = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
     written(done.and_then(|()| out.write_all(b"\n")))
@@ -65,9 +68,16 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Prints a value as one line of JSON.
 pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    if io::stdout().is_terminal() {
+        return shown_json(&serde_json::to_string(value)?);
+    }
     let mut out = io::stdout().lock();
     let done = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
     written(done.and_then(|()| out.write_all(b"\n")))
+}
+
+fn shown_json(text: &str) -> anyhow::Result<()> {
+    written(writeln!(io::stdout(), "{}", terminal::json(text)))
 }
 
 /// Prints a line.

@@ -97,7 +97,8 @@ pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Res
     match command {
         Command::Run(run) => run.run(reach, format).await,
         Command::Ls { state, group, limit, before } => {
-            let question = ListTasks { state, group: group.map(|g| g.to_string()), limit, before };
+            let group = group.map(|group| group.to_string());
+            let question = ListTasks { state, group, limit, before, due_before: None };
             list(&Client::connect(reach).await?, question, format).await.map(done)
         }
         Command::Get { id } => {

@@ -47,6 +47,20 @@ pub fn note_bytes(bytes: &[u8]) {
     };
 }
 
+/// The same JSON with what a terminal would obey escaped: `serde_json` does so for most of it. What is left
+/// can only stand in strings.
+pub fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\n' => shown.push(char),
+            char if is_obeyed(char) => _ = write!(shown, "\\u{:04x}", u32::from(char)),
+            char => shown.push(char),
+        }
+    }
+    shown
+}
+
 /// A text that is one line and does nothing to a terminal.
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -83,12 +97,19 @@ fn push(shown: &mut String, char: char) {
         '\r' => shown.push_str("\\r"),
         '\t' => shown.push_str("\\t"),
         char if char.is_control() => _ = write!(shown, "\\x{:02x}", u32::from(char)),
-        // These turn the order of what is read, or end its line.
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            _ = write!(shown, "\\u{{{:x}}}", u32::from(char));
-        }
+        char if is_obeyed(char) => _ = write!(shown, "\\u{{{:x}}}", u32::from(char)),
         char => shown.push(char),
     }
+}
+
+/// Whether a terminal does something else with it than to show it: controls, and what turns the order of
+/// what is read or ends its line.
+fn is_obeyed(char: char) -> bool {
+    let turns = matches!(
+        char,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    char.is_control() || turns
 }
 
 #[cfg(test)]
@@ -111,6 +132,15 @@ mod tests {
             rendered(&[(bold, "\u{1b}[2J"), plain("x")]),
             format!("{bold}\\x1b[2J{bold:#}x")
         );
+    }
+
+    #[test]
+    fn json_stays_the_same_and_is_not_obeyed() {
+        let value = serde_json::json!({ "text": "a\u{1b}[2J\n\u{9b}2J\u{7f}\u{202e}cba" });
+        let text = serde_json::to_string_pretty(&value).expect("JSON");
+        let shown = json(&text);
+        assert!(shown.chars().all(|char| char == '\n' || !is_obeyed(char)), "{shown:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), value);
     }
 
     #[test]

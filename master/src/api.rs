@@ -84,6 +84,7 @@ pub(crate) async fn serve(
     let metadata = HashMap::from([
         ("fleet".to_string(), names.fleet().to_string()),
         ("master".to_string(), config.name.to_string()),
+        ("session".to_string(), registry.session().to_string()),
     ]);
     let service = registry
         .client()
@@ -118,7 +119,9 @@ async fn answer_all(host: Arc<Host>, name: &'static str, mut endpoint: Endpoint)
                 status: refusal.sentence,
                 code: refusal.code as usize,
             });
-            let _ = request.respond(answer).await;
+            if let Err(error) = request.respond(answer).await {
+                tracing::warn!(endpoint = name, %error, "a client got no answer");
+            }
             drop(place);
         });
     }

@@ -1,7 +1,10 @@
 //! A master's connections to the registry: looked for, followed, and served from, one after the other.
 //! Never two at once. What one session may conclude from the one before is decided by [`Sessions`].
 
-use crate::{Config, Fact, Input, api, registry::Registry};
+use crate::{
+    Config, Fact, Input, api,
+    registry::{Registry, RegistryError},
+};
 use anyhow::Context as _;
 use muster_protocol::{
     Nonce, SessionId, Time,
@@ -81,21 +84,25 @@ impl Seeker {
         Ok(registry)
     }
 
-    async fn seek(self) {
+    /// Connects, and tries again after every failure but one that `is_final`.
+    async fn persist(&self, is_final: impl Fn(&anyhow::Error) -> bool) -> anyhow::Result<Registry> {
         let mut wait = AGAIN_MIN;
         loop {
             match self.connect().await {
-                Ok(registry) => {
-                    let _ = self.inbox.send(Input::Connected(registry)).await;
-                    return;
-                }
-                Err(error) => {
+                Err(error) if !is_final(&error) => {
                     let cause = format!("{error:#}");
                     tracing::warn!(cause, "the registry is not reached; trying on");
                 }
+                result => return result,
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+
+    async fn seek(self) {
+        if let Ok(registry) = self.persist(|_| false).await {
+            let _ = self.inbox.send(Input::Connected(registry)).await;
         }
     }
 }
@@ -125,9 +132,12 @@ impl Connection {
         })
     }
 
-    /// The first connection. An error is something that whoever started this master must change.
+    /// The first connection. A server that is not there yet is waited for, as after a break; an error is
+    /// something that whoever started this master must change.
     pub(crate) async fn connect_first(&mut self) -> anyhow::Result<Registry> {
-        self.seeker.connect().await
+        let is_passing =
+            |error: &anyhow::Error| error.downcast_ref().is_some_and(RegistryError::is_passing);
+        self.seeker.persist(|error| !is_passing(error)).await
     }
 
     /// Begins a session on a connection; `before` is the fleet of the last one.

@@ -120,7 +120,7 @@ pub fn main(config: Config) -> ExitCode {
 }
 
 /// Runs a master until `stop` says so.
-pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     anyhow::ensure!(!config.nats.is_empty(), "--nats names no server; write nats://HOST:PORT");
@@ -129,9 +129,12 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let names = Arc::new(Names::new(config.fleet.clone()));
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
     let mut connection = Connection::new(&config, names.clone(), state, inbox.clone())?;
-    let first = connection.connect_first().await?;
     let endpoint = quinn::Endpoint::server(quic, config.listen)
         .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
+    let first = tokio::select! {
+        first = connection.connect_first() => first?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
     let mut master = Master {
         fleet: connection.begin(&first, None),
         modules: BTreeMap::new(),

@@ -81,20 +81,31 @@ async fn accept(endpoint: Endpoint, host: Arc<Host>) {
         let host = host.clone();
         tokio::spawn(async move {
             let from = incoming.remote_address();
-            if let Err(cause) = host.link(incoming).await {
-                tracing::debug!(%from, %cause, "a link ended");
+            match host.admit(incoming).await {
+                Ok((connection, worker)) => {
+                    // The loop says that a link is down; what is told here is for who searches a fault.
+                    if let Err(cause) = host.link(connection, worker).await {
+                        tracing::debug!(%from, %cause, "a link ended");
+                    }
+                }
+                Err(cause) => tracing::warn!(%from, %cause, "a caller is not let in"),
             }
         });
     }
 }
 
 impl Host {
-    async fn link(self: Arc<Self>, incoming: Incoming) -> anyhow::Result<()> {
+    /// Who calls, once that is proven.
+    async fn admit(&self, incoming: Incoming) -> anyhow::Result<(Connection, WorkerId)> {
         let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
         let Some(worker) = self.name(&connection) else {
             connection.close(1u32.into(), b"not a worker of this fleet");
-            anyhow::bail!("the certificate is not of a worker of this fleet");
+            anyhow::bail!("its certificate is not of a worker of this fleet");
         };
+        Ok((connection, worker))
+    }
+
+    async fn link(self: Arc<Self>, connection: Connection, worker: WorkerId) -> anyhow::Result<()> {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let result = self.streams(&connection, &worker, link).await;
         connection.close(0u32.into(), b"");

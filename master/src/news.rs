@@ -69,7 +69,7 @@ impl News {
 
     fn send(&self, item: Item) {
         if self.0.try_send(item).is_err() {
-            tracing::debug!("news for people were dropped: NATS does not keep up with them");
+            tracing::warn!("news for people were dropped: NATS does not keep up with them");
         }
     }
 }

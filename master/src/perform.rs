@@ -219,10 +219,16 @@ impl Hands {
     fn read_end(&self, bucket: Bucket, read: u64) {
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            // Where nobody knows, nothing is said: the fleet asks again.
-            if let Ok(end) = registry.read_end(bucket).await {
-                let event = Event::EndRead { bucket, read, end };
-                let _ = inbox.send(Input::Registry(registry.session(), Fact::Fleet(event))).await;
+            match registry.read_end(bucket).await {
+                Ok(end) => {
+                    let event = Event::EndRead { bucket, read, end };
+                    let event = Input::Registry(registry.session(), Fact::Fleet(event));
+                    let _ = inbox.send(event).await;
+                }
+                // The fleet hears nothing, and asks again.
+                Err(error) => {
+                    tracing::warn!(bucket = bucket.word(), %error, "where it ends is not known");
+                }
             }
         });
     }
@@ -230,10 +236,14 @@ impl Hands {
     fn read_task(&self, task: TaskId, read: u64) {
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            // Where nobody knows, nothing is said: the fleet asks again.
-            if let Ok(found) = registry.read_task(task).await {
-                let event = Event::TaskRead { task, read, found };
-                let _ = inbox.send(Input::Registry(registry.session(), Fact::Fleet(event))).await;
+            match registry.read_task(task).await {
+                Ok(found) => {
+                    let event = Event::TaskRead { task, read, found };
+                    let event = Input::Registry(registry.session(), Fact::Fleet(event));
+                    let _ = inbox.send(event).await;
+                }
+                // The fleet hears nothing, and asks again.
+                Err(error) => tracing::warn!(%error, "a record cannot be read"),
             }
         });
     }

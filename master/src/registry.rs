@@ -11,7 +11,7 @@ mod writes;
 
 use crate::Input;
 use async_nats::{
-    Client, HeaderMap,
+    Client, ConnectError, ConnectErrorKind, HeaderMap,
     jetstream::{Context, context::GetStreamError, stream::Info},
 };
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use muster_protocol::{
     advisory::Advisory,
     api::{Ended, ModuleEntry},
     lease::{CasAnswer, Lease, MasterLease},
+    limit,
     message::LogChunk,
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId, StreamId},
     subject::{Bucket, Names},
@@ -43,7 +44,7 @@ pub(crate) use writes::Writes;
 /// Why the registry cannot be used at the start. Nothing was written but, maybe, empty streams.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// There is no server.
+    /// There is no server. One may come.
     #[error(
         "no nats-server answers at {url}: {cause}; start one with JetStream on (`nats-server -js`)"
     )]
@@ -53,6 +54,20 @@ pub enum RegistryError {
         /// What the client says.
         cause: String,
     },
+    /// There is a server, and it wants nothing of who asks.
+    #[error(
+        "the nats-server at {url} does not let this master in: {cause}; name a user that it knows \
+         in the URL of --nats"
+    )]
+    NotLetIn {
+        /// Where it is.
+        url: String,
+        /// What the client says.
+        cause: String,
+    },
+    /// The server does not let the user of this master do what a master does.
+    #[error("{0}: {advice}", advice = .0.advice())]
+    Refused(nats::Refusal),
     /// The server cannot keep the fleet's state.
     #[error("JetStream cannot keep {what}: {cause}")]
     Layout {
@@ -61,6 +76,24 @@ pub enum RegistryError {
         /// What the server says.
         cause: String,
     },
+}
+
+impl RegistryError {
+    /// Whether it may pass without anybody changing what this master was given.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, RegistryError::Unreachable { .. })
+    }
+
+    fn of(error: &ConnectError, address: &nats::Address) -> Self {
+        let (url, cause) = (address.to_string(), error.to_string());
+        match error.kind() {
+            ConnectErrorKind::Authentication
+            | ConnectErrorKind::AuthorizationViolation
+            | ConnectErrorKind::ServerParse
+            | ConnectErrorKind::Tls => RegistryError::NotLetIn { url, cause },
+            _ => RegistryError::Unreachable { url, cause },
+        }
+    }
 }
 
 /// A handle to the fleet's state in one session of a master; cheap to clone.
@@ -92,13 +125,19 @@ impl Registry {
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
-        let client = nats::connect_once(name, address, on_break).await.map_err(|error| {
-            RegistryError::Unreachable { url: address.to_string(), cause: error.to_string() }
-        })?;
+        let refusals = nats::Refusals::default();
+        let client = nats::connect_once(name, address, &refusals, on_break).await;
+        let client = client.map_err(|error| RegistryError::of(&error, address))?;
         let context = cas::context(client.clone());
-        layout::ensure(&context, &names, keep).await?;
+        // What is refused is not answered: the request only runs out of time.
+        let why = |error| refusals.last().map_or(error, RegistryError::Refused);
+        layout::ensure(&context, &names, keep).await.map_err(why)?;
         let (events, shelves) = Default::default();
         let info = client.server_info();
+        if info.max_payload < limit::API_SIZE_MAX {
+            let (max_payload, advice) = (info.max_payload, nats::Refusal::Payload.advice());
+            tracing::warn!(max_payload, advice, "NATS takes no messages of the largest size");
+        }
         // A cluster loses what one of its servers has lost whether that is the one at the other end.
         let server =
             (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
@@ -107,7 +146,7 @@ impl Registry {
             let what = names.stream(bucket);
             let end = read_end(&context, &what).await;
             let end =
-                end.map_err(|error| RegistryError::Layout { what, cause: error.to_string() })?;
+                end.map_err(|error| why(RegistryError::Layout { what, cause: error.to_string() }))?;
             ends.set(bucket, end);
         }
         let tasks = Watch::new(Bucket::Tasks, session, ends.of(Bucket::Tasks).stream);
@@ -238,27 +277,34 @@ impl Registry {
             event: advisory,
         };
         if let Ok(body) = serde_json::to_vec(&body) {
-            let _ = self.client.publish(subject, body.into()).await;
+            self.spread(subject, body.into()).await;
+        }
+    }
+
+    /// Publishes what nobody has to hear.
+    async fn spread(&self, subject: String, body: Bytes) {
+        if let Err(error) = self.client.publish(subject, body).await {
+            tracing::warn!(%error, "news for people were not sent");
         }
     }
 
     /// Tells those who wait for it that tasks have ended.
     pub async fn tell(&self, audience: muster_protocol::BatchId, ended: &[Ended]) {
         if let Ok(body) = serde_json::to_vec(ended) {
-            let _ = self.client.publish(self.names.done(audience), body.into()).await;
+            self.spread(self.names.done(audience), body.into()).await;
         }
     }
 
     /// Passes on what a guest wrote for people.
     pub async fn log(&self, chunk: LogChunk) {
         let subject = self.names.log(chunk.key.task, chunk.key.attempt, chunk.source);
-        let _ = self.client.publish(subject, chunk.text).await;
+        self.spread(subject, chunk.text).await;
     }
 
     /// Passes on how far a run is.
     pub async fn progress(&self, task: TaskId, done: u64, total: u64) {
         let body = format!("{{\"done\":{done},\"total\":{total}}}");
-        let _ = self.client.publish(self.names.progress(task), Bytes::from(body)).await;
+        self.spread(self.names.progress(task), Bytes::from(body)).await;
     }
 
     /// Sends what is still queued.

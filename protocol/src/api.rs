@@ -110,6 +110,9 @@ pub struct ListTasks {
     pub limit: u64,
     /// Only those that are older than this one.
     pub before: Option<ListPlace>,
+    /// Only those whose present attempt should have ended before this, by its time limit and the wall clock
+    /// of the master that gave it out: a list is for people.
+    pub due_before: Option<WallMillis>,
 }
 
 /// Where a task stands in a list: by its submission, and by its id where that is the same.

@@ -382,6 +382,12 @@ impl TaskRecord {
         }
     }
 
+    /// When its present attempt should have ended, if it had begun at once. For people.
+    pub fn due(&self) -> Option<WallMillis> {
+        let given = self.attempt()?.dispatched_at.0;
+        Some(WallMillis(given.saturating_add(self.spec.limits.timeout_ms)))
+    }
+
     /// Whether nothing may change it any more.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done { .. })

@@ -6,7 +6,7 @@ use async_nats::{
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL},
     jetstream::{
         Context,
-        context::{PublishAckFuture, PublishErrorKind},
+        context::{PublishAckFuture, PublishError, PublishErrorKind},
         message::PublishMessage,
     },
 };
@@ -59,7 +59,8 @@ pub async fn send(
 ) -> Sent {
     expecting(&mut headers, expect, keep);
     let publish = PublishMessage::build().payload(value).headers(headers);
-    let ack = context.send_publish(key.subject.clone(), publish).await.ok();
+    let ack = context.send_publish(key.subject.clone(), publish).await;
+    let ack = ack.inspect_err(|error| not_known(&key, error)).ok();
     Sent { key, ack }
 }
 
@@ -80,9 +81,17 @@ impl Sent {
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 met(context, &self.key).await
             }
-            Err(_) => CasAnswer::Unknown,
+            Err(error) => {
+                not_known(&self.key, &error);
+                CasAnswer::Unknown
+            }
         }
     }
+}
+
+/// Logs why nobody knows what became of a write.
+fn not_known(key: &Key, error: &PublishError) {
+    tracing::warn!(stream = key.stream, %error, "a write was not acknowledged");
 }
 
 /// What a write met that was refused because of its key's revision.
@@ -123,7 +132,14 @@ impl Ack {
                 Ack::Refused
             }
             Ok(Answer { error: None, seq }) if seq > 0 => Ack::Written(seq),
-            _ => Ack::Unknown,
+            Ok(Answer { error: Some(error), .. }) => {
+                tracing::warn!(error = error.description, "a record was not stored");
+                Ack::Unknown
+            }
+            _ => {
+                tracing::warn!("a record was not stored: no stream took it; is JetStream on?");
+                Ack::Unknown
+            }
         }
     }
 }

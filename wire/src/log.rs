@@ -9,7 +9,7 @@ use repeats::Key;
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     fmt::{self, Write as _},
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     sync::{Arc, OnceLock},
 };
 use tracing::{
@@ -58,8 +58,10 @@ pub fn begin() {
     }));
     let filter =
         EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    let inner = format::Format::default().with_ansi(io::stderr().is_terminal());
+    // Without colours, which cannot be told from those of others.
+    let inner = format::Format::default().with_ansi(false);
     let _ = tracing_subscriber::fmt()
+        .with_ansi(false)
         .with_env_filter(filter)
         .event_format(ToLines { inner, lines })
         .with_writer(io::sink)
@@ -69,6 +71,7 @@ pub fn begin() {
 /// Writes a sentence for whoever started this daemon, after what was logged before it. Waits for that no
 /// longer than [`lines::FLUSH_WITHIN`].
 pub fn say(text: &str) {
+    let text = &harmless(text, &['\n', '\t']);
     match LOG.get() {
         Some(lines) => {
             lines.push(Line { key: None, text: format!("{text}\n") });
@@ -78,6 +81,20 @@ pub fn say(text: &str) {
             let _ = writeln!(io::stderr(), "{text}");
         }
     }
+}
+
+/// A text without what a terminal obeys, but for these: a part of it may be a guest's or a server's, and
+/// `tracing-subscriber` escapes some fields only.
+fn harmless(text: &str, but: &[char]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() && !but.contains(&char) {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
 }
 
 /// Waits until the log is written, as [`say`] does: for the end of a process.
@@ -106,6 +123,9 @@ where
     ) -> fmt::Result {
         let mut text = String::new();
         self.inner.format_event(context, format::Writer::new(&mut text), event)?;
+        // One event is one line: a text of others must not look like an event of this daemon.
+        let mut text = harmless(text.trim_end(), &[]);
+        text.push('\n');
         self.lines.push(Line { key: key(event), text });
         Ok(())
     }
@@ -153,6 +173,8 @@ mod tests {
                 tracing::info!(worker = format!("w{turn}"), "linked");
             }
         }
+        tracing::info!(cause = %"guest\u{1b}[2J\n2026-01-01 INFO a forged line", "trapped");
+        say("error: \u{1b}[2J said");
         flush();
     }
 
@@ -171,5 +193,8 @@ mod tests {
         assert!(repeats[1].contains(&count), "{log}");
         assert!(repeats[1].contains(&format!("at {}", TIMES - 1)), "the latest: {log}");
         assert_eq!(log.matches("linked").count(), TIMES / 100, "{log}");
+        let forged: Vec<&str> = log.lines().filter(|line| line.contains("forged")).collect();
+        assert!(forged.len() == 1 && forged[0].contains("trapped"), "{log}");
+        assert!(!log.contains('\u{1b}'), "a terminal would obey it: {log}");
     }
 }

@@ -2,8 +2,10 @@
 //! a password.
 
 mod address;
+mod refusal;
 
 pub use address::{Address, AddressError, Given, Who};
+pub use refusal::{Refusal, Refusals};
 
 use async_nats::{
     AuthError, Client, ConnectError, ConnectOptions, Event, jetstream::object_store::ObjectInfo,
@@ -37,10 +39,12 @@ pub fn options(name: String, address: &Address) -> ConnectOptions {
 }
 
 /// Connects once. When the connection breaks `on_break` is called and it is not made again: what was
-/// waiting to be sent is dropped, so that no write arrives long after its author has given it up.
+/// waiting to be sent is dropped, so that no write arrives long after its author has given it up. What the
+/// server refuses is logged, and noted in `refusals`.
 pub async fn connect_once(
     name: String,
     address: &Address,
+    refusals: &Refusals,
     on_break: impl Fn() + Send + Sync + 'static,
 ) -> Result<Client, ConnectError> {
     let auth = address.auth();
@@ -52,10 +56,12 @@ pub async fn connect_once(
         let shown = if is_over { Err(AuthError::new("it is over")) } else { Ok(auth.clone()) };
         std::future::ready(shown)
     });
+    let refusals = refusals.clone();
     let client = common(options, name)
         .max_reconnects(1)
         .reconnect_delay_callback(|_| Duration::ZERO)
         .event_callback(move |event| {
+            refusals.hear_and_log(&event);
             if matches!(event, Event::Disconnected | Event::Closed) {
                 on_break();
             }

@@ -86,7 +86,7 @@ async fn ask(links: &Links, asked: &Ask) -> Result<Option<Data>, Stale> {
                     Some(answer) => return answer,
                     None => tracing::warn!(?told, "a checkpoint has to wait"),
                 },
-                Err(error) => tracing::debug!(%error, "a checkpoint has to wait"),
+                Err(error) => tracing::warn!(%error, "a checkpoint has to wait"),
             }
         }
         tokio::time::sleep(AGAIN).await;
@@ -127,7 +127,7 @@ async fn get(links: &Links, state: Data) -> Option<Bytes> {
                 tracing::warn!(%digest, "a checkpoint is gone from the data store");
                 return None;
             }
-            Err(error) => tracing::debug!(%error, "a checkpoint cannot be got; trying again"),
+            Err(error) => tracing::warn!(%error, "a checkpoint cannot be got; trying again"),
         }
         tokio::time::sleep(AGAIN).await;
     }

@@ -62,16 +62,13 @@ struct Nats {
 impl Nats {
     async fn open(terms: &Terms, events: mpsc::UnboundedSender<LeaseEvent>) -> Option<Self> {
         let address = terms.nats.as_ref()?;
+        let refusals = nats::Refusals::default();
         let client = nats::options(format!("muster-worker {}", terms.draft.worker), address)
             .retry_on_initial_connect()
             .event_callback(move |event| {
-                let up = match event {
-                    async_nats::Event::Connected => Some(true),
-                    async_nats::Event::Disconnected | async_nats::Event::Closed => Some(false),
-                    _ => None,
-                };
-                if let Some(up) = up {
-                    let _ = events.send(LeaseEvent::Direct(up));
+                refusals.hear_and_log(&event);
+                if let Some(is_up) = is_up(&event) {
+                    let _ = events.send(LeaseEvent::Direct(is_up));
                 }
                 std::future::ready(())
             })
@@ -86,6 +83,26 @@ impl Nats {
             subject: terms.names.key(Bucket::Workers, &terms.draft.worker),
         };
         Some(Nats { context: cas::context(client), key })
+    }
+}
+
+/// What an event says of the way to NATS. The log hears it, too: the client tries on for ever, and says nothing.
+fn is_up(event: &async_nats::Event) -> Option<bool> {
+    use async_nats::Event;
+    match event {
+        Event::Connected => {
+            tracing::info!("the way straight to NATS is open");
+            Some(true)
+        }
+        Event::Disconnected | Event::Closed => {
+            tracing::warn!("the way straight to NATS is closed; masters renew the lease");
+            Some(false)
+        }
+        Event::ClientError(error) => {
+            tracing::warn!(%error, "no way straight to NATS; masters renew the lease");
+            None
+        }
+        _ => None,
     }
 }
 

@@ -123,6 +123,7 @@ impl Dialler {
         let mut wait = DIAL_AGAIN_MIN;
         loop {
             let mut welcomed = false;
+            let began = tokio::time::Instant::now();
             let ended = match self.dial(&master).await {
                 Ok(connection) => {
                     let ended = self.link(connection.clone(), &mut welcomed).await;
@@ -133,7 +134,10 @@ impl Dialler {
             };
             let cause = ended.err().map(|cause| cause.to_string());
             if welcomed {
-                wait = DIAL_AGAIN_MIN;
+                // A master that lets it in and drops it is no better than one that does not.
+                if began.elapsed() > DIAL_AGAIN_MAX {
+                    wait = DIAL_AGAIN_MIN;
+                }
                 tracing::info!(master, cause, "unlinked");
             } else if let Some(cause) = cause {
                 tracing::warn!(master, cause, "no link to this master; dialling on");

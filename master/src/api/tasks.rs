@@ -88,10 +88,11 @@ impl Host {
     pub(super) async fn list(&self, asked: ListTasks) -> Answer<Tasks> {
         let limit =
             if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
-        let before = asked.before;
+        let (before, due_before) = (asked.before, asked.due_before);
         let wanted = move |record: &TaskRecord| {
             before.is_none_or(|before| ListPlace::of(record) < before)
                 && asked.state.as_ref().is_none_or(|state| record.state.word() == state)
+                && due_before.is_none_or(|before| record.due().is_some_and(|due| due.0 < before.0))
                 && asked.group.as_ref().is_none_or(|group| record.spec.group.as_str() == group)
         };
         let open = wanted.clone();

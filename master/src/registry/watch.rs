@@ -28,8 +28,9 @@ use tokio::{
     time::Instant,
 };
 
-/// How long to wait before a broken watch is made anew.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// How long to wait before a broken watch is made anew: first, and at most where it breaks again and again.
+const AGAIN_MIN: Duration = Duration::from_millis(250);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// Follows `bucket` until the inbox is gone. `company` says whether others may write to it.
 pub(super) async fn follow(
@@ -46,15 +47,21 @@ pub(super) async fn follow(
         }
     };
     let mut follower = Follower { registry, bucket, company, inbox, watch };
+    let mut wait = AGAIN_MIN;
     while !follower.inbox.is_closed() {
+        let began = Instant::now();
         match follower.run().await {
             Ok(Ended::Rested) => continue,
-            Ok(Ended::Behind) => {}
+            Ok(Ended::Behind) => wait = AGAIN_MIN,
             Err(cause) => {
                 tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is made anew");
+                if began.elapsed() > COMPARE_EVERY {
+                    wait = AGAIN_MIN;
+                }
             }
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
     }
 }
 

@@ -91,6 +91,7 @@ async fn carry(registry: Registry, mut writes: mpsc::Receiver<Write>, inbox: mps
             }
             _ = look.tick(), if !under_way.is_empty() => {
                 while let Some(record) = under_way.overdue(Instant::now()) {
+                    tracing::warn!("the write of a record was not answered within {ACK_TIMEOUT:?}");
                     answered(&registry, &inbox, record, Ack::Unknown).await;
                 }
             }
@@ -116,7 +117,7 @@ async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
         headers,
         Bytes::from(value),
     );
-    sent.await.ok()
+    sent.await.inspect_err(|error| tracing::warn!(%error, "a record could not be sent")).ok()
 }
 
 /// Says what became of a write. What a refused one met is looked into first, by the way.

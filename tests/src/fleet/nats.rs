@@ -139,6 +139,11 @@ impl Fleet {
         self.nats.config = config;
     }
 
+    /// Says as whom those ask that are started from now on, as it stands in a URL.
+    pub fn ask_as(&mut self, user: &'static str) {
+        self.nats.user = user;
+    }
+
     /// Launches one node, without waiting until it listens; its process.
     pub fn launch_nats(&mut self, name: &str) -> u32 {
         let ports = self.path("nats-ports");

@@ -6,7 +6,7 @@ use muster_tests::{
     fleet::{text, wait_for},
     place,
 };
-use muster_wire::nats;
+use muster_wire::nats::{self, Refusals};
 use std::{
     process::{Child, Command, Stdio},
     sync::{
@@ -90,7 +90,7 @@ async fn is_heard_after_a_break(once: bool) -> bool {
     let noticed = broken.clone();
     let on_break = move || noticed.store(true, Ordering::SeqCst);
     let client = if once {
-        nats::connect_once("once".into(), &address, on_break).await
+        nats::connect_once("once".into(), &address, &Refusals::default(), on_break).await
     } else {
         let options = nats::options("for ever".into(), &address).event_callback(move |event| {
             if matches!(event, async_nats::Event::Disconnected) {

@@ -3,6 +3,7 @@
 
 mod address;
 mod checkpoint;
+mod checkup;
 mod confine;
 mod connection;
 mod dev;
@@ -23,6 +24,7 @@ mod measure;
 mod objects;
 mod operate;
 mod outage;
+mod permissions;
 mod refuse;
 mod restart;
 mod silence;

@@ -1,6 +1,6 @@
 //! Bad input: a clear sentence that says what to do, exit code 2, and no trace.
 
-use muster_tests::{Fleet, fleet::text};
+use muster_tests::{Fleet, fleet::text, fleet::wait_for};
 use std::io::Write;
 
 /// Demands exit code 2 and every one of these words.
@@ -74,8 +74,21 @@ fn daemons_that_cannot_begin_say_why() {
     let without = fleet.run(&[&master[..], &certificates[..]].concat());
     refused(without, &["m1.pem", "cannot be used as a PEM file"]);
     fleet.run(&["cert", "master", "m1", "--dir", text(&tls)]).ok();
-    let unreachable = fleet.run(&[&master[..], &certificates[..]].concat());
-    refused(unreachable, &["no nats-server answers at nats://127.0.0.1:1", "nats-server -js"]);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("it is bound").to_string();
+    let listen = ["master", "--name", "m1", "--listen", &taken, "--nats", "nats://127.0.0.1:1"];
+    refused(fleet.run(&[&listen[..], &certificates[..]].concat()), &[&taken, "listened on"]);
+}
+
+#[test]
+fn a_caller_that_is_no_worker_is_told_in_the_masters_log() {
+    let mut fleet = Fleet::start(0, 0);
+    fleet.certificate("master", "w9");
+    fleet.launch_worker("w9", &[]);
+    let words = "a caller is not let in";
+    wait_for(words, || fleet.log("m1").contains(words).then_some(()));
+    assert!(fleet.log("m1").contains("certificate"), "{}", fleet.log("m1"));
+    assert!(!fleet.is_ready("w9"));
 }
 
 #[test]

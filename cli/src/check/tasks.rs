@@ -1,0 +1,49 @@
+//! Tasks that do not go on. Never what becomes of a guest.
+
+use super::{Finding, answer, few, server_time};
+use crate::client::Client;
+use muster_protocol::{
+    api::{ListTasks, Tasks, endpoint},
+    time::WallMillis,
+};
+use std::time::Duration;
+
+/// How long beyond its time limit an attempt may be a worker's: to get module and input, to compile, and to
+/// bring a large output.
+const HELD_MARGIN: Duration = Duration::from_secs(300);
+
+/// Tasks that are asked for. More are as bad as these.
+const TASKS_MAX: u64 = 100;
+
+pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
+    let Ok(now) = server_time(client).await else { return };
+    let before = now.0.saturating_sub(HELD_MARGIN.as_millis() as u64);
+    let question = ListTasks {
+        state: Some("dispatched".into()),
+        limit: TASKS_MAX,
+        due_before: Some(WallMillis(before)),
+        ..ListTasks::default()
+    };
+    let list = answer::<Tasks, _>(client.ask(endpoint::TASK_LIST, &question)).await;
+    // Where no master answers, that is said already.
+    let Ok(Tasks { tasks, .. }) = list else { return };
+    if tasks.is_empty() {
+        return;
+    }
+    let names: Vec<String> = tasks
+        .iter()
+        .map(|view| match view.record.attempt() {
+            Some(attempt) => format!("{} on {}", view.record.id, attempt.worker),
+            None => view.record.id.to_string(),
+        })
+        .collect();
+    let more = if tasks.len() as u64 == TASKS_MAX { " or more" } else { "" };
+    let detail = format!(
+        "{}{more} are at their workers for longer than their time limits: {}",
+        names.len(),
+        few(&names)
+    );
+    let hint = "they were never begun, or their ends are not told: see the logs of these workers; one \
+                that is started again gives its tasks to others";
+    findings.push(Finding::warn("tasks", detail).hint(hint).names(names));
+}

@@ -1,0 +1,141 @@
+//! Workers: how many there are, whether they renew their leases, and whether a master is linked with each.
+//! Never gives them orders.
+
+use super::{Finding, Health, answer, few, masters::Serving, registry};
+use crate::client::Client;
+use muster_protocol::{
+    api::{WorkerView, Workers, endpoint},
+    lease::Standing,
+    subject::Bucket,
+};
+use serde_json::json;
+use std::{collections::BTreeMap, time::Duration};
+
+/// How much older than its length a lease may be: the time of a renewal on its way, and of this look.
+const LEASE_MARGIN: Duration = Duration::from_secs(3);
+
+/// Groups that have a line of their own; those that are not well come first.
+const GROUPS_MAX: usize = 20;
+
+pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
+    let asked = json!({});
+    let list = answer::<Workers, _>(client.ask(endpoint::WORKER_LIST, &asked)).await;
+    let workers = match list {
+        Ok(Workers { workers }) => workers,
+        Err(error) => {
+            let hint = "masters tell of workers: see to them first";
+            findings.push(Finding::fail("workers", error).hint(hint));
+            return;
+        }
+    };
+    groups(&workers, findings);
+    let held: Vec<&WorkerView> =
+        workers.iter().filter(|view| view.lease.standing.is_held()).collect();
+    let ages = match registry::ages(client, Bucket::Workers).await {
+        Ok(ages) => ages,
+        Err(error) => {
+            let detail = format!("the ages of their leases are not known: {error}");
+            findings.push(Finding::warn("workers", detail));
+            return;
+        }
+    };
+    let is_stale = |view: &&&WorkerView| {
+        let max = Duration::from_millis(view.lease.master_wait_ms) + LEASE_MARGIN;
+        ages.get(view.lease.worker.as_str()).is_some_and(|age| *age > max)
+    };
+    let (stale, renewed): (Vec<&WorkerView>, Vec<&WorkerView>) = held.iter().partition(is_stale);
+    findings.extend(several(
+        &stale,
+        held.len(),
+        "have not renewed their leases",
+        "they run nothing: see whether writes are stored, whether the workers run, and their logs",
+    ));
+    // A worker with a way of its own to the registry names its home: a master that it is linked with.
+    let is_alone = |view: &&WorkerView| {
+        let home = view.lease.home.as_ref();
+        !view.linked && !home.is_some_and(|home| serving.may_have(home.session))
+    };
+    let alone: Vec<&WorkerView> = renewed.into_iter().filter(is_alone).collect();
+    findings.extend(several(
+        &alone,
+        held.len(),
+        "have no link to a master and get no tasks",
+        "name a running master with --master, and let its UDP port through; their logs say more",
+    ));
+}
+
+/// A line for each group.
+fn groups(workers: &[WorkerView], findings: &mut Vec<Finding>) {
+    let mut groups: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
+    for view in workers {
+        let counts = groups.entry(view.lease.offer.group.as_str()).or_default();
+        match view.lease.standing {
+            Standing::Live => counts[0] += 1,
+            Standing::Draining | Standing::Cordoned => counts[1] += 1,
+            Standing::Lost => counts[2] += 1,
+            Standing::Released => {}
+        }
+    }
+    groups.retain(|_, counts| counts.iter().sum::<usize>() > 0);
+    if groups.is_empty() {
+        findings.push(Finding::warn("workers", "none").hint("start one with `muster worker`"));
+    }
+    let health = |[live, _, lost]: [usize; 3]| match live > 0 && lost == 0 {
+        true => Health::Ok,
+        false => Health::Warn,
+    };
+    let mut lines: Vec<(&str, [usize; 3])> = groups.into_iter().collect();
+    lines.sort_by_key(|(_, counts)| std::cmp::Reverse(health(*counts)));
+    let shown = lines.len().min(GROUPS_MAX);
+    for (group, counts) in &lines[..shown] {
+        let [live, draining, lost] = counts;
+        let detail = format!("{live} live, {draining} draining or cordoned, {lost} lost");
+        findings.push(Finding::new(health(*counts), &format!("group {group}"), detail));
+    }
+    if let Some((_, worst)) = lines.get(shown) {
+        let names: Vec<String> = lines[shown..].iter().map(|(group, _)| (*group).into()).collect();
+        let detail = format!("{} more: {}", names.len(), few(&names));
+        findings.push(Finding::new(health(*worst), "groups", detail).names(names));
+    }
+}
+
+/// A line about some of `all` workers; where it is about each of them, nothing can run.
+fn several(some: &[&WorkerView], all: usize, what: &str, hint: &str) -> Option<Finding> {
+    if some.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = some.iter().map(|view| view.lease.worker.to_string()).collect();
+    let health = if some.len() == all { Health::Fail } else { Health::Warn };
+    let detail = format!("{} of {all} {what}: {}", names.len(), few(&names));
+    Some(Finding::new(health, "workers", detail).hint(hint).names(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::SessionId;
+    use muster_protocol::lease::Lease;
+
+    fn view(number: usize) -> WorkerView {
+        let name = format!("w{number}").parse().expect("a name");
+        let mut lease = Lease::new(name, SessionId(1));
+        lease.offer.group = format!("g{number}").parse().expect("a name");
+        WorkerView { lease, revision: 1, linked: false, attempts: Vec::new() }
+    }
+
+    #[test]
+    fn a_thousand_workers_of_a_thousand_groups_are_few_lines_and_all_names() {
+        let mut views: Vec<WorkerView> = (0..1_000).map(view).collect();
+        views[777].lease.standing = Standing::Lost;
+        let mut findings = Vec::new();
+        groups(&views, &mut findings);
+        assert_eq!(findings.len(), GROUPS_MAX + 1);
+        assert_eq!((findings[0].health, findings[0].about.as_str()), (Health::Warn, "group g777"));
+        let views: Vec<&WorkerView> = views.iter().collect();
+        let line = several(&views, 1_000, "are strange", "do something").expect("a line");
+        assert_eq!((line.health, line.names.len()), (Health::Fail, 1_000));
+        assert!(line.text().len() < 200, "{}", line.text());
+        assert_eq!(several(&views[..1], 1_000, "", "").expect("a line").health, Health::Warn);
+        assert!(several(&[], 1_000, "", "").is_none());
+    }
+}

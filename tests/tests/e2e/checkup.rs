@@ -1,0 +1,139 @@
+//! `muster check` of fleets in which nothing can run, or not all: it says so by its exit code, whom it is
+//! about, and what to do.
+
+use async_nats::jetstream;
+use muster_protocol::subject::Bucket;
+use muster_tests::{Fleet, fleet::wait_for};
+use serde_json::Value;
+
+/// Does something with the streams of a fleet, as an operator would.
+fn with_streams<F: Future<Output = ()>>(fleet: &Fleet, work: impl FnOnce(jetstream::Context) -> F) {
+    tokio::runtime::Runtime::new().expect("threads").block_on(async {
+        let client = async_nats::connect(fleet.nats_url()).await.expect("nats-server answers");
+        work(jetstream::new(client)).await;
+    });
+}
+
+/// Waits until a check ends with this code and has these words; what it says for programs.
+fn until_found(fleet: &Fleet, code: i32, words: &[&str]) -> Value {
+    wait_for(&format!("exit code {code} and {words:?}"), || {
+        let ran = fleet.run(&["check"]);
+        println!("{}", ran.text());
+        let is_so = ran.code == code && words.iter().all(|word| ran.text().contains(word));
+        is_so.then_some(())
+    });
+    fleet.run(&["-o", "json", "check"]).json()
+}
+
+/// The findings about something.
+fn about<'a>(findings: &'a Value, about: &str) -> Vec<&'a Value> {
+    let all = findings.as_array().expect("findings");
+    all.iter().filter(|finding| finding["about"] == about).collect()
+}
+
+#[test]
+fn a_registry_that_stores_nothing_any_more_is_a_failure() {
+    let fleet = Fleet::start(2, 1);
+    until_found(&fleet, 0, &["group default"]);
+    let names = fleet.names();
+    let buckets = [Bucket::Workers, Bucket::Masters].map(|bucket| names.stream(bucket));
+    let data = format!("OBJ_{}", names.data_store());
+    with_streams(&fleet, |context| async move {
+        for stream in buckets.into_iter().chain([data]) {
+            let mut there = context.get_stream(&stream).await.expect("it is there");
+            let info = there.info().await.expect("it answers").clone();
+            let mut config = info.config;
+            // What is there stays, and nothing more finds room.
+            config.max_bytes = i64::try_from(info.state.bytes).expect("few").max(1);
+            context.update_stream(config).await.expect("an operator may");
+        }
+    });
+    let words = [
+        "has no room",
+        "have not renewed their leases",
+        "2 of 2 have not renewed their leases: w1, w2",
+        "are refused",
+        "disk of nats-server",
+    ];
+    let findings = until_found(&fleet, 2, &words);
+    let writes = about(&findings, "writes");
+    assert_eq!(writes[0]["health"], "fail", "{findings}");
+    let workers = about(&findings, "workers");
+    assert_eq!(workers[0]["names"], serde_json::json!(["w1", "w2"]), "{findings}");
+    let masters = about(&findings, "masters");
+    assert_eq!(masters[0]["names"], serde_json::json!(["m1"]), "{findings}");
+    assert_eq!(masters[0]["health"], "fail", "{findings}");
+    assert!(masters[0]["hint"].is_string(), "{findings}");
+    for name in ["m1", "w1"] {
+        let log = fleet.log(name);
+        assert!(log.contains("a write was not acknowledged"), "{log}");
+    }
+}
+
+#[test]
+fn a_worker_that_reaches_the_registry_and_no_master_is_named() {
+    let mut fleet = Fleet::registry();
+    fleet.launch_worker("w1", &["--master", "127.0.0.1:1"]);
+    fleet.start_master("m1");
+    until_found(&fleet, 2, &["1 of 1 have no link to a master", "w1", "--master"]);
+    fleet.start_worker("w2", &[]);
+    let findings =
+        until_found(&fleet, 1, &["1 of 2 have no link to a master and get no tasks: w1"]);
+    assert_eq!(about(&findings, "workers")[0]["names"], serde_json::json!(["w1"]), "{findings}");
+}
+
+#[test]
+fn a_master_that_died_is_named_until_the_others_know() {
+    let mut fleet = Fleet::start(0, 0);
+    fleet.start_master("m2");
+    fleet.start_worker("w1", &[]);
+    until_found(&fleet, 0, &["2 answer"]);
+    fleet.kill("m2");
+    until_found(&fleet, 1, &["1 had a lease and do not answer: m2"]);
+}
+
+#[test]
+fn a_server_that_takes_only_small_messages_is_told() {
+    let mut fleet = Fleet::registry_with("max_payload: 131072\n", "");
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &[]);
+    until_found(&fleet, 1, &["max_payload", "131072", "1 MiB"]);
+    assert!(fleet.log("m1").contains("max_payload"), "{}", fleet.log("m1"));
+}
+
+#[test]
+fn an_attempt_that_should_have_ended_long_ago_is_told() {
+    let fleet = Fleet::start(1, 1);
+    fleet.push("spin-forever");
+    let task = fleet.run(&["task", "run", "spin-forever", "--timeout", "1h"]).ok().text();
+    fleet.until("it to run", &task, |record| !record["state"]["dispatched"].is_null());
+    until_found(&fleet, 0, &["group default"]);
+    // As if it had been given out long before.
+    let bucket = fleet.names().bucket(Bucket::Tasks);
+    let key = task.clone();
+    with_streams(&fleet, |context| async move {
+        let tasks = context.get_key_value(bucket).await.expect("a bucket");
+        let entry = tasks.entry(key.as_str()).await.expect("it answers").expect("the record");
+        let mut record: Value = serde_json::from_slice(&entry.value).expect("JSON");
+        let given = &mut record["state"]["dispatched"]["dispatched_at"];
+        *given = Value::from(given.as_u64().expect("milliseconds") - 2 * 3_600_000);
+        let value = serde_json::to_vec(&record).expect("JSON");
+        tasks.update(key, value.into(), entry.revision).await.expect("nobody writes it meanwhile");
+    });
+    let findings = until_found(&fleet, 1, &["longer than their time limits", &task]);
+    let names = about(&findings, "tasks")[0]["names"][0].to_string();
+    assert!(names.contains("on w1"), "{findings}");
+}
+
+#[test]
+fn whoever_may_not_write_is_no_full_disk() {
+    let config = "authorization { users: [ { user: all, password: a }, { user: some, password: s, \
+                  permissions: { publish: { deny: [\"$O.muster_default_data.>\"] } } } ] }\n";
+    let mut fleet = Fleet::registry_with(config, "all:a");
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &[]);
+    fleet.ask_as("some:s");
+    let words = ["NATS refuses to publish to $O.muster_default_data.>", "docs/PERMISSIONS.md"];
+    let findings = until_found(&fleet, 1, &words);
+    assert_eq!(about(&findings, "writes")[0]["health"], "warn", "{findings}");
+}

@@ -1,0 +1,162 @@
+//! Users of NATS that may not do everything: what each needs is what the docs list, and whoever lacks
+//! something says what.
+
+use muster_tests::{Fleet, fleet::NATS, fleet::text, fleet::wait_for, place};
+use std::time::{Duration, Instant};
+
+/// What a refused command may take: it does not wait for an answer that cannot come.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a request that nobody answers says.
+const SILENT: [&str; 2] = ["timed out", "no answer"];
+
+const MASTER: &str = "master:change-this-1";
+const WORKER: &str = "worker:change-this-2";
+const CLIENT: &str = "client:change-this-3";
+
+/// The configuration in the docs.
+fn documented() -> &'static str {
+    let page = place::root().join("docs/PERMISSIONS.md");
+    let page = std::fs::read_to_string(page).expect("a page");
+    let block = page.split("```\n").nth(1).expect("a block");
+    Box::leak(block.to_owned().into_boxed_str())
+}
+
+/// A user who may do all, and one who may not publish or subscribe to something.
+fn may_not(verb: &str, subject: &str) -> &'static str {
+    let config = format!(
+        "authorization {{ users: [ {{ user: all, password: a }}, {{ user: some, password: s, \
+         permissions: {{ {verb}: {{ deny: [\"{subject}\"] }} }} }} ] }}\n"
+    );
+    Box::leak(config.into_boxed_str())
+}
+
+const ALL: &str = "all:a";
+const SOME: &str = "some:s";
+
+fn until_logged(fleet: &Fleet, name: &str, words: &str) {
+    wait_for(words, || fleet.log(name).contains(words).then_some(()));
+}
+
+/// How often a log says something.
+fn said(fleet: &Fleet, name: &str, words: &str) -> usize {
+    fleet.log(name).lines().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn a_fleet_works_with_the_permissions_in_the_docs() {
+    let mut fleet = Fleet::registry_with(documented(), MASTER);
+    fleet.start_master("m1");
+    fleet.ask_as(WORKER);
+    fleet.start_worker("w1", &[]);
+    fleet.ask_as(CLIENT);
+    fleet.push("upper");
+    fleet.push("primes");
+    let large = fleet.path("large");
+    std::fs::write(&large, "x".repeat(200_000)).expect("a file");
+    let input = format!("@{}", text(&large));
+    let ran = fleet.run(&["task", "run", "upper", "--input", &input, "--wait"]).ok();
+    assert_eq!(ran.text().len(), 200_000);
+    let primes = ["task", "run", "primes", "--input", r#"{"from":1,"to":300000000}"#];
+    let task = fleet.run(&primes).ok().text();
+    fleet.run(&["task", "logs", "--follow", &task]).ok();
+    fleet.run(&["task", "get", &task]).ok();
+    fleet.run(&["task", "result", &task]).ok();
+    fleet.run(&["events", "--since", "1h"]).ok();
+    fleet.run(&["worker", "cordon", "w1"]).ok();
+    fleet.run(&["worker", "uncordon", "w1"]).ok();
+    wait_for("all to be well", || (fleet.run(&["check"]).code == 0).then_some(()));
+    // A master that is started again finds its streams, and a second one has company.
+    fleet.ask_as(MASTER);
+    fleet.start_master("m2");
+    fleet.kill("m1");
+    fleet.start_master("m1");
+    for name in ["m1", "m2", "w1"] {
+        assert_eq!(said(&fleet, name, "NATS refuses"), 0, "{}", fleet.log(name));
+    }
+}
+
+#[test]
+fn a_master_names_the_bucket_that_it_may_not_write() {
+    let mut fleet = Fleet::registry_with(may_not("publish", "$KV.muster_default_tasks.>"), SOME);
+    fleet.start_master("m1");
+    fleet.ask_as(ALL);
+    fleet.start_worker("w1", &[]);
+    fleet.push("upper");
+    let mut run = fleet.muster(&["task", "run", "upper", "--input", "a"]);
+    let run = run.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut run = run.spawn().expect("muster starts");
+    let words = "NATS refuses to publish to $KV.muster_default_tasks.>";
+    until_logged(&fleet, "m1", words);
+    assert!(fleet.log("m1").contains("give its user the permission"), "{}", fleet.log("m1"));
+    // It is tried again and again, and told once in a while.
+    until_logged(&fleet, "m1", "was not answered within");
+    run.kill().expect("it waits");
+    run.wait().expect("a child");
+    assert_eq!(said(&fleet, "m1", words), 1, "{}", fleet.log("m1"));
+}
+
+#[test]
+fn a_master_that_may_not_make_its_streams_says_which_and_ends() {
+    let mut fleet = Fleet::registry_with(may_not("publish", "$JS.API.STREAM.CREATE.>"), SOME);
+    fleet.launch_master("m1");
+    assert_eq!(fleet.ended("m1"), 2);
+    let log = fleet.log("m1");
+    assert!(log.contains("NATS refuses to publish to $JS.API.STREAM.CREATE.KV_"), "{log}");
+    assert!(!SILENT.iter().any(|words| log.contains(words)), "{log}");
+    // A user that the server does not know cannot be waited for either.
+    fleet.ask_as("nobody:n");
+    fleet.launch_master("m2");
+    assert_eq!(fleet.ended("m2"), 2);
+    assert!(fleet.log("m2").contains("does not let this master in"), "{}", fleet.log("m2"));
+}
+
+#[test]
+fn a_worker_names_what_it_may_not_write_and_lives_by_its_master() {
+    let mut fleet = Fleet::registry_with(may_not("publish", "$KV.muster_default_workers.>"), ALL);
+    fleet.start_master("m1");
+    fleet.ask_as(SOME);
+    fleet.start_worker("w1", &[]);
+    let words = "NATS refuses to publish to $KV.muster_default_workers.>";
+    until_logged(&fleet, "w1", words);
+    assert_eq!(said(&fleet, "w1", words), 1, "{}", fleet.log("w1"));
+    fleet.ask_as("nobody:n");
+    fleet.start_worker("w2", &[]);
+    until_logged(&fleet, "w2", "no way straight to NATS");
+}
+
+#[test]
+fn a_command_that_is_refused_ends_at_once_and_says_what_it_lacks() {
+    for (verb, subject, does) in [
+        ("publish", "muster.default.api.>", "publish to muster.default.api.worker.list"),
+        ("subscribe", "_INBOX.>", "subscribe to _INBOX.>"),
+    ] {
+        let mut fleet = Fleet::registry_with(may_not(verb, subject), ALL);
+        fleet.start_master("m1");
+        fleet.ask_as(SOME);
+        let began = Instant::now();
+        let ran = fleet.run(&["worker", "ls"]);
+        assert!(began.elapsed() < REFUSED_WITHIN, "{:?}", began.elapsed());
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.err.contains(&format!("NATS refuses to {does}")), "{ran:?}");
+        assert!(ran.err.contains("docs/PERMISSIONS.md"), "{ran:?}");
+        assert!(!SILENT.iter().any(|words| ran.err.contains(words)), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_master_waits_for_a_nats_server_that_is_not_there_yet() {
+    let mut fleet = Fleet::registry();
+    fleet.kill(NATS);
+    fleet.launch_master("m1");
+    until_logged(&fleet, "m1", "no nats-server answers at");
+    assert!(fleet.bury().is_empty(), "{}", fleet.log("m1"));
+    fleet.start_nats();
+    wait_for("the master to serve", || fleet.is_ready("m1").then_some(()));
+    // One that waits can be told to stop.
+    fleet.kill(NATS);
+    fleet.launch_master("m2");
+    until_logged(&fleet, "m2", "no nats-server answers at");
+    fleet.signal("m2", rustix::process::Signal::TERM);
+    assert_eq!(fleet.ended("m2"), 0);
+}

@@ -1,0 +1,191 @@
+//! What a nats-server refuses a client, and what its owner can do about it. Never the answer to a request:
+//! a server says it on the connection, and the request that it is about only runs out of time.
+
+use async_nats::{Event, ServerError};
+use std::fmt;
+use tokio::sync::watch;
+
+/// The page that lists what each user needs.
+const PAGE: &str = "docs/PERMISSIONS.md";
+
+/// Something that a nats-server has refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The user may not publish to these subjects.
+    Publish(String),
+    /// The user may not subscribe to these subjects.
+    Subscribe(String),
+    /// A message was larger than the server takes.
+    Payload,
+    /// Anything else that it does not want of this client, in its own words.
+    Other(String),
+}
+
+impl Refusal {
+    /// What an error of a server refuses. `None` for those that say nothing about what this client may do.
+    pub fn of(error: &ServerError) -> Option<Self> {
+        let text = match error {
+            ServerError::AuthorizationViolation => return Some(Refusal::Other(error.to_string())),
+            ServerError::SlowConsumer(_) => return None,
+            ServerError::Other(text) => text,
+        };
+        let lower = text.to_lowercase();
+        let subject = || family(text.split('"').nth(1).unwrap_or("an unnamed subject"));
+        Some(if lower.contains("permissions violation for publish") {
+            Refusal::Publish(subject())
+        } else if lower.contains("permissions violation for subscription") {
+            Refusal::Subscribe(subject())
+        } else if lower.contains("maximum payload") {
+            Refusal::Payload
+        } else if lower.contains("stale connection") {
+            return None;
+        } else {
+            Refusal::Other(text.clone())
+        })
+    }
+
+    /// What it is about: the subjects, or else the kind.
+    fn subject(&self) -> &str {
+        match self {
+            Refusal::Publish(subject) | Refusal::Subscribe(subject) => subject,
+            Refusal::Payload => "max_payload",
+            Refusal::Other(text) => text,
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> String {
+        match self {
+            Refusal::Publish(subject) => format!(
+                "give its user the permission to publish to {subject}; {PAGE} lists what each needs"
+            ),
+            Refusal::Subscribe(subject) => format!(
+                "give its user the permission to subscribe to {subject}; {PAGE} lists what each needs"
+            ),
+            Refusal::Payload => {
+                "raise max_payload of nats-server; its default of 1 MiB is enough".into()
+            }
+            Refusal::Other(_) => {
+                format!(
+                    "see to the user and the limits of nats-server; {PAGE} lists what each needs"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Publish(subject) => write!(f, "NATS refuses to publish to {subject}"),
+            Refusal::Subscribe(subject) => write!(f, "NATS refuses to subscribe to {subject}"),
+            Refusal::Payload => f.write_str("NATS refuses a message because of its size"),
+            Refusal::Other(text) => write!(f, "NATS refuses this client: {text}"),
+        }
+    }
+}
+
+/// What the server of a connection has refused. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(watch::Sender<Option<Refusal>>);
+
+impl Refusals {
+    /// Takes note of what an event of the connection says; what it refuses, if that is what it is about.
+    pub fn hear(&self, event: &Event) -> Option<Refusal> {
+        let Event::ServerError(error) = event else { return None };
+        let refusal = Refusal::of(error)?;
+        self.0.send_replace(Some(refusal.clone()));
+        Some(refusal)
+    }
+
+    /// The same for a daemon, which says so in its log. The log counts what repeats.
+    pub fn hear_and_log(&self, event: &Event) {
+        if let Some(refusal) = self.hear(event) {
+            let (subject, advice) = (refusal.subject(), refusal.advice());
+            tracing::warn!(subject, advice, "{refusal}");
+        }
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Option<Refusal> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits for the next one, or has one that was heard before. May be dropped and called again.
+    pub async fn any(&self) -> Refusal {
+        let mut heard = self.0.subscribe();
+        // The sender is this one, so the channel stays open.
+        match heard.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()) {
+            Some(refusal) => refusal,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The subjects among which this one is, as a permission names them: keys, inboxes and consumers have names
+/// of their own, and each would be news.
+fn family(subject: &str) -> String {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    let whole = match tokens[..] {
+        ["_INBOX", _, ..] => 1,
+        ["$JS", "ACK" | "FC", _, ..] | ["$KV" | "$O", _, _, ..] => 2,
+        ["$JS", "API", "CONSUMER", "CREATE" | "DELETE" | "INFO", _, _, ..] => 5,
+        ["$JS", "API", "DIRECT", "GET", _, _, ..] => 5,
+        ["$JS", "API", "CONSUMER", "MSG", "NEXT", _, _, ..] => 6,
+        ["muster", _, "done" | "event" | "log" | "progress", _, ..] => 3,
+        _ => return subject.into(),
+    };
+    format!("{}.>", tokens[..whole].join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Refusal> {
+        Refusal::of(&ServerError::Other(text.into()))
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_known_by_its_words() {
+        let publish = |subject: &str| Some(Refusal::Publish(subject.into()));
+        for (text, refusal) in [
+            ("Permissions Violation for Publish to \"$KV.b.key.1\"", publish("$KV.b.>")),
+            (
+                "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.KV_b\"",
+                publish("$JS.API.STREAM.INFO.KV_b"),
+            ),
+            (
+                "Permissions Violation for Subscription to \"_INBOX.a.b\" using queue \"q\"",
+                Some(Refusal::Subscribe("_INBOX.>".into())),
+            ),
+            ("Maximum Payload Violation", Some(Refusal::Payload)),
+            ("Stale Connection", None),
+            (
+                "User Authentication Expired",
+                Some(Refusal::Other("User Authentication Expired".into())),
+            ),
+        ] {
+            assert_eq!(of(text), refusal, "{text}");
+        }
+        assert!(Refusal::of(&ServerError::AuthorizationViolation).is_some());
+        assert!(Refusal::of(&ServerError::SlowConsumer(1)).is_none());
+    }
+
+    #[test]
+    fn subjects_that_differ_in_their_last_names_are_one_permission() {
+        for (subject, known_as) in [
+            ("$JS.API.CONSUMER.CREATE.KV_b.name.$KV.b.>", "$JS.API.CONSUMER.CREATE.KV_b.>"),
+            ("$JS.API.CONSUMER.CREATE.KV_b", "$JS.API.CONSUMER.CREATE.KV_b"),
+            ("$JS.API.DIRECT.GET.KV_b.$KV.b.k", "$JS.API.DIRECT.GET.KV_b.>"),
+            ("$JS.API.CONSUMER.MSG.NEXT.s.c", "$JS.API.CONSUMER.MSG.NEXT.s.>"),
+            ("$O.store.C.nuid", "$O.store.>"),
+            ("$JS.FC.s.c.x", "$JS.FC.>"),
+            ("muster.f.log.t.a.stderr", "muster.f.log.>"),
+            ("muster.f.api.task.get", "muster.f.api.task.get"),
+            ("said", "said"),
+        ] {
+            assert_eq!(family(subject), known_as);
+        }
+    }
+}

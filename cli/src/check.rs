@@ -7,7 +7,7 @@ use crate::{
     worker,
 };
 use futures::StreamExt as _;
-use muster_protocol::{lease::Standing, subject};
+use muster_protocol::{api::WorkerView, lease::Standing, subject};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
@@ -16,6 +16,9 @@ pub const NATS_VERSION_MIN: (u64, u64) = (2, 11);
 
 /// How long masters have to answer a ping. They answer at once; this is for the network.
 const PING_WITHIN: Duration = Duration::from_millis(700);
+
+/// Unwell workers that are named: as many as a person reads.
+const UNWELL_NAMED_MAX: usize = 3;
 
 /// How well a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -163,6 +166,21 @@ async fn workers(client: &Client, findings: &mut Vec<Finding>) {
         let detail = format!("{live} live, {draining} draining or cordoned, {lost} lost");
         findings.push(finding(health, &format!("group {group}"), detail));
     }
+    findings.extend(unwell(&workers));
+}
+
+/// Those whose hosts lack something, in one finding.
+fn unwell(workers: &[WorkerView]) -> Option<Finding> {
+    let named = |view: &WorkerView| {
+        view.lease.lacks().map(|lacks| format!("{} lacks something: {lacks}", view.lease.worker))
+    };
+    let named: Vec<String> = workers.iter().filter_map(named).collect();
+    let more = named.len().saturating_sub(UNWELL_NAMED_MAX);
+    let mut detail = named[..named.len() - more].join("; ");
+    if more > 0 {
+        detail = format!("{detail}; and {more} more: muster worker ls");
+    }
+    (!named.is_empty()).then(|| finding(Health::Warn, "unwell", detail))
 }
 
 /// Whether a version like `2.11.4-beta` is `least` or newer.
@@ -175,6 +193,24 @@ pub fn is_at_least(version: &str, least: (u64, u64)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_protocol::{SessionId, lease::Lease};
+
+    #[test]
+    fn unwell_workers_are_one_finding_that_names_some() {
+        let view = |name: &str, unwell: Option<&str>, standing| {
+            let lease = Lease::new(name.parse().expect("a name"), SessionId(1));
+            let lease = Lease { unwell: unwell.map(Into::into), standing, ..lease };
+            WorkerView { lease, revision: 1, linked: true, attempts: Vec::new() }
+        };
+        let (live, full) = (Standing::Live, Some("a disk is full"));
+        assert!(unwell(&[view("w1", None, live), view("w2", full, Standing::Lost)]).is_none());
+        let one = unwell(&[view("w1", full, live), view("w2", None, live)]).expect("a finding");
+        assert_eq!(one.health, Health::Warn);
+        assert_eq!(one.detail, "w1 lacks something: a disk is full");
+        let all: Vec<_> = (1..=9).map(|at| view(&format!("w{at}"), full, live)).collect();
+        let many = unwell(&all).expect("a finding").detail;
+        assert!(many.ends_with("; and 6 more: muster worker ls"), "{many}");
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

@@ -204,7 +204,7 @@ pub fn state_cell(word: &str) -> Cell {
         "completed" | "live" | "ok" => Color::Green,
         "queued" | "released" => Color::Reset,
         "dispatched" => Color::Cyan,
-        "draining" | "cordoned" | "cancelled" | "warn" => Color::Yellow,
+        "draining" | "cordoned" | "unwell" | "cancelled" | "warn" => Color::Yellow,
         _ => Color::Red,
     };
     Cell::new(word).fg(colour)
@@ -213,10 +213,9 @@ pub fn state_cell(word: &str) -> Cell {
 /// The colour of a line about `word`, for lines that are no table.
 pub fn state_style(word: &str) -> anstyle::Style {
     match word {
-        "ok" | "completed" | "joined" | "started" => AnsiColor::Green.on_default(),
-        "warn" | "retried" | "draining" | "cordoned" | "cancelled" | "left" | "stopped" => {
-            AnsiColor::Yellow.on_default()
-        }
+        "ok" | "completed" | "joined" | "well" | "started" => AnsiColor::Green.on_default(),
+        "warn" | "retried" | "draining" | "cordoned" | "unwell" | "cancelled" | "left"
+        | "stopped" => AnsiColor::Yellow.on_default(),
         "fail" | "failed" | "lost" | "fenced" | "degraded" | "rewound" | "held"
         | "redispatched" | "quarantined" | "refused" | "empty" => AnsiColor::Red.on_default(),
         _ => anstyle::Style::new(),

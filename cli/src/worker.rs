@@ -12,7 +12,7 @@ use muster_protocol::{
     WorkerId,
     api::{OrderWorker, WorkerView, Workers, endpoint},
     grant::Policy,
-    lease::Standing,
+    lease::{Lease, Standing},
     limit,
     message::Order,
 };
@@ -201,11 +201,12 @@ pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> 
 }
 
 fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
+    let lacks_anything = workers.iter().any(|view| view.lease.lacks().is_some());
     let rows = workers.iter().map(|view| {
         let lease = &view.lease;
-        vec![
+        let mut row = vec![
             Cell::new(&lease.worker),
-            output::state_cell(lease.standing.word()),
+            output::state_cell(state(lease)),
             Cell::new(&lease.offer.group),
             Cell::new(format!("{}/{}", view.attempts.len(), lease.offer.slots)),
             Cell::new(quantity::show_size(lease.offer.memory_bytes)),
@@ -213,11 +214,33 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
             Cell::new(labels(view)),
             Cell::new(&lease.offer.version),
             Cell::new(output::ago(lease.renewed_at)),
-        ]
+        ];
+        if lacks_anything {
+            row.push(Cell::new(lacks(lease)));
+        }
+        row
     });
-    let headers =
-        ["name", "state", "group", "runs", "memory", "linked", "labels", "version", "renewed"];
-    output::table(&headers, &["version", "memory", "linked", "labels"], rows.collect())
+    let mut headers =
+        vec!["name", "state", "group", "runs", "memory", "linked", "labels", "version", "renewed"];
+    if lacks_anything {
+        headers.push("lacks");
+    }
+    let less = ["version", "memory", "linked", "labels", "renewed"];
+    let less = if lacks_anything { &less[..] } else { &less[..4] };
+    output::table(&headers, less, rows.collect())
+}
+
+/// How a worker is, as one word. What it was ordered says more than that it is unwell.
+fn state(lease: &Lease) -> &'static str {
+    match (lease.standing, lease.lacks()) {
+        (Standing::Live, Some(_)) => "unwell",
+        (standing, _) => standing.word(),
+    }
+}
+
+/// What its host lacks.
+fn lacks(lease: &Lease) -> String {
+    lease.lacks().map(ToString::to_string).unwrap_or_default()
 }
 
 fn one(view: &WorkerView) -> anyhow::Result<()> {
@@ -225,7 +248,8 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
     let attempts = view.attempts.iter().map(ToString::to_string).collect::<Vec<_>>();
     output::fields(&[
         ("name", lease.worker.to_string()),
-        ("state", lease.standing.word().into()),
+        ("state", state(lease).into()),
+        ("lacks", lacks(lease)),
         ("group", lease.offer.group.to_string()),
         ("labels", labels(view)),
         ("slots", lease.offer.slots.to_string()),

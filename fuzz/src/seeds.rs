@@ -38,6 +38,7 @@ pub fn frames() {
     let messages = [
         body(&ToMaster::Hello(hello())),
         body(&ToMaster::Renew { expect: 9, lease: lease() }),
+        body(&ToMaster::RenewUnwell { expect: 9, lease: lease(), unwell: "a disk is full".into() }),
         body(&ToMaster::Extend { session: SessionId(1), renewal: 2 }),
         body(&ToMaster::Finished { key: KEY, revision: 9, outcome: outcome() }),
         body(&ToMaster::Progress { key: KEY, done: 1, total: 300 }),

@@ -7,6 +7,7 @@ use muster_protocol::{
     Digest, WorkerId,
     checkpoint::{Request, Want},
     fleet::{Event, LinkId},
+    lease::Lease,
     limit,
     message::{Ask, LogChunk, Shelf, ToMaster, Told},
     subject::Names,
@@ -223,6 +224,10 @@ impl Host {
             let input = match message {
                 ToMaster::Hello(hello) => Input::Fleet(Event::Linked { worker, link, hello }),
                 ToMaster::Renew { expect, lease } => {
+                    Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
+                }
+                ToMaster::RenewUnwell { expect, lease, unwell } => {
+                    let lease = Lease { unwell: Some(unwell), ..lease };
                     Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
                 }
                 ToMaster::Extend { session, renewal } => {

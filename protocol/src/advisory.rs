@@ -148,6 +148,10 @@ words!(
         Lost = "lost",
         /// It came back after its runs had been stopped because its lease lapsed.
         Fenced = "fenced",
+        /// Its host lacks something, as the reason says; others are given tasks first.
+        Unwell = "unwell",
+        /// Its host lacks nothing any more.
+        Well = "well",
     }
 );
 words!(

@@ -29,6 +29,7 @@ mod rest;
 mod retry;
 mod roll_call;
 mod settle;
+mod story;
 mod submit;
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,14 @@ mod gate;
 mod holder;
 mod lease_loop;
 mod tenure;
+mod unwell;
 
 pub use deadman::{Deadman, HoldError, KillTimer};
 pub use gate::{Gate, KillReason, LeaseEnd};
 pub use holder::{Holder, LeaseStep};
 pub use lease_loop::{LeaseEffect, LeaseEvent, LeaseLoop};
 pub(crate) use tenure::Tenure;
+pub use unwell::Unwell;
 
 use crate::{
     GroupName, MasterId, Nonce, Revision, SessionId, WorkerId,
@@ -268,6 +270,11 @@ pub struct Lease {
     pub offer: Offer,
     /// For people: when this was written, on the worker's wall clock.
     pub renewed_at: WallMillis,
+    /// What the worker's host lacks; absent while it lacks nothing. It is of the lease and not of the
+    /// offer, since an offer is what a worker was started with, by which masters sort workers into kinds,
+    /// and this comes and goes.
+    #[serde(default, with = "unwell::in_records")]
+    pub unwell: Option<Unwell>,
 }
 
 /// Earlier lives that a lease names. A master that missed more of them waits instead.
@@ -289,6 +296,7 @@ impl Lease {
             master_wait_ms: 0,
             offer: Offer::default(),
             renewed_at: WallMillis(0),
+            unwell: None,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod fleet;
 pub mod frame;
 pub mod grant;
+pub mod health;
 pub mod id;
 pub mod lease;
 pub mod limit;

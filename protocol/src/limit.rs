@@ -102,6 +102,10 @@ pub const HOLD_MAX: Duration = Duration::from_secs(60);
 /// From how many workers on that is done.
 pub const HOLD_WORKERS_MIN: usize = 4;
 
+/// The longest text in a lease on what its worker's host lacks, in bytes: a path and two sentences. Each
+/// renewal carries it.
+pub const UNWELL_SIZE_MAX: usize = 512;
+
 /// The longest time a draining worker may be given.
 pub const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 

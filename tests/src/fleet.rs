@@ -11,7 +11,7 @@ pub use ask::Ran;
 pub use disk::{DiskCopy, STREAMS};
 pub use limits::Scarce;
 pub use nats::NATS;
-pub use room::Disk;
+pub use room::{Disk, fill, free};
 
 use crate::{
     net::{Carrier, Net},

@@ -56,6 +56,7 @@ fn rooms_of_a_shell_meet_only_in_its_lib() {
         ("master/src/news", &["link", "api", "perform"]),
         ("worker/src/inputs", &["lease", "link", "perform", "run", "engine"]),
         ("worker/src/lease", &["link", "perform", "run", "engine", "artifact"]),
+        ("worker/src/health", &["lease", "link", "perform", "run", "engine", "artifact"]),
         ("worker/src/link", &["lease", "perform", "run", "engine", "artifact"]),
         ("worker/src/deadman", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),
         ("worker/src/journal", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),

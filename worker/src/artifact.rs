@@ -6,7 +6,7 @@ mod shelf;
 
 use crate::{
     code::{CodeCache, OwnCode},
-    compile::{CODE_MAX, Compiler},
+    compile::{CODE_MAX, CompileError, Compiler},
     engine::{Engine, Program, ReviveError},
 };
 use bytes::Bytes;
@@ -106,6 +106,17 @@ impl Artifacts {
             self.shelf().give_up(digest, cell);
         }
         got
+    }
+
+    /// Whether a module could be compiled now, as far as the host lets it: has a child compile nothing.
+    /// While one compiles, its own end tells.
+    pub(crate) async fn probe(&self) -> Result<(), String> {
+        let Ok(turn) = self.compiling.clone().try_acquire_owned() else { return Ok(()) };
+        match self.compiler.compile(Bytes::new(), turn).await {
+            Err(CompileError::NotTried(why) | CompileError::Killed(why)) => Err(why),
+            // That nothing is no module was found out by a child that had all it needs.
+            Err(CompileError::Rejected(_)) | Ok(_) => Ok(()),
+        }
     }
 
     async fn make<F>(

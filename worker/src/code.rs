@@ -2,7 +2,7 @@
 //! a byte that was not written by this worker: every file is authenticated with a key that does not
 //! leave the state directory.
 
-use crate::compile::Compiled;
+use crate::{compile::Compiled, want::Wants};
 use anyhow::Context as _;
 use muster_protocol::Digest;
 use muster_wire::process;
@@ -68,12 +68,18 @@ struct Inner {
     engine: u64,
     size_max: u64,
     drafts: AtomicU64,
+    wants: Wants,
 }
 
 impl CodeCache {
     /// Opens the cache in `state`, a directory that only this worker uses. `engine` is the hash of
-    /// what the code must fit to; `size_max` in bytes.
-    pub fn open(state: &Path, engine: u64, size_max: u64) -> anyhow::Result<Self> {
+    /// what the code must fit to; `size_max` in bytes; `wants` hears where the host does not let it.
+    pub(crate) fn open(
+        state: &Path,
+        engine: u64,
+        size_max: u64,
+        wants: Wants,
+    ) -> anyhow::Result<Self> {
         let dir = state.join("code");
         DirBuilder::new()
             .recursive(true)
@@ -84,7 +90,7 @@ impl CodeCache {
         let key = key(&path).with_context(|| format!("{} cannot be used", path.display()))?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let drafts = AtomicU64::new(0);
-        let cache = CodeCache(Arc::new(Inner { dir, key, engine, size_max, drafts }));
+        let cache = CodeCache(Arc::new(Inner { dir, key, engine, size_max, drafts, wants }));
         cache.sweep();
         Ok(cache)
     }
@@ -120,6 +126,7 @@ impl CodeCache {
     pub fn store(&self, module: Digest, code: &[u8]) {
         if let Err(error) = self.write(module, code) {
             tracing::warn!(?module, %error, "compiled code cannot be kept");
+            self.0.wants.met(&error);
         }
         self.sweep();
     }

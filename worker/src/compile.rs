@@ -155,7 +155,7 @@ impl Compiler {
 
 fn not_tried(error: &io::Error) -> CompileError {
     let why = want::explain(error);
-    CompileError::NotTried(format!("no process could be started to compile it: {why}"))
+    CompileError::NotTried(format!("no process could be started to compile a module: {why}"))
 }
 
 /// Gives the child the module and takes what it says, all of it at once: neither side's pipe may

@@ -1,6 +1,6 @@
 //! What a worker is told when it starts. Never a default that hides a choice that matters.
 
-use crate::{confine::Confine, journal::Journal, policy::Rules};
+use crate::{confine::Confine, journal::Journal, policy::Rules, want::Wants};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
 use muster_wire::nats::Address;
@@ -69,7 +69,8 @@ pub struct Config {
     #[arg(long, default_value_t = 8, value_name = "SECONDS")]
     pub grace_s: u64,
     /// Append a line of JSON to this file for every attempt received, start of a run, effect, end, and
-    /// lapse of the lease: an audit of what really ran, with the readings of `CLOCK_BOOTTIME`
+    /// lapse of the lease: an audit of what really ran, with the readings of `CLOCK_BOOTTIME`. Where lines
+    /// could not be written, a line `gap` says so
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
     /// Write this file once it holds a lease and has a link: JSON with the id of its process, again
@@ -97,9 +98,9 @@ impl Config {
     }
 
     /// The journal, where one was asked for.
-    pub(crate) fn journal(&self) -> anyhow::Result<Journal> {
+    pub(crate) fn journal(&self, wants: Wants) -> anyhow::Result<Journal> {
         let Some(path) = &self.journal else { return Ok(Journal::default()) };
-        Journal::open(path, self.name.clone())
+        Journal::open(path, self.name.clone(), wants)
             .with_context(|| format!("the journal {} cannot be written to", path.display()))
     }
 

@@ -1,7 +1,7 @@
 //! What really ran here and when, one line of JSON for each fact: for operators who want proof, and
 //! for the fleet's own tests. Never read by the worker itself, and free where nobody asked for it.
 
-use crate::clock::boottime;
+use crate::{clock::boottime, want::Wants};
 use muster_protocol::{SessionId, Time, WorkerId, message::AttemptKey};
 use std::{
     fs::File,
@@ -21,7 +21,9 @@ pub struct Journal(Option<Arc<Book>>);
 struct Book {
     file: File,
     worker: WorkerId,
+    /// Whether the last line could not be written, or not wholly.
     failed: AtomicBool,
+    wants: Wants,
 }
 
 /// A run that has started; its end is written when this is dropped.
@@ -31,10 +33,22 @@ pub(crate) struct Begun<'a> {
 }
 
 impl Journal {
-    /// Writes at the end of the file, and makes it if there is none.
-    pub fn open(path: &Path, worker: WorkerId) -> io::Result<Self> {
+    /// Writes at the end of the file, and makes it if there is none. `wants` hears where the host does not
+    /// let it.
+    pub(crate) fn open(path: &Path, worker: WorkerId, wants: Wants) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
-        Ok(Journal(Some(Arc::new(Book { file, worker, failed: AtomicBool::new(false) }))))
+        let failed = AtomicBool::new(false);
+        Ok(Journal(Some(Arc::new(Book { file, worker, failed, wants }))))
+    }
+
+    /// Where the last line could not be written, writes one that says so; why that is not possible either.
+    pub(crate) fn mend(&self) -> io::Result<()> {
+        match &self.0 {
+            Some(book) if book.failed.load(Ordering::Relaxed) => {
+                book.write("gap", || r#""lines":"missing""#.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A master's frame has given this worker an attempt.
@@ -65,21 +79,36 @@ impl Journal {
     }
 
     fn write(&self, what: &str, about: impl FnOnce() -> String) {
-        let Some(book) = &self.0 else { return };
+        if let Some(book) = &self.0 {
+            let _ = book.write(what, about);
+        }
+    }
+}
+
+impl Book {
+    fn write(&self, what: &str, about: impl FnOnce() -> String) -> io::Result<()> {
+        // What was written of the line before must not begin this one.
+        let torn = if self.failed.load(Ordering::Relaxed) { "\n" } else { "" };
         // Names and ids have no character that JSON would escape.
         let line = format!(
-            "{{\"at_ns\":{},\"what\":\"{what}\",{},\"worker\":\"{}\",\"pid\":{}}}\n",
+            "{torn}{{\"at_ns\":{},\"what\":\"{what}\",{},\"worker\":\"{}\",\"pid\":{}}}\n",
             boottime().as_nanos(),
             about(),
-            book.worker,
+            self.worker,
             std::process::id(),
         );
         // One write to a file opened for appending: lines of several threads do not mix.
-        if let Err(error) = (&book.file).write_all(line.as_bytes())
-            && !book.failed.swap(true, Ordering::Relaxed)
-        {
-            tracing::error!(%error, "the journal cannot be written; lines are missing from it");
+        let written = (&self.file).write_all(line.as_bytes());
+        let failed_before = !torn.is_empty();
+        if let Err(error) = &written {
+            self.wants.met(error);
+            if !self.failed.swap(true, Ordering::Relaxed) {
+                tracing::error!(%error, "the journal cannot be written; lines are missing from it");
+            }
+        } else if failed_before {
+            self.failed.store(false, Ordering::Relaxed);
         }
+        written
     }
 }
 
@@ -97,7 +126,8 @@ mod tests {
     #[test]
     fn a_line_is_json_and_tells_who_and_when() {
         let path = std::env::temp_dir().join(format!("muster-journal-{}", std::process::id()));
-        let journal = Journal::open(&path, "w1".parse().expect("a name")).expect("a file");
+        let journal = Journal::open(&path, "w1".parse().expect("a name"), Wants::default());
+        let journal = journal.expect("a file");
         let key = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
         let before = boottime().as_nanos();
         journal.received(key);

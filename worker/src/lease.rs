@@ -196,7 +196,7 @@ impl Keeper {
     fn renew(&self, expect: Revision, lease: Lease, direct: bool, links: &[LinkId]) {
         // Every master that is asked tries the same write on the same key: it can only succeed once.
         for &link in links {
-            self.send(link, ToMaster::Renew { expect, lease: lease.clone() });
+            self.send(link, ToMaster::renew(expect, lease.clone()));
         }
         let Some(nats) = self.nats.as_ref().filter(|_| direct) else { return };
         let (context, key, answers) =

@@ -16,6 +16,7 @@ mod confine;
 pub mod deadman;
 pub mod engine;
 pub mod gate;
+mod health;
 mod inputs;
 pub mod journal;
 mod lease;
@@ -130,7 +131,8 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     anyhow::ensure!(!names_none, "--nats names no server; leave it out, or write nats://HOST:PORT");
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
-    let journal = config.journal()?;
+    let (wants, met) = want::Wants::new();
+    let journal = config.journal(wants.clone())?;
     let rules = config.rules()?;
     let scratch = state.path("scratch");
     sandbox::sweep(&scratch);
@@ -138,7 +140,10 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let engine = engine::Engine::new(config.slots())?;
     let code = match config.code_cache_bytes() {
         0 => None,
-        max => Some(code::CodeCache::open(&config.state_dir, engine.compatibility(), max)?),
+        max => {
+            let (dir, engine) = (&config.state_dir, engine.compatibility());
+            Some(code::CodeCache::open(dir, engine, max, wants.clone())?)
+        }
     };
     let deadman = deadman::Deadman::new(config.lease.kill_margin())?;
     let draining = Arc::new(AtomicBool::new(false));
@@ -183,9 +188,10 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         code,
         perform::Shared {
             rules: Arc::new(rules),
-            scratch,
+            scratch: scratch.clone(),
             deadman,
-            journal,
+            journal: journal.clone(),
+            wants,
             draining: draining.clone(),
             links,
             inbox,
@@ -194,6 +200,13 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         },
         state.path("cordoned"),
     )?;
+    let (artifacts, runtime) = (hands.artifacts(), tokio::runtime::Handle::current());
+    let probe = health::Probe {
+        places: vec![config.state_dir.clone(), scratch],
+        journal,
+        compile: Box::new(move || runtime.block_on(artifacts.probe())),
+    };
+    health::start(probe, met, lease.clone())?;
     let mut attempts = Attempts::new(config.slots() as usize, version);
     if hands.was_cordoned() {
         // It stays so until someone says otherwise, whatever has happened to its process.

@@ -17,7 +17,7 @@ use crate::{
     policy::Rules,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
-    want::{self, Said},
+    want::{self, Said, Wants},
 };
 use carry::{bring, get, get_again, pass_on, unless_closed};
 use muster_protocol::{
@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub scratch: PathBuf,
     pub deadman: Deadman,
     pub journal: Journal,
+    pub wants: Wants,
     pub draining: Arc<AtomicBool>,
     pub links: Links,
     pub inbox: mpsc::Sender<Input>,
@@ -113,15 +114,20 @@ impl Hands {
             worker: config.name.clone(),
             artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
             engine,
-            shared,
             cordon,
             gates: HashMap::new(),
             inputs: Inputs::new(),
             preparing: HashMap::new(),
             reports,
-            said: Said::default(),
+            said: Said::new(shared.wants.clone()),
             guests: Some(guests),
+            shared,
         })
+    }
+
+    /// What compiles for it.
+    pub(crate) fn artifacts(&self) -> Artifacts {
+        self.artifacts.clone()
     }
 
     pub(crate) fn is_linked(&self) -> bool {
@@ -147,6 +153,7 @@ impl Hands {
         };
         if let Err(error) = kept {
             tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
+            self.shared.wants.met(&error);
         }
         let _ = self.shared.lease.send(LeaseEvent::Stand(standing));
     }
@@ -351,9 +358,13 @@ async fn tell_end(inbox: &mpsc::Sender<Input>, said: &Said, key: AttemptKey, out
     let _ = inbox.send(Input::Attempts(Event::Ended { key, outcome })).await;
 }
 
-/// Logs why an attempt does not run: each cause once in a while, however many attempts meet it.
+/// Logs why an attempt does not run: each cause once in a while, however many attempts meet it. The lease
+/// says it where that is a want of the host.
 fn say(said: &Said, key: AttemptKey, cause: &str, for_good: bool) {
     let task = key.task;
+    if !for_good {
+        said.wants.named(cause);
+    }
     if said.is_news(cause) {
         tracing::warn!(%task, cause, for_good, "an attempt cannot run here");
     } else {

@@ -1,11 +1,15 @@
 //! What a host may be short of, and what its owner can do about it. It must never blame a module or
 //! a guest for that.
 
+use muster_protocol::lease::Unwell;
 use rustix::io::Errno;
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -56,24 +60,66 @@ pub(crate) fn behind(error: &wasmtime::Error) -> Option<(Errno, String)> {
     Some((Errno::from_raw_os_error(number), format!("{error:#}; {}", remedy(number)?)))
 }
 
+/// Wants that may wait to be heard of. Further ones are dropped: the first is enough.
+const WANTS_MAX: usize = 64;
+
+/// Where it is told that something failed for a want of the host, whatever it was. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wants(Option<SyncSender<Unwell>>);
+
+impl Wants {
+    /// One, and who hears of it.
+    pub(crate) fn new() -> (Self, Receiver<Unwell>) {
+        let (tell, told) = sync_channel(WANTS_MAX);
+        (Wants(Some(tell)), told)
+    }
+
+    /// Tells of an error, if it is a want.
+    pub(crate) fn met(&self, error: &io::Error) {
+        self.tell(error.raw_os_error());
+    }
+
+    /// Tells of the want that a text names, if it names one. No other word of it goes further, since it may
+    /// be a guest's.
+    pub(crate) fn named(&self, text: &str) {
+        self.tell(told(text).map(|(errno, _)| errno.raw_os_error()));
+    }
+
+    fn tell(&self, number: Option<i32>) {
+        if let (Some(tell), Some(number)) = (&self.0, number)
+            && remedy(number).is_some()
+        {
+            let _ = tell.try_send(explain(&io::Error::from_raw_os_error(number)).into());
+        }
+    }
+}
+
 /// How long a cause that was logged is not logged again: operators see it, and logs stay short.
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 
 /// Causes remembered; there are as many as things that a host can lack, some times over.
 const SAID_MAX: usize = 256;
 
-/// Which causes were logged, and when. Clones are the same.
+/// Which causes were logged, and when; and who hears of the wants among them. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Said(Arc<Mutex<HashMap<String, Instant>>>);
+pub(crate) struct Said {
+    causes: Arc<Mutex<HashMap<String, Instant>>>,
+    pub wants: Wants,
+}
 
 impl Said {
+    /// Nothing yet.
+    pub(crate) fn new(wants: Wants) -> Self {
+        Said { causes: Arc::default(), wants }
+    }
+
     /// Whether a cause is to be logged now: the first time, and after [`SAY_AGAIN`].
     pub(crate) fn is_news(&self, cause: &str) -> bool {
         self.is_news_at(cause, Instant::now())
     }
 
     fn is_news_at(&self, cause: &str, now: Instant) -> bool {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         if said.get(cause).is_some_and(|then| now.saturating_duration_since(*then) < SAY_AGAIN) {
             return false;
         }
@@ -117,6 +163,24 @@ mod tests {
         assert_eq!(behind(&opened).map(|(errno, _)| errno), Some(Errno::MFILE));
         assert!(behind(&wasmtime::Error::from(wasmtime::Trap::StackOverflow)).is_none());
         assert!(behind(&wasmtime::Error::from(Errno::NOENT)).is_none());
+    }
+
+    #[test]
+    fn a_want_is_told_in_the_words_of_this_table_alone() {
+        let (wants, told) = Wants::new();
+        wants.met(&io::Error::from(Errno::NOENT));
+        wants.named("nothing of the kind");
+        assert!(told.try_recv().is_err());
+        let full = io::Error::from(Errno::NOSPC);
+        wants.named(&format!("what a guest says: {full}; and so on"));
+        wants.met(&full);
+        for _ in 0..2 {
+            assert_eq!(told.try_recv(), Ok(explain(&full).into()));
+        }
+        for _ in 0..=WANTS_MAX {
+            wants.met(&full);
+        }
+        assert_eq!(told.try_iter().count(), WANTS_MAX, "nobody waits");
     }
 
     #[test]

@@ -17,6 +17,9 @@ const LEASE_MARGIN: Duration = Duration::from_secs(3);
 /// Groups that have a line of their own; those that are not well come first.
 const GROUPS_MAX: usize = 20;
 
+/// Unwell workers of which it is told what they lack: as many as a person reads.
+const UNWELL_TOLD_MAX: usize = 3;
+
 pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
     let asked = json!({});
     let list = answer::<Workers, _>(client.ask(endpoint::WORKER_LIST, &asked)).await;
@@ -29,6 +32,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         }
     };
     groups(&workers, findings);
+    findings.extend(unwell(&workers));
     let held: Vec<&WorkerView> =
         workers.iter().filter(|view| view.lease.standing.is_held()).collect();
     let ages = match registry::ages(client, Bucket::Workers).await {
@@ -62,6 +66,20 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         "have no link to a master and get no tasks",
         "name a running master with --master, and let its UDP port through; their logs say more",
     ));
+}
+
+/// Those whose hosts lack something, in one line: it says of a few what that is.
+fn unwell(workers: &[WorkerView]) -> Option<Finding> {
+    let lack = |view: &WorkerView| {
+        let worker = view.lease.worker.to_string();
+        view.lease.lacks().map(|what| (format!("{worker} lacks something: {what}"), worker))
+    };
+    let (mut told, names): (Vec<_>, Vec<_>) = workers.iter().filter_map(lack).unzip();
+    told.truncate(UNWELL_TOLD_MAX);
+    if names.len() > told.len() {
+        told.push(format!("and {} more: see `muster worker ls`", names.len() - told.len()));
+    }
+    (!names.is_empty()).then(|| Finding::warn("unwell", told.join("; ")).names(names))
 }
 
 /// A line for each group.
@@ -137,5 +155,20 @@ mod tests {
         assert!(line.text().len() < 200, "{}", line.text());
         assert_eq!(several(&views[..1], 1_000, "", "").expect("a line").health, Health::Warn);
         assert!(several(&[], 1_000, "", "").is_none());
+    }
+
+    #[test]
+    fn unwell_workers_are_one_line_that_tells_of_some() {
+        let mut views: Vec<WorkerView> = (1..=9).map(view).collect();
+        assert!(unwell(&views).is_none());
+        for view in &mut views {
+            view.lease.unwell = Some("a disk is full".into());
+        }
+        let many = unwell(&views).expect("a line");
+        assert_eq!((many.health, many.names.len()), (Health::Warn, 9));
+        assert!(many.detail.ends_with("; and 6 more: see `muster worker ls`"), "{}", many.detail);
+        views[0].lease.standing = Standing::Lost;
+        let one = unwell(&views[..2]).expect("a line").detail;
+        assert_eq!(one, "w2 lacks something: a disk is full", "one that is lost lacks no more");
     }
 }

@@ -59,6 +59,7 @@ pub enum Event {
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "what is sent, the largest, is most of them")]
 pub enum Effect {
     /// Get what an attempt needs: its module, compiled, and its input.
     Prepare {

@@ -5,7 +5,7 @@
 //! seen, all of it with the registry in reach. M2: before anything is dispatched again, the lease
 //! key must have been written from exactly the revision of that renewal to `lost`.
 
-use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker};
+use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, story};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::{Advisory, WorkerEvent},
@@ -46,11 +46,12 @@ impl Fleet {
         let standing_changed = old.as_ref().is_none_or(|old| old.standing != lease.standing);
         worker.lease = Some(lease.clone());
         self.obeyed(&id, lease.standing);
-        if self.registry_up.is_some()
-            && speaks
-            && let Some((what, reason)) = story(old.as_ref(), &lease)
-        {
-            self.tell(&lease, what, reason);
+        if self.registry_up.is_some() && speaks {
+            let stands = story::of_standing(old.as_ref(), &lease);
+            let feels = story::of_health(old.as_ref(), &lease);
+            for (what, reason) in stands.into_iter().chain(feels) {
+                self.tell(&lease, what, &reason);
+            }
         }
         if let Some(old) = old
             && old.offer != lease.offer
@@ -191,7 +192,7 @@ impl Fleet {
                     self.reconsider(&id);
                 }
                 if declared && is_news && !self.speaks_for(&id) {
-                    self.tell(&lease, WorkerEvent::Lost, LOST);
+                    self.tell(&lease, WorkerEvent::Lost, story::LOST);
                 }
             }
             CasAnswer::Conflict(Some((found, revision))) => {
@@ -356,32 +357,6 @@ impl Fleet {
             reason: String::from(reason),
         }));
     }
-}
-
-/// Why workers are lost.
-const LOST: &str = "its lease was not renewed in time";
-
-/// What a change of a lease means to the world.
-fn story(old: Option<&Lease>, new: &Lease) -> Option<(WorkerEvent, &'static str)> {
-    let changed = old.is_none_or(|old| (old.session, old.standing) != (new.session, new.standing));
-    if !changed {
-        return None;
-    }
-    let new_session = old.is_none_or(|old| old.session != new.session);
-    Some(match new.standing {
-        Standing::Live | Standing::Cordoned if new_session && new.fenced => (
-            WorkerEvent::Fenced,
-            "its lease had lapsed and its runs were killed; it is back, empty",
-        ),
-        Standing::Live if new_session && !new.succeeds.is_empty() => {
-            (WorkerEvent::Joined, "a new session; the one before it is over")
-        }
-        Standing::Live => (WorkerEvent::Joined, "it has a lease"),
-        Standing::Cordoned => (WorkerEvent::Cordoned, "it takes no new attempts"),
-        Standing::Draining => (WorkerEvent::Draining, "it takes no new attempts"),
-        Standing::Released => (WorkerEvent::Left, "it gave its lease back"),
-        Standing::Lost => (WorkerEvent::Lost, LOST),
-    })
 }
 
 /// A value that keeps a vanished lease's key from being written by the session that held it.

@@ -63,8 +63,13 @@ type Turn = (Reverse<u8>, NeverBegun, u64, TaskId);
 /// Whether a task has had no attempt yet.
 type NeverBegun = bool;
 
-/// Attempts per slot, in thousandths.
-type Load = u64;
+/// The order in which workers are chosen: those that are unwell last, then by attempts per slot, in
+/// thousandths. Last and not left out: what one lacks may be nothing that the task needs, and a group whose
+/// workers are all unwell goes on as fast as what comes back allows.
+type Load = (IsUnwell, u64);
+
+/// Whether a worker's host lacks something.
+type IsUnwell = bool;
 
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
@@ -105,7 +110,8 @@ impl Worker {
     }
 
     fn load(&self, lease: &Lease) -> Load {
-        self.tasks.len() as u64 * 1_000 / u64::from(lease.offer.slots.max(1))
+        let per_slot = self.tasks.len() as u64 * 1_000 / u64::from(lease.offer.slots.max(1));
+        (lease.lacks().is_some(), per_slot)
     }
 
     fn has_room(&self, lease: &Lease) -> bool {

@@ -1,7 +1,7 @@
 //! A worker's side of its lease: when it renews, how long it may run, and which master is its home.
 //! Never counts the word of a master that may not be its home any more.
 
-use super::{CasAnswer, Home, Lease, LeaseTiming, Standing, Tenure};
+use super::{CasAnswer, Home, Lease, LeaseTiming, Standing, Tenure, Unwell};
 use crate::{ABSENT, Revision, SessionId, Time, registry::Mark, task::mix, time::WallMillis};
 use alloc::collections::BTreeMap;
 
@@ -53,6 +53,8 @@ pub struct Holder {
     /// The first renewal that gives the lease back, once it was sent.
     releasing: Option<u64>,
     released: bool,
+    /// Whether a renewal was made due because of what the host lacks, since the last that was due anyway.
+    hurried: bool,
 }
 
 impl Holder {
@@ -74,6 +76,7 @@ impl Holder {
             home_counts: false,
             releasing: None,
             released: false,
+            hurried: false,
         }
     }
 
@@ -126,6 +129,17 @@ impl Holder {
         }
     }
 
+    /// From now on every renewal says that the host lacks this. A change makes one due, once in each
+    /// interval: a want that comes and goes at most doubles the renewals.
+    pub fn lack(&mut self, unwell: Option<Unwell>) {
+        if self.lease.unwell != unwell {
+            self.lease.unwell = unwell;
+            if !core::mem::replace(&mut self.hurried, true) {
+                self.next = Time::ZERO;
+            }
+        }
+    }
+
     /// From now on every renewal says that attempts are held up to here.
     pub fn hold(&mut self, mark: Mark) {
         self.lease.holds = mark;
@@ -165,6 +179,8 @@ impl Holder {
         if now < self.next {
             return None;
         }
+        // It was due anyway.
+        self.hurried &= self.next == Time::ZERO;
         self.next = now + self.timing.renew_every();
         self.lease.renewal += 1;
         self.lease.renewed_at = wall;

@@ -5,7 +5,7 @@
 //! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every fact, plan once, carry out the
 //! effects in order; plan again at [`LeaseLoop::wakeup`].
 
-use super::{CasAnswer, Holder, Home, Lease, LeaseStep, LeaseTiming, Standing};
+use super::{CasAnswer, Holder, Home, Lease, LeaseStep, LeaseTiming, Standing, Unwell};
 use crate::{
     ABSENT, Revision, SessionId, Time,
     attempts::LinkId,
@@ -63,6 +63,8 @@ pub enum LeaseEvent {
     Quiet,
     /// The lease shall say this from now on, in later sessions, too.
     Stand(Standing),
+    /// What the host lacks from now on, in later sessions, too.
+    Lack(Option<Unwell>),
     /// Up to where attempts are held.
     Hold(Holds),
     /// Nothing runs and nothing will: give the lease back.
@@ -224,6 +226,10 @@ impl LeaseLoop {
             LeaseEvent::Stand(standing) => {
                 self.draft.standing = standing;
                 self.holder.stand(standing);
+            }
+            LeaseEvent::Lack(unwell) => {
+                self.draft.unwell = unwell.clone();
+                self.holder.lack(unwell);
             }
             // What an earlier session held is over.
             LeaseEvent::Hold(holds) => {

@@ -51,8 +51,8 @@ pub enum Fault {
     ReadsLate(usize, Nanos),
     /// A stream is deleted, and made anew.
     MakeAnew(usize),
-    /// A worker cannot get anything ready for so long.
-    Unwell(usize, Nanos),
+    /// A worker cannot get anything ready for so long, and says so or does not know why.
+    Unwell(usize, Nanos, bool),
     /// The next dispatch on a link is late by so much; its master may give the link up meanwhile.
     LateDispatch(LinkId, Nanos, bool),
 }
@@ -165,9 +165,10 @@ impl World {
             Fault::LateDispatch(link, late, gives_up) => {
                 self.network.delay_dispatch(link, late, gives_up);
             }
-            Fault::Unwell(at, lasts) => {
+            Fault::Unwell(at, lasts, says_so) => {
                 self.tally.unwell += 1;
                 self.workers[at].unwell_until = self.now + lasts;
+                self.workers[at].says_so = says_so;
             }
         }
     }
@@ -247,7 +248,10 @@ impl World {
                 let late = self.chance.between(SECOND / 2, (3 * lease).max(10 * SECOND));
                 Fault::LateDispatch(self.any_link()?, late, self.chance.once_in(2))
             }
-            44..=45 => Fault::Unwell(worker, self.chance.between(SECOND, 20 * SECOND)),
+            44..=45 => {
+                let lasts = self.chance.between(SECOND, 20 * SECOND);
+                Fault::Unwell(worker, lasts, self.chance.once_in(2))
+            }
             _ => return None,
         })
     }

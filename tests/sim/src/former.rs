@@ -222,7 +222,7 @@ fn a_late_dispatch(world: &mut World, revoked: bool) {
 }
 
 fn an_unwell_worker(world: &mut World) {
-    world.stays_unwell(0, 0);
+    world.stays_unwell(0, 0, false);
     world.will_submit(3 * SECOND, 2, |_| ());
     pass(world, 60 * SECOND);
     assert!(world.tally.returned > 0, "the worker is tried");

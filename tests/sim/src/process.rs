@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod guest;
+pub mod health;
 pub mod lease;
 pub mod master;
 pub mod watch;

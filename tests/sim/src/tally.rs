@@ -97,6 +97,10 @@ tally!(
     went_back,
     /// Workers that could not get anything ready for a while.
     unwell,
+    /// Workers whose lease says so.
+    told_unwell,
+    /// And that they are well again.
+    told_well,
     /// Dispatches that came late.
     late_dispatches,
     /// Records and leases whose time was over.

@@ -62,6 +62,7 @@ pub enum Happening {
     MindTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
+    Probe { worker: usize, life: u64, due: Nanos },
     Checkpoint(Box<Question>),
     Expire { what: Expired, losses: u64 },
     AnswerDue { worker: usize, key: AttemptKey, since: Nanos },
@@ -327,6 +328,7 @@ impl World {
             Happening::AnswerDue { worker, key, since } => {
                 self.no_dispatch_goes_unanswered(worker, key, since);
             }
+            Happening::Probe { worker, life, due } => self.probe(worker, life, due),
             Happening::MoveDue(task) => self.a_task_moves_while_another_worker_fits(task),
             Happening::Woken(machine) => self.woken(machine),
             Happening::Submit(batch) => self.submit(batch),
@@ -427,7 +429,8 @@ impl World {
         let calm = self.setting.longest_outage() * 3 + timing.master() * 8;
         let from = self.now + calm.as_nanos() as u64;
         let sick = self.chance.below(self.setting.workers as u64) as usize;
-        self.stays_unwell(sick, from);
+        let says_so = self.chance.once_in(2);
+        self.stays_unwell(sick, from, says_so);
         self.will_submit(from, 2 * self.setting.workers as u64, |_| ());
     }
 }

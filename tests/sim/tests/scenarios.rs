@@ -327,3 +327,25 @@ fn when_masters_find_most_of_the_fleet_silent_at_once_nobody_is_declared_lost() 
         },
     );
 }
+
+#[test]
+fn a_worker_that_says_that_it_is_unwell_is_spared_until_it_is_well() {
+    play(
+        |setting| (setting.workers, setting.run_lasts) = (2, Some(SECOND)),
+        |world| {
+            world.strike(Fault::Unwell(0, 30 * SECOND, true));
+            // It finds out without a task, at its first probe.
+            for seconds in [5, 10, 15, 20] {
+                world.will_submit(seconds * SECOND, 2, |_| ());
+            }
+            world.play_until(29 * SECOND);
+            assert!((1..=8).all(|task| world.completed(task)));
+            assert_eq!(world.tally.returned, 0);
+            pass(world, 6);
+            world.will_submit(world.now, 4, |_| ());
+            pass(world, 1);
+            assert_eq!(world.workers[0].runs.len(), 2, "it is used again");
+            assert_eq!((world.tally.told_unwell, world.tally.told_well), (1, 1));
+        },
+    );
+}

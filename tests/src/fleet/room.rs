@@ -3,7 +3,7 @@
 //! anything else is on.
 
 use super::{Fleet, text};
-use crate::net::Net;
+use crate::{net::Net, place};
 use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write},
@@ -16,6 +16,9 @@ const LOG_MIB: u64 = 16;
 
 /// Room for what a worker compiles, and for what nats-server keeps.
 const STATE_MIB: u64 = 256;
+
+/// Room for the state of one worker that compiles little.
+const OWN_STATE_MIB: u64 = 32;
 
 /// What fills a disk.
 const BALLAST: &str = "ballast";
@@ -47,20 +50,40 @@ impl Fleet {
     ///
     /// When it cannot be written to for another reason than that it is full.
     pub fn fill(&self, name: &str, disk: Disk) -> io::Result<()> {
-        let mut ballast = File::create(self.disk(name, disk).join(BALLAST))?;
-        loop {
-            match ballast.write(&[0; CHUNK]) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
+        fill(&self.disk(name, disk))
     }
 
     /// Makes room again.
     pub fn free(&self, name: &str, disk: Disk) {
-        let _ = fs::remove_file(self.disk(name, disk).join(BALLAST));
+        free(&self.disk(name, disk));
+    }
+
+    /// Starts a worker whose state directory is a small disk, in a mount namespace of its own that ends with
+    /// it; where this process sees that disk. `None` where that is not possible.
+    pub fn start_worker_on_a_small_disk(
+        &mut self,
+        name: &str,
+        options: &[&str],
+    ) -> Option<PathBuf> {
+        let tried = Command::new("unshare").args(["--mount", "true"]).output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            return None;
+        }
+        let state = self.disk(name, Disk::State);
+        let size = format!("size={OWN_STATE_MIB}m,mode=0700");
+        let script = format!(
+            "mkdir -p \"$0\" && mount -t tmpfs -o {size} muster-test \"$0\" && exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", &script, text(&state)]);
+        command.arg(place::program("muster")).arg("worker");
+        let command = self.introduced(command, "worker", name);
+        self.launch_as_worker(command, name, options);
+        self.until_ready(name);
+        Some(
+            Path::new(&format!("/proc/{}/root", self.pid(name)))
+                .join(state.strip_prefix("/").ok()?),
+        )
     }
 
     /// Where a process' standard error goes.
@@ -105,6 +128,28 @@ impl Fleet {
             Disk::State => self.path(&format!("{name}.state")),
         }
     }
+}
+
+/// Leaves no room on the disk that a directory is on, which is a test's own.
+///
+/// # Errors
+///
+/// When it cannot be written to for another reason than that it is full.
+pub fn fill(dir: &Path) -> io::Result<()> {
+    let mut ballast = File::create(dir.join(BALLAST))?;
+    loop {
+        match ballast.write(&[0; CHUNK]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes room again.
+pub fn free(dir: &Path) {
+    let _ = fs::remove_file(dir.join(BALLAST));
 }
 
 fn mount(dir: &Path, mib: u64) {

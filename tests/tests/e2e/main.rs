@@ -31,4 +31,5 @@ mod silence;
 mod terminal;
 mod tokens;
 mod twins;
+mod unwell;
 mod waits;

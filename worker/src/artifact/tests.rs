@@ -13,7 +13,8 @@ use std::{
 fn life(state: &Path, wasm: &[u8]) -> bool {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let engine = Engine::new(1).expect("an engine");
-    let code = CodeCache::open(state, engine.compatibility(), 1 << 20).expect("a cache");
+    let code = CodeCache::open(state, engine.compatibility(), 1 << 20, Default::default())
+        .expect("a cache");
     let compiler = Compiler::for_tests(Rules::default());
     let artifacts = Artifacts::new(engine, compiler, Some(code));
     let fetched = cell::Cell::new(false);

@@ -158,7 +158,8 @@ fn what_was_compiled_once_is_made_ready_again() {
     let state = std::env::temp_dir().join(format!("muster-revive-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
     let engine = Engine::new(1).expect("an engine");
-    let cache = crate::code::CodeCache::open(&state, engine.compatibility(), 1 << 20);
+    let cache =
+        crate::code::CodeCache::open(&state, engine.compatibility(), 1 << 20, Default::default());
     let cache = cache.expect("a cache");
     let program =
         engine.compile(&binary(r#"(module (func (export "_start")))"#)).expect("compiles");

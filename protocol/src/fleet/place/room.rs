@@ -205,7 +205,8 @@ impl Room {
         assert_eq!(heads, self.heads);
         let with_room = self.listed.values().filter(|place| place.room.is_some()).count();
         assert_eq!(with_room, self.kinds.values().map(|kind| kind.roomy.len()).sum::<usize>());
-        assert_eq!(self.listed.len(), self.kinds.values().map(|kind| kind.workers.len()).sum());
+        let of_kinds = self.kinds.values().map(|kind| kind.workers.len()).sum::<usize>();
+        assert_eq!(self.listed.len(), of_kinds);
         assert_eq!(self.kinds.len(), self.numbers.len());
         let bearers = self.labels.values().flat_map(BTreeMap::values).map(BTreeSet::len);
         let labels = self.kinds.values().map(|kind| kind.offer.labels.len());
@@ -236,7 +237,8 @@ mod tests {
             let id: WorkerId = format!("w{}", drawn % 20).parse().expect("a name");
             let labels = [label(drawn >> 8), label(drawn >> 16)].into();
             let offer = Offer { labels, memory_bytes: drawn >> 62, ..Offer::default() };
-            let load = (drawn & 0x10_000 == 0).then_some(drawn >> 40 & 7);
+            let load =
+                (drawn & 0x10_000 == 0).then_some((drawn & 0x40_000_000 == 0, drawn >> 40 & 7));
             if all.get(&id).is_none_or(|(known, _)| *known != offer) || drawn & 0x20_000 == 0 {
                 room.unlist(&id);
                 all.remove(&id);

@@ -339,3 +339,27 @@ fn a_worker_that_is_being_declared_is_given_nothing() {
     check(w.pass(WAIT), &["lease w1@1: Lost"]);
     check(w.submit(1, vec![new_task(1, |_| ())]), &["write t1@0: queued"]);
 }
+
+#[test]
+fn the_world_is_told_once_that_a_worker_is_unwell_and_once_that_it_is_well() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |_| ());
+    let lacks = |w: &mut World, session, unwell: Option<&str>, standing| {
+        w.renews("w1", session, |lease| {
+            lease.unwell = unwell.map(Into::into);
+            lease.standing = standing;
+        });
+        w.watch_lease("w1");
+        w.news()
+    };
+    let (live, none) = (Standing::Live, Vec::<String>::new());
+    assert_eq!(lacks(&mut w, 1, Some("full"), live), ["worker w1 unwell"]);
+    assert_eq!(lacks(&mut w, 1, Some("still full"), live), none);
+    assert_eq!(lacks(&mut w, 1, None, live), ["worker w1 well"]);
+    assert_eq!(lacks(&mut w, 1, None, live), none);
+    assert_eq!(lacks(&mut w, 1, Some("full"), live), ["worker w1 unwell"]);
+    assert_eq!(lacks(&mut w, 2, None, live), ["worker w1 joined", "worker w1 well"]);
+    assert_eq!(lacks(&mut w, 2, Some("full"), live), ["worker w1 unwell"]);
+    assert_eq!(lacks(&mut w, 2, Some("full"), Standing::Released), ["worker w1 left"]);
+    assert_eq!(lacks(&mut w, 3, None, live), ["worker w1 joined"]);
+}

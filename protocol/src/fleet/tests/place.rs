@@ -101,6 +101,46 @@ fn a_task_goes_only_where_group_labels_and_memory_fit() {
 }
 
 #[test]
+fn an_unwell_worker_comes_last_and_is_not_left_out() {
+    let unwell = |lease: &mut Lease| {
+        lease.offer.slots = 2;
+        lease.unwell = Some("a disk is full".into());
+    };
+    let mut w = World::new();
+    w.join("w1", 1, 11, unwell);
+    w.join("w2", 2, 22, slots(2));
+    w.submit(1, (1..=3).map(|id| new_task(id, |_| ())).collect());
+    let links = |lines: Vec<String>| -> Vec<String> {
+        lines.iter().filter_map(|line| line.split(':').next()).map(Into::into).collect()
+    };
+    assert_eq!(links(give_all(&mut w)), ["link 22", "link 22", "link 11"]);
+    // Where it is the only one, it is tried again as often as any other.
+    w.unlink("w2", 22);
+    w.submit(2, vec![new_task(4, |_| ())]);
+    assert_eq!(links(give_all(&mut w)), ["link 11"]);
+    let key = w.key(4, 'D');
+    w.finish("w1", 11, key, outcome(Verdict::Returned { reason: "no room".into() }));
+    assert_eq!(links(give_all(&mut w)), ["link 11"]);
+    // Well again, it is the least loaded.
+    w.link("w2", 2, 23, &[w.key(1, 'A'), w.key(2, 'B')]);
+    let key = w.key(4, 'E');
+    w.finish("w1", 11, key, outcome(Verdict::Completed));
+    w.ok(4);
+    w.renews("w1", 1, slots(2));
+    w.watch_lease("w1");
+    let key = w.key(1, 'A');
+    w.finish("w2", 23, key, outcome(Verdict::Completed));
+    w.ok(1);
+    w.renews("w2", 2, |lease| {
+        lease.offer.slots = 1;
+        lease.unwell = Some("a disk is full".into());
+    });
+    w.watch_lease("w2");
+    w.submit(3, vec![new_task(5, |_| ())]);
+    assert_eq!(links(give_all(&mut w)), ["link 11"]);
+}
+
+#[test]
 fn a_class_that_fits_nowhere_blocks_nobody() {
     let mut w = World::new();
     for id in 1..=20 {

@@ -157,3 +157,32 @@ fn a_lease_that_is_given_back_opens_no_gate_and_ends_the_process() {
     let out = worker.pass(RELEASE_WITHIN);
     assert!(out.contains(&LeaseEffect::Released { in_time: false }));
 }
+
+#[test]
+fn what_a_host_lacks_is_said_at_once_and_in_the_next_session() {
+    let mut worker = Worker::held(9);
+    let full = || Some(Unwell::from("a disk is full"));
+    let sent = renewals(&worker.see(LeaseEvent::Lack(full())));
+    assert_eq!(sent.len(), 1, "it does not wait for its turn");
+    assert_eq!(sent[0].0.unwell, full());
+    assert!(renewals(&worker.see(LeaseEvent::Lack(full()))).is_empty(), "no news");
+    worker.pass(TIMING.worker());
+    let sent = renewals(&worker.see(LeaseEvent::Quiet));
+    assert_eq!(sent[0].0.unwell, full());
+}
+
+#[test]
+fn a_want_that_comes_and_goes_at_most_doubles_the_renewals() {
+    let mut worker = Worker::held(9);
+    let (intervals, flaps) = (2, 50);
+    let mut sent = Vec::new();
+    for flap in 0..intervals * flaps {
+        let unwell = (flap % 2 == 0).then(|| Unwell::from("a disk is full"));
+        sent.extend(renewals(&worker.see(LeaseEvent::Lack(unwell))));
+        sent.extend(renewals(&worker.pass(TIMING.renew_every() / flaps)));
+    }
+    let count = sent.len() as u32;
+    assert!((intervals..=2 * intervals).contains(&count), "{count}");
+    let sent = renewals(&worker.pass(TIMING.renew_every()));
+    assert_eq!(sent[0].0.unwell, None, "what it says in the end is what is so");
+}

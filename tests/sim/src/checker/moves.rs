@@ -21,9 +21,11 @@ pub struct Moves {
 }
 
 impl World {
-    /// A worker stays unable to get anything ready; all else is well from then on.
-    pub fn stays_unwell(&mut self, at: usize, from: Nanos) {
+    /// A worker stays unable to get anything ready, and says so or does not know why; all else is well from
+    /// then on.
+    pub fn stays_unwell(&mut self, at: usize, from: Nanos, says_so: bool) {
         self.workers[at].unwell_until = Nanos::MAX;
+        self.workers[at].says_so = says_so;
         self.checker.moves.sick = Some(at);
         self.checker.moves.from = from;
     }

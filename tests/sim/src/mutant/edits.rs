@@ -66,6 +66,9 @@ pub(super) const ROWS: &[&str] = &[
     "a-lease-whose-time-is-over-is-missed",
     "whether-an-attempt-is-current-is-not-looked-at",
     "a-refused-checkpoint-ends-the-task",
+    "an-unwell-worker-is-placed-like-others",
+    "a-want-is-never-over",
+    "a-want-that-comes-and-goes-renews-each-time",
 ];
 
 /// Every change.

@@ -9,6 +9,9 @@ use super::{
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
 const REST: &str = "protocol/src/fleet/rest.rs";
+const PLACE: &str = "protocol/src/fleet/place.rs";
+const HEALTH: &str = "protocol/src/health.rs";
+const HOLDER: &str = "protocol/src/lease/holder.rs";
 
 /// Every change.
 pub(super) const EDITS: &[Edit] = &[
@@ -136,5 +139,23 @@ pub(super) const EDITS: &[Edit] = &[
         REST,
         "        self.until.is_some()",
         "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
+    ),
+    edit(
+        PLACE,
+        "        (lease.lacks().is_some(), per_slot)",
+        "        let like_others = ON[an-unwell-worker-is-placed-like-others];
+        (lease.lacks().is_some() && !like_others, per_slot)",
+    ),
+    edit(
+        HEALTH,
+        "until.is_none_or(|until| now >= until));",
+        "until.is_none_or(|until| now >= until)
+                    && !ON[a-want-is-never-over]);",
+    ),
+    edit(
+        HOLDER,
+        "            if !core::mem::replace(&mut self.hurried, true) {",
+        "            let each = ON[a-want-that-comes-and-goes-renews-each-time];
+            if !core::mem::replace(&mut self.hurried, true) || each {",
     ),
 ];

@@ -237,7 +237,7 @@ impl World {
         let worker = self.worker_of(link);
         let event = match frame {
             ToMaster::Hello(hello) => fleet::Event::Linked { worker, link, hello },
-            ToMaster::Renew { expect, lease } => {
+            ToMaster::Renew { expect, lease } | ToMaster::RenewUnwell { expect, lease, .. } => {
                 self.tally.relayed += 1;
                 fleet::Event::RenewAsked { worker, link, expect, lease }
             }

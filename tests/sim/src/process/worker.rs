@@ -10,7 +10,8 @@ use crate::{
 use muster_protocol::{
     Nonce, SessionId, Time, WorkerId,
     attempts::{Attempts, Effect, Event},
-    lease::{Deadman, Lease, LeaseEvent, LeaseLoop, Offer},
+    health::Health,
+    lease::{Deadman, Lease, LeaseEvent, LeaseLoop, Offer, Unwell},
     message::{AttemptKey, ToWorker},
     registry::Holds,
 };
@@ -51,6 +52,14 @@ pub struct Worker {
     pub twin: bool,
     /// Until when it cannot get anything ready.
     pub unwell_until: Nanos,
+    /// Whether it knows that for a want of its host.
+    pub says_so: bool,
+    /// What it thinks of its host.
+    pub health: Health,
+    /// When it probes that next.
+    pub probe_due: Nanos,
+    /// What its lease was told of that.
+    pub unwell: Option<Unwell>,
     /// When all its slots were full the last time; they may be now.
     pub full_until: Nanos,
 }
@@ -94,6 +103,10 @@ impl Worker {
             stopping: false,
             twin: false,
             unwell_until: 0,
+            says_so: false,
+            health: Health::new(Time::ZERO),
+            probe_due: 0,
+            unwell: None,
             full_until: 0,
         }
     }
@@ -127,6 +140,7 @@ impl World {
         worker.mind = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
         worker.mind_due = 0;
         worker.stopping = false;
+        worker.unwell = None;
         worker.deadman = Deadman::new(timing.kill_margin(), KernelTimer::default());
         let life = worker.process.life;
         let has_nats = worker.connection.is_some();
@@ -136,6 +150,8 @@ impl World {
             self.later(MS, Happening::Reconnect(Peer::Worker(at), life));
         }
         self.later(5 * MS, Happening::Keeper(at, life, LeaseIn::Tick(0)));
+        self.workers[at].health = Health::new(self.worker_clock(at));
+        self.tell_health(at, life);
     }
 
     /// The process is gone.
@@ -318,8 +334,11 @@ impl World {
         match effect {
             Effect::Prepare { dispatch, .. } => {
                 let key = dispatch.key;
-                let fails = self.now < self.workers[at].unwell_until
-                    || (self.setting.disorder && self.chance.once_in(20));
+                let unwell = self.now < self.workers[at].unwell_until;
+                if unwell {
+                    self.host_failed(at, life);
+                }
+                let fails = unwell || (self.setting.disorder && self.chance.once_in(20));
                 let event = if fails {
                     Event::NotPrepared { key, for_good: false, reason: String::new() }
                 } else {

@@ -1,0 +1,49 @@
+//! What a change of a worker's lease means to the world. Never decides anything about the worker.
+
+use crate::{
+    advisory::WorkerEvent,
+    lease::{Lease, Standing},
+};
+use alloc::string::{String, ToString};
+
+/// What happened, and why, as a sentence.
+type Story = (WorkerEvent, String);
+
+/// Why workers are lost.
+pub(super) const LOST: &str = "its lease was not renewed in time";
+
+/// What the world is told of how it stands.
+pub(super) fn of_standing(old: Option<&Lease>, new: &Lease) -> Option<Story> {
+    let changed = old.is_none_or(|old| (old.session, old.standing) != (new.session, new.standing));
+    if !changed {
+        return None;
+    }
+    let new_session = old.is_none_or(|old| old.session != new.session);
+    let (what, why) = match new.standing {
+        Standing::Live | Standing::Cordoned if new_session && new.fenced => (
+            WorkerEvent::Fenced,
+            "its lease had lapsed and its runs were killed; it is back, empty",
+        ),
+        Standing::Live if new_session && !new.succeeds.is_empty() => {
+            (WorkerEvent::Joined, "a new session; the one before it is over")
+        }
+        Standing::Live => (WorkerEvent::Joined, "it has a lease"),
+        Standing::Cordoned => (WorkerEvent::Cordoned, "it takes no new attempts"),
+        Standing::Draining => (WorkerEvent::Draining, "it takes no new attempts"),
+        Standing::Released => (WorkerEvent::Left, "it gave its lease back"),
+        Standing::Lost => (WorkerEvent::Lost, LOST),
+    };
+    Some((what, why.into()))
+}
+
+/// What the world is told of how well a worker is: that it became unwell, or well again. Of one that is lost
+/// or has left, nothing more.
+pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Story> {
+    match (old.and_then(Lease::lacks), new.lacks()) {
+        (None, Some(unwell)) => Some((WorkerEvent::Unwell, unwell.to_string())),
+        (Some(_), None) if new.standing.is_held() => {
+            Some((WorkerEvent::Well, String::from("its host lacks nothing any more")))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,141 @@
+//! Finding out by probes whether the host gives this worker what it needs, and telling the lease. Its thread
+//! does nothing else, since a disk may take its time; it never decides when a worker is well.
+
+use crate::{clock::boottime, journal::Journal, want};
+use muster_protocol::{
+    health::Health,
+    lease::{LeaseEvent, Unwell},
+};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError},
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What is written to see whether a directory has room: more than a file system keeps in an inode or has
+/// left in a block.
+const PROBE_SIZE: usize = 64 * 1024;
+
+/// The directory in which that is done, and which is removed: a life that is killed may leave it, as it may
+/// leave those of runs.
+const PROBE_DIR: &str = "probe";
+
+/// What a probe looks at.
+pub(crate) struct Probe {
+    /// Directories in which something must fit: what is kept, and where runs have directories.
+    pub places: Vec<PathBuf>,
+    pub journal: Journal,
+    /// Starts a process as one that compiles is started; why that is not possible.
+    pub compile: Box<dyn Fn() -> Result<(), String> + Send>,
+}
+
+/// Starts the thread. `met` has what failed meanwhile for a want of the host.
+pub(crate) fn start(
+    probe: Probe,
+    met: Receiver<Unwell>,
+    lease: UnboundedSender<LeaseEvent>,
+) -> io::Result<()> {
+    std::thread::Builder::new().name("health".into()).spawn(move || watch(&probe, &met, &lease))?;
+    Ok(())
+}
+
+fn watch(probe: &Probe, met: &Receiver<Unwell>, lease: &UnboundedSender<LeaseEvent>) {
+    let mut health = Health::new(boottime());
+    let mut said: Option<Unwell> = None;
+    loop {
+        match met.recv_timeout(health.probe_at().since(boottime())) {
+            Ok(unwell) => health.failed(boottime(), unwell),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        tell(&health, &mut said, lease);
+        if boottime() >= health.probe_at() {
+            let found = probe.look();
+            health.probed(boottime(), found);
+            tell(&health, &mut said, lease);
+        }
+    }
+}
+
+/// Tells the lease and the log what has changed.
+fn tell(health: &Health, said: &mut Option<Unwell>, lease: &UnboundedSender<LeaseEvent>) {
+    if health.unwell() == said.as_ref() {
+        return;
+    }
+    *said = health.unwell().cloned();
+    match said {
+        Some(unwell) => tracing::warn!(%unwell, "unwell: other workers are given tasks first"),
+        None => tracing::info!("well again"),
+    }
+    let _ = lease.send(LeaseEvent::Lack(said.clone()));
+}
+
+impl Probe {
+    /// What the host lacks, if anything.
+    fn look(&self) -> Option<Unwell> {
+        let full = self.places.iter().find_map(|place| {
+            let error = room_in(place).err()?;
+            Some(format!(
+                "nothing can be written in {}: {}",
+                place.display(),
+                want::explain(&error)
+            ))
+        });
+        let missed = || {
+            let error = self.journal.mend().err()?;
+            Some(format!("the journal cannot be written: {}", want::explain(&error)))
+        };
+        full.or_else(missed).or_else(|| (self.compile)().err()).map(Unwell::from)
+    }
+}
+
+/// Whether a directory with a file can be made in a place, and removed. The file is not synced: each probe
+/// would wear a flash disk.
+fn room_in(place: &Path) -> io::Result<()> {
+    let dir = place.join(PROBE_DIR);
+    fs::create_dir_all(&dir)?;
+    let file = File::create(dir.join("file"));
+    let written = file.and_then(|mut file| file.write_all(&[0; PROBE_SIZE]));
+    let removed = fs::remove_dir_all(&dir);
+    written.and(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::want::Wants;
+
+    fn probe(places: Vec<PathBuf>, compile: fn() -> Result<(), String>) -> Probe {
+        Probe { places, journal: Journal::default(), compile: Box::new(compile) }
+    }
+
+    #[test]
+    fn a_probe_finds_what_is_lacking_and_leaves_nothing() {
+        let dir = std::env::temp_dir().join(format!("muster-probe-{}", std::process::id()));
+        let well = probe(vec![dir.join("a/b")], || Ok(()));
+        assert_eq!(well.look(), None);
+        assert_eq!(fs::read_dir(dir.join("a/b")).expect("it was made").count(), 0);
+        let few = probe(vec![dir.clone()], || Err("no process".into()));
+        assert_eq!(few.look(), Some("no process".into()));
+        // A file has no room for another one.
+        File::create(dir.join("file")).expect("a file");
+        let said = probe(vec![dir.join("file")], || Ok(())).look().expect("a want").to_string();
+        assert!(said.starts_with("nothing can be written in "), "{said}");
+        // Nor has what is full; the kernel has a file that always is.
+        let (wants, told) = Wants::new();
+        let full = Path::new("/dev/full");
+        let journal = Journal::open(full, "w1".parse().expect("a name"), wants).expect("a file");
+        let full = Probe { journal, ..probe(vec![dir.clone()], || Ok(())) };
+        assert_eq!(full.look(), None, "nothing was missed yet");
+        full.journal.received(muster_protocol::message::AttemptKey {
+            task: muster_protocol::TaskId(1),
+            attempt: muster_protocol::AttemptId(1),
+        });
+        assert!(told.try_recv().is_ok(), "what fails is told at once");
+        let said = full.look().expect("a want").to_string();
+        assert!(said.starts_with("the journal cannot be written: "), "{said}");
+        fs::remove_dir_all(&dir).expect("it was made here");
+    }
+}

@@ -69,7 +69,7 @@ impl Asks {
             let (ended, end) = oneshot::channel();
             std::thread::spawn(move || {
                 // Reading to the end; what comes is of no interest.
-                let _ = io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink());
+                let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
                 let _ = ended.send(());
             });
             end

@@ -119,6 +119,9 @@ fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline
     let lines = d.pass(SECOND * 3);
     check(lines, &["kill t1: Drained", "kill t2: Drained"]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 returned"]);
+    let Phase::Ended { outcome, .. } = &d.mind.attempts[&key(1)].phase else { panic!("it ended") };
+    let reason = "given back: its worker drains, and the deadline of that was over";
+    assert_eq!(outcome.verdict.reason(), reason, "nothing more urgent needed its place");
     check(d.ended(2), &["link 1: t2 completed"]);
     check(d.pass(SECOND), &[]);
     check(d.told(1, ToWorker::Order(Order::Uncordon)), &["stand live"]);

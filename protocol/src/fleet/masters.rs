@@ -163,14 +163,11 @@ impl Fleet {
             self.roll.remembered.extend(lease.remembers.iter().copied());
         }
         peer.lease = Some(lease);
-        if let Some(ended) = ended.filter(|_| !is_live) {
-            peer.over.get_or_insert(ended);
-        }
         if is_live && !was_live {
             self.timers.insert((now, Timer::Master(session)));
         }
         if !is_live {
-            self.peer_over(now, session);
+            self.peer_over(now, session, ended.unwrap_or(now));
         }
         let fresh = if is_live { self.fresh.insert(session) } else { self.fresh.remove(&session) };
         if fresh || could != can {
@@ -279,13 +276,15 @@ impl Fleet {
         }
     }
 
-    fn peer_over(&mut self, now: Time, session: SessionId) {
+    /// A session extends nothing any more, and has not since `over`. The leases of which it was the home
+    /// may be declared lost after their waits.
+    fn peer_over(&mut self, now: Time, session: SessionId, over: Time) {
         let Some(peer) = self.peers.get_mut(&session) else { return };
         if peer.over.is_some() {
             return;
         }
-        peer.over = Some(now);
-        self.timers.insert((now + self.config.timing.master(), Timer::RollCall));
+        peer.over = Some(over);
+        self.timers.insert((over + self.config.timing.master(), Timer::RollCall));
         let homeless = self.workers.iter().filter(|(_, worker)| {
             let home = worker.lease.as_ref().and_then(|lease| lease.home.as_ref());
             home.is_some_and(|home| home.session == session)

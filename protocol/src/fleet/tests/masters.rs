@@ -109,6 +109,15 @@ fn a_home_whose_lease_was_removed_is_declared_over_what_is_left_of_it() {
     check(w.pass(OUTAGE + WAIT), &["master 9@39: Lost"]);
 }
 
+#[test]
+fn workers_of_a_home_that_an_earlier_session_saw_end_are_declared_lost() {
+    let mut w = held(home(9));
+    w.fleet.config.memory.over = [(SessionId(9), w.now)].into();
+    check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
+    check(w.master(9, 41, Standing::Lost), &[]);
+    check(w.pass(WAIT), &["lease w1@1: Lost"]);
+}
+
 fn ask(w: &mut World, session: u64) -> Vec<String> {
     let (worker, link) = (name("w1"), 11);
     w.see(Event::ExtendAsked { worker, link, session: SessionId(session), renewal: 5 })

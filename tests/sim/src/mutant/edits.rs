@@ -66,6 +66,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-lease-whose-time-is-over-is-missed",
     "whether-an-attempt-is-current-is-not-looked-at",
     "a-refused-checkpoint-ends-the-task",
+    "workers-of-a-home-that-is-known-to-be-over-are-forgotten",
     "an-unwell-worker-is-placed-like-others",
     "a-want-is-never-over",
     "a-want-that-comes-and-goes-renews-each-time",
@@ -153,9 +154,19 @@ pub(super) const EDITS: &[Edit] = &[
     }",
         "        out.push(Effect::WriteMaster { expect: peer.revision, lease });
         if ON[acts-before-a-master-is-written-lost] {
-            self.peer_over(now, session);
+            self.peer_over(now, session, now);
         }
     }",
+    ),
+    edit(
+        MASTERS,
+        "            self.peer_over(now, session, ended.unwrap_or(now));",
+        "            if ON[workers-of-a-home-that-is-known-to-be-over-are-forgotten]
+                && let (Some(ended), Some(peer)) = (ended, self.peers.get_mut(&session))
+            {
+                peer.over = Some(ended);
+            }
+            self.peer_over(now, session, ended.unwrap_or(now));",
     ),
     edit(
         MASTERS,

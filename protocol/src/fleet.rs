@@ -314,6 +314,12 @@ impl Fleet {
     /// Reads a record from the leader, and asks again where nobody answers.
     fn read_task(&mut self, now: Time, task: TaskId, again: Timer, out: &mut Vec<Effect>) {
         self.reads += 1;
+        let patience = self.leader_lag();
+        for inquiry in self.inquiries.get_mut(&task).into_iter().flatten() {
+            if now >= inquiry.since + patience {
+                inquiry.first.get_or_insert(self.reads);
+            }
+        }
         out.push(Effect::ReadTask { task, read: self.reads });
         self.timers.insert((now + ASK_AGAIN, again));
     }

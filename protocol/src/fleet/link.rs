@@ -49,6 +49,8 @@ pub(super) struct Inquiry {
     pub(super) after: u64,
     /// When it was first asked.
     pub(super) since: Time,
+    /// The number of the first read that was sent once no leader could be behind any more.
+    pub(super) first: Option<u64>,
 }
 
 impl Fleet {
@@ -118,7 +120,8 @@ impl Fleet {
     ) {
         let HeldAttempt { key, revision } = held;
         let (after, since) = (self.reads, now);
-        let inquiry = Inquiry { worker, link, key, revision, outcome, after, since };
+        let first = None;
+        let inquiry = Inquiry { worker, link, key, revision, outcome, after, since, first };
         let task = inquiry.key.task;
         let waiting = self.inquiries.entry(task).or_default();
         // Also where others wait: a read that is under way began before this was asked.

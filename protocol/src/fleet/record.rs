@@ -326,12 +326,12 @@ impl Fleet {
     ) {
         let record = found.as_ref().map(|(record, _)| record.clone());
         let shown = found.as_ref().map_or(ABSENT, |&(_, revision)| revision);
-        let patience = self.leader_lag();
         // Of several servers, one may take itself for the leader and not know the record that gave the
         // attempt. It steps down after a while; then what it lacks is lost.
         let is_answered = |inquiry: &Inquiry| {
             let behind = shown < inquiry.revision;
-            inquiry.after < read && (!behind || now >= inquiry.since + patience)
+            let is_late = inquiry.first.is_some_and(|first| first <= read);
+            inquiry.after < read && (!behind || is_late)
         };
         let waiting = self.inquiries.remove(&id).unwrap_or_default();
         let (answered, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_answered);

@@ -37,12 +37,13 @@ pub(super) struct RollCall {
 /// The place of a bucket among those that are followed.
 type Place = usize;
 
-/// When a claim was first made, and the number of the latest read before it: only a later read answers
-/// it, since what an earlier one shows may be older than the claim.
+/// When a claim was first made, and the number of the first read that answers it: the first that was sent
+/// once no leader could be behind the claim any more. What an earlier one shows may be older than the claim,
+/// however late it arrives.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     since: Time,
-    after: u64,
+    first: Option<u64>,
 }
 
 /// A revision that somebody says exists.
@@ -156,7 +157,7 @@ impl Fleet {
                 let before = &self.config.memory.claims;
                 let before = before.iter().find(|(of, known, _)| (*of, *known) == (bucket, mark));
                 let since = before.map_or(now, |&(.., since)| since);
-                new.insert(Asked { since, after: self.reads });
+                new.insert(Asked { since, first: None });
                 self.roll.asking.remove(&place);
             }
         }
@@ -180,10 +181,9 @@ impl Fleet {
         }
         self.roll.ends.set(bucket, self.roll.ends.of(bucket).raised_to(end));
         self.roll.settle(bucket);
-        let patience = self.leader_lag();
         let mut claims = self.roll.claims.iter();
         let lost = claims.any(|(claim, asked)| {
-            claim.place == place && asked.after < read && now >= asked.since + patience
+            claim.place == place && asked.first.is_some_and(|first| first <= read)
         });
         if lost {
             let reason = format!(
@@ -200,6 +200,12 @@ impl Fleet {
         for &place in &places {
             if self.roll.asking.insert(place) {
                 self.reads += 1;
+                let patience = self.leader_lag();
+                for (claim, asked) in &mut self.roll.claims {
+                    if claim.place == place && now >= asked.since + patience {
+                        asked.first.get_or_insert(self.reads);
+                    }
+                }
                 out.push(Effect::ReadEnd { bucket: Bucket::FOLLOWED[place], read: self.reads });
                 self.timers.insert((now + ASK_AGAIN, Timer::RollCall));
             }

@@ -38,6 +38,8 @@ pub(super) const ROWS: &[&str] = &[
     "what-is-claimed-is-not-compared",
     "a-read-that-began-before-a-claim-answers-it",
     "a-leader-is-never-behind",
+    "a-late-answer-of-a-leader-that-was-behind-counts",
+    "a-late-answer-refuses-an-outcome",
     "acts-while-the-roll-is-called",
     "what-was-written-before-answers",
     "any-hello-answers",
@@ -370,16 +372,17 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "            claim.place == place && asked.after < read && now",
-        "            let later = ON[a-read-that-began-before-a-claim-answers-it] || asked.after < read;
-            claim.place == place && later && now",
+        "            claim.place == place && asked.first.is_some_and(|first| first <= read)",
+        "            let any = ON[a-read-that-began-before-a-claim-answers-it];
+            let late = ON[a-late-answer-of-a-leader-that-was-behind-counts]
+                && now >= asked.since + self.leader_lag();
+            claim.place == place && (any || late || asked.first.is_some_and(|first| first <= read))",
     ),
     edit(
         ROLL,
-        "        let patience = self.leader_lag();",
-        "        let patience = self.leader_lag();
-        let never = ON[a-leader-is-never-behind];
-        let patience = if never { core::time::Duration::ZERO } else { patience };",
+        "                let patience = self.leader_lag();",
+        "                let never = ON[a-leader-is-never-behind];
+                let patience = if never { core::time::Duration::ZERO } else { self.leader_lag() };",
     ),
     edit(
         ROLL,
@@ -435,10 +438,13 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         RECORD,
-        "            inquiry.after < read && (!behind || now >= inquiry.since + patience)",
+        "            inquiry.after < read && (!behind || is_late)",
         "            let later = ON[a-read-answers-what-was-asked-later] || inquiry.after < read;
             let behind = behind && !ON[a-leader-that-is-behind-refuses-an-outcome];
-            later && (!behind || now >= inquiry.since + patience)",
+            let is_late = is_late
+                || (ON[a-late-answer-refuses-an-outcome]
+                    && now >= inquiry.since + self.leader_lag());
+            later && (!behind || is_late)",
     ),
     edit(
         SESSIONS,

@@ -443,7 +443,7 @@ pub(super) const EDITS: &[Edit] = &[
             let behind = behind && !ON[a-leader-that-is-behind-refuses-an-outcome];
             let is_late = is_late
                 || (ON[a-late-answer-refuses-an-outcome]
-                    && now >= inquiry.since + self.leader_lag());
+                    && now >= inquiry.since + crate::limit::LEADER_LAG_MAX);
             later && (!behind || is_late)",
     ),
     edit(
@@ -500,7 +500,7 @@ pub(super) const EDITS: &[Edit] = &[
             return;
         }
         if ON[what-a-late-watch-has-not-shown-is-over] && peer.lease.is_none() {
-            return self.peer_over(now, session);
+            return self.peer_over(now, session, now);
         }
         peer.declaring = true;",
     ),

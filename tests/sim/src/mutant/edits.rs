@@ -437,16 +437,6 @@ pub(super) const EDITS: &[Edit] = &[
             }",
     ),
     edit(
-        RECORD,
-        "            inquiry.after < read && (!behind || is_late)",
-        "            let later = ON[a-read-answers-what-was-asked-later] || inquiry.after < read;
-            let behind = behind && !ON[a-leader-that-is-behind-refuses-an-outcome];
-            let is_late = is_late
-                || (ON[a-late-answer-refuses-an-outcome]
-                    && now >= inquiry.since + crate::limit::LEADER_LAG_MAX);
-            later && (!behind || is_late)",
-    ),
-    edit(
         SESSIONS,
         "            if before.unloaded.is_empty() && !memory.owes_guard {",
         "            if before.unloaded.is_empty() && !memory.owes_guard && !ON[a-session-forgets-how-far-it-knew] {",

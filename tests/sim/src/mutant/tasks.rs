@@ -16,6 +16,16 @@ const HOLDER: &str = "protocol/src/lease/holder.rs";
 /// Every change.
 pub(super) const EDITS: &[Edit] = &[
     edit(
+        RECORD,
+        "            inquiry.after < read && (!behind || is_late)",
+        "            let later = ON[a-read-answers-what-was-asked-later] || inquiry.after < read;
+            let behind = behind && !ON[a-leader-that-is-behind-refuses-an-outcome];
+            let is_late = is_late
+                || (ON[a-late-answer-refuses-an-outcome]
+                    && now >= inquiry.since + crate::limit::LEADER_LAG_MAX);
+            later && (!behind || is_late)",
+    ),
+    edit(
         TOLD,
         "        if self.attempts.contains_key(&key) {
             return;",

@@ -7,6 +7,11 @@ RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && echo nextest run --n
 MINUTES ?= 10
 TRIALS ?= 50
 SECONDS ?= 60
+# HOME may be another one than rustup was installed in.
+RUSTUP := $(shell setup/rustup-home)
+ifneq ($(RUSTUP),)
+export RUSTUP_HOME := $(RUSTUP)
+endif
 # Where ip and nft are, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 

@@ -255,7 +255,7 @@ impl Fleet {
         if self.may_act() {
             self.settle(now, out);
             self.place(now, out);
-            self.store_the_rest(out);
+            self.store_the_rest(now, out);
         }
         out.append(&mut self.outbox);
     }
@@ -366,6 +366,7 @@ impl Fleet {
     /// Begins to write `record` in the place of the task's known one.
     fn write(
         &mut self,
+        now: Time,
         id: TaskId,
         mut record: TaskRecord,
         keep: Option<Duration>,
@@ -373,7 +374,9 @@ impl Fleet {
     ) {
         record.write = Nonce(self.mint());
         record.writer = self.config.session;
+        let patience = self.leader_lag();
         let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.sends(now, patience);
         let record = Arc::new(record);
         task.phase = Phase::Writing(record.clone());
         self.writing += 1;

@@ -81,8 +81,9 @@ async fn ask(links: &Links, asked: &Ask) -> Result<Option<Data>, Stale> {
     let mut waiting = Waiting::default();
     loop {
         if let Some(road) = link::any(links) {
+            let began = boottime();
             match link::question(&road.connection, asked).await {
-                Ok(told) => match waiting.heard(told.clone(), boottime()) {
+                Ok(told) => match waiting.heard(told.clone(), began) {
                     Some(answer) => return answer,
                     None => tracing::warn!(?told, "a checkpoint has to wait"),
                 },

@@ -153,16 +153,17 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// What an answer means: what earlier attempts left, if that was asked. `None`: ask again in a while.
-    pub fn heard(&mut self, told: Told, now: Time) -> Option<Result<Option<Data>, Stale>> {
+    /// What the answer to a question of `asked` means: what earlier attempts left, if that was asked. `None`:
+    /// ask again in a while. When it arrived says nothing: it shows the registry as it was asked for.
+    pub fn heard(&mut self, told: Told, asked: Time) -> Option<Result<Option<Data>, Stale>> {
         match told {
             Told::Stored | Told::Missing => Some(Ok(None)),
             Told::State(state) => Some(Ok(Some(state))),
             Told::Stale => Some(Err(Stale)),
             Told::Behind => {
                 // What a leader lacks for so long is lost.
-                let since = *self.behind.get_or_insert(now);
-                (now >= since + limit::LEADER_LAG_MAX).then_some(Err(Stale))
+                let since = *self.behind.get_or_insert(asked);
+                (asked >= since + limit::LEADER_LAG_MAX).then_some(Err(Stale))
             }
             Told::Failed(_) | Told::Size(_) => {
                 self.behind = None;

@@ -44,8 +44,9 @@ pub(super) struct Pending {
     /// The nonces of this master's writes of the present revision whose answers were lost: one of
     /// them may have landed.
     unsure: Vec<Nonce>,
-    /// Since when the registry does not show the record that is known.
-    missing: Option<Time>,
+    /// Since when the registry does not show the record that is known; and whether the write under way was
+    /// sent when no leader could be behind it any more.
+    missing: Option<(Time, bool)>,
 }
 
 /// The end of an attempt, not yet committed.
@@ -111,9 +112,18 @@ impl Task {
         unsure.push(write);
     }
 
-    /// Since when the registry does not show the record that is known; it does not now.
-    pub(super) fn missing_since(&mut self, now: Time) -> Time {
-        *self.pending.get_or_insert_default().missing.get_or_insert(now)
+    /// A write is sent; a leader may be behind for so long.
+    pub(super) fn sends(&mut self, now: Time, patience: Duration) {
+        if let Some((since, late)) = self.pending.as_mut().and_then(|known| known.missing.as_mut())
+        {
+            *late = now >= *since + patience;
+        }
+    }
+
+    /// The write that was sent last did not meet the record that is known. Whether no leader can have been
+    /// behind when it was sent: what is refused late is no proof of it.
+    pub(super) fn is_missing(&mut self, now: Time) -> bool {
+        self.pending.get_or_insert_default().missing.get_or_insert((now, false)).1
     }
 
     /// What waited for the record that is known now, and for nothing more.

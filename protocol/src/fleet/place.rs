@@ -341,11 +341,11 @@ impl Fleet {
         self.step_out(id);
         self.preempted.remove(&id);
         self.give(&worker, id);
-        self.write(id, record, None, out);
+        self.write(now, id, record, None, out);
     }
 
     /// Stores submitted tasks for which there was no place.
-    pub(super) fn store_the_rest(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn store_the_rest(&mut self, now: Time, out: &mut Vec<Effect>) {
         while self.may_write()
             && let Some(id) = self.unstored.pop_first()
         {
@@ -353,7 +353,7 @@ impl Fleet {
             if task.is_idle() && task.revision == crate::ABSENT {
                 let record = TaskRecord::clone(&task.record);
                 self.step_out(id);
-                self.write(id, record, None, out);
+                self.write(now, id, record, None, out);
             }
         }
     }

@@ -229,9 +229,9 @@ impl Fleet {
     /// A write did not meet the record that is known. Whoever leads the stream may be behind, and not have
     /// it yet; what it lacks for long is gone.
     fn missing(&mut self, now: Time, id: TaskId) {
-        let patience = self.leader_lag();
+        let is_alone = self.leader_lag().is_zero();
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if now >= task.missing_since(now) + patience {
+        if task.is_missing(now) || is_alone {
             return self.vanished(id);
         }
         task.phase = Phase::Asking;

@@ -87,7 +87,7 @@ impl Fleet {
         next.failures = failures;
         let reason = outcome.verdict.reason();
         next.bury(self.past(now, attempt, false, &reason));
-        self.write(id, next, None, out);
+        self.write(now, id, next, None, out);
     }
 
     /// The worker gave the attempt back, which is no fault of the task.
@@ -108,7 +108,7 @@ impl Fleet {
         let wait = wait_after_returns(record, &reason);
         let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
         next.bury(self.past(now, attempt, false, &reason));
-        self.write(id, next, None, out);
+        self.write(now, id, next, None, out);
     }
 
     /// The worker that held the current attempt is over, and the attempt with it.
@@ -137,7 +137,7 @@ impl Fleet {
             return self.commit(now, id, &next, outcome, None, out);
         }
         next.state = State::Queued { wait_ms: 0 };
-        self.write(id, next, None, out);
+        self.write(now, id, next, None, out);
     }
 
     fn past(&self, now: Time, attempt: &Attempt, lost: bool, reason: &str) -> PastAttempt {
@@ -164,7 +164,7 @@ impl Fleet {
         let failed = outcome.verdict.is_retried();
         let mut done = record.in_state(State::Done { outcome, attempt, ended_at: self.wall(now) });
         done.failures += u32::from(failed);
-        self.write(id, done, Some(keep), out);
+        self.write(now, id, done, Some(keep), out);
     }
 
     /// The end of a task is in the registry: those who wait for it may know.

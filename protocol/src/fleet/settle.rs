@@ -81,7 +81,7 @@ impl Fleet {
         }
         if task.cancel_wanted && !record.cancel {
             let record = TaskRecord { cancel: true, ..record.clone() };
-            return self.write(id, record, None, out);
+            return self.write(now, id, record, None, out);
         }
         let is_held = self.is_guarded(now);
         let Some(worker) = self.workers.get(&attempt.worker) else { return };

@@ -224,6 +224,30 @@ fn records_are_kept_as_long_as_about_a_million_of_them_last() {
 }
 
 #[test]
+fn a_refusal_that_arrives_late_does_not_make_a_record_vanish() {
+    let (mut w, key) = running();
+    w.fleet.config.server = None;
+    w.finish("w1", 11, key, outcome(Verdict::Completed));
+    let task = TaskId(1);
+    let refused = Event::TaskWritten { task, answer: CasAnswer::Conflict(None) };
+    let again = |w: &mut World| {
+        w.pass(ASK_AGAIN);
+        w.see(Event::TaskRead { task, read: w.fleet.reads, found: None });
+    };
+    w.writes.remove(&task);
+    check(w.see(refused.clone()), &[]);
+    again(&mut w);
+    // The leader refuses that one at once, and this master sleeps meanwhile.
+    w.now = w.now + crate::limit::LEADER_LAG_MAX;
+    w.writes.remove(&task);
+    let (lines, gone) = (w.see(refused.clone()), "link 11: refuse t1 A".to_string());
+    assert!(!lines.contains(&gone), "{lines:?}");
+    again(&mut w);
+    w.writes.remove(&task);
+    assert!(w.see(refused).contains(&gone), "it was sent long after");
+}
+
+#[test]
 fn a_leader_that_may_be_behind_does_not_make_a_record_vanish() {
     let (mut w, key) = running();
     w.fleet.config.server = None;

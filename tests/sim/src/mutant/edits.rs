@@ -40,6 +40,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-leader-is-never-behind",
     "a-late-answer-of-a-leader-that-was-behind-counts",
     "a-late-answer-refuses-an-outcome",
+    "a-write-that-is-refused-late-takes-a-record-for-gone",
     "acts-while-the-roll-is-called",
     "what-was-written-before-answers",
     "any-hello-answers",

@@ -9,6 +9,7 @@ use super::{
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
 const REST: &str = "protocol/src/fleet/rest.rs";
+const KNOWN: &str = "protocol/src/fleet/known.rs";
 const PLACE: &str = "protocol/src/fleet/place.rs";
 const HEALTH: &str = "protocol/src/health.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
@@ -76,9 +77,15 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         RECORD,
-        "        if now >= task.missing_since(now) + patience {",
+        "        if task.is_missing(now) || is_alone {",
         "        let gone = ON[a-leader-that-is-behind-takes-a-record-for-gone];
-        if gone || now >= task.missing_since(now) + patience {",
+        if gone || task.is_missing(now) || is_alone {",
+    ),
+    edit(
+        KNOWN,
+        "            *late = now >= *since + patience;",
+        "            let any = ON[a-write-that-is-refused-late-takes-a-record-for-gone];
+            *late = any || now >= *since + patience;",
     ),
     edit(
         CHECKPOINT,

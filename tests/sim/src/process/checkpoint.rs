@@ -7,7 +7,7 @@ use crate::{
     world::{Happening, MS, Nanos, SECOND, World},
 };
 use muster_protocol::{
-    Revision,
+    Revision, Time,
     attempts::Event,
     checkpoint::{Checkpoint, Next, Request, Stale, Waiting, Want},
     lease::CasAnswer,
@@ -31,6 +31,8 @@ const LATE_MAX: Nanos = 6 * SECOND;
 pub struct Asking {
     want: Want,
     waiting: Waiting,
+    /// When it was asked for last.
+    asked: Time,
 }
 
 /// What a run does about checkpoints.
@@ -108,7 +110,7 @@ impl World {
 
     fn wants(&mut self, at: usize, key: AttemptKey, run: u64, want: Want) {
         let Some(leaves) = self.leaves(at, key) else { return };
-        leaves.asking = Some(Asking { want, waiting: Waiting::default() });
+        leaves.asking = Some(Asking { want, waiting: Waiting::default(), asked: Time::ZERO });
         self.ask_master_of(at, key, run);
     }
 
@@ -118,9 +120,11 @@ impl World {
         let links: Vec<LinkId> = self.workers[at].links.keys().copied().collect();
         let link = (!links.is_empty()).then(|| self.chance.pick(&links));
         let name = self.workers[at].name.clone();
+        let now = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
         let revision = leaves.revision;
-        let Some(asking) = &leaves.asking else { return };
+        let Some(asking) = &mut leaves.asking else { return };
+        asking.asked = now;
         let want = asking.want.clone();
         leaves.questions += 1;
         let count = leaves.questions;
@@ -257,11 +261,10 @@ impl World {
         if worker.process.life != life || !worker.links.contains_key(&link) {
             return;
         }
-        let now = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
         let is_latest = leaves.questions == count;
         let Some(asking) = leaves.asking.as_mut().filter(|_| is_latest) else { return };
-        let answer = asking.waiting.heard(told, now);
+        let answer = asking.waiting.heard(told, asking.asked);
         let want = asking.want.clone();
         match answer {
             None => {

@@ -8,14 +8,14 @@
 //! The lease is checked here and again by whoever runs a guest, at every tick and before every
 //! effect: this mind may be late, that gate is not.
 
+mod event;
 mod over;
 #[cfg(test)]
 mod tests;
 mod told;
-mod words;
 
+pub use event::{Effect, Event, Kill, LinkId};
 pub(crate) use told::{DRAINED, PREEMPTED};
-pub use words::{Effect, Event, Kill, LinkId};
 
 use crate::{
     ABSENT, AttemptId, Revision, SessionId, Time, limit,

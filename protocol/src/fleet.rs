@@ -14,6 +14,7 @@
 
 mod alike;
 mod cancel;
+mod event;
 mod explain;
 mod guard;
 mod hold;
@@ -33,10 +34,9 @@ mod story;
 mod submit;
 #[cfg(test)]
 mod tests;
-mod words;
 
+pub use event::{Answer, Config, Effect, Event, LinkId, Loaded, RequestId};
 use known::{Phase, Report, Task};
-pub use words::{Answer, Config, Effect, Event, LinkId, Loaded, RequestId};
 
 use crate::{
     ABSENT, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,

@@ -1,4 +1,4 @@
-//! What master and worker say to each other over QUIC. Words only; no decisions.
+//! What master and worker say to each other over QUIC. Types only; no decisions.
 
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,

@@ -1,4 +1,4 @@
-//! What a worker's mind is told and what it asks for. Words only; no decisions.
+//! What a worker's mind is told and what it asks for. Types only; no decisions.
 
 use crate::{
     SessionId, Time,

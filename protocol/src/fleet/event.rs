@@ -1,4 +1,4 @@
-//! What a master's mind is told and what it asks for. Words only; no decisions.
+//! What a master's mind is told and what it asks for. Types only; no decisions.
 
 use crate::{
     BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,

@@ -9,13 +9,13 @@
 //! effect: this mind may be late, that gate is not.
 
 mod event;
+mod on_message;
 mod over;
 #[cfg(test)]
 mod tests;
-mod told;
 
 pub use event::{Effect, Event, Kill, LinkId};
-pub(crate) use told::{DRAINED, PREEMPTED};
+pub(crate) use on_message::{DRAINED, PREEMPTED};
 
 use crate::{
     ABSENT, AttemptId, Revision, SessionId, Time, limit,
@@ -185,7 +185,7 @@ impl Attempts {
             }
             Event::Linked(link, master) => self.linked(link, master),
             Event::Unlinked(link) => self.unlinked(link),
-            Event::Told(link, message) => self.told(now, link, message),
+            Event::Received(link, message) => self.on_message(now, link, message),
             Event::Prepared(key) => self.prepared(key),
             Event::NotPrepared { key, for_good, reason } => {
                 self.not_prepared(now, key, for_good, reason);
@@ -315,7 +315,7 @@ impl Attempts {
             self.outbox.push(Effect::Drop(key));
             let reason =
                 format!("its worker could not prepare it {tries} times in a row: {message}");
-            self.conclude(key, told::returned(&reason));
+            self.conclude(key, on_message::returned(&reason));
         } else {
             attempt.phase = Phase::Lacking { tries };
             self.timers.insert((now + PREPARE_AGAIN, key));
@@ -353,8 +353,8 @@ impl Attempts {
         self.running -= 1;
         match why {
             Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
-            Kill::Preempted => self.conclude(key, told::returned(PREEMPTED)),
-            Kill::Drained => self.conclude(key, told::returned(DRAINED)),
+            Kill::Preempted => self.conclude(key, on_message::returned(PREEMPTED)),
+            Kill::Drained => self.conclude(key, on_message::returned(DRAINED)),
             Kill::Fenced | Kill::Stopping => {
                 self.attempts.remove(&key);
             }

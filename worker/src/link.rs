@@ -216,13 +216,15 @@ impl Dialler {
                 ToWorker::Welcome { master, machine, version } => {
                     self.met(link, master.clone(), machine);
                     let again = ToWorker::Welcome { master, machine, version };
-                    let _ = self.ears.inbox.send(Input::Attempts(Event::Told(link, again))).await;
+                    let _ =
+                        self.ears.inbox.send(Input::Attempts(Event::Received(link, again))).await;
                 }
                 message => {
                     if let ToWorker::Dispatch(dispatch) = &message {
                         self.ears.journal.received(dispatch.key);
                     }
-                    let _ = self.ears.inbox.send(Input::Attempts(Event::Told(link, message))).await;
+                    let _ =
+                        self.ears.inbox.send(Input::Attempts(Event::Received(link, message))).await;
                 }
             }
         }

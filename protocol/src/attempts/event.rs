@@ -29,7 +29,7 @@ pub enum Event {
     /// It is down.
     Unlinked(LinkId),
     /// A master said something.
-    Told(LinkId, ToWorker),
+    Received(LinkId, ToWorker),
     /// What an attempt needs is at hand.
     Prepared(AttemptKey),
     /// It is not.

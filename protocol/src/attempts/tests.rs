@@ -120,7 +120,7 @@ impl Desk {
     }
 
     fn told(&mut self, link: LinkId, message: ToWorker) -> Vec<String> {
-        self.see(Event::Told(link, message))
+        self.see(Event::Received(link, message))
     }
 
     fn ended(&mut self, task: u128) -> Vec<String> {
@@ -311,7 +311,7 @@ fn the_lease_is_told_what_is_held_before_anything_can_start() {
     let mut d = Desk::new();
     d.see(Event::Linked(2, MASTER));
     let effects = |d: &mut Desk, message| {
-        d.mind.observe(d.now, Event::Told(1, message));
+        d.mind.observe(d.now, Event::Received(1, message));
         let mut out = Vec::new();
         d.mind.plan(d.now, &mut out);
         out

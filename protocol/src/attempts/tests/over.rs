@@ -67,7 +67,7 @@ fn what_was_given_up_in_a_session_that_goes_on_is_confessed_when_it_has_stopped(
 fn a_dispatch_that_overtakes_the_news_of_a_renewal_is_taken() {
     let mut d = Desk::new();
     d.pass(SECOND * 4);
-    d.mind.observe(d.now, Event::Told(1, dispatch(1)));
+    d.mind.observe(d.now, Event::Received(1, dispatch(1)));
     check(d.held(4), &["prepare t1 by 1"]);
 }
 

@@ -22,7 +22,7 @@ const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/tenure.rs";
 pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
-pub(super) const TOLD: &str = "protocol/src/attempts/told.rs";
+pub(super) const TOLD: &str = "protocol/src/attempts/on_message.rs";
 pub(super) const OVER: &str = "protocol/src/attempts/over.rs";
 
 /// See [`ROWS`](super::ROWS).

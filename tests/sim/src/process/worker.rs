@@ -293,7 +293,7 @@ impl World {
                         end.greeted = true;
                         Event::Linked(link, master.session)
                     }
-                    (_, frame) => Event::Told(link, frame),
+                    (_, frame) => Event::Received(link, frame),
                 }
             }
             MindIn::Tick(due) => {

@@ -23,7 +23,7 @@ pub(super) fn returned(reason: &str) -> Outcome {
 }
 
 impl Attempts {
-    pub(super) fn told(&mut self, now: Time, link: LinkId, message: ToWorker) {
+    pub(super) fn on_message(&mut self, now: Time, link: LinkId, message: ToWorker) {
         match message {
             ToWorker::Dispatch(dispatch) => self.dispatched(link, dispatch),
             ToWorker::Revoke { key, revision } => self.taken(link, key, revision, Kill::Revoked),

@@ -10,7 +10,7 @@
 
 mod event;
 mod on_message;
-mod over;
+mod shutdown;
 #[cfg(test)]
 mod tests;
 

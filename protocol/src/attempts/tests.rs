@@ -1,6 +1,6 @@
 //! The worker's mind, event by event: effects come out as lines. Time is a number.
 
-mod over;
+mod shutdown;
 
 use super::*;
 use crate::{

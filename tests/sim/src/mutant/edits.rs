@@ -23,7 +23,7 @@ const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/tenure.rs";
 pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
 pub(super) const TOLD: &str = "protocol/src/attempts/on_message.rs";
-pub(super) const OVER: &str = "protocol/src/attempts/over.rs";
+pub(super) const OVER: &str = "protocol/src/attempts/shutdown.rs";
 
 /// See [`ROWS`](super::ROWS).
 pub(super) const ROWS: &[&str] = &[

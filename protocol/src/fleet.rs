@@ -18,7 +18,6 @@ mod event;
 mod explain;
 mod guard;
 mod hold;
-mod known;
 mod lease;
 mod link;
 mod masters;
@@ -32,11 +31,12 @@ mod roll_call;
 mod settle;
 mod story;
 mod submit;
+mod task_state;
 #[cfg(test)]
 mod tests;
 
 pub use event::{Answer, Config, Effect, Event, LinkId, Loaded, RequestId};
-use known::{Phase, Report, Task};
+use task_state::{OutcomeReport, Phase, Task};
 
 use crate::{
     ABSENT, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,

@@ -1,7 +1,7 @@
 //! What to do about one task, from its record and what is known of its worker. Never decides who
 //! gets it (that is `place`), and writes nothing while a write of the same task is under way.
 
-use super::{Answer, Effect, Fleet, LinkId, Report, Timer};
+use super::{Answer, Effect, Fleet, LinkId, OutcomeReport, Timer};
 use crate::{
     TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent, TaskNews},
@@ -136,7 +136,11 @@ impl Fleet {
     }
 
     /// Tells a worker what became of the outcome it reported. It hears it again if it asks again.
-    pub(super) fn acknowledgement(&self, record: &TaskRecord, report: &Report) -> Option<Effect> {
+    pub(super) fn acknowledgement(
+        &self,
+        record: &TaskRecord,
+        report: &OutcomeReport,
+    ) -> Option<Effect> {
         // The worker waits for it on the link on which it spoke.
         let links = &self.workers.get(&report.worker)?.links;
         let link =
@@ -164,7 +168,7 @@ impl Fleet {
         }
         if let Some(task) = self.tasks.get_mut(&key.task) {
             let (attempt, outcome) = (key.attempt, Arc::new(outcome));
-            let report = Report { attempt, worker: worker.clone(), link, outcome };
+            let report = OutcomeReport { attempt, worker: worker.clone(), link, outcome };
             task.report = Some(Box::new(report));
             self.dirty.insert(key.task);
             // Its slot is free, whenever the outcome is committed.

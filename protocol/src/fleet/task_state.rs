@@ -25,7 +25,7 @@ pub(super) struct Task {
     /// In whose line it is, while it is in one.
     pub(super) line: Option<place::Whose>,
     /// What its worker says an attempt came to; kept until it is committed or refused.
-    pub(super) report: Option<Box<Report>>,
+    pub(super) report: Option<Box<OutcomeReport>>,
     /// The link on which its worker was told what the record says of the current attempt: to run it
     /// or, once the task is to be cancelled, to stop it.
     pub(super) told: Option<LinkId>,
@@ -51,7 +51,7 @@ pub(super) struct Pending {
 
 /// The end of an attempt, not yet committed.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct OutcomeReport {
     pub(super) attempt: AttemptId,
     pub(super) worker: WorkerId,
     pub(super) link: LinkId,

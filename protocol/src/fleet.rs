@@ -24,11 +24,11 @@ mod masters;
 mod order;
 mod place;
 mod preempt;
+mod reconcile;
 mod record;
 mod rest;
 mod retry;
 mod roll_call;
-mod settle;
 mod story;
 mod submit;
 mod task_state;
@@ -253,7 +253,7 @@ impl Fleet {
         self.call_roll(now, out);
         self.renew_own(now, out);
         if self.may_act() {
-            self.settle(now, out);
+            self.reconcile(now, out);
             self.place(now, out);
             self.store_the_rest(now, out);
         }

@@ -1,7 +1,7 @@
 //! Links to workers: which are up, and what workers say of their attempts when one comes up. Never
 //! takes a worker for lost because it has no link.
 
-use super::{Effect, Fleet, LinkId, Timer, settle::counted};
+use super::{Effect, Fleet, LinkId, Timer, reconcile::counted};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::TaskEvent,

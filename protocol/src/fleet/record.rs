@@ -1,5 +1,5 @@
 //! What is known of each task, and how it changes: by what the watch shows, what a write came to,
-//! and what the leader says. Never decides what to do about it (that is `settle`).
+//! and what the leader says. Never decides what to do about it (that is `reconcile`).
 
 use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer, link::Inquiry};
 use crate::{
@@ -94,7 +94,7 @@ impl Fleet {
         task.record = new.clone();
         task.revision = revision;
         task.since = now;
-        let settled = task.settled();
+        let settled = task.take_pending();
         let old_worker = old.attempt().map(|attempt| &attempt.worker);
         let current = new.attempt().map(|attempt| attempt.id);
         let is_other = old.attempt().map(|attempt| attempt.id) != current;

@@ -82,7 +82,7 @@ impl RollCall {
     pub(super) fn exists(&mut self, bucket: Bucket, revision: Revision) {
         if self.loaded.is_some() && revision > self.ends.of(bucket).revision {
             self.ends.raise(bucket, revision);
-            self.settle(bucket);
+            self.drop_met_claims(bucket);
         }
     }
 
@@ -92,7 +92,7 @@ impl RollCall {
     }
 
     /// Drops the claims that are met.
-    fn settle(&mut self, bucket: Bucket) {
+    fn drop_met_claims(&mut self, bucket: Bucket) {
         let (Some(place), end) = (place(bucket), self.ends.of(bucket)) else { return };
         self.claims.retain(|claim, _| {
             let mark = Mark { stream: claim.stream, revision: claim.revision };
@@ -180,7 +180,7 @@ impl Fleet {
             return;
         }
         self.roll.ends.set(bucket, self.roll.ends.of(bucket).raised_to(end));
-        self.roll.settle(bucket);
+        self.roll.drop_met_claims(bucket);
         let mut claims = self.roll.claims.iter();
         let lost = claims.any(|(claim, asked)| {
             claim.place == place && asked.first.is_some_and(|first| first <= read)

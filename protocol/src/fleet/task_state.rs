@@ -127,7 +127,7 @@ impl Task {
     }
 
     /// What waited for the record that is known now, and for nothing more.
-    pub(super) fn settled(&mut self) -> Pending {
+    pub(super) fn take_pending(&mut self) -> Pending {
         let mut settled = self.pending.take().map_or_else(Pending::default, |pending| *pending);
         if !settled.cancelling.is_empty() && !self.record.cancel && !self.record.is_done() {
             let cancelling = core::mem::take(&mut settled.cancelling);

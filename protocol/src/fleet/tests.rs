@@ -162,7 +162,7 @@ impl World {
         let end = self.now + time;
         let mut lines = Vec::new();
         while let Some(at) = self.fleet.wakeup().filter(|&at| at <= end) {
-            assert!(at > self.now, "a wakeup that planning does not settle: it would spin");
+            assert!(at > self.now, "a wakeup that planning does not reconcile: it would spin");
             self.now = at;
             lines.extend(self.plan());
         }

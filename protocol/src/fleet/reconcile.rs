@@ -14,16 +14,16 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
 impl Fleet {
     /// Looks at every task about which something has changed.
-    pub(super) fn settle(&mut self, now: Time, out: &mut Vec<Effect>) {
+    pub(super) fn reconcile(&mut self, now: Time, out: &mut Vec<Effect>) {
         while self.may_write()
             && let Some(id) = self.dirty.pop_first()
         {
-            self.settle_one(now, id, out);
+            self.reconcile_one(now, id, out);
             out.append(&mut self.outbox);
         }
     }
 
-    fn settle_one(&mut self, now: Time, id: TaskId, out: &mut Vec<Effect>) {
+    fn reconcile_one(&mut self, now: Time, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.get(&id) else { return };
         if !task.is_idle() {
             return;
@@ -52,11 +52,11 @@ impl Fleet {
                 self.timers.insert((not_before, Timer::Task(id)));
             }
             State::Queued { .. } => self.line_up(now, id),
-            State::Dispatched(attempt) => self.settle_dispatched(now, id, &record, attempt, out),
+            State::Dispatched(attempt) => self.reconcile_dispatched(now, id, &record, attempt, out),
         }
     }
 
-    fn settle_dispatched(
+    fn reconcile_dispatched(
         &mut self,
         now: Time,
         id: TaskId,

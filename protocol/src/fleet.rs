@@ -17,9 +17,9 @@ mod cancel;
 mod event;
 mod explain;
 mod guard;
-mod hold;
 mod lease;
 mod link;
+mod mass_silence;
 mod masters;
 mod order;
 mod place;
@@ -75,7 +75,7 @@ pub struct Fleet {
     fresh: BTreeSet<SessionId>,
     /// Workers that are linked to this master.
     linked: usize,
-    hold: hold::Hold,
+    mass_silence: mass_silence::MassSilence,
     tasks: BTreeMap<TaskId, Task>,
     alike: alike::Alike,
     workers: BTreeMap<WorkerId, Worker>,
@@ -171,7 +171,7 @@ impl Fleet {
             peers: BTreeMap::new(),
             fresh: BTreeSet::new(),
             linked: 0,
-            hold: hold::Hold::default(),
+            mass_silence: mass_silence::MassSilence::default(),
             tasks: BTreeMap::new(),
             alike: alike::Alike::default(),
             workers: BTreeMap::new(),

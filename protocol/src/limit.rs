@@ -98,9 +98,9 @@ pub const LEASE_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long a master declares nobody lost because too many are silent at once. Afterwards they are:
 /// half a fleet may really have lost its power.
-pub const HOLD_MAX: Duration = Duration::from_secs(60);
+pub const MASS_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// From how many workers on that is done.
-pub const HOLD_WORKERS_MIN: usize = 4;
+pub const MASS_SILENCE_WORKERS_MIN: usize = 4;
 
 /// The longest text in a lease on what its worker's host lacks, in bytes: a path and two sentences. Each
 /// renewal carries it.

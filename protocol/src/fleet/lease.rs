@@ -136,7 +136,7 @@ impl Fleet {
         let Some(from) = from else { return };
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         let from = if from == Time::ZERO { from } else { from.max(healthy) + wait };
-        let again = if now < from { Some(from) } else { self.must_hold(now) };
+        let again = if now < from { Some(from) } else { self.failovers_paused_until(now) };
         if let Some(again) = again {
             self.timers.insert((again, Timer::Lease(id)));
             return;

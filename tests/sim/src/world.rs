@@ -249,7 +249,8 @@ impl World {
     /// The longest that the rest may take: every hold and every wait for a master, several times.
     fn healing_limit(&self) -> Nanos {
         let timing = &self.setting.timing;
-        let longest = limit::HOLD_MAX + self.setting.longest_outage() * 4 + timing.master() * 40;
+        let longest =
+            limit::MASS_SILENCE_MAX + self.setting.longest_outage() * 4 + timing.master() * 40;
         longest.as_nanos() as u64 + 120 * SECOND
     }
 

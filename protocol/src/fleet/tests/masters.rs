@@ -275,7 +275,7 @@ fn half_a_fleet_that_stays_silent_is_lost_in_the_end() {
     for number in 1..=4 {
         w.join(&format!("w{number}"), number, 10 + number, |_| ());
     }
-    check(w.pass(WAIT + crate::limit::HOLD_MAX - MS), &[]);
+    check(w.pass(WAIT + crate::limit::MASS_SILENCE_MAX - MS), &[]);
     assert_eq!(w.pass(SECOND).len(), 4);
 }
 

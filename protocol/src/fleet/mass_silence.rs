@@ -10,7 +10,7 @@ use alloc::string::String;
 
 /// Too many workers silent at once: then it is more likely that this master cannot see them.
 #[derive(Debug, Default)]
-pub(super) struct Hold {
+pub(super) struct MassSilence {
     since: Option<Time>,
     /// The result of the last look, and when it was taken.
     looked: Option<(Time, bool)>,
@@ -18,8 +18,8 @@ pub(super) struct Hold {
 
 impl Fleet {
     /// Whether so many workers are silent that none is declared lost for now, and until when.
-    pub(super) fn must_hold(&mut self, now: Time) -> Option<Time> {
-        let over_half = match self.hold.looked {
+    pub(super) fn failovers_paused_until(&mut self, now: Time) -> Option<Time> {
+        let over_half = match self.mass_silence.looked {
             Some((at, over_half)) if at == now => over_half,
             _ => {
                 let held = |worker: &&Worker| {
@@ -30,15 +30,15 @@ impl Fleet {
                 // the same moment.
                 let silent = |worker: &&Worker| now + worker.wait / 2 >= self.runs_out(worker);
                 let silent = self.workers.values().filter(held).filter(silent).count();
-                all >= limit::HOLD_WORKERS_MIN && silent * 2 > all
+                all >= limit::MASS_SILENCE_WORKERS_MIN && silent * 2 > all
             }
         };
-        self.hold.looked = Some((now, over_half));
+        self.mass_silence.looked = Some((now, over_half));
         if !over_half {
-            self.hold.since = None;
+            self.mass_silence.since = None;
             return None;
         }
-        if self.hold.since.is_none() {
+        if self.mass_silence.since.is_none() {
             self.outbox.push(Effect::Publish(Advisory::Failover {
                 master: self.config.me.clone(),
                 what: FailoverEvent::Held,
@@ -47,8 +47,8 @@ impl Fleet {
                 ),
             }));
         }
-        let since = *self.hold.since.get_or_insert(now);
-        let until = since + limit::HOLD_MAX;
+        let since = *self.mass_silence.since.get_or_insert(now);
+        let until = since + limit::MASS_SILENCE_MAX;
         (now < until).then(|| until.min(now + ASK_AGAIN))
     }
 }

@@ -10,11 +10,11 @@ use crate::{
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand, parser::ValueSource};
 use muster_protocol::{
     WorkerId,
-    api::{OrderWorker, WorkerView, Workers, endpoint},
+    api::{CommandWorker, WorkerView, Workers, endpoint},
     grant::Policy,
     lease::{Lease, Standing},
     limit,
-    message::Order,
+    message::WorkerCommand,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -126,8 +126,8 @@ pub async fn list(client: &Client) -> anyhow::Result<Workers> {
 }
 
 /// Gives an order, and waits until the worker has obeyed.
-async fn order(client: &Client, worker: &WorkerId, order: Order) -> anyhow::Result<()> {
-    let question = OrderWorker { worker: worker.clone(), order };
+async fn order(client: &Client, worker: &WorkerId, order: WorkerCommand) -> anyhow::Result<()> {
+    let question = CommandWorker { worker: worker.clone(), order };
     let _: serde_json::Value = client.insist(endpoint::WORKER_ORDER, &question).await?;
     Ok(())
 }
@@ -170,12 +170,12 @@ pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> 
         Ask::Ls if format == Format::Json => return output::json(&workers),
         Ask::Ls => return table(&workers.workers),
         Ask::Get { name } => (name, None),
-        Ask::Cordon { name } => (name, Some(Order::Cordon)),
-        Ask::Uncordon { name } => (name, Some(Order::Uncordon)),
+        Ask::Cordon { name } => (name, Some(WorkerCommand::Cordon)),
+        Ask::Uncordon { name } => (name, Some(WorkerCommand::Uncordon)),
         Ask::Drain { name, deadline, wait } => {
             emptied_within = wait.then_some(deadline + EMPTY_MARGIN);
             let deadline_ms = deadline.as_millis() as u64;
-            (name, Some(Order::Drain { deadline_ms }))
+            (name, Some(WorkerCommand::Drain { deadline_ms }))
         }
     };
     let found = workers.workers.iter().position(|view| view.lease.worker == name);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest,
-    api::{ErrorCode, Masters, OrderWorker, Workers, endpoint},
+    api::{CommandWorker, ErrorCode, Masters, Workers, endpoint},
     fleet::{self, Fleet},
     message::Shelf,
     subject::{Names, SERVICE},
@@ -151,8 +151,8 @@ impl Host {
     }
 
     /// Passes an order on, and waits until the worker's lease says that it has obeyed.
-    async fn order(&self, asked: OrderWorker) -> Answer<serde_json::Value> {
-        let OrderWorker { worker, order } = asked;
+    async fn order(&self, asked: CommandWorker) -> Answer<serde_json::Value> {
+        let CommandWorker { worker, order } = asked;
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Order { worker: worker.clone(), order, reply }).await?;
         match tokio::time::timeout(OBEY_WITHIN, answer).await {

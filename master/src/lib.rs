@@ -28,7 +28,7 @@ use muster_protocol::{
     api::{ModuleEntry, NewTask},
     checkpoint,
     fleet::{self, Answer, Event, Fleet, Loaded},
-    message::{AttemptKey, LogChunk, Order, Shelf, ToWorker, Told},
+    message::{AttemptKey, LogChunk, Shelf, ToWorker, Told, WorkerCommand},
     subject::{Bucket, Names},
 };
 use muster_wire::{clock, quic, state, tls};
@@ -87,7 +87,7 @@ enum Input {
     /// A client wants a task cancelled.
     Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<Answer> },
     /// Somebody wants something of a worker.
-    Order { worker: WorkerId, order: Order, reply: oneshot::Sender<Answer> },
+    Order { worker: WorkerId, order: WorkerCommand, reply: oneshot::Sender<Answer> },
     /// A client wants to see something.
     Look(Look),
 }
@@ -261,7 +261,7 @@ impl Master {
             }
             Input::Order { worker, order, reply } => {
                 let request = self.hands.ask(reply);
-                self.fleet.observe(now, Event::OrderAsked { request, worker, order });
+                self.fleet.observe(now, Event::CommandAsked { request, worker, command: order });
             }
             Input::Look(look) => look(&self.fleet, &self.modules),
         }

@@ -6,7 +6,7 @@
 use crate::{
     Digest, Revision, TaskId, WorkerId,
     lease::{Lease, MasterLease},
-    message::Order,
+    message::WorkerCommand,
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
 };
@@ -184,11 +184,11 @@ pub struct WorkerView {
 
 /// Ask something of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderWorker {
+pub struct CommandWorker {
     /// Whom.
     pub worker: WorkerId,
     /// What.
-    pub order: Order,
+    pub order: WorkerCommand,
 }
 
 /// The masters that hold or held a lease.

@@ -14,6 +14,7 @@
 
 mod alike;
 mod cancel;
+mod command;
 mod event;
 mod explain;
 mod guard;
@@ -21,7 +22,6 @@ mod lease;
 mod link;
 mod mass_silence;
 mod masters;
-mod order;
 mod place;
 mod preempt;
 mod reconcile;
@@ -147,7 +147,7 @@ struct Worker {
     /// Whether it was this master that declared the newest lease value lost.
     declared_here: bool,
     /// Who waits for the worker to obey, and what its lease will say then.
-    orders: Vec<(RequestId, crate::lease::Standing)>,
+    commands: Vec<(RequestId, crate::lease::Standing)>,
     links: link::Links,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
@@ -221,8 +221,8 @@ impl Fleet {
             Event::ExtendAsked { worker, link, session, renewal } => {
                 self.extend_asked(now, worker, link, session, renewal);
             }
-            Event::OrderAsked { request, worker, order } => {
-                self.order_asked(request, worker, order);
+            Event::CommandAsked { request, worker, command: order } => {
+                self.command_asked(request, worker, order);
             }
             Event::TaskSeen(record, revision) => {
                 self.roll.exists(Bucket::Tasks, revision);
@@ -345,7 +345,7 @@ impl Fleet {
             condemned: false,
             declaring: false,
             declared_here: false,
-            orders: Vec::new(),
+            commands: Vec::new(),
             links: link::Links::default(),
             tasks: BTreeSet::new(),
             pace: Pace::default(),

@@ -162,13 +162,13 @@ pub enum ToWorker {
         committed: bool,
     },
     /// Someone who operates the fleet wants this. The worker's lease says when it is so.
-    Order(Order),
+    Command(WorkerCommand),
 }
 
 /// What people can ask of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub enum WorkerCommand {
     /// Take no new attempts; what it has goes on.
     Cordon,
     /// Take no new attempts; those that wait go back, those that run may go on until the deadline
@@ -181,13 +181,13 @@ pub enum Order {
     Uncordon,
 }
 
-impl Order {
+impl WorkerCommand {
     /// What the lease of a worker says that has obeyed.
     pub fn standing(self) -> Standing {
         match self {
-            Order::Cordon => Standing::Cordoned,
-            Order::Drain { .. } => Standing::Draining,
-            Order::Uncordon => Standing::Live,
+            WorkerCommand::Cordon => Standing::Cordoned,
+            WorkerCommand::Drain { .. } => Standing::Draining,
+            WorkerCommand::Uncordon => Standing::Live,
         }
     }
 }

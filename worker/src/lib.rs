@@ -39,7 +39,7 @@ use anyhow::Context as _;
 use muster_protocol::{
     attempts::{Attempts, Event},
     lease::{Lease, LeaseEvent, Offer, Standing},
-    message::{Order, ToMaster, ToWorker},
+    message::{ToMaster, ToWorker, WorkerCommand},
     subject::Names,
 };
 use muster_wire::{
@@ -210,7 +210,10 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let mut attempts = Attempts::new(config.slots() as usize, version);
     if hands.was_cordoned() {
         // It stays so until someone says otherwise, whatever has happened to its process.
-        attempts.observe(clock::boottime(), Event::Received(0, ToWorker::Order(Order::Cordon)));
+        attempts.observe(
+            clock::boottime(),
+            Event::Received(0, ToWorker::Command(WorkerCommand::Cordon)),
+        );
     }
     tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
     let ready = config.ready_file.clone();

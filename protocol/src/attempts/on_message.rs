@@ -4,7 +4,7 @@
 use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase};
 use crate::{
     Revision, Time, limit,
-    message::{AttemptKey, Dispatch, Order, ToWorker},
+    message::{AttemptKey, Dispatch, ToWorker, WorkerCommand},
     registry::{Holds, Mark},
     task::{Data, Outcome, Verdict},
 };
@@ -39,7 +39,7 @@ impl Attempts {
                     self.remember(key, revision);
                 }
             }
-            ToWorker::Order(order) => self.ordered(now, order),
+            ToWorker::Command(order) => self.on_command(now, order),
             ToWorker::Welcome { master, .. } => {
                 self.unlinked(link);
                 self.linked(link, master.session);
@@ -61,11 +61,11 @@ impl Attempts {
         }
     }
 
-    fn ordered(&mut self, now: Time, order: Order) {
+    fn on_command(&mut self, now: Time, order: WorkerCommand) {
         self.intake = match order {
-            Order::Cordon => Intake::Cordoned,
-            Order::Uncordon => Intake::Open,
-            Order::Drain { deadline_ms } => {
+            WorkerCommand::Cordon => Intake::Cordoned,
+            WorkerCommand::Uncordon => Intake::Open,
+            WorkerCommand::Drain { deadline_ms } => {
                 self.give_back_waiting("its worker drains");
                 let wait = Duration::from_millis(deadline_ms).min(limit::DRAIN_MAX);
                 Intake::Draining(now + wait)

@@ -6,7 +6,7 @@ use crate::{
     api::{Ended, NewTask},
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
     limit,
-    message::{AttemptKey, Hello, Order, ToWorker},
+    message::{AttemptKey, Hello, ToWorker, WorkerCommand},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     sessions::Memory,
     subject::Bucket,
@@ -174,13 +174,13 @@ pub enum Event {
         renewal: u64,
     },
     /// Somebody wants something of a worker.
-    OrderAsked {
+    CommandAsked {
         /// The request to answer once the worker's lease says that it has obeyed.
         request: RequestId,
         /// Whom.
         worker: WorkerId,
         /// What.
-        order: Order,
+        command: WorkerCommand,
     },
     /// An attempt ended.
     Finished {

@@ -10,7 +10,7 @@ use muster_protocol::{
     api::NewTask,
     fleet::{self, Answer, RequestId},
     lease::Standing,
-    message::Order,
+    message::WorkerCommand,
     task::{Data, ModuleRef, OnWorkerLost, TaskSpec},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -143,14 +143,14 @@ impl World {
     }
 
     /// Wants something of a worker, of every master, since one of them is enough.
-    pub fn order(&mut self, worker: usize, order: Order) {
+    pub fn order(&mut self, worker: usize, order: WorkerCommand) {
         let name = self.workers[worker].name.clone();
         let master = self.somebody();
         let asked = Asked::Order(name.clone(), order.standing());
-        self.ask_master(master, asked, |request| fleet::Event::OrderAsked {
+        self.ask_master(master, asked, |request| fleet::Event::CommandAsked {
             request,
             worker: name,
-            order,
+            command: order,
         });
     }
 
@@ -162,7 +162,7 @@ impl World {
                 matches!(lease.standing, Standing::Cordoned | Standing::Draining)
             });
             if closed {
-                self.order(at, Order::Uncordon);
+                self.order(at, WorkerCommand::Uncordon);
             }
         }
         self.later(SECOND, Happening::UncordonAll);

@@ -8,7 +8,7 @@ use crate::{
     process::MindIn,
     world::{Happening, MS, Nanos, SECOND, World},
 };
-use muster_protocol::{attempts::Event, message::Order};
+use muster_protocol::{attempts::Event, message::WorkerCommand};
 
 /// Something that goes wrong, or that someone does.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub enum Fault {
     /// A master's consumer of a stream shows nothing any more, and nobody says so.
     WatchDies(usize, usize),
     /// A person orders a worker.
-    Order(usize, Order),
+    Order(usize, WorkerCommand),
     /// A person stops a process in good order.
     StopAsked(Peer),
     /// Another process starts under the name of the first worker.
@@ -218,11 +218,11 @@ impl World {
             23..=26 => {
                 let deadline_ms = self.chance.below(3_000);
                 let orders = [
-                    Order::Cordon,
-                    Order::Drain { deadline_ms },
-                    Order::Uncordon,
-                    Order::Uncordon,
-                    Order::Uncordon,
+                    WorkerCommand::Cordon,
+                    WorkerCommand::Drain { deadline_ms },
+                    WorkerCommand::Uncordon,
+                    WorkerCommand::Uncordon,
+                    WorkerCommand::Uncordon,
                 ];
                 Fault::Order(worker, self.chance.pick(&orders))
             }

@@ -1,7 +1,7 @@
 //! What became of each old failure: the rows of the table in the design, as scripted worlds in
 //! which nothing goes wrong but what is said; and a few more. Each is played with several seeds.
 
-use muster_protocol::{lease::Standing, message::Order, task::State};
+use muster_protocol::{lease::Standing, message::WorkerCommand, task::State};
 use muster_sim::{
     fault::Fault,
     network::Peer,
@@ -281,7 +281,7 @@ fn a_drained_worker_finishes_what_it_can_and_gives_the_rest_back() {
         |setting| setting.run_lasts = Some(10 * SECOND),
         |world| {
             let worker = one_runs(world);
-            let order = Order::Drain { deadline_ms: 2_000 };
+            let order = WorkerCommand::Drain { deadline_ms: 2_000 };
             for _ in 0..3 {
                 world.strike(Fault::Order(worker, order));
             }

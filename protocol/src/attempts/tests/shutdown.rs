@@ -1,7 +1,7 @@
 //! The ends of leases, sessions and workers.
 
 use super::*;
-use crate::{Nonce, lease::Home, message::Order};
+use crate::{Nonce, lease::Home, message::WorkerCommand};
 
 #[test]
 fn the_end_of_a_session_is_answered_by_quiet_once_and_only_when_nothing_runs() {
@@ -113,7 +113,7 @@ fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline
     for task in 1..=3 {
         d.give(task);
     }
-    let drain = ToWorker::Order(Order::Drain { deadline_ms: 3_000 });
+    let drain = ToWorker::Command(WorkerCommand::Drain { deadline_ms: 3_000 });
     check(d.told(1, drain), &["drop t3", "stand draining", "link 1: t3 returned"]);
     check(d.told(1, dispatch(4)), &["link 1: t4 returned"]);
     let lines = d.pass(SECOND * 3);
@@ -124,7 +124,7 @@ fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline
     assert_eq!(outcome.verdict.reason(), reason, "nothing more urgent needed its place");
     check(d.ended(2), &["link 1: t2 completed"]);
     check(d.pass(SECOND), &[]);
-    check(d.told(1, ToWorker::Order(Order::Uncordon)), &["stand live"]);
+    check(d.told(1, ToWorker::Command(WorkerCommand::Uncordon)), &["stand live"]);
     check(d.told(1, dispatch(5)), &["prepare t5 by 1"]);
 }
 
@@ -134,7 +134,7 @@ fn a_cordoned_worker_keeps_what_it_has_and_takes_nothing_new() {
     d.give(1);
     d.give(2);
     d.give(3);
-    check(d.told(1, ToWorker::Order(Order::Cordon)), &["stand cordoned"]);
+    check(d.told(1, ToWorker::Command(WorkerCommand::Cordon)), &["stand cordoned"]);
     check(d.told(1, dispatch(4)), &["link 1: t4 returned"]);
     check(d.ended(1), &["link 1: t1 completed", "start t3"]);
 }

@@ -5,34 +5,34 @@ use super::{Answer, Effect, Fleet, RequestId};
 use crate::{
     WorkerId,
     lease::Standing,
-    message::{Order, ToWorker},
+    message::{ToWorker, WorkerCommand},
 };
 use alloc::{format, vec::Vec};
 
 /// Requests that wait for one worker to obey. Whoever asks again takes the place of the oldest.
-const ORDERS_MAX: usize = 16;
+const COMMANDS_MAX: usize = 16;
 
 impl Fleet {
-    pub(super) fn order_asked(&mut self, request: RequestId, id: WorkerId, order: Order) {
+    pub(super) fn command_asked(&mut self, request: RequestId, id: WorkerId, order: WorkerCommand) {
         let known = self.workers.get_mut(&id).and_then(|worker| {
             let lease = worker.lease.as_ref().filter(|lease| lease.standing.is_held())?;
             let link = worker.links.newest_of(lease.session)?;
-            Some((link, &mut worker.orders))
+            Some((link, &mut worker.commands))
         });
         let Some((link, orders)) = known else {
             let reason = format!("worker {id} is not connected to this master");
             let answer = Answer::Unavailable(reason);
             return self.outbox.push(Effect::Reply { request, answer });
         };
-        if orders.len() == ORDERS_MAX {
+        if orders.len() == COMMANDS_MAX {
             orders.remove(0);
         }
         orders.push((request, order.standing()));
-        self.outbox.push(Effect::Send { link, message: ToWorker::Order(order) });
+        self.outbox.push(Effect::Send { link, message: ToWorker::Command(order) });
         // Nobody else may have asked for something else meanwhile; the lease tells.
         let standing = self.workers.get(&id).and_then(|worker| worker.lease.as_ref());
         if let Some(standing) = standing.map(|lease| lease.standing)
-            && !matches!(order, Order::Drain { .. })
+            && !matches!(order, WorkerCommand::Drain { .. })
         {
             self.obeyed(&id, standing);
         }
@@ -42,8 +42,8 @@ impl Fleet {
     pub(super) fn obeyed(&mut self, id: &WorkerId, standing: Standing) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let (done, waiting): (Vec<_>, Vec<_>) =
-            worker.orders.drain(..).partition(|&(_, wanted)| wanted == standing);
-        worker.orders = waiting;
+            worker.commands.drain(..).partition(|&(_, wanted)| wanted == standing);
+        worker.commands = waiting;
         for (request, _) in done {
             self.outbox.push(Effect::Reply { request, answer: Answer::Obeyed });
         }

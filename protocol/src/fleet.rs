@@ -12,12 +12,12 @@
 //! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
 //!   that another session took its place (see [`lease`](self)).
 
-mod alike;
 mod cancel;
 mod command;
 mod event;
 mod explain;
 mod guard;
+mod intern;
 mod lease;
 mod link;
 mod mass_silence;
@@ -77,7 +77,7 @@ pub struct Fleet {
     linked: usize,
     mass_silence: mass_silence::MassSilence,
     tasks: BTreeMap<TaskId, Task>,
-    alike: alike::Alike,
+    interner: intern::Interner,
     workers: BTreeMap<WorkerId, Worker>,
     groups: BTreeMap<GroupName, place::Group>,
     /// Tasks about which something has to be decided.
@@ -173,7 +173,7 @@ impl Fleet {
             linked: 0,
             mass_silence: mass_silence::MassSilence::default(),
             tasks: BTreeMap::new(),
-            alike: alike::Alike::default(),
+            interner: intern::Interner::default(),
             workers: BTreeMap::new(),
             groups: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -227,7 +227,7 @@ impl Fleet {
             Event::TaskSeen(record, revision) => {
                 self.roll.exists(Bucket::Tasks, revision);
                 let mut record = *record;
-                self.alike.share(&mut record.spec);
+                self.interner.intern(&mut record.spec);
                 self.task_seen(now, Arc::new(record), revision);
                 self.buried.caught_up(revision);
             }

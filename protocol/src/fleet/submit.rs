@@ -16,7 +16,7 @@ impl Fleet {
         let count = tasks.len() as u64;
         let mut left = 0;
         for NewTask { id, mut spec } in tasks {
-            self.alike.share(&mut spec);
+            self.interner.intern(&mut spec);
             let wall = self.wall(now);
             let task = self.tasks.entry(id).or_insert_with(|| {
                 self.unstored.insert(id);

@@ -6,14 +6,14 @@ use alloc::sync::Arc;
 
 /// What the latest task had: those that follow each other are mostly of one submission.
 #[derive(Debug, Default)]
-pub(super) struct Alike {
+pub(super) struct Interner {
     group: GroupName,
     grants: Arc<Grants>,
 }
 
-impl Alike {
+impl Interner {
     /// Lets a specification that nobody else holds share what it has alike with the one before.
-    pub(super) fn share(&mut self, spec: &mut Arc<TaskSpec>) {
+    pub(super) fn intern(&mut self, spec: &mut Arc<TaskSpec>) {
         let Some(spec) = Arc::get_mut(spec) else { return };
         if spec.group == self.group {
             spec.group = self.group.clone();

@@ -20,8 +20,8 @@ pub(crate) use on_message::{DRAINED, PREEMPTED};
 use crate::{
     ABSENT, AttemptId, Revision, SessionId, Time, limit,
     message::{AttemptKey, Dispatch, HeldAttempt, Hello, ToMaster},
-    pace::Pace,
     registry::Mark,
+    run_estimate::RunEstimate,
     task::{Outcome, Verdict},
 };
 use alloc::{
@@ -71,7 +71,7 @@ pub struct Attempts {
     running: usize,
     /// Attempts that run or may still run.
     holding: usize,
-    pace: Pace,
+    run_estimate: RunEstimate,
     /// The links that are up, and the session of the master at the other end of each.
     links: BTreeMap<LinkId, SessionId>,
     /// The latest revision under which this session was given an attempt.
@@ -153,7 +153,7 @@ impl Attempts {
             arrivals: 0,
             running: 0,
             holding: 0,
-            pace: Pace::default(),
+            run_estimate: RunEstimate::default(),
             links: BTreeMap::new(),
             holds: Mark::default(),
             dirty: BTreeSet::new(),
@@ -328,7 +328,7 @@ impl Attempts {
             Phase::Running
             | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
                 self.running -= 1;
-                self.pace.count(outcome.run_us);
+                self.run_estimate.count(outcome.run_us);
                 self.conclude(key, outcome);
             }
             // It ended before the kill reached it; but from the lease's end nothing counts.
@@ -402,7 +402,7 @@ impl Attempts {
 
     fn start(&mut self) {
         let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
-        let ahead = self.pace.runs_in(limit::BEGUN_WORK, slots).min(limit::BEGUN_TASKS_MAX);
+        let ahead = self.run_estimate.runs_in(limit::BEGUN_WORK, slots).min(limit::BEGUN_TASKS_MAX);
         let mut after = Bound::Unbounded;
         while self.running < self.slots + ahead as usize
             && let Some(&(arrival, key)) = self.ready.range((after, Bound::Unbounded)).next()

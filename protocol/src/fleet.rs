@@ -43,7 +43,7 @@ use crate::{
     lease::Lease,
     limit,
     message::{AttemptKey, HeldAttempt},
-    pace::Pace,
+    run_estimate::RunEstimate,
     subject::Bucket,
     task::{TaskRecord, mix},
     time::WallMillis,
@@ -151,7 +151,7 @@ struct Worker {
     links: link::Links,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
-    pace: Pace,
+    run_estimate: RunEstimate,
     rest: rest::Rest,
 }
 
@@ -348,7 +348,7 @@ impl Fleet {
             commands: Vec::new(),
             links: link::Links::default(),
             tasks: BTreeSet::new(),
-            pace: Pace::default(),
+            run_estimate: RunEstimate::default(),
             rest: rest::Rest::default(),
         })
     }

@@ -121,7 +121,7 @@ impl Worker {
     /// Attempts that it may hold: those it runs and a short queue.
     pub(super) fn holds_max(&self, lease: &Lease) -> u32 {
         let slots = lease.offer.slots;
-        let ahead = self.pace.runs_in(limit::AHEAD_WORK, slots).min(limit::AHEAD_TASKS_MAX);
+        let ahead = self.run_estimate.runs_in(limit::AHEAD_WORK, slots).min(limit::AHEAD_TASKS_MAX);
         slots.saturating_add(ahead)
     }
 }

@@ -164,7 +164,7 @@ impl Fleet {
         }
         self.count_returns(now, &worker, &outcome.verdict);
         if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.pace.count(outcome.run_us);
+            entry.run_estimate.count(outcome.run_us);
         }
         if let Some(task) = self.tasks.get_mut(&key.task) {
             let (attempt, outcome) = (key.attempt, Arc::new(outcome));

@@ -4,11 +4,11 @@ use core::time::Duration;
 
 /// A mean that follows the newest runs.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct RunEstimate {
     mean_us: Option<u64>,
 }
 
-impl Pace {
+impl RunEstimate {
     /// Counts a run. The mean moves by an eighth of the difference: quick enough to notice long
     /// tasks after a few, steady enough not to follow one.
     ///

@@ -340,15 +340,15 @@ impl Fleet {
     pub(super) fn reassign(&mut self) {
         let (mut moved, mut others) = (Vec::new(), Vec::new());
         for (&id, task) in &self.tasks {
-            match task.line {
-                Some(line) if line == self.line_of(id, task.revision) => {}
+            match task.queued_in {
+                Some(line) if line == self.queue_owner(id, task.revision) => {}
                 Some(_) => moved.push(id),
                 None if task.is_idle() && !task.record.is_done() => others.push(id),
                 None => {}
             }
         }
         for id in moved {
-            self.change_line(id);
+            self.change_queue(id);
         }
         self.dirty.extend(others);
         self.open.extend(self.groups.keys().cloned());

@@ -1,7 +1,7 @@
 //! Which worker gets which task. Never gives a worker more than its slots and a short queue, nor
 //! an attempt to a worker without a lease and a link.
 
-mod line;
+mod queue;
 mod room;
 
 use super::{Effect, Fleet, Phase, Timer, Worker};
@@ -21,16 +21,16 @@ use alloc::{
     vec::Vec,
 };
 use core::{cmp::Reverse, ops::Bound, time::Duration};
-use line::Line;
+use queue::Queue;
 use room::Room;
 
 /// The tasks that wait for a group, and its workers that could take one.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     /// Tasks that are this master's to place.
-    own: Line,
+    own: Queue,
     /// Tasks that are another master's, and this one's only if that leaves them.
-    others: Line,
+    others: Queue,
     /// Since when there has been room that the other masters have not used.
     room_since: Option<Time>,
     /// What runs: the least urgent first, and of these the youngest.
@@ -43,7 +43,7 @@ pub(super) struct Group {
 
 /// In whose line a task waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum QueueOwner {
     Own,
     Others,
 }
@@ -58,7 +58,7 @@ pub(super) struct Need {
 
 /// When it is a task's turn: by priority; of the same priority what was begun before, most of all what
 /// lost its worker, goes before what never was; then by submission.
-type Turn = (Reverse<u8>, NeverBegun, u64, TaskId);
+type QueueKey = (Reverse<u8>, NeverBegun, u64, TaskId);
 
 /// Whether a task has had no attempt yet.
 type NeverBegun = bool;
@@ -81,14 +81,14 @@ impl Group {
 
     /// The waiting tasks.
     #[cfg(test)]
-    pub(super) fn in_line(&self) -> BTreeSet<TaskId> {
+    pub(super) fn queued(&self) -> BTreeSet<TaskId> {
         self.own.ids().union(&self.others.ids()).copied().collect()
     }
 
-    fn line(&mut self, whose: Whose) -> &mut Line {
+    fn queue(&mut self, whose: QueueOwner) -> &mut Queue {
         match whose {
-            Whose::Own => &mut self.own,
-            Whose::Others => &mut self.others,
+            QueueOwner::Own => &mut self.own,
+            QueueOwner::Others => &mut self.others,
         }
     }
 
@@ -142,58 +142,62 @@ impl Need {
     }
 }
 
-fn turn(record: &TaskRecord) -> Turn {
+fn queue_key(record: &TaskRecord) -> QueueKey {
     (Reverse(record.spec.priority), record.attempts == 0, record.submitted_at.0, record.id)
 }
 
 impl Fleet {
     /// In whose line a task belongs: what is not stored yet is whose it was submitted to.
-    pub(super) fn line_of(&self, id: TaskId, revision: Revision) -> Whose {
-        if revision == crate::ABSENT || self.is_mine(id) { Whose::Own } else { Whose::Others }
+    pub(super) fn queue_owner(&self, id: TaskId, revision: Revision) -> QueueOwner {
+        if revision == crate::ABSENT || self.is_mine(id) {
+            QueueOwner::Own
+        } else {
+            QueueOwner::Others
+        }
     }
 
     /// Puts a queued task in line.
-    pub(super) fn line_up(&mut self, now: Time, id: TaskId) {
+    pub(super) fn enqueue(&mut self, now: Time, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let whose = self.line_of(id, task.revision);
-        if task.line.is_some() {
-            self.step_out(id);
+        let whose = self.queue_owner(id, task.revision);
+        if task.queued_in.is_some() {
+            self.dequeue(id);
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.line = Some(whose);
+        task.queued_in = Some(whose);
         let end = task.queue_until();
         if end > now {
             self.queue_ends.insert((end, id));
         }
         let spec = &task.record.spec;
         let group = self.groups.entry(spec.group.clone()).or_default();
-        group.line(whose).line_up(Need::of(spec), turn(&task.record));
+        group.queue(whose).enqueue(Need::of(spec), queue_key(&task.record));
         self.open.insert(spec.group.clone());
     }
 
     /// A task that is in line has become another master's, or this one's.
-    pub(super) fn change_line(&mut self, id: TaskId) {
+    pub(super) fn change_queue(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
-        let whose = self.line_of(id, task.revision);
+        let whose = self.queue_owner(id, task.revision);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Some(old) = task.line.as_mut().map(|line| core::mem::replace(line, whose)) else {
+        let Some(old) = task.queued_in.as_mut().map(|line| core::mem::replace(line, whose)) else {
             return;
         };
         let spec = &task.record.spec;
         let Some(group) = self.groups.get_mut(&spec.group) else { return };
-        let (need, turn) = (Need::of(spec), turn(&task.record));
-        group.line(old).step_out(&need, &turn);
-        group.line(whose).line_up(need, turn);
+        let (need, turn) = (Need::of(spec), queue_key(&task.record));
+        group.queue(old).dequeue(&need, &turn);
+        group.queue(whose).enqueue(need, turn);
     }
 
     /// Takes a task out of the line, if it is in one.
-    pub(super) fn step_out(&mut self, id: TaskId) {
+    pub(super) fn dequeue(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Some(whose) = task.line.take() else { return };
+        let Some(whose) = task.queued_in.take() else { return };
         self.queue_ends.remove(&(task.queue_until(), id));
         let name = &task.record.spec.group;
         let Some(group) = self.groups.get_mut(name) else { return };
-        group.line(whose).step_out(&Need::of(&task.record.spec), &turn(&task.record));
+        group.queue(whose).dequeue(&Need::of(&task.record.spec), &queue_key(&task.record));
         if group.is_empty() {
             self.groups.remove(name);
         }
@@ -257,8 +261,8 @@ impl Fleet {
     }
 
     fn place_group(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
-        self.place_line(now, name, false, out);
-        self.place_left(now, name, out);
+        self.place_queue(now, name, false, out);
+        self.place_others(now, name, out);
         let Some(group) = self.groups.get_mut(name) else { return };
         // A task that is not stored yet leaves the line for that, and comes back.
         let head = group.own.first().and_then(|head| self.tasks.get(&head));
@@ -278,7 +282,7 @@ impl Fleet {
     }
 
     /// Places what other masters should have placed, once they have left room unused for a while.
-    fn place_left(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
+    fn place_others(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(name) else { return };
         if group.room.is_full() || group.others.is_empty() {
             group.room_since = None;
@@ -288,11 +292,11 @@ impl Fleet {
         if now < from {
             self.timers.insert((from, Timer::Group(name.clone())));
         } else {
-            self.place_line(now, name, true, out);
+            self.place_queue(now, name, true, out);
         }
     }
 
-    fn place_line(&mut self, now: Time, name: &GroupName, others: bool, out: &mut Vec<Effect>) {
+    fn place_queue(&mut self, now: Time, name: &GroupName, others: bool, out: &mut Vec<Effect>) {
         // Room only becomes less in here, so that a class for which there is none need not be
         // looked at again, and the next turn is always later than the last.
         let mut after = Bound::Unbounded;
@@ -338,7 +342,7 @@ impl Fleet {
             dispatched_at,
         }));
         record.attempts = number;
-        self.step_out(id);
+        self.dequeue(id);
         self.preempted.remove(&id);
         self.give(&worker, id);
         self.write(now, id, record, None, out);
@@ -352,7 +356,7 @@ impl Fleet {
             let Some(task) = self.tasks.get(&id) else { continue };
             if task.is_idle() && task.revision == crate::ABSENT {
                 let record = TaskRecord::clone(&task.record);
-                self.step_out(id);
+                self.dequeue(id);
                 self.write(now, id, record, None, out);
             }
         }

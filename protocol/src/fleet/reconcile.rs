@@ -36,14 +36,14 @@ impl Fleet {
         match &record.state {
             State::Done { .. } => self.forget(id, out),
             State::Queued { .. } if cancelled => {
-                self.step_out(id);
+                self.dequeue(id);
                 let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
                 self.commit(now, id, &record, outcome, None, out);
             }
             // It is for another master to end it.
             State::Queued { .. } if record.cancel => {}
             State::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
-                self.step_out(id);
+                self.dequeue(id);
                 let max = record.spec.limits.queue_ms;
                 let verdict = Verdict::OverLimit { limit: "queue_ms".into(), max };
                 self.commit(now, id, &record, Arc::new(Outcome::bare(verdict)), None, out);
@@ -51,7 +51,7 @@ impl Fleet {
             State::Queued { .. } if now < not_before => {
                 self.timers.insert((not_before, Timer::Task(id)));
             }
-            State::Queued { .. } => self.line_up(now, id),
+            State::Queued { .. } => self.enqueue(now, id),
             State::Dispatched(attempt) => self.reconcile_dispatched(now, id, &record, attempt, out),
         }
     }

@@ -89,7 +89,7 @@ impl Fleet {
         let Some(task) = self.tasks.get(&id) else { return };
         let old = task.record.clone();
         self.given(Some(&old), Some(&new));
-        self.step_out(id);
+        self.dequeue(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.record = new.clone();
         task.revision = revision;
@@ -346,7 +346,7 @@ impl Fleet {
 
     /// The registry has no record of a task that it had: someone removed it.
     fn vanished(&mut self, id: TaskId) {
-        self.step_out(id);
+        self.dequeue(id);
         let Some(mut task) = self.tasks.remove(&id) else { return };
         self.given(Some(&task.record), None);
         self.unstored.remove(&id);

@@ -23,7 +23,7 @@ pub(super) struct Task {
     /// When the newest record became known.
     pub(super) since: Time,
     /// In whose line it is, while it is in one.
-    pub(super) line: Option<place::Whose>,
+    pub(super) queued_in: Option<place::QueueOwner>,
     /// What its worker says an attempt came to; kept until it is committed or refused.
     pub(super) report: Option<Box<OutcomeReport>>,
     /// The link on which its worker was told what the record says of the current attempt: to run it
@@ -74,7 +74,7 @@ impl Task {
             revision,
             phase: Phase::Idle,
             since: now,
-            line: None,
+            queued_in: None,
             report: None,
             told: None,
             lacking: false,

@@ -460,11 +460,7 @@ impl World {
         assert!(fleet.tasks.is_empty(), "tasks: {:?}", fleet.tasks);
         assert!(fleet.requests.is_empty() && fleet.inquiries.is_empty());
         assert!(fleet.unstored.is_empty() && fleet.dirty.is_empty() && fleet.writing == 0);
-        assert!(
-            fleet.groups.values().all(|group| group.in_line().is_empty()),
-            "{:?}",
-            fleet.groups
-        );
+        assert!(fleet.groups.values().all(|group| group.queued().is_empty()), "{:?}", fleet.groups);
         assert!(fleet.workers.values().all(|worker| worker.tasks.is_empty()));
     }
 }

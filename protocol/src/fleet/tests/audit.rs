@@ -13,7 +13,7 @@ impl Fleet {
         let mut in_line = BTreeSet::new();
         for group in self.groups.values() {
             assert!(!group.is_empty(), "an empty group is kept");
-            in_line.extend(group.in_line());
+            in_line.extend(group.queued());
             group.room.audit();
         }
         let timer = |wanted: &Timer| self.timers.iter().any(|(_, timer)| timer == wanted);

@@ -1,0 +1,67 @@
+//! The tasks of a group that wait, by what they need: one that fits nowhere blocks only its like.
+//! Never knows of workers.
+
+use super::{Need, QueueKey};
+use crate::TaskId;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Bound;
+
+/// A line of waiting tasks.
+#[derive(Debug, Default)]
+pub(in crate::fleet) struct Queue {
+    classes: BTreeMap<Need, BTreeSet<QueueKey>>,
+    /// The first of each class.
+    heads: BTreeMap<QueueKey, Need>,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// The waiting tasks.
+    #[cfg(test)]
+    pub(in crate::fleet) fn ids(&self) -> BTreeSet<TaskId> {
+        for (need, class) in &self.classes {
+            assert_eq!(class.first().and_then(|key| self.heads.get(key)), Some(need));
+        }
+        assert_eq!(self.heads.len(), self.classes.len());
+        self.classes.values().flatten().map(|&(_, _, _, id)| id).collect()
+    }
+
+    /// The first head after this one.
+    pub(super) fn head_after(&self, after: Bound<QueueKey>) -> Option<(QueueKey, &Need)> {
+        self.heads.range((after, Bound::Unbounded)).next().map(|(key, need)| (*key, need))
+    }
+
+    /// The task that is first of all.
+    pub(super) fn first(&self) -> Option<TaskId> {
+        self.heads.first_key_value().map(|(key, _)| key.3)
+    }
+
+    pub(super) fn enqueue(&mut self, need: Need, key: QueueKey) {
+        let class = self.classes.entry(need.clone()).or_default();
+        let head = class.first().copied();
+        class.insert(key);
+        if head.is_none_or(|head| key < head) {
+            if let Some(head) = head {
+                self.heads.remove(&head);
+            }
+            self.heads.insert(key, need);
+        }
+    }
+
+    pub(super) fn dequeue(&mut self, need: &Need, key: &QueueKey) {
+        let Some(class) = self.classes.get_mut(need) else { return };
+        class.remove(key);
+        let head = class.first().copied();
+        if class.is_empty() {
+            self.classes.remove(need);
+        }
+        if self.heads.remove(key).is_some()
+            && let Some(head) = head
+        {
+            self.heads.insert(head, need.clone());
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Which worker gets which task. Never gives a worker more than its slots and a short queue, nor
 //! an attempt to a worker without a lease and a link.
 
+mod candidates;
 mod queue;
-mod room;
 
 use super::{Effect, Fleet, Phase, Timer, Worker};
 use crate::{
@@ -20,9 +20,9 @@ use alloc::{
     string::String,
     vec::Vec,
 };
+use candidates::Candidates;
 use core::{cmp::Reverse, ops::Bound, time::Duration};
 use queue::Queue;
-use room::Room;
 
 /// The tasks that wait for a group, and its workers that could take one.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(super) struct Group {
     /// What runs: the least urgent first, and of these the youngest.
     pub(super) given: BTreeSet<(u8, Reverse<u64>, TaskId)>,
     /// Its workers that may be given attempts.
-    pub(super) room: Room,
+    pub(super) candidates: Candidates,
     /// Whether the world has been told that tasks wait and nobody is there.
     told_empty: bool,
 }
@@ -75,7 +75,7 @@ impl Group {
     pub(super) fn is_empty(&self) -> bool {
         self.own.is_empty()
             && self.others.is_empty()
-            && self.room.is_empty()
+            && self.candidates.is_empty()
             && self.given.is_empty()
     }
 
@@ -96,7 +96,7 @@ impl Group {
     /// may have been made for it: filled with something much less urgent, it would be made again.
     fn urgent(&self) -> Option<u8> {
         let (turn, need) = self.others.head_after(Bound::Unbounded)?;
-        self.room.choose(need).map(|_| turn.0.0)
+        self.candidates.choose(need).map(|_| turn.0.0)
     }
 }
 
@@ -214,7 +214,7 @@ impl Fleet {
         };
         let room = worker.has_room(open).then(|| worker.load(open));
         let group = self.groups.entry(name.clone()).or_default();
-        group.room.list(id, &open.offer, room);
+        group.candidates.list(id, &open.offer, room);
         group.told_empty = false;
         if room.is_some() && !(group.own.is_empty() && group.others.is_empty()) {
             self.open.insert(name.clone());
@@ -224,7 +224,7 @@ impl Fleet {
     /// Takes a worker off a group's list.
     pub(super) fn unfit(&mut self, name: &GroupName, id: &WorkerId) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        group.room.unlist(id);
+        group.candidates.unlist(id);
         if group.is_empty() {
             self.groups.remove(name);
         }
@@ -268,7 +268,7 @@ impl Fleet {
         let head = group.own.first().and_then(|head| self.tasks.get(&head));
         let waits = head.filter(|task| task.revision != crate::ABSENT);
         let Some(id) = waits.map(|task| task.record.id) else { return };
-        if !group.room.is_empty() {
+        if !group.candidates.is_empty() {
             return self.preempt_for(name, id, out);
         }
         if !group.told_empty {
@@ -284,7 +284,7 @@ impl Fleet {
     /// Places what other masters should have placed, once they have left room unused for a while.
     fn place_others(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(name) else { return };
-        if group.room.is_full() || group.others.is_empty() {
+        if group.candidates.is_full() || group.others.is_empty() {
             group.room_since = None;
             return;
         }
@@ -302,7 +302,7 @@ impl Fleet {
         let mut after = Bound::Unbounded;
         let urgent = self.groups.get(name).filter(|_| !others).and_then(Group::urgent);
         while let Some(group) = self.groups.get(name)
-            && !group.room.is_full()
+            && !group.candidates.is_full()
             && let Some((turn, need)) =
                 (if others { &group.others } else { &group.own }).head_after(after)
         {
@@ -316,7 +316,7 @@ impl Fleet {
                 return;
             }
             after = Bound::Excluded(turn);
-            if let Some(worker) = group.room.choose(need).cloned() {
+            if let Some(worker) = group.candidates.choose(need).cloned() {
                 self.assign(now, turn.3, worker, out);
             }
         }
@@ -369,7 +369,7 @@ impl Fleet {
         let wants = spec.grants.wants();
         let need = Need { wants: Wants::default(), ..Need::of(spec) };
         let mut denial: Option<(&WorkerId, String)> = None;
-        for (offer, workers) in group.room.fitting(&need) {
+        for (offer, workers) in group.candidates.fitting(&need) {
             let why = offer.policy.denies(&wants)?;
             let worker = workers.first()?;
             if denial.as_ref().is_none_or(|(first, _)| worker < *first) {
@@ -387,8 +387,8 @@ impl Fleet {
     pub(super) fn fitting(&self, spec: &TaskSpec) -> (usize, usize) {
         let Some(group) = self.groups.get(&spec.group) else { return (0, 0) };
         let need = Need::of(spec);
-        let fits = group.room.fitting(&need).map(|(_, workers)| workers.len()).sum();
-        (group.room.len(), fits)
+        let fits = group.candidates.fitting(&need).map(|(_, workers)| workers.len()).sum();
+        (group.candidates.len(), fits)
     }
 }
 

@@ -14,7 +14,7 @@ impl Fleet {
         for group in self.groups.values() {
             assert!(!group.is_empty(), "an empty group is kept");
             in_line.extend(group.queued());
-            group.room.audit();
+            group.candidates.audit();
         }
         let timer = |wanted: &Timer| self.timers.iter().any(|(_, timer)| timer == wanted);
         for (&id, task) in &self.tasks {

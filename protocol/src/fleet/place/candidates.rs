@@ -15,8 +15,8 @@ type Number = u64;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(in crate::fleet) struct Room {
-    listed: BTreeMap<WorkerId, Place>,
+pub(in crate::fleet) struct Candidates {
+    listed: BTreeMap<WorkerId, Listing>,
     kinds: BTreeMap<Number, Kind>,
     numbers: BTreeMap<Arc<Offer>, Number>,
     /// The kinds that carry a label with this value.
@@ -27,7 +27,7 @@ pub(in crate::fleet) struct Room {
 }
 
 #[derive(Debug)]
-struct Place {
+struct Listing {
     kind: Number,
     /// Its load, if it has room.
     room: Option<Load>,
@@ -45,7 +45,7 @@ struct Kind {
 /// The kinds that carry a label which nobody carries.
 static NOBODY: BTreeSet<Number> = BTreeSet::new();
 
-impl Room {
+impl Candidates {
     /// Whether no worker may be given anything.
     pub(in crate::fleet) fn is_empty(&self) -> bool {
         self.listed.is_empty()
@@ -71,7 +71,7 @@ impl Room {
                 if let Some(kind) = self.kinds.get_mut(&kind) {
                     kind.workers.insert(id.clone());
                 }
-                self.listed.insert(id.clone(), Place { kind, room });
+                self.listed.insert(id.clone(), Listing { kind, room });
                 (kind, None)
             }
         };
@@ -80,7 +80,7 @@ impl Room {
 
     /// Takes a worker off the list, if it is on it.
     pub(super) fn unlist(&mut self, id: &WorkerId) {
-        let Some(Place { kind: number, room }) = self.listed.remove(id) else { return };
+        let Some(Listing { kind: number, room }) = self.listed.remove(id) else { return };
         self.reload(id, number, room, None);
         let Some(kind) = self.kinds.get_mut(&number) else { return };
         kind.workers.remove(id);
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_least_loaded_that_fits_is_chosen() {
-        let mut room = Room::default();
+        let mut room = Candidates::default();
         let mut all: BTreeMap<WorkerId, (Offer, Option<Load>)> = BTreeMap::new();
         for step in 0..5_000 {
             let drawn = mix(step);

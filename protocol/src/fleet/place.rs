@@ -231,7 +231,7 @@ impl Fleet {
     }
 
     /// A worker has taken or lost a task.
-    pub(super) fn give(&mut self, id: &WorkerId, task: TaskId) {
+    pub(super) fn reserve(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.insert(task)
         {
@@ -239,8 +239,8 @@ impl Fleet {
         }
     }
 
-    /// See [`Fleet::give`].
-    pub(super) fn take(&mut self, id: &WorkerId, task: TaskId) {
+    /// See [`Fleet::reserve`].
+    pub(super) fn release(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.remove(&task)
         {
@@ -344,7 +344,7 @@ impl Fleet {
         record.attempts = number;
         self.dequeue(id);
         self.preempted.remove(&id);
-        self.give(&worker, id);
+        self.reserve(&worker, id);
         self.write(now, id, record, None, out);
     }
 

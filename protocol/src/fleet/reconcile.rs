@@ -172,7 +172,7 @@ impl Fleet {
             task.report = Some(Box::new(report));
             self.dirty.insert(key.task);
             // Its slot is free, whenever the outcome is committed.
-            self.take(&worker, key.task);
+            self.release(&worker, key.task);
         }
     }
 

@@ -125,13 +125,13 @@ impl Fleet {
         if let Some(worker) = old_worker
             && old_worker != new_worker
         {
-            self.take(worker, id);
+            self.release(worker, id);
         }
         if let Some(attempt) = new.attempt()
             && !has_report
         {
             self.await_end(now, attempt);
-            self.give(&attempt.worker, id);
+            self.reserve(&attempt.worker, id);
         }
         self.dirty.insert(id);
         self.hear(now, id);
@@ -274,7 +274,7 @@ impl Fleet {
         if let Some(attempt) = intent.attempt()
             && held.as_ref() != Some(&attempt.worker)
         {
-            self.take(&attempt.worker, id);
+            self.release(&attempt.worker, id);
         }
     }
 
@@ -369,7 +369,7 @@ impl Fleet {
             self.outbox.push(Effect::Send { link, message });
         }
         if let Some(attempt) = task.record.attempt() {
-            self.take(&attempt.worker, id);
+            self.release(&attempt.worker, id);
         }
         for request in pending.cancelling {
             self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });

@@ -56,14 +56,14 @@ impl Fleet {
         if let Some(old) = old
             && old.offer != lease.offer
         {
-            self.unfit(&old.offer.group, &id);
+            self.deindex(&old.offer.group, &id);
         }
         // Also when it is over: the sessions before it may not be, as long as theirs is waited for.
         self.timers.insert((due, Timer::Lease(id.clone())));
         if !same_session || standing_changed {
             self.reconsider(&id);
         }
-        self.refit(&id);
+        self.reindex(&id);
         self.condemn_forgotten(&id);
     }
 
@@ -82,7 +82,7 @@ impl Fleet {
         let due = now + worker.wait;
         self.timers.insert((due, Timer::Lease(id.clone())));
         if let Some(old) = old {
-            self.unfit(&old.offer.group, &id);
+            self.deindex(&old.offer.group, &id);
         }
     }
 
@@ -151,7 +151,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(id) {
             (worker.condemned, worker.declaring) = (true, true);
         }
-        self.refit(id);
+        self.reindex(id);
     }
 
     /// Forgets a worker of which nothing is left.

@@ -84,7 +84,7 @@ impl Fleet {
                 self.inquire(now, worker.clone(), link, held, None);
             }
         }
-        self.refit(&worker);
+        self.reindex(&worker);
         if first {
             self.linked += 1;
             if self.linked == 1 {
@@ -105,7 +105,7 @@ impl Fleet {
             if self.linked == 0 {
                 self.reassign();
             }
-            self.refit(&worker);
+            self.reindex(&worker);
             self.dismiss(&worker);
         }
     }

@@ -204,13 +204,13 @@ impl Fleet {
     }
 
     /// Lists a worker under its present load, or takes it off the list.
-    pub(super) fn refit(&mut self, id: &WorkerId) {
+    pub(super) fn reindex(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = &worker.lease else { return };
         let name = &lease.offer.group;
         let Some(open) = worker.open_lease() else {
             let name = name.clone();
-            return self.unfit(&name, id);
+            return self.deindex(&name, id);
         };
         let room = worker.has_room(open).then(|| worker.load(open));
         let group = self.groups.entry(name.clone()).or_default();
@@ -222,7 +222,7 @@ impl Fleet {
     }
 
     /// Takes a worker off a group's list.
-    pub(super) fn unfit(&mut self, name: &GroupName, id: &WorkerId) {
+    pub(super) fn deindex(&mut self, name: &GroupName, id: &WorkerId) {
         let Some(group) = self.groups.get_mut(name) else { return };
         group.candidates.unlist(id);
         if group.is_empty() {
@@ -235,7 +235,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.insert(task)
         {
-            self.refit(id);
+            self.reindex(id);
         }
     }
 
@@ -244,7 +244,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.remove(&task)
         {
-            self.refit(id);
+            self.reindex(id);
         }
     }
 

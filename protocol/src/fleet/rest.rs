@@ -47,7 +47,7 @@ impl Fleet {
                     let until = now + doubled.min(REST_MAX);
                     rest.until = Some(until);
                     self.timers.insert((until, Timer::Rest(id.clone())));
-                    self.refit(id);
+                    self.reindex(id);
                 }
             }
             _ => rest.in_a_row = 0,
@@ -59,7 +59,7 @@ impl Fleet {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.rest.until.take_if(|until| *until <= now).is_some()
         {
-            self.refit(id);
+            self.reindex(id);
         }
     }
 }

@@ -98,7 +98,7 @@ pub struct Fleet {
     /// Which run is being stopped for which waiting task.
     preempted: BTreeMap<TaskId, AttemptKey>,
     endings: retry::Rate,
-    buried: record::Buried,
+    tombstones: record::Tombstones,
     /// Effects that observing has already decided.
     outbox: Vec<Effect>,
 }
@@ -187,7 +187,7 @@ impl Fleet {
             reads: 0,
             preempted: BTreeMap::new(),
             endings: retry::Rate::default(),
-            buried: record::Buried::default(),
+            tombstones: record::Tombstones::default(),
             outbox: Vec::new(),
         }
     }
@@ -229,7 +229,7 @@ impl Fleet {
                 let mut record = *record;
                 self.interner.intern(&mut record.spec);
                 self.task_seen(now, Arc::new(record), revision);
-                self.buried.caught_up(revision);
+                self.tombstones.caught_up(revision);
             }
             Event::TaskRead { task, read, found } => self.task_answered(now, task, read, found),
             Event::TaskWritten { task, answer } => self.task_written(now, task, answer),

@@ -125,7 +125,7 @@ impl Fleet {
     fn forget(&mut self, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.preempted.remove(&id);
-        self.buried.add(id, task.revision);
+        self.tombstones.add(id, task.revision);
         if let Some(report) = &task.report {
             let message = self.acknowledgement(&task.record, report);
             out.extend(message);

@@ -22,7 +22,7 @@ use core::time::Duration;
 /// Tasks that are over and no longer known, and the revision of their end, until the watch has
 /// come as far: what it says of them before is old, and must not bring them back to life.
 #[derive(Debug, Default)]
-pub(super) struct Buried {
+pub(super) struct Tombstones {
     revisions: BTreeMap<TaskId, Revision>,
     /// In the order in which their ends became known, which is about that of the revisions.
     oldest: VecDeque<(Revision, TaskId)>,
@@ -30,13 +30,13 @@ pub(super) struct Buried {
 
 /// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound. A
 /// master that rests from watching keeps as many.
-const BURIED_MAX: usize = 65_536;
+const TOMBSTONES_MAX: usize = 65_536;
 
-impl Buried {
+impl Tombstones {
     pub(super) fn add(&mut self, id: TaskId, revision: Revision) {
         self.revisions.insert(id, revision);
         self.oldest.push_back((revision, id));
-        if self.oldest.len() > BURIED_MAX {
+        if self.oldest.len() > TOMBSTONES_MAX {
             self.drop_oldest();
         }
     }
@@ -66,7 +66,7 @@ impl Fleet {
     /// A record has been seen; it may be older than what is known.
     pub(super) fn task_seen(&mut self, now: Time, record: Arc<TaskRecord>, revision: Revision) {
         let id = record.id;
-        if self.buried.is_newer(id, revision) {
+        if self.tombstones.is_newer(id, revision) {
             return;
         }
         match self.tasks.get(&id) {

@@ -354,7 +354,7 @@ fn an_old_record_does_not_bring_a_finished_task_back() {
     w.empty();
     check(w.watch(1), &[]);
     w.empty();
-    assert_eq!(format!("{:?}", w.fleet.buried), format!("{:?}", record::Buried::default()));
+    assert_eq!(format!("{:?}", w.fleet.tombstones), format!("{:?}", record::Tombstones::default()));
 }
 
 #[test]

@@ -249,7 +249,7 @@ impl Fleet {
         if self.registry_up.is_none() {
             return;
         }
-        self.ring(now, out);
+        self.fire_timers(now, out);
         self.call_roll(now, out);
         self.renew_own(now, out);
         if self.may_act() {
@@ -268,7 +268,7 @@ impl Fleet {
     }
 
     /// Does what has come due.
-    fn ring(&mut self, now: Time, out: &mut Vec<Effect>) {
+    fn fire_timers(&mut self, now: Time, out: &mut Vec<Effect>) {
         while let Some(&(at, id)) = self.queue_ends.first()
             && at <= now
         {

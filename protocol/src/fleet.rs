@@ -358,7 +358,7 @@ impl Fleet {
     }
 
     /// The next of this master's nonces: a well-mixed sequence from its seed.
-    fn mint(&mut self) -> u64 {
+    fn next_nonce(&mut self) -> u64 {
         self.nonces = self.nonces.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.nonces)
     }
@@ -372,7 +372,7 @@ impl Fleet {
         keep: Option<Duration>,
         out: &mut Vec<Effect>,
     ) {
-        record.write = Nonce(self.mint());
+        record.write = Nonce(self.next_nonce());
         record.writer = self.config.session;
         let patience = self.leader_lag();
         let Some(task) = self.tasks.get_mut(&id) else { return };

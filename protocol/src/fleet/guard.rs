@@ -131,7 +131,7 @@ impl Fleet {
         }
         let guard = if let Some(reason) = self.guard.owed.clone() {
             FailoverGuard {
-                nonce: Nonce(self.mint()),
+                nonce: Nonce(self.next_nonce()),
                 raised_by: self.config.session,
                 lifted: false,
                 tasks: self.roll.end(Bucket::Tasks),
@@ -254,7 +254,7 @@ impl Fleet {
             // or that has not noticed, while this session may still run. A session that never was
             // takes its place; then the one before is waited for.
             let (expect, lease) = (worker.revision, lease.clone());
-            let session = SessionId(self.mint());
+            let session = SessionId(self.next_nonce());
             let lease = Lease { session, standing: Standing::Lost, succeeds: Vec::new(), ..lease };
             self.condemn(id);
             self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });

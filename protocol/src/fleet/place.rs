@@ -323,7 +323,7 @@ impl Fleet {
     }
 
     fn assign(&mut self, now: Time, id: TaskId, worker: WorkerId, out: &mut Vec<Effect>) {
-        let attempt_id = AttemptId(self.mint());
+        let attempt_id = AttemptId(self.next_nonce());
         let dispatched_at = self.wall(now);
         let Some(task) = self.tasks.get(&id) else { return };
         debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are in line");

@@ -287,7 +287,7 @@ impl Fleet {
 
     /// From when on this master may take an attempt from a worker that is over: at once if it
     /// declared that itself, or the task is its own and nobody else did.
-    pub(super) fn bereaves_from(&self, task: TaskId, attempt: &Attempt) -> Time {
+    pub(super) fn moved_from(&self, task: TaskId, attempt: &Attempt) -> Time {
         let Some(worker) = self.workers.get(&attempt.worker) else { return Time::ZERO };
         let lost = worker.lease.as_ref().is_some_and(|lease| lease.standing == Standing::Lost);
         let first =

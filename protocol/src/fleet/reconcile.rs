@@ -72,9 +72,9 @@ impl Fleet {
             return self.conclude(now, id, record, attempt, outcome, out);
         }
         if self.is_over(now, attempt, task.revision) {
-            let from = self.bereaves_from(id, attempt);
+            let from = self.moved_from(id, attempt);
             if now >= from {
-                return self.bereave(now, id, record, attempt, out);
+                return self.on_worker_lost(now, id, record, attempt, out);
             }
             self.timers.insert((from, Timer::Task(id)));
             return;

@@ -112,7 +112,7 @@ impl Fleet {
     }
 
     /// The worker that held the current attempt is over, and the attempt with it.
-    pub(super) fn bereave(
+    pub(super) fn on_worker_lost(
         &mut self,
         now: Time,
         id: TaskId,

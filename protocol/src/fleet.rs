@@ -141,7 +141,7 @@ struct Worker {
     /// The session that has answered the roll call.
     answered: Option<SessionId>,
     /// A `lost` has been sent against the newest lease value, and may land at any time.
-    condemned: bool,
+    lost_sent: bool,
     /// It has been sent and is not answered.
     declaring: bool,
     /// Whether it was this master that declared the newest lease value lost.
@@ -342,7 +342,7 @@ impl Fleet {
             extended: Time::ZERO,
             wait,
             answered: None,
-            condemned: false,
+            lost_sent: false,
             declaring: false,
             declared_here: false,
             commands: Vec::new(),

@@ -256,7 +256,7 @@ impl Fleet {
             let (expect, lease) = (worker.revision, lease.clone());
             let session = SessionId(self.next_nonce());
             let lease = Lease { session, standing: Standing::Lost, succeeds: Vec::new(), ..lease };
-            self.condemn(id);
+            self.begin_declare_lost(id);
             self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });
         }
     }

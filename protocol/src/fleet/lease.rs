@@ -41,7 +41,7 @@ impl Fleet {
         worker.revision = revision;
         worker.seen = now;
         worker.wait = worker.wait.max(Duration::from_millis(lease.master_wait_ms));
-        (worker.condemned, worker.declaring, worker.declared_here) = (false, false, false);
+        (worker.lost_sent, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
         let standing_changed = old.as_ref().is_none_or(|old| old.standing != lease.standing);
         worker.lease = Some(lease.clone());
@@ -78,7 +78,7 @@ impl Fleet {
         let old = worker.lease.take();
         worker.revision = revision;
         worker.seen = now;
-        (worker.condemned, worker.declaring, worker.declared_here) = (false, false, false);
+        (worker.lost_sent, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
         self.timers.insert((due, Timer::Lease(id.clone())));
         if let Some(old) = old {
@@ -141,15 +141,15 @@ impl Fleet {
             self.timers.insert((again, Timer::Lease(id)));
             return;
         }
-        self.condemn(&id);
+        self.begin_declare_lost(&id);
         out.push(Effect::WriteLease { expect, lease, asked_by: None });
     }
 
     /// A `lost` is on its way: nothing is given to the worker and its lease is not extended, until
     /// a newer value of it is known.
-    pub(super) fn condemn(&mut self, id: &WorkerId) {
+    pub(super) fn begin_declare_lost(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get_mut(id) {
-            (worker.condemned, worker.declaring) = (true, true);
+            (worker.lost_sent, worker.declaring) = (true, true);
         }
         self.reindex(id);
     }
@@ -244,7 +244,7 @@ impl Fleet {
                 && lease.standing.is_held()
                 && lease.home.as_ref().is_some_and(|named| named.session == home)
         };
-        if worker.condemned || !worker.lease.as_ref().is_some_and(is_home) {
+        if worker.lost_sent || !worker.lease.as_ref().is_some_and(is_home) {
             return;
         }
         worker.extended = now;

@@ -94,7 +94,7 @@ impl Fleet {
 
     /// A worker's lease may have run out; or this was said of an earlier renewal.
     pub(super) fn lease_due(&mut self, now: Time, id: WorkerId, out: &mut Vec<Effect>) {
-        self.reconsider_elders(now, &id);
+        self.reconsider_previous_sessions(now, &id);
         let Some(worker) = self.workers.get(&id) else { return };
         let due = self.runs_out(worker);
         if now < due {
@@ -275,12 +275,12 @@ impl Fleet {
         }
         // Another session has the key since, so no renewal of this one can succeed any more. It
         // was proven over, or it is over once its last renewal has run out.
-        lease.succeeds.contains(&attempt.session) || now >= self.elders_run_out(worker)
+        lease.succeeds.contains(&attempt.session) || now >= self.previous_sessions_run_out(worker)
     }
 
     /// When sessions before the present one have certainly run out that are not proven over: their
     /// home may have been another master, which may have been cut off.
-    fn elders_run_out(&self, worker: &Worker) -> Time {
+    fn previous_sessions_run_out(&self, worker: &Worker) -> Time {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         worker.session_seen.max(healthy) + self.longest_home() + worker.wait
     }
@@ -299,7 +299,7 @@ impl Fleet {
         let over = match &worker.lease {
             Some(lease) if lease.session == attempt.session => worker.seen,
             Some(lease) if lease.succeeds.contains(&attempt.session) => worker.session_seen,
-            _ => self.elders_run_out(worker),
+            _ => self.previous_sessions_run_out(worker),
         };
         over + limit::PATIENCE
     }
@@ -320,19 +320,19 @@ impl Fleet {
     }
 
     /// Makes the master look again at the attempts of a worker's earlier sessions.
-    fn reconsider_elders(&mut self, now: Time, id: &WorkerId) {
+    fn reconsider_previous_sessions(&mut self, now: Time, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
-        let due = self.elders_run_out(worker);
+        let due = self.previous_sessions_run_out(worker);
         let session = worker.lease.as_ref().map(|lease| lease.session);
-        let elders = worker.tasks.iter().copied().filter(|task| {
+        let earlier = worker.tasks.iter().copied().filter(|task| {
             let attempt = self.tasks.get(task).and_then(|task| task.record.attempt());
             attempt.is_some_and(|attempt| Some(attempt.session) != session)
         });
-        let elders: Vec<_> = elders.collect();
-        if now < due && !elders.is_empty() {
+        let earlier: Vec<_> = earlier.collect();
+        if now < due && !earlier.is_empty() {
             self.timers.insert((due, Timer::Lease(id.clone())));
         }
-        self.dirty.extend(elders);
+        self.dirty.extend(earlier);
     }
 
     fn session_of_tasks(&self, id: &WorkerId) -> Option<SessionId> {

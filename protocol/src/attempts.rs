@@ -216,7 +216,7 @@ impl Attempts {
         while let Some(key) = self.dirty.pop_first() {
             self.settle(now, key);
         }
-        self.confess(now);
+        self.resync(now);
         self.start();
         if self.quiet_owed && self.is_quiet(now) {
             self.quiet_owed = false;
@@ -255,11 +255,11 @@ impl Attempts {
     /// what was said before.
     fn linked(&mut self, link: LinkId, master: SessionId) {
         self.links.insert(link, master);
-        self.greet(link);
+        self.send_hello(link);
         self.dirty.extend(self.attempts.keys().copied());
     }
 
-    fn greet(&mut self, link: LinkId) {
+    fn send_hello(&mut self, link: LinkId) {
         let (Some(session), Some(&to)) = (self.session, self.links.get(&link)) else { return };
         let held = |(key, attempt): (&AttemptKey, &Attempt)| HeldAttempt {
             key: *key,

@@ -34,12 +34,12 @@ impl Attempts {
             self.floor = ABSENT;
             self.holds = Mark::default();
             self.lapsed = false;
-            self.greet_all();
+            self.send_hello_all();
         }
     }
 
     /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
-    pub(super) fn confess(&mut self, now: Time) {
+    pub(super) fn resync(&mut self, now: Time) {
         let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
         if self.lapsed
             && self.session.is_some()
@@ -47,13 +47,13 @@ impl Attempts {
             && !self.attempts.values().any(fenced)
         {
             self.lapsed = false;
-            self.greet_all();
+            self.send_hello_all();
         }
     }
 
-    pub(super) fn greet_all(&mut self) {
+    pub(super) fn send_hello_all(&mut self) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.greet(link);
+            self.send_hello(link);
         }
     }
 

@@ -97,7 +97,7 @@ pub struct Fleet {
     reads: u64,
     /// Which run is being stopped for which waiting task.
     preempted: BTreeMap<TaskId, AttemptKey>,
-    endings: retry::Rate,
+    end_rate: retry::Rate,
     tombstones: record::Tombstones,
     /// Effects that observing has already decided.
     outbox: Vec<Effect>,
@@ -186,7 +186,7 @@ impl Fleet {
             inquiries: BTreeMap::new(),
             reads: 0,
             preempted: BTreeMap::new(),
-            endings: retry::Rate::default(),
+            end_rate: retry::Rate::default(),
             tombstones: record::Tombstones::default(),
             outbox: Vec::new(),
         }

@@ -399,7 +399,7 @@ impl TaskRecord {
     }
 
     /// Moves the current attempt to the history.
-    pub fn bury(&mut self, past: PastAttempt) {
+    pub fn push_history(&mut self, past: PastAttempt) {
         if self.history.len() >= limit::HISTORY_MAX {
             self.history.remove(0);
         }

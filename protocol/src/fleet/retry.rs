@@ -86,7 +86,7 @@ impl Fleet {
         let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
         next.failures = failures;
         let reason = outcome.verdict.reason();
-        next.bury(self.past(now, attempt, false, &reason));
+        next.push_history(self.past(now, attempt, false, &reason));
         self.write(now, id, next, None, out);
     }
 
@@ -107,7 +107,7 @@ impl Fleet {
         let reason = outcome.verdict.reason();
         let wait = wait_after_returns(record, &reason);
         let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
-        next.bury(self.past(now, attempt, false, &reason));
+        next.push_history(self.past(now, attempt, false, &reason));
         self.write(now, id, next, None, out);
     }
 
@@ -126,7 +126,7 @@ impl Fleet {
         let what = if left { "left before it had ended" } else { "was lost" };
         let reason = format!("worker {} {what}", attempt.worker);
         let mut next = TaskRecord { losses, ..record.clone() };
-        next.bury(self.past(now, attempt, true, &reason));
+        next.push_history(self.past(now, attempt, true, &reason));
         if record.cancel {
             let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
             return self.commit(now, id, &next, outcome, None, out);
@@ -159,8 +159,8 @@ impl Fleet {
         attempt: Option<Attempt>,
         out: &mut Vec<Effect>,
     ) {
-        self.endings.count(now);
-        let keep = self.endings.keep();
+        self.end_rate.count(now);
+        let keep = self.end_rate.keep();
         let failed = outcome.verdict.is_retried();
         let mut done = record.in_state(State::Done { outcome, attempt, ended_at: self.wall(now) });
         done.failures += u32::from(failed);

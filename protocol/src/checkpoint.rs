@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 pub struct Checkpoint {
     /// When its task was accepted. An id may be used again once its record is gone; what another task
     /// of this id has left is nothing to this one.
-    pub born: WallMillis,
+    #[serde(rename = "born")]
+    pub submitted_at: WallMillis,
     /// The attempt that wrote it last.
     pub attempt: AttemptId,
     /// Which try it is, from 1.
@@ -35,7 +36,7 @@ pub struct Checkpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// When the task was accepted, by its record.
-    pub born: WallMillis,
+    pub submitted_at: WallMillis,
     /// The attempt, by the task's record.
     pub attempt: AttemptId,
     /// Which try it is, from 1.
@@ -81,7 +82,7 @@ pub fn resume(found: Option<&Checkpoint>, asker: Asker, now: WallMillis) -> Step
 impl Asker {
     /// What is found, if it is of the same task.
     fn own(self, found: Option<&Checkpoint>) -> Option<&Checkpoint> {
-        found.filter(|found| found.born == self.born)
+        found.filter(|found| found.submitted_at == self.submitted_at)
     }
 
     /// Whether a later attempt has been there, or somebody else has this number. A registry that lost
@@ -91,8 +92,8 @@ impl Asker {
     }
 
     fn write(self, save: u64, state: Option<Data>, saved_at: WallMillis) -> Step {
-        let Asker { born, attempt, number } = self;
-        Step::Write(Checkpoint { born, attempt, number, save, state, saved_at })
+        let Asker { submitted_at: born, attempt, number } = self;
+        Step::Write(Checkpoint { submitted_at: born, attempt, number, save, state, saved_at })
     }
 }
 
@@ -106,7 +107,7 @@ mod tests {
     const BORN: WallMillis = WallMillis(0);
 
     fn asker(attempt: u64, number: u32) -> Asker {
-        Asker { born: BORN, attempt: AttemptId(attempt), number }
+        Asker { submitted_at: BORN, attempt: AttemptId(attempt), number }
     }
 
     fn state(text: &'static str) -> Data {
@@ -155,7 +156,7 @@ mod tests {
     #[test]
     fn what_another_task_of_the_same_id_has_left_is_nothing() {
         let old = written(save(None, asker(1, 5), 9, state("old"), NOW));
-        let anew = |number| Asker { born: WallMillis(7), ..asker(2, number) };
+        let anew = |number| Asker { submitted_at: WallMillis(7), ..asker(2, number) };
         let kept = written(save(Some(&old), anew(1), 1, state("new"), NOW));
         assert_eq!((kept.number, &kept.state), (1, &Some(state("new"))));
         assert_eq!(written(resume(Some(&old), anew(2), NOW)).state, None);

@@ -121,7 +121,7 @@ impl Request {
         let attempt = record.attempt()?;
         let (id, number) = (attempt.id, attempt.number);
         let is_current = id == self.attempt.key.attempt && attempt.worker == self.worker;
-        is_current.then_some(Asker { born: record.submitted_at, attempt: id, number })
+        is_current.then_some(Asker { submitted_at: record.submitted_at, attempt: id, number })
     }
 
     fn kept(&self, state: Option<Data>) -> Told {

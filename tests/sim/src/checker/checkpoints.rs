@@ -58,9 +58,9 @@ impl World {
         new: &Checkpoint,
     ) {
         self.say(|_| format!("registry: checkpoint {} of try {}", new.save, new.number));
-        let life = (key.task, new.born.0);
+        let life = (key.task, new.submitted_at.0);
         let resumed = self.checker.checkpoints.resumed.get(&life).copied().unwrap_or(0);
-        let own = old.filter(|old| old.born == new.born);
+        let own = old.filter(|old| old.submitted_at == new.submitted_at);
         let another = |old: &Checkpoint| {
             old.number > new.number || (old.number == new.number && old.attempt != new.attempt)
         };

@@ -12,6 +12,7 @@
 //! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
 //!   that another session took its place (see [`lease`](self)).
 
+mod backoff;
 mod cancel;
 mod command;
 mod event;
@@ -26,14 +27,13 @@ mod place;
 mod preempt;
 mod reconcile;
 mod record;
-mod rest;
 mod retry;
 mod roll_call;
-mod story;
 mod submit;
 mod task_state;
 #[cfg(test)]
 mod tests;
+mod worker_events;
 
 pub use event::{Answer, Config, Effect, Event, LinkId, Loaded, RequestId};
 use task_state::{OutcomeReport, Phase, Task};
@@ -118,7 +118,7 @@ enum Timer {
     /// A worker's lease may be over.
     Lease(WorkerId),
     /// A worker that gave attempts back may be used again.
-    Rest(WorkerId),
+    Backoff(WorkerId),
     /// A task's wait is over, or its write has to be asked about.
     Task(TaskId),
     /// The task of an inquiry has to be read again.
@@ -152,7 +152,7 @@ struct Worker {
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
     run_estimate: RunEstimate,
-    rest: rest::Rest,
+    backoff: backoff::WorkerBackoff,
 }
 
 impl Fleet {
@@ -289,7 +289,7 @@ impl Fleet {
                     self.open.insert(name);
                 }
                 Timer::Lease(worker) => self.lease_due(now, worker, out),
-                Timer::Rest(worker) => self.rest_due(now, &worker),
+                Timer::Backoff(worker) => self.backoff_due(now, &worker),
                 Timer::Task(task) => self.task_due(now, task, out),
                 Timer::Inquiry(task) => {
                     if self.inquiries.contains_key(&task) {
@@ -349,7 +349,7 @@ impl Fleet {
             links: link::Links::default(),
             tasks: BTreeSet::new(),
             run_estimate: RunEstimate::default(),
-            rest: rest::Rest::default(),
+            backoff: backoff::WorkerBackoff::default(),
         })
     }
 

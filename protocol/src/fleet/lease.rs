@@ -5,7 +5,7 @@
 //! seen, all of it with the registry in reach. M2: before anything is dispatched again, the lease
 //! key must have been written from exactly the revision of that renewal to `lost`.
 
-use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, story};
+use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, worker_events};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::{Advisory, WorkerEvent},
@@ -47,8 +47,8 @@ impl Fleet {
         worker.lease = Some(lease.clone());
         self.obeyed(&id, lease.standing);
         if self.registry_up.is_some() && speaks {
-            let stands = story::of_standing(old.as_ref(), &lease);
-            let feels = story::of_health(old.as_ref(), &lease);
+            let stands = worker_events::of_state(old.as_ref(), &lease);
+            let feels = worker_events::of_health(old.as_ref(), &lease);
             for (what, reason) in stands.into_iter().chain(feels) {
                 self.tell(&lease, what, &reason);
             }
@@ -192,7 +192,7 @@ impl Fleet {
                     self.reconsider(&id);
                 }
                 if declared && is_news && !self.speaks_for(&id) {
-                    self.tell(&lease, WorkerEvent::Lost, story::LOST);
+                    self.tell(&lease, WorkerEvent::Lost, worker_events::LOST);
                 }
             }
             CasAnswer::Conflict(Some((found, revision))) => {

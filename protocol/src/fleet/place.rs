@@ -105,7 +105,7 @@ impl Worker {
     pub(super) fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
-        let may = linked && !self.lost_sent && !self.rest.is_on();
+        let may = linked && !self.lost_sent && !self.backoff.is_on();
         (lease.standing == Standing::Live && may).then_some(lease)
     }
 

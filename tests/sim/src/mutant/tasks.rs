@@ -8,7 +8,7 @@ use super::{
 
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
-const REST: &str = "protocol/src/fleet/rest.rs";
+const REST: &str = "protocol/src/fleet/backoff.rs";
 const KNOWN: &str = "protocol/src/fleet/task_state.rs";
 const PLACE: &str = "protocol/src/fleet/place.rs";
 const HEALTH: &str = "protocol/src/health.rs";

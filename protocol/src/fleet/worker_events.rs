@@ -7,13 +7,13 @@ use crate::{
 use alloc::string::{String, ToString};
 
 /// What happened, and why, as a sentence.
-type Story = (WorkerEvent, String);
+type Told = (WorkerEvent, String);
 
 /// Why workers are lost.
 pub(super) const LOST: &str = "its lease was not renewed in time";
 
 /// What the world is told of how it stands.
-pub(super) fn of_standing(old: Option<&Lease>, new: &Lease) -> Option<Story> {
+pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     let changed = old.is_none_or(|old| (old.session, old.standing) != (new.session, new.standing));
     if !changed {
         return None;
@@ -38,7 +38,7 @@ pub(super) fn of_standing(old: Option<&Lease>, new: &Lease) -> Option<Story> {
 
 /// What the world is told of how well a worker is: that it became unwell, or well again. Of one that is lost
 /// or has left, nothing more.
-pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Story> {
+pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     match (old.and_then(Lease::lacks), new.lacks()) {
         (None, Some(unwell)) => Some((WorkerEvent::Unwell, unwell.to_string())),
         (Some(_), None) if new.standing.is_held() => {

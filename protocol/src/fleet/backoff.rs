@@ -14,19 +14,19 @@ use core::time::Duration;
 const RETURNS_MAX: u32 = 3;
 
 /// The first rest; each that follows without a run in between is twice as long.
-const REST_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
 /// The longest rest: a worker that is well again is used again after that.
-const REST_MAX: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// What is known of attempts that a worker has given back.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct WorkerBackoff {
     in_a_row: u32,
     until: Option<Time>,
 }
 
-impl Rest {
+impl WorkerBackoff {
     /// Whether nothing is given to the worker now.
     pub(super) fn is_on(&self) -> bool {
         self.until.is_some()
@@ -37,16 +37,16 @@ impl Fleet {
     /// A worker has said how an attempt ended.
     pub(super) fn count_returns(&mut self, now: Time, id: &WorkerId, verdict: &Verdict) {
         let Some(worker) = self.workers.get_mut(id) else { return };
-        let rest = &mut worker.rest;
+        let rest = &mut worker.backoff;
         match verdict {
             Verdict::Returned { reason } if reason == PREEMPTED || reason == DRAINED => {}
             Verdict::Returned { .. } => {
                 rest.in_a_row = rest.in_a_row.saturating_add(1);
                 if rest.in_a_row >= RETURNS_MAX && rest.until.is_none() {
-                    let doubled = REST_MIN * (1 << (rest.in_a_row - RETURNS_MAX).min(8));
-                    let until = now + doubled.min(REST_MAX);
+                    let doubled = BACKOFF_MIN * (1 << (rest.in_a_row - RETURNS_MAX).min(8));
+                    let until = now + doubled.min(BACKOFF_MAX);
                     rest.until = Some(until);
-                    self.timers.insert((until, Timer::Rest(id.clone())));
+                    self.timers.insert((until, Timer::Backoff(id.clone())));
                     self.reindex(id);
                 }
             }
@@ -55,9 +55,9 @@ impl Fleet {
     }
 
     /// A rest is over.
-    pub(super) fn rest_due(&mut self, now: Time, id: &WorkerId) {
+    pub(super) fn backoff_due(&mut self, now: Time, id: &WorkerId) {
         if let Some(worker) = self.workers.get_mut(id)
-            && worker.rest.until.take_if(|until| *until <= now).is_some()
+            && worker.backoff.until.take_if(|until| *until <= now).is_some()
         {
             self.reindex(id);
         }

@@ -8,15 +8,15 @@
 mod deadman;
 mod gate;
 mod holder;
+mod lease_clock;
 mod lease_loop;
-mod tenure;
 mod unwell;
 
 pub use deadman::{Deadman, HoldError, KillTimer};
 pub use gate::{Gate, KillReason, LeaseEnd};
-pub use holder::{Holder, LeaseStep};
+pub use holder::{LeaseHolder, LeaseStep};
+pub(crate) use lease_clock::LeaseClock;
 pub use lease_loop::{LeaseEffect, LeaseEvent, LeaseLoop};
-pub(crate) use tenure::Tenure;
 pub use unwell::Unwell;
 
 use crate::{

@@ -19,7 +19,7 @@ pub mod gate;
 mod health;
 mod inputs;
 pub mod journal;
-mod lease;
+mod lease_thread;
 pub mod limits;
 mod link;
 pub mod local;
@@ -161,8 +161,8 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         version: version.clone(),
         policy: Arc::new(rules.policy.clone()),
     };
-    let lease = lease::start(
-        lease::Terms {
+    let lease = lease_thread::start(
+        lease_thread::Terms {
             timing: config.lease,
             nats: config.nats.clone(),
             names: names.clone(),

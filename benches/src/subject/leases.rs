@@ -14,7 +14,7 @@ use async_nats::HeaderMap;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use muster_protocol::{
     ABSENT, SessionId, WorkerId,
-    lease::{CasAnswer, Holder, Lease, LeaseStep, LeaseTiming, Offer},
+    lease::{CasAnswer, Lease, LeaseHolder, LeaseStep, LeaseTiming, Offer},
     message::{Ask, Hello, ToMaster, ToWorker},
     subject::{Bucket, Names},
 };
@@ -121,7 +121,7 @@ fn name(number: usize) -> String {
 
 /// A worker that only holds its lease.
 struct Worker {
-    holder: Holder,
+    holder: LeaseHolder,
     context: async_nats::jetstream::Context,
     key: cas::Key,
     reader: FrameReader,
@@ -161,7 +161,7 @@ impl Worker {
         };
         let offer = Offer { slots: 2, memory_bytes: 1 << 30, version, ..Offer::default() };
         let lease = Lease { offer, ..Lease::new(worker, session) };
-        let mut holder = Holder::new(LeaseTiming::STANDARD, lease, ABSENT);
+        let mut holder = LeaseHolder::new(LeaseTiming::STANDARD, lease, ABSENT);
         holder.linked(master, true);
         let context = cas::context(client);
         Ok(Worker { holder, context, key, reader, _writer: writer, _endpoint: endpoint })

@@ -5,7 +5,7 @@ use super::{ASK_AGAIN, Config, Effect, Fleet, Timer};
 use crate::{
     ABSENT, MasterId, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
-    lease::{CasAnswer, Home, MASTER_RENEWS_EVERY, MasterLease, Standing, Tenure},
+    lease::{CasAnswer, Home, LeaseClock, MASTER_RENEWS_EVERY, MasterLease, Standing},
     limit,
     subject::Bucket,
     task::mix,
@@ -17,7 +17,7 @@ use core::time::Duration;
 #[derive(Debug)]
 pub(super) struct Own {
     lease: MasterLease,
-    tenure: Tenure<()>,
+    tenure: LeaseClock<()>,
     next: Time,
     /// It was declared lost, or it stops: nothing is extended any more.
     over: bool,
@@ -52,7 +52,7 @@ impl Own {
             vouches: None,
             renewed_at: Default::default(),
         };
-        let tenure = Tenure::new(timing.outage(), ABSENT);
+        let tenure = LeaseClock::new(timing.outage(), ABSENT);
         Own { lease, tenure, next: Time::ZERO, over: false, told: false }
     }
 

@@ -1,7 +1,7 @@
 //! A worker's side of its lease: when it renews, how long it may run, and which master is its home.
 //! Never counts the word of a master that may not be its home any more.
 
-use super::{CasAnswer, Home, Lease, LeaseTiming, Standing, Tenure, Unwell};
+use super::{CasAnswer, Home, Lease, LeaseClock, LeaseTiming, Standing, Unwell};
 use crate::{ABSENT, Revision, SessionId, Time, registry::Mark, task::mix, time::WallMillis};
 use alloc::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseStep {
     /// Write `lease` if the key's revision is still `expect`, and bring the answer to
-    /// [`Holder::answered`] with the same `renewal` number.
+    /// [`LeaseHolder::answered`] with the same `renewal` number.
     Write {
         /// The revision the key must have.
         expect: Revision,
@@ -18,7 +18,7 @@ pub enum LeaseStep {
         /// Whether the renewal before this one was not answered: try every way there is.
         doubtful: bool,
         /// The master that may extend the lease meanwhile: ask it too, and bring its answer to
-        /// [`Holder::extended`].
+        /// [`LeaseHolder::extended`].
         ask: Option<Home>,
     },
     /// The session is over: it was declared lost, or someone else took the key. Every run must
@@ -31,14 +31,14 @@ pub enum LeaseStep {
 
 /// A worker's side of its lease: one session of it.
 ///
-/// Call [`plan`](Holder::plan) whenever [`wakeup`](Holder::wakeup) is reached or an answer came;
-/// until [`until`](Holder::until) the session's guests may run.
+/// Call [`plan`](LeaseHolder::plan) whenever [`wakeup`](LeaseHolder::wakeup) is reached or an answer came;
+/// until [`until`](LeaseHolder::until) the session's guests may run.
 #[derive(Clone, Debug)]
-pub struct Holder {
+pub struct LeaseHolder {
     timing: LeaseTiming,
     /// What the next renewal will say.
     lease: Lease,
-    tenure: Tenure<Option<Home>>,
+    clock: LeaseClock<Option<Home>>,
     next: Time,
     over: Option<Option<(Lease, Revision)>>,
     /// Whether a renewal was sent that the registry has not answered.
@@ -57,17 +57,17 @@ pub struct Holder {
     hurried: bool,
 }
 
-impl Holder {
+impl LeaseHolder {
     /// A session that does not hold anything yet. `expect` is the revision that it may overwrite:
     /// [`ABSENT`], or that of a predecessor's lease that is over.
     pub fn new(timing: LeaseTiming, mut lease: Lease, expect: Revision) -> Self {
         lease.renewal = 0;
         lease.home = None;
         lease.master_wait_ms = timing.master().as_millis() as u64;
-        Holder {
+        LeaseHolder {
             timing,
             lease,
-            tenure: Tenure::new(timing.worker(), expect),
+            clock: LeaseClock::new(timing.worker(), expect),
             next: Time::ZERO,
             over: None,
             doubt: false,
@@ -82,7 +82,7 @@ impl Holder {
 
     /// The end of the lease on this machine's clock: guests may run only before it.
     pub fn until(&self) -> Time {
-        self.tenure.until()
+        self.clock.until()
     }
 
     /// Which session this is.
@@ -97,7 +97,7 @@ impl Holder {
 
     /// The revision of the newest lease value known, [`ABSENT`] before the first.
     pub fn revision(&self) -> Revision {
-        self.tenure.known()
+        self.clock.known()
     }
 
     /// The master whose word extends this lease now.
@@ -107,7 +107,7 @@ impl Holder {
 
     /// Whether any renewal of this session was acknowledged.
     pub fn is_held(&self) -> bool {
-        self.tenure.is_held()
+        self.clock.is_held()
     }
 
     /// Whether the lease has been given back: its last value in the registry says so.
@@ -118,7 +118,7 @@ impl Holder {
     /// Whether the lease was held once and has run out: the session's runs are dead, so it may
     /// not be renewed any more.
     pub fn has_lapsed(&self, now: Time) -> bool {
-        self.tenure.is_held() && now >= self.tenure.until()
+        self.clock.is_held() && now >= self.clock.until()
     }
 
     /// Changes what the next renewal says of the holder, and makes it due.
@@ -163,7 +163,7 @@ impl Holder {
         }
     }
 
-    /// When [`plan`](Holder::plan) wants to be called again.
+    /// When [`plan`](LeaseHolder::plan) wants to be called again.
     pub fn wakeup(&self) -> Time {
         self.next
     }
@@ -192,9 +192,9 @@ impl Holder {
         // From the moment a switch is sent the old home's word does not count: the switch may have
         // landed, and the new home may already be counting.
         self.home_counts &= self.home == self.lease.home;
-        self.tenure.sends(self.lease.renewal, now, self.lease.home.clone());
+        self.clock.sends(self.lease.renewal, now, self.lease.home.clone());
         self.doubt = true;
-        let (expect, lease) = (self.tenure.known(), self.lease.clone());
+        let (expect, lease) = (self.clock.known(), self.lease.clone());
         let ask = self.home().filter(|_| doubtful).cloned();
         Some(LeaseStep::Write { expect, lease, doubtful, ask })
     }
@@ -232,10 +232,10 @@ impl Holder {
             CasAnswer::Written(revision) => {
                 self.released |= self.releasing.is_some_and(|first| renewal >= first);
                 // What it said is known as long as it is remembered; after that its home is not.
-                let home = self.tenure.remembered(renewal).cloned();
+                let home = self.clock.remembered(renewal).cloned();
                 self.count(renewal, revision, home);
             }
-            CasAnswer::Conflict(None) if self.tenure.known() == ABSENT => {}
+            CasAnswer::Conflict(None) if self.clock.known() == ABSENT => {}
             // The next session begins from nothing.
             CasAnswer::Conflict(None) => self.gone(ABSENT),
             CasAnswer::Gone(revision) => self.gone(revision),
@@ -250,7 +250,7 @@ impl Holder {
             return self.lapses();
         }
         if self.over.is_none() && self.home().is_some_and(|known| known.session == home) {
-            self.tenure.extend(renewal);
+            self.clock.extend(renewal);
         }
     }
 
@@ -270,20 +270,20 @@ impl Holder {
             if self.count(renewal, revision, Some(found.home)) && renewal < self.lease.renewal {
                 self.next = Time::ZERO;
             }
-        } else if revision > self.tenure.known() || !self.is_held() {
+        } else if revision > self.clock.known() || !self.is_held() {
             self.over = Some(Some((found, revision)));
         }
         // Else what was read is older than what is known: the reader was behind.
     }
 
     fn gone(&mut self, revision: Revision) {
-        self.tenure.gone(revision);
+        self.clock.gone(revision);
         self.over = Some(None);
     }
 
     /// Whether that was news.
     fn count(&mut self, renewal: u64, revision: Revision, home: Option<Option<Home>>) -> bool {
-        let news = self.tenure.count(renewal, revision);
+        let news = self.clock.count(renewal, revision);
         if news {
             self.home_counts = home.is_some();
             self.home = home.flatten();

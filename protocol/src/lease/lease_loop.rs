@@ -5,7 +5,7 @@
 //! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every fact, plan once, carry out the
 //! effects in order; plan again at [`LeaseLoop::wakeup`].
 
-use super::{CasAnswer, Holder, Home, Lease, LeaseStep, LeaseTiming, Standing, Unwell};
+use super::{CasAnswer, Home, Lease, LeaseHolder, LeaseStep, LeaseTiming, Standing, Unwell};
 use crate::{
     ABSENT, Revision, SessionId, Time,
     attempts::LinkId,
@@ -137,7 +137,7 @@ pub struct LeaseLoop {
     /// What the first lease of a session says.
     draft: Lease,
     nonces: u64,
-    holder: Holder,
+    holder: LeaseHolder,
     /// The end of the lease that the gates know.
     told_until: Time,
     /// The session is over, and this is what the registry holds instead; until nothing of it runs.
@@ -160,7 +160,7 @@ impl LeaseLoop {
     pub fn new(timing: LeaseTiming, draft: Lease, seed: u64) -> Self {
         let mut this = LeaseLoop {
             timing,
-            holder: Holder::new(timing, draft.clone(), ABSENT),
+            holder: LeaseHolder::new(timing, draft.clone(), ABSENT),
             draft,
             nonces: seed,
             told_until: Time::ZERO,
@@ -173,7 +173,7 @@ impl LeaseLoop {
             outbox: Vec::new(),
         };
         let lease = Lease { session: this.mint(), ..this.draft.clone() };
-        this.holder = Holder::new(timing, lease, ABSENT);
+        this.holder = LeaseHolder::new(timing, lease, ABSENT);
         this
     }
 
@@ -339,7 +339,7 @@ impl LeaseLoop {
         };
         let succeeds = lease.succeeds.clone();
         self.outbox.push(LeaseEffect::Begin { session, succeeds, waits_for });
-        self.holder = Holder::new(self.timing, lease, expect);
+        self.holder = LeaseHolder::new(self.timing, lease, expect);
         for (master, near) in self.masters.values() {
             self.holder.linked(master.clone(), *near);
         }

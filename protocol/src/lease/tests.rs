@@ -14,12 +14,12 @@ fn lease() -> Lease {
     Lease::new("w1".parse().expect("a name"), SessionId(7))
 }
 
-fn holder() -> Holder {
-    Holder::new(LeaseTiming::STANDARD, lease(), ABSENT)
+fn holder() -> LeaseHolder {
+    LeaseHolder::new(LeaseTiming::STANDARD, lease(), ABSENT)
 }
 
 /// Plans, and demands a write; its renewal number and the revision it expects.
-fn write(holder: &mut Holder, now: Time) -> (u64, Revision, Lease) {
+fn write(holder: &mut LeaseHolder, now: Time) -> (u64, Revision, Lease) {
     match holder.plan(now, WallMillis(0)) {
         Some(LeaseStep::Write { expect, lease, .. }) => (lease.renewal, expect, lease),
         other => panic!("expected a write, got {other:?}"),
@@ -171,7 +171,7 @@ fn master(session: u64) -> Home {
 }
 
 /// Plans a write; whom the holder asks to extend its lease, and the home that it names.
-fn asked(holder: &mut Holder, now: Time) -> (u64, Option<Home>, Option<Home>) {
+fn asked(holder: &mut LeaseHolder, now: Time) -> (u64, Option<Home>, Option<Home>) {
     match holder.plan(now, WallMillis(0)) {
         Some(LeaseStep::Write { lease, ask, .. }) => (lease.renewal, ask, lease.home),
         other => panic!("expected a write, got {other:?}"),
@@ -179,7 +179,7 @@ fn asked(holder: &mut Holder, now: Time) -> (u64, Option<Home>, Option<Home>) {
 }
 
 /// A lease whose home is the master of session 1.
-fn at_home() -> Holder {
+fn at_home() -> LeaseHolder {
     let mut holder = holder();
     holder.linked(master(1), false);
     let (renewal, ask, home) = asked(&mut holder, start());

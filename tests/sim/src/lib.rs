@@ -1,4 +1,4 @@
-//! The whole fleet, simulated: the real minds (`Fleet`, `Attempts`, `Holder`) in processes that
+//! The whole fleet, simulated: the real minds (`Fleet`, `Attempts`, `LeaseHolder`) in processes that
 //! crash, stop and sleep, on clocks of different rates, over a network that is cut and a registry
 //! that loses answers. Never anything of the machine that plays it: the same seed plays the same.
 //!

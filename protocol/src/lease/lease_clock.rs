@@ -10,7 +10,7 @@ const SENT_MAX: usize = 8;
 
 /// One holder's knowledge of its key. `T` is what the holder wants to remember of each renewal.
 #[derive(Clone, Debug)]
-pub(crate) struct Tenure<T> {
+pub(crate) struct LeaseClock<T> {
     lasts: Duration,
     known: Revision,
     held: bool,
@@ -19,10 +19,10 @@ pub(crate) struct Tenure<T> {
     sent: Vec<(u64, Time, T)>,
 }
 
-impl<T: Clone> Tenure<T> {
+impl<T: Clone> LeaseClock<T> {
     /// Holds nothing yet; `known` is the revision that the first renewal may replace.
     pub(crate) fn new(lasts: Duration, known: Revision) -> Self {
-        Tenure { lasts, known, held: false, until: Time::ZERO, sent: Vec::new() }
+        LeaseClock { lasts, known, held: false, until: Time::ZERO, sent: Vec::new() }
     }
 
     /// The revision of the newest value known.

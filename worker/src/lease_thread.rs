@@ -29,14 +29,14 @@ pub(crate) struct Terms {
 
 /// What the loop of the lease tells the loop of the worker. Few: some for each renewal, and a session
 /// that is over is followed by another only once the worker has answered.
-pub(crate) type Told = mpsc::UnboundedSender<Input>;
+pub(crate) type WorkerInbox = mpsc::UnboundedSender<Input>;
 
 /// Starts the thread. It ends with the process, or once the lease was given back.
 pub(crate) fn start(
     terms: Terms,
     deadman: Deadman,
     links: Links,
-    told: Told,
+    told: WorkerInbox,
 ) -> std::io::Result<mpsc::UnboundedSender<LeaseEvent>> {
     let (sender, events) = mpsc::unbounded_channel();
     let answers = sender.clone();
@@ -46,7 +46,7 @@ pub(crate) fn start(
         runtime.block_on(async move {
             let nats = Nats::open(&terms, answers.clone()).await;
             let lease = LeaseLoop::new(terms.timing, terms.draft.clone(), seed);
-            let keeper = Keeper { terms, deadman, links, told, nats, answers, lease };
+            let keeper = LeaseThread { terms, deadman, links, told, nats, answers, lease };
             keeper.keep(events).await;
         });
     })?;
@@ -106,17 +106,17 @@ fn is_up(event: &async_nats::Event) -> Option<bool> {
     }
 }
 
-struct Keeper {
+struct LeaseThread {
     terms: Terms,
     deadman: Deadman,
     links: Links,
-    told: Told,
+    told: WorkerInbox,
     nats: Option<Nats>,
     answers: mpsc::UnboundedSender<LeaseEvent>,
     lease: LeaseLoop,
 }
 
-impl Keeper {
+impl LeaseThread {
     /// Waits for nothing but the next fact, and for the time at which the lease wants to be looked at.
     async fn keep(mut self, mut events: mpsc::UnboundedReceiver<LeaseEvent>) {
         let mut effects = Vec::new();

@@ -239,7 +239,7 @@ impl Mind {
             master: "m2".parse().expect("a name"),
             session: SessionId(8),
             renewal: 1,
-            standing: muster_protocol::lease::Standing::Live,
+            state: muster_protocol::lease::LeaseState::Live,
             wait_ms: LeaseTiming::STANDARD.outage_wait().as_millis() as u64,
             workers: 1,
             remembers: Vec::new(),

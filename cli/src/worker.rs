@@ -12,7 +12,7 @@ use muster_protocol::{
     WorkerId,
     api::{CommandWorker, WorkerView, Workers, endpoint},
     grant::Policy,
-    lease::{Lease, Standing},
+    lease::{Lease, LeaseState},
     limit,
     message::WorkerCommand,
 };
@@ -142,18 +142,19 @@ async fn until_empty(
     loop {
         let workers = list(client).await?;
         let view = workers.workers.iter().find(|view| view.lease.worker == *name);
-        match view.map(|view| (view.lease.standing, view.attempts.len())) {
+        match view.map(|view| (view.lease.state, view.attempts.len())) {
             // It is gone, or nothing is left.
-            None | Some((Standing::Lost | Standing::Released, _) | (Standing::Draining, 0)) => {
+            None
+            | Some((LeaseState::Lost | LeaseState::Released, _) | (LeaseState::Draining, 0)) => {
                 return Ok(workers);
             }
-            Some((Standing::Draining, left)) if tokio::time::Instant::now() > until => {
+            Some((LeaseState::Draining, left)) if tokio::time::Instant::now() > until => {
                 let text = format!("{name} still has {left} runs, long after its deadline");
                 let hint = format!("see what they are: muster worker get {name}");
                 return Err(Failure::new(text).hint(hint).into());
             }
-            Some((Standing::Draining, _)) => tokio::time::sleep(LOOK_EVERY).await,
-            Some((Standing::Live | Standing::Cordoned, _)) => {
+            Some((LeaseState::Draining, _)) => tokio::time::sleep(LOOK_EVERY).await,
+            Some((LeaseState::Live | LeaseState::Cordoned, _)) => {
                 let text = format!("{name} does not drain any more: it was given another order");
                 return Err(Failure::new(text).into());
             }
@@ -232,8 +233,8 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
 
 /// How a worker is, as one word. What it was ordered says more than that it is unwell.
 fn state(lease: &Lease) -> &'static str {
-    match (lease.standing, lease.lacks()) {
-        (Standing::Live, Some(_)) => "unwell",
+    match (lease.state, lease.lacks()) {
+        (LeaseState::Live, Some(_)) => "unwell",
         (standing, _) => standing.word(),
     }
 }

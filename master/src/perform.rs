@@ -170,7 +170,7 @@ impl Hands {
                     });
                 }
                 Effect::WriteLease { expect, lease, asked_by } => {
-                    tracing::debug!(worker = %lease.worker, standing = ?lease.standing, expect, "lease");
+                    tracing::debug!(worker = %lease.worker, standing = ?lease.state, expect, "lease");
                     self.writing += 1;
                     self.spawn(|registry| async move {
                         let answer = registry.write_lease(expect, &lease).await;

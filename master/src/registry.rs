@@ -225,7 +225,7 @@ impl Registry {
     pub async fn write_lease(&self, expect: Revision, lease: &Lease) -> CasAnswer<Lease> {
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
-        let keep = lease.standing.keep();
+        let keep = lease.state.keep();
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await
@@ -239,7 +239,7 @@ impl Registry {
     ) -> CasAnswer<MasterLease> {
         let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Masters, lease.key());
-        let keep = lease.standing.keep();
+        let keep = lease.state.keep();
         let sent =
             cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
         sent.answer(&self.context).await

@@ -147,7 +147,7 @@ struct Worker {
     /// Whether it was this master that declared the newest lease value lost.
     declared_here: bool,
     /// Who waits for the worker to obey, and what its lease will say then.
-    commands: Vec<(RequestId, crate::lease::Standing)>,
+    commands: Vec<(RequestId, crate::lease::LeaseState)>,
     links: link::Links,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,

@@ -191,7 +191,7 @@ const fn outlasts(span: Duration) -> Duration {
 /// What a lease says of its holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum LeaseState {
     /// It may be given attempts.
     Live,
     /// It keeps its attempts and takes no new ones, until someone says otherwise.
@@ -204,25 +204,25 @@ pub enum Standing {
     Lost,
 }
 
-impl Standing {
+impl LeaseState {
     /// Whether the holder may run what it has.
     pub fn is_held(self) -> bool {
-        matches!(self, Standing::Live | Standing::Cordoned | Standing::Draining)
+        matches!(self, LeaseState::Live | LeaseState::Cordoned | LeaseState::Draining)
     }
 
-    /// How long the registry keeps a lease of this standing; for ever where absent.
+    /// How long the registry keeps a lease of this state; for ever where absent.
     pub fn keep(self) -> Option<Duration> {
         (!self.is_held()).then_some(limit::LEASE_KEEP)
     }
 
-    /// The standing as one word.
+    /// The state as one word.
     pub fn word(self) -> &'static str {
         match self {
-            Standing::Live => "live",
-            Standing::Cordoned => "cordoned",
-            Standing::Draining => "draining",
-            Standing::Released => "released",
-            Standing::Lost => "lost",
+            LeaseState::Live => "live",
+            LeaseState::Cordoned => "cordoned",
+            LeaseState::Draining => "draining",
+            LeaseState::Released => "released",
+            LeaseState::Lost => "lost",
         }
     }
 }
@@ -247,7 +247,8 @@ pub struct Lease {
     /// Counts the renewals of a session, so that it knows its own write again.
     pub renewal: u64,
     /// Whether the holder may run.
-    pub standing: Standing,
+    #[serde(rename = "standing")]
+    pub state: LeaseState,
     /// The state directory of the holder; whoever holds its lock knows earlier lives to be over.
     pub home_dir: Nonce,
     /// Lives before this one that are proven over, the latest last: their attempts are lost at
@@ -287,7 +288,7 @@ impl Lease {
             worker,
             session,
             renewal: 0,
-            standing: Standing::Live,
+            state: LeaseState::Live,
             home_dir: Nonce(0),
             succeeds: Vec::new(),
             fenced: false,
@@ -319,7 +320,8 @@ pub struct MasterLease {
     /// Counts the renewals.
     pub renewal: u64,
     /// `live`, `released` or `lost`.
-    pub standing: Standing,
+    #[serde(rename = "standing")]
+    pub state: LeaseState,
     /// How long others have to wait before they declare it lost, in milliseconds.
     pub wait_ms: u64,
     /// Workers that are linked to it.

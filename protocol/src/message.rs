@@ -3,7 +3,7 @@
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
     grant::Grants,
-    lease::{CasAnswer, Home, Lease, Standing, Unwell},
+    lease::{CasAnswer, Home, Lease, LeaseState, Unwell},
     registry::{Mark, StreamId},
     task::{Data, Limits, Outcome},
 };
@@ -183,11 +183,11 @@ pub enum WorkerCommand {
 
 impl WorkerCommand {
     /// What the lease of a worker says that has obeyed.
-    pub fn standing(self) -> Standing {
+    pub fn lease_state(self) -> LeaseState {
         match self {
-            WorkerCommand::Cordon => Standing::Cordoned,
-            WorkerCommand::Drain { .. } => Standing::Draining,
-            WorkerCommand::Uncordon => Standing::Live,
+            WorkerCommand::Cordon => LeaseState::Cordoned,
+            WorkerCommand::Drain { .. } => LeaseState::Draining,
+            WorkerCommand::Uncordon => LeaseState::Live,
         }
     }
 }
@@ -355,7 +355,7 @@ mod tests {
         worker: WorkerId,
         session: SessionId,
         renewal: u64,
-        standing: Standing,
+        standing: LeaseState,
         home_dir: Nonce,
         succeeds: Vec<SessionId>,
         fenced: bool,
@@ -378,7 +378,7 @@ mod tests {
             renewed_at: WallMillis(1_700_000_000_000),
             ..Lease::new("w1".parse().expect("a name"), SessionId(1))
         };
-        let Lease { worker, session, renewal, standing, home_dir, succeeds, fenced, .. } =
+        let Lease { worker, session, renewal, state: standing, home_dir, succeeds, fenced, .. } =
             lease.clone();
         let Lease { holds, home, master_wait_ms, offer, renewed_at, .. } = lease.clone();
         let Offer { group, labels, slots, memory_bytes, version, policy } = offer;

@@ -123,7 +123,7 @@ impl LeaseThread {
         loop {
             // As late as can be: a renewal says of all that has started what was given.
             let holds = *self.terms.holds.lock().expect("no holder of this lock panics");
-            self.lease.observe(clock::boottime(), LeaseEvent::Hold(holds));
+            self.lease.observe(clock::boottime(), LeaseEvent::SetHolds(holds));
             self.lease.plan(clock::boottime(), clock::wall(), &mut effects);
             for effect in effects.drain(..) {
                 if self.carry_out(effect) {
@@ -161,11 +161,11 @@ impl LeaseThread {
                 match by {
                     // What a new process meets at its first try is most often its predecessor's.
                     Some(lease) if lapsed.is_none() => tracing::debug!(
-                        standing = ?lease.standing, by = %lease.session,
+                        standing = ?lease.state, by = %lease.session,
                         "somebody has or had the lease"
                     ),
                     Some(lease) => tracing::warn!(
-                        standing = ?lease.standing, by = %lease.session, mine = %session,
+                        standing = ?lease.state, by = %lease.session, mine = %session,
                         "the lease is another's; this session is over"
                     ),
                     None => tracing::warn!(%session, "the lease lapsed; its runs are killed"),
@@ -203,7 +203,7 @@ impl LeaseThread {
             (nats.context.clone(), nats.key.clone(), self.answers.clone());
         tokio::spawn(async move {
             let Ok(value) = serde_json::to_vec(&lease) else { return };
-            let (keep, headers) = (lease.standing.keep(), HeaderMap::new());
+            let (keep, headers) = (lease.state.keep(), HeaderMap::new());
             let sent = cas::send(&context, key, expect, value.into(), keep, headers).await;
             let answer = sent.answer(&context).await;
             let (session, renewal, direct) = (lease.session, lease.renewal, true);

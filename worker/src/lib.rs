@@ -38,7 +38,7 @@ pub use muster_wire::clock;
 use anyhow::Context as _;
 use muster_protocol::{
     attempts::{Attempts, Event},
-    lease::{Lease, LeaseEvent, Offer, Standing},
+    lease::{Lease, LeaseEvent, LeaseState, Offer},
     message::{ToMaster, ToWorker, WorkerCommand},
     subject::Names,
 };
@@ -276,7 +276,7 @@ impl Worker {
         let grace = self.config.grace();
         tracing::info!(?grace, running = self.attempts.running(), "stopping");
         self.draining.store(true, Ordering::SeqCst);
-        let _ = self.lease.send(LeaseEvent::Stand(Standing::Draining));
+        let _ = self.lease.send(LeaseEvent::SetState(LeaseState::Draining));
         let now = clock::boottime();
         self.attempts.observe(now, Event::StopAsked { deadline: now + grace });
         process::end_after(grace + END_MARGIN);

@@ -23,7 +23,7 @@ use carry::{bring, get, get_again, pass_on, unless_closed};
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event},
-    lease::{LeaseEvent, Standing},
+    lease::{LeaseEvent, LeaseState},
     message::{AttemptKey, Dispatch, ToMaster},
     registry::Holds,
     task::{Data, Outcome, Verdict},
@@ -140,10 +140,10 @@ impl Hands {
     }
 
     /// Says so in the lease, and remembers it.
-    fn stand(&self, standing: Standing) {
+    fn stand(&self, standing: LeaseState) {
         tracing::info!(standing = standing.word(), "ordered");
-        self.shared.draining.store(standing == Standing::Draining, Ordering::SeqCst);
-        let kept = if standing == Standing::Live {
+        self.shared.draining.store(standing == LeaseState::Draining, Ordering::SeqCst);
+        let kept = if standing == LeaseState::Live {
             match std::fs::remove_file(&self.cordon) {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -155,7 +155,7 @@ impl Hands {
             tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
             self.shared.wants.met(&error);
         }
-        let _ = self.shared.lease.send(LeaseEvent::Stand(standing));
+        let _ = self.shared.lease.send(LeaseEvent::SetState(standing));
     }
 
     /// Forgets the gates of runs that are over, and what is no longer being prepared.
@@ -187,10 +187,10 @@ impl Hands {
                     }
                     self.inputs.drop(key);
                 }
-                Effect::Hold(holds) => {
+                Effect::SetHolds(holds) => {
                     *self.shared.holds.lock().expect("no holder of this lock panics") = holds;
                 }
-                Effect::Stand(standing) => self.stand(standing),
+                Effect::SetLeaseState(standing) => self.stand(standing),
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::Quiet => {
                     let next = if stopping { LeaseEvent::Release } else { LeaseEvent::Quiet };

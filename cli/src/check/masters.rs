@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use muster_protocol::{
     SessionId,
     api::{Masters, endpoint},
-    lease::{MASTER_RENEWS_EVERY, Standing},
+    lease::{LeaseState, MASTER_RENEWS_EVERY},
     subject::{Bucket, SERVICE},
 };
 use serde::Deserialize;
@@ -120,7 +120,7 @@ async fn silent(client: &Client, pongs: &[Pong], ages: &Ages) -> Vec<String> {
         ages.get(key).is_some_and(|age| *age > LEASE_AGE_MAX)
             && pongs.iter().all(|pong| pong.key().as_deref() != Some(key))
     };
-    let live = masters.iter().filter(|lease| lease.standing == Standing::Live);
+    let live = masters.iter().filter(|lease| lease.state == LeaseState::Live);
     live.filter(|lease| is_silent(&lease.key())).map(|lease| lease.master.to_string()).collect()
 }
 

@@ -5,7 +5,7 @@ use super::{Finding, Health, answer, few, masters::Serving, registry};
 use crate::client::Client;
 use muster_protocol::{
     api::{WorkerView, Workers, endpoint},
-    lease::Standing,
+    lease::LeaseState,
     subject::Bucket,
 };
 use serde_json::json;
@@ -33,8 +33,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
     };
     groups(&workers, findings);
     findings.extend(unwell(&workers));
-    let held: Vec<&WorkerView> =
-        workers.iter().filter(|view| view.lease.standing.is_held()).collect();
+    let held: Vec<&WorkerView> = workers.iter().filter(|view| view.lease.state.is_held()).collect();
     let ages = match registry::ages(client, Bucket::Workers).await {
         Ok(ages) => ages,
         Err(error) => {
@@ -87,11 +86,11 @@ fn groups(workers: &[WorkerView], findings: &mut Vec<Finding>) {
     let mut groups: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
     for view in workers {
         let counts = groups.entry(view.lease.offer.group.as_str()).or_default();
-        match view.lease.standing {
-            Standing::Live => counts[0] += 1,
-            Standing::Draining | Standing::Cordoned => counts[1] += 1,
-            Standing::Lost => counts[2] += 1,
-            Standing::Released => {}
+        match view.lease.state {
+            LeaseState::Live => counts[0] += 1,
+            LeaseState::Draining | LeaseState::Cordoned => counts[1] += 1,
+            LeaseState::Lost => counts[2] += 1,
+            LeaseState::Released => {}
         }
     }
     groups.retain(|_, counts| counts.iter().sum::<usize>() > 0);
@@ -144,7 +143,7 @@ mod tests {
     #[test]
     fn a_thousand_workers_of_a_thousand_groups_are_few_lines_and_all_names() {
         let mut views: Vec<WorkerView> = (0..1_000).map(view).collect();
-        views[777].lease.standing = Standing::Lost;
+        views[777].lease.state = LeaseState::Lost;
         let mut findings = Vec::new();
         groups(&views, &mut findings);
         assert_eq!(findings.len(), GROUPS_MAX + 1);
@@ -167,7 +166,7 @@ mod tests {
         let many = unwell(&views).expect("a line");
         assert_eq!((many.health, many.names.len()), (Health::Warn, 9));
         assert!(many.detail.ends_with("; and 6 more: see `muster worker ls`"), "{}", many.detail);
-        views[0].lease.standing = Standing::Lost;
+        views[0].lease.state = LeaseState::Lost;
         let one = unwell(&views[..2]).expect("a line").detail;
         assert_eq!(one, "w2 lacks something: a disk is full", "one that is lost lacks no more");
     }

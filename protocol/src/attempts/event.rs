@@ -2,7 +2,7 @@
 
 use crate::{
     SessionId, Time,
-    lease::{KillReason, Standing},
+    lease::{KillReason, LeaseState},
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
     registry::Holds,
     task::Outcome,
@@ -80,10 +80,10 @@ pub enum Effect {
     /// Forget what was got for an attempt.
     Drop(AttemptKey),
     /// Say this in the lease.
-    Stand(Standing),
+    SetLeaseState(LeaseState),
     /// Say in every renewal of this session from now on that attempts are held up to here. To be carried
     /// out before any effect that follows it.
-    Hold(Holds),
+    SetHolds(Holds),
     /// Say something to a master.
     Send {
         /// On which link.

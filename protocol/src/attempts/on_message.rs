@@ -72,7 +72,7 @@ impl Attempts {
             }
         };
         if self.stopping.is_none() {
-            self.outbox.push(Effect::Stand(order.standing()));
+            self.outbox.push(Effect::SetLeaseState(order.lease_state()));
         }
     }
 
@@ -129,7 +129,7 @@ impl Attempts {
             self.holds = self.holds.raised_to(given);
             // Before it can start: a renewal that does not say so would deny it.
             let (session, upto) = (self.session, self.holds);
-            self.outbox.push(Effect::Hold(Holds { session, upto }));
+            self.outbox.push(Effect::SetHolds(Holds { session, upto }));
         }
         let at_hand =
             self.warm.contains(&dispatch.module) && matches!(dispatch.input, Data::Inline(_));

@@ -55,8 +55,8 @@ fn say(effect: &Effect) -> String {
         Effect::Kill { key, why } => format!("kill t{}: {why:?}", key.task.0),
         Effect::Drop(key) => format!("drop t{}", key.task.0),
         Effect::Quiet => "quiet".to_string(),
-        Effect::Hold(holds) => format!("hold {}", holds.upto.revision),
-        Effect::Stand(standing) => format!("stand {}", standing.word()),
+        Effect::SetHolds(holds) => format!("hold {}", holds.upto.revision),
+        Effect::SetLeaseState(standing) => format!("stand {}", standing.word()),
         Effect::Send { link, message } => match message {
             ToMaster::Hello(Hello { session, attempts, .. }) => {
                 let attempts: Vec<_> = attempts.iter().map(|held| held.key.task.0).collect();
@@ -100,7 +100,7 @@ impl Desk {
         assert_eq!(self.mind.running, self.mind.attempts.values().filter(busy).count());
         assert!(self.mind.wakeup().is_none_or(|at| at > self.now), "it would be woken without end");
         // That the lease is told what is held, a test of its own looks at.
-        out.iter().filter(|effect| !matches!(effect, Effect::Hold(_))).map(say).collect()
+        out.iter().filter(|effect| !matches!(effect, Effect::SetHolds(_))).map(say).collect()
     }
 
     fn pass(&mut self, time: Duration) -> Vec<String> {
@@ -318,9 +318,11 @@ fn the_lease_is_told_what_is_held_before_anything_can_start() {
     };
     let out = effects(&mut d, dispatch(1));
     let upto = Mark { stream: StreamId(1), revision: 1 };
-    assert_eq!(out[0], Effect::Hold(Holds { session: Some(SESSION), upto }));
+    assert_eq!(out[0], Effect::SetHolds(Holds { session: Some(SESSION), upto }));
     d.see(Event::Prepared(key(1)));
-    assert!(!effects(&mut d, dispatch(2)).iter().any(|effect| matches!(effect, Effect::Hold(_))));
+    assert!(
+        !effects(&mut d, dispatch(2)).iter().any(|effect| matches!(effect, Effect::SetHolds(_)))
+    );
     d.mind.observe(d.now, Event::Linked(3, MASTER));
     let mut out = Vec::new();
     d.mind.plan(d.now, &mut out);

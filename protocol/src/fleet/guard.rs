@@ -6,7 +6,7 @@ use super::{ASK_AGAIN, Effect, Fleet, Timer};
 use crate::{
     ABSENT, Nonce, Revision, SessionId, Time, WorkerId,
     advisory::{Advisory, RegistryEvent},
-    lease::{CasAnswer, Lease, Standing},
+    lease::{CasAnswer, Lease, LeaseState},
     registry::{FailoverGuard, Mark},
     sessions::Memory,
     subject::Bucket,
@@ -208,7 +208,7 @@ impl Fleet {
     /// What this session leaves to the next one of this process.
     pub fn memory(&self) -> Memory {
         let held = |(id, worker): (&WorkerId, &super::Worker)| {
-            let held = worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held());
+            let held = worker.lease.as_ref().is_some_and(|lease| lease.state.is_held());
             held.then(|| (id.clone(), (worker.revision, worker.seen)))
         };
         Memory {
@@ -249,13 +249,13 @@ impl Fleet {
     pub(super) fn condemn_forgotten(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = worker.lease.as_ref() else { return };
-        if lease.standing.is_held() && self.guard.forgotten.contains(&lease.session) {
+        if lease.state.is_held() && self.guard.forgotten.contains(&lease.session) {
             // Not `lost`: on that word another master would act at once, whose own wait may be over
             // or that has not noticed, while this session may still run. A session that never was
             // takes its place; then the one before is waited for.
             let (expect, lease) = (worker.revision, lease.clone());
             let session = SessionId(self.next_nonce());
-            let lease = Lease { session, standing: Standing::Lost, succeeds: Vec::new(), ..lease };
+            let lease = Lease { session, state: LeaseState::Lost, succeeds: Vec::new(), ..lease };
             self.begin_declare_lost(id);
             self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });
         }

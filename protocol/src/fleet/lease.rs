@@ -9,7 +9,7 @@ use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, worker_events};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::{Advisory, WorkerEvent},
-    lease::{CasAnswer, Lease, Standing},
+    lease::{CasAnswer, Lease, LeaseState},
     limit,
     message::ToWorker,
     subject::Bucket,
@@ -22,7 +22,7 @@ impl Fleet {
     pub(super) fn lease_seen(&mut self, now: Time, lease: Lease, revision: Revision) {
         let id = lease.worker.clone();
         let speaks = self.speaks_for(&id);
-        let answers = lease.standing.is_held() && self.roll.is_later(Bucket::Workers, revision);
+        let answers = lease.state.is_held() && self.roll.is_later(Bucket::Workers, revision);
         self.roll.exists(Bucket::Workers, revision);
         let worker = self.worker(now, &id);
         if revision <= worker.revision {
@@ -43,9 +43,9 @@ impl Fleet {
         worker.wait = worker.wait.max(Duration::from_millis(lease.master_wait_ms));
         (worker.lost_sent, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
-        let standing_changed = old.as_ref().is_none_or(|old| old.standing != lease.standing);
+        let standing_changed = old.as_ref().is_none_or(|old| old.state != lease.state);
         worker.lease = Some(lease.clone());
-        self.obeyed(&id, lease.standing);
+        self.obeyed(&id, lease.state);
         if self.registry_up.is_some() && speaks {
             let stands = worker_events::of_state(old.as_ref(), &lease);
             let feels = worker_events::of_health(old.as_ref(), &lease);
@@ -105,8 +105,8 @@ impl Fleet {
             return;
         }
         let lease = match &worker.lease {
-            Some(lease) if lease.standing.is_held() => {
-                Lease { standing: Standing::Lost, ..lease.clone() }
+            Some(lease) if lease.state.is_held() => {
+                Lease { state: LeaseState::Lost, ..lease.clone() }
             }
             Some(_) => {
                 let (keep, idle) = (worker.seen + self.config.leases_keep, worker.tasks.is_empty());
@@ -218,7 +218,7 @@ impl Fleet {
         expect: Revision,
         lease: Lease,
     ) {
-        if lease.worker != worker || lease.standing == Standing::Lost {
+        if lease.worker != worker || lease.state == LeaseState::Lost {
             return;
         }
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
@@ -241,7 +241,7 @@ impl Fleet {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let is_home = |lease: &Lease| {
             lease.session == session
-                && lease.standing.is_held()
+                && lease.state.is_held()
                 && lease.home.as_ref().is_some_and(|named| named.session == home)
         };
         if worker.lost_sent || !worker.lease.as_ref().is_some_and(is_home) {
@@ -262,7 +262,7 @@ impl Fleet {
         let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         let Some(lease) = &worker.lease else { return false };
         if lease.session == attempt.session {
-            return matches!(lease.standing, Standing::Released | Standing::Lost);
+            return matches!(lease.state, LeaseState::Released | LeaseState::Lost);
         }
         if self.is_before_the_guard(record) {
             return true;
@@ -289,7 +289,7 @@ impl Fleet {
     /// declared that itself, or the task is its own and nobody else did.
     pub(super) fn moved_from(&self, task: TaskId, attempt: &Attempt) -> Time {
         let Some(worker) = self.workers.get(&attempt.worker) else { return Time::ZERO };
-        let lost = worker.lease.as_ref().is_some_and(|lease| lease.standing == Standing::Lost);
+        let lost = worker.lease.as_ref().is_some_and(|lease| lease.state == LeaseState::Lost);
         let first =
             if lost { worker.declared_here || self.fresh.is_empty() } else { self.is_mine(task) };
         if first {
@@ -308,7 +308,7 @@ impl Fleet {
     pub(super) fn has_left(&self, attempt: &Attempt) -> bool {
         let lease = self.workers.get(&attempt.worker).and_then(|worker| worker.lease.as_ref());
         lease.is_some_and(|lease| {
-            lease.session == attempt.session && lease.standing == Standing::Released
+            lease.session == attempt.session && lease.state == LeaseState::Released
         })
     }
 
@@ -362,5 +362,5 @@ impl Fleet {
 /// A value that keeps a vanished lease's key from being written by the session that held it.
 fn vacancy(worker: WorkerId, session: SessionId, wait: Duration) -> Lease {
     let master_wait_ms = wait.as_millis() as u64;
-    Lease { standing: Standing::Lost, master_wait_ms, ..Lease::new(worker, session) }
+    Lease { state: LeaseState::Lost, master_wait_ms, ..Lease::new(worker, session) }
 }

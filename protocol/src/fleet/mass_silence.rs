@@ -23,7 +23,7 @@ impl Fleet {
             Some((at, over_half)) if at == now => over_half,
             _ => {
                 let held = |worker: &&Worker| {
-                    worker.lease.as_ref().is_some_and(|lease| lease.standing.is_held())
+                    worker.lease.as_ref().is_some_and(|lease| lease.state.is_held())
                 };
                 let all = self.workers.values().filter(held).count();
                 // Not only those whose time is over: all fall silent at once, but not all renewed at

@@ -5,7 +5,7 @@ use super::{ASK_AGAIN, Config, Effect, Fleet, Timer};
 use crate::{
     ABSENT, MasterId, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
-    lease::{CasAnswer, Home, LeaseClock, MASTER_RENEWS_EVERY, MasterLease, Standing},
+    lease::{CasAnswer, Home, LeaseClock, LeaseState, MASTER_RENEWS_EVERY, MasterLease},
     limit,
     subject::Bucket,
     task::mix,
@@ -45,7 +45,7 @@ impl Own {
             master: config.me.clone(),
             session: config.session,
             renewal: 0,
-            standing: Standing::Live,
+            state: LeaseState::Live,
             wait_ms: timing.outage_wait().as_millis() as u64 + 1,
             workers: 0,
             remembers: config.remembers.clone(),
@@ -96,7 +96,7 @@ impl Peer {
     }
 
     fn is_live(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.standing.is_held())
+        self.lease.as_ref().is_some_and(|lease| lease.state.is_held())
     }
 }
 
@@ -111,7 +111,7 @@ impl Fleet {
         if self.own.over && !core::mem::replace(&mut self.own.told, true) {
             out.push(Effect::BeginAnew);
         }
-        if now < self.own.next || (self.own.over && self.own.lease.standing != Standing::Released) {
+        if now < self.own.next || (self.own.over && self.own.lease.state != LeaseState::Released) {
             return;
         }
         if !self.may_answer() {
@@ -135,7 +135,7 @@ impl Fleet {
     pub(super) fn stopping(&mut self) {
         self.own.over = true;
         self.own.told = true;
-        self.own.lease.standing = Standing::Released;
+        self.own.lease.state = LeaseState::Released;
         self.own.next = Time::ZERO;
     }
 
@@ -144,7 +144,7 @@ impl Fleet {
             return self.own_seen(&lease, revision);
         }
         let session = lease.session;
-        let answers = lease.standing.is_held() && self.roll.is_later(Bucket::Masters, revision);
+        let answers = lease.state.is_held() && self.roll.is_later(Bucket::Masters, revision);
         self.roll.exists(Bucket::Masters, revision);
         let ended = self.config.memory.over.get(&session).copied();
         let peer =
@@ -156,7 +156,7 @@ impl Fleet {
         peer.revision = revision;
         peer.seen = now;
         peer.declaring = false;
-        let (was_live, is_live) = (peer.is_live(), lease.standing.is_held());
+        let (was_live, is_live) = (peer.is_live(), lease.state.is_held());
         let could = peer.lease.as_ref().is_some_and(|lease| lease.workers > 0);
         let can = lease.workers > 0;
         if answers {
@@ -177,9 +177,9 @@ impl Fleet {
 
     fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
         self.roll.exists(Bucket::Masters, revision);
-        if lease.standing.is_held() {
+        if lease.state.is_held() {
             self.own.tenure.count(lease.renewal, revision);
-        } else if lease.standing == Standing::Lost {
+        } else if lease.state == LeaseState::Lost {
             self.own.over = true;
         }
     }
@@ -231,7 +231,7 @@ impl Fleet {
         // What was not shown may be there all the same, because the watch is late: only the registry says
         // that there is no lease, by taking this one.
         let lease = match &peer.lease {
-            Some(lease) => MasterLease { standing: Standing::Lost, ..lease.clone() },
+            Some(lease) => MasterLease { state: LeaseState::Lost, ..lease.clone() },
             None => vacancy(peer.name.clone(), session, wait),
         };
         out.push(Effect::WriteMaster { expect: peer.revision, lease });
@@ -259,7 +259,7 @@ impl Fleet {
                         what: MasterEvent::Lost,
                         reason: String::from("its lease was not renewed in time"),
                     }));
-                } else if lease.standing == Standing::Released {
+                } else if lease.state == LeaseState::Released {
                     return self.outbox.push(Effect::Released);
                 }
                 self.master_seen(now, lease, revision);
@@ -384,7 +384,7 @@ fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease 
         master,
         session,
         renewal: 0,
-        standing: Standing::Lost,
+        state: LeaseState::Lost,
         wait_ms: wait.as_millis() as u64 + 1,
         workers: 0,
         remembers: Vec::new(),

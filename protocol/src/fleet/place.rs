@@ -9,7 +9,7 @@ use crate::{
     AttemptId, GroupName, Revision, TaskId, Time, WorkerId,
     advisory::{Advisory, GroupEvent},
     grant::Wants,
-    lease::{Lease, Offer, Standing},
+    lease::{Lease, LeaseState, Offer},
     limit,
     subject::Bucket,
     task::{Attempt, State, TaskRecord, TaskSpec},
@@ -106,7 +106,7 @@ impl Worker {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
         let may = linked && !self.lost_sent && !self.backoff.is_on();
-        (lease.standing == Standing::Live && may).then_some(lease)
+        (lease.state == LeaseState::Live && may).then_some(lease)
     }
 
     fn load(&self, lease: &Lease) -> Load {

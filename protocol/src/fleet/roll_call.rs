@@ -5,7 +5,7 @@
 use super::{ASK_AGAIN, Effect, Fleet, Loaded, Timer};
 use crate::{
     Revision, SessionId, Time, WorkerId,
-    lease::Standing,
+    lease::LeaseState,
     registry::{Mark, Marks},
     subject::Bucket,
 };
@@ -264,7 +264,7 @@ impl Fleet {
         self.missing_master(now).or_else(|| {
             let missing = self.workers.iter().find(|(_, worker)| {
                 worker.lease.as_ref().is_some_and(|lease| {
-                    lease.standing.is_held() && worker.answered != Some(lease.session)
+                    lease.state.is_held() && worker.answered != Some(lease.session)
                 })
             });
             missing.map(|(id, _)| format!("worker {id}"))
@@ -279,7 +279,7 @@ impl Fleet {
             !remembered && !peer.has_answered(now, wait)
         });
         missing.map(|(session, peer)| match peer.lease() {
-            Some(lease) if lease.standing == Standing::Lost => {
+            Some(lease) if lease.state == LeaseState::Lost => {
                 format!("what master {} gave out", lease.master)
             }
             Some(lease) => format!("master {}", lease.master),

@@ -17,7 +17,7 @@ use crate::{
     AttemptId, Digest, SessionId,
     advisory::Advisory,
     api::NewTask,
-    lease::{CasAnswer, LeaseTiming, Offer, Standing},
+    lease::{CasAnswer, LeaseState, LeaseTiming, Offer},
     message::{Dispatch, HeldAttempt, Hello, ToWorker},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     sessions::Memory,
@@ -241,10 +241,10 @@ impl World {
                 format!("guard@{expect}: {}", if guard.lifted { "lifted" } else { "raised" })
             }
             Effect::WriteLease { expect, lease, .. } => {
-                format!("lease {}@{expect}: {:?}", lease.worker, lease.standing)
+                format!("lease {}@{expect}: {:?}", lease.worker, lease.state)
             }
             Effect::WriteMaster { expect, lease } => {
-                format!("master {}@{expect}: {:?}", lease.session.0, lease.standing)
+                format!("master {}@{expect}: {:?}", lease.session.0, lease.state)
             }
             Effect::BeginAnew => "begin anew".into(),
             Effect::Released => "released".into(),

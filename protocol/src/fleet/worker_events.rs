@@ -2,7 +2,7 @@
 
 use crate::{
     advisory::WorkerEvent,
-    lease::{Lease, Standing},
+    lease::{Lease, LeaseState},
 };
 use alloc::string::{String, ToString};
 
@@ -14,24 +14,24 @@ pub(super) const LOST: &str = "its lease was not renewed in time";
 
 /// What the world is told of how it stands.
 pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
-    let changed = old.is_none_or(|old| (old.session, old.standing) != (new.session, new.standing));
+    let changed = old.is_none_or(|old| (old.session, old.state) != (new.session, new.state));
     if !changed {
         return None;
     }
     let new_session = old.is_none_or(|old| old.session != new.session);
-    let (what, why) = match new.standing {
-        Standing::Live | Standing::Cordoned if new_session && new.fenced => (
+    let (what, why) = match new.state {
+        LeaseState::Live | LeaseState::Cordoned if new_session && new.fenced => (
             WorkerEvent::Fenced,
             "its lease had lapsed and its runs were killed; it is back, empty",
         ),
-        Standing::Live if new_session && !new.succeeds.is_empty() => {
+        LeaseState::Live if new_session && !new.succeeds.is_empty() => {
             (WorkerEvent::Joined, "a new session; the one before it is over")
         }
-        Standing::Live => (WorkerEvent::Joined, "it has a lease"),
-        Standing::Cordoned => (WorkerEvent::Cordoned, "it takes no new attempts"),
-        Standing::Draining => (WorkerEvent::Draining, "it takes no new attempts"),
-        Standing::Released => (WorkerEvent::Left, "it gave its lease back"),
-        Standing::Lost => (WorkerEvent::Lost, LOST),
+        LeaseState::Live => (WorkerEvent::Joined, "it has a lease"),
+        LeaseState::Cordoned => (WorkerEvent::Cordoned, "it takes no new attempts"),
+        LeaseState::Draining => (WorkerEvent::Draining, "it takes no new attempts"),
+        LeaseState::Released => (WorkerEvent::Left, "it gave its lease back"),
+        LeaseState::Lost => (WorkerEvent::Lost, LOST),
     };
     Some((what, why.into()))
 }
@@ -41,7 +41,7 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
 pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     match (old.and_then(Lease::lacks), new.lacks()) {
         (None, Some(unwell)) => Some((WorkerEvent::Unwell, unwell.to_string())),
-        (Some(_), None) if new.standing.is_held() => {
+        (Some(_), None) if new.state.is_held() => {
             Some((WorkerEvent::Well, String::from("its host lacks nothing any more")))
         }
         _ => None,

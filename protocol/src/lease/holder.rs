@@ -1,7 +1,7 @@
 //! A worker's side of its lease: when it renews, how long it may run, and which master is its home.
 //! Never counts the word of a master that may not be its home any more.
 
-use super::{CasAnswer, Home, Lease, LeaseClock, LeaseTiming, Standing, Unwell};
+use super::{CasAnswer, Home, Lease, LeaseClock, LeaseState, LeaseTiming, Unwell};
 use crate::{ABSENT, Revision, SessionId, Time, registry::Mark, task::mix, time::WallMillis};
 use alloc::collections::BTreeMap;
 
@@ -122,16 +122,16 @@ impl LeaseHolder {
     }
 
     /// Changes what the next renewal says of the holder, and makes it due.
-    pub fn stand(&mut self, standing: Standing) {
-        if self.lease.standing != standing {
-            self.lease.standing = standing;
+    pub fn set_state(&mut self, state: LeaseState) {
+        if self.lease.state != state {
+            self.lease.state = state;
             self.next = Time::ZERO;
         }
     }
 
     /// From now on every renewal says that the host lacks this. A change makes one due, once in each
     /// interval: a want that comes and goes at most doubles the renewals.
-    pub fn lack(&mut self, unwell: Option<Unwell>) {
+    pub fn set_unwell(&mut self, unwell: Option<Unwell>) {
         if self.lease.unwell != unwell {
             self.lease.unwell = unwell;
             if !core::mem::replace(&mut self.hurried, true) {
@@ -141,7 +141,7 @@ impl LeaseHolder {
     }
 
     /// From now on every renewal says that attempts are held up to here.
-    pub fn hold(&mut self, mark: Mark) {
+    pub fn set_holds(&mut self, mark: Mark) {
         self.lease.holds = mark;
     }
 
@@ -184,7 +184,7 @@ impl LeaseHolder {
         self.next = now + self.timing.renew_every();
         self.lease.renewal += 1;
         self.lease.renewed_at = wall;
-        if self.lease.standing == Standing::Released {
+        if self.lease.state == LeaseState::Released {
             self.releasing.get_or_insert(self.lease.renewal);
         }
         let doubtful = self.doubt;
@@ -260,9 +260,9 @@ impl LeaseHolder {
 
     fn conflicted(&mut self, found: Lease, revision: Revision) {
         let own = found.session == self.lease.session;
-        if own && found.standing == Standing::Released {
+        if own && found.state == LeaseState::Released {
             self.released = true;
-        } else if own && found.standing.is_held() {
+        } else if own && found.state.is_held() {
             // An earlier write of this session landed although its answer was lost.
             // Only news makes the next one due: every master that was asked says the same, and a
             // renewal for each of these answers would bring as many again.

@@ -5,7 +5,7 @@
 //! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every fact, plan once, carry out the
 //! effects in order; plan again at [`LeaseLoop::wakeup`].
 
-use super::{CasAnswer, Home, Lease, LeaseHolder, LeaseStep, LeaseTiming, Standing, Unwell};
+use super::{CasAnswer, Home, Lease, LeaseHolder, LeaseState, LeaseStep, LeaseTiming, Unwell};
 use crate::{
     ABSENT, Revision, SessionId, Time,
     attempts::LinkId,
@@ -62,11 +62,11 @@ pub enum LeaseEvent {
     /// Nothing of the session that is over runs any more.
     Quiet,
     /// The lease shall say this from now on, in later sessions, too.
-    Stand(Standing),
+    SetState(LeaseState),
     /// What the host lacks from now on, in later sessions, too.
     Lack(Option<Unwell>),
     /// Up to where attempts are held.
-    Hold(Holds),
+    SetHolds(Holds),
     /// Nothing runs and nothing will: give the lease back.
     Release,
 }
@@ -223,24 +223,24 @@ impl LeaseLoop {
                     self.begin(now, by);
                 }
             }
-            LeaseEvent::Stand(standing) => {
-                self.draft.standing = standing;
-                self.holder.stand(standing);
+            LeaseEvent::SetState(state) => {
+                self.draft.state = state;
+                self.holder.set_state(state);
             }
             LeaseEvent::Lack(unwell) => {
                 self.draft.unwell = unwell.clone();
-                self.holder.lack(unwell);
+                self.holder.set_unwell(unwell);
             }
             // What an earlier session held is over.
-            LeaseEvent::Hold(holds) => {
+            LeaseEvent::SetHolds(holds) => {
                 if holds.session == Some(self.holder.session()) {
-                    self.holder.hold(holds.upto);
+                    self.holder.set_holds(holds.upto);
                 }
             }
             LeaseEvent::Release => {
                 self.told_until = Time::ZERO;
                 self.outbox.push(LeaseEffect::CloseQuietly);
-                self.holder.stand(Standing::Released);
+                self.holder.set_state(LeaseState::Released);
                 self.release_by = Some(now + RELEASE_WITHIN);
             }
         }
@@ -322,7 +322,7 @@ impl LeaseLoop {
                 self.holder.revision()
             }
             Some((old, revision)) => {
-                let over = matches!(old.standing, Standing::Lost | Standing::Released);
+                let over = matches!(old.state, LeaseState::Lost | LeaseState::Released);
                 // This process has the lock of the directory that the lease names, so whoever
                 // wrote that is dead.
                 let dead = old.home_dir == self.draft.home_dir;

@@ -92,7 +92,7 @@ fn a_session_that_lapsed_or_was_declared_lost_is_over() {
     let (renewal, ..) = write(&mut declared, start());
     declared.answered(start(), renewal, CasAnswer::Written(1));
     let (renewal, _, mut value) = write(&mut declared, start() + RENEW);
-    value.standing = Standing::Lost;
+    value.state = LeaseState::Lost;
     declared.answered(start(), renewal, CasAnswer::Conflict(Some((value.clone(), 2))));
     assert_eq!(
         declared.plan(start() + RENEW, WallMillis(0)),
@@ -117,16 +117,16 @@ fn renewals_are_spaced_and_a_change_of_standing_is_due_at_once() {
     write(&mut holder, start());
     assert_eq!(holder.plan(start(), WallMillis(0)), None);
     assert_eq!(holder.wakeup(), start() + RENEW);
-    holder.stand(Standing::Draining);
+    holder.set_state(LeaseState::Draining);
     let (_, _, value) = write(&mut holder, start());
-    assert_eq!(value.standing, Standing::Draining);
+    assert_eq!(value.state, LeaseState::Draining);
 }
 
 #[test]
 fn a_lease_is_given_back_only_when_the_registry_says_so() {
     let mut holder = holder();
     let (first, ..) = write(&mut holder, start());
-    holder.stand(Standing::Released);
+    holder.set_state(LeaseState::Released);
     let (second, _, value) = write(&mut holder, start());
     holder.answered(start(), first, CasAnswer::Written(1));
     assert!(!holder.is_released(), "that was an earlier renewal");
@@ -254,7 +254,7 @@ fn a_home_on_another_machine_is_preferred() {
 fn the_same_news_from_every_master_hurries_only_once() {
     let mut holder = holder();
     let (_, _, landed) = write(&mut holder, start());
-    holder.stand(Standing::Draining);
+    holder.set_state(LeaseState::Draining);
     let (second, ..) = write(&mut holder, start());
     let answer = CasAnswer::Conflict(Some((landed, 4)));
     holder.answered(start(), second, answer.clone());

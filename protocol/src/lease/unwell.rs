@@ -33,7 +33,7 @@ impl fmt::Display for Unwell {
 impl Lease {
     /// What the host of a worker lacks that may run; nothing of one whose session is over.
     pub fn lacks(&self) -> Option<&Unwell> {
-        self.unwell.as_ref().filter(|_| self.standing.is_held())
+        self.unwell.as_ref().filter(|_| self.state.is_held())
     }
 }
 

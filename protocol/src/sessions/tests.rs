@@ -30,7 +30,7 @@ fn renewed(session: u64, revision: Revision) -> Event {
         master: "m1".parse().expect("a name"),
         session: SessionId(session),
         renewal: 1,
-        standing: crate::lease::Standing::Live,
+        state: crate::lease::LeaseState::Live,
         wait_ms: 0,
         workers: 0,
         remembers: Vec::new(),

@@ -11,7 +11,7 @@ use crate::{
 };
 use muster_protocol::{
     AttemptId, SessionId, TaskId, Time,
-    lease::{Lease, MasterLease, Standing},
+    lease::{Lease, LeaseState, MasterLease},
     message::{AttemptKey, ToWorker},
     registry::FailoverGuard,
     task::{Data, State, TaskRecord, Verdict},
@@ -76,7 +76,7 @@ impl Checker {
     }
 
     /// Whether a worker's lease has ever said so.
-    pub fn has_stood(&self, worker: &str, standing: Standing) -> bool {
+    pub fn has_stood(&self, worker: &str, standing: LeaseState) -> bool {
         self.stood.contains(&(worker.into(), standing.word()))
     }
 }
@@ -230,15 +230,15 @@ impl World {
 
     /// The registry has accepted a lease.
     pub fn lease_committed(&mut self, old: Option<Lease>, new: &Lease) {
-        self.checker.stood.insert((new.worker.to_string(), new.standing.word()));
-        if new.standing.is_held() {
+        self.checker.stood.insert((new.worker.to_string(), new.state.word()));
+        if new.state.is_held() {
             self.lease_goes_on(new.session, new.renewal);
         }
         let Some(old) = old else { return };
         let same = old.session == new.session;
         // After a rollback sequence numbers are used again, and a write may meet one by luck; its
         // session is then ended again, within the time that nothing is given out.
-        let again = same && !old.standing.is_held() && new.standing.is_held();
+        let again = same && !old.state.is_held() && new.state.is_held();
         if again && !self.has_lost() {
             self.violate("a_session_that_is_over_never_holds_again", || format!("{new:?}"));
         }
@@ -249,8 +249,8 @@ impl World {
                 format!("registry: the home of {} is {home:?}", new.worker)
             });
         }
-        self.tally.released += u64::from(new.standing == Standing::Released);
-        if new.standing == Standing::Lost && old.standing.is_held() {
+        self.tally.released += u64::from(new.state == LeaseState::Released);
+        if new.state == LeaseState::Lost && old.state.is_held() {
             self.tally.lost += 1;
             self.say(|_| format!("registry: {} is lost ({})", new.worker, new.session));
         }
@@ -258,7 +258,7 @@ impl World {
 
     /// The registry has accepted a master's lease.
     pub fn master_committed(&mut self, new: &MasterLease) {
-        if new.standing == Standing::Lost {
+        if new.state == LeaseState::Lost {
             self.tally.masters_lost += 1;
             self.say(|_| format!("registry: {} is lost ({})", new.master, new.session));
         }

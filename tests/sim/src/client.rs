@@ -9,7 +9,7 @@ use muster_protocol::{
     Digest, TaskId, WorkerId,
     api::NewTask,
     fleet::{self, Answer, RequestId},
-    lease::Standing,
+    lease::LeaseState,
     message::WorkerCommand,
     task::{Data, ModuleRef, OnWorkerLost, TaskSpec},
 };
@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 enum Asked {
     Submission(usize),
     Cancel(TaskId),
-    Order(WorkerId, Standing),
+    Order(WorkerId, LeaseState),
 }
 
 /// Everybody who wants something.
@@ -146,7 +146,7 @@ impl World {
     pub fn order(&mut self, worker: usize, order: WorkerCommand) {
         let name = self.workers[worker].name.clone();
         let master = self.somebody();
-        let asked = Asked::Order(name.clone(), order.standing());
+        let asked = Asked::Order(name.clone(), order.lease_state());
         self.ask_master(master, asked, |request| fleet::Event::CommandAsked {
             request,
             worker: name,
@@ -159,7 +159,7 @@ impl World {
         for at in 0..self.workers.len() {
             let lease = self.registry.workers.get(&self.workers[at].name);
             let closed = lease.is_some_and(|(lease, _)| {
-                matches!(lease.standing, Standing::Cordoned | Standing::Draining)
+                matches!(lease.state, LeaseState::Cordoned | LeaseState::Draining)
             });
             if closed {
                 self.order(at, WorkerCommand::Uncordon);

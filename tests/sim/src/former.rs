@@ -11,7 +11,7 @@ use crate::{
     setting::Setting,
     world::{Happening, MS, Nanos, SECOND, World},
 };
-use muster_protocol::{TaskId, lease::Standing};
+use muster_protocol::{TaskId, lease::LeaseState};
 
 /// A script.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +243,7 @@ fn a_refused_loss(world: &mut World) {
     world.play_until(20_200 * MS);
     world.strike(Fault::LeaderLags(4_500 * MS));
     pass(world, 25 * SECOND);
-    assert_eq!(world.standing(0), Some(Standing::Lost));
+    assert_eq!(world.standing(0), Some(LeaseState::Lost));
     pass(world, 100 * SECOND);
     assert!(world.completed(1));
     assert_eq!(attempts(world, 1), 2);

@@ -292,7 +292,7 @@ impl World {
                 if let CasAnswer::Written(revision) = answer {
                     self.lease_committed(old.map(|(old, _)| old), &lease);
                     let expired = Expired::Worker(lease.worker.clone(), revision);
-                    self.lease_kept(lease.standing, expired);
+                    self.lease_kept(lease.state, expired);
                     self.show(0, || fleet::Event::LeaseSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;
@@ -309,7 +309,7 @@ impl World {
                 });
                 if let CasAnswer::Written(revision) = answer {
                     self.master_committed(&lease);
-                    self.lease_kept(lease.standing, Expired::Master(lease.session, revision));
+                    self.lease_kept(lease.state, Expired::Master(lease.session, revision));
                     self.show(1, || fleet::Event::MasterSeen(lease.clone(), revision));
                 } else {
                     self.tally.conflicts += 1;

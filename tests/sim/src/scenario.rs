@@ -4,7 +4,7 @@
 use crate::world::World;
 use muster_protocol::{
     TaskId,
-    lease::Standing,
+    lease::LeaseState,
     task::{State, TaskRecord, Verdict},
 };
 
@@ -34,8 +34,8 @@ impl World {
     }
 
     /// What the registry says of a worker.
-    pub fn standing(&self, worker: usize) -> Option<Standing> {
+    pub fn standing(&self, worker: usize) -> Option<LeaseState> {
         let lease = self.registry.workers.values.get(&self.workers[worker].name);
-        lease.map(|(lease, _)| lease.standing)
+        lease.map(|(lease, _)| lease.state)
     }
 }

@@ -1,7 +1,7 @@
 //! What became of each old failure: the rows of the table in the design, as scripted worlds in
 //! which nothing goes wrong but what is said; and a few more. Each is played with several seeds.
 
-use muster_protocol::{lease::Standing, message::WorkerCommand, task::State};
+use muster_protocol::{lease::LeaseState, message::WorkerCommand, task::State};
 use muster_sim::{
     fault::Fault,
     network::Peer,
@@ -187,12 +187,12 @@ fn lost_is_written_first_and_gates_everything() {
             let mut steps = 0;
             while attempts(world, 1) == 1 && steps < 10_000 {
                 let taken = world.given_to(1).is_none();
-                assert!(!taken || world.standing(worker) == Some(Standing::Lost));
+                assert!(!taken || world.standing(worker) == Some(LeaseState::Lost));
                 world.play_until(world.now + MS);
                 steps += 1;
             }
             assert_eq!(attempts(world, 1), 2);
-            assert_eq!(world.standing(worker), Some(Standing::Lost));
+            assert_eq!(world.standing(worker), Some(LeaseState::Lost));
         },
     );
 }
@@ -286,7 +286,7 @@ fn a_drained_worker_finishes_what_it_can_and_gives_the_rest_back() {
                 world.strike(Fault::Order(worker, order));
             }
             pass(world, 5);
-            assert_eq!(world.standing(worker), Some(Standing::Draining));
+            assert_eq!(world.standing(worker), Some(LeaseState::Draining));
             assert!(world.workers[worker].runs.is_empty() && world.tally.obeyed > 0);
             pass(world, 15);
             assert!(world.completed(1));

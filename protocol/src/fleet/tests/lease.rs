@@ -139,14 +139,14 @@ fn whatever_makes_the_master_look_at_a_task_takes_nothing_from_a_worker_not_yet_
 #[test]
 fn any_master_that_sees_lost_may_act_at_once() {
     let mut w = held(|_| ());
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     check(w.watch_lease("w1"), &["write t1@2: queued"]);
 }
 
 #[test]
 fn what_a_worker_that_left_had_is_given_out_at_once_and_is_no_loss() {
     let mut w = held(|_| ());
-    w.renews("w1", 1, |lease| lease.standing = Standing::Released);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Released);
     check(w.watch_lease("w1"), &["write t1@2: queued"]);
     w.ok(1);
     assert_eq!(w.tasks[&TaskId(1)].0.losses, 0);
@@ -236,7 +236,7 @@ fn a_worker_of_which_nothing_is_left_is_forgotten() {
 #[test]
 fn a_worker_that_left_is_remembered_as_long_as_its_lease_is_kept() {
     let mut w = World::new();
-    w.renews("w1", 1, |lease| lease.standing = Standing::Released);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Released);
     w.watch_lease("w1");
     w.pass(WAIT);
     assert_eq!(w.fleet.workers.len(), 1, "people can see it");
@@ -259,7 +259,7 @@ fn the_record_of_a_worker_never_seen_is_taken_from_it_in_the_same_way() {
 #[test]
 fn a_lease_first_seen_as_lost_does_not_hide_an_elder_session() {
     let mut w = held(|_| ());
-    w.renews("w1", 5, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 5, |lease| lease.state = LeaseState::Lost);
     check(w.restart(), &[]);
     check(pass(&mut w, homes_too()), &["write t1@2: queued"]);
 }
@@ -268,17 +268,17 @@ fn a_lease_first_seen_as_lost_does_not_hide_an_elder_session() {
 fn a_late_view_of_an_older_lease_changes_nothing() {
     let mut w = held(|_| ());
     let (old, at) = w.leases[&name("w1")].clone();
-    w.renews("w1", 1, |lease| lease.standing = Standing::Draining);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Draining);
     w.watch_lease("w1");
     w.see(Event::LeaseSeen(old, at));
     let view = w.fleet.workers();
-    assert_eq!(view[0].lease.standing, Standing::Draining);
+    assert_eq!(view[0].lease.state, LeaseState::Draining);
 }
 
 #[test]
 fn a_task_that_must_not_be_repeated_ends_with_its_worker() {
     let mut w = held(|spec| spec.on_worker_lost = OnWorkerLost::Fail);
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     check(w.watch_lease("w1"), &["write t1@2: lost"]);
     check(w.ok(1), &["tell t1: lost"]);
     assert_eq!(w.news(), ["worker w1 lost", "task t1 failed"]);
@@ -293,7 +293,7 @@ fn a_task_that_loses_five_workers_is_quarantined() {
         w.join("w1", u64::from(round), 11, |_| ());
         w.ok(1);
         w.news();
-        w.renews("w1", u64::from(round), |lease| lease.standing = Standing::Lost);
+        w.renews("w1", u64::from(round), |lease| lease.state = LeaseState::Lost);
         w.watch_lease("w1");
         let lines = w.ok(1);
         w.unlink("w1", 11);
@@ -318,14 +318,14 @@ fn a_renewal_through_a_master_is_the_same_compare_and_set_and_only_for_oneself()
         lease: lease.clone(),
     };
     check(w.see(ask("w2", &lease)), &[]);
-    check(w.see(ask("w1", &Lease { standing: Standing::Lost, ..lease.clone() })), &[]);
+    check(w.see(ask("w1", &Lease { state: LeaseState::Lost, ..lease.clone() })), &[]);
     check(w.see(ask("w1", &lease)), &["lease w1@1: Live"]);
     let lines = w.lease_ok("w1");
     assert!(lines[0].starts_with("link 11: renewed Written"), "{lines:?}");
     // It counts as seen now.
     check(pass(&mut w, WAIT - MS), &[]);
     // After somebody declared it lost it does not land, and the worker is told what did.
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     w.see(ask("w1", &lease));
     let lines = w.lease_ok("w1");
     assert!(lines.iter().any(|line| line.starts_with("link 11: renewed Conflict")), "{lines:?}");
@@ -347,12 +347,12 @@ fn the_world_is_told_once_that_a_worker_is_unwell_and_once_that_it_is_well() {
     let lacks = |w: &mut World, session, unwell: Option<&str>, standing| {
         w.renews("w1", session, |lease| {
             lease.unwell = unwell.map(Into::into);
-            lease.standing = standing;
+            lease.state = standing;
         });
         w.watch_lease("w1");
         w.news()
     };
-    let (live, none) = (Standing::Live, Vec::<String>::new());
+    let (live, none) = (LeaseState::Live, Vec::<String>::new());
     assert_eq!(lacks(&mut w, 1, Some("full"), live), ["worker w1 unwell"]);
     assert_eq!(lacks(&mut w, 1, Some("still full"), live), none);
     assert_eq!(lacks(&mut w, 1, None, live), ["worker w1 well"]);
@@ -360,6 +360,6 @@ fn the_world_is_told_once_that_a_worker_is_unwell_and_once_that_it_is_well() {
     assert_eq!(lacks(&mut w, 1, Some("full"), live), ["worker w1 unwell"]);
     assert_eq!(lacks(&mut w, 2, None, live), ["worker w1 joined", "worker w1 well"]);
     assert_eq!(lacks(&mut w, 2, Some("full"), live), ["worker w1 unwell"]);
-    assert_eq!(lacks(&mut w, 2, Some("full"), Standing::Released), ["worker w1 left"]);
+    assert_eq!(lacks(&mut w, 2, Some("full"), LeaseState::Released), ["worker w1 left"]);
     assert_eq!(lacks(&mut w, 3, None, live), ["worker w1 joined"]);
 }

@@ -12,12 +12,12 @@ fn home(session: u64) -> Option<Home> {
 }
 
 /// A lease of another master.
-fn lease_of(session: u64, renewal: u64, standing: Standing) -> MasterLease {
+fn lease_of(session: u64, renewal: u64, standing: LeaseState) -> MasterLease {
     MasterLease {
         master: "m2".parse().expect("a name"),
         session: SessionId(session),
         renewal,
-        standing,
+        state: standing,
         wait_ms: 0,
         workers: 1,
         remembers: Vec::new(),
@@ -28,7 +28,7 @@ fn lease_of(session: u64, renewal: u64, standing: Standing) -> MasterLease {
 
 impl World {
     /// The watch shows the lease of another master.
-    fn master(&mut self, session: u64, renewal: u64, standing: Standing) -> Vec<String> {
+    fn master(&mut self, session: u64, renewal: u64, standing: LeaseState) -> Vec<String> {
         let lease = lease_of(session, renewal, standing);
         self.see(Event::MasterSeen(lease, renewal))
     }
@@ -37,7 +37,7 @@ impl World {
     fn beside(&mut self, session: u64, from: u64, time: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         for step in 0..(time.as_millis() / 500) as u64 {
-            lines.extend(self.master(session, from + step, Standing::Live));
+            lines.extend(self.master(session, from + step, LeaseState::Live));
             lines.extend(self.pass(MS * 500));
         }
         lines
@@ -64,7 +64,7 @@ fn only_its_home_declares_a_worker_lost_as_long_as_that_may_live() {
     check(other.pass(OUTAGE - MS * 502), &[]);
     check(other.pass(MS * 3), &["master 9@40: Lost"]);
     check(other.pass(WAIT * 3), &[]);
-    check(other.master(9, 41, Standing::Lost), &[]);
+    check(other.master(9, 41, LeaseState::Lost), &[]);
     check(other.pass(WAIT - MS), &[]);
     check(other.pass(MS), &["lease w1@1: Lost"]);
 }
@@ -73,7 +73,7 @@ fn only_its_home_declares_a_worker_lost_as_long_as_that_may_live() {
 fn a_home_that_gave_its_lease_back_is_not_waited_for() {
     let mut w = held(home(9));
     w.beside(9, 1, SECOND * 20);
-    check(w.master(9, 100, Standing::Released), &[]);
+    check(w.master(9, 100, LeaseState::Released), &[]);
     check(w.pass(WAIT - MS), &[]);
     check(w.pass(MS), &["lease w1@1: Lost"]);
 }
@@ -84,7 +84,7 @@ fn a_home_that_nobody_has_seen_is_waited_for_as_long() {
     check(w.pass(OUTAGE), &[]);
     check(w.pass(WAIT), &["master 9@0: Lost"]);
     check(w.pass(WAIT * 3), &[]);
-    check(w.master(9, 41, Standing::Lost), &[]);
+    check(w.master(9, 41, LeaseState::Lost), &[]);
     check(w.pass(WAIT - MS), &[]);
     check(w.pass(MS), &["lease w1@1: Lost"]);
 }
@@ -93,7 +93,7 @@ fn a_home_that_nobody_has_seen_is_waited_for_as_long() {
 fn a_home_that_a_late_watch_has_not_shown_is_not_over() {
     let mut w = held(home(9));
     check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
-    let lease = lease_of(9, 40, Standing::Live);
+    let lease = lease_of(9, 40, LeaseState::Live);
     let answer = CasAnswer::Conflict(Some((lease.clone(), 40)));
     check(w.see(Event::MasterWritten { lease, answer }), &[]);
     check(w.pass(OUTAGE - WAIT), &[]);
@@ -104,7 +104,7 @@ fn a_home_that_a_late_watch_has_not_shown_is_not_over() {
 fn a_home_whose_lease_was_removed_is_declared_over_what_is_left_of_it() {
     let mut w = held(home(9));
     check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
-    let lease = lease_of(9, 0, Standing::Lost);
+    let lease = lease_of(9, 0, LeaseState::Lost);
     check(w.see(Event::MasterWritten { lease, answer: CasAnswer::Gone(39) }), &[]);
     check(w.pass(OUTAGE + WAIT), &["master 9@39: Lost"]);
 }
@@ -114,7 +114,7 @@ fn workers_of_a_home_that_an_earlier_session_saw_end_are_declared_lost() {
     let mut w = held(home(9));
     w.fleet.config.memory.over = [(SessionId(9), w.now)].into();
     check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
-    check(w.master(9, 41, Standing::Lost), &[]);
+    check(w.master(9, 41, LeaseState::Lost), &[]);
     check(w.pass(WAIT), &["lease w1@1: Lost"]);
 }
 
@@ -170,7 +170,7 @@ fn a_master_that_stops_or_was_declared_lost_extends_nothing() {
     assert!(!extended(&ask(&mut w, 1)));
     let mut w = held(home(7));
     let mut lease = w.fleet.masters().remove(0);
-    lease.standing = Standing::Lost;
+    lease.state = LeaseState::Lost;
     check(w.see(Event::MasterSeen(lease, 1_000)), &["begin anew"]);
     assert!(!extended(&ask(&mut w, 1)));
 }

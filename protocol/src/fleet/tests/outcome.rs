@@ -80,7 +80,7 @@ fn an_outcome_reported_twice_is_committed_once_and_acknowledged() {
 fn a_late_outcome_of_an_earlier_attempt_is_refused_and_told_so() {
     let (mut w, key) = running();
     w.join("w2", 2, 22, |_| ());
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     w.watch_lease("w1");
     w.ok(1);
     check(w.ok(1), &["link 22: dispatch t1 B"]);
@@ -96,7 +96,7 @@ fn a_late_outcome_of_an_earlier_attempt_is_refused_and_told_so() {
 #[test]
 fn an_outcome_that_comes_while_its_attempt_is_taken_away_is_refused_or_counts_by_the_record() {
     let (mut w, key) = running();
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     check(w.watch_lease("w1"), &["write t1@2: queued"]);
     check(w.finish("w1", 11, key, outcome(Verdict::Completed)), &[]);
     // It did not land: the outcome is in time. It did: too late.
@@ -116,7 +116,7 @@ fn an_earlier_outcome_repeated_does_not_loosen_the_current_attempt() {
     w.ok(1);
     check(w.finish("w1", 11, key, failed()), &["read t1"]);
     check(w.read(1), &["link 11: ack t1 A"]);
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     let lines = w.watch_lease("w1");
     assert!(lines[0].ends_with("queued"), "its loss is noticed: {lines:?}");
 }

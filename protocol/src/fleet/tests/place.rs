@@ -58,7 +58,7 @@ fn a_task_that_lost_its_worker_goes_before_all_of_its_priority_that_were_never_b
     w.join("w1", 1, 11, slots(1));
     w.run(1, |_| ());
     w.run(3, |spec| spec.priority += 1);
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     check(w.watch_lease("w1"), &["write t1@3: queued"]);
     w.ok(1);
     w.join("w2", 2, 22, |lease| {
@@ -201,7 +201,7 @@ fn a_worker_gets_nothing_without_a_link_of_its_session_or_while_it_drains() {
     w.run(1, |_| ());
     assert_eq!(w.tasks[&TaskId(1)].0.state.word(), "queued");
     check(w.link("w1", 7, 12, &[]), &[]);
-    w.renews("w1", 1, |lease| lease.standing = Standing::Draining);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Draining);
     w.watch_lease("w1");
     check(w.link("w1", 1, 13, &[]), &[]);
     w.renews("w1", 1, |_| ());

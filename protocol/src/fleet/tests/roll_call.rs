@@ -80,7 +80,7 @@ fn master(session: u64, change: impl FnOnce(&mut MasterLease)) -> MasterLease {
         master: "m2".parse().expect("a name"),
         session: SessionId(session),
         renewal: 1,
-        standing: Standing::Live,
+        state: LeaseState::Live,
         wait_ms: OUTAGE.as_millis() as u64,
         workers: 0,
         remembers: Vec::new(),
@@ -132,7 +132,7 @@ fn an_earlier_session_of_the_same_server_life_makes_it_needless() {
     let mut w = anew_with_a_worker(|_| ());
     let server = Some(ServerId("another".into()));
     w.sees_master(master(9, |lease| {
-        (lease.standing, lease.vouches) = (Standing::Lost, server);
+        (lease.state, lease.vouches) = (LeaseState::Lost, server);
     }));
     load(&mut w);
     assert!(w.fleet.may_act(), "another master vouches for it, whatever has become of that");
@@ -162,7 +162,7 @@ fn every_master_answers_or_is_over_for_long() {
     assert_eq!(w.fleet.next_missing(w.now), None);
 
     let mut w = anew(|_| ());
-    w.sees_master(master(9, |lease| lease.standing = Standing::Released));
+    w.sees_master(master(9, |lease| lease.state = LeaseState::Released));
     load(&mut w);
     w.pass(WAIT - Duration::from_millis(1));
     assert!(w.fleet.next_missing(w.now).is_some(), "what it gave out may still run");
@@ -171,7 +171,7 @@ fn every_master_answers_or_is_over_for_long() {
 
     let over = [(SessionId(9), Time::ZERO)].into();
     let mut w = anew(|config| config.memory.over = over);
-    w.sees_master(master(9, |lease| lease.standing = Standing::Released));
+    w.sees_master(master(9, |lease| lease.state = LeaseState::Released));
     load(&mut w);
     assert!(w.fleet.may_act(), "that was long ago, as this process knows");
 }

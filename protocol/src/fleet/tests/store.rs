@@ -152,7 +152,7 @@ fn cancelling() -> World {
 
 fn bereaving() -> World {
     let (mut w, _) = running();
-    w.renews("w1", 1, |lease| lease.standing = Standing::Lost);
+    w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
     w.watch_lease("w1");
     w
 }

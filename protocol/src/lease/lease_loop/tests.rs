@@ -17,13 +17,17 @@ fn home(session: u64) -> Home {
     Home { master: "m1".parse().expect("a name"), session: SessionId(session) }
 }
 
-fn of(session: u64, standing: Standing, home_dir: Nonce) -> Lease {
-    Lease { standing, home_dir, ..Lease::new("w1".parse().expect("a name"), SessionId(session)) }
+fn of(session: u64, standing: LeaseState, home_dir: Nonce) -> Lease {
+    Lease {
+        state: standing,
+        home_dir,
+        ..Lease::new("w1".parse().expect("a name"), SessionId(session))
+    }
 }
 
 impl Worker {
     fn new() -> Self {
-        let draft = of(0, Standing::Live, HERE);
+        let draft = of(0, LeaseState::Live, HERE);
         let now = Time::from_nanos(1_000_000_000_000);
         Worker { lease: LeaseLoop::new(TIMING, draft, 7), now }
     }
@@ -118,7 +122,7 @@ fn a_lease_of_another_directory_is_waited_for_and_one_of_this_is_taken_over() {
     for (home_dir, waits) in [(HERE, false), (Nonce(6), true)] {
         let mut worker = Worker::new();
         worker.see(LeaseEvent::Direct(true));
-        let other = of(99, Standing::Live, home_dir);
+        let other = of(99, LeaseState::Live, home_dir);
         worker.answer(1, CasAnswer::Conflict(Some((other, 5))));
         let out = worker.see(LeaseEvent::Quiet);
         assert_eq!(renewals(&out).is_empty(), waits, "{out:?}");
@@ -133,13 +137,13 @@ fn a_renewal_says_what_its_own_session_holds() {
     let mut worker = Worker::held(9);
     let upto = Mark { stream: StreamId(1), revision: 44 };
     let holds = Holds { session: Some(worker.lease.session()), upto };
-    worker.see(LeaseEvent::Hold(holds));
+    worker.see(LeaseEvent::SetHolds(holds));
     assert_eq!(renewals(&worker.pass(TIMING.renew_every()))[0].0.holds, upto);
     worker.pass(TIMING.worker());
-    worker.see(LeaseEvent::Hold(holds));
+    worker.see(LeaseEvent::SetHolds(holds));
     let out = worker.see(LeaseEvent::Quiet);
     assert!(renewals(&out)[0].0.holds.is_none(), "the next session holds nothing");
-    worker.see(LeaseEvent::Hold(holds));
+    worker.see(LeaseEvent::SetHolds(holds));
     assert!(renewals(&worker.pass(TIMING.renew_every()))[0].0.holds.is_none());
 }
 
@@ -149,7 +153,7 @@ fn a_lease_that_is_given_back_opens_no_gate_and_ends_the_process() {
     let out = worker.see(LeaseEvent::Release);
     assert!(out.contains(&LeaseEffect::CloseQuietly));
     let sent = renewals(&out);
-    assert_eq!(sent[0].0.standing, Standing::Released);
+    assert_eq!(sent[0].0.state, LeaseState::Released);
     let out = worker.answer(sent[0].0.renewal, CasAnswer::Written(10));
     assert_eq!(out, [LeaseEffect::Released { in_time: true }]);
     let mut worker = Worker::held(9);

@@ -2,7 +2,7 @@
 //! worker may stay as it is, for good.
 
 use crate::world::{Happening, Nanos, SECOND, World};
-use muster_protocol::{TaskId, lease::Standing, registry::FailoverGuard, task::TaskRecord};
+use muster_protocol::{TaskId, lease::LeaseState, registry::FailoverGuard, task::TaskRecord};
 use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Two masters each try the worker until it gets a rest: three attempts, each given back after five tries
@@ -73,7 +73,7 @@ impl World {
     /// Since when a worker has had a free slot, if it takes tasks.
     fn free_since(&self, at: usize) -> Option<Nanos> {
         let worker = &self.workers[at];
-        let takes = worker.process.alive && self.standing(at) == Some(Standing::Live);
+        let takes = worker.process.alive && self.standing(at) == Some(LeaseState::Live);
         let is_full = worker.runs.len() >= crate::process::worker::SLOTS as usize;
         (takes && !is_full).then_some(worker.full_until)
     }

@@ -79,8 +79,8 @@ pub(super) const ROWS: &[&str] = &[
 pub(super) const EDITS: &[Edit] = &[
     edit(
         FLEET_LEASE,
-        "            return matches!(lease.standing, Standing::Released | Standing::Lost);",
-        "            return matches!(lease.standing, Standing::Released | Standing::Lost)
+        "            return matches!(lease.standing, LeaseState::Released | LeaseState::Lost);",
+        "            return matches!(lease.standing, LeaseState::Released | LeaseState::Lost)
                 || (ON[acts-before-lost-is-written] && worker.condemned);",
     ),
     edit(

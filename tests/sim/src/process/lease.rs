@@ -103,7 +103,7 @@ impl World {
         }
         // What the attempts hold is read before each look at the lease, as late as can be.
         let holds = worker.holds;
-        worker.keeper.observe(now, LeaseEvent::Hold(holds));
+        worker.keeper.observe(now, LeaseEvent::SetHolds(holds));
         let mut effects = Vec::new();
         worker.keeper.plan(now, WallMillis(0), &mut effects);
         for effect in effects {
@@ -155,7 +155,7 @@ impl World {
                     self.tally.lapsed += 1;
                 }
                 self.say(|world| {
-                    let why = by.as_ref().map_or("it lapsed", |lease| lease.standing.word());
+                    let why = by.as_ref().map_or("it lapsed", |lease| lease.state.word());
                     format!("{}: session {session} is over: {why}", world.workers[at].name)
                 });
                 self.workers[at].deadman.close();

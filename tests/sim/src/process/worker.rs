@@ -350,9 +350,9 @@ impl World {
             Effect::Start(dispatch) => self.start(at, &dispatch),
             Effect::Kill { key, why } => self.kill(at, key, why.into()),
             Effect::Drop(_) => {}
-            Effect::Hold(holds) => self.workers[at].holds = holds,
-            Effect::Stand(standing) => {
-                let stand = Box::new(LeaseEvent::Stand(standing));
+            Effect::SetHolds(holds) => self.workers[at].holds = holds,
+            Effect::SetLeaseState(standing) => {
+                let stand = Box::new(LeaseEvent::SetState(standing));
                 self.later(0, Happening::Keeper(at, life, LeaseIn::Event(stand)));
             }
             Effect::Send { link, message } => {

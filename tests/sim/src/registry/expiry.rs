@@ -2,7 +2,7 @@
 //! Nobody is told. An id may be used again afterwards, and somebody does.
 
 use crate::world::{Happening, Nanos, World};
-use muster_protocol::{Revision, SessionId, TaskId, WorkerId, lease::Standing};
+use muster_protocol::{Revision, SessionId, TaskId, WorkerId, lease::LeaseState};
 
 use super::MasterKey;
 
@@ -29,7 +29,7 @@ impl World {
     }
 
     /// A lease of this standing was written.
-    pub(super) fn lease_kept(&mut self, standing: Standing, what: Expired) {
+    pub(super) fn lease_kept(&mut self, standing: LeaseState, what: Expired) {
         if let Some(keep) = self.setting.leases_keep.filter(|_| standing.keep().is_some()) {
             self.will_expire(keep, what);
         }

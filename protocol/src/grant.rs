@@ -65,8 +65,8 @@ impl Grants {
     }
 
     /// What of it a policy may deny: all but the values of variables.
-    pub fn wants(&self) -> Wants {
-        Wants {
+    pub fn requested(&self) -> RequestedGrants {
+        RequestedGrants {
             env: !self.env.is_empty(),
             secrets: self.secrets.clone(),
             http: self.http.clone(),
@@ -114,7 +114,7 @@ impl Grants {
 
 /// What a task asks for, as far as it matters where it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wants {
+pub struct RequestedGrants {
     env: bool,
     secrets: BTreeSet<String>,
     http: BTreeSet<HttpRule>,
@@ -160,7 +160,7 @@ impl Default for Policy {
 impl Policy {
     /// What it denies of what a task wants, as the words that follow "the policy"; `None` where it
     /// denies nothing.
-    pub fn denies(&self, wants: &Wants) -> Option<String> {
+    pub fn denies(&self, wants: &RequestedGrants) -> Option<String> {
         if wants.env && !self.env {
             return Some("has no environment variables".into());
         }
@@ -202,12 +202,12 @@ impl Policy {
 /// address is named as well; `localhost` names its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpRule {
-    host: Host,
+    host: HostPattern,
     port: Port,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Host {
+enum HostPattern {
     Any,
     Below(String),
     Name(String),
@@ -233,13 +233,17 @@ impl HttpRule {
     /// Whether all that the other allows is allowed by this one.
     pub fn covers(&self, other: &HttpRule) -> bool {
         let host = match (&self.host, &other.host) {
-            (Host::Any, Host::Net(address, bits)) => *bits == whole(address) && is_public(*address),
-            (Host::Any, Host::Name(name)) => name != LOCALHOST,
-            (Host::Any, _) => true,
-            (Host::Below(mine), Host::Below(other)) => mine == other || is_below(other, mine),
-            (Host::Below(domain), Host::Name(name)) => is_below(name, domain),
-            (Host::Name(mine), Host::Name(name)) => mine == name,
-            (Host::Net(net, bits), Host::Net(address, finer)) => {
+            (HostPattern::Any, HostPattern::Net(address, bits)) => {
+                *bits == whole(address) && is_public(*address)
+            }
+            (HostPattern::Any, HostPattern::Name(name)) => name != LOCALHOST,
+            (HostPattern::Any, _) => true,
+            (HostPattern::Below(mine), HostPattern::Below(other)) => {
+                mine == other || is_below(other, mine)
+            }
+            (HostPattern::Below(domain), HostPattern::Name(name)) => is_below(name, domain),
+            (HostPattern::Name(mine), HostPattern::Name(name)) => mine == name,
+            (HostPattern::Net(net, bits), HostPattern::Net(address, finer)) => {
                 bits <= finer && in_net(*address, *net, *bits)
             }
             _ => false,
@@ -262,17 +266,17 @@ impl HttpRule {
 
     fn has_name(&self, name: &str) -> bool {
         match &self.host {
-            Host::Any => name != LOCALHOST,
-            Host::Below(domain) => is_below(name, domain),
-            Host::Name(mine) => mine == name,
-            Host::Net(..) => false,
+            HostPattern::Any => name != LOCALHOST,
+            HostPattern::Below(domain) => is_below(name, domain),
+            HostPattern::Name(mine) => mine == name,
+            HostPattern::Net(..) => false,
         }
     }
 
     fn names(&self, address: IpAddr) -> bool {
         match &self.host {
-            Host::Net(net, bits) => in_net(address, *net, *bits),
-            Host::Name(name) => name == LOCALHOST && address.is_loopback(),
+            HostPattern::Net(net, bits) => in_net(address, *net, *bits),
+            HostPattern::Name(name) => name == LOCALHOST && address.is_loopback(),
             _ => false,
         }
     }
@@ -292,7 +296,7 @@ pub fn may_ask(rules: &BTreeSet<HttpRule>, host: &str, port: u16) -> bool {
 pub fn may_reach(rules: &BTreeSet<HttpRule>, address: IpAddr, port: u16, literal: bool) -> bool {
     let address = address.to_canonical();
     let named = rules.iter().any(|rule| rule.has_port(port) && rule.names(address));
-    let any = rules.iter().any(|rule| rule.has_port(port) && rule.host == Host::Any);
+    let any = rules.iter().any(|rule| rule.has_port(port) && rule.host == HostPattern::Any);
     named || (is_public(address) && (!literal || any))
 }
 
@@ -399,9 +403,9 @@ fn split(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-fn host_of(host: &str) -> Option<Host> {
+fn host_of(host: &str) -> Option<HostPattern> {
     if host == "*" {
-        return Some(Host::Any);
+        return Some(HostPattern::Any);
     }
     // The root's dot: a name with it is the same name, and so is an address.
     let name = host.strip_suffix('.').unwrap_or(host);
@@ -417,7 +421,7 @@ fn host_of(host: &str) -> Option<Host> {
             None => whole(&address),
             Some(bits) => bits.parse::<u8>().ok()?.checked_sub(before)?,
         };
-        return (bits <= whole(&address)).then_some(Host::Net(address, bits));
+        return (bits <= whole(&address)).then_some(HostPattern::Net(address, bits));
     }
     let is_name = |name: &str| {
         !name.is_empty()
@@ -429,8 +433,8 @@ fn host_of(host: &str) -> Option<Host> {
             })
     };
     match name.strip_prefix("*.") {
-        Some(domain) if is_name(domain) => Some(Host::Below(domain.into())),
-        None if is_name(name) => Some(Host::Name(name.into())),
+        Some(domain) if is_name(domain) => Some(HostPattern::Below(domain.into())),
+        None if is_name(name) => Some(HostPattern::Name(name.into())),
         _ => None,
     }
 }
@@ -438,10 +442,10 @@ fn host_of(host: &str) -> Option<Host> {
 impl fmt::Display for HttpRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Any => f.write_str("*")?,
-            Host::Below(domain) => write!(f, "*.{domain}")?,
-            Host::Name(name) => f.write_str(name)?,
-            Host::Net(address, bits) => {
+            HostPattern::Any => f.write_str("*")?,
+            HostPattern::Below(domain) => write!(f, "*.{domain}")?,
+            HostPattern::Name(name) => f.write_str(name)?,
+            HostPattern::Net(address, bits) => {
                 match address {
                     IpAddr::V4(address) => write!(f, "{address}")?,
                     IpAddr::V6(address) => write!(f, "[{address}]")?,

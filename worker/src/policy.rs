@@ -130,7 +130,7 @@ impl Rules {
 
     /// The values of the secrets that a task asks for; why it may not have what it asks for.
     pub(crate) fn grant(&self, grants: &Grants) -> Result<Secrets, String> {
-        if let Some(denial) = self.policy.denies(&grants.wants()) {
+        if let Some(denial) = self.policy.denies(&grants.requested()) {
             return Err(format!("the policy of this worker {denial}"));
         }
         let value = |name: &String| Some((name.clone(), self.secrets.0.get(name)?.clone()));

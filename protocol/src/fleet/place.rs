@@ -8,7 +8,7 @@ use super::{Effect, Fleet, Phase, Timer, Worker};
 use crate::{
     AttemptId, GroupName, Revision, TaskId, Time, WorkerId,
     advisory::{Advisory, GroupEvent},
-    grant::Wants,
+    grant::RequestedGrants,
     lease::{Lease, LeaseState, Offer},
     limit,
     subject::Bucket,
@@ -53,7 +53,7 @@ pub(super) enum QueueOwner {
 pub(super) struct Need {
     memory_bytes: u64,
     selector: BTreeMap<String, String>,
-    wants: Wants,
+    wants: RequestedGrants,
 }
 
 /// When it is a task's turn: by priority; of the same priority what was begun before, most of all what
@@ -131,7 +131,7 @@ impl Need {
         Need {
             memory_bytes: spec.limits.memory_bytes,
             selector: spec.selector.clone(),
-            wants: spec.grants.wants(),
+            wants: spec.grants.requested(),
         }
     }
 
@@ -366,8 +366,8 @@ impl Fleet {
     /// sentence with the policy of one of them.
     pub fn denied(&self, spec: &TaskSpec) -> Option<String> {
         let group = self.groups.get(&spec.group)?;
-        let wants = spec.grants.wants();
-        let need = Need { wants: Wants::default(), ..Need::of(spec) };
+        let wants = spec.grants.requested();
+        let need = Need { wants: RequestedGrants::default(), ..Need::of(spec) };
         let mut denial: Option<(&WorkerId, String)> = None;
         for (offer, workers) in group.candidates.fitting(&need) {
             let why = offer.policy.denies(&wants)?;

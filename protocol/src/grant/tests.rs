@@ -157,7 +157,7 @@ fn each_denial_is_named() {
         (Grants { random: true, ..default.clone() }, "random"),
     ];
     for (grants, word) in rows {
-        let denial = none.denies(&grants.wants()).expect("denied");
+        let denial = none.denies(&grants.requested()).expect("denied");
         assert!(denial.contains(word), "{denial}");
         let all = Policy {
             env: true,
@@ -167,11 +167,11 @@ fn each_denial_is_named() {
             clock_ns: 1,
             random: true,
         };
-        assert_eq!(all.denies(&grants.wants()), None, "{grants}");
+        assert_eq!(all.denies(&grants.requested()), None, "{grants}");
     }
-    assert_eq!(none.denies(&default.wants()), None, "nothing is asked for");
+    assert_eq!(none.denies(&default.requested()), None, "nothing is asked for");
     let coarse = Grants { clock_ns: 10_000_000, ..default };
-    assert_eq!(none.denies(&coarse.wants()), None, "coarser than the default is never denied");
+    assert_eq!(none.denies(&coarse.requested()), None, "coarser than the default is never denied");
 }
 
 #[test]

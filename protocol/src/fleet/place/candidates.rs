@@ -217,7 +217,7 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{grant::Wants, task::mix};
+    use crate::{grant::RequestedGrants, task::mix};
     use alloc::format;
 
     /// What a worker offers and a task needs, by a number: one of four zones, and a host of its own.
@@ -251,7 +251,7 @@ mod tests {
             let wanted = [label(drawn >> 24), label(drawn >> 32)];
             let selector = wanted.into_iter().take((drawn >> 60) as usize % 3).collect();
             let memory_bytes = drawn >> 61 & 1;
-            let need = Need { memory_bytes, selector, wants: Wants::default() };
+            let need = Need { memory_bytes, selector, wants: RequestedGrants::default() };
             let fitting = all.iter().filter(|(_, (offer, _))| need.fits(offer));
             let least = fitting.clone().filter_map(|(id, &(_, load))| Some((load?, id))).min();
             assert_eq!(room.choose(&need), least.map(|(_, id)| id));

@@ -2,7 +2,7 @@
 //! a byte that was not written by this worker: every file is authenticated with a key that does not
 //! leave the state directory.
 
-use crate::{compile::Compiled, want::Wants};
+use crate::{compile::Compiled, shortage::Shortages};
 use anyhow::Context as _;
 use muster_protocol::Digest;
 use muster_wire::process;
@@ -68,7 +68,7 @@ struct Inner {
     engine: u64,
     size_max: u64,
     drafts: AtomicU64,
-    wants: Wants,
+    wants: Shortages,
 }
 
 impl CodeCache {
@@ -78,7 +78,7 @@ impl CodeCache {
         state: &Path,
         engine: u64,
         size_max: u64,
-        wants: Wants,
+        wants: Shortages,
     ) -> anyhow::Result<Self> {
         let dir = state.join("code");
         DirBuilder::new()
@@ -126,7 +126,7 @@ impl CodeCache {
     pub fn store(&self, module: Digest, code: &[u8]) {
         if let Err(error) = self.write(module, code) {
             tracing::warn!(?module, %error, "compiled code cannot be kept");
-            self.0.wants.met(&error);
+            self.0.wants.failed(&error);
         }
         self.sweep();
     }

@@ -11,7 +11,7 @@ mod verdict;
 
 pub use child::child;
 
-use crate::{policy::Rules, want};
+use crate::{policy::Rules, shortage};
 use bytes::Bytes;
 use muster_protocol::limit;
 use std::{io, path::PathBuf, process::Stdio, thread, time::Duration};
@@ -154,7 +154,7 @@ impl Compiler {
 }
 
 fn not_tried(error: &io::Error) -> CompileError {
-    let why = want::explain(error);
+    let why = shortage::explain(error);
     CompileError::NotTried(format!("no process could be started to compile a module: {why}"))
 }
 

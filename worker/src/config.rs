@@ -1,6 +1,6 @@
 //! What a worker is told when it starts. Never a default that hides a choice that matters.
 
-use crate::{confine::Confine, journal::Journal, policy::Rules, want::Wants};
+use crate::{confine::Confine, journal::Journal, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
 use muster_wire::nats::Address;
@@ -98,7 +98,7 @@ impl Config {
     }
 
     /// The journal, where one was asked for.
-    pub(crate) fn journal(&self, wants: Wants) -> anyhow::Result<Journal> {
+    pub(crate) fn journal(&self, wants: Shortages) -> anyhow::Result<Journal> {
         let Some(path) = &self.journal else { return Ok(Journal::default()) };
         Journal::open(path, self.name.clone(), wants)
             .with_context(|| format!("the journal {} cannot be written to", path.display()))

@@ -13,7 +13,7 @@ use crate::sandbox::{
     CORE_INSTANCES_MAX, MEMORIES_MAX, Sandbox, TABLE_ELEMENTS_MAX, TABLES_MAX,
     host::bindings::{Task, TaskPre},
 };
-use crate::{code::OwnCode, want};
+use crate::{code::OwnCode, shortage};
 use muster_module::{Kind, World};
 use muster_protocol::Digest;
 use std::{
@@ -90,7 +90,7 @@ pub enum ReviveError {
 
 impl From<wasmtime::Error> for ReviveError {
     fn from(error: wasmtime::Error) -> Self {
-        match want::behind(&error) {
+        match shortage::behind(&error) {
             Some((_, why)) => ReviveError::Host(why),
             None => ReviveError::Unfit(not_here(&error)),
         }

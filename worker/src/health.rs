@@ -1,7 +1,7 @@
 //! Finding out by probes whether the host gives this worker what it needs, and telling the lease. Its thread
 //! does nothing else, since a disk may take its time; it never decides when a worker is well.
 
-use crate::{clock::boottime, journal::Journal, want};
+use crate::{clock::boottime, journal::Journal, shortage};
 use muster_protocol::{
     health::Health,
     lease::{LeaseEvent, Unwell},
@@ -80,12 +80,12 @@ impl Probe {
             Some(format!(
                 "nothing can be written in {}: {}",
                 place.display(),
-                want::explain(&error)
+                shortage::explain(&error)
             ))
         });
         let missed = || {
             let error = self.journal.mend().err()?;
-            Some(format!("the journal cannot be written: {}", want::explain(&error)))
+            Some(format!("the journal cannot be written: {}", shortage::explain(&error)))
         };
         full.or_else(missed).or_else(|| (self.compile)().err()).map(Unwell::from)
     }
@@ -105,7 +105,7 @@ fn room_in(place: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::want::Wants;
+    use crate::shortage::Shortages;
 
     fn probe(places: Vec<PathBuf>, compile: fn() -> Result<(), String>) -> Probe {
         Probe { places, journal: Journal::default(), compile: Box::new(compile) }
@@ -124,7 +124,7 @@ mod tests {
         let said = probe(vec![dir.join("file")], || Ok(())).look().expect("a want").to_string();
         assert!(said.starts_with("nothing can be written in "), "{said}");
         // Nor has what is full; the kernel has a file that always is.
-        let (wants, told) = Wants::new();
+        let (wants, told) = Shortages::new();
         let full = Path::new("/dev/full");
         let journal = Journal::open(full, "w1".parse().expect("a name"), wants).expect("a file");
         let full = Probe { journal, ..probe(vec![dir.clone()], || Ok(())) };

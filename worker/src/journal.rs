@@ -1,7 +1,7 @@
 //! What really ran here and when, one line of JSON for each fact: for operators who want proof, and
 //! for the fleet's own tests. Never read by the worker itself, and free where nobody asked for it.
 
-use crate::{clock::boottime, want::Wants};
+use crate::{clock::boottime, shortage::Shortages};
 use muster_protocol::{SessionId, Time, WorkerId, message::AttemptKey};
 use std::{
     fs::File,
@@ -23,7 +23,7 @@ struct Book {
     worker: WorkerId,
     /// Whether the last line could not be written, or not wholly.
     failed: AtomicBool,
-    wants: Wants,
+    wants: Shortages,
 }
 
 /// A run that has started; its end is written when this is dropped.
@@ -35,7 +35,7 @@ pub(crate) struct Begun<'a> {
 impl Journal {
     /// Writes at the end of the file, and makes it if there is none. `wants` hears where the host does not
     /// let it.
-    pub(crate) fn open(path: &Path, worker: WorkerId, wants: Wants) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, worker: WorkerId, wants: Shortages) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
         let failed = AtomicBool::new(false);
         Ok(Journal(Some(Arc::new(Book { file, worker, failed, wants }))))
@@ -101,7 +101,7 @@ impl Book {
         let written = (&self.file).write_all(line.as_bytes());
         let failed_before = !torn.is_empty();
         if let Err(error) = &written {
-            self.wants.met(error);
+            self.wants.failed(error);
             if !self.failed.swap(true, Ordering::Relaxed) {
                 tracing::error!(%error, "the journal cannot be written; lines are missing from it");
             }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_line_is_json_and_tells_who_and_when() {
         let path = std::env::temp_dir().join(format!("muster-journal-{}", std::process::id()));
-        let journal = Journal::open(&path, "w1".parse().expect("a name"), Wants::default());
+        let journal = Journal::open(&path, "w1".parse().expect("a name"), Shortages::default());
         let journal = journal.expect("a file");
         let key = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
         let before = boottime().as_nanos();

@@ -28,8 +28,8 @@ mod perform;
 pub mod policy;
 pub mod run;
 pub mod sandbox;
+mod shortage;
 mod supervisor;
-mod want;
 
 pub use config::Config;
 pub use confine::Confine;
@@ -131,7 +131,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     anyhow::ensure!(!names_none, "--nats names no server; leave it out, or write nats://HOST:PORT");
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::State::open(&config.state_dir)?;
-    let (wants, met) = want::Wants::new();
+    let (wants, met) = shortage::Shortages::new();
     let journal = config.journal(wants.clone())?;
     let rules = config.rules()?;
     let scratch = state.path("scratch");

@@ -17,7 +17,7 @@ use crate::{
     policy::Rules,
     run::{self, Ended, Order},
     sandbox::{Report, Surroundings},
-    want::{self, Said, Wants},
+    shortage::{self, LoggedCauses, Shortages},
 };
 use carry::{bring, get, get_again, pass_on, unless_closed};
 use muster_protocol::{
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub scratch: PathBuf,
     pub deadman: Deadman,
     pub journal: Journal,
-    pub wants: Wants,
+    pub wants: Shortages,
     pub draining: Arc<AtomicBool>,
     pub links: Links,
     pub inbox: mpsc::Sender<Input>,
@@ -85,7 +85,7 @@ pub(crate) struct Hands {
     preparing: HashMap<AttemptKey, AbortHandle>,
     reports: mpsc::Sender<Report>,
     /// What was logged of attempts that could not start.
-    said: Said,
+    said: LoggedCauses,
     /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
     guests: Option<Runtime>,
 }
@@ -119,7 +119,7 @@ impl Hands {
             inputs: Inputs::new(),
             preparing: HashMap::new(),
             reports,
-            said: Said::new(shared.wants.clone()),
+            said: LoggedCauses::new(shared.wants.clone()),
             guests: Some(guests),
             shared,
         })
@@ -153,7 +153,7 @@ impl Hands {
         };
         if let Err(error) = kept {
             tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
-            self.shared.wants.met(&error);
+            self.shared.wants.failed(&error);
         }
         let _ = self.shared.lease.send(LeaseEvent::SetState(standing));
     }
@@ -341,7 +341,7 @@ impl Hands {
                 tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
             }
             DeadmanError::Timer(errno) => {
-                let cause = want::explain(&std::io::Error::from(errno));
+                let cause = shortage::explain(&std::io::Error::from(errno));
                 let reason = format!("the kernel's timer could not be set: {cause}");
                 self.gives_back(key, reason);
             }
@@ -350,7 +350,12 @@ impl Hands {
 }
 
 /// Tells the mind how an attempt has ended. One that goes back waits a while before, and says why.
-async fn tell_end(inbox: &mpsc::Sender<Input>, said: &Said, key: AttemptKey, outcome: Outcome) {
+async fn tell_end(
+    inbox: &mpsc::Sender<Input>,
+    said: &LoggedCauses,
+    key: AttemptKey,
+    outcome: Outcome,
+) {
     if let Verdict::Returned { reason } = &outcome.verdict {
         say(said, key, reason, false);
         tokio::time::sleep(GIVE_BACK_AFTER).await;
@@ -360,7 +365,7 @@ async fn tell_end(inbox: &mpsc::Sender<Input>, said: &Said, key: AttemptKey, out
 
 /// Logs why an attempt does not run: each cause once in a while, however many attempts meet it. The lease
 /// says it where that is a want of the host.
-fn say(said: &Said, key: AttemptKey, cause: &str, for_good: bool) {
+fn say(said: &LoggedCauses, key: AttemptKey, cause: &str, for_good: bool) {
     let task = key.task;
     if !for_good {
         said.wants.named(cause);

@@ -12,7 +12,7 @@ use crate::{
         self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
         Watch,
     },
-    want,
+    shortage,
 };
 use bytes::Bytes;
 use muster_protocol::{
@@ -148,7 +148,7 @@ fn make_scratch(
     let message = "there is no place for its directory".into();
     let place = place.ok_or(Verdict::Rejected { message })?;
     Scratch::new(&place, &key.attempt.to_string(), bytes).map(Some).map_err(|error| {
-        let why = want::explain(&error);
+        let why = shortage::explain(&error);
         Verdict::Returned { reason: format!("it could not be given a scratch directory: {why}") }
     })
 }
@@ -156,7 +156,7 @@ fn make_scratch(
 /// The verdict on a run that could not be given what it was granted.
 fn not_granted(error: &wasmtime::Error) -> Verdict {
     let told = |why: &str| format!("it could not be given what it was granted: {why}");
-    match want::behind(error) {
+    match shortage::behind(error) {
         Some((_, why)) => Verdict::Returned { reason: told(&why) },
         None => Verdict::Rejected { message: told(&format!("{error:#}")) },
     }
@@ -192,7 +192,7 @@ impl Finished {
             (Some(Stop::Stale), _) => Stale.verdict(),
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
             // Memory or files for the guest that the host does not give: no trap of the guest's.
-            (None, Some(Err(error))) if let Some((_, why)) = want::behind(error) => {
+            (None, Some(Err(error))) if let Some((_, why)) = shortage::behind(error) => {
                 Verdict::Returned { reason: format!("its worker could not run it: {why}") }
             }
             _ if over_output => over("output_bytes", limits.output_bytes),

@@ -13,7 +13,7 @@ impl Place {
     }
 
     fn open(&self) -> CodeCache {
-        CodeCache::open(&self.0, 1, 1_000, Wants::default()).expect("a cache")
+        CodeCache::open(&self.0, 1, 1_000, Shortages::default()).expect("a cache")
     }
 }
 
@@ -77,7 +77,7 @@ fn what_was_made_elsewhere_or_for_something_else_is_refused() {
     fs::copy(cache.path(module(2)), cache.path(module(1))).expect("a copy");
     assert_eq!(loaded(&cache, 1), None, "another module's");
     let later = CodeCache(Arc::new(Inner {
-        wants: Wants::default(),
+        wants: Shortages::default(),
         dir: cache.0.dir.clone(),
         key: cache.0.key.clone(),
         engine: 2,
@@ -87,7 +87,7 @@ fn what_was_made_elsewhere_or_for_something_else_is_refused() {
     fs::copy(cache.path(module(2)), later.path(module(2))).expect("a copy");
     assert_eq!(loaded(&later, 2), None, "another engine's");
     assert!(loaded(&cache, 2).is_some(), "the test can fail");
-    CodeCache::open(&place.0, 3, 1_000, Wants::default()).expect("a cache");
+    CodeCache::open(&place.0, 3, 1_000, Shortages::default()).expect("a cache");
     assert!(loaded(&cache, 2).is_none(), "another engine has no use for it");
 }
 

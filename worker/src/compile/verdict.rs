@@ -3,7 +3,7 @@
 //! killed has not crashed, and what the host did not give is no fault of the module.
 
 use super::{CODE_MAX, CompileError, Compiled};
-use crate::want;
+use crate::shortage;
 use nix::sys::signal::Signal;
 use rustix::io::Errno;
 use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
@@ -86,7 +86,7 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
         }
         // How the allocator of the standard library ends a process.
         (_, Some(ABRT)) if complaint.contains("memory allocation of") => out_of_memory(),
-        (Some(PANICKED), _) if let Some((errno, remedy)) = want::told(complaint) => {
+        (Some(PANICKED), _) if let Some((errno, remedy)) = shortage::told(complaint) => {
             let told = format!("its compiler ended: {complaint}; {remedy}");
             return Err(match errno {
                 Errno::NOMEM => CompileError::Killed(told),
@@ -113,7 +113,7 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
 
 /// A sentence and, where it names a want of the host, what to do about it.
 fn with_remedy(told: String) -> String {
-    match want::told(&told) {
+    match shortage::told(&told) {
         Some((_, remedy)) if !told.contains(remedy) => format!("{told}; {remedy}"),
         _ => told,
     }

@@ -2,7 +2,7 @@
 //! no addresses for runs: the process has few.
 
 use super::{Shape, code_config, inspect, not_here};
-use crate::want;
+use crate::shortage;
 use rustix::io::Errno;
 
 /// Why there is no code.
@@ -22,7 +22,7 @@ pub(crate) enum Unmade {
 pub(crate) fn compile_ahead(wasm: &[u8]) -> Result<Vec<u8>, Unmade> {
     let failed = |error: wasmtime::Error| match error.is::<wasmtime::OutOfMemory>() {
         true => Unmade::Memory,
-        false => match want::behind(&error) {
+        false => match shortage::behind(&error) {
             Some((Errno::NOMEM, why)) => Unmade::MemoryOrHost(why),
             Some((_, why)) => Unmade::Host(why),
             None => Unmade::Rejected(not_here(&error)),

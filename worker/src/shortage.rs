@@ -61,21 +61,21 @@ pub(crate) fn behind(error: &wasmtime::Error) -> Option<(Errno, String)> {
 }
 
 /// Wants that may wait to be heard of. Further ones are dropped: the first is enough.
-const WANTS_MAX: usize = 64;
+const SHORTAGES_MAX: usize = 64;
 
 /// Where it is told that something failed for a want of the host, whatever it was. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wants(Option<SyncSender<Unwell>>);
+pub(crate) struct Shortages(Option<SyncSender<Unwell>>);
 
-impl Wants {
+impl Shortages {
     /// One, and who hears of it.
     pub(crate) fn new() -> (Self, Receiver<Unwell>) {
-        let (tell, told) = sync_channel(WANTS_MAX);
-        (Wants(Some(tell)), told)
+        let (tell, told) = sync_channel(SHORTAGES_MAX);
+        (Shortages(Some(tell)), told)
     }
 
     /// Tells of an error, if it is a want.
-    pub(crate) fn met(&self, error: &io::Error) {
+    pub(crate) fn failed(&self, error: &io::Error) {
         self.tell(error.raw_os_error());
     }
 
@@ -98,19 +98,19 @@ impl Wants {
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 
 /// Causes remembered; there are as many as things that a host can lack, some times over.
-const SAID_MAX: usize = 256;
+const CAUSES_MAX: usize = 256;
 
 /// Which causes were logged, and when; and who hears of the wants among them. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Said {
+pub(crate) struct LoggedCauses {
     causes: Arc<Mutex<HashMap<String, Instant>>>,
-    pub wants: Wants,
+    pub wants: Shortages,
 }
 
-impl Said {
+impl LoggedCauses {
     /// Nothing yet.
-    pub(crate) fn new(wants: Wants) -> Self {
-        Said { causes: Arc::default(), wants }
+    pub(crate) fn new(wants: Shortages) -> Self {
+        LoggedCauses { causes: Arc::default(), wants }
     }
 
     /// Whether a cause is to be logged now: the first time, and after [`SAY_AGAIN`].
@@ -123,7 +123,7 @@ impl Said {
         if said.get(cause).is_some_and(|then| now.saturating_duration_since(*then) < SAY_AGAIN) {
             return false;
         }
-        if said.len() >= SAID_MAX {
+        if said.len() >= CAUSES_MAX {
             said.clear();
         }
         said.insert(cause.into(), now);
@@ -167,25 +167,25 @@ mod tests {
 
     #[test]
     fn a_want_is_told_in_the_words_of_this_table_alone() {
-        let (wants, told) = Wants::new();
-        wants.met(&io::Error::from(Errno::NOENT));
+        let (wants, told) = Shortages::new();
+        wants.failed(&io::Error::from(Errno::NOENT));
         wants.named("nothing of the kind");
         assert!(told.try_recv().is_err());
         let full = io::Error::from(Errno::NOSPC);
         wants.named(&format!("what a guest says: {full}; and so on"));
-        wants.met(&full);
+        wants.failed(&full);
         for _ in 0..2 {
             assert_eq!(told.try_recv(), Ok(explain(&full).into()));
         }
-        for _ in 0..=WANTS_MAX {
-            wants.met(&full);
+        for _ in 0..=SHORTAGES_MAX {
+            wants.failed(&full);
         }
-        assert_eq!(told.try_iter().count(), WANTS_MAX, "nobody waits");
+        assert_eq!(told.try_iter().count(), SHORTAGES_MAX, "nobody waits");
     }
 
     #[test]
     fn a_cause_is_said_once_in_a_while() {
-        let (said, now) = (Said::default(), Instant::now());
+        let (said, now) = (LoggedCauses::default(), Instant::now());
         assert!(said.is_news_at("full", now) && said.is_news_at("broken", now));
         assert!(!said.is_news_at("full", now + SAY_AGAIN / 2));
         assert!(said.is_news_at("full", now + SAY_AGAIN));

@@ -12,7 +12,7 @@ use muster_protocol::{
     Digest,
     api::{CommandWorker, ErrorCode, Masters, Workers, endpoint},
     fleet::{self, Fleet},
-    message::Shelf,
+    message::ObjectStore,
     subject::{Names, SERVICE},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -183,15 +183,17 @@ impl Host {
     }
 
     /// Refuses a digest whose bytes are not stored.
-    async fn must_have(&self, shelf: Shelf, digest: Digest, size: Option<u64>) -> Answer<()> {
+    async fn must_have(&self, shelf: ObjectStore, digest: Digest, size: Option<u64>) -> Answer<()> {
         // Inputs expire, so only modules are remembered.
-        if shelf == Shelf::Modules && self.known.lock().is_ok_and(|known| known.contains(&digest)) {
+        if shelf == ObjectStore::Modules
+            && self.known.lock().is_ok_and(|known| known.contains(&digest))
+        {
             return Ok(());
         }
         let found = match shelf {
-            Shelf::Modules => self.registry.object_size(shelf, digest).await,
+            ObjectStore::Modules => self.registry.object_size(shelf, digest).await,
             // One that is there already may be about to expire, and what names it is new.
-            Shelf::Data => self.registry.renew(digest).await,
+            ObjectStore::Data => self.registry.renew(digest).await,
         };
         match found {
             Ok(Some(found)) if size.is_none_or(|size| size == found) => {}
@@ -201,7 +203,7 @@ impl Host {
                     size.unwrap_or_default()
                 )));
             }
-            Ok(None) if shelf == Shelf::Modules => {
+            Ok(None) if shelf == ObjectStore::Modules => {
                 let sentence =
                     format!("there is no module {digest}; push it with `muster module push`");
                 return Err(Refusal::new(ErrorCode::NotFound, sentence));
@@ -211,7 +213,7 @@ impl Host {
             }
             Err(error) => return Err(Refusal::unavailable(error)),
         }
-        if shelf == Shelf::Modules
+        if shelf == ObjectStore::Modules
             && let Ok(mut known) = self.known.lock()
         {
             if known.len() >= KNOWN_MAX {

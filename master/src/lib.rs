@@ -28,7 +28,7 @@ use muster_protocol::{
     api::{ModuleEntry, NewTask},
     checkpoint,
     fleet::{self, Answer, Event, Fleet, Loaded},
-    message::{AttemptKey, LogChunk, Shelf, ToWorker, Told, WorkerCommand},
+    message::{AttemptKey, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand},
     subject::{Bucket, Names},
 };
 use muster_wire::{clock, quic, state, tls};
@@ -74,14 +74,14 @@ enum Input {
     Progress { key: AttemptKey, done: u64, total: u64 },
     /// A worker wants an object.
     Fetch {
-        shelf: Shelf,
+        shelf: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     },
     /// A worker brings an object.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
     /// An attempt keeps its state, or asks for what earlier ones left.
-    Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<Told> },
+    Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
     /// A client submits tasks that have been checked.
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<Answer> },
     /// A client wants a task cancelled.

@@ -9,7 +9,7 @@ use muster_protocol::{
     fleet::{Event, LinkId},
     lease::Lease,
     limit,
-    message::{Ask, LogChunk, Shelf, ToMaster, Told},
+    message::{LogChunk, ObjectStore, StreamReply, StreamRequest, ToMaster},
     subject::Names,
 };
 use muster_wire::{
@@ -153,12 +153,13 @@ impl Host {
         control: Control,
     ) {
         let (mut reader, writer) = (FrameReader::new(receive), FrameWriter::new(send));
-        let asked = match tokio::time::timeout(HANDSHAKE_MAX, reader.next::<Ask>()).await {
+        let asked = match tokio::time::timeout(HANDSHAKE_MAX, reader.next::<StreamRequest>()).await
+        {
             Ok(Ok(Some(asked))) => asked,
             _ => return,
         };
         let result = match asked {
-            Ask::Control => {
+            StreamRequest::Control => {
                 let cause = if control.first.swap(true, Ordering::SeqCst) {
                     "a link has one control stream".into()
                 } else {
@@ -168,16 +169,20 @@ impl Host {
                 let _ = control.ended.send(cause).await;
                 return;
             }
-            Ask::Fetch { shelf, digest } => self.in_time(self.fetch(writer, shelf, digest)).await,
-            Ask::Checkpoint { attempt, save, state } => {
+            StreamRequest::Fetch { shelf, digest } => {
+                self.in_time(self.fetch(writer, shelf, digest)).await
+            }
+            StreamRequest::Checkpoint { attempt, save, state } => {
                 let want = Want::Save { save, state };
                 self.checkpoint(writer, Request::new(worker.clone(), attempt, want)).await
             }
-            Ask::Resume { attempt } => {
+            StreamRequest::Resume { attempt } => {
                 let request = Request::new(worker.clone(), attempt, Want::Resume);
                 self.checkpoint(writer, request).await
             }
-            Ask::Put { digest, size } => self.in_time(self.put(reader, writer, digest, size)).await,
+            StreamRequest::Put { digest, size } => {
+                self.in_time(self.put(reader, writer, digest, size)).await
+            }
         };
         if let Err(cause) = result {
             tracing::debug!(%worker, %cause, "a stream ended");
@@ -257,20 +262,22 @@ impl Host {
     async fn fetch(
         &self,
         mut writer: FrameWriter,
-        shelf: Shelf,
+        shelf: ObjectStore,
         digest: Digest,
     ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Input::Fetch { shelf, digest, reply }).await;
         match answer.await {
             Ok(Ok(Some(bytes))) => {
-                writer.send(&Told::Size(bytes.len() as u64)).await?;
+                writer.send(&StreamReply::Size(bytes.len() as u64)).await?;
                 writer.bytes(bytes).await?;
             }
             // Bytes that are not what they are called will not be so when they are asked for again.
-            Ok(Ok(None) | Err(ObjectError::Corrupt(_))) => writer.send(&Told::Missing).await?,
-            Ok(Err(error)) => writer.send(&Told::Failed(error.to_string())).await?,
-            Err(_) => writer.send(&Told::Failed("the master stops".into())).await?,
+            Ok(Ok(None) | Err(ObjectError::Corrupt(_))) => {
+                writer.send(&StreamReply::Missing).await?
+            }
+            Ok(Err(error)) => writer.send(&StreamReply::Failed(error.to_string())).await?,
+            Err(_) => writer.send(&StreamReply::Failed("the master stops".into())).await?,
         }
         writer.finish()
     }
@@ -282,7 +289,7 @@ impl Host {
     ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Input::Checkpoint { request, reply }).await;
-        let told = answer.await.unwrap_or_else(|_| Told::Failed("the master stops".into()));
+        let told = answer.await.unwrap_or_else(|_| StreamReply::Failed("the master stops".into()));
         writer.send(&told).await?;
         writer.finish()
     }
@@ -295,14 +302,16 @@ impl Host {
         size: u64,
     ) -> Result<(), StreamError> {
         let told = match collect(&mut reader, size).await? {
-            None => Told::Failed(format!("it has not the {size} bytes announced, or too many")),
+            None => {
+                StreamReply::Failed(format!("it has not the {size} bytes announced, or too many"))
+            }
             Some(bytes) => {
                 let (reply, answer) = oneshot::channel();
                 let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;
                 match answer.await {
-                    Ok(Ok(())) => Told::Stored,
-                    Ok(Err(error)) => Told::Failed(error.to_string()),
-                    Err(_) => Told::Failed("the master stops".into()),
+                    Ok(Ok(())) => StreamReply::Stored,
+                    Ok(Err(error)) => StreamReply::Failed(error.to_string()),
+                    Err(_) => StreamReply::Failed("the master stops".into()),
                 }
             }
         };

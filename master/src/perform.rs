@@ -9,7 +9,7 @@ use crate::{
 use muster_protocol::{
     Digest, TaskId, checkpoint,
     fleet::{Answer, Effect, Event, LinkId, RequestId},
-    message::{Shelf, ToWorker, Told},
+    message::{ObjectStore, StreamReply, ToWorker},
     subject::Bucket,
 };
 use std::collections::BTreeMap;
@@ -120,7 +120,7 @@ impl Hands {
 
     pub(crate) fn fetch(
         &self,
-        shelf: Shelf,
+        shelf: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     ) {
@@ -142,7 +142,11 @@ impl Hands {
         });
     }
 
-    pub(crate) fn checkpoint(&self, request: checkpoint::Request, reply: oneshot::Sender<Told>) {
+    pub(crate) fn checkpoint(
+        &self,
+        request: checkpoint::Request,
+        reply: oneshot::Sender<StreamReply>,
+    ) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
             let _ = reply.send(registry.checkpoint(request).await);

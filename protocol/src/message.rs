@@ -222,7 +222,7 @@ pub struct Dispatch {
 
 /// The two object stores of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Shelf {
+pub enum ObjectStore {
     /// Modules: kept until removed.
     Modules,
     /// Inputs and outputs: kept as long as records are.
@@ -231,13 +231,13 @@ pub enum Shelf {
 
 /// The first frame of a stream that a worker opens beside the control stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Ask {
+pub enum StreamRequest {
     /// This is the control stream.
     Control,
     /// Send an object: [`Told::Size`], then the bytes.
     Fetch {
         /// From where.
-        shelf: Shelf,
+        shelf: ObjectStore,
         /// Which.
         digest: Digest,
     },
@@ -267,7 +267,7 @@ pub enum Ask {
 
 /// The first frame of the answer to an [`Ask`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Told {
+pub enum StreamReply {
     /// So many bytes follow.
     Size(u64),
     /// It is stored.

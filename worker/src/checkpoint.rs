@@ -12,7 +12,7 @@ use muster_protocol::{
     Revision,
     checkpoint::{Stale, Waiting},
     limit,
-    message::{Ask, AttemptKey, HeldAttempt, Shelf},
+    message::{AttemptKey, HeldAttempt, ObjectStore, StreamRequest},
     task::Data,
 };
 use std::{
@@ -58,7 +58,7 @@ impl Checkpoints {
         };
         let state = bring(links, state).await;
         let attempt = HeldAttempt { key, revision };
-        ask(links, &Ask::Checkpoint { attempt, save, state }).await.map(drop)
+        ask(links, &StreamRequest::Checkpoint { attempt, save, state }).await.map(drop)
     }
 
     /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
@@ -69,7 +69,7 @@ impl Checkpoints {
                 return Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
             }
         };
-        match ask(links, &Ask::Resume { attempt: HeldAttempt { key, revision } }).await? {
+        match ask(links, &StreamRequest::Resume { attempt: HeldAttempt { key, revision } }).await? {
             None => Ok(None),
             Some(state) => Ok(get(links, state).await),
         }
@@ -77,7 +77,7 @@ impl Checkpoints {
 }
 
 /// The first master's answer that is one.
-async fn ask(links: &Links, asked: &Ask) -> Result<Option<Data>, Stale> {
+async fn ask(links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Stale> {
     let mut waiting = Waiting::default();
     loop {
         if let Some(road) = link::any(links) {
@@ -121,7 +121,7 @@ async fn get(links: &Links, state: Data) -> Option<Bytes> {
         Data::Blob { digest, size } => (digest, size),
     };
     loop {
-        match object::get(links, None, Shelf::Data, digest, size).await {
+        match object::get(links, None, ObjectStore::Data, digest, size).await {
             Ok(bytes) if muster_module::digest(&bytes) == digest => return Some(bytes),
             Ok(_) => tracing::warn!(%digest, "what came is not the checkpoint"),
             Err(ObjectError::Missing { .. }) => {

@@ -8,7 +8,7 @@ use muster_protocol::{
     Digest, Nonce,
     attempts::Event,
     lease::{Home, LeaseEvent},
-    message::{Ask, LogChunk, Shelf, ToWorker, Told},
+    message::{LogChunk, ObjectStore, StreamReply, StreamRequest, ToWorker},
     subject::Names,
 };
 use muster_wire::{
@@ -51,7 +51,7 @@ pub(crate) enum ObjectError {
     #[error("{}", missing(*shelf, *digest))]
     Missing {
         /// Which store.
-        shelf: Shelf,
+        shelf: ObjectStore,
         /// What was asked for.
         digest: Digest,
     },
@@ -61,12 +61,12 @@ pub(crate) enum ObjectError {
 }
 
 /// What people can do about an object that is gone.
-fn missing(shelf: Shelf, digest: Digest) -> String {
+fn missing(shelf: ObjectStore, digest: Digest) -> String {
     match shelf {
-        Shelf::Modules => format!(
+        ObjectStore::Modules => format!(
             "the fleet has the module {digest} no more; push it again, and submit the task again"
         ),
-        Shelf::Data => format!(
+        ObjectStore::Data => format!(
             "the fleet has the input {digest} no more: it has expired or was removed; submit the \
              task again"
         ),
@@ -168,7 +168,7 @@ impl Dialler {
     async fn link(&self, connection: Connection, welcomed: &mut bool) -> anyhow::Result<()> {
         let (send, receive) = connection.open_bi().await?;
         let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
-        writer.send(&Ask::Control).await?;
+        writer.send(&StreamRequest::Control).await?;
         let welcome = tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await??;
         let Some(ToWorker::Welcome { master, machine, version }) = welcome else {
             anyhow::bail!("it did not say welcome");
@@ -288,7 +288,7 @@ async fn write_logs(
 
 async fn ask(
     connection: &Connection,
-    ask: &Ask,
+    ask: &StreamRequest,
 ) -> Result<(FrameReader, FrameWriter), StreamError> {
     let opened = connection.open_bi().await;
     let (send, receive) = opened.map_err(|error| StreamError::Down(error.to_string()))?;
@@ -311,7 +311,10 @@ pub(crate) fn in_turn(links: &Links, turn: usize) -> Option<Connection> {
 }
 
 /// Asks a master something that is answered with one frame.
-pub(crate) async fn question(connection: &Connection, asked: &Ask) -> Result<Told, StreamError> {
+pub(crate) async fn question(
+    connection: &Connection,
+    asked: &StreamRequest,
+) -> Result<StreamReply, StreamError> {
     let (mut reader, mut writer) = ask(connection, asked).await?;
     writer.finish()?;
     let answer = tokio::time::timeout(ANSWER_WITHIN, reader.next()).await;
@@ -322,7 +325,7 @@ pub(crate) async fn question(connection: &Connection, asked: &Ask) -> Result<Tol
 /// Gets an object through a link. Its digest is checked by whoever uses it.
 pub(crate) async fn fetch(
     connection: &Connection,
-    shelf: Shelf,
+    shelf: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
@@ -347,16 +350,16 @@ async fn in_time<T>(work: impl Future<Output = Result<T, ObjectError>>) -> Resul
 
 async fn receive(
     connection: &Connection,
-    shelf: Shelf,
+    shelf: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
-    let (mut reader, mut writer) = ask(connection, &Ask::Fetch { shelf, digest }).await?;
+    let (mut reader, mut writer) = ask(connection, &StreamRequest::Fetch { shelf, digest }).await?;
     writer.finish()?;
     let size = match reader.next().await? {
-        Some(Told::Size(size)) if size <= size_max => size,
-        Some(Told::Missing) => return Err(ObjectError::Missing { shelf, digest }),
-        Some(Told::Failed(cause)) => return Err(ObjectError::Carried(cause)),
+        Some(StreamReply::Size(size)) if size <= size_max => size,
+        Some(StreamReply::Missing) => return Err(ObjectError::Missing { shelf, digest }),
+        Some(StreamReply::Failed(cause)) => return Err(ObjectError::Carried(cause)),
         _ => return Err(ObjectError::Carried("the master's answer makes no sense".into())),
     };
     let mut all = BytesMut::with_capacity(size as usize);
@@ -374,12 +377,12 @@ async fn receive(
 
 async fn bring(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
     let size = bytes.len() as u64;
-    let (mut reader, mut writer) = ask(connection, &Ask::Put { digest, size }).await?;
+    let (mut reader, mut writer) = ask(connection, &StreamRequest::Put { digest, size }).await?;
     writer.bytes(bytes).await?;
     writer.finish()?;
     match reader.next().await? {
-        Some(Told::Stored) => Ok(()),
-        Some(Told::Failed(cause)) => Err(ObjectError::Carried(cause)),
+        Some(StreamReply::Stored) => Ok(()),
+        Some(StreamReply::Failed(cause)) => Err(ObjectError::Carried(cause)),
         _ => Err(ObjectError::Carried("the master's answer makes no sense".into())),
     }
 }

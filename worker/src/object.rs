@@ -6,7 +6,7 @@ use crate::{
     link::{self, ObjectError},
 };
 use bytes::Bytes;
-use muster_protocol::{Digest, message::Shelf};
+use muster_protocol::{Digest, message::ObjectStore};
 use quinn::Connection;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const MISSING_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) async fn get(
     links: &Links,
     first: Option<Connection>,
-    shelf: Shelf,
+    shelf: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
@@ -67,7 +67,7 @@ mod tests {
     use std::cell::RefCell;
 
     const MISSING: ObjectError =
-        ObjectError::Missing { shelf: Shelf::Data, digest: Digest([7; 32]) };
+        ObjectError::Missing { shelf: ObjectStore::Data, digest: Digest([7; 32]) };
 
     /// Asks masters that give these answers one after another; what comes of it, and whom it asked.
     fn asked(

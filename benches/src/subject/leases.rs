@@ -15,7 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use muster_protocol::{
     ABSENT, SessionId, WorkerId,
     lease::{CasAnswer, Lease, LeaseHolder, LeaseStep, LeaseTiming, Offer},
-    message::{Ask, Hello, ToMaster, ToWorker},
+    message::{Hello, StreamRequest, ToMaster, ToWorker},
     subject::{Bucket, Names},
 };
 use muster_tests::{Fleet, fleet::NATS};
@@ -142,7 +142,7 @@ impl Worker {
         let connection = endpoint.connect(master, &names.master_host())?.await?;
         let (send, receive) = connection.open_bi().await?;
         let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
-        writer.send(&Ask::Control).await?;
+        writer.send(&StreamRequest::Control).await?;
         let Some(ToWorker::Welcome { master, version, .. }) = reader.next().await? else {
             anyhow::bail!("the master did not say welcome");
         };

@@ -7,7 +7,7 @@ use muster_protocol::{
     id::{NAME_FORM, is_name},
     lease::CasAnswer,
     limit::MODULE_SIZE_MAX,
-    message::Shelf,
+    message::ObjectStore,
 };
 use muster_wire::clock;
 
@@ -37,8 +37,8 @@ impl Host {
                 "{version:?} cannot be a version: letters, digits, '.', '-' and '_', at most 64"
             )));
         }
-        self.must_have(Shelf::Modules, asked.digest, None).await?;
-        let bytes = match self.registry.fetch(Shelf::Modules, asked.digest).await {
+        self.must_have(ObjectStore::Modules, asked.digest, None).await?;
+        let bytes = match self.registry.fetch(ObjectStore::Modules, asked.digest).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
             Ok(Some(_)) => {
                 return Err(Refusal::bad(format!("a module may have {MODULE_SIZE_MAX} bytes")));

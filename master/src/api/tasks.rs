@@ -7,7 +7,7 @@ use muster_protocol::{
     api::{ErrorCode, ListPlace, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},
     fleet,
     limit::SUBMIT_TASKS_MAX,
-    message::Shelf,
+    message::ObjectStore,
     task::{Data, TaskRecord},
 };
 use muster_wire::clock;
@@ -40,9 +40,9 @@ impl Host {
             if !seen.insert(task.id) {
                 return Err(refuse(format!("the id {} is used twice", task.id)));
             }
-            self.must_have(Shelf::Modules, task.spec.module.digest, None).await?;
+            self.must_have(ObjectStore::Modules, task.spec.module.digest, None).await?;
             if let Data::Blob { digest, size } = task.spec.input {
-                self.must_have(Shelf::Data, digest, Some(size)).await?;
+                self.must_have(ObjectStore::Data, digest, Some(size)).await?;
             }
         }
         self.must_be_granted(&submit.tasks).await?;

@@ -6,7 +6,7 @@ use muster_protocol::{
     Revision, TaskId,
     checkpoint::{Checkpoint, Next, Request},
     lease::CasAnswer,
-    message::Told,
+    message::StreamReply,
     subject::Bucket,
     task::Data,
 };
@@ -14,17 +14,17 @@ use muster_wire::{cas, clock, nats};
 
 impl Registry {
     /// Does what an attempt wants, if it may.
-    pub(crate) async fn checkpoint(&self, mut request: Request) -> Told {
+    pub(crate) async fn checkpoint(&self, mut request: Request) -> StreamReply {
         let task = request.attempt().key.task;
         let at = self.key(Bucket::Checkpoints, task);
         loop {
             let record = match self.read_task(task).await {
                 Ok(record) => record,
-                Err(error) => return Told::Failed(error.to_string()),
+                Err(error) => return StreamReply::Failed(error.to_string()),
             };
             let found = match cas::read(&self.context, &at).await {
                 Ok(found) => found,
-                Err(error) => return Told::Failed(error.to_string()),
+                Err(error) => return StreamReply::Failed(error.to_string()),
             };
             let record = record.as_ref().map(|(record, revision)| (&**record, *revision));
             match request.looked(record, found, clock::wall()) {

@@ -4,7 +4,7 @@
 use super::Registry;
 use async_nats::jetstream::object_store::ObjectInfo;
 use bytes::Bytes;
-use muster_protocol::{Digest, limit, message::Shelf};
+use muster_protocol::{Digest, limit, message::ObjectStore};
 use muster_wire::{
     nats,
     objects::{Objects, ReadError},
@@ -40,10 +40,10 @@ fn unavailable(error: impl ToString) -> ObjectError {
 }
 
 impl Registry {
-    async fn shelf(&self, shelf: Shelf) -> Result<&Objects, ObjectError> {
+    async fn shelf(&self, shelf: ObjectStore) -> Result<&Objects, ObjectError> {
         let (cell, name) = match shelf {
-            Shelf::Modules => (&self.shelves.modules, self.names.module_store()),
-            Shelf::Data => (&self.shelves.data, self.names.data_store()),
+            ObjectStore::Modules => (&self.shelves.modules, self.names.module_store()),
+            ObjectStore::Data => (&self.shelves.data, self.names.data_store()),
         };
         cell.get_or_try_init(|| Objects::open(&self.context, &name)).await.map_err(unavailable)
     }
@@ -51,7 +51,7 @@ impl Registry {
     /// The size of an object; `None` if there is none.
     pub async fn object_size(
         &self,
-        shelf: Shelf,
+        shelf: ObjectStore,
         digest: Digest,
     ) -> Result<Option<u64>, ObjectError> {
         Ok(self.object(shelf, digest).await?.map(|info| info.size as u64))
@@ -59,14 +59,18 @@ impl Registry {
 
     async fn object(
         &self,
-        shelf: Shelf,
+        shelf: ObjectStore,
         digest: Digest,
     ) -> Result<Option<ObjectInfo>, ObjectError> {
         self.shelf(shelf).await?.info(digest).await.map_err(unavailable)
     }
 
     /// An object's bytes, checked; `None` if there is none.
-    pub async fn fetch(&self, shelf: Shelf, digest: Digest) -> Result<Option<Bytes>, ObjectError> {
+    pub async fn fetch(
+        &self,
+        shelf: ObjectStore,
+        digest: Digest,
+    ) -> Result<Option<Bytes>, ObjectError> {
         let max = limit::MODULE_SIZE_MAX.max(limit::PAYLOAD_SIZE_MAX);
         let damaged = |error: &dyn std::fmt::Display| {
             tracing::error!(%digest, %error, "an object is damaged; remove it and store it anew");
@@ -90,7 +94,7 @@ impl Registry {
             return Err(ObjectError::Corrupt(digest));
         }
         // One that is there already may be about to expire, and what names it is new.
-        let there = self.object(Shelf::Data, digest).await?;
+        let there = self.object(ObjectStore::Data, digest).await?;
         if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
         }
@@ -98,7 +102,7 @@ impl Registry {
     }
 
     async fn store(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
-        let store = self.shelf(Shelf::Data).await?.store();
+        let store = self.shelf(ObjectStore::Data).await?.store();
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
     }
@@ -106,9 +110,9 @@ impl Registry {
     /// Stores what is in the data shelf anew unless it is young, since it would expire; its size, and
     /// `None` if there is none.
     pub async fn renew(&self, digest: Digest) -> Result<Option<u64>, ObjectError> {
-        let Some(info) = self.object(Shelf::Data, digest).await? else { return Ok(None) };
+        let Some(info) = self.object(ObjectStore::Data, digest).await? else { return Ok(None) };
         if !nats::is_young(&info) {
-            let Some(bytes) = self.fetch(Shelf::Data, digest).await? else { return Ok(None) };
+            let Some(bytes) = self.fetch(ObjectStore::Data, digest).await? else { return Ok(None) };
             self.store(digest, bytes).await?;
         }
         Ok(Some(info.size as u64))

@@ -6,7 +6,7 @@ use crate::{
     ABSENT, Revision, Time, WorkerId,
     lease::CasAnswer,
     limit,
-    message::{HeldAttempt, Told},
+    message::{HeldAttempt, StreamReply},
     task::{Data, TaskRecord, Verdict},
     time::WallMillis,
 };
@@ -55,7 +55,7 @@ pub enum Next {
         checkpoint: Box<Checkpoint>,
     },
     /// Tell the worker this.
-    Answer(Told),
+    Answer(StreamReply),
 }
 
 impl Request {
@@ -79,10 +79,10 @@ impl Request {
     ) -> Next {
         // Whoever leads a stream may be behind, and not know the record that gave the attempt.
         if record.map_or(ABSENT, |(_, revision)| revision) < self.attempt.revision {
-            return Next::Answer(Told::Behind);
+            return Next::Answer(StreamReply::Behind);
         }
         let asker = record.and_then(|(record, _)| self.asker(record));
-        let Some(asker) = asker else { return Next::Answer(Told::Stale) };
+        let Some(asker) = asker else { return Next::Answer(StreamReply::Stale) };
         let (found, revision) = found.map_or((None, ABSENT), |(found, at)| (Some(found), at));
         let step = match &self.want {
             Want::Save { save: count, state } => {
@@ -91,7 +91,7 @@ impl Request {
             Want::Resume => resume(found.as_ref(), asker, now),
         };
         match step {
-            Step::Stale => Next::Answer(Told::Stale),
+            Step::Stale => Next::Answer(StreamReply::Stale),
             Step::Done => Next::Answer(self.kept(found.and_then(|found| found.state))),
             Step::Write(new) => {
                 let expect = self.mark.take().unwrap_or(revision);
@@ -105,7 +105,7 @@ impl Request {
         &mut self,
         checkpoint: Checkpoint,
         answer: CasAnswer<Checkpoint>,
-    ) -> Option<Told> {
+    ) -> Option<StreamReply> {
         match answer {
             CasAnswer::Written(_) => return Some(self.kept(checkpoint.state)),
             CasAnswer::Gone(revision) => self.mark = Some(revision),
@@ -113,7 +113,8 @@ impl Request {
         }
         self.tries += 1;
         let gives_up = self.tries >= TRIES_MAX;
-        gives_up.then(|| Told::Failed("the registry does not keep the checkpoint now".into()))
+        gives_up
+            .then(|| StreamReply::Failed("the registry does not keep the checkpoint now".into()))
     }
 
     /// The attempt as the record has it, if that names it and its worker.
@@ -124,10 +125,10 @@ impl Request {
         is_current.then_some(Asker { submitted_at: record.submitted_at, attempt: id, number })
     }
 
-    fn kept(&self, state: Option<Data>) -> Told {
+    fn kept(&self, state: Option<Data>) -> StreamReply {
         match self.want {
-            Want::Save { .. } => Told::Stored,
-            Want::Resume => state.map_or(Told::Missing, Told::State),
+            Want::Save { .. } => StreamReply::Stored,
+            Want::Resume => state.map_or(StreamReply::Missing, StreamReply::State),
         }
     }
 }
@@ -155,17 +156,17 @@ pub struct Waiting {
 impl Waiting {
     /// What the answer to a question of `asked` means: what earlier attempts left, if that was asked. `None`:
     /// ask again in a while. When it arrived says nothing: it shows the registry as it was asked for.
-    pub fn heard(&mut self, told: Told, asked: Time) -> Option<Result<Option<Data>, Stale>> {
+    pub fn heard(&mut self, told: StreamReply, asked: Time) -> Option<Result<Option<Data>, Stale>> {
         match told {
-            Told::Stored | Told::Missing => Some(Ok(None)),
-            Told::State(state) => Some(Ok(Some(state))),
-            Told::Stale => Some(Err(Stale)),
-            Told::Behind => {
+            StreamReply::Stored | StreamReply::Missing => Some(Ok(None)),
+            StreamReply::State(state) => Some(Ok(Some(state))),
+            StreamReply::Stale => Some(Err(Stale)),
+            StreamReply::Behind => {
                 // What a leader lacks for so long is lost.
                 let since = *self.behind.get_or_insert(asked);
                 (asked >= since + limit::LEADER_LAG_MAX).then_some(Err(Stale))
             }
-            Told::Failed(_) | Told::Size(_) => {
+            StreamReply::Failed(_) | StreamReply::Size(_) => {
                 self.behind = None;
                 None
             }
@@ -227,10 +228,10 @@ mod tests {
         let (expect, new) = write(request.looked(Some((&record, 5)), None, NOW));
         assert_eq!((expect, new.attempt, new.save), (ABSENT, KEY.attempt, 1));
         let told = request.written(new.clone(), CasAnswer::Written(1));
-        assert_eq!(told, Some(Told::Stored));
+        assert_eq!(told, Some(StreamReply::Stored));
         // Its acknowledgement was lost.
         let again = save_first().looked(Some((&record, 5)), Some((new, 1)), NOW);
-        assert_eq!(again, Next::Answer(Told::Stored));
+        assert_eq!(again, Next::Answer(StreamReply::Stored));
     }
 
     #[test]
@@ -239,27 +240,28 @@ mod tests {
         let (_, new) = write(request.looked(Some((&record(10, 1), 5)), None, NOW));
         assert_eq!(request.written(new, CasAnswer::Unknown), None);
         let later = request.looked(Some((&record(11, 2), 6)), None, NOW);
-        assert_eq!(later, Next::Answer(Told::Stale));
+        assert_eq!(later, Next::Answer(StreamReply::Stale));
         let mut other = Request { worker: worker("w2"), ..save_first() };
         let next = other.looked(Some((&record(10, 1), 5)), None, NOW);
-        assert_eq!(next, Next::Answer(Told::Stale), "another worker's");
+        assert_eq!(next, Next::Answer(StreamReply::Stale), "another worker's");
     }
 
     #[test]
     fn a_record_that_is_older_than_the_attempt_says_nothing_of_it() {
         let before = record(9, 1);
         for shown in [None, Some((&before, 4))] {
-            assert_eq!(save_first().looked(shown, None, NOW), Next::Answer(Told::Behind));
+            assert_eq!(save_first().looked(shown, None, NOW), Next::Answer(StreamReply::Behind));
         }
         let mut waiting = Waiting::default();
-        let mut hears =
-            |told: Told, seconds| waiting.heard(told, Time::ZERO + Duration::from_secs(seconds));
+        let mut hears = |told: StreamReply, seconds| {
+            waiting.heard(told, Time::ZERO + Duration::from_secs(seconds))
+        };
         let lag = limit::LEADER_LAG_MAX.as_secs();
-        assert_eq!(hears(Told::Behind, 1), None);
-        assert_eq!(hears(Told::Failed("down".into()), 2), None);
-        assert_eq!(hears(Told::Behind, lag + 1), None, "perhaps another leader");
-        assert_eq!(hears(Told::Behind, 2 * lag), None);
-        assert_eq!(hears(Told::Behind, 2 * lag + 1), Some(Err(Stale)), "it is lost by then");
+        assert_eq!(hears(StreamReply::Behind, 1), None);
+        assert_eq!(hears(StreamReply::Failed("down".into()), 2), None);
+        assert_eq!(hears(StreamReply::Behind, lag + 1), None, "perhaps another leader");
+        assert_eq!(hears(StreamReply::Behind, 2 * lag), None);
+        assert_eq!(hears(StreamReply::Behind, 2 * lag + 1), Some(Err(Stale)), "it is lost by then");
     }
 
     #[test]
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(request.written(new, CasAnswer::Gone(7)), None);
         let (expect, new) = write(request.looked(Some((&record, 5)), None, NOW));
         assert_eq!(expect, 7);
-        assert_eq!(request.written(new, CasAnswer::Written(8)), Some(Told::Missing));
+        assert_eq!(request.written(new, CasAnswer::Written(8)), Some(StreamReply::Missing));
     }
 
     #[test]
@@ -280,13 +282,13 @@ mod tests {
             let told = request.written(new, CasAnswer::Unknown);
             assert_eq!(told.is_none(), left > 0);
         }
-        let told = Told::Failed("later".into());
+        let told = StreamReply::Failed("later".into());
         assert_eq!(Waiting::default().heard(told, Time::ZERO), None);
     }
 
     #[test]
     fn a_refused_checkpoint_gives_the_attempt_back() {
-        assert_eq!(Waiting::default().heard(Told::Stale, Time::ZERO), Some(Err(Stale)));
+        assert_eq!(Waiting::default().heard(StreamReply::Stale, Time::ZERO), Some(Err(Stale)));
         assert!(matches!(Stale.verdict(), Verdict::Returned { .. }));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 use muster_protocol::{
     Digest, limit,
-    message::{Dispatch, Shelf, ToMaster},
+    message::{Dispatch, ObjectStore, ToMaster},
     task::{Data, Outcome},
 };
 use muster_wire::clock;
@@ -38,7 +38,7 @@ pub(super) async fn get(
         Data::Inline(_) => Ok(()),
         Data::Blob { digest, size } => {
             let fetch = |size_max| async move {
-                Ok(object::get(links, first, Shelf::Data, digest, size_max).await?)
+                Ok(object::get(links, first, ObjectStore::Data, digest, size_max).await?)
             };
             inputs.get(dispatch.key, digest, size, fetch).await
         }
@@ -61,7 +61,7 @@ async fn module(
     digest: Digest,
 ) -> Result<Program, ArtifactError> {
     let fetch = || async {
-        Ok(object::get(links, first, Shelf::Modules, digest, limit::MODULE_SIZE_MAX).await?)
+        Ok(object::get(links, first, ObjectStore::Modules, digest, limit::MODULE_SIZE_MAX).await?)
     };
     artifacts.get(digest, fetch).await
 }

@@ -11,7 +11,7 @@ use muster_protocol::{
     attempts::Event,
     checkpoint::{Checkpoint, Next, Request, Stale, Waiting, Want},
     lease::CasAnswer,
-    message::{AttemptKey, HeldAttempt, Told},
+    message::{AttemptKey, HeldAttempt, StreamReply},
     task::{Data, Outcome, TaskRecord},
     time::WallMillis,
 };
@@ -70,7 +70,7 @@ enum Step {
     /// The write is under way, and its author has given up on it.
     Ghost(Revision, Checkpoint),
     /// The worker hears the answer.
-    Answer(Told),
+    Answer(StreamReply),
 }
 
 impl Leaves {
@@ -167,7 +167,7 @@ impl World {
         }
         let connection = &self.masters[master].connection;
         if !connection.up || !connection.alive || !self.registry_is_up() {
-            let told = Told::Failed("the registry does not answer".into());
+            let told = StreamReply::Failed("the registry does not answer".into());
             return self.answer_checkpoint(question, told);
         }
         if self.now < self.registry.stalled_until {
@@ -240,7 +240,7 @@ impl World {
         answer
     }
 
-    fn answer_checkpoint(&mut self, question: Question, told: Told) {
+    fn answer_checkpoint(&mut self, question: Question, told: StreamReply) {
         let (at, master) = (question.worker.0, question.master.0);
         let back = self.arrival(Peer::Registry, Peer::Master(master));
         let way = self.arrival(Peer::Master(master), Peer::Worker(at)) - self.now;
@@ -255,7 +255,7 @@ impl World {
         key: AttemptKey,
         run: u64,
         count: u64,
-        told: Told,
+        told: StreamReply,
     ) {
         let worker = &self.workers[at];
         if worker.process.life != life || !worker.links.contains_key(&link) {

@@ -8,7 +8,7 @@ use muster_protocol::{
     lease::{Home, Lease},
     limit::INLINE_SIZE_MAX,
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
-    task::{Attempt, Data, Outcome, State, TaskRecord},
+    task::{Attempt, Data, Outcome, TaskRecord, TaskState},
     time::WallMillis,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -49,7 +49,7 @@ fn renew() -> ToMaster {
     ToMaster::Renew { expect: 1_000_000, lease }
 }
 
-fn record(state: State) -> TaskRecord {
+fn record(state: TaskState) -> TaskRecord {
     let wall = WallMillis(1_700_000_000_000);
     TaskRecord { attempts: 1, state, ..TaskRecord::queued(KEY.task, Arc::new(noop(1)), wall) }
 }
@@ -98,12 +98,13 @@ where
 
 fn records(criterion: &mut Criterion) {
     let outcome = Arc::new(completed());
-    let done = State::Done {
+    let done = TaskState::Done {
         outcome,
         attempt: Some(dispatched()),
         ended_at: WallMillis(1_700_000_000_001),
     };
-    for (what, state) in [("dispatched", State::Dispatched(dispatched())), ("completed", done)] {
+    for (what, state) in [("dispatched", TaskState::Dispatched(dispatched())), ("completed", done)]
+    {
         let record = record(state);
         let text = serde_json::to_vec(&record).expect("it has a form in JSON");
         let mut group = criterion.benchmark_group(format!("records/{what}"));

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use muster_protocol::{
     BatchId, TaskId,
     api::{self, Ended},
-    task::{Outcome, State},
+    task::{Outcome, TaskState},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -77,7 +77,7 @@ pub struct WaitReasons {
 impl WaitReasons {
     /// Tells it of the first of these that waits.
     pub fn tell(&mut self, views: &[api::TaskView]) {
-        let waits = |view: &&api::TaskView| matches!(view.record.state, State::Queued { .. });
+        let waits = |view: &&api::TaskView| matches!(view.record.state, TaskState::Queued { .. });
         let Some(view) = views.iter().find(waits).filter(|view| view.why != self.told) else {
             return;
         };
@@ -209,7 +209,7 @@ impl Ends {
             waits.tell(&views);
         }
         for view in &views {
-            if let State::Done { outcome, .. } = &view.record.state {
+            if let TaskState::Done { outcome, .. } = &view.record.state {
                 self.end(view.record.id, Some(outcome.clone()));
             }
         }

@@ -53,7 +53,7 @@ struct Seeker {
     config: Config,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
-    state: Option<Arc<state::State>>,
+    state: Option<Arc<state::StateDir>>,
     noted: Arc<Mutex<Vec<SessionId>>>,
 }
 
@@ -111,10 +111,10 @@ impl Connection {
     pub(crate) fn new(
         config: &Config,
         names: Arc<Names>,
-        state: Option<state::State>,
+        state: Option<state::StateDir>,
         inbox: mpsc::Sender<Input>,
     ) -> anyhow::Result<Self> {
-        let proven = state.as_ref().map(state::State::sessions).unwrap_or_default();
+        let proven = state.as_ref().map(state::StateDir::sessions).unwrap_or_default();
         let known: Option<Marks> = state.as_ref().and_then(|state| state.known());
         let machine = state::machine().context("the kernel does not say which boot this is")?;
         let noted = Arc::new(Mutex::new(proven.clone()));

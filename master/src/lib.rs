@@ -125,7 +125,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     anyhow::ensure!(!config.nats.is_empty(), "--nats names no server; write nats://HOST:PORT");
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
-    let state = config.state_dir.as_deref().map(state::State::open).transpose()?;
+    let state = config.state_dir.as_deref().map(state::StateDir::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
     let mut connection = Connection::new(&config, names.clone(), state, inbox.clone())?;

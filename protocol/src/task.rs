@@ -270,7 +270,7 @@ pub struct PastAttempt {
 /// Where a task is in its life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum TaskState {
     /// It waits for a worker.
     Queued {
         /// Not before this long after whoever decides has seen the record, in milliseconds.
@@ -291,13 +291,13 @@ pub enum State {
     },
 }
 
-impl State {
+impl TaskState {
     /// The state as one word.
     pub fn word(&self) -> &'static str {
         match self {
-            State::Queued { .. } => "queued",
-            State::Dispatched(_) => "dispatched",
-            State::Done { outcome, .. } => outcome.verdict.word(),
+            TaskState::Queued { .. } => "queued",
+            TaskState::Dispatched(_) => "dispatched",
+            TaskState::Done { outcome, .. } => outcome.verdict.word(),
         }
     }
 }
@@ -308,7 +308,7 @@ pub struct TaskRecord {
     /// Its key.
     pub id: TaskId,
     /// Where it is in its life.
-    pub state: State,
+    pub state: TaskState,
     /// Whether someone asked that it be cancelled.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub cancel: bool,
@@ -344,7 +344,7 @@ impl TaskRecord {
     pub fn queued(id: TaskId, spec: Arc<TaskSpec>, submitted_at: WallMillis) -> Self {
         TaskRecord {
             id,
-            state: State::Queued { wait_ms: 0 },
+            state: TaskState::Queued { wait_ms: 0 },
             cancel: false,
             attempts: 0,
             failures: 0,
@@ -358,7 +358,7 @@ impl TaskRecord {
     }
 
     /// The record as it will be in another state.
-    pub(crate) fn in_state(&self, state: State) -> Self {
+    pub(crate) fn in_state(&self, state: TaskState) -> Self {
         TaskRecord {
             id: self.id,
             state,
@@ -377,7 +377,7 @@ impl TaskRecord {
     /// The attempt that holds the task now.
     pub fn attempt(&self) -> Option<&Attempt> {
         match &self.state {
-            State::Dispatched(attempt) => Some(attempt),
+            TaskState::Dispatched(attempt) => Some(attempt),
             _ => None,
         }
     }
@@ -390,7 +390,7 @@ impl TaskRecord {
 
     /// Whether nothing may change it any more.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done { .. })
+        matches!(self.state, TaskState::Done { .. })
     }
 
     /// Who is told when it ends: its batch, or itself.

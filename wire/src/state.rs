@@ -24,13 +24,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 const SESSIONS_MAX: usize = 16;
 
 /// A locked state directory. The lock ends with the process, however it ends.
-pub struct State {
+pub struct StateDir {
     dir: PathBuf,
     nonce: Nonce,
     _lock: File,
 }
 
-impl State {
+impl StateDir {
     /// Makes the directory if need be and locks it; refuses one that another worker has.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)
@@ -55,7 +55,7 @@ impl State {
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        Ok(State { dir: dir.into(), nonce: here(nonce, &lock)?, _lock: lock })
+        Ok(StateDir { dir: dir.into(), nonce: here(nonce, &lock)?, _lock: lock })
     }
 
     /// A path in it.

@@ -130,7 +130,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let names_none = config.nats.as_ref().is_some_and(|nats| nats.is_empty());
     anyhow::ensure!(!names_none, "--nats names no server; leave it out, or write nats://HOST:PORT");
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
-    let state = state::State::open(&config.state_dir)?;
+    let state = state::StateDir::open(&config.state_dir)?;
     let (wants, met) = shortage::Shortages::new();
     let journal = config.journal(wants.clone())?;
     let rules = config.rules()?;
@@ -294,7 +294,7 @@ impl Worker {
 }
 
 /// A lease of this worker with what does not change during its life filled in.
-fn draft(config: &Config, state: &state::State, offer: Offer) -> std::io::Result<Lease> {
+fn draft(config: &Config, state: &state::StateDir, offer: Offer) -> std::io::Result<Lease> {
     let session = muster_protocol::SessionId(process::random()?);
     let home_dir = state.nonce();
     Ok(Lease { home_dir, offer, ..Lease::new(config.name.clone(), session) })

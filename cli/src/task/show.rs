@@ -11,7 +11,7 @@ use crate::{
 use futures::StreamExt as _;
 use muster_protocol::{
     api::{TaskView, Tasks},
-    task::{Attempt, Data, State, TaskSpec, Verdict},
+    task::{Attempt, Data, TaskSpec, TaskState, Verdict},
     time::WallMillis,
 };
 use serde::Deserialize;
@@ -104,7 +104,7 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
         let of = if total > 0 { format!(" of {total}") } else { String::new() };
         rows.push(("progress", format!("{done}{of}")));
     }
-    if let State::Done { outcome, ended_at, .. } = &record.state {
+    if let TaskState::Done { outcome, ended_at, .. } = &record.state {
         rows.push(("ended", when(*ended_at)));
         rows.push(("ran", quantity::show_duration(Duration::from_micros(outcome.run_us))));
         if outcome.cpu_us > 0 {
@@ -151,9 +151,9 @@ pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
     let mut rows: Vec<_> =
         past.map(|past| row(&past.attempt, output::local(past.ended_at), &past.reason)).collect();
     match &record.state {
-        State::Queued { .. } => {}
-        State::Dispatched(attempt) => rows.push(row(attempt, "-".into(), &view.why)),
-        State::Done { outcome, attempt, ended_at } => {
+        TaskState::Queued { .. } => {}
+        TaskState::Dispatched(attempt) => rows.push(row(attempt, "-".into(), &view.why)),
+        TaskState::Done { outcome, attempt, ended_at } => {
             if let Some(attempt) = attempt {
                 let reason = outcome.verdict.reason();
                 rows.push(row(attempt, output::local(*ended_at), &reason));
@@ -170,7 +170,7 @@ pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
 /// The output on standard output, and the exit code of the end.
 pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow::Result<ExitCode> {
     let record = &view.record;
-    let State::Done { outcome, .. } = &record.state else {
+    let TaskState::Done { outcome, .. } = &record.state else {
         let text = format!("task {} has no result yet: {}", record.id, view.why);
         let hint = format!("see how it goes: muster task get {}", record.id);
         return Err(Failure::user(text).hint(hint).into());
@@ -187,11 +187,11 @@ pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow:
 }
 
 /// The attempt that holds a task, or held it at its end.
-fn decided_by(state: &State) -> Option<&Attempt> {
+fn decided_by(state: &TaskState) -> Option<&Attempt> {
     match state {
-        State::Queued { .. } => None,
-        State::Dispatched(attempt) => Some(attempt),
-        State::Done { attempt, .. } => attempt.as_ref(),
+        TaskState::Queued { .. } => None,
+        TaskState::Dispatched(attempt) => Some(attempt),
+        TaskState::Done { attempt, .. } => attempt.as_ref(),
     }
 }
 

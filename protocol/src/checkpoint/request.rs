@@ -181,7 +181,7 @@ mod tests {
         AttemptId, Digest, SessionId, TaskId,
         message::AttemptKey,
         registry::StreamId,
-        task::{Attempt, ModuleRef, State, TaskSpec},
+        task::{Attempt, ModuleRef, TaskSpec, TaskState},
     };
     use alloc::sync::Arc;
     use core::time::Duration;
@@ -206,7 +206,7 @@ mod tests {
             dispatched_at: NOW,
         };
         let record = TaskRecord::queued(KEY.task, spec, WallMillis(1));
-        TaskRecord { state: State::Dispatched(attempt), attempts: number, ..record }
+        TaskRecord { state: TaskState::Dispatched(attempt), attempts: number, ..record }
     }
 
     fn asks(want: Want) -> Request {

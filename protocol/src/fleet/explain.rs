@@ -5,7 +5,7 @@ use super::Fleet;
 use crate::{
     Time,
     api::{ListPlace, WorkerView},
-    task::{State, TaskRecord},
+    task::{TaskRecord, TaskState},
 };
 use alloc::{format, string::String, vec::Vec};
 
@@ -13,9 +13,9 @@ impl Fleet {
     /// Why a task is where it is, as a sentence.
     pub fn explain(&self, now: Time, record: &TaskRecord) -> String {
         match &record.state {
-            State::Done { outcome, .. } => outcome.verdict.reason(),
-            State::Dispatched(attempt) => self.explain_dispatched(now, record, &attempt.worker),
-            State::Queued { .. } => self.explain_queued(now, record),
+            TaskState::Done { outcome, .. } => outcome.verdict.reason(),
+            TaskState::Dispatched(attempt) => self.explain_dispatched(now, record, &attempt.worker),
+            TaskState::Queued { .. } => self.explain_queued(now, record),
         }
     }
 

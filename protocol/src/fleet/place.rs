@@ -12,7 +12,7 @@ use crate::{
     lease::{Lease, LeaseState, Offer},
     limit,
     subject::Bucket,
-    task::{Attempt, State, TaskRecord, TaskSpec},
+    task::{Attempt, TaskRecord, TaskSpec, TaskState},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -332,7 +332,7 @@ impl Fleet {
         let lease = entry.revision;
         let lease_stream = self.roll.stream(Bucket::Workers);
         let number = task.record.attempts + 1;
-        let mut record = task.record.in_state(State::Dispatched(Attempt {
+        let mut record = task.record.in_state(TaskState::Dispatched(Attempt {
             id: attempt_id,
             number,
             worker: worker.clone(),
@@ -395,7 +395,7 @@ impl Fleet {
 /// The wait until a task may be placed, as the record has it.
 pub(super) fn wait_of(record: &TaskRecord) -> Duration {
     match record.state {
-        State::Queued { wait_ms } => Duration::from_millis(wait_ms),
+        TaskState::Queued { wait_ms } => Duration::from_millis(wait_ms),
         _ => Duration::ZERO,
     }
 }

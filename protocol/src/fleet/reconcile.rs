@@ -8,7 +8,7 @@ use crate::{
     message::{AttemptKey, Dispatch, HeldAttempt, ToWorker},
     registry::Mark,
     subject::Bucket,
-    task::{Attempt, Outcome, State, TaskRecord, TaskSpec, Verdict},
+    task::{Attempt, Outcome, TaskRecord, TaskSpec, TaskState, Verdict},
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
@@ -31,28 +31,30 @@ impl Fleet {
         let record = task.record.clone();
         let (cancel_wanted, not_before) = (task.cancel_wanted, task.not_before());
         let queue_until = task.queue_until();
-        let is_queued = matches!(record.state, State::Queued { .. });
+        let is_queued = matches!(record.state, TaskState::Queued { .. });
         let cancelled = is_queued && (cancel_wanted || (record.cancel && self.is_turn(now, id)));
         match &record.state {
-            State::Done { .. } => self.forget(id, out),
-            State::Queued { .. } if cancelled => {
+            TaskState::Done { .. } => self.forget(id, out),
+            TaskState::Queued { .. } if cancelled => {
                 self.dequeue(id);
                 let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
                 self.commit(now, id, &record, outcome, None, out);
             }
             // It is for another master to end it.
-            State::Queued { .. } if record.cancel => {}
-            State::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
+            TaskState::Queued { .. } if record.cancel => {}
+            TaskState::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
                 self.dequeue(id);
                 let max = record.spec.limits.queue_ms;
                 let verdict = Verdict::OverLimit { limit: "queue_ms".into(), max };
                 self.commit(now, id, &record, Arc::new(Outcome::bare(verdict)), None, out);
             }
-            State::Queued { .. } if now < not_before => {
+            TaskState::Queued { .. } if now < not_before => {
                 self.timers.insert((not_before, Timer::Task(id)));
             }
-            State::Queued { .. } => self.enqueue(now, id),
-            State::Dispatched(attempt) => self.reconcile_dispatched(now, id, &record, attempt, out),
+            TaskState::Queued { .. } => self.enqueue(now, id),
+            TaskState::Dispatched(attempt) => {
+                self.reconcile_dispatched(now, id, &record, attempt, out)
+            }
         }
     }
 
@@ -224,6 +226,6 @@ fn dispatch(
 /// Whether the outcome that this attempt reported is in the record: as the task's own, or as the
 /// reason why another attempt followed.
 pub(super) fn counted(record: &TaskRecord, key: AttemptKey) -> bool {
-    let decided = matches!(&record.state, State::Done { attempt: Some(attempt), .. } if attempt.id == key.attempt);
+    let decided = matches!(&record.state, TaskState::Done { attempt: Some(attempt), .. } if attempt.id == key.attempt);
     decided || record.history.iter().any(|past| past.attempt.id == key.attempt && !past.lost)
 }

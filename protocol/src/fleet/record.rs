@@ -8,7 +8,7 @@ use crate::{
     lease::CasAnswer,
     limit,
     message::{AttemptKey, ToWorker},
-    task::{Attempt, State, TaskRecord},
+    task::{Attempt, TaskRecord, TaskState},
 };
 use alloc::{
     boxed::Box,
@@ -246,10 +246,10 @@ impl Fleet {
     /// A write of this master is in the registry: what it means to the world.
     fn landed(&mut self, intent: &TaskRecord) {
         match &intent.state {
-            State::Done { outcome, attempt, .. } => {
+            TaskState::Done { outcome, attempt, .. } => {
                 self.ended(intent, outcome.clone(), attempt.as_ref());
             }
-            State::Dispatched(attempt) if !intent.cancel => {
+            TaskState::Dispatched(attempt) if !intent.cancel => {
                 let (what, reason) = match intent.history.last() {
                     None => (TaskEvent::Dispatched, String::new()),
                     Some(past) if past.lost => (TaskEvent::Redispatched, past.reason.clone()),
@@ -257,13 +257,13 @@ impl Fleet {
                 };
                 self.announce(intent, what, Some(attempt), reason);
             }
-            State::Queued { .. } => {
+            TaskState::Queued { .. } => {
                 if let Some(past) = intent.history.last().filter(|past| !past.lost) {
                     let reason = past.reason.clone();
                     self.announce(intent, TaskEvent::Retried, Some(&past.attempt), reason);
                 }
             }
-            State::Dispatched(_) => {}
+            TaskState::Dispatched(_) => {}
         }
     }
 

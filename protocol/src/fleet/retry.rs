@@ -7,7 +7,7 @@ use crate::{
     advisory::TaskEvent,
     api::Ended,
     limit,
-    task::{Attempt, OnWorkerLost, Outcome, PastAttempt, State, TaskRecord, Verdict, backoff},
+    task::{Attempt, OnWorkerLost, Outcome, PastAttempt, TaskRecord, TaskState, Verdict, backoff},
 };
 use alloc::{format, string::ToString, sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -83,7 +83,7 @@ impl Fleet {
             return self.commit(now, id, record, outcome, Some(attempt.clone()), out);
         }
         let wait = backoff(retry, failures.max(1), (id.0 as u64) ^ attempt.id.0);
-        let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
+        let mut next = record.in_state(TaskState::Queued { wait_ms: wait.as_millis() as u64 });
         next.failures = failures;
         let reason = outcome.verdict.reason();
         next.push_history(self.past(now, attempt, false, &reason));
@@ -106,7 +106,7 @@ impl Fleet {
         }
         let reason = outcome.verdict.reason();
         let wait = wait_after_returns(record, &reason);
-        let mut next = record.in_state(State::Queued { wait_ms: wait.as_millis() as u64 });
+        let mut next = record.in_state(TaskState::Queued { wait_ms: wait.as_millis() as u64 });
         next.push_history(self.past(now, attempt, false, &reason));
         self.write(now, id, next, None, out);
     }
@@ -136,7 +136,7 @@ impl Fleet {
             let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
             return self.commit(now, id, &next, outcome, None, out);
         }
-        next.state = State::Queued { wait_ms: 0 };
+        next.state = TaskState::Queued { wait_ms: 0 };
         self.write(now, id, next, None, out);
     }
 
@@ -162,7 +162,8 @@ impl Fleet {
         self.end_rate.count(now);
         let keep = self.end_rate.keep();
         let failed = outcome.verdict.is_retried();
-        let mut done = record.in_state(State::Done { outcome, attempt, ended_at: self.wall(now) });
+        let mut done =
+            record.in_state(TaskState::Done { outcome, attempt, ended_at: self.wall(now) });
         done.failures += u32::from(failed);
         self.write(now, id, done, Some(keep), out);
     }

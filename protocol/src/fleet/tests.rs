@@ -21,7 +21,7 @@ use crate::{
     message::{Dispatch, HeldAttempt, Hello, ToWorker},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     sessions::Memory,
-    task::{Attempt, Data, ModuleRef, OnWorkerLost, Outcome, State, TaskSpec, Verdict},
+    task::{Attempt, Data, ModuleRef, OnWorkerLost, Outcome, TaskSpec, TaskState, Verdict},
 };
 use alloc::{
     boxed::Box,
@@ -226,7 +226,7 @@ impl World {
         match effect {
             Effect::WriteTask { expect, record, .. } => {
                 let state = match &record.state {
-                    State::Dispatched(attempt) => {
+                    TaskState::Dispatched(attempt) => {
                         format!("{} at {}", self.letter(attempt.id), attempt.worker)
                     }
                     state => state.word().to_string(),

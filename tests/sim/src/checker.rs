@@ -14,7 +14,7 @@ use muster_protocol::{
     lease::{Lease, LeaseState, MasterLease},
     message::{AttemptKey, ToWorker},
     registry::FailoverGuard,
-    task::{Data, State, TaskRecord, Verdict},
+    task::{Data, TaskRecord, TaskState, Verdict},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -305,7 +305,7 @@ impl World {
         if old.is_some_and(TaskRecord::is_done) {
             self.violate("one_outcome_is_committed_per_task", || format!("{} again", new.id));
         }
-        let State::Done { outcome, attempt, .. } = &new.state else { return };
+        let TaskState::Done { outcome, attempt, .. } = &new.state else { return };
         self.tally.outcomes += 1;
         self.tally.cancelled += u64::from(outcome.verdict == Verdict::Cancelled);
         let Some(attempt) = attempt else { return };

@@ -5,7 +5,7 @@ use crate::world::World;
 use muster_protocol::{
     TaskId,
     lease::LeaseState,
-    task::{State, TaskRecord, Verdict},
+    task::{TaskRecord, TaskState, Verdict},
 };
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
     /// Whether a task has completed.
     pub fn completed(&self, task: u128) -> bool {
         self.record(task).is_some_and(|record| {
-            matches!(&record.state, State::Done { outcome, .. } if outcome.verdict == Verdict::Completed)
+            matches!(&record.state, TaskState::Done { outcome, .. } if outcome.verdict == Verdict::Completed)
         })
     }
 

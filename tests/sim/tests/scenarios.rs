@@ -1,7 +1,7 @@
 //! What became of each old failure: the rows of the table in the design, as scripted worlds in
 //! which nothing goes wrong but what is said; and a few more. Each is played with several seeds.
 
-use muster_protocol::{lease::LeaseState, message::WorkerCommand, task::State};
+use muster_protocol::{lease::LeaseState, message::WorkerCommand, task::TaskState};
 use muster_sim::{
     fault::Fault,
     network::Peer,
@@ -242,7 +242,7 @@ fn a_task_whose_group_has_no_healthy_worker_waits_and_says_why() {
             world.will_submit(world.now, 1, |_| ());
             pass(world, 5);
             let record = world.record(1).expect("it is stored").clone();
-            assert!(matches!(record.state, State::Queued { .. }));
+            assert!(matches!(record.state, TaskState::Queued { .. }));
             assert!(world.tally.groups_empty > 0);
             let mind = world.masters[0].mind.as_ref().expect("it is up");
             let clock = world.machines[world.masters[0].process.machine].clock(world.now);

@@ -23,11 +23,11 @@ impl Fleet {
                 (Phase::Writing(_), _) => assert!(!waits, "{id} is in line while written"),
                 (Phase::Asking, _) => assert!(timer(&Timer::Task(id)) && !waits, "{task:?}"),
                 _ if self.dirty.contains(&id) || !settled => {}
-                (Phase::Idle, State::Queued { .. }) => {
+                (Phase::Idle, TaskState::Queued { .. }) => {
                     assert!(waits || timer(&Timer::Task(id)), "nobody looks at {task:?}");
                 }
-                (Phase::Idle, State::Dispatched(attempt)) => self.audit_held(id, task, attempt),
-                (Phase::Idle, State::Done { .. }) => panic!("{id} is over and still known"),
+                (Phase::Idle, TaskState::Dispatched(attempt)) => self.audit_held(id, task, attempt),
+                (Phase::Idle, TaskState::Done { .. }) => panic!("{id} is over and still known"),
             }
         }
         assert!(in_line.is_empty(), "in line and not known: {in_line:?}");

@@ -201,7 +201,7 @@ fn an_attempt_of_a_session_not_seen_yet_is_not_taken_for_an_elder_one() {
     let (_, at) = w.leases[&name("w1")];
     let mut record = w.tasks[&TaskId(1)].0.clone();
     record.id = TaskId(2);
-    if let State::Dispatched(attempt) = &mut record.state {
+    if let TaskState::Dispatched(attempt) = &mut record.state {
         attempt.session = SessionId(5);
         attempt.lease = at;
     }

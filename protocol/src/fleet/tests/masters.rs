@@ -214,7 +214,7 @@ fn what_another_master_has_given_out_is_sent_by_it_and_by_this_one_only_after_a_
     w.join("w1", 1, 11, |_| ());
     let mut record = TaskRecord::queued(TaskId(1), Arc::new(spec()), WallMillis(0));
     record.writer = SessionId(9);
-    record.state = State::Dispatched(Attempt {
+    record.state = TaskState::Dispatched(Attempt {
         id: AttemptId(1),
         number: 1,
         worker: name("w1"),

@@ -157,7 +157,7 @@ fn a_worker_that_gives_everything_back_gets_nothing_for_a_while() {
     }
     w.finish("w1", 11, w.key(1, 'C'), back());
     let wait = w.writes[&TaskId(1)].1.state.clone();
-    assert!(matches!(wait, State::Queued { wait_ms: 50 }), "it comes back for the same reason");
+    assert!(matches!(wait, TaskState::Queued { wait_ms: 50 }), "it comes back for the same reason");
     check(w.ok(1), &["link 11: ack t1 C"]);
     check(w.pass(SECOND / 2), &[]);
     w.join("w2", 2, 12, |_| ());
@@ -174,8 +174,8 @@ fn a_read_that_began_before_an_outcome_came_does_not_refuse_it() {
     let read = w.fleet.reads;
     // Another master gives the task out again; its watch is late, and the outcome comes here.
     w.other_writes(1, |changed| {
-        let State::Dispatched(attempt) = &record.state else { unreachable!("it runs") };
-        changed.state = State::Dispatched(Attempt { id: AttemptId(77), ..attempt.clone() });
+        let TaskState::Dispatched(attempt) = &record.state else { unreachable!("it runs") };
+        changed.state = TaskState::Dispatched(Attempt { id: AttemptId(77), ..attempt.clone() });
     });
     let second = AttemptKey { attempt: AttemptId(77), ..key };
     check(w.finish("w1", 11, second, outcome(Verdict::Completed)), &["read t1"]);

@@ -336,7 +336,7 @@ fn a_task_waits_in_line_for_so_long_and_no_longer() {
     assert!(w.writes.is_empty());
     w.pass(SECOND * 2);
     let Some((_, ended)) = w.writes.get(&TaskId(1)) else { panic!("it has ended") };
-    let State::Done { outcome, .. } = &ended.state else { panic!("it has ended") };
+    let TaskState::Done { outcome, .. } = &ended.state else { panic!("it has ended") };
     assert_eq!(outcome.verdict.reason(), "ended over its limit queue_ms of 10000");
     assert_eq!(w.writes.len(), 1, "the other waits on");
     w.ok(1);

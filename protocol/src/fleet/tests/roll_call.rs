@@ -12,7 +12,7 @@ const OUTAGE: Duration = LeaseTiming::STANDARD.outage_wait();
 /// Another master gives task 1 to a session of w1, under this revision of its lease in that stream.
 fn given_under(w: &mut World, session: SessionId, lease: Revision, lease_stream: StreamId) {
     w.other_writes(1, |record| {
-        record.state = State::Dispatched(Attempt {
+        record.state = TaskState::Dispatched(Attempt {
             id: AttemptId(5),
             number: 1,
             worker: name("w1"),

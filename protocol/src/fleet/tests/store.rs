@@ -296,7 +296,7 @@ fn an_answer_older_than_what_the_watch_has_shown_does_not_turn_time_back() {
     let (expect, record) = w.writes.remove(&task).expect("a write is under way");
     let answer = w.cas(expect, &record);
     w.other_writes(1, |record| {
-        record.state = State::Done {
+        record.state = TaskState::Done {
             outcome: Arc::new(outcome(Verdict::Completed)),
             attempt: None,
             ended_at: WallMillis(0),

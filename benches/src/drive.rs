@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use muster_protocol::{
     BatchId, Digest, TaskId,
-    api::{Ended, NewTask, Submit, endpoint},
+    api::{NewTask, Submit, TaskEnded, endpoint},
     subject::Names,
     task::{Data, ModuleRef, Outcome, TaskSpec},
 };
@@ -120,7 +120,7 @@ impl Client {
         self.submit(&[NewTask { id, spec: spec.clone() }]).await?;
         let told = tokio::time::timeout(ENDS_WITHIN, news.next()).await.context("no end")?;
         let took = began.elapsed();
-        let told: Vec<Ended> = serde_json::from_slice(&told.context("no news")?.payload)?;
+        let told: Vec<TaskEnded> = serde_json::from_slice(&told.context("no news")?.payload)?;
         let ended = told.into_iter().find(|ended| ended.task == id).context("another's end")?;
         news.unsubscribe().await?;
         Ok((took, Outcome::clone(&ended.outcome)))

@@ -7,7 +7,7 @@ use async_nats::Subscriber;
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use muster_protocol::{
     BatchId, TaskId,
-    api::{self, Ended},
+    api::{self, TaskEnded},
     task::{Outcome, TaskState},
 };
 use std::{
@@ -165,8 +165,8 @@ impl Ends {
     /// A hint that cannot be read is no loss: the record will tell.
     fn hear(&mut self, payload: &[u8]) {
         self.ask_at = Instant::now() + SILENCE;
-        for Ended { task, outcome } in
-            serde_json::from_slice::<Vec<Ended>>(payload).unwrap_or_default()
+        for TaskEnded { task, outcome } in
+            serde_json::from_slice::<Vec<TaskEnded>>(payload).unwrap_or_default()
         {
             self.end(task, Some(outcome));
         }

@@ -156,8 +156,8 @@ impl Host {
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Order { worker: worker.clone(), order, reply }).await?;
         match tokio::time::timeout(OBEY_WITHIN, answer).await {
-            Ok(Ok(fleet::Answer::Obeyed)) => Ok(serde_json::json!({})),
-            Ok(Ok(fleet::Answer::Unavailable(reason))) => Err(Refusal::unavailable(reason)),
+            Ok(Ok(fleet::ClientReply::Obeyed)) => Ok(serde_json::json!({})),
+            Ok(Ok(fleet::ClientReply::Unavailable(reason))) => Err(Refusal::unavailable(reason)),
             Ok(Ok(_) | Err(_)) => Err(Refusal::unavailable("the master stops")),
             Err(_) => Err(Refusal::unavailable(format!(
                 "worker {worker} was told and has not obeyed within {OBEY_WITHIN:?}"

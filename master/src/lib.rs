@@ -27,7 +27,7 @@ use muster_protocol::{
     Digest, SessionId, WorkerId,
     api::{ModuleEntry, NewTask},
     checkpoint,
-    fleet::{self, Answer, Event, Fleet, Loaded},
+    fleet::{self, ClientReply, Event, Fleet, Loaded},
     message::{AttemptKey, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand},
     subject::{Bucket, Names},
 };
@@ -83,11 +83,11 @@ enum Input {
     /// An attempt keeps its state, or asks for what earlier ones left.
     Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
     /// A client submits tasks that have been checked.
-    Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<Answer> },
+    Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<ClientReply> },
     /// A client wants a task cancelled.
-    Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<Answer> },
+    Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<ClientReply> },
     /// Somebody wants something of a worker.
-    Order { worker: WorkerId, order: WorkerCommand, reply: oneshot::Sender<Answer> },
+    Order { worker: WorkerId, order: WorkerCommand, reply: oneshot::Sender<ClientReply> },
     /// A client wants to see something.
     Look(Look),
 }

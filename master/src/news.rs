@@ -5,7 +5,7 @@ use crate::registry::Registry;
 use muster_protocol::{
     BatchId, GroupName, TaskId,
     advisory::{Advisory, TaskEvent},
-    api::Ended,
+    api::TaskEnded,
     limit::INLINE_SIZE_MAX,
     message::LogChunk,
 };
@@ -25,7 +25,7 @@ pub(crate) struct News(mpsc::Sender<Item>);
 
 enum Item {
     Event(Advisory),
-    Ended(BatchId, Vec<Ended>),
+    Ended(BatchId, Vec<TaskEnded>),
     Log(LogChunk),
     Progress(TaskId, u64, u64),
 }
@@ -37,7 +37,7 @@ pub(crate) struct Bulletin {
     events: Vec<Advisory>,
     /// Where there may be room for more tasks.
     of_tasks: BTreeMap<(GroupName, TaskEvent, BatchId), usize>,
-    ended: BTreeMap<BatchId, Vec<Ended>>,
+    ended: BTreeMap<BatchId, Vec<TaskEnded>>,
 }
 
 impl News {
@@ -91,18 +91,18 @@ impl Bulletin {
         self.events.push(Advisory::Tasks { group, what, audience, tasks });
     }
 
-    pub(crate) fn ended(&mut self, audience: BatchId, ended: Ended) {
+    pub(crate) fn ended(&mut self, audience: BatchId, ended: TaskEnded) {
         self.ended.entry(audience).or_default().push(ended);
     }
 }
 
 /// Cuts the ends of tasks into messages that NATS takes.
-fn parts(ends: Vec<Ended>) -> Vec<Vec<Ended>> {
+fn parts(ends: Vec<TaskEnded>) -> Vec<Vec<TaskEnded>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for end in ends {
         let size = end.outcome.output.size().min(INLINE_SIZE_MAX as u64) * 4;
-        let full = parts.last().is_some_and(|part: &Vec<Ended>| part.len() >= TASKS_MAX);
+        let full = parts.last().is_some_and(|part: &Vec<TaskEnded>| part.len() >= TASKS_MAX);
         if full || bytes + size > ENDED_BYTES_MAX {
             parts.push(Vec::new());
             bytes = 0;

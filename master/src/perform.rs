@@ -8,7 +8,7 @@ use crate::{
 };
 use muster_protocol::{
     Digest, TaskId, checkpoint,
-    fleet::{Answer, Effect, Event, LinkId, RequestId},
+    fleet::{ClientReply, Effect, Event, LinkId, RequestId},
     message::{ObjectStore, StreamReply, ToWorker},
     subject::Bucket,
 };
@@ -20,7 +20,7 @@ pub(crate) struct Hands {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
     links: BTreeMap<LinkId, mpsc::Sender<ToWorker>>,
-    requests: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    requests: BTreeMap<RequestId, oneshot::Sender<ClientReply>>,
     request: RequestId,
     writing: usize,
     released: bool,
@@ -107,7 +107,7 @@ impl Hands {
     }
 
     /// Numbers a request whose answer goes to `reply`.
-    pub(crate) fn ask(&mut self, reply: oneshot::Sender<Answer>) -> RequestId {
+    pub(crate) fn ask(&mut self, reply: oneshot::Sender<ClientReply>) -> RequestId {
         self.request += 1;
         self.requests.insert(self.request, reply);
         self.request

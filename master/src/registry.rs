@@ -18,7 +18,7 @@ use bytes::Bytes;
 use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
-    api::{Ended, ModuleEntry},
+    api::{ModuleEntry, TaskEnded},
     lease::{CasAnswer, Lease, MasterLease},
     limit,
     message::LogChunk,
@@ -289,7 +289,7 @@ impl Registry {
     }
 
     /// Tells those who wait for it that tasks have ended.
-    pub async fn tell(&self, audience: muster_protocol::BatchId, ended: &[Ended]) {
+    pub async fn tell(&self, audience: muster_protocol::BatchId, ended: &[TaskEnded]) {
         if let Ok(body) = serde_json::to_vec(ended) {
             self.spread(self.names.done(audience), body.into()).await;
         }

@@ -155,7 +155,7 @@ pub struct TaskView {
 
 /// The end of a task, as told on the `done` subject: a batch of them at a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct TaskEnded {
     /// Which.
     pub task: TaskId,
     /// How.

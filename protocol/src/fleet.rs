@@ -35,7 +35,7 @@ mod task_state;
 mod tests;
 mod worker_events;
 
-pub use event::{Answer, Config, Effect, Event, LinkId, Loaded, RequestId};
+pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
 use task_state::{OutcomeReport, Phase, Task};
 
 use crate::{
@@ -148,7 +148,7 @@ struct Worker {
     declared_here: bool,
     /// Who waits for the worker to obey, and what its lease will say then.
     commands: Vec<(RequestId, crate::lease::LeaseState)>,
-    links: link::Links,
+    links: link::WorkerLinks,
     /// Tasks it was given or is being given, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
     run_estimate: RunEstimate,
@@ -346,7 +346,7 @@ impl Fleet {
             declaring: false,
             declared_here: false,
             commands: Vec::new(),
-            links: link::Links::default(),
+            links: link::WorkerLinks::default(),
             tasks: BTreeSet::new(),
             run_estimate: RunEstimate::default(),
             backoff: backoff::WorkerBackoff::default(),

@@ -49,12 +49,12 @@ impl Host {
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Submit { tasks: submit.tasks, reply }).await?;
         match answer.await {
-            Ok(fleet::Answer::Stored(stored)) => Ok(Submitted { stored }),
-            Ok(fleet::Answer::Differs(id, what)) => Err(Refusal::new(
+            Ok(fleet::ClientReply::Stored(stored)) => Ok(Submitted { stored }),
+            Ok(fleet::ClientReply::Differs(id, what)) => Err(Refusal::new(
                 ErrorCode::Conflict,
                 format!("there is a task {id} already, and its {what} differs from this one's"),
             )),
-            Ok(fleet::Answer::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
+            Ok(fleet::ClientReply::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
             Ok(_) | Err(_) => Err(Refusal::new(
                 ErrorCode::Unknown,
                 "the master stops; submit again with the same ids",
@@ -122,7 +122,7 @@ impl Host {
             if !record.is_done() {
                 let (reply, answer) = oneshot::channel();
                 self.tell(Input::Cancel { task: id, reply }).await?;
-                if let Ok(fleet::Answer::Unavailable(reason)) = answer.await {
+                if let Ok(fleet::ClientReply::Unavailable(reason)) = answer.await {
                     return Err(Refusal::unavailable(reason));
                 }
             }

@@ -1,7 +1,7 @@
 //! Cancelling: the wish is stored, then carried out. A queued task ends at once; of a dispatched
 //! one the attempt is revoked, and the task ends when its worker confirms or is over.
 
-use super::{Answer, Effect, Fleet, RequestId};
+use super::{ClientReply, Effect, Fleet, RequestId};
 use crate::TaskId;
 use alloc::string::String;
 
@@ -9,11 +9,11 @@ impl Fleet {
     pub(super) fn cancel_asked(&mut self, request: RequestId, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else {
             let reason = String::from("this master does not know the task yet; ask again");
-            let answer = Answer::Unavailable(reason);
+            let answer = ClientReply::Unavailable(reason);
             return self.outbox.push(Effect::Reply { request, answer });
         };
         if task.record.cancel || task.record.is_done() {
-            return self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
+            return self.outbox.push(Effect::Reply { request, answer: ClientReply::CancelStored });
         }
         task.cancel_wanted = true;
         task.pending.get_or_insert_default().cancelling.push(request);

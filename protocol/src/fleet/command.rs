@@ -1,7 +1,7 @@
 //! Orders of people to workers: cordon, drain, uncordon. Passed on to the worker, which puts it into
 //! its lease; answered when the lease says so, and never before.
 
-use super::{Answer, Effect, Fleet, RequestId};
+use super::{ClientReply, Effect, Fleet, RequestId};
 use crate::{
     WorkerId,
     lease::LeaseState,
@@ -21,7 +21,7 @@ impl Fleet {
         });
         let Some((link, orders)) = known else {
             let reason = format!("worker {id} is not connected to this master");
-            let answer = Answer::Unavailable(reason);
+            let answer = ClientReply::Unavailable(reason);
             return self.outbox.push(Effect::Reply { request, answer });
         };
         if orders.len() == COMMANDS_MAX {
@@ -45,7 +45,7 @@ impl Fleet {
             worker.commands.drain(..).partition(|&(_, wanted)| wanted == state);
         worker.commands = waiting;
         for (request, _) in done {
-            self.outbox.push(Effect::Reply { request, answer: Answer::Obeyed });
+            self.outbox.push(Effect::Reply { request, answer: ClientReply::Obeyed });
         }
     }
 }

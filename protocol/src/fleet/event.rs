@@ -3,7 +3,7 @@
 use crate::{
     BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
     advisory::Advisory,
-    api::{Ended, NewTask},
+    api::{NewTask, TaskEnded},
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
     limit,
     message::{AttemptKey, Hello, ToWorker, WorkerCommand},
@@ -277,14 +277,14 @@ pub enum Effect {
         /// Which request.
         request: RequestId,
         /// With what.
-        answer: Answer,
+        answer: ClientReply,
     },
     /// Tell those who wait for it that a task has ended.
     Tell {
         /// Whom.
         audience: BatchId,
         /// What.
-        ended: Ended,
+        ended: TaskEnded,
     },
     /// Tell the world.
     Publish(Advisory),
@@ -292,7 +292,7 @@ pub enum Effect {
 
 /// The answer to a client's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ClientReply {
     /// Every task is in the registry.
     Stored(u64),
     /// The id of this one is that of another task, which asks for this differently. The others of the

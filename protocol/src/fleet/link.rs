@@ -18,11 +18,11 @@ use alloc::{
 /// The links of a worker that are up. More than one while an old one is being given up, and the
 /// greetings on them may come in any order.
 #[derive(Debug, Default)]
-pub(super) struct Links {
+pub(super) struct WorkerLinks {
     pub(super) up: BTreeMap<LinkId, SessionId>,
 }
 
-impl Links {
+impl WorkerLinks {
     pub(super) fn is_empty(&self) -> bool {
         self.up.is_empty()
     }

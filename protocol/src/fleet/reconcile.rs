@@ -1,7 +1,7 @@
 //! What to do about one task, from its record and what is known of its worker. Never decides who
 //! gets it (that is `place`), and writes nothing while a write of the same task is under way.
 
-use super::{Answer, Effect, Fleet, LinkId, OutcomeReport, Timer};
+use super::{ClientReply, Effect, Fleet, LinkId, OutcomeReport, Timer};
 use crate::{
     TaskId, Time, WorkerId,
     advisory::{Advisory, TaskEvent, TaskNews},
@@ -133,7 +133,7 @@ impl Fleet {
             out.extend(message);
         }
         for request in task.pending.unwrap_or_default().cancelling {
-            out.push(Effect::Reply { request, answer: Answer::CancelStored });
+            out.push(Effect::Reply { request, answer: ClientReply::CancelStored });
         }
     }
 

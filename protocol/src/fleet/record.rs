@@ -1,7 +1,7 @@
 //! What is known of each task, and how it changes: by what the watch shows, what a write came to,
 //! and what the leader says. Never decides what to do about it (that is `reconcile`).
 
-use super::{ASK_AGAIN, Answer, Effect, Fleet, Phase, Task, Timer, link::Inquiry};
+use super::{ASK_AGAIN, ClientReply, Effect, Fleet, Phase, Task, Timer, link::Inquiry};
 use crate::{
     ABSENT, Revision, TaskId, Time,
     advisory::TaskEvent,
@@ -119,7 +119,7 @@ impl Fleet {
             None => self.stored(settled.storing),
         }
         for request in settled.cancelling {
-            self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
+            self.outbox.push(Effect::Reply { request, answer: ClientReply::CancelStored });
         }
         let new_worker = new.attempt().map(|attempt| &attempt.worker);
         if let Some(worker) = old_worker
@@ -354,7 +354,7 @@ impl Fleet {
         let deleted = String::from("somebody has deleted this task's key; submit it anew");
         for request in pending.storing {
             self.requests.remove(&request);
-            let answer = Answer::Unavailable(deleted.clone());
+            let answer = ClientReply::Unavailable(deleted.clone());
             self.outbox.push(Effect::Reply { request, answer });
         }
         if let Some(report) = &task.report {
@@ -372,7 +372,7 @@ impl Fleet {
             self.release(&attempt.worker, id);
         }
         for request in pending.cancelling {
-            self.outbox.push(Effect::Reply { request, answer: Answer::CancelStored });
+            self.outbox.push(Effect::Reply { request, answer: ClientReply::CancelStored });
         }
     }
 }

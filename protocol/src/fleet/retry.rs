@@ -5,7 +5,7 @@ use super::{Effect, Fleet};
 use crate::{
     TaskId, Time,
     advisory::TaskEvent,
-    api::Ended,
+    api::TaskEnded,
     limit,
     task::{Attempt, OnWorkerLost, Outcome, PastAttempt, TaskRecord, TaskState, Verdict, backoff},
 };
@@ -188,7 +188,7 @@ impl Fleet {
             other => (TaskEvent::Failed, other.reason()),
         };
         self.announce(record, what, attempt, reason);
-        let ended = Ended { task: record.id, outcome };
+        let ended = TaskEnded { task: record.id, outcome };
         self.outbox.push(Effect::Tell { audience: record.audience(), ended });
     }
 }

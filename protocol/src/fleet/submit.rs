@@ -1,6 +1,6 @@
 //! What clients submit: known at once, and acknowledged only when all of a request is stored.
 
-use super::{Answer, Effect, Fleet, RequestId, Task};
+use super::{ClientReply, Effect, Fleet, RequestId, Task};
 use crate::{ABSENT, TaskId, Time, api::NewTask, task::TaskRecord};
 use alloc::{sync::Arc, vec::Vec};
 
@@ -8,7 +8,7 @@ impl Fleet {
     pub(super) fn submitted(&mut self, now: Time, request: RequestId, tasks: Vec<NewTask>) {
         let differs = tasks.iter().find_map(|NewTask { id, spec }| {
             let what = self.tasks.get(id)?.record.spec.difference(spec)?;
-            Some(Answer::Differs(*id, what))
+            Some(ClientReply::Differs(*id, what))
         });
         if let Some(answer) = differs {
             return self.outbox.push(Effect::Reply { request, answer });
@@ -29,7 +29,7 @@ impl Fleet {
             }
         }
         if left == 0 {
-            self.outbox.push(Effect::Reply { request, answer: Answer::Stored(count) });
+            self.outbox.push(Effect::Reply { request, answer: ClientReply::Stored(count) });
         } else {
             self.requests.insert(request, (count, left));
         }
@@ -39,7 +39,7 @@ impl Fleet {
     pub(super) fn differs(&mut self, id: TaskId, what: &'static str, requests: Vec<RequestId>) {
         for request in requests {
             if self.requests.remove(&request).is_some() {
-                let answer = Answer::Differs(id, what);
+                let answer = ClientReply::Differs(id, what);
                 self.outbox.push(Effect::Reply { request, answer });
             }
         }
@@ -51,7 +51,7 @@ impl Fleet {
             let Some((count, left)) = self.requests.get_mut(&request) else { continue };
             *left -= 1;
             if *left == 0 {
-                let answer = Answer::Stored(*count);
+                let answer = ClientReply::Stored(*count);
                 self.requests.remove(&request);
                 self.outbox.push(Effect::Reply { request, answer });
             }

@@ -8,7 +8,7 @@ use crate::{
 use muster_protocol::{
     Digest, TaskId, WorkerId,
     api::NewTask,
-    fleet::{self, Answer, RequestId},
+    fleet::{self, ClientReply, RequestId},
     lease::LeaseState,
     message::WorkerCommand,
     task::{Data, ModuleRef, OnWorkerLost, TaskSpec},
@@ -180,10 +180,10 @@ impl World {
     }
 
     /// A master answers.
-    pub fn replied(&mut self, request: RequestId, answer: Answer) {
+    pub fn replied(&mut self, request: RequestId, answer: ClientReply) {
         let Some(asked) = self.clients.asked.remove(&request) else { return };
         match (asked, answer) {
-            (Asked::Submission(batch), Answer::Stored(_)) => {
+            (Asked::Submission(batch), ClientReply::Stored(_)) => {
                 let tasks: Vec<TaskId> =
                     self.clients.batches[batch].0.iter().map(|task| task.id).collect();
                 self.an_id_names_one_task(batch);
@@ -194,15 +194,17 @@ impl World {
                 }
             }
             // Another task has this id; whoever submitted knows it.
-            (Asked::Submission(batch), Answer::Differs(..)) => self.clients.batches[batch].1 = true,
-            (Asked::Cancel(task), Answer::CancelStored) => {
+            (Asked::Submission(batch), ClientReply::Differs(..)) => {
+                self.clients.batches[batch].1 = true
+            }
+            (Asked::Cancel(task), ClientReply::CancelStored) => {
                 let record = self.registry.tasks.get(&task);
                 let kept = record.is_some_and(|(record, _)| record.cancel || record.is_done());
                 if !kept && !self.has_lost() && !self.checker.is_excused(task) {
                     self.violate("an_acknowledged_cancel_is_kept", || format!("{task}"));
                 }
             }
-            (Asked::Order(worker, standing), Answer::Obeyed) => {
+            (Asked::Order(worker, standing), ClientReply::Obeyed) => {
                 self.tally.obeyed += 1;
                 if !self.checker.has_stood(worker.as_str(), standing) {
                     self.violate("an_acknowledged_order_was_in_the_lease", || worker.to_string());

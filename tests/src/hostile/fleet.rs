@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use futures::StreamExt as _;
 use muster_protocol::{
     BatchId, Digest, TaskId,
-    api::{Ended, NewTask, Submit, endpoint},
+    api::{NewTask, Submit, TaskEnded, endpoint},
     task::{Data, Limits, ModuleRef, Outcome, TaskSpec},
 };
 use std::{
@@ -176,7 +176,7 @@ impl Field {
             anyhow::bail!("it was not accepted: {refusal}");
         }
         let news = tokio::time::timeout(within, ended.next()).await.context("no end")?;
-        let news: Vec<Ended> = serde_json::from_slice(&news.context("no news")?.payload)?;
+        let news: Vec<TaskEnded> = serde_json::from_slice(&news.context("no news")?.payload)?;
         let outcome = news.into_iter().find(|ended| ended.task == id).context("another's end")?;
         ended.unsubscribe().await?;
         Ok(Outcome::clone(&outcome.outcome))

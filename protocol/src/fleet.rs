@@ -19,7 +19,6 @@ mod event;
 mod explain;
 mod guard;
 mod intern;
-mod lease;
 mod link;
 mod mass_silence;
 mod masters;
@@ -34,6 +33,7 @@ mod task_state;
 #[cfg(test)]
 mod tests;
 mod worker_events;
+mod worker_lease;
 
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
 use task_state::{OutcomeReport, Phase, Task};

@@ -14,9 +14,9 @@
 mod api;
 mod config;
 mod connection;
+mod executor;
 mod link;
 mod news;
-mod perform;
 mod registry;
 
 pub use config::Config;
@@ -138,7 +138,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let mut master = Master {
         fleet: connection.begin(&first, None),
         modules: BTreeMap::new(),
-        hands: perform::Hands::new(first, inbox.clone()),
+        executor: executor::Executor::new(first, inbox.clone()),
         workers: link::Workers::new(endpoint.clone(), names, inbox),
         connection,
         ready: Some(endpoint.local_addr().context("the UDP address is unknown")?),
@@ -147,7 +147,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     tracing::info!("stopping");
     master.finish(&mut inputs).await;
     endpoint.close(0u32.into(), b"stopping");
-    master.hands.flush().await;
+    master.executor.flush().await;
     Ok(())
 }
 
@@ -155,7 +155,7 @@ struct Master {
     fleet: Fleet,
     modules: Modules,
     connection: Connection,
-    hands: perform::Hands,
+    executor: executor::Executor,
     workers: link::Workers,
     /// Where it listens, until somebody has been told that it serves.
     ready: Option<std::net::SocketAddr>,
@@ -167,7 +167,7 @@ impl Master {
         inputs: &mut mpsc::Receiver<Input>,
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        self.connection.follow(self.hands.registry());
+        self.connection.follow(self.executor.registry());
         let mut clock_due = tokio::time::interval(CLOCK_EVERY);
         let mut batch = Vec::with_capacity(DRAIN_MAX);
         loop {
@@ -199,12 +199,12 @@ impl Master {
         if !self.connection.is_up() {
             return;
         }
-        self.hands.perform(self.connection.farewell());
+        self.executor.execute(self.connection.farewell());
         self.connection.stop_serving().await;
         self.fleet.observe(clock::boottime(), Event::Stopping);
         self.act();
         let settle = async {
-            while self.hands.is_busy() || !self.hands.is_released() {
+            while self.executor.is_busy() || !self.executor.is_released() {
                 let Some(input) = inputs.recv().await else { return };
                 if matches!(input, Input::Registry(..)) && self.take(input).is_err() {
                     return;
@@ -236,31 +236,31 @@ impl Master {
             Input::Fleet(event) => self.fleet.observe(now, event),
             Input::LinkOpened { worker, link, frames } => {
                 tracing::info!(%worker, link, "linked");
-                self.hands.opened(link, frames);
-                self.hands.welcome(link, self.connection.welcome());
+                self.executor.opened(link, frames);
+                self.executor.welcome(link, self.connection.welcome());
             }
             Input::LinkClosed { worker, link } => {
                 tracing::info!(%worker, link, "unlinked");
-                self.hands.closed(link);
+                self.executor.closed(link);
                 self.fleet.observe(now, Event::Unlinked { worker, link });
             }
-            Input::Log(chunk) => self.hands.news().log(chunk),
+            Input::Log(chunk) => self.executor.news().log(chunk),
             Input::Progress { key, done, total } => {
-                self.hands.news().progress(key.task, done, total);
+                self.executor.news().progress(key.task, done, total);
             }
-            Input::Fetch { shelf, digest, reply } => self.hands.fetch(shelf, digest, reply),
-            Input::Keep { digest, bytes, reply } => self.hands.keep(digest, bytes, reply),
-            Input::Checkpoint { request, reply } => self.hands.checkpoint(request, reply),
+            Input::Fetch { shelf, digest, reply } => self.executor.fetch(shelf, digest, reply),
+            Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),
+            Input::Checkpoint { request, reply } => self.executor.checkpoint(request, reply),
             Input::Submit { tasks, reply } => {
-                let request = self.hands.ask(reply);
+                let request = self.executor.ask(reply);
                 self.fleet.observe(now, Event::Submitted { request, tasks });
             }
             Input::Cancel { task, reply } => {
-                let request = self.hands.ask(reply);
+                let request = self.executor.ask(reply);
                 self.fleet.observe(now, Event::CancelAsked { request, task });
             }
             Input::Order { worker, order, reply } => {
-                let request = self.hands.ask(reply);
+                let request = self.executor.ask(reply);
                 self.fleet.observe(now, Event::CommandAsked { request, worker, command: order });
             }
             Input::Look(look) => look(&self.fleet, &self.modules),
@@ -272,7 +272,7 @@ impl Master {
     fn learn(&mut self, fact: Fact) -> anyhow::Result<()> {
         match fact {
             Fact::Fleet(event) => {
-                self.hands.heard(&event);
+                self.executor.heard(&event);
                 self.connection.heard(&event);
                 self.fleet.observe(clock::boottime(), event);
             }
@@ -303,11 +303,11 @@ impl Master {
             session = %self.connection.session(), open = self.fleet.tasks_open(),
             modules = self.modules.len(), "loaded"
         );
-        self.hands.perform(self.connection.greeting());
+        self.executor.execute(self.connection.greeting());
         self.workers.accept();
-        self.hands.welcome_all(&self.connection.welcome());
-        self.connection.keep_up(self.hands.registry());
-        self.connection.begin_to_serve(self.hands.registry());
+        self.executor.welcome_all(&self.connection.welcome());
+        self.connection.keep_up(self.executor.registry());
+        self.connection.begin_to_serve(self.executor.registry());
     }
 
     /// The registry is out of reach: only what needs none of it goes on.
@@ -319,15 +319,15 @@ impl Master {
     fn begin_session(&mut self, registry: Registry) {
         self.fleet = self.connection.begin(&registry, Some(&self.fleet));
         self.modules.clear();
-        self.hands.begin_session(registry);
-        self.connection.follow(self.hands.registry());
+        self.executor.begin_session(registry);
+        self.connection.follow(self.executor.registry());
     }
 
     fn act(&mut self) {
         let mut effects = Vec::new();
         self.fleet.plan(clock::boottime(), &mut effects);
         self.connection.meet(self.fleet.has_company());
-        if self.hands.perform(effects) {
+        if self.executor.execute(effects) {
             tracing::warn!(session = %self.connection.session(), "declared lost by another master");
             self.lose_registry();
         }

@@ -51,27 +51,30 @@ fn master_and_worker_do_not_know_each_other_and_protocol_knows_nobody() {
 #[test]
 fn rooms_of_a_shell_meet_only_in_its_lib() {
     let rooms = [
-        ("master/src/registry", &["link", "api", "perform"][..]),
-        ("master/src/api", &["link", "perform"]),
-        ("master/src/news", &["link", "api", "perform"]),
-        ("worker/src/inputs", &["lease", "link", "perform", "run", "engine"]),
-        ("worker/src/lease", &["link", "perform", "run", "engine", "artifact"]),
-        ("worker/src/health", &["lease", "link", "perform", "run", "engine", "artifact"]),
-        ("worker/src/link", &["lease", "perform", "run", "engine", "artifact"]),
-        ("worker/src/deadman", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),
-        ("worker/src/journal", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),
-        ("worker/src/code", &["lease", "link", "perform", "run", "engine", "artifact", "gate"]),
-        ("worker/src/compile", &["lease", "link", "perform", "run", "artifact", "gate", "sandbox"]),
-        ("worker/src/confine", &["lease", "link", "perform", "run", "artifact", "gate", "engine"]),
+        ("master/src/registry", &["link", "api", "executor"][..]),
+        ("master/src/api", &["link", "executor"]),
+        ("master/src/news", &["link", "api", "executor"]),
+        ("worker/src/inputs", &["lease", "link", "executor", "run", "engine"]),
+        ("worker/src/lease", &["link", "executor", "run", "engine", "artifact"]),
+        ("worker/src/health", &["lease", "link", "executor", "run", "engine", "artifact"]),
+        ("worker/src/link", &["lease", "executor", "run", "engine", "artifact"]),
+        ("worker/src/deadman", &["lease", "link", "executor", "run", "engine", "artifact", "gate"]),
+        ("worker/src/journal", &["lease", "link", "executor", "run", "engine", "artifact", "gate"]),
+        ("worker/src/code", &["lease", "link", "executor", "run", "engine", "artifact", "gate"]),
+        (
+            "worker/src/compile",
+            &["lease", "link", "executor", "run", "artifact", "gate", "sandbox"],
+        ),
+        ("worker/src/confine", &["lease", "link", "executor", "run", "artifact", "gate", "engine"]),
         (
             "worker/src/policy",
-            &["lease", "link", "perform", "run", "engine", "artifact", "sandbox"],
+            &["lease", "link", "executor", "run", "engine", "artifact", "sandbox"],
         ),
-        ("worker/src/checkpoint", &["lease", "perform", "run", "engine", "artifact", "sandbox"]),
-        ("worker/src/supervisor", &["lease", "link", "perform", "run", "engine", "artifact"]),
-        ("worker/src/gate", &["sandbox", "engine", "run", "perform"]),
-        ("worker/src/sandbox", &["engine", "run", "perform", "link", "lease"]),
-        ("worker/src/engine", &["run", "perform", "link", "lease"]),
+        ("worker/src/checkpoint", &["lease", "executor", "run", "engine", "artifact", "sandbox"]),
+        ("worker/src/supervisor", &["lease", "link", "executor", "run", "engine", "artifact"]),
+        ("worker/src/gate", &["sandbox", "engine", "run", "executor"]),
+        ("worker/src/sandbox", &["engine", "run", "executor", "link", "lease"]),
+        ("worker/src/engine", &["run", "executor", "link", "lease"]),
     ];
     for (room, siblings) in rooms {
         let (shell, name) = room.rsplit_once('/').expect("a path");

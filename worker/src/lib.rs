@@ -15,6 +15,7 @@ mod config;
 mod confine;
 pub mod deadman;
 pub mod engine;
+mod executor;
 pub mod gate;
 mod health;
 mod inputs;
@@ -24,7 +25,6 @@ pub mod limits;
 mod link;
 pub mod local;
 mod object;
-mod perform;
 pub mod policy;
 pub mod run;
 pub mod sandbox;
@@ -182,11 +182,11 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         journal: journal.clone(),
     };
     link::dial_all(&config.masters, quic, &names, machine, &ears)?;
-    let hands = perform::Hands::new(
+    let executor = executor::Executor::new(
         &config,
         engine,
         code,
-        perform::Shared {
+        executor::Shared {
             rules: Arc::new(rules),
             scratch: scratch.clone(),
             deadman,
@@ -200,7 +200,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         },
         state.path("cordoned"),
     )?;
-    let (artifacts, runtime) = (hands.artifacts(), tokio::runtime::Handle::current());
+    let (artifacts, runtime) = (executor.artifacts(), tokio::runtime::Handle::current());
     let probe = health::Probe {
         places: vec![config.state_dir.clone(), scratch],
         journal,
@@ -208,7 +208,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     };
     health::start(probe, met, lease.clone())?;
     let mut attempts = Attempts::new(config.slots() as usize, version);
-    if hands.was_cordoned() {
+    if executor.was_cordoned() {
         // It stays so until someone says otherwise, whatever has happened to its process.
         attempts.observe(
             clock::boottime(),
@@ -217,8 +217,16 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     }
     tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
     let ready = config.ready_file.clone();
-    let worker =
-        Worker { config, attempts, hands, lease, draining, ready, leased: false, stopping: false };
+    let worker = Worker {
+        config,
+        attempts,
+        executor: hands,
+        lease,
+        draining,
+        ready,
+        leased: false,
+        stopping: false,
+    };
     worker.serve(inputs, lease_told, stop).await
 }
 
@@ -226,7 +234,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
 struct Worker {
     config: Config,
     attempts: Attempts,
-    hands: perform::Hands,
+    executor: executor::Executor,
     lease: mpsc::UnboundedSender<LeaseEvent>,
     draining: Arc<AtomicBool>,
     /// The file that says so once it can work.
@@ -258,7 +266,7 @@ impl Worker {
                     Input::Released => return Ok(()),
                     Input::Attempts(event) => {
                         self.leased |= matches!(event, Event::LeaseHeld { .. });
-                        self.hands.heard(&event);
+                        self.executor.heard(&event);
                         self.attempts.observe(now, event);
                     }
                 }
@@ -266,7 +274,7 @@ impl Worker {
             self.tell_ready()?;
             let mut effects = Vec::new();
             self.attempts.plan(clock::boottime(), &mut effects);
-            self.hands.perform(effects, self.stopping);
+            self.executor.execute(effects, self.stopping);
         }
     }
 
@@ -284,7 +292,7 @@ impl Worker {
 
     fn tell_ready(&mut self) -> anyhow::Result<()> {
         if self.leased
-            && self.hands.is_linked()
+            && self.executor.is_linked()
             && let Some(path) = self.ready.take()
         {
             process::write_whole(&path, &format!("{{\"pid\":{}}}", std::process::id()))?;

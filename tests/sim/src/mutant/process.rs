@@ -19,7 +19,7 @@ const DEADMAN: &str = "worker/src/deadman.rs";
 const WATCH: &str = "worker/src/sandbox/watch.rs";
 const TICKER: &str = "worker/src/engine/ticker.rs";
 const RUN: &str = "worker/src/run.rs";
-const PERFORM: &str = "worker/src/perform.rs";
+const PERFORM: &str = "worker/src/executor.rs";
 const SUPERVISOR: &str = "worker/src/supervisor.rs";
 const CONNECTION: &str = "worker/src/sandbox/http/connection.rs";
 

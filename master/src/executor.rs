@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 
 /// What the loop does things with.
-pub(crate) struct Hands {
+pub(crate) struct Executor {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
     links: BTreeMap<LinkId, mpsc::Sender<ToWorker>>,
@@ -28,10 +28,10 @@ pub(crate) struct Hands {
     news: News,
 }
 
-impl Hands {
+impl Executor {
     pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
         let (news, writes) = (News::begin(&registry), Writes::begin(&registry, &inbox));
-        Hands {
+        Executor {
             registry,
             inbox,
             released: false,
@@ -154,7 +154,7 @@ impl Hands {
     }
 
     /// Returns whether this session is over.
-    pub(crate) fn perform(&mut self, effects: Vec<Effect>) -> bool {
+    pub(crate) fn execute(&mut self, effects: Vec<Effect>) -> bool {
         let mut is_over = false;
         let mut bulletin = Bulletin::default();
         for effect in effects {

@@ -72,7 +72,7 @@ pub(crate) struct Shared {
 }
 
 /// What the loop does things with.
-pub(crate) struct Hands {
+pub(crate) struct Executor {
     worker: WorkerId,
     engine: Engine,
     artifacts: Artifacts,
@@ -90,7 +90,7 @@ pub(crate) struct Hands {
     guests: Option<Runtime>,
 }
 
-impl Hands {
+impl Executor {
     pub(crate) fn new(
         config: &Config,
         engine: Engine,
@@ -110,7 +110,7 @@ impl Hands {
             .build()?;
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         tokio::spawn(pass_on(heard, shared.links.clone()));
-        Ok(Hands {
+        Ok(Executor {
             worker: config.name.clone(),
             artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
             engine,
@@ -169,7 +169,7 @@ impl Hands {
         }
     }
 
-    pub(crate) fn perform(&mut self, effects: Vec<Effect>, stopping: bool) {
+    pub(crate) fn execute(&mut self, effects: Vec<Effect>, stopping: bool) {
         for effect in effects {
             match effect {
                 Effect::Prepare { dispatch, link } => self.prepare(dispatch, link),
@@ -317,7 +317,7 @@ impl Hands {
     }
 }
 
-impl Hands {
+impl Executor {
     /// An attempt has ended without a run.
     fn ends(&self, key: AttemptKey, verdict: Verdict) {
         let event = Event::Ended { key, outcome: Outcome::bare(verdict) };
@@ -377,7 +377,7 @@ fn say(said: &LoggedCauses, key: AttemptKey, cause: &str, for_good: bool) {
     }
 }
 
-impl Drop for Hands {
+impl Drop for Executor {
     fn drop(&mut self) {
         if let Some(guests) = self.guests.take() {
             guests.shutdown_background();

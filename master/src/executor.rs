@@ -3,7 +3,7 @@
 
 use crate::{
     Fact, Input,
-    news::{Bulletin, News},
+    publisher::{Batch, Publisher},
     registry::{ObjectError, Registry, Writes},
 };
 use muster_protocol::{
@@ -25,12 +25,12 @@ pub(crate) struct Executor {
     writing: usize,
     released: bool,
     writes: Writes,
-    news: News,
+    publisher: Publisher,
 }
 
 impl Executor {
     pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
-        let (news, writes) = (News::begin(&registry), Writes::begin(&registry, &inbox));
+        let (publisher, writes) = (Publisher::begin(&registry), Writes::begin(&registry, &inbox));
         Executor {
             registry,
             inbox,
@@ -40,14 +40,14 @@ impl Executor {
             request: 0,
             writing: 0,
             writes,
-            news,
+            publisher: publisher,
         }
     }
 
     /// Another session: what was under way in the last one is of no interest any more, and clients who
     /// wait hear that their answer will not come.
     pub(crate) fn begin_session(&mut self, registry: Registry) {
-        self.news = News::begin(&registry);
+        self.publisher = Publisher::begin(&registry);
         self.writes = Writes::begin(&registry, &self.inbox);
         self.registry = registry;
         self.requests.clear();
@@ -114,8 +114,8 @@ impl Executor {
     }
 
     /// Where logs and progress of guests go.
-    pub(crate) fn news(&self) -> &News {
-        &self.news
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
     }
 
     pub(crate) fn fetch(
@@ -156,7 +156,7 @@ impl Executor {
     /// Returns whether this session is over.
     pub(crate) fn execute(&mut self, effects: Vec<Effect>) -> bool {
         let mut is_over = false;
-        let mut bulletin = Bulletin::default();
+        let mut batch = Batch::default();
         for effect in effects {
             match effect {
                 Effect::WriteTask { expect, record, keep } => {
@@ -196,14 +196,14 @@ impl Executor {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Tell { audience, ended } => bulletin.ended(audience, ended),
+                Effect::Tell { audience, ended } => batch.ended(audience, ended),
                 Effect::Publish(advisory) => {
                     tracing::debug!(?advisory, "event");
-                    bulletin.event(advisory);
+                    batch.event(advisory);
                 }
             }
         }
-        self.news.tell(bulletin);
+        self.publisher.publish(batch);
         is_over
     }
 

@@ -16,7 +16,7 @@ mod config;
 mod connection;
 mod executor;
 mod link;
-mod news;
+mod publisher;
 mod registry;
 
 pub use config::Config;
@@ -244,9 +244,9 @@ impl Master {
                 self.executor.closed(link);
                 self.fleet.observe(now, Event::Unlinked { worker, link });
             }
-            Input::Log(chunk) => self.executor.news().log(chunk),
+            Input::Log(chunk) => self.executor.publisher().log(chunk),
             Input::Progress { key, done, total } => {
-                self.executor.news().progress(key.task, done, total);
+                self.executor.publisher().progress(key.task, done, total);
             }
             Input::Fetch { shelf, digest, reply } => self.executor.fetch(shelf, digest, reply),
             Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),

@@ -20,7 +20,7 @@ pub enum Advisory {
         #[serde(skip)]
         audience: BatchId,
         /// To whom.
-        tasks: Vec<TaskNews>,
+        tasks: Vec<TaskChange>,
     },
     /// About a worker.
     Worker {
@@ -80,7 +80,7 @@ pub enum Advisory {
 
 /// What happened to one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TaskNews {
+pub struct TaskChange {
     /// Which.
     pub task: TaskId,
     /// The attempt concerned.

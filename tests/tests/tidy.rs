@@ -53,7 +53,7 @@ fn rooms_of_a_shell_meet_only_in_its_lib() {
     let rooms = [
         ("master/src/registry", &["link", "api", "executor"][..]),
         ("master/src/api", &["link", "executor"]),
-        ("master/src/news", &["link", "api", "executor"]),
+        ("master/src/publisher", &["link", "api", "executor"]),
         ("worker/src/inputs", &["lease", "link", "executor", "run", "engine"]),
         ("worker/src/lease", &["link", "executor", "run", "engine", "artifact"]),
         ("worker/src/health", &["lease", "link", "executor", "run", "engine", "artifact"]),

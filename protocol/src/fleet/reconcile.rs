@@ -4,7 +4,7 @@
 use super::{ClientReply, Effect, Fleet, LinkId, OutcomeReport, Timer};
 use crate::{
     TaskId, Time, WorkerId,
-    advisory::{Advisory, TaskEvent, TaskNews},
+    advisory::{Advisory, TaskChange, TaskEvent},
     message::{AttemptKey, Dispatch, HeldAttempt, ToWorker},
     registry::Mark,
     subject::Bucket,
@@ -185,7 +185,7 @@ impl Fleet {
         attempt: Option<&Attempt>,
         reason: String,
     ) {
-        let news = TaskNews {
+        let news = TaskChange {
             task: record.id,
             attempt: attempt.map(|attempt| attempt.id),
             worker: attempt.map(|attempt| attempt.worker.clone()),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
 /// Messages that may wait for NATS: seconds of the fastest tasks, in some tens of MiB.
-const NEWS_MAX: usize = 64 * 1024;
+const QUEUE_MAX: usize = 64 * 1024;
 
 /// Tasks in one message: with small outputs, or long reasons, it is well under NATS' limit of 1 MiB.
 const TASKS_MAX: usize = 64;
@@ -21,7 +21,7 @@ const TASKS_MAX: usize = 64;
 const ENDED_BYTES_MAX: u64 = 512 * 1024;
 
 /// A way to the world. What is told goes out in the order in which it was told.
-pub(crate) struct News(mpsc::Sender<Item>);
+pub(crate) struct Publisher(mpsc::Sender<Item>);
 
 enum Item {
     Event(Advisory),
@@ -33,26 +33,26 @@ enum Item {
 /// What one pass of the loop has to tell. What happened to several tasks of a batch is told at once: each
 /// message is a write of the stream that keeps it, as a record's is.
 #[derive(Default)]
-pub(crate) struct Bulletin {
+pub(crate) struct Batch {
     events: Vec<Advisory>,
     /// Where there may be room for more tasks.
     of_tasks: BTreeMap<(GroupName, TaskEvent, BatchId), usize>,
     ended: BTreeMap<BatchId, Vec<TaskEnded>>,
 }
 
-impl News {
+impl Publisher {
     /// Tells the world in the life of this registry, as long as what this returns is kept.
     pub(crate) fn begin(registry: &Registry) -> Self {
-        let (news, told) = mpsc::channel(NEWS_MAX);
+        let (publisher, told) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(spread(registry.clone(), told));
-        News(news)
+        Publisher(news)
     }
 
-    pub(crate) fn tell(&self, bulletin: Bulletin) {
-        for event in bulletin.events {
+    pub(crate) fn publish(&self, batch: Batch) {
+        for event in batch.events {
             self.send(Item::Event(event));
         }
-        for (audience, ends) in bulletin.ended {
+        for (audience, ends) in batch.ended {
             for part in parts(ends) {
                 self.send(Item::Ended(audience, part));
             }
@@ -74,7 +74,7 @@ impl News {
     }
 }
 
-impl Bulletin {
+impl Batch {
     pub(crate) fn event(&mut self, event: Advisory) {
         let Advisory::Tasks { group, what, audience, tasks } = event else {
             return self.events.push(event);
@@ -131,24 +131,24 @@ async fn spread(registry: Registry, mut told: mpsc::Receiver<Item>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::advisory::TaskNews;
+    use muster_protocol::advisory::TaskChange;
 
     fn event(what: TaskEvent, batch: u128, task: u128) -> Advisory {
-        let news =
-            TaskNews { task: TaskId(task), attempt: None, worker: None, reason: String::new() };
+        let publisher =
+            TaskChange { task: TaskId(task), attempt: None, worker: None, reason: String::new() };
         let group = GroupName::default();
         Advisory::Tasks { group, what, audience: BatchId(batch), tasks: vec![news] }
     }
 
     #[test]
     fn what_happened_to_tasks_of_a_batch_is_one_message() {
-        let mut bulletin = Bulletin::default();
+        let mut batch = Batch::default();
         for task in 0..TASKS_MAX as u128 + 1 {
-            bulletin.event(event(TaskEvent::Completed, 1, task));
-            bulletin.event(event(TaskEvent::Completed, 2, task));
+            batch.event(event(TaskEvent::Completed, 1, task));
+            batch.event(event(TaskEvent::Completed, 2, task));
         }
-        bulletin.event(event(TaskEvent::Failed, 1, 0));
-        let told = bulletin.events.iter().map(|event| match event {
+        batch.event(event(TaskEvent::Failed, 1, 0));
+        let told = batch.events.iter().map(|event| match event {
             Advisory::Tasks { what, audience, tasks, .. } => (*what, audience.0, tasks.len()),
             _ => panic!("about tasks"),
         });

@@ -7,7 +7,7 @@ use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
 use muster_protocol::{GroupName, TaskId, api, subject::Names};
 use muster_wire::{
-    nats::{Address, Refusal, Refusals},
+    nats::{Address, NatsRefusal, Refusals},
     objects::{Objects, OpenError},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -84,7 +84,7 @@ pub async fn refused() -> Failure {
 }
 
 /// What the server refused last.
-pub fn last_refused() -> Option<Refusal> {
+pub fn last_refused() -> Option<NatsRefusal> {
     REFUSALS.last()
 }
 
@@ -315,7 +315,9 @@ impl Client {
             Refused::Unknown(text) => {
                 Failure::new(text).hint("see whether the fleet is well: muster check").into()
             }
-            Refused::TooLarge(text) => Failure::user(text).hint(Refusal::Payload.advice()).into(),
+            Refused::TooLarge(text) => {
+                Failure::user(text).hint(NatsRefusal::Payload.advice()).into()
+            }
             Refused::Said(code @ (400 | 404), text) => {
                 let failure = Failure::user(text);
                 let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`";

@@ -320,7 +320,7 @@ fn examine(bytes: &[u8], name: &str) -> anyhow::Result<ModuleInfo> {
     Ok(muster_module::inspect(bytes).map_err(|refusal| refused(name, &refusal))?)
 }
 
-fn refused(name: &str, refusal: &muster_module::Refusal) -> Failure {
+fn refused(name: &str, refusal: &muster_module::ModuleRefusal) -> Failure {
     Failure::user(format!("{name} is refused: {refusal}"))
 }
 

@@ -33,29 +33,29 @@ const OBEY_WITHIN: Duration = Duration::from_secs(5);
 const KNOWN_MAX: usize = 16 * 1024;
 
 /// A request that was not done as asked.
-pub(crate) struct Refusal {
+pub(crate) struct ApiRefusal {
     code: ErrorCode,
     sentence: String,
 }
 
-impl Refusal {
+impl ApiRefusal {
     fn new(code: ErrorCode, sentence: impl Into<String>) -> Self {
-        Refusal { code, sentence: sentence.into() }
+        ApiRefusal { code, sentence: sentence.into() }
     }
 
     fn bad(sentence: impl Into<String>) -> Self {
-        Refusal::new(ErrorCode::BadRequest, sentence)
+        ApiRefusal::new(ErrorCode::BadRequest, sentence)
     }
 
     fn unavailable(cause: impl ToString) -> Self {
-        Refusal::new(ErrorCode::Unavailable, cause.to_string())
+        ApiRefusal::new(ErrorCode::Unavailable, cause.to_string())
     }
 }
 
-type Answer<T> = Result<T, Refusal>;
+type ApiResult<T> = Result<T, ApiRefusal>;
 
 /// What every endpoint needs.
-struct Host {
+struct ApiServer {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
@@ -95,7 +95,7 @@ pub(crate) async fn serve(
         .start(SERVICE, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(|error| anyhow::anyhow!("the client API cannot be served: {error}"))?;
-    let host = Arc::new(Host { registry: registry.clone(), inbox, known: Mutex::default() });
+    let host = Arc::new(ApiServer { registry: registry.clone(), inbox, known: Mutex::default() });
     for name in endpoint::ALL {
         let endpoint = service
             .endpoint_builder()
@@ -108,7 +108,7 @@ pub(crate) async fn serve(
     Ok(Api { service })
 }
 
-async fn answer_all(host: Arc<Host>, name: &'static str, mut endpoint: Endpoint) {
+async fn answer_all(host: Arc<ApiServer>, name: &'static str, mut endpoint: Endpoint) {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
     while let Some(request) = endpoint.next().await {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -127,8 +127,8 @@ async fn answer_all(host: Arc<Host>, name: &'static str, mut endpoint: Endpoint)
     }
 }
 
-impl Host {
-    async fn answer(&self, name: &str, body: &Bytes) -> Answer<Bytes> {
+impl ApiServer {
+    async fn answer(&self, name: &str, body: &Bytes) -> ApiResult<Bytes> {
         match name {
             endpoint::TASK_SUBMIT => write(&self.submit(read(body)?).await?),
             endpoint::TASK_GET => write(&self.get(read(body)?).await?),
@@ -146,20 +146,20 @@ impl Host {
             endpoint::MODULE_REGISTER => write(&self.register(read(body)?).await?),
             endpoint::MODULE_LIST => write(&self.modules().await?),
             endpoint::MODULE_REMOVE => write(&self.remove(read(body)?).await?),
-            other => Err(Refusal::bad(format!("there is no endpoint {other}"))),
+            other => Err(ApiRefusal::bad(format!("there is no endpoint {other}"))),
         }
     }
 
     /// Passes an order on, and waits until the worker's lease says that it has obeyed.
-    async fn order(&self, asked: CommandWorker) -> Answer<serde_json::Value> {
+    async fn order(&self, asked: CommandWorker) -> ApiResult<serde_json::Value> {
         let CommandWorker { worker, order } = asked;
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Order { worker: worker.clone(), order, reply }).await?;
         match tokio::time::timeout(OBEY_WITHIN, answer).await {
             Ok(Ok(fleet::ClientReply::Obeyed)) => Ok(serde_json::json!({})),
-            Ok(Ok(fleet::ClientReply::Unavailable(reason))) => Err(Refusal::unavailable(reason)),
-            Ok(Ok(_) | Err(_)) => Err(Refusal::unavailable("the master stops")),
-            Err(_) => Err(Refusal::unavailable(format!(
+            Ok(Ok(fleet::ClientReply::Unavailable(reason))) => Err(ApiRefusal::unavailable(reason)),
+            Ok(Ok(_) | Err(_)) => Err(ApiRefusal::unavailable("the master stops")),
+            Err(_) => Err(ApiRefusal::unavailable(format!(
                 "worker {worker} was told and has not obeyed within {OBEY_WITHIN:?}"
             ))),
         }
@@ -169,21 +169,26 @@ impl Host {
     async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Fleet, &Modules) -> T + Send + Sync + 'static,
-    ) -> Answer<T> {
+    ) -> ApiResult<T> {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |fleet: &Fleet, modules: &Modules| {
             let _ = reply.send(look(fleet, modules));
         });
         self.tell(Input::Look(look)).await?;
-        answer.await.map_err(|_| Refusal::unavailable("the master stops"))
+        answer.await.map_err(|_| ApiRefusal::unavailable("the master stops"))
     }
 
-    async fn tell(&self, input: Input) -> Answer<()> {
-        self.inbox.send(input).await.map_err(|_| Refusal::unavailable("the master stops"))
+    async fn tell(&self, input: Input) -> ApiResult<()> {
+        self.inbox.send(input).await.map_err(|_| ApiRefusal::unavailable("the master stops"))
     }
 
     /// Refuses a digest whose bytes are not stored.
-    async fn must_have(&self, shelf: ObjectStore, digest: Digest, size: Option<u64>) -> Answer<()> {
+    async fn must_have(
+        &self,
+        shelf: ObjectStore,
+        digest: Digest,
+        size: Option<u64>,
+    ) -> ApiResult<()> {
         // Inputs expire, so only modules are remembered.
         if shelf == ObjectStore::Modules
             && self.known.lock().is_ok_and(|known| known.contains(&digest))
@@ -198,7 +203,7 @@ impl Host {
         match found {
             Ok(Some(found)) if size.is_none_or(|size| size == found) => {}
             Ok(Some(found)) => {
-                return Err(Refusal::bad(format!(
+                return Err(ApiRefusal::bad(format!(
                     "the input {digest} has {found} bytes, not {}",
                     size.unwrap_or_default()
                 )));
@@ -206,12 +211,14 @@ impl Host {
             Ok(None) if shelf == ObjectStore::Modules => {
                 let sentence =
                     format!("there is no module {digest}; push it with `muster module push`");
-                return Err(Refusal::new(ErrorCode::NotFound, sentence));
+                return Err(ApiRefusal::new(ErrorCode::NotFound, sentence));
             }
             Ok(None) => {
-                return Err(Refusal::bad(format!("the input {digest} is not in the data store")));
+                return Err(ApiRefusal::bad(format!(
+                    "the input {digest} is not in the data store"
+                )));
             }
-            Err(error) => return Err(Refusal::unavailable(error)),
+            Err(error) => return Err(ApiRefusal::unavailable(error)),
         }
         if shelf == ObjectStore::Modules
             && let Ok(mut known) = self.known.lock()
@@ -225,11 +232,11 @@ impl Host {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
+fn read<T: DeserializeOwned>(body: &Bytes) -> ApiResult<T> {
     serde_json::from_slice(body)
-        .map_err(|error| Refusal::bad(format!("the request is malformed: {error}")))
+        .map_err(|error| ApiRefusal::bad(format!("the request is malformed: {error}")))
 }
 
-fn write<T: Serialize>(answer: &T) -> Answer<Bytes> {
-    serde_json::to_vec(answer).map(Bytes::from).map_err(Refusal::unavailable)
+fn write<T: Serialize>(answer: &T) -> ApiResult<Bytes> {
+    serde_json::to_vec(answer).map(Bytes::from).map_err(ApiRefusal::unavailable)
 }

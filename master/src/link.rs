@@ -47,7 +47,7 @@ struct Control {
 }
 
 /// What every link needs.
-struct Host {
+struct LinkServer {
     /// Room for objects in this process' memory.
     objects: Semaphore,
     names: Arc<Names>,
@@ -56,7 +56,7 @@ struct Host {
 
 /// Where workers dial in.
 pub(crate) struct Workers {
-    waiting: Option<(Endpoint, Arc<Host>)>,
+    waiting: Option<(Endpoint, Arc<LinkServer>)>,
 }
 
 impl Workers {
@@ -64,7 +64,7 @@ impl Workers {
         Workers {
             waiting: Some((
                 endpoint,
-                Arc::new(Host { objects: Semaphore::new(OBJECTS_MAX), names, inbox }),
+                Arc::new(LinkServer { objects: Semaphore::new(OBJECTS_MAX), names, inbox }),
             )),
         }
     }
@@ -77,7 +77,7 @@ impl Workers {
     }
 }
 
-async fn accept(endpoint: Endpoint, host: Arc<Host>) {
+async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
     while let Some(incoming) = endpoint.accept().await {
         let host = host.clone();
         tokio::spawn(async move {
@@ -95,7 +95,7 @@ async fn accept(endpoint: Endpoint, host: Arc<Host>) {
     }
 }
 
-impl Host {
+impl LinkServer {
     /// Who calls, once that is proven.
     async fn admit(&self, incoming: Incoming) -> anyhow::Result<(Connection, WorkerId)> {
         let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;

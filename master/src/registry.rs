@@ -67,7 +67,7 @@ pub enum RegistryError {
     },
     /// The server does not let the user of this master do what a master does.
     #[error("{0}: {advice}", advice = .0.advice())]
-    Refused(nats::Refusal),
+    Refused(nats::NatsRefusal),
     /// The server cannot keep the fleet's state.
     #[error("JetStream cannot keep {what}: {cause}")]
     Layout {
@@ -135,7 +135,7 @@ impl Registry {
         let (events, shelves) = Default::default();
         let info = client.server_info();
         if info.max_payload < limit::API_SIZE_MAX {
-            let (max_payload, advice) = (info.max_payload, nats::Refusal::Payload.advice());
+            let (max_payload, advice) = (info.max_payload, nats::NatsRefusal::Payload.advice());
             tracing::warn!(max_payload, advice, "NATS takes no messages of the largest size");
         }
         // A cluster loses what one of its servers has lost whether that is the one at the other end.

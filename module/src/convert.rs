@@ -1,7 +1,7 @@
 //! Makes a component of a core module that was built for a WIT world. Never changes a module
 //! that carries no world.
 
-use crate::Refusal;
+use crate::ModuleRefusal;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
@@ -10,7 +10,7 @@ use wit_component::ComponentEncoder;
 /// The component form of a [`crate::Kind::SdkCore`] module: its WASI preview 1 imports go through
 /// the adapter of the runtime's own release. The same bytes give the same component, so that it
 /// has one digest. [`crate::inspect`] the result before it is stored.
-pub fn to_component(core: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub fn to_component(core: &[u8]) -> Result<Vec<u8>, ModuleRefusal> {
     ComponentEncoder::default()
         .module(core)
         .and_then(|encoder| {
@@ -20,5 +20,5 @@ pub fn to_component(core: &[u8]) -> Result<Vec<u8>, Refusal> {
             )
         })
         .and_then(|encoder| encoder.validate(true).encode())
-        .map_err(|error| Refusal::NotConvertible { message: format!("{error:#}") })
+        .map_err(|error| ModuleRefusal::NotConvertible { message: format!("{error:#}") })
 }

@@ -1,7 +1,7 @@
 //! Which export of a validated file would be called to run it. Never guesses: an export of the
 //! right name with the wrong type is refused, not skipped.
 
-use crate::{Kind, Refusal, World, scan::Scan};
+use crate::{Kind, ModuleRefusal, World, scan::Scan};
 use wasmparser::{
     Encoding, ExternalKind, PrimitiveValType,
     component_types::{ComponentDefinedType, ComponentEntityType, ComponentValType},
@@ -9,7 +9,7 @@ use wasmparser::{
 };
 
 /// How a scanned file is run.
-pub(crate) fn kind(scan: &Scan) -> Result<Kind, Refusal> {
+pub(crate) fn kind(scan: &Scan) -> Result<Kind, ModuleRefusal> {
     match scan.encoding {
         Encoding::Module if scan.has_world => Ok(Kind::SdkCore),
         Encoding::Module => command(scan),
@@ -17,9 +17,9 @@ pub(crate) fn kind(scan: &Scan) -> Result<Kind, Refusal> {
     }
 }
 
-fn command(scan: &Scan) -> Result<Kind, Refusal> {
+fn command(scan: &Scan) -> Result<Kind, ModuleRefusal> {
     let expected = "a function without parameters and results";
-    let wrong = Err(Refusal::WrongEntry { name: "_start", expected });
+    let wrong = Err(ModuleRefusal::WrongEntry { name: "_start", expected });
     match scan.start {
         Some((ExternalKind::Func, index)) => {
             let types = scan.types.as_ref();
@@ -39,13 +39,13 @@ fn command(scan: &Scan) -> Result<Kind, Refusal> {
     }
 }
 
-fn component(scan: &Scan) -> Result<Kind, Refusal> {
+fn component(scan: &Scan) -> Result<Kind, ModuleRefusal> {
     if let Some(item) = scan.types.as_ref().component_item_for_export("run") {
         return if is_task(&scan.types, item.ty) {
             Ok(Kind::Component { world: World::Task })
         } else {
             let expected = "func(input: list<u8>) -> result<list<u8>, string>";
-            Err(Refusal::WrongEntry { name: "run", expected })
+            Err(ModuleRefusal::WrongEntry { name: "run", expected })
         };
     }
     let is_program = |name: &String| name.starts_with("wasi:cli/run@0.2.");
@@ -56,7 +56,7 @@ fn component(scan: &Scan) -> Result<Kind, Refusal> {
     Err(no_entry(wanted, "build it for one of these", &scan.exports))
 }
 
-fn no_entry(wanted: &str, advice: &str, exports: &[String]) -> Refusal {
+fn no_entry(wanted: &str, advice: &str, exports: &[String]) -> ModuleRefusal {
     /// Enough to recognise what was built instead.
     const SHOWN_MAX: usize = 5;
     let shown: Vec<&str> = exports.iter().take(SHOWN_MAX).map(String::as_str).collect();
@@ -65,7 +65,7 @@ fn no_entry(wanted: &str, advice: &str, exports: &[String]) -> Refusal {
         false if exports.len() > SHOWN_MAX => format!("{}, …", shown.join(", ")),
         false => shown.join(", "),
     };
-    Refusal::NoEntry { hint: format!("{wanted}, this one exports {found}; {advice}") }
+    ModuleRefusal::NoEntry { hint: format!("{wanted}, this one exports {found}; {advice}") }
 }
 
 /// Whether `entity` is `func(list<u8>) -> result<list<u8>, string>`.

@@ -1,6 +1,6 @@
 //! What a guest may import. Never more than a worker links; the worker's tests compare the two.
 
-use crate::Refusal;
+use crate::ModuleRefusal;
 
 /// The core module name under which WASI preview 1 is imported.
 pub const PREVIEW1_MODULE: &str = "wasi_snapshot_preview1";
@@ -54,7 +54,7 @@ const ORIGINS: &[(&str, &str)] = &[
 ];
 
 /// Refuses an import of a core module that no worker provides.
-pub(crate) fn check_core(module: &str, field: &str) -> Result<(), Refusal> {
+pub(crate) fn check_core(module: &str, field: &str) -> Result<(), ModuleRefusal> {
     if module == PREVIEW1_MODULE && PREVIEW1_FUNCTIONS.contains(&field) {
         return Ok(());
     }
@@ -63,7 +63,7 @@ pub(crate) fn check_core(module: &str, field: &str) -> Result<(), Refusal> {
 }
 
 /// Refuses an import of a component that no worker provides.
-pub(crate) fn check_interface(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_interface(name: &str) -> Result<(), ModuleRefusal> {
     let known = name.split_once('@').is_some_and(|(path, version)| {
         (WASI_INTERFACES.contains(&path) && is_patch_of(version, "0.2."))
             || (SDK_INTERFACES.contains(&path) && is_patch_of(version, "0.1."))
@@ -78,7 +78,7 @@ pub(crate) fn check_interface(name: &str) -> Result<(), Refusal> {
 
 /// Refuses an import of a core module that is to become a component: its functions are named by
 /// the interface they belong to.
-pub(crate) fn check_sdk_core(module: &str, field: &str) -> Result<(), Refusal> {
+pub(crate) fn check_sdk_core(module: &str, field: &str) -> Result<(), ModuleRefusal> {
     if module.contains(':') { check_interface(module) } else { check_core(module, field) }
 }
 
@@ -88,8 +88,8 @@ fn is_patch_of(version: &str, track: &str) -> bool {
         .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn unknown(name: String, known: String) -> Refusal {
+fn unknown(name: String, known: String) -> ModuleRefusal {
     let origin = ORIGINS.iter().find(|(begin, _)| name.starts_with(begin));
     let hint = origin.map_or(known, |(_, origin)| (*origin).into());
-    Refusal::UnknownImport { name, hint }
+    ModuleRefusal::UnknownImport { name, hint }
 }

@@ -13,7 +13,7 @@ mod scan;
 pub use convert::to_component;
 pub use known::{PREVIEW1_FUNCTIONS, PREVIEW1_MODULE, SDK_INTERFACES, WASI_INTERFACES};
 pub use needs::Need;
-pub use refusal::Refusal;
+pub use refusal::ModuleRefusal;
 pub use scan::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
 
 use muster_protocol::{Digest, limit};
@@ -96,11 +96,11 @@ pub struct ModuleInfo {
 
 /// Says what `bytes` are, or why they cannot be run here. Validates every function, so that a
 /// worker need not find out; that takes tens of milliseconds per megabyte.
-pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, Refusal> {
+pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, ModuleRefusal> {
     let size = bytes.len() as u64;
     if size > limit::MODULE_SIZE_MAX {
         let max = limit::MODULE_SIZE_MAX;
-        return Err(Refusal::OverLimit { what: "bytes", count: size, max });
+        return Err(ModuleRefusal::OverLimit { what: "bytes", count: size, max });
     }
     refusal::recognise(bytes)?;
     let scan = scan::scan(bytes)?;

@@ -3,7 +3,7 @@
 
 /// Why some bytes cannot be run here. Nothing was stored or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ModuleRefusal {
     /// Neither a Wasm module nor a component.
     #[error(
         "not a Wasm file: it begins with {begins}; compile the task to wasm32-wasip1 (or wasm32-wasip2) and push the resulting .wasm"
@@ -82,27 +82,27 @@ pub enum Refusal {
     },
 }
 
-impl From<wasmparser::Error> for Refusal {
+impl From<wasmparser::Error> for ModuleRefusal {
     fn from(error: wasmparser::Error) -> Self {
-        Refusal::Invalid { message: error.message().into(), offset: error.offset() }
+        ModuleRefusal::Invalid { message: error.message().into(), offset: error.offset() }
     }
 }
 
 /// Refuses what is not even meant to be a Wasm binary, each by its name.
-pub(crate) fn recognise(bytes: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn recognise(bytes: &[u8]) -> Result<(), ModuleRefusal> {
     if bytes.starts_with(b"\0asm") {
         return Ok(());
     }
     if bytes.starts_with(b"\x7fELF") {
-        return Err(Refusal::Precompiled);
+        return Err(ModuleRefusal::Precompiled);
     }
     let text = bytes.trim_ascii_start();
     if [b"(module".as_slice(), b"(component", b";;", b"(;"].iter().any(|t| text.starts_with(t)) {
-        return Err(Refusal::Text);
+        return Err(ModuleRefusal::Text);
     }
     let begins = match bytes {
         [] => "nothing: it is empty".into(),
         _ => format!("\"{}\"", bytes[..bytes.len().min(8)].escape_ascii()),
     };
-    Err(Refusal::NotWasm { begins })
+    Err(ModuleRefusal::NotWasm { begins })
 }

@@ -1,7 +1,7 @@
 //! One pass over a Wasm file that validates it, counts it and lists its outer imports and
 //! exports. Never keeps more than a few names per import; never looks at what code does.
 
-use crate::{Refusal, features, known};
+use crate::{ModuleRefusal, features, known};
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, ExternalKind, FuncValidatorAllocations,
     Parser, Payload, TypeBounds, TypeRef, ValidPayload, Validator, types::Types,
@@ -57,7 +57,7 @@ struct Outer<'a> {
 }
 
 /// Validates `bytes` with exactly [`features`] and within the limits above.
-pub(crate) fn scan(bytes: &[u8]) -> Result<Scan, Refusal> {
+pub(crate) fn scan(bytes: &[u8]) -> Result<Scan, ModuleRefusal> {
     let mut parser = Parser::new(0);
     parser.set_features(features());
     let mut validator = Validator::new_with_features(features());
@@ -91,7 +91,10 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<Scan, Refusal> {
     }
     // The last end is the outermost one.
     let (Some(types), Some(encoding)) = (types, outer.encoding) else {
-        return Err(Refusal::Invalid { message: "it ends too early".into(), offset: bytes.len() });
+        return Err(ModuleRefusal::Invalid {
+            message: "it ends too early".into(),
+            offset: bytes.len(),
+        });
     };
     let imports = outer.checked_imports()?;
     let Outer { exports, start, has_world, .. } = outer;
@@ -99,7 +102,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<Scan, Refusal> {
 }
 
 impl Counts {
-    fn add(&mut self, payload: &Payload<'_>) -> Result<(), Refusal> {
+    fn add(&mut self, payload: &Payload<'_>) -> Result<(), ModuleRefusal> {
         match payload {
             Payload::CodeSectionStart { count, .. } => {
                 self.functions += u64::from(*count);
@@ -117,23 +120,23 @@ impl Counts {
         }
     }
 
-    fn add_imports(&mut self, count: u32) -> Result<(), Refusal> {
+    fn add_imports(&mut self, count: u32) -> Result<(), ModuleRefusal> {
         self.imports += u64::from(count);
         within("imports", self.imports, IMPORTS_MAX)
     }
 
-    fn add_types(&mut self, count: u32) -> Result<(), Refusal> {
+    fn add_types(&mut self, count: u32) -> Result<(), ModuleRefusal> {
         self.types += u64::from(count);
         within("types", self.types, TYPES_MAX)
     }
 }
 
-fn within(what: &'static str, count: u64, max: u64) -> Result<(), Refusal> {
-    if count > max { Err(Refusal::OverLimit { what, count, max }) } else { Ok(()) }
+fn within(what: &'static str, count: u64, max: u64) -> Result<(), ModuleRefusal> {
+    if count > max { Err(ModuleRefusal::OverLimit { what, count, max }) } else { Ok(()) }
 }
 
 impl<'a> Outer<'a> {
-    fn read(&mut self, payload: &Payload<'a>) -> Result<(), Refusal> {
+    fn read(&mut self, payload: &Payload<'a>) -> Result<(), ModuleRefusal> {
         match payload {
             Payload::ImportSection(section) => {
                 for import in section.clone().into_imports() {
@@ -173,12 +176,12 @@ impl<'a> Outer<'a> {
     }
 
     /// The names of all imports, once each of them is known to be provided.
-    fn checked_imports(&self) -> Result<Vec<String>, Refusal> {
+    fn checked_imports(&self) -> Result<Vec<String>, ModuleRefusal> {
         let mut names = Vec::new();
         for &(module, field, ty) in &self.core_imports {
             let name = format!("{module}.{field}");
             if let Some(what) = state(ty) {
-                return Err(Refusal::ImportedState { name, what });
+                return Err(ModuleRefusal::ImportedState { name, what });
             }
             // A component's own world section is only a trace of how it was made.
             match self.has_world {
@@ -200,9 +203,9 @@ impl<'a> Outer<'a> {
     }
 }
 
-fn bare(name: &str) -> Refusal {
+fn bare(name: &str) -> ModuleRefusal {
     let hint = "it must be imported as an interface".into();
-    Refusal::UnknownImport { name: name.into(), hint }
+    ModuleRefusal::UnknownImport { name: name.into(), hint }
 }
 
 fn state(ty: TypeRef) -> Option<&'static str> {

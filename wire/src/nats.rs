@@ -5,7 +5,7 @@ mod address;
 mod refusal;
 
 pub use address::{Address, AddressError, Given, Who};
-pub use refusal::{Refusal, Refusals};
+pub use refusal::{NatsRefusal, Refusals};
 
 use async_nats::{
     AuthError, Client, ConnectError, ConnectOptions, Event, jetstream::object_store::ObjectInfo,

@@ -4,7 +4,7 @@
 mod carry;
 
 use crate::{
-    Config, Input, LinkId, Links, Road,
+    Config, Input, LinkHandle, LinkId, Links,
     artifact::{ArtifactError, Artifacts},
     checkpoint::Checkpoints,
     code::CodeCache,
@@ -200,7 +200,7 @@ impl Executor {
         }
     }
 
-    fn road(&self, link: LinkId) -> Option<Road> {
+    fn road(&self, link: LinkId) -> Option<LinkHandle> {
         self.shared.links.lock().expect("no holder of this lock panics").get(&link).cloned()
     }
 

@@ -75,11 +75,11 @@ const END_MARGIN: Duration = Duration::from_secs(5);
 type LinkId = muster_protocol::attempts::LinkId;
 
 /// The links that are up. The loop, the lease and the runs send over them; only `link` opens them.
-type Links = Arc<Mutex<BTreeMap<LinkId, Road>>>;
+type Links = Arc<Mutex<BTreeMap<LinkId, LinkHandle>>>;
 
 /// What can be sent over a link.
 #[derive(Clone, Debug)]
-pub(crate) struct Road {
+pub(crate) struct LinkHandle {
     frames: mpsc::Sender<ToMaster>,
     logs: mpsc::Sender<muster_protocol::message::LogChunk>,
     connection: quinn::Connection,
@@ -175,13 +175,13 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         told,
     )?;
     let machine = state::machine().context("the kernel does not say which boot this is")?;
-    let ears = link::Ears {
+    let deps = link::LinkDeps {
         links: links.clone(),
         lease: lease.clone(),
         inbox: inbox.clone(),
         journal: journal.clone(),
     };
-    link::dial_all(&config.masters, quic, &names, machine, &ears)?;
+    link::dial_all(&config.masters, quic, &names, machine, &deps)?;
     let executor = executor::Executor::new(
         &config,
         engine,

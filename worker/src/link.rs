@@ -1,7 +1,7 @@
 //! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
 //! objects. Only this room talks QUIC; it never decides what is said.
 
-use crate::{Input, LinkId, Links, Road, journal::Journal};
+use crate::{Input, LinkHandle, LinkId, Links, journal::Journal};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{
@@ -81,7 +81,7 @@ impl From<StreamError> for ObjectError {
 
 /// Who hears what happens on links.
 #[derive(Clone)]
-pub(crate) struct Ears {
+pub(crate) struct LinkDeps {
     pub links: Links,
     pub lease: mpsc::UnboundedSender<LeaseEvent>,
     pub inbox: mpsc::Sender<Input>,
@@ -94,7 +94,7 @@ struct Dialler {
     endpoint: Endpoint,
     host: String,
     machine: Nonce,
-    ears: Ears,
+    deps: LinkDeps,
 }
 
 /// Dials every master until the process ends.
@@ -103,7 +103,7 @@ pub(crate) fn dial_all(
     quic: ClientConfig,
     names: &Names,
     machine: Nonce,
-    ears: &Ears,
+    deps: &LinkDeps,
 ) -> std::io::Result<()> {
     // Any port of any address: edge hosts are behind whatever they are behind. An IPv6 socket
     // reaches IPv4 too, where the machine has IPv6 at all.
@@ -111,7 +111,7 @@ pub(crate) fn dial_all(
     let mut endpoint =
         Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
     endpoint.set_default_client_config(quic);
-    let dialler = Dialler { endpoint, host: names.master_host(), machine, ears: ears.clone() };
+    let dialler = Dialler { endpoint, host: names.master_host(), machine, deps: deps.clone() };
     for master in masters {
         tokio::spawn(dialler.clone().dial_for_ever(master.clone()));
     }
@@ -179,19 +179,19 @@ impl Dialler {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (logs, written) = mpsc::channel(LOGS_MAX);
-        let road = Road { frames, logs, connection: connection.clone() };
-        self.ears.links.lock().expect("no holder of this lock panics").insert(link, road);
+        let road = LinkHandle { frames, logs, connection: connection.clone() };
+        self.deps.links.lock().expect("no holder of this lock panics").insert(link, road);
         let session = master.session;
         self.met(link, master, machine);
-        let _ = self.ears.inbox.send(Input::Attempts(Event::Linked(link, session))).await;
+        let _ = self.deps.inbox.send(Input::Attempts(Event::Linked(link, session))).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
             result = self.listen(&mut reader, link) => result,
             result = write_logs(&connection, written) => result,
         };
-        self.ears.links.lock().expect("no holder of this lock panics").remove(&link);
-        let _ = self.ears.lease.send(LeaseEvent::Unlinked(link));
-        let _ = self.ears.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
+        self.deps.links.lock().expect("no holder of this lock panics").remove(&link);
+        let _ = self.deps.lease.send(LeaseEvent::Unlinked(link));
+        let _ = self.deps.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
         connection.close(0u32.into(), b"");
         Ok(result?)
     }
@@ -199,7 +199,7 @@ impl Dialler {
     /// The lease hears who is at the other end of a link.
     fn met(&self, link: LinkId, master: Home, machine: Nonce) {
         let near = machine == self.machine;
-        let _ = self.ears.lease.send(LeaseEvent::Linked { link, master, near });
+        let _ = self.deps.lease.send(LeaseEvent::Linked { link, master, near });
     }
 
     async fn listen(&self, reader: &mut FrameReader, link: LinkId) -> Result<(), StreamError> {
@@ -208,23 +208,23 @@ impl Dialler {
                 ToWorker::Renewed { session, renewal, answer } => {
                     let direct = false;
                     let event = LeaseEvent::Answered { session, renewal, answer, direct };
-                    let _ = self.ears.lease.send(event);
+                    let _ = self.deps.lease.send(event);
                 }
                 ToWorker::Extended { session, home, renewal } => {
-                    let _ = self.ears.lease.send(LeaseEvent::Extended { session, home, renewal });
+                    let _ = self.deps.lease.send(LeaseEvent::Extended { session, home, renewal });
                 }
                 ToWorker::Welcome { master, machine, version } => {
                     self.met(link, master.clone(), machine);
                     let again = ToWorker::Welcome { master, machine, version };
                     let _ =
-                        self.ears.inbox.send(Input::Attempts(Event::Received(link, again))).await;
+                        self.deps.inbox.send(Input::Attempts(Event::Received(link, again))).await;
                 }
                 message => {
                     if let ToWorker::Dispatch(dispatch) = &message {
-                        self.ears.journal.received(dispatch.key);
+                        self.deps.journal.received(dispatch.key);
                     }
                     let _ =
-                        self.ears.inbox.send(Input::Attempts(Event::Received(link, message))).await;
+                        self.deps.inbox.send(Input::Attempts(Event::Received(link, message))).await;
                 }
             }
         }
@@ -298,7 +298,7 @@ async fn ask(
 }
 
 /// A link that is up, if one is.
-pub(crate) fn any(links: &Links) -> Option<Road> {
+pub(crate) fn any(links: &Links) -> Option<LinkHandle> {
     links.lock().expect("no holder of this lock panics").values().next().cloned()
 }
 

@@ -4,7 +4,7 @@ use super::{Finding, answer};
 use crate::client::Client;
 use async_nats::jetstream::account::Account;
 use muster_protocol::limit;
-use muster_wire::nats::Refusal;
+use muster_wire::nats::NatsRefusal;
 
 /// The oldest nats-server with per-message TTL, by which finished tasks expire.
 pub const NATS_VERSION_MIN: (u64, u64) = (2, 11);
@@ -24,7 +24,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     if info.max_payload < limit::API_SIZE_MAX {
         let (has, needs) = (info.max_payload, limit::API_SIZE_MAX);
         let detail = format!("the server takes messages of {has} bytes, and Muster's have {needs}");
-        findings.push(Finding::warn("max_payload", detail).hint(Refusal::Payload.advice()));
+        findings.push(Finding::warn("max_payload", detail).hint(NatsRefusal::Payload.advice()));
     }
     findings.push(match answer(client.jetstream.query_account()).await {
         Ok(account) => room(&account),

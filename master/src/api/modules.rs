@@ -1,7 +1,7 @@
 //! The endpoints about modules: names and versions for digests. A module is inspected before it
 //! gets a name, whatever the client says it found.
 
-use super::{Answer, Host, Refusal};
+use super::{ApiRefusal, ApiResult, ApiServer};
 use muster_protocol::{
     api::{ErrorCode, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
     id::{NAME_FORM, is_name},
@@ -17,15 +17,15 @@ const VERSIONS_MAX: usize = 100;
 /// How often a write is tried again when someone else was quicker.
 const RACES_MAX: usize = 5;
 
-impl Host {
-    pub(super) async fn modules(&self) -> Answer<Modules> {
+impl ApiServer {
+    pub(super) async fn modules(&self) -> ApiResult<Modules> {
         let modules = self.look(|_, modules| modules.values().cloned().collect()).await?;
         Ok(Modules { modules })
     }
 
-    pub(super) async fn register(&self, asked: RegisterModule) -> Answer<ModuleVersion> {
+    pub(super) async fn register(&self, asked: RegisterModule) -> ApiResult<ModuleVersion> {
         if !is_name(&asked.name) {
-            return Err(Refusal::bad(format!(
+            return Err(ApiRefusal::bad(format!(
                 "{:?} cannot be a module's name: {NAME_FORM}",
                 asked.name
             )));
@@ -33,7 +33,7 @@ impl Host {
         if let Some(version) = &asked.version
             && !is_version(version)
         {
-            return Err(Refusal::bad(format!(
+            return Err(ApiRefusal::bad(format!(
                 "{version:?} cannot be a version: letters, digits, '.', '-' and '_', at most 64"
             )));
         }
@@ -41,18 +41,21 @@ impl Host {
         let bytes = match self.registry.fetch(ObjectStore::Modules, asked.digest).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
             Ok(Some(_)) => {
-                return Err(Refusal::bad(format!("a module may have {MODULE_SIZE_MAX} bytes")));
+                return Err(ApiRefusal::bad(format!("a module may have {MODULE_SIZE_MAX} bytes")));
             }
             Ok(None) => {
-                return Err(Refusal::new(ErrorCode::NotFound, "the module is not stored any more"));
+                return Err(ApiRefusal::new(
+                    ErrorCode::NotFound,
+                    "the module is not stored any more",
+                ));
             }
-            Err(error) => return Err(Refusal::unavailable(error)),
+            Err(error) => return Err(ApiRefusal::unavailable(error)),
         };
         let size = bytes.len() as u64;
         // Aside: of a large one it takes a while.
         let inspecting = tokio::task::spawn_blocking(move || muster_module::inspect(&bytes));
-        let info = inspecting.await.map_err(Refusal::unavailable)?;
-        let info = info.map_err(|refusal| Refusal::bad(refusal.to_string()))?;
+        let info = inspecting.await.map_err(ApiRefusal::unavailable)?;
+        let info = info.map_err(|refusal| ApiRefusal::bad(refusal.to_string()))?;
         let mut version = ModuleVersion {
             version: String::new(),
             digest: asked.digest,
@@ -74,7 +77,7 @@ impl Host {
                 return if same.digest == asked.digest {
                     Ok(())
                 } else {
-                    Err(Refusal::bad(format!(
+                    Err(ApiRefusal::bad(format!(
                         "{}:{} exists with other bytes; versions do not change: choose another",
                         asked.name, version.version
                     )))
@@ -90,11 +93,14 @@ impl Host {
         Ok(version)
     }
 
-    pub(super) async fn remove(&self, asked: RemoveModule) -> Answer<Modules> {
+    pub(super) async fn remove(&self, asked: RemoveModule) -> ApiResult<Modules> {
         let missing = || {
             let version =
                 asked.version.as_ref().map(|version| format!(":{version}")).unwrap_or_default();
-            Refusal::new(ErrorCode::NotFound, format!("there is no module {}{version}", asked.name))
+            ApiRefusal::new(
+                ErrorCode::NotFound,
+                format!("there is no module {}{version}", asked.name),
+            )
         };
         if !is_name(&asked.name) {
             return Err(missing());
@@ -114,11 +120,11 @@ impl Host {
     async fn change(
         &self,
         name: &str,
-        mut change: impl FnMut(&mut ModuleEntry) -> Answer<()>,
-    ) -> Answer<()> {
+        mut change: impl FnMut(&mut ModuleEntry) -> ApiResult<()>,
+    ) -> ApiResult<()> {
         let mut gone = muster_protocol::ABSENT;
         for _ in 0..RACES_MAX {
-            let found = self.registry.read_module(name).await.map_err(Refusal::unavailable)?;
+            let found = self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?;
             let (mut entry, revision) = found
                 .unwrap_or_else(|| (ModuleEntry { name: name.into(), versions: Vec::new() }, gone));
             let old = entry.clone();
@@ -138,11 +144,11 @@ impl Host {
                 CasAnswer::Unknown => {
                     let sentence =
                         "the registry did not say whether the module was named; ask again";
-                    return Err(Refusal::new(ErrorCode::Unknown, sentence));
+                    return Err(ApiRefusal::new(ErrorCode::Unknown, sentence));
                 }
             }
         }
-        Err(Refusal::unavailable("others change this name all the time; ask again"))
+        Err(ApiRefusal::unavailable("others change this name all the time; ask again"))
     }
 }
 

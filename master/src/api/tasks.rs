@@ -1,6 +1,6 @@
 //! The endpoints about tasks. A submission is checked as a whole before any of it is stored.
 
-use super::{Answer, Host, Refusal};
+use super::{ApiRefusal, ApiResult, ApiServer};
 use crate::Input;
 use muster_protocol::{
     TaskId,
@@ -24,17 +24,17 @@ const GET_MAX: usize = 100;
 /// The most bytes of an answer: NATS' default limit less its headers.
 const ANSWER_BYTES_MAX: usize = 1_000_000;
 
-impl Host {
-    pub(super) async fn submit(&self, submit: Submit) -> Answer<Submitted> {
+impl ApiServer {
+    pub(super) async fn submit(&self, submit: Submit) -> ApiResult<Submitted> {
         if submit.tasks.is_empty() || submit.tasks.len() > SUBMIT_TASKS_MAX {
-            return Err(Refusal::bad(format!(
+            return Err(ApiRefusal::bad(format!(
                 "a submission has from 1 to {SUBMIT_TASKS_MAX} tasks"
             )));
         }
         let mut seen = BTreeSet::new();
         for (at, task) in submit.tasks.iter().enumerate() {
             let refuse = |cause: String| {
-                Refusal::bad(format!("task {} of {}: {cause}", at + 1, submit.tasks.len()))
+                ApiRefusal::bad(format!("task {} of {}: {cause}", at + 1, submit.tasks.len()))
             };
             task.spec.check().map_err(|error| refuse(error.to_string()))?;
             if !seen.insert(task.id) {
@@ -50,12 +50,12 @@ impl Host {
         self.tell(Input::Submit { tasks: submit.tasks, reply }).await?;
         match answer.await {
             Ok(fleet::ClientReply::Stored(stored)) => Ok(Submitted { stored }),
-            Ok(fleet::ClientReply::Differs(id, what)) => Err(Refusal::new(
+            Ok(fleet::ClientReply::Differs(id, what)) => Err(ApiRefusal::new(
                 ErrorCode::Conflict,
                 format!("there is a task {id} already, and its {what} differs from this one's"),
             )),
-            Ok(fleet::ClientReply::Unavailable(reason)) => Err(Refusal::unavailable(reason)),
-            Ok(_) | Err(_) => Err(Refusal::new(
+            Ok(fleet::ClientReply::Unavailable(reason)) => Err(ApiRefusal::unavailable(reason)),
+            Ok(_) | Err(_) => Err(ApiRefusal::new(
                 ErrorCode::Unknown,
                 "the master stops; submit again with the same ids",
             )),
@@ -64,7 +64,7 @@ impl Host {
 
     /// Refuses tasks that ask for what no worker grants that would otherwise fit. Later it is too late
     /// to refuse: they wait then, and their explanation says for what.
-    async fn must_be_granted(&self, tasks: &[NewTask]) -> Answer<()> {
+    async fn must_be_granted(&self, tasks: &[NewTask]) -> ApiResult<()> {
         let asking = tasks.iter().filter(|task| !task.spec.grants.is_none());
         let specs: Vec<_> = asking.map(|task| task.spec.clone()).collect();
         if specs.is_empty() {
@@ -72,12 +72,12 @@ impl Host {
         }
         let denied = self.look(move |fleet, _| specs.iter().find_map(|spec| fleet.denied(spec)));
         match denied.await? {
-            Some(denied) => Err(Refusal::bad(denied)),
+            Some(denied) => Err(ApiRefusal::bad(denied)),
             None => Ok(()),
         }
     }
 
-    pub(super) async fn get(&self, asked: TaskIds) -> Answer<Tasks> {
+    pub(super) async fn get(&self, asked: TaskIds) -> ApiResult<Tasks> {
         let mut records = Vec::new();
         for id in few(asked)? {
             records.extend(self.record(id).await?);
@@ -85,7 +85,7 @@ impl Host {
         self.view(records).await
     }
 
-    pub(super) async fn list(&self, asked: ListTasks) -> Answer<Tasks> {
+    pub(super) async fn list(&self, asked: ListTasks) -> ApiResult<Tasks> {
         let limit =
             if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
         let (before, due_before) = (asked.before, asked.due_before);
@@ -113,17 +113,17 @@ impl Host {
         Ok(Tasks { is_cut, ..list })
     }
 
-    pub(super) async fn cancel(&self, asked: TaskIds) -> Answer<Tasks> {
+    pub(super) async fn cancel(&self, asked: TaskIds) -> ApiResult<Tasks> {
         let mut records = Vec::new();
         for id in few(asked)? {
             let Some(record) = self.record(id).await? else {
-                return Err(Refusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
+                return Err(ApiRefusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
             };
             if !record.is_done() {
                 let (reply, answer) = oneshot::channel();
                 self.tell(Input::Cancel { task: id, reply }).await?;
                 if let Ok(fleet::ClientReply::Unavailable(reason)) = answer.await {
-                    return Err(Refusal::unavailable(reason));
+                    return Err(ApiRefusal::unavailable(reason));
                 }
             }
             records.extend(self.record(id).await?);
@@ -131,12 +131,12 @@ impl Host {
         self.view(records).await
     }
 
-    async fn record(&self, id: TaskId) -> Answer<Option<TaskRecord>> {
-        let found = self.registry.read_task(id).await.map_err(Refusal::unavailable)?;
+    async fn record(&self, id: TaskId) -> ApiResult<Option<TaskRecord>> {
+        let found = self.registry.read_task(id).await.map_err(ApiRefusal::unavailable)?;
         Ok(found.map(|(record, _)| *record))
     }
 
-    async fn view(&self, records: Vec<TaskRecord>) -> Answer<Tasks> {
+    async fn view(&self, records: Vec<TaskRecord>) -> ApiResult<Tasks> {
         let mut tasks = self
             .look(move |fleet, _| {
                 let now = clock::boottime();
@@ -157,9 +157,9 @@ impl Host {
     }
 }
 
-fn few(asked: TaskIds) -> Answer<Vec<TaskId>> {
+fn few(asked: TaskIds) -> ApiResult<Vec<TaskId>> {
     if asked.ids.is_empty() || asked.ids.len() > GET_MAX {
-        return Err(Refusal::bad(format!("a request has from 1 to {GET_MAX} ids")));
+        return Err(ApiRefusal::bad(format!("a request has from 1 to {GET_MAX} ids")));
     }
     Ok(asked.ids)
 }

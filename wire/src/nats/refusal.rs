@@ -10,7 +10,7 @@ const PAGE: &str = "docs/PERMISSIONS.md";
 
 /// Something that a nats-server has refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum NatsRefusal {
     /// The user may not publish to these subjects.
     Publish(String),
     /// The user may not subscribe to these subjects.
@@ -21,51 +21,53 @@ pub enum Refusal {
     Other(String),
 }
 
-impl Refusal {
+impl NatsRefusal {
     /// What an error of a server refuses. `None` for those that say nothing about what this client may do.
     pub fn of(error: &ServerError) -> Option<Self> {
         let text = match error {
-            ServerError::AuthorizationViolation => return Some(Refusal::Other(error.to_string())),
+            ServerError::AuthorizationViolation => {
+                return Some(NatsRefusal::Other(error.to_string()));
+            }
             ServerError::SlowConsumer(_) => return None,
             ServerError::Other(text) => text,
         };
         let lower = text.to_lowercase();
         let subject = || family(text.split('"').nth(1).unwrap_or("an unnamed subject"));
         Some(if lower.contains("permissions violation for publish") {
-            Refusal::Publish(subject())
+            NatsRefusal::Publish(subject())
         } else if lower.contains("permissions violation for subscription") {
-            Refusal::Subscribe(subject())
+            NatsRefusal::Subscribe(subject())
         } else if lower.contains("maximum payload") {
-            Refusal::Payload
+            NatsRefusal::Payload
         } else if lower.contains("stale connection") {
             return None;
         } else {
-            Refusal::Other(text.clone())
+            NatsRefusal::Other(text.clone())
         })
     }
 
     /// What it is about: the subjects, or else the kind.
     fn subject(&self) -> &str {
         match self {
-            Refusal::Publish(subject) | Refusal::Subscribe(subject) => subject,
-            Refusal::Payload => "max_payload",
-            Refusal::Other(text) => text,
+            NatsRefusal::Publish(subject) | NatsRefusal::Subscribe(subject) => subject,
+            NatsRefusal::Payload => "max_payload",
+            NatsRefusal::Other(text) => text,
         }
     }
 
     /// What to do about it.
     pub fn advice(&self) -> String {
         match self {
-            Refusal::Publish(subject) => format!(
+            NatsRefusal::Publish(subject) => format!(
                 "give its user the permission to publish to {subject}; {PAGE} lists what each needs"
             ),
-            Refusal::Subscribe(subject) => format!(
+            NatsRefusal::Subscribe(subject) => format!(
                 "give its user the permission to subscribe to {subject}; {PAGE} lists what each needs"
             ),
-            Refusal::Payload => {
+            NatsRefusal::Payload => {
                 "raise max_payload of nats-server; its default of 1 MiB is enough".into()
             }
-            Refusal::Other(_) => {
+            NatsRefusal::Other(_) => {
                 format!(
                     "see to the user and the limits of nats-server; {PAGE} lists what each needs"
                 )
@@ -74,26 +76,26 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for NatsRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Publish(subject) => write!(f, "NATS refuses to publish to {subject}"),
-            Refusal::Subscribe(subject) => write!(f, "NATS refuses to subscribe to {subject}"),
-            Refusal::Payload => f.write_str("NATS refuses a message because of its size"),
-            Refusal::Other(text) => write!(f, "NATS refuses this client: {text}"),
+            NatsRefusal::Publish(subject) => write!(f, "NATS refuses to publish to {subject}"),
+            NatsRefusal::Subscribe(subject) => write!(f, "NATS refuses to subscribe to {subject}"),
+            NatsRefusal::Payload => f.write_str("NATS refuses a message because of its size"),
+            NatsRefusal::Other(text) => write!(f, "NATS refuses this client: {text}"),
         }
     }
 }
 
 /// What the server of a connection has refused. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Refusals(watch::Sender<Option<Refusal>>);
+pub struct Refusals(watch::Sender<Option<NatsRefusal>>);
 
 impl Refusals {
     /// Takes note of what an event of the connection says; what it refuses, if that is what it is about.
-    pub fn hear(&self, event: &Event) -> Option<Refusal> {
+    pub fn hear(&self, event: &Event) -> Option<NatsRefusal> {
         let Event::ServerError(error) = event else { return None };
-        let refusal = Refusal::of(error)?;
+        let refusal = NatsRefusal::of(error)?;
         self.0.send_replace(Some(refusal.clone()));
         Some(refusal)
     }
@@ -107,12 +109,12 @@ impl Refusals {
     }
 
     /// The last one.
-    pub fn last(&self) -> Option<Refusal> {
+    pub fn last(&self) -> Option<NatsRefusal> {
         self.0.borrow().clone()
     }
 
     /// Waits for the next one, or has one that was heard before. May be dropped and called again.
-    pub async fn any(&self) -> Refusal {
+    pub async fn any(&self) -> NatsRefusal {
         let mut heard = self.0.subscribe();
         // The sender is this one, so the channel stays open.
         match heard.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()) {
@@ -142,13 +144,13 @@ fn family(subject: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Option<Refusal> {
-        Refusal::of(&ServerError::Other(text.into()))
+    fn of(text: &str) -> Option<NatsRefusal> {
+        NatsRefusal::of(&ServerError::Other(text.into()))
     }
 
     #[test]
     fn what_a_server_refuses_is_known_by_its_words() {
-        let publish = |subject: &str| Some(Refusal::Publish(subject.into()));
+        let publish = |subject: &str| Some(NatsRefusal::Publish(subject.into()));
         for (text, refusal) in [
             ("Permissions Violation for Publish to \"$KV.b.key.1\"", publish("$KV.b.>")),
             (
@@ -157,19 +159,19 @@ mod tests {
             ),
             (
                 "Permissions Violation for Subscription to \"_INBOX.a.b\" using queue \"q\"",
-                Some(Refusal::Subscribe("_INBOX.>".into())),
+                Some(NatsRefusal::Subscribe("_INBOX.>".into())),
             ),
-            ("Maximum Payload Violation", Some(Refusal::Payload)),
+            ("Maximum Payload Violation", Some(NatsRefusal::Payload)),
             ("Stale Connection", None),
             (
                 "User Authentication Expired",
-                Some(Refusal::Other("User Authentication Expired".into())),
+                Some(NatsRefusal::Other("User Authentication Expired".into())),
             ),
         ] {
             assert_eq!(of(text), refusal, "{text}");
         }
-        assert!(Refusal::of(&ServerError::AuthorizationViolation).is_some());
-        assert!(Refusal::of(&ServerError::SlowConsumer(1)).is_none());
+        assert!(NatsRefusal::of(&ServerError::AuthorizationViolation).is_some());
+        assert!(NatsRefusal::of(&ServerError::SlowConsumer(1)).is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Modules made ready to run: fetched by digest, compiled once, kept while there is room. Never
 //! runs bytes whose digest is not the one asked for.
 
+mod program_cache;
 mod refusals;
-mod shelf;
 
 use crate::{
     code::{CodeCache, OwnCode},
@@ -11,8 +11,8 @@ use crate::{
 };
 use bytes::Bytes;
 use muster_protocol::Digest;
+use program_cache::{Cell, NoRoom, ProgramCache};
 use refusals::Refusals;
-use shelf::{Cell, NoRoom, Shelf};
 use std::{
     future::Future,
     sync::{Arc, Mutex, MutexGuard},
@@ -54,7 +54,7 @@ pub(crate) struct Artifacts {
     compiler: Compiler,
     code: Option<CodeCache>,
     size_max: u64,
-    shelf: Arc<Mutex<Shelf>>,
+    shelf: Arc<Mutex<ProgramCache>>,
     refusals: Arc<Mutex<Refusals>>,
     /// Few modules are fetched and wait for their compilation at a time.
     fetching: Arc<Semaphore>,
@@ -77,7 +77,7 @@ impl Artifacts {
             compiler,
             code,
             size_max,
-            shelf: Arc::new(Mutex::new(Shelf::new(size_max))),
+            shelf: Arc::new(Mutex::new(ProgramCache::new(size_max))),
             refusals: Arc::default(),
             fetching,
             compiling: one(),
@@ -229,7 +229,7 @@ impl Artifacts {
         spawn_blocking(move || code.store(digest, own.bytes()));
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn shelf(&self) -> MutexGuard<'_, ProgramCache> {
         self.shelf.lock().expect("no holder of this lock panics")
     }
 

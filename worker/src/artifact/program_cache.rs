@@ -14,22 +14,22 @@ const PROGRAMS_MAX: usize = 128;
 pub(super) type Cell = Arc<OnceCell<Program>>;
 
 /// The programs of a worker.
-pub(super) struct Shelf {
+pub(super) struct ProgramCache {
     size_max: u64,
-    places: HashMap<Digest, Place>,
+    programs: HashMap<Digest, CachedProgram>,
     /// Counts uses, so that the latest has the highest number.
     uses: u64,
 }
 
 #[derive(Default)]
-struct Place {
+struct CachedProgram {
     cell: Cell,
     /// Bytes that the program has or is about to have; none before that is known.
     size: u64,
     used: u64,
 }
 
-impl Place {
+impl CachedProgram {
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.cell) == 1
             && self.cell.get().is_none_or(|program| !program.is_shared())
@@ -45,15 +45,15 @@ pub(super) enum NoRoom {
     InUse(u64),
 }
 
-impl Shelf {
+impl ProgramCache {
     pub(super) fn new(size_max: u64) -> Self {
-        Shelf { size_max, places: HashMap::new(), uses: 0 }
+        ProgramCache { size_max, programs: HashMap::new(), uses: 0 }
     }
 
     /// A program that is ready.
     pub(super) fn ready(&mut self, digest: Digest) -> Option<Program> {
         self.uses += 1;
-        let place = self.places.get_mut(&digest)?;
+        let place = self.programs.get_mut(&digest)?;
         place.used = self.uses;
         place.cell.get().cloned()
     }
@@ -61,10 +61,10 @@ impl Shelf {
     /// Where a program is or comes to be.
     pub(super) fn cell(&mut self, digest: Digest) -> Cell {
         self.uses += 1;
-        if self.places.len() >= PROGRAMS_MAX && !self.places.contains_key(&digest) {
+        if self.programs.len() >= PROGRAMS_MAX && !self.programs.contains_key(&digest) {
             self.drop_oldest();
         }
-        let place = self.places.entry(digest).or_default();
+        let place = self.programs.entry(digest).or_default();
         place.used = self.uses;
         place.cell.clone()
     }
@@ -75,7 +75,7 @@ impl Shelf {
         if size > self.size_max {
             return Err(NoRoom::TooLarge);
         }
-        if let Some(place) = self.places.get_mut(&digest) {
+        if let Some(place) = self.programs.get_mut(&digest) {
             place.size = 0;
         }
         while self.size() + size > self.size_max {
@@ -83,7 +83,7 @@ impl Shelf {
                 return Err(NoRoom::InUse(self.size()));
             }
         }
-        if let Some(place) = self.places.get_mut(&digest) {
+        if let Some(place) = self.programs.get_mut(&digest) {
             place.size = size;
         }
         Ok(())
@@ -92,23 +92,24 @@ impl Shelf {
     /// Forgets a place where no program came to be, unless others still wait there.
     pub(super) fn give_up(&mut self, digest: Digest, cell: Cell) {
         drop(cell);
-        let is_empty =
-            |place: &Place| Arc::strong_count(&place.cell) == 1 && place.cell.get().is_none();
-        if self.places.get(&digest).is_some_and(is_empty) {
-            self.places.remove(&digest);
+        let is_empty = |place: &CachedProgram| {
+            Arc::strong_count(&place.cell) == 1 && place.cell.get().is_none()
+        };
+        if self.programs.get(&digest).is_some_and(is_empty) {
+            self.programs.remove(&digest);
         }
     }
 
     /// Bytes of all programs.
     pub(super) fn size(&self) -> u64 {
-        self.places.values().map(|place| place.size).sum()
+        self.programs.values().map(|place| place.size).sum()
     }
 
     /// Whether there was one that could go.
     fn drop_oldest(&mut self) -> bool {
-        let idle = self.places.iter().filter(|(_, place)| place.is_idle());
+        let idle = self.programs.iter().filter(|(_, place)| place.is_idle());
         let oldest = idle.min_by_key(|(_, place)| place.used).map(|(digest, _)| *digest);
-        oldest.is_some_and(|digest| self.places.remove(&digest).is_some())
+        oldest.is_some_and(|digest| self.programs.remove(&digest).is_some())
     }
 }
 
@@ -127,7 +128,7 @@ mod tests {
     }
 
     /// Has a program of its own come to be, as `Artifacts` does it.
-    fn put(shelf: &mut Shelf, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
+    fn put(shelf: &mut ProgramCache, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
         let cell = shelf.cell(digest(number));
         let room = shelf.make_room(digest(number), size);
         match room {
@@ -137,8 +138,8 @@ mod tests {
         room
     }
 
-    fn are_ready(shelf: &Shelf) -> Vec<u8> {
-        let mut numbers: Vec<u8> = shelf.places.keys().map(|digest| digest.0[0]).collect();
+    fn are_ready(shelf: &ProgramCache) -> Vec<u8> {
+        let mut numbers: Vec<u8> = shelf.programs.keys().map(|digest| digest.0[0]).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = Shelf::new(10);
+        let mut shelf = ProgramCache::new(10);
         for number in 1..=3 {
             put(&mut shelf, &engine, number, 3).expect("there is room");
         }
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_run_or_waited_for_stays() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = Shelf::new(10);
+        let mut shelf = ProgramCache::new(10);
         put(&mut shelf, &engine, 1, 4).expect("there is room");
         let run = shelf.ready(digest(1)).expect("it is ready");
         let waited = shelf.cell(digest(2));
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn what_is_larger_than_all_of_it_costs_nothing() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = Shelf::new(10);
+        let mut shelf = ProgramCache::new(10);
         put(&mut shelf, &engine, 1, 10).expect("there is room");
         assert_eq!(put(&mut shelf, &engine, 2, 11), Err(NoRoom::TooLarge));
         assert_eq!(are_ready(&shelf), [1]);
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_program_counts_once_however_often_room_is_made() {
-        let mut shelf = Shelf::new(10);
+        let mut shelf = ProgramCache::new(10);
         let _cell = shelf.cell(digest(1));
         for size in [6, 7, 6] {
             shelf.make_room(digest(1), size).expect("there is room");
@@ -196,11 +197,11 @@ mod tests {
 
     #[test]
     fn there_are_no_more_than_so_many() {
-        let mut shelf = Shelf::new(10);
+        let mut shelf = ProgramCache::new(10);
         for number in 0..=PROGRAMS_MAX as u8 {
             drop(shelf.cell(digest(number)));
         }
-        assert_eq!(shelf.places.len(), PROGRAMS_MAX);
-        assert!(!shelf.places.contains_key(&digest(0)), "the oldest has gone");
+        assert_eq!(shelf.programs.len(), PROGRAMS_MAX);
+        assert!(!shelf.programs.contains_key(&digest(0)), "the oldest has gone");
     }
 }

@@ -20,7 +20,7 @@ use muster_worker::{
     gate::Gate,
     journal::Journal,
     policy::Secrets,
-    run::{self, Ended, Order},
+    run::{self, RunEnd, RunSpec},
     sandbox::Surroundings,
 };
 use std::{
@@ -29,8 +29,8 @@ use std::{
 };
 use tokio::runtime::Runtime;
 
-fn order() -> Order {
-    Order {
+fn order() -> RunSpec {
+    RunSpec {
         key: AttemptKey { task: TaskId(1), attempt: AttemptId(1) },
         number: 1,
         worker: "w1".parse().expect("a name"),
@@ -52,7 +52,7 @@ async fn start(engine: &Engine, program: &Program, surroundings: Surroundings) -
     let (order, gate) = (order(), Gate::new(LeaseEnd::never()));
     let before = now();
     let ended = run::run(engine, program, order, gate, surroundings).await;
-    let Ended::Outcome(Outcome {
+    let RunEnd::Outcome(Outcome {
         verdict: Verdict::Completed, output: Data::Inline(output), ..
     }) = ended
     else {

@@ -110,8 +110,8 @@ enum Fact {
 /// Runs a master as a process of its own until it is told to stop.
 pub fn main(config: Config) -> ExitCode {
     let told = match config.until_stdin_closes {
-        true => muster_wire::process::Told::BySignalsOrInput,
-        false => muster_wire::process::Told::BySignals,
+        true => muster_wire::process::StopSource::BySignalsOrInput,
+        false => muster_wire::process::StopSource::BySignals,
     };
     // As many as can be busy while as many processors work for nats-server, on the same host often.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

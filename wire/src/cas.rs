@@ -122,17 +122,17 @@ impl Ack {
     /// Reads the answer to a message that was published with a reply subject.
     pub fn of(answer: &[u8]) -> Self {
         #[derive(Deserialize)]
-        struct Answer {
+        struct PutReply {
             #[serde(default)]
             seq: Revision,
             error: Option<ApiError>,
         }
         match serde_json::from_slice(answer) {
-            Ok(Answer { error: Some(error), .. }) if error.err_code == WRONG_LAST_SEQUENCE => {
+            Ok(PutReply { error: Some(error), .. }) if error.err_code == WRONG_LAST_SEQUENCE => {
                 Ack::Refused
             }
-            Ok(Answer { error: None, seq }) if seq > 0 => Ack::Written(seq),
-            Ok(Answer { error: Some(error), .. }) => {
+            Ok(PutReply { error: None, seq }) if seq > 0 => Ack::Written(seq),
+            Ok(PutReply { error: Some(error), .. }) => {
                 tracing::warn!(error = error.description, "a record was not stored");
                 Ack::Unknown
             }

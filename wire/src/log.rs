@@ -4,7 +4,7 @@
 mod lines;
 mod repeats;
 
-use lines::{Line, Lines};
+use lines::{Lines, LogLine};
 use repeats::Key;
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -74,7 +74,7 @@ pub fn say(text: &str) {
     let text = &harmless(text, &['\n', '\t']);
     match LOG.get() {
         Some(lines) => {
-            lines.push(Line { key: None, text: format!("{text}\n") });
+            lines.push(LogLine { key: None, text: format!("{text}\n") });
             lines.flush();
         }
         None => {
@@ -126,7 +126,7 @@ where
         // One event is one line: a text of others must not look like an event of this daemon.
         let mut text = harmless(text.trim_end(), &[]);
         text.push('\n');
-        self.lines.push(Line { key: key(event), text });
+        self.lines.push(LogLine { key: key(event), text });
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ const NOT_ENDED: i32 = 1;
 
 /// Who tells a daemon to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum StopSource {
     /// SIGTERM and Ctrl-C; a second one ends the process at once.
     BySignals,
     /// The same, and the end of standard input.
@@ -35,7 +35,7 @@ pub enum Told {
 
 /// Something that asks a daemon to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum StopRequest {
     /// SIGTERM.
     Terminate,
     /// SIGINT, as by Ctrl-C.
@@ -44,25 +44,25 @@ pub enum Ask {
     InputEnded,
 }
 
-impl Ask {
+impl StopRequest {
     /// The exit code of a process that a signal ends at once, as shells have it: 128 and its number.
     pub fn exit_code(self) -> Option<u8> {
         match self {
-            Ask::Terminate => Some(128 + 15),
-            Ask::Interrupt => Some(128 + 2),
-            Ask::InputEnded => None,
+            StopRequest::Terminate => Some(128 + 15),
+            StopRequest::Interrupt => Some(128 + 2),
+            StopRequest::InputEnded => None,
         }
     }
 }
 
 /// What asks this process to stop, one after the other.
-pub struct Asks {
+pub struct StopRequests {
     terminate: Signal,
     interrupt: Signal,
     input: Option<oneshot::Receiver<()>>,
 }
 
-impl Asks {
+impl StopRequests {
     /// Listens from now on; also to the end of standard input where `input`. Needs a runtime.
     pub fn new(input: bool) -> io::Result<Self> {
         let input = input.then(|| {
@@ -76,11 +76,11 @@ impl Asks {
         });
         let (terminate, interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Asks { terminate, interrupt, input })
+        Ok(StopRequests { terminate, interrupt, input })
     }
 
     /// Waits for the next one. May be dropped and called again.
-    pub async fn next(&mut self) -> Ask {
+    pub async fn next(&mut self) -> StopRequest {
         let input = async {
             match &mut self.input {
                 Some(input) => input.await,
@@ -88,11 +88,11 @@ impl Asks {
             }
         };
         let ask = tokio::select! {
-            _ = self.terminate.recv() => Ask::Terminate,
-            _ = self.interrupt.recv() => Ask::Interrupt,
-            _ = input => Ask::InputEnded,
+            _ = self.terminate.recv() => StopRequest::Terminate,
+            _ = self.interrupt.recv() => StopRequest::Interrupt,
+            _ = input => StopRequest::InputEnded,
         };
-        if ask == Ask::InputEnded {
+        if ask == StopRequest::InputEnded {
             self.input = None;
         }
         ask
@@ -104,7 +104,7 @@ impl Asks {
 ///
 /// Of two threads one wakes the other for whatever comes, which takes longer than most of what there is
 /// to do: more than one is for who has more to do than one thread can.
-pub fn run<F, R>(name: &str, told: Told, threads: usize, daemon: F) -> ExitCode
+pub fn run<F, R>(name: &str, told: StopSource, threads: usize, daemon: F) -> ExitCode
 where
     F: FnOnce(watch::Receiver<bool>) -> R,
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -149,11 +149,11 @@ pub fn end_after(limit: Duration) {
 }
 
 /// Listens on a thread of its own, which a daemon that hangs cannot keep from its work.
-fn listen(told: Told, stop: watch::Sender<bool>) -> io::Result<()> {
+fn listen(told: StopSource, stop: watch::Sender<bool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut asks = {
         let _within = runtime.enter();
-        Asks::new(told == Told::BySignalsOrInput)?
+        StopRequests::new(told == StopSource::BySignalsOrInput)?
     };
     let listening = async move {
         let mut signals = 0;
@@ -163,7 +163,7 @@ fn listen(told: Told, stop: watch::Sender<bool>) -> io::Result<()> {
             signals += u32::from(ask.exit_code().is_some());
             if let Some(code) = ask.exit_code()
                 && signals > 1
-                && told != Told::BySupervisor
+                && told != StopSource::BySupervisor
             {
                 log::say("error: told twice to stop; what was under way is lost");
                 std::process::exit(code.into());
@@ -220,7 +220,7 @@ mod tests {
     #[ignore = "the process that another test looks at"]
     fn panics() {
         let Some(how) = std::env::var_os(PANICS) else { return };
-        let ended = run("test", Told::BySignals, 1, |_| async move {
+        let ended = run("test", StopSource::BySignals, 1, |_| async move {
             let broken = || panic!("it is broken");
             if how == "a loop" {
                 tokio::spawn(async move { broken() });
@@ -269,7 +269,7 @@ mod tests {
         if std::env::var_os(MODE).is_none() {
             return;
         }
-        run("test", Told::BySignals, 1, |mut stop| async move {
+        run("test", StopSource::BySignals, 1, |mut stop| async move {
             println!("\nready");
             let _ = stop.wait_for(|stop| *stop).await;
             end_after(LIMIT);

@@ -25,10 +25,10 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// The checkpoints of all runs of a worker; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Checkpoints(Place);
+pub struct Checkpoints(Storage);
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Storage {
     /// In the registry, through whichever master is linked; for the attempt that a record of this
     /// revision gave.
     Fleet(Links, Revision),
@@ -38,20 +38,20 @@ enum Place {
 
 impl Checkpoints {
     pub(crate) fn in_fleet(links: Links, revision: Revision) -> Self {
-        Checkpoints(Place::Fleet(links, revision))
+        Checkpoints(Storage::Fleet(links, revision))
     }
 
     /// Kept in this process, for runs of one task without a fleet.
     pub fn in_memory() -> Self {
-        Checkpoints(Place::Here(Arc::default()))
+        Checkpoints(Storage::Here(Arc::default()))
     }
 
     /// Keeps the state of an attempt; `save` counts from 1. Goes on until it is kept: the caller
     /// drops this when its run has to end.
     pub(crate) async fn save(&self, key: AttemptKey, save: u64, state: Bytes) -> Result<(), Stale> {
         let (links, revision) = match &self.0 {
-            Place::Fleet(links, revision) => (links, *revision),
-            Place::Here(kept) => {
+            Storage::Fleet(links, revision) => (links, *revision),
+            Storage::Here(kept) => {
                 *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
                 return Ok(());
             }
@@ -64,8 +64,8 @@ impl Checkpoints {
     /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
     pub(crate) async fn resume(&self, key: AttemptKey) -> Result<Option<Bytes>, Stale> {
         let (links, revision) = match &self.0 {
-            Place::Fleet(links, revision) => (links, *revision),
-            Place::Here(kept) => {
+            Storage::Fleet(links, revision) => (links, *revision),
+            Storage::Here(kept) => {
                 return Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
             }
         };

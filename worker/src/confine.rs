@@ -108,7 +108,7 @@ pub(crate) fn worker(config: &Config) -> anyhow::Result<Enforced> {
         return Ok(Enforced::Off);
     }
     set_no_new_privs(true).context("the kernel does not take away new privileges")?;
-    let enforced = enter(&Reach::of(config)).context("this process cannot be confined")?;
+    let enforced = enter(&Files::of(config)).context("this process cannot be confined")?;
     if config.confine == Confine::Require && enforced != Enforced::Fully {
         bail!(
             "--confine require: the kernel does not enforce all of it, which takes Linux 6.12 with \
@@ -130,7 +130,7 @@ pub(crate) fn shut() -> Result<(), RulesetError> {
 
 /// The files that a worker needs.
 #[derive(Default)]
-struct Reach {
+struct Files {
     read: Vec<PathBuf>,
     run: Vec<PathBuf>,
     keep: Vec<PathBuf>,
@@ -138,7 +138,7 @@ struct Reach {
     append: Vec<PathBuf>,
 }
 
-impl Reach {
+impl Files {
     /// Makes what has to be there for a rule to be about it. What cannot be made is not reached, and
     /// whoever needs it says so.
     fn of(config: &Config) -> Self {
@@ -154,7 +154,7 @@ impl Reach {
         read.extend(CERTIFICATES.iter().filter_map(|name| std::env::var_os(name).map(Into::into)));
         read.extend([config.ca.clone(), config.cert.clone(), config.key.clone()]);
         read.extend(config.policy.iter().flat_map(|path| policy::files(path)));
-        Reach {
+        Files {
             read,
             run: programs(),
             keep: vec![config.state_dir.clone()],
@@ -176,7 +176,7 @@ fn programs() -> Vec<PathBuf> {
     std::iter::once(PathBuf::from("/proc/self/exe")).chain(loader).collect()
 }
 
-fn enter(reach: &Reach) -> Result<Enforced, RulesetError> {
+fn enter(reach: &Files) -> Result<Enforced, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let status: RestrictionStatus = Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?

@@ -15,8 +15,8 @@ use crate::{
     inputs::Inputs,
     journal::Journal,
     policy::Rules,
-    run::{self, Ended, Order},
-    sandbox::{Report, Surroundings},
+    run::{self, RunEnd, RunSpec},
+    sandbox::{GuestReport, Surroundings},
     shortage::{self, LoggedCauses, Shortages},
 };
 use carry::{bring, get, get_again, pass_on, unless_closed};
@@ -83,7 +83,7 @@ pub(crate) struct Executor {
     inputs: Inputs,
     /// What gets ready, until it is or is not wanted any more.
     preparing: HashMap<AttemptKey, AbortHandle>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<GuestReport>,
     /// What was logged of attempts that could not start.
     said: LoggedCauses,
     /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
@@ -258,7 +258,7 @@ impl Executor {
         };
         let gate = Gate::new(self.shared.deadman.end());
         self.gates.insert(key, gate.clone());
-        let order = Order {
+        let order = RunSpec {
             key,
             number: dispatch.number,
             worker: self.worker.clone(),
@@ -306,8 +306,8 @@ impl Executor {
             let ended = run::run(&engine, &program, order, gate.clone(), surroundings).await;
             drop(held);
             let outcome = match ended {
-                Ended::Killed(_) => None,
-                Ended::Outcome(outcome) => bring(outcome, &links, &gate).await,
+                RunEnd::Killed(_) => None,
+                RunEnd::Outcome(outcome) => bring(outcome, &links, &gate).await,
             };
             match outcome {
                 Some(outcome) => tell_end(&inbox, &said, key, outcome).await,

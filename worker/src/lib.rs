@@ -44,7 +44,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     log,
-    process::{self, Told},
+    process::{self, StopSource},
     quic, state, tls,
 };
 use std::{
@@ -103,11 +103,11 @@ pub fn main(config: Config) -> ExitCode {
                 log::say(&format!("error: muster-worker cannot begin: {error}"));
                 return ExitCode::FAILURE;
             }
-            Told::BySupervisor
+            StopSource::BySupervisor
         }
         (None, input) if !config.unsupervised => return supervisor::supervise(input),
-        (None, true) => Told::BySignalsOrInput,
-        (None, false) => Told::BySignals,
+        (None, true) => StopSource::BySignalsOrInput,
+        (None, false) => StopSource::BySignals,
     };
     // As long as this is the only thread.
     let confined = match confine::worker(&config) {
@@ -217,7 +217,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     }
     tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
     let ready = config.ready_file.clone();
-    let worker = Worker {
+    let worker = WorkerLoop {
         config,
         attempts,
         executor: hands,
@@ -231,7 +231,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
 }
 
 /// What the loop owns.
-struct Worker {
+struct WorkerLoop {
     config: Config,
     attempts: Attempts,
     executor: executor::Executor,
@@ -243,7 +243,7 @@ struct Worker {
     stopping: bool,
 }
 
-impl Worker {
+impl WorkerLoop {
     async fn serve(
         mut self,
         mut inputs: mpsc::Receiver<Input>,

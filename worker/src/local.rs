@@ -8,8 +8,8 @@ use crate::{
     gate::Gate,
     journal::Journal,
     policy::Secrets,
-    run::{self, Ended, Order},
-    sandbox::{Report, Surroundings},
+    run::{self, RunEnd, RunSpec},
+    sandbox::{GuestReport, Surroundings},
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub struct Task {
 /// What happens meanwhile.
 pub enum Heard {
     /// The guest says something to people.
-    Report(Report),
+    Report(GuestReport),
     /// An attempt has failed, and another one follows.
     Again {
         /// How it ended.
@@ -72,13 +72,13 @@ pub async fn run(compiler: &Compiler, task: Task, hear: impl Fn(Heard)) -> anyho
         Err(error) => return Err(error.into()),
     };
     let program = engine.revive(digest, &code)?;
-    let place = (spec.grants.dir_bytes > 0).then(Place::new).transpose()?;
+    let place = (spec.grants.dir_bytes > 0).then(TempDir::new).transpose()?;
     let worker: WorkerId = WORKER.parse().context("the worker's name is a name")?;
     let checkpoints = Checkpoints::in_memory();
     let mut number = 1;
     loop {
         let key = AttemptKey { task: id, attempt: AttemptId(process::random()?) };
-        let order = Order {
+        let order = RunSpec {
             key,
             number,
             worker: worker.clone(),
@@ -103,7 +103,7 @@ pub async fn run(compiler: &Compiler, task: Task, hear: impl Fn(Heard)) -> anyho
 async fn attempt(
     engine: &Engine,
     program: &Program,
-    order: Order,
+    order: RunSpec,
     checkpoints: Checkpoints,
     hear: &impl Fn(Heard),
 ) -> Outcome {
@@ -124,25 +124,25 @@ async fn attempt(
         hear(Heard::Report(report));
     }
     match ended {
-        Ended::Outcome(outcome) => outcome,
-        Ended::Killed(_) => Outcome::bare(Verdict::Cancelled),
+        RunEnd::Outcome(outcome) => outcome,
+        RunEnd::Killed(_) => Outcome::bare(Verdict::Cancelled),
     }
 }
 
 /// A place for scratch directories that nobody else can look into; removed when this is dropped.
-struct Place(PathBuf);
+struct TempDir(PathBuf);
 
-impl Place {
+impl TempDir {
     fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("muster-local-{:016x}", process::random()?));
         // An error where it is there already: it would be someone else's.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))?;
-        Ok(Place(path))
+        Ok(TempDir(path))
     }
 }
 
-impl Drop for Place {
+impl Drop for TempDir {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a directory stays behind");

@@ -29,7 +29,7 @@ use wasmtime::Store;
 
 /// What to run it with.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct RunSpec {
     /// Whose run it is.
     pub key: AttemptKey,
     /// 1 for the task's first attempt.
@@ -52,7 +52,7 @@ pub struct Order {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunEnd {
     /// With an outcome. Its output is inline whatever its size: who reports it must first store
     /// one that is larger than [`muster_protocol::limit::INLINE_SIZE_MAX`]. Guests that did not
     /// complete or fail by themselves have none.
@@ -68,22 +68,22 @@ pub enum Ended {
 pub async fn run(
     engine: &Engine,
     program: &Program,
-    order: Order,
+    order: RunSpec,
     gate: Gate,
     surroundings: Surroundings,
-) -> Ended {
+) -> RunEnd {
     // First of all, so that it is the last to go: only when the store is gone is its place free.
     let _slot = tokio::select! {
         biased;
         slot = engine.slot() => slot,
-        reason = gate.closed() => return Ended::Killed(reason),
+        reason = gate.closed() => return RunEnd::Killed(reason),
     };
     let started = boottime();
     if let Err(reason) = gate.check(started) {
-        return Ended::Killed(reason);
+        return RunEnd::Killed(reason);
     }
     let _ticking = engine.ticking();
-    let Order { key, number, worker, input, args, limits, grants, secrets, scratch } = order;
+    let RunSpec { key, number, worker, input, args, limits, grants, secrets, scratch } = order;
     let deadline = started + Duration::from_millis(limits.timeout_ms);
     let outbox = Outbox::new(key, surroundings.reports.clone(), limits.log_bytes, started);
     let journal = surroundings.journal.clone();
@@ -98,14 +98,14 @@ pub async fn run(
     let mut begun = None;
     let scratch = match make_scratch(scratch, key, grants.dir_bytes) {
         Ok(scratch) => scratch,
-        Err(verdict) => return Ended::Outcome(Outcome::bare(verdict)),
+        Err(verdict) => return RunEnd::Outcome(Outcome::bare(verdict)),
     };
     let granted = Granted { grants, secrets, scratch };
     let (wasm, watched) = (engine.wasm(), watch.clone());
     let store = sandbox::store(wasm, identity, &limits, granted, streams, watched, &surroundings);
     let mut store = match store {
         Ok(store) => store,
-        Err(error) => return Ended::Outcome(Outcome::bare(not_granted(&error))),
+        Err(error) => return RunEnd::Outcome(Outcome::bare(not_granted(&error))),
     };
     let returned = {
         let mut guest = pin!(async {
@@ -176,10 +176,10 @@ struct Finished {
 }
 
 impl Finished {
-    fn conclude(self, watch: &Watch) -> Ended {
+    fn conclude(self, watch: &Watch) -> RunEnd {
         let Finished { returned, stop, output, refused, limits, started, ended } = self;
         if let Some(Stop::Killed(reason)) = stop {
-            return Ended::Killed(reason);
+            return RunEnd::Killed(reason);
         }
         let (stderr, log_dropped) = {
             let mut outbox = watch.outbox();
@@ -205,7 +205,7 @@ impl Finished {
         };
         let run_us = u64::try_from(ended.since(started).as_micros()).unwrap_or(u64::MAX);
         let (output, cpu_us) = (Data::Inline(output), watch.cpu() / 1_000);
-        Ended::Outcome(Outcome { verdict, output, stderr, run_us, cpu_us, log_dropped })
+        RunEnd::Outcome(Outcome { verdict, output, stderr, run_us, cpu_us, log_dropped })
     }
 }
 
@@ -254,8 +254,8 @@ mod tests {
         let (started, ended) = (Time::ZERO, Time::ZERO);
         let finished = Finished { returned, stop, output, refused: None, limits, started, ended };
         match finished.conclude(&watch) {
-            Ended::Outcome(outcome) => outcome.verdict,
-            Ended::Killed(reason) => panic!("{reason:?}"),
+            RunEnd::Outcome(outcome) => outcome.verdict,
+            RunEnd::Killed(reason) => panic!("{reason:?}"),
         }
     }
 

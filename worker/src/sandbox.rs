@@ -14,7 +14,7 @@ pub use host::{CHECKPOINT_EVERY, CHECKPOINT_RATE};
 pub use http::{ATTEMPT_HEADER, HEADERS_SIZE_MAX, REQUESTS_MAX, STEP_MAX, TASK_HEADER};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
-pub use outbox::{LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY, Report};
+pub use outbox::{GuestReport, LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY};
 pub use scratch::{SCRATCH_DEPTH_MAX, SCRATCH_ENTRIES_MAX};
 pub(crate) use scratch::{Scratch, sweep};
 pub(crate) use stdio::Output;
@@ -50,7 +50,7 @@ pub const RANDOM_SIZE_MAX: u64 = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Takes what guests say. Reports are dropped while it is full.
-    pub reports: tokio::sync::mpsc::Sender<Report>,
+    pub reports: tokio::sync::mpsc::Sender<GuestReport>,
     /// Whether the worker takes no new attempts: guests may ask.
     pub draining: Arc<AtomicBool>,
     /// Where it is written down what they did.

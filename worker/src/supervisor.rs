@@ -6,7 +6,7 @@
 
 use muster_wire::{
     log,
-    process::{Ask, Asks, NOT_BEGUN},
+    process::{NOT_BEGUN, StopRequest, StopRequests},
 };
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::{
@@ -62,7 +62,7 @@ pub(crate) fn tie(supervisor: i32) -> io::Result<()> {
 struct Supervisor {
     program: PathBuf,
     args: Vec<OsString>,
-    asks: Asks,
+    asks: StopRequests,
     waits: Waits,
 }
 
@@ -83,7 +83,7 @@ impl Supervisor {
             // Now, because the file may be replaced while this runs.
             program: std::env::current_exe()?,
             args,
-            asks: Asks::new(until_stdin_closes)?,
+            asks: StopRequests::new(until_stdin_closes)?,
             waits: Waits::default(),
         })
     }
@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     /// Passes the wish on, and waits. Another signal ends both at once.
-    async fn stop(mut self, mut child: Child, ask: Ask) -> io::Result<ExitCode> {
+    async fn stop(mut self, mut child: Child, ask: StopRequest) -> io::Result<ExitCode> {
         tracing::info!(?ask, "the worker is told to stop; another signal ends it at once");
         if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32)) {
             // Not waited for yet, so that the id is still its own; it may be a corpse.

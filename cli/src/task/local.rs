@@ -16,7 +16,7 @@ use muster_worker::{
     compile::Compiler,
     local::{self, Heard, Task},
     policy::{Rules, Secrets},
-    sandbox::Report,
+    sandbox::GuestReport,
 };
 use std::{
     collections::BTreeSet,
@@ -98,8 +98,8 @@ fn secrets(names: &BTreeSet<String>) -> anyhow::Result<Secrets> {
 
 fn tell(bar: &ProgressBar, heard: Heard) {
     match heard {
-        Heard::Report(Report::Log(chunk)) => bar.suspend(|| terminal::note_bytes(&chunk.text)),
-        Heard::Report(Report::Progress { done, total, .. }) => {
+        Heard::Report(GuestReport::Log(chunk)) => bar.suspend(|| terminal::note_bytes(&chunk.text)),
+        Heard::Report(GuestReport::Progress { done, total, .. }) => {
             if total > 0 {
                 bar.set_length(total);
             }

@@ -51,8 +51,8 @@ pub(super) async fn follow(
     while !follower.inbox.is_closed() {
         let began = Instant::now();
         match follower.run().await {
-            Ok(Ended::Rested) => continue,
-            Ok(Ended::Behind) => wait = AGAIN_MIN,
+            Ok(WatchEnd::Rested) => continue,
+            Ok(WatchEnd::Behind) => wait = AGAIN_MIN,
             Err(cause) => {
                 tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is made anew");
                 if began.elapsed() > COMPARE_EVERY {
@@ -74,7 +74,7 @@ struct Follower {
 }
 
 /// Why a consumer is not used any more.
-enum Ended {
+enum WatchEnd {
     /// The stream's end shows that it missed something.
     Behind,
     /// It was not needed for a while.
@@ -83,7 +83,7 @@ enum Ended {
 
 impl Follower {
     /// Follows by one consumer until it is not used any more.
-    async fn run(&mut self) -> Result<Ended, async_nats::Error> {
+    async fn run(&mut self) -> Result<WatchEnd, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
         let found = self.registry.context.get_stream(&name).await;
         if found.as_ref().is_err_and(layout::is_missing) {
@@ -115,18 +115,18 @@ impl Follower {
                 // It would go by itself, in half a minute.
                 let _ = stream.delete_consumer(&consumer_name).await;
                 self.rest(&mut stream).await?;
-                return Ok(Ended::Rested);
+                return Ok(WatchEnd::Rested);
             }
             tokio::select! {
                 message = messages.next() => match message {
-                    None => return Ok(Ended::Behind),
+                    None => return Ok(WatchEnd::Behind),
                     Some(message) => self.take(message?).await?,
                 },
                 Ok(()) = self.company.changed() => {}
                 () = tokio::time::sleep_until(compare) => {
                     compare = Instant::now() + COMPARE_EVERY;
                     if let (_, Compared::Behind) = self.compare(&mut stream).await? {
-                        return Ok(Ended::Behind);
+                        return Ok(WatchEnd::Behind);
                     }
                 }
             }

@@ -20,7 +20,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A line with its end.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     /// What tells its repeats; a line without it is always written.
     pub key: Option<Key>,
     pub text: String,
@@ -35,7 +35,7 @@ pub(super) struct Lines {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Line>,
+    waiting: VecDeque<LogLine>,
     /// Lines that found the queue full.
     lost: u64,
     /// Whether somebody waits for all that there is to be written, repeats as well.
@@ -44,7 +44,7 @@ struct Queue {
 
 impl Lines {
     /// Adds a line, or counts it where too many wait.
-    pub(super) fn push(&self, line: Line) {
+    pub(super) fn push(&self, line: LogLine) {
         let mut queue = self.lock();
         if queue.waiting.len() < WAITING_MAX {
             queue.waiting.push_back(line);
@@ -64,7 +64,7 @@ impl Lines {
     }
 
     /// Waits for lines until `due`; takes what there is, and whether it is to be flushed.
-    fn take(&self, due: Option<Instant>) -> (VecDeque<Line>, u64, bool) {
+    fn take(&self, due: Option<Instant>) -> (VecDeque<LogLine>, u64, bool) {
         let mut queue = self.lock();
         loop {
             let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -110,7 +110,7 @@ pub(super) fn write_on_a_thread(
             let (taken, lost, is_flushed) = lines.take(due);
             paper.lost += lost;
             let now = Instant::now();
-            for Line { key, text } in taken {
+            for LogLine { key, text } in taken {
                 match key {
                     Some(key) => repeats.pass(key, text, now),
                     None => Some(text),
@@ -223,7 +223,7 @@ mod tests {
     fn who_logs_never_waits_and_what_finds_no_place_is_counted() {
         let lines = Lines::default();
         for number in 0..WAITING_MAX + 7 {
-            lines.push(Line { key: None, text: format!("{number}\n") });
+            lines.push(LogLine { key: None, text: format!("{number}\n") });
         }
         let (taken, lost, _) = lines.take(None);
         assert_eq!((taken.len(), lost), (WAITING_MAX, 7));

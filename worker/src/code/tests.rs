@@ -2,14 +2,14 @@
 
 use super::*;
 
-struct Place(PathBuf);
+struct TempDir(PathBuf);
 
-impl Place {
+impl TempDir {
     fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("muster-code-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a directory");
-        Place(dir)
+        TempDir(dir)
     }
 
     fn open(&self) -> CodeCache {
@@ -17,7 +17,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -33,7 +33,7 @@ fn loaded(cache: &CodeCache, number: u8) -> Option<Vec<u8>> {
 
 #[test]
 fn what_was_stored_is_there_after_a_restart() {
-    let place = Place::new("kept");
+    let place = TempDir::new("kept");
     assert_eq!(loaded(&place.open(), 1), None);
     place.open().store(module(1), b"code");
     place.open().store(module(1), b"newer");
@@ -44,7 +44,7 @@ fn what_was_stored_is_there_after_a_restart() {
 
 #[test]
 fn a_file_that_was_changed_anywhere_is_refused_and_replaced() {
-    let place = Place::new("changed");
+    let place = TempDir::new("changed");
     let cache = place.open();
     cache.store(module(1), b"code");
     let path = cache.path(module(1));
@@ -68,7 +68,7 @@ fn a_file_that_was_changed_anywhere_is_refused_and_replaced() {
 
 #[test]
 fn what_was_made_elsewhere_or_for_something_else_is_refused() {
-    let (place, other) = (Place::new("here"), Place::new("elsewhere"));
+    let (place, other) = (TempDir::new("here"), TempDir::new("elsewhere"));
     let (cache, foreign) = (place.open(), other.open());
     foreign.store(module(1), b"code");
     fs::copy(foreign.path(module(1)), cache.path(module(1))).expect("a copy");
@@ -94,7 +94,7 @@ fn what_was_made_elsewhere_or_for_something_else_is_refused() {
 #[test]
 fn a_key_that_others_could_read_is_replaced() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new("key");
+    let place = TempDir::new("key");
     place.open().store(module(1), b"code");
     let path = place.0.join("code.key");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
@@ -108,7 +108,7 @@ fn a_key_that_others_could_read_is_replaced() {
 
 #[test]
 fn the_one_not_used_for_longest_goes_first() {
-    let place = Place::new("room");
+    let place = TempDir::new("room");
     let cache = place.open();
     let age = |number: u8, seconds: u64| {
         let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);

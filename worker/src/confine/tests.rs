@@ -29,14 +29,14 @@ fn denied<T>(result: io::Result<T>) -> bool {
     matches!(result.map_err(|error| error.kind()), Err(ErrorKind::PermissionDenied))
 }
 
-fn reach(dir: &Path) -> Reach {
+fn reach(dir: &Path) -> Files {
     let read = SYSTEM.iter().map(PathBuf::from).collect();
-    Reach {
+    Files {
         read,
         run: programs(),
         keep: vec![dir.join("state")],
         append: vec![dir.join("journal")],
-        ..Reach::default()
+        ..Files::default()
     }
 }
 
@@ -121,7 +121,7 @@ fn what_is_shut_keeps_what_is_open_and_gets_nothing_more() {
             .and_then(|()| File::options().write(true).open(dir.join("state/file")));
         shut().expect("a domain");
         // How much of it the kernel has, another domain on top says.
-        let enforced = enter(&Reach::default()).expect("a domain");
+        let enforced = enter(&Files::default()).expect("a domain");
         if enforced == Enforced::Fully {
             use std::io::Write as _;
             open.expect("a file").write_all(b"more").expect("it was open");

@@ -9,7 +9,7 @@ use crate::{
     inputs::Inputs,
     link::{self, ObjectError},
     object,
-    sandbox::Report,
+    sandbox::GuestReport,
 };
 use muster_protocol::{
     Digest, limit,
@@ -108,14 +108,14 @@ pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> O
 }
 
 /// Passes on what guests say for people, through whichever master listens. Lost if none does.
-pub(super) async fn pass_on(mut heard: mpsc::Receiver<Report>, links: Links) {
+pub(super) async fn pass_on(mut heard: mpsc::Receiver<GuestReport>, links: Links) {
     while let Some(report) = heard.recv().await {
         let Some(road) = link::any(&links) else { continue };
         match report {
-            Report::Log(chunk) => {
+            GuestReport::Log(chunk) => {
                 let _ = road.logs.try_send(chunk);
             }
-            Report::Progress { key, done, total } => {
+            GuestReport::Progress { key, done, total } => {
                 let _ = road.frames.try_send(ToMaster::Progress { key, done, total });
             }
         }

@@ -30,7 +30,7 @@ const LINE_WAIT: Duration = Duration::from_millis(100);
 
 /// Something a guest says while it runs.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Report {
+pub enum GuestReport {
     /// For its log.
     Log(LogChunk),
     /// How far it is.
@@ -47,7 +47,7 @@ pub enum Report {
 /// Gathers, slows down and sends the reports of one run.
 pub(crate) struct Outbox {
     key: AttemptKey,
-    sender: mpsc::Sender<Report>,
+    sender: mpsc::Sender<GuestReport>,
     /// Bytes that may be written now, as of `filled`.
     budget: u64,
     filled: Time,
@@ -67,7 +67,12 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// `bytes_max`: what may be written in all.
-    pub fn new(key: AttemptKey, sender: mpsc::Sender<Report>, bytes_max: u64, now: Time) -> Self {
+    pub fn new(
+        key: AttemptKey,
+        sender: mpsc::Sender<GuestReport>,
+        bytes_max: u64,
+        now: Time,
+    ) -> Self {
         Outbox {
             key,
             sender,
@@ -165,7 +170,7 @@ impl Outbox {
         let Some((done, total)) = self.progress.take() else { return };
         self.progress_next = now + PROGRESS_EVERY;
         // A full channel loses a report that the next one makes stale anyway.
-        let _ = self.sender.try_send(Report::Progress { key: self.key, done, total });
+        let _ = self.sender.try_send(GuestReport::Progress { key: self.key, done, total });
     }
 
     fn send_line(&mut self, now: Time) {
@@ -189,7 +194,7 @@ impl Outbox {
         }
         self.notice();
         let chunk = LogChunk { key: self.key, source, text };
-        match self.sender.try_send(Report::Log(chunk)) {
+        match self.sender.try_send(GuestReport::Log(chunk)) {
             Ok(()) => {
                 self.budget -= cost;
                 self.left -= size;
@@ -223,7 +228,7 @@ impl Outbox {
             self.over()
         );
         let chunk = LogChunk { key: self.key, source: LogSource::Log, text: text.into() };
-        if self.sender.try_send(Report::Log(chunk)).is_ok() {
+        if self.sender.try_send(GuestReport::Log(chunk)).is_ok() {
             self.unsaid = 0;
         }
     }

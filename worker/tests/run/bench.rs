@@ -12,8 +12,8 @@ use muster_worker::{
     deadman::Deadman,
     engine::{Engine, Program},
     gate::Gate,
-    run::{Ended, Order, run},
-    sandbox::{Report, Surroundings},
+    run::{RunEnd, RunSpec, run},
+    sandbox::{GuestReport, Surroundings},
 };
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -33,8 +33,8 @@ pub struct Bench {
 
 /// What came of a run.
 pub struct Seen {
-    pub ended: Ended,
-    pub reports: Vec<Report>,
+    pub ended: RunEnd,
+    pub reports: Vec<GuestReport>,
     pub took: Duration,
 }
 
@@ -50,8 +50,8 @@ pub fn on_threads<T: Send + 'static>(
     runtime.block_on(async { tokio::spawn(future).await.unwrap() })
 }
 
-pub fn order(input: &str) -> Order {
-    Order {
+pub fn run_spec(input: &str) -> RunSpec {
+    RunSpec {
         key: KEY,
         number: 3,
         worker: "w-1".parse().unwrap(),
@@ -78,7 +78,7 @@ impl Bench {
     }
 
     /// What runs say goes to `reports`.
-    pub fn around(&self, reports: mpsc::Sender<Report>) -> Surroundings {
+    pub fn around(&self, reports: mpsc::Sender<GuestReport>) -> Surroundings {
         Surroundings {
             reports,
             draining: self.draining.clone(),
@@ -102,7 +102,7 @@ impl Bench {
         self.engine.compile(&wat::parse_str(text).unwrap()).unwrap()
     }
 
-    pub async fn run(&self, program: &Program, order: Order, gate: Gate) -> Seen {
+    pub async fn run(&self, program: &Program, order: RunSpec, gate: Gate) -> Seen {
         let (sender, mut receiver) = mpsc::channel(10_000);
         let around = self.around(sender);
         let began = Instant::now();
@@ -117,7 +117,7 @@ impl Bench {
 }
 
 /// Compiles and runs a guest with everything open, on one thread.
-pub fn check(text: &str, order: Order) -> Seen {
+pub fn check(text: &str, order: RunSpec) -> Seen {
     let (text, bench) = (text.to_string(), Bench::new(1));
     on_threads(1, async move {
         let program = bench.compile(&text);
@@ -129,8 +129,8 @@ pub fn check(text: &str, order: Order) -> Seen {
 impl Seen {
     pub fn outcome(&self) -> &Outcome {
         match &self.ended {
-            Ended::Outcome(outcome) => outcome,
-            Ended::Killed(reason) => panic!("killed: {reason:?}"),
+            RunEnd::Outcome(outcome) => outcome,
+            RunEnd::Killed(reason) => panic!("killed: {reason:?}"),
         }
     }
 
@@ -151,15 +151,15 @@ impl Seen {
 
     pub fn killed(&self) -> KillReason {
         match &self.ended {
-            Ended::Killed(reason) => *reason,
-            Ended::Outcome(outcome) => panic!("{outcome:?}"),
+            RunEnd::Killed(reason) => *reason,
+            RunEnd::Outcome(outcome) => panic!("{outcome:?}"),
         }
     }
 
     /// What went to the log from there, joined.
     pub fn log(&self, from: LogSource) -> String {
         let texts = self.reports.iter().filter_map(|report| match report {
-            Report::Log(chunk) if chunk.source == from => {
+            GuestReport::Log(chunk) if chunk.source == from => {
                 Some(String::from_utf8_lossy(&chunk.text).into_owned())
             }
             _ => None,
@@ -169,8 +169,8 @@ impl Seen {
 
     pub fn progress(&self) -> Vec<(u64, u64)> {
         let reports = self.reports.iter().filter_map(|report| match report {
-            Report::Progress { done, total, .. } => Some((*done, *total)),
-            Report::Log(_) => None,
+            GuestReport::Progress { done, total, .. } => Some((*done, *total)),
+            GuestReport::Log(_) => None,
         });
         reports.collect()
     }

@@ -57,7 +57,7 @@ fn child() {
         on_threads(1, async move {
             let _held = held;
             let program = bench.compile(LOOP);
-            bench.run(&program, order(""), gate).await;
+            bench.run(&program, run_spec(""), gate).await;
         });
     }
     drop(deadman.hold().unwrap());

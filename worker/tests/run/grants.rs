@@ -8,7 +8,7 @@ use muster_protocol::{
     message::{AttemptKey, LogSource},
     task::Verdict,
 };
-use muster_worker::run::Order;
+use muster_worker::run::RunSpec;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Runs the same guest as a core module and as a component, in turn.
-fn both(text: &str, order: impl Fn() -> Order) -> [Seen; 2] {
+fn both(text: &str, order: impl Fn() -> RunSpec) -> [Seen; 2] {
     let core = wat::parse_str(text).unwrap();
     [core, component(text)].map(|wasm| {
         let (bench, order) = (Bench::new(1), order());
@@ -30,10 +30,10 @@ fn both(text: &str, order: impl Fn() -> Order) -> [Seen; 2] {
     })
 }
 
-fn granted(change: impl FnOnce(&mut Grants)) -> Order {
+fn granted(change: impl FnOnce(&mut Grants)) -> RunSpec {
     let mut grants = Grants::default();
     change(&mut grants);
-    Order { grants: Arc::new(grants), ..order("") }
+    RunSpec { grants: Arc::new(grants), ..run_spec("") }
 }
 
 /// Says all that `sizes` and `get` know: variables or arguments, each with a zero byte at its end.
@@ -49,11 +49,11 @@ fn says_all(sizes: &str, get: &str) -> String {
 #[test]
 fn arguments() {
     let guest = says_all("$args_sizes", "$args");
-    for seen in both(&guest, || order("")) {
+    for seen in both(&guest, || run_spec("")) {
         assert_eq!(seen.output(), "task\0");
     }
     let args = vec!["one".to_string(), "two words".into(), "".into()];
-    for seen in both(&guest, || Order { args: args.clone(), ..order("") }) {
+    for seen in both(&guest, || RunSpec { args: args.clone(), ..run_spec("") }) {
         assert_eq!(seen.output(), "task\0one\0two words\0\0");
     }
 }
@@ -61,11 +61,11 @@ fn arguments() {
 #[test]
 fn environment() {
     let guest = says_all("$environ", "$environ_get");
-    for seen in both(&guest, || order("")) {
+    for seen in both(&guest, || run_spec("")) {
         assert_eq!(seen.output(), "", "the worker's own variables stay its own");
     }
     let secrets: BTreeMap<_, _> = [("KEY".to_string(), "hush".to_string())].into();
-    for seen in both(&guest, || Order {
+    for seen in both(&guest, || RunSpec {
         secrets: muster_worker::policy::Secrets(secrets.clone()),
         ..granted(|grants| {
             grants.env = [("A".into(), "1".into()), ("B".into(), "x=y".into())].into();
@@ -107,7 +107,7 @@ fn clocks() {
                 assert!(first < second, "clock {id}: {words:?}");
             }
         }
-        for seen in both(&clock(id), || order("")) {
+        for seen in both(&clock(id), || run_spec("")) {
             let grain = u64::from_le_bytes(seen.bytes()[..8].try_into().unwrap());
             assert_eq!(u128::from(grain), CLOCK_DEFAULT.as_nanos(), "without a grant");
         }
@@ -126,12 +126,12 @@ fn standard_streams() {
             (call $say (i32.const 1) (i32.const 1024) (i32.load (i32.const 24)))
             (call $say (i32.const 2) (i32.const 1024) (i32.load (i32.const 24))))"#,
     );
-    for seen in both(&guest, || order("in and out\n")) {
+    for seen in both(&guest, || run_spec("in and out\n")) {
         assert_eq!(seen.output(), "in and out\n");
         assert_eq!(seen.log(LogSource::Stderr), "in and out\n");
         assert_eq!(seen.outcome().stderr, "in and out\n");
     }
-    for seen in both(&guest, || order("")) {
+    for seen in both(&guest, || run_spec("")) {
         assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, ""));
         assert!(seen.reports.is_empty());
     }
@@ -146,7 +146,7 @@ fn random() {
     );
     let key = |task, attempt| AttemptKey { task: TaskId(task), attempt: AttemptId(attempt) };
     let bytes = |key, random| {
-        let order = || Order { key, ..granted(|grants| grants.random = random) };
+        let order = || RunSpec { key, ..granted(|grants| grants.random = random) };
         both(&guest, order).map(|seen| seen.bytes().to_vec())
     };
     let [first, same, other] = [key(7, 1), key(7, 2), key(8, 1)].map(|key| bytes(key, false));
@@ -163,18 +163,18 @@ fn random() {
 }
 
 /// A place for scratch directories; gone when the test is.
-struct Place(PathBuf);
+struct TempDir(PathBuf);
 
-impl Place {
+impl TempDir {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("muster-place-{}-{count}", std::process::id());
-        Place(std::env::temp_dir().join(name))
+        TempDir(std::env::temp_dir().join(name))
     }
 
-    fn order(&self, dir_bytes: u64) -> Order {
-        Order { scratch: Some(self.0.clone()), ..granted(|grants| grants.dir_bytes = dir_bytes) }
+    fn order(&self, dir_bytes: u64) -> RunSpec {
+        RunSpec { scratch: Some(self.0.clone()), ..granted(|grants| grants.dir_bytes = dir_bytes) }
     }
 
     fn is_empty(&self) -> bool {
@@ -182,7 +182,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -215,7 +215,7 @@ fn a_directory() {
          (drop (call $read (i32.load (i32.const 28)) (i32.const 0) (i32.const 1) (i32.const 8)))
          (call $say (i32.const 1) (i32.const 2048) (i32.const 12))",
     );
-    let place = Place::new();
+    let place = TempDir::new();
     for seen in both(&keeps, || place.order(1 << 20)) {
         assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "kept for now"));
         assert!(place.is_empty(), "it goes with its run");
@@ -231,11 +231,12 @@ fn a_directory() {
     for seen in both(&keeps, || place.order(0)) {
         assert!(matches!(seen.verdict(), Verdict::Failed { .. }), "{:?}", seen.ended);
     }
-    for seen in both(&keeps, || Order { scratch: None, ..place.order(1 << 20) }) {
+    for seen in both(&keeps, || RunSpec { scratch: None, ..place.order(1 << 20) }) {
         assert!(matches!(seen.verdict(), Verdict::Rejected { .. }), "{:?}", seen.ended);
     }
     // A place where the host lets nothing be made is no fault of the task.
-    for seen in both(&keeps, || Order { scratch: Some("/proc/1".into()), ..place.order(1 << 20) }) {
+    for seen in both(&keeps, || RunSpec { scratch: Some("/proc/1".into()), ..place.order(1 << 20) })
+    {
         assert!(matches!(seen.verdict(), Verdict::Returned { .. }), "{:?}", seen.ended);
     }
 }
@@ -247,7 +248,7 @@ fn a_directory_that_is_too_full() {
             (call $say (i32.load (i32.const 28)) (i32.const 0) (i32.const 65536))
             (br $again))",
     );
-    let place = Place::new();
+    let place = TempDir::new();
     for seen in both(&fills, || place.order(1 << 20)) {
         let over = Verdict::OverLimit { limit: "dir_bytes".into(), max: 1 << 20 };
         assert_eq!(seen.verdict(), &over);

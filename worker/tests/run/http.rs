@@ -11,7 +11,7 @@ use muster_protocol::{
 };
 use muster_worker::{
     clock::boottime,
-    run::Order,
+    run::RunSpec,
     sandbox::{ATTEMPT_HEADER, REQUESTS_MAX, TASK_HEADER},
 };
 use std::{
@@ -42,13 +42,13 @@ fn guest() -> Vec<u8> {
 }
 
 /// What to ask for, and where one may.
-fn asking(rules: &[&str], lines: &str) -> Order {
+fn asking(rules: &[&str], lines: &str) -> RunSpec {
     let http = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-    Order { grants: Arc::new(Grants { http, ..Grants::default() }), ..order(lines) }
+    RunSpec { grants: Arc::new(Grants { http, ..Grants::default() }), ..run_spec(lines) }
 }
 
 /// Runs the guest with a lease that does not end.
-fn ask(order: Order) -> Seen {
+fn ask(order: RunSpec) -> Seen {
     let bench = Bench::new(1);
     on_threads(1, async move {
         let program = bench.engine.compile(&guest()).unwrap();
@@ -176,10 +176,10 @@ fn drain(mut stream: &TcpStream) -> (usize, Time, bool) {
 }
 
 /// Posts more than anybody takes.
-fn posting(address: SocketAddr) -> Order {
-    let limits = Limits { timeout_ms: 60_000, ..order("").limits };
+fn posting(address: SocketAddr) -> RunSpec {
+    let limits = Limits { timeout_ms: 60_000, ..run_spec("").limits };
     let lines = format!("http://{address}/\nbody {BODY}");
-    Order { limits, ..asking(&[&address.to_string()], &lines) }
+    RunSpec { limits, ..asking(&[&address.to_string()], &lines) }
 }
 
 #[test]

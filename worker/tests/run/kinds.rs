@@ -13,18 +13,18 @@ fn failed(code: u8, message: &str) -> Verdict {
 
 #[test]
 fn input_becomes_output() {
-    let seen = check(&echo(), order("hello"));
+    let seen = check(&echo(), run_spec("hello"));
     assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
     assert!(seen.outcome().run_us > 0 && seen.reports.is_empty());
     let large = "x".repeat(200_000);
-    assert_eq!(check(&echo(), order(&large)).output(), large);
+    assert_eq!(check(&echo(), run_spec(&large)).output(), large);
 }
 
 #[test]
 fn exit_codes_are_verdicts() {
     for (code, verdict) in [(0, Verdict::Completed), (3, failed(3, "")), (200, failed(200, ""))] {
         let exit = command(&format!(r#"(func (export "_start") (call $exit (i32.const {code})))"#));
-        assert_eq!(check(&exit, order("")).verdict(), &verdict);
+        assert_eq!(check(&exit, run_spec("")).verdict(), &verdict);
     }
 }
 
@@ -36,7 +36,7 @@ fn a_failure_keeps_its_output_and_the_end_of_stderr() {
          (call $say (i32.const 2) (i32.const 1024) (i32.const 8))
          (call $exit (i32.const 9))",
     );
-    let seen = check(&guest, order(""));
+    let seen = check(&guest, run_spec(""));
     assert_eq!(seen.verdict(), &failed(9, "two"));
     assert_eq!((seen.output(), &*seen.outcome().stderr), ("one", "one\ntwo\n"));
     assert_eq!(seen.log(LogSource::Stderr), "one\ntwo\n");
@@ -54,13 +54,13 @@ fn traps_have_words_and_names() {
         ("(drop (i32.load (i32.const -1)))", "out of bounds memory access in inner < main"),
         ("(drop (i32.div_s (i32.const 1) (i32.const 0)))", "integer divide by zero in inner"),
     ] {
-        let seen = check(&named(body), order(""));
+        let seen = check(&named(body), run_spec(""));
         let Verdict::Trapped { message } = seen.verdict() else { panic!("{:?}", seen.ended) };
         assert!(message.starts_with(words), "{message}");
         assert_eq!(seen.outcome().output, Data::EMPTY);
     }
     let start = r#"(module (func $init unreachable) (start $init) (func (export "_start")))"#;
-    let seen = check(start, order(""));
+    let seen = check(start, run_spec(""));
     let Verdict::Trapped { message } = seen.verdict() else { panic!("{:?}", seen.ended) };
     assert!(message.ends_with("in init"), "{message}");
 }
@@ -74,11 +74,11 @@ fn nothing_is_granted() {
             (drop (call $environ (i32.const 16) (i32.const 20)))
             (call $exit (i32.load (i32.const 16))))"#,
     );
-    assert_eq!(check(&environ, order("")).verdict(), &Verdict::Completed);
+    assert_eq!(check(&environ, run_spec("")).verdict(), &Verdict::Completed);
     let preopen = command(
         r#"(func (export "_start") (call $exit (call $prestat (i32.const 3) (i32.const 16))))"#,
     );
-    assert_eq!(check(&preopen, order("")).verdict(), &failed(8, ""));
+    assert_eq!(check(&preopen, run_spec("")).verdict(), &failed(8, ""));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn arguments_follow_the_name() {
             (drop (call $args (i32.const 64) (i32.const 1024)))
             (call $say (i32.const 1) (i32.const 1024) (i32.load (i32.const 20))))"#,
     );
-    let mut order = order("");
+    let mut order = run_spec("");
     order.args = vec!["one".into(), "two words".into()];
     assert_eq!(check(&guest, order).output(), "task\0one\0two words\0");
 }
@@ -99,12 +99,12 @@ fn components_run_like_programs() {
     let bench = Bench::new(1);
     on_threads(1, async move {
         let program = bench.engine.compile(&component(&echo())).unwrap();
-        let seen = bench.run(&program, order("hello"), bench.gate()).await;
+        let seen = bench.run(&program, run_spec("hello"), bench.gate()).await;
         assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
         // WASI 0.2 knows success and failure only.
         let exit = command(r#"(func (export "_start") (call $exit (i32.const 3)))"#);
         let program = bench.engine.compile(&component(&exit)).unwrap();
-        let seen = bench.run(&program, order(""), bench.gate()).await;
+        let seen = bench.run(&program, run_spec(""), bench.gate()).await;
         assert_eq!(seen.verdict(), &failed(1, ""));
     });
 }
@@ -119,7 +119,7 @@ fn stderr_is_bounded_and_says_what_is_missing() {
             (local.set $left (i32.sub (local.get $left) (i32.const 1)))
             (br_if $again (local.get $left)))",
     );
-    let seen = check(&guest, order(""));
+    let seen = check(&guest, run_spec(""));
     let log = seen.log(LogSource::Stderr);
     assert!(log.len() < 200_000, "{} bytes of 340,000 came through", log.len());
     assert!(seen.log(LogSource::Log).contains("bytes dropped here"));

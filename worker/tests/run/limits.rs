@@ -19,7 +19,7 @@ fn memory() {
         )
     };
     let limited = |pages: u64| {
-        let mut order = order("");
+        let mut order = run_spec("");
         order.limits.memory_bytes = pages * PAGE;
         order
     };
@@ -37,7 +37,7 @@ fn memory() {
 
 #[test]
 fn all_memory_that_32_bits_can_name() {
-    let mut order = order("");
+    let mut order = run_spec("");
     order.limits.memory_bytes = muster_protocol::limit::MEMORY_MAX;
     let guest = r#"(module (memory 1) (func (export "_start")
         (if (i32.eq (memory.grow (i32.const 65535)) (i32.const -1)) (then unreachable))
@@ -47,10 +47,10 @@ fn all_memory_that_32_bits_can_name() {
 
 #[test]
 fn output() {
-    let mut exact = order("12345");
+    let mut exact = run_spec("12345");
     exact.limits.output_bytes = 5;
     assert_eq!(check(&echo(), exact).output(), "12345");
-    let mut more = order("123456");
+    let mut more = run_spec("123456");
     more.limits.output_bytes = 5;
     let seen = check(&echo(), more);
     assert_eq!((seen.verdict(), seen.output()), (&over("output_bytes", 5), ""));
@@ -64,8 +64,8 @@ fn random_bytes_of_one_call() {
                 (call $exit (call $random (i32.const 0) (i32.const {size}))))"#
         ))
     };
-    assert_eq!(check(&guest(65_536), order("")).verdict(), &Verdict::Completed);
-    assert_ne!(check(&guest(65_537), order("")).verdict(), &Verdict::Completed);
+    assert_eq!(check(&guest(65_536), run_spec("")).verdict(), &Verdict::Completed);
+    assert_ne!(check(&guest(65_537), run_spec("")).verdict(), &Verdict::Completed);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_deep_stack_leaves_room_for_host_calls() {
             (call $down (local.get 0)))
          (func (export",
     );
-    let seen = check(&guest, order(""));
+    let seen = check(&guest, run_spec(""));
     assert_eq!(seen.verdict(), &over("stack_bytes", 512 * 1024));
 }
 
@@ -105,7 +105,7 @@ fn nothing_of_a_run_is_left_for_the_next() {
         let one = bench.compile(&spoil("A", 65));
         let other = bench.compile(&spoil("", 0));
         for program in [&one, &one, &other, &one, &other, &other, &one] {
-            let seen = bench.run(program, order(""), bench.gate()).await;
+            let seen = bench.run(program, run_spec(""), bench.gate()).await;
             assert_eq!(seen.verdict(), &Verdict::Completed);
         }
     });
@@ -153,7 +153,7 @@ fn as_many_of_the_largest_kind_as_there_are_slots() {
         let start = |count: usize| {
             let runs = (0..count).map(|_| {
                 let (bench, program) = (bench.clone(), program.clone());
-                tokio::spawn(async move { bench.run(&program, order(""), bench.gate()).await })
+                tokio::spawn(async move { bench.run(&program, run_spec(""), bench.gate()).await })
             });
             futures::future::join_all(runs)
         };
@@ -175,9 +175,9 @@ fn a_dropped_run_leaves_its_slot() {
         let waits = bench.compile(&sleep());
         let echoes = bench.compile(&echo());
         for _ in 0..3 {
-            let dropped = bench.run(&waits, order(""), bench.gate());
+            let dropped = bench.run(&waits, run_spec(""), bench.gate());
             tokio::time::timeout(Duration::from_millis(20), dropped).await.err().unwrap();
-            let seen = bench.run(&echoes, order("hello"), bench.gate()).await;
+            let seen = bench.run(&echoes, run_spec("hello"), bench.gate()).await;
             assert_eq!(seen.outcome().output, Data::Inline("hello".into()));
         }
     });

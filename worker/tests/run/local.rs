@@ -9,7 +9,7 @@ use muster_worker::{
     compile::Compiler,
     local::{self, Heard, Task},
     policy::{Rules, Secrets},
-    sandbox::Report,
+    sandbox::GuestReport,
 };
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
@@ -57,7 +57,9 @@ fn it_is_given_what_it_asks_for() {
     let (outcome, heard) = check(wat::parse_str(&guest).unwrap(), "", granted);
     assert_eq!(outcome.verdict, Verdict::Completed);
     assert_eq!(outcome.output, Data::Inline("A=1\0KEY=hush\0".into()));
-    let [Heard::Report(Report::Log(chunk))] = &heard[..] else { panic!("{} heard", heard.len()) };
+    let [Heard::Report(GuestReport::Log(chunk))] = &heard[..] else {
+        panic!("{} heard", heard.len())
+    };
     assert_eq!(chunk.text, "A=1");
 }
 

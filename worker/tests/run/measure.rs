@@ -12,7 +12,7 @@ fn measure(name: &'static str, wasm: Vec<u8>, input: &'static str) {
         let around = bench.around(reports);
         let mut times: Vec<Duration> = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
-            let (order, gate, around) = (order(input), bench.gate(), around.clone());
+            let (order, gate, around) = (run_spec(input), bench.gate(), around.clone());
             let began = Instant::now();
             muster_worker::run::run(&bench.engine, &program, order, gate, around).await;
             times.push(began.elapsed());

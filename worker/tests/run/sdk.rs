@@ -3,13 +3,13 @@
 use super::{bench::*, guests::task};
 use muster_protocol::{lease::KillReason, limit, message::LogSource, task::Verdict};
 use muster_worker::{
-    run::{Ended, Order},
+    run::{RunEnd, RunSpec},
     sandbox::LOG_CHUNK_MAX,
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// Compiles and runs a guest of the SDK.
-fn check_task(run: &'static str, order: muster_worker::run::Order) -> Seen {
+fn check_task(run: &'static str, order: muster_worker::run::RunSpec) -> Seen {
     let bench = Bench::new(1);
     bench.draining.store(true, Ordering::SeqCst);
     on_threads(1, async move {
@@ -21,9 +21,9 @@ fn check_task(run: &'static str, order: muster_worker::run::Order) -> Seen {
 #[test]
 fn a_result_is_the_output() {
     let echo = "(call $result (i32.const 0) (local.get $at) (local.get $size))";
-    let seen = check_task(echo, order("hello"));
+    let seen = check_task(echo, run_spec("hello"));
     assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
-    let mut order = order("hello");
+    let mut order = run_spec("hello");
     order.limits.output_bytes = 4;
     let seen = check_task(echo, order);
     let over = Verdict::OverLimit { limit: "output_bytes".into(), max: 4 };
@@ -34,15 +34,15 @@ fn a_result_is_the_output() {
 fn an_error_is_a_failure_in_its_own_words() {
     let fails = "(call $result (i32.const 1) (local.get $at) (local.get $size))";
     let failed = |message: &str| Verdict::Failed { code: 1, message: message.into() };
-    assert_eq!(check_task(fails, order("no such cat")).verdict(), &failed("no such cat"));
+    assert_eq!(check_task(fails, run_spec("no such cat")).verdict(), &failed("no such cat"));
     let long = "x".repeat(limit::MESSAGE_SIZE_MAX + 1);
-    assert_eq!(check_task(fails, order(&long)).verdict(), &failed(&long[1..]));
+    assert_eq!(check_task(fails, run_spec(&long)).verdict(), &failed(&long[1..]));
 }
 
 #[test]
 fn a_guest_knows_who_it_is() {
     // Each part of the record in turn, chosen by the input: where its bytes are, and how many.
-    let part = |field: &'static str| check_task(field, order("")).output().to_string();
+    let part = |field: &'static str| check_task(field, run_spec("")).output().to_string();
     let text = |at: u32| {
         format!(
             "(call $context (i32.const 256)) (call $result (i32.const 0)
@@ -56,7 +56,7 @@ fn a_guest_knows_who_it_is() {
     assert_eq!(part(text(20).leak()), "w-1");
     let raw = "(call $context (i32.const 256))
         (call $result (i32.const 0) (i32.const 256) (i32.const 49))";
-    let seen = check_task(raw, order(""));
+    let seen = check_task(raw, run_spec(""));
     let muster_protocol::task::Data::Inline(bytes) = &seen.outcome().output else { panic!() };
     assert_eq!(bytes[16..20], 3u32.to_le_bytes(), "the attempt's number");
     let left = u64::from_le_bytes(bytes[40..48].try_into().unwrap());
@@ -68,9 +68,9 @@ fn a_guest_knows_who_it_is() {
 fn lines_of_the_log_are_one_line_each_and_cut() {
     let logs = "(call $log (i32.const 1) (local.get $at) (local.get $size))
         (call $result (i32.const 0) (i32.const 0) (i32.const 0))";
-    let seen = check_task(logs, order("one\ntwo"));
+    let seen = check_task(logs, run_spec("one\ntwo"));
     assert_eq!(seen.log(LogSource::Log), "WARN one two\n");
-    let seen = check_task(logs, order(&"x".repeat(100_000)));
+    let seen = check_task(logs, run_spec(&"x".repeat(100_000)));
     assert!(seen.log(LogSource::Log).len() <= LOG_CHUNK_MAX);
 }
 
@@ -82,7 +82,7 @@ fn progress_is_seldom_and_the_last_is_sent() {
             (call $progress (local.get $done) (i64.const 100000))
             (br_if $again (i64.ne (local.get $done) (i64.const 100000))))
         (call $result (i32.const 0) (i32.const 0) (i32.const 0))";
-    let seen = check_task(steps, order(""));
+    let seen = check_task(steps, run_spec(""));
     let progress = seen.progress();
     assert_eq!(progress.last(), Some(&(100_000, 100_000)));
     assert!((progress.len() as u128) < 3 + seen.took.as_millis() / 100, "{}", progress.len());
@@ -102,13 +102,13 @@ fn a_report_that_waits_is_sent_while_the_guest_computes() {
         let (reports, mut receiver) = tokio::sync::mpsc::channel(9);
         let around = bench.around(reports);
         let gate = bench.gate();
-        let run = muster_worker::run::run(&bench.engine, &program, order(""), gate, around);
+        let run = muster_worker::run::run(&bench.engine, &program, run_spec(""), gate, around);
         let both = async { (receiver.recv().await, receiver.recv().await) };
         tokio::select! {
             _ = run => panic!("it loops"),
             (_, second) = both => assert_eq!(
                 second,
-                Some(muster_worker::sandbox::Report::Progress { key: KEY, done: 2, total: 9 })
+                Some(muster_worker::sandbox::GuestReport::Progress { key: KEY, done: 2, total: 9 })
             ),
             () = tokio::time::sleep(Duration::from_secs(2)) => panic!("nothing came"),
         }
@@ -128,7 +128,7 @@ fn an_attempt_resumes_from_what_the_one_before_it_has_kept() {
     let bench = Bench::new(1);
     on_threads(1, async move {
         let program = bench.engine.compile(&task(RESUMES)).unwrap();
-        let attempt = |number: u32| Order { number, ..order("") };
+        let attempt = |number: u32| RunSpec { number, ..run_spec("") };
         let first = bench.run(&program, attempt(1), bench.gate()).await;
         let nothing = Verdict::Failed { code: 1, message: "said".into() };
         assert_eq!(first.verdict(), &nothing, "there is nothing to resume");
@@ -144,14 +144,14 @@ fn a_checkpoint_has_a_limit_and_a_pace() {
     let bench = Bench::new(1);
     on_threads(1, async move {
         let program = bench.engine.compile(&task(RESUMES)).unwrap();
-        let mut small = order("");
+        let mut small = run_spec("");
         small.limits.checkpoint_bytes = 3;
         let seen = bench.run(&program, small, bench.gate()).await;
         let over = Verdict::OverLimit { limit: "checkpoint_bytes".into(), max: 3 };
         assert_eq!(seen.verdict(), &over);
         let four = "(call $checkpoint (i32.const 1024) (i32.const 4))".repeat(4);
         let program = bench.engine.compile(&task(&format!("{four} {RESUMES}"))).unwrap();
-        let seen = bench.run(&program, Order { number: 1, ..order("") }, bench.gate()).await;
+        let seen = bench.run(&program, RunSpec { number: 1, ..run_spec("") }, bench.gate()).await;
         let least = 4 * muster_worker::sandbox::CHECKPOINT_EVERY;
         assert!(seen.took >= least, "five took {:?}", seen.took);
     });
@@ -165,7 +165,7 @@ fn nothing_is_kept_once_the_lease_has_ended() {
             (call $checkpoint (i32.const 1024) (i32.const 4)) (br $again)) unreachable";
         let program = bench.engine.compile(&task(for_ever)).unwrap();
         bench.lease(Duration::from_millis(100));
-        let seen = bench.run(&program, order(""), bench.gate()).await;
-        assert_eq!(seen.ended, Ended::Killed(KillReason::Fenced));
+        let seen = bench.run(&program, run_spec(""), bench.gate()).await;
+        assert_eq!(seen.ended, RunEnd::Killed(KillReason::Fenced));
     });
 }

@@ -26,7 +26,7 @@ fn endless() -> [String; 3] {
 fn at_the_time_limit() {
     let limit = Duration::from_millis(300);
     for guest in endless() {
-        let mut order = order("");
+        let mut order = run_spec("");
         order.limits.timeout_ms = limit.as_millis() as u64;
         let seen = check(&guest, order);
         assert_eq!(seen.verdict(), &Verdict::TimedOut { limit_ms: 300 });
@@ -42,10 +42,10 @@ fn at_the_end_of_the_lease_by_itself() {
             let program = bench.compile(&guest);
             let left = Duration::from_millis(200);
             bench.lease(left);
-            let seen = bench.run(&program, order(""), bench.gate()).await;
+            let seen = bench.run(&program, run_spec(""), bench.gate()).await;
             assert_eq!(seen.killed(), KillReason::Fenced);
             assert!(seen.took < left + SLACK, "{:?}", seen.took);
-            let seen = bench.run(&program, order(""), bench.gate()).await;
+            let seen = bench.run(&program, run_spec(""), bench.gate()).await;
             assert_eq!(seen.killed(), KillReason::Fenced, "it must not even begin");
             assert!(seen.took < Duration::from_millis(5) && seen.reports.is_empty());
         });
@@ -66,7 +66,7 @@ fn a_lease_renewed_in_time_goes_on() {
                     renewals.lease(Duration::from_millis(200));
                 }
             });
-            let seen = bench.run(&program, order(""), bench.gate()).await;
+            let seen = bench.run(&program, run_spec(""), bench.gate()).await;
             assert_eq!(seen.killed(), KillReason::Fenced);
             assert!(seen.took > Duration::from_millis(450), "{:?}", seen.took);
         });
@@ -85,7 +85,7 @@ fn at_a_word() {
                 std::thread::sleep(Duration::from_millis(100));
                 switch.kill(KillReason::Revoked);
             });
-            let seen = bench.run(&program, order(""), gate).await;
+            let seen = bench.run(&program, run_spec(""), gate).await;
             assert_eq!(seen.killed(), KillReason::Revoked);
             assert!(seen.took < Duration::from_millis(100) + SLACK, "{:?}", seen.took);
         });
@@ -99,7 +99,7 @@ fn one_that_was_killed_before_it_began() {
         let program = bench.compile(NOOP);
         let gate = bench.gate();
         gate.kill(KillReason::Revoked);
-        assert_eq!(bench.run(&program, order(""), gate).await.killed(), KillReason::Revoked);
+        assert_eq!(bench.run(&program, run_spec(""), gate).await.killed(), KillReason::Revoked);
     });
 }
 
@@ -113,7 +113,7 @@ fn neighbours_on_the_same_thread_go_on() {
             let (bench, over, finished) = (bench.clone(), over.clone(), finished.clone());
             tokio::spawn(async move {
                 while !over.load(Ordering::SeqCst) {
-                    let seen = bench.run(&noop, order(""), bench.gate()).await;
+                    let seen = bench.run(&noop, run_spec(""), bench.gate()).await;
                     assert_eq!(seen.verdict(), &Verdict::Completed);
                     finished.fetch_add(1, Ordering::SeqCst);
                     tokio::task::yield_now().await;
@@ -124,12 +124,12 @@ fn neighbours_on_the_same_thread_go_on() {
             let bench = bench.clone();
             tokio::spawn(async move {
                 let program = bench.compile(&sleep());
-                let mut order = order("");
+                let mut order = run_spec("");
                 order.limits.timeout_ms = 500;
                 bench.run(&program, order, bench.gate()).await
             })
         };
-        let mut order = order("");
+        let mut order = run_spec("");
         order.limits.timeout_ms = 1_000;
         let seen = bench.run(&looping, order, bench.gate()).await;
         assert!(waiting.is_finished(), "its timer of half that time waited for the one that loops");
@@ -154,7 +154,7 @@ fn hundreds_that_compute_end_together_without_help() {
             .map(|_| {
                 let (bench, program) = (bench.clone(), program.clone());
                 tokio::spawn(async move {
-                    let seen = bench.run(&program, order(""), bench.gate()).await;
+                    let seen = bench.run(&program, run_spec(""), bench.gate()).await;
                     (seen.killed(), muster_worker::clock::boottime())
                 })
             })

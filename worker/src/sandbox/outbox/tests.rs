@@ -9,18 +9,18 @@ fn at(millis: u64) -> Time {
     Time::ZERO + Duration::from_millis(millis)
 }
 
-fn outbox(room: usize) -> (Outbox, mpsc::Receiver<Report>) {
+fn outbox(room: usize) -> (Outbox, mpsc::Receiver<GuestReport>) {
     let (sender, receiver) = mpsc::channel(room);
     (Outbox::new(KEY, sender, u64::MAX, at(0)), receiver)
 }
 
 /// What was sent, as text.
-fn sent(receiver: &mut mpsc::Receiver<Report>) -> Vec<String> {
+fn sent(receiver: &mut mpsc::Receiver<GuestReport>) -> Vec<String> {
     let mut texts = Vec::new();
     while let Ok(report) = receiver.try_recv() {
         texts.push(match report {
-            Report::Log(chunk) => String::from_utf8_lossy(&chunk.text).into_owned(),
-            Report::Progress { done, total, .. } => format!("{done}/{total}"),
+            GuestReport::Log(chunk) => String::from_utf8_lossy(&chunk.text).into_owned(),
+            GuestReport::Progress { done, total, .. } => format!("{done}/{total}"),
         });
     }
     texts

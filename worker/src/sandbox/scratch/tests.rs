@@ -3,11 +3,11 @@
 use super::*;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
-struct Place(PathBuf);
+struct TempDir(PathBuf);
 
-impl Place {
+impl TempDir {
     fn new(name: &str) -> Self {
-        Place(std::env::temp_dir().join(format!("muster-{name}-{}", std::process::id())))
+        TempDir(std::env::temp_dir().join(format!("muster-{name}-{}", std::process::id())))
     }
 
     fn scratch(&self, bytes_max: u64) -> Scratch {
@@ -15,7 +15,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempDir {
     fn drop(&mut self) {
         tree::remove(&self.0).expect("it is ours");
         assert!(!self.0.exists());
@@ -41,7 +41,7 @@ fn dig(scratch: &Scratch, levels: u32) {
 
 #[test]
 fn it_is_measured_whole() {
-    let place = Place::new("scratch");
+    let place = TempDir::new("scratch");
     let mut scratch = place.scratch(100_000);
     let path = scratch.path().to_path_buf();
     fs::create_dir(path.join("deep")).expect("it is ours");
@@ -55,7 +55,7 @@ fn it_is_measured_whole() {
 
 #[test]
 fn many_empty_files_are_too_much_as_well() {
-    let place = Place::new("entries");
+    let place = TempDir::new("entries");
     let mut scratch = place.scratch(u64::MAX);
     for number in 0..=SCRATCH_ENTRIES_MAX {
         fs::write(scratch.path().join(number.to_string()), b"").expect("it is ours");
@@ -65,7 +65,7 @@ fn many_empty_files_are_too_much_as_well() {
 
 #[test]
 fn what_lies_deeper_than_a_path_reaches_is_seen_and_removed() {
-    let place = Place::new("depth");
+    let place = TempDir::new("depth");
     let mut scratch = place.scratch(u64::MAX);
     dig(&scratch, 300);
     assert_eq!(over(&mut scratch), Some(("dir_depth", SCRATCH_DEPTH_MAX)));
@@ -76,7 +76,7 @@ fn what_lies_deeper_than_a_path_reaches_is_seen_and_removed() {
 
 #[test]
 fn a_file_without_a_name_counts_while_it_is_open() {
-    let place = Place::new("nameless");
+    let place = TempDir::new("nameless");
     let mut scratch = place.scratch(100_000);
     let path = scratch.path().join("file");
     fs::write(&path, vec![0; 200_000]).expect("it is ours");

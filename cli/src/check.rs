@@ -8,7 +8,7 @@ mod tasks;
 mod workers;
 
 use crate::{
-    client::{self, Client, Reach},
+    client::{self, Client, ConnectArgs},
     output::{self, Cell, Format},
 };
 use muster_protocol::{subject::Bucket, time::WallMillis};
@@ -96,7 +96,7 @@ impl Finding {
 }
 
 /// Looks, tells, and exits 0 when all is well, 1 on a warning and 2 on a failure.
-pub async fn run(reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     match Client::connect(reach).await {
         Ok(client) => look(&client, &mut findings).await,

@@ -47,7 +47,7 @@ const GET_IDS_MAX: usize = 16;
 pub const HEADING: &str = "Global options";
 
 #[derive(Args)]
-struct ReachArgs {
+struct ParsedConnectArgs {
     /// NATS servers, separated by commas [default: the selected NATS context, else
     /// nats://127.0.0.1:4222]
     #[arg(
@@ -90,41 +90,42 @@ pub fn last_refused() -> Option<NatsRefusal> {
 
 /// Which NATS, and which fleet behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reach {
+pub struct ConnectArgs {
     nats: Option<Address>,
     context: Option<String>,
     /// The fleet.
     pub fleet: GroupName,
 }
 
-impl Args for Reach {
+impl Args for ConnectArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
-        ReachArgs::augment_args(command)
+        ParsedConnectArgs::augment_args(command)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        ReachArgs::augment_args_for_update(command)
+        ParsedConnectArgs::augment_args_for_update(command)
     }
 }
 
-impl FromArgMatches for Reach {
+impl FromArgMatches for ConnectArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let ReachArgs { mut nats, context, fleet } = ReachArgs::from_arg_matches(matches)?;
+        let ParsedConnectArgs { mut nats, context, fleet } =
+            ParsedConnectArgs::from_arg_matches(matches)?;
         // A context named on the command line is meant more than a server from the environment;
         // a server on the command line takes the place of the context's.
         if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
             nats = None;
         }
-        Ok(Reach { nats: nats.filter(|address| !address.is_empty()), context, fleet })
+        Ok(ConnectArgs { nats: nats.filter(|address| !address.is_empty()), context, fleet })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Reach::from_arg_matches(matches)?;
+        *self = ConnectArgs::from_arg_matches(matches)?;
         Ok(())
     }
 }
 
-impl Reach {
+impl ConnectArgs {
     /// Where to connect to, and how.
     fn settings(&self) -> anyhow::Result<(Address, Settings)> {
         let settings = match (&self.nats, &self.context) {
@@ -201,7 +202,7 @@ enum Refused {
 
 impl Client {
     /// Connects; a server that cannot be reached is the user's error.
-    pub async fn connect(reach: &Reach) -> anyhow::Result<Self> {
+    pub async fn connect(reach: &ConnectArgs) -> anyhow::Result<Self> {
         let (address, settings) = reach.settings()?;
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);

@@ -2,7 +2,7 @@
 //! here.
 //!
 //! The daemons declare `--nats` and `--fleet` themselves, under the same ids and types as
-//! [`crate::client::Reach`], because these are global: `muster --fleet edge master …` works.
+//! [`crate::client::ConnectArgs`], because these are global: `muster --fleet edge master …` works.
 
 use std::process::ExitCode;
 

@@ -1,10 +1,10 @@
 //! `muster events`: what happened in the fleet, a line each. Never decides anything by them.
 
 use crate::{
-    client::{Client, Reach},
+    client::{Client, ConnectArgs},
     output::{self, Format},
     quantity,
-    replay::{Replay, Start},
+    stream_reader::{Start, StreamReader},
     terminal::plain,
 };
 use anyhow::Context as _;
@@ -50,7 +50,7 @@ struct Concerned {
 
 impl Events {
     /// Prints them.
-    pub async fn run(self, reach: &Reach, format: Format) -> anyhow::Result<()> {
+    pub async fn run(self, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
         let client = Client::connect(reach).await?;
         let start = match (self.since, self.follow) {
             (Some(ago), _) => Start::Since(ago),
@@ -59,7 +59,7 @@ impl Events {
         };
         let names = &client.names;
         let mut replay =
-            Replay::open(&client, &names.event_stream(), names.events(), start).await?;
+            StreamReader::open(&client, &names.event_stream(), names.events(), start).await?;
         let is_json = self.json || format == Format::Json;
         while let Some(message) = replay.next().await? {
             show(&message, is_json)?;

@@ -9,10 +9,10 @@ mod build;
 mod cert;
 mod check;
 mod client;
+mod completions;
 mod context;
 mod daemon;
 mod dev;
-mod ends;
 mod events;
 mod exit;
 mod language;
@@ -21,19 +21,19 @@ mod mint;
 mod module;
 mod new;
 mod output;
+mod parent_death;
 mod quantity;
-mod replay;
 mod request;
+mod stream_reader;
 mod submit;
 mod task;
 mod terminal;
-mod tether;
 mod token;
 mod worker;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use client::Reach;
+use client::ConnectArgs;
 use output::Format;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
@@ -59,7 +59,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Cli {
     #[command(flatten)]
-    reach: Reach,
+    reach: ConnectArgs,
     /// What to print
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
     output: Format,
@@ -100,7 +100,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     #[command(hide = true)]
-    Tether(tether::Tether),
+    Tether(parent_death::Tether),
 }
 
 fn main() -> ExitCode {
@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn ask(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+fn ask(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Master(_) | Command::Worker(worker::Command::Run(_)) => {

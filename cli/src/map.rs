@@ -8,8 +8,8 @@ mod state;
 
 use crate::{
     blob,
-    client::{Client, Reach},
-    ends::{End, Ends},
+    client::{Client, ConnectArgs},
+    completions::{Completion, Completions},
     exit::{self, Failure},
     mint, module, request,
     submit::{self, Chunk},
@@ -23,7 +23,7 @@ use futures::{
     stream::{self, FuturesUnordered},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use lines::{Line, Lines};
+use lines::{InputLine, Lines};
 use muster_protocol::{
     BatchId, Digest, TaskId,
     api::NewTask,
@@ -31,7 +31,7 @@ use muster_protocol::{
     task::{Data, TaskSpec},
 };
 use results::Results;
-use state::State;
+use state::MapState;
 use std::{
     collections::HashMap,
     io::{self, IsTerminal as _},
@@ -100,18 +100,18 @@ pub struct Map {
 
 impl Map {
     /// Runs the command.
-    pub async fn run(self, reach: &Reach) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, reach: &ConnectArgs) -> anyhow::Result<ExitCode> {
         let lines = Lines::open(&self.inputs, self.json).await?;
         let client = Client::connect(reach).await?;
         let module = module::resolve(&client, &self.module).await?;
         // Options that no task may have are refused before the first line is read.
         let mut spec = self.options.spec(module, Data::EMPTY, None)?;
         let state = match &self.resume {
-            Some(file) => State::open(file, mint::batch()?, &spec)?,
-            None => State::new(mint::batch()?),
+            Some(file) => MapState::open(file, mint::batch()?, &spec)?,
+            None => MapState::new(mint::batch()?),
         };
         spec.batch = Some(state.batch());
-        let ends = Ends::listen(&client, state.batch()).await?;
+        let ends = Completions::listen(&client, state.batch()).await?;
         let written = state.written();
         let mut run = Run {
             client,
@@ -178,7 +178,7 @@ struct Run {
     /// Every task's, but for the input.
     spec: TaskSpec,
     lines: Lines,
-    ends: Ends,
+    ends: Completions,
     results: Results,
     /// Lines taken and not printed, at most.
     window: u64,
@@ -224,7 +224,7 @@ impl Run {
         }
     }
 
-    async fn read(&mut self, line: Option<Line>) -> anyhow::Result<()> {
+    async fn read(&mut self, line: Option<InputLine>) -> anyhow::Result<()> {
         let Some(line) = line else {
             if self.taken < self.skip {
                 let (lines, results) = (self.taken, self.skip);
@@ -292,7 +292,7 @@ impl Run {
         }
     }
 
-    async fn end(&mut self, end: End) -> anyhow::Result<()> {
+    async fn end(&mut self, end: Completion) -> anyhow::Result<()> {
         let Some(line) = self.line_of.remove(&end.task) else { return Ok(()) };
         self.results.add(line, end);
         self.print().await

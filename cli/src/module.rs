@@ -3,7 +3,7 @@
 
 use crate::{
     blob,
-    client::{Client, Reach},
+    client::{Client, ConnectArgs},
     exit::Failure,
     output::{self, Cell, Format},
     quantity, terminal,
@@ -67,7 +67,7 @@ pub struct Push {
 }
 
 /// Runs the command.
-pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Result<()> {
+pub async fn run(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     match command {
         Command::Push(push) => self::push(push, reach, format).await,
         Command::Ls => ls(reach, format).await,
@@ -76,7 +76,7 @@ pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Res
     }
 }
 
-async fn push(push: Push, reach: &Reach, format: Format) -> anyhow::Result<()> {
+async fn push(push: Push, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = push.named()?;
     let wasm = Wasm::read(&push.file)?;
     let client = Client::connect(reach).await?;
@@ -141,7 +141,7 @@ fn needs_json(info: &ModuleInfo) -> Value {
     info.needs.iter().map(|need| json!({ "grant": need.grant, "what": need.what })).collect()
 }
 
-async fn ls(reach: &Reach, format: Format) -> anyhow::Result<()> {
+async fn ls(reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let modules = list(&Client::connect(reach).await?).await?;
     if format == Format::Json {
         return output::json(&modules);
@@ -162,7 +162,7 @@ async fn ls(reach: &Reach, format: Format) -> anyhow::Result<()> {
     output::table(&headers, &["kind", "size"], rows.collect())
 }
 
-async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()> {
+async fn inspect(what: &str, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let info = if is_file(what) {
         examine(&read(Path::new(what))?, what)?
     } else {
@@ -192,7 +192,7 @@ async fn inspect(what: &str, reach: &Reach, format: Format) -> anyhow::Result<()
     ])
 }
 
-async fn rm(name: &str, yes: bool, reach: &Reach, format: Format) -> anyhow::Result<()> {
+async fn rm(name: &str, yes: bool, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = split(name);
     if !yes && io::stdin().is_terminal() {
         let what =

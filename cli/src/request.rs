@@ -108,13 +108,13 @@ mod tests {
     use muster_protocol::Digest;
 
     #[derive(Parser)]
-    struct Line {
+    struct Args {
         #[command(flatten)]
         options: Options,
     }
 
     fn spec(line: &[&str]) -> Option<TaskSpec> {
-        let line = Line::try_parse_from([&["x"], line].concat()).ok()?;
+        let line = Args::try_parse_from([&["x"], line].concat()).ok()?;
         let module = ModuleRef { name: None, digest: Digest([0; 32]) };
         line.options.spec(module, Data::EMPTY, None).ok()
     }

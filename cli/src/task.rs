@@ -6,7 +6,7 @@ mod run;
 mod show;
 
 use crate::{
-    client::{Client, Reach},
+    client::{Client, ConnectArgs},
     exit::{self, Failure},
     output::{self, Format},
     token::Token,
@@ -92,7 +92,11 @@ const STATES: [&str; 10] = [
 const CANCEL_MAX: usize = 16;
 
 /// Runs the command.
-pub async fn run(command: Command, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    command: Command,
+    reach: &ConnectArgs,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Run(run) => run.run(reach, format).await,

@@ -2,7 +2,7 @@
 //! obeyed before the worker's lease does.
 
 use crate::{
-    client::{Client, Reach},
+    client::{Client, ConnectArgs},
     exit::Failure,
     output::{self, Cell, Format},
     quantity,
@@ -30,12 +30,12 @@ pub enum Command {
     /// Be a worker.
     Run(Box<muster_worker::Config>),
     /// Ask about workers.
-    Ask(Ask),
+    Ask(WorkerAction),
 }
 
 /// A question or an order.
 #[derive(Subcommand)]
-pub enum Ask {
+pub enum WorkerAction {
     /// List the workers
     #[command(alias = "list")]
     Ls,
@@ -88,7 +88,7 @@ impl Args for Command {
                 command = command.mut_arg(shared, |arg| arg.global(true));
             }
         }
-        Ask::augment_subcommands(command)
+        WorkerAction::augment_subcommands(command)
             .subcommand_required(false)
             .arg_required_else_help(false)
             .subcommand_negates_reqs(true)
@@ -102,7 +102,7 @@ impl Args for Command {
 impl FromArgMatches for Command {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         if matches.subcommand_name().is_some() {
-            Ask::from_arg_matches(matches).map(Command::Ask)
+            WorkerAction::from_arg_matches(matches).map(Command::Ask)
         } else {
             let mut config = muster_worker::Config::from_arg_matches(matches)?;
             // The variable is the questions': a worker has a way of its own to NATS only where its
@@ -126,7 +126,11 @@ pub async fn list(client: &Client) -> anyhow::Result<Workers> {
 }
 
 /// Gives an order, and waits until the worker has obeyed.
-async fn order(client: &Client, worker: &WorkerId, order: WorkerCommand) -> anyhow::Result<()> {
+async fn send_command(
+    client: &Client,
+    worker: &WorkerId,
+    order: WorkerCommand,
+) -> anyhow::Result<()> {
     let question = CommandWorker { worker: worker.clone(), order };
     let _: serde_json::Value = client.insist(endpoint::WORKER_ORDER, &question).await?;
     Ok(())
@@ -163,17 +167,17 @@ async fn until_empty(
 }
 
 /// Answers the question.
-pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> {
+pub async fn run(ask: WorkerAction, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let client = Client::connect(reach).await?;
     let mut workers = list(&client).await?;
     let mut emptied_within = None;
     let (name, wanted) = match ask {
-        Ask::Ls if format == Format::Json => return output::json(&workers),
-        Ask::Ls => return table(&workers.workers),
-        Ask::Get { name } => (name, None),
-        Ask::Cordon { name } => (name, Some(WorkerCommand::Cordon)),
-        Ask::Uncordon { name } => (name, Some(WorkerCommand::Uncordon)),
-        Ask::Drain { name, deadline, wait } => {
+        WorkerAction::Ls if format == Format::Json => return output::json(&workers),
+        WorkerAction::Ls => return table(&workers.workers),
+        WorkerAction::Get { name } => (name, None),
+        WorkerAction::Cordon { name } => (name, Some(WorkerCommand::Cordon)),
+        WorkerAction::Uncordon { name } => (name, Some(WorkerCommand::Uncordon)),
+        WorkerAction::Drain { name, deadline, wait } => {
             emptied_within = wait.then_some(deadline + EMPTY_MARGIN);
             let deadline_ms = deadline.as_millis() as u64;
             (name, Some(WorkerCommand::Drain { deadline_ms }))
@@ -185,7 +189,7 @@ pub async fn run(ask: Ask, reach: &Reach, format: Format) -> anyhow::Result<()> 
         return Err(failure.hint("muster worker ls").into());
     };
     if let Some(wanted) = wanted {
-        order(&client, &name, wanted).await?;
+        send_command(&client, &name, wanted).await?;
         workers = match emptied_within {
             Some(within) => until_empty(&client, &name, within).await?,
             None => list(&client).await?,

@@ -31,7 +31,7 @@ const FULL_PERCENT: u64 = 95;
 #[derive(Deserialize)]
 struct Info {
     config: Option<Config>,
-    state: Option<State>,
+    state: Option<StreamState>,
     #[serde(default)]
     ts: String,
     error: Option<ApiError>,
@@ -48,7 +48,7 @@ struct Config {
 }
 
 #[derive(Deserialize)]
-struct State {
+struct StreamState {
     bytes: u64,
     messages: u64,
 }
@@ -92,7 +92,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
 }
 
 /// What a stream refuses writes for, or is about to. One that drops its oldest refuses none.
-fn crowded(config: &Config, state: &State) -> Option<String> {
+fn crowded(config: &Config, state: &StreamState) -> Option<String> {
     if config.discard == DiscardPolicy::Old {
         return None;
     }
@@ -200,7 +200,7 @@ mod tests {
     fn only_a_stream_that_refuses_what_does_not_fit_has_no_room() {
         let crowded = |bytes, max_bytes, discard| {
             let config = Config { max_bytes, max_msgs: -1, discard };
-            crowded(&config, &State { bytes, messages: 3 })
+            crowded(&config, &StreamState { bytes, messages: 3 })
         };
         assert_eq!(crowded(94, 100, DiscardPolicy::New), None);
         assert_eq!(crowded(95, 100, DiscardPolicy::New).as_deref(), Some("95 of 100 bytes"));

@@ -21,7 +21,7 @@ pub struct Lines {
 }
 
 /// A line as an input, or why it cannot be one.
-pub type Line = Result<Bytes, String>;
+pub type InputLine = Result<Bytes, String>;
 
 impl Lines {
     /// Opens a file, or standard input for `-`.
@@ -41,7 +41,7 @@ impl Lines {
     }
 
     /// The next line without its end; none after the last. May be dropped and called again.
-    pub async fn next(&mut self) -> anyhow::Result<Option<Line>> {
+    pub async fn next(&mut self) -> anyhow::Result<Option<InputLine>> {
         loop {
             let buffer = self.from.fill_buf().await.context("cannot read the inputs")?;
             if buffer.is_empty() {
@@ -64,7 +64,7 @@ impl Lines {
         }
     }
 
-    fn cut(&mut self) -> Line {
+    fn cut(&mut self) -> InputLine {
         if std::mem::take(&mut self.is_over) {
             let max = quantity::show_size(limit::PAYLOAD_SIZE_MAX);
             return Err(format!("it is longer than the {max} that an input may have"));
@@ -89,7 +89,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    async fn lines(text: &'static str, is_json: bool) -> Vec<Line> {
+    async fn lines(text: &'static str, is_json: bool) -> Vec<InputLine> {
         // A buffer of three bytes cuts lines at every place.
         let mut lines = Lines::of(BufReader::with_capacity(3, text.as_bytes()), is_json);
         let mut all = Vec::new();
@@ -102,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn every_line_is_an_input() {
         let (good, blank) = (|text: &'static str| Ok(text.into()), || Err("it is blank".into()));
-        assert_eq!(lines("", false).await, Vec::<Line>::new());
+        assert_eq!(lines("", false).await, Vec::<InputLine>::new());
         assert_eq!(lines("one\ntwo\n", false).await, [good("one"), good("two")]);
         assert_eq!(lines("one\n\ntwo", false).await, [good("one"), blank(), good("two")]);
         assert_eq!(lines("dos\r\nlines\r\n", false).await, [good("dos"), good("lines")]);

@@ -1,7 +1,7 @@
 //! Results of a run, as lines of JSON and in order where that is wanted. Never prints one twice.
 
-use super::state::State;
-use crate::{blob, client::Client, ends::End, output, terminal};
+use super::state::MapState;
+use crate::{blob, client::Client, completions::Completion, output, terminal};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -36,7 +36,7 @@ const REFUSED: &str = "refused";
 /// Results that were not printed yet, and a count of those that were.
 pub struct Results {
     queue: Queue<Came>,
-    state: State,
+    state: MapState,
     /// By verdict.
     counts: BTreeMap<&'static str, u64>,
     failures: Vec<String>,
@@ -45,14 +45,14 @@ pub struct Results {
 /// What became of a line.
 enum Came {
     /// Its task has ended.
-    Ended(End),
+    Ended(Completion),
     /// It can be no input, for this reason.
     Refused(String),
 }
 
 /// A result as it is printed.
 #[derive(Serialize)]
-struct Line<'a> {
+struct ResultLine<'a> {
     line: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<TaskId>,
@@ -67,13 +67,13 @@ struct Line<'a> {
 
 impl Results {
     /// Those after what the state says was printed.
-    pub fn after(state: State, is_ordered: bool) -> Self {
+    pub fn after(state: MapState, is_ordered: bool) -> Self {
         let queue = Queue::after(state.written(), is_ordered);
         Results { queue, state, counts: BTreeMap::new(), failures: Vec::new() }
     }
 
     /// How far the run is.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &MapState {
         &self.state
     }
 
@@ -88,7 +88,7 @@ impl Results {
     }
 
     /// Adds the result of a line.
-    pub fn add(&mut self, line: u64, end: End) {
+    pub fn add(&mut self, line: u64, end: Completion) {
         self.queue.add(line, Came::Ended(end));
     }
 
@@ -119,7 +119,7 @@ impl Results {
             && held < HELD_SIZE_MAX
             && let Some((line, came)) = self.queue.take()
         {
-            if let Came::Ended(End { outcome: Some(outcome), .. }) = &came
+            if let Came::Ended(Completion { outcome: Some(outcome), .. }) = &came
                 && let Data::Blob { size, .. } = outcome.output
             {
                 held += size;
@@ -130,7 +130,7 @@ impl Results {
     }
 
     /// Prints a result, and only then counts it.
-    fn put(&mut self, shown: Line<'_>) -> anyhow::Result<()> {
+    fn put(&mut self, shown: ResultLine<'_>) -> anyhow::Result<()> {
         output::json_line(&shown)?;
         self.state.wrote(shown.verdict == COMPLETED)?;
         *self.counts.entry(shown.verdict).or_default() += 1;
@@ -172,19 +172,19 @@ impl Results {
 
 /// The output of a line's task, if it has one.
 async fn output_of(client: &Client, line: u64, came: &Came) -> anyhow::Result<Option<Bytes>> {
-    let Came::Ended(End { outcome: Some(outcome), .. }) = came else { return Ok(None) };
+    let Came::Ended(Completion { outcome: Some(outcome), .. }) = came else { return Ok(None) };
     let bytes = blob::bytes(client, &outcome.output).await;
     bytes.map(Some).with_context(|| format!("the output of line {line}"))
 }
 
-fn tell<'a>(line: u64, came: &Came, output: Option<&'a [u8]>) -> Line<'a> {
+fn tell<'a>(line: u64, came: &Came, output: Option<&'a [u8]>) -> ResultLine<'a> {
     match came {
         Came::Refused(why) => shape(line, None, REFUSED, None, Some(why.clone())),
-        Came::Ended(End { task, outcome: None }) => {
+        Came::Ended(Completion { task, outcome: None }) => {
             let reason = "its record was kept no longer".to_owned();
             shape(line, Some(*task), GONE, None, Some(reason))
         }
-        Came::Ended(End { task, outcome: Some(outcome) }) => {
+        Came::Ended(Completion { task, outcome: Some(outcome) }) => {
             let completed = outcome.verdict == Verdict::Completed;
             let reason = (!completed).then(|| outcome.verdict.reason());
             shape(line, Some(*task), outcome.verdict.word(), output, reason)
@@ -198,9 +198,9 @@ fn shape<'a>(
     verdict: &'static str,
     bytes: Option<&'a [u8]>,
     reason: Option<String>,
-) -> Line<'a> {
+) -> ResultLine<'a> {
     let text = bytes.map(std::str::from_utf8);
-    Line {
+    ResultLine {
         line,
         task,
         verdict,
@@ -271,10 +271,10 @@ mod tests {
                 size => Data::Blob { digest: Digest([0; 32]), size },
             };
             let outcome = Outcome { output, ..Outcome::bare(Verdict::Completed) };
-            End { task: TaskId(1), outcome: Some(outcome.into()) }
+            Completion { task: TaskId(1), outcome: Some(outcome.into()) }
         };
         let batches = |sizes: &[u64]| {
-            let mut results = Results::after(State::new(BatchId(1)), true);
+            let mut results = Results::after(MapState::new(BatchId(1)), true);
             sizes.iter().zip(1..).for_each(|(size, line)| results.add(line, ended(*size)));
             let batches =
                 std::iter::from_fn(|| Some(results.batch().len()).filter(|count| *count > 0));

@@ -19,7 +19,7 @@ use std::{
 const STDOUT: &str = "/proc/self/fd/1";
 
 /// How far a run is, and the file that says so, where one was asked for.
-pub struct State {
+pub struct MapState {
     file: Option<File>,
     kept: Kept,
 }
@@ -40,7 +40,7 @@ struct Kept {
     size: u64,
 }
 
-impl State {
+impl MapState {
     /// A run that is kept nowhere.
     pub fn new(batch: BatchId) -> Self {
         let kept = Kept {
@@ -52,7 +52,7 @@ impl State {
             inode: 0,
             size: 0,
         };
-        State { file: None, kept }
+        MapState { file: None, kept }
     }
 
     /// The run that a file keeps, or a new one where there is no such file. Half a line that a process
@@ -67,7 +67,7 @@ impl State {
         }
         let mut text = String::new();
         let read = file.read_to_string(&mut text);
-        let mut state = State::new(batch);
+        let mut state = MapState::new(batch);
         state.kept.spec = fingerprint(spec)?;
         if read.is_err() || !text.is_empty() {
             let kept: Option<Kept> = serde_json::from_str(&text).ok();
@@ -218,26 +218,26 @@ mod tests {
     fn a_run_is_gone_on_with_where_it_was() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
-        let mut state = State::open(&path, BatchId(5), &spec(1)).expect("a new one");
+        let mut state = MapState::open(&path, BatchId(5), &spec(1)).expect("a new one");
         assert!(state.is_kept());
         for completed in [true, false, true] {
             state.wrote(completed).expect("it is kept");
         }
-        let taken = State::open(&path, BatchId(6), &spec(1)).err().expect("it is in use");
+        let taken = MapState::open(&path, BatchId(6), &spec(1)).err().expect("it is in use");
         assert!(taken.to_string().contains("another muster map"), "{taken}");
         drop(state);
-        let again = State::open(&path, BatchId(6), &spec(1)).expect("the same run");
+        let again = MapState::open(&path, BatchId(6), &spec(1)).expect("the same run");
         assert_eq!((again.batch(), again.written(), again.failed()), (BatchId(5), 3, 1));
         drop(again);
-        let other = State::open(&path, BatchId(6), &spec(2)).err().expect("another run");
+        let other = MapState::open(&path, BatchId(6), &spec(2)).err().expect("another run");
         assert!(other.to_string().contains("with other options"), "{other}");
         std::fs::write(&path, "{}").expect("it is ours");
-        assert!(State::open(&path, BatchId(6), &spec(1)).is_err());
+        assert!(MapState::open(&path, BatchId(6), &spec(1)).is_err());
     }
 
     #[test]
     fn its_line_has_always_the_same_length() {
-        let mut kept = State::new(BatchId(u128::MAX)).kept;
+        let mut kept = MapState::new(BatchId(u128::MAX)).kept;
         let length = kept.line().len();
         (kept.written, kept.failed, kept.size) = (u64::MAX, u64::MAX, u64::MAX);
         assert_eq!(kept.line().len(), length);

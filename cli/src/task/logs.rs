@@ -3,10 +3,10 @@
 
 use crate::{
     client::Client,
-    ends::WaitReasons,
+    completions::WaitReasons,
     exit::Failure,
     output::{self, Format},
-    replay::{Replay, Start},
+    stream_reader::{Start, StreamReader},
     terminal,
     token::Token,
 };
@@ -29,7 +29,8 @@ pub async fn run(
     let record = client.task(token).await?.record;
     let (id, mut ended) = (record.id, record.is_done());
     let stream = client.names.log_stream();
-    let mut replay = Replay::open(client, &stream, client.names.logs(id), Start::First).await?;
+    let mut replay =
+        StreamReader::open(client, &stream, client.names.logs(id), Start::First).await?;
     let mut shown = Shown { attempt: String::new(), format };
     while let Some(message) = replay.next().await? {
         shown.show(&message)?;

@@ -4,8 +4,8 @@
 use super::local::Local;
 use crate::{
     blob,
-    client::{Client, Reach},
-    ends::{End, Ends},
+    client::{Client, ConnectArgs},
+    completions::{Completion, Completions},
     exit::{self, Failure},
     mint, module,
     output::{self, Format},
@@ -83,7 +83,7 @@ what no worker's policy allows is refused at once: muster worker get NAME shows 
 
 impl Run {
     /// Runs the command.
-    pub async fn run(self, reach: &Reach, format: Format) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
         if self.local {
             let input = read_input(self.input.as_deref())?;
             blob::check_size(input.len() as u64)?;
@@ -101,7 +101,7 @@ impl Run {
         let spec = Arc::new(self.options.spec(module, input, batch)?);
         let audience = batch.unwrap_or(BatchId(ids[0].0));
         let ends = if self.wait {
-            Some(Ends::listen(&client, audience).await?.telling_waits())
+            Some(Completions::listen(&client, audience).await?.telling_waits())
         } else {
             None
         };
@@ -180,7 +180,7 @@ async fn send(
 /// Prints outputs in the order of `ids`; the first bad end decides the exit code.
 async fn wait(
     client: &Client,
-    mut ends: Ends,
+    mut ends: Completions,
     ids: &[TaskId],
     format: Format,
 ) -> anyhow::Result<ExitCode> {
@@ -188,7 +188,7 @@ async fn wait(
         ends.expect(*id);
         ends.stored(*id);
     }
-    let mut early: BTreeMap<TaskId, End> = BTreeMap::new();
+    let mut early: BTreeMap<TaskId, Completion> = BTreeMap::new();
     let mut code = 0;
     for id in ids {
         let end = loop {

@@ -33,7 +33,7 @@ pub enum Start {
 }
 
 /// A place in a stream.
-pub struct Replay {
+pub struct StreamReader {
     client: Client,
     stream: String,
     subject: String,
@@ -45,7 +45,7 @@ pub struct Replay {
     at: Option<u64>,
     /// The life of the server that it was read from, and when the stream was made.
     server: String,
-    born_ns: i128,
+    created_ns: i128,
     /// Messages that were there at the beginning and were not read yet.
     pending: u64,
     /// Whether the present outage was told of.
@@ -56,10 +56,10 @@ struct Reading {
     messages: pull::Ordered,
     pending: u64,
     state: State,
-    born_ns: i128,
+    created_ns: i128,
 }
 
-impl Replay {
+impl StreamReader {
     /// Goes to the start in what the stream keeps of `subject`.
     pub async fn open(
         client: &Client,
@@ -69,7 +69,7 @@ impl Replay {
     ) -> anyhow::Result<Self> {
         let mut connections = client.connections.clone();
         connections.mark_unchanged();
-        let mut replay = Replay {
+        let mut replay = StreamReader {
             client: client.clone(),
             stream: stream.into(),
             subject,
@@ -78,14 +78,14 @@ impl Replay {
             reading: None,
             at: None,
             server: client.nats.server_info().server_id,
-            born_ns: 0,
+            created_ns: 0,
             pending: 0,
             warned: false,
         };
         let reading = replay.begin().await.map_err(|fault| match fault {
             TryError::Passing(error) | TryError::Lasting(error) => error,
         })?;
-        (replay.pending, replay.born_ns) = (reading.pending, reading.born_ns);
+        (replay.pending, replay.created_ns) = (reading.pending, reading.created_ns);
         replay.at = match start {
             Start::First => Some(0),
             // Of what was written since, nothing was handed out.
@@ -156,8 +156,8 @@ impl Replay {
                         );
                     }
                     // A server that lost its newest messages gives their numbers out again.
-                    let is_new =
-                        reading.born_ns != std::mem::replace(&mut self.born_ns, reading.born_ns);
+                    let is_new = reading.created_ns
+                        != std::mem::replace(&mut self.created_ns, reading.created_ns);
                     let end = if is_new { 0 } else { reading.state.last_sequence };
                     self.at = self.at.map(|at| at.min(end));
                     self.reading = Some(reading);
@@ -189,7 +189,7 @@ impl Replay {
         let after = |at: u64| DeliverPolicy::ByStartSequence { start_sequence: at + 1 };
         let deliver_policy = match (self.at, self.start) {
             // All of a stream that was made anew is new.
-            (Some(_), _) if born_ns != self.born_ns => DeliverPolicy::All,
+            (Some(_), _) if born_ns != self.created_ns => DeliverPolicy::All,
             (Some(at), _) => after(at.min(state.last_sequence)),
             (None, Start::First) => DeliverPolicy::All,
             (None, Start::New) => after(state.last_sequence),
@@ -208,7 +208,7 @@ impl Replay {
             stream.create_consumer(config).await.map_err(|error| unread(error.into()))?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer.messages().await.map_err(|error| unread(error.into()))?;
-        Ok(Reading { messages, pending, state, born_ns })
+        Ok(Reading { messages, pending, state, created_ns: born_ns })
     }
 }
 

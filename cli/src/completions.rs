@@ -32,7 +32,7 @@ const MISSES_MAX: u8 = 3;
 
 /// The end of a task.
 #[derive(Clone, Debug)]
-pub struct End {
+pub struct Completion {
     /// Which.
     pub task: TaskId,
     /// How; absent where its record is gone before anyone could read it.
@@ -49,18 +49,18 @@ enum Open {
 }
 
 /// What a round of questions found.
-type Answer = (Vec<TaskId>, anyhow::Result<Vec<api::TaskView>>);
+type LookUp = (Vec<TaskId>, anyhow::Result<Vec<api::TaskView>>);
 
 /// The open tasks of one audience.
-pub struct Ends {
+pub struct Completions {
     client: Client,
     hints: Subscriber,
     connections: watch::Receiver<u64>,
     open: BTreeMap<TaskId, Open>,
     /// The last task asked for, where the next round goes on.
     cursor: Option<TaskId>,
-    asked: FuturesUnordered<BoxFuture<'static, Answer>>,
-    ready: VecDeque<End>,
+    asked: FuturesUnordered<BoxFuture<'static, LookUp>>,
+    ready: VecDeque<Completion>,
     ask_at: Instant,
     /// Whether the present outage was told of.
     warned: bool,
@@ -86,7 +86,7 @@ impl WaitReasons {
     }
 }
 
-impl Ends {
+impl Completions {
     /// Begins to listen. Only then may the tasks be submitted, or an early end could be missed
     /// for [`SILENCE`].
     pub async fn listen(client: &Client, audience: BatchId) -> anyhow::Result<Self> {
@@ -95,7 +95,7 @@ impl Ends {
         client.nats.flush().await.context("cannot listen for the ends of tasks")?;
         let mut connections = client.connections.clone();
         connections.mark_unchanged();
-        Ok(Ends {
+        Ok(Completions {
             client: client.clone(),
             hints,
             connections,
@@ -111,7 +111,7 @@ impl Ends {
 
     /// Tells on standard error why a task waits that nobody begins.
     pub fn telling_waits(self) -> Self {
-        Ends { waits: Some(WaitReasons::default()), ..self }
+        Completions { waits: Some(WaitReasons::default()), ..self }
     }
 
     /// WaitReasons for this task too, which is about to be submitted.
@@ -138,7 +138,7 @@ impl Ends {
     }
 
     /// The next end; never returns while nothing is open. May be dropped and called again.
-    pub async fn next(&mut self) -> anyhow::Result<End> {
+    pub async fn next(&mut self) -> anyhow::Result<Completion> {
         loop {
             if let Some(end) = self.ready.pop_front() {
                 return Ok(end);
@@ -174,7 +174,7 @@ impl Ends {
 
     fn end(&mut self, task: TaskId, outcome: Option<Arc<Outcome>>) {
         if self.open.remove(&task).is_some() {
-            self.ready.push_back(End { task, outcome });
+            self.ready.push_back(Completion { task, outcome });
         }
     }
 

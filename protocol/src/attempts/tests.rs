@@ -11,8 +11,8 @@ use crate::{
 };
 use alloc::{format, string::ToString, vec};
 
-struct Desk {
-    mind: Attempts,
+struct Harness {
+    attempts: Attempts,
     now: Time,
 }
 
@@ -75,30 +75,33 @@ fn check(lines: Vec<String>, want: &[&str]) {
     assert_eq!(lines, want);
 }
 
-impl Desk {
+impl Harness {
     /// A worker with two slots, a lease for 4 s, and link 1 to a master.
     fn new() -> Self {
-        let mut desk = Desk::bare();
+        let mut desk = Harness::bare();
         desk.see(Event::Linked(1, MASTER));
         desk.held(4);
         desk
     }
 
     fn bare() -> Self {
-        Desk { mind: Attempts::new(2, "1".into()), now: Time::from_nanos(1_000_000_000_000) }
+        Harness { attempts: Attempts::new(2, "1".into()), now: Time::from_nanos(1_000_000_000_000) }
     }
 
     fn see(&mut self, event: Event) -> Vec<String> {
-        self.mind.observe(self.now, event);
+        self.attempts.observe(self.now, event);
         self.plan()
     }
 
     fn plan(&mut self) -> Vec<String> {
         let mut out = Vec::new();
-        self.mind.plan(self.now, &mut out);
+        self.attempts.plan(self.now, &mut out);
         let busy = |attempt: &&Attempt| matches!(attempt.phase, Phase::Running | Phase::Killed(_));
-        assert_eq!(self.mind.running, self.mind.attempts.values().filter(busy).count());
-        assert!(self.mind.wakeup().is_none_or(|at| at > self.now), "it would be woken without end");
+        assert_eq!(self.attempts.running, self.attempts.attempts.values().filter(busy).count());
+        assert!(
+            self.attempts.wakeup().is_none_or(|at| at > self.now),
+            "it would be woken without end"
+        );
         // That the lease is told what is held, a test of its own looks at.
         out.iter().filter(|effect| !matches!(effect, Effect::SetHolds(_))).map(say).collect()
     }
@@ -106,7 +109,7 @@ impl Desk {
     fn pass(&mut self, time: Duration) -> Vec<String> {
         let end = self.now + time;
         let mut lines = Vec::new();
-        while let Some(at) = self.mind.wakeup().filter(|&at| at <= end) {
+        while let Some(at) = self.attempts.wakeup().filter(|&at| at <= end) {
             self.now = at;
             lines.extend(self.plan());
         }
@@ -136,14 +139,14 @@ impl Desk {
 
     #[track_caller]
     fn empty(&self) {
-        assert!(self.mind.attempts.is_empty() && self.mind.ready.is_empty());
-        assert!(self.mind.dirty.is_empty() && self.mind.running == 0);
+        assert!(self.attempts.attempts.is_empty() && self.attempts.ready.is_empty());
+        assert!(self.attempts.dirty.is_empty() && self.attempts.running == 0);
     }
 }
 
 #[test]
 fn an_attempt_is_prepared_run_reported_and_forgotten_when_acknowledged() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     check(d.give(1), &["start t1"]);
     check(d.ended(1), &["link 1: t1 completed"]);
     check(d.pass(SECOND * 3), &[]);
@@ -153,13 +156,13 @@ fn an_attempt_is_prepared_run_reported_and_forgotten_when_acknowledged() {
 
 #[test]
 fn a_few_very_short_runs_are_begun_beyond_the_slots_and_no_long_ones() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     // Whether it is begun at once; its module may be there already.
-    let gets = |d: &mut Desk, task: u128| {
+    let gets = |d: &mut Harness, task: u128| {
         let at_once = d.told(1, dispatch(task)) == [format!("start t{task}")];
         at_once || d.see(Event::Prepared(key(task))) == [format!("start t{task}")]
     };
-    let begun = |d: &mut Desk, run_us: u64, first: u128| {
+    let begun = |d: &mut Harness, run_us: u64, first: u128| {
         // Enough of them for the mean to be theirs.
         for task in first..first + 64 {
             assert!(gets(d, task));
@@ -184,7 +187,7 @@ fn a_few_very_short_runs_are_begun_beyond_the_slots_and_no_long_ones() {
 
 #[test]
 fn nothing_starts_without_a_lease() {
-    let mut d = Desk::bare();
+    let mut d = Harness::bare();
     check(d.see(Event::Linked(1, MASTER)), &[]);
     check(d.told(1, dispatch(1)), &[]);
     d.empty();
@@ -198,14 +201,14 @@ fn nothing_starts_without_a_lease() {
 
 #[test]
 fn at_the_lease_s_end_runs_are_killed_and_the_rest_given_up_though_nothing_else_happens() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     for task in 1..=3 {
         d.give(task);
     }
     d.told(1, dispatch(4));
-    assert_eq!(d.mind.wakeup(), Some(d.now + SECOND * 4));
+    assert_eq!(d.attempts.wakeup(), Some(d.now + SECOND * 4));
     check(d.pass(SECOND * 4), &["kill t1: Fenced", "kill t2: Fenced", "drop t3", "drop t4"]);
-    assert_eq!(d.mind.wakeup(), None, "the engine says when they have stopped");
+    assert_eq!(d.attempts.wakeup(), None, "the engine says when they have stopped");
     // From here on nothing counts, whether it was killed or ended by itself.
     check(d.see(Event::Stopped(key(1))), &[]);
     check(d.ended(2), &[]);
@@ -214,7 +217,7 @@ fn at_the_lease_s_end_runs_are_killed_and_the_rest_given_up_though_nothing_else_
 
 #[test]
 fn a_renewal_moves_the_fence() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     for _ in 0..5 {
         check(d.pass(SECOND * 3), &[]);
@@ -224,13 +227,13 @@ fn a_renewal_moves_the_fence() {
 
 #[test]
 fn the_engine_may_stop_a_run_before_this_mind_knows_why() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     // If the session goes on all the same, the masters hear that the run is gone.
     check(d.see(Event::Stopped(key(1))), &["link 1: hello of session 1 with []"]);
     d.empty();
 
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.now = d.now + SECOND * 4;
     check(d.see(Event::Stopped(key(1))), &[]);
@@ -240,7 +243,7 @@ fn the_engine_may_stop_a_run_before_this_mind_knows_why() {
 
 #[test]
 fn an_outcome_is_kept_until_acknowledged_and_said_again_on_another_link() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.ended(1);
     check(d.see(Event::Unlinked(1)), &[]);
@@ -260,7 +263,7 @@ fn an_outcome_is_kept_until_acknowledged_and_said_again_on_another_link() {
 
 #[test]
 fn a_run_that_ends_without_any_link_is_reported_on_the_next() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.see(Event::Unlinked(1));
     check(d.ended(1), &[]);
@@ -270,7 +273,7 @@ fn a_run_that_ends_without_any_link_is_reported_on_the_next() {
 
 #[test]
 fn a_dispatch_said_twice_is_run_once_whenever_it_comes() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.see(Event::Linked(2, MASTER));
     d.told(1, dispatch(1));
     check(d.told(2, dispatch(1)), &[]);
@@ -286,7 +289,7 @@ fn a_dispatch_said_twice_is_run_once_whenever_it_comes() {
 
 #[test]
 fn a_cancelled_attempt_is_not_run_by_a_dispatch_that_comes_after_its_revoke() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.see(Event::Linked(2, MASTER));
     check(d.told(2, ToWorker::Revoke { key: key(1), revision: 1 }), &["link 2: t1 cancelled"]);
     check(d.told(1, dispatch(1)), &[]);
@@ -298,7 +301,7 @@ fn a_cancelled_attempt_is_not_run_by_a_dispatch_that_comes_after_its_revoke() {
 
 #[test]
 fn a_revoke_of_an_attempt_that_was_never_heard_of_is_remembered_by_its_revision() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     for task in 1..=OVER_MAX as u128 + 1 {
         d.told(1, ToWorker::Revoke { key: key(task), revision: 9 });
         d.told(1, ack(task));
@@ -308,12 +311,12 @@ fn a_revoke_of_an_attempt_that_was_never_heard_of_is_remembered_by_its_revision(
 
 #[test]
 fn the_lease_is_told_what_is_held_before_anything_can_start() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.see(Event::Linked(2, MASTER));
-    let effects = |d: &mut Desk, message| {
-        d.mind.observe(d.now, Event::Received(1, message));
+    let effects = |d: &mut Harness, message| {
+        d.attempts.observe(d.now, Event::Received(1, message));
         let mut out = Vec::new();
-        d.mind.plan(d.now, &mut out);
+        d.attempts.plan(d.now, &mut out);
         out
     };
     let out = effects(&mut d, dispatch(1));
@@ -323,9 +326,9 @@ fn the_lease_is_told_what_is_held_before_anything_can_start() {
     assert!(
         !effects(&mut d, dispatch(2)).iter().any(|effect| matches!(effect, Effect::SetHolds(_)))
     );
-    d.mind.observe(d.now, Event::Linked(3, MASTER));
+    d.attempts.observe(d.now, Event::Linked(3, MASTER));
     let mut out = Vec::new();
-    d.mind.plan(d.now, &mut out);
+    d.attempts.plan(d.now, &mut out);
     let hello = out.iter().find_map(|effect| match effect {
         Effect::Send { message: ToMaster::Hello(hello), .. } => Some(hello.clone()),
         _ => None,
@@ -336,7 +339,7 @@ fn the_lease_is_told_what_is_held_before_anything_can_start() {
 
 #[test]
 fn of_two_attempts_of_a_task_the_later_waits_until_the_earlier_has_stopped() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     let second = |revision| {
         let ToWorker::Dispatch(first) = dispatch(1) else { unreachable!("it is one") };
@@ -346,25 +349,25 @@ fn of_two_attempts_of_a_task_the_later_waits_until_the_earlier_has_stopped() {
     check(d.told(1, second(2)), &["kill t1: Revoked"]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled", "start t1"]);
     // One that was given earlier comes too late.
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.told(1, second(2));
     check(d.told(1, dispatch(1)), &["link 1: t1 returned"]);
 }
 
 #[test]
 fn what_is_remembered_of_acknowledged_attempts_is_bounded() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     for task in 1..=OVER_MAX as u128 + 10 {
         d.told(1, ToWorker::Revoke { key: key(task), revision: 1 });
         d.told(1, ack(task));
     }
-    assert_eq!(d.mind.over.len(), OVER_MAX);
-    assert_eq!(d.mind.over_order.len(), OVER_MAX);
+    assert_eq!(d.attempts.over.len(), OVER_MAX);
+    assert_eq!(d.attempts.over_order.len(), OVER_MAX);
 }
 
 #[test]
 fn what_is_remembered_of_modules_is_bounded() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     for module in 0..=WARM_MAX {
         let ToWorker::Dispatch(mut one) = dispatch(1) else { unreachable!("a dispatch") };
         one.module.0[..8].copy_from_slice(&module.to_be_bytes());
@@ -373,12 +376,12 @@ fn what_is_remembered_of_modules_is_bounded() {
         d.told(1, ToWorker::Dispatch(one));
         d.see(Event::Prepared(key));
     }
-    assert_eq!(d.mind.warm.len(), WARM_MAX);
+    assert_eq!(d.attempts.warm.len(), WARM_MAX);
 }
 
 #[test]
 fn a_dispatch_meant_for_another_session_is_refused() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     check(d.see(Event::SessionOver), &["quiet"]);
     let until = d.now + SECOND * 4;
     let lines = d.see(Event::LeaseHeld { session: SessionId(2), until });
@@ -390,53 +393,53 @@ fn a_dispatch_meant_for_another_session_is_refused() {
 #[test]
 fn a_revoke_in_each_phase_is_confirmed() {
     let revoke = || ToWorker::Revoke { key: key(1), revision: 1 };
-    let mut never_heard_of = Desk::new();
+    let mut never_heard_of = Harness::new();
     check(never_heard_of.told(1, revoke()), &["link 1: t1 cancelled"]);
 
-    let mut preparing = Desk::new();
+    let mut preparing = Harness::new();
     preparing.told(1, dispatch(1));
     check(preparing.told(1, revoke()), &["drop t1", "link 1: t1 cancelled"]);
     check(preparing.see(Event::Prepared(key(1))), &["drop t1"]);
 
-    let mut lacking = Desk::new();
+    let mut lacking = Harness::new();
     lacking.see(Event::Unlinked(1));
     lacking.told(1, dispatch(1));
     lacking.told(1, revoke());
     let lines = lacking.see(Event::Linked(2, MASTER));
     check(lines, &["link 2: hello of session 1 with [1]", "link 2: t1 cancelled"]);
 
-    let mut ready = Desk::new();
+    let mut ready = Harness::new();
     for task in [2, 3, 1] {
         ready.give(task);
     }
     check(ready.told(1, revoke()), &["drop t1", "link 1: t1 cancelled"]);
     check(ready.ended(2), &["link 1: t2 completed"]);
 
-    let mut running = Desk::new();
+    let mut running = Harness::new();
     running.give(1);
     check(running.told(1, revoke()), &["kill t1: Revoked"]);
     check(running.told(1, revoke()), &[]);
     check(running.see(Event::Stopped(key(1))), &["link 1: t1 cancelled"]);
 
-    let mut too_late = Desk::new();
+    let mut too_late = Harness::new();
     too_late.give(1);
     too_late.told(1, revoke());
     check(too_late.ended(1), &["link 1: t1 completed"]);
 
-    let mut over = Desk::new();
+    let mut over = Harness::new();
     over.give(1);
     over.ended(1);
     check(over.told(1, revoke()), &["link 1: t1 completed"]);
 
     for mut d in [never_heard_of, preparing, lacking, ready, running, too_late, over] {
         d.told(1, ack(1));
-        assert!(!d.mind.attempts.contains_key(&key(1)));
+        assert!(!d.attempts.attempts.contains_key(&key(1)));
     }
 }
 
 #[test]
 fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.told(1, ToWorker::Revoke { key: key(1), revision: 1 });
     check(d.pass(SECOND * 4), &[]);
@@ -446,7 +449,7 @@ fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
 
 #[test]
 fn slots_are_respected_and_attempts_start_in_the_order_in_which_they_came() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     for task in [7, 3, 9, 1] {
         d.told(1, dispatch(task));
     }
@@ -463,7 +466,7 @@ fn slots_are_respected_and_attempts_start_in_the_order_in_which_they_came() {
 #[test]
 fn what_could_not_be_got_is_tried_again_or_ends_the_attempt() {
     let missing = |for_good| Event::NotPrepared { key: key(1), for_good, reason: "why".into() };
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.told(1, dispatch(1));
     check(d.see(missing(false)), &[]);
     check(d.pass(PREPARE_AGAIN), &["prepare t1 by 1"]);
@@ -474,7 +477,7 @@ fn what_could_not_be_got_is_tried_again_or_ends_the_attempt() {
 #[test]
 fn what_cannot_be_got_is_given_back_after_some_tries_with_the_reason() {
     let missing = || Event::NotPrepared { key: key(1), for_good: false, reason: "no room".into() };
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.told(1, dispatch(1));
     for _ in 1..PREPARES_MAX {
         check(d.see(missing()), &[]);
@@ -482,7 +485,9 @@ fn what_cannot_be_got_is_given_back_after_some_tries_with_the_reason() {
         check(d.held(4), &[]);
     }
     check(d.see(missing()), &["drop t1", "link 1: t1 returned"]);
-    let Phase::Ended { outcome, .. } = &d.mind.attempts[&key(1)].phase else { panic!("it ended") };
+    let Phase::Ended { outcome, .. } = &d.attempts.attempts[&key(1)].phase else {
+        panic!("it ended")
+    };
     let reason = "given back: its worker could not prepare it 5 times in a row: no room";
     assert_eq!(outcome.verdict.reason(), reason);
     check(d.pass(SECOND * 2), &[]);
@@ -492,7 +497,7 @@ fn what_cannot_be_got_is_given_back_after_some_tries_with_the_reason() {
 
 #[test]
 fn another_attempt_of_a_module_at_hand_starts_at_once() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     let ToWorker::Dispatch(mut same) = dispatch(2) else { unreachable!("a dispatch") };
     same.module = Digest([1; 32]);

@@ -3,7 +3,7 @@
 
 use crate::{
     process::MasterIn,
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{
     Digest, TaskId, WorkerId,
@@ -54,7 +54,7 @@ impl World {
         }
         self.clients.batches.push((tasks, false));
         let batch = self.clients.batches.len() - 1;
-        self.at(at, Happening::Submit(batch));
+        self.at(at, SimEvent::Submit(batch));
         batch
     }
 
@@ -68,7 +68,7 @@ impl World {
         let task = NewTask { id, spec: Arc::new(spec) };
         self.clients.batches.push((vec![task], false));
         let batch = self.clients.batches.len() - 1;
-        self.at(at, Happening::Submit(batch));
+        self.at(at, SimEvent::Submit(batch));
     }
 
     /// As many tasks as the setting has, of all kinds and at all times.
@@ -87,7 +87,7 @@ impl World {
             if self.chance.once_in(6) {
                 let id = self.clients.batches[batch].0[0].id;
                 let wait = self.chance.between(MS, 4 * SECOND);
-                self.at(at + wait, Happening::Cancel(id));
+                self.at(at + wait, SimEvent::Cancel(id));
             }
         }
     }
@@ -111,7 +111,7 @@ impl World {
         let wait = self.soon();
         let life = self.masters[master].process.life;
         let news = MasterIn::News(Box::new(event(request)));
-        self.later(wait, Happening::Master(master, life, news));
+        self.later(wait, SimEvent::Master(master, life, news));
     }
 
     /// Submits a batch that nobody has acknowledged.
@@ -120,7 +120,7 @@ impl World {
             return;
         }
         let again = self.chance.between(600 * MS, 3 * SECOND);
-        self.later(again, Happening::Submit(batch));
+        self.later(again, SimEvent::Submit(batch));
         // An impatient client asks two masters at once.
         let times = if self.setting.disorder && self.chance.once_in(6) { 2 } else { 1 };
         for _ in 0..times {
@@ -165,7 +165,7 @@ impl World {
                 self.order(at, WorkerCommand::Uncordon);
             }
         }
-        self.later(SECOND, Happening::UncordonAll);
+        self.later(SECOND, SimEvent::UncordonAll);
     }
 
     /// What a submission was acknowledged for is the task that was submitted.

@@ -3,7 +3,7 @@
 
 use muster_protocol::{Nonce, Time, lease::CLOCK_RATE_PPM};
 
-use crate::{chance::Chance, world::Nanos};
+use crate::{rng::Rng, world::Nanos};
 
 /// A machine: what runs on it shares its clock and its sleep.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Machine {
 
 impl Machine {
     /// A machine whose clock is as wrong as is allowed, or somewhere between.
-    pub fn new(chance: &mut Chance) -> Self {
+    pub fn new(chance: &mut Rng) -> Self {
         let most = CLOCK_RATE_PPM as i64;
         let between = chance.below(2 * CLOCK_RATE_PPM + 1) as i64 - most;
         let ppm = chance.pick(&[-most, -most, most, most, 0, between]);

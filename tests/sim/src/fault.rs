@@ -5,8 +5,8 @@
 use crate::{
     network::{LinkId, Peer},
     process::MasterIn,
-    process::MindIn,
-    world::{Happening, MS, Nanos, SECOND, World},
+    process::WorkerLoopInput,
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{attempts::Event, message::WorkerCommand};
 
@@ -108,7 +108,7 @@ impl World {
                 self.tally.sleeps += 1;
                 let until = self.now + lasts;
                 self.machines[machine].sleep(self.now, until);
-                self.at(until + 500, Happening::Woken(machine));
+                self.at(until + 500, SimEvent::Woken(machine));
             }
             Fault::Stall(peer, of_lease, lasts) => {
                 self.tally.stalls += 1;
@@ -126,12 +126,12 @@ impl World {
             }
             Fault::WatchStalls(at, stream, lasts) => {
                 let until = self.now + lasts;
-                if let Some(mind) = &mut self.masters[at].mind {
+                if let Some(mind) = &mut self.masters[at].current {
                     mind.followers[stream].stall(until);
                 }
             }
             Fault::WatchDies(at, stream) => {
-                if let Some(mind) = &mut self.masters[at].mind
+                if let Some(mind) = &mut self.masters[at].current
                     && mind.followers[stream].die()
                 {
                     self.tally.watches_dead += 1;
@@ -147,7 +147,7 @@ impl World {
                 let deadline = self.worker_clock(at) + wait;
                 let life = self.workers[at].process.life;
                 let asked = Box::new(Event::StopAsked { deadline });
-                self.give_mind(at, life, MindIn::Event(asked));
+                self.give_mind(at, life, WorkerLoopInput::Event(asked));
             }
             Fault::StopAsked(Peer::Registry) => {}
             Fault::Twin => self.start_twin(),
@@ -179,7 +179,7 @@ impl World {
             return;
         }
         let wait = self.chance.below(2 * self.setting.fault_every);
-        self.later(wait, Happening::Disorder);
+        self.later(wait, SimEvent::Disorder);
         let loss = self.setting.rollback_at.filter(|_| self.setting.quiet_before);
         if loss.is_some_and(|at| self.now < at) {
             return;
@@ -321,7 +321,7 @@ impl World {
         }
         let lands = self.setting.timing.renew_every().as_nanos() as u64 * 3 / 2;
         let then = Fault::Cut(Peer::Worker(worker), Peer::Registry, lasts);
-        self.later(lands, Happening::Strike(then));
+        self.later(lands, SimEvent::Strike(then));
         Some(Fault::Cut(Peer::Registry, Peer::Worker(worker), lasts))
     }
 

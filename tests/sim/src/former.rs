@@ -9,7 +9,7 @@ use crate::{
     network::{LinkId, Peer},
     play::caught,
     setting::Setting,
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{TaskId, lease::LeaseState};
 
@@ -169,7 +169,7 @@ fn small_memory(setting: &mut Setting) {
 fn a_late_read(world: &mut World) {
     // Just after the end of the stream was compared: the watches are made anew ten seconds later.
     for master in 0..2 {
-        world.at(5_100 * MS, Happening::Strike(Fault::WatchStalls(master, 2, 60 * SECOND)));
+        world.at(5_100 * MS, SimEvent::Strike(Fault::WatchStalls(master, 2, 60 * SECOND)));
     }
     let first = one_runs_from(world, 5_500 * MS);
     let (author, other) = (writer_of(world, 1), 1 - writer_of(world, 1));

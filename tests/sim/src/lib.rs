@@ -8,10 +8,10 @@
 //! `sim` plays many seeds, or one with a trace, or a script; `mutants` breaks the protocol on purpose and says
 //! which invariant notices.
 
-pub mod chance;
 pub mod checker;
 pub mod client;
 pub mod clock;
+pub mod counters;
 pub mod fault;
 pub mod former;
 pub mod mutant;
@@ -20,7 +20,7 @@ pub mod play;
 pub mod process;
 pub mod registry;
 mod registry_fault;
+pub mod rng;
 pub mod scenario;
 pub mod setting;
-pub mod tally;
 pub mod world;

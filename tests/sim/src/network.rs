@@ -1,7 +1,7 @@
 //! Who can reach whom, how long it takes, and the links between workers and masters. Never
 //! reorders the frames of a link, and never delivers one to an end that has given the link up.
 
-use crate::world::{Happening, MS, Nanos, SECOND, World};
+use crate::world::{MS, Nanos, SECOND, SimEvent, World};
 use muster_protocol::message::{ToMaster, ToWorker};
 use std::collections::BTreeMap;
 
@@ -133,7 +133,7 @@ impl World {
     fn notice_both(&mut self, id: LinkId, within: Nanos) {
         for above in [false, true] {
             let wait = self.chance.below(within + 1);
-            self.later(wait, Happening::LinkLost { link: id, above });
+            self.later(wait, SimEvent::LinkLost { link: id, above });
         }
     }
 
@@ -173,7 +173,7 @@ impl World {
         if let Some(link) = self.network.links.get_mut(&id) {
             link.last_up = at;
         }
-        self.at(at, Happening::Up(id, Box::new(message)));
+        self.at(at, SimEvent::Up(id, Box::new(message)));
     }
 
     /// A master says something.
@@ -191,14 +191,14 @@ impl World {
             at += late;
             self.tally.late_dispatches += 1;
             if gives_up {
-                self.later(IDLE, Happening::LinkLost { link: id, above: true });
-                self.at(at + IDLE, Happening::LinkLost { link: id, above: false });
+                self.later(IDLE, SimEvent::LinkLost { link: id, above: true });
+                self.at(at + IDLE, SimEvent::LinkLost { link: id, above: false });
             }
         }
         if let Some(link) = self.network.links.get_mut(&id) {
             link.last_down = at;
         }
-        self.at(at, Happening::Down(id, Box::new(message)));
+        self.at(at, SimEvent::Down(id, Box::new(message)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Playing many seeds on every core. Never stops at a panic: that is a violation like another.
 
-use crate::{checker::Violation, tally::Tally, world::World};
+use crate::{checker::Violation, counters::Tally, world::World};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{

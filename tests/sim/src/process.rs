@@ -37,20 +37,20 @@ pub struct Process {
 
 /// What waits for a loop's turn.
 #[derive(Debug)]
-pub struct Desk<T> {
+pub struct LoopQueue<T> {
     /// Until when the loop is busy with something.
     pub busy_until: Nanos,
     inbox: VecDeque<T>,
     turn: bool,
 }
 
-impl<T> Default for Desk<T> {
+impl<T> Default for LoopQueue<T> {
     fn default() -> Self {
-        Desk { busy_until: 0, inbox: VecDeque::new(), turn: false }
+        LoopQueue { busy_until: 0, inbox: VecDeque::new(), turn: false }
     }
 }
 
-impl<T> Desk<T> {
+impl<T> LoopQueue<T> {
     /// Takes something in. Gives it back if the loop is free to handle it now; else says when a
     /// turn has to be given to it, if none is coming yet.
     pub fn take_in(&mut self, now: Nanos, free: Nanos, input: T) -> (Option<T>, Option<Nanos>) {
@@ -117,7 +117,7 @@ pub enum LeaseIn {
 
 /// What reaches the loop of a worker's mind.
 #[derive(Clone, Debug)]
-pub enum MindIn {
+pub enum WorkerLoopInput {
     /// A fact.
     Event(Box<attempts::Event>),
     /// A master has said something.

@@ -14,7 +14,7 @@ pub use stream::Stream;
 use crate::{
     network::Peer,
     process::MasterIn,
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{
     Revision, SessionId, TaskId, WorkerId,
@@ -209,7 +209,7 @@ impl World {
         let (alive, number) = (connection.alive, connection.number);
         connection.pending.insert(id, (session, op.clone()));
         let request = Request { id, from, connection: number, session, op };
-        self.later(waits, Happening::GiveUp(from, id));
+        self.later(waits, SimEvent::GiveUp(from, id));
         let reaches = alive || self.cut_until(from, Peer::Registry) <= self.now;
         if lost || !reaches {
             if matches!(from, Peer::Worker(_))
@@ -223,7 +223,7 @@ impl World {
         if late {
             at += self.chance.below(4 * SECOND);
         }
-        self.at(at, Happening::Land(Box::new(request)));
+        self.at(at, SimEvent::Land(Box::new(request)));
     }
 
     /// A request reaches the registry.
@@ -238,7 +238,7 @@ impl World {
         }
         if self.now < self.registry.stalled_until {
             let at = self.registry.stalled_until;
-            return self.at(at, Happening::Land(Box::new(request)));
+            return self.at(at, SimEvent::Land(Box::new(request)));
         }
         let (from, number, server) = (request.from, request.connection, self.registry.server);
         let Some(connection) = self.connection(from) else { return };
@@ -272,7 +272,7 @@ impl World {
             {
                 at = at.max(until);
             }
-            self.at(at, Happening::Answer { to: from, id, connection: number, session, answer });
+            self.at(at, SimEvent::Answer { to: from, id, connection: number, session, answer });
         }
     }
 
@@ -429,7 +429,7 @@ impl World {
         if connection.up && connection.alive {
             connection.alive = false;
             let number = connection.number;
-            self.later(wait, Happening::ConnectionLost(peer, number));
+            self.later(wait, SimEvent::ConnectionLost(peer, number));
         }
     }
 
@@ -471,7 +471,7 @@ impl World {
                 self.tally.ghosts_landed += 1;
                 request.connection = number;
                 let at = self.arrival(peer, Peer::Registry);
-                self.at(at, Happening::Land(Box::new(request)));
+                self.at(at, SimEvent::Land(Box::new(request)));
             }
         }
         true

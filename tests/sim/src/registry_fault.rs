@@ -3,7 +3,7 @@
 
 use crate::{
     network::Peer,
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{Revision, TaskId};
 
@@ -70,7 +70,7 @@ impl World {
         for at in 0..self.masters.len() {
             let (peer, number) = (Peer::Master(at), self.masters[at].connection.number);
             let wait = self.chance.below(300 * MS);
-            self.later(wait, Happening::ConnectionLost(peer, number));
+            self.later(wait, SimEvent::ConnectionLost(peer, number));
         }
     }
 
@@ -80,7 +80,7 @@ impl World {
         let mut wait = 0;
         for _ in 0..times {
             wait += self.chance.between(20 * MS, 200 * MS);
-            self.later(wait, Happening::Flap(peer));
+            self.later(wait, SimEvent::Flap(peer));
         }
     }
 
@@ -90,7 +90,7 @@ impl World {
         if connection.up && connection.alive {
             connection.alive = false;
             let number = connection.number;
-            self.later(0, Happening::ConnectionLost(peer, number));
+            self.later(0, SimEvent::ConnectionLost(peer, number));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! wrong and for how long. Never what happens in it.
 
 use crate::{
-    chance::Chance,
+    rng::Rng,
     world::{MS, Nanos, SECOND},
 };
 use muster_protocol::lease::{CLOCK_RATE_PPM, LeaseTiming};
@@ -57,7 +57,7 @@ pub struct Setting {
 
 impl Setting {
     /// The setting of a seed.
-    pub fn of(seed: u64, chance: &mut Chance) -> Self {
+    pub fn of(seed: u64, chance: &mut Rng) -> Self {
         let fast = !chance.once_in(3);
         let lasts = if fast { chance.between(12, 40) } else { chance.between(20, 60) } * SECOND;
         let latency =
@@ -105,7 +105,7 @@ impl Setting {
     }
 
     /// A world in which nothing goes wrong but what a script says.
-    pub fn calm(chance: &mut Chance) -> Self {
+    pub fn calm(chance: &mut Rng) -> Self {
         Setting {
             timing: LeaseTiming::STANDARD,
             masters: 2,
@@ -136,7 +136,7 @@ fn leases_keep(timing: &LeaseTiming) -> Nanos {
 }
 
 /// A profile, or the same with the shortest wait that is allowed: then every margin counts.
-fn timing(fast: bool, chance: &mut Chance) -> LeaseTiming {
+fn timing(fast: bool, chance: &mut Rng) -> LeaseTiming {
     let known = if fast { LeaseTiming::FAST } else { LeaseTiming::STANDARD };
     let runs = (known.worker() + known.kill_margin()).as_nanos() as u64;
     let ppm = CLOCK_RATE_PPM;

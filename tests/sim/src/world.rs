@@ -4,18 +4,19 @@
 //! First everything goes wrong; then it is healed, and whatever was accepted must end.
 
 use crate::{
-    chance::Chance,
     checker::{Checker, Violation},
     client::Clients,
     clock::Machine,
+    counters::Tally,
     fault::Fault,
     network::{LinkId, Network, Peer},
     process::{
-        GuestIn, LeaseIn, MasterIn, MindIn, checkpoint::Question, master::Master, worker::Worker,
+        GuestIn, LeaseIn, MasterIn, WorkerLoopInput, checkpoint::Question, master::Master,
+        worker::SimWorker,
     },
     registry::{Expired, Registry, Request},
+    rng::Rng,
     setting::Setting,
-    tally::Tally,
 };
 use muster_protocol::{
     Revision, SessionId, TaskId, fleet,
@@ -41,7 +42,7 @@ const STAYS_UNWELL_EVERY: u64 = 8;
 /// Something that is to come.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is explained where it is handled")]
-pub enum Happening {
+pub enum SimEvent {
     Boot(Peer),
     Reconnect(Peer, u64),
     ConnectionLost(Peer, u64),
@@ -58,7 +59,7 @@ pub enum Happening {
     MasterTurn(usize, u64),
     Keeper(usize, u64, LeaseIn),
     KeeperTurn(usize, u64),
-    Mind(usize, u64, MindIn),
+    WorkerLoop(usize, u64, WorkerLoopInput),
     MindTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
@@ -81,7 +82,7 @@ pub enum Happening {
 struct Coming {
     at: Nanos,
     count: u64,
-    what: Happening,
+    what: SimEvent,
 }
 
 impl PartialEq for Coming {
@@ -107,12 +108,12 @@ pub struct World {
     pub now: Nanos,
     pub seed: u64,
     pub setting: Setting,
-    pub chance: Chance,
+    pub chance: Rng,
     queue: BinaryHeap<Coming>,
     count: u64,
     pub machines: Vec<Machine>,
     pub masters: Vec<Master>,
-    pub workers: Vec<Worker>,
+    pub workers: Vec<SimWorker>,
     pub network: Network,
     pub registry: Registry,
     pub clients: Clients,
@@ -127,32 +128,32 @@ pub struct World {
 impl World {
     /// The world of a seed.
     pub fn new(seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
+        let mut chance = Rng::new(seed);
         let setting = Setting::of(seed, &mut chance);
         let mut world = World::with(seed, setting, chance);
         let lasts = world.setting.lasts;
         world.will_submit_all();
-        world.later(SECOND, Happening::Disorder);
+        world.later(SECOND, SimEvent::Disorder);
         if let Some(at) = world.setting.rollback_at {
-            world.at(at, Happening::RollBack);
+            world.at(at, SimEvent::RollBack);
             // What is given out just before is what may be forgotten.
             let count = world.chance.between(2, 7);
             let before = world.chance.below(3 * SECOND);
             world.will_submit(at.saturating_sub(before), count, |_| ());
         }
-        world.at(lasts, Happening::Heal);
+        world.at(lasts, SimEvent::Heal);
         world
     }
 
     /// A world in which nothing goes wrong but what is scripted.
     pub fn calm(seed: u64, change: impl FnOnce(&mut Setting)) -> Self {
-        let mut chance = Chance::new(seed);
+        let mut chance = Rng::new(seed);
         let mut setting = Setting::calm(&mut chance);
         change(&mut setting);
         World::with(seed, setting, chance)
     }
 
-    fn with(seed: u64, setting: Setting, chance: Chance) -> Self {
+    fn with(seed: u64, setting: Setting, chance: Rng) -> Self {
         let mut world = World {
             now: 0,
             seed,
@@ -175,7 +176,7 @@ impl World {
         for at in 0..world.setting.masters {
             let machine = world.new_machine();
             world.masters.push(Master::new(at, machine));
-            world.later(0, Happening::Boot(Peer::Master(at)));
+            world.later(0, SimEvent::Boot(Peer::Master(at)));
         }
         for at in 0..world.setting.workers {
             // Some share a machine with a master.
@@ -185,9 +186,9 @@ impl World {
             } else {
                 world.new_machine()
             };
-            let worker = Worker::new(&format!("w{}", at + 1), machine, &mut world);
+            let worker = SimWorker::new(&format!("w{}", at + 1), machine, &mut world);
             world.workers.push(worker);
-            world.later(0, Happening::Boot(Peer::Worker(at)));
+            world.later(0, SimEvent::Boot(Peer::Worker(at)));
         }
         world
     }
@@ -204,20 +205,20 @@ impl World {
         }
         self.tally.twins += 1;
         let machine = self.new_machine();
-        let mut worker = Worker::new("w1", machine, self);
+        let mut worker = SimWorker::new("w1", machine, self);
         worker.twin = true;
         self.workers.push(worker);
-        self.later(0, Happening::Boot(Peer::Worker(self.workers.len() - 1)));
+        self.later(0, SimEvent::Boot(Peer::Worker(self.workers.len() - 1)));
     }
 
     /// Something happens then.
-    pub fn at(&mut self, at: Nanos, what: Happening) {
+    pub fn at(&mut self, at: Nanos, what: SimEvent) {
         self.count += 1;
         self.queue.push(Coming { at: at.max(self.now), count: self.count, what });
     }
 
     /// Something happens after a wait.
-    pub fn later(&mut self, wait: Nanos, what: Happening) {
+    pub fn later(&mut self, wait: Nanos, what: SimEvent) {
         self.at(self.now + wait, what);
     }
 
@@ -269,17 +270,17 @@ impl World {
         true
     }
 
-    fn happen(&mut self, what: Happening) {
+    fn happen(&mut self, what: SimEvent) {
         match what {
-            Happening::Boot(Peer::Master(at)) => self.boot_master(at),
-            Happening::Boot(Peer::Worker(at)) => {
+            SimEvent::Boot(Peer::Master(at)) => self.boot_master(at),
+            SimEvent::Boot(Peer::Worker(at)) => {
                 if !(self.healing && self.workers[at].twin) {
                     self.boot_worker(at);
                 }
             }
-            Happening::Boot(Peer::Registry) => {}
-            Happening::Reconnect(peer, life) => self.reconnect(peer, life),
-            Happening::ConnectionLost(peer, number) => match peer {
+            SimEvent::Boot(Peer::Registry) => {}
+            SimEvent::Reconnect(peer, life) => self.reconnect(peer, life),
+            SimEvent::ConnectionLost(peer, number) => match peer {
                 Peer::Master(at) => {
                     let life = self.masters[at].process.life;
                     self.give_master(at, life, MasterIn::ConnectionLost(number));
@@ -290,9 +291,9 @@ impl World {
                 }
                 Peer::Registry => {}
             },
-            Happening::Dial(at, life) => self.dial_all(at, life),
-            Happening::LinkLost { link, above: false } => self.lost_below(link),
-            Happening::LinkLost { link, above: true } => {
+            SimEvent::Dial(at, life) => self.dial_all(at, life),
+            SimEvent::LinkLost { link, above: false } => self.lost_below(link),
+            SimEvent::LinkLost { link, above: true } => {
                 let Some((at, life)) = self.network.links.get(&link).map(|link| link.master) else {
                     return;
                 };
@@ -300,46 +301,46 @@ impl World {
                     self.give_master(at, life, MasterIn::LinkDown(link));
                 }
             }
-            Happening::Up(link, frame) => {
+            SimEvent::Up(link, frame) => {
                 let Some((at, life)) = self.network.links.get(&link).map(|link| link.master) else {
                     return;
                 };
                 self.give_master(at, life, MasterIn::Frame(link, frame));
             }
-            Happening::Down(link, frame) => self.worker_frame(link, *frame),
-            Happening::Land(request) => self.land(*request),
-            Happening::Answer { to, id, connection, session, answer } => {
+            SimEvent::Down(link, frame) => self.worker_frame(link, *frame),
+            SimEvent::Land(request) => self.land(*request),
+            SimEvent::Answer { to, id, connection, session, answer } => {
                 self.answered(to, id, connection, session, *answer);
             }
-            Happening::GiveUp(peer, id) => self.give_up(peer, id),
-            Happening::List { master, session, stream } => self.list(master, session, stream),
-            Happening::EndAsked { master, session, stream, number, asked_at } => {
+            SimEvent::GiveUp(peer, id) => self.give_up(peer, id),
+            SimEvent::List { master, session, stream } => self.list(master, session, stream),
+            SimEvent::EndAsked { master, session, stream, number, asked_at } => {
                 self.end_asked(master, session, stream, number, asked_at);
             }
-            Happening::Master(at, life, input) => self.give_master(at, life, input),
-            Happening::MasterTurn(at, life) => self.master_turn(at, life),
-            Happening::Keeper(at, life, input) => self.give_keeper(at, life, input),
-            Happening::KeeperTurn(at, life) => self.keeper_turn(at, life),
-            Happening::Mind(at, life, input) => self.give_mind(at, life, input),
-            Happening::MindTurn(at, life) => self.mind_turn(at, life),
-            Happening::Guest(at, life, input) => self.guest(at, life, input),
-            Happening::KernelTimer(at, life) => self.kernel_timer(at, life),
-            Happening::Checkpoint(question) => self.checkpoint(*question),
-            Happening::Expire { what, losses } => self.expire(what, losses),
-            Happening::AnswerDue { worker, key, since } => {
+            SimEvent::Master(at, life, input) => self.give_master(at, life, input),
+            SimEvent::MasterTurn(at, life) => self.master_turn(at, life),
+            SimEvent::Keeper(at, life, input) => self.give_keeper(at, life, input),
+            SimEvent::KeeperTurn(at, life) => self.keeper_turn(at, life),
+            SimEvent::WorkerLoop(at, life, input) => self.give_mind(at, life, input),
+            SimEvent::MindTurn(at, life) => self.mind_turn(at, life),
+            SimEvent::Guest(at, life, input) => self.guest(at, life, input),
+            SimEvent::KernelTimer(at, life) => self.kernel_timer(at, life),
+            SimEvent::Checkpoint(question) => self.checkpoint(*question),
+            SimEvent::Expire { what, losses } => self.expire(what, losses),
+            SimEvent::AnswerDue { worker, key, since } => {
                 self.no_dispatch_goes_unanswered(worker, key, since);
             }
-            Happening::Probe { worker, life, due } => self.probe(worker, life, due),
-            Happening::MoveDue(task) => self.a_task_moves_while_another_worker_fits(task),
-            Happening::Woken(machine) => self.woken(machine),
-            Happening::Submit(batch) => self.submit(batch),
-            Happening::Cancel(task) => self.cancel(task),
-            Happening::UncordonAll => self.uncordon_all(),
-            Happening::Strike(fault) => self.strike(fault),
-            Happening::Disorder => self.disorder(),
-            Happening::RollBack => self.lose_writes(),
-            Happening::Flap(peer) => self.flap(peer),
-            Happening::Heal => self.heal(),
+            SimEvent::Probe { worker, life, due } => self.probe(worker, life, due),
+            SimEvent::MoveDue(task) => self.a_task_moves_while_another_worker_fits(task),
+            SimEvent::Woken(machine) => self.woken(machine),
+            SimEvent::Submit(batch) => self.submit(batch),
+            SimEvent::Cancel(task) => self.cancel(task),
+            SimEvent::UncordonAll => self.uncordon_all(),
+            SimEvent::Strike(fault) => self.strike(fault),
+            SimEvent::Disorder => self.disorder(),
+            SimEvent::RollBack => self.lose_writes(),
+            SimEvent::Flap(peer) => self.flap(peer),
+            SimEvent::Heal => self.heal(),
         }
     }
 
@@ -354,7 +355,7 @@ impl World {
         }
         if self.is_still(process) || !self.connects(peer) {
             let wait = self.chance.between(50 * MS, 400 * MS);
-            return self.later(wait, Happening::Reconnect(peer, life));
+            return self.later(wait, SimEvent::Reconnect(peer, life));
         }
         match peer {
             Peer::Master(at) => self.give_master(at, life, MasterIn::Connected),

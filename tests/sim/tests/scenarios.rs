@@ -6,7 +6,7 @@ use muster_sim::{
     fault::Fault,
     network::Peer,
     setting::Setting,
-    world::{Happening, MS, SECOND, World},
+    world::{MS, SECOND, SimEvent, World},
 };
 
 /// Plays a script with a few seeds; nothing may be broken in any.
@@ -244,7 +244,7 @@ fn a_task_whose_group_has_no_healthy_worker_waits_and_says_why() {
             let record = world.record(1).expect("it is stored").clone();
             assert!(matches!(record.state, TaskState::Queued { .. }));
             assert!(world.tally.groups_empty > 0);
-            let mind = world.masters[0].mind.as_ref().expect("it is up");
+            let mind = world.masters[0].current.as_ref().expect("it is up");
             let clock = world.machines[world.masters[0].process.machine].clock(world.now);
             let why = mind.fleet.explain(clock, &record);
             assert!(why.contains("no worker of group"), "{why}");
@@ -318,9 +318,9 @@ fn when_masters_find_most_of_the_fleet_silent_at_once_nobody_is_declared_lost() 
         |world| {
             world.play_until(3 * SECOND);
             for worker in 0..4 {
-                world.at(4 * SECOND, Happening::Strike(Fault::Isolate(worker, 25 * SECOND)));
+                world.at(4 * SECOND, SimEvent::Strike(Fault::Isolate(worker, 25 * SECOND)));
             }
-            world.at(4 * SECOND, Happening::Strike(Fault::Outage(3 * SECOND)));
+            world.at(4 * SECOND, SimEvent::Strike(Fault::Outage(3 * SECOND)));
             world.play_until(25 * SECOND);
             assert!(world.tally.held > 0);
             assert_eq!(world.tally.lost, 0);

@@ -2,8 +2,8 @@
 //! same. A failure says which seed, and how to replay it.
 
 use muster_sim::{
+    counters::Tally,
     play::{Played, play, play_many},
-    tally::Tally,
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -5,7 +5,7 @@ use crate::{Nonce, lease::Home, message::WorkerCommand};
 
 #[test]
 fn the_end_of_a_session_is_answered_by_quiet_once_and_only_when_nothing_runs() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.give(2);
     d.give(3);
@@ -20,10 +20,10 @@ fn the_end_of_a_session_is_answered_by_quiet_once_and_only_when_nothing_runs() {
 
 #[test]
 fn a_session_that_ends_and_another_that_begins_in_one_breath_do_not_share_runs() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     let until = d.now + SECOND * 9;
-    d.mind.observe(d.now, Event::SessionOver);
+    d.attempts.observe(d.now, Event::SessionOver);
     let lines = d.see(Event::LeaseHeld { session: SessionId(2), until });
     check(lines, &["link 1: hello of session 2 with [1]", "kill t1: Fenced"]);
     // The greeting spoke of a run that has stopped since.
@@ -31,12 +31,12 @@ fn a_session_that_ends_and_another_that_begins_in_one_breath_do_not_share_runs()
     check(lines, &["link 1: hello of session 2 with []", "quiet"]);
     // Late news of the old one does not bring it back.
     check(d.held(99), &[]);
-    assert_eq!(d.mind.session, Some(SessionId(2)));
+    assert_eq!(d.attempts.session, Some(SessionId(2)));
 }
 
 #[test]
 fn a_new_session_greets_on_every_link() {
-    let mut d = Desk::bare();
+    let mut d = Harness::bare();
     d.see(Event::Linked(1, MASTER));
     d.see(Event::Linked(2, MASTER));
     let both =
@@ -50,7 +50,7 @@ fn a_new_session_greets_on_every_link() {
 
 #[test]
 fn what_was_given_up_in_a_session_that_goes_on_is_confessed_when_it_has_stopped() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.told(1, dispatch(2));
     check(d.pass(SECOND * 4), &["kill t1: Fenced", "drop t2"]);
@@ -65,15 +65,15 @@ fn what_was_given_up_in_a_session_that_goes_on_is_confessed_when_it_has_stopped(
 
 #[test]
 fn a_dispatch_that_overtakes_the_news_of_a_renewal_is_taken() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.pass(SECOND * 4);
-    d.mind.observe(d.now, Event::Received(1, dispatch(1)));
+    d.attempts.observe(d.now, Event::Received(1, dispatch(1)));
     check(d.held(4), &["prepare t1 by 1"]);
 }
 
 #[test]
 fn a_worker_asked_to_stop_finishes_what_it_has_and_is_quiet_when_all_is_delivered() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.give(2);
     d.give(3);
@@ -93,13 +93,13 @@ fn a_worker_asked_to_stop_finishes_what_it_has_and_is_quiet_when_all_is_delivere
 
 #[test]
 fn at_its_deadline_a_stopping_worker_kills_what_runs() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.give(2);
     let deadline = d.now + SECOND * 3;
     check(d.see(Event::StopAsked { deadline }), &[]);
     d.held(60);
-    assert_eq!(d.mind.wakeup(), Some(deadline));
+    assert_eq!(d.attempts.wakeup(), Some(deadline));
     check(d.pass(SECOND * 3), &["kill t1: Stopping", "kill t2: Stopping"]);
     check(d.see(Event::Stopped(key(1))), &[]);
     // One that ended by itself meanwhile still counts.
@@ -108,7 +108,7 @@ fn at_its_deadline_a_stopping_worker_kills_what_runs() {
 
 #[test]
 fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.held(60);
     for task in 1..=3 {
         d.give(task);
@@ -119,7 +119,9 @@ fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline
     let lines = d.pass(SECOND * 3);
     check(lines, &["kill t1: Drained", "kill t2: Drained"]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 returned"]);
-    let Phase::Ended { outcome, .. } = &d.mind.attempts[&key(1)].phase else { panic!("it ended") };
+    let Phase::Ended { outcome, .. } = &d.attempts.attempts[&key(1)].phase else {
+        panic!("it ended")
+    };
     let reason = "given back: its worker drains, and the deadline of that was over";
     assert_eq!(outcome.verdict.reason(), reason, "nothing more urgent needed its place");
     check(d.ended(2), &["link 1: t2 completed"]);
@@ -130,7 +132,7 @@ fn a_draining_worker_gives_back_what_waits_at_once_and_what_runs_at_its_deadline
 
 #[test]
 fn a_cordoned_worker_keeps_what_it_has_and_takes_nothing_new() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.give(2);
     d.give(3);
@@ -141,7 +143,7 @@ fn a_cordoned_worker_keeps_what_it_has_and_takes_nothing_new() {
 
 #[test]
 fn a_run_makes_room_only_once_and_a_revocation_outweighs_that() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.give(2);
     d.give(3);
@@ -157,7 +159,7 @@ fn a_run_makes_room_only_once_and_a_revocation_outweighs_that() {
 
 #[test]
 fn what_is_more_than_a_worker_may_hold_goes_back() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     let ToWorker::Dispatch(mut second) = dispatch(2) else { unreachable!("it is one") };
     second.held_max = 1;
@@ -166,7 +168,7 @@ fn what_is_more_than_a_worker_may_hold_goes_back() {
 
 #[test]
 fn a_master_that_begins_anew_hears_everything_again() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.give(2);
     d.ended(2);
@@ -177,7 +179,7 @@ fn a_master_that_begins_anew_hears_everything_again() {
 
 #[test]
 fn an_outcome_that_nobody_takes_holds_a_stopping_worker_no_longer_than_its_deadline() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     d.give(1);
     d.ended(1);
     check(d.see(Event::StopAsked { deadline: d.now + SECOND }), &[]);
@@ -187,7 +189,7 @@ fn an_outcome_that_nobody_takes_holds_a_stopping_worker_no_longer_than_its_deadl
 
 #[test]
 fn a_worker_that_said_it_is_quiet_for_good_takes_nothing_though_its_lease_lasts() {
-    let mut d = Desk::new();
+    let mut d = Harness::new();
     check(d.see(Event::StopAsked { deadline: d.now + SECOND }), &["quiet"]);
     check(d.told(1, dispatch(1)), &[]);
     check(d.held(9), &[]);

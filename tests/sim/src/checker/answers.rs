@@ -4,7 +4,7 @@
 use crate::{
     network::LinkId,
     process::worker::SLOTS,
-    world::{Happening, Nanos, SECOND, World},
+    world::{Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{
     Time,
@@ -88,7 +88,7 @@ impl World {
         }
         let since = self.now;
         self.checker.answers.owed.entry((at, key)).or_insert((link, since));
-        self.later(ANSWER_WITHIN, Happening::AnswerDue { worker: at, key, since });
+        self.later(ANSWER_WITHIN, SimEvent::AnswerDue { worker: at, key, since });
     }
 
     /// A dispatch came a while ago.
@@ -102,7 +102,7 @@ impl World {
         let full = if worker.runs.len() >= SLOTS as usize { self.now } else { worker.full_until };
         let due = since.max(still).max(full) + ANSWER_WITHIN;
         if self.now < due {
-            return self.at(due, Happening::AnswerDue { worker: at, key, since });
+            return self.at(due, SimEvent::AnswerDue { worker: at, key, since });
         }
         self.violate("no_dispatch_goes_unanswered", || {
             format!("{key:?} came to worker {at} at {:.3} s", since as f64 / SECOND as f64)

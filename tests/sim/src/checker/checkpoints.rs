@@ -11,7 +11,7 @@ use muster_protocol::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A task in one of its lives, which began then: its id may be used again.
-type Life = (TaskId, u64);
+type Incarnation = (TaskId, u64);
 
 /// A checkpoint of a life: which try's, and which of that try's.
 type Count = (u32, u64);
@@ -20,11 +20,11 @@ type Count = (u32, u64);
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     /// Attempts that some record has named: of which life, and which try.
-    stored: BTreeMap<AttemptId, (Life, u32)>,
+    stored: BTreeMap<AttemptId, (Incarnation, u32)>,
     /// The newest that was acknowledged to its attempt.
-    kept: BTreeMap<Life, Count>,
+    kept: BTreeMap<Incarnation, Count>,
     /// The latest try that was told what earlier ones left.
-    resumed: BTreeMap<Life, u32>,
+    resumed: BTreeMap<Incarnation, u32>,
     /// Attempts that were refused.
     refused: BTreeSet<AttemptId>,
 }
@@ -41,7 +41,7 @@ impl Checkpoints {
         self.stored.contains_key(&attempt)
     }
 
-    fn place_of(&self, state: Option<Data>) -> Option<(Life, Count)> {
+    fn place_of(&self, state: Option<Data>) -> Option<(Incarnation, Count)> {
         let Data::Inline(bytes) = state? else { return None };
         let (attempt, save) = bytes.split_first_chunk::<8>()?;
         let (life, number) = *self.stored.get(&AttemptId(u64::from_be_bytes(*attempt)))?;

@@ -1,7 +1,7 @@
 //! That a task gets away from a worker which can get nothing ready. Once everything else has healed one
 //! worker may stay as it is, for good.
 
-use crate::world::{Happening, Nanos, SECOND, World};
+use crate::world::{Nanos, SECOND, SimEvent, World};
 use muster_protocol::{TaskId, lease::LeaseState, registry::FailoverGuard, task::TaskRecord};
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -45,7 +45,7 @@ impl World {
             Some(attempt) if attempt.worker == self.workers[sick].name => {
                 if let Entry::Vacant(new) = stuck.entry(record.id) {
                     new.insert(self.now);
-                    self.later(MOVES_WITHIN, Happening::MoveDue(record.id));
+                    self.later(MOVES_WITHIN, SimEvent::MoveDue(record.id));
                 }
             }
             Some(_) => drop(stuck.remove(&record.id)),
@@ -63,7 +63,7 @@ impl World {
         let from = free.filter(|_| !moves.guarded).map(|free| free.max(since).max(moves.from));
         let due = from.unwrap_or(self.now) + MOVES_WITHIN;
         if self.now < due {
-            return self.at(due, Happening::MoveDue(task));
+            return self.at(due, SimEvent::MoveDue(task));
         }
         self.violate("a_task_moves_while_another_worker_fits", || {
             format!("{task} stays with worker {sick} from {:.3} s on", since as f64 / SECOND as f64)

@@ -1,10 +1,10 @@
 //! Checkpoints on their way: from a guest to a master, from its shell to the registry, and back. Never
 //! decides whether one is kept.
 
-use super::{GuestIn, MindIn};
+use super::{GuestIn, WorkerLoopInput};
 use crate::{
     network::{LinkId, Peer},
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{
     Revision, Time,
@@ -92,7 +92,7 @@ impl World {
     fn will_save(&mut self, at: usize, key: AttemptKey, run: u64) {
         let wait = self.chance.between(20 * MS, 2 * SECOND);
         let life = self.workers[at].process.life;
-        self.later(wait, Happening::Guest(at, life, GuestIn::Save(key, run)));
+        self.later(wait, SimEvent::Guest(at, life, GuestIn::Save(key, run)));
     }
 
     /// The guest leaves its state.
@@ -129,7 +129,7 @@ impl World {
         leaves.questions += 1;
         let count = leaves.questions;
         let again = if link.is_some() { ANSWER_WITHIN } else { AGAIN };
-        self.later(again, Happening::Guest(at, life, GuestIn::Ask(key, run, count)));
+        self.later(again, SimEvent::Guest(at, life, GuestIn::Ask(key, run, count)));
         let Some(link) = link else { return };
         let Some(master) = self.network.carries_up(link) else { return };
         let request = Request::new(name, HeldAttempt { key, revision }, want);
@@ -143,7 +143,7 @@ impl World {
     /// From a master to the registry, which is what comes next.
     fn goes_to_registry(&mut self, from: Nanos, question: Question) {
         let way = self.arrival(Peer::Master(question.master.0), Peer::Registry) - self.now;
-        self.at(from + way, Happening::Checkpoint(Box::new(question)));
+        self.at(from + way, SimEvent::Checkpoint(Box::new(question)));
     }
 
     /// A question is where it was going.
@@ -163,7 +163,7 @@ impl World {
         }
         let still = self.still_until(process);
         if still > self.now {
-            return self.at(still, Happening::Checkpoint(Box::new(question)));
+            return self.at(still, SimEvent::Checkpoint(Box::new(question)));
         }
         let connection = &self.masters[master].connection;
         if !connection.up || !connection.alive || !self.registry_is_up() {
@@ -172,7 +172,7 @@ impl World {
         }
         if self.now < self.registry.stalled_until {
             let at = self.registry.stalled_until;
-            return self.at(at, Happening::Checkpoint(Box::new(question)));
+            return self.at(at, SimEvent::Checkpoint(Box::new(question)));
         }
         let lags = self.now < self.registry.lags_until;
         let mut back = self.arrival(Peer::Registry, Peer::Master(master));
@@ -208,7 +208,7 @@ impl World {
                     let late = self.chance.below(LATE_MAX);
                     let step = Step::Ghost(expect, checkpoint.clone());
                     let ghost = Question { step, ..question.clone() };
-                    self.later(late, Happening::Checkpoint(Box::new(ghost)));
+                    self.later(late, SimEvent::Checkpoint(Box::new(ghost)));
                     CasAnswer::Unknown
                 } else {
                     let answer = self.keep_checkpoint(expect, question.key, checkpoint.clone());
@@ -245,7 +245,7 @@ impl World {
         let back = self.arrival(Peer::Registry, Peer::Master(master));
         let way = self.arrival(Peer::Master(master), Peer::Worker(at)) - self.now;
         let answer = Question { step: Step::Answer(told), ..question };
-        self.at(back + way, Happening::Checkpoint(Box::new(answer)));
+        self.at(back + way, SimEvent::Checkpoint(Box::new(answer)));
     }
 
     fn checkpoint_heard(
@@ -269,7 +269,7 @@ impl World {
         match answer {
             None => {
                 let ask = GuestIn::Ask(key, run, count);
-                self.later(AGAIN, Happening::Guest(at, life, ask));
+                self.later(AGAIN, SimEvent::Guest(at, life, ask));
             }
             Some(Ok(state)) => {
                 leaves.asking = None;
@@ -289,8 +289,8 @@ impl World {
         self.run_is_gone(at, key);
         let outcome = Outcome::bare(refused.verdict());
         let life = self.workers[at].process.life;
-        let ended = MindIn::Event(Box::new(Event::Ended { key, outcome }));
-        self.later(0, Happening::Mind(at, life, ended));
+        let ended = WorkerLoopInput::Event(Box::new(Event::Ended { key, outcome }));
+        self.later(0, SimEvent::WorkerLoop(at, life, ended));
     }
 
     /// Whether this is the question that the guest waits for.

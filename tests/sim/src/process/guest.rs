@@ -1,8 +1,8 @@
 //! Guests: they run from their start to their end, a kill, or the end of the lease, and want to
 //! have an effect now and then. Never ask anybody but the gate and the clock.
 
-use super::{GuestIn, MindIn, checkpoint::Leaves, worker::SLOTS};
-use crate::world::{Happening, MS, Nanos, SECOND, World};
+use super::{GuestIn, WorkerLoopInput, checkpoint::Leaves, worker::SLOTS};
+use crate::world::{MS, Nanos, SECOND, SimEvent, World};
 use muster_protocol::{
     SessionId,
     attempts::Event,
@@ -37,7 +37,7 @@ impl Run {
 impl World {
     fn tell_mind(&mut self, at: usize, event: Event) {
         let life = self.workers[at].process.life;
-        self.later(0, Happening::Mind(at, life, MindIn::Event(Box::new(event))));
+        self.later(0, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(Box::new(event))));
     }
 
     /// Starts an attempt.
@@ -67,8 +67,8 @@ impl World {
         self.run_starts(at, key, &run);
         self.workers[at].runs.insert(key, run);
         self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));
-        self.at(self.now + MS, Happening::Guest(at, life, GuestIn::Poll(key, number)));
-        self.later(lasts, Happening::Guest(at, life, GuestIn::End(key, number)));
+        self.at(self.now + MS, SimEvent::Guest(at, life, GuestIn::Poll(key, number)));
+        self.later(lasts, SimEvent::Guest(at, life, GuestIn::End(key, number)));
         if leaves_any {
             self.begins_to_leave(at, key, number, dispatch.number);
         }
@@ -82,7 +82,7 @@ impl World {
         let most = self.setting.timing.kill_margin().as_nanos() as u64;
         let wait = self.chance.below(if stubborn { most * 4 } else { most / 2 });
         let life = self.workers[at].process.life;
-        self.later(wait, Happening::Guest(at, life, GuestIn::Stop(key, number)));
+        self.later(wait, SimEvent::Guest(at, life, GuestIn::Stop(key, number)));
     }
 
     /// Something happens to a guest.
@@ -93,7 +93,7 @@ impl World {
         }
         let still = self.still_until(&worker.process);
         if still > self.now {
-            return self.at(still, Happening::Guest(at, life, what));
+            return self.at(still, SimEvent::Guest(at, life, what));
         }
         let (GuestIn::Poll(key, number)
         | GuestIn::End(key, number)
@@ -109,7 +109,7 @@ impl World {
                 self.effect(at, key, &run);
                 let most = if run.stubborn { 3 * SECOND } else { 60 * MS };
                 let wait = self.chance.between(2 * MS, most);
-                self.later(wait, Happening::Guest(at, life, what));
+                self.later(wait, SimEvent::Guest(at, life, what));
             }
             GuestIn::Save(..) if open => self.save(at, key, number),
             GuestIn::Ask(_, _, count) if open && self.still_asks(at, key, count) => {
@@ -118,7 +118,7 @@ impl World {
             // The gate's next look ends it.
             GuestIn::Save(..) | GuestIn::Ask(..) => {}
             GuestIn::End(..) if open && run.waits() => {
-                self.later(50 * MS, Happening::Guest(at, life, what));
+                self.later(50 * MS, SimEvent::Guest(at, life, what));
             }
             GuestIn::End(..) if open => {
                 self.run_is_gone(at, key);

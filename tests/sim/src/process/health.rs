@@ -1,7 +1,7 @@
 //! A worker's probes of its host, and what its lease is told of that. Never decides when it is well.
 
 use super::LeaseIn;
-use crate::world::{Happening, MS, Nanos, World};
+use crate::world::{MS, Nanos, SimEvent, World};
 use muster_protocol::lease::LeaseEvent;
 
 /// What the host lacks.
@@ -47,13 +47,13 @@ impl World {
             self.tally.told_unwell += u64::from(unwell.is_some());
             self.tally.told_well += u64::from(unwell.is_none());
             let lack = LeaseIn::Event(Box::new(LeaseEvent::Lack(unwell)));
-            self.later(0, Happening::Keeper(at, life, lack));
+            self.later(0, SimEvent::Keeper(at, life, lack));
         }
         self.probe_at(at, life, due.max(self.now + MS / 10));
     }
 
     fn probe_at(&mut self, worker: usize, life: u64, due: Nanos) {
         self.workers[worker].probe_due = due;
-        self.at(due, Happening::Probe { worker, life, due });
+        self.at(due, SimEvent::Probe { worker, life, due });
     }
 }

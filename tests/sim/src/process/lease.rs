@@ -1,11 +1,11 @@
 //! A worker's shell around `LeaseLoop`: how renewals travel, and what moves the gate and the kernel's
 //! timer. Never decides anything about the lease.
 
-use super::{LeaseIn, MindIn};
+use super::{LeaseIn, WorkerLoopInput};
 use crate::{
     network::Peer,
     registry::Op,
-    world::{Happening, MS, SECOND, World},
+    world::{MS, SECOND, SimEvent, World},
 };
 use muster_protocol::{
     Time,
@@ -44,7 +44,7 @@ impl World {
         let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
         let (input, turn) = self.workers[at].lease_desk.take_in(self.now, free, input);
         if let Some(turn) = turn {
-            self.at(turn, Happening::KeeperTurn(at, life));
+            self.at(turn, SimEvent::KeeperTurn(at, life));
         }
         if let Some(input) = input {
             self.keeper_hears(at, life, input);
@@ -65,7 +65,7 @@ impl World {
         }
         let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
         if free > self.now {
-            return self.at(free, Happening::KeeperTurn(at, life));
+            return self.at(free, SimEvent::KeeperTurn(at, life));
         }
         while let Some(input) = self.workers[at].lease_desk.next_in() {
             self.keeper_hears(at, life, input);
@@ -83,7 +83,7 @@ impl World {
             LeaseIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Worker(at), number) {
                     self.workers[at].keeper.observe(now, LeaseEvent::Direct(false));
-                    self.later(SECOND / 10, Happening::Reconnect(Peer::Worker(at), life));
+                    self.later(SECOND / 10, SimEvent::Reconnect(Peer::Worker(at), life));
                 }
             }
             LeaseIn::Tick(due) => {
@@ -121,7 +121,7 @@ impl World {
         let worker = &mut self.workers[at];
         if worker.keeper_due == 0 || due < worker.keeper_due {
             worker.keeper_due = due;
-            self.at(due, Happening::Keeper(at, life, LeaseIn::Tick(due)));
+            self.at(due, SimEvent::Keeper(at, life, LeaseIn::Tick(due)));
         }
     }
 
@@ -146,7 +146,7 @@ impl World {
                 let Ok(()) = self.workers[at].deadman.extend(until);
                 self.arm_kernel_timer(at);
                 let held = Box::new(Event::LeaseHeld { session, until });
-                self.later(0, Happening::Mind(at, life, MindIn::Event(held)));
+                self.later(0, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(held)));
             }
             LeaseEffect::Close { session, by, .. } => {
                 if by.is_some() {
@@ -161,7 +161,7 @@ impl World {
                 self.workers[at].deadman.close();
                 self.checker.answers.session_over(at);
                 let over = Box::new(Event::SessionOver);
-                self.later(0, Happening::Mind(at, life, MindIn::Event(over)));
+                self.later(0, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(over)));
             }
             LeaseEffect::CloseQuietly => {
                 self.workers[at].deadman.close();
@@ -182,7 +182,7 @@ impl World {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };
         let when = self.machines[worker.process.machine].when(expires);
-        self.at(when, Happening::KernelTimer(at, worker.process.life));
+        self.at(when, SimEvent::KernelTimer(at, worker.process.life));
     }
 
     /// The kernel's timer: it needs no turn of the process, but a machine that is awake.
@@ -195,7 +195,7 @@ impl World {
         let machine = &self.machines[worker.process.machine];
         if machine.is_asleep(self.now) {
             let when = machine.asleep_until;
-            return self.at(when, Happening::KernelTimer(at, life));
+            return self.at(when, SimEvent::KernelTimer(at, life));
         }
         if machine.clock(self.now) >= expires {
             self.tally.kernel_kills += 1;

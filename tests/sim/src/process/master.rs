@@ -1,11 +1,11 @@
 //! A master's shell: one mind a life, and hands that do as it says. Never lets an answer to an
 //! earlier life reach a later one.
 
-use super::{Desk, MasterIn, Process, watch::Follower};
+use super::{LoopQueue, MasterIn, Process, watch::Follower};
 use crate::{
     network::{LinkId, Peer},
     registry::{Connection, Op, STREAMS},
-    world::{Happening, MS, Nanos, SECOND, World},
+    world::{MS, Nanos, SECOND, SimEvent, World},
 };
 use muster_protocol::{
     MasterId, SessionId, Time,
@@ -32,11 +32,11 @@ pub struct Master {
     /// Its process.
     pub process: Process,
     /// What waits for its loop.
-    pub desk: Desk<MasterIn>,
+    pub desk: LoopQueue<MasterIn>,
     /// Its way to the registry.
     pub connection: Connection,
     /// Its newest life.
-    pub mind: Option<Mind>,
+    pub current: Option<MasterSession>,
     /// Its sessions with the registry.
     sessions: Sessions,
     /// What its state directory keeps: its sessions, and the highest revisions it knew.
@@ -46,7 +46,7 @@ pub struct Master {
 
 /// One life of a master.
 #[derive(Debug)]
-pub struct Mind {
+pub struct MasterSession {
     /// The mind.
     pub fleet: Fleet,
     /// What the life is called.
@@ -59,7 +59,7 @@ pub struct Mind {
 impl Master {
     /// The session of its newest life.
     pub fn session(&self) -> Option<SessionId> {
-        self.mind.as_ref().map(|mind| mind.session)
+        self.current.as_ref().map(|mind| mind.session)
     }
 
     /// One that is not started.
@@ -67,9 +67,9 @@ impl Master {
         Master {
             name: format!("m{}", index + 1).parse().expect("a name"),
             process: Process { life: 0, alive: false, machine, stopped_until: 0 },
-            desk: Desk::default(),
+            desk: LoopQueue::default(),
             connection: Connection::default(),
-            mind: None,
+            current: None,
             sessions: Sessions::new(Vec::new(), Marks::default()),
             disk: (Vec::new(), Marks::default()),
             links: BTreeSet::new(),
@@ -92,7 +92,7 @@ impl World {
         }
         master.process.life += 1;
         master.process.alive = true;
-        master.desk = Desk::default();
+        master.desk = LoopQueue::default();
         master.sessions = if proven {
             let (sessions, known) = master.disk.clone();
             Sessions::new(sessions, known)
@@ -100,7 +100,7 @@ impl World {
             Sessions::new(Vec::new(), Marks::default())
         };
         self.say(|world| format!("{} starts", world.masters[at].name));
-        self.later(0, Happening::Reconnect(Peer::Master(at), self.masters[at].process.life));
+        self.later(0, SimEvent::Reconnect(Peer::Master(at), self.masters[at].process.life));
     }
 
     /// The process is gone.
@@ -113,7 +113,7 @@ impl World {
         master.process.life += 1;
         master.process.stopped_until = 0;
         master.disk.1 = *master.sessions.known();
-        master.mind = None;
+        master.current = None;
         let links = core::mem::take(&mut master.links);
         self.say(|world| format!("{} is gone", world.masters[at].name));
         for id in links {
@@ -121,7 +121,7 @@ impl World {
             self.link_breaks(id, 200 * MS);
         }
         self.connection_closed(Peer::Master(at));
-        self.later(again_in, Happening::Boot(Peer::Master(at)));
+        self.later(again_in, SimEvent::Boot(Peer::Master(at)));
     }
 
     fn close_above(&mut self, id: LinkId) {
@@ -139,7 +139,7 @@ impl World {
         let free = self.still_until(&master.process).max(master.desk.busy_until);
         let (input, turn) = self.masters[at].desk.take_in(self.now, free, input);
         if let Some(turn) = turn {
-            self.at(turn, Happening::MasterTurn(at, life));
+            self.at(turn, SimEvent::MasterTurn(at, life));
         }
         if let Some(input) = input {
             self.master_hears(at, input);
@@ -155,7 +155,7 @@ impl World {
         }
         let free = self.still_until(&master.process).max(master.desk.busy_until);
         if free > self.now {
-            return self.at(free, Happening::MasterTurn(at, life));
+            return self.at(free, SimEvent::MasterTurn(at, life));
         }
         while self.masters[at].process.life == life
             && let Some(input) = self.masters[at].desk.next_in()
@@ -189,14 +189,14 @@ impl World {
                     self.say(|world| format!("{} has lost the registry", world.masters[at].name));
                     self.observe(at, fleet::Event::RegistryDown);
                     let life = self.masters[at].process.life;
-                    self.later(100 * MS, Happening::Reconnect(Peer::Master(at), life));
+                    self.later(100 * MS, SimEvent::Reconnect(Peer::Master(at), life));
                 }
             }
             MasterIn::Word { session, stream, number, word } => {
                 self.told_follower(at, session, stream, number, *word);
             }
             MasterIn::Tick(due) => {
-                if let Some(mind) = &mut self.masters[at].mind
+                if let Some(mind) = &mut self.masters[at].current
                     && mind.due == due
                 {
                     mind.due = 0;
@@ -212,7 +212,7 @@ impl World {
 
     fn observe(&mut self, at: usize, event: fleet::Event) {
         let now = self.master_clock(at);
-        if let Some(mind) = &mut self.masters[at].mind {
+        if let Some(mind) = &mut self.masters[at].current {
             mind.fleet.observe(now, event);
         }
     }
@@ -223,7 +223,7 @@ impl World {
             self.own_write_acknowledged(at, session, *revision);
         }
         let master = &mut self.masters[at];
-        if master.mind.as_ref().is_none_or(|mind| mind.session != session) {
+        if master.current.as_ref().is_none_or(|mind| mind.session != session) {
             return;
         }
         master.sessions.heard(&event);
@@ -263,7 +263,7 @@ impl World {
         let ends = self.ends();
         let server = (!self.setting.cluster).then(|| ServerId(self.registry.server.to_string()));
         let master = &mut self.masters[at];
-        let memory = master.mind.take().map(|mind| mind.fleet.memory()).unwrap_or_default();
+        let memory = master.current.take().map(|mind| mind.fleet.memory()).unwrap_or_default();
         master.sessions.begin(session, ends, memory);
         master.disk.0.push(session);
         let surplus = master.disk.0.len().saturating_sub(PAST_MAX);
@@ -283,20 +283,20 @@ impl World {
         // There are no modules here.
         master.sessions.loaded(Bucket::Modules);
         let followers = Follower::of_session(session, &ends, self.now);
-        master.mind = Some(Mind { fleet, session, followers, due: 0 });
+        master.current = Some(MasterSession { fleet, session, followers, due: 0 });
         self.say(|world| format!("{} begins life {session}", world.masters[at].name));
         for link in self.masters[at].links.clone() {
             self.welcome(at, link);
         }
         for stream in 0..3 {
             let wait = self.soon() + self.soon();
-            self.later(wait, Happening::List { master: at, session, stream });
+            self.later(wait, SimEvent::List { master: at, session, stream });
         }
     }
 
     fn welcome(&mut self, at: usize, link: LinkId) {
         let master = &self.masters[at];
-        let Some(mind) = &master.mind else { return };
+        let Some(mind) = &master.current else { return };
         let home = Home { master: master.name.clone(), session: mind.session };
         let machine = self.machines[master.process.machine].boot;
         let version = String::new();
@@ -319,11 +319,11 @@ impl World {
         let now = self.master_clock(at);
         let mut effects = Vec::new();
         let life = self.masters[at].process.life;
-        let Some(mind) = &mut self.masters[at].mind else { return };
+        let Some(mind) = &mut self.masters[at].current else { return };
         let session = mind.session;
         mind.fleet.plan(now, &mut effects);
         self.rest_or_follow(at);
-        let Some(mind) = &mut self.masters[at].mind else { return };
+        let Some(mind) = &mut self.masters[at].current else { return };
         let wakeup = mind.fleet.wakeup();
         if let Some(next) = wakeup {
             if next <= now {
@@ -331,10 +331,10 @@ impl World {
             }
             let due =
                 self.machines[self.masters[at].process.machine].when(next).max(self.now + MS / 10);
-            let Some(mind) = &mut self.masters[at].mind else { return };
+            let Some(mind) = &mut self.masters[at].current else { return };
             if mind.due == 0 || due < mind.due {
                 mind.due = due;
-                self.at(due, Happening::Master(at, life, MasterIn::Tick(due)));
+                self.at(due, SimEvent::Master(at, life, MasterIn::Tick(due)));
             }
         }
         for effect in effects {

@@ -5,7 +5,7 @@ use super::MasterIn;
 use crate::{
     network::Peer,
     registry::STREAMS,
-    world::{Happening, MS, Nanos, World},
+    world::{MS, Nanos, SimEvent, World},
 };
 use muster_protocol::{
     Revision, SessionId, fleet,
@@ -27,13 +27,13 @@ pub struct Follower {
     watch: Watch,
     /// Counts the consumers, and the times without one.
     number: u64,
-    state: State,
+    state: FollowState,
     /// Up to when it has been shown what was written.
     shown: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum FollowState {
     /// There is no consumer yet.
     Beginning,
     /// There is one, and it shows what is written.
@@ -66,7 +66,7 @@ impl Follower {
         STREAMS.map(|bucket| Follower {
             watch: Watch::new(bucket, session, ends.of(bucket).stream),
             number: 0,
-            state: State::Beginning,
+            state: FollowState::Beginning,
             shown: now,
         })
     }
@@ -78,14 +78,14 @@ impl Follower {
 
     /// The consumer shows nothing from now on. Whether there was one.
     pub fn die(&mut self) -> bool {
-        let follows = self.state == State::Following;
+        let follows = self.state == FollowState::Following;
         if follows {
-            self.state = State::Dead;
+            self.state = FollowState::Dead;
         }
         follows
     }
 
-    fn next(&mut self, state: State) -> u64 {
+    fn next(&mut self, state: FollowState) -> u64 {
         self.number += 1;
         self.state = state;
         self.number
@@ -94,7 +94,7 @@ impl Follower {
 
 impl World {
     fn follower(&mut self, at: usize, session: SessionId, stream: usize) -> Option<&mut Follower> {
-        let mind = self.masters[at].mind.as_mut().filter(|mind| mind.session == session)?;
+        let mind = self.masters[at].current.as_mut().filter(|mind| mind.session == session)?;
         Some(&mut mind.followers[stream])
     }
 
@@ -110,7 +110,7 @@ impl World {
         let life = self.masters[at].process.life;
         let word = Box::new(word);
         let input = MasterIn::Word { session, stream, number, word };
-        self.at(when, Happening::Master(at, life, input));
+        self.at(when, SimEvent::Master(at, life, input));
     }
 
     /// A consumer is made for a session of a master, and shows what there is.
@@ -129,7 +129,7 @@ impl World {
             Start::Newest => 0,
             Start::After(upto) => upto,
         };
-        let number = follower.next(State::Following);
+        let number = follower.next(FollowState::Following);
         let when = self.arrival(Peer::Registry, Peer::Master(at));
         let messages = self.contents(stream, after);
         let has_more = !messages.is_empty();
@@ -188,11 +188,11 @@ impl World {
     pub fn show(&mut self, stream: usize, event: impl Fn() -> fleet::Event) {
         for at in 0..self.masters.len() {
             let master = &self.masters[at];
-            let Some(mind) = master.mind.as_ref() else { continue };
+            let Some(mind) = master.current.as_ref() else { continue };
             let follower = &mind.followers[stream];
             if !master.connection.alive
                 || !master.connection.up
-                || follower.state != State::Following
+                || follower.state != FollowState::Following
             {
                 continue;
             }
@@ -210,7 +210,7 @@ impl World {
     /// A stream was deleted: its consumers show nothing any more.
     pub fn consumers_end(&mut self, stream: usize) {
         for master in &mut self.masters {
-            if let Some(mind) = &mut master.mind {
+            if let Some(mind) = &mut master.current {
                 mind.followers[stream].die();
             }
         }
@@ -251,12 +251,12 @@ impl World {
                 let due = now + COMPARE_EVERY.as_nanos() as u64;
                 self.follower_hears(due, at, session, stream, number, Word::CompareDue);
                 let when = self.arrival(Peer::Master(at), Peer::Registry);
-                let ask = Happening::EndAsked { master: at, session, stream, number, asked_at };
+                let ask = SimEvent::EndAsked { master: at, session, stream, number, asked_at };
                 self.at(when, ask);
             }
             Word::End { asked_at, ends } => {
                 let compared = follower.watch.compared(asked_at, ends.of(STREAMS[stream]));
-                let wait = if follower.state == State::Resting { 0 } else { AGAIN_AFTER };
+                let wait = if follower.state == FollowState::Resting { 0 } else { AGAIN_AFTER };
                 match compared {
                     Compared::Fine => {}
                     Compared::Behind => {
@@ -298,20 +298,20 @@ impl World {
     /// Rests from following the tasks where that is possible, and ends a rest that is not any more.
     pub fn rest_or_follow(&mut self, at: usize) {
         let now = self.now;
-        let Some(mind) = &mut self.masters[at].mind else { return };
+        let Some(mind) = &mut self.masters[at].current else { return };
         let company = mind.fleet.has_company();
         let session = mind.session;
         let follower = &mut mind.followers[TASKS];
         follower.watch.meet(company);
         match follower.state {
-            State::Following | State::Dead if follower.watch.may_rest() => {
-                let number = follower.next(State::Resting);
+            FollowState::Following | FollowState::Dead if follower.watch.may_rest() => {
+                let number = follower.next(FollowState::Resting);
                 self.tally.rests += 1;
                 let due = now + COMPARE_EVERY.as_nanos() as u64;
                 self.follower_hears(due, at, session, TASKS, number, Word::CompareDue);
             }
-            State::Resting if company => {
-                let number = follower.next(State::Beginning);
+            FollowState::Resting if company => {
+                let number = follower.next(FollowState::Beginning);
                 self.follower_hears(now, at, session, TASKS, number, Word::Again);
             }
             _ => {}

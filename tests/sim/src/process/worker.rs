@@ -1,11 +1,11 @@
 //! A worker's shell: its process, its links, and the loop of its mind. Never runs anything itself
 //! (that is `guest`), and never touches the lease (that is `lease`, with a loop of its own).
 
-use super::{Desk, LeaseIn, MindIn, Process, guest::Run, lease::KernelTimer};
+use super::{LeaseIn, LoopQueue, Process, WorkerLoopInput, guest::Run, lease::KernelTimer};
 use crate::{
     network::{LinkId, Peer},
     registry::Connection,
-    world::{Happening, MS, Nanos, World},
+    world::{MS, Nanos, SimEvent, World},
 };
 use muster_protocol::{
     Nonce, SessionId, Time, WorkerId,
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 /// A worker.
 #[derive(Debug)]
-pub struct Worker {
+pub struct SimWorker {
     /// Its name. Two processes may have the same.
     pub name: WorkerId,
     /// Its process.
@@ -27,9 +27,9 @@ pub struct Worker {
     /// Its way to the registry, if it has one.
     pub connection: Option<Connection>,
     /// What waits for the loop of its lease.
-    pub lease_desk: Desk<LeaseIn>,
+    pub lease_desk: LoopQueue<LeaseIn>,
     /// What waits for the loop of its mind.
-    pub mind_desk: Desk<MindIn>,
+    pub mind_desk: LoopQueue<WorkerLoopInput>,
     /// Its side of the lease.
     pub keeper: LeaseLoop,
     /// What its leases say but for the session.
@@ -75,7 +75,7 @@ pub struct LinkEnd {
 /// Attempts a worker runs at once.
 pub const SLOTS: u32 = 2;
 
-impl Worker {
+impl SimWorker {
     /// One that is not started.
     pub fn new(name: &str, machine: usize, world: &mut World) -> Self {
         let timing = world.setting.timing;
@@ -85,12 +85,12 @@ impl Worker {
             ..Lease::new(name.parse().expect("a name"), SessionId(0))
         };
         let has_nats = !world.setting.disorder || !world.chance.once_in(4);
-        Worker {
+        SimWorker {
             name: draft.worker.clone(),
             process: Process { life: 0, alive: false, machine, stopped_until: 0 },
             connection: has_nats.then(Connection::default),
-            lease_desk: Desk::default(),
-            mind_desk: Desk::default(),
+            lease_desk: LoopQueue::default(),
+            mind_desk: LoopQueue::default(),
             keeper: LeaseLoop::new(timing, draft.clone(), 0),
             draft,
             keeper_due: 0,
@@ -130,7 +130,7 @@ impl World {
         }
         worker.process.life += 1;
         worker.process.alive = true;
-        (worker.lease_desk, worker.mind_desk) = (Desk::default(), Desk::default());
+        (worker.lease_desk, worker.mind_desk) = (LoopQueue::default(), LoopQueue::default());
         if !proven {
             worker.draft.home_dir = home_dir;
         }
@@ -145,11 +145,11 @@ impl World {
         let life = worker.process.life;
         let has_nats = worker.connection.is_some();
         self.say(|world| format!("{} starts", world.workers[at].name));
-        self.later(0, Happening::Dial(at, life));
+        self.later(0, SimEvent::Dial(at, life));
         if has_nats {
-            self.later(MS, Happening::Reconnect(Peer::Worker(at), life));
+            self.later(MS, SimEvent::Reconnect(Peer::Worker(at), life));
         }
-        self.later(5 * MS, Happening::Keeper(at, life, LeaseIn::Tick(0)));
+        self.later(5 * MS, SimEvent::Keeper(at, life, LeaseIn::Tick(0)));
         self.workers[at].health = Health::new(self.worker_clock(at));
         self.tell_health(at, life);
     }
@@ -173,7 +173,7 @@ impl World {
             self.link_breaks(id, 200 * MS);
         }
         self.connection_closed(Peer::Worker(at));
-        self.later(again_in, Happening::Boot(Peer::Worker(at)));
+        self.later(again_in, SimEvent::Boot(Peer::Worker(at)));
     }
 
     /// The process dials every master to which it has no link.
@@ -182,7 +182,7 @@ impl World {
             return;
         }
         let wait = self.chance.between(100 * MS, 400 * MS);
-        self.later(wait, Happening::Dial(at, life));
+        self.later(wait, SimEvent::Dial(at, life));
         if self.is_still(&self.workers[at].process) {
             return;
         }
@@ -196,7 +196,7 @@ impl World {
             let when = self.arrival(Peer::Worker(at), Peer::Master(master));
             let master_life = self.masters[master].process.life;
             let up = super::MasterIn::LinkUp(link);
-            self.at(when, Happening::Master(master, master_life, up));
+            self.at(when, SimEvent::Master(master, master_life, up));
         }
     }
 
@@ -224,7 +224,7 @@ impl World {
                     let master = master.clone();
                     self.tell_keeper(at, life, LeaseEvent::Linked { link, master, near });
                 }
-                self.give_mind(at, life, MindIn::Told(link, Box::new(frame)));
+                self.give_mind(at, life, WorkerLoopInput::Told(link, Box::new(frame)));
             }
         }
     }
@@ -241,11 +241,11 @@ impl World {
         self.workers[at].links.remove(&link);
         self.checker.answers.link_lost(at, link);
         self.tell_keeper(at, life, LeaseEvent::Unlinked(link));
-        self.give_mind(at, life, MindIn::Event(Box::new(Event::Unlinked(link))));
+        self.give_mind(at, life, WorkerLoopInput::Event(Box::new(Event::Unlinked(link))));
     }
 
     /// Something reaches the loop of a worker's mind.
-    pub fn give_mind(&mut self, at: usize, life: u64, input: MindIn) {
+    pub fn give_mind(&mut self, at: usize, life: u64, input: WorkerLoopInput) {
         let worker = &self.workers[at];
         if worker.process.life != life || !worker.process.alive {
             return;
@@ -253,7 +253,7 @@ impl World {
         let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
         let (input, turn) = self.workers[at].mind_desk.take_in(self.now, free, input);
         if let Some(turn) = turn {
-            self.at(turn, Happening::MindTurn(at, life));
+            self.at(turn, SimEvent::MindTurn(at, life));
         }
         if let Some(input) = input {
             self.mind_hears(at, input);
@@ -269,7 +269,7 @@ impl World {
         }
         let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
         if free > self.now {
-            return self.at(free, Happening::MindTurn(at, life));
+            return self.at(free, SimEvent::MindTurn(at, life));
         }
         while let Some(input) = self.workers[at].mind_desk.next_in() {
             self.mind_hears(at, input);
@@ -277,15 +277,15 @@ impl World {
         self.plan_mind(at);
     }
 
-    fn mind_hears(&mut self, at: usize, input: MindIn) {
+    fn mind_hears(&mut self, at: usize, input: WorkerLoopInput) {
         let now = self.worker_clock(at);
-        if let MindIn::Told(link, frame) = &input {
+        if let WorkerLoopInput::Told(link, frame) = &input {
             self.worker_hears(at, *link, frame);
         }
         let worker = &mut self.workers[at];
         let event = match input {
-            MindIn::Event(event) => *event,
-            MindIn::Told(link, frame) => {
+            WorkerLoopInput::Event(event) => *event,
+            WorkerLoopInput::Told(link, frame) => {
                 // What came before its link was lost is heard, though this loop was busy.
                 match (worker.links.get_mut(&link), *frame) {
                     (None, ToWorker::Welcome { .. }) => return,
@@ -296,7 +296,7 @@ impl World {
                     (_, frame) => Event::Received(link, frame),
                 }
             }
-            MindIn::Tick(due) => {
+            WorkerLoopInput::Tick(due) => {
                 if worker.mind_due == due {
                     worker.mind_due = 0;
                 }
@@ -322,7 +322,7 @@ impl World {
             let worker = &mut self.workers[at];
             if worker.mind_due == 0 || due < worker.mind_due {
                 worker.mind_due = due;
-                self.at(due, Happening::Mind(at, life, MindIn::Tick(due)));
+                self.at(due, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Tick(due)));
             }
         }
         for effect in effects {
@@ -345,7 +345,10 @@ impl World {
                     Event::Prepared(key)
                 };
                 let wait = self.soon();
-                self.later(wait, Happening::Mind(at, life, MindIn::Event(Box::new(event))));
+                self.later(
+                    wait,
+                    SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(Box::new(event))),
+                );
             }
             Effect::Start(dispatch) => self.start(at, &dispatch),
             Effect::Kill { key, why } => self.kill(at, key, why.into()),
@@ -353,7 +356,7 @@ impl World {
             Effect::SetHolds(holds) => self.workers[at].holds = holds,
             Effect::SetLeaseState(standing) => {
                 let stand = Box::new(LeaseEvent::SetState(standing));
-                self.later(0, Happening::Keeper(at, life, LeaseIn::Event(stand)));
+                self.later(0, SimEvent::Keeper(at, life, LeaseIn::Event(stand)));
             }
             Effect::Send { link, message } => {
                 self.checker.answers.said(at, link, &message);
@@ -361,14 +364,14 @@ impl World {
             }
             Effect::Quiet if self.workers[at].stopping => {
                 let release = LeaseIn::Event(Box::new(LeaseEvent::Release));
-                self.later(0, Happening::Keeper(at, life, release));
+                self.later(0, SimEvent::Keeper(at, life, release));
             }
             Effect::Quiet => {
                 if !self.workers[at].runs.is_empty() {
                     self.violate("quiet_means_that_nothing_runs", || format!("worker {at}"));
                 }
                 let quiet = LeaseIn::Event(Box::new(LeaseEvent::Quiet));
-                self.later(0, Happening::Keeper(at, life, quiet));
+                self.later(0, SimEvent::Keeper(at, life, quiet));
             }
         }
     }

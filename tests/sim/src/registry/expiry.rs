@@ -1,7 +1,7 @@
 //! What the registry forgets because its time is over: records of ended tasks, and leases that are over.
 //! Nobody is told. An id may be used again afterwards, and somebody does.
 
-use crate::world::{Happening, Nanos, World};
+use crate::world::{Nanos, SimEvent, World};
 use muster_protocol::{Revision, SessionId, TaskId, WorkerId, lease::LeaseState};
 
 use super::MasterKey;
@@ -37,7 +37,7 @@ impl World {
 
     fn will_expire(&mut self, keep: Nanos, what: Expired) {
         let losses = self.losses();
-        self.later(keep, Happening::Expire { what, losses });
+        self.later(keep, SimEvent::Expire { what, losses });
     }
 
     /// How often revisions may have been given out again.

@@ -87,7 +87,7 @@ struct Worker {
     /// The age of the renewal that landed, while the worker does not know that it did.
     landed: Option<u8>,
     /// The newest question to each master.
-    asks: [Option<Ask>; 2],
+    asks: [Option<ExtendRequest>; 2],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ struct Renewal {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Ask {
+struct ExtendRequest {
     age: u8,
     acknowledged: bool,
 }

@@ -30,7 +30,8 @@ impl Home {
                 if self.in_flight == 1 {
                     s.worker.asks = [None; 2];
                 }
-                s.worker.asks[s.worker.home? as usize] = Some(Ask { age: 0, acknowledged: false });
+                s.worker.asks[s.worker.home? as usize] =
+                    Some(ExtendRequest { age: 0, acknowledged: false });
             }
             Action::Extend(m) => self.extend(s, m)?,
             Action::Hear(m) => self.hear(s, m)?,
@@ -200,7 +201,7 @@ fn tick(s: &mut State) {
     }
     worker.landed = worker.landed.map(older);
     for ask in &mut worker.asks {
-        *ask = ask.map(|ask| Ask { age: older(ask.age), ..ask });
+        *ask = ask.map(|ask| ExtendRequest { age: older(ask.age), ..ask });
         *ask = ask.filter(|ask| ask.age < GATE_SHUT);
     }
     for master in &mut s.masters {

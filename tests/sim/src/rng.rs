@@ -2,12 +2,12 @@
 
 /// SplitMix64: small, quick, and good enough to throw faults with.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// The chance of a seed.
     pub fn new(seed: u64) -> Self {
-        Chance(seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ 0xe703_7ed1_a0b4_28db)
+        Rng(seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ 0xe703_7ed1_a0b4_28db)
     }
 
     /// Any number.

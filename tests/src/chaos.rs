@@ -1,19 +1,19 @@
 //! A fleet under faults: what strikes it, what keeps it busy meanwhile, what is seen of it from the
 //! outside, and the judge of what was seen. Never anything that knows how Muster works inside.
 
-mod blow;
-mod chance;
 pub mod checker;
+pub mod counters;
 pub mod failover;
+mod fault;
 pub mod load;
 pub mod nemesis;
 pub mod observer;
+mod rng;
+pub mod run_log;
 pub mod sink;
-pub mod tally;
-pub mod witness;
 
-pub use blow::{Blow, KINDS};
-pub use chance::Chance;
+pub use fault::{FaultKind, KINDS};
+pub use rng::Rng;
 
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;

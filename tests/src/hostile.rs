@@ -12,7 +12,7 @@
 
 mod fleet;
 
-pub use fleet::Field;
+pub use fleet::HostileFleet;
 
 use anyhow::{Context as _, bail};
 use muster_protocol::{grant::Grants, limit, task::Limits};

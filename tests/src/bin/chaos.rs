@@ -8,15 +8,16 @@ use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
     Fleet,
     chaos::{
-        Chance, KINDS, between, checker, failover,
+        KINDS, Rng, between, checker,
+        counters::{self, Trials},
+        failover,
         load::{Amount, CALLER, Caller, Client, GUEST, Submission, Submissions},
-        nemesis::{Fault, Field, Nemesis},
+        nemesis::{Fault, Nemesis, Targets},
         now_ns,
         observer::Observer,
         percentile,
+        run_log::RunLog,
         sink::{self, Sink},
-        tally::{self, Trials},
-        witness::Witness,
     },
     fleet::{Scarce, text},
     net::{Namespaces, Net},
@@ -105,7 +106,7 @@ struct Go {
     observer: Observer,
     runtime: tokio::runtime::Runtime,
     submissions: Arc<Mutex<Submissions>>,
-    witness: Witness,
+    witness: RunLog,
     sink: Sink,
     caller: Caller,
     stopped: Arc<AtomicBool>,
@@ -122,7 +123,7 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
         args.lease, args.masters, args.workers, args.nodes
     );
     let timing: LeaseTiming = args.lease.parse()?;
-    let mut chance = Chance::new(seed);
+    let mut chance = Rng::new(seed);
     let mut go = begin(args, timing, net, &mut chance)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let amount = Amount { long: 5, short: 3, calls: 2, longest: timing.master() * 2 };
@@ -166,7 +167,7 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     go.judge(timing)
 }
 
-fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Chance) -> anyhow::Result<Go> {
+fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Rng) -> anyhow::Result<Go> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stopped = Arc::new(AtomicBool::new(false));
@@ -212,9 +213,9 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Chance) -> any
     let settle = timing.master() + Duration::from_secs(3);
     let nodes = fleet.nats_nodes();
     let (alone_percent, only) = (args.alone_percent, args.only.clone());
-    let field = Field { nodes, masters, workers, options, longest, alone_percent, settle, only };
+    let field = Targets { nodes, masters, workers, options, longest, alone_percent, settle, only };
     let nemesis = Nemesis::new(chance.clone(), field);
-    let (submissions, witness) = (Arc::default(), Witness::new(journals));
+    let (submissions, witness) = (Arc::default(), RunLog::new(journals));
     Ok(Go {
         fleet,
         nemesis,
@@ -306,7 +307,7 @@ impl Go {
         let broken = !overlaps.is_empty() || duplicates > 0 || lost > 0 || !late.is_empty();
         if broken {
             let dir = self.fleet.keep();
-            tally::write(&dir.join("faults"), &faults)?;
+            counters::write(&dir.join("faults"), &faults)?;
             println!("chaos: journals, logs and the faults are in {}", dir.display());
         }
         let settle = timing.master() + Duration::from_secs(1);
@@ -320,7 +321,7 @@ impl Go {
              forgotten={forgotten} failover_p50={:.3}s failover_p99={:.3}s",
             checker::trials(&self.witness, &faults),
             faults.len(),
-            tally::kinds(&faults),
+            counters::kinds(&faults),
             self.nemesis.restored(),
             requests.len(),
             requests.iter().filter(|request| !request.is_whole).count(),

@@ -8,13 +8,13 @@ use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
     Fleet,
     chaos::{
-        Blow, Chance, between, checker,
+        FaultKind, Rng, between, checker,
         failover::{self, Parts},
         load::{Client, GUEST},
         now_ns,
         observer::Observer,
         percentile,
-        witness::{Run, Witness},
+        run_log::{Run, RunLog},
     },
     fleet::{NATS, text, wait_for},
     net::{Namespaces, Net},
@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| now_ns() % 1_000_000);
     let timing: LeaseTiming = args.lease.parse()?;
     println!("failover: seed {seed}, {} trials, leases {}", args.trials, args.lease);
-    let mut bench = Bench::begin(&args, net, Chance::new(seed))?;
+    let mut bench = Bench::begin(&args, net, Rng::new(seed))?;
     let mut trials = Vec::with_capacity(args.trials);
     for number in 0..args.trials {
         let worker_stops = number % 2 == 1;
@@ -91,13 +91,13 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
     client: Client,
     observer: Observer,
-    witness: Witness,
-    chance: Chance,
+    witness: RunLog,
+    chance: Rng,
     busy: Duration,
 }
 
 impl Bench {
-    fn begin(args: &Args, net: Net, chance: Chance) -> anyhow::Result<Self> {
+    fn begin(args: &Args, net: Net, chance: Rng) -> anyhow::Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let mut fleet = Fleet::within(net, Some(&args.lease));
@@ -119,7 +119,7 @@ impl Bench {
         let client = Client::connect(&urls, fleet.names(), digest, chance.clone());
         let client = runtime.block_on(client)?;
         let observer = runtime.block_on(Observer::start(&urls, &fleet.names()))?;
-        let witness = Witness::new(journals);
+        let witness = RunLog::new(journals);
         let mut bench = Bench {
             fleet,
             partners,
@@ -179,7 +179,7 @@ impl Bench {
         // Anywhere between two renewals.
         std::thread::sleep(self.chance.time(timing.renew_every(), timing.renew_every() * 3));
         let host = worker.clone();
-        let blow = if stops { Blow::Stop { host } } else { Blow::Isolate { host } };
+        let blow = if stops { FaultKind::Stop { host } } else { FaultKind::Isolate { host } };
         let at_ns = now_ns();
         blow.strike(&mut self.fleet, &self.partners);
         let strike = between(at_ns, now_ns());

@@ -5,7 +5,7 @@
 use anyhow::Context as _;
 use clap::Parser;
 use muster_tests::{
-    hostile::{Field, Guest, corpus},
+    hostile::{Guest, HostileFleet, corpus},
     place,
 };
 use std::{process::ExitCode, time::Duration};
@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let guests = corpus(&place::root().join("tests/hostile"), &options.only)?;
     let least = if options.only.is_empty() { GUESTS_MIN } else { 1 };
     anyhow::ensure!(guests.len() >= least, "{} guests, of at least {least}", guests.len());
-    let mut field = Field::new().await?;
+    let mut field = HostileFleet::new().await?;
     let mut wrong = 0;
     let mut survived = 0;
     println!("{:<24} {:>10} {:>10}  and ended", "guest", "took", "neighbour");

@@ -1,12 +1,12 @@
 //! The judge: what the promises forbid, looked for in what was seen. It never asks the fleet.
 
 use super::{
-    Blow,
+    FaultKind,
     load::Submission,
     nemesis::Fault,
     observer::Commit,
+    run_log::{Run, RunLog},
     sink::Request,
-    witness::{Run, Witness},
 };
 use std::{collections::BTreeSet, time::Duration};
 
@@ -26,7 +26,7 @@ pub struct Overlap<'a> {
 }
 
 /// Every overlap in the journals.
-pub fn overlaps(witness: &Witness) -> Vec<Overlap<'_>> {
+pub fn overlaps(witness: &RunLog) -> Vec<Overlap<'_>> {
     let mut found = Vec::new();
     for (task, runs) in witness.tasks() {
         let mut runs: Vec<&Run> = runs.iter().collect();
@@ -45,7 +45,7 @@ pub fn overlaps(witness: &Witness) -> Vec<Overlap<'_>> {
 }
 
 /// The runs that were going on at a worker that a fault struck, with their tasks.
-pub fn struck<'a>(witness: &'a Witness, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
+pub fn struck<'a>(witness: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
     let hosts: BTreeSet<&str> = fault.blow.strikes().into_iter().collect();
     let going_on = |run: &Run| {
         (fault.blow.concerns_all() || hosts.contains(run.worker.as_str()))
@@ -64,7 +64,7 @@ pub fn struck<'a>(witness: &'a Witness, fault: &Fault) -> Vec<(&'a str, &'a Run)
 }
 
 /// The faults that struck a worker, or the rights of all workers, while something ran there.
-pub fn trials(witness: &Witness, faults: &[Fault]) -> usize {
+pub fn trials(witness: &RunLog, faults: &[Fault]) -> usize {
     faults.iter().filter(|fault| !struck(witness, fault).is_empty()).count()
 }
 
@@ -76,7 +76,7 @@ pub type Lost = (u64, u64);
 /// may be there or not; both are allowed.
 pub fn losses(faults: &[Fault], stream: &str) -> Vec<Lost> {
     let of = |fault: &Fault| match &fault.blow {
-        Blow::Forget { copy } if copy.has(stream) => Some((copy.began_ns, fault.struck_ns)),
+        FaultKind::Forget { copy } if copy.has(stream) => Some((copy.began_ns, fault.struck_ns)),
         _ => None,
     };
     faults.iter().filter_map(of).collect()
@@ -117,7 +117,7 @@ pub struct Late<'a> {
 
 /// Every request that was still being sent `margin` after the end of its attempt's lease, or after its
 /// attempt was replaced. The margin is what the kernel may take to kill what has not ended by itself.
-pub fn late<'a>(witness: &'a Witness, requests: &'a [Request], margin: Duration) -> Vec<Late<'a>> {
+pub fn late<'a>(witness: &'a RunLog, requests: &'a [Request], margin: Duration) -> Vec<Late<'a>> {
     let of = |request: &'a Request| {
         let runs = witness.runs(&request.task);
         let its = runs.iter().filter(|run| run.attempt == request.attempt);
@@ -141,7 +141,7 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn fault(at: u64, blow: Blow) -> Fault {
+    fn fault(at: u64, blow: FaultKind) -> Fault {
         let at_ns = at * S;
         let healed_ns = at_ns + S;
         Fault { number: 1, at_ns, struck_ns: at_ns, until_ns: healed_ns, healed_ns, times: 1, blow }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn runs_that_touch_are_an_overlap_and_runs_apart_are_none() {
         let check = |begins: u64| {
-            let witness = Witness::of(&[
+            let witness = RunLog::of(&[
                 (1, "started", "t", "a", "w1"),
                 (5, "called", "t", "a", "w1"),
                 // What the old worker says of the end of the lease is no run.
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_run_within_a_long_one_is_seen_however_many_come_between() {
-        let witness = Witness::of(&[
+        let witness = RunLog::of(&[
             (1, "started", "t", "a", "w1"),
             (100, "called", "t", "a", "w1"),
             (10, "started", "t", "b", "w2"),
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_same_attempt_twice_at_once_is_an_overlap() {
-        let witness = Witness::of(&[
+        let witness = RunLog::of(&[
             (1, "started", "t", "a", "w1"),
             (5, "called", "t", "a", "w1"),
             (5, "started", "t", "a", "w1"),
@@ -191,9 +191,9 @@ mod tests {
     #[test]
     fn a_fault_counts_where_something_ran() {
         let witness =
-            Witness::of(&[(S, "started", "t", "a", "w1"), (10 * S - 1, "called", "t", "a", "w1")]);
+            RunLog::of(&[(S, "started", "t", "a", "w1"), (10 * S - 1, "called", "t", "a", "w1")]);
         let check = |host: &str, at| {
-            let blow = Blow::Stop { host: host.into() };
+            let blow = FaultKind::Stop { host: host.into() };
             struck(&witness, &fault(at, blow)).len()
         };
         assert_eq!(check("w1", 10), 1);
@@ -240,7 +240,7 @@ mod tests {
             let (task, attempt) = ("t".into(), "a".into());
             let requests =
                 [Request { task, attempt, sending_ns, read_ns: 60 * S, is_whole: false }];
-            late(&Witness::of(&lines), &requests, Duration::from_secs(1)).len()
+            late(&RunLog::of(&lines), &requests, Duration::from_secs(1)).len()
         };
         assert_eq!(check(0, true), 0, "it is not known");
         assert_eq!(check(3 * S, true), 0);

@@ -6,7 +6,8 @@
 //! for the lease.
 
 use super::{
-    Blow, between, checker::struck, nemesis::Fault, observer::Seen, percentile, witness::Witness,
+    FaultKind, between, checker::struck, nemesis::Fault, observer::Seen, percentile,
+    run_log::RunLog,
 };
 use muster_protocol::lease::LeaseTiming;
 use std::time::Duration;
@@ -76,7 +77,7 @@ fn beyond(timing: LeaseTiming) -> Duration {
 /// Every run that was silenced by a fault, with no other fault near, and was replaced. `settle` is how
 /// long an earlier fault may have consequences.
 pub fn failovers(
-    witness: &Witness,
+    witness: &RunLog,
     faults: &[Fault],
     seen: &Seen,
     settle: Duration,
@@ -137,7 +138,10 @@ pub fn tell(name: &str, parts: &[Parts], timing: LeaseTiming) -> bool {
 
 /// The name of what silenced a worker, for a line about its failover.
 pub fn cause(faults: &[Fault], number: usize) -> &'static str {
-    faults.iter().find(|fault| fault.number == number).map_or("?", |fault| Blow::kind(&fault.blow))
+    faults
+        .iter()
+        .find(|fault| fault.number == number)
+        .map_or("?", |fault| FaultKind::kind(&fault.blow))
 }
 
 #[cfg(test)]
@@ -146,7 +150,7 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn fault(number: usize, at: u64, healed: u64, blow: Blow) -> Fault {
+    fn fault(number: usize, at: u64, healed: u64, blow: FaultKind) -> Fault {
         Fault {
             number,
             at_ns: at * S,
@@ -158,8 +162,8 @@ mod tests {
         }
     }
 
-    fn witness() -> Witness {
-        Witness::of(&[
+    fn witness() -> RunLog {
+        RunLog::of(&[
             (S, "started", "t", "a", "w1"),
             (10 * S - 1, "called", "t", "a", "w1"),
             (14 * S, "started", "t", "b", "w2"),
@@ -167,8 +171,8 @@ mod tests {
         ])
     }
 
-    fn stop(host: &str) -> Blow {
-        Blow::Stop { host: host.into() }
+    fn stop(host: &str) -> FaultKind {
+        FaultKind::Stop { host: host.into() }
     }
 
     #[test]

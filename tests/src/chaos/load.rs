@@ -1,7 +1,7 @@
 //! A steady load: long and short tasks of the guest that beats, and a note of each submission that
 //! was acknowledged. Never the same task twice: a submission without an answer is left alone.
 
-use super::{Chance, between, now_ns, observer::Observer};
+use super::{Rng, between, now_ns, observer::Observer};
 use anyhow::Context as _;
 use async_nats::jetstream;
 use muster_protocol::{
@@ -75,7 +75,7 @@ pub struct Client {
     names: Names,
     module: ModuleRef,
     caller: Option<Caller>,
-    chance: Chance,
+    chance: Rng,
 }
 
 /// How a task sends a request.
@@ -110,7 +110,7 @@ impl Client {
         urls: &[String],
         names: Names,
         digest: &str,
-        chance: Chance,
+        chance: Rng,
     ) -> anyhow::Result<Self> {
         let nats = async_nats::ConnectOptions::new()
             .ping_interval(Duration::from_secs(1))

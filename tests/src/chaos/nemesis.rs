@@ -1,7 +1,7 @@
 //! Who strikes a fleet, when and how often, chosen by a seed. It strikes only what the fleet started,
 //! and always heals what it struck.
 
-use super::{Blow, Chance, between, now_ns};
+use super::{FaultKind, Rng, between, now_ns};
 use crate::fleet::{Disk, DiskCopy, Fleet, STREAMS, Scarce};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -55,12 +55,12 @@ pub struct Fault {
     /// How often it struck: more than once where it comes and goes.
     pub times: usize,
     /// What.
-    pub blow: Blow,
+    pub blow: FaultKind,
 }
 
 /// Who it strikes, and in what times.
 #[derive(Clone, Debug)]
-pub struct Field {
+pub struct Targets {
     /// The registry's nodes. No two of them are struck at the same time.
     pub nodes: Vec<String>,
     /// The masters' names.
@@ -82,8 +82,8 @@ pub struct Field {
 
 /// The one who strikes.
 pub struct Nemesis {
-    chance: Chance,
-    field: Field,
+    chance: Rng,
+    field: Targets,
     partners: Vec<String>,
     faults: Vec<Fault>,
     began_ns: u64,
@@ -101,7 +101,7 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// One that has not struck yet.
-    pub fn new(chance: Chance, field: Field) -> Self {
+    pub fn new(chance: Rng, field: Targets) -> Self {
         let partners = field.nodes.iter().chain(&field.masters).cloned().collect();
         let now = now_ns();
         let next_ns = now + nanos(field.settle);
@@ -243,8 +243,8 @@ impl Nemesis {
     }
 
     /// Whether nothing else strikes whom this would strike, nor another node of the registry.
-    fn is_free(&self, blow: &Blow, fleet: &Fleet) -> bool {
-        let is_of_node = |blow: &Blow| {
+    fn is_free(&self, blow: &FaultKind, fleet: &Fleet) -> bool {
+        let is_of_node = |blow: &FaultKind| {
             let strikes = blow.strikes();
             !blow.is_of_ways() && self.field.nodes.iter().any(|node| strikes.contains(&&**node))
         };
@@ -253,7 +253,7 @@ impl Nemesis {
             && blow.strikes().into_iter().all(|host| fleet.runs(host))
     }
 
-    fn land(&mut self, blow: Blow, lasts: Duration, fleet: &mut Fleet) {
+    fn land(&mut self, blow: FaultKind, lasts: Duration, fleet: &mut Fleet) {
         let number = self.faults.len() + 1;
         self.say(&format!("#{number} {blow:?} for {lasts:.1?}"));
         let at_ns = now_ns();
@@ -266,7 +266,7 @@ impl Nemesis {
         if let Some(beat) = blow.beats(true) {
             self.beats.insert(number, (true, struck_ns + nanos(beat)));
         }
-        if let Blow::Forget { copy } = &blow {
+        if let FaultKind::Forget { copy } = &blow {
             self.unconfirmed = Some((copy.clone(), until_ns));
         }
         let (healed_ns, times) = (u64::MAX, 1);
@@ -314,8 +314,8 @@ impl Nemesis {
 
     fn forget(&mut self, copy: DiskCopy, fleet: &mut Fleet) {
         let away = self.chance.time(Duration::ZERO, self.field.longest * 2 / 3);
-        let blow = Blow::Forget { copy };
-        let Blow::Forget { copy } = &blow else { return };
+        let blow = FaultKind::Forget { copy };
+        let FaultKind::Forget { copy } = &blow else { return };
         if fleet.is_of(copy) && self.is_free(&blow, fleet) {
             self.land(blow, away, fleet);
         } else {
@@ -325,8 +325,8 @@ impl Nemesis {
 
     /// The kind of the next fault, what it is and how long it lasts; no blow where it cannot be
     /// struck now, or begins with something else.
-    fn choose(&mut self, fleet: &Fleet) -> (&'static str, Option<Blow>, Duration) {
-        let Field { nodes, masters, workers, longest, .. } = &self.field;
+    fn choose(&mut self, fleet: &Fleet) -> (&'static str, Option<FaultKind>, Duration) {
+        let Targets { nodes, masters, workers, longest, .. } = &self.field;
         let chance = &mut self.chance;
         let lasts = chance.time(*longest / 12, *longest);
         let away = chance.time(Duration::ZERO, *longest * 2 / 3);
@@ -337,23 +337,23 @@ impl Nemesis {
         let (one, two) = (chance.time(FLAP.0, FLAP.1), chance.time(FLAP.0, FLAP.1));
         let is_alone = nodes.len() == 1;
         let (blow, lasts) = match chance.within(0, 100) {
-            0..10 => (Blow::Kill { host: worker }, away),
-            10..13 => (Blow::Crash { host: worker }, Duration::ZERO),
-            13..26 => (Blow::Stop { host: worker }, lasts),
-            26..39 => (Blow::Isolate { host: worker }, lasts),
-            39..46 => (Blow::Kill { host: master }, away),
-            46..52 => (Blow::Stop { host: master }, lasts),
-            52..56 => (Blow::Kill { host: node }, away_node),
-            56..60 => (Blow::End { host: node }, away_node),
+            0..10 => (FaultKind::Kill { host: worker }, away),
+            10..13 => (FaultKind::Crash { host: worker }, Duration::ZERO),
+            13..26 => (FaultKind::Stop { host: worker }, lasts),
+            26..39 => (FaultKind::Isolate { host: worker }, lasts),
+            39..46 => (FaultKind::Kill { host: master }, away),
+            46..52 => (FaultKind::Stop { host: master }, lasts),
+            52..56 => (FaultKind::Kill { host: node }, away_node),
+            56..60 => (FaultKind::End { host: node }, away_node),
             60..67 if is_alone => return ("forget", None, Duration::ZERO),
             60..67 => {
                 let stopped = chance.time(STUTTER.0, STUTTER.1);
                 let running = chance.time(STUTTER.0, STUTTER.1);
-                (Blow::Stutter { host: node, stopped, running }, lasts)
+                (FaultKind::Stutter { host: node, stopped, running }, lasts)
             }
             67..76 => {
                 let host = if chance.percent(50) { worker } else { master };
-                (Blow::Flap { host, node, broken: one, whole: two }, lasts / 2)
+                (FaultKind::Flap { host, node, broken: one, whole: two }, lasts / 2)
             }
             76..83 => {
                 let crashes = chance.percent(50);
@@ -365,7 +365,7 @@ impl Nemesis {
                 };
                 // From nothing new at all to a few more than it has.
                 let most = if what == Scarce::Files { open as u64 * share / 100 } else { 1 };
-                (Blow::Starve { host: worker, what, most, crashes }, lasts)
+                (FaultKind::Starve { host: worker, what, most, crashes }, lasts)
             }
             83..88 if !fleet.has_disks() => return ("full_log", None, Duration::ZERO),
             83..88 => {
@@ -373,7 +373,7 @@ impl Nemesis {
                 let disk = if is_registry || chance.percent(50) { Disk::State } else { Disk::Log };
                 let other = if chance.percent(50) { worker } else { master };
                 let host = if is_registry { node } else { other };
-                (Blow::Fill { host, disk, is_registry }, lasts)
+                (FaultKind::Fill { host, disk, is_registry }, lasts)
             }
             _ => {
                 let mut pairs = vec![
@@ -387,7 +387,7 @@ impl Nemesis {
                 }
                 let (a, b) = chance.one(&pairs).clone();
                 let (from, to) = if chance.percent(50) { (a, b) } else { (b, a) };
-                (Blow::Cut { from, to, both: chance.percent(40) }, lasts)
+                (FaultKind::Cut { from, to, both: chance.percent(40) }, lasts)
             }
         };
         (blow.kind(), Some(blow), lasts)

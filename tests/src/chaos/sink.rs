@@ -5,7 +5,7 @@
 //! reads. So the bodies are much larger than what this side's kernel holds ([`HELD_MAX`]): if more than
 //! that was read after a moment, the sender must have sent some of it after that moment.
 
-use super::{Chance, now_ns};
+use super::{Rng, now_ns};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
@@ -70,7 +70,7 @@ impl Sink {
     pub async fn listen(
         ip: IpAddr,
         longest: Duration,
-        mut chance: Chance,
+        mut chance: Rng,
     ) -> anyhow::Result<(Self, SocketAddr)> {
         let socket = if ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -82,7 +82,7 @@ impl Sink {
         tokio::spawn(async move {
             loop {
                 let Ok((connection, _)) = listener.accept().await else { continue };
-                let chance = Chance::new(chance.within(0, u64::MAX));
+                let chance = Rng::new(chance.within(0, u64::MAX));
                 tokio::spawn(requests.clone().serve(connection, chance, longest));
             }
         });
@@ -95,7 +95,7 @@ impl Sink {
     }
 
     /// Reads one request, notes it, and answers if it was whole.
-    async fn serve(self, mut connection: TcpStream, mut chance: Chance, longest: Duration) {
+    async fn serve(self, mut connection: TcpStream, mut chance: Rng, longest: Duration) {
         let Some((head, mut body)) = head(&mut connection).await else { return };
         let (Some(task), Some(attempt)) =
             (field(&head, "muster-task"), field(&head, "muster-attempt"))
@@ -170,7 +170,7 @@ mod tests {
         runtime.expect("a thread").block_on(async {
             let ip = Ipv4Addr::LOCALHOST.into();
             let (sink, address) =
-                Sink::listen(ip, Duration::ZERO, Chance::new(1)).await.expect("a port");
+                Sink::listen(ip, Duration::ZERO, Rng::new(1)).await.expect("a port");
             let mut connection = TcpStream::connect(address).await.expect("it listens");
             let head = "POST / HTTP/1.1\r\nMuster-Task: t\r\nmuster-attempt: a\r\n\r\n";
             let before = now_ns();

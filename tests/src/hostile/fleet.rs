@@ -35,7 +35,7 @@ const QUIET: usize = 40;
 const CONTROL: usize = 2_000;
 
 /// The place of the fight.
-pub struct Field {
+pub struct HostileFleet {
     fleet: Fleet,
     client: async_nats::Client,
     noop: Digest,
@@ -47,7 +47,7 @@ pub struct Field {
     pub beside: Vec<Duration>,
 }
 
-impl Field {
+impl HostileFleet {
     /// Starts a fleet, and a neighbour who is at home in it.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Field {
         let worker = fleet.child_pid("w1").context("the worker's process")?;
         let (noop, ids) = (noop.parse()?, Arc::new(AtomicU64::new(1)));
         let (quiet, beside) = (Vec::new(), Vec::new());
-        let mut field = Field { fleet, client, noop, ids, worker, quiet, beside };
+        let mut field = HostileFleet { fleet, client, noop, ids, worker, quiet, beside };
         // The first ones find nothing ready.
         field.neighbour(QUIET, &AtomicBool::new(false)).await?;
         field.quiet = field.neighbour(QUIET, &AtomicBool::new(false)).await?;

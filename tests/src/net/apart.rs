@@ -40,12 +40,12 @@ table inet muster {
 
 /// The hosts that were made.
 pub struct Namespaces {
-    hosts: BTreeMap<String, Host>,
+    hosts: BTreeMap<String, NetHost>,
     /// The hosts, and with whom their connections are reset.
     broken: BTreeSet<(String, String)>,
 }
 
-struct Host {
+struct NetHost {
     address: Ipv4Addr,
     /// Does nothing but keep the namespace.
     keeper: Child,
@@ -129,7 +129,7 @@ impl Namespaces {
         }
     }
 
-    fn host(&mut self, name: &str) -> &Host {
+    fn host(&mut self, name: &str) -> &NetHost {
         if !self.hosts.contains_key(name) {
             let host =
                 make(self.hosts.len() + 1).expect("what worked for the hub works for a host");
@@ -149,7 +149,7 @@ impl Drop for Namespaces {
 }
 
 /// Makes the host of this number, and joins it to the hub.
-fn make(number: usize) -> Result<Host, String> {
+fn make(number: usize) -> Result<NetHost, String> {
     let keeper = Command::new("unshare")
         .args(["--net", "sleep", "infinity"])
         .stdin(Stdio::null())
@@ -169,7 +169,7 @@ fn make(number: usize) -> Result<Host, String> {
     run("nsenter", &[&there, "ip", "link", "set", "eth0", "up"])?;
     run("nsenter", &[&there, "ip", "link", "set", "lo", "up"])?;
     run("nsenter", &[&there, "nft", RULES])?;
-    Ok(Host { address, keeper })
+    Ok(NetHost { address, keeper })
 }
 
 fn namespace(keeper: &Child) -> String {

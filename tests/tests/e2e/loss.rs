@@ -3,7 +3,7 @@
 
 use muster_tests::{
     Fleet,
-    chaos::{checker, witness::Witness},
+    chaos::{checker, run_log::RunLog},
     fleet::{NATS, text, wait_for},
     net::{Net, around},
 };
@@ -21,7 +21,7 @@ fn a_task_whose_dispatch_the_registry_forgot_does_not_run_beside_itself() {
         fleet.start_worker(worker, &["--slots", "1", "--journal", text(journal)]);
     }
     fleet.push("heart");
-    let mut witness = Witness::new(journals);
+    let mut witness = RunLog::new(journals);
     for worker in ["w1", "w2"] {
         fleet.run(&["worker", "cordon", worker]).ok();
     }

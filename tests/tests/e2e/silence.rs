@@ -6,7 +6,7 @@ use muster_tests::{
     Fleet,
     chaos::{
         between, checker, now_ns,
-        witness::{Run, Witness},
+        run_log::{Run, RunLog},
     },
     fleet::{NATS, text, wait_for},
     net::{Net, around},
@@ -21,7 +21,7 @@ const FAST: (&str, Duration) = ("fast", Duration::from_secs(1));
 
 /// A fleet whose workers have journals, and have run the guest once: compiling it is no part of a
 /// failover.
-fn start(lease: &str, workers: &[&str]) -> (Fleet, Witness) {
+fn start(lease: &str, workers: &[&str]) -> (Fleet, RunLog) {
     let mut fleet = Fleet::within(Net::proxied(), Some(lease));
     fleet.start_master("m1");
     let journal = |fleet: &Fleet, worker: &str| fleet.path(&format!("{worker}.journal"));
@@ -32,7 +32,7 @@ fn start(lease: &str, workers: &[&str]) -> (Fleet, Witness) {
         fleet.start_worker(worker, &options);
     }
     fleet.push("heart");
-    let mut witness = Witness::new(workers.iter().map(|worker| journal(&fleet, worker)));
+    let mut witness = RunLog::new(workers.iter().map(|worker| journal(&fleet, worker)));
     for worker in workers {
         let label = format!("it={worker}");
         let input = r#"{"for_ms":1}"#;
@@ -45,7 +45,7 @@ fn start(lease: &str, workers: &[&str]) -> (Fleet, Witness) {
 }
 
 /// Starts a task that beats for so long, and waits until it does; its id and its first run.
-fn beat(fleet: &Fleet, witness: &mut Witness, time: Duration) -> (String, Run) {
+fn beat(fleet: &Fleet, witness: &mut RunLog, time: Duration) -> (String, Run) {
     let input = format!(r#"{{"for_ms":{},"rest":true}}"#, time.as_millis());
     let task = fleet.run(&["task", "run", "heart", "--input", &input]).ok().text();
     let run = run_after(witness, &task, 0);
@@ -53,7 +53,7 @@ fn beat(fleet: &Fleet, witness: &mut Witness, time: Duration) -> (String, Run) {
 }
 
 /// Waits for a run of a task that began after a stamp, and has had an effect.
-fn run_after(witness: &mut Witness, task: &str, after_ns: u64) -> Run {
+fn run_after(witness: &mut RunLog, task: &str, after_ns: u64) -> Run {
     wait_for("it to run", || {
         witness.look().expect("journals are readable");
         let mut runs = witness.runs(task).iter();

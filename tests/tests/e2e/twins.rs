@@ -4,7 +4,7 @@
 use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
     Fleet,
-    chaos::{between, checker, now_ns, witness::Witness},
+    chaos::{between, checker, now_ns, run_log::RunLog},
     fleet::{text, wait_for},
 };
 use rustix::process::Signal;
@@ -21,7 +21,7 @@ const WHILE_BOTH_RUN: Duration = Duration::from_secs(3);
 /// slots: the twin would have room for more.
 struct Pair {
     fleet: Fleet,
-    witness: Witness,
+    witness: RunLog,
     twin_journal: PathBuf,
     task: String,
     /// The session of the first process.
@@ -36,7 +36,7 @@ impl Pair {
         fleet.push("heart");
         let input = r#"{"for_ms":3600000,"rest":true}"#;
         let task = fleet.run(&["task", "run", "heart", "--input", input]).ok().text();
-        let witness = Witness::new([journal, twin_journal.clone()]);
+        let witness = RunLog::new([journal, twin_journal.clone()]);
         let first = session(&fleet);
         let mut pair = Pair { fleet, witness, twin_journal, task, first };
         wait_for("it to run", || (pair.runs() == 1).then_some(()));

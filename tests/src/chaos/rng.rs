@@ -4,12 +4,12 @@ use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to choose faults with.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// The choices of this seed.
     pub fn new(seed: u64) -> Self {
-        Chance(seed)
+        Rng(seed)
     }
 
     fn next(&mut self) -> u64 {

@@ -1,7 +1,7 @@
 //! How many faults there were, of which kinds, and how many hit something. Never whether a promise was
 //! kept.
 
-use super::{KINDS, between, checker, nemesis::Fault, now_ns, witness::Witness};
+use super::{KINDS, between, checker, nemesis::Fault, now_ns, run_log::RunLog};
 use std::{
     fs::File,
     io::{self, Write},
@@ -27,7 +27,7 @@ impl Trials {
     /// # Errors
     ///
     /// When a journal cannot be read.
-    pub fn count(&mut self, witness: &mut Witness, faults: &[Fault]) -> anyhow::Result<usize> {
+    pub fn count(&mut self, witness: &mut RunLog, faults: &[Fault]) -> anyhow::Result<usize> {
         let now = now_ns();
         if between(self.looked_ns, now) < COUNT_EVERY {
             return Ok(self.hits);

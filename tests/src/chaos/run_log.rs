@@ -11,7 +11,7 @@ use std::{
 
 /// A line of a journal. What else it says is of no interest here.
 #[derive(Debug, Deserialize)]
-struct Line<'a> {
+struct JournalLine<'a> {
     at_ns: u64,
     what: &'a str,
     task: Option<&'a str>,
@@ -48,7 +48,7 @@ impl Run {
 
 /// All that was read.
 #[derive(Debug, Default)]
-pub struct Witness {
+pub struct RunLog {
     journals: Vec<Journal>,
     runs: BTreeMap<String, Vec<Run>>,
     /// The ends of each worker's leases: when each was written down, and when it was.
@@ -63,11 +63,11 @@ struct Journal {
     rest: Vec<u8>,
 }
 
-impl Witness {
+impl RunLog {
     /// Reads these journals, which need not exist yet.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let journal = |path| Journal { path, read: 0, rest: Vec::new() };
-        Witness { journals: paths.into_iter().map(journal).collect(), ..Witness::default() }
+        RunLog { journals: paths.into_iter().map(journal).collect(), ..RunLog::default() }
     }
 
     /// Reads what was written since the last look.
@@ -120,10 +120,10 @@ impl Witness {
     /// A witness of lines that were not written to a file.
     #[cfg(test)]
     pub fn of(lines: &[(u64, &str, &str, &str, &str)]) -> Self {
-        let mut witness = Witness::default();
+        let mut witness = RunLog::default();
         for &(at_ns, what, task, attempt, worker) in lines {
             let (task, attempt) = (Some(task), Some(attempt));
-            let line = Line { at_ns, what, task, attempt, worker, until_ns: Some(at_ns) };
+            let line = JournalLine { at_ns, what, task, attempt, worker, until_ns: Some(at_ns) };
             note(&mut witness.runs, &mut witness.lapses, &line);
         }
         witness
@@ -133,7 +133,7 @@ impl Witness {
 fn note(
     tasks: &mut BTreeMap<String, Vec<Run>>,
     lapses: &mut BTreeMap<String, Vec<(u64, u64)>>,
-    line: &Line<'_>,
+    line: &JournalLine<'_>,
 ) {
     if let ("lapsed", Some(until_ns)) = (line.what, line.until_ns) {
         lapses.entry(line.worker.into()).or_default().push((line.at_ns, until_ns));
@@ -180,7 +180,7 @@ mod tests {
     fn half_a_line_is_read_when_it_is_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("journal");
-        let mut witness = Witness::new([path.clone()]);
+        let mut witness = RunLog::new([path.clone()]);
         witness.look().expect("nothing is there yet");
         let mut file = File::create(&path).expect("a file");
         let line = |at: u64, what: &str| {

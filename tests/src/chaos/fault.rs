@@ -28,7 +28,7 @@ pub const KINDS: [&str; 14] = [
 
 /// A kind of fault, and whom it hits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub enum FaultKind {
     /// SIGKILL, and a new start afterwards.
     Kill {
         /// Whom.
@@ -112,53 +112,55 @@ pub enum Blow {
     },
 }
 
-impl Blow {
+impl FaultKind {
     /// The name of the kind, one word.
     pub fn kind(&self) -> &'static str {
         match self {
-            Blow::Kill { .. } => "kill",
-            Blow::Crash { .. } => "crash",
-            Blow::End { .. } => "end",
-            Blow::Stop { .. } => "stop",
-            Blow::Stutter { .. } => "stutter",
-            Blow::Cut { .. } => "cut",
-            Blow::Isolate { .. } => "isolate",
-            Blow::Flap { .. } => "flap",
-            Blow::Starve { what: Scarce::Files, .. } => "few_files",
-            Blow::Starve { what: Scarce::Processes, .. } => "few_processes",
-            Blow::Forget { .. } => "forget",
-            Blow::Fill { is_registry: true, .. } => "full_registry",
-            Blow::Fill { disk: Disk::Log, .. } => "full_log",
-            Blow::Fill { disk: Disk::State, .. } => "full_state",
+            FaultKind::Kill { .. } => "kill",
+            FaultKind::Crash { .. } => "crash",
+            FaultKind::End { .. } => "end",
+            FaultKind::Stop { .. } => "stop",
+            FaultKind::Stutter { .. } => "stutter",
+            FaultKind::Cut { .. } => "cut",
+            FaultKind::Isolate { .. } => "isolate",
+            FaultKind::Flap { .. } => "flap",
+            FaultKind::Starve { what: Scarce::Files, .. } => "few_files",
+            FaultKind::Starve { what: Scarce::Processes, .. } => "few_processes",
+            FaultKind::Forget { .. } => "forget",
+            FaultKind::Fill { is_registry: true, .. } => "full_registry",
+            FaultKind::Fill { disk: Disk::Log, .. } => "full_log",
+            FaultKind::Fill { disk: Disk::State, .. } => "full_state",
         }
     }
 
     /// Whom it strikes.
     pub fn strikes(&self) -> Vec<&str> {
         match self {
-            Blow::Kill { host }
-            | Blow::Crash { host }
-            | Blow::End { host }
-            | Blow::Stop { host }
-            | Blow::Stutter { host, .. }
-            | Blow::Starve { host, .. }
-            | Blow::Fill { host, .. }
-            | Blow::Isolate { host } => vec![host],
-            Blow::Cut { from, to, .. } => vec![from, to],
-            Blow::Flap { host, node, .. } => vec![host, node],
-            Blow::Forget { copy } => vec![&copy.node],
+            FaultKind::Kill { host }
+            | FaultKind::Crash { host }
+            | FaultKind::End { host }
+            | FaultKind::Stop { host }
+            | FaultKind::Stutter { host, .. }
+            | FaultKind::Starve { host, .. }
+            | FaultKind::Fill { host, .. }
+            | FaultKind::Isolate { host } => vec![host],
+            FaultKind::Cut { from, to, .. } => vec![from, to],
+            FaultKind::Flap { host, node, .. } => vec![host, node],
+            FaultKind::Forget { copy } => vec![&copy.node],
         }
     }
 
     /// Whether it changes the rights of every worker, whoever it strikes.
     pub fn concerns_all(&self) -> bool {
-        matches!(self, Blow::Forget { .. })
+        matches!(self, FaultKind::Forget { .. })
     }
 
     /// Whom nobody hears any more, if that is what it does.
     pub fn silences(&self) -> Option<&str> {
         match self {
-            Blow::Kill { host } | Blow::Stop { host } | Blow::Isolate { host } => Some(host),
+            FaultKind::Kill { host } | FaultKind::Stop { host } | FaultKind::Isolate { host } => {
+                Some(host)
+            }
             _ => None,
         }
     }
@@ -166,8 +168,8 @@ impl Blow {
     /// Who does not run before it is started again.
     pub fn ends(&self) -> Option<&str> {
         match self {
-            Blow::Kill { host } | Blow::End { host } => Some(host),
-            Blow::Forget { copy } => Some(&copy.node),
+            FaultKind::Kill { host } | FaultKind::End { host } => Some(host),
+            FaultKind::Forget { copy } => Some(&copy.node),
             _ => None,
         }
     }
@@ -175,7 +177,7 @@ impl Blow {
     /// Who is killed and started again where it is healed.
     pub fn restarts(&self) -> Option<&str> {
         match self {
-            Blow::Fill { host, is_registry: true, .. } => Some(host),
+            FaultKind::Fill { host, is_registry: true, .. } => Some(host),
             _ => None,
         }
     }
@@ -183,24 +185,24 @@ impl Blow {
     /// Strikes; `partners` are those that workers talk to.
     pub fn strike(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
-            Blow::Kill { host } => fleet.kill(host),
-            Blow::Crash { host } => fleet.crash(host),
-            Blow::End { host } => fleet.signal(host, Signal::TERM),
-            Blow::Stop { host } => fleet.signal(host, Signal::STOP),
-            Blow::Stutter { .. } | Blow::Flap { .. } => self.beat(fleet, true),
-            Blow::Cut { .. } | Blow::Isolate { .. } => {
+            FaultKind::Kill { host } => fleet.kill(host),
+            FaultKind::Crash { host } => fleet.crash(host),
+            FaultKind::End { host } => fleet.signal(host, Signal::TERM),
+            FaultKind::Stop { host } => fleet.signal(host, Signal::STOP),
+            FaultKind::Stutter { .. } | FaultKind::Flap { .. } => self.beat(fleet, true),
+            FaultKind::Cut { .. } | FaultKind::Isolate { .. } => {
                 fleet.net().cut(&self.lost_ways(partners));
             }
-            Blow::Starve { host, what, most, crashes } => {
+            FaultKind::Starve { host, what, most, crashes } => {
                 fleet.limit(host, *what, Some(*most));
                 if *crashes {
                     fleet.crash(host);
                 }
             }
-            Blow::Fill { host, disk, .. } => {
+            FaultKind::Fill { host, disk, .. } => {
                 fleet.fill(host, *disk).expect("the disks of the test can be written");
             }
-            Blow::Forget { copy } => {
+            FaultKind::Forget { copy } => {
                 fleet.kill(&copy.node);
                 fleet.put_back(copy).expect("the folders of the test can be written");
             }
@@ -210,35 +212,38 @@ impl Blow {
     /// Ends what lasts. Who was killed is started again by the nemesis.
     pub fn heal(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
-            Blow::Kill { .. } | Blow::Crash { .. } | Blow::End { .. } | Blow::Forget { .. } => {}
-            Blow::Stop { host } => {
+            FaultKind::Kill { .. }
+            | FaultKind::Crash { .. }
+            | FaultKind::End { .. }
+            | FaultKind::Forget { .. } => {}
+            FaultKind::Stop { host } => {
                 // The kernel may have killed it in the meantime.
                 if fleet.runs(host) {
                     fleet.signal(host, Signal::CONT);
                 }
             }
-            Blow::Stutter { .. } | Blow::Flap { .. } => self.beat(fleet, false),
-            Blow::Cut { .. } | Blow::Isolate { .. } => {
+            FaultKind::Stutter { .. } | FaultKind::Flap { .. } => self.beat(fleet, false),
+            FaultKind::Cut { .. } | FaultKind::Isolate { .. } => {
                 fleet.net().heal(&self.lost_ways(partners));
             }
-            Blow::Fill { host, disk, .. } => {
+            FaultKind::Fill { host, disk, .. } => {
                 fleet.free(host, *disk);
                 if self.restarts().is_some() && fleet.runs(host) {
                     fleet.kill(host);
                 }
             }
             // It may be another process by now, which never was limited.
-            Blow::Starve { host, what, .. } => drop(fleet.limit(host, *what, None)),
+            FaultKind::Starve { host, what, .. } => drop(fleet.limit(host, *what, None)),
         }
     }
 
     /// How long one beat lasts of what comes and goes: struck, or healed in between.
     pub fn beats(&self, is_struck: bool) -> Option<Duration> {
         match self {
-            Blow::Stutter { stopped, running, .. } => {
+            FaultKind::Stutter { stopped, running, .. } => {
                 Some(if is_struck { *stopped } else { *running })
             }
-            Blow::Flap { broken, whole, .. } => Some(if is_struck { *broken } else { *whole }),
+            FaultKind::Flap { broken, whole, .. } => Some(if is_struck { *broken } else { *whole }),
             _ => None,
         }
     }
@@ -246,29 +251,30 @@ impl Blow {
     /// Begins a beat of what comes and goes.
     pub fn beat(&self, fleet: &mut Fleet, is_struck: bool) {
         match self {
-            Blow::Stutter { host, .. } if fleet.runs(host) => {
+            FaultKind::Stutter { host, .. } if fleet.runs(host) => {
                 fleet.signal(host, if is_struck { Signal::STOP } else { Signal::CONT });
             }
-            Blow::Flap { host, node, .. } if is_struck => fleet.net().sever(host, node),
-            Blow::Flap { host, node, .. } => fleet.net().mend(host, node),
+            FaultKind::Flap { host, node, .. } if is_struck => fleet.net().sever(host, node),
+            FaultKind::Flap { host, node, .. } => fleet.net().mend(host, node),
             _ => {}
         }
     }
 
     fn lost_ways<'a>(&'a self, partners: &'a [String]) -> Vec<(&'a str, &'a str)> {
         match self {
-            Blow::Cut { from, to, both: false } => vec![(from, to)],
-            Blow::Cut { from, to, both: true } => net::around(from, [to.as_str()]),
-            Blow::Isolate { host } => net::around(host, partners.iter().map(String::as_str)),
+            FaultKind::Cut { from, to, both: false } => vec![(from, to)],
+            FaultKind::Cut { from, to, both: true } => net::around(from, [to.as_str()]),
+            FaultKind::Isolate { host } => net::around(host, partners.iter().map(String::as_str)),
             _ => Vec::new(),
         }
     }
 
     /// Whether this and another can be at the same time: a host is struck by one fault at a time, but
     /// more than one of its ways may be cut or broken.
-    pub fn goes_with(&self, other: &Blow) -> bool {
-        let hosts =
-            |blow: &Blow| blow.strikes().into_iter().map(String::from).collect::<BTreeSet<_>>();
+    pub fn goes_with(&self, other: &FaultKind) -> bool {
+        let hosts = |blow: &FaultKind| {
+            blow.strikes().into_iter().map(String::from).collect::<BTreeSet<_>>()
+        };
         let (mine, others) = (hosts(self), hosts(other));
         if self.is_of_ways() && other.is_of_ways() {
             mine != others
@@ -279,7 +285,7 @@ impl Blow {
 
     /// Whether it strikes what is between two hosts and neither of them.
     pub fn is_of_ways(&self) -> bool {
-        matches!(self, Blow::Cut { .. } | Blow::Flap { .. })
+        matches!(self, FaultKind::Cut { .. } | FaultKind::Flap { .. })
     }
 }
 
@@ -289,11 +295,11 @@ mod tests {
 
     #[test]
     fn a_host_is_struck_once_at_a_time_and_its_ways_one_by_one() {
-        let stop = |host: &str| Blow::Stop { host: host.into() };
-        let cut = |a: &str, b: &str| Blow::Cut { from: a.into(), to: b.into(), both: true };
+        let stop = |host: &str| FaultKind::Stop { host: host.into() };
+        let cut = |a: &str, b: &str| FaultKind::Cut { from: a.into(), to: b.into(), both: true };
         let flap = |a: &str, b: &str| {
             let (broken, whole) = (Duration::ZERO, Duration::ZERO);
-            Blow::Flap { host: a.into(), node: b.into(), broken, whole }
+            FaultKind::Flap { host: a.into(), node: b.into(), broken, whole }
         };
         assert!(stop("w1").goes_with(&stop("w2")));
         assert!(!stop("w1").goes_with(&stop("w1")));

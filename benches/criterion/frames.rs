@@ -2,7 +2,7 @@
 //! stream itself.
 
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
-use muster_benches::mind::{completed, noop};
+use muster_benches::fleet_rig::{completed, noop};
 use muster_protocol::{
     AttemptId, SessionId, TaskId, WorkerId, frame,
     lease::{Home, Lease},

@@ -2,7 +2,7 @@
 //! Never the write itself.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use muster_benches::mind::{Mind, noop};
+use muster_benches::fleet_rig::{FleetRig, noop};
 use muster_protocol::task::TaskSpec;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +23,7 @@ fn wanting(key: &'static str, value: &'static str) -> impl Fn(u64) -> TaskSpec {
 
 fn places(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("placement/1 task, 10,000 workers");
-    let mind = || Mind::new(WORKERS, 1, labels);
+    let mind = || FleetRig::new(WORKERS, 1, labels);
     group.bench_function("all free", |bencher| {
         let mut mind = mind();
         bencher.iter_custom(|rounds| times(rounds, &mut mind, noop));
@@ -52,7 +52,7 @@ fn places(criterion: &mut Criterion) {
 }
 
 /// Places a task, and brings the fleet back to where it was, so many times: how long placing took.
-fn times(rounds: u64, mind: &mut Mind, spec: impl Fn(u64) -> TaskSpec) -> Duration {
+fn times(rounds: u64, mind: &mut FleetRig, spec: impl Fn(u64) -> TaskSpec) -> Duration {
     let mut took = Duration::ZERO;
     for _ in 0..rounds {
         let submission = mind.submission(1, &spec);

@@ -2,7 +2,7 @@
 //! committed, with others waiting behind them or none. Never a registry or a worker.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use muster_benches::mind::{BATCH, Mind, noop, unlabelled};
+use muster_benches::fleet_rig::{BATCH, FleetRig, noop, unlabelled};
 use std::time::Duration;
 
 /// Fleets of as many slots, so that what differs is the number of workers.
@@ -16,7 +16,7 @@ fn lives(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
     for (workers, slots) in FLEETS {
         for queued in QUEUED {
-            let mut mind = Mind::new(workers, slots, unlabelled);
+            let mut mind = FleetRig::new(workers, slots, unlabelled);
             if queued > 0 {
                 mind.fill(workers * slots as usize + queued);
             }
@@ -30,7 +30,7 @@ fn lives(criterion: &mut Criterion) {
 }
 
 /// As many come as go. Where others wait, those that end are not those that came.
-fn live(mind: &mut Mind) -> Duration {
+fn live(mind: &mut FleetRig) -> Duration {
     let submission = mind.submission(BATCH, noop);
     let mut took = mind.tell(vec![submission]);
     took += mind.answer_all();

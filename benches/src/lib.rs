@@ -2,13 +2,13 @@
 //! `guests` and `mind` are what it is measured with, and the others tell it. Never judges: a missed target
 //! is a line of the table.
 
-pub mod drive;
+pub mod baseline;
 pub mod figures;
+pub mod fleet_rig;
 pub mod guests;
+pub mod load;
 pub mod measure;
-pub mod mind;
+pub mod measurement;
 pub mod plot;
-pub mod raw;
-pub mod subject;
 pub mod table;
 pub mod usage;

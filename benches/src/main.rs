@@ -6,7 +6,7 @@
 
 use anyhow::Context as _;
 use clap::Parser;
-use muster_benches::{measure::Measure, plot, subject, table};
+use muster_benches::{measure::Measure, measurement, plot, table};
 use muster_tests::place;
 use std::{
     process::{Command, Stdio},
@@ -30,17 +30,18 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if let Some(name) = args.subject {
-        let subject = subject::ALL.iter().find(|subject| subject.name == name);
-        let found = (subject.context("there is no such subject")?.run)()?;
+        let subject = measurement::ALL.iter().find(|subject| measurement.name == name);
+        let found = (measurement.context("there is no such subject")?.run)()?;
         println!("{}", serde_json::to_string(&found)?);
         return Ok(());
     }
-    let chosen: Vec<&str> = subject::ALL
+    let chosen: Vec<&str> = measurement::ALL
         .iter()
-        .map(|subject| subject.name)
+        .map(|subject| measurement.name)
         .filter(|name| name.contains(&args.only))
         .collect();
-    let names = || subject::ALL.iter().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
+    let names =
+        || measurement::ALL.iter().map(|subject| measurement.name).collect::<Vec<_>>().join(", ");
     anyhow::ensure!(!chosen.is_empty(), "no subject's name contains that; there are: {}", names());
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     let began = Instant::now();
@@ -66,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(subject: &str) -> anyhow::Result<Vec<Measure>> {
     let this = std::env::current_exe()?;
     let mut command = Command::new(this);
-    command.args(["--subject", subject]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(["--subject", measurement]).stdin(Stdio::null()).stdout(Stdio::piped());
     let ended = command.spawn()?.wait_with_output()?;
     anyhow::ensure!(ended.status.success(), "its process ended with {}", ended.status);
     Ok(serde_json::from_slice(&ended.stdout)?)

@@ -7,9 +7,9 @@
 //! it comes once.
 
 use crate::{
-    drive,
+    baseline::objects,
+    load,
     measure::{Measure, Target},
-    raw::objects,
 };
 use muster_tests::Fleet;
 use std::{
@@ -31,12 +31,12 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let runtime = tokio::runtime::Runtime::new()?;
     let raw = || runtime.block_on(objects::there_and_back(&fleet.nats_url(), TASKS, SIZE));
     // Compiles it, and is not timed.
-    drive::map(&fleet, "upper", &lines(&fleet.path("few"), 0, 4)?, 4)?;
+    load::map(&fleet, "upper", &lines(&fleet.path("few"), 0, 4)?, 4)?;
     let before = raw()?;
     let mut rates = Vec::new();
     for round in 1..=ROUNDS {
         let inputs = lines(&fleet.path("inputs"), round, TASKS)?;
-        let took = drive::map(&fleet, "upper", &inputs, TASKS)?.took;
+        let took = load::map(&fleet, "upper", &inputs, TASKS)?.took;
         rates.push(2.0 * (TASKS * SIZE) as f64 / took.as_secs_f64() / 1e6);
         eprintln!("  {:.0} MB/s in and out", rates[round - 1]);
     }

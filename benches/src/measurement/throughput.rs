@@ -9,13 +9,13 @@
 //! after, because what a shared machine gives changes within minutes.
 
 use crate::{
-    drive, figures, guests,
-    measure::{Measure, Target},
-    raw::{
+    baseline::{
         jetstream::{Raw, Sizes},
         process,
         runtime::{Bare, Interrupts, processors},
     },
+    figures, guests, load,
+    measure::{Measure, Target},
     table::number,
     usage,
 };
@@ -63,7 +63,7 @@ const SHARE_SYNCED: f64 = 0.60;
 
 /// With nats-server as it is: it writes at once, and syncs every two minutes.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
-    let mut field = Field::start(Fleet::registry(), FAST)?;
+    let mut field = Bench::start(Fleet::registry(), FAST)?;
     let before = field.limit()?;
     let core = field.rounds("noop", FAST.tasks, FAST.rounds)?;
     let many = field.rounds("noop", MANY, 1)?;
@@ -117,7 +117,7 @@ fn loops() -> anyhow::Result<(Measure, Measure)> {
 
 /// With a nats-server that has every write on its disk before it acknowledges it.
 pub fn synced() -> anyhow::Result<Vec<Measure>> {
-    let mut field = Field::start(Fleet::synced_registry(), SYNCED)?;
+    let mut field = Bench::start(Fleet::synced_registry(), SYNCED)?;
     let before = field.limit()?;
     let rounds = field.rounds("noop", SYNCED.tasks, SYNCED.rounds)?;
     let after = field.limit()?;
@@ -136,7 +136,7 @@ fn allowed(raw: &Measure, rounds: &Rounds) -> Measure {
 }
 
 /// A fleet, and who talks to its NATS beside it.
-struct Field {
+struct Bench {
     fleet: Fleet,
     runtime: Runtime,
     plan: Plan,
@@ -165,7 +165,7 @@ impl Rounds {
     }
 }
 
-impl Field {
+impl Bench {
     fn start(mut fleet: Fleet, plan: Plan) -> anyhow::Result<Self> {
         fleet.start_master("m1");
         for number in 1..=plan.workers {
@@ -175,7 +175,7 @@ impl Field {
         guests::push(&fleet, "noop-task", &guests::task("noop-task")?)?;
         let runtime = Runtime::new()?;
         let sizes = Sizes { create: 0, update: 0 };
-        let mut field = Field { fleet, runtime, plan, sizes, limits: 0 };
+        let mut field = Bench { fleet, runtime, plan, sizes, limits: 0 };
         // The first tasks find nothing compiled.
         field.map("noop-task", LOOKED_AT)?;
         field.sizes = field.look()?;
@@ -188,8 +188,8 @@ impl Field {
         Ok(path)
     }
 
-    fn map(&self, module: &str, tasks: usize) -> anyhow::Result<drive::Mapped> {
-        drive::map(&self.fleet, module, &self.inputs(tasks)?, tasks)
+    fn map(&self, module: &str, tasks: usize) -> anyhow::Result<load::Mapped> {
+        load::map(&self.fleet, module, &self.inputs(tasks)?, tasks)
     }
 
     /// How long the records are when they are created, and when they are updated: what goes to their
@@ -200,7 +200,7 @@ impl Field {
         let mut written = self.runtime.block_on(async {
             let client = async_nats::connect(url).await?;
             let written = client.subscribe(subject).await?;
-            drive::heard(&client).await?;
+            load::heard(&client).await?;
             anyhow::Ok(written)
         })?;
         self.map("noop", LOOKED_AT)?;

@@ -5,9 +5,9 @@
 //! well.
 
 use crate::{
-    drive, guests,
+    baseline::runtime::{Bare, Interrupts, processors},
+    guests, load,
     measure::{Measure, Target},
-    raw::runtime::{Bare, Interrupts, processors},
     table::number,
 };
 use muster_tests::Fleet;
@@ -35,7 +35,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         Ok(path)
     };
     let few = 2 * processors;
-    drive::map(&fleet, "primes", &inputs(few)?, few)?;
+    load::map(&fleet, "primes", &inputs(few)?, few)?;
 
     let (epochs, none) = (Bare::new(Interrupts::Epochs)?, Bare::new(Interrupts::None)?);
     let bare = |bare: &Bare| -> anyhow::Result<f64> {
@@ -47,7 +47,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     for _ in 0..ROUNDS {
         of_none.push(bare(&none)?);
         of_epochs.push(bare(&epochs)?);
-        let took = drive::map(&fleet, "primes", &inputs(TASKS)?, TASKS)?.took;
+        let took = load::map(&fleet, "primes", &inputs(TASKS)?, TASKS)?.took;
         of_fleet.push(TASKS as f64 / took.as_secs_f64());
     }
     let limit = Measure::of_rounds("bare wasmtime, primes, with epochs", &of_epochs, "/s");

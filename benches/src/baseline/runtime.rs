@@ -42,9 +42,9 @@ pub enum Interrupts {
     Fuel,
 }
 
-struct Host(WasiP1Ctx);
+struct WasiHost(WasiP1Ctx);
 
-impl WasiView for Host {
+impl WasiView for WasiHost {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.0.ctx()
     }
@@ -65,8 +65,8 @@ pub struct Program {
 }
 
 enum Entry {
-    Command(InstancePre<Host>),
-    Task(component::InstancePre<Host>),
+    Command(InstancePre<WasiHost>),
+    Task(component::InstancePre<WasiHost>),
 }
 
 impl Bare {
@@ -117,7 +117,7 @@ impl Bare {
 
     fn command(&self, wasm: &[u8]) -> wasmtime::Result<Entry> {
         let mut linker = Linker::new(&self.engine);
-        p1::add_to_linker_sync(&mut linker, |host: &mut Host| &mut host.0)?;
+        p1::add_to_linker_sync(&mut linker, |host: &mut WasiHost| &mut host.0)?;
         Ok(Entry::Command(linker.instantiate_pre(&Module::new(&self.engine, wasm)?)?))
     }
 
@@ -143,7 +143,7 @@ impl Drop for Bare {
 }
 
 /// WASI, and the SDK's host interface with nobody behind it.
-fn world(engine: &Engine) -> wasmtime::Result<component::Linker<Host>> {
+fn world(engine: &Engine) -> wasmtime::Result<component::Linker<WasiHost>> {
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_sync(&mut linker)?;
     let mut host = linker.instance("muster:task/host@0.1.0")?;
@@ -172,7 +172,7 @@ impl Program {
             Entry::Command(pre) => pre.module().engine(),
             Entry::Task(pre) => pre.component().engine(),
         };
-        let mut store = Store::new(engine, Host(wasi.build_p1()));
+        let mut store = Store::new(engine, WasiHost(wasi.build_p1()));
         match self.interrupts {
             Interrupts::None => {}
             Interrupts::Epochs => {
@@ -185,7 +185,11 @@ impl Program {
         ended.map_err(anyhow::Error::msg)
     }
 
-    fn enter(&self, store: &mut Store<Host>, input: &[u8]) -> wasmtime::Result<Result<(), String>> {
+    fn enter(
+        &self,
+        store: &mut Store<WasiHost>,
+        input: &[u8],
+    ) -> wasmtime::Result<Result<(), String>> {
         match &self.entry {
             Entry::Command(pre) => {
                 let instance = pre.instantiate(&mut *store)?;

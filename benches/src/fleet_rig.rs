@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_micros(100);
 const RUN_US: u64 = 1_000_000;
 
 /// A mind, and what it waits for.
-pub struct Mind {
+pub struct FleetRig {
     fleet: Fleet,
     now: Time,
     renewed: Time,
@@ -61,10 +61,10 @@ pub fn completed() -> Outcome {
 /// The wall clock at the start of the mind's; any will do.
 const WALL: WallMillis = WallMillis(1_700_000_000_000);
 
-impl Mind {
+impl FleetRig {
     /// Knows these workers, each with a lease, a link and so many slots, and nothing else.
     pub fn new(workers: usize, slots: u32, labels: Labels) -> Self {
-        let mut mind = Mind::unloaded(workers, slots, labels);
+        let mut mind = FleetRig::unloaded(workers, slots, labels);
         mind.tell(vec![Event::Loaded(Loaded::default())]);
         for number in 0..workers {
             let linked = mind.linked(number);
@@ -79,7 +79,7 @@ impl Mind {
         let (session, timing) = (SessionId(7), LeaseTiming::STANDARD);
         let now = Time::from_nanos(1_000_000_000_000);
         let lease = |number| lease(number, slots, labels(number));
-        let mut mind = Mind {
+        let mut mind = FleetRig {
             fleet: Fleet::new(Config::new(me, session, timing)),
             now,
             renewed: now,
@@ -97,7 +97,7 @@ impl Mind {
     /// The master begins anew with a registry in which so many tasks wait: how long it took it to
     /// learn of them, and then to plan for the first time.
     pub fn load(workers: usize, slots: u32, queued: u64) -> (Self, Duration, Duration) {
-        let mut mind = Mind::unloaded(workers, slots, unlabelled);
+        let mut mind = FleetRig::unloaded(workers, slots, unlabelled);
         let mut learning = Duration::ZERO;
         for number in 0..queued {
             let record = TaskRecord::queued(mind.next_id(), Arc::new(noop(number)), WALL);

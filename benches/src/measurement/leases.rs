@@ -59,8 +59,8 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
 async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
     let renewed = Arc::new(AtomicU64::new(0));
     eprintln!("  links");
-    let joined = stream::iter(0..WORKERS).map(|number| Worker::join(fleet, number));
-    let joined: Vec<Worker> = joined.buffer_unordered(JOIN_AT_ONCE).try_collect().await?;
+    let joined = stream::iter(0..WORKERS).map(|number| RenewingWorker::join(fleet, number));
+    let joined: Vec<RenewingWorker> = joined.buffer_unordered(JOIN_AT_ONCE).try_collect().await?;
     let mut lives = tokio::task::JoinSet::new();
     for worker in joined {
         lives.spawn(worker.live(renewed.clone()));
@@ -100,7 +100,7 @@ async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
 fn certify(fleet: &Fleet) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..crate::raw::runtime::processors() {
+        for _ in 0..crate::baseline::runtime::processors() {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +120,7 @@ fn name(number: usize) -> String {
 }
 
 /// A worker that only holds its lease.
-struct Worker {
+struct RenewingWorker {
     holder: LeaseHolder,
     context: async_nats::jetstream::Context,
     key: cas::Key,
@@ -129,7 +129,7 @@ struct Worker {
     _endpoint: Endpoint,
 }
 
-impl Worker {
+impl RenewingWorker {
     /// Links it to the master, as a worker's first steps do.
     async fn join(fleet: &Fleet, number: usize) -> anyhow::Result<Self> {
         let (name, names) = (name(number), Names::new(Default::default()));
@@ -164,7 +164,7 @@ impl Worker {
         let mut holder = LeaseHolder::new(LeaseTiming::STANDARD, lease, ABSENT);
         holder.linked(master, true);
         let context = cas::context(client);
-        Ok(Worker { holder, context, key, reader, _writer: writer, _endpoint: endpoint })
+        Ok(RenewingWorker { holder, context, key, reader, _writer: writer, _endpoint: endpoint })
     }
 
     /// Renews the lease until something goes wrong.

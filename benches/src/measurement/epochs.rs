@@ -8,10 +8,10 @@
 //! their geometric mean.
 
 use crate::{
+    baseline::runtime::{Bare, Interrupts, Program},
     figures::geometric_mean,
     guests,
     measure::{Measure, Target},
-    raw::runtime::{Bare, Interrupts, Program},
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;

@@ -6,13 +6,13 @@
 //! alone, one after the other, and added.
 
 use crate::{
-    drive,
-    figures::Times,
-    measure::{Measure, Target},
-    raw::{
+    baseline::{
         jetstream::{Raw, Sizes},
         quic::Pair,
     },
+    figures::Times,
+    load,
+    measure::{Measure, Target},
 };
 use anyhow::Context as _;
 use futures::StreamExt as _;
@@ -42,8 +42,8 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
 }
 
 async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
-    let spec = Arc::new(drive::spec(fleet, "noop")?);
-    let mut client = drive::Client::connect(fleet).await?;
+    let spec = Arc::new(load::spec(fleet, "noop")?);
+    let mut client = load::Client::connect(fleet).await?;
     client.run_each(&spec, WARM).await?;
     let whole = Times::new(client.run_each(&spec, COUNT).await?);
 
@@ -84,7 +84,7 @@ async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
 async fn requests(url: &str) -> anyhow::Result<Times> {
     let (asks, answers) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
     let mut asked = answers.subscribe("raw.request").await?;
-    drive::heard(&answers).await?;
+    load::heard(&answers).await?;
     let answering = tokio::spawn(async move {
         while let Some(request) = asked.next().await {
             let reply = request.reply.context("a request has a reply subject")?;

@@ -1,7 +1,7 @@
 //! What a process for each run does: the program `run-once` of this crate, which is what `wasmtime run`
 //! is for one module. Never a process that is kept.
 
-use crate::raw::runtime::processors;
+use crate::baseline::runtime::processors;
 use anyhow::Context as _;
 use muster_tests::place;
 use std::{

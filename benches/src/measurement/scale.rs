@@ -9,8 +9,8 @@
 
 use crate::{
     figures::median,
+    fleet_rig::{BATCH, FleetRig, noop, unlabelled},
     measure::Measure,
-    mind::{BATCH, Mind, noop, unlabelled},
     usage,
 };
 use anyhow::Context as _;
@@ -69,7 +69,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
 
 /// A mind with so many waiting tasks.
 fn look(queued: usize) -> anyhow::Result<Seen> {
-    let mut mind = Mind::new(WORKERS, 1, unlabelled);
+    let mut mind = FleetRig::new(WORKERS, 1, unlabelled);
     mind.fill(WORKERS);
     anyhow::ensure!(mind.held() == WORKERS, "every slot is taken");
     let before = resident()?;
@@ -101,7 +101,7 @@ fn look(queued: usize) -> anyhow::Result<Seen> {
     let events = events.into_iter().map(|(what, rounds)| (what, median(&rounds))).collect();
     let another = mind.hear_of_a_master();
     drop(mind);
-    let (mind, learning, planning) = Mind::load(WORKERS, 1, queued as u64);
+    let (mind, learning, planning) = FleetRig::load(WORKERS, 1, queued as u64);
     anyhow::ensure!(mind.open() == queued, "all are known");
     let millis = |took: Duration| took.as_secs_f64() * 1e3;
     let sweeps = vec![

@@ -2,7 +2,7 @@
 //! the guest itself touches: that one page is taken off.
 
 use crate::{
-    drive, guests,
+    guests, load,
     measure::{Measure, Target},
     table::number,
     usage,
@@ -33,11 +33,11 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     fleet.start_master("m1");
     fleet.start_worker("w1", &["--slots", &slots, "--journal", text(&journal)]);
     guests::push(&fleet, "parked", &guests::command("parked")?)?;
-    let spec = Arc::new(drive::spec(&fleet, "parked")?);
+    let spec = Arc::new(load::spec(&fleet, "parked")?);
     let worker = fleet.child_pid("w1").context("its process")?.unsigned_abs();
     let park = |count: usize, all: usize| -> anyhow::Result<u64> {
         tokio::runtime::Runtime::new()?.block_on(async {
-            drive::Client::connect(&fleet).await?.submit_many(&spec, count).await
+            load::Client::connect(&fleet).await?.submit_many(&spec, count).await
         })?;
         wait_for("all to run", || {
             let lines = fleet.journal(&journal);

@@ -8,9 +8,8 @@
 //! line costs is measured and told, and not taken off.
 
 use crate::{
-    drive,
     figures::Times,
-    guests,
+    guests, load,
     measure::{Measure, Target},
 };
 use anyhow::Context as _;
@@ -74,9 +73,9 @@ struct Spans {
 }
 
 fn spans(fleet: &Fleet, module: &str, journal: &Path) -> anyhow::Result<Spans> {
-    let spec = Arc::new(drive::spec(fleet, module)?);
+    let spec = Arc::new(load::spec(fleet, module)?);
     let known = tokio::runtime::Runtime::new()?.block_on(async {
-        let mut client = drive::Client::connect(fleet).await?;
+        let mut client = load::Client::connect(fleet).await?;
         client.run_each(&spec, WARM).await?;
         let known = fleet.journal(journal).len();
         client.run_each(&spec, COUNT).await?;

@@ -45,7 +45,7 @@ impl Publisher {
     pub(crate) fn begin(registry: &Registry) -> Self {
         let (publisher, told) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(spread(registry.clone(), told));
-        Publisher(news)
+        Publisher(publisher)
     }
 
     pub(crate) fn publish(&self, batch: Batch) {
@@ -137,7 +137,7 @@ mod tests {
         let publisher =
             TaskChange { task: TaskId(task), attempt: None, worker: None, reason: String::new() };
         let group = GroupName::default();
-        Advisory::Tasks { group, what, audience: BatchId(batch), tasks: vec![news] }
+        Advisory::Tasks { group, what, audience: BatchId(batch), tasks: vec![publisher] }
     }
 
     #[test]

@@ -220,7 +220,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let worker = WorkerLoop {
         config,
         attempts,
-        executor: hands,
+        executor,
         lease,
         draining,
         ready,

@@ -1,6 +1,6 @@
-//! What is measured, and how it is told: `subject` measures, `raw` is what it is held against, `drive`,
-//! `guests` and `mind` are what it is measured with, and the others tell it. Never judges: a missed target
-//! is a line of the table.
+//! The benchmarks. `measurement` measures Muster; `baseline` measures what Muster is compared with; `load`,
+//! `guests` and `fleet_rig` are the tools for that; the others print the results. Never judges: a missed
+//! target is a line of the table.
 
 pub mod baseline;
 pub mod figures;

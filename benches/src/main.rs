@@ -1,7 +1,7 @@
 //! What a fleet does on this machine, and the limits it is held against, in one table. Prints; never
 //! judges: a missed target is a word, not a failure.
 //!
-//! Each subject is measured by a process of its own, so that none finds what another left behind in
+//! Each measurement is made by a process of its own, so that none finds what another left behind in
 //! this one's memory, and one that fails costs its own rows alone.
 
 use anyhow::Context as _;
@@ -16,7 +16,7 @@ use std::{
 /// Measure a fleet on this machine
 #[derive(Parser)]
 struct Args {
-    /// Only subjects whose names contain this
+    /// Only measurements whose names contain this
     #[arg(long, default_value = "", value_name = "PART")]
     only: String,
     /// Draw target/bench.svg as well
@@ -24,25 +24,25 @@ struct Args {
     plot: bool,
     /// Measure this one in this very process, and say so in JSON
     #[arg(long, hide = true, value_name = "NAME")]
-    subject: Option<String>,
+    measurement: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if let Some(name) = args.subject {
-        let subject = measurement::ALL.iter().find(|subject| measurement.name == name);
-        let found = (measurement.context("there is no such subject")?.run)()?;
+    if let Some(name) = args.measurement {
+        let found = measurement::ALL.iter().find(|one| one.name == name);
+        let found = (found.context("there is no such measurement")?.run)()?;
         println!("{}", serde_json::to_string(&found)?);
         return Ok(());
     }
     let chosen: Vec<&str> = measurement::ALL
         .iter()
-        .map(|subject| measurement.name)
+        .map(|one| one.name)
         .filter(|name| name.contains(&args.only))
         .collect();
     let names =
-        || measurement::ALL.iter().map(|subject| measurement.name).collect::<Vec<_>>().join(", ");
-    anyhow::ensure!(!chosen.is_empty(), "no subject's name contains that; there are: {}", names());
+        || measurement::ALL.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
+    anyhow::ensure!(!chosen.is_empty(), "no measurement's name contains that; there are: {}", names());
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     let began = Instant::now();
     for (number, name) in chosen.iter().enumerate() {
@@ -64,10 +64,10 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(subject: &str) -> anyhow::Result<Vec<Measure>> {
+fn measure(name: &str) -> anyhow::Result<Vec<Measure>> {
     let this = std::env::current_exe()?;
     let mut command = Command::new(this);
-    command.args(["--subject", measurement]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(["--measurement", name]).stdin(Stdio::null()).stdout(Stdio::piped());
     let ended = command.spawn()?.wait_with_output()?;
     anyhow::ensure!(ended.status.success(), "its process ended with {}", ended.status);
     Ok(serde_json::from_slice(&ended.stdout)?)

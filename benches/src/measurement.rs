@@ -1,4 +1,4 @@
-//! Everything that the table is about, one file each, in the order in which it is measured. A subject
+//! Everything that the table is about, one file each, in the order in which it is measured. A measurement
 //! starts what it needs itself, and never looks at what another one has found.
 
 mod boot;
@@ -17,7 +17,7 @@ mod throughput;
 use crate::measure::Measure;
 
 /// A part of the table.
-pub struct Subject {
+pub struct Measurement {
     /// By which it is asked for.
     pub name: &'static str,
     /// Measures it: a few seconds to half a minute.
@@ -25,18 +25,18 @@ pub struct Subject {
 }
 
 /// All of them.
-pub const ALL: &[Subject] = &[
-    Subject { name: "throughput", run: throughput::run },
-    Subject { name: "throughput-synced", run: throughput::synced },
-    Subject { name: "latency", run: latency::run },
-    Subject { name: "first-instruction", run: first::run },
-    Subject { name: "payload", run: payload::run },
-    Subject { name: "primes", run: primes::run },
-    Subject { name: "epochs", run: epochs::run },
-    Subject { name: "idle", run: idle::run },
-    Subject { name: "parked", run: parked::run },
-    Subject { name: "leases", run: leases::run },
-    Subject { name: "cold", run: cold::run },
-    Subject { name: "worker-start", run: boot::run },
-    Subject { name: "scale", run: scale::run },
+pub const ALL: &[Measurement] = &[
+    Measurement { name: "throughput", run: throughput::run },
+    Measurement { name: "throughput-synced", run: throughput::synced },
+    Measurement { name: "latency", run: latency::run },
+    Measurement { name: "first-instruction", run: first::run },
+    Measurement { name: "payload", run: payload::run },
+    Measurement { name: "primes", run: primes::run },
+    Measurement { name: "epochs", run: epochs::run },
+    Measurement { name: "idle", run: idle::run },
+    Measurement { name: "parked", run: parked::run },
+    Measurement { name: "leases", run: leases::run },
+    Measurement { name: "cold", run: cold::run },
+    Measurement { name: "worker-start", run: boot::run },
+    Measurement { name: "scale", run: scale::run },
 ];

@@ -1,7 +1,7 @@
 //! Tasks that compute, of about 50 ms each, on a worker with a slot for each processor, beside the same
 //! component run so often in a loop of bare wasmtime with a thread for each processor. Never a limit of
 //! other machine code: the loop that counts is compiled with the worker's epochs, without which no guest
-//! could be stopped. What these cost is another subject; beside a loop without them this one is shown as
+//! could be stopped. What these cost is another measurement; beside a loop without them this one is shown as
 //! well.
 
 use crate::{

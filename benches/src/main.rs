@@ -40,9 +40,12 @@ fn main() -> anyhow::Result<()> {
         .map(|one| one.name)
         .filter(|name| name.contains(&args.only))
         .collect();
-    let names =
-        || measurement::ALL.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
-    anyhow::ensure!(!chosen.is_empty(), "no measurement's name contains that; there are: {}", names());
+    let names = || measurement::ALL.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
+    anyhow::ensure!(
+        !chosen.is_empty(),
+        "no measurement's name contains that; there are: {}",
+        names()
+    );
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     let began = Instant::now();
     for (number, name) in chosen.iter().enumerate() {

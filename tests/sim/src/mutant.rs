@@ -74,3 +74,22 @@ pub fn mutate(name: &str, text: String) -> Result<String, String> {
     let mut changes = edits().filter(|edit| edit.file == name);
     changes.try_fold(text, |text, edit| apply(edit, &text, "protocol", &names))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_finds_its_place_in_the_sources() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let names = names();
+        let failed: Vec<String> = edits()
+            .filter_map(|edit| {
+                let text = std::fs::read_to_string(root.join(edit.file));
+                let text = text.unwrap_or_else(|error| panic!("{}: {error}", edit.file));
+                apply(edit, &text, "protocol", &names).err()
+            })
+            .collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    }
+}

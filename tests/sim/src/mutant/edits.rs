@@ -12,7 +12,7 @@ pub(super) const ROLL: &str = "protocol/src/fleet/roll_call.rs";
 const PLACE: &str = "protocol/src/fleet/place.rs";
 const LINK: &str = "protocol/src/fleet/link.rs";
 const SUBMIT: &str = "protocol/src/fleet/submit.rs";
-const FLEET_LEASE: &str = "protocol/src/fleet/lease.rs";
+const FLEET_LEASE: &str = "protocol/src/fleet/worker_lease.rs";
 const MASTERS: &str = "protocol/src/fleet/masters.rs";
 const SETTLE: &str = "protocol/src/fleet/reconcile.rs";
 pub(super) const RECORD: &str = "protocol/src/fleet/record.rs";
@@ -79,9 +79,9 @@ pub(super) const ROWS: &[&str] = &[
 pub(super) const EDITS: &[Edit] = &[
     edit(
         FLEET_LEASE,
-        "            return matches!(lease.standing, LeaseState::Released | LeaseState::Lost);",
-        "            return matches!(lease.standing, LeaseState::Released | LeaseState::Lost)
-                || (ON[acts-before-lost-is-written] && worker.condemned);",
+        "            return matches!(lease.state, LeaseState::Released | LeaseState::Lost);",
+        "            return matches!(lease.state, LeaseState::Released | LeaseState::Lost)
+                || (ON[acts-before-lost-is-written] && worker.lost_sent);",
     ),
     edit(
         FLEET_LEASE,
@@ -321,9 +321,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         GUARD,
-        "            let session = SessionId(self.mint());
+        "            let session = SessionId(self.next_nonce());
 ",
-        "            let session = SessionId(self.mint());
+        "            let session = SessionId(self.next_nonce());
             let session =
                 if ON[a-forgotten-session-is-declared-lost] { lease.session } else { session };
 ",
@@ -356,8 +356,8 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "                    lease.standing.is_held() && worker.answered != Some(lease.session)",
-        "                    lease.standing.is_held()
+        "                    lease.state.is_held() && worker.answered != Some(lease.session)",
+        "                    lease.state.is_held()
                         && worker.answered != Some(lease.session)
                         && !ON[workers-need-not-answer]",
     ),
@@ -432,9 +432,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         TOLD,
-        "            self.outbox.push(Effect::Hold(Holds { session, upto }));",
+        "            self.outbox.push(Effect::SetHolds(Holds { session, upto }));",
         "            if !ON[a-worker-does-not-say-what-it-holds] {
-                self.outbox.push(Effect::Hold(Holds { session, upto }));
+                self.outbox.push(Effect::SetHolds(Holds { session, upto }));
             }",
     ),
     edit(

@@ -96,9 +96,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         CHECKPOINT,
-        "        found.filter(|found| found.born == self.born)",
+        "        found.filter(|found| found.submitted_at == self.submitted_at)",
         "        found.filter(|found| {
-            found.born == self.born || ON[what-another-task-of-the-id-left-is-taken-over]
+            found.submitted_at == self.submitted_at || ON[what-another-task-of-the-id-left-is-taken-over]
         })",
     ),
     edit(
@@ -119,9 +119,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         REQUEST,
-        "            return Next::Answer(Told::Behind);",
+        "            return Next::Answer(StreamReply::Behind);",
         "            let refuses = ON[a-leader-that-is-behind-refuses-a-checkpoint];
-            return Next::Answer(if refuses { Told::Stale } else { Told::Behind });",
+            return Next::Answer(if refuses { StreamReply::Stale } else { StreamReply::Behind });",
     ),
     edit(
         REQUEST,

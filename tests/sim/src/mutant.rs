@@ -82,12 +82,14 @@ mod tests {
     #[test]
     fn every_change_finds_its_place_in_the_sources() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let names = names();
-        let failed: Vec<String> = edits()
-            .filter_map(|edit| {
+        let (rules, process) = (names(), process::names());
+        let all =
+            edits().map(|edit| (edit, &rules)).chain(process::edits().map(|edit| (edit, &process)));
+        let failed: Vec<String> = all
+            .filter_map(|(edit, names)| {
                 let text = std::fs::read_to_string(root.join(edit.file));
                 let text = text.unwrap_or_else(|error| panic!("{}: {error}", edit.file));
-                apply(edit, &text, "protocol", &names).err()
+                apply(edit, &text, "protocol", names).err()
             })
             .collect();
         assert!(failed.is_empty(), "{}", failed.join("\n\n"));

@@ -176,7 +176,17 @@ const EDITS: &[Edit] = &[
 
 /// The text of the file `name` with every change in it, or why that cannot be.
 pub fn mutate(name: &str, text: String) -> Result<String, String> {
-    let names: Vec<&str> = JUDGES.iter().map(|(name, _)| *name).collect();
-    let mut changes = EDITS.iter().filter(|edit| edit.file == name);
+    let names = names();
+    let mut changes = edits().filter(|edit| edit.file == name);
     changes.try_fold(text, |text, edit| apply(edit, &text, "wire", &names))
+}
+
+/// Every change.
+pub(super) fn edits() -> impl Iterator<Item = &'static Edit> {
+    EDITS.iter()
+}
+
+/// The names of the mutants, in the order of their numbers.
+pub(super) fn names() -> Vec<&'static str> {
+    JUDGES.iter().map(|(name, _)| *name).collect()
 }

@@ -29,13 +29,13 @@ pub(super) struct RollCall {
     /// Somebody says that this exists, and that is not known; and since when that is so.
     claims: BTreeMap<Claim, Asked>,
     /// The streams whose end was asked for a moment ago.
-    asking: BTreeSet<Place>,
+    asking: BTreeSet<BucketIndex>,
     /// Sessions of masters whose process has answered in a later session.
     pub(super) remembered: BTreeSet<SessionId>,
 }
 
 /// The place of a bucket among those that are followed.
-type Place = usize;
+type BucketIndex = usize;
 
 /// When a claim was first made, and the number of the first read that answers it: the first that was sent
 /// once no leader could be behind the claim any more. What an earlier one shows may be older than the claim,
@@ -49,12 +49,12 @@ struct Asked {
 /// A revision that somebody says exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
-    place: Place,
+    place: BucketIndex,
     stream: crate::registry::StreamId,
     revision: Revision,
 }
 
-fn place(bucket: Bucket) -> Option<Place> {
+fn place(bucket: Bucket) -> Option<BucketIndex> {
     Bucket::FOLLOWED.iter().position(|&followed| followed == bucket)
 }
 
@@ -196,7 +196,8 @@ impl Fleet {
 
     /// Asks for what is not known, and looks whether all have answered.
     pub(super) fn call_roll(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let places: BTreeSet<Place> = self.roll.claims.keys().map(|claim| claim.place).collect();
+        let places: BTreeSet<BucketIndex> =
+            self.roll.claims.keys().map(|claim| claim.place).collect();
         for &place in &places {
             if self.roll.asking.insert(place) {
                 self.reads += 1;

@@ -109,9 +109,9 @@ impl World {
         let request = self.clients.requests;
         self.clients.asked.insert(request, asked);
         let wait = self.soon();
-        let life = self.masters[master].process.life;
-        let news = MasterIn::News(Box::new(event(request)));
-        self.later(wait, SimEvent::Master(master, life, news));
+        let incarnation = self.masters[master].process.incarnation;
+        let news = MasterIn::Fact(Box::new(event(request)));
+        self.later(wait, SimEvent::Master(master, incarnation, news));
     }
 
     /// Submits a batch that nobody has acknowledged.

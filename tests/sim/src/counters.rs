@@ -116,7 +116,7 @@ tally!(
     /// Suffixes lost by the registry.
     rollbacks,
     /// Lives of masters.
-    master_lives,
+    master_sessions,
     /// Processes that crashed.
     crashes,
     /// Processes stopped for a while.

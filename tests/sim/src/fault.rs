@@ -139,15 +139,15 @@ impl World {
             }
             Fault::Order(at, order) => self.order(at, order),
             Fault::StopAsked(Peer::Master(at)) => {
-                let life = self.masters[at].process.life;
-                self.give_master(at, life, MasterIn::Stop);
+                let incarnation = self.masters[at].process.incarnation;
+                self.give_master(at, incarnation, MasterIn::Stop);
             }
             Fault::StopAsked(Peer::Worker(at)) => {
                 let wait = std::time::Duration::from_millis(self.chance.below(2_000));
                 let deadline = self.worker_clock(at) + wait;
-                let life = self.workers[at].process.life;
+                let incarnation = self.workers[at].process.incarnation;
                 let asked = Box::new(Event::StopAsked { deadline });
-                self.give_mind(at, life, WorkerLoopInput::Event(asked));
+                self.give_worker_loop(at, incarnation, WorkerLoopInput::Event(asked));
             }
             Fault::StopAsked(Peer::Registry) => {}
             Fault::Twin => self.start_twin(),

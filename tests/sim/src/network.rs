@@ -25,9 +25,9 @@ pub const IDLE: Nanos = 2 * SECOND;
 /// A link: two ordered streams of frames, and two ends that each give it up by themselves.
 #[derive(Debug)]
 pub struct Link {
-    /// Who dialled, and in which life.
+    /// Who dialled, and in which incarnation.
     pub worker: (usize, u64),
-    /// Who answered, and in which life.
+    /// Who answered, and in which incarnation.
     pub master: (usize, u64),
     /// Whether the worker's end is open.
     pub open_below: bool,
@@ -55,7 +55,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether a link carries something upwards now: to which master, in which life.
+    /// Whether a link carries something upwards now: to which master, in which incarnation.
     pub fn carries_up(&self, id: LinkId) -> Option<(usize, u64)> {
         let link = self.links.get(&id)?;
         (link.open_below && link.open_above && !link.dead_up).then_some(link.master)
@@ -148,8 +148,8 @@ impl World {
         self.network.count += 1;
         let id = self.network.count;
         let link = Link {
-            worker: (worker, self.workers[worker].process.life),
-            master: (master, self.masters[master].process.life),
+            worker: (worker, self.workers[worker].process.incarnation),
+            master: (master, self.masters[master].process.incarnation),
             open_below: true,
             open_above: true,
             dead_up: false,

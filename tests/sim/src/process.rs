@@ -1,4 +1,4 @@
-//! Processes: lives, turns, and what reaches them. Never decides anything that a mind decides.
+//! Processes: incarnations, turns, and what reaches them. Never decides anything that a mind decides.
 //!
 //! A process gets no turn while it is stopped or its machine sleeps, and a loop none while it is
 //! busy; what reaches it then waits in order.
@@ -6,7 +6,7 @@
 pub mod checkpoint;
 pub mod guest;
 pub mod health;
-pub mod lease;
+pub mod lease_thread;
 pub mod master;
 pub mod watch;
 pub mod worker;
@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Process {
     /// Counts its starts.
-    pub life: u64,
+    pub incarnation: u64,
     /// Whether it lives.
     pub alive: bool,
     /// Where it runs.
@@ -73,10 +73,10 @@ impl<T> LoopQueue<T> {
 /// What reaches a master's loop.
 #[derive(Clone, Debug)]
 pub enum MasterIn {
-    /// News for one life of it.
-    Told(SessionId, Box<fleet::Event>),
-    /// News for the newest life.
-    News(Box<fleet::Event>),
+    /// News for one incarnation of it.
+    OfSession(SessionId, Box<fleet::Event>),
+    /// News for the newest incarnation.
+    Fact(Box<fleet::Event>),
     /// A link was dialled.
     LinkUp(LinkId),
     /// A link is lost.
@@ -121,7 +121,7 @@ pub enum WorkerLoopInput {
     /// A fact.
     Event(Box<attempts::Event>),
     /// A master has said something.
-    Told(LinkId, Box<ToWorker>),
+    Frame(LinkId, Box<ToWorker>),
     /// Time to plan.
     Tick(Nanos),
 }

@@ -97,7 +97,7 @@ pub struct Request {
     from: Peer,
     /// The connection it was sent on.
     connection: u64,
-    /// The life that asked.
+    /// The incarnation that asked.
     session: SessionId,
     op: Op,
 }
@@ -107,7 +107,7 @@ pub struct Request {
 pub struct Connection {
     /// Its number; a reconnect has a higher one.
     pub number: u64,
-    /// To which life of the server it goes.
+    /// To which incarnation of the server it goes.
     server: u64,
     /// Whether the process takes it for up.
     pub up: bool,
@@ -139,7 +139,7 @@ pub struct Registry {
     pub lags_until: Nanos,
     /// A master to which answers to reads come only then, where that is so.
     pub reads_late: Option<(usize, Nanos)>,
-    /// Which life of its server this is, where it is one server.
+    /// Which incarnation of its server this is, where it is one server.
     pub server: u64,
     requests: u64,
 }
@@ -242,7 +242,7 @@ impl World {
         }
         let (from, number, server) = (request.from, request.connection, self.registry.server);
         let Some(connection) = self.connection(from) else { return };
-        // What was sent to an earlier life of the server ends with it.
+        // What was sent to an earlier incarnation of the server ends with it.
         let reaches = connection.server == server;
         let current = reaches && connection.up && connection.number == number;
         if !reaches && matches!(from, Peer::Worker(_)) {
@@ -409,14 +409,14 @@ impl World {
     fn hand_over(&mut self, to: Peer, session: SessionId, event: fleet::Event) {
         match (to, event) {
             (Peer::Master(at), event) => {
-                let life = self.masters[at].process.life;
-                self.give_master(at, life, MasterIn::Told(session, Box::new(event)));
+                let incarnation = self.masters[at].process.incarnation;
+                self.give_master(at, incarnation, MasterIn::OfSession(session, Box::new(event)));
             }
             (Peer::Worker(at), fleet::Event::LeaseWritten { lease, answer, .. }) => {
-                let life = self.workers[at].process.life;
+                let incarnation = self.workers[at].process.incarnation;
                 let (session, renewal, direct) = (lease.session, lease.renewal, true);
                 let event = LeaseEvent::Answered { session, renewal, answer, direct };
-                self.tell_keeper(at, life, event);
+                self.tell_lease_thread(at, incarnation, event);
             }
             _ => {}
         }

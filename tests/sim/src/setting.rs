@@ -39,7 +39,7 @@ pub struct Setting {
     /// Whether nothing else goes wrong before, so that much runs that the loss is about.
     pub quiet_before: bool,
     /// Whether the registry is several servers: then whoever leads a stream may not know its newest
-    /// write, and no life of a server vouches for it.
+    /// write, and no incarnation of a server vouches for it.
     pub cluster: bool,
     /// Ended attempts that workers remember.
     pub over_max: usize,

@@ -57,13 +57,13 @@ pub enum SimEvent {
     EndAsked { master: usize, session: SessionId, stream: usize, number: u64, asked_at: Revision },
     Master(usize, u64, MasterIn),
     MasterTurn(usize, u64),
-    Keeper(usize, u64, LeaseIn),
-    KeeperTurn(usize, u64),
+    LeaseThread(usize, u64, LeaseIn),
+    LeaseThreadTurn(usize, u64),
     WorkerLoop(usize, u64, WorkerLoopInput),
-    MindTurn(usize, u64),
+    WorkerLoopTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
-    Probe { worker: usize, life: u64, due: Nanos },
+    Probe { worker: usize, incarnation: u64, due: Nanos },
     Checkpoint(Box<Question>),
     Expire { what: Expired, losses: u64 },
     AnswerDue { worker: usize, key: AttemptKey, since: Nanos },
@@ -279,33 +279,35 @@ impl World {
                 }
             }
             SimEvent::Boot(Peer::Registry) => {}
-            SimEvent::Reconnect(peer, life) => self.reconnect(peer, life),
+            SimEvent::Reconnect(peer, incarnation) => self.reconnect(peer, incarnation),
             SimEvent::ConnectionLost(peer, number) => match peer {
                 Peer::Master(at) => {
-                    let life = self.masters[at].process.life;
-                    self.give_master(at, life, MasterIn::ConnectionLost(number));
+                    let incarnation = self.masters[at].process.incarnation;
+                    self.give_master(at, incarnation, MasterIn::ConnectionLost(number));
                 }
                 Peer::Worker(at) => {
-                    let life = self.workers[at].process.life;
-                    self.give_keeper(at, life, LeaseIn::ConnectionLost(number));
+                    let incarnation = self.workers[at].process.incarnation;
+                    self.give_lease_thread(at, incarnation, LeaseIn::ConnectionLost(number));
                 }
                 Peer::Registry => {}
             },
-            SimEvent::Dial(at, life) => self.dial_all(at, life),
+            SimEvent::Dial(at, incarnation) => self.dial_all(at, incarnation),
             SimEvent::LinkLost { link, above: false } => self.lost_below(link),
             SimEvent::LinkLost { link, above: true } => {
-                let Some((at, life)) = self.network.links.get(&link).map(|link| link.master) else {
+                let Some((at, incarnation)) = self.network.links.get(&link).map(|link| link.master)
+                else {
                     return;
                 };
                 if self.network.links[&link].open_above {
-                    self.give_master(at, life, MasterIn::LinkDown(link));
+                    self.give_master(at, incarnation, MasterIn::LinkDown(link));
                 }
             }
             SimEvent::Up(link, frame) => {
-                let Some((at, life)) = self.network.links.get(&link).map(|link| link.master) else {
+                let Some((at, incarnation)) = self.network.links.get(&link).map(|link| link.master)
+                else {
                     return;
                 };
-                self.give_master(at, life, MasterIn::Frame(link, frame));
+                self.give_master(at, incarnation, MasterIn::Frame(link, frame));
             }
             SimEvent::Down(link, frame) => self.worker_frame(link, *frame),
             SimEvent::Land(request) => self.land(*request),
@@ -317,20 +319,26 @@ impl World {
             SimEvent::EndAsked { master, session, stream, number, asked_at } => {
                 self.end_asked(master, session, stream, number, asked_at);
             }
-            SimEvent::Master(at, life, input) => self.give_master(at, life, input),
-            SimEvent::MasterTurn(at, life) => self.master_turn(at, life),
-            SimEvent::Keeper(at, life, input) => self.give_keeper(at, life, input),
-            SimEvent::KeeperTurn(at, life) => self.keeper_turn(at, life),
-            SimEvent::WorkerLoop(at, life, input) => self.give_mind(at, life, input),
-            SimEvent::MindTurn(at, life) => self.mind_turn(at, life),
-            SimEvent::Guest(at, life, input) => self.guest(at, life, input),
-            SimEvent::KernelTimer(at, life) => self.kernel_timer(at, life),
+            SimEvent::Master(at, incarnation, input) => self.give_master(at, incarnation, input),
+            SimEvent::MasterTurn(at, incarnation) => self.master_turn(at, incarnation),
+            SimEvent::LeaseThread(at, incarnation, input) => {
+                self.give_lease_thread(at, incarnation, input)
+            }
+            SimEvent::LeaseThreadTurn(at, incarnation) => self.lease_thread_turn(at, incarnation),
+            SimEvent::WorkerLoop(at, incarnation, input) => {
+                self.give_worker_loop(at, incarnation, input)
+            }
+            SimEvent::WorkerLoopTurn(at, incarnation) => self.worker_loop_turn(at, incarnation),
+            SimEvent::Guest(at, incarnation, input) => self.guest(at, incarnation, input),
+            SimEvent::KernelTimer(at, incarnation) => self.kernel_timer(at, incarnation),
             SimEvent::Checkpoint(question) => self.checkpoint(*question),
             SimEvent::Expire { what, losses } => self.expire(what, losses),
             SimEvent::AnswerDue { worker, key, since } => {
                 self.no_dispatch_goes_unanswered(worker, key, since);
             }
-            SimEvent::Probe { worker, life, due } => self.probe(worker, life, due),
+            SimEvent::Probe { worker, incarnation: incarnation, due } => {
+                self.probe(worker, incarnation, due)
+            }
             SimEvent::MoveDue(task) => self.a_task_moves_while_another_worker_fits(task),
             SimEvent::Woken(machine) => self.woken(machine),
             SimEvent::Submit(batch) => self.submit(batch),
@@ -344,22 +352,22 @@ impl World {
         }
     }
 
-    fn reconnect(&mut self, peer: Peer, life: u64) {
+    fn reconnect(&mut self, peer: Peer, incarnation: u64) {
         let process = match peer {
             Peer::Master(at) => &self.masters[at].process,
             Peer::Worker(at) => &self.workers[at].process,
             Peer::Registry => return,
         };
-        if process.life != life {
+        if process.incarnation != incarnation {
             return;
         }
         if self.is_still(process) || !self.connects(peer) {
             let wait = self.chance.between(50 * MS, 400 * MS);
-            return self.later(wait, SimEvent::Reconnect(peer, life));
+            return self.later(wait, SimEvent::Reconnect(peer, incarnation));
         }
         match peer {
-            Peer::Master(at) => self.give_master(at, life, MasterIn::Connected),
-            Peer::Worker(at) => self.tell_keeper(at, life, LeaseEvent::Direct(true)),
+            Peer::Master(at) => self.give_master(at, incarnation, MasterIn::Connected),
+            Peer::Worker(at) => self.tell_lease_thread(at, incarnation, LeaseEvent::Direct(true)),
             Peer::Registry => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Numbers of the whole that are promised, for people: `cargo nextest run --run-ignored only measure`.
 
-use crate::life::{LONG, attempts, boottime_ns, journaled, stamps};
+use crate::process_end::{LONG, attempts, boottime_ns, journaled, stamps};
 use muster_tests::{Fleet, fleet::text, fleet::wait_for};
 use rustix::process::Signal;
 use std::time::Duration;

@@ -10,16 +10,16 @@ use muster_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A task in one of its lives, which began then: its id may be used again.
+/// A task in one of its incarnations, which began then: its id may be used again.
 type Incarnation = (TaskId, u64);
 
-/// A checkpoint of a life: which try's, and which of that try's.
+/// A checkpoint of a incarnation: which try's, and which of that try's.
 type Count = (u32, u64);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Checkpoints {
-    /// Attempts that some record has named: of which life, and which try.
+    /// Attempts that some record has named: of which incarnation, and which try.
     stored: BTreeMap<AttemptId, (Incarnation, u32)>,
     /// The newest that was acknowledged to its attempt.
     kept: BTreeMap<Incarnation, Count>,
@@ -32,8 +32,8 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// A record names an attempt.
     pub fn names(&mut self, record: &TaskRecord, attempt: &Attempt) {
-        let life = (record.id, record.submitted_at.0);
-        self.stored.insert(attempt.id, (life, attempt.number));
+        let incarnation = (record.id, record.submitted_at.0);
+        self.stored.insert(attempt.id, (incarnation, attempt.number));
     }
 
     /// Whether a record has ever named this attempt.
@@ -44,8 +44,8 @@ impl Checkpoints {
     fn place_of(&self, state: Option<Data>) -> Option<(Incarnation, Count)> {
         let Data::Inline(bytes) = state? else { return None };
         let (attempt, save) = bytes.split_first_chunk::<8>()?;
-        let (life, number) = *self.stored.get(&AttemptId(u64::from_be_bytes(*attempt)))?;
-        Some((life, (number, u64::from_be_bytes(*save.first_chunk()?))))
+        let (incarnation, number) = *self.stored.get(&AttemptId(u64::from_be_bytes(*attempt)))?;
+        Some((incarnation, (number, u64::from_be_bytes(*save.first_chunk()?))))
     }
 }
 
@@ -58,8 +58,8 @@ impl World {
         new: &Checkpoint,
     ) {
         self.say(|_| format!("registry: checkpoint {} of try {}", new.save, new.number));
-        let life = (key.task, new.submitted_at.0);
-        let resumed = self.checker.checkpoints.resumed.get(&life).copied().unwrap_or(0);
+        let incarnation = (key.task, new.submitted_at.0);
+        let resumed = self.checker.checkpoints.resumed.get(&incarnation).copied().unwrap_or(0);
         let own = old.filter(|old| old.submitted_at == new.submitted_at);
         let another = |old: &Checkpoint| {
             old.number > new.number || (old.number == new.number && old.attempt != new.attempt)
@@ -72,8 +72,8 @@ impl World {
     /// An attempt hears that its checkpoint is kept.
     pub fn checkpoint_acknowledged(&mut self, key: AttemptKey, save: u64) {
         let checkpoints = &mut self.checker.checkpoints;
-        let Some(&(life, number)) = checkpoints.stored.get(&key.attempt) else { return };
-        let kept = checkpoints.kept.entry(life).or_default();
+        let Some(&(incarnation, number)) = checkpoints.stored.get(&key.attempt) else { return };
+        let kept = checkpoints.kept.entry(incarnation).or_default();
         *kept = (number, save).max(*kept);
     }
 
@@ -81,12 +81,12 @@ impl World {
     pub fn checkpoint_resumed(&mut self, key: AttemptKey, state: Option<Data>) {
         self.tally.resumed += u64::from(state.is_some());
         let checkpoints = &mut self.checker.checkpoints;
-        let Some(&(life, number)) = checkpoints.stored.get(&key.attempt) else { return };
-        let resumed = checkpoints.resumed.entry(life).or_default();
+        let Some(&(incarnation, number)) = checkpoints.stored.get(&key.attempt) else { return };
+        let resumed = checkpoints.resumed.entry(incarnation).or_default();
         *resumed = number.max(*resumed);
         let place = checkpoints.place_of(state);
-        let newest = checkpoints.kept.get(&life).copied().filter(|kept| kept.0 < number);
-        if place.is_some_and(|(of, _)| of != life) {
+        let newest = checkpoints.kept.get(&incarnation).copied().filter(|kept| kept.0 < number);
+        if place.is_some_and(|(of, _)| of != incarnation) {
             return self.violate("no_checkpoint_of_another_task_is_resumed", || {
                 format!("{key:?} begins from {place:?}")
             });

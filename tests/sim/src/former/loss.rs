@@ -50,7 +50,7 @@ pub(super) fn a_fresh_master(world: &mut World) {
 /// The second break comes before the registry has been read again.
 pub(super) fn two_breaks(world: &mut World) {
     one_runs(world);
-    let lives = world.tally.master_lives;
+    let incarnations = world.tally.master_sessions;
     world.flap(Peer::Master(0));
     pass(world, MS / 10);
     while !world.masters[0].connection.up {
@@ -58,7 +58,7 @@ pub(super) fn two_breaks(world: &mut World) {
     }
     world.flap(Peer::Master(0));
     pass(world, 20 * SECOND);
-    assert_eq!((world.tally.master_lives, world.tally.rewound), (lives + 2, 0));
+    assert_eq!((world.tally.master_sessions, world.tally.rewound), (incarnations + 2, 0));
     assert!(world.completed(1));
     assert_eq!(attempts(world, 1), 1);
 }

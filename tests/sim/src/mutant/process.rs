@@ -42,9 +42,14 @@ pub const JUDGES: &[(&str, Judge)] = &[
     ("the-timer-is-set-too-late", SET),
     (
         "a-guest-runs-without-the-timer",
-        Judge::Fleet("life::a_stopped_worker_is_killed_by_the_kernel_at_the_end_of_its_margin"),
+        Judge::Fleet(
+            "process_end::a_stopped_worker_is_killed_by_the_kernel_at_the_end_of_its_margin",
+        ),
     ),
-    ("a-worker-outlives-its-supervisor", Judge::Fleet("life::a_worker_dies_with_its_supervisor")),
+    (
+        "a-worker-outlives-its-supervisor",
+        Judge::Fleet("process_end::a_worker_dies_with_its_supervisor"),
+    ),
     (
         "an-effect-does-not-ask-the-gate",
         Judge::Unit("sandbox::watch::tests::no_effect_gets_through_a_closed_gate"),

@@ -91,8 +91,8 @@ impl World {
 
     fn will_save(&mut self, at: usize, key: AttemptKey, run: u64) {
         let wait = self.chance.between(20 * MS, 2 * SECOND);
-        let life = self.workers[at].process.life;
-        self.later(wait, SimEvent::Guest(at, life, GuestIn::Save(key, run)));
+        let incarnation = self.workers[at].process.incarnation;
+        self.later(wait, SimEvent::Guest(at, incarnation, GuestIn::Save(key, run)));
     }
 
     /// The guest leaves its state.
@@ -116,7 +116,7 @@ impl World {
 
     /// Asks any master that is linked, and again where no answer comes.
     pub fn ask_master_of(&mut self, at: usize, key: AttemptKey, run: u64) {
-        let life = self.workers[at].process.life;
+        let incarnation = self.workers[at].process.incarnation;
         let links: Vec<LinkId> = self.workers[at].links.keys().copied().collect();
         let link = (!links.is_empty()).then(|| self.chance.pick(&links));
         let name = self.workers[at].name.clone();
@@ -129,11 +129,11 @@ impl World {
         leaves.questions += 1;
         let count = leaves.questions;
         let again = if link.is_some() { ANSWER_WITHIN } else { AGAIN };
-        self.later(again, SimEvent::Guest(at, life, GuestIn::Ask(key, run, count)));
+        self.later(again, SimEvent::Guest(at, incarnation, GuestIn::Ask(key, run, count)));
         let Some(link) = link else { return };
         let Some(master) = self.network.carries_up(link) else { return };
         let request = Request::new(name, HeldAttempt { key, revision }, want);
-        let worker = (at, life);
+        let worker = (at, incarnation);
         let step = Step::Record;
         let question = Question { worker, master, link, key, run, count, request, step };
         let arrives = self.arrival(Peer::Worker(at), Peer::Master(master.0));
@@ -148,7 +148,7 @@ impl World {
 
     /// A question is where it was going.
     pub fn checkpoint(&mut self, mut question: Question) {
-        let (master, life) = question.master;
+        let (master, incarnation) = question.master;
         if let Step::Answer(told) = question.step {
             let Question { worker, link, key, run, count, .. } = question;
             return self.checkpoint_heard(worker, link, key, run, count, told);
@@ -158,7 +158,7 @@ impl World {
             return;
         }
         let process = &self.masters[master].process;
-        if process.life != life {
+        if process.incarnation != incarnation {
             return;
         }
         let still = self.still_until(process);
@@ -250,7 +250,7 @@ impl World {
 
     fn checkpoint_heard(
         &mut self,
-        (at, life): (usize, u64),
+        (at, incarnation): (usize, u64),
         link: LinkId,
         key: AttemptKey,
         run: u64,
@@ -258,7 +258,7 @@ impl World {
         told: StreamReply,
     ) {
         let worker = &self.workers[at];
-        if worker.process.life != life || !worker.links.contains_key(&link) {
+        if worker.process.incarnation != incarnation || !worker.links.contains_key(&link) {
             return;
         }
         let Some(leaves) = self.leaves(at, key) else { return };
@@ -269,7 +269,7 @@ impl World {
         match answer {
             None => {
                 let ask = GuestIn::Ask(key, run, count);
-                self.later(AGAIN, SimEvent::Guest(at, life, ask));
+                self.later(AGAIN, SimEvent::Guest(at, incarnation, ask));
             }
             Some(Ok(state)) => {
                 leaves.asking = None;
@@ -288,9 +288,9 @@ impl World {
         self.refusal_heard(key);
         self.run_is_gone(at, key);
         let outcome = Outcome::bare(refused.verdict());
-        let life = self.workers[at].process.life;
+        let incarnation = self.workers[at].process.incarnation;
         let ended = WorkerLoopInput::Event(Box::new(Event::Ended { key, outcome }));
-        self.later(0, SimEvent::WorkerLoop(at, life, ended));
+        self.later(0, SimEvent::WorkerLoop(at, incarnation, ended));
     }
 
     /// Whether this is the question that the guest waits for.

@@ -36,8 +36,11 @@ impl Run {
 
 impl World {
     fn tell_mind(&mut self, at: usize, event: Event) {
-        let life = self.workers[at].process.life;
-        self.later(0, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(Box::new(event))));
+        let incarnation = self.workers[at].process.incarnation;
+        self.later(
+            0,
+            SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Event(Box::new(event))),
+        );
     }
 
     /// Starts an attempt.
@@ -57,7 +60,7 @@ impl World {
         };
         let lasts = self.setting.run_lasts.unwrap_or(lasts);
         let number = self.tally.runs;
-        let life = self.workers[at].process.life;
+        let incarnation = self.workers[at].process.incarnation;
         let gate = Gate::new(self.workers[at].deadman.end());
         let leaves = self.setting.checkpoints && self.chance.once_in(3);
         let leaves = leaves.then(|| Leaves::new(dispatch.revision));
@@ -67,8 +70,8 @@ impl World {
         self.run_starts(at, key, &run);
         self.workers[at].runs.insert(key, run);
         self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));
-        self.at(self.now + MS, SimEvent::Guest(at, life, GuestIn::Poll(key, number)));
-        self.later(lasts, SimEvent::Guest(at, life, GuestIn::End(key, number)));
+        self.at(self.now + MS, SimEvent::Guest(at, incarnation, GuestIn::Poll(key, number)));
+        self.later(lasts, SimEvent::Guest(at, incarnation, GuestIn::End(key, number)));
         if leaves_any {
             self.begins_to_leave(at, key, number, dispatch.number);
         }
@@ -81,19 +84,19 @@ impl World {
         let (number, stubborn) = (run.number, run.stubborn);
         let most = self.setting.timing.kill_margin().as_nanos() as u64;
         let wait = self.chance.below(if stubborn { most * 4 } else { most / 2 });
-        let life = self.workers[at].process.life;
-        self.later(wait, SimEvent::Guest(at, life, GuestIn::Stop(key, number)));
+        let incarnation = self.workers[at].process.incarnation;
+        self.later(wait, SimEvent::Guest(at, incarnation, GuestIn::Stop(key, number)));
     }
 
     /// Something happens to a guest.
-    pub fn guest(&mut self, at: usize, life: u64, what: GuestIn) {
+    pub fn guest(&mut self, at: usize, incarnation: u64, what: GuestIn) {
         let worker = &self.workers[at];
-        if worker.process.life != life {
+        if worker.process.incarnation != incarnation {
             return;
         }
         let still = self.still_until(&worker.process);
         if still > self.now {
-            return self.at(still, SimEvent::Guest(at, life, what));
+            return self.at(still, SimEvent::Guest(at, incarnation, what));
         }
         let (GuestIn::Poll(key, number)
         | GuestIn::End(key, number)
@@ -109,7 +112,7 @@ impl World {
                 self.effect(at, key, &run);
                 let most = if run.stubborn { 3 * SECOND } else { 60 * MS };
                 let wait = self.chance.between(2 * MS, most);
-                self.later(wait, SimEvent::Guest(at, life, what));
+                self.later(wait, SimEvent::Guest(at, incarnation, what));
             }
             GuestIn::Save(..) if open => self.save(at, key, number),
             GuestIn::Ask(_, _, count) if open && self.still_asks(at, key, count) => {
@@ -118,7 +121,7 @@ impl World {
             // The gate's next look ends it.
             GuestIn::Save(..) | GuestIn::Ask(..) => {}
             GuestIn::End(..) if open && run.waits() => {
-                self.later(50 * MS, SimEvent::Guest(at, life, what));
+                self.later(50 * MS, SimEvent::Guest(at, incarnation, what));
             }
             GuestIn::End(..) if open => {
                 self.run_is_gone(at, key);

@@ -1,5 +1,5 @@
-//! A master's shell: one mind a life, and hands that do as it says. Never lets an answer to an
-//! earlier life reach a later one.
+//! A master's shell: one mind a incarnation, and hands that do as it says. Never lets an answer to an
+//! earlier incarnation reach a later one.
 
 use super::{LoopQueue, MasterIn, Process, watch::Follower};
 use crate::{
@@ -21,7 +21,7 @@ use muster_protocol::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// Earlier lives that a master remembers.
+/// Earlier incarnations that a master remembers.
 const PAST_MAX: usize = 32;
 
 /// A master.
@@ -35,7 +35,7 @@ pub struct Master {
     pub desk: LoopQueue<MasterIn>,
     /// Its way to the registry.
     pub connection: Connection,
-    /// Its newest life.
+    /// Its newest incarnation.
     pub current: Option<MasterSession>,
     /// Its sessions with the registry.
     sessions: Sessions,
@@ -44,12 +44,12 @@ pub struct Master {
     links: BTreeSet<LinkId>,
 }
 
-/// One life of a master.
+/// One incarnation of a master.
 #[derive(Debug)]
 pub struct MasterSession {
     /// The mind.
     pub fleet: Fleet,
-    /// What the life is called.
+    /// What the incarnation is called.
     pub session: SessionId,
     /// How it follows the streams.
     pub followers: [Follower; 3],
@@ -57,7 +57,7 @@ pub struct MasterSession {
 }
 
 impl Master {
-    /// The session of its newest life.
+    /// The session of its newest incarnation.
     pub fn session(&self) -> Option<SessionId> {
         self.current.as_ref().map(|mind| mind.session)
     }
@@ -66,7 +66,7 @@ impl Master {
     pub fn new(index: usize, machine: usize) -> Self {
         Master {
             name: format!("m{}", index + 1).parse().expect("a name"),
-            process: Process { life: 0, alive: false, machine, stopped_until: 0 },
+            process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
             desk: LoopQueue::default(),
             connection: Connection::default(),
             current: None,
@@ -90,7 +90,7 @@ impl World {
         if master.process.alive {
             return;
         }
-        master.process.life += 1;
+        master.process.incarnation += 1;
         master.process.alive = true;
         master.desk = LoopQueue::default();
         master.sessions = if proven {
@@ -100,7 +100,7 @@ impl World {
             Sessions::new(Vec::new(), Marks::default())
         };
         self.say(|world| format!("{} starts", world.masters[at].name));
-        self.later(0, SimEvent::Reconnect(Peer::Master(at), self.masters[at].process.life));
+        self.later(0, SimEvent::Reconnect(Peer::Master(at), self.masters[at].process.incarnation));
     }
 
     /// The process is gone.
@@ -110,7 +110,7 @@ impl World {
             return;
         }
         master.process.alive = false;
-        master.process.life += 1;
+        master.process.incarnation += 1;
         master.process.stopped_until = 0;
         master.disk.1 = *master.sessions.known();
         master.current = None;
@@ -131,15 +131,15 @@ impl World {
     }
 
     /// Something reaches a master.
-    pub fn give_master(&mut self, at: usize, life: u64, input: MasterIn) {
+    pub fn give_master(&mut self, at: usize, incarnation: u64, input: MasterIn) {
         let master = &self.masters[at];
-        if master.process.life != life || !master.process.alive {
+        if master.process.incarnation != incarnation || !master.process.alive {
             return;
         }
         let free = self.still_until(&master.process).max(master.desk.busy_until);
         let (input, turn) = self.masters[at].desk.take_in(self.now, free, input);
         if let Some(turn) = turn {
-            self.at(turn, SimEvent::MasterTurn(at, life));
+            self.at(turn, SimEvent::MasterTurn(at, incarnation));
         }
         if let Some(input) = input {
             self.master_hears(at, input);
@@ -148,29 +148,29 @@ impl World {
     }
 
     /// A master gets its turn: it learns all that waits, and plans once.
-    pub fn master_turn(&mut self, at: usize, life: u64) {
+    pub fn master_turn(&mut self, at: usize, incarnation: u64) {
         let master = &self.masters[at];
-        if master.process.life != life || !master.process.alive {
+        if master.process.incarnation != incarnation || !master.process.alive {
             return;
         }
         let free = self.still_until(&master.process).max(master.desk.busy_until);
         if free > self.now {
-            return self.at(free, SimEvent::MasterTurn(at, life));
+            return self.at(free, SimEvent::MasterTurn(at, incarnation));
         }
-        while self.masters[at].process.life == life
+        while self.masters[at].process.incarnation == incarnation
             && let Some(input) = self.masters[at].desk.next_in()
         {
             self.master_hears(at, input);
         }
-        if self.masters[at].process.life == life {
+        if self.masters[at].process.incarnation == incarnation {
             self.plan_master(at);
         }
     }
 
     fn master_hears(&mut self, at: usize, input: MasterIn) {
         match input {
-            MasterIn::Told(session, event) => self.told(at, session, *event),
-            MasterIn::News(event) => self.observe(at, *event),
+            MasterIn::OfSession(session, event) => self.told(at, session, *event),
+            MasterIn::Fact(event) => self.observe(at, *event),
             MasterIn::LinkUp(link) => {
                 self.masters[at].links.insert(link);
                 self.welcome(at, link);
@@ -188,8 +188,8 @@ impl World {
                     self.masters[at].sessions.broken();
                     self.say(|world| format!("{} has lost the registry", world.masters[at].name));
                     self.observe(at, fleet::Event::RegistryDown);
-                    let life = self.masters[at].process.life;
-                    self.later(100 * MS, SimEvent::Reconnect(Peer::Master(at), life));
+                    let incarnation = self.masters[at].process.incarnation;
+                    self.later(100 * MS, SimEvent::Reconnect(Peer::Master(at), incarnation));
                 }
             }
             MasterIn::Word { session, stream, number, word } => {
@@ -252,9 +252,9 @@ impl World {
         self.observe(at, event);
     }
 
-    /// The registry is connected, or this life was declared lost: a new mind begins.
+    /// The registry is connected, or this incarnation was declared lost: a new mind begins.
     fn begin_life(&mut self, at: usize) {
-        self.tally.master_lives += 1;
+        self.tally.master_sessions += 1;
         let session = SessionId(self.chance.any());
         let clock = self.master_clock(at);
         let wall = WallMillis(1_700_000_000_000 + clock.as_nanos() / 1_000_000);
@@ -284,7 +284,7 @@ impl World {
         master.sessions.loaded(Bucket::Modules);
         let followers = Follower::of_session(session, &ends, self.now);
         master.current = Some(MasterSession { fleet, session, followers, due: 0 });
-        self.say(|world| format!("{} begins life {session}", world.masters[at].name));
+        self.say(|world| format!("{} begins incarnation {session}", world.masters[at].name));
         for link in self.masters[at].links.clone() {
             self.welcome(at, link);
         }
@@ -303,7 +303,7 @@ impl World {
         self.send_down(link, ToWorker::Welcome { master: home, machine, version });
     }
 
-    /// A stream has been shown whole to the newest life.
+    /// A stream has been shown whole to the newest incarnation.
     pub fn stream_loaded(&mut self, at: usize, stream: usize) {
         let sessions = &mut self.masters[at].sessions;
         let Some(loaded) = sessions.loaded(STREAMS[stream]) else { return };
@@ -318,7 +318,7 @@ impl World {
     fn plan_master(&mut self, at: usize) {
         let now = self.master_clock(at);
         let mut effects = Vec::new();
-        let life = self.masters[at].process.life;
+        let incarnation = self.masters[at].process.incarnation;
         let Some(mind) = &mut self.masters[at].current else { return };
         let session = mind.session;
         mind.fleet.plan(now, &mut effects);
@@ -334,11 +334,11 @@ impl World {
             let Some(mind) = &mut self.masters[at].current else { return };
             if mind.due == 0 || due < mind.due {
                 mind.due = due;
-                self.at(due, SimEvent::Master(at, life, MasterIn::Tick(due)));
+                self.at(due, SimEvent::Master(at, incarnation, MasterIn::Tick(due)));
             }
         }
         for effect in effects {
-            if self.masters[at].process.life != life {
+            if self.masters[at].process.incarnation != incarnation {
                 return;
             }
             self.carry_out(at, session, effect);

@@ -107,10 +107,10 @@ impl World {
         number: u64,
         word: Word,
     ) {
-        let life = self.masters[at].process.life;
+        let incarnation = self.masters[at].process.incarnation;
         let word = Box::new(word);
         let input = MasterIn::Word { session, stream, number, word };
-        self.at(when, SimEvent::Master(at, life, input));
+        self.at(when, SimEvent::Master(at, incarnation, input));
     }
 
     /// A consumer is made for a session of a master, and shows what there is.

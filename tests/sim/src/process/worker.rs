@@ -1,7 +1,7 @@
 //! A worker's shell: its process, its links, and the loop of its mind. Never runs anything itself
 //! (that is `guest`), and never touches the lease (that is `lease`, with a loop of its own).
 
-use super::{LeaseIn, LoopQueue, Process, WorkerLoopInput, guest::Run, lease::KernelTimer};
+use super::{LeaseIn, LoopQueue, Process, WorkerLoopInput, guest::Run, lease_thread::KernelTimer};
 use crate::{
     network::{LinkId, Peer},
     registry::Connection,
@@ -87,7 +87,7 @@ impl SimWorker {
         let has_nats = !world.setting.disorder || !world.chance.once_in(4);
         SimWorker {
             name: draft.worker.clone(),
-            process: Process { life: 0, alive: false, machine, stopped_until: 0 },
+            process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
             connection: has_nats.then(Connection::default),
             lease_desk: LoopQueue::default(),
             mind_desk: LoopQueue::default(),
@@ -128,7 +128,7 @@ impl World {
         if worker.process.alive {
             return;
         }
-        worker.process.life += 1;
+        worker.process.incarnation += 1;
         worker.process.alive = true;
         (worker.lease_desk, worker.mind_desk) = (LoopQueue::default(), LoopQueue::default());
         if !proven {
@@ -142,16 +142,16 @@ impl World {
         worker.stopping = false;
         worker.unwell = None;
         worker.deadman = Deadman::new(timing.kill_margin(), KernelTimer::default());
-        let life = worker.process.life;
+        let incarnation = worker.process.incarnation;
         let has_nats = worker.connection.is_some();
         self.say(|world| format!("{} starts", world.workers[at].name));
-        self.later(0, SimEvent::Dial(at, life));
+        self.later(0, SimEvent::Dial(at, incarnation));
         if has_nats {
-            self.later(MS, SimEvent::Reconnect(Peer::Worker(at), life));
+            self.later(MS, SimEvent::Reconnect(Peer::Worker(at), incarnation));
         }
-        self.later(5 * MS, SimEvent::Keeper(at, life, LeaseIn::Tick(0)));
+        self.later(5 * MS, SimEvent::LeaseThread(at, incarnation, LeaseIn::Tick(0)));
         self.workers[at].health = Health::new(self.worker_clock(at));
-        self.tell_health(at, life);
+        self.tell_health(at, incarnation);
     }
 
     /// The process is gone.
@@ -161,7 +161,7 @@ impl World {
             return;
         }
         worker.process.alive = false;
-        worker.process.life += 1;
+        worker.process.incarnation += 1;
         worker.process.stopped_until = 0;
         worker.runs.clear();
         self.checker.answers.process_over(at);
@@ -177,12 +177,12 @@ impl World {
     }
 
     /// The process dials every master to which it has no link.
-    pub fn dial_all(&mut self, at: usize, life: u64) {
-        if self.workers[at].process.life != life {
+    pub fn dial_all(&mut self, at: usize, incarnation: u64) {
+        if self.workers[at].process.incarnation != incarnation {
             return;
         }
         let wait = self.chance.between(100 * MS, 400 * MS);
-        self.later(wait, SimEvent::Dial(at, life));
+        self.later(wait, SimEvent::Dial(at, incarnation));
         if self.is_still(&self.workers[at].process) {
             return;
         }
@@ -194,9 +194,9 @@ impl World {
             let end = LinkEnd { master, greeted: false };
             self.workers[at].links.insert(link, end);
             let when = self.arrival(Peer::Worker(at), Peer::Master(master));
-            let master_life = self.masters[master].process.life;
+            let master_incarnation = self.masters[master].process.incarnation;
             let up = super::MasterIn::LinkUp(link);
-            self.at(when, SimEvent::Master(master, master_life, up));
+            self.at(when, SimEvent::Master(master, master_incarnation, up));
         }
     }
 
@@ -205,26 +205,38 @@ impl World {
         let Some(known) = self.network.links.get(&link).filter(|link| link.open_below) else {
             return;
         };
-        let (at, life) = known.worker;
-        if self.workers[at].process.life != life {
+        let (at, incarnation) = known.worker;
+        if self.workers[at].process.incarnation != incarnation {
             return;
         }
         match frame {
             ToWorker::Renewed { session, renewal, answer } => {
                 let direct = false;
                 let event = LeaseEvent::Answered { session, renewal, answer, direct };
-                self.tell_keeper(at, life, event);
+                self.tell_lease_thread(at, incarnation, event);
             }
             ToWorker::Extended { session, home, renewal } => {
-                self.tell_keeper(at, life, LeaseEvent::Extended { session, home, renewal });
+                self.tell_lease_thread(
+                    at,
+                    incarnation,
+                    LeaseEvent::Extended { session, home, renewal },
+                );
             }
             frame => {
                 if let ToWorker::Welcome { master, machine, .. } = &frame {
                     let near = self.machines[self.workers[at].process.machine].boot == *machine;
                     let master = master.clone();
-                    self.tell_keeper(at, life, LeaseEvent::Linked { link, master, near });
+                    self.tell_lease_thread(
+                        at,
+                        incarnation,
+                        LeaseEvent::Linked { link, master, near },
+                    );
                 }
-                self.give_mind(at, life, WorkerLoopInput::Told(link, Box::new(frame)));
+                self.give_worker_loop(
+                    at,
+                    incarnation,
+                    WorkerLoopInput::Frame(link, Box::new(frame)),
+                );
             }
         }
     }
@@ -232,28 +244,32 @@ impl World {
     /// The worker's end of a link notices that it is lost.
     pub fn lost_below(&mut self, link: LinkId) {
         let Some(known) = self.network.links.get_mut(&link) else { return };
-        let (at, life) = known.worker;
+        let (at, incarnation) = known.worker;
         if !core::mem::replace(&mut known.open_below, false)
-            || self.workers[at].process.life != life
+            || self.workers[at].process.incarnation != incarnation
         {
             return;
         }
         self.workers[at].links.remove(&link);
         self.checker.answers.link_lost(at, link);
-        self.tell_keeper(at, life, LeaseEvent::Unlinked(link));
-        self.give_mind(at, life, WorkerLoopInput::Event(Box::new(Event::Unlinked(link))));
+        self.tell_lease_thread(at, incarnation, LeaseEvent::Unlinked(link));
+        self.give_worker_loop(
+            at,
+            incarnation,
+            WorkerLoopInput::Event(Box::new(Event::Unlinked(link))),
+        );
     }
 
     /// Something reaches the loop of a worker's mind.
-    pub fn give_mind(&mut self, at: usize, life: u64, input: WorkerLoopInput) {
+    pub fn give_worker_loop(&mut self, at: usize, incarnation: u64, input: WorkerLoopInput) {
         let worker = &self.workers[at];
-        if worker.process.life != life || !worker.process.alive {
+        if worker.process.incarnation != incarnation || !worker.process.alive {
             return;
         }
         let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
         let (input, turn) = self.workers[at].mind_desk.take_in(self.now, free, input);
         if let Some(turn) = turn {
-            self.at(turn, SimEvent::MindTurn(at, life));
+            self.at(turn, SimEvent::WorkerLoopTurn(at, incarnation));
         }
         if let Some(input) = input {
             self.mind_hears(at, input);
@@ -262,14 +278,14 @@ impl World {
     }
 
     /// The mind gets its turn.
-    pub fn mind_turn(&mut self, at: usize, life: u64) {
+    pub fn worker_loop_turn(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
-        if worker.process.life != life {
+        if worker.process.incarnation != incarnation {
             return;
         }
         let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
         if free > self.now {
-            return self.at(free, SimEvent::MindTurn(at, life));
+            return self.at(free, SimEvent::WorkerLoopTurn(at, incarnation));
         }
         while let Some(input) = self.workers[at].mind_desk.next_in() {
             self.mind_hears(at, input);
@@ -279,13 +295,13 @@ impl World {
 
     fn mind_hears(&mut self, at: usize, input: WorkerLoopInput) {
         let now = self.worker_clock(at);
-        if let WorkerLoopInput::Told(link, frame) = &input {
+        if let WorkerLoopInput::Frame(link, frame) = &input {
             self.worker_hears(at, *link, frame);
         }
         let worker = &mut self.workers[at];
         let event = match input {
             WorkerLoopInput::Event(event) => *event,
-            WorkerLoopInput::Told(link, frame) => {
+            WorkerLoopInput::Frame(link, frame) => {
                 // What came before its link was lost is heard, though this loop was busy.
                 match (worker.links.get_mut(&link), *frame) {
                     (None, ToWorker::Welcome { .. }) => return,
@@ -310,7 +326,7 @@ impl World {
     fn plan_mind(&mut self, at: usize) {
         let now = self.worker_clock(at);
         let worker = &mut self.workers[at];
-        let life = worker.process.life;
+        let incarnation = worker.process.incarnation;
         let mut effects = Vec::new();
         worker.mind.plan(now, &mut effects);
         if let Some(next) = worker.mind.wakeup() {
@@ -322,21 +338,21 @@ impl World {
             let worker = &mut self.workers[at];
             if worker.mind_due == 0 || due < worker.mind_due {
                 worker.mind_due = due;
-                self.at(due, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Tick(due)));
+                self.at(due, SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Tick(due)));
             }
         }
         for effect in effects {
-            self.act(at, life, effect);
+            self.act(at, incarnation, effect);
         }
     }
 
-    fn act(&mut self, at: usize, life: u64, effect: Effect) {
+    fn act(&mut self, at: usize, incarnation: u64, effect: Effect) {
         match effect {
             Effect::Prepare { dispatch, .. } => {
                 let key = dispatch.key;
                 let unwell = self.now < self.workers[at].unwell_until;
                 if unwell {
-                    self.host_failed(at, life);
+                    self.host_failed(at, incarnation);
                 }
                 let fails = unwell || (self.setting.disorder && self.chance.once_in(20));
                 let event = if fails {
@@ -347,7 +363,7 @@ impl World {
                 let wait = self.soon();
                 self.later(
                     wait,
-                    SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(Box::new(event))),
+                    SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Event(Box::new(event))),
                 );
             }
             Effect::Start(dispatch) => self.start(at, &dispatch),
@@ -356,7 +372,7 @@ impl World {
             Effect::SetHolds(holds) => self.workers[at].holds = holds,
             Effect::SetLeaseState(standing) => {
                 let stand = Box::new(LeaseEvent::SetState(standing));
-                self.later(0, SimEvent::Keeper(at, life, LeaseIn::Event(stand)));
+                self.later(0, SimEvent::LeaseThread(at, incarnation, LeaseIn::Event(stand)));
             }
             Effect::Send { link, message } => {
                 self.checker.answers.said(at, link, &message);
@@ -364,14 +380,14 @@ impl World {
             }
             Effect::Quiet if self.workers[at].stopping => {
                 let release = LeaseIn::Event(Box::new(LeaseEvent::Release));
-                self.later(0, SimEvent::Keeper(at, life, release));
+                self.later(0, SimEvent::LeaseThread(at, incarnation, release));
             }
             Effect::Quiet => {
                 if !self.workers[at].runs.is_empty() {
                     self.violate("quiet_means_that_nothing_runs", || format!("worker {at}"));
                 }
                 let quiet = LeaseIn::Event(Box::new(LeaseEvent::Quiet));
-                self.later(0, SimEvent::Keeper(at, life, quiet));
+                self.later(0, SimEvent::LeaseThread(at, incarnation, quiet));
             }
         }
     }

@@ -36,54 +36,54 @@ impl KillTimer for KernelTimer {
 
 impl World {
     /// Something reaches the loop that keeps a lease.
-    pub fn give_keeper(&mut self, at: usize, life: u64, input: LeaseIn) {
+    pub fn give_lease_thread(&mut self, at: usize, incarnation: u64, input: LeaseIn) {
         let worker = &self.workers[at];
-        if worker.process.life != life || !worker.process.alive {
+        if worker.process.incarnation != incarnation || !worker.process.alive {
             return;
         }
         let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
         let (input, turn) = self.workers[at].lease_desk.take_in(self.now, free, input);
         if let Some(turn) = turn {
-            self.at(turn, SimEvent::KeeperTurn(at, life));
+            self.at(turn, SimEvent::LeaseThreadTurn(at, incarnation));
         }
         if let Some(input) = input {
-            self.keeper_hears(at, life, input);
-            self.keep(at, life);
+            self.lease_thread_hears(at, incarnation, input);
+            self.keep(at, incarnation);
         }
     }
 
     /// A fact reaches it.
-    pub fn tell_keeper(&mut self, at: usize, life: u64, event: LeaseEvent) {
-        self.give_keeper(at, life, LeaseIn::Event(Box::new(event)));
+    pub fn tell_lease_thread(&mut self, at: usize, incarnation: u64, event: LeaseEvent) {
+        self.give_lease_thread(at, incarnation, LeaseIn::Event(Box::new(event)));
     }
 
     /// The loop gets its turn.
-    pub fn keeper_turn(&mut self, at: usize, life: u64) {
+    pub fn lease_thread_turn(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
-        if worker.process.life != life {
+        if worker.process.incarnation != incarnation {
             return;
         }
         let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
         if free > self.now {
-            return self.at(free, SimEvent::KeeperTurn(at, life));
+            return self.at(free, SimEvent::LeaseThreadTurn(at, incarnation));
         }
         while let Some(input) = self.workers[at].lease_desk.next_in() {
-            self.keeper_hears(at, life, input);
-            if self.workers[at].process.life != life {
+            self.lease_thread_hears(at, incarnation, input);
+            if self.workers[at].process.incarnation != incarnation {
                 return;
             }
-            self.keep(at, life);
+            self.keep(at, incarnation);
         }
     }
 
-    fn keeper_hears(&mut self, at: usize, life: u64, input: LeaseIn) {
+    fn lease_thread_hears(&mut self, at: usize, incarnation: u64, input: LeaseIn) {
         let now = self.worker_clock(at);
         match input {
             LeaseIn::Event(event) => self.workers[at].keeper.observe(now, *event),
             LeaseIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Worker(at), number) {
                     self.workers[at].keeper.observe(now, LeaseEvent::Direct(false));
-                    self.later(SECOND / 10, SimEvent::Reconnect(Peer::Worker(at), life));
+                    self.later(SECOND / 10, SimEvent::Reconnect(Peer::Worker(at), incarnation));
                 }
             }
             LeaseIn::Tick(due) => {
@@ -95,10 +95,10 @@ impl World {
         }
     }
 
-    fn keep(&mut self, at: usize, life: u64) {
+    fn keep(&mut self, at: usize, incarnation: u64) {
         let now = self.worker_clock(at);
         let worker = &mut self.workers[at];
-        if worker.process.life != life {
+        if worker.process.incarnation != incarnation {
             return;
         }
         // What the attempts hold is read before each look at the lease, as late as can be.
@@ -107,8 +107,8 @@ impl World {
         let mut effects = Vec::new();
         worker.keeper.plan(now, WallMillis(0), &mut effects);
         for effect in effects {
-            self.carry_out_lease(at, life, effect);
-            if self.workers[at].process.life != life {
+            self.carry_out_lease(at, incarnation, effect);
+            if self.workers[at].process.incarnation != incarnation {
                 return;
             }
         }
@@ -121,11 +121,11 @@ impl World {
         let worker = &mut self.workers[at];
         if worker.keeper_due == 0 || due < worker.keeper_due {
             worker.keeper_due = due;
-            self.at(due, SimEvent::Keeper(at, life, LeaseIn::Tick(due)));
+            self.at(due, SimEvent::LeaseThread(at, incarnation, LeaseIn::Tick(due)));
         }
     }
 
-    fn carry_out_lease(&mut self, at: usize, life: u64, effect: LeaseEffect) {
+    fn carry_out_lease(&mut self, at: usize, incarnation: u64, effect: LeaseEffect) {
         match effect {
             LeaseEffect::Renew { expect, lease, direct, links } => {
                 let boottime = self.machines[self.workers[at].process.machine].boottime(self.now);
@@ -146,7 +146,7 @@ impl World {
                 let Ok(()) = self.workers[at].deadman.extend(until);
                 self.arm_kernel_timer(at);
                 let held = Box::new(Event::LeaseHeld { session, until });
-                self.later(0, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(held)));
+                self.later(0, SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Event(held)));
             }
             LeaseEffect::Close { session, by, .. } => {
                 if by.is_some() {
@@ -161,7 +161,7 @@ impl World {
                 self.workers[at].deadman.close();
                 self.checker.answers.session_over(at);
                 let over = Box::new(Event::SessionOver);
-                self.later(0, SimEvent::WorkerLoop(at, life, WorkerLoopInput::Event(over)));
+                self.later(0, SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Event(over)));
             }
             LeaseEffect::CloseQuietly => {
                 self.workers[at].deadman.close();
@@ -182,20 +182,20 @@ impl World {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };
         let when = self.machines[worker.process.machine].when(expires);
-        self.at(when, SimEvent::KernelTimer(at, worker.process.life));
+        self.at(when, SimEvent::KernelTimer(at, worker.process.incarnation));
     }
 
     /// The kernel's timer: it needs no turn of the process, but a machine that is awake.
-    pub fn kernel_timer(&mut self, at: usize, life: u64) {
+    pub fn kernel_timer(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };
-        if worker.process.life != life {
+        if worker.process.incarnation != incarnation {
             return;
         }
         let machine = &self.machines[worker.process.machine];
         if machine.is_asleep(self.now) {
             let when = machine.asleep_until;
-            return self.at(when, SimEvent::KernelTimer(at, life));
+            return self.at(when, SimEvent::KernelTimer(at, incarnation));
         }
         if machine.clock(self.now) >= expires {
             self.tally.kernel_kills += 1;

@@ -139,7 +139,7 @@ impl World {
 
     /// A guest has an effect.
     pub fn effect(&mut self, at: usize, key: AttemptKey, run: &Run) {
-        self.tally.effects += 1;
+        self.counters.effects += 1;
         self.no_effect_after_the_lease_ends(at, key, run);
         let record = self.registry.tasks.values.get(&key.task);
         let current = record.and_then(|(record, _)| record.attempt()).map(|attempt| attempt.id);
@@ -175,12 +175,12 @@ impl World {
             ToWorker::Dispatch(dispatch) => {
                 self.no_dispatch_before_its_store(dispatch.key.attempt, "dispatch");
             }
-            ToWorker::Preempt { .. } => self.tally.preempted += 1,
+            ToWorker::Preempt { .. } => self.counters.preempted += 1,
             ToWorker::Ack { key, committed: false } => {
                 self.no_outcome_of_the_current_attempt_is_refused(*key);
             }
             ToWorker::Extended { session, renewal, .. } => {
-                self.tally.extended += 1;
+                self.counters.extended += 1;
                 self.lease_goes_on(*session, *renewal);
             }
             _ => {}
@@ -189,7 +189,7 @@ impl World {
 
     /// Whether the registry has lost anything that it had acknowledged.
     pub fn has_lost(&self) -> bool {
-        self.tally.rollbacks > 0 || self.tally.made_anew > 0
+        self.counters.rollbacks > 0 || self.counters.made_anew > 0
     }
 
     fn no_outcome_of_the_current_attempt_is_refused(&mut self, key: AttemptKey) {
@@ -203,7 +203,7 @@ impl World {
     /// The registry has accepted a guard.
     pub fn guard_committed(&mut self, guard: &FailoverGuard) {
         self.say(|_| format!("registry: guard lifted={} ({})", guard.lifted, guard.reason));
-        self.tally.guards += u64::from(!guard.lifted);
+        self.counters.guards += u64::from(!guard.lifted);
         self.moves_guarded(guard);
         if !guard.lifted && !self.has_lost() {
             self.violate("no_hold_without_a_loss", || guard.reason.clone());
@@ -211,7 +211,7 @@ impl World {
     }
 
     fn attempts_of_a_task_are_bounded_by_its_faults(&mut self, record: &TaskRecord) {
-        let faults = self.tally.faults + self.tally.preempted;
+        let faults = self.counters.faults + self.counters.preempted;
         let most = ATTEMPTS_FREE + faults / FAULTS_PER_ATTEMPT;
         if u64::from(record.attempts) > most {
             self.violate("attempts_of_a_task_are_bounded_by_its_faults", || {
@@ -242,16 +242,17 @@ impl World {
         if again && !self.has_lost() {
             self.violate("a_session_that_is_over_never_holds_again", || format!("{new:?}"));
         }
-        self.tally.home_switches += u64::from(same && old.home.is_some() && old.home != new.home);
+        self.counters.home_switches +=
+            u64::from(same && old.home.is_some() && old.home != new.home);
         if old.home != new.home {
             self.say(|_| {
                 let home = new.home.as_ref().map(|home| (&home.master, home.session));
                 format!("registry: the home of {} is {home:?}", new.worker)
             });
         }
-        self.tally.released += u64::from(new.state == LeaseState::Released);
+        self.counters.released += u64::from(new.state == LeaseState::Released);
         if new.state == LeaseState::Lost && old.state.is_held() {
-            self.tally.lost += 1;
+            self.counters.lost += 1;
             self.say(|_| format!("registry: {} is lost ({})", new.worker, new.session));
         }
     }
@@ -259,7 +260,7 @@ impl World {
     /// The registry has accepted a master's lease.
     pub fn master_committed(&mut self, new: &MasterLease) {
         if new.state == LeaseState::Lost {
-            self.tally.masters_lost += 1;
+            self.counters.masters_lost += 1;
             self.say(|_| format!("registry: {} is lost ({})", new.master, new.session));
         }
     }
@@ -281,7 +282,7 @@ impl World {
         self.attempts_of_a_task_are_bounded_by_its_faults(new);
         self.one_outcome_is_committed_per_task(old, new);
         let Some(old) = old else {
-            self.tally.ids_used_again += u64::from(self.checker.expired.remove(&new.id));
+            self.counters.ids_used_again += u64::from(self.checker.expired.remove(&new.id));
             return;
         };
         let taken = old
@@ -291,9 +292,9 @@ impl World {
             let key = AttemptKey { task: new.id, attempt: taken.id };
             self.an_attempt_is_taken_only_after_its_run_has_stopped(key);
             let past = new.history.last().filter(|past| past.attempt.id == taken.id);
-            self.tally.redispatched += u64::from(past.is_some_and(|past| past.lost));
+            self.counters.redispatched += u64::from(past.is_some_and(|past| past.lost));
             let back = past.is_some_and(|past| past.reason.starts_with("given back"));
-            self.tally.returned += u64::from(back);
+            self.counters.returned += u64::from(back);
         }
         let again = old.cancel && old.attempt().is_none() && new.attempt().is_some();
         if again {
@@ -306,8 +307,8 @@ impl World {
             self.violate("one_outcome_is_committed_per_task", || format!("{} again", new.id));
         }
         let TaskState::Done { outcome, attempt, .. } = &new.state else { return };
-        self.tally.outcomes += 1;
-        self.tally.cancelled += u64::from(outcome.verdict == Verdict::Cancelled);
+        self.counters.outcomes += 1;
+        self.counters.cancelled += u64::from(outcome.verdict == Verdict::Cancelled);
         let Some(attempt) = attempt else { return };
         self.a_refused_checkpoint_ends_no_task(attempt, outcome);
         let held = old.and_then(TaskRecord::attempt).is_some_and(|old| old.id == attempt.id);
@@ -336,7 +337,7 @@ impl World {
     /// A submission was acknowledged.
     pub fn acknowledged(&mut self, tasks: &[TaskId]) {
         for &id in tasks {
-            self.tally.accepted += u64::from(self.checker.accepted.insert(id));
+            self.counters.accepted += u64::from(self.checker.accepted.insert(id));
             self.no_acknowledged_task_is_lost(id);
         }
     }

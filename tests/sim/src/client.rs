@@ -45,7 +45,7 @@ impl World {
         let mut tasks = Vec::new();
         for _ in 0..count {
             self.clients.tasks += 1;
-            let module = ModuleRef { name: None, digest: Digest([self.chance.below(2) as u8; 32]) };
+            let module = ModuleRef { name: None, digest: Digest([self.rng.below(2) as u8; 32]) };
             let mut spec = TaskSpec::new(module, Data::EMPTY);
             spec.retry.attempts_max = 3;
             spec.retry.backoff_ms = 200;
@@ -62,7 +62,7 @@ impl World {
     pub fn will_submit_again(&mut self, at: Nanos, id: TaskId) {
         let Some((record, _)) = self.registry.tasks.get(&id) else { return };
         let mut spec = TaskSpec::clone(&record.spec);
-        if self.chance.once_in(2) {
+        if self.rng.once_in(2) {
             spec.args.push("again".into());
         }
         let task = NewTask { id, spec: Arc::new(spec) };
@@ -74,26 +74,26 @@ impl World {
     /// As many tasks as the setting has, of all kinds and at all times.
     pub fn will_submit_all(&mut self) {
         for _ in 0..self.setting.batches {
-            let at = self.chance.below(self.setting.lasts * 9 / 10);
-            let count = 1 + self.chance.below(3);
-            let priority = self.chance.pick(&[10, 30, 50, 50, 70]);
-            let fails = self.chance.once_in(7);
+            let at = self.rng.below(self.setting.lasts * 9 / 10);
+            let count = 1 + self.rng.below(3);
+            let priority = self.rng.pick(&[10, 30, 50, 50, 70]);
+            let fails = self.rng.once_in(7);
             let batch = self.will_submit(at, count, |spec| {
                 spec.priority = priority;
                 if fails {
                     spec.on_worker_lost = OnWorkerLost::Fail;
                 }
             });
-            if self.chance.once_in(6) {
+            if self.rng.once_in(6) {
                 let id = self.clients.batches[batch].0[0].id;
-                let wait = self.chance.between(MS, 4 * SECOND);
+                let wait = self.rng.between(MS, 4 * SECOND);
                 self.at(at + wait, SimEvent::Cancel(id));
             }
         }
     }
 
     fn somebody(&mut self) -> usize {
-        self.chance.below(self.masters.len() as u64) as usize
+        self.rng.below(self.masters.len() as u64) as usize
     }
 
     fn ask_master(
@@ -119,10 +119,10 @@ impl World {
         if self.clients.batches[batch].1 {
             return;
         }
-        let again = self.chance.between(600 * MS, 3 * SECOND);
+        let again = self.rng.between(600 * MS, 3 * SECOND);
         self.later(again, SimEvent::Submit(batch));
         // An impatient client asks two masters at once.
-        let times = if self.setting.disorder && self.chance.once_in(6) { 2 } else { 1 };
+        let times = if self.setting.disorder && self.rng.once_in(6) { 2 } else { 1 };
         for _ in 0..times {
             let master = self.somebody();
             let tasks = self.clients.batches[batch].0.clone();
@@ -189,7 +189,7 @@ impl World {
                 self.an_id_names_one_task(batch);
                 self.acknowledged(&tasks);
                 // The answer may be lost on the way; then the client asks again.
-                if self.healing || !self.setting.disorder || !self.chance.once_in(10) {
+                if self.healing || !self.setting.disorder || !self.rng.once_in(10) {
                     self.clients.batches[batch].1 = true;
                 }
             }
@@ -205,7 +205,7 @@ impl World {
                 }
             }
             (Asked::Order(worker, standing), ClientReply::Obeyed) => {
-                self.tally.obeyed += 1;
+                self.counters.obeyed += 1;
                 if !self.checker.has_stood(worker.as_str(), standing) {
                     self.violate("an_acknowledged_order_was_in_the_lease", || worker.to_string());
                 }

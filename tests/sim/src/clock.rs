@@ -19,12 +19,12 @@ pub struct Machine {
 
 impl Machine {
     /// A machine whose clock is as wrong as is allowed, or somewhere between.
-    pub fn new(chance: &mut Rng) -> Self {
+    pub fn new(rng: &mut Rng) -> Self {
         let most = CLOCK_RATE_PPM as i64;
-        let between = chance.below(2 * CLOCK_RATE_PPM + 1) as i64 - most;
-        let ppm = chance.pick(&[-most, -most, most, most, 0, between]);
-        let offset = chance.between(1, 1_000_000) * 1_000_003_001;
-        Machine { boot: Nonce(chance.any()), ppm, offset, asleep_until: 0, slept: 0 }
+        let between = rng.below(2 * CLOCK_RATE_PPM + 1) as i64 - most;
+        let ppm = rng.pick(&[-most, -most, most, most, 0, between]);
+        let offset = rng.between(1, 1_000_000) * 1_000_003_001;
+        Machine { boot: Nonce(rng.any()), ppm, offset, asleep_until: 0, slept: 0 }
     }
 
     /// The clock by which daemons decide.

@@ -1,14 +1,14 @@
 //! How often things happened: a simulation is only worth something if the rare ones did.
 
-macro_rules! tally {
+macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// Counts of what happened.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Tally { $($(#[$doc])* pub $name: u64),+ }
+        pub struct Counters { $($(#[$doc])* pub $name: u64),+ }
 
-        impl Tally {
+        impl Counters {
             /// Adds another one's counts.
-            pub fn add(&mut self, other: &Tally) { $(self.$name += other.$name;)+ }
+            pub fn add(&mut self, other: &Counters) { $(self.$name += other.$name;)+ }
 
             /// The counts by name.
             pub fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -18,7 +18,7 @@ macro_rules! tally {
     };
 }
 
-tally!(
+counters!(
     /// Happenings.
     steps,
     /// Worlds.

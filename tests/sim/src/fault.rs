@@ -61,23 +61,23 @@ impl World {
     /// Does what a fault does.
     pub fn strike(&mut self, fault: Fault) {
         self.say(|_| format!("fault: {fault:?}"));
-        self.tally.faults += 1;
+        self.counters.faults += 1;
         match fault {
             Fault::LinkBreaks(link) => {
-                self.tally.links_broken += 1;
+                self.counters.links_broken += 1;
                 self.link_breaks(link, 2 * SECOND);
             }
             Fault::Cut(from, to, lasts) => {
-                self.tally.cuts += 1;
+                self.counters.cuts += 1;
                 self.cut(from, to, lasts);
             }
             Fault::CutBoth(one, other, lasts) => {
-                self.tally.cuts += 1;
+                self.counters.cuts += 1;
                 self.cut(one, other, lasts);
                 self.cut(other, one, lasts);
             }
             Fault::Isolate(at, lasts) => {
-                self.tally.cuts += 1;
+                self.counters.cuts += 1;
                 let masters = (0..self.masters.len()).map(Peer::Master);
                 for other in masters.chain([Peer::Registry]).collect::<Vec<_>>() {
                     self.cut(Peer::Worker(at), other, lasts);
@@ -85,7 +85,7 @@ impl World {
                 }
             }
             Fault::Crash(peer, again_in) => {
-                self.tally.crashes += 1;
+                self.counters.crashes += 1;
                 match peer {
                     Peer::Master(at) => self.end_master(at, again_in),
                     Peer::Worker(at) => self.end_worker(at, again_in),
@@ -93,7 +93,7 @@ impl World {
                 }
             }
             Fault::Stop(peer, lasts) => {
-                self.tally.stops += 1;
+                self.counters.stops += 1;
                 let until = self.now + lasts;
                 match peer {
                     Peer::Master(at) => self.masters[at].process.stopped_until = until,
@@ -105,13 +105,13 @@ impl World {
                 if self.machines[machine].is_asleep(self.now) {
                     return;
                 }
-                self.tally.sleeps += 1;
+                self.counters.sleeps += 1;
                 let until = self.now + lasts;
                 self.machines[machine].sleep(self.now, until);
                 self.at(until + 500, SimEvent::Woken(machine));
             }
             Fault::Stall(peer, of_lease, lasts) => {
-                self.tally.stalls += 1;
+                self.counters.stalls += 1;
                 let until = self.now + lasts;
                 match peer {
                     Peer::Master(at) => self.masters[at].desk.busy_until = until,
@@ -134,7 +134,7 @@ impl World {
                 if let Some(mind) = &mut self.masters[at].current
                     && mind.followers[stream].die()
                 {
-                    self.tally.watches_dead += 1;
+                    self.counters.watches_dead += 1;
                 }
             }
             Fault::Order(at, order) => self.order(at, order),
@@ -143,7 +143,7 @@ impl World {
                 self.give_master(at, incarnation, MasterIn::Stop);
             }
             Fault::StopAsked(Peer::Worker(at)) => {
-                let wait = std::time::Duration::from_millis(self.chance.below(2_000));
+                let wait = std::time::Duration::from_millis(self.rng.below(2_000));
                 let deadline = self.worker_clock(at) + wait;
                 let incarnation = self.workers[at].process.incarnation;
                 let asked = Box::new(Event::StopAsked { deadline });
@@ -155,7 +155,7 @@ impl World {
             // One after the other, each shorter than a server may take itself for the leader.
             Fault::LeaderLags(_) if self.now < self.registry.lags_until + 15 * SECOND => {}
             Fault::LeaderLags(lasts) => {
-                self.tally.lags += 1;
+                self.counters.lags += 1;
                 self.registry.lags_until = self.now + lasts;
             }
             Fault::ReadsLate(master, lasts) => {
@@ -166,7 +166,7 @@ impl World {
                 self.network.delay_dispatch(link, late, gives_up);
             }
             Fault::Unwell(at, lasts, says_so) => {
-                self.tally.unwell += 1;
+                self.counters.unwell += 1;
                 self.workers[at].unwell_until = self.now + lasts;
                 self.workers[at].says_so = says_so;
             }
@@ -178,7 +178,7 @@ impl World {
         if self.healing {
             return;
         }
-        let wait = self.chance.below(2 * self.setting.fault_every);
+        let wait = self.rng.below(2 * self.setting.fault_every);
         self.later(wait, SimEvent::Disorder);
         let loss = self.setting.rollback_at.filter(|_| self.setting.quiet_before);
         if loss.is_some_and(|at| self.now < at) {
@@ -191,32 +191,31 @@ impl World {
 
     fn draw(&mut self) -> Option<Fault> {
         let lease = self.setting.timing.master().as_nanos() as u64;
-        let master = self.chance.below(self.masters.len() as u64) as usize;
-        let worker = self.chance.below(self.workers.len() as u64) as usize;
-        let process =
-            if self.chance.once_in(3) { Peer::Master(master) } else { Peer::Worker(worker) };
-        let long = self.chance.between(lease / 4, 3 * lease);
-        Some(match self.chance.below(50) {
+        let master = self.rng.below(self.masters.len() as u64) as usize;
+        let worker = self.rng.below(self.workers.len() as u64) as usize;
+        let process = if self.rng.once_in(3) { Peer::Master(master) } else { Peer::Worker(worker) };
+        let long = self.rng.between(lease / 4, 3 * lease);
+        Some(match self.rng.below(50) {
             0..=4 => Fault::LinkBreaks(self.any_link()?),
             5..=9 => self.draw_cut(worker, master),
             10 => Fault::Isolate(worker, long * 2),
-            11..=12 => Fault::Crash(process, self.chance.between(20 * MS, 3 * SECOND)),
+            11..=12 => Fault::Crash(process, self.rng.between(20 * MS, 3 * SECOND)),
             13..=15 => Fault::Stop(process, long),
             16..=17 => Fault::Sleep(
-                self.chance.below(self.machines.len() as u64) as usize,
-                self.chance.between(lease / 2, 3 * lease),
+                self.rng.below(self.machines.len() as u64) as usize,
+                self.rng.between(lease / 2, 3 * lease),
             ),
             18..=20 => {
-                let of_lease = self.chance.once_in(2);
-                Fault::Stall(process, of_lease, self.chance.between(20 * MS, 2 * lease))
+                let of_lease = self.rng.once_in(2);
+                Fault::Stall(process, of_lease, self.rng.between(20 * MS, 2 * lease))
             }
             21 => {
-                let most = if self.chance.once_in(4) { 40 } else { 6 };
-                Fault::Outage(self.chance.between(500 * MS, most * SECOND))
+                let most = if self.rng.once_in(4) { 40 } else { 6 };
+                Fault::Outage(self.rng.between(500 * MS, most * SECOND))
             }
-            22 => Fault::RegistryStalls(self.chance.between(100 * MS, 2 * lease)),
+            22 => Fault::RegistryStalls(self.rng.between(100 * MS, 2 * lease)),
             23..=26 => {
-                let deadline_ms = self.chance.below(3_000);
+                let deadline_ms = self.rng.below(3_000);
                 let orders = [
                     WorkerCommand::Cordon,
                     WorkerCommand::Drain { deadline_ms },
@@ -224,33 +223,31 @@ impl World {
                     WorkerCommand::Uncordon,
                     WorkerCommand::Uncordon,
                 ];
-                Fault::Order(worker, self.chance.pick(&orders))
+                Fault::Order(worker, self.rng.pick(&orders))
             }
             27 => Fault::StopAsked(process),
-            28 if self.chance.once_in(3) => Fault::Twin,
+            28 if self.rng.once_in(3) => Fault::Twin,
             29 if self.workers.len() >= 4 => return self.draw_mass_cut(long * 3),
             31..=32 => {
-                let stream = self.chance.below(3) as usize;
-                Fault::WatchStalls(master, stream, self.chance.between(100 * MS, 20 * SECOND))
+                let stream = self.rng.below(3) as usize;
+                Fault::WatchStalls(master, stream, self.rng.between(100 * MS, 20 * SECOND))
             }
-            46 => Fault::WatchDies(master, self.chance.below(3) as usize),
+            46 => Fault::WatchDies(master, self.rng.below(3) as usize),
             33..=36 => return self.draw_island(worker),
             37..=38 => return self.draw_switch(worker),
             30 => return self.draw_double(master, worker),
-            39..=41 => Fault::Flaps(process, self.chance.between(1, 10)),
-            42 if self.setting.cluster => {
-                Fault::LeaderLags(self.chance.between(100 * MS, 8 * SECOND))
-            }
-            43 if self.setting.rollback_at.is_some() && self.chance.once_in(8) => {
-                Fault::MakeAnew(self.chance.below(3) as usize)
+            39..=41 => Fault::Flaps(process, self.rng.between(1, 10)),
+            42 if self.setting.cluster => Fault::LeaderLags(self.rng.between(100 * MS, 8 * SECOND)),
+            43 if self.setting.rollback_at.is_some() && self.rng.once_in(8) => {
+                Fault::MakeAnew(self.rng.below(3) as usize)
             }
             47..=48 => {
-                let late = self.chance.between(SECOND / 2, (3 * lease).max(10 * SECOND));
-                Fault::LateDispatch(self.any_link()?, late, self.chance.once_in(2))
+                let late = self.rng.between(SECOND / 2, (3 * lease).max(10 * SECOND));
+                Fault::LateDispatch(self.any_link()?, late, self.rng.once_in(2))
             }
             44..=45 => {
-                let lasts = self.chance.between(SECOND, 20 * SECOND);
-                Fault::Unwell(worker, lasts, self.chance.once_in(2))
+                let lasts = self.rng.between(SECOND, 20 * SECOND);
+                Fault::Unwell(worker, lasts, self.rng.once_in(2))
             }
             _ => return None,
         })
@@ -259,7 +256,7 @@ impl World {
     fn any_link(&mut self) -> Option<LinkId> {
         let open = self.network.links.iter().filter(|(_, link)| link.open_below);
         let links: Vec<LinkId> = open.map(|(&id, _)| id).collect();
-        (!links.is_empty()).then(|| self.chance.pick(&links))
+        (!links.is_empty()).then(|| self.rng.pick(&links))
     }
 
     fn draw_cut(&mut self, worker: usize, master: usize) -> Fault {
@@ -268,10 +265,10 @@ impl World {
             (Peer::Worker(worker), Peer::Registry),
             (Peer::Master(master), Peer::Registry),
         ];
-        let (one, other) = self.chance.pick(&pairs);
-        let most = if self.chance.once_in(6) { 20_000 } else { 5_000 };
-        let lasts = self.chance.between(100, most) * MS;
-        match self.chance.below(4) {
+        let (one, other) = self.rng.pick(&pairs);
+        let most = if self.rng.once_in(6) { 20_000 } else { 5_000 };
+        let lasts = self.rng.between(100, most) * MS;
+        match self.rng.below(4) {
             0 => Fault::Cut(one, other, lasts),
             1 => Fault::Cut(other, one, lasts),
             _ => Fault::CutBoth(one, other, lasts),
@@ -294,7 +291,7 @@ impl World {
         let home = lease.home?.master;
         let home = self.masters.iter().position(|master| master.name == home)?;
         let outage = self.setting.timing.outage().as_nanos() as u64;
-        let lasts = self.chance.between(outage / 2, 3 * outage);
+        let lasts = self.rng.between(outage / 2, 3 * outage);
         self.strike(Fault::CutBoth(Peer::Master(home), Peer::Registry, lasts));
         for other in (0..self.masters.len()).filter(|&other| other != home) {
             self.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Master(other), lasts));
@@ -309,7 +306,7 @@ impl World {
         let home = lease.home?.master;
         let home = self.masters.iter().position(|master| master.name == home)?;
         let lease = self.setting.timing.master().as_nanos() as u64;
-        let lasts = self.chance.between(2 * lease, 5 * lease).max(3 * SECOND);
+        let lasts = self.rng.between(2 * lease, 5 * lease).max(3 * SECOND);
         let ends = self.workers[worker].links.iter().filter(|(_, end)| end.master == home);
         let links: Vec<LinkId> = ends.map(|(&id, _)| id).collect();
         for link in links {
@@ -327,7 +324,7 @@ impl World {
 
     /// A master and a worker die at once.
     fn draw_double(&mut self, master: usize, worker: usize) -> Option<Fault> {
-        let again_in = self.chance.between(SECOND, 10 * SECOND);
+        let again_in = self.rng.between(SECOND, 10 * SECOND);
         self.strike(Fault::Crash(Peer::Master(master), again_in));
         Some(Fault::Crash(Peer::Worker(worker), again_in))
     }

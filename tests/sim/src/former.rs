@@ -218,14 +218,14 @@ fn a_late_dispatch(world: &mut World, revoked: bool) {
     assert!((2..=5).all(|task| world.completed(task)));
     pass(world, 10 * SECOND);
     let runs = if revoked { 4 } else { 5 };
-    assert_eq!((world.tally.late_dispatches, world.tally.runs), (1, runs));
+    assert_eq!((world.counters.late_dispatches, world.counters.runs), (1, runs));
 }
 
 fn an_unwell_worker(world: &mut World) {
     world.stays_unwell(0, 0, false);
     world.will_submit(3 * SECOND, 2, |_| ());
     pass(world, 60 * SECOND);
-    assert!(world.tally.returned > 0, "the worker is tried");
+    assert!(world.counters.returned > 0, "the worker is tried");
     assert!((1..=2).all(|task| world.completed(task)));
 }
 
@@ -234,8 +234,8 @@ fn a_refused_loss(world: &mut World) {
     one_runs(world);
     // A server that led is behind no sooner.
     world.play_until(16 * SECOND);
-    let renewals = world.tally.leases_extended;
-    while world.tally.leases_extended == renewals {
+    let renewals = world.counters.leases_extended;
+    while world.counters.leases_extended == renewals {
         pass(world, MS);
     }
     world.strike(Fault::Crash(Peer::Worker(0), 30 * SECOND));

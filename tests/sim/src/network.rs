@@ -73,10 +73,10 @@ impl World {
     /// A short while, on the network or in a process.
     pub fn soon(&mut self) -> Nanos {
         let (low, high) = self.setting.latency;
-        if !self.healing && self.setting.disorder && self.chance.once_in(50) {
-            return self.chance.below(400 * MS);
+        if !self.healing && self.setting.disorder && self.rng.once_in(50) {
+            return self.rng.below(400 * MS);
         }
-        self.chance.between(low, high)
+        self.rng.between(low, high)
     }
 
     /// Until when nothing gets from one to the other.
@@ -132,7 +132,7 @@ impl World {
 
     fn notice_both(&mut self, id: LinkId, within: Nanos) {
         for above in [false, true] {
-            let wait = self.chance.below(within + 1);
+            let wait = self.rng.below(within + 1);
             self.later(wait, SimEvent::LinkLost { link: id, above });
         }
     }
@@ -189,7 +189,7 @@ impl World {
             && let Some((late, gives_up)) = link.late.take()
         {
             at += late;
-            self.tally.late_dispatches += 1;
+            self.counters.late_dispatches += 1;
             if gives_up {
                 self.later(IDLE, SimEvent::LinkLost { link: id, above: true });
                 self.at(at + IDLE, SimEvent::LinkLost { link: id, above: false });

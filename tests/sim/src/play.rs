@@ -1,6 +1,6 @@
 //! Playing many seeds on every core. Never stops at a panic: that is a violation like another.
 
-use crate::{checker::Violation, counters::Tally, world::World};
+use crate::{checker::Violation, counters::Counters, world::World};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -15,13 +15,13 @@ pub struct Played {
     /// How many seeds were played to their end.
     pub seeds: u64,
     /// What happened in all of them.
-    pub tally: Tally,
+    pub counters: Counters,
     /// What was broken, by seed.
     pub violations: Vec<(u64, Violation)>,
 }
 
 /// Plays one seed; with its trace if it is to be told.
-pub fn play(seed: u64, told: bool) -> (Tally, Option<Violation>) {
+pub fn play(seed: u64, told: bool) -> (Counters, Option<Violation>) {
     caught(|| {
         let mut world = World::new(seed);
         world.told = told;
@@ -31,16 +31,16 @@ pub fn play(seed: u64, told: bool) -> (Tally, Option<Violation>) {
 }
 
 /// What came of a world, or of a panic in it.
-pub(crate) fn caught(play: impl FnOnce() -> World) -> (Tally, Option<Violation>) {
+pub(crate) fn caught(play: impl FnOnce() -> World) -> (Counters, Option<Violation>) {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let world = play();
-        (world.tally, world.violation)
+        (world.counters, world.violation)
     }));
     played.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
         let what = text.unwrap_or_default();
-        (Tally::default(), Some(Violation { invariant: "nobody_panics", what }))
+        (Counters::default(), Some(Violation { invariant: "nobody_panics", what }))
     })
 }
 
@@ -60,10 +60,10 @@ pub fn play_many(first: u64, count: u64, stop: bool, each: impl Fn(u64) + Sync) 
                         return;
                     }
                     let seed = first.wrapping_add(at);
-                    let (tally, violation) = play(seed, false);
+                    let (counters, violation) = play(seed, false);
                     let mut sum = sum.lock().unwrap_or_else(|broken| broken.into_inner());
                     sum.seeds += 1;
-                    sum.tally.add(&tally);
+                    sum.counters.add(&counters);
                     if let Some(violation) = violation {
                         sum.violations.push((seed, violation));
                         over.fetch_or(stop, Ordering::Relaxed);

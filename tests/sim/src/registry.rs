@@ -202,9 +202,9 @@ impl World {
         self.registry.requests += 1;
         let id = self.registry.requests;
         let wild = !self.healing && self.setting.disorder;
-        let lost = wild && self.chance.once_in(60);
-        let late = wild && self.chance.once_in(60);
-        let waits = self.chance.between(self.setting.timeout / 4, self.setting.timeout);
+        let lost = wild && self.rng.once_in(60);
+        let late = wild && self.rng.once_in(60);
+        let waits = self.rng.between(self.setting.timeout / 4, self.setting.timeout);
         let Some(connection) = self.connection(from) else { return };
         let (alive, number) = (connection.alive, connection.number);
         connection.pending.insert(id, (session, op.clone()));
@@ -221,7 +221,7 @@ impl World {
         }
         let mut at = self.arrival(from, Peer::Registry);
         if late {
-            at += self.chance.below(4 * SECOND);
+            at += self.rng.below(4 * SECOND);
         }
         self.at(at, SimEvent::Land(Box::new(request)));
     }
@@ -256,15 +256,15 @@ impl World {
             (connection.alive && current, connection.pending.contains_key(&request.id));
         let Request { id, session, op, .. } = request;
         if !waited && !matches!(op, Op::Read(..) | Op::End(..)) {
-            self.tally.late_landed += 1;
+            self.counters.late_landed += 1;
         }
         let read = matches!(op, Op::Read(..) | Op::End(..));
         let answer = Box::new(self.perform(session, op));
-        let lost = !self.healing && self.setting.disorder && self.chance.once_in(40);
+        let lost = !self.healing && self.setting.disorder && self.rng.once_in(40);
         if alive && waited && !lost {
             let mut at = self.arrival(Peer::Registry, from);
-            if read && self.setting.disorder && !self.healing && self.chance.once_in(8) {
-                at += self.chance.below(2 * SECOND);
+            if read && self.setting.disorder && !self.healing && self.rng.once_in(8) {
+                at += self.rng.below(2 * SECOND);
             }
             if let Some((master, until)) = self.registry.reads_late
                 && read
@@ -295,7 +295,7 @@ impl World {
                     self.lease_kept(lease.state, expired);
                     self.show(0, || fleet::Event::LeaseSeen(lease.clone(), revision));
                 } else {
-                    self.tally.conflicts += 1;
+                    self.counters.conflicts += 1;
                 }
                 fleet::Event::LeaseWritten { lease, asked_by, answer }
             }
@@ -312,7 +312,7 @@ impl World {
                     self.lease_kept(lease.state, Expired::Master(lease.session, revision));
                     self.show(1, || fleet::Event::MasterSeen(lease.clone(), revision));
                 } else {
-                    self.tally.conflicts += 1;
+                    self.counters.conflicts += 1;
                 }
                 fleet::Event::MasterWritten { lease, answer }
             }
@@ -331,7 +331,7 @@ impl World {
                         CasAnswer::Written(revision)
                     }
                     CasAnswer::Conflict(found) => {
-                        self.tally.conflicts += 1;
+                        self.counters.conflicts += 1;
                         let found =
                             found.map(|(found, at)| (Box::new(TaskRecord::clone(&found)), at));
                         CasAnswer::Conflict(found)
@@ -402,7 +402,7 @@ impl World {
             Op::Guard(_, guard) => fleet::Event::GuardWritten { guard, answer: CasAnswer::Unknown },
             Op::Read(..) | Op::End(..) => return,
         };
-        self.tally.unknown += 1;
+        self.counters.unknown += 1;
         self.hand_over(peer, session, event);
     }
 
@@ -424,7 +424,7 @@ impl World {
 
     /// A connection is broken; its process will notice.
     pub fn connection_breaks(&mut self, peer: Peer) {
-        let wait = self.chance.between(10 * MS, 3 * SECOND);
+        let wait = self.rng.between(10 * MS, 3 * SECOND);
         let Some(connection) = self.connection(peer) else { return };
         if connection.up && connection.alive {
             connection.alive = false;
@@ -467,8 +467,8 @@ impl World {
         (connection.up, connection.alive) = (true, true);
         let number = connection.number;
         for mut request in core::mem::take(&mut connection.limbo) {
-            if self.chance.once_in(2) {
-                self.tally.ghosts_landed += 1;
+            if self.rng.once_in(2) {
+                self.counters.ghosts_landed += 1;
                 request.connection = number;
                 let at = self.arrival(peer, Peer::Registry);
                 self.at(at, SimEvent::Land(Box::new(request)));

@@ -10,9 +10,9 @@ use muster_protocol::{Revision, TaskId};
 impl World {
     /// The registry is away for so long.
     pub fn outage(&mut self, lasts: Nanos) {
-        self.tally.outages += 1;
+        self.counters.outages += 1;
         // Its server starts again, or the network to it.
-        self.registry.server += self.chance.below(2);
+        self.registry.server += self.rng.below(2);
         self.registry.down_until = self.registry.down_until.max(self.now + lasts);
         self.all_connections_break();
     }
@@ -28,7 +28,7 @@ impl World {
 
     /// The registry forgets every write to these streams after these moments, and starts again.
     pub fn roll_back(&mut self, to: [Option<Nanos>; 3]) {
-        self.tally.rollbacks += 1;
+        self.counters.rollbacks += 1;
         let before: Vec<(TaskId, Revision)> =
             self.registry.tasks.values.iter().map(|(id, (_, at))| (*id, *at)).collect();
         let [workers, masters, tasks] = to;
@@ -47,15 +47,15 @@ impl World {
             }
         }
         self.registry.server += 1;
-        let most = self.chance.pick(&[50 * MS, 300 * MS, 2 * SECOND]);
-        let lasts = self.chance.between(MS, most);
+        let most = self.rng.pick(&[50 * MS, 300 * MS, 2 * SECOND]);
+        let lasts = self.rng.between(MS, most);
         self.registry.down_until = self.registry.down_until.max(self.now + lasts);
         self.all_connections_break();
     }
 
     /// Somebody deletes a stream; the masters make it anew when their watches have noticed.
     pub fn make_anew(&mut self, stream: usize) {
-        self.tally.made_anew += 1;
+        self.counters.made_anew += 1;
         match stream {
             0 => self.registry.workers.make_anew(),
             1 => self.registry.masters.make_anew(),
@@ -69,17 +69,17 @@ impl World {
         self.consumers_end(stream);
         for at in 0..self.masters.len() {
             let (peer, number) = (Peer::Master(at), self.masters[at].connection.number);
-            let wait = self.chance.below(300 * MS);
+            let wait = self.rng.below(300 * MS);
             self.later(wait, SimEvent::ConnectionLost(peer, number));
         }
     }
 
     /// A connection breaks and is back, several times within moments.
     pub fn flaps(&mut self, peer: Peer, times: u64) {
-        self.tally.flaps += 1;
+        self.counters.flaps += 1;
         let mut wait = 0;
         for _ in 0..times {
-            wait += self.chance.between(20 * MS, 200 * MS);
+            wait += self.rng.between(20 * MS, 200 * MS);
             self.later(wait, SimEvent::Flap(peer));
         }
     }

@@ -57,37 +57,37 @@ pub struct Setting {
 
 impl Setting {
     /// The setting of a seed.
-    pub fn of(seed: u64, chance: &mut Rng) -> Self {
-        let fast = !chance.once_in(3);
-        let lasts = if fast { chance.between(12, 40) } else { chance.between(20, 60) } * SECOND;
+    pub fn of(seed: u64, rng: &mut Rng) -> Self {
+        let fast = !rng.once_in(3);
+        let lasts = if fast { rng.between(12, 40) } else { rng.between(20, 60) } * SECOND;
         let latency =
-            chance.pick(&[(30_000, 200_000), (30_000, 200_000), (200_000, 3 * MS), (MS, 30 * MS)]);
-        let timing = timing(fast, chance);
-        let keeps = chance.once_in(3);
+            rng.pick(&[(30_000, 200_000), (30_000, 200_000), (200_000, 3 * MS), (MS, 30 * MS)]);
+        let timing = timing(fast, rng);
+        let keeps = rng.once_in(3);
         let outage = timing.outage().as_nanos() as u64;
         Setting {
             timing,
-            masters: chance.pick(&[2, 2, 3]),
-            workers: chance.pick(&[3, 3, 3, 4, 5]),
+            masters: rng.pick(&[2, 2, 3]),
+            workers: rng.pick(&[3, 3, 3, 4, 5]),
             latency,
             timeout: if fast { 400 * MS } else { 2 * SECOND },
             disorder: true,
             lasts,
-            fault_every: chance.between(150, 1_500) * MS,
-            batches: chance.between(6, 30),
+            fault_every: rng.between(150, 1_500) * MS,
+            batches: rng.between(6, 30),
             run_lasts: None,
             rollback_at: seed
                 .is_multiple_of(ROLLBACK_EVERY)
-                .then(|| chance.between(lasts / 4, lasts * 3 / 4)),
-            quiet_before: chance.once_in(2),
-            cluster: chance.once_in(4),
-            over_max: chance.pick(&[4, 8_192]),
+                .then(|| rng.between(lasts / 4, lasts * 3 / 4)),
+            quiet_before: rng.once_in(2),
+            cluster: rng.once_in(4),
+            over_max: rng.pick(&[4, 8_192]),
             // Longer than a watch or a write of a master is ever late.
-            records_keep: keeps.then(|| chance.between(12, 25) * SECOND),
+            records_keep: keeps.then(|| rng.between(12, 25) * SECOND),
             leases_keep: keeps.then(|| leases_keep(&timing)),
-            checkpoints: chance.once_in(2),
+            checkpoints: rng.once_in(2),
             keeps_disk: true,
-            last_outage: chance.once_in(4).then(|| outage + chance.between(1, 10) * SECOND),
+            last_outage: rng.once_in(4).then(|| outage + rng.between(1, 10) * SECOND),
         }
     }
 
@@ -105,7 +105,7 @@ impl Setting {
     }
 
     /// A world in which nothing goes wrong but what a script says.
-    pub fn calm(chance: &mut Rng) -> Self {
+    pub fn calm(rng: &mut Rng) -> Self {
         Setting {
             timing: LeaseTiming::STANDARD,
             masters: 2,
@@ -114,7 +114,7 @@ impl Setting {
             timeout: 2 * SECOND,
             disorder: false,
             lasts: 0,
-            fault_every: chance.between(SECOND, 2 * SECOND),
+            fault_every: rng.between(SECOND, 2 * SECOND),
             batches: 0,
             run_lasts: Some(10 * SECOND),
             rollback_at: None,
@@ -136,15 +136,15 @@ fn leases_keep(timing: &LeaseTiming) -> Nanos {
 }
 
 /// A profile, or the same with the shortest wait that is allowed: then every margin counts.
-fn timing(fast: bool, chance: &mut Rng) -> LeaseTiming {
+fn timing(fast: bool, rng: &mut Rng) -> LeaseTiming {
     let known = if fast { LeaseTiming::FAST } else { LeaseTiming::STANDARD };
     let runs = (known.worker() + known.kill_margin()).as_nanos() as u64;
     let ppm = CLOCK_RATE_PPM;
     let least =
         (u128::from(runs) * u128::from(1_000_000 + ppm)).div_ceil(u128::from(1_000_000 - ppm));
     let least = Duration::from_nanos(least as u64);
-    let wait = if chance.once_in(4) { known.master() } else { least };
-    let outage = if fast { chance.between(2, 8) } else { chance.between(5, 20) };
+    let wait = if rng.once_in(4) { known.master() } else { least };
+    let outage = if fast { rng.between(2, 8) } else { rng.between(5, 20) };
     LeaseTiming::new(known.worker(), known.kill_margin(), known.renew_every(), wait)
         .and_then(|timing| timing.with_outage(Duration::from_secs(outage)))
         .expect("it is just long enough")

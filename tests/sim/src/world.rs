@@ -7,7 +7,7 @@ use crate::{
     checker::{Checker, Violation},
     client::Clients,
     clock::Machine,
-    counters::Tally,
+    counters::Counters,
     fault::Fault,
     network::{LinkId, Network, Peer},
     process::{
@@ -108,7 +108,7 @@ pub struct World {
     pub now: Nanos,
     pub seed: u64,
     pub setting: Setting,
-    pub chance: Rng,
+    pub rng: Rng,
     queue: BinaryHeap<Coming>,
     count: u64,
     pub machines: Vec<Machine>,
@@ -118,7 +118,7 @@ pub struct World {
     pub registry: Registry,
     pub clients: Clients,
     pub checker: Checker,
-    pub tally: Tally,
+    pub counters: Counters,
     pub violation: Option<Violation>,
     pub healing: bool,
     /// Whether what happens is printed.
@@ -128,17 +128,17 @@ pub struct World {
 impl World {
     /// The world of a seed.
     pub fn new(seed: u64) -> Self {
-        let mut chance = Rng::new(seed);
-        let setting = Setting::of(seed, &mut chance);
-        let mut world = World::with(seed, setting, chance);
+        let mut rng = Rng::new(seed);
+        let setting = Setting::of(seed, &mut rng);
+        let mut world = World::with(seed, setting, rng);
         let lasts = world.setting.lasts;
         world.will_submit_all();
         world.later(SECOND, SimEvent::Disorder);
         if let Some(at) = world.setting.rollback_at {
             world.at(at, SimEvent::RollBack);
             // What is given out just before is what may be forgotten.
-            let count = world.chance.between(2, 7);
-            let before = world.chance.below(3 * SECOND);
+            let count = world.rng.between(2, 7);
+            let before = world.rng.below(3 * SECOND);
             world.will_submit(at.saturating_sub(before), count, |_| ());
         }
         world.at(lasts, SimEvent::Heal);
@@ -147,18 +147,18 @@ impl World {
 
     /// A world in which nothing goes wrong but what is scripted.
     pub fn calm(seed: u64, change: impl FnOnce(&mut Setting)) -> Self {
-        let mut chance = Rng::new(seed);
-        let mut setting = Setting::calm(&mut chance);
+        let mut rng = Rng::new(seed);
+        let mut setting = Setting::calm(&mut rng);
         change(&mut setting);
-        World::with(seed, setting, chance)
+        World::with(seed, setting, rng)
     }
 
-    fn with(seed: u64, setting: Setting, chance: Rng) -> Self {
+    fn with(seed: u64, setting: Setting, rng: Rng) -> Self {
         let mut world = World {
             now: 0,
             seed,
             setting,
-            chance,
+            rng,
             queue: BinaryHeap::new(),
             count: 0,
             machines: Vec::new(),
@@ -168,7 +168,7 @@ impl World {
             registry: Registry::default(),
             clients: Clients::default(),
             checker: Checker::default(),
-            tally: Tally { worlds: 1, ..Tally::default() },
+            counters: Counters { worlds: 1, ..Counters::default() },
             violation: None,
             healing: false,
             told: false,
@@ -180,9 +180,9 @@ impl World {
         }
         for at in 0..world.setting.workers {
             // Some share a machine with a master.
-            let shares = world.setting.disorder && world.chance.once_in(6);
+            let shares = world.setting.disorder && world.rng.once_in(6);
             let machine = if shares {
-                world.chance.below(world.setting.masters as u64) as usize
+                world.rng.below(world.setting.masters as u64) as usize
             } else {
                 world.new_machine()
             };
@@ -194,7 +194,7 @@ impl World {
     }
 
     fn new_machine(&mut self) -> usize {
-        self.machines.push(Machine::new(&mut self.chance));
+        self.machines.push(Machine::new(&mut self.rng));
         self.machines.len() - 1
     }
 
@@ -203,7 +203,7 @@ impl World {
         if self.workers.iter().any(|worker| worker.twin) {
             return;
         }
-        self.tally.twins += 1;
+        self.counters.twins += 1;
         let machine = self.new_machine();
         let mut worker = SimWorker::new("w1", machine, self);
         worker.twin = true;
@@ -262,8 +262,8 @@ impl World {
         }
         let Some(Coming { at, what, .. }) = self.queue.pop() else { return false };
         self.now = at;
-        self.tally.steps += 1;
-        if self.tally.steps > STEPS_MAX {
+        self.counters.steps += 1;
+        if self.counters.steps > STEPS_MAX {
             self.violate("every_task_ends_after_healing", || "too much happens for that".into());
         }
         self.happen(what);
@@ -336,9 +336,7 @@ impl World {
             SimEvent::AnswerDue { worker, key, since } => {
                 self.no_dispatch_goes_unanswered(worker, key, since);
             }
-            SimEvent::Probe { worker, incarnation: incarnation, due } => {
-                self.probe(worker, incarnation, due)
-            }
+            SimEvent::Probe { worker, incarnation, due } => self.probe(worker, incarnation, due),
             SimEvent::MoveDue(task) => self.a_task_moves_while_another_worker_fits(task),
             SimEvent::Woken(machine) => self.woken(machine),
             SimEvent::Submit(batch) => self.submit(batch),
@@ -362,7 +360,7 @@ impl World {
             return;
         }
         if self.is_still(process) || !self.connects(peer) {
-            let wait = self.chance.between(50 * MS, 400 * MS);
+            let wait = self.rng.between(50 * MS, 400 * MS);
             return self.later(wait, SimEvent::Reconnect(peer, incarnation));
         }
         match peer {
@@ -377,12 +375,12 @@ impl World {
         if self.healing {
             return;
         }
-        let most = self.chance.pick(&[250 * MS, SECOND, 4 * SECOND, 12 * SECOND]);
+        let most = self.rng.pick(&[250 * MS, SECOND, 4 * SECOND, 12 * SECOND]);
         let first = self.now.saturating_sub(most);
-        let together = self.chance.once_in(3).then(|| self.chance.between(first, self.now));
+        let together = self.rng.once_in(3).then(|| self.rng.between(first, self.now));
         let to = [(); 3].map(|()| match together {
             Some(to) => Some(to),
-            None => self.chance.once_in(2).then(|| self.chance.between(first, self.now)),
+            None => self.rng.once_in(2).then(|| self.rng.between(first, self.now)),
         });
         if to == [None; 3] {
             return self.lose_writes();
@@ -393,20 +391,20 @@ impl World {
         });
         self.roll_back(to);
         // A worker that reaches the registry and no master tells nobody what it runs.
-        if self.chance.once_in(2) {
-            let worker = self.chance.below(self.workers.len() as u64) as usize;
+        if self.rng.once_in(2) {
+            let worker = self.rng.below(self.workers.len() as u64) as usize;
             let lease = self.setting.timing.master().as_nanos() as u64;
-            let lasts = self.chance.between(lease, 6 * lease);
+            let lasts = self.rng.between(lease, 6 * lease);
             for master in 0..self.masters.len() {
                 let cut = Fault::CutBoth(Peer::Worker(worker), Peer::Master(master), lasts);
                 self.strike(cut);
             }
         }
         // Whatever shared its host may have lost its power as well.
-        let all = self.chance.once_in(3);
+        let all = self.rng.once_in(3);
         for at in 0..self.masters.len() {
-            if all || self.chance.once_in(4) {
-                let again_in = self.chance.between(20 * MS, 3 * SECOND);
+            if all || self.rng.once_in(4) {
+                let again_in = self.rng.between(20 * MS, 3 * SECOND);
                 self.strike(Fault::Crash(Peer::Master(at), again_in));
             }
         }
@@ -428,7 +426,7 @@ impl World {
             }
         }
         self.uncordon_all();
-        if self.chance.once_in(STAYS_UNWELL_EVERY) {
+        if self.rng.once_in(STAYS_UNWELL_EVERY) {
             self.one_stays_unwell();
         }
     }
@@ -438,8 +436,8 @@ impl World {
         let timing = &self.setting.timing;
         let calm = self.setting.longest_outage() * 3 + timing.master() * 8;
         let from = self.now + calm.as_nanos() as u64;
-        let sick = self.chance.below(self.setting.workers as u64) as usize;
-        let says_so = self.chance.once_in(2);
+        let sick = self.rng.below(self.setting.workers as u64) as usize;
+        let says_so = self.rng.once_in(2);
         self.stays_unwell(sick, from, says_so);
         self.will_submit(from, 2 * self.setting.workers as u64, |_| ());
     }

@@ -45,7 +45,7 @@ fn a_worker_that_loses_the_registry_renews_through_a_master() {
             world.strike(Fault::CutBoth(Peer::Worker(worker), Peer::Registry, 60 * SECOND));
             pass(world, 15);
             assert!(world.completed(1));
-            assert_eq!((attempts(world, 1), world.tally.lost), (1, 0));
+            assert_eq!((attempts(world, 1), world.counters.lost), (1, 0));
         },
     );
 }
@@ -78,7 +78,7 @@ fn a_worker_that_reconnects_begins_a_session_that_is_empty() {
             pass(world, 15);
             assert_ne!(world.workers[worker].keeper.session(), before);
             assert!(world.workers[worker].runs.is_empty());
-            assert_eq!((world.tally.lapsed, world.running(1)), (1, 1));
+            assert_eq!((world.counters.lapsed, world.running(1)), (1, 1));
         },
     );
 }
@@ -100,7 +100,7 @@ fn a_worker_that_reaches_the_registry_but_no_master_goes_on_and_delivers_later()
             assert!(!world.completed(1) && world.running(1) == 0, "the outcome is held");
             pass(world, 10);
             assert!(world.completed(1));
-            assert_eq!((attempts(world, 1), world.tally.lost), (1, 0));
+            assert_eq!((attempts(world, 1), world.counters.lost), (1, 0));
         },
     );
 }
@@ -112,7 +112,7 @@ fn a_healthy_run_survives_an_outage_of_the_registry() {
         |world| {
             world.will_submit(3 * SECOND, 6, |_| ());
             world.play_until(5 * SECOND);
-            assert_eq!(world.tally.runs, 6);
+            assert_eq!(world.counters.runs, 6);
             world.strike(Fault::Outage(30 * SECOND));
             world.will_submit(10 * SECOND, 1, |_| ());
             pass(world, 29);
@@ -120,8 +120,11 @@ fn a_healthy_run_survives_an_outage_of_the_registry() {
             assert_eq!(attempts(world, 7), 0, "nothing is given out meanwhile");
             pass(world, 90);
             assert!((1..=7).all(|task| world.completed(task)));
-            assert_eq!((world.tally.runs, world.tally.lost, world.tally.lapsed), (7, 0, 0));
-            assert!(world.tally.leases_extended > 0);
+            assert_eq!(
+                (world.counters.runs, world.counters.lost, world.counters.lapsed),
+                (7, 0, 0)
+            );
+            assert!(world.counters.leases_extended > 0);
         },
     );
 }
@@ -138,7 +141,7 @@ fn masters_that_fail_each_other_over_at_the_same_time_make_one_copy() {
             world.strike(Fault::Crash(Peer::Worker(worker), 60 * SECOND));
             pass(world, 60);
             assert!(world.completed(1));
-            assert_eq!((world.tally.outcomes, world.tally.runs), (1, 2));
+            assert_eq!((world.counters.outcomes, world.counters.runs), (1, 2));
         },
     );
 }
@@ -153,8 +156,8 @@ fn a_master_that_loses_the_registry_gives_nothing_out_and_lists_again() {
             world.will_submit(7 * SECOND, 3, |_| ());
             pass(world, 40);
             assert!((1..=4).all(|task| world.completed(task)));
-            assert_eq!((world.tally.runs, world.tally.lost), (4, 0));
-            assert_eq!(world.tally.master_lives, 3);
+            assert_eq!((world.counters.runs, world.counters.lost), (4, 0));
+            assert_eq!(world.counters.master_sessions, 3);
         },
     );
 }
@@ -172,7 +175,7 @@ fn a_dispatch_that_does_not_arrive_is_said_again_to_the_same_worker() {
             world.will_submit(world.now, 1, |_| ());
             pass(world, 20);
             assert!(world.completed(1));
-            assert_eq!((attempts(world, 1), world.tally.runs), (1, 1));
+            assert_eq!((attempts(world, 1), world.counters.runs), (1, 1));
         },
     );
 }
@@ -205,7 +208,7 @@ fn clocks_that_disagree_by_years_decide_nothing() {
             let worker = one_runs(world);
             let (begun, least) = (world.now, 3_400 * MS);
             world.strike(Fault::Crash(Peer::Worker(worker), 60 * SECOND));
-            while world.tally.lost == 0 && world.now < begun + 60 * SECOND {
+            while world.counters.lost == 0 && world.now < begun + 60 * SECOND {
                 world.play_until(world.now + 10 * MS);
             }
             let took = world.now - begun;
@@ -223,8 +226,8 @@ fn a_late_result_of_an_old_run_is_refused() {
             world.strike(Fault::Isolate(worker, 20 * SECOND));
             pass(world, 30);
             assert!(world.completed(1));
-            assert_eq!((attempts(world, 1), world.tally.outcomes), (2, 1));
-            assert!(world.tally.refused >= 1, "it is told so");
+            assert_eq!((attempts(world, 1), world.counters.outcomes), (2, 1));
+            assert!(world.counters.refused >= 1, "it is told so");
         },
     );
 }
@@ -243,7 +246,7 @@ fn a_task_whose_group_has_no_healthy_worker_waits_and_says_why() {
             pass(world, 5);
             let record = world.record(1).expect("it is stored").clone();
             assert!(matches!(record.state, TaskState::Queued { .. }));
-            assert!(world.tally.groups_empty > 0);
+            assert!(world.counters.groups_empty > 0);
             let mind = world.masters[0].current.as_ref().expect("it is up");
             let clock = world.machines[world.masters[0].process.machine].clock(world.now);
             let why = mind.fleet.explain(clock, &record);
@@ -270,7 +273,7 @@ fn when_a_master_and_its_worker_die_at_once_the_other_master_takes_over() {
             assert_eq!(attempts(world, 1), 1, "the home is waited for");
             pass(world, 35);
             assert!(world.completed(1));
-            assert_eq!((attempts(world, 1), world.tally.masters_lost), (2, 1));
+            assert_eq!((attempts(world, 1), world.counters.masters_lost), (2, 1));
         },
     );
 }
@@ -287,10 +290,10 @@ fn a_drained_worker_finishes_what_it_can_and_gives_the_rest_back() {
             }
             pass(world, 5);
             assert_eq!(world.standing(worker), Some(LeaseState::Draining));
-            assert!(world.workers[worker].runs.is_empty() && world.tally.obeyed > 0);
+            assert!(world.workers[worker].runs.is_empty() && world.counters.obeyed > 0);
             pass(world, 15);
             assert!(world.completed(1));
-            assert_eq!((attempts(world, 1), world.tally.lost), (2, 0));
+            assert_eq!((attempts(world, 1), world.counters.lost), (2, 0));
         },
     );
 }
@@ -304,7 +307,7 @@ fn an_urgent_task_takes_the_place_of_a_run_that_is_not() {
             world.will_submit(5 * SECOND, 1, |spec| spec.priority = 90);
             world.play_until(8 * SECOND);
             assert_eq!(world.running(7), 1);
-            assert_eq!(world.tally.returned, 1);
+            assert_eq!(world.counters.returned, 1);
             pass(world, 40);
             assert!((1..=7).all(|task| world.completed(task)));
         },
@@ -322,8 +325,8 @@ fn when_masters_find_most_of_the_fleet_silent_at_once_nobody_is_declared_lost() 
             }
             world.at(4 * SECOND, SimEvent::Strike(Fault::Outage(3 * SECOND)));
             world.play_until(25 * SECOND);
-            assert!(world.tally.held > 0);
-            assert_eq!(world.tally.lost, 0);
+            assert!(world.counters.held > 0);
+            assert_eq!(world.counters.lost, 0);
         },
     );
 }
@@ -340,12 +343,12 @@ fn a_worker_that_says_that_it_is_unwell_is_spared_until_it_is_well() {
             }
             world.play_until(29 * SECOND);
             assert!((1..=8).all(|task| world.completed(task)));
-            assert_eq!(world.tally.returned, 0);
+            assert_eq!(world.counters.returned, 0);
             pass(world, 6);
             world.will_submit(world.now, 4, |_| ());
             pass(world, 1);
             assert_eq!(world.workers[0].runs.len(), 2, "it is used again");
-            assert_eq!((world.tally.told_unwell, world.tally.told_well), (1, 1));
+            assert_eq!((world.counters.told_unwell, world.counters.told_well), (1, 1));
         },
     );
 }

@@ -2,7 +2,7 @@
 //! same. A failure says which seed, and how to replay it.
 
 use muster_sim::{
-    counters::Tally,
+    counters::Counters,
     play::{Played, play, play_many},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,8 +19,8 @@ fn demand_nothing_broken(played: &Played) {
 }
 
 /// Faults and consequences of which each must have happened, or the simulation is too tame.
-fn demand_disorder(tally: &Tally) {
-    for (name, count) in tally.counts() {
+fn demand_disorder(counters: &Counters) {
+    for (name, count) in counters.counts() {
         // Of the rarest there is one in about every third world.
         let least = match name {
             "rollbacks" | "rewound" | "guards" | "held" | "twins" | "released" | "refused"
@@ -30,7 +30,7 @@ fn demand_disorder(tally: &Tally) {
             "checkpoints_refused" => 0,
             _ => SEEDS / 3,
         };
-        assert!(count >= least, "{name} happened only {count} times: {tally:?}");
+        assert!(count >= least, "{name} happened only {count} times: {counters:?}");
     }
 }
 
@@ -38,7 +38,7 @@ fn demand_disorder(tally: &Tally) {
 fn the_fixed_seeds_break_nothing_and_everything_rare_happens_in_them() {
     let played = play_many(1, SEEDS, false, |_| ());
     demand_nothing_broken(&played);
-    demand_disorder(&played.tally);
+    demand_disorder(&played.counters);
 }
 
 #[test]

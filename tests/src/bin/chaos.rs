@@ -123,14 +123,14 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
         args.lease, args.masters, args.workers, args.nodes
     );
     let timing: LeaseTiming = args.lease.parse()?;
-    let mut chance = Rng::new(seed);
-    let mut go = begin(args, timing, net, &mut chance)?;
+    let mut rng = Rng::new(seed);
+    let mut go = begin(args, timing, net, &mut rng)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let amount = Amount { long: 5, short: 3, calls: 2, longest: timing.master() * 2 };
     let busy = {
         let (urls, names) = (go.fleet.nats_urls(), go.fleet.names());
         let digest = digest(&go.fleet, GUEST)?;
-        let submitter = Client::connect(&urls, names, &digest, chance);
+        let submitter = Client::connect(&urls, names, &digest, rng);
         let submitter = go.runtime.block_on(submitter)?.with_caller(go.caller.clone());
         let submitting =
             submitter.keep_busy(amount, go.observer.clone(), go.submissions.clone(), stopped);
@@ -167,7 +167,7 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     go.judge(timing)
 }
 
-fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Rng) -> anyhow::Result<Go> {
+fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::Result<Go> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stopped = Arc::new(AtomicBool::new(false));
@@ -188,7 +188,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Rng) -> anyhow
     // From a fraction of a lease to several; at least what breaks connections.
     let longest = (timing.master() * 8 / 3).max(Duration::from_secs(6));
     let own = fleet.net().own_address();
-    let (sink, address) = runtime.block_on(Sink::listen(own, longest, chance.clone()))?;
+    let (sink, address) = runtime.block_on(Sink::listen(own, longest, rng.clone()))?;
     let policy = fleet.path("policy.toml");
     std::fs::write(&policy, format!("http = ['{address}']\n"))?;
     let mut options = BTreeMap::new();
@@ -207,14 +207,14 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, chance: &mut Rng) -> anyhow
     let caller = Caller::new(&digest(&fleet, CALLER)?, address, sink::BODY)?;
     let observer = runtime.block_on(Observer::start(&fleet.nats_urls(), &fleet.names()))?;
     let (urls, digest) = (fleet.nats_urls(), digest(&fleet, GUEST)?);
-    let client = Client::connect(&urls, fleet.names(), &digest, chance.clone());
+    let client = Client::connect(&urls, fleet.names(), &digest, rng.clone());
     let client = runtime.block_on(client)?;
     // A lease has run out, was declared lost and was taken anew; and a link is up again.
     let settle = timing.master() + Duration::from_secs(3);
     let nodes = fleet.nats_nodes();
     let (alone_percent, only) = (args.alone_percent, args.only.clone());
     let field = Targets { nodes, masters, workers, options, longest, alone_percent, settle, only };
-    let nemesis = Nemesis::new(chance.clone(), field);
+    let nemesis = Nemesis::new(rng.clone(), field);
     let (submissions, witness) = (Arc::default(), RunLog::new(journals));
     Ok(Go {
         fleet,
@@ -261,7 +261,7 @@ impl Go {
     fn strike(&mut self) {
         let before = self.nemesis.faults().len();
         self.nemesis.go_on(&mut self.fleet);
-        if self.nemesis.faults()[before..].iter().any(|fault| fault.blow.concerns_all()) {
+        if self.nemesis.faults()[before..].iter().any(|fault| fault.kind.concerns_all()) {
             self.observer.rewind();
         }
     }

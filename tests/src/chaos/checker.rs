@@ -46,9 +46,9 @@ pub fn overlaps(witness: &RunLog) -> Vec<Overlap<'_>> {
 
 /// The runs that were going on at a worker that a fault struck, with their tasks.
 pub fn struck<'a>(witness: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
-    let hosts: BTreeSet<&str> = fault.blow.strikes().into_iter().collect();
+    let hosts: BTreeSet<&str> = fault.kind.strikes().into_iter().collect();
     let going_on = |run: &Run| {
-        (fault.blow.concerns_all() || hosts.contains(run.worker.as_str()))
+        (fault.kind.concerns_all() || hosts.contains(run.worker.as_str()))
             && run.first_ns < fault.at_ns
             && if run.ended {
                 run.last_ns > fault.at_ns
@@ -75,7 +75,7 @@ pub type Lost = (u64, u64);
 /// kept, to the moment at which nats-server was surely dead. What was written while it was being copied
 /// may be there or not; both are allowed.
 pub fn losses(faults: &[Fault], stream: &str) -> Vec<Lost> {
-    let of = |fault: &Fault| match &fault.blow {
+    let of = |fault: &Fault| match &fault.kind {
         FaultKind::Forget { copy } if copy.has(stream) => Some((copy.began_ns, fault.struck_ns)),
         _ => None,
     };
@@ -144,7 +144,15 @@ mod tests {
     fn fault(at: u64, blow: FaultKind) -> Fault {
         let at_ns = at * S;
         let healed_ns = at_ns + S;
-        Fault { number: 1, at_ns, struck_ns: at_ns, until_ns: healed_ns, healed_ns, times: 1, blow }
+        Fault {
+            number: 1,
+            at_ns,
+            struck_ns: at_ns,
+            until_ns: healed_ns,
+            healed_ns,
+            times: 1,
+            kind: blow,
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Trials {
 /// Each kind of fault with its number of faults, and how often they struck where that is more.
 pub fn kinds(faults: &[Fault]) -> String {
     let count = |kind: &&str| {
-        let of_kind = faults.iter().filter(|fault| fault.blow.kind() == *kind);
+        let of_kind = faults.iter().filter(|fault| fault.kind.kind() == *kind);
         let (count, times) =
             of_kind.fold((0, 0), |(count, times), fault| (count + 1, times + fault.times));
         if times > count { format!("{kind}={count}({times}x)") } else { format!("{kind}={count}") }

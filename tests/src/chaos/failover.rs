@@ -83,7 +83,7 @@ pub fn failovers(
     settle: Duration,
 ) -> Vec<Failover> {
     let mut found = Vec::new();
-    for fault in faults.iter().filter(|fault| fault.blow.silences().is_some()) {
+    for fault in faults.iter().filter(|fault| fault.kind.silences().is_some()) {
         for (task, old) in struck(witness, fault) {
             let later = witness.runs(task).iter().filter(|run| run.first_ns > fault.at_ns);
             let Some(new) = later.min_by_key(|run| run.first_ns) else { continue };
@@ -141,7 +141,7 @@ pub fn cause(faults: &[Fault], number: usize) -> &'static str {
     faults
         .iter()
         .find(|fault| fault.number == number)
-        .map_or("?", |fault| FaultKind::kind(&fault.blow))
+        .map_or("?", |fault| FaultKind::kind(&fault.kind))
 }
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ mod tests {
             until_ns: healed * S,
             healed_ns: healed * S,
             times: 1,
-            blow,
+            kind: blow,
         }
     }
 

@@ -75,7 +75,7 @@ pub struct Client {
     names: Names,
     module: ModuleRef,
     caller: Option<Caller>,
-    chance: Rng,
+    rng: Rng,
 }
 
 /// How a task sends a request.
@@ -110,7 +110,7 @@ impl Client {
         urls: &[String],
         names: Names,
         digest: &str,
-        chance: Rng,
+        rng: Rng,
     ) -> anyhow::Result<Self> {
         let nats = async_nats::ConnectOptions::new()
             .ping_interval(Duration::from_secs(1))
@@ -118,7 +118,7 @@ impl Client {
             .connect(urls)
             .await?;
         let module = ModuleRef { name: Some(GUEST.into()), digest: digest.parse::<Digest>()? };
-        Ok(Client { nats, names, module, caller: None, chance })
+        Ok(Client { nats, names, module, caller: None, rng })
     }
 
     /// The same client, some of whose tasks send requests.
@@ -202,9 +202,9 @@ impl Client {
 
     /// A task that beats for some time between two.
     fn beats(&mut self, least: Duration, most: Duration) -> TaskSpec {
-        let time = self.chance.time(least, most);
+        let time = self.rng.time(least, most);
         // Few compute: two processors must be enough for all of them and for the fleet.
-        let rest = !self.chance.percent(20);
+        let rest = !self.rng.percent(20);
         let pace = json!({"for_ms": time.as_millis() as u64, "every_us": 1_000, "rest": rest});
         let input = Data::Inline(pace.to_string().into_bytes().into());
         TaskSpec::new(self.module.clone(), input)
@@ -252,7 +252,7 @@ impl Client {
 
     fn mint(&mut self) -> TaskId {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let random = u128::from(self.chance.within(0, u64::MAX));
+        let random = u128::from(self.rng.within(0, u64::MAX));
         TaskId((now.as_millis() << 80) | random)
     }
 }

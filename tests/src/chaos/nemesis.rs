@@ -55,7 +55,7 @@ pub struct Fault {
     /// How often it struck: more than once where it comes and goes.
     pub times: usize,
     /// What.
-    pub blow: FaultKind,
+    pub kind: FaultKind,
 }
 
 /// Who it strikes, and in what times.
@@ -82,8 +82,8 @@ pub struct Targets {
 
 /// The one who strikes.
 pub struct Nemesis {
-    chance: Rng,
-    field: Targets,
+    rng: Rng,
+    targets: Targets,
     partners: Vec<String>,
     faults: Vec<Fault>,
     began_ns: u64,
@@ -101,13 +101,13 @@ pub struct Nemesis {
 
 impl Nemesis {
     /// One that has not struck yet.
-    pub fn new(chance: Rng, field: Targets) -> Self {
+    pub fn new(rng: Rng, field: Targets) -> Self {
         let partners = field.nodes.iter().chain(&field.masters).cloned().collect();
         let now = now_ns();
         let next_ns = now + nanos(field.settle);
         Nemesis {
-            chance,
-            field,
+            rng,
+            targets: field,
             partners,
             faults: Vec::new(),
             began_ns: now,
@@ -164,7 +164,7 @@ impl Nemesis {
     pub fn tend(&mut self, fleet: &mut Fleet) {
         let now = now_ns();
         for (name, status) in fleet.bury() {
-            let meant = self.active().any(|fault| fault.blow.strikes().contains(&name.as_str()));
+            let meant = self.active().any(|fault| fault.kind.strikes().contains(&name.as_str()));
             if !meant {
                 self.say(&format!("{name} has ended by itself: {status}"));
             }
@@ -174,9 +174,9 @@ impl Nemesis {
             self.again.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
         for name in due {
             self.again.remove(&name);
-            if self.field.nodes.contains(&name) {
+            if self.targets.nodes.contains(&name) {
                 fleet.launch_nats(&name);
-            } else if let Some(options) = self.field.options.get(&name) {
+            } else if let Some(options) = self.targets.options.get(&name) {
                 let options: Vec<&str> = options.iter().map(String::as_str).collect();
                 fleet.launch_worker(&name, &options);
             } else {
@@ -188,7 +188,7 @@ impl Nemesis {
 
     /// Whether everybody runs.
     pub fn is_whole(&self, fleet: &Fleet) -> bool {
-        self.partners.iter().chain(&self.field.workers).all(|host| fleet.runs(host))
+        self.partners.iter().chain(&self.targets.workers).all(|host| fleet.runs(host))
     }
 
     fn active(&self) -> impl Iterator<Item = &Fault> {
@@ -201,9 +201,9 @@ impl Nemesis {
             let fault = &mut self.faults[number - 1];
             if *until_ns <= now {
                 *is_struck = !*is_struck;
-                fault.blow.beat(fleet, *is_struck);
+                fault.kind.beat(fleet, *is_struck);
                 fault.times += usize::from(*is_struck);
-                *until_ns = now + fault.blow.beats(*is_struck).map_or(0, nanos);
+                *until_ns = now + fault.kind.beats(*is_struck).map_or(0, nanos);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Nemesis {
     }
 
     fn strike(&mut self, fleet: &mut Fleet) {
-        let only = self.field.only.clone();
+        let only = self.targets.only.clone();
         let mut choices = (0..CHOICES_MAX).map(|_| self.choose(fleet));
         let wanted = choices.find(|(kind, ..)| only.as_ref().is_none_or(|only| only == kind));
         let (kind, blow, lasts) = wanted.unwrap_or(("none", None, Duration::ZERO));
@@ -246,9 +246,9 @@ impl Nemesis {
     fn is_free(&self, blow: &FaultKind, fleet: &Fleet) -> bool {
         let is_of_node = |blow: &FaultKind| {
             let strikes = blow.strikes();
-            !blow.is_of_ways() && self.field.nodes.iter().any(|node| strikes.contains(&&**node))
+            !blow.is_of_ways() && self.targets.nodes.iter().any(|node| strikes.contains(&&**node))
         };
-        let mut active = self.active().map(|fault| &fault.blow);
+        let mut active = self.active().map(|fault| &fault.kind);
         active.all(|other| blow.goes_with(other) && !(is_of_node(blow) && is_of_node(other)))
             && blow.strikes().into_iter().all(|host| fleet.runs(host))
     }
@@ -270,19 +270,27 @@ impl Nemesis {
             self.unconfirmed = Some((copy.clone(), until_ns));
         }
         let (healed_ns, times) = (u64::MAX, 1);
-        self.faults.push(Fault { number, at_ns, struck_ns, until_ns, healed_ns, times, blow });
-        let pause = self.chance.time(Duration::from_millis(300), Duration::from_secs(4));
-        self.next_ns = if self.chance.percent(self.field.alone_percent) {
+        self.faults.push(Fault {
+            number,
+            at_ns,
+            struck_ns,
+            until_ns,
+            healed_ns,
+            times,
+            kind: blow,
+        });
+        let pause = self.rng.time(Duration::from_millis(300), Duration::from_secs(4));
+        self.next_ns = if self.rng.percent(self.targets.alone_percent) {
             // A killed process needs its time to begin again, too.
             let all = self.active().map(|fault| fault.until_ns).max().unwrap_or(at_ns);
-            all + nanos(self.field.settle + pause)
+            all + nanos(self.targets.settle + pause)
         } else {
             at_ns + nanos(pause)
         };
     }
 
     fn heal(&mut self, at: usize, fleet: &mut Fleet) {
-        let Fault { number, blow, times, .. } = self.faults[at].clone();
+        let Fault { number, kind: blow, times, .. } = self.faults[at].clone();
         self.beats.remove(&number);
         blow.heal(fleet, &self.partners);
         self.faults[at].healed_ns = now_ns();
@@ -296,12 +304,12 @@ impl Nemesis {
 
     /// Copies what the registry's disk has now, to be all that it will have in a while.
     fn plan(&mut self, fleet: &Fleet) {
-        let stream = *self.chance.one(&STREAMS);
-        let stream = (!self.chance.percent(FORGETS_ALL_PERCENT)).then_some(stream);
-        let age = self.chance.time(FORGOTTEN.0, FORGOTTEN.1);
-        let node = &self.field.nodes[0];
-        let latest = self.faults.iter().rfind(|fault| fault.blow.concerns_all());
-        let is_early = self.field.only.is_none()
+        let stream = *self.rng.one(&STREAMS);
+        let stream = (!self.rng.percent(FORGETS_ALL_PERCENT)).then_some(stream);
+        let age = self.rng.time(FORGOTTEN.0, FORGOTTEN.1);
+        let node = &self.targets.nodes[0];
+        let latest = self.faults.iter().rfind(|fault| fault.kind.concerns_all());
+        let is_early = self.targets.only.is_none()
             && latest.is_some_and(|fault| between(fault.at_ns, now_ns()) < FORGET_EVERY);
         if self.planned.is_some() || is_early || !fleet.runs(node) {
             return;
@@ -313,7 +321,7 @@ impl Nemesis {
     }
 
     fn forget(&mut self, copy: DiskCopy, fleet: &mut Fleet) {
-        let away = self.chance.time(Duration::ZERO, self.field.longest * 2 / 3);
+        let away = self.rng.time(Duration::ZERO, self.targets.longest * 2 / 3);
         let blow = FaultKind::Forget { copy };
         let FaultKind::Forget { copy } = &blow else { return };
         if fleet.is_of(copy) && self.is_free(&blow, fleet) {
@@ -326,17 +334,17 @@ impl Nemesis {
     /// The kind of the next fault, what it is and how long it lasts; no blow where it cannot be
     /// struck now, or begins with something else.
     fn choose(&mut self, fleet: &Fleet) -> (&'static str, Option<FaultKind>, Duration) {
-        let Targets { nodes, masters, workers, longest, .. } = &self.field;
-        let chance = &mut self.chance;
-        let lasts = chance.time(*longest / 12, *longest);
-        let away = chance.time(Duration::ZERO, *longest * 2 / 3);
-        let worker = chance.one(workers).clone();
-        let master = chance.one(masters).clone();
-        let node = chance.one(nodes).clone();
-        let away_node = if chance.percent(LONG_PERCENT) { LONG } else { away };
-        let (one, two) = (chance.time(FLAP.0, FLAP.1), chance.time(FLAP.0, FLAP.1));
+        let Targets { nodes, masters, workers, longest, .. } = &self.targets;
+        let rng = &mut self.rng;
+        let lasts = rng.time(*longest / 12, *longest);
+        let away = rng.time(Duration::ZERO, *longest * 2 / 3);
+        let worker = rng.one(workers).clone();
+        let master = rng.one(masters).clone();
+        let node = rng.one(nodes).clone();
+        let away_node = if rng.percent(LONG_PERCENT) { LONG } else { away };
+        let (one, two) = (rng.time(FLAP.0, FLAP.1), rng.time(FLAP.0, FLAP.1));
         let is_alone = nodes.len() == 1;
-        let (blow, lasts) = match chance.within(0, 100) {
+        let (blow, lasts) = match rng.within(0, 100) {
             0..10 => (FaultKind::Kill { host: worker }, away),
             10..13 => (FaultKind::Crash { host: worker }, Duration::ZERO),
             13..26 => (FaultKind::Stop { host: worker }, lasts),
@@ -347,18 +355,18 @@ impl Nemesis {
             56..60 => (FaultKind::End { host: node }, away_node),
             60..67 if is_alone => return ("forget", None, Duration::ZERO),
             60..67 => {
-                let stopped = chance.time(STUTTER.0, STUTTER.1);
-                let running = chance.time(STUTTER.0, STUTTER.1);
+                let stopped = rng.time(STUTTER.0, STUTTER.1);
+                let running = rng.time(STUTTER.0, STUTTER.1);
                 (FaultKind::Stutter { host: node, stopped, running }, lasts)
             }
             67..76 => {
-                let host = if chance.percent(50) { worker } else { master };
+                let host = if rng.percent(50) { worker } else { master };
                 (FaultKind::Flap { host, node, broken: one, whole: two }, lasts / 2)
             }
             76..83 => {
-                let crashes = chance.percent(50);
-                let share = chance.within(0, 120);
-                let what = if chance.percent(50) { Scarce::Processes } else { Scarce::Files };
+                let crashes = rng.percent(50);
+                let share = rng.within(0, 120);
+                let what = if rng.percent(50) { Scarce::Processes } else { Scarce::Files };
                 let what = if what.can_be() { what } else { Scarce::Files };
                 let Some(open) = fleet.open_files(&worker) else {
                     return ("few_files", None, Duration::ZERO);
@@ -369,9 +377,9 @@ impl Nemesis {
             }
             83..88 if !fleet.has_disks() => return ("full_log", None, Duration::ZERO),
             83..88 => {
-                let is_registry = chance.percent(40);
-                let disk = if is_registry || chance.percent(50) { Disk::State } else { Disk::Log };
-                let other = if chance.percent(50) { worker } else { master };
+                let is_registry = rng.percent(40);
+                let disk = if is_registry || rng.percent(50) { Disk::State } else { Disk::Log };
+                let other = if rng.percent(50) { worker } else { master };
                 let host = if is_registry { node } else { other };
                 (FaultKind::Fill { host, disk, is_registry }, lasts)
             }
@@ -381,13 +389,13 @@ impl Nemesis {
                     (worker, node.clone()),
                     (master, node.clone()),
                 ];
-                let other = chance.one(nodes).clone();
+                let other = rng.one(nodes).clone();
                 if other != node {
                     pairs.push((other, node));
                 }
-                let (a, b) = chance.one(&pairs).clone();
-                let (from, to) = if chance.percent(50) { (a, b) } else { (b, a) };
-                (FaultKind::Cut { from, to, both: chance.percent(40) }, lasts)
+                let (a, b) = rng.one(&pairs).clone();
+                let (from, to) = if rng.percent(50) { (a, b) } else { (b, a) };
+                (FaultKind::Cut { from, to, both: rng.percent(40) }, lasts)
             }
         };
         (blow.kind(), Some(blow), lasts)

@@ -70,7 +70,7 @@ impl Sink {
     pub async fn listen(
         ip: IpAddr,
         longest: Duration,
-        mut chance: Rng,
+        mut rng: Rng,
     ) -> anyhow::Result<(Self, SocketAddr)> {
         let socket = if ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -82,8 +82,8 @@ impl Sink {
         tokio::spawn(async move {
             loop {
                 let Ok((connection, _)) = listener.accept().await else { continue };
-                let chance = Rng::new(chance.within(0, u64::MAX));
-                tokio::spawn(requests.clone().serve(connection, chance, longest));
+                let rng = Rng::new(rng.within(0, u64::MAX));
+                tokio::spawn(requests.clone().serve(connection, rng, longest));
             }
         });
         Ok((sink, address))
@@ -95,7 +95,7 @@ impl Sink {
     }
 
     /// Reads one request, notes it, and answers if it was whole.
-    async fn serve(self, mut connection: TcpStream, mut chance: Rng, longest: Duration) {
+    async fn serve(self, mut connection: TcpStream, mut rng: Rng, longest: Duration) {
         let Some((head, mut body)) = head(&mut connection).await else { return };
         let (Some(task), Some(attempt)) =
             (field(&head, "muster-task"), field(&head, "muster-attempt"))
@@ -111,9 +111,9 @@ impl Sink {
         let mut looks = Vec::new();
         let (mut read_ns, mut chunk, mut pauses) = (now_ns(), [0; CHUNK], 0);
         while !is_whole(&body) {
-            if pauses < PAUSES_MAX && chance.percent(PAUSE_PERCENT) {
+            if pauses < PAUSES_MAX && rng.percent(PAUSE_PERCENT) {
                 pauses += 1;
-                tokio::time::sleep(chance.time(Duration::ZERO, longest)).await;
+                tokio::time::sleep(rng.time(Duration::ZERO, longest)).await;
             }
             looks.push((now_ns(), body.len()));
             match connection.read(&mut chunk).await {

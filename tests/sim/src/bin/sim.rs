@@ -68,9 +68,9 @@ fn main() -> ExitCode {
 
 fn one(seed: u64) -> ExitCode {
     let begun = Instant::now();
-    let (tally, violation) = play(seed, true);
+    let (counters, violation) = play(seed, true);
     println!();
-    for (name, count) in tally.counts().iter().filter(|(_, count)| *count > 0) {
+    for (name, count) in counters.counts().iter().filter(|(_, count)| *count > 0) {
         println!("{count:>10}  {name}");
     }
     if let Some(violation) = &violation {
@@ -93,7 +93,7 @@ fn many(first: u64, seeds: u64, stop: bool) -> ExitCode {
             let _ = std::io::stderr().flush();
         }
     });
-    for (name, count) in played.tally.counts() {
+    for (name, count) in played.counters.counts() {
         println!("{count:>10}  {name}");
     }
     for (seed, violation) in played.violations.iter().take(20) {

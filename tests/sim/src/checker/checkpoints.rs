@@ -79,7 +79,7 @@ impl World {
 
     /// An attempt hears what earlier ones left.
     pub fn checkpoint_resumed(&mut self, key: AttemptKey, state: Option<Data>) {
-        self.tally.resumed += u64::from(state.is_some());
+        self.counters.resumed += u64::from(state.is_some());
         let checkpoints = &mut self.checker.checkpoints;
         let Some(&(incarnation, number)) = checkpoints.stored.get(&key.attempt) else { return };
         let resumed = checkpoints.resumed.entry(incarnation).or_default();
@@ -100,7 +100,7 @@ impl World {
 
     /// An attempt hears that it is not current.
     pub fn refusal_heard(&mut self, key: AttemptKey) {
-        self.tally.checkpoints_refused += 1;
+        self.counters.checkpoints_refused += 1;
         self.checker.checkpoints.refused.insert(key.attempt);
         let record = self.registry.tasks.values.get(&key.task);
         let current = record.and_then(|(record, _)| record.attempt());

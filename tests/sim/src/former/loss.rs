@@ -25,7 +25,7 @@ pub(super) fn a_cut_off_worker(world: &mut World) {
         world.strike(Fault::Crash(Peer::Master(master), SECOND));
     }
     pass(world, 160 * SECOND);
-    assert!(world.tally.guards > 0, "the worker's lease says what it holds");
+    assert!(world.counters.guards > 0, "the worker's lease says what it holds");
     pass(world, 120 * SECOND);
     assert_eq!(world.running(1), 1);
 }
@@ -35,7 +35,7 @@ pub(super) fn a_fresh_master(world: &mut World) {
     one_runs(world);
     world.roll_back([None, None, Some(4 * SECOND / 2)]);
     pass(world, 5 * SECOND);
-    assert_eq!(world.tally.guards, 1);
+    assert_eq!(world.counters.guards, 1);
     for master in 0..world.masters.len() {
         world.strike(Fault::Crash(Peer::Master(master), 2 * SECOND));
     }
@@ -50,7 +50,7 @@ pub(super) fn a_fresh_master(world: &mut World) {
 /// The second break comes before the registry has been read again.
 pub(super) fn two_breaks(world: &mut World) {
     one_runs(world);
-    let incarnations = world.tally.master_sessions;
+    let incarnations = world.counters.master_sessions;
     world.flap(Peer::Master(0));
     pass(world, MS / 10);
     while !world.masters[0].connection.up {
@@ -58,7 +58,7 @@ pub(super) fn two_breaks(world: &mut World) {
     }
     world.flap(Peer::Master(0));
     pass(world, 20 * SECOND);
-    assert_eq!((world.tally.master_sessions, world.tally.rewound), (incarnations + 2, 0));
+    assert_eq!((world.counters.master_sessions, world.counters.rewound), (incarnations + 2, 0));
     assert!(world.completed(1));
     assert_eq!(attempts(world, 1), 1);
 }
@@ -69,7 +69,7 @@ pub(super) fn a_bucket_made_anew(world: &mut World) {
     world.strike(Fault::MakeAnew(0));
     cut_from_masters(world, worker, 60 * SECOND);
     pass(world, 200 * SECOND);
-    assert!(world.tally.guards > 0);
+    assert!(world.counters.guards > 0);
     assert_eq!((attempts(world, 1), world.running(1)), (2, 1));
 }
 
@@ -83,7 +83,7 @@ pub(super) fn the_tasks_made_anew(world: &mut World) {
         assert!(world.now < 120 * SECOND, "the guard ends");
         pass(world, 10 * MS);
     }
-    assert!(world.tally.guards > 0 && world.running(1) == 0);
+    assert!(world.counters.guards > 0 && world.running(1) == 0);
     pass(world, 60 * SECOND);
     assert!((2..=4).all(|task| world.completed(task)));
 }

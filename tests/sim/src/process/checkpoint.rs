@@ -90,7 +90,7 @@ impl World {
     }
 
     fn will_save(&mut self, at: usize, key: AttemptKey, run: u64) {
-        let wait = self.chance.between(20 * MS, 2 * SECOND);
+        let wait = self.rng.between(20 * MS, 2 * SECOND);
         let incarnation = self.workers[at].process.incarnation;
         self.later(wait, SimEvent::Guest(at, incarnation, GuestIn::Save(key, run)));
     }
@@ -118,7 +118,7 @@ impl World {
     pub fn ask_master_of(&mut self, at: usize, key: AttemptKey, run: u64) {
         let incarnation = self.workers[at].process.incarnation;
         let links: Vec<LinkId> = self.workers[at].links.keys().copied().collect();
-        let link = (!links.is_empty()).then(|| self.chance.pick(&links));
+        let link = (!links.is_empty()).then(|| self.rng.pick(&links));
         let name = self.workers[at].name.clone();
         let now = self.worker_clock(at);
         let Some(leaves) = self.leaves(at, key) else { return };
@@ -176,8 +176,8 @@ impl World {
         }
         let lags = self.now < self.registry.lags_until;
         let mut back = self.arrival(Peer::Registry, Peer::Master(master));
-        if !self.healing && self.setting.disorder && self.chance.once_in(6) {
-            back += self.chance.below(LATE_MAX);
+        if !self.healing && self.setting.disorder && self.rng.once_in(6) {
+            back += self.rng.below(LATE_MAX);
         }
         match question.step {
             Step::Record => {
@@ -204,15 +204,15 @@ impl World {
             Step::Write(expect, checkpoint) => {
                 question.step = Step::Record;
                 let wild = !self.healing && self.setting.disorder;
-                let answer = if wild && self.chance.once_in(8) {
-                    let late = self.chance.below(LATE_MAX);
+                let answer = if wild && self.rng.once_in(8) {
+                    let late = self.rng.below(LATE_MAX);
                     let step = Step::Ghost(expect, checkpoint.clone());
                     let ghost = Question { step, ..question.clone() };
                     self.later(late, SimEvent::Checkpoint(Box::new(ghost)));
                     CasAnswer::Unknown
                 } else {
                     let answer = self.keep_checkpoint(expect, question.key, checkpoint.clone());
-                    let lost = wild && self.chance.once_in(20);
+                    let lost = wild && self.rng.once_in(20);
                     if lost { CasAnswer::Unknown } else { answer }
                 };
                 match question.request.written(checkpoint, answer) {
@@ -234,7 +234,7 @@ impl World {
         let old = self.registry.checkpoints.get(&key.task).map(|(old, _)| old);
         let answer = self.registry.checkpoints.cas(now, expect, key.task, new.clone(), false);
         if matches!(answer, CasAnswer::Written(_)) {
-            self.tally.checkpoints += 1;
+            self.counters.checkpoints += 1;
             self.checkpoint_committed(key, old, &new);
         }
         answer

@@ -51,18 +51,18 @@ impl World {
             return self.tell_mind(at, Event::Stopped(key));
         }
         self.arm_kernel_timer(at);
-        self.tally.runs += 1;
-        let stubborn = self.setting.disorder && self.chance.once_in(4);
-        let lasts = match self.chance.below(8) {
-            0..=2 => self.chance.between(MS, 100 * MS),
-            3..=5 => self.chance.between(100 * MS, 3 * SECOND),
-            _ => self.chance.between(SECOND, 15 * SECOND),
+        self.counters.runs += 1;
+        let stubborn = self.setting.disorder && self.rng.once_in(4);
+        let lasts = match self.rng.below(8) {
+            0..=2 => self.rng.between(MS, 100 * MS),
+            3..=5 => self.rng.between(100 * MS, 3 * SECOND),
+            _ => self.rng.between(SECOND, 15 * SECOND),
         };
         let lasts = self.setting.run_lasts.unwrap_or(lasts);
-        let number = self.tally.runs;
+        let number = self.counters.runs;
         let incarnation = self.workers[at].process.incarnation;
         let gate = Gate::new(self.workers[at].deadman.end());
-        let leaves = self.setting.checkpoints && self.chance.once_in(3);
+        let leaves = self.setting.checkpoints && self.rng.once_in(3);
         let leaves = leaves.then(|| Leaves::new(dispatch.revision));
         let leaves_any = leaves.is_some();
         let (session, started) = (dispatch.session, self.now);
@@ -83,7 +83,7 @@ impl World {
         run.gate.kill(why);
         let (number, stubborn) = (run.number, run.stubborn);
         let most = self.setting.timing.kill_margin().as_nanos() as u64;
-        let wait = self.chance.below(if stubborn { most * 4 } else { most / 2 });
+        let wait = self.rng.below(if stubborn { most * 4 } else { most / 2 });
         let incarnation = self.workers[at].process.incarnation;
         self.later(wait, SimEvent::Guest(at, incarnation, GuestIn::Stop(key, number)));
     }
@@ -111,7 +111,7 @@ impl World {
             GuestIn::Poll(..) if open => {
                 self.effect(at, key, &run);
                 let most = if run.stubborn { 3 * SECOND } else { 60 * MS };
-                let wait = self.chance.between(2 * MS, most);
+                let wait = self.rng.between(2 * MS, most);
                 self.later(wait, SimEvent::Guest(at, incarnation, what));
             }
             GuestIn::Save(..) if open => self.save(at, key, number),
@@ -147,7 +147,7 @@ impl World {
 
     /// How a run ends; what it gives back names its attempt.
     fn outcome(&mut self, key: AttemptKey, run: &Run) -> Outcome {
-        let verdict = match self.chance.below(10) {
+        let verdict = match self.rng.below(10) {
             _ if !self.setting.disorder => Verdict::Completed,
             0 => Verdict::Failed { code: 1, message: String::new() },
             1 => Verdict::Trapped { message: String::new() },

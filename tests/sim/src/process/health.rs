@@ -44,8 +44,8 @@ impl World {
         let due = self.machines[worker.process.machine].when(worker.health.probe_at());
         if worker.unwell != unwell {
             worker.unwell = unwell.clone();
-            self.tally.told_unwell += u64::from(unwell.is_some());
-            self.tally.told_well += u64::from(unwell.is_none());
+            self.counters.told_unwell += u64::from(unwell.is_some());
+            self.counters.told_well += u64::from(unwell.is_none());
             let lack = LeaseIn::Event(Box::new(LeaseEvent::Lack(unwell)));
             self.later(0, SimEvent::LeaseThread(at, incarnation, lack));
         }

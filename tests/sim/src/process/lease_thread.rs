@@ -142,7 +142,7 @@ impl World {
                 self.send_up(link, ToMaster::Extend { session, renewal });
             }
             LeaseEffect::Extend { session, until } => {
-                self.tally.leases_extended += 1;
+                self.counters.leases_extended += 1;
                 let Ok(()) = self.workers[at].deadman.extend(until);
                 self.arm_kernel_timer(at);
                 let held = Box::new(Event::LeaseHeld { session, until });
@@ -150,9 +150,9 @@ impl World {
             }
             LeaseEffect::Close { session, by, .. } => {
                 if by.is_some() {
-                    self.tally.taken += 1;
+                    self.counters.taken += 1;
                 } else {
-                    self.tally.lapsed += 1;
+                    self.counters.lapsed += 1;
                 }
                 self.say(|world| {
                     let why = by.as_ref().map_or("it lapsed", |lease| lease.state.word());
@@ -171,7 +171,7 @@ impl World {
                 self.say(|world| format!("{} begins session {session}", world.workers[at].name))
             }
             LeaseEffect::Released { .. } => {
-                let again = self.chance.between(SECOND / 10, 3 * SECOND);
+                let again = self.rng.between(SECOND / 10, 3 * SECOND);
                 self.end_worker(at, again);
             }
         }
@@ -198,9 +198,9 @@ impl World {
             return self.at(when, SimEvent::KernelTimer(at, incarnation));
         }
         if machine.clock(self.now) >= expires {
-            self.tally.kernel_kills += 1;
+            self.counters.kernel_kills += 1;
             self.say(|world| format!("the kernel kills {}", world.workers[at].name));
-            let again = self.chance.between(SECOND / 20, 2 * SECOND);
+            let again = self.rng.between(SECOND / 20, 2 * SECOND);
             self.end_worker(at, again);
         }
     }

@@ -85,7 +85,7 @@ impl World {
     /// The process starts.
     pub fn boot_master(&mut self, at: usize) {
         // The lock of its directory proves its predecessor dead; it may have another directory.
-        let proven = self.setting.keeps_disk && (!self.setting.disorder || self.chance.once_in(2));
+        let proven = self.setting.keeps_disk && (!self.setting.disorder || self.rng.once_in(2));
         let master = &mut self.masters[at];
         if master.process.alive {
             return;
@@ -238,7 +238,7 @@ impl World {
         let event = match frame {
             ToMaster::Hello(hello) => fleet::Event::Linked { worker, link, hello },
             ToMaster::Renew { expect, lease } | ToMaster::RenewUnwell { expect, lease, .. } => {
-                self.tally.relayed += 1;
+                self.counters.relayed += 1;
                 fleet::Event::RenewAsked { worker, link, expect, lease }
             }
             ToMaster::Extend { session, renewal } => {
@@ -254,8 +254,8 @@ impl World {
 
     /// The registry is connected, or this incarnation was declared lost: a new mind begins.
     fn begin_life(&mut self, at: usize) {
-        self.tally.master_sessions += 1;
-        let session = SessionId(self.chance.any());
+        self.counters.master_sessions += 1;
+        let session = SessionId(self.rng.any());
         let clock = self.master_clock(at);
         let wall = WallMillis(1_700_000_000_000 + clock.as_nanos() / 1_000_000);
         let timing = self.setting.timing_of(at);
@@ -371,7 +371,7 @@ impl World {
                 self.begin_life(at);
             }
             Effect::Released => {
-                let again = self.chance.between(100 * MS, 2 * SECOND);
+                let again = self.rng.between(100 * MS, 2 * SECOND);
                 self.end_master(at, again);
             }
             Effect::Send { link, message } => {
@@ -381,11 +381,13 @@ impl World {
             Effect::Reply { request, answer } => self.replied(request, answer),
             Effect::Tell { .. } => {}
             Effect::Publish(advisory) => match advisory {
-                Advisory::Failover { what: FailoverEvent::Held, .. } => self.tally.held += 1,
-                Advisory::Group { .. } => self.tally.groups_empty += 1,
-                Advisory::Registry { what: RegistryEvent::Rewound, .. } => self.tally.rewound += 1,
+                Advisory::Failover { what: FailoverEvent::Held, .. } => self.counters.held += 1,
+                Advisory::Group { .. } => self.counters.groups_empty += 1,
+                Advisory::Registry { what: RegistryEvent::Rewound, .. } => {
+                    self.counters.rewound += 1
+                }
                 Advisory::Tasks { what: muster_protocol::advisory::TaskEvent::Refused, .. } => {
-                    self.tally.refused += 1;
+                    self.counters.refused += 1;
                 }
                 _ => {}
             },

@@ -260,7 +260,7 @@ impl World {
                 match compared {
                     Compared::Fine => {}
                     Compared::Behind => {
-                        self.tally.rewatched += 1;
+                        self.counters.rewatched += 1;
                         self.follower_hears(now + wait, at, session, stream, number, Word::Again);
                     }
                     Compared::WentBack => self.went_back(at),
@@ -306,7 +306,7 @@ impl World {
         match follower.state {
             FollowState::Following | FollowState::Dead if follower.watch.may_rest() => {
                 let number = follower.next(FollowState::Resting);
-                self.tally.rests += 1;
+                self.counters.rests += 1;
                 let due = now + COMPARE_EVERY.as_nanos() as u64;
                 self.follower_hears(due, at, session, TASKS, number, Word::CompareDue);
             }
@@ -320,7 +320,7 @@ impl World {
 
     /// The registry lacks what a session knows: the session ends.
     fn went_back(&mut self, at: usize) {
-        self.tally.went_back += 1;
+        self.counters.went_back += 1;
         self.flap(Peer::Master(at));
     }
 }

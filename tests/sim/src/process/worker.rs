@@ -80,11 +80,11 @@ impl SimWorker {
     pub fn new(name: &str, machine: usize, world: &mut World) -> Self {
         let timing = world.setting.timing;
         let draft = Lease {
-            home_dir: Nonce(world.chance.any()),
+            home_dir: Nonce(world.rng.any()),
             offer: Offer { slots: SLOTS, memory_bytes: u64::MAX, ..Offer::default() },
             ..Lease::new(name.parse().expect("a name"), SessionId(0))
         };
-        let has_nats = !world.setting.disorder || !world.chance.once_in(4);
+        let has_nats = !world.setting.disorder || !world.rng.once_in(4);
         SimWorker {
             name: draft.worker.clone(),
             process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
@@ -121,8 +121,8 @@ impl World {
     /// The process starts.
     pub fn boot_worker(&mut self, at: usize) {
         // Whether it got the lock of the directory that its predecessor had.
-        let proven = self.setting.keeps_disk && (!self.setting.disorder || self.chance.once_in(2));
-        let (home_dir, seed) = (Nonce(self.chance.any()), self.chance.any());
+        let proven = self.setting.keeps_disk && (!self.setting.disorder || self.rng.once_in(2));
+        let (home_dir, seed) = (Nonce(self.rng.any()), self.rng.any());
         let (timing, over_max) = (self.setting.timing, self.setting.over_max);
         let worker = &mut self.workers[at];
         if worker.process.alive {
@@ -181,7 +181,7 @@ impl World {
         if self.workers[at].process.incarnation != incarnation {
             return;
         }
-        let wait = self.chance.between(100 * MS, 400 * MS);
+        let wait = self.rng.between(100 * MS, 400 * MS);
         self.later(wait, SimEvent::Dial(at, incarnation));
         if self.is_still(&self.workers[at].process) {
             return;
@@ -354,7 +354,7 @@ impl World {
                 if unwell {
                     self.host_failed(at, incarnation);
                 }
-                let fails = unwell || (self.setting.disorder && self.chance.once_in(20));
+                let fails = unwell || (self.setting.disorder && self.rng.once_in(20));
                 let event = if fails {
                     Event::NotPrepared { key, for_good: false, reason: String::new() }
                 } else {

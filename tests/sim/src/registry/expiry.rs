@@ -22,8 +22,8 @@ impl World {
     pub(super) fn record_kept(&mut self, task: TaskId, revision: Revision, keeps: bool) {
         let Some(keep) = self.setting.records_keep.filter(|_| keeps) else { return };
         self.will_expire(keep, Expired::Task(task, revision));
-        if !self.healing && self.chance.once_in(3) {
-            let at = self.now + self.chance.below(2 * keep);
+        if !self.healing && self.rng.once_in(3) {
+            let at = self.now + self.rng.below(2 * keep);
             self.will_submit_again(at, task);
         }
     }
@@ -42,7 +42,7 @@ impl World {
 
     /// How often revisions may have been given out again.
     fn losses(&self) -> u64 {
-        self.tally.rollbacks + self.tally.made_anew
+        self.counters.rollbacks + self.counters.made_anew
     }
 
     /// The time of a value is over. After a loss its revision may be another value's.
@@ -65,7 +65,7 @@ impl World {
             }
         };
         if gone {
-            self.tally.expired += 1;
+            self.counters.expired += 1;
             self.say(|_| format!("registry: its time is over: {what:?}"));
         }
     }

@@ -106,7 +106,7 @@ struct Go {
     observer: Observer,
     runtime: tokio::runtime::Runtime,
     submissions: Arc<Mutex<Submissions>>,
-    witness: RunLog,
+    run_log: RunLog,
     sink: Sink,
     caller: Caller,
     stopped: Arc<AtomicBool>,
@@ -142,7 +142,7 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     let mut trials = Trials::default();
     while !go.is_stopped() {
         let is_over = match args.trials {
-            Some(wanted) => trials.count(&mut go.witness, go.nemesis.faults())? >= wanted,
+            Some(wanted) => trials.count(&mut go.run_log, go.nemesis.faults())? >= wanted,
             None => between(began_ns, now_ns()) >= length,
         };
         if is_over {
@@ -215,7 +215,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
     let (alone_percent, only) = (args.alone_percent, args.only.clone());
     let field = Targets { nodes, masters, workers, options, longest, alone_percent, settle, only };
     let nemesis = Nemesis::new(rng.clone(), field);
-    let (submissions, witness) = (Arc::default(), RunLog::new(journals));
+    let (submissions, run_log) = (Arc::default(), RunLog::new(journals));
     Ok(Go {
         fleet,
         nemesis,
@@ -223,7 +223,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
         observer,
         runtime,
         submissions,
-        witness,
+        run_log,
         sink,
         caller,
         stopped,
@@ -289,14 +289,14 @@ impl Go {
     }
 
     fn judge(mut self, timing: LeaseTiming) -> anyhow::Result<ExitCode> {
-        self.witness.look()?;
+        self.run_log.look()?;
         let faults = self.nemesis.faults().to_vec();
-        let overlaps = checker::overlaps(&self.witness);
+        let overlaps = checker::overlaps(&self.run_log);
         for overlap in overlaps.iter().take(SHOWN_MAX) {
             println!("OVERLAP: {overlap:?}");
         }
         let requests = self.sink.requests();
-        let late = checker::late(&self.witness, &requests, timing.kill_margin());
+        let late = checker::late(&self.run_log, &requests, timing.kill_margin());
         for late in late.iter().take(SHOWN_MAX) {
             println!("LATE REQUEST: {late:?}");
         }
@@ -311,7 +311,7 @@ impl Go {
             println!("chaos: journals, logs and the faults are in {}", dir.display());
         }
         let settle = timing.master() + Duration::from_secs(1);
-        let failovers = failover::failovers(&self.witness, &faults, &self.observer.seen(), settle);
+        let failovers = failover::failovers(&self.run_log, &faults, &self.observer.seen(), settle);
         let wholes: Vec<Duration> = failovers.iter().map(|failover| failover.whole).collect();
         let seconds =
             |percent| percentile(&wholes, percent).map_or(f64::NAN, |found| found.as_secs_f64());
@@ -319,7 +319,7 @@ impl Go {
             "chaos: trials={} faults={} {} restored={} requests={} broken_off={} \
              overlaps={} duplicates={duplicates} late_requests={} failed_requests={failed} lost={lost} \
              forgotten={forgotten} failover_p50={:.3}s failover_p99={:.3}s",
-            checker::trials(&self.witness, &faults),
+            checker::trials(&self.run_log, &faults),
             faults.len(),
             counters::kinds(&faults),
             self.nemesis.restored(),
@@ -379,11 +379,11 @@ impl Go {
     }
 
     fn tell(&self, faults: &[Fault], timing: LeaseTiming) {
-        let tasks = self.witness.tasks();
+        let tasks = self.run_log.tasks();
         let runs: usize = tasks.values().map(Vec::len).sum();
         let again = tasks.values().filter(|runs| runs.len() > 1).count();
         let settle = timing.master() + Duration::from_secs(1);
-        let failovers = failover::failovers(&self.witness, faults, &self.observer.seen(), settle);
+        let failovers = failover::failovers(&self.run_log, faults, &self.observer.seen(), settle);
         println!(
             "chaos: {} tasks ran in {runs} runs, {again} of them more than once; \
              {} failovers with nothing else wrong",

@@ -62,8 +62,8 @@ fn main() -> anyhow::Result<ExitCode> {
         let worker_stops = number % 2 == 1;
         trials.push(bench.trial(worker_stops, timing)?);
     }
-    bench.witness.look()?;
-    let overlaps = checker::overlaps(&bench.witness);
+    bench.run_log.look()?;
+    let overlaps = checker::overlaps(&bench.run_log);
     anyhow::ensure!(overlaps.is_empty(), "two at once: {overlaps:?}");
     Ok(tell(&trials, &args.lease, timing))
 }
@@ -91,7 +91,7 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
     client: Client,
     observer: Observer,
-    witness: RunLog,
+    run_log: RunLog,
     chance: Rng,
     busy: Duration,
 }
@@ -119,14 +119,14 @@ impl Bench {
         let client = Client::connect(&urls, fleet.names(), digest, chance.clone());
         let client = runtime.block_on(client)?;
         let observer = runtime.block_on(Observer::start(&urls, &fleet.names()))?;
-        let witness = RunLog::new(journals);
+        let run_log = RunLog::new(journals);
         let mut bench = Bench {
             fleet,
             partners,
             runtime,
             client,
             observer,
-            witness,
+            run_log,
             chance,
             busy: Duration::ZERO,
         };
@@ -141,7 +141,7 @@ impl Bench {
             self.until_it_runs(&task?, 0);
         }
         let workers: std::collections::BTreeSet<&str> =
-            self.witness.tasks().values().flatten().map(|run| run.worker.as_str()).collect();
+            self.run_log.tasks().values().flatten().map(|run| run.worker.as_str()).collect();
         anyhow::ensure!(workers.len() == WORKERS.len(), "only {workers:?} ran something");
         Ok(())
     }
@@ -155,11 +155,11 @@ impl Bench {
 
     /// Waits for a run of the task that began after `after_ns`.
     fn until_it_runs(&mut self, task: &str, after_ns: u64) -> Run {
-        let witness = &mut self.witness;
+        let run_log = &mut self.run_log;
         let deadline = now_ns();
         loop {
-            witness.look().expect("journals are readable");
-            let mut runs = witness.runs(task).iter();
+            run_log.look().expect("journals are readable");
+            let mut runs = run_log.runs(task).iter();
             let run = runs.find(|run| run.first_ns > after_ns && run.called_ns.is_some());
             if let Some(run) = run {
                 return run.clone();
@@ -179,9 +179,9 @@ impl Bench {
         // Anywhere between two renewals.
         std::thread::sleep(self.chance.time(timing.renew_every(), timing.renew_every() * 3));
         let host = worker.clone();
-        let blow = if stops { FaultKind::Stop { host } } else { FaultKind::Isolate { host } };
+        let fault = if stops { FaultKind::Stop { host } } else { FaultKind::Isolate { host } };
         let at_ns = now_ns();
-        blow.strike(&mut self.fleet, &self.partners);
+        fault.strike(&mut self.fleet, &self.partners);
         let strike = between(at_ns, now_ns());
         self.busy = Duration::ZERO;
         let new = self.until_it_runs(&task, at_ns);
@@ -191,7 +191,7 @@ impl Bench {
             let parts = Parts::of(&seen, &worker, (&task, &new.attempt), times);
             (parts, seen.renewals.get(&worker).and_then(|stamps| stamps.last().copied()))
         };
-        blow.heal(&mut self.fleet, &self.partners);
+        fault.heal(&mut self.fleet, &self.partners);
         self.fleet.run(&["task", "cancel", &task]).ok();
         let renewed = renewed.context("a renewal was seen")?;
         let trial = Trial {

@@ -26,9 +26,9 @@ pub struct Overlap<'a> {
 }
 
 /// Every overlap in the journals.
-pub fn overlaps(witness: &RunLog) -> Vec<Overlap<'_>> {
+pub fn overlaps(run_log: &RunLog) -> Vec<Overlap<'_>> {
     let mut found = Vec::new();
-    for (task, runs) in witness.tasks() {
+    for (task, runs) in run_log.tasks() {
         let mut runs: Vec<&Run> = runs.iter().collect();
         runs.sort_by_key(|run| run.first_ns);
         let mut latest: Option<&Run> = None;
@@ -45,7 +45,7 @@ pub fn overlaps(witness: &RunLog) -> Vec<Overlap<'_>> {
 }
 
 /// The runs that were going on at a worker that a fault struck, with their tasks.
-pub fn struck<'a>(witness: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
+pub fn struck<'a>(run_log: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
     let hosts: BTreeSet<&str> = fault.kind.strikes().into_iter().collect();
     let going_on = |run: &Run| {
         (fault.kind.concerns_all() || hosts.contains(run.worker.as_str()))
@@ -60,12 +60,12 @@ pub fn struck<'a>(witness: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)>
         let runs = runs.iter().filter(|run| going_on(run));
         runs.map(|run| (task.as_str(), run)).collect::<Vec<_>>()
     };
-    witness.tasks().iter().flat_map(of_task).collect()
+    run_log.tasks().iter().flat_map(of_task).collect()
 }
 
 /// The faults that struck a worker, or the rights of all workers, while something ran there.
-pub fn trials(witness: &RunLog, faults: &[Fault]) -> usize {
-    faults.iter().filter(|fault| !struck(witness, fault).is_empty()).count()
+pub fn trials(run_log: &RunLog, faults: &[Fault]) -> usize {
+    faults.iter().filter(|fault| !struck(run_log, fault).is_empty()).count()
 }
 
 /// What the registry lost of a stream: what was acknowledged from the first to the second stamp.
@@ -117,15 +117,15 @@ pub struct Late<'a> {
 
 /// Every request that was still being sent `margin` after the end of its attempt's lease, or after its
 /// attempt was replaced. The margin is what the kernel may take to kill what has not ended by itself.
-pub fn late<'a>(witness: &'a RunLog, requests: &'a [Request], margin: Duration) -> Vec<Late<'a>> {
+pub fn late<'a>(run_log: &'a RunLog, requests: &'a [Request], margin: Duration) -> Vec<Late<'a>> {
     let of = |request: &'a Request| {
-        let runs = witness.runs(&request.task);
+        let runs = run_log.runs(&request.task);
         let its = runs.iter().filter(|run| run.attempt == request.attempt);
         let run = its.max_by_key(|run| run.first_ns)?;
         let others = runs
             .iter()
             .filter(|other| other.attempt != run.attempt && other.first_ns > run.first_ns);
-        let lease_end_ns = witness.lease_end(run);
+        let lease_end_ns = run_log.lease_end(run);
         let replaced_ns = others.map(|other| other.first_ns).min();
         let after = |end: Option<u64>| end.is_some_and(|end| request.sending_ns > end);
         let is_late =
@@ -141,7 +141,7 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn fault(at: u64, blow: FaultKind) -> Fault {
+    fn fault(at: u64, fault: FaultKind) -> Fault {
         let at_ns = at * S;
         let healed_ns = at_ns + S;
         Fault {
@@ -151,14 +151,14 @@ mod tests {
             until_ns: healed_ns,
             healed_ns,
             times: 1,
-            kind: blow,
+            kind: fault,
         }
     }
 
     #[test]
     fn runs_that_touch_are_an_overlap_and_runs_apart_are_none() {
         let check = |begins: u64| {
-            let witness = RunLog::of(&[
+            let run_log = RunLog::of(&[
                 (1, "started", "t", "a", "w1"),
                 (5, "called", "t", "a", "w1"),
                 // What the old worker says of the end of the lease is no run.
@@ -167,7 +167,7 @@ mod tests {
                 (9, "ended", "t", "b", "w2"),
                 (3, "started", "other", "c", "w2"),
             ]);
-            overlaps(&witness).len()
+            overlaps(&run_log).len()
         };
         assert_eq!(check(6), 0);
         assert_eq!(check(5), 1);
@@ -176,33 +176,33 @@ mod tests {
 
     #[test]
     fn a_run_within_a_long_one_is_seen_however_many_come_between() {
-        let witness = RunLog::of(&[
+        let run_log = RunLog::of(&[
             (1, "started", "t", "a", "w1"),
             (100, "called", "t", "a", "w1"),
             (10, "started", "t", "b", "w2"),
             (11, "called", "t", "b", "w2"),
             (50, "started", "t", "c", "w3"),
         ]);
-        assert_eq!(overlaps(&witness).len(), 2);
+        assert_eq!(overlaps(&run_log).len(), 2);
     }
 
     #[test]
     fn the_same_attempt_twice_at_once_is_an_overlap() {
-        let witness = RunLog::of(&[
+        let run_log = RunLog::of(&[
             (1, "started", "t", "a", "w1"),
             (5, "called", "t", "a", "w1"),
             (5, "started", "t", "a", "w1"),
         ]);
-        assert_eq!(overlaps(&witness).len(), 1);
+        assert_eq!(overlaps(&run_log).len(), 1);
     }
 
     #[test]
     fn a_fault_counts_where_something_ran() {
-        let witness =
+        let run_log =
             RunLog::of(&[(S, "started", "t", "a", "w1"), (10 * S - 1, "called", "t", "a", "w1")]);
         let check = |host: &str, at| {
-            let blow = FaultKind::Stop { host: host.into() };
-            struck(&witness, &fault(at, blow)).len()
+            let fault = FaultKind::Stop { host: host.into() };
+            struck(&run_log, &fault(at, fault)).len()
         };
         assert_eq!(check("w1", 10), 1);
         assert_eq!(check("m1", 10), 0);

@@ -27,17 +27,17 @@ impl Trials {
     /// # Errors
     ///
     /// When a journal cannot be read.
-    pub fn count(&mut self, witness: &mut RunLog, faults: &[Fault]) -> anyhow::Result<usize> {
+    pub fn count(&mut self, run_log: &mut RunLog, faults: &[Fault]) -> anyhow::Result<usize> {
         let now = now_ns();
         if between(self.looked_ns, now) < COUNT_EVERY {
             return Ok(self.hits);
         }
         self.looked_ns = now;
-        witness.look()?;
+        run_log.look()?;
         let faults = &faults[self.judged..];
         // What a run did just before a fault, and after it, is in its journal by then.
         let old = faults.iter().take_while(|fault| between(fault.at_ns, now) > COUNT_EVERY).count();
-        self.hits += checker::trials(witness, &faults[..old]);
+        self.hits += checker::trials(run_log, &faults[..old]);
         self.judged += old;
         Ok(self.hits)
     }

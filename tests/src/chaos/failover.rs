@@ -77,15 +77,15 @@ fn beyond(timing: LeaseTiming) -> Duration {
 /// Every run that was silenced by a fault, with no other fault near, and was replaced. `settle` is how
 /// long an earlier fault may have consequences.
 pub fn failovers(
-    witness: &RunLog,
+    run_log: &RunLog,
     faults: &[Fault],
     seen: &Seen,
     settle: Duration,
 ) -> Vec<Failover> {
     let mut found = Vec::new();
     for fault in faults.iter().filter(|fault| fault.kind.silences().is_some()) {
-        for (task, old) in struck(witness, fault) {
-            let later = witness.runs(task).iter().filter(|run| run.first_ns > fault.at_ns);
+        for (task, old) in struck(run_log, fault) {
+            let later = run_log.runs(task).iter().filter(|run| run.first_ns > fault.at_ns);
             let Some(new) = later.min_by_key(|run| run.first_ns) else { continue };
             let alone = faults.iter().all(|other| {
                 other.number == fault.number
@@ -150,7 +150,7 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn fault(number: usize, at: u64, healed: u64, blow: FaultKind) -> Fault {
+    fn fault(number: usize, at: u64, healed: u64, fault: FaultKind) -> Fault {
         Fault {
             number,
             at_ns: at * S,
@@ -158,11 +158,11 @@ mod tests {
             until_ns: healed * S,
             healed_ns: healed * S,
             times: 1,
-            kind: blow,
+            kind: fault,
         }
     }
 
-    fn witness() -> RunLog {
+    fn run_log() -> RunLog {
         RunLog::of(&[
             (S, "started", "t", "a", "w1"),
             (10 * S - 1, "called", "t", "a", "w1"),
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn it_is_measured_where_one_fault_alone_silenced_a_run() {
-        let (witness, seen) = (witness(), Seen::default());
+        let (run_log, seen) = (run_log(), Seen::default());
         let settle = Duration::from_secs(5);
         let check = |faults: &[Fault]| {
-            let found = failovers(&witness, faults, &seen, settle);
+            let found = failovers(&run_log, faults, &seen, settle);
             found.into_iter().map(|failover| failover.whole).collect::<Vec<_>>()
         };
         assert_eq!(check(&[fault(1, 10, 20, stop("w1"))]), [Duration::from_secs(5)]);
@@ -199,12 +199,12 @@ mod tests {
         seen.renewals.insert("w1".into(), vec![8 * S, 9 * S, 16 * S]);
         seen.losses.insert("w1".into(), vec![3 * S, 12 * S]);
         seen.dispatches.insert(("t".into(), "b".into()), ("w2".into(), 13 * S));
-        let found = failovers(&witness(), &[fault(1, 10, 20, stop("w1"))], &seen, Duration::ZERO);
+        let found = failovers(&run_log(), &[fault(1, 10, 20, stop("w1"))], &seen, Duration::ZERO);
         let seconds = Duration::from_secs;
         let parts = Parts { lease: seconds(3), slot: seconds(1), code: seconds(2) };
         assert_eq!(found[0].parts, Some(parts));
         seen.losses.clear();
-        let found = failovers(&witness(), &[fault(1, 10, 20, stop("w1"))], &seen, Duration::ZERO);
+        let found = failovers(&run_log(), &[fault(1, 10, 20, stop("w1"))], &seen, Duration::ZERO);
         assert_eq!(found[0].parts, None, "its next life had the lease");
     }
 }

@@ -272,8 +272,8 @@ impl FaultKind {
     /// Whether this and another can be at the same time: a host is struck by one fault at a time, but
     /// more than one of its ways may be cut or broken.
     pub fn goes_with(&self, other: &FaultKind) -> bool {
-        let hosts = |blow: &FaultKind| {
-            blow.strikes().into_iter().map(String::from).collect::<BTreeSet<_>>()
+        let hosts = |fault: &FaultKind| {
+            fault.strikes().into_iter().map(String::from).collect::<BTreeSet<_>>()
         };
         let (mine, others) = (hosts(self), hosts(other));
         if self.is_of_ways() && other.is_of_ways() {

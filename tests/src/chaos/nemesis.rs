@@ -39,7 +39,7 @@ const CHOICES_MAX: usize = 1_000;
 /// How often the log of the registry is read for what it has restored.
 const READ_EVERY: Duration = Duration::from_millis(250);
 
-/// A blow, and when.
+/// A fault that was injected, and when.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// 1 for the first.
@@ -227,46 +227,46 @@ impl Nemesis {
         let only = self.targets.only.clone();
         let mut choices = (0..CHOICES_MAX).map(|_| self.choose(fleet));
         let wanted = choices.find(|(kind, ..)| only.as_ref().is_none_or(|only| only == kind));
-        let (kind, blow, lasts) = wanted.unwrap_or(("none", None, Duration::ZERO));
-        let Some(blow) = blow else {
+        let (kind, fault, lasts) = wanted.unwrap_or(("none", None, Duration::ZERO));
+        let Some(fault) = fault else {
             if kind == "forget" {
                 self.plan(fleet);
             }
             self.next_ns = now_ns() + nanos(AGAIN);
             return;
         };
-        if !self.is_free(&blow, fleet) {
+        if !self.is_free(&fault, fleet) {
             self.next_ns = now_ns() + nanos(AGAIN);
             return;
         }
-        self.land(blow, lasts, fleet);
+        self.land(fault, lasts, fleet);
     }
 
     /// Whether nothing else strikes whom this would strike, nor another node of the registry.
-    fn is_free(&self, blow: &FaultKind, fleet: &Fleet) -> bool {
-        let is_of_node = |blow: &FaultKind| {
-            let strikes = blow.strikes();
-            !blow.is_of_ways() && self.targets.nodes.iter().any(|node| strikes.contains(&&**node))
+    fn is_free(&self, fault: &FaultKind, fleet: &Fleet) -> bool {
+        let is_of_node = |fault: &FaultKind| {
+            let strikes = fault.strikes();
+            !fault.is_of_ways() && self.targets.nodes.iter().any(|node| strikes.contains(&&**node))
         };
         let mut active = self.active().map(|fault| &fault.kind);
-        active.all(|other| blow.goes_with(other) && !(is_of_node(blow) && is_of_node(other)))
-            && blow.strikes().into_iter().all(|host| fleet.runs(host))
+        active.all(|other| fault.goes_with(other) && !(is_of_node(fault) && is_of_node(other)))
+            && fault.strikes().into_iter().all(|host| fleet.runs(host))
     }
 
-    fn land(&mut self, blow: FaultKind, lasts: Duration, fleet: &mut Fleet) {
+    fn land(&mut self, fault: FaultKind, lasts: Duration, fleet: &mut Fleet) {
         let number = self.faults.len() + 1;
-        self.say(&format!("#{number} {blow:?} for {lasts:.1?}"));
+        self.say(&format!("#{number} {fault:?} for {lasts:.1?}"));
         let at_ns = now_ns();
-        blow.strike(fleet, &self.partners);
+        fault.strike(fleet, &self.partners);
         let struck_ns = now_ns();
         let until_ns = at_ns + nanos(lasts);
-        if let Some(host) = blow.ends() {
+        if let Some(host) = fault.ends() {
             self.again.insert(host.into(), until_ns);
         }
-        if let Some(beat) = blow.beats(true) {
+        if let Some(beat) = fault.beats(true) {
             self.beats.insert(number, (true, struck_ns + nanos(beat)));
         }
-        if let FaultKind::Forget { copy } = &blow {
+        if let FaultKind::Forget { copy } = &fault {
             self.unconfirmed = Some((copy.clone(), until_ns));
         }
         let (healed_ns, times) = (u64::MAX, 1);
@@ -277,7 +277,7 @@ impl Nemesis {
             until_ns,
             healed_ns,
             times,
-            kind: blow,
+            kind: fault,
         });
         let pause = self.rng.time(Duration::from_millis(300), Duration::from_secs(4));
         self.next_ns = if self.rng.percent(self.targets.alone_percent) {
@@ -290,11 +290,11 @@ impl Nemesis {
     }
 
     fn heal(&mut self, at: usize, fleet: &mut Fleet) {
-        let Fault { number, kind: blow, times, .. } = self.faults[at].clone();
+        let Fault { number, kind: fault, times, .. } = self.faults[at].clone();
         self.beats.remove(&number);
-        blow.heal(fleet, &self.partners);
+        fault.heal(fleet, &self.partners);
         self.faults[at].healed_ns = now_ns();
-        if let Some(host) = blow.restarts() {
+        if let Some(host) = fault.restarts() {
             self.again.entry(host.into()).or_insert_with(now_ns);
         }
         let often =
@@ -322,16 +322,16 @@ impl Nemesis {
 
     fn forget(&mut self, copy: DiskCopy, fleet: &mut Fleet) {
         let away = self.rng.time(Duration::ZERO, self.targets.longest * 2 / 3);
-        let blow = FaultKind::Forget { copy };
-        let FaultKind::Forget { copy } = &blow else { return };
-        if fleet.is_of(copy) && self.is_free(&blow, fleet) {
-            self.land(blow, away, fleet);
+        let fault = FaultKind::Forget { copy };
+        let FaultKind::Forget { copy } = &fault else { return };
+        if fleet.is_of(copy) && self.is_free(&fault, fleet) {
+            self.land(fault, away, fleet);
         } else {
             fleet.discard(copy);
         }
     }
 
-    /// The kind of the next fault, what it is and how long it lasts; no blow where it cannot be
+    /// The kind of the next fault, what it is and how long it lasts; no fault where it cannot be
     /// struck now, or begins with something else.
     fn choose(&mut self, fleet: &Fleet) -> (&'static str, Option<FaultKind>, Duration) {
         let Targets { nodes, masters, workers, longest, .. } = &self.targets;
@@ -344,7 +344,7 @@ impl Nemesis {
         let away_node = if rng.percent(LONG_PERCENT) { LONG } else { away };
         let (one, two) = (rng.time(FLAP.0, FLAP.1), rng.time(FLAP.0, FLAP.1));
         let is_alone = nodes.len() == 1;
-        let (blow, lasts) = match rng.within(0, 100) {
+        let (fault, lasts) = match rng.within(0, 100) {
             0..10 => (FaultKind::Kill { host: worker }, away),
             10..13 => (FaultKind::Crash { host: worker }, Duration::ZERO),
             13..26 => (FaultKind::Stop { host: worker }, lasts),
@@ -398,7 +398,7 @@ impl Nemesis {
                 (FaultKind::Cut { from, to, both: rng.percent(40) }, lasts)
             }
         };
-        (blow.kind(), Some(blow), lasts)
+        (fault.kind(), Some(fault), lasts)
     }
 
     fn say(&self, what: &str) {

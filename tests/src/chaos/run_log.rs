@@ -117,16 +117,16 @@ impl RunLog {
         lapses.filter(|(at_ns, _)| *at_ns >= run.first_ns).min().map(|(_, until_ns)| *until_ns)
     }
 
-    /// A witness of lines that were not written to a file.
+    /// A run_log of lines that were not written to a file.
     #[cfg(test)]
     pub fn of(lines: &[(u64, &str, &str, &str, &str)]) -> Self {
-        let mut witness = RunLog::default();
+        let mut run_log = RunLog::default();
         for &(at_ns, what, task, attempt, worker) in lines {
             let (task, attempt) = (Some(task), Some(attempt));
             let line = JournalLine { at_ns, what, task, attempt, worker, until_ns: Some(at_ns) };
-            note(&mut witness.runs, &mut witness.lapses, &line);
+            note(&mut run_log.runs, &mut run_log.lapses, &line);
         }
-        witness
+        run_log
     }
 }
 
@@ -180,8 +180,8 @@ mod tests {
     fn half_a_line_is_read_when_it_is_whole() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("journal");
-        let mut witness = RunLog::new([path.clone()]);
-        witness.look().expect("nothing is there yet");
+        let mut run_log = RunLog::new([path.clone()]);
+        run_log.look().expect("nothing is there yet");
         let mut file = File::create(&path).expect("a file");
         let line = |at: u64, what: &str| {
             format!(r#"{{"at_ns":{at},"what":"{what}","task":"t","attempt":"a","worker":"w"}}"#)
@@ -189,14 +189,14 @@ mod tests {
         };
         let (first, second) = (line(1, "started"), line(2, "called"));
         write!(file, "{first}{}", &second[..20]).expect("written");
-        witness.look().expect("one line");
-        assert_eq!(witness.runs("t")[0].last_ns, 1);
+        run_log.look().expect("one line");
+        assert_eq!(run_log.runs("t")[0].last_ns, 1);
         write!(file, "{}{}", &second[20..], line(9, "lapsed")).expect("written");
-        witness.look().expect("the rest");
-        let [run] = witness.runs("t") else { panic!("{witness:?}") };
+        run_log.look().expect("the rest");
+        let [run] = run_log.runs("t") else { panic!("{run_log:?}") };
         assert_eq!((run.first_ns, run.called_ns, run.last_ns), (1, Some(2), 2));
         write!(file, "{}", line(12, "started")).expect("written");
-        witness.look().expect("one more");
-        assert_eq!(witness.runs("t").len(), 2, "the same attempt, begun again");
+        run_log.look().expect("one more");
+        assert_eq!(run_log.runs("t").len(), 2, "the same attempt, begun again");
     }
 }

@@ -201,8 +201,8 @@ mod tests {
         let run_log =
             RunLog::of(&[(S, "started", "t", "a", "w1"), (10 * S - 1, "called", "t", "a", "w1")]);
         let check = |host: &str, at| {
-            let fault = FaultKind::Stop { host: host.into() };
-            struck(&run_log, &fault(at, fault)).len()
+            let kind = FaultKind::Stop { host: host.into() };
+            struck(&run_log, &fault(at, kind)).len()
         };
         assert_eq!(check("w1", 10), 1);
         assert_eq!(check("m1", 10), 0);

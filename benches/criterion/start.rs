@@ -20,7 +20,7 @@ use muster_worker::{
     gate::Gate,
     journal::Journal,
     policy::Secrets,
-    run::{self, RunEnd, RunSpec},
+    run::{self, RunSpec},
     sandbox::Surroundings,
 };
 use std::{
@@ -52,9 +52,8 @@ async fn start(engine: &Engine, program: &Program, surroundings: Surroundings) -
     let (order, gate) = (order(), Gate::new(LeaseEnd::never()));
     let before = now();
     let ended = run::run(engine, program, order, gate, surroundings).await;
-    let RunEnd::Outcome(Outcome {
-        verdict: Verdict::Completed, output: Data::Inline(output), ..
-    }) = ended
+    let ended = ended.into_result();
+    let Ok(Outcome { verdict: Verdict::Completed, output: Data::Inline(output), .. }) = ended
     else {
         panic!("it did not complete: {ended:?}");
     };

@@ -40,7 +40,7 @@ impl Executor {
             request: 0,
             writing: 0,
             writes,
-            publisher: publisher,
+            publisher,
         }
     }
 

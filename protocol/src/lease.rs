@@ -13,7 +13,7 @@ mod lease_loop;
 mod unwell;
 
 pub use deadman::{Deadman, HoldError, KillTimer};
-pub use gate::{Gate, KillReason, LeaseEnd};
+pub use gate::{Gate, KillReason, LeaseEnd, Permit};
 pub use holder::{LeaseHolder, LeaseStep};
 pub(crate) use lease_clock::LeaseClock;
 pub use lease_loop::{LeaseEffect, LeaseEvent, LeaseLoop};

@@ -2,17 +2,20 @@
 //! before the registry has it.
 
 use crate::{
-    Links,
+    LinkHandle, Links,
     clock::boottime,
+    gate::Gate,
     link::{self, ObjectError},
     object,
+    retry::until_done,
 };
 use bytes::Bytes;
 use muster_protocol::{
-    Revision,
+    Revision, Time,
     checkpoint::{Stale, Waiting},
+    lease::{KillReason, Permit},
     limit,
-    message::{AttemptKey, HeldAttempt, ObjectStore, StreamRequest},
+    message::{AttemptKey, HeldAttempt, ObjectStore, StreamReply, StreamRequest},
     task::Data,
 };
 use std::{
@@ -48,88 +51,119 @@ impl Checkpoints {
 
     /// Keeps the state of an attempt; `save` counts from 1. Goes on until it is kept: the caller
     /// drops this when its run has to end.
-    pub(crate) async fn save(&self, key: AttemptKey, save: u64, state: Bytes) -> Result<(), Stale> {
+    pub(crate) async fn save(
+        &self,
+        gate: &Gate,
+        key: AttemptKey,
+        save: u64,
+        state: Bytes,
+    ) -> Result<(), Refused> {
         let (links, revision) = match &self.0 {
             Storage::Fleet(links, revision) => (links, *revision),
             Storage::Here(kept) => {
-                *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+                keep(gate.pass(boottime())?, kept, state);
                 return Ok(());
             }
         };
-        let state = bring(links, state).await;
+        let state = bring(gate, links, state).await?;
         let attempt = HeldAttempt { key, revision };
-        ask(links, &StreamRequest::Checkpoint { attempt, save, state }).await.map(drop)
+        ask(gate, links, &StreamRequest::Checkpoint { attempt, save, state }).await.map(drop)
     }
 
     /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
-    pub(crate) async fn resume(&self, key: AttemptKey) -> Result<Option<Bytes>, Stale> {
+    pub(crate) async fn resume(
+        &self,
+        gate: &Gate,
+        key: AttemptKey,
+    ) -> Result<Option<Bytes>, Refused> {
         let (links, revision) = match &self.0 {
             Storage::Fleet(links, revision) => (links, *revision),
             Storage::Here(kept) => {
                 return Ok(kept.lock().unwrap_or_else(PoisonError::into_inner).clone());
             }
         };
-        match ask(links, &StreamRequest::Resume { attempt: HeldAttempt { key, revision } }).await? {
+        let attempt = HeldAttempt { key, revision };
+        match ask(gate, links, &StreamRequest::Resume { attempt }).await? {
             None => Ok(None),
-            Some(state) => Ok(get(links, state).await),
+            Some(state) => Ok(get(gate, links, state).await?),
         }
     }
+}
+
+/// Why a run cannot have its checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It is another attempt's.
+    Stale,
+    /// The run's gate is closed.
+    Killed,
+}
+
+impl From<Stale> for Refused {
+    fn from(_: Stale) -> Self {
+        Refused::Stale
+    }
+}
+
+impl From<KillReason> for Refused {
+    fn from(_: KillReason) -> Self {
+        Refused::Killed
+    }
+}
+
+fn keep(_: Permit<'_>, kept: &Mutex<Option<Bytes>>, state: Bytes) {
+    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
 }
 
 /// The first master's answer that is one.
-async fn ask(links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Stale> {
+async fn ask(gate: &Gate, links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Refused> {
     let mut waiting = Waiting::default();
-    loop {
-        if let Some(road) = link::any(links) {
-            let began = boottime();
-            match link::question(&road.connection, asked).await {
-                Ok(told) => match waiting.heard(told.clone(), began) {
-                    Some(answer) => return answer,
-                    None => tracing::warn!(?told, "a checkpoint has to wait"),
-                },
-                Err(error) => tracing::warn!(%error, "a checkpoint has to wait"),
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+    let send = |permit: Permit<'_>, link: LinkHandle| {
+        let began = boottime();
+        let asking = link::question(permit, link.connection, asked);
+        async move { (asking.await, began) }
+    };
+    let judge = |(told, began): (Result<StreamReply, _>, Time)| {
+        let told = told.map_err(|error| format!("a checkpoint has to wait: {error}"))?;
+        let answer = waiting.heard(told.clone(), began);
+        answer.ok_or_else(|| format!("a checkpoint has to wait: {told:?}"))
+    };
+    Ok(until_done(gate, links, AGAIN, send, judge).await??)
 }
 
 /// A state as a record carries it: what is large goes to the data shelf first.
-async fn bring(links: &Links, state: Bytes) -> Data {
+async fn bring(gate: &Gate, links: &Links, state: Bytes) -> Result<Data, KillReason> {
     if state.len() <= limit::INLINE_SIZE_MAX {
-        return Data::Inline(state);
+        return Ok(Data::Inline(state));
     }
     let (digest, size) = (muster_module::digest(&state), state.len() as u64);
-    loop {
-        if let Some(road) = link::any(links) {
-            match link::put(&road.connection, digest, state.clone()).await {
-                Ok(()) => return Data::Blob { digest, size },
-                Err(error) => {
-                    tracing::warn!(%error, "a checkpoint could not be stored; trying again")
-                }
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
+    let put = |permit: Permit<'_>, link: LinkHandle| {
+        link::put(permit, link.connection, digest, state.clone())
+    };
+    let judge = |stored: Result<(), ObjectError>| {
+        stored.map_err(|error| format!("a checkpoint could not be stored: {error}"))
+    };
+    until_done(gate, links, AGAIN, put, judge).await?;
+    Ok(Data::Blob { digest, size })
 }
 
 /// The bytes of a state. Where the data shelf has lost them for good, the attempt begins at the
 /// beginning.
-async fn get(links: &Links, state: Data) -> Option<Bytes> {
+async fn get(gate: &Gate, links: &Links, state: Data) -> Result<Option<Bytes>, KillReason> {
     let (digest, size) = match state {
-        Data::Inline(bytes) => return Some(bytes),
+        Data::Inline(bytes) => return Ok(Some(bytes)),
         Data::Blob { digest, size } => (digest, size),
     };
-    loop {
-        match object::get(links, None, ObjectStore::Data, digest, size).await {
-            Ok(bytes) if muster_module::digest(&bytes) == digest => return Some(bytes),
-            Ok(_) => tracing::warn!(%digest, "what came is not the checkpoint"),
-            Err(ObjectError::Missing { .. }) => {
-                tracing::warn!(%digest, "a checkpoint is gone from the data store");
-                return None;
-            }
-            Err(error) => tracing::warn!(%error, "a checkpoint cannot be got; trying again"),
+    // Reading has no effect: the permit of a try is for going on.
+    let fetch = |_: Permit<'_>, _| object::get(links, None, ObjectStore::Data, digest, size);
+    let judge = |got: Result<Bytes, ObjectError>| match got {
+        Ok(bytes) if muster_module::digest(&bytes) == digest => Ok(Some(bytes)),
+        Ok(_) => Err(format!("what came is not the checkpoint {digest}")),
+        Err(ObjectError::Missing { .. }) => {
+            tracing::warn!(%digest, "a checkpoint is gone from the data store");
+            Ok(None)
         }
-        tokio::time::sleep(AGAIN).await;
-    }
+        Err(error) => Err(format!("a checkpoint cannot be got: {error}")),
+    };
+    until_done(gate, links, AGAIN, fetch, judge).await
 }

@@ -15,7 +15,7 @@ use crate::{
     inputs::Inputs,
     journal::Journal,
     policy::Rules,
-    run::{self, RunEnd, RunSpec},
+    run::{self, RunSpec},
     sandbox::{GuestReport, Surroundings},
     shortage::{self, LoggedCauses, Shortages},
 };
@@ -305,9 +305,9 @@ impl Executor {
             };
             let ended = run::run(&engine, &program, order, gate.clone(), surroundings).await;
             drop(held);
-            let outcome = match ended {
-                RunEnd::Killed(_) => None,
-                RunEnd::Outcome(outcome) => bring(outcome, &links, &gate).await,
+            let outcome = match ended.into_result() {
+                Err(_) => None,
+                Ok(outcome) => bring(outcome, &links, &gate).await,
             };
             match outcome {
                 Some(outcome) => tell_end(&inbox, &said, key, outcome).await,

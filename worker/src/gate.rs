@@ -4,7 +4,7 @@
 use crate::clock::boottime;
 use muster_protocol::{
     Time,
-    lease::{self, KillReason, LeaseEnd},
+    lease::{self, KillReason, LeaseEnd, Permit},
 };
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -34,14 +34,9 @@ impl Gate {
         self.gate.until()
     }
 
-    /// See [`lease::Gate::is_open`].
-    pub fn is_open(&self, now: Time) -> bool {
-        self.gate.is_open(now)
-    }
-
-    /// See [`lease::Gate::check`].
-    pub fn check(&self, now: Time) -> Result<(), KillReason> {
-        let found = self.gate.check(now);
+    /// See [`lease::Gate::pass`].
+    pub fn pass(&self, now: Time) -> Result<Permit<'_>, KillReason> {
+        let found = self.gate.pass(now);
         if found.is_err() {
             self.changed.notify_one();
         }
@@ -52,7 +47,7 @@ impl Gate {
     pub(crate) async fn closed(&self) -> KillReason {
         loop {
             let now = boottime();
-            if let Err(reason) = self.gate.check(now) {
+            if let Err(reason) = self.gate.pass(now) {
                 return reason;
             }
             tokio::select! {

@@ -26,6 +26,7 @@ mod link;
 pub mod local;
 mod object;
 pub mod policy;
+mod retry;
 pub mod run;
 pub mod sandbox;
 mod shortage;

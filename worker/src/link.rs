@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{
     Digest, Nonce,
     attempts::Event,
-    lease::{Home, LeaseEvent},
+    lease::{Home, LeaseEvent, Permit},
     message::{LogChunk, ObjectStore, StreamReply, StreamRequest, ToWorker},
     subject::Names,
 };
@@ -310,16 +310,19 @@ pub(crate) fn in_turn(links: &Links, turn: usize) -> Option<Connection> {
     links.values().nth(turn).map(|road| road.connection.clone())
 }
 
-/// Asks a master something that is answered with one frame.
-pub(crate) async fn question(
-    connection: &Connection,
-    asked: &StreamRequest,
-) -> Result<StreamReply, StreamError> {
-    let (mut reader, mut writer) = ask(connection, asked).await?;
-    writer.finish()?;
-    let answer = tokio::time::timeout(ANSWER_WITHIN, reader.next()).await;
-    let answer = answer.map_err(|_| StreamError::Down("it took too long".into()))??;
-    answer.ok_or_else(|| StreamError::Down("it ended without an answer".into()))
+/// Asks a master something for a run that is answered with one frame.
+pub(crate) fn question<'a>(
+    _: Permit<'_>,
+    connection: Connection,
+    asked: &'a StreamRequest,
+) -> impl Future<Output = Result<StreamReply, StreamError>> + use<'a> {
+    async move {
+        let (mut reader, mut writer) = ask(&connection, asked).await?;
+        writer.finish()?;
+        let answer = tokio::time::timeout(ANSWER_WITHIN, reader.next()).await;
+        let answer = answer.map_err(|_| StreamError::Down("it took too long".into()))??;
+        answer.ok_or_else(|| StreamError::Down("it ended without an answer".into()))
+    }
 }
 
 /// Gets an object through a link. Its digest is checked by whoever uses it.
@@ -332,13 +335,14 @@ pub(crate) async fn fetch(
     in_time(receive(connection, shelf, digest, size_max)).await
 }
 
-/// Brings an object to the fleet's data shelf through a link.
-pub(crate) async fn put(
-    connection: &Connection,
+/// Brings an object of a run to the fleet's data shelf through a link.
+pub(crate) fn put(
+    _: Permit<'_>,
+    connection: Connection,
     digest: Digest,
     bytes: Bytes,
-) -> Result<(), ObjectError> {
-    in_time(bring(connection, digest, bytes)).await
+) -> impl Future<Output = Result<(), ObjectError>> + use<> {
+    in_time(bring(connection, digest, bytes))
 }
 
 /// Gives up on a master that takes too long; another may be quicker.
@@ -375,9 +379,9 @@ async fn receive(
     Ok(all.freeze())
 }
 
-async fn bring(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
+async fn bring(connection: Connection, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
     let size = bytes.len() as u64;
-    let (mut reader, mut writer) = ask(connection, &StreamRequest::Put { digest, size }).await?;
+    let (mut reader, mut writer) = ask(&connection, &StreamRequest::Put { digest, size }).await?;
     writer.bytes(bytes).await?;
     writer.finish()?;
     match reader.next().await? {

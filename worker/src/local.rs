@@ -8,7 +8,7 @@ use crate::{
     gate::Gate,
     journal::Journal,
     policy::Secrets,
-    run::{self, RunEnd, RunSpec},
+    run::{self, RunSpec},
     sandbox::{GuestReport, Surroundings},
 };
 use anyhow::Context as _;
@@ -123,10 +123,7 @@ async fn attempt(
     while let Ok(report) = said.try_recv() {
         hear(Heard::Report(report));
     }
-    match ended {
-        RunEnd::Outcome(outcome) => outcome,
-        RunEnd::Killed(_) => Outcome::bare(Verdict::Cancelled),
-    }
+    ended.into_result().unwrap_or_else(|_| Outcome::bare(Verdict::Cancelled))
 }
 
 /// A place for scratch directories that nobody else can look into; removed when this is dropped.

@@ -1,7 +1,10 @@
 //! One run: an attempt's guest from its start to its outcome. Never begins with a closed gate,
 //! never uses a store twice, and fails in no way but with an outcome.
 
+mod end;
 mod verdict;
+
+pub use end::RunEnd;
 
 use crate::{
     clock::boottime,
@@ -19,7 +22,7 @@ use muster_protocol::{
     Time, WorkerId,
     checkpoint::Stale,
     grant::Grants,
-    lease::KillReason,
+    lease::Permit,
     message::AttemptKey,
     task::{Data, Limits, Outcome, Verdict},
 };
@@ -50,17 +53,6 @@ pub struct RunSpec {
     pub scratch: Option<PathBuf>,
 }
 
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunEnd {
-    /// With an outcome. Its output is inline whatever its size: who reports it must first store
-    /// one that is larger than [`muster_protocol::limit::INLINE_SIZE_MAX`]. Guests that did not
-    /// complete or fail by themselves have none.
-    Outcome(Outcome),
-    /// By its worker; what the guest did by then counts for nothing.
-    Killed(KillReason),
-}
-
 /// Runs a program to its end. The caller polls it on a runtime for guests, with timers enabled;
 /// it gives way every [`crate::engine::TICK`], so that guests that compute do not keep others
 /// from running. Only a single bulk instruction or host call over much memory takes longer: about
@@ -76,11 +68,11 @@ pub async fn run(
     let _slot = tokio::select! {
         biased;
         slot = engine.slot() => slot,
-        reason = gate.closed() => return RunEnd::Killed(reason),
+        reason = gate.closed() => return RunEnd::killed(reason),
     };
     let started = boottime();
-    if let Err(reason) = gate.check(started) {
-        return RunEnd::Killed(reason);
+    if let Err(reason) = gate.pass(started) {
+        return RunEnd::killed(reason);
     }
     let _ticking = engine.ticking();
     let RunSpec { key, number, worker, input, args, limits, grants, secrets, scratch } = order;
@@ -98,42 +90,56 @@ pub async fn run(
     let mut begun = None;
     let scratch = match make_scratch(scratch, key, grants.dir_bytes) {
         Ok(scratch) => scratch,
-        Err(verdict) => return RunEnd::Outcome(Outcome::bare(verdict)),
+        Err(verdict) => return not_begun(&watch, verdict),
     };
     let granted = Granted { grants, secrets, scratch };
     let (wasm, watched) = (engine.wasm(), watch.clone());
     let store = sandbox::store(wasm, identity, &limits, granted, streams, watched, &surroundings);
     let mut store = match store {
         Ok(store) => store,
-        Err(error) => return RunEnd::Outcome(Outcome::bare(not_granted(&error))),
+        Err(error) => return not_begun(&watch, not_granted(&error)),
     };
     let returned = {
-        let mut guest = pin!(async {
+        // What was made for it may have taken so long that it must not begin any more.
+        let guest = match watch.pass(boottime()) {
+            Ok(permit) => Some(enter(permit, program, &mut store, &parameter)),
+            Err(_) => None,
+        };
+        if let Some(guest) = guest {
             begun = Some(journal.started(key));
-            watch.computing(enter(program, &mut store, &parameter)).await
-        });
-        // Most end before they wait or a tick is over; a timer would cost as much as such a run. What was
-        // made for it may have taken so long that it must not begin any more.
-        let begins = watch.check(boottime()).is_none();
-        match if begins { futures::poll!(guest.as_mut()) } else { Poll::Pending } {
-            Poll::Ready(returned) => Some(returned),
-            Poll::Pending => tokio::select! {
-                biased;
-                // A guest that waits in a host call is dropped with it; the store is not used again.
-                _ = watch.stopped() => None,
-                returned = guest => Some(returned),
-            },
+            let mut guest = pin!(watch.computing(guest));
+            // Most end before they wait or a tick is over; a timer would cost as much as such a run.
+            match futures::poll!(guest.as_mut()) {
+                Poll::Ready(returned) => Some(returned),
+                Poll::Pending => tokio::select! {
+                    biased;
+                    // A guest that waits in a host call is dropped with it; the store is not used again.
+                    _ = watch.stopped() => None,
+                    returned = guest => Some(returned),
+                },
+            }
+        } else {
+            None
         }
     };
     let ended = boottime();
     // Before what its requests meet while they are dropped.
     let stop = watch.check(ended);
     let refused = store.data().refused();
+    let finished = Finished { returned, stop, output, refused, limits, started, ended };
+    let end = finished.conclude(&watch);
     drop(store);
     watch.quiet().await;
     drop(begun);
-    let finished = Finished { returned, stop, output, refused, limits, started, ended };
-    finished.conclude(&watch)
+    end
+}
+
+/// The end of a run whose guest did not begin.
+fn not_begun(watch: &Watch, verdict: Verdict) -> RunEnd {
+    match watch.conclude(boottime()) {
+        Ok(permit) => RunEnd::outcome(permit, Outcome::bare(verdict)),
+        Err(reason) => RunEnd::killed(reason),
+    }
 }
 
 /// The directory of a run that is granted so many bytes in one.
@@ -178,12 +184,13 @@ struct Finished {
 impl Finished {
     fn conclude(self, watch: &Watch) -> RunEnd {
         let Finished { returned, stop, output, refused, limits, started, ended } = self;
-        if let Some(Stop::Killed(reason)) = stop {
-            return RunEnd::Killed(reason);
-        }
+        let permit = match watch.conclude(ended) {
+            Ok(permit) => permit,
+            Err(reason) => return RunEnd::killed(reason),
+        };
         let (stderr, log_dropped) = {
             let mut outbox = watch.outbox();
-            outbox.finish(ended);
+            outbox.finish(&permit);
             (outbox.stderr_tail(), outbox.dropped())
         };
         let (written, over_output) = output.take();
@@ -205,34 +212,38 @@ impl Finished {
         };
         let run_us = u64::try_from(ended.since(started).as_micros()).unwrap_or(u64::MAX);
         let (output, cpu_us) = (Data::Inline(output), watch.cpu() / 1_000);
-        RunEnd::Outcome(Outcome { verdict, output, stderr, run_us, cpu_us, log_dropped })
+        let outcome = Outcome { verdict, output, stderr, run_us, cpu_us, log_dropped };
+        RunEnd::outcome(permit, outcome)
     }
 }
 
 /// Instantiates and calls. An error is a trap, an exit or a failed instantiation.
-async fn enter(
-    program: &Program,
-    store: &mut Store<Sandbox>,
-    parameter: &[u8],
-) -> wasmtime::Result<Returned> {
-    match program.entry() {
-        Entry::Command(pre) => {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-            start.call_async(&mut *store, ()).await?;
-            Ok(Returned::Done)
-        }
-        Entry::Program(pre) => {
-            let program = pre.instantiate_async(&mut *store).await?;
-            let result = program.wasi_cli_run().call_run(&mut *store).await?;
-            Ok(if result.is_ok() { Returned::Done } else { Returned::Failed })
-        }
-        Entry::Task(pre) => {
-            let task = pre.instantiate_async(&mut *store).await?;
-            Ok(match task.call_run(&mut *store, parameter).await? {
-                Ok(output) => Returned::Output(output),
-                Err(message) => Returned::Message(message),
-            })
+fn enter<'a>(
+    _: Permit<'_>,
+    program: &'a Program,
+    store: &'a mut Store<Sandbox>,
+    parameter: &'a [u8],
+) -> impl Future<Output = wasmtime::Result<Returned>> + use<'a> {
+    async move {
+        match program.entry() {
+            Entry::Command(pre) => {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                let start = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+                start.call_async(&mut *store, ()).await?;
+                Ok(Returned::Done)
+            }
+            Entry::Program(pre) => {
+                let program = pre.instantiate_async(&mut *store).await?;
+                let result = program.wasi_cli_run().call_run(&mut *store).await?;
+                Ok(if result.is_ok() { Returned::Done } else { Returned::Failed })
+            }
+            Entry::Task(pre) => {
+                let task = pre.instantiate_async(&mut *store).await?;
+                Ok(match task.call_run(&mut *store, parameter).await? {
+                    Ok(output) => Returned::Output(output),
+                    Err(message) => Returned::Message(message),
+                })
+            }
         }
     }
 }
@@ -253,10 +264,7 @@ mod tests {
         let (limits, output) = (Limits::default(), Output::new(1));
         let (started, ended) = (Time::ZERO, Time::ZERO);
         let finished = Finished { returned, stop, output, refused: None, limits, started, ended };
-        match finished.conclude(&watch) {
-            RunEnd::Outcome(outcome) => outcome.verdict,
-            RunEnd::Killed(reason) => panic!("{reason:?}"),
-        }
+        finished.conclude(&watch).into_result().expect("its gate is open").verdict
     }
 
     #[test]

@@ -3,7 +3,10 @@
 
 use crate::Time;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+};
 
 /// Why a run was killed by its worker. It has no outcome then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,18 +80,86 @@ impl Gate {
         self.end.get()
     }
 
-    /// Whether an effect may happen at `now`.
-    pub fn is_open(&self, now: Time) -> bool {
-        self.killed().is_none() && now < self.until()
-    }
-
-    /// The same as [`Gate::is_open`], but a gate found closed stays so: a renewal that is
-    /// acknowledged after the lease's end must not revive a run that may have a successor.
-    pub fn check(&self, now: Time) -> Result<(), KillReason> {
+    /// The permit for one effect at `now`, or why the run was killed. A gate found closed stays so: a
+    /// renewal that is acknowledged after the lease's end must not revive a run that may have a
+    /// successor.
+    pub fn pass(&self, now: Time) -> Result<Permit<'_>, KillReason> {
         if now >= self.until() {
             self.kill(KillReason::Fenced);
         }
-        self.killed().map_or(Ok(()), Err)
+        self.killed().map_or(Ok(Permit { at: now, gate: PhantomData }), Err)
+    }
+}
+
+/// The proof that a run's gate was open. Each function that has an effect for a guest takes one, so that
+/// code that forgets to pass the gate does not compile. Only [`Gate::pass`] makes one:
+///
+/// ```compile_fail
+/// # use muster_protocol::{Time, lease::Permit};
+/// let permit = Permit { at: Time::ZERO };
+/// ```
+///
+/// A permit is for one effect, so it is neither `Clone` nor `Copy`:
+///
+/// ```compile_fail,E0382
+/// # use muster_protocol::{Time, lease::{Gate, LeaseEnd, Permit}};
+/// fn effect(_: Permit<'_>) {}
+/// let gate = Gate::new(LeaseEnd::never());
+/// let permit = gate.pass(Time::ZERO).unwrap();
+/// effect(permit);
+/// effect(permit);
+/// ```
+///
+/// It is for an effect that follows at once. It does not outlive its gate:
+///
+/// ```compile_fail,E0597
+/// # use muster_protocol::{Time, lease::{Gate, LeaseEnd}};
+/// let kept = {
+///     let gate = Gate::new(LeaseEnd::never());
+///     gate.pass(Time::ZERO)
+/// };
+/// drop(kept);
+/// ```
+///
+/// Nor does it outlive an `await`, because it is not `Send` and the futures of runs have to be:
+///
+/// ```compile_fail
+/// # use muster_protocol::{Time, lease::{Gate, LeaseEnd, Permit}};
+/// fn effect(_: Permit<'_>) {}
+/// fn spawn(_: impl Future + Send) {}
+/// spawn(async {
+///     let gate = Gate::new(LeaseEnd::never());
+///     let permit = gate.pass(Time::ZERO).unwrap();
+///     core::future::ready(()).await;
+///     effect(permit);
+/// });
+/// ```
+///
+/// A future that passes the gate after it has waited is fine:
+///
+/// ```
+/// # use muster_protocol::{Time, lease::{Gate, LeaseEnd, Permit}};
+/// fn effect(_: Permit<'_>) {}
+/// fn spawn(_: impl Future + Send) {}
+/// spawn(async {
+///     let gate = Gate::new(LeaseEnd::never());
+///     core::future::ready(()).await;
+///     let permit = gate.pass(Time::ZERO).unwrap();
+///     effect(permit);
+/// });
+/// ```
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Permit<'gate> {
+    at: Time,
+    /// The pointer keeps it from being `Send` and `Sync`.
+    gate: PhantomData<(&'gate Gate, *const ())>,
+}
+
+impl Permit<'_> {
+    /// When the gate was open.
+    pub fn at(&self) -> Time {
+        self.at
     }
 }
 
@@ -101,12 +172,11 @@ mod tests {
         let at = Time::from_nanos;
         let end = LeaseEnd::at(at(10));
         let (gate, other) = (Gate::new(end.clone()), Gate::new(end.clone()));
-        assert_eq!(gate.check(at(9)), Ok(()));
-        assert!(!gate.is_open(at(10)), "the end itself is outside");
-        assert_eq!(gate.check(at(10)), Err(KillReason::Fenced));
+        assert_eq!(gate.pass(at(9)).map(|permit| permit.at()), Ok(at(9)));
+        assert_eq!(gate.pass(at(10)), Err(KillReason::Fenced), "the end itself is outside");
         end.set(at(20));
-        assert_eq!(gate.check(at(11)), Err(KillReason::Fenced), "renewed too late");
-        assert_eq!(other.check(at(11)), Ok(()), "it had not looked");
+        assert_eq!(gate.pass(at(11)), Err(KillReason::Fenced), "renewed too late");
+        assert!(other.pass(at(11)).is_ok(), "it had not looked");
     }
 
     #[test]
@@ -115,6 +185,6 @@ mod tests {
         gate.clone().kill(KillReason::Revoked);
         gate.kill(KillReason::Fenced);
         assert_eq!(gate.killed(), Some(KillReason::Revoked));
-        assert!(!gate.is_open(Time::ZERO));
+        assert_eq!(gate.pass(Time::ZERO), Err(KillReason::Revoked));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use muster_protocol::{
     AttemptId, SessionId, TaskId, Time,
-    lease::{Lease, LeaseState, MasterLease},
+    lease::{Lease, LeaseState, MasterLease, Permit},
     message::{AttemptKey, ToWorker},
     registry::FailoverGuard,
     task::{Data, TaskRecord, TaskState, Verdict},
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// A guest has an effect.
-    pub fn effect(&mut self, at: usize, key: AttemptKey, run: &Run) {
+    pub fn effect(&mut self, _: Permit<'_>, at: usize, key: AttemptKey, run: &Run) {
         self.counters.effects += 1;
         self.no_effect_after_the_lease_ends(at, key, run);
         let record = self.registry.tasks.values.get(&key.task);

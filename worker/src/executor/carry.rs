@@ -2,21 +2,23 @@
 //! becomes of an attempt.
 
 use crate::{
-    Links,
+    LinkHandle, Links,
     artifact::{ArtifactError, Artifacts},
     engine::Program,
     gate::Gate,
     inputs::Inputs,
     link::{self, ObjectError},
     object,
+    retry::until_done,
     sandbox::GuestReport,
 };
 use muster_protocol::{
-    Digest, limit,
+    Digest,
+    lease::Permit,
+    limit,
     message::{Dispatch, ObjectStore, ToMaster},
     task::{Data, Outcome},
 };
-use muster_wire::clock;
 use quinn::Connection;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -92,19 +94,15 @@ pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> O
         return Some(outcome);
     }
     let (digest, size) = (muster_module::digest(bytes), bytes.len() as u64);
-    while gate.is_open(clock::boottime()) {
-        if let Some(road) = link::any(links) {
-            match link::put(&road.connection, digest, bytes.clone()).await {
-                Ok(()) => {
-                    outcome.output = Data::Blob { digest, size };
-                    return Some(outcome);
-                }
-                Err(error) => tracing::warn!(%error, "an output could not be stored; trying again"),
-            }
-        }
-        tokio::time::sleep(PUT_AGAIN).await;
-    }
-    None
+    let put = |permit: Permit<'_>, link: LinkHandle| {
+        link::put(permit, link.connection, digest, bytes.clone())
+    };
+    let judge = |stored: Result<(), ObjectError>| {
+        stored.map_err(|error| format!("an output could not be stored: {error}"))
+    };
+    until_done(gate, links, PUT_AGAIN, put, judge).await.ok()?;
+    outcome.output = Data::Blob { digest, size };
+    Some(outcome)
 }
 
 /// Passes on what guests say for people, through whichever master listens. Lost if none does.

@@ -2,9 +2,9 @@
 //! nothing that waits but for a checkpoint.
 
 use super::{Sandbox, Stop, outbox::LOG_CHUNK_MAX};
-use crate::clock::boottime;
+use crate::{checkpoint::Refused, clock::boottime};
 use bindings::muster::task::host::{AttemptContext, Host, Level};
-use muster_protocol::{checkpoint::Stale, task::clip};
+use muster_protocol::task::clip;
 use std::time::Duration;
 use wasmtime::{Error, Result};
 
@@ -43,8 +43,8 @@ impl Host for Sandbox {
     }
 
     fn progress(&mut self, done: u64, total: u64) -> Result<()> {
-        let (now, mut outbox) = self.watch.effect().ok_or_else(ended)?;
-        outbox.progress(now, done, total);
+        let (permit, mut outbox) = self.watch.effect().ok_or_else(ended)?;
+        outbox.progress(permit, done, total);
         if outbox.due().is_some() {
             self.watch.wake();
         }
@@ -52,7 +52,7 @@ impl Host for Sandbox {
     }
 
     async fn checkpoint(&mut self, state: Vec<u8>) -> Result<()> {
-        self.watch.may_act().then_some(()).ok_or_else(ended)?;
+        self.watch.permit().map(drop).ok_or_else(ended)?;
         let max = self.checkpoint_max;
         if state.len() as u64 > max {
             self.watch.end(Stop::Over { limit: "checkpoint_bytes", max });
@@ -62,33 +62,28 @@ impl Host for Sandbox {
         if let Some(next) = self.save_next {
             let wait = next.since(boottime());
             tokio::time::sleep(wait).await;
-            self.watch.may_act().then_some(()).ok_or_else(ended)?;
+            self.watch.permit().map(drop).ok_or_else(ended)?;
         }
         let pace = Duration::from_secs_f64(state.len() as f64 / CHECKPOINT_RATE as f64);
         self.save_next = Some(boottime() + pace.max(CHECKPOINT_EVERY));
         self.saves += 1;
-        let saved = self.checkpoints.save(self.key, self.saves, state.into()).await;
-        saved.map_err(|Stale| {
-            self.watch.end(Stop::Stale);
-            ended()
-        })
+        let gate = self.watch.gate();
+        let saved = self.checkpoints.save(gate, self.key, self.saves, state.into()).await;
+        saved.map_err(|refused| self.refused_checkpoint(refused))
     }
 
     async fn resume(&mut self) -> Result<Option<Vec<u8>>> {
-        self.watch.may_act().then_some(()).ok_or_else(ended)?;
+        self.watch.permit().map(drop).ok_or_else(ended)?;
         // Nobody was there before the first.
         if self.number == 1 {
             return Ok(None);
         }
-        let left = self.checkpoints.resume(self.key).await;
-        left.map(|state| state.map(Vec::from)).map_err(|Stale| {
-            self.watch.end(Stop::Stale);
-            ended()
-        })
+        let left = self.checkpoints.resume(self.watch.gate(), self.key).await;
+        left.map(|state| state.map(Vec::from)).map_err(|refused| self.refused_checkpoint(refused))
     }
 
     fn log(&mut self, level: Level, message: String) -> Result<()> {
-        let (now, mut outbox) = self.watch.effect().ok_or_else(ended)?;
+        let (permit, mut outbox) = self.watch.effect().ok_or_else(ended)?;
         let level = match level {
             Level::Error => "ERROR",
             Level::Warn => "WARN",
@@ -98,8 +93,19 @@ impl Host for Sandbox {
         };
         // One call is one line, whatever it contains: a guest must not be able to forge others.
         let message = clip(&message, LOG_CHUNK_MAX - 16).replace(['\n', '\r'], " ");
-        outbox.log(now, format!("{level} {message}\n"));
+        outbox.log(permit, format!("{level} {message}\n"));
         Ok(())
+    }
+}
+
+impl Sandbox {
+    /// Ends a run that cannot have its checkpoint.
+    fn refused_checkpoint(&self, refused: Refused) -> Error {
+        // The gate itself ends a run that was killed.
+        if refused == Refused::Stale {
+            self.watch.end(Stop::Stale);
+        }
+        ended()
     }
 }
 

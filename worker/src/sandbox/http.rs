@@ -2,6 +2,7 @@
 //! and attempt, so that whoever is asked can tell a repetition. Never a byte after the lease's end.
 
 mod connection;
+mod socket;
 mod unsent;
 
 use super::watch::{UnderWay, Watch};
@@ -14,9 +15,11 @@ use hyper::{
 };
 use muster_protocol::{
     grant::{self, Grants, HttpRule},
+    lease::Permit,
     message::AttemptKey,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use socket::Socket;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
@@ -25,7 +28,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, io::TokioIo};
 
 /// The header that names the task: the same for each of its attempts, so that it serves as an
@@ -143,7 +146,7 @@ async fn send(
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
     // Before the first byte, though every later one is checked as well.
-    run.watch().may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
+    run.watch().permit().map(drop).ok_or(Error::ConnectionTerminated)?;
     let carrying =
         wasmtime_wasi::runtime::spawn(async move { connection.await.map_err(Error::from) });
     let response = timeout(within(options.first_byte_timeout), sender.send_request(request))
@@ -173,9 +176,9 @@ async fn connect(
         |address: &&SocketAddr| grant::may_reach(allowed, address.ip(), port, literal.is_some());
     let mut last = Error::DestinationIpProhibited;
     for address in addresses.iter().filter(reachable) {
-        run.watch().may_act().then_some(()).ok_or(Error::ConnectionTerminated)?;
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Gated::new(stream, run.clone()).map_err(Error::Connect),
+        let dialled = run.watch().permit().map(|permit| Socket::connect(permit, *address));
+        match dialled.ok_or(Error::ConnectionTerminated)?.await {
+            Ok(socket) => return Ok(Gated::new(socket, run.clone())),
             Err(error) => last = Error::Connect(error),
         }
     }
@@ -195,12 +198,15 @@ async fn look_up(
     let watch = watch.clone();
     let looking = tokio::task::spawn_blocking(move || {
         let _place = place;
-        if watch.check(crate::clock::boottime()).is_some() {
-            return Err(failed());
-        }
-        (name.as_str(), port).to_socket_addrs().map(Iterator::collect).map_err(|_| failed())
+        let permit = watch.pass(crate::clock::boottime()).map_err(|_| failed())?;
+        resolve(permit, &name, port).map_err(|_| failed())
     });
     looking.await.map_err(|_| failed())?
+}
+
+/// Asks the system, which asks servers of names.
+fn resolve(_: Permit<'_>, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    (name, port).to_socket_addrs().map(Iterator::collect)
 }
 
 /// A host without the brackets that an IPv6 address stands in.

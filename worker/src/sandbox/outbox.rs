@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use muster_protocol::{
-    Time, limit,
+    Time,
+    lease::Permit,
+    limit,
     message::{AttemptKey, LogChunk, LogSource},
 };
 use std::time::Duration;
@@ -44,10 +46,20 @@ pub enum GuestReport {
     },
 }
 
+/// The way of a run's reports out of it.
+struct Reports(mpsc::Sender<GuestReport>);
+
+impl Reports {
+    /// Whether there was room for it.
+    fn send(&self, _: &Permit<'_>, report: GuestReport) -> bool {
+        self.0.try_send(report).is_ok()
+    }
+}
+
 /// Gathers, slows down and sends the reports of one run.
 pub(crate) struct Outbox {
     key: AttemptKey,
-    sender: mpsc::Sender<GuestReport>,
+    sender: Reports,
     /// Bytes that may be written now, as of `filled`.
     budget: u64,
     filled: Time,
@@ -75,7 +87,7 @@ impl Outbox {
     ) -> Self {
         Outbox {
             key,
-            sender,
+            sender: Reports(sender),
             budget: LOG_BURST,
             filled: now,
             left: bytes_max,
@@ -95,16 +107,17 @@ impl Outbox {
     }
 
     /// One line from the SDK's `log`.
-    pub fn log(&mut self, now: Time, text: String) {
-        self.chunk(now, LogSource::Log, text.into());
+    pub fn log(&mut self, permit: Permit<'_>, text: String) {
+        self.chunk(&permit, LogSource::Log, text.into());
     }
 
     /// Some bytes of standard error. Whole lines are sent together.
-    pub fn stderr(&mut self, now: Time, bytes: &[u8]) {
+    pub fn stderr(&mut self, permit: Permit<'_>, bytes: &[u8]) {
+        let now = permit.at();
         self.remember(bytes);
         for part in bytes.chunks(LOG_CHUNK_MAX) {
             if self.line.len() + part.len() > LOG_CHUNK_MAX {
-                self.send_line(now);
+                self.send_line(&permit);
             }
             if self.line.is_empty() {
                 self.line_since = now;
@@ -112,25 +125,26 @@ impl Outbox {
             self.line.extend_from_slice(part);
             if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
                 let rest = self.line.split_off(end + 1);
-                self.send_line(now);
+                self.send_line(&permit);
                 (self.line, self.line_since) = (rest, now);
             }
         }
     }
 
     /// The newest progress; an older one that was not sent yet is forgotten.
-    pub fn progress(&mut self, now: Time, done: u64, total: u64) {
+    pub fn progress(&mut self, permit: Permit<'_>, done: u64, total: u64) {
         self.progress = Some((done, total));
-        self.flush(now);
+        self.flush(permit);
     }
 
     /// Sends what has waited long enough.
-    pub fn flush(&mut self, now: Time) {
+    pub fn flush(&mut self, permit: Permit<'_>) {
+        let now = permit.at();
         if now >= self.progress_next {
-            self.send_progress(now);
+            self.send_progress(&permit);
         }
         if !self.line.is_empty() && now >= self.line_since + LINE_WAIT {
-            self.send_line(now);
+            self.send_line(&permit);
         }
     }
 
@@ -142,10 +156,10 @@ impl Outbox {
     }
 
     /// Sends what is left when the run has ended.
-    pub fn finish(&mut self, now: Time) {
-        self.send_progress(now);
-        self.send_line(now);
-        self.notice();
+    pub fn finish(&mut self, permit: &Permit<'_>) {
+        self.send_progress(permit);
+        self.send_line(permit);
+        self.notice(permit);
     }
 
     /// The end of standard error, from the beginning of a character.
@@ -166,21 +180,22 @@ impl Outbox {
         }
     }
 
-    fn send_progress(&mut self, now: Time) {
+    fn send_progress(&mut self, permit: &Permit<'_>) {
         let Some((done, total)) = self.progress.take() else { return };
-        self.progress_next = now + PROGRESS_EVERY;
+        self.progress_next = permit.at() + PROGRESS_EVERY;
         // A full channel loses a report that the next one makes stale anyway.
-        let _ = self.sender.try_send(GuestReport::Progress { key: self.key, done, total });
+        self.sender.send(permit, GuestReport::Progress { key: self.key, done, total });
     }
 
-    fn send_line(&mut self, now: Time) {
+    fn send_line(&mut self, permit: &Permit<'_>) {
         let line = std::mem::take(&mut self.line);
         if !line.is_empty() {
-            self.chunk(now, LogSource::Stderr, line.into());
+            self.chunk(permit, LogSource::Stderr, line.into());
         }
     }
 
-    fn chunk(&mut self, now: Time, source: LogSource, text: Bytes) {
+    fn chunk(&mut self, permit: &Permit<'_>, source: LogSource, text: Bytes) {
+        let now = permit.at();
         let gained = now.since(self.filled).as_nanos() * u128::from(LOG_RATE) / 1_000_000_000;
         if gained > 0 {
             let gained = u64::try_from(gained).unwrap_or(u64::MAX);
@@ -192,14 +207,13 @@ impl Outbox {
         if cost > self.budget || size > self.left {
             return self.drop(size);
         }
-        self.notice();
+        self.notice(permit);
         let chunk = LogChunk { key: self.key, source, text };
-        match self.sender.try_send(GuestReport::Log(chunk)) {
-            Ok(()) => {
-                self.budget -= cost;
-                self.left -= size;
-            }
-            Err(_) => self.drop(size),
+        if self.sender.send(permit, GuestReport::Log(chunk)) {
+            self.budget -= cost;
+            self.left -= size;
+        } else {
+            self.drop(size);
         }
     }
 
@@ -218,7 +232,7 @@ impl Outbox {
     }
 
     /// Says in the log itself that something is missing from it.
-    fn notice(&mut self) {
+    fn notice(&mut self, permit: &Permit<'_>) {
         if self.unsaid == 0 {
             return;
         }
@@ -228,7 +242,7 @@ impl Outbox {
             self.over()
         );
         let chunk = LogChunk { key: self.key, source: LogSource::Log, text: text.into() };
-        if self.sender.try_send(GuestReport::Log(chunk)).is_ok() {
+        if self.sender.send(permit, GuestReport::Log(chunk)) {
             self.unsaid = 0;
         }
     }

@@ -82,10 +82,10 @@ impl Pollable for ErrorStream {
 impl OutputStream for ErrorStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         permitted(&bytes)?;
-        let Some((now, mut outbox)) = self.0.effect() else {
+        let Some((permit, mut outbox)) = self.0.effect() else {
             return Err(StreamError::trap("the run has ended"));
         };
-        outbox.stderr(now, &bytes);
+        outbox.stderr(permit, &bytes);
         if outbox.due().is_some() {
             self.0.wake();
         }

@@ -3,7 +3,10 @@
 
 use super::outbox::Outbox;
 use crate::{clock::boottime, gate::Gate, journal::Journal};
-use muster_protocol::{Time, lease::KillReason};
+use muster_protocol::{
+    Time,
+    lease::{KillReason, Permit},
+};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -82,15 +85,32 @@ impl Watch {
 
     /// Why the run has to end, if it has to.
     pub fn check(&self, now: Time) -> Option<Stop> {
-        if self.stop.get().is_none() {
-            let stop = match self.gate.check(now) {
+        self.pass(now).err()
+    }
+
+    /// The permit for an effect of the run at `now`, or why the run has to end.
+    pub fn pass(&self, now: Time) -> Result<Permit<'_>, Stop> {
+        let stop = match self.stop.get() {
+            Some(stop) => return Err(*stop),
+            None => match self.gate.pass(now) {
                 Err(reason) => Stop::Killed(reason),
-                Ok(()) if now >= self.deadline => Stop::TimedOut,
-                Ok(()) => return None,
-            };
-            let _ = self.stop.set(stop);
-        }
-        self.stop.get().copied()
+                Ok(_) if now >= self.deadline => Stop::TimedOut,
+                Ok(permit) => return Ok(permit),
+            },
+        };
+        // Another cause may have been found meanwhile.
+        Err(*self.stop.get_or_init(|| stop))
+    }
+
+    /// The permit to report the outcome of a run that has ended `ended`. The gate alone is asked: also a
+    /// run that was over a limit has an outcome.
+    pub fn conclude(&self, ended: Time) -> Result<Permit<'_>, KillReason> {
+        self.gate.pass(ended)
+    }
+
+    /// What waits for the gate of this run, or passes it once for each try.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// When the time limit ends the run.
@@ -98,21 +118,18 @@ impl Watch {
         self.deadline
     }
 
-    /// For a host call with an effect outside the guest: what it may write to, at which time.
-    /// `None` once the run has to end; the call must do nothing then.
-    pub fn effect(&self) -> Option<(Time, MutexGuard<'_, Outbox>)> {
-        let now = boottime();
-        if self.check(now).is_some() {
-            return None;
-        }
+    /// For a host call with an effect outside the guest: the permit for it, which also says the time, and
+    /// what it may write to. `None` once the run has to end; the call must do nothing then.
+    pub fn effect(&self) -> Option<(Permit<'_>, MutexGuard<'_, Outbox>)> {
+        let permit = self.pass(boottime()).ok()?;
         let outbox = self.outbox();
         self.journal.called(outbox.key());
-        Some((now, outbox))
+        Some((permit, outbox))
     }
 
-    /// The same for an effect that says nothing to people: whether it may happen.
-    pub fn may_act(&self) -> bool {
-        self.effect().is_some()
+    /// The same for an effect that says nothing to people.
+    pub fn permit(&self) -> Option<Permit<'_>> {
+        self.effect().map(|(permit, _)| permit)
     }
 
     /// What the run says to people. A panic elsewhere leaves it usable: it holds text only.
@@ -131,13 +148,14 @@ impl Watch {
     pub async fn stopped(&self) -> Stop {
         loop {
             let now = boottime();
-            if let Some(stop) = self.check(now) {
-                return stop;
-            }
+            let permit = match self.pass(now) {
+                Ok(permit) => permit,
+                Err(stop) => return stop,
+            };
             let end = self.deadline.min(self.gate.until());
             let next = {
                 let mut outbox = self.outbox();
-                outbox.flush(now);
+                outbox.flush(permit);
                 outbox.due().map_or(end, |due| due.min(end))
             };
             tokio::select! {
@@ -246,7 +264,7 @@ mod tests {
         let (watch, _gate) = watch(u64::MAX, u64::MAX);
         let began = std::time::Instant::now();
         for _ in 0..CALLS {
-            assert!(std::hint::black_box(&watch).may_act());
+            assert!(std::hint::black_box(&watch).permit().is_some());
         }
         println!("the gate of a host call: {:?}", began.elapsed() / CALLS);
     }

@@ -12,7 +12,7 @@ use muster_worker::{
     deadman::Deadman,
     engine::{Engine, Program},
     gate::Gate,
-    run::{RunEnd, RunSpec, run},
+    run::{RunSpec, run},
     sandbox::{GuestReport, Surroundings},
 };
 use std::{
@@ -33,7 +33,7 @@ pub struct Bench {
 
 /// What came of a run.
 pub struct Seen {
-    pub ended: RunEnd,
+    pub ended: Result<Outcome, KillReason>,
     pub reports: Vec<GuestReport>,
     pub took: Duration,
 }
@@ -106,7 +106,7 @@ impl Bench {
         let (sender, mut receiver) = mpsc::channel(10_000);
         let around = self.around(sender);
         let began = Instant::now();
-        let ended = run(&self.engine, program, order, gate, around).await;
+        let ended = run(&self.engine, program, order, gate, around).await.into_result();
         let took = began.elapsed();
         let mut reports = Vec::new();
         while let Ok(report) = receiver.try_recv() {
@@ -129,8 +129,8 @@ pub fn check(text: &str, order: RunSpec) -> Seen {
 impl Seen {
     pub fn outcome(&self) -> &Outcome {
         match &self.ended {
-            RunEnd::Outcome(outcome) => outcome,
-            RunEnd::Killed(reason) => panic!("killed: {reason:?}"),
+            Ok(outcome) => outcome,
+            Err(reason) => panic!("killed: {reason:?}"),
         }
     }
 
@@ -151,8 +151,8 @@ impl Seen {
 
     pub fn killed(&self) -> KillReason {
         match &self.ended {
-            RunEnd::Killed(reason) => *reason,
-            RunEnd::Outcome(outcome) => panic!("{outcome:?}"),
+            Err(reason) => *reason,
+            Ok(outcome) => panic!("{outcome:?}"),
         }
     }
 

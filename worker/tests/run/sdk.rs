@@ -2,10 +2,7 @@
 
 use super::{bench::*, guests::task};
 use muster_protocol::{lease::KillReason, limit, message::LogSource, task::Verdict};
-use muster_worker::{
-    run::{RunEnd, RunSpec},
-    sandbox::LOG_CHUNK_MAX,
-};
+use muster_worker::{run::RunSpec, sandbox::LOG_CHUNK_MAX};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// Compiles and runs a guest of the SDK.
@@ -166,6 +163,6 @@ fn nothing_is_kept_once_the_lease_has_ended() {
         let program = bench.engine.compile(&task(for_ever)).unwrap();
         bench.lease(Duration::from_millis(100));
         let seen = bench.run(&program, run_spec(""), bench.gate()).await;
-        assert_eq!(seen.ended, RunEnd::Killed(KillReason::Fenced));
+        assert_eq!(seen.killed(), KillReason::Fenced);
     });
 }

@@ -12,7 +12,7 @@ pub(super) const EDITS: &[Edit] = &[
         "        if now >= self.until() {
             self.kill(KillReason::Fenced);
         }
-        self.killed().map_or(Ok(()), Err)",
+        self.killed().map_or(Ok(Permit { at: now, gate: PhantomData }), Err)",
         "        let passed = now > self.until()
             || (now == self.until() && !ON[the-leases-end-is-inside-of-it]);
         if passed && !ON[the-gate-does-not-know-the-leases-end] {
@@ -22,9 +22,9 @@ pub(super) const EDITS: &[Edit] = &[
             self.kill(KillReason::Fenced);
         }
         if ON[the-gate-does-not-know-of-a-kill] && self.killed() == Some(KillReason::Revoked) {
-            return Ok(());
+            return Ok(Permit { at: now, gate: PhantomData });
         }
-        self.killed().map_or(Ok(()), Err)",
+        self.killed().map_or(Ok(Permit { at: now, gate: PhantomData }), Err)",
     ),
     edit(
         DEADMAN,

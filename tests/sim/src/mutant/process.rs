@@ -22,6 +22,7 @@ const RUN: &str = "worker/src/run.rs";
 const PERFORM: &str = "worker/src/executor.rs";
 const SUPERVISOR: &str = "worker/src/supervisor.rs";
 const CONNECTION: &str = "worker/src/sandbox/http/connection.rs";
+const SOCKET: &str = "worker/src/sandbox/http/socket.rs";
 
 const SUSPENDED: Judge =
     Judge::Run("run::deadman::on_a_machine_that_was_suspended_it_is_killed_on_time");
@@ -120,13 +121,14 @@ const EDITS: &[Edit] = &[
     ),
     edit(
         WATCH,
-        "        if self.check(now).is_some() {
-            return None;
-        }
+        "        let permit = self.pass(boottime()).ok()?;
         let outbox",
-        "        if self.check(now).is_some() && !ON[an-effect-does-not-ask-the-gate] {
-            return None;
-        }
+        "        let permit = if ON[an-effect-does-not-ask-the-gate] {
+            let open = Gate::new(muster_protocol::lease::LeaseEnd::never());
+            Box::leak(Box::new(open)).pass(boottime()).ok()?
+        } else {
+            self.pass(boottime()).ok()?
+        };
         let outbox",
     ),
     edit(
@@ -156,26 +158,45 @@ const EDITS: &[Edit] = &[
     ),
     edit(
         CONNECTION,
-        "        self.gate()?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)",
-        "        if !ON[a-connection-does-not-ask-the-gate] {
-            self.gate()?;
-        }
-        Pin::new(&mut self.stream).poll_write(cx, buf)",
+        "fn pass(run: &UnderWay) -> io::Result<Permit<'_>> {",
+        "/// The permit of a gate that never closes.
+fn open() -> Permit<'static> {
+    let open = crate::gate::Gate::new(muster_protocol::lease::LeaseEnd::never());
+    Box::leak(Box::new(open)).pass(crate::clock::boottime()).expect(\"it is open\")
+}
+
+fn pass(run: &UnderWay) -> io::Result<Permit<'_>> {",
     ),
     edit(
         CONNECTION,
-        "        stream.set_zero_linger()?;",
-        "        if !ON[the-kernel-sends-on-for-a-connection] {
-            stream.set_zero_linger()?;
-        }",
+        "        let permit = pass(run)?;
+        socket.poll_write",
+        "        let permit = if ON[a-connection-does-not-ask-the-gate] {
+            open()
+        } else {
+            pass(run)?
+        };
+        socket.poll_write",
+    ),
+    edit(
+        SOCKET,
+        "            stream.set_zero_linger()?;",
+        "            if !ON[the-kernel-sends-on-for-a-connection] {
+                stream.set_zero_linger()?;
+            }",
     ),
     edit(
         CONNECTION,
-        "        if self.gate().is_ok() && self.is_sent() {",
-        "        let may_act = self.gate().is_ok() || ON[the-leases-end-closes-in-good-order];
-        let is_sent = self.is_sent() || ON[unsent-bytes-are-not-reset];
-        if may_act && is_sent {",
+        "        if let Ok(permit) = pass(&self.run)
+            && self.socket.is_sent()
+        {",
+        "        let permit = match pass(&self.run) {
+            Err(_) if ON[the-leases-end-closes-in-good-order] => Ok(open()),
+            found => found,
+        };
+        if let Ok(permit) = permit
+            && (self.socket.is_sent() || ON[unsent-bytes-are-not-reset])
+        {",
     ),
 ];
 

@@ -10,7 +10,7 @@ use muster_protocol::{
     Revision, Time,
     attempts::Event,
     checkpoint::{Checkpoint, Next, Request, Stale, Waiting, Want},
-    lease::CasAnswer,
+    lease::{CasAnswer, Permit},
     message::{AttemptKey, HeldAttempt, StreamReply},
     task::{Data, Outcome, TaskRecord},
     time::WallMillis,
@@ -82,9 +82,16 @@ impl Leaves {
 
 impl World {
     /// A run that leaves checkpoints begins.
-    pub fn begins_to_leave(&mut self, at: usize, key: AttemptKey, run: u64, number: u32) {
+    pub fn begins_to_leave(
+        &mut self,
+        permit: Permit<'_>,
+        at: usize,
+        key: AttemptKey,
+        run: u64,
+        number: u32,
+    ) {
         if number > 1 {
-            return self.wants(at, key, run, Want::Resume);
+            return self.wants(permit, at, key, run, Want::Resume);
         }
         self.will_save(at, key, run);
     }
@@ -96,26 +103,26 @@ impl World {
     }
 
     /// The guest leaves its state.
-    pub fn save(&mut self, at: usize, key: AttemptKey, run: u64) {
+    pub fn save(&mut self, permit: Permit<'_>, at: usize, key: AttemptKey, run: u64) {
         let Some(leaves) = self.leaves(at, key) else { return };
         leaves.saves += 1;
         let save = leaves.saves;
         let state = [key.attempt.0.to_be_bytes(), save.to_be_bytes()].concat();
-        self.wants(at, key, run, Want::Save { save, state: Data::Inline(state.into()) });
+        self.wants(permit, at, key, run, Want::Save { save, state: Data::Inline(state.into()) });
     }
 
     fn leaves(&mut self, at: usize, key: AttemptKey) -> Option<&mut Leaves> {
         self.workers[at].runs.get_mut(&key)?.leaves.as_mut()
     }
 
-    fn wants(&mut self, at: usize, key: AttemptKey, run: u64, want: Want) {
+    fn wants(&mut self, permit: Permit<'_>, at: usize, key: AttemptKey, run: u64, want: Want) {
         let Some(leaves) = self.leaves(at, key) else { return };
         leaves.asking = Some(Asking { want, waiting: Waiting::default(), asked: Time::ZERO });
-        self.ask_master_of(at, key, run);
+        self.ask_master_of(permit, at, key, run);
     }
 
     /// Asks any master that is linked, and again where no answer comes.
-    pub fn ask_master_of(&mut self, at: usize, key: AttemptKey, run: u64) {
+    pub fn ask_master_of(&mut self, _: Permit<'_>, at: usize, key: AttemptKey, run: u64) {
         let incarnation = self.workers[at].process.incarnation;
         let links: Vec<LinkId> = self.workers[at].links.keys().copied().collect();
         let link = (!links.is_empty()).then(|| self.rng.pick(&links));

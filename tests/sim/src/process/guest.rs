@@ -6,7 +6,7 @@ use crate::world::{MS, Nanos, SECOND, SimEvent, World};
 use muster_protocol::{
     SessionId,
     attempts::Event,
-    lease::{Gate, KillReason},
+    lease::{Gate, KillReason, Permit},
     message::{AttemptKey, Dispatch},
     task::{Data, Outcome, Verdict},
 };
@@ -66,14 +66,14 @@ impl World {
         let leaves = leaves.then(|| Leaves::new(dispatch.revision));
         let leaves_any = leaves.is_some();
         let (session, started) = (dispatch.session, self.now);
-        let run = Run { number, session, gate, stubborn, started, leaves };
+        let run = Run { number, session, gate: gate.clone(), stubborn, started, leaves };
         self.run_starts(at, key, &run);
         self.workers[at].runs.insert(key, run);
         self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));
         self.at(self.now + MS, SimEvent::Guest(at, incarnation, GuestIn::Poll(key, number)));
         self.later(lasts, SimEvent::Guest(at, incarnation, GuestIn::End(key, number)));
-        if leaves_any {
-            self.begins_to_leave(at, key, number, dispatch.number);
+        if leaves_any && let Ok(permit) = gate.pass(now) {
+            self.begins_to_leave(permit, at, key, number, dispatch.number);
         }
     }
 
@@ -106,26 +106,26 @@ impl World {
         let Some(run) = worker.runs.get(&key).filter(|run| run.number == number).cloned() else {
             return;
         };
-        let open = run.gate.check(self.worker_clock(at)).is_ok();
-        match what {
-            GuestIn::Poll(..) if open => {
-                self.effect(at, key, &run);
+        let passed = run.gate.pass(self.worker_clock(at)).ok();
+        match (what, passed) {
+            (GuestIn::Poll(..), Some(permit)) => {
+                self.effect(permit, at, key, &run);
                 let most = if run.stubborn { 3 * SECOND } else { 60 * MS };
                 let wait = self.rng.between(2 * MS, most);
                 self.later(wait, SimEvent::Guest(at, incarnation, what));
             }
-            GuestIn::Save(..) if open => self.save(at, key, number),
-            GuestIn::Ask(_, _, count) if open && self.still_asks(at, key, count) => {
-                self.ask_master_of(at, key, number);
+            (GuestIn::Save(..), Some(permit)) => self.save(permit, at, key, number),
+            (GuestIn::Ask(_, _, count), Some(permit)) if self.still_asks(at, key, count) => {
+                self.ask_master_of(permit, at, key, number);
             }
             // The gate's next look ends it.
-            GuestIn::Save(..) | GuestIn::Ask(..) => {}
-            GuestIn::End(..) if open && run.waits() => {
+            (GuestIn::Save(..) | GuestIn::Ask(..), _) => {}
+            (GuestIn::End(..), Some(_)) if run.waits() => {
                 self.later(50 * MS, SimEvent::Guest(at, incarnation, what));
             }
-            GuestIn::End(..) if open => {
+            (GuestIn::End(..), Some(permit)) => {
                 self.run_is_gone(at, key);
-                let outcome = self.outcome(key, &run);
+                let outcome = self.outcome(permit, key, &run);
                 self.tell_mind(at, Event::Ended { key, outcome });
             }
             _ => {
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// How a run ends; what it gives back names its attempt.
-    fn outcome(&mut self, key: AttemptKey, run: &Run) -> Outcome {
+    fn outcome(&mut self, _: Permit<'_>, key: AttemptKey, run: &Run) -> Outcome {
         let verdict = match self.rng.below(10) {
             _ if !self.setting.disorder => Verdict::Completed,
             0 => Verdict::Failed { code: 1, message: String::new() },

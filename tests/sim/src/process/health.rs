@@ -54,6 +54,6 @@ impl World {
 
     fn probe_at(&mut self, worker: usize, incarnation: u64, due: Nanos) {
         self.workers[worker].probe_due = due;
-        self.at(due, SimEvent::Probe { worker, incarnation: incarnation, due });
+        self.at(due, SimEvent::Probe { worker, incarnation, due });
     }
 }

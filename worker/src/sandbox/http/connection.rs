@@ -1,7 +1,8 @@
 //! A guest's connection, plain or secured. It must never carry a byte out once its run has to end,
 //! and never leave one to the kernel that could follow then.
 
-use super::{super::watch::UnderWay, unsent::unsent};
+use super::{super::watch::UnderWay, socket::Socket};
+use muster_protocol::lease::Permit;
 use std::{
     io,
     pin::Pin,
@@ -10,7 +11,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
@@ -27,9 +27,9 @@ const CLOSE_LOOK: Duration = Duration::from_millis(5);
 /// has taken and not sent yet must not follow after the run's end, whenever the other side gets
 /// round to reading it. Only one of which nothing is left to send is closed in good order.
 pub(super) struct Gated {
-    stream: TcpStream,
+    socket: Socket,
     closing: Option<Closing>,
-    /// After the stream, so that the run's end waits until that is closed.
+    /// After the socket, so that the run's end waits until that is closed.
     run: UnderWay,
 }
 
@@ -40,31 +40,24 @@ struct Closing {
 
 impl Gated {
     /// Takes a connection over before the first byte.
-    pub(super) fn new(stream: TcpStream, run: UnderWay) -> io::Result<Self> {
-        let _ = stream.set_nodelay(true);
-        stream.set_zero_linger()?;
-        Ok(Gated { stream, closing: None, run })
+    pub(super) fn new(socket: Socket, run: UnderWay) -> Self {
+        Gated { socket, closing: None, run }
     }
+}
 
-    fn gate(&self) -> io::Result<()> {
-        match self.run.watch().check(crate::clock::boottime()) {
-            None => Ok(()),
-            Some(_) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the run has ended")),
-        }
-    }
-
-    fn is_sent(&self) -> bool {
-        unsent(&self.stream).is_ok_and(|bytes| bytes == 0)
-    }
+fn pass(run: &UnderWay) -> io::Result<Permit<'_>> {
+    let permit = run.watch().pass(crate::clock::boottime());
+    permit.map_err(|_| io::Error::new(io::ErrorKind::ConnectionAborted, "the run has ended"))
 }
 
 impl Drop for Gated {
     /// Lets the kernel close the connection in good order where it holds nothing unsent and the run
     /// goes on; otherwise the kernel resets it.
-    #[expect(deprecated, reason = "it may block where it sets a time; this takes one away")]
     fn drop(&mut self) {
-        if self.gate().is_ok() && self.is_sent() {
-            let _ = self.stream.set_linger(None);
+        if let Ok(permit) = pass(&self.run)
+            && self.socket.is_sent()
+        {
+            self.socket.close_in_order(permit);
         }
     }
 }
@@ -75,30 +68,32 @@ impl AsyncRead for Gated {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.socket.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Gated {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.gate()?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let Gated { socket, run, .. } = self.get_mut();
+        let permit = pass(run)?;
+        socket.poll_write(permit, cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    /// A socket has no buffer of its own.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     /// Waits until the other side has all that was written, a secured connection's goodbye included.
     /// The socket itself is closed when this is dropped: its end would count as unsent until then.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            self.gate()?;
-            if self.is_sent() {
+            drop(pass(&self.run)?);
+            if self.socket.is_sent() {
                 return Poll::Ready(Ok(()));
             }
             let closing = self.closing.get_or_insert_with(|| Closing {

@@ -1,7 +1,10 @@
 //! Rows of what a run says and what of it is sent, at times that are made up.
 
 use super::*;
-use muster_protocol::{AttemptId, TaskId};
+use muster_protocol::{
+    AttemptId, TaskId,
+    lease::{Gate, LeaseEnd},
+};
 
 const KEY: AttemptKey = AttemptKey { task: TaskId(1), attempt: AttemptId(2) };
 
@@ -12,6 +15,11 @@ fn at(millis: u64) -> Time {
 fn outbox(room: usize) -> (Outbox, mpsc::Receiver<GuestReport>) {
     let (sender, receiver) = mpsc::channel(room);
     (Outbox::new(KEY, sender, u64::MAX, at(0)), receiver)
+}
+
+/// Has an effect at this time, through a gate that is always open.
+fn pass(now: Time, effect: impl FnOnce(Permit<'_>)) {
+    effect(Gate::new(LeaseEnd::never()).pass(now).expect("it is open"));
 }
 
 /// What was sent, as text.
@@ -30,13 +38,13 @@ fn sent(receiver: &mut mpsc::Receiver<GuestReport>) -> Vec<String> {
 fn lines_of_stderr_are_sent_whole() {
     let (mut outbox, mut receiver) = outbox(9);
     for part in ["one ", "line\ntwo\nthe rest"] {
-        outbox.stderr(at(0), part.as_bytes());
+        pass(at(0), |permit| outbox.stderr(permit, part.as_bytes()));
     }
     assert_eq!(sent(&mut receiver), ["one line\ntwo\n"]);
     assert_eq!(outbox.due(), Some(at(100)));
-    outbox.flush(at(99));
+    pass(at(99), |permit| outbox.flush(permit));
     assert_eq!(sent(&mut receiver), [""; 0]);
-    outbox.flush(at(100));
+    pass(at(100), |permit| outbox.flush(permit));
     assert_eq!(sent(&mut receiver), ["the rest"], "it need not wait for the end of the run");
     assert_eq!(outbox.due(), None);
     assert_eq!(outbox.stderr_tail(), "one line\ntwo\nthe rest");
@@ -45,8 +53,8 @@ fn lines_of_stderr_are_sent_whole() {
 #[test]
 fn a_line_without_end_is_sent_in_pieces() {
     let (mut outbox, mut receiver) = outbox(9);
-    outbox.stderr(at(0), &[b'x'; 2 * LOG_CHUNK_MAX + 5]);
-    outbox.stderr(at(0), b"6");
+    pass(at(0), |permit| outbox.stderr(permit, &[b'x'; 2 * LOG_CHUNK_MAX + 5]));
+    pass(at(0), |permit| outbox.stderr(permit, b"6"));
     let pieces = sent(&mut receiver);
     assert!(pieces.len() == 2 && pieces.iter().all(|piece| piece.len() == LOG_CHUNK_MAX));
     assert!(outbox.line == b"xxxxx6" && outbox.tail.len() <= 2 * limit::STDERR_TAIL_MAX);
@@ -57,10 +65,10 @@ fn a_line_without_end_is_sent_in_pieces() {
 fn the_tail_is_text_and_within_its_limit() {
     let (mut outbox, _receiver) = outbox(9);
     for _ in 0..10_000 {
-        outbox.stderr(at(0), "ü".as_bytes());
+        pass(at(0), |permit| outbox.stderr(permit, "ü".as_bytes()));
     }
     assert_eq!(outbox.stderr_tail(), "ü".repeat(limit::STDERR_TAIL_MAX / 2));
-    outbox.stderr(at(0), &[0xff; 5_000]);
+    pass(at(0), |permit| outbox.stderr(permit, &[0xff; 5_000]));
     assert!(outbox.stderr_tail().len() <= limit::STDERR_TAIL_MAX);
 }
 
@@ -69,14 +77,14 @@ fn what_is_over_the_rate_is_dropped_with_a_notice() {
     let (mut outbox, mut receiver) = outbox(99_999);
     let line = "x".repeat(1024 - LOG_CHUNK_COST as usize);
     for _ in 0..100 {
-        outbox.log(at(0), line.clone());
+        pass(at(0), |permit| outbox.log(permit, line.clone()));
     }
     assert_eq!(sent(&mut receiver).len() as u64, LOG_BURST / 1024);
-    outbox.log(at(1000), "later".into());
+    pass(at(1000), |permit| outbox.log(permit, "later".into()));
     let notice = "[muster: 34560 bytes dropped here, over the log's rate]\n";
     assert_eq!(sent(&mut receiver), [notice, "later"]);
     for now in 2000..3000 {
-        (0..10).for_each(|_| outbox.log(at(now), String::new()));
+        (0..10).for_each(|_| pass(at(now), |permit| outbox.log(permit, String::new())));
     }
     let lines = sent(&mut receiver).len() as u64;
     assert!(lines <= (LOG_BURST + LOG_RATE) / LOG_CHUNK_COST, "{lines} empty lines in a second");
@@ -85,10 +93,10 @@ fn what_is_over_the_rate_is_dropped_with_a_notice() {
 #[test]
 fn a_full_channel_costs_reports_and_nothing_else() {
     let (mut outbox, mut receiver) = outbox(1);
-    outbox.log(at(0), "one".into());
-    outbox.log(at(0), "two".into());
+    pass(at(0), |permit| outbox.log(permit, "one".into()));
+    pass(at(0), |permit| outbox.log(permit, "two".into()));
     assert_eq!(sent(&mut receiver), ["one"]);
-    outbox.finish(at(0));
+    pass(at(0), |permit| outbox.finish(&permit));
     assert_eq!(sent(&mut receiver), ["[muster: 3 bytes dropped here, over the log's rate]\n"]);
 }
 
@@ -96,10 +104,10 @@ fn a_full_channel_costs_reports_and_nothing_else() {
 fn progress_is_the_newest_and_seldom() {
     let (mut outbox, mut receiver) = outbox(99);
     for step in 1..=250 {
-        outbox.progress(at(step), step, 250);
+        pass(at(step), |permit| outbox.progress(permit, step, 250));
     }
     assert_eq!(sent(&mut receiver), ["1/250", "101/250", "201/250"]);
     assert_eq!(outbox.due(), Some(at(301)));
-    outbox.finish(at(251));
+    pass(at(251), |permit| outbox.finish(&permit));
     assert_eq!(sent(&mut receiver), ["250/250"], "the last one is always sent");
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use muster_protocol::{
     BatchId, Digest, TaskId,
-    api::{NewTask, Submit, TaskEnded, endpoint},
+    api::{Endpoint, NewTask, Submit, TaskEnded},
     subject::Names,
     task::{Data, ModuleRef, Outcome, TaskSpec},
 };
@@ -164,7 +164,7 @@ impl Client {
 
     async fn submit(&self, tasks: &[NewTask]) -> anyhow::Result<()> {
         let body = serde_json::to_vec(&Submit { tasks: tasks.to_vec() })?;
-        let subject = self.names.api(endpoint::TASK_SUBMIT);
+        let subject = self.names.api(Endpoint::TaskSubmit);
         let answer = self.nats.request(subject, body.into()).await?;
         match answer.headers.and_then(|all| all.get("Nats-Service-Error").cloned()) {
             Some(refusal) => anyhow::bail!("it was not accepted: {refusal}"),

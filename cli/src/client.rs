@@ -5,7 +5,11 @@ use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
 use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
-use muster_protocol::{GroupName, TaskId, api, subject::Names};
+use muster_protocol::{
+    GroupName, TaskId,
+    api::{self, Endpoint},
+    subject::Names,
+};
 use muster_wire::{
     nats::{Address, NatsRefusal, Refusals},
     objects::{Objects, OpenError},
@@ -246,7 +250,7 @@ impl Client {
     /// Asks once.
     pub async fn ask<A: DeserializeOwned>(
         &self,
-        endpoint: &str,
+        endpoint: Endpoint,
         question: &impl Serialize,
     ) -> anyhow::Result<A> {
         let body = serde_json::to_vec(question).context("a question is always JSON")?;
@@ -256,7 +260,7 @@ impl Client {
     /// Asks until there is an answer, for questions that change nothing when they are repeated.
     pub async fn insist<A: DeserializeOwned>(
         &self,
-        endpoint: &str,
+        endpoint: Endpoint,
         question: &impl Serialize,
     ) -> anyhow::Result<A> {
         let body = serde_json::to_vec(question).context("a question is always JSON")?;
@@ -276,7 +280,7 @@ impl Client {
 
     async fn ask_raw<A: DeserializeOwned>(
         &self,
-        endpoint: &str,
+        endpoint: Endpoint,
         body: bytes::Bytes,
     ) -> Result<A, Refused> {
         let request = async_nats::Request::new().payload(body).timeout(Some(ANSWER_WITHIN));
@@ -284,7 +288,8 @@ impl Client {
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Refused::Nobody,
             RequestErrorKind::TimedOut => Refused::Unknown(format!(
-                "no answer to {endpoint} within {} s",
+                "no answer to {} within {} s",
+                endpoint.word(),
                 ANSWER_WITHIN.as_secs()
             )),
             RequestErrorKind::MaxPayloadExceeded => Refused::TooLarge(error.to_string()),
@@ -343,7 +348,7 @@ impl Client {
             let mut missing = chunk.to_vec();
             while !missing.is_empty() {
                 let question = api::TaskIds { ids: missing.clone() };
-                let answer: api::Tasks = self.insist(api::endpoint::TASK_GET, &question).await?;
+                let answer: api::Tasks = self.insist(Endpoint::TaskGet, &question).await?;
                 if answer.tasks.is_empty() {
                     break;
                 }

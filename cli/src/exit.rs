@@ -124,6 +124,7 @@ fn tell(word: &str, colour: anstyle::AnsiColor, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_protocol::task::LimitName;
 
     #[test]
     fn only_a_reader_that_left_ends_a_command_in_good_order() {
@@ -139,7 +140,7 @@ mod tests {
         for (verdict, code) in [
             (Verdict::Trapped { message: message() }, TRAPPED),
             (Verdict::TimedOut { limit_ms: 1 }, TIMED_OUT),
-            (Verdict::OverLimit { limit: message(), max: 1 }, OVER_LIMIT),
+            (Verdict::OverLimit { limit: LimitName::CpuMs.into(), max: 1 }, OVER_LIMIT),
             (Verdict::Rejected { message: message() }, REJECTED),
             (Verdict::Cancelled, CANCELLED),
             (Verdict::Lost { workers: 1 }, LOST),

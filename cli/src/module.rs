@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use muster_module::ModuleInfo;
 use muster_protocol::{
     Digest,
-    api::{ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule, endpoint},
+    api::{Endpoint, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
     id, limit,
     task::ModuleRef,
 };
@@ -82,7 +82,7 @@ async fn push(push: Push, reach: &ConnectArgs, format: Format) -> anyhow::Result
     let client = Client::connect(reach).await?;
     wasm.store(&client).await?;
     let question = RegisterModule { name: name.clone(), version, digest: wasm.digest };
-    let version: ModuleVersion = client.insist(endpoint::MODULE_REGISTER, &question).await?;
+    let version: ModuleVersion = client.insist(Endpoint::ModuleRegister, &question).await?;
     if format == Format::Json {
         let mut told = serde_json::to_value(&version)?;
         told["name"] = json!(name);
@@ -206,7 +206,7 @@ async fn rm(name: &str, yes: bool, reach: &ConnectArgs, format: Format) -> anyho
     }
     let client = Client::connect(reach).await?;
     let question = RemoveModule { name: name.into(), version: version.map(Into::into) };
-    let left: Modules = client.ask(endpoint::MODULE_REMOVE, &question).await?;
+    let left: Modules = client.ask(Endpoint::ModuleRemove, &question).await?;
     match format {
         Format::Json => output::json(&left),
         Format::Table => Ok(()),
@@ -214,7 +214,7 @@ async fn rm(name: &str, yes: bool, reach: &ConnectArgs, format: Format) -> anyho
 }
 
 async fn list(client: &Client) -> anyhow::Result<Modules> {
-    client.insist(endpoint::MODULE_LIST, &json!({})).await
+    client.insist(Endpoint::ModuleList, &json!({})).await
 }
 
 /// The module that `what` names: a file, which is stored by its digest; a digest; a name.

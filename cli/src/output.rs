@@ -200,14 +200,19 @@ pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
 
 /// A cell with a task's state, a worker's standing or a check's result, by how good it is.
 pub fn state_cell(word: &str) -> Cell {
-    let colour = match word {
+    Cell::new(word).fg(colour_of(word).unwrap_or(Color::Red))
+}
+
+fn colour_of(word: &str) -> Option<Color> {
+    Some(match word {
         "completed" | "live" | "ok" => Color::Green,
         "queued" | "released" => Color::Reset,
         "dispatched" => Color::Cyan,
         "draining" | "cordoned" | "unwell" | "cancelled" | "warn" => Color::Yellow,
-        _ => Color::Red,
-    };
-    Cell::new(word).fg(colour)
+        "failed" | "trapped" | "timed_out" | "over_limit" | "rejected" | "returned" | "lost"
+        | "fail" => Color::Red,
+        _ => return None,
+    })
 }
 
 /// The colour of a line about `word`, for lines that are no table.
@@ -244,6 +249,19 @@ pub fn local(stamp: WallMillis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_protocol::{
+        lease::{LeaseState, UNWELL},
+        task::StateName,
+    };
+
+    #[test]
+    fn every_state_has_a_colour() {
+        let tasks = StateName::ALL.iter().map(|state| state.word());
+        let workers = LeaseState::ALL.iter().map(|state| state.word());
+        for word in tasks.chain(workers).chain([UNWELL]) {
+            assert!(colour_of(word).is_some(), "{word}");
+        }
+    }
 
     #[test]
     fn a_piped_table_is_plain_text_with_one_line_a_row() {

@@ -4,7 +4,7 @@
 use crate::{client::Client, exit::Failure};
 use anyhow::Context as _;
 use muster_protocol::{
-    api::{NewTask, Submitted, endpoint},
+    api::{Endpoint, NewTask, Submitted},
     limit,
 };
 use serde::Serialize;
@@ -52,7 +52,7 @@ impl Chunk {
     /// Sends it; every task of it is in the registry then.
     pub async fn submit(self, client: &Client) -> anyhow::Result<usize> {
         let body = Body { tasks: &self.tasks };
-        let answer: Submitted = client.insist(endpoint::TASK_SUBMIT, &body).await?;
+        let answer: Submitted = client.insist(Endpoint::TaskSubmit, &body).await?;
         anyhow::ensure!(
             answer.stored == self.len() as u64,
             "a master stored {} of {} tasks",

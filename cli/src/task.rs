@@ -11,10 +11,11 @@ use crate::{
     output::{self, Format},
     token::Token,
 };
-use clap::Subcommand;
+use clap::{Subcommand, builder::PossibleValuesParser};
 use muster_protocol::{
     GroupName, TaskId,
-    api::{ListPlace, ListTasks, TaskIds, Tasks, endpoint},
+    api::{Endpoint, ListPlace, ListTasks, TaskIds, Tasks},
+    task::StateName,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -28,9 +29,8 @@ pub enum Command {
     /// List the newest tasks
     #[command(alias = "list")]
     Ls {
-        /// Only those in this state: queued, dispatched, completed, failed, trapped, timed_out,
-        /// over_limit, rejected, cancelled or lost
-        #[arg(long, value_parser = STATES)]
+        /// Only those in this state
+        #[arg(long, value_parser = states())]
         state: Option<String>,
         /// Only those of this group
         #[arg(long)]
@@ -75,18 +75,10 @@ pub enum Command {
     },
 }
 
-const STATES: [&str; 10] = [
-    "queued",
-    "dispatched",
-    "completed",
-    "failed",
-    "trapped",
-    "timed_out",
-    "over_limit",
-    "rejected",
-    "cancelled",
-    "lost",
-];
+/// The states that a task may be in.
+fn states() -> PossibleValuesParser {
+    StateName::of_tasks().map(StateName::word).collect::<Vec<_>>().into()
+}
 
 /// Cancellations in one request: an answer has a view for each, and 1 MiB at most.
 const CANCEL_MAX: usize = 16;
@@ -145,7 +137,7 @@ fn shown_place(place: &ListPlace) -> String {
 async fn list(client: &Client, mut question: ListTasks, format: Format) -> anyhow::Result<()> {
     let mut all = Tasks::default();
     loop {
-        let page: Tasks = client.insist(endpoint::TASK_LIST, &question).await?;
+        let page: Tasks = client.insist(Endpoint::TaskList, &question).await?;
         let is_empty = page.tasks.is_empty();
         question.limit -= question.limit.min(page.tasks.len() as u64);
         question.before = page.more;
@@ -172,7 +164,7 @@ async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Re
     let mut found = Tasks::default();
     for chunk in ids.chunks(CANCEL_MAX) {
         let question = TaskIds { ids: chunk.to_vec() };
-        let answer: Tasks = client.insist(endpoint::TASK_CANCEL, &question).await?;
+        let answer: Tasks = client.insist(Endpoint::TaskCancel, &question).await?;
         found.tasks.extend(answer.tasks);
     }
     if format == Format::Json {

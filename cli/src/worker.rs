@@ -10,9 +10,9 @@ use crate::{
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand, parser::ValueSource};
 use muster_protocol::{
     WorkerId,
-    api::{CommandWorker, WorkerView, Workers, endpoint},
+    api::{CommandWorker, Endpoint, WorkerView, Workers},
     grant::Policy,
-    lease::{Lease, LeaseState},
+    lease::{self, Lease, LeaseState},
     limit,
     message::WorkerCommand,
 };
@@ -122,7 +122,7 @@ impl FromArgMatches for Command {
 
 /// Asks every master for the workers.
 pub async fn list(client: &Client) -> anyhow::Result<Workers> {
-    client.insist(endpoint::WORKER_LIST, &json!({})).await
+    client.insist(Endpoint::WorkerList, &json!({})).await
 }
 
 /// Gives an order, and waits until the worker has obeyed.
@@ -132,7 +132,7 @@ async fn send_command(
     order: WorkerCommand,
 ) -> anyhow::Result<()> {
     let question = CommandWorker { worker: worker.clone(), order };
-    let _: serde_json::Value = client.insist(endpoint::WORKER_ORDER, &question).await?;
+    let _: serde_json::Value = client.insist(Endpoint::WorkerOrder, &question).await?;
     Ok(())
 }
 
@@ -238,7 +238,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
 /// How a worker is, as one word. What it was ordered says more than that it is unwell.
 fn state(lease: &Lease) -> &'static str {
     match (lease.state, lease.lacks()) {
-        (LeaseState::Live, Some(_)) => "unwell",
+        (LeaseState::Live, Some(_)) => lease::UNWELL,
         (standing, _) => standing.word(),
     }
 }

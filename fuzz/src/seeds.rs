@@ -218,7 +218,7 @@ fn attempt() -> Attempt {
 }
 
 fn outcome() -> Outcome {
-    Outcome::bare(Verdict::OverLimit { limit: "memory_bytes".into(), max: 65_536 })
+    Outcome::bare(Verdict::OverLimit { limit: LimitName::MemoryBytes.into(), max: 65_536 })
 }
 
 fn lease() -> Lease {

@@ -5,12 +5,12 @@ mod modules;
 mod tasks;
 
 use crate::{Config, Input, Modules, registry::Registry};
-use async_nats::service::{Service, ServiceExt, endpoint::Endpoint};
+use async_nats::service::{self, Service, ServiceExt};
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest,
-    api::{CommandWorker, ErrorCode, Masters, Workers, endpoint},
+    api::{CommandWorker, Endpoint, ErrorCode, Masters, Workers},
     fleet::{self, Fleet},
     message::ObjectStore,
     subject::{Names, SERVICE},
@@ -96,31 +96,36 @@ pub(crate) async fn serve(
         .await
         .map_err(|error| anyhow::anyhow!("the client API cannot be served: {error}"))?;
     let host = Arc::new(ApiServer { registry: registry.clone(), inbox, known: Mutex::default() });
-    for name in endpoint::ALL {
-        let endpoint = service
+    for endpoint in Endpoint::ALL {
+        let name = endpoint.word();
+        let requests = service
             .endpoint_builder()
             .name(name.replace('.', "-"))
-            .add(names.api(name))
+            .add(names.api(endpoint))
             .await
             .map_err(|error| anyhow::anyhow!("{name} cannot be served: {error}"))?;
-        tokio::spawn(answer_all(host.clone(), name, endpoint));
+        tokio::spawn(answer_all(host.clone(), endpoint, requests));
     }
     Ok(Api { service })
 }
 
-async fn answer_all(host: Arc<ApiServer>, name: &'static str, mut endpoint: Endpoint) {
+async fn answer_all(
+    host: Arc<ApiServer>,
+    endpoint: Endpoint,
+    mut requests: service::endpoint::Endpoint,
+) {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
-    while let Some(request) = endpoint.next().await {
+    while let Some(request) = requests.next().await {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let host = host.clone();
         tokio::spawn(async move {
-            let answer = host.answer(name, &request.message.payload).await;
+            let answer = host.answer(endpoint, &request.message.payload).await;
             let answer = answer.map_err(|refusal| async_nats::service::error::Error {
                 status: refusal.sentence,
                 code: refusal.code as usize,
             });
             if let Err(error) = request.respond(answer).await {
-                tracing::warn!(endpoint = name, %error, "a client got no answer");
+                tracing::warn!(endpoint = endpoint.word(), %error, "a client got no answer");
             }
             drop(place);
         });
@@ -128,25 +133,24 @@ async fn answer_all(host: Arc<ApiServer>, name: &'static str, mut endpoint: Endp
 }
 
 impl ApiServer {
-    async fn answer(&self, name: &str, body: &Bytes) -> ApiResult<Bytes> {
-        match name {
-            endpoint::TASK_SUBMIT => write(&self.submit(read(body)?).await?),
-            endpoint::TASK_GET => write(&self.get(read(body)?).await?),
-            endpoint::TASK_LIST => write(&self.list(read(body)?).await?),
-            endpoint::TASK_CANCEL => write(&self.cancel(read(body)?).await?),
-            endpoint::WORKER_LIST => {
+    async fn answer(&self, endpoint: Endpoint, body: &Bytes) -> ApiResult<Bytes> {
+        match endpoint {
+            Endpoint::TaskSubmit => write(&self.submit(read(body)?).await?),
+            Endpoint::TaskGet => write(&self.get(read(body)?).await?),
+            Endpoint::TaskList => write(&self.list(read(body)?).await?),
+            Endpoint::TaskCancel => write(&self.cancel(read(body)?).await?),
+            Endpoint::WorkerList => {
                 let workers = self.look(|fleet, _| fleet.workers()).await?;
                 write(&Workers { workers })
             }
-            endpoint::WORKER_ORDER => write(&self.order(read(body)?).await?),
-            endpoint::MASTER_LIST => {
+            Endpoint::WorkerOrder => write(&self.order(read(body)?).await?),
+            Endpoint::MasterList => {
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
                 write(&Masters { masters })
             }
-            endpoint::MODULE_REGISTER => write(&self.register(read(body)?).await?),
-            endpoint::MODULE_LIST => write(&self.modules().await?),
-            endpoint::MODULE_REMOVE => write(&self.remove(read(body)?).await?),
-            other => Err(ApiRefusal::bad(format!("there is no endpoint {other}"))),
+            Endpoint::ModuleRegister => write(&self.register(read(body)?).await?),
+            Endpoint::ModuleList => write(&self.modules().await?),
+            Endpoint::ModuleRemove => write(&self.remove(read(body)?).await?),
         }
     }
 

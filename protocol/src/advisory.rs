@@ -1,7 +1,7 @@
 //! Events as the world sees them: what happened, to whom, in which group. Bad news has names of
 //! its own, so that people can raise an alarm on a subject. Never read back by Muster.
 
-use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId};
+use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId, words::words};
 use alloc::{format, string::String, string::ToString, vec::Vec};
 use serde::Serialize;
 
@@ -92,24 +92,6 @@ pub struct TaskChange {
     /// Why, as a sentence; often there is nothing to explain.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
-
-        impl $name {
-            /// Every kind.
-            pub const ALL: &[$name] = &[$($name::$variant),+];
-
-            /// The word in the subject.
-            pub fn word(self) -> &'static str {
-                match self { $($name::$variant => $word),+ }
-            }
-        }
-    };
 }
 
 words!(

@@ -9,47 +9,36 @@ use crate::{
     message::WorkerCommand,
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
+    words::words,
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-/// The endpoints, by the last part of their subjects.
-pub mod endpoint {
-    /// [`super::Submit`] → [`super::Submitted`].
-    pub const TASK_SUBMIT: &str = "task.submit";
-    /// [`super::TaskIds`] → [`super::Tasks`].
-    pub const TASK_GET: &str = "task.get";
-    /// [`super::ListTasks`] → [`super::Tasks`].
-    pub const TASK_LIST: &str = "task.list";
-    /// [`super::TaskIds`] → [`super::Tasks`].
-    pub const TASK_CANCEL: &str = "task.cancel";
-    /// `{}` → [`super::Workers`].
-    pub const WORKER_LIST: &str = "worker.list";
-    /// [`super::OrderWorker`] → `{}`, once the worker's lease says that it has obeyed.
-    pub const WORKER_ORDER: &str = "worker.order";
-    /// `{}` → [`super::Masters`].
-    pub const MASTER_LIST: &str = "master.list";
-    /// [`super::RegisterModule`] → [`super::ModuleVersion`].
-    pub const MODULE_REGISTER: &str = "module.register";
-    /// `{}` → [`super::Modules`].
-    pub const MODULE_LIST: &str = "module.list";
-    /// [`super::RemoveModule`] → [`super::Modules`].
-    pub const MODULE_REMOVE: &str = "module.remove";
-
-    /// Every endpoint.
-    pub const ALL: [&str; 10] = [
-        TASK_SUBMIT,
-        TASK_GET,
-        TASK_LIST,
-        TASK_CANCEL,
-        WORKER_LIST,
-        WORKER_ORDER,
-        MASTER_LIST,
-        MODULE_REGISTER,
-        MODULE_LIST,
-        MODULE_REMOVE,
-    ];
-}
+words!(
+    /// The endpoints. The word of one is the last part of its subject.
+    Endpoint {
+        /// [`Submit`] → [`Submitted`].
+        TaskSubmit = "task.submit",
+        /// [`TaskIds`] → [`Tasks`].
+        TaskGet = "task.get",
+        /// [`ListTasks`] → [`Tasks`].
+        TaskList = "task.list",
+        /// [`TaskIds`] → [`Tasks`].
+        TaskCancel = "task.cancel",
+        /// `{}` → [`Workers`].
+        WorkerList = "worker.list",
+        /// [`OrderWorker`] → `{}`, once the worker's lease says that it has obeyed.
+        WorkerOrder = "worker.order",
+        /// `{}` → [`Masters`].
+        MasterList = "master.list",
+        /// [`RegisterModule`] → [`ModuleVersion`].
+        ModuleRegister = "module.register",
+        /// `{}` → [`Modules`].
+        ModuleList = "module.list",
+        /// [`RemoveModule`] → [`Modules`].
+        ModuleRemove = "module.remove",
+    }
+);
 
 /// What became of a request that was not answered with what it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +91,7 @@ pub struct TaskIds {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListTasks {
-    /// Only those in this state, as [`crate::task::State::word`] says it.
+    /// Only those in this state, as [`crate::task::StateName::word`] says it.
     pub state: Option<String>,
     /// Only those of this group.
     pub group: Option<String>,

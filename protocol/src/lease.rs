@@ -25,6 +25,7 @@ use crate::{
     limit,
     registry::{Mark, ServerId},
     time::WallMillis,
+    words::words,
 };
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::{str::FromStr, time::Duration};
@@ -188,21 +189,23 @@ const fn outlasts(span: Duration) -> Duration {
     Duration::from_nanos(scaled.div_ceil(1_000_000 - CLOCK_RATE_PPM as u128) as u64)
 }
 
-/// What a lease says of its holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LeaseState {
-    /// It may be given attempts.
-    Live,
-    /// It keeps its attempts and takes no new ones, until someone says otherwise.
-    Cordoned,
-    /// The same, and what still runs when its time is over goes elsewhere.
-    Draining,
-    /// It gave the lease back after its last run had ended.
-    Released,
-    /// A master declared it lost. Nothing it ran may be committed any more.
-    Lost,
-}
+words!(
+    /// What a lease says of its holder.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    LeaseState {
+        /// It may be given attempts.
+        Live = "live",
+        /// It keeps its attempts and takes no new ones, until someone says otherwise.
+        Cordoned = "cordoned",
+        /// The same, and what still runs when its time is over goes elsewhere.
+        Draining = "draining",
+        /// It gave the lease back after its last run had ended.
+        Released = "released",
+        /// A master declared it lost. Nothing it ran may be committed any more.
+        Lost = "lost",
+    }
+);
 
 impl LeaseState {
     /// Whether the holder may run what it has.
@@ -214,18 +217,10 @@ impl LeaseState {
     pub fn keep(self) -> Option<Duration> {
         (!self.is_held()).then_some(limit::LEASE_KEEP)
     }
-
-    /// The state as one word.
-    pub fn word(self) -> &'static str {
-        match self {
-            LeaseState::Live => "live",
-            LeaseState::Cordoned => "cordoned",
-            LeaseState::Draining => "draining",
-            LeaseState::Released => "released",
-            LeaseState::Lost => "lost",
-        }
-    }
 }
+
+/// What people read in place of [`LeaseState::Live`] where a worker's host lacks something.
+pub const UNWELL: &str = "unwell";
 
 /// The master that may declare a worker lost, and extend its lease while the registry is away: one
 /// life of it, not its name.

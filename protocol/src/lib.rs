@@ -26,6 +26,7 @@ pub mod subject;
 pub mod task;
 pub mod time;
 pub mod watch;
+mod words;
 
 pub use id::{AttemptId, BatchId, Digest, GroupName, MasterId, Nonce, SessionId, TaskId, WorkerId};
 pub use time::Time;

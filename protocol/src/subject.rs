@@ -1,7 +1,9 @@
 //! Names in NATS: buckets, subjects and headers of a fleet. The table in the docs is made from
 //! here. Never anything that talks to NATS.
 
-use crate::{AttemptId, BatchId, GroupName, TaskId, message::LogSource};
+use crate::{
+    AttemptId, BatchId, GroupName, TaskId, api::Endpoint, message::LogSource, words::words,
+};
 use alloc::{format, string::String};
 use core::fmt;
 
@@ -19,40 +21,26 @@ pub const WRITER_HEADER: &str = "Muster-Writer";
 /// The value of [`STATE_HEADER`] on a finished record.
 pub const STATE_DONE: &str = "done";
 
-/// A key-value bucket of a fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bucket {
-    /// Leases by worker id.
-    Workers,
-    /// Leases of masters by name and session.
-    Masters,
-    /// Task records by task id.
-    Tasks,
-    /// Versions and digests by module name.
-    Modules,
-    /// What attempts have left for those after them, by task id.
-    Checkpoints,
-}
+words!(
+    /// A key-value bucket of a fleet. Its word is the last part of its name.
+    Bucket {
+        /// Leases by worker id.
+        Workers = "workers",
+        /// Leases of masters by name and session.
+        Masters = "masters",
+        /// Task records by task id.
+        Tasks = "tasks",
+        /// Versions and digests by module name.
+        Modules = "modules",
+        /// What attempts have left for those after them, by task id.
+        Checkpoints = "checkpoints",
+    }
+);
 
 impl Bucket {
-    /// Every bucket.
-    pub const ALL: [Bucket; 5] =
-        [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules, Bucket::Checkpoints];
-
     /// Those that masters keep in mind; the others are read when they are asked about.
     pub const FOLLOWED: [Bucket; 4] =
         [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
-
-    /// The last part of its name.
-    pub fn word(self) -> &'static str {
-        match self {
-            Bucket::Workers => "workers",
-            Bucket::Masters => "masters",
-            Bucket::Tasks => "tasks",
-            Bucket::Modules => "modules",
-            Bucket::Checkpoints => "checkpoints",
-        }
-    }
 }
 
 /// The names that one fleet uses.
@@ -98,8 +86,8 @@ impl Names {
     }
 
     /// What clients ask masters: `task.submit`, say.
-    pub fn api(&self, endpoint: &str) -> String {
-        format!("muster.{}.api.{endpoint}", self.fleet)
+    pub fn api(&self, endpoint: Endpoint) -> String {
+        format!("muster.{}.api.{}", self.fleet, endpoint.word())
     }
 
     /// Where the end of a task is told to those who wait for it. A hint: the record is the truth.
@@ -168,7 +156,7 @@ pub fn table() -> String {
     let names = Names::new(GroupName::default());
     let f = &names.fleet;
     let rows = [
-        (names.api("…"), "requests of clients, as NATS service `muster-master`"),
+        (format!("muster.{f}.api.…"), "requests of clients, as NATS service `muster-master`"),
         (
             names.event("GROUP", "ABOUT", "WHAT", "ID"),
             "events about tasks, a worker, group or master; `ID` of tasks is their batch, or the task itself",

@@ -2,9 +2,11 @@
 
 mod data;
 mod difference;
+mod name;
 mod outcome;
 
 pub use data::Data;
+pub use name::{LimitName, LimitWord, StateName};
 pub use outcome::{Outcome, Verdict};
 
 use crate::{
@@ -294,10 +296,15 @@ pub enum TaskState {
 impl TaskState {
     /// The state as one word.
     pub fn word(&self) -> &'static str {
+        self.name().word()
+    }
+
+    /// Which of the states it is.
+    pub fn name(&self) -> StateName {
         match self {
-            TaskState::Queued { .. } => "queued",
-            TaskState::Dispatched(_) => "dispatched",
-            TaskState::Done { outcome, .. } => outcome.verdict.word(),
+            TaskState::Queued { .. } => StateName::Queued,
+            TaskState::Dispatched(_) => StateName::Dispatched,
+            TaskState::Done { outcome, .. } => outcome.verdict.name(),
         }
     }
 }

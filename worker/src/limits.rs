@@ -14,14 +14,14 @@ use muster_module::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
 use muster_protocol::{
     grant::{GRANTS_MAX, SCRATCH_MAX, TEXT_MAX},
     limit,
-    task::Limits,
+    task::{LimitName, Limits},
 };
 
 /// The table of limits, as ARCHITECTURE.md has it: Markdown.
 pub fn table() -> String {
     let own = Limits::default();
     let most = |what: u64| format!("{what} at most");
-    let ended = |limit: &str| format!("`over_limit {limit}`");
+    let ended = |limit: LimitName| format!("`over_limit {}`", limit.word());
     let fixed = String::from("fixed");
     let rejected = String::from("`rejected`");
     let rows = [
@@ -35,21 +35,26 @@ pub fn table() -> String {
             "time on a processor",
             ms(own.cpu_ms),
             ms(limit::TIMEOUT_MAX.as_millis() as u64),
-            ended("cpu_ms"),
+            ended(LimitName::CpuMs),
         ),
         (
             "time in line for a worker",
             ms(own.queue_ms),
             ms(limit::QUEUE_MAX.as_millis() as u64),
-            ended("queue_ms"),
+            ended(LimitName::QueueMs),
         ),
         (
             "linear memory, all together",
             bytes(own.memory_bytes),
             bytes(limit::MEMORY_MAX),
-            ended("memory_bytes"),
+            ended(LimitName::MemoryBytes),
         ),
-        ("output", bytes(own.output_bytes), bytes(limit::PAYLOAD_SIZE_MAX), ended("output_bytes")),
+        (
+            "output",
+            bytes(own.output_bytes),
+            bytes(limit::PAYLOAD_SIZE_MAX),
+            ended(LimitName::OutputBytes),
+        ),
         (
             "log and standard error",
             bytes(own.log_bytes),
@@ -66,7 +71,7 @@ pub fn table() -> String {
             "a checkpoint",
             bytes(own.checkpoint_bytes),
             bytes(limit::PAYLOAD_SIZE_MAX),
-            ended("checkpoint_bytes"),
+            ended(LimitName::CheckpointBytes),
         ),
         (
             "their rate",
@@ -78,16 +83,21 @@ pub fn table() -> String {
             "scratch directory",
             "none".into(),
             format!("{}, and the worker's policy", bytes(SCRATCH_MAX)),
-            ended("dir_bytes"),
+            ended(LimitName::DirBytes),
         ),
-        ("files in it", most(SCRATCH_ENTRIES_MAX), fixed.clone(), ended("dir_entries")),
-        ("directories in each other", most(SCRATCH_DEPTH_MAX), fixed.clone(), ended("dir_depth")),
-        ("stack", bytes(WASM_STACK_MAX as u64), fixed.clone(), ended("stack_bytes")),
+        ("files in it", most(SCRATCH_ENTRIES_MAX), fixed.clone(), ended(LimitName::DirEntries)),
+        (
+            "directories in each other",
+            most(SCRATCH_DEPTH_MAX),
+            fixed.clone(),
+            ended(LimitName::DirDepth),
+        ),
+        ("stack", bytes(WASM_STACK_MAX as u64), fixed.clone(), ended(LimitName::StackBytes)),
         (
             "elements of a table",
             most(TABLE_ELEMENTS_MAX as u64),
             fixed.clone(),
-            ended("table_elements"),
+            ended(LimitName::TableElements),
         ),
         ("tables", most(TABLES_MAX.into()), fixed.clone(), rejected.clone()),
         ("memories", most(MEMORIES_MAX.into()), fixed.clone(), rejected.clone()),
@@ -96,13 +106,13 @@ pub fn table() -> String {
             "handles: files, streams, timers",
             most(HANDLES_MAX as u64),
             fixed.clone(),
-            ended("handles"),
+            ended(LimitName::Handles),
         ),
         (
             "copied by one host call, beyond input, output and checkpoint",
             bytes(HOSTCALL_FUEL),
             fixed.clone(),
-            ended("host_copy_bytes"),
+            ended(LimitName::HostCopyBytes),
         ),
         ("random bytes of one call", bytes(RANDOM_SIZE_MAX), fixed.clone(), "`trapped`".into()),
         (
@@ -167,6 +177,19 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::task::LimitName;
+
+    #[test]
+    fn every_limit_that_ends_a_run_is_in_the_table() {
+        // A module that has more of these is rejected before it runs, but for components that choose at
+        // run time.
+        let counted = [LimitName::Tables, LimitName::Memories, LimitName::CoreInstances];
+        let table = super::table();
+        for name in LimitName::ALL.iter().filter(|name| !counted.contains(name)) {
+            assert!(table.contains(&format!("`over_limit {}`", name.word())), "{name:?}");
+        }
+    }
+
     #[test]
     fn the_table_of_limits_is_the_codes_own() {
         let text =

@@ -24,7 +24,7 @@ use muster_protocol::{
     grant::Grants,
     lease::Permit,
     message::AttemptKey,
-    task::{Data, Limits, Outcome, Verdict},
+    task::{Data, LimitName, Limits, Outcome, Verdict},
 };
 use std::{path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Duration};
 use verdict::{Returned, judge, over};
@@ -175,7 +175,7 @@ struct Finished {
     /// Why it had to end, if it had.
     stop: Option<Stop>,
     output: Output,
-    refused: Option<(&'static str, u64)>,
+    refused: Option<(LimitName, u64)>,
     limits: Limits,
     started: Time,
     ended: Time,
@@ -202,7 +202,7 @@ impl Finished {
             (None, Some(Err(error))) if let Some((_, why)) = shortage::behind(error) => {
                 Verdict::Returned { reason: format!("its worker could not run it: {why}") }
             }
-            _ if over_output => over("output_bytes", limits.output_bytes),
+            _ if over_output => over(LimitName::OutputBytes, limits.output_bytes),
             (None, Some(returned)) => judge(returned, &limits, refused, &stderr),
         };
         let output = match (&verdict, returned) {

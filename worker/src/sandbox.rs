@@ -23,7 +23,12 @@ pub(crate) use watch::{Stop, Watch};
 use crate::{checkpoint::Checkpoints, journal::Journal, policy::Secrets};
 use bytes::Bytes;
 use limiter::Limiter;
-use muster_protocol::{Time, WorkerId, grant::Grants, message::AttemptKey, task::Limits};
+use muster_protocol::{
+    Time, WorkerId,
+    grant::Grants,
+    message::AttemptKey,
+    task::{LimitName, Limits},
+};
 use rand::{SeedableRng as _, rngs::SmallRng};
 use std::sync::{Arc, atomic::AtomicBool};
 use stdio::ErrorStream;
@@ -116,7 +121,7 @@ impl WasiHttpView for Sandbox {
 
 impl Sandbox {
     /// Of what the guest was ever refused more, and how much of it it may have.
-    pub fn refused(&self) -> Option<(&'static str, u64)> {
+    pub fn refused(&self) -> Option<(LimitName, u64)> {
         self.limiter.refused()
     }
 }

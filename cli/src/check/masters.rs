@@ -5,7 +5,7 @@ use crate::client::Client;
 use futures::StreamExt as _;
 use muster_protocol::{
     SessionId,
-    api::{Masters, endpoint},
+    api::{Endpoint, Masters},
     lease::{LeaseState, MASTER_RENEWS_EVERY},
     subject::{Bucket, SERVICE},
 };
@@ -114,7 +114,7 @@ async fn silent(client: &Client, pongs: &[Pong], ages: &Ages) -> Vec<String> {
         return Vec::new();
     }
     let asked = json!({});
-    let masters = answer::<Masters, _>(client.ask(endpoint::MASTER_LIST, &asked)).await;
+    let masters = answer::<Masters, _>(client.ask(Endpoint::MasterList, &asked)).await;
     let Ok(Masters { masters }) = masters else { return Vec::new() };
     let is_silent = |key: &str| {
         ages.get(key).is_some_and(|age| *age > LEASE_AGE_MAX)

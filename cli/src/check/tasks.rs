@@ -3,7 +3,8 @@
 use super::{Finding, answer, few, server_time};
 use crate::client::Client;
 use muster_protocol::{
-    api::{ListTasks, Tasks, endpoint},
+    api::{Endpoint, ListTasks, Tasks},
+    task::StateName,
     time::WallMillis,
 };
 use std::time::Duration;
@@ -19,12 +20,12 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let Ok(now) = server_time(client).await else { return };
     let before = now.0.saturating_sub(HELD_MARGIN.as_millis() as u64);
     let question = ListTasks {
-        state: Some("dispatched".into()),
+        state: Some(StateName::Dispatched.word().into()),
         limit: TASKS_MAX,
         due_before: Some(WallMillis(before)),
         ..ListTasks::default()
     };
-    let list = answer::<Tasks, _>(client.ask(endpoint::TASK_LIST, &question)).await;
+    let list = answer::<Tasks, _>(client.ask(Endpoint::TaskList, &question)).await;
     // Where no master answers, that is said already.
     let Ok(Tasks { tasks, .. }) = list else { return };
     if tasks.is_empty() {

@@ -4,7 +4,7 @@
 use super::{Finding, Health, answer, few, masters::Serving, registry};
 use crate::client::Client;
 use muster_protocol::{
-    api::{WorkerView, Workers, endpoint},
+    api::{Endpoint, WorkerView, Workers},
     lease::LeaseState,
     subject::Bucket,
 };
@@ -22,7 +22,7 @@ const UNWELL_TOLD_MAX: usize = 3;
 
 pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
     let asked = json!({});
-    let list = answer::<Workers, _>(client.ask(endpoint::WORKER_LIST, &asked)).await;
+    let list = answer::<Workers, _>(client.ask(Endpoint::WorkerList, &asked)).await;
     let workers = match list {
         Ok(Workers { workers }) => workers,
         Err(error) => {

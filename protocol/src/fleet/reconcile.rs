@@ -8,7 +8,7 @@ use crate::{
     message::{AttemptKey, Dispatch, HeldAttempt, ToWorker},
     registry::Mark,
     subject::Bucket,
-    task::{Attempt, Outcome, TaskRecord, TaskSpec, TaskState, Verdict},
+    task::{Attempt, LimitName, Outcome, TaskRecord, TaskSpec, TaskState, Verdict},
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
@@ -45,7 +45,7 @@ impl Fleet {
             TaskState::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
                 self.dequeue(id);
                 let max = record.spec.limits.queue_ms;
-                let verdict = Verdict::OverLimit { limit: "queue_ms".into(), max };
+                let verdict = Verdict::OverLimit { limit: LimitName::QueueMs.into(), max };
                 self.commit(now, id, &record, Arc::new(Outcome::bare(verdict)), None, out);
             }
             TaskState::Queued { .. } if now < not_before => {

@@ -1,6 +1,6 @@
 //! How a run or a task ended, and what is known of it; never what follows from that.
 
-use super::Data;
+use super::{Data, LimitWord, StateName};
 use alloc::{format, string::String};
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,8 @@ pub enum Verdict {
     },
     /// It asked for more than it may have and was ended.
     OverLimit {
-        /// The limit's name, as [`Limits`] has it, or one of the worker's own.
-        limit: String,
+        /// The limit's name.
+        limit: LimitWord,
         /// Its value.
         max: u64,
     },
@@ -56,16 +56,21 @@ pub enum Verdict {
 impl Verdict {
     /// The verdict as one word, as records, events and tables show it.
     pub fn word(&self) -> &'static str {
+        self.name().word()
+    }
+
+    /// The state of a task that ended so.
+    pub fn name(&self) -> StateName {
         match self {
-            Verdict::Completed => "completed",
-            Verdict::Failed { .. } => "failed",
-            Verdict::Trapped { .. } => "trapped",
-            Verdict::TimedOut { .. } => "timed_out",
-            Verdict::OverLimit { .. } => "over_limit",
-            Verdict::Rejected { .. } => "rejected",
-            Verdict::Cancelled => "cancelled",
-            Verdict::Returned { .. } => "returned",
-            Verdict::Lost { .. } => "lost",
+            Verdict::Completed => StateName::Completed,
+            Verdict::Failed { .. } => StateName::Failed,
+            Verdict::Trapped { .. } => StateName::Trapped,
+            Verdict::TimedOut { .. } => StateName::TimedOut,
+            Verdict::OverLimit { .. } => StateName::OverLimit,
+            Verdict::Rejected { .. } => StateName::Rejected,
+            Verdict::Cancelled => StateName::Cancelled,
+            Verdict::Returned { .. } => StateName::Returned,
+            Verdict::Lost { .. } => StateName::Lost,
         }
     }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use muster_protocol::{
     Digest, TaskId,
-    api::{NewTask, Submit, Submitted, endpoint},
+    api::{Endpoint, NewTask, Submit, Submitted},
     grant::Grants,
     subject::{Bucket, Names},
     task::{Data, ModuleRef, TaskSpec},
@@ -137,7 +137,7 @@ impl Client {
         let id = self.mint();
         let submit = Submit { tasks: vec![NewTask { id, spec: Arc::new(spec) }] };
         let body = serde_json::to_vec(&submit).expect("words are JSON");
-        let asked = self.nats.request(self.names.api(endpoint::TASK_SUBMIT), body.into());
+        let asked = self.nats.request(self.names.api(Endpoint::TaskSubmit), body.into());
         let answer = tokio::time::timeout(ANSWER_WITHIN, asked).await;
         let stored = answer
             .ok()

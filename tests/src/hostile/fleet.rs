@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use futures::StreamExt as _;
 use muster_protocol::{
     BatchId, Digest, TaskId,
-    api::{NewTask, Submit, TaskEnded, endpoint},
+    api::{Endpoint, NewTask, Submit, TaskEnded},
     task::{Data, Limits, ModuleRef, Outcome, TaskSpec},
 };
 use std::{
@@ -170,7 +170,7 @@ impl HostileFleet {
         let mut ended = self.client.subscribe(names.done(BatchId(id.0))).await?;
         self.client.flush().await?;
         let body = serde_json::to_vec(&Submit { tasks: vec![NewTask { id, spec }] })?;
-        let answer = self.client.request(names.api(endpoint::TASK_SUBMIT), body.into()).await?;
+        let answer = self.client.request(names.api(Endpoint::TaskSubmit), body.into()).await?;
         if let Some(refusal) = answer.headers.and_then(|all| all.get("Nats-Service-Error").cloned())
         {
             anyhow::bail!("it was not accepted: {refusal}");

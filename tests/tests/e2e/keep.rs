@@ -8,7 +8,7 @@ use async_nats::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use muster_protocol::{
     TaskId,
-    api::{NewTask, Submit, Submitted, endpoint},
+    api::{Endpoint, NewTask, Submit, Submitted},
     subject::{Bucket, Names},
     task::{Data, ModuleRef, TaskSpec},
 };
@@ -152,7 +152,7 @@ fn an_old_input_is_stored_anew_before_a_task_is_accepted_that_names_it() {
     let submit = Submit { tasks: vec![NewTask { id: TaskId(7), spec: spec.into() }] };
     let body = serde_json::to_vec(&submit).expect("JSON");
     let answer = stamps.runtime.block_on(async {
-        let asked = stamps.client.request(stamps.names.api(endpoint::TASK_SUBMIT), body.into());
+        let asked = stamps.client.request(stamps.names.api(Endpoint::TaskSubmit), body.into());
         tokio::time::timeout(Duration::from_secs(10), asked).await
     });
     let answer = answer.expect("an answer").expect("an answer").payload;

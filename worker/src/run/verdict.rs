@@ -7,7 +7,7 @@ use crate::{
 };
 use muster_protocol::{
     limit,
-    task::{Limits, Verdict, clip},
+    task::{LimitName, Limits, Verdict, clip},
 };
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
@@ -35,7 +35,7 @@ const NAME_SHOWN: usize = 80;
 pub(super) fn judge(
     result: &wasmtime::Result<Returned>,
     limits: &Limits,
-    refused: Option<(&str, u64)>,
+    refused: Option<(LimitName, u64)>,
     stderr: &str,
 ) -> Verdict {
     // A guest that lives to explain itself is believed; one that dies after it was refused memory
@@ -46,7 +46,7 @@ pub(super) fn judge(
     };
     match result {
         Ok(Returned::Output(output)) if output.len() as u64 > limits.output_bytes => {
-            over("output_bytes", limits.output_bytes)
+            over(LimitName::OutputBytes, limits.output_bytes)
         }
         Ok(Returned::Done | Returned::Output(_)) => Verdict::Completed,
         Ok(Returned::Failed) => failed(1),
@@ -65,26 +65,26 @@ pub(super) fn judge(
 }
 
 /// The verdict on a guest that wanted more of something than it may have.
-pub(super) fn over(limit: &str, max: u64) -> Verdict {
+pub(super) fn over(limit: LimitName, max: u64) -> Verdict {
     Verdict::OverLimit { limit: limit.into(), max }
 }
 
 /// What the runtime says of limits without a type that could be asked for, by a part of it.
-const SAID: &[(&str, &str, u64)] = &[
-    ("fuel allocated for hostcalls", "host_copy_bytes", HOSTCALL_FUEL),
-    ("instance count too high", "core_instances", CORE_INSTANCES_MAX as u64),
-    ("table count too high", "tables", TABLES_MAX as u64),
-    ("memory count too high", "memories", MEMORIES_MAX as u64),
+const SAID: &[(&str, LimitName, u64)] = &[
+    ("fuel allocated for hostcalls", LimitName::HostCopyBytes, HOSTCALL_FUEL),
+    ("instance count too high", LimitName::CoreInstances, CORE_INSTANCES_MAX as u64),
+    ("table count too high", LimitName::Tables, TABLES_MAX as u64),
+    ("memory count too high", LimitName::Memories, MEMORIES_MAX as u64),
 ];
 
 /// The limit that an error of the runtime is about, if it is about one.
-fn limit_of(error: &wasmtime::Error) -> Option<(&'static str, u64)> {
+fn limit_of(error: &wasmtime::Error) -> Option<(LimitName, u64)> {
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
-        return Some(("stack_bytes", WASM_STACK_MAX as u64));
+        return Some((LimitName::StackBytes, WASM_STACK_MAX as u64));
     }
     let full = |error: &ResourceTableError| matches!(error, ResourceTableError::Full);
     if error.downcast_ref::<ResourceTableError>().is_some_and(full) {
-        return Some(("handles", HANDLES_MAX as u64));
+        return Some((LimitName::Handles, HANDLES_MAX as u64));
     }
     let text = error.root_cause().to_string();
     let said = SAID.iter().find(|(part, ..)| text.contains(part));

@@ -4,7 +4,7 @@
 use super::{Sandbox, Stop, outbox::LOG_CHUNK_MAX};
 use crate::{checkpoint::Refused, clock::boottime};
 use bindings::muster::task::host::{AttemptContext, Host, Level};
-use muster_protocol::task::clip;
+use muster_protocol::task::{LimitName, clip};
 use std::time::Duration;
 use wasmtime::{Error, Result};
 
@@ -55,7 +55,7 @@ impl Host for Sandbox {
         self.watch.permit().map(drop).ok_or_else(ended)?;
         let max = self.checkpoint_max;
         if state.len() as u64 > max {
-            self.watch.end(Stop::Over { limit: "checkpoint_bytes", max });
+            self.watch.end(Stop::Over { limit: LimitName::CheckpointBytes, max });
             return Err(ended());
         }
         // A write to the registry each time: one run must not be able to fill its pipe.

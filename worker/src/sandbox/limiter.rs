@@ -1,6 +1,7 @@
 //! How much of each kind of thing a guest may have inside the runtime. Never grants more because
 //! a guest has several memories: they share one limit.
 
+use muster_protocol::task::LimitName;
 use wasmtime::{ResourceLimiter, Result};
 
 /// Core instances of one run. A component of Python has 14, each of its native libraries one more.
@@ -24,7 +25,7 @@ pub(crate) struct Limiter {
     /// have its grants forgotten.
     memory_used: u64,
     /// The first of what it wanted more than it may have.
-    refused: Option<(&'static str, u64)>,
+    refused: Option<(LimitName, u64)>,
 }
 
 impl Limiter {
@@ -33,7 +34,7 @@ impl Limiter {
     }
 
     /// Of what the guest was ever refused more, and how much of it it may have.
-    pub fn refused(&self) -> Option<(&'static str, u64)> {
+    pub fn refused(&self) -> Option<(LimitName, u64)> {
         self.refused
     }
 }
@@ -51,7 +52,7 @@ impl ResourceLimiter for Limiter {
         }
         let growth = desired.saturating_sub(current) as u64;
         if self.memory_used.saturating_add(growth) > self.memory_max {
-            self.refused.get_or_insert(("memory_bytes", self.memory_max));
+            self.refused.get_or_insert((LimitName::MemoryBytes, self.memory_max));
             return Ok(false);
         }
         self.memory_used += growth;
@@ -66,7 +67,7 @@ impl ResourceLimiter for Limiter {
     ) -> Result<bool> {
         // Looked at first: the pool's own maximum, which is the same, comes as the type's.
         if desired > TABLE_ELEMENTS_MAX {
-            self.refused.get_or_insert(("table_elements", TABLE_ELEMENTS_MAX as u64));
+            self.refused.get_or_insert((LimitName::TableElements, TABLE_ELEMENTS_MAX as u64));
             return Ok(false);
         }
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
@@ -101,6 +102,6 @@ mod tests {
         assert!(!grow(1, 2, Some(PAGE)));
         assert!(limiter.refused().is_none(), "its own maximum is not the task's limit");
         assert!(!limiter.memory_growing(2 * PAGE, 3 * PAGE, None).expect("an answer"));
-        assert_eq!(limiter.refused(), Some(("memory_bytes", 3 * PAGE as u64)));
+        assert_eq!(limiter.refused(), Some((LimitName::MemoryBytes, 3 * PAGE as u64)));
     }
 }

@@ -5,6 +5,7 @@ mod tree;
 
 pub use tree::SCRATCH_DEPTH_MAX;
 
+use muster_protocol::task::LimitName;
 use rustix::fd::{AsFd as _, OwnedFd};
 use std::{
     fs, io,
@@ -49,7 +50,7 @@ impl Scratch {
     }
 
     /// Of what it holds more than it may, and how much that is, as far as that was looked at.
-    pub(crate) fn over(&mut self) -> Option<(&'static str, u64)> {
+    pub(crate) fn over(&mut self) -> Option<(LimitName, u64)> {
         let began = Instant::now();
         if began < self.next {
             return None;
@@ -60,9 +61,9 @@ impl Scratch {
         let over = within.and_then(|()| count.nameless(&self.path, self.device)).err();
         self.next = Instant::now() + began.elapsed().max(Duration::from_micros(100)) * REST;
         over.map(|over| match over {
-            TooMuch::Bytes => ("dir_bytes", self.bytes_max),
-            TooMuch::Entries => ("dir_entries", SCRATCH_ENTRIES_MAX),
-            TooMuch::Depth => ("dir_depth", SCRATCH_DEPTH_MAX),
+            TooMuch::Bytes => (LimitName::DirBytes, self.bytes_max),
+            TooMuch::Entries => (LimitName::DirEntries, SCRATCH_ENTRIES_MAX),
+            TooMuch::Depth => (LimitName::DirDepth, SCRATCH_DEPTH_MAX),
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::{clock::boottime, gate::Gate, journal::Journal};
 use muster_protocol::{
     Time,
     lease::{KillReason, Permit},
+    task::LimitName,
 };
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -23,7 +24,7 @@ pub(crate) enum Stop {
     /// Because its task's state is another attempt's: it has been taken over, or its record is gone.
     Stale,
     /// By another limit, of this name.
-    Over { limit: &'static str, max: u64 },
+    Over { limit: LimitName, max: u64 },
 }
 
 /// What a run, its epoch callback and its host functions look at together.
@@ -78,7 +79,7 @@ impl Watch {
     pub fn tick(&self, now: Time) -> Option<Stop> {
         let max = self.cpu.max_ms;
         if self.cpu() >= max.saturating_mul(1_000_000) {
-            let _ = self.stop.set(Stop::Over { limit: "cpu_ms", max });
+            let _ = self.stop.set(Stop::Over { limit: LimitName::CpuMs, max });
         }
         self.check(now)
     }

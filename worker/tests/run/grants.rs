@@ -6,7 +6,7 @@ use muster_protocol::{
     AttemptId, TaskId,
     grant::{CLOCK_DEFAULT, Grants},
     message::{AttemptKey, LogSource},
-    task::Verdict,
+    task::{LimitName, Verdict},
 };
 use muster_worker::run::RunSpec;
 use std::{
@@ -250,7 +250,7 @@ fn a_directory_that_is_too_full() {
     );
     let place = TempDir::new();
     for seen in both(&fills, || place.order(1 << 20)) {
-        let over = Verdict::OverLimit { limit: "dir_bytes".into(), max: 1 << 20 };
+        let over = Verdict::OverLimit { limit: LimitName::DirBytes.into(), max: 1 << 20 };
         assert_eq!(seen.verdict(), &over);
         assert!(place.is_empty(), "nothing of it stays behind");
     }

@@ -1,12 +1,12 @@
 //! That every limit ends a run by its name, and that room is always there for the next one.
 
 use super::{bench::*, guests::*};
-use muster_protocol::task::{Data, Verdict};
+use muster_protocol::task::{Data, LimitName, Verdict};
 use std::time::Duration;
 
 const PAGE: u64 = 65_536;
 
-fn over(limit: &str, max: u64) -> Verdict {
+fn over(limit: LimitName, max: u64) -> Verdict {
     Verdict::OverLimit { limit: limit.into(), max }
 }
 
@@ -24,7 +24,7 @@ fn memory() {
         order
     };
     assert_eq!(check(&grow("unreachable"), limited(10)).verdict(), &Verdict::Completed);
-    let killed = over("memory_bytes", 9 * PAGE);
+    let killed = over(LimitName::MemoryBytes, 9 * PAGE);
     assert_eq!(check(&grow("unreachable"), limited(9)).verdict(), &killed);
     assert_eq!(check(&grow(""), limited(9)).verdict(), &Verdict::Completed, "it did without");
     let large = r#"(module (memory 20) (func (export "_start")))"#;
@@ -53,7 +53,7 @@ fn output() {
     let mut more = run_spec("123456");
     more.limits.output_bytes = 5;
     let seen = check(&echo(), more);
-    assert_eq!((seen.verdict(), seen.output()), (&over("output_bytes", 5), ""));
+    assert_eq!((seen.verdict(), seen.output()), (&over(LimitName::OutputBytes, 5), ""));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_deep_stack_leaves_room_for_host_calls() {
          (func (export",
     );
     let seen = check(&guest, run_spec(""));
-    assert_eq!(seen.verdict(), &over("stack_bytes", 512 * 1024));
+    assert_eq!(seen.verdict(), &over(LimitName::StackBytes, 512 * 1024));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::guests::*;
 use muster_protocol::{
     Digest, TaskId,
-    task::{Data, ModuleRef, Outcome, TaskSpec, Verdict},
+    task::{Data, LimitName, ModuleRef, Outcome, TaskSpec, Verdict},
 };
 use muster_worker::{
     compile::Compiler,
@@ -92,7 +92,7 @@ fn limits_hold_and_refusals_are_verdicts() {
     assert_eq!(outcome.verdict, Verdict::TimedOut { limit_ms: 100 });
     let computes = spec(|spec| spec.limits.cpu_ms = 50);
     let (outcome, _) = check(wat::parse_str(LOOP).unwrap(), "", computes);
-    assert_eq!(outcome.verdict, Verdict::OverLimit { limit: "cpu_ms".into(), max: 50 });
+    assert_eq!(outcome.verdict, Verdict::OverLimit { limit: LimitName::CpuMs.into(), max: 50 });
     let (outcome, _) = check(b"no Wasm".to_vec(), "", spec(|_| ()));
     assert!(matches!(outcome.verdict, Verdict::Rejected { .. }), "{outcome:?}");
 }

@@ -1,7 +1,12 @@
 //! Guests of the SDK's world.
 
 use super::{bench::*, guests::task};
-use muster_protocol::{lease::KillReason, limit, message::LogSource, task::Verdict};
+use muster_protocol::{
+    lease::KillReason,
+    limit,
+    message::LogSource,
+    task::{LimitName, Verdict},
+};
 use muster_worker::{run::RunSpec, sandbox::LOG_CHUNK_MAX};
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -23,7 +28,7 @@ fn a_result_is_the_output() {
     let mut order = run_spec("hello");
     order.limits.output_bytes = 4;
     let seen = check_task(echo, order);
-    let over = Verdict::OverLimit { limit: "output_bytes".into(), max: 4 };
+    let over = Verdict::OverLimit { limit: LimitName::OutputBytes.into(), max: 4 };
     assert_eq!((seen.verdict(), seen.output()), (&over, ""));
 }
 
@@ -144,7 +149,7 @@ fn a_checkpoint_has_a_limit_and_a_pace() {
         let mut small = run_spec("");
         small.limits.checkpoint_bytes = 3;
         let seen = bench.run(&program, small, bench.gate()).await;
-        let over = Verdict::OverLimit { limit: "checkpoint_bytes".into(), max: 3 };
+        let over = Verdict::OverLimit { limit: LimitName::CheckpointBytes.into(), max: 3 };
         assert_eq!(seen.verdict(), &over);
         let four = "(call $checkpoint (i32.const 1024) (i32.const 4))".repeat(4);
         let program = bench.engine.compile(&task(&format!("{four} {RESUMES}"))).unwrap();

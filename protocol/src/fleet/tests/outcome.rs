@@ -1,7 +1,7 @@
 //! Ends of attempts: one counts, each is answered, and a retry waits.
 
 use super::*;
-use crate::task::Retry;
+use crate::task::{LimitName, Retry};
 
 /// Task 1 runs as attempt A at w1, link 11, and may fail three times.
 fn running() -> (World, AttemptKey) {
@@ -22,7 +22,7 @@ fn only_what_a_guest_might_do_better_is_retried() {
         (Verdict::Failed { code: 2, message: text() }, true),
         (Verdict::Trapped { message: text() }, true),
         (Verdict::TimedOut { limit_ms: 1 }, true),
-        (Verdict::OverLimit { limit: text(), max: 1 }, false),
+        (Verdict::OverLimit { limit: LimitName::CpuMs.into(), max: 1 }, false),
         (Verdict::Rejected { message: text() }, false),
     ];
     for (verdict, again) in cases {

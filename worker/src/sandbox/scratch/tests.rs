@@ -22,7 +22,7 @@ impl Drop for TempDir {
     }
 }
 
-fn over(scratch: &mut Scratch) -> Option<(&'static str, u64)> {
+fn over(scratch: &mut Scratch) -> Option<(LimitName, u64)> {
     scratch.next = Instant::now();
     scratch.over()
 }
@@ -50,7 +50,11 @@ fn it_is_measured_whole() {
     for name in ["1", "2", "3", "4", "5"] {
         fs::write(path.join(name), b"x").expect("it is ours");
     }
-    assert_eq!(over(&mut scratch), Some(("dir_bytes", 100_000)), "each file counts a block");
+    assert_eq!(
+        over(&mut scratch),
+        Some((LimitName::DirBytes, 100_000)),
+        "each file counts a block"
+    );
 }
 
 #[test]
@@ -60,7 +64,7 @@ fn many_empty_files_are_too_much_as_well() {
     for number in 0..=SCRATCH_ENTRIES_MAX {
         fs::write(scratch.path().join(number.to_string()), b"").expect("it is ours");
     }
-    assert_eq!(over(&mut scratch), Some(("dir_entries", SCRATCH_ENTRIES_MAX)));
+    assert_eq!(over(&mut scratch), Some((LimitName::DirEntries, SCRATCH_ENTRIES_MAX)));
 }
 
 #[test]
@@ -68,7 +72,7 @@ fn what_lies_deeper_than_a_path_reaches_is_seen_and_removed() {
     let place = TempDir::new("depth");
     let mut scratch = place.scratch(u64::MAX);
     dig(&scratch, 300);
-    assert_eq!(over(&mut scratch), Some(("dir_depth", SCRATCH_DEPTH_MAX)));
+    assert_eq!(over(&mut scratch), Some((LimitName::DirDepth, SCRATCH_DEPTH_MAX)));
     let path = scratch.path().to_path_buf();
     tree::remove(&path).expect("however deep");
     assert!(!path.exists());
@@ -82,7 +86,7 @@ fn a_file_without_a_name_counts_while_it_is_open() {
     fs::write(&path, vec![0; 200_000]).expect("it is ours");
     let open = fs::File::open(&path).expect("it is there");
     fs::remove_file(&path).expect("it is ours");
-    assert_eq!(over(&mut scratch), Some(("dir_bytes", 100_000)));
+    assert_eq!(over(&mut scratch), Some((LimitName::DirBytes, 100_000)));
     drop(open);
     assert_eq!(over(&mut scratch), None);
 }

@@ -1,0 +1,168 @@
+//! The names of states and of limits, as records, tables and `--help` have them. Never what follows from
+//! one.
+
+use crate::words::words;
+use alloc::string::String;
+use core::fmt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+words!(
+    /// The state of a task, or how an attempt ended.
+    StateName {
+        /// It waits for a worker.
+        Queued = "queued",
+        /// A worker has it.
+        Dispatched = "dispatched",
+        /// See [`Verdict::Completed`](super::Verdict::Completed).
+        Completed = "completed",
+        /// See [`Verdict::Failed`](super::Verdict::Failed).
+        Failed = "failed",
+        /// See [`Verdict::Trapped`](super::Verdict::Trapped).
+        Trapped = "trapped",
+        /// See [`Verdict::TimedOut`](super::Verdict::TimedOut).
+        TimedOut = "timed_out",
+        /// See [`Verdict::OverLimit`](super::Verdict::OverLimit).
+        OverLimit = "over_limit",
+        /// See [`Verdict::Rejected`](super::Verdict::Rejected).
+        Rejected = "rejected",
+        /// See [`Verdict::Cancelled`](super::Verdict::Cancelled).
+        Cancelled = "cancelled",
+        /// See [`Verdict::Returned`](super::Verdict::Returned): of attempts alone.
+        Returned = "returned",
+        /// See [`Verdict::Lost`](super::Verdict::Lost).
+        Lost = "lost",
+    }
+);
+
+impl StateName {
+    /// Those that a task may be in.
+    pub fn of_tasks() -> impl Iterator<Item = StateName> {
+        Self::ALL.into_iter().filter(|name| *name != StateName::Returned)
+    }
+}
+
+words!(
+    /// The name of a limit that a run was ended at. Those of a task's own have the names that
+    /// [`Limits`](super::Limits) and [`Grants`](crate::grant::Grants) give them.
+    LimitName {
+        /// Time in line for a worker.
+        QueueMs = "queue_ms",
+        /// Time on a processor.
+        CpuMs = "cpu_ms",
+        /// Linear memory.
+        MemoryBytes = "memory_bytes",
+        /// The output.
+        OutputBytes = "output_bytes",
+        /// One checkpoint.
+        CheckpointBytes = "checkpoint_bytes",
+        /// The scratch directory.
+        DirBytes = "dir_bytes",
+        /// Files in the scratch directory.
+        DirEntries = "dir_entries",
+        /// Directories in each other.
+        DirDepth = "dir_depth",
+        /// The guest's stack.
+        StackBytes = "stack_bytes",
+        /// Elements of one table.
+        TableElements = "table_elements",
+        /// Tables.
+        Tables = "tables",
+        /// Memories.
+        Memories = "memories",
+        /// Core instances.
+        CoreInstances = "core_instances",
+        /// Files, streams and timers.
+        Handles = "handles",
+        /// What one host call copies.
+        HostCopyBytes = "host_copy_bytes",
+    }
+);
+
+/// The name of a limit in a verdict: one that this version knows, or what was read. In records and frames
+/// it is a string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitWord {
+    /// A limit of this version.
+    Known(LimitName),
+    /// A limit of another version.
+    Other(String),
+}
+
+impl LimitWord {
+    /// The name.
+    pub fn word(&self) -> &str {
+        match self {
+            LimitWord::Known(name) => name.word(),
+            LimitWord::Other(word) => word,
+        }
+    }
+}
+
+impl From<LimitName> for LimitWord {
+    fn from(name: LimitName) -> Self {
+        LimitWord::Known(name)
+    }
+}
+
+impl fmt::Display for LimitWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Serialize for LimitWord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let known = LimitName::ALL.into_iter().find(|name| name.word() == word);
+        Ok(known.map_or(LimitWord::Other(word), LimitWord::Known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Limits, Verdict};
+
+    #[test]
+    fn a_limit_is_a_string_in_records_and_frames_also_one_that_is_not_known() {
+        for (limit, word) in LimitName::ALL
+            .map(|name| (LimitWord::Known(name), name.word()))
+            .into_iter()
+            .chain([(LimitWord::Other("of_tomorrow".into()), "of_tomorrow")])
+        {
+            let verdict = Verdict::OverLimit { limit, max: 7 };
+            let json = alloc::format!(r#"{{"over_limit":{{"limit":"{word}","max":7}}}}"#);
+            assert_eq!(serde_json::to_string(&verdict).expect("JSON"), json);
+            assert_eq!(serde_json::from_str::<Verdict>(&json).expect("JSON"), verdict);
+            let frame = postcard::to_allocvec(&verdict).expect("bytes");
+            let string = postcard::to_allocvec(&(4u8, word, 7u64)).expect("bytes");
+            assert_eq!(frame, string, "{word}");
+            assert_eq!(postcard::from_bytes::<Verdict>(&frame).expect("bytes"), verdict);
+        }
+    }
+
+    #[test]
+    fn limits_of_tasks_are_named_as_tasks_name_them() {
+        let limits = serde_json::to_value(Limits::default()).expect("JSON");
+        let grants =
+            serde_json::to_value(crate::grant::Grants { dir_bytes: 1, ..Default::default() });
+        let grants = grants.expect("JSON");
+        for name in [
+            LimitName::QueueMs,
+            LimitName::CpuMs,
+            LimitName::MemoryBytes,
+            LimitName::OutputBytes,
+            LimitName::CheckpointBytes,
+            LimitName::DirBytes,
+        ] {
+            let word = name.word();
+            assert!(limits.get(word).or(grants.get(word)).is_some(), "{word}");
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub mod lease;
 pub mod limit;
 pub mod message;
 pub mod registry;
+pub mod retry;
 mod run_estimate;
 pub mod sessions;
 pub mod subject;

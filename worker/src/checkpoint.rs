@@ -16,15 +16,10 @@ use muster_protocol::{
     lease::{KillReason, Permit},
     limit,
     message::{AttemptKey, HeldAttempt, ObjectStore, StreamReply, StreamRequest},
+    retry::CHECKPOINT,
     task::Data,
 };
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-
-/// How long to wait before a master is asked again.
-const AGAIN: Duration = Duration::from_millis(200);
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The checkpoints of all runs of a worker; cheap to clone.
 #[derive(Clone, Debug)]
@@ -128,7 +123,7 @@ async fn ask(gate: &Gate, links: &Links, asked: &StreamRequest) -> Result<Option
         let answer = waiting.heard(told.clone(), began);
         answer.ok_or_else(|| format!("a checkpoint has to wait: {told:?}"))
     };
-    Ok(until_done(gate, links, AGAIN, send, judge).await??)
+    Ok(until_done(gate, links, CHECKPOINT, send, judge).await??)
 }
 
 /// A state as a record carries it: what is large goes to the data shelf first.
@@ -143,7 +138,7 @@ async fn bring(gate: &Gate, links: &Links, state: Bytes) -> Result<Data, KillRea
     let judge = |stored: Result<(), ObjectError>| {
         stored.map_err(|error| format!("a checkpoint could not be stored: {error}"))
     };
-    until_done(gate, links, AGAIN, put, judge).await?;
+    until_done(gate, links, CHECKPOINT, put, judge).await?;
     Ok(Data::Blob { digest, size })
 }
 
@@ -165,5 +160,5 @@ async fn get(gate: &Gate, links: &Links, state: Data) -> Result<Option<Bytes>, K
         }
         Err(error) => Err(format!("a checkpoint cannot be got: {error}")),
     };
-    until_done(gate, links, AGAIN, fetch, judge).await
+    until_done(gate, links, CHECKPOINT, fetch, judge).await
 }

@@ -6,18 +6,8 @@ use crate::{
     link::{self, ObjectError},
 };
 use bytes::Bytes;
-use muster_protocol::{Digest, message::ObjectStore};
+use muster_protocol::{Digest, message::ObjectStore, retry::MISSING};
 use quinn::Connection;
-use std::time::Duration;
-
-/// Answers that an object is missing before it is. Masters ask the store's leader, which knows all
-/// that was acknowledged; a leader that was chosen just now, or a master that is behind, answers
-/// rightly by the time of the last.
-const MISSING_MAX: usize = 4;
-
-/// How long to wait after such an answer. With [`MISSING_MAX`] it makes three seconds, in which NATS
-/// chooses a leader and followers catch up.
-const MISSING_AGAIN: Duration = Duration::from_secs(1);
 
 /// Gets an object, `size_max` bytes at most, through `first` if that is a link, and through the others
 /// in turn where it is said to be missing. Its digest is checked by whoever uses it.
@@ -53,11 +43,11 @@ where
             answer => return answer,
         };
         turn += 1;
-        if turn >= MISSING_MAX {
+        let Some(wait) = u32::try_from(turn).ok().and_then(|failed| MISSING.after(failed)) else {
             return Err(error);
-        }
+        };
         tracing::debug!(%error, turn, "asking again for an object");
-        tokio::time::sleep(MISSING_AGAIN).await;
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -66,7 +56,9 @@ mod tests {
     use super::*;
     use std::cell::RefCell;
 
-    const MISSING: ObjectError =
+    const TRIES: usize = 4;
+
+    const GONE: ObjectError =
         ObjectError::Missing { shelf: ObjectStore::Data, digest: Digest([7; 32]) };
 
     /// Asks masters that give these answers one after another; what comes of it, and whom it asked.
@@ -91,21 +83,21 @@ mod tests {
 
     #[test]
     fn one_master_that_is_behind_does_not_make_an_object_missing() {
-        let (got, turns) = asked(vec![Err(MISSING), Err(MISSING), Ok("it")]);
+        let (got, turns) = asked(vec![Err(GONE), Err(GONE), Ok("it")]);
         assert_eq!((got.ok().as_deref(), turns), (Some(&b"it"[..]), 3));
     }
 
     #[test]
     fn what_is_missing_each_time_is_missing() {
-        let (got, turns) = asked((0..MISSING_MAX).map(|_| Err(MISSING)).collect());
+        let (got, turns) = asked((0..TRIES).map(|_| Err(GONE)).collect());
         assert!(matches!(got, Err(ObjectError::Missing { .. })), "{got:?}");
-        assert_eq!(turns, MISSING_MAX);
+        assert_eq!(turns, TRIES);
     }
 
     #[test]
     fn a_master_that_does_not_answer_decides_nothing() {
         let broken = ObjectError::Carried("the link is down".into());
-        let (got, turns) = asked(vec![Err(MISSING), Err(broken)]);
+        let (got, turns) = asked(vec![Err(GONE), Err(broken)]);
         assert!(matches!(got, Err(ObjectError::Carried(_))), "{got:?}");
         assert_eq!(turns, 2);
     }

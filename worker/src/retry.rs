@@ -2,15 +2,17 @@
 //! try without a permit.
 
 use crate::{LinkHandle, Links, clock::boottime, gate::Gate, link};
-use muster_protocol::lease::{KillReason, Permit};
-use std::time::Duration;
+use muster_protocol::{
+    lease::{KillReason, Permit},
+    retry::RetryPolicy,
+};
 
 /// Sends through whichever master is linked. `judge` says whether the answer is a result, or else why it is
 /// not; then it is sent again after a while.
 pub(crate) async fn until_done<R, T, F>(
     gate: &Gate,
     links: &Links,
-    again: Duration,
+    policy: RetryPolicy,
     send: impl Fn(Permit<'_>, LinkHandle) -> F,
     mut judge: impl FnMut(R) -> Result<T, String>,
 ) -> Result<T, KillReason>
@@ -25,6 +27,6 @@ where
                 Err(cause) => tracing::warn!(cause, "trying again"),
             }
         }
-        tokio::time::sleep(again).await;
+        tokio::time::sleep(policy.wait).await;
     }
 }

@@ -17,14 +17,11 @@ use muster_protocol::{
     lease::Permit,
     limit,
     message::{Dispatch, ObjectStore, ToMaster},
+    retry::OUTPUT,
     task::{Data, Outcome},
 };
 use quinn::Connection;
-use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// How long to wait before a large output is brought again.
-const PUT_AGAIN: Duration = Duration::from_millis(500);
 
 /// Gets an attempt's module, and its input where that is not in the dispatch, through `first` if that
 /// is a link.
@@ -100,7 +97,7 @@ pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> O
     let judge = |stored: Result<(), ObjectError>| {
         stored.map_err(|error| format!("an output could not be stored: {error}"))
     };
-    until_done(gate, links, PUT_AGAIN, put, judge).await.ok()?;
+    until_done(gate, links, OUTPUT, put, judge).await.ok()?;
     outcome.output = Data::Blob { digest, size };
     Some(outcome)
 }

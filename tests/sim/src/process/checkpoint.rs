@@ -12,6 +12,7 @@ use muster_protocol::{
     checkpoint::{Checkpoint, Next, Request, Stale, Waiting, Want},
     lease::{CasAnswer, Permit},
     message::{AttemptKey, HeldAttempt, StreamReply},
+    retry::CHECKPOINT,
     task::{Data, Outcome, TaskRecord},
     time::WallMillis,
 };
@@ -21,7 +22,7 @@ use std::sync::Arc;
 const ANSWER_WITHIN: Nanos = 5 * SECOND;
 
 /// How long it waits before it asks again where it was told to, or has no link.
-const AGAIN: Nanos = 200 * MS;
+const AGAIN: Nanos = CHECKPOINT.wait.as_nanos() as Nanos;
 
 /// The longest that an answer of the registry is late: longer than a worker is waited for.
 const LATE_MAX: Nanos = 6 * SECOND;

@@ -25,9 +25,6 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// The server asked when nothing names one: where nats-server listens unless told otherwise.
-pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
-
 /// Longest wait for an answer. Masters answer within milliseconds; this outlasts a failover of
 /// the stream leader behind them.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

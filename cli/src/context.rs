@@ -1,7 +1,7 @@
 //! NATS contexts as the `nats` command keeps them: which server, and how to prove who asks. Only
 //! reads them, and never shows a secret.
 
-use crate::{client::URL_DEFAULT, exit::Failure};
+use crate::exit::Failure;
 use anyhow::Context as _;
 use async_nats::ConnectOptions;
 use muster_wire::nats::{Address, Who};
@@ -10,6 +10,9 @@ use std::{
     env, fs, io,
     path::{Path, PathBuf},
 };
+
+/// The server asked when nothing names one: where nats-server listens unless told otherwise.
+pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
 
 /// Where a client finds NATS, and as whom.
 #[derive(Clone, Default, Deserialize)]

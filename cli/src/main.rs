@@ -105,7 +105,7 @@ enum Command {
 
 fn main() -> ExitCode {
     // As a worker, it is started by itself to compile a module.
-    if let Some(ended) = muster_worker::compile::child() {
+    if let Some(ended) = muster_worker::compile_child::child() {
         return ended;
     }
     let Cli { reach, output, command } = Cli::parse();

@@ -4,7 +4,11 @@
 mod modules;
 mod tasks;
 
-use crate::{Config, Input, Modules, registry::Registry};
+use crate::{
+    config::Config,
+    inbox::{Input, Modules},
+    registry::Registry,
+};
 use async_nats::service::{self, Service, ServiceExt};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -62,25 +66,13 @@ struct ApiServer {
     known: Mutex<HashSet<Digest>>,
 }
 
-/// The service; it stops when told to.
-pub(crate) struct Api {
-    service: Service,
-}
-
-impl Api {
-    /// Takes no more requests.
-    pub(crate) async fn stop(self) {
-        let _ = self.service.stop().await;
-    }
-}
-
-/// Begins to answer clients.
+/// Begins to answer clients, until the service is stopped.
 pub(crate) async fn serve(
     registry: &Registry,
     config: &Config,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
-) -> anyhow::Result<Api> {
+) -> anyhow::Result<Service> {
     let metadata = HashMap::from([
         ("fleet".to_string(), names.fleet().to_string()),
         ("master".to_string(), config.name.to_string()),
@@ -106,7 +98,7 @@ pub(crate) async fn serve(
             .map_err(|error| anyhow::anyhow!("{name} cannot be served: {error}"))?;
         tokio::spawn(answer_all(host.clone(), endpoint, requests));
     }
-    Ok(Api { service })
+    Ok(service)
 }
 
 async fn answer_all(

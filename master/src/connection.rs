@@ -2,10 +2,14 @@
 //! Never two at once. What one session may conclude from the one before is decided by [`Sessions`].
 
 use crate::{
-    Config, Fact, Input, api,
-    registry::{Registry, RegistryError},
+    api,
+    config::Config,
+    inbox::Input,
+    registry::{Fact, Registry, RegistryError, Said},
+    upkeep,
 };
 use anyhow::Context as _;
+use async_nats::service::Service;
 use muster_protocol::{
     Nonce, SessionId, Time,
     advisory::{Advisory, MasterEvent, RegistryEvent},
@@ -44,7 +48,7 @@ pub(crate) struct Connection {
     down: Option<Time>,
     watches: JoinSet<()>,
     serving: Option<AbortHandle>,
-    api: Option<api::Api>,
+    api: Option<Service>,
 }
 
 /// What looks for the registry.
@@ -64,7 +68,9 @@ impl Seeker {
         let inbox = self.inbox.clone();
         let on_break = move || {
             let inbox = inbox.clone();
-            tokio::spawn(async move { inbox.send(Input::Registry(session, Fact::Down)).await });
+            tokio::spawn(
+                async move { inbox.send(Input::Registry(Said(session, Fact::Down))).await },
+            );
         };
         let (address, names) = (&self.config.nats, self.names.clone());
         let keep = self.config.keep();
@@ -263,7 +269,7 @@ impl Connection {
                 }
                 Err(cause) => {
                     tracing::warn!(%cause, "clients cannot be answered");
-                    let _ = inbox.send(Input::Registry(session, Fact::Down)).await;
+                    let _ = inbox.send(Input::Registry(Said(session, Fact::Down))).await;
                 }
             }
         });
@@ -272,10 +278,10 @@ impl Connection {
 
     /// Begins to keep from expiring what open tasks need.
     pub(crate) fn keep_up(&mut self, registry: &Registry) {
-        self.watches.spawn(registry.keep_up(self.seeker.inbox.clone()));
+        self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.inbox.clone()));
     }
 
-    pub(crate) fn served(&mut self, api: api::Api) {
+    pub(crate) fn served(&mut self, api: Service) {
         self.api = Some(api);
     }
 
@@ -293,7 +299,7 @@ impl Connection {
     /// Takes no more requests.
     pub(crate) async fn stop_serving(&mut self) {
         if let Some(api) = self.api.take() {
-            api.stop().await;
+            let _ = api.stop().await;
         }
     }
 }

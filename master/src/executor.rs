@@ -2,9 +2,9 @@
 //! back as an event; nothing here waits, retries or decides.
 
 use crate::{
-    Fact, Input,
+    inbox::Input,
     publisher::{Batch, Publisher},
-    registry::{ObjectError, Registry, Writes},
+    registry::{Fact, ObjectError, Registry, Said, Writes},
 };
 use muster_protocol::{
     Digest, TaskId, checkpoint,
@@ -216,7 +216,7 @@ impl Executor {
         let work = work(self.registry.clone());
         tokio::spawn(async move {
             let event = work.await;
-            let _ = inbox.send(Input::Registry(session, Fact::Fleet(event))).await;
+            let _ = inbox.send(Input::Registry(Said(session, Fact::Fleet(event)))).await;
         });
     }
 
@@ -226,7 +226,7 @@ impl Executor {
             match registry.read_end(bucket).await {
                 Ok(end) => {
                     let event = Event::EndRead { bucket, read, end };
-                    let event = Input::Registry(registry.session(), Fact::Fleet(event));
+                    let event = Input::Registry(Said(registry.session(), Fact::Fleet(event)));
                     let _ = inbox.send(event).await;
                 }
                 // The fleet hears nothing, and asks again.
@@ -243,7 +243,7 @@ impl Executor {
             match registry.read_task(task).await {
                 Ok(found) => {
                     let event = Event::TaskRead { task, read, found };
-                    let event = Input::Registry(registry.session(), Fact::Fleet(event));
+                    let event = Input::Registry(Said(registry.session(), Fact::Fleet(event)));
                     let _ = inbox.send(event).await;
                 }
                 // The fleet hears nothing, and asks again.

@@ -15,29 +15,25 @@ mod api;
 mod config;
 mod connection;
 mod executor;
+mod inbox;
 mod link;
 mod publisher;
 mod registry;
+mod upkeep;
 
 pub use config::Config;
 
 use anyhow::Context as _;
 use connection::Connection;
+use inbox::{INBOX_MAX, Input, Modules};
 use muster_protocol::{
-    Digest, SessionId, WorkerId,
-    api::{ModuleEntry, NewTask},
-    checkpoint,
-    fleet::{self, ClientReply, Event, Fleet, Loaded},
-    message::{AttemptKey, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand},
-    subject::{Bucket, Names},
+    fleet::{Event, Fleet, Loaded},
+    subject::Names,
 };
 use muster_wire::{clock, quic, state, tls};
-use registry::{ObjectError, Registry};
+use registry::{Fact, Registry, Said};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
-use tokio::sync::{mpsc, oneshot, watch};
-
-/// What may wait for the loop. Beyond it senders wait, and with them whoever sends to them.
-const INBOX_MAX: usize = 16 * 1024;
+use tokio::sync::{mpsc, watch};
 
 /// What the loop takes in before it plans.
 const DRAIN_MAX: usize = 1_024;
@@ -47,65 +43,6 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a stopping master waits for its last writes.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-
-/// The named modules.
-type Modules = BTreeMap<String, ModuleEntry>;
-
-/// A look at what the loop knows.
-type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
-
-/// Something that the loop must know or do.
-enum Input {
-    /// Something that the registry said in a session; of no interest to any other session.
-    Registry(SessionId, Fact),
-    /// A connection to the registry is up: another session can begin.
-    Connected(Registry),
-    /// Clients are answered.
-    Served(api::Api),
-    /// A fact for the fleet, from a worker.
-    Fleet(Event),
-    /// A link is up; frames for its worker go to this sender.
-    LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },
-    /// A link is down.
-    LinkClosed { worker: WorkerId, link: fleet::LinkId },
-    /// What a guest wrote for people.
-    Log(LogChunk),
-    /// How far a run is.
-    Progress { key: AttemptKey, done: u64, total: u64 },
-    /// A worker wants an object.
-    Fetch {
-        shelf: ObjectStore,
-        digest: Digest,
-        reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
-    },
-    /// A worker brings an object.
-    Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
-    /// An attempt keeps its state, or asks for what earlier ones left.
-    Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
-    /// A client submits tasks that have been checked.
-    Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<ClientReply> },
-    /// A client wants a task cancelled.
-    Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<ClientReply> },
-    /// Somebody wants something of a worker.
-    Order { worker: WorkerId, order: WorkerCommand, reply: oneshot::Sender<ClientReply> },
-    /// A client wants to see something.
-    Look(Look),
-}
-
-/// What a registry says.
-#[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
-enum Fact {
-    /// A fact for the fleet.
-    Fleet(Event),
-    /// A bucket's content has been observed.
-    Loaded(Bucket),
-    /// A module name has these versions.
-    ModuleSeen(ModuleEntry),
-    /// A module name is gone.
-    ModuleGone(String),
-    /// It does not answer any more, or not as it did.
-    Down,
-}
 
 /// Runs a master as a process of its own until it is told to stop.
 pub fn main(config: Config) -> ExitCode {
@@ -222,13 +159,13 @@ impl Master {
     fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let now = clock::boottime();
         match input {
-            Input::Registry(session, fact) if self.connection.is_current(session) => {
+            Input::Registry(Said(session, fact)) if self.connection.is_current(session) => {
                 self.learn(fact)?;
             }
             Input::Registry(..) => {}
             Input::Connected(registry) => self.begin_session(registry),
-            Input::Served(api) => {
-                self.connection.served(api);
+            Input::Served(service) => {
+                self.connection.served(service);
                 if let Some(address) = self.ready.take() {
                     self.connection.tell_ready(address)?;
                 }

@@ -1,7 +1,7 @@
 //! QUIC as the master uses it: one link per worker, and what comes over it. Only this room talks
 //! QUIC; it never believes a frame about who a worker is, only its certificate.
 
-use crate::{Input, registry::ObjectError};
+use crate::{inbox::Input, registry::ObjectError};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, WorkerId,

@@ -5,11 +5,9 @@ mod checkpoints;
 mod layout;
 mod objects;
 mod recent;
-mod upkeep;
 mod watch;
 mod writes;
 
-use crate::Input;
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, HeaderMap,
     jetstream::{Context, context::GetStreamError, stream::Info},
@@ -19,6 +17,7 @@ use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
     api::{ModuleEntry, TaskEnded},
+    fleet::Event,
     lease::{CasAnswer, Lease, MasterLease},
     limit,
     message::LogChunk,
@@ -38,8 +37,32 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub use layout::Keep;
+pub(crate) use layout::UPKEEP_EVERY;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
+
+/// What a registry says.
+#[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
+pub(crate) enum Fact {
+    /// A fact for the fleet.
+    Fleet(Event),
+    /// A bucket's content has been observed.
+    Loaded(Bucket),
+    /// A module name has these versions.
+    ModuleSeen(ModuleEntry),
+    /// A module name is gone.
+    ModuleGone(String),
+    /// It does not answer any more, or not as it did.
+    Down,
+}
+
+/// Something that a registry said in a session; of no interest to any other session.
+pub(crate) struct Said(pub SessionId, pub Fact);
+
+/// Who hears what a registry says.
+pub(crate) trait Hearer: From<Said> + Send + 'static {}
+
+impl<T: From<Said> + Send + 'static> Hearer for T {}
 
 /// Why the registry cannot be used at the start. Nothing was written but, maybe, empty streams.
 #[derive(Debug, thiserror::Error)]
@@ -198,15 +221,10 @@ impl Registry {
     pub fn follow(
         &self,
         company: &tokio::sync::watch::Receiver<bool>,
-        inbox: &mpsc::Sender<Input>,
+        inbox: &mpsc::Sender<impl Hearer>,
     ) -> JoinSet<()> {
         let follow = |bucket| watch::follow(self.clone(), bucket, company.clone(), inbox.clone());
         Bucket::FOLLOWED.map(follow).into_iter().collect()
-    }
-
-    /// Keeps from expiring what open tasks need, until the session is over. The fleet must be loaded.
-    pub(crate) fn keep_up(&self, inbox: mpsc::Sender<Input>) -> impl Future<Output = ()> + use<> {
-        upkeep::keep_up(self.clone(), inbox)
     }
 
     fn key(&self, bucket: Bucket, key: impl std::fmt::Display) -> cas::Key {

@@ -5,12 +5,16 @@
 
 mod convert;
 mod entry;
+mod features;
+mod kind;
 mod known;
 mod needs;
 mod refusal;
 mod scan;
 
 pub use convert::to_component;
+pub use features::features;
+pub use kind::{Kind, World};
 pub use known::{PREVIEW1_FUNCTIONS, PREVIEW1_MODULE, SDK_INTERFACES, WASI_INTERFACES};
 pub use needs::Need;
 pub use refusal::ModuleRefusal;
@@ -18,63 +22,6 @@ pub use scan::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
 
 use muster_protocol::{Digest, limit};
 use sha2::Digest as _;
-use wasmparser::WasmFeatures;
-
-/// The Wasm proposals that guests may use: Wasm 2.0, extended constant expressions (LLVM emits
-/// them for position-independent data, as Python's shared libraries have it) and components.
-///
-/// Every other proposal is code in the compiler that most guests do not need and that has had
-/// most of the miscompilations. `GC_TYPES` is what the validator calls `externref`, which needs
-/// a collector. The worker's engine enables exactly this set, so that a module that passes here
-/// is not refused there.
-pub fn features() -> WasmFeatures {
-    let mut features = WasmFeatures::WASM2;
-    features.insert(WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL);
-    features.remove(WasmFeatures::GC_TYPES);
-    features
-}
-
-/// How a Wasm file is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the
-    /// input, standard output the output, the exit code the verdict.
-    Command,
-    /// A component.
-    Component {
-        /// What it exports.
-        world: World,
-    },
-    /// A core module built against the SDK or another WIT world: it cannot run before
-    /// [`to_component`] has made it a component.
-    SdkCore,
-}
-
-impl Kind {
-    /// Whether it cannot run before [`to_component`] has made it a component.
-    pub fn needs_component(self) -> bool {
-        self == Kind::SdkCore
-    }
-}
-
-/// `module` or `component`, as listings show it.
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Kind::Command | Kind::SdkCore => "module",
-            Kind::Component { .. } => "component",
-        })
-    }
-}
-
-/// What a component offers to whoever runs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum World {
-    /// `wasi:cli/run`: a program, treated like [`Kind::Command`].
-    CommandRun,
-    /// `run: func(list<u8>) -> result<list<u8>, string>`, as in the SDK's world `muster:task`.
-    Task,
-}
 
 /// What is known of a Wasm file that can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! One pass over a Wasm file that validates it, counts it and lists its outer imports and
 //! exports. Never keeps more than a few names per import; never looks at what code does.
 
-use crate::{ModuleRefusal, features, known};
+use crate::{ModuleRefusal, features::features, known};
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, ExternalKind, FuncValidatorAllocations,
     Parser, Payload, TypeBounds, TypeRef, ValidPayload, Validator, types::Types,

@@ -3,42 +3,17 @@
 //! An answer is JSON of the type named here; an error is a NATS service error: a code and a
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
+pub use crate::subject::Endpoint;
+
 use crate::{
     Digest, Revision, TaskId, WorkerId,
     lease::{Lease, MasterLease},
     message::WorkerCommand,
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
-    words::words,
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
-
-words!(
-    /// The endpoints. The word of one is the last part of its subject.
-    Endpoint {
-        /// [`Submit`] → [`Submitted`].
-        TaskSubmit = "task.submit",
-        /// [`TaskIds`] → [`Tasks`].
-        TaskGet = "task.get",
-        /// [`ListTasks`] → [`Tasks`].
-        TaskList = "task.list",
-        /// [`TaskIds`] → [`Tasks`].
-        TaskCancel = "task.cancel",
-        /// `{}` → [`Workers`].
-        WorkerList = "worker.list",
-        /// [`OrderWorker`] → `{}`, once the worker's lease says that it has obeyed.
-        WorkerOrder = "worker.order",
-        /// `{}` → [`Masters`].
-        MasterList = "master.list",
-        /// [`RegisterModule`] → [`ModuleVersion`].
-        ModuleRegister = "module.register",
-        /// `{}` → [`Modules`].
-        ModuleList = "module.list",
-        /// [`RemoveModule`] → [`Modules`].
-        ModuleRemove = "module.remove",
-    }
-);
 
 /// What became of a request that was not answered with what it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ mod intern;
 mod link;
 mod mass_silence;
 mod masters;
+mod memory;
 mod place;
 mod preempt;
 mod reconcile;
@@ -36,6 +37,7 @@ mod worker_events;
 mod worker_lease;
 
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
+pub use memory::Memory;
 use task_state::{OutcomeReport, Phase, Task};
 
 use crate::{

@@ -4,6 +4,15 @@ use alloc::{string::String, sync::Arc};
 use core::{fmt, marker::PhantomData, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// A registry revision: the stream sequence of a key's newest value. `ABSENT` where there is none.
+pub type Revision = u64;
+
+/// The revision to expect of a key that must not exist yet.
+pub const ABSENT: Revision = 0;
+
+/// A link between a master and a worker, numbered by the process at one end: a reconnect has another number.
+pub type LinkId = u64;
+
 /// Why a text is not the id it was taken for. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {

@@ -29,11 +29,8 @@ pub mod time;
 pub mod watch;
 mod words;
 
-pub use id::{AttemptId, BatchId, Digest, GroupName, MasterId, Nonce, SessionId, TaskId, WorkerId};
+pub use id::{
+    ABSENT, AttemptId, BatchId, Digest, GroupName, LinkId, MasterId, Nonce, Revision, SessionId,
+    TaskId, WorkerId,
+};
 pub use time::Time;
-
-/// A registry revision: the stream sequence of a key's newest value. `ABSENT` where there is none.
-pub type Revision = u64;
-
-/// The revision to expect of a key that must not exist yet.
-pub const ABSENT: Revision = 0;

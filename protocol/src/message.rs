@@ -1,5 +1,7 @@
 //! What master and worker say to each other over QUIC. Types only; no decisions.
 
+pub use crate::subject::LogSource;
+
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
     grant::Grants,
@@ -293,25 +295,6 @@ pub struct LogChunk {
     pub source: LogSource,
     /// What.
     pub text: Bytes,
-}
-
-/// Where a line of a log came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LogSource {
-    /// Standard error.
-    Stderr,
-    /// The SDK's `log`.
-    Log,
-}
-
-impl LogSource {
-    /// The last token of the subject that carries it.
-    pub fn word(self) -> &'static str {
-        match self {
-            LogSource::Stderr => "stderr",
-            LogSource::Log => "log",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Names in NATS: buckets, subjects and headers of a fleet. The table in the docs is made from
 //! here. Never anything that talks to NATS.
 
-use crate::{
-    AttemptId, BatchId, GroupName, TaskId, api::Endpoint, message::LogSource, words::words,
-};
+use crate::{AttemptId, BatchId, GroupName, TaskId, words::words};
 use alloc::{format, string::String};
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// The name that clients find masters under with `nats service ls`.
 pub const SERVICE: &str = "muster-master";
@@ -42,6 +41,43 @@ impl Bucket {
     pub const FOLLOWED: [Bucket; 4] =
         [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
 }
+
+words!(
+    /// The endpoints. The word of one is the last part of its subject.
+    Endpoint {
+        /// [`Submit`](crate::api::Submit) → [`Submitted`](crate::api::Submitted).
+        TaskSubmit = "task.submit",
+        /// [`TaskIds`](crate::api::TaskIds) → [`Tasks`](crate::api::Tasks).
+        TaskGet = "task.get",
+        /// [`ListTasks`](crate::api::ListTasks) → [`Tasks`](crate::api::Tasks).
+        TaskList = "task.list",
+        /// [`TaskIds`](crate::api::TaskIds) → [`Tasks`](crate::api::Tasks).
+        TaskCancel = "task.cancel",
+        /// `{}` → [`Workers`](crate::api::Workers).
+        WorkerList = "worker.list",
+        /// [`OrderWorker`](crate::api::OrderWorker) → `{}`, once the worker's lease says that it has obeyed.
+        WorkerOrder = "worker.order",
+        /// `{}` → [`Masters`](crate::api::Masters).
+        MasterList = "master.list",
+        /// [`RegisterModule`](crate::api::RegisterModule) → [`ModuleVersion`](crate::api::ModuleVersion).
+        ModuleRegister = "module.register",
+        /// `{}` → [`Modules`](crate::api::Modules).
+        ModuleList = "module.list",
+        /// [`RemoveModule`](crate::api::RemoveModule) → [`Modules`](crate::api::Modules).
+        ModuleRemove = "module.remove",
+    }
+);
+
+words!(
+    /// Where a line of a log came from. Its word is the last token of the subject that carries it.
+    #[derive(Serialize, Deserialize)]
+    LogSource {
+        /// Standard error.
+        Stderr = "stderr",
+        /// The SDK's `log`.
+        Log = "log",
+    }
+);
 
 /// The names that one fleet uses.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! The tree keeps its walls: who imports whom, how long files are, and that the docs' tables are
 //! those of the code. Never a matter of taste.
 
+#[path = "tidy/imports.rs"]
+mod imports;
+
 use muster_tests::place::root;
 use std::path::{Path, PathBuf};
 
@@ -43,49 +46,6 @@ fn master_and_worker_do_not_know_each_other_and_protocol_knows_nobody() {
                         || line.contains(&format!("{stranger}::"));
                     assert!(!uses, "{} uses {stranger}: {line}", path.display());
                 }
-            }
-        }
-    }
-}
-
-#[test]
-fn rooms_of_a_shell_meet_only_in_its_lib() {
-    let rooms = [
-        ("master/src/registry", &["link", "api", "executor"][..]),
-        ("master/src/api", &["link", "executor"]),
-        ("master/src/publisher", &["link", "api", "executor"]),
-        ("worker/src/inputs", &["lease", "link", "executor", "run", "engine"]),
-        ("worker/src/lease", &["link", "executor", "run", "engine", "artifact"]),
-        ("worker/src/health", &["lease", "link", "executor", "run", "engine", "artifact"]),
-        ("worker/src/link", &["lease", "executor", "run", "engine", "artifact"]),
-        ("worker/src/deadman", &["lease", "link", "executor", "run", "engine", "artifact", "gate"]),
-        ("worker/src/journal", &["lease", "link", "executor", "run", "engine", "artifact", "gate"]),
-        ("worker/src/code", &["lease", "link", "executor", "run", "engine", "artifact", "gate"]),
-        (
-            "worker/src/compile",
-            &["lease", "link", "executor", "run", "artifact", "gate", "sandbox"],
-        ),
-        ("worker/src/confine", &["lease", "link", "executor", "run", "artifact", "gate", "engine"]),
-        (
-            "worker/src/policy",
-            &["lease", "link", "executor", "run", "engine", "artifact", "sandbox"],
-        ),
-        ("worker/src/checkpoint", &["lease", "executor", "run", "engine", "artifact", "sandbox"]),
-        ("worker/src/supervisor", &["lease", "link", "executor", "run", "engine", "artifact"]),
-        ("worker/src/gate", &["sandbox", "engine", "run", "executor"]),
-        ("worker/src/sandbox", &["engine", "run", "executor", "link", "lease"]),
-        ("worker/src/engine", &["run", "executor", "link", "lease"]),
-    ];
-    for (room, siblings) in rooms {
-        let (shell, name) = room.rsplit_once('/').expect("a path");
-        let of_room = |path: &PathBuf| {
-            path.starts_with(root().join(room)) || path.ends_with(format!("{room}.rs"))
-        };
-        for (path, text) in sources(shell).into_iter().filter(|(path, _)| of_room(path)) {
-            for sibling in siblings {
-                let uses = text.contains(&format!("crate::{sibling}::"))
-                    || text.contains(&format!("crate::{sibling};"));
-                assert!(!uses, "{name} uses its sibling {sibling}: {}", path.display());
             }
         }
     }

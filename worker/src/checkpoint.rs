@@ -2,10 +2,10 @@
 //! before the registry has it.
 
 use crate::{
-    LinkHandle, Links,
     clock::boottime,
     gate::Gate,
     link::{self, ObjectError},
+    links::{LinkHandle, Links},
     object,
     retry::until_done,
 };

@@ -1,15 +1,16 @@
 //! Having a module compiled by a child of this process, which may take only so much time and memory.
 //! Never compiles here: what a module does to a compiler must not be done to the worker.
 //!
-//! The child is this same executable, told by its first argument what it is ([`child()`]). It reads
+//! The child is this same executable, told by its first argument what it is ([`child()`](crate::compile_child::child)). It reads
 //! Wasm from its standard input and writes code, in the form of [`crate::engine::Program::code`], to
 //! its standard output. The runtime's makers call a compiler that takes for ever no vulnerability:
 //! stopping it is the task of whoever started it.
 
-mod child;
+mod terms;
 mod verdict;
 
-pub use child::child;
+pub(crate) use terms::{ARG, Terms};
+pub(crate) use verdict::{MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED};
 
 use crate::{policy::Rules, shortage};
 use bytes::Bytes;
@@ -81,7 +82,7 @@ impl Compiler {
         Compiler::of(THIS_PROGRAM.into(), rules)
     }
 
-    /// One that starts another executable that calls [`child()`] first.
+    /// One that starts another executable that calls [`child()`](crate::compile_child::child) first.
     pub fn of(program: PathBuf, rules: &Rules) -> Self {
         Compiler { program, within: rules.compile_within, memory: rules.compile_memory }
     }
@@ -131,7 +132,7 @@ impl Compiler {
         let threads = processors.min(THREADS_MAX);
         Command::new(&self.program)
             .arg0("muster-compile")
-            .args(child::Terms { within: self.within, memory: self.memory, threads }.args())
+            .args(Terms { within: self.within, memory: self.memory, threads }.args())
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
             .env("MALLOC_ARENA_MAX", ARENAS_MAX.to_string())

@@ -1,10 +1,21 @@
 //! What a worker is told when it starts. Never a default that hides a choice that matters.
 
-use crate::{confine::Confine, journal::Journal, policy::Rules, shortage::Shortages};
+use crate::{journal::Journal, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
 use muster_wire::nats::Address;
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
+
+/// Whether a worker confines itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Confine {
+    /// It does, and does not start where the kernel cannot enforce all of it
+    Require,
+    /// It does as far as the kernel can, and says how far
+    Try,
+    /// It does not
+    Off,
+}
 
 /// Run a worker: it dials its masters and runs what they give it.
 #[derive(Clone, Debug, clap::Args)]

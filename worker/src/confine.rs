@@ -8,7 +8,10 @@
 //! A domain holds for the thread that enters it and for what that thread starts, so that it is entered
 //! before there is any other thread, and by each life anew.
 
-use crate::{Config, policy};
+use crate::{
+    config::{Config, Confine},
+    policy,
+};
 use anyhow::{Context as _, bail};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, RestrictionStatus, Ruleset, RulesetAttr as _,
@@ -63,17 +66,6 @@ const KEEP: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 /// What writing a file so that its reader sees all or nothing takes.
 const REPLACE: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{WriteFile | Truncate | MakeReg | RemoveFile});
-
-/// Whether a worker confines itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Confine {
-    /// It does, and does not start where the kernel cannot enforce all of it
-    Require,
-    /// It does as far as the kernel can, and says how far
-    Try,
-    /// It does not
-    Off,
-}
 
 /// How far the kernel enforces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

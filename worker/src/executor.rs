@@ -4,16 +4,18 @@
 mod carry;
 
 use crate::{
-    Config, Input, LinkHandle, LinkId, Links,
     artifact::{ArtifactError, Artifacts},
     checkpoint::Checkpoints,
     code::CodeCache,
     compile::Compiler,
+    config::Config,
     deadman::{Deadman, DeadmanError},
     engine::Engine,
     gate::Gate,
+    inbox::Input,
     inputs::Inputs,
     journal::Journal,
+    links::{LinkHandle, LinkId, Links},
     policy::Rules,
     run::{self, RunSpec},
     sandbox::{GuestReport, Surroundings},

@@ -1,7 +1,12 @@
 //! Keeping the lease, on a thread of its own that does nothing else. It carries out what
 //! [`LeaseLoop`] decides, and decides nothing; nothing that a guest or a master does can delay it.
 
-use crate::{Input, LinkId, Links, deadman::Deadman, journal::Journal};
+use crate::{
+    deadman::Deadman,
+    inbox::Input,
+    journal::Journal,
+    links::{LinkId, Links},
+};
 use async_nats::{HeaderMap, jetstream::Context};
 use muster_protocol::{
     Revision,

@@ -11,6 +11,7 @@ mod artifact;
 pub mod checkpoint;
 pub mod code;
 pub mod compile;
+pub mod compile_child;
 mod config;
 mod confine;
 pub mod deadman;
@@ -18,11 +19,13 @@ pub mod engine;
 mod executor;
 pub mod gate;
 mod health;
+mod inbox;
 mod inputs;
 pub mod journal;
 mod lease_thread;
 pub mod limits;
 mod link;
+mod links;
 pub mod local;
 mod object;
 pub mod policy;
@@ -32,15 +35,16 @@ pub mod sandbox;
 mod shortage;
 mod supervisor;
 
-pub use config::Config;
-pub use confine::Confine;
+pub use config::{Config, Confine};
 pub use muster_wire::clock;
 
 use anyhow::Context as _;
+use inbox::{INBOX_MAX, Input};
+use links::Links;
 use muster_protocol::{
     attempts::{Attempts, Event},
     lease::{Lease, LeaseEvent, LeaseState, Offer},
-    message::{ToMaster, ToWorker, WorkerCommand},
+    message::{ToWorker, WorkerCommand},
     subject::Names,
 };
 use muster_wire::{
@@ -49,18 +53,14 @@ use muster_wire::{
     quic, state, tls,
 };
 use std::{
-    collections::BTreeMap,
     process::ExitCode,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tokio::sync::{mpsc, watch};
-
-/// What may wait for the loop. Beyond it senders wait, and with them the masters' frames.
-const INBOX_MAX: usize = 16 * 1024;
 
 /// What the loop takes in before it plans.
 const DRAIN_MAX: usize = 1_024;
@@ -71,29 +71,6 @@ const LOOP_THREADS: usize = 1;
 /// How long after its grace a worker that is stopping may still live: 2 s to give its lease back,
 /// and some for the last outcomes.
 const END_MARGIN: Duration = Duration::from_secs(5);
-
-/// The number of a link; a reconnect has another.
-type LinkId = muster_protocol::attempts::LinkId;
-
-/// The links that are up. The loop, the lease and the runs send over them; only `link` opens them.
-type Links = Arc<Mutex<BTreeMap<LinkId, LinkHandle>>>;
-
-/// What can be sent over a link.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkHandle {
-    frames: mpsc::Sender<ToMaster>,
-    logs: mpsc::Sender<muster_protocol::message::LogChunk>,
-    connection: quinn::Connection,
-}
-
-/// Something that the loop must know.
-#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the mind")]
-enum Input {
-    /// A fact for the mind.
-    Attempts(Event),
-    /// The lease was given back; the process can end.
-    Released,
-}
 
 /// Runs a worker as a process of its own until it is told to stop, with another one around it that
 /// restarts it when it crashes, unless that was not wanted.

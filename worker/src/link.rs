@@ -1,7 +1,11 @@
 //! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
 //! objects. Only this room talks QUIC; it never decides what is said.
 
-use crate::{Input, LinkHandle, LinkId, Links, journal::Journal};
+use crate::{
+    inbox::Input,
+    journal::Journal,
+    links::{LinkHandle, LinkId, Links},
+};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{

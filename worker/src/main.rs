@@ -11,7 +11,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    if let Some(ended) = muster_worker::compile::child() {
+    if let Some(ended) = muster_worker::compile_child::child() {
         return ended;
     }
     muster_worker::main(Args::parse().config)

@@ -2,8 +2,8 @@
 //! for the last word that an object is missing.
 
 use crate::{
-    Links,
     link::{self, ObjectError},
+    links::Links,
 };
 use bytes::Bytes;
 use muster_protocol::{Digest, message::ObjectStore, retry::MISSING};

@@ -1,7 +1,12 @@
 //! What is sent to a master for a run, until that is done or the gate of the run is closed. It must never
 //! try without a permit.
 
-use crate::{LinkHandle, Links, clock::boottime, gate::Gate, link};
+use crate::{
+    clock::boottime,
+    gate::Gate,
+    link,
+    links::{LinkHandle, Links},
+};
 use muster_protocol::{
     lease::{KillReason, Permit},
     retry::RetryPolicy,

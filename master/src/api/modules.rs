@@ -2,6 +2,10 @@
 //! gets a name, whatever the client says it found.
 
 use super::{ApiRefusal, ApiResult, ApiServer};
+use crate::{
+    inbox::Input,
+    registry::{Fact, Said},
+};
 use muster_protocol::{
     api::{ErrorCode, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
     id::{NAME_FORM, is_name},
@@ -134,8 +138,8 @@ impl ApiServer {
             }
             match self.registry.write_module(revision, &entry).await {
                 CasAnswer::Written(_) => {
-                    let fact = crate::Fact::ModuleSeen(entry);
-                    self.tell(crate::Input::Registry(self.registry.session(), fact)).await?;
+                    let fact = Fact::ModuleSeen(entry);
+                    self.tell(Input::Registry(Said(self.registry.session(), fact))).await?;
                     return Ok(());
                 }
                 CasAnswer::Conflict(_) => {}

@@ -1,7 +1,7 @@
 //! The endpoints about tasks. A submission is checked as a whole before any of it is stored.
 
 use super::{ApiRefusal, ApiResult, ApiServer};
-use crate::Input;
+use crate::inbox::Input;
 use muster_protocol::{
     TaskId,
     api::{ErrorCode, ListPlace, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},

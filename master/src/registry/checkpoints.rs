@@ -40,7 +40,7 @@ impl Registry {
     }
 
     /// Writes a task's checkpoint anew unless it is young, and stores its state anew; it would expire.
-    pub(super) async fn renew_checkpoint(&self, task: TaskId) -> Result<(), ObjectError> {
+    pub(crate) async fn renew_checkpoint(&self, task: TaskId) -> Result<(), ObjectError> {
         let at = self.key(Bucket::Checkpoints, task);
         let unavailable = |error: cas::ReadError| ObjectError::Unavailable(error.to_string());
         let found = cas::read(&self.context, &at).await.map_err(unavailable)?;

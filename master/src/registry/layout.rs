@@ -3,7 +3,7 @@
 
 pub(super) use muster_wire::objects::is_missing;
 
-use super::{RegistryError, upkeep};
+use super::RegistryError;
 use async_nats::jetstream::{
     Context,
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
@@ -14,6 +14,10 @@ use muster_protocol::{
 };
 use muster_wire::{nats, objects};
 use std::time::Duration;
+
+/// How often it is looked at what open tasks need. A look costs a read for each input and each checkpoint;
+/// a small part of the day after which they are old.
+pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// How long events are kept.
 const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -31,7 +35,7 @@ const UNATTENDED_MAX: Duration = Duration::from_secs(6 * 24 * 3600);
 // What an open task needs is young after each round of the upkeep, at most a round older before the next
 // one, and then nobody may be there.
 const _: () = assert!(
-    nats::YOUNG.as_secs() + upkeep::EVERY.as_secs() + UNATTENDED_MAX.as_secs()
+    nats::YOUNG.as_secs() + UPKEEP_EVERY.as_secs() + UNATTENDED_MAX.as_secs()
         <= DATA_KEEP.as_secs()
 );
 // An output that was found to be young has still to be there when the record that names it goes, and

@@ -1,8 +1,7 @@
 //! Following a bucket: everything in it, then everything that changes. What a consumer's messages and the
 //! stream's end mean is decided by [`Watch`]; here is what makes consumers and asks for the end.
 
-use super::{Registry, layout, mark_of};
-use crate::{Fact, Input};
+use super::{Fact, Hearer, Registry, Said, layout, mark_of};
 use async_nats::jetstream::{
     Message,
     consumer::{DeliverPolicy, push::OrderedConfig},
@@ -37,7 +36,7 @@ pub(super) async fn follow(
     registry: Registry,
     bucket: Bucket,
     company: watch::Receiver<bool>,
-    inbox: mpsc::Sender<Input>,
+    inbox: mpsc::Sender<impl Hearer>,
 ) {
     let watch = match bucket {
         Bucket::Tasks => registry.tasks.clone(),
@@ -65,11 +64,11 @@ pub(super) async fn follow(
     }
 }
 
-struct Follower {
+struct Follower<H> {
     registry: Registry,
     bucket: Bucket,
     company: watch::Receiver<bool>,
-    inbox: mpsc::Sender<Input>,
+    inbox: mpsc::Sender<H>,
     watch: Arc<Mutex<Watch>>,
 }
 
@@ -81,7 +80,7 @@ enum WatchEnd {
     Rested,
 }
 
-impl Follower {
+impl<H: Hearer> Follower<H> {
     /// Follows by one consumer until it is not used any more.
     async fn run(&mut self) -> Result<WatchEnd, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
@@ -196,7 +195,7 @@ impl Follower {
     }
 
     async fn tell(&self, fact: Fact) {
-        let _ = self.inbox.send(Input::Registry(self.registry.session, fact)).await;
+        let _ = self.inbox.send(Said(self.registry.session, fact).into()).await;
     }
 
     async fn take(&self, message: Message) -> Result<(), async_nats::Error> {

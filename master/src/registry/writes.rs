@@ -2,8 +2,7 @@
 //! compare-and-set, and answered once: written, in conflict, or unknown. Never waits for one before
 //! it sends the next, and needs neither a timer nor a loop for each.
 
-use super::Registry;
-use crate::{Fact, Input};
+use super::{Fact, Hearer, Registry, Said};
 use async_nats::{HeaderMap, Message, Subject, header::HeaderName};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -47,7 +46,7 @@ pub(crate) struct Writes(mpsc::Sender<Write>);
 
 impl Writes {
     /// Writes in the session of this registry; what came of it goes to `inbox`.
-    pub(crate) fn begin(registry: &Registry, inbox: &mpsc::Sender<Input>) -> Self {
+    pub(crate) fn begin(registry: &Registry, inbox: &mpsc::Sender<impl Hearer>) -> Self {
         let (sender, writes) = mpsc::channel(WRITES_MAX);
         tokio::spawn(carry(registry.clone(), writes, inbox.clone()));
         Writes(sender)
@@ -64,7 +63,11 @@ impl Writes {
 
 /// Writes until nobody wants it any more. Where answers cannot be heard, nothing is written: this
 /// session of the master is about to end.
-async fn carry(registry: Registry, mut writes: mpsc::Receiver<Write>, inbox: mpsc::Sender<Input>) {
+async fn carry(
+    registry: Registry,
+    mut writes: mpsc::Receiver<Write>,
+    inbox: mpsc::Sender<impl Hearer>,
+) {
     let replies = registry.client.new_inbox();
     let Ok(mut answers) = registry.client.subscribe(format!("{replies}.*")).await else {
         return tracing::warn!("the answers of the registry cannot be heard");
@@ -123,7 +126,7 @@ async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
 /// Says what became of a write. What a refused one met is looked into first, by the way.
 async fn answered(
     registry: &Registry,
-    inbox: &mpsc::Sender<Input>,
+    inbox: &mpsc::Sender<impl Hearer>,
     record: Arc<TaskRecord>,
     ack: Ack,
 ) {
@@ -159,12 +162,12 @@ async fn met(registry: &Registry, record: &TaskRecord) -> CasAnswer<Box<TaskReco
 
 async fn say(
     registry: &Registry,
-    inbox: &mpsc::Sender<Input>,
+    inbox: &mpsc::Sender<impl Hearer>,
     task: TaskId,
     answer: CasAnswer<Box<TaskRecord>>,
 ) {
     let event = Event::TaskWritten { task, answer };
-    let _ = inbox.send(Input::Registry(registry.session, Fact::Fleet(event))).await;
+    let _ = inbox.send(Said(registry.session, Fact::Fleet(event)).into()).await;
 }
 
 /// The number of the write that a message answers: the last token of its subject.

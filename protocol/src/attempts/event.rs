@@ -9,8 +9,7 @@ use crate::{
 };
 use alloc::{string::String, sync::Arc};
 
-/// A link to a master, numbered by the shell: a reconnect has another number.
-pub type LinkId = u64;
+pub use crate::LinkId;
 
 /// A fact.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! What a master's mind is told and what it asks for. Types only; no decisions.
 
+use super::Memory;
 use crate::{
     BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
     advisory::Advisory,
@@ -8,7 +9,6 @@ use crate::{
     limit,
     message::{AttemptKey, Hello, ToWorker, WorkerCommand},
     registry::{FailoverGuard, Mark, Marks, ServerId},
-    sessions::Memory,
     subject::Bucket,
     task::{Outcome, TaskRecord},
     time::WallMillis,
@@ -16,8 +16,7 @@ use crate::{
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
 
-/// A link to a worker, numbered by the shell: a reconnect has another number.
-pub type LinkId = u64;
+pub use crate::LinkId;
 
 /// A client's request that waits for an answer, numbered by the shell.
 pub type RequestId = u64;

@@ -2,13 +2,12 @@
 //! before has certainly ended. It stands in the registry, so that it binds every master. Never lifted
 //! before one master has waited for the whole time.
 
-use super::{ASK_AGAIN, Effect, Fleet, Timer};
+use super::{ASK_AGAIN, Effect, Fleet, Memory, Timer};
 use crate::{
     ABSENT, Nonce, Revision, SessionId, Time, WorkerId,
     advisory::{Advisory, RegistryEvent},
     lease::{CasAnswer, Lease, LeaseState},
     registry::{FailoverGuard, Mark},
-    sessions::Memory,
     subject::Bucket,
 };
 use alloc::{collections::BTreeSet, string::String, vec::Vec};

@@ -7,8 +7,7 @@
 
 use super::{CasAnswer, Home, Lease, LeaseHolder, LeaseState, LeaseStep, LeaseTiming, Unwell};
 use crate::{
-    ABSENT, Revision, SessionId, Time,
-    attempts::LinkId,
+    ABSENT, LinkId, Revision, SessionId, Time,
     registry::{Holds, Mark},
     task::mix,
     time::WallMillis,

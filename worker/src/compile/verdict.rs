@@ -9,16 +9,16 @@ use rustix::io::Errno;
 use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 /// Exit code of a child that has refused the module; its complaint is the reason.
-pub(super) const REJECTED: u8 = 3;
+pub(crate) const REJECTED: u8 = 3;
 
 /// Exit code of a child that got no more memory.
-pub(super) const NO_MEMORY: u8 = 4;
+pub(crate) const NO_MEMORY: u8 = 4;
 
 /// Exit code of a child that could not begin: nothing is known of the module.
-pub(super) const NOT_BEGUN: u8 = 5;
+pub(crate) const NOT_BEGUN: u8 = 5;
 
 /// Exit code of a child that asked for memory in vain although it had some left.
-pub(super) const MEMORY_OR_HOST: u8 = 6;
+pub(crate) const MEMORY_OR_HOST: u8 = 6;
 
 const HUP: i32 = Signal::SIGHUP as i32;
 const INT: i32 = Signal::SIGINT as i32;

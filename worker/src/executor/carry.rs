@@ -2,12 +2,12 @@
 //! becomes of an attempt.
 
 use crate::{
-    LinkHandle, Links,
     artifact::{ArtifactError, Artifacts},
     engine::Program,
     gate::Gate,
     inputs::Inputs,
     link::{self, ObjectError},
+    links::{LinkHandle, Links},
     object,
     retry::until_done,
     sandbox::GuestReport,

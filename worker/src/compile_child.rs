@@ -1,8 +1,8 @@
 //! The child that compiles: it limits itself before it reads a byte, compiles one module, and ends.
 //! Never runs what it made, never opens a file, and never outlives the worker.
 
-use super::verdict::{MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED};
 use crate::{
+    compile::{ARG, MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED, Terms},
     confine,
     engine::{Unmade, compile_ahead},
     supervisor,
@@ -16,11 +16,7 @@ use std::{
     ffi::OsString,
     io::{self, Read as _, Write as _},
     process::ExitCode,
-    time::Duration,
 };
-
-/// The first argument of a process that is to compile. No command and no option is called so.
-const ARG: &str = "compile-for-the-worker";
 
 /// How much less it gets of a processor than guests and leases, which have 0: a tenth, about.
 const NICENESS: i32 = 10;
@@ -34,61 +30,6 @@ const FILES_MAX: u64 = 3;
 /// What must still be had for an error to have had another cause than too little memory: the stack
 /// of a thread.
 const MEMORY_LEFT: usize = 4 * 1024 * 1024;
-
-/// What the worker lets the child have.
-pub(super) struct Terms {
-    pub within: Duration,
-    pub memory: u64,
-    pub threads: usize,
-}
-
-impl Terms {
-    /// These, said to a process that is started.
-    pub fn args(&self) -> [String; 5] {
-        let parent = std::process::id();
-        let Terms { within, memory, threads } = self;
-        let numbers = [u64::from(parent), within.as_secs(), *memory, *threads as u64];
-        let [parent, within, memory, threads] = numbers.map(|number| number.to_string());
-        [ARG.into(), parent, within, memory, threads]
-    }
-
-    /// What was said, and the parent.
-    fn heard(args: impl Iterator<Item = OsString>) -> Option<(i32, Terms)> {
-        let numbers: Option<Vec<u64>> =
-            args.map(|arg| arg.to_str().and_then(|arg| arg.parse().ok())).collect();
-        let [parent, within, memory, threads] = numbers?[..] else { return None };
-        let within = Duration::from_secs(within);
-        Some((parent.try_into().ok()?, Terms { within, memory, threads: threads as usize }))
-    }
-
-    /// Makes it impossible to take more. Nothing of the module has been seen yet.
-    fn keep_to(&self) -> io::Result<()> {
-        set_no_new_privs(true)?;
-        nice(NICENESS)?;
-        let addresses = addresses()?;
-        confine::shut().map_err(io::Error::other)?;
-        let limits = [
-            (Resource::Core, 0, 0),
-            (Resource::Fsize, 0, 0),
-            // Counted from the program itself, so that the number is that of the compilation.
-            (Resource::As, addresses.saturating_add(self.memory), 0),
-            // A host that allows less says so here, before it could be taken for the module's fault.
-            (Resource::Data, addresses.saturating_add(self.memory), 0),
-            (
-                Resource::Cpu,
-                self.within.as_secs().saturating_mul(self.threads as u64),
-                CPU_MARGIN_S,
-            ),
-            // Last, as a domain of Landlock begins as a file. Without files there are no sockets.
-            (Resource::Nofile, FILES_MAX, 0),
-        ];
-        for (resource, limit, margin) in limits {
-            let (current, maximum) = (Some(limit), Some(limit.saturating_add(margin)));
-            setrlimit(resource, Rlimit { current, maximum })?;
-        }
-        Ok(())
-    }
-}
 
 /// Compiles a module if that is what this process was started for; its exit code. To be called
 /// before anything else.
@@ -113,7 +54,31 @@ fn begin(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let (parent, terms) = Terms::heard(args)
         .ok_or_else(|| io::Error::other("only a worker starts this, with its own arguments"))?;
     supervisor::tie(parent)?;
-    terms.keep_to()
+    keep_to(&terms)
+}
+
+/// Makes it impossible to take more. Nothing of the module has been seen yet.
+fn keep_to(terms: &Terms) -> io::Result<()> {
+    set_no_new_privs(true)?;
+    nice(NICENESS)?;
+    let addresses = addresses()?;
+    confine::shut().map_err(io::Error::other)?;
+    let limits = [
+        (Resource::Core, 0, 0),
+        (Resource::Fsize, 0, 0),
+        // Counted from the program itself, so that the number is that of the compilation.
+        (Resource::As, addresses.saturating_add(terms.memory), 0),
+        // A host that allows less says so here, before it could be taken for the module's fault.
+        (Resource::Data, addresses.saturating_add(terms.memory), 0),
+        (Resource::Cpu, terms.within.as_secs().saturating_mul(terms.threads as u64), CPU_MARGIN_S),
+        // Last, as a domain of Landlock begins as a file. Without files there are no sockets.
+        (Resource::Nofile, FILES_MAX, 0),
+    ];
+    for (resource, limit, margin) in limits {
+        let (current, maximum) = (Some(limit), Some(limit.saturating_add(margin)));
+        setrlimit(resource, Rlimit { current, maximum })?;
+    }
+    Ok(())
 }
 
 /// Where the program panics because memory is short, the exit code says so.
@@ -177,20 +142,4 @@ fn addresses() -> io::Result<u64> {
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB"));
     let kib: Option<u64> = size.and_then(|size| size.trim().parse().ok());
     Ok(kib.ok_or_else(|| io::Error::other("/proc/self/status has no VmSize"))? * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_child_hears_what_the_worker_says() {
-        let terms = Terms { within: Duration::from_secs(9), memory: 1 << 40, threads: 3 };
-        let args = terms.args().map(OsString::from);
-        assert_eq!(args[0], ARG);
-        let (parent, heard) = Terms::heard(args.into_iter().skip(1)).expect("all of it");
-        assert_eq!(parent as u32, std::process::id());
-        assert_eq!((heard.within, heard.memory, heard.threads), (terms.within, 1 << 40, 3));
-        assert!(Terms::heard(["1".into(), "x".into()].into_iter()).is_none());
-    }
 }

@@ -1,15 +1,13 @@
 //! What open tasks need is kept from expiring: as long as it is old, it is stored anew. Never anything of
 //! a task that is over.
 
-use super::{ObjectError, Registry};
-use crate::{Input, Modules};
+use crate::{
+    inbox::{Input, Modules},
+    registry::{ObjectError, Registry, UPKEEP_EVERY},
+};
 use muster_protocol::{Digest, TaskId, fleet::Fleet, task::Data};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::{mpsc, oneshot};
-
-/// How often it is looked at what open tasks need. A look costs a read for each input and each checkpoint;
-/// a small part of the day after which they are old.
-pub(super) const EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// How long to wait after a round in which something could not be renewed.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -23,10 +21,10 @@ struct Needs {
 }
 
 /// Goes round again and again. Every master does, since what is young costs no write.
-pub(super) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
+pub(crate) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
     while let Some(needs) = needs(&inbox).await {
         let wait = match renew(&registry, needs).await {
-            Ok(()) => EVERY,
+            Ok(()) => UPKEEP_EVERY,
             Err(error) => {
                 tracing::warn!(%error, "what an open task needs could not be stored anew; trying on");
                 AGAIN

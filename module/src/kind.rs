@@ -1,0 +1,43 @@
+//! How a Wasm file is run, in words. Never how that is found out.
+
+/// How a Wasm file is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the
+    /// input, standard output the output, the exit code the verdict.
+    Command,
+    /// A component.
+    Component {
+        /// What it exports.
+        world: World,
+    },
+    /// A core module built against the SDK or another WIT world: it cannot run before
+    /// [`to_component`](crate::to_component) has made it a component.
+    SdkCore,
+}
+
+impl Kind {
+    /// Whether it cannot run before [`to_component`](crate::to_component) has made it a component.
+    pub fn needs_component(self) -> bool {
+        self == Kind::SdkCore
+    }
+}
+
+/// `module` or `component`, as listings show it.
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Command | Kind::SdkCore => "module",
+            Kind::Component { .. } => "component",
+        })
+    }
+}
+
+/// What a component offers to whoever runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// `wasi:cli/run`: a program, treated like [`Kind::Command`].
+    CommandRun,
+    /// `run: func(list<u8>) -> result<list<u8>, string>`, as in the SDK's world `muster:task`.
+    Task,
+}

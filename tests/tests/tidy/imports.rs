@@ -1,0 +1,405 @@
+//! Who imports whom among the top-level modules of each crate: the whole of it is in [`MAP`], and there is
+//! no circle in it. Tests may import what they like.
+
+use super::{root, sources};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// A crate, then each of its modules with what it imports. A module that imports none is not named.
+const MAP: &[(&str, &str)] = &[
+    (
+        "protocol",
+        "
+        advisory: id words
+        api: id lease message subject task time
+        attempts: id lease limit message registry run_estimate task time
+        checkpoint: id lease limit message task time
+        fleet: advisory api attempts grant id lease limit message registry run_estimate subject task time
+        frame: limit
+        health: lease time
+        lease: grant id limit registry task time words
+        message: grant id lease registry subject task
+        registry: id subject time
+        sessions: fleet id lease registry subject
+        subject: id words
+        task: grant id limit registry time words
+        watch: id registry subject
+        ",
+    ),
+    (
+        "module",
+        "
+        convert: refusal
+        entry: kind refusal scan
+        known: refusal
+        needs: known scan
+        scan: features known refusal
+        ",
+    ),
+    (
+        "wire",
+        "
+        process: log
+        state: process
+        ",
+    ),
+    (
+        "master",
+        "
+        api: config inbox registry
+        config: registry
+        connection: api config inbox registry upkeep
+        executor: inbox publisher registry
+        inbox: registry
+        link: inbox registry
+        publisher: registry
+        upkeep: inbox registry
+        ",
+    ),
+    (
+        "worker",
+        "
+        artifact: code compile engine
+        checkpoint: gate link links object retry
+        code: compile shortage
+        compile: policy shortage
+        compile_child: compile confine engine supervisor
+        config: journal policy shortage
+        confine: config policy
+        engine: code sandbox shortage
+        executor: artifact checkpoint code compile config deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage
+        health: journal shortage
+        inputs: artifact
+        journal: shortage
+        lease_thread: deadman inbox journal links
+        limits: engine policy sandbox
+        link: inbox journal links
+        local: checkpoint compile engine gate journal policy run sandbox
+        object: link links
+        retry: gate link links
+        run: engine gate policy sandbox shortage
+        sandbox: checkpoint gate journal policy
+        ",
+    ),
+    (
+        "cli",
+        "
+        blob: client exit quantity
+        build: exit language module output quantity terminal
+        cert: exit output
+        check: client output
+        client: context exit token
+        completions: client exit
+        context: exit
+        dev: cert check exit output
+        events: client output quantity stream_reader terminal
+        exit: output terminal
+        language: exit
+        map: blob client completions exit mint module output quantity request submit terminal
+        module: blob client exit output quantity terminal
+        new: build exit language output
+        output: quantity terminal
+        request: exit quantity
+        stream_reader: client exit
+        submit: client exit
+        task: blob client completions exit mint module output quantity request stream_reader submit terminal token
+        token: exit
+        worker: client exit output quantity
+        ",
+    ),
+];
+
+/// What each module of a crate imports.
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+/// A source without comments, strings and the tests at its end, as words and signs.
+fn tokens(text: &str) -> Vec<String> {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut tokens: Vec<String> = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("r#\"") {
+            rest.find("\"#").map_or(rest.len(), |end| end + 2)
+        } else if first == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(rest.len(), |end| end + 2)
+        } else if rest.starts_with("'\"'") || rest.starts_with("'\\\"'") {
+            rest[1..].find('\'').map_or(rest.len(), |end| end + 2)
+        } else {
+            let length = match rest.find(|c| !word(c)) {
+                Some(0) if rest.starts_with("::") => 2,
+                Some(0) => first.len_utf8(),
+                Some(end) => end,
+                None => rest.len(),
+            };
+            if !first.is_whitespace() {
+                tokens.push(rest[..length].into());
+            }
+            length
+        };
+        rest = &rest[length..];
+    }
+    tokens
+}
+
+/// The paths that a source imports, or names in full.
+fn paths(text: &str) -> Vec<Vec<String>> {
+    let tokens = tokens(text);
+    let token = |at: usize| tokens.get(at).map_or(";", String::as_str);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let begins = at == 0 || [";", "}", "{", "]", ")", "pub"].contains(&token(at - 1));
+        if token(at) == "use" && begins && token(at + 1) != "<" {
+            at = tree(&tokens, at + 1, &[], &mut found);
+        } else if ["crate", "super"].contains(&token(at)) && token(at + 1) == "::" {
+            let mut path = vec![tokens[at].clone()];
+            at += 1;
+            while token(at) == "::" && token(at + 1).starts_with(char::is_alphabetic) {
+                path.push(tokens[at + 1].clone());
+                at += 2;
+            }
+            found.push(path);
+        } else {
+            at += 1;
+        }
+    }
+    found
+}
+
+/// Reads one tree of a `use`, which groups may nest; where it ends.
+fn tree(
+    tokens: &[String],
+    mut at: usize,
+    prefix: &[String],
+    found: &mut Vec<Vec<String>>,
+) -> usize {
+    let token = |at: usize| tokens.get(at).map_or(";", String::as_str);
+    let mut path = prefix.to_vec();
+    loop {
+        if token(at) == "{" {
+            at += 1;
+            while token(at) != "}" && token(at) != ";" {
+                at = tree(tokens, at, &path, found);
+                at += usize::from(token(at) == ",");
+            }
+            return at + 1;
+        }
+        path.push(token(at).into());
+        at += 1;
+        if token(at) != "::" {
+            break;
+        }
+        at += 1;
+    }
+    found.push(path);
+    if token(at) == "as" { at + 2 } else { at }
+}
+
+/// Where a path leads from a module, counted from the crate's root. `None` where it leaves the crate.
+fn resolved(module: &[&str], path: &[String]) -> Option<Vec<String>> {
+    let mut base: Vec<String> = module.iter().map(|part| part.to_string()).collect();
+    let mut rest = path;
+    match path.first()?.as_str() {
+        "crate" => {
+            base.clear();
+            rest = &path[1..];
+        }
+        "super" => {
+            while let [first, more @ ..] = rest
+                && first == "super"
+            {
+                base.pop();
+                rest = more;
+            }
+        }
+        _ => return None,
+    }
+    base.extend_from_slice(rest);
+    Some(base)
+}
+
+/// The parts of a module's path, by its file; `None` for the root of a crate, another program, or tests.
+fn module_of(file: &Path, src: &Path) -> Option<Vec<String>> {
+    let path = file.strip_prefix(src).ok()?.with_extension("");
+    let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let is_root = ["lib", "main", "bin"].contains(&parts[0].as_str());
+    (!is_root && !parts.iter().any(|part| part == "tests")).then_some(parts)
+}
+
+/// The imports among the top-level modules of a crate, and what is imported from its root.
+fn imports(room: &str) -> (Imports, Vec<String>) {
+    let src = root().join(room).join("src");
+    let files = sources(&format!("{room}/src"));
+    let modules: Vec<(Vec<String>, &String)> =
+        files.iter().filter_map(|(file, text)| Some((module_of(file, &src)?, text))).collect();
+    let tops: BTreeSet<&str> = modules.iter().map(|(parts, _)| parts[0].as_str()).collect();
+    // What the root only hands on is where it comes from; other crates' are no module's.
+    let mut handed_on: BTreeMap<String, String> = BTreeMap::new();
+    let roots = ["lib.rs", "main.rs"].map(|name| src.join(name));
+    for (_, text) in files.iter().filter(|(file, _)| roots.contains(file)) {
+        for path in paths(text).iter().filter(|path| path.len() > 1) {
+            let (Some(first), Some(name)) = (path.first(), path.last()) else { continue };
+            handed_on.insert(name.clone(), first.clone());
+        }
+    }
+    let (mut imports, mut upward) = (Imports::new(), Vec::new());
+    for (parts, text) in &modules {
+        let module: Vec<&str> = parts.iter().map(String::as_str).collect();
+        for path in paths(text) {
+            let Some(target) = resolved(&module, &path) else { continue };
+            let Some(first) = target.first() else { continue };
+            let first = match handed_on.get(first) {
+                Some(from) if !tops.contains(first.as_str()) => from,
+                _ => first,
+            };
+            if first == module[0] {
+            } else if tops.contains(first.as_str()) {
+                imports.entry(module[0].into()).or_default().insert(first.clone());
+            } else if !first.starts_with("muster_") {
+                upward.push(format!("{room}: {} imports {}", parts.join("::"), path.join("::")));
+            }
+        }
+    }
+    (imports, upward)
+}
+
+/// The modules of a circle, if there is one.
+fn circle(imports: &Imports) -> Option<Vec<String>> {
+    // Who imports nobody that is left is in no circle.
+    let mut left = imports.clone();
+    loop {
+        let names: BTreeSet<String> = left.keys().cloned().collect();
+        left.values_mut().for_each(|whom| whom.retain(|name| names.contains(name)));
+        let before = left.len();
+        left.retain(|_, whom| !whom.is_empty());
+        if left.len() == before {
+            break;
+        }
+    }
+    // Whoever is left imports another that is left: following them comes back to one that was met.
+    let mut way = vec![left.keys().next()?.clone()];
+    loop {
+        let next = left.get(way.last()?)?.first()?.clone();
+        if let Some(begin) = way.iter().position(|name| *name == next) {
+            return Some(way.split_off(begin));
+        }
+        way.push(next);
+    }
+}
+
+fn map_of(text: &str) -> Imports {
+    let line = |line: &str| {
+        let (module, whom) = line.split_once(':')?;
+        let whom = whom.split_whitespace().map(str::to_string).collect();
+        Some((module.trim().to_string(), whom))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+fn text_of(imports: &Imports) -> String {
+    let line = |(module, whom): (&String, &BTreeSet<String>)| {
+        let whom: Vec<&str> = whom.iter().map(String::as_str).collect();
+        format!("        {module}: {}\n", whom.join(" "))
+    };
+    imports.iter().map(line).collect()
+}
+
+/// The paragraph of ARCHITECTURE.md.
+fn paragraph() -> String {
+    let mut text = String::new();
+    for (room, map) in MAP {
+        let modules = map_of(map).into_iter().map(|(module, whom)| {
+            let whom: Vec<String> = whom.iter().map(|name| format!("`{name}`")).collect();
+            format!("`{module}` → {}", whom.join(" "))
+        });
+        let modules: Vec<String> = modules.collect();
+        text.push_str(&format!("- `{room}/`: {}.\n", modules.join("; ")));
+    }
+    text
+}
+
+#[test]
+fn modules_import_whom_the_map_lets_them() {
+    let mut wrong = String::new();
+    for (room, map) in MAP {
+        let found = imports(room).0;
+        if map_of(map) != found {
+            wrong.push_str(&format!("{room} imports:\n{}", text_of(&found)));
+        }
+    }
+    assert!(wrong.is_empty(), "the map says otherwise.\n{wrong}");
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    for (room, _) in MAP {
+        assert_eq!(circle(&imports(room).0), None, "{room}");
+    }
+}
+
+#[test]
+fn nothing_is_imported_from_the_root_of_a_crate() {
+    let upward: Vec<String> = MAP.iter().flat_map(|(room, _)| imports(room).1).collect();
+    assert!(upward.is_empty(), "put these into a module:\n{}", upward.join("\n"));
+}
+
+#[test]
+fn the_map_of_imports_is_in_the_docs() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a file");
+    assert!(text.contains(&paragraph()), "put this into ARCHITECTURE.md:\n{}", paragraph());
+}
+
+#[test]
+fn every_form_of_an_import_is_read() {
+    let text = r#"
+        //! See crate::comment::X.
+        use crate::{a, b::c, d::{self, e::{f, g as h}}, i::*};
+        use super::super::j;
+        pub(crate) use muster_protocol::Time;
+        fn k(x: impl Sized + use<'_>) -> crate::l::M { super::n::o(x, "crate::string::X", '"') }
+        #[cfg(test)]
+        use crate::p;
+    "#;
+    let all: Vec<String> = paths(text).iter().map(|path| path.join("::")).collect();
+    let expected = [
+        "crate::a",
+        "crate::b::c",
+        "crate::d::self",
+        "crate::d::e::f",
+        "crate::d::e::g",
+        "crate::i::*",
+        "super::super::j",
+        "muster_protocol::Time",
+        "crate::l::M",
+        "super::n::o",
+        "crate::p",
+    ];
+    assert_eq!(all, expected);
+    let resolve = |path: &str| {
+        let path: Vec<String> = path.split("::").map(str::to_string).collect();
+        resolved(&["top", "inner"], &path).map(|path| path.join("::"))
+    };
+    assert_eq!(resolve("crate::d::e").as_deref(), Some("d::e"));
+    assert_eq!(resolve("super::super::j").as_deref(), Some("j"));
+    assert_eq!(resolve("super::j").as_deref(), Some("top::j"));
+    assert_eq!(resolve("muster_protocol::Time"), None);
+}
+
+#[test]
+fn a_circle_is_found() {
+    let map = |text| circle(&map_of(text)).map(|way| way.join(" "));
+    assert_eq!(map("a: b c\nb: c\n"), None);
+    assert_eq!(map("a: b\nb: c d\nc: b\nd: e\n").as_deref(), Some("b c"));
+    assert_eq!(map("a: b\nb: c\nc: a x\n").as_deref(), Some("a b c"));
+}

@@ -1,0 +1,21 @@
+//! The links to masters that are up. The loop, the lease and the runs send over them; only `link` opens them.
+
+pub(crate) use muster_protocol::attempts::LinkId;
+
+use muster_protocol::message::{LogChunk, ToMaster};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::mpsc;
+
+/// The links that are up, by their numbers; a reconnect has another.
+pub(crate) type Links = Arc<Mutex<BTreeMap<LinkId, LinkHandle>>>;
+
+/// What can be sent over a link.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkHandle {
+    pub frames: mpsc::Sender<ToMaster>,
+    pub logs: mpsc::Sender<LogChunk>,
+    pub connection: quinn::Connection,
+}

@@ -8,14 +8,15 @@
 //! The lease is checked here and again by whoever runs a guest, at every tick and before every
 //! effect: this mind may be late, that gate is not.
 
+mod ending;
 mod event;
 mod on_message;
 mod shutdown;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ending::{DRAINED, PREEMPTED};
 pub use event::{Effect, Event, Kill, LinkId};
-pub(crate) use on_message::{DRAINED, PREEMPTED};
 
 use crate::{
     ABSENT, AttemptId, Revision, SessionId, Time, limit,
@@ -315,60 +316,11 @@ impl Attempts {
             self.outbox.push(Effect::Drop(key));
             let reason =
                 format!("its worker could not prepare it {tries} times in a row: {message}");
-            self.conclude(key, on_message::returned(&reason));
+            self.conclude(key, ending::returned(&reason));
         } else {
             attempt.phase = Phase::Lacking { tries };
             self.timers.insert((now + PREPARE_AGAIN, key));
         }
-    }
-
-    fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
-        let Some(attempt) = self.attempts.get(&key) else { return };
-        match attempt.phase {
-            Phase::Running
-            | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
-                self.running -= 1;
-                self.run_estimate.count(outcome.run_us);
-                self.conclude(key, outcome);
-            }
-            // It ended before the kill reached it; but from the lease's end nothing counts.
-            Phase::Killed(_) => self.stopped(key),
-            _ => {}
-        }
-    }
-
-    fn stopped(&mut self, key: AttemptKey) {
-        let Some(attempt) = self.attempts.get(&key) else { return };
-        let why = match attempt.phase {
-            Phase::Killed(why) => why,
-            // The gate was quicker than this mind: only the lease's end stops a run unasked. Should
-            // the session go on nevertheless, the masters must hear of it.
-            Phase::Running => {
-                self.lapsed = true;
-                self.holding -= 1;
-                Kill::Fenced
-            }
-            _ => return,
-        };
-        self.running -= 1;
-        match why {
-            Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
-            Kill::Preempted => self.conclude(key, on_message::returned(PREEMPTED)),
-            Kill::Drained => self.conclude(key, on_message::returned(DRAINED)),
-            Kill::Fenced | Kill::Stopping => {
-                self.attempts.remove(&key);
-            }
-        }
-    }
-
-    /// Keeps an outcome until it is acknowledged.
-    fn conclude(&mut self, key: AttemptKey, outcome: Outcome) {
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        self.holding -= usize::from(attempt.holds_work());
-        self.ready.remove(&(attempt.arrival, key));
-        attempt.dispatch = None;
-        attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
-        self.dirty.insert(key);
     }
 
     fn settle(&mut self, now: Time, key: AttemptKey) {

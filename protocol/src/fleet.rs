@@ -12,43 +12,56 @@
 //! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
 //!   that another session took its place (see [`lease`](self)).
 
+mod agenda;
 mod backoff;
 mod cancel;
 mod command;
 mod event;
 mod explain;
 mod guard;
+mod inquiries;
 mod intern;
 mod link;
 mod mass_silence;
 mod masters;
 mod memory;
+mod peers;
 mod place;
 mod preempt;
 mod reconcile;
 mod record;
+mod requests;
 mod retry;
 mod roll_call;
+mod stamps;
 mod submit;
 mod task_state;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod worker_events;
 mod worker_lease;
+mod write_queue;
 
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
 pub use memory::Memory;
+
+use agenda::Agenda;
+use inquiries::Inquiries;
+use peers::Peers;
+use requests::Requests;
+use stamps::Stamps;
 use task_state::{OutcomeReport, Phase, Task};
+use timers::{Timer, Timers};
+use write_queue::WriteQueue;
 
 use crate::{
     ABSENT, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
     lease::Lease,
-    limit,
     message::{AttemptKey, HeldAttempt},
     run_estimate::RunEstimate,
     subject::Bucket,
-    task::{TaskRecord, mix},
-    time::WallMillis,
+    task::TaskRecord,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -64,17 +77,13 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Fleet {
     config: Config,
-    /// Wall clock at the boot clock's zero, in milliseconds; moves when the wall clock is set.
-    wall_at_zero: i64,
-    nonces: u64,
+    stamps: Stamps,
     /// Since when all that is in the registry is known; `None` before, and once it does not answer.
     registry_up: Option<Time>,
     guard: guard::Guard,
     roll: roll_call::RollCall,
     own: masters::Own,
-    peers: BTreeMap<SessionId, masters::Peer>,
-    /// The other masters that renew their leases in time.
-    fresh: BTreeSet<SessionId>,
+    peers: Peers,
     /// Workers that are linked to this master.
     linked: usize,
     mass_silence: mass_silence::MassSilence,
@@ -82,49 +91,17 @@ pub struct Fleet {
     interner: intern::Interner,
     workers: BTreeMap<WorkerId, Worker>,
     groups: BTreeMap<GroupName, place::Group>,
-    /// Tasks about which something has to be decided.
-    dirty: BTreeSet<TaskId>,
-    /// Groups in which a place may have become free, or a task have come.
-    open: BTreeSet<GroupName>,
-    /// Submitted tasks that are not in the registry yet.
-    unstored: BTreeSet<TaskId>,
-    writing: usize,
-    timers: BTreeSet<(Time, Timer)>,
-    /// When tasks in line have waited for as long as they may.
-    queue_ends: BTreeSet<(Time, TaskId)>,
-    /// Submissions not answered yet: how many tasks, and how many of them are not stored.
-    requests: BTreeMap<RequestId, (u64, u64)>,
-    inquiries: BTreeMap<TaskId, Vec<link::Inquiry>>,
-    /// Reads of records asked for so far.
-    reads: u64,
+    agenda: Agenda,
+    write_queue: WriteQueue,
+    timers: Timers,
+    requests: Requests,
+    inquiries: Inquiries,
     /// Which run is being stopped for which waiting task.
     preempted: BTreeMap<TaskId, AttemptKey>,
     end_rate: retry::Rate,
     tombstones: record::Tombstones,
     /// Effects that observing has already decided.
     outbox: Vec<Effect>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// This master's own lease has to be renewed.
-    Own,
-    /// A master may be silent, or its lease over.
-    Master(SessionId),
-    /// A guard has to be raised or lifted.
-    Guard,
-    /// Somebody's answer to the roll call, or the end of a stream, is missing.
-    RollCall,
-    /// What others leave undone in a group is this master's to do.
-    Group(GroupName),
-    /// A worker's lease may be over.
-    Lease(WorkerId),
-    /// A worker that gave attempts back may be used again.
-    Backoff(WorkerId),
-    /// A task's wait is over, or its write has to be asked about.
-    Task(TaskId),
-    /// The task of an inquiry has to be read again.
-    Inquiry(TaskId),
 }
 
 /// What is known of a worker.
@@ -160,33 +137,27 @@ struct Worker {
 impl Fleet {
     /// A mind that knows nothing yet.
     pub fn new(config: Config) -> Self {
-        let nonces = config.session.0;
+        let stamps = Stamps::new(config.session);
         let own = masters::Own::new(&config);
         Fleet {
             config,
-            wall_at_zero: 0,
-            nonces,
+            stamps,
             registry_up: None,
             guard: guard::Guard::default(),
             roll: roll_call::RollCall::default(),
             own,
-            peers: BTreeMap::new(),
-            fresh: BTreeSet::new(),
+            peers: Peers::default(),
             linked: 0,
             mass_silence: mass_silence::MassSilence::default(),
             tasks: BTreeMap::new(),
             interner: intern::Interner::default(),
             workers: BTreeMap::new(),
             groups: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            open: BTreeSet::new(),
-            unstored: BTreeSet::new(),
-            writing: 0,
-            timers: BTreeSet::new(),
-            queue_ends: BTreeSet::new(),
-            requests: BTreeMap::new(),
-            inquiries: BTreeMap::new(),
-            reads: 0,
+            agenda: Agenda::default(),
+            write_queue: WriteQueue::default(),
+            timers: Timers::default(),
+            requests: Requests::default(),
+            inquiries: Inquiries::default(),
             preempted: BTreeMap::new(),
             end_rate: retry::Rate::default(),
             tombstones: record::Tombstones::default(),
@@ -200,9 +171,7 @@ impl Fleet {
             Event::RegistryDown => self.registry_up = None,
             Event::Loaded(loaded) => self.begin(now, loaded),
             Event::Stopping => self.stopping(),
-            Event::Clock(wall) => {
-                self.wall_at_zero = wall.0 as i64 - (now.as_nanos() / 1_000_000) as i64;
-            }
+            Event::Clock(wall) => self.stamps.set_wall(now, wall),
             Event::LeaseSeen(lease, revision) => self.lease_seen(now, lease, revision),
             Event::LeaseGone(worker, revision) => self.lease_gone(now, worker, revision),
             Event::MasterSeen(lease, revision) => self.master_seen(now, lease, revision),
@@ -265,36 +234,28 @@ impl Fleet {
     /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
     pub fn wakeup(&self) -> Option<Time> {
         self.registry_up?;
-        let (timer, queue) = (self.timers.first(), self.queue_ends.first());
-        timer.map(|&(at, _)| at).into_iter().chain(queue.map(|&(at, _)| at)).min()
+        self.timers.next()
     }
 
     /// Does what has come due.
     fn fire_timers(&mut self, now: Time, out: &mut Vec<Effect>) {
-        while let Some(&(at, id)) = self.queue_ends.first()
-            && at <= now
-        {
-            self.queue_ends.pop_first();
-            self.dirty.insert(id);
+        while let Some(id) = self.timers.pop_queue_end(now) {
+            self.agenda.task(id);
         }
-        while let Some((at, timer)) = self.timers.pop_first() {
-            if at > now {
-                self.timers.insert((at, timer));
-                return;
-            }
+        while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Own => {}
                 Timer::Guard => self.guard_due(now, out),
                 Timer::RollCall => self.roll_due(),
                 Timer::Master(session) => self.master_due(now, session, out),
                 Timer::Group(name) => {
-                    self.open.insert(name);
+                    self.agenda.group(name);
                 }
                 Timer::Lease(worker) => self.lease_due(now, worker, out),
                 Timer::Backoff(worker) => self.backoff_due(now, &worker),
                 Timer::Task(task) => self.task_due(now, task, out),
                 Timer::Inquiry(task) => {
-                    if self.inquiries.contains_key(&task) {
+                    if self.inquiries.has(task) {
                         self.read_task(now, task, Timer::Inquiry(task), out);
                     }
                 }
@@ -306,7 +267,7 @@ impl Fleet {
         let Some(task) = self.tasks.get(&id) else { return };
         match task.phase {
             Phase::Idle => {
-                self.dirty.insert(id);
+                self.agenda.task(id);
             }
             Phase::Writing(_) => {}
             Phase::Asking => self.read_task(now, id, Timer::Task(id), out),
@@ -315,15 +276,9 @@ impl Fleet {
 
     /// Reads a record from the leader, and asks again where nobody answers.
     fn read_task(&mut self, now: Time, task: TaskId, again: Timer, out: &mut Vec<Effect>) {
-        self.reads += 1;
-        let patience = self.leader_lag();
-        for inquiry in self.inquiries.get_mut(&task).into_iter().flatten() {
-            if now >= inquiry.since + patience {
-                inquiry.first.get_or_insert(self.reads);
-            }
-        }
-        out.push(Effect::ReadTask { task, read: self.reads });
-        self.timers.insert((now + ASK_AGAIN, again));
+        let read = self.inquiries.read(now, task, self.leader_lag());
+        out.push(Effect::ReadTask { task, read });
+        self.timers.set(now + ASK_AGAIN, again);
     }
 
     /// Whether this worker has the current attempt of a task, and it is this one.
@@ -355,16 +310,6 @@ impl Fleet {
         })
     }
 
-    fn wall(&self, now: Time) -> WallMillis {
-        WallMillis((self.wall_at_zero + (now.as_nanos() / 1_000_000) as i64).max(0) as u64)
-    }
-
-    /// The next of this master's nonces: a well-mixed sequence from its seed.
-    fn next_nonce(&mut self) -> u64 {
-        self.nonces = self.nonces.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.nonces)
-    }
-
     /// Begins to write `record` in the place of the task's known one.
     fn write(
         &mut self,
@@ -374,19 +319,14 @@ impl Fleet {
         keep: Option<Duration>,
         out: &mut Vec<Effect>,
     ) {
-        record.write = Nonce(self.next_nonce());
+        record.write = Nonce(self.stamps.next_nonce());
         record.writer = self.config.session;
         let patience = self.leader_lag();
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.sends(now, patience);
         let record = Arc::new(record);
         task.phase = Phase::Writing(record.clone());
-        self.writing += 1;
-        self.unstored.remove(&id);
+        self.write_queue.begin(id);
         out.push(Effect::WriteTask { expect: task.revision, record, keep });
-    }
-
-    fn may_write(&self) -> bool {
-        self.writing < limit::WRITES_MAX
     }
 }

@@ -1,26 +1,15 @@
 //! What masters say: run this, stop that, your outcome is known. Saying it twice, late, or on two
 //! links changes nothing.
 
-use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase};
+use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase, ending::returned};
 use crate::{
-    Revision, Time, limit,
+    Time, limit,
     message::{AttemptKey, Dispatch, ToWorker, WorkerCommand},
     registry::{Holds, Mark},
-    task::{Data, Outcome, Verdict},
+    task::Data,
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
-
-/// Why a run goes back that had to make room.
-pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
-
-/// Why a run goes back that was still under way when its worker had to be empty.
-pub(crate) const DRAINED: &str = "its worker drains, and the deadline of that was over";
-
-/// An attempt that goes back to the fleet.
-pub(super) fn returned(reason: &str) -> Outcome {
-    Outcome::bare(Verdict::Returned { reason: reason.into() })
-}
 
 impl Attempts {
     pub(super) fn on_message(&mut self, now: Time, link: LinkId, message: ToWorker) {
@@ -30,15 +19,7 @@ impl Attempts {
             ToWorker::Preempt { key, revision } => {
                 self.taken(link, key, revision, Kill::Preempted);
             }
-            ToWorker::Ack { key, .. } => {
-                if let Some(attempt) = self.attempts.get(&key)
-                    && matches!(attempt.phase, Phase::Ended { .. })
-                {
-                    let revision = attempt.revision;
-                    self.attempts.remove(&key);
-                    self.remember(key, revision);
-                }
-            }
+            ToWorker::Ack { key, .. } => self.acknowledged(key),
             ToWorker::Command(order) => self.on_command(now, order),
             ToWorker::Welcome { master, .. } => {
                 self.unlinked(link);
@@ -46,18 +27,6 @@ impl Attempts {
             }
             // The lease loop listens to these.
             ToWorker::Renewed { .. } | ToWorker::Extended { .. } => {}
-        }
-    }
-
-    pub(super) fn remember(&mut self, key: AttemptKey, revision: Revision) {
-        if self.over.insert(key) {
-            self.over_order.push_back((key, revision));
-        }
-        if self.over_order.len() > self.over_max
-            && let Some((oldest, revision)) = self.over_order.pop_front()
-        {
-            self.over.remove(&oldest);
-            self.floor = self.floor.max(revision);
         }
     }
 
@@ -73,23 +42,6 @@ impl Attempts {
         };
         if self.stopping.is_none() {
             self.outbox.push(Effect::SetLeaseState(order.lease_state()));
-        }
-    }
-
-    /// What has not started goes back to the fleet.
-    pub(super) fn give_back_waiting(&mut self, reason: &str) {
-        let waits = |attempt: &Attempt| {
-            matches!(attempt.phase, Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready)
-        };
-        let waiting: Vec<AttemptKey> = self
-            .attempts
-            .iter()
-            .filter(|(_, attempt)| waits(attempt))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in waiting {
-            self.outbox.push(Effect::Drop(key));
-            self.conclude(key, returned(reason));
         }
     }
 
@@ -155,39 +107,5 @@ impl Attempts {
         let dispatch = Some(Arc::new(dispatch));
         self.holding += 1;
         self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
-    }
-
-    /// A master takes an attempt away, for good or for another time.
-    pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, revision: Revision, why: Kill) {
-        let outcome = match why {
-            Kill::Preempted => returned(PREEMPTED),
-            _ => Outcome::bare(Verdict::Cancelled),
-        };
-        let Some(attempt) = self.attempts.get_mut(&key) else {
-            // Never heard of, so it does not run here; the master waits to be told so.
-            let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
-            let (dispatch, arrival) = (None, 0);
-            self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
-            self.dirty.insert(key);
-            return;
-        };
-        match &mut attempt.phase {
-            Phase::Running => {
-                attempt.phase = Phase::Killed(why);
-                self.holding -= 1;
-                self.outbox.push(Effect::Kill { key, why });
-            }
-            Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => {
-                self.outbox.push(Effect::Drop(key));
-                self.conclude(key, outcome);
-            }
-            // Taken away for good although it was first for another time.
-            Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
-            Phase::Killed(_) => {}
-            Phase::Ended { sent, .. } => {
-                *sent = None;
-                self.dirty.insert(key);
-            }
-        }
     }
 }

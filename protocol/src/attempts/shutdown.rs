@@ -1,7 +1,7 @@
-//! The ends of leases, of sessions, and of the worker: what must stop then, and when it has. Never
-//! gives an outcome to what was stopped because the lease was over.
+//! The ends of leases, of sessions, and of the worker: when nothing runs any more. How each attempt ends
+//! then is in `ending`.
 
-use super::{Attempt, Attempts, Effect, Kill, Phase};
+use super::{Attempt, Attempts, Kill, Phase};
 use crate::{ABSENT, SessionId, Time, registry::Mark};
 use alloc::vec::Vec;
 
@@ -54,36 +54,6 @@ impl Attempts {
     pub(super) fn send_hello_all(&mut self) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.send_hello(link);
-        }
-    }
-
-    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
-    pub(super) fn stop_all(&mut self, why: Kill) {
-        let mut gone = Vec::new();
-        for (key, attempt) in &mut self.attempts {
-            match attempt.phase {
-                Phase::Running => {
-                    attempt.phase = Phase::Killed(why);
-                    self.holding -= 1;
-                    self.lapsed |= why == Kill::Fenced;
-                    self.outbox.push(Effect::Kill { key: *key, why });
-                }
-                // A killed run without a lease has no outcome to give, not even `cancelled`.
-                Phase::Killed(_) if why == Kill::Fenced => {
-                    self.lapsed = true;
-                    attempt.phase = Phase::Killed(why);
-                }
-                Phase::Killed(_) | Phase::Ended { .. } => {}
-                Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => gone.push(*key),
-            }
-        }
-        self.lapsed |= why == Kill::Fenced && !gone.is_empty();
-        for key in gone {
-            if let Some(attempt) = self.attempts.remove(&key) {
-                self.holding -= 1;
-                self.ready.remove(&(attempt.arrival, key));
-                self.outbox.push(Effect::Drop(key));
-            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The worker's mind, event by event: effects come out as lines. Time is a number.
 
+mod prepare;
 mod shutdown;
 
 use super::*;
@@ -461,45 +462,4 @@ fn slots_are_respected_and_attempts_start_in_the_order_in_which_they_came() {
     // A killed run has its slot until it has stopped.
     check(d.told(1, ToWorker::Revoke { key: key(1), revision: 1 }), &["kill t1: Revoked"]);
     check(d.see(Event::Stopped(key(1))), &["link 1: t1 cancelled", "start t3"]);
-}
-
-#[test]
-fn what_could_not_be_got_is_tried_again_or_ends_the_attempt() {
-    let missing = |for_good| Event::NotPrepared { key: key(1), for_good, reason: "why".into() };
-    let mut d = Harness::new();
-    d.told(1, dispatch(1));
-    check(d.see(missing(false)), &[]);
-    check(d.pass(PREPARE_AGAIN), &["prepare t1 by 1"]);
-    check(d.see(missing(true)), &["link 1: t1 rejected"]);
-    check(d.see(missing(true)), &[]);
-}
-
-#[test]
-fn what_cannot_be_got_is_given_back_after_some_tries_with_the_reason() {
-    let missing = || Event::NotPrepared { key: key(1), for_good: false, reason: "no room".into() };
-    let mut d = Harness::new();
-    d.told(1, dispatch(1));
-    for _ in 1..PREPARES_MAX {
-        check(d.see(missing()), &[]);
-        check(d.pass(PREPARE_AGAIN), &["prepare t1 by 1"]);
-        check(d.held(4), &[]);
-    }
-    check(d.see(missing()), &["drop t1", "link 1: t1 returned"]);
-    let Phase::Ended { outcome, .. } = &d.attempts.attempts[&key(1)].phase else {
-        panic!("it ended")
-    };
-    let reason = "given back: its worker could not prepare it 5 times in a row: no room";
-    assert_eq!(outcome.verdict.reason(), reason);
-    check(d.pass(SECOND * 2), &[]);
-    check(d.told(1, ack(1)), &[]);
-    d.empty();
-}
-
-#[test]
-fn another_attempt_of_a_module_at_hand_starts_at_once() {
-    let mut d = Harness::new();
-    d.give(1);
-    let ToWorker::Dispatch(mut same) = dispatch(2) else { unreachable!("a dispatch") };
-    same.module = Digest([1; 32]);
-    check(d.told(1, ToWorker::Dispatch(same)), &["start t2"]);
 }

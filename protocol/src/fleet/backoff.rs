@@ -46,7 +46,7 @@ impl Fleet {
                     let doubled = BACKOFF_MIN * (1 << (rest.in_a_row - RETURNS_MAX).min(8));
                     let until = now + doubled.min(BACKOFF_MAX);
                     rest.until = Some(until);
-                    self.timers.insert((until, Timer::Backoff(id.clone())));
+                    self.timers.set(until, Timer::Backoff(id.clone()));
                     self.reindex(id);
                 }
             }

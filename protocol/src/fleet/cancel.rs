@@ -17,6 +17,6 @@ impl Fleet {
         }
         task.cancel_wanted = true;
         task.pending.get_or_insert_default().cancelling.push(request);
-        self.dirty.insert(id);
+        self.agenda.task(id);
     }
 }

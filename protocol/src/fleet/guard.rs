@@ -113,7 +113,7 @@ impl Fleet {
         self.guard.noticed = now;
         self.roll.drop_claims();
         self.end_all_sessions();
-        self.timers.insert((now, Timer::Guard));
+        self.timers.set(now, Timer::Guard);
     }
 
     /// How long all that ran before a loss may go on: until the last home's own lease is over, and then
@@ -130,19 +130,19 @@ impl Fleet {
         }
         let guard = if let Some(reason) = self.guard.owed.clone() {
             FailoverGuard {
-                nonce: Nonce(self.next_nonce()),
+                nonce: Nonce(self.stamps.next_nonce()),
                 raised_by: self.config.session,
                 lifted: false,
                 tasks: self.roll.end(Bucket::Tasks),
                 wait_ms: self.guard_wait().as_millis() as u64 + 1,
                 reason,
-                raised_at: self.wall(now),
+                raised_at: self.stamps.wall(now),
             }
         } else {
             match self.guard.until() {
                 Some(until) if now >= until => {}
                 Some(until) => {
-                    self.timers.insert((until, Timer::Guard));
+                    self.timers.set(until, Timer::Guard);
                     return;
                 }
                 None => return,
@@ -175,25 +175,25 @@ impl Fleet {
             }
             CasAnswer::Conflict(Some((found, revision))) if revision > self.guard.revision => {
                 self.guard_seen(now, found, revision);
-                self.timers.insert((now + ASK_AGAIN, Timer::Guard));
+                self.timers.set(now + ASK_AGAIN, Timer::Guard);
             }
             CasAnswer::Gone(revision) => {
                 self.guard.revision = revision;
-                self.timers.insert((now, Timer::Guard));
+                self.timers.set(now, Timer::Guard);
             }
             CasAnswer::Conflict(None) => {
                 self.guard.revision = ABSENT;
-                self.timers.insert((now + ASK_AGAIN, Timer::Guard));
+                self.timers.set(now + ASK_AGAIN, Timer::Guard);
             }
             CasAnswer::Written(_) | CasAnswer::Conflict(_) | CasAnswer::Unknown => {
-                self.timers.insert((now + ASK_AGAIN, Timer::Guard));
+                self.timers.set(now + ASK_AGAIN, Timer::Guard);
             }
         }
     }
 
     fn schedule_guard(&mut self, now: Time) {
         if let Some(until) = self.guard.until() {
-            self.timers.insert((until.max(now), Timer::Guard));
+            self.timers.set(until.max(now), Timer::Guard);
         }
     }
 
@@ -253,7 +253,7 @@ impl Fleet {
             // or that has not noticed, while this session may still run. A session that never was
             // takes its place; then the one before is waited for.
             let (expect, lease) = (worker.revision, lease.clone());
-            let session = SessionId(self.next_nonce());
+            let session = SessionId(self.stamps.next_nonce());
             let lease = Lease { session, state: LeaseState::Lost, succeeds: Vec::new(), ..lease };
             self.begin_declare_lost(id);
             self.outbox.push(Effect::WriteLease { expect, lease, asked_by: None });

@@ -1,9 +1,9 @@
 //! Links to workers: which are up, and what workers say of their attempts when one comes up. Never
 //! takes a worker for lost because it has no link.
 
-use super::{Effect, Fleet, LinkId, Timer, reconcile::counted};
+use super::{Effect, Fleet, LinkId, Timer, inquiries::Inquiry, reconcile::counted};
 use crate::{
-    ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
+    ABSENT, SessionId, TaskId, Time, WorkerId,
     advisory::TaskEvent,
     message::{AttemptKey, HeldAttempt, Hello, ToWorker},
     subject::Bucket,
@@ -36,23 +36,6 @@ impl WorkerLinks {
     }
 }
 
-/// A worker's word about an attempt that this master does not know; the record will tell.
-#[derive(Debug)]
-pub(super) struct Inquiry {
-    pub(super) worker: WorkerId,
-    pub(super) link: LinkId,
-    pub(super) key: AttemptKey,
-    /// The revision of the record that gave it.
-    pub(super) revision: Revision,
-    pub(super) outcome: Option<Outcome>,
-    /// The number of the latest read that was asked for before this: only a later one answers it.
-    pub(super) after: u64,
-    /// When it was first asked.
-    pub(super) since: Time,
-    /// The number of the first read that was sent once no leader could be behind any more.
-    pub(super) first: Option<u64>,
-}
-
 impl Fleet {
     pub(super) fn linked(&mut self, now: Time, worker: WorkerId, link: LinkId, hello: Hello) {
         let Hello { to, session, attempts, holds, .. } = hello;
@@ -77,7 +60,7 @@ impl Fleet {
             // Whoever is to stop it is told so again.
             task.told = (has && !task.record.cancel).then_some(link);
             task.lacking = !has;
-            self.dirty.insert(id);
+            self.agenda.task(id);
         }
         for held in attempts {
             if !self.holds(&worker, held.key) {
@@ -100,7 +83,7 @@ impl Fleet {
             if entry.links.is_empty() {
                 self.linked -= 1;
             } else {
-                self.dirty.extend(entry.tasks.iter().copied());
+                self.agenda.tasks(entry.tasks.iter().copied());
             }
             if self.linked == 0 {
                 self.reassign();
@@ -119,22 +102,12 @@ impl Fleet {
         outcome: Option<Outcome>,
     ) {
         let HeldAttempt { key, revision } = held;
-        let (after, since) = (self.reads, now);
+        let (after, since) = (self.inquiries.latest_read(), now);
         let first = None;
         let inquiry = Inquiry { worker, link, key, revision, outcome, after, since, first };
-        let task = inquiry.key.task;
-        let waiting = self.inquiries.entry(task).or_default();
+        self.inquiries.add(inquiry);
         // Also where others wait: a read that is under way began before this was asked.
-        self.timers.insert((now, Timer::Inquiry(task)));
-        let same =
-            |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
-        if let Some(known) = waiting.iter_mut().find(same) {
-            known.link = inquiry.link;
-            known.after = inquiry.after;
-            known.outcome = inquiry.outcome.or(known.outcome.take());
-        } else {
-            waiting.push(inquiry);
-        }
+        self.timers.set(now, Timer::Inquiry(key.task));
     }
 
     /// Answers a worker that spoke of an attempt which this master did not know.

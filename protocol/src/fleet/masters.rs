@@ -1,7 +1,7 @@
 //! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
 //! Ownership is who acts first, never who may act: the registry judges that.
 
-use super::{ASK_AGAIN, Config, Effect, Fleet, Timer};
+use super::{ASK_AGAIN, Config, Effect, Fleet, Timer, peers::Peer};
 use crate::{
     ABSENT, MasterId, Revision, SessionId, TaskId, Time,
     advisory::{Advisory, MasterEvent},
@@ -22,20 +22,6 @@ pub(super) struct Own {
     /// It was declared lost, or it stops: nothing is extended any more.
     over: bool,
     told: bool,
-}
-
-/// What is known of another master, or of an earlier life of this one.
-#[derive(Debug)]
-pub(super) struct Peer {
-    name: MasterId,
-    lease: Option<MasterLease>,
-    revision: Revision,
-    seen: Time,
-    declaring: bool,
-    /// When it was first known that it extends nothing any more.
-    over: Option<Time>,
-    /// Whether it has answered the roll call.
-    answered: bool,
 }
 
 impl Own {
@@ -66,44 +52,10 @@ impl Own {
     }
 }
 
-impl Peer {
-    fn unknown(name: MasterId, now: Time) -> Self {
-        Peer {
-            name,
-            lease: None,
-            revision: ABSENT,
-            seen: now,
-            declaring: false,
-            over: None,
-            answered: false,
-        }
-    }
-
-    /// Whether it has answered the roll call, or is over for so long that nothing which it gave out
-    /// before its end can still run unless the registry knows of it.
-    pub(super) fn has_answered(&self, now: Time, wait: Duration) -> bool {
-        self.answered || self.over.is_some_and(|over| now >= over + wait)
-    }
-
-    pub(super) fn lease(&self) -> Option<&MasterLease> {
-        self.lease.as_ref()
-    }
-
-    /// Whether a `lost` is on its way to it.
-    #[cfg(test)]
-    pub(super) fn is_declared(&self) -> bool {
-        self.declaring
-    }
-
-    fn is_live(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.state.is_held())
-    }
-}
-
 impl Fleet {
     /// Whether other masters may be at work, as far as is known.
     pub fn has_company(&self) -> bool {
-        self.registry_up.is_none() || self.peers.values().any(Peer::is_live)
+        self.registry_up.is_none() || self.peers.iter().any(|(_, peer)| peer.is_live())
     }
 
     /// Renews this master's own lease when that is due.
@@ -117,7 +69,7 @@ impl Fleet {
         if !self.may_answer() {
             return;
         }
-        let wall = self.wall(now);
+        let wall = self.stamps.wall(now);
         let vouches = self.config.server.clone().filter(|_| self.may_vouch(now));
         let own = &mut self.own;
         own.lease.vouches = vouches;
@@ -127,7 +79,7 @@ impl Fleet {
         own.lease.renewed_at = wall;
         own.tenure.sends(own.lease.renewal, now, ());
         let (expect, lease) = (own.tenure.known(), own.lease.clone());
-        self.timers.insert((own.next, Timer::Own));
+        self.timers.set(own.next, Timer::Own);
         out.push(Effect::WriteMaster { expect, lease });
     }
 
@@ -147,8 +99,7 @@ impl Fleet {
         let answers = lease.state.is_held() && self.roll.is_later(Bucket::Masters, revision);
         self.roll.exists(Bucket::Masters, revision);
         let ended = self.config.memory.over.get(&session).copied();
-        let peer =
-            self.peers.entry(session).or_insert_with(|| Peer::unknown(lease.master.clone(), now));
+        let peer = self.peers.meet(session, || Peer::unknown(lease.master.clone(), now));
         if revision <= peer.revision {
             return;
         }
@@ -164,13 +115,12 @@ impl Fleet {
         }
         peer.lease = Some(lease);
         if is_live && !was_live {
-            self.timers.insert((now, Timer::Master(session)));
+            self.timers.set(now, Timer::Master(session));
         }
         if !is_live {
             self.peer_over(now, session, ended.unwrap_or(now));
         }
-        let fresh = if is_live { self.fresh.insert(session) } else { self.fresh.remove(&session) };
-        if fresh || could != can {
+        if self.peers.set_fresh(session, is_live) || could != can {
             self.reassign();
         }
     }
@@ -191,8 +141,8 @@ impl Fleet {
         } else if let Some(peer) = self.peers.get_mut(&session) {
             let unknown = Peer::unknown(peer.name.clone(), now);
             *peer = Peer { over: peer.over, answered: peer.answered, ..unknown };
-            self.fresh.remove(&session);
-            self.timers.insert((now, Timer::Master(session)));
+            self.peers.set_fresh(session, false);
+            self.timers.set(now, Timer::Master(session));
             self.reassign();
         }
     }
@@ -205,7 +155,7 @@ impl Fleet {
             return;
         }
         let silent = peer.seen + limit::PATIENCE;
-        if now >= silent && self.fresh.remove(&session) {
+        if now >= silent && self.peers.set_fresh(session, false) {
             self.reassign();
         }
         let Some(peer) = self.peers.get_mut(&session) else { return };
@@ -215,13 +165,13 @@ impl Fleet {
         let due = if proven { now } else { peer.seen.max(healthy) + wait };
         if now < due {
             let next = if now < silent { silent } else { due };
-            self.timers.insert((next, Timer::Master(session)));
+            self.timers.set(next, Timer::Master(session));
             return;
         }
         if proven && !self.own.tenure.is_held() {
             // This process' own lease comes first: by it the others know that what the earlier session
             // knew is not forgotten.
-            self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));
+            self.timers.set(now + ASK_AGAIN, Timer::Master(session));
             return;
         }
         if peer.declaring {
@@ -248,7 +198,7 @@ impl Fleet {
         if !own && let Some(peer) = self.peers.get_mut(&session) {
             peer.declaring = false;
             if answer == CasAnswer::Unknown {
-                self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));
+                self.timers.set(now + ASK_AGAIN, Timer::Master(session));
             }
         }
         match answer {
@@ -284,13 +234,14 @@ impl Fleet {
             return;
         }
         peer.over = Some(over);
-        self.timers.insert((over + self.config.timing.master(), Timer::RollCall));
+        self.timers.set(over + self.config.timing.master(), Timer::RollCall);
         let homeless = self.workers.iter().filter(|(_, worker)| {
             let home = worker.lease.as_ref().and_then(|lease| lease.home.as_ref());
             home.is_some_and(|home| home.session == session)
         });
-        let timers = homeless.map(|(id, worker)| (now + worker.wait, Timer::Lease(id.clone())));
-        self.timers.extend(timers.collect::<Vec<_>>());
+        for (id, worker) in homeless {
+            self.timers.set(now + worker.wait, Timer::Lease(id.clone()));
+        }
     }
 
     /// From when on this master may declare a worker lost that has this home. `None`: not before
@@ -300,16 +251,11 @@ impl Fleet {
             return Some(Time::ZERO);
         };
         let session = home.session;
-        let peer = self.peers.entry(session).or_insert_with(|| {
-            self.timers.insert((now, Timer::Master(session)));
+        let peer = self.peers.meet(session, || {
+            self.timers.set(now, Timer::Master(session));
             Peer::unknown(home.master.clone(), now)
         });
         peer.over
-    }
-
-    /// Whether another master renews its lease in time, as far as is seen.
-    pub(super) fn is_fresh(&self, session: SessionId) -> bool {
-        self.fresh.contains(&session)
     }
 
     /// Whether this master is the one that acts first for what has this number: the highest of the
@@ -317,10 +263,10 @@ impl Fleet {
     pub(super) fn is_owner(&self, number: u64) -> bool {
         let rank = |session: SessionId| mix(session.0 ^ mix(number));
         let able = |session: &&SessionId| {
-            let lease = self.peers.get(session).and_then(|peer| peer.lease.as_ref());
+            let lease = self.peers.get(**session).and_then(|peer| peer.lease.as_ref());
             lease.is_some_and(|lease| lease.workers > 0)
         };
-        let best = self.fresh.iter().filter(able).map(|&session| rank(session)).max();
+        let best = self.peers.fresh().filter(able).map(|&session| rank(session)).max();
         let me = rank(self.own.session());
         best.is_none_or(|best| me > best && (self.linked > 0))
     }
@@ -332,7 +278,8 @@ impl Fleet {
     /// When this master may act on a task whose record it knows since then: at once if it is its
     /// own, after a while in any case.
     pub(super) fn turn_of(&self, task: TaskId, writer: SessionId, since: Time) -> Time {
-        let first = writer == self.own.session() || (!self.is_fresh(writer) && self.is_mine(task));
+        let first =
+            writer == self.own.session() || (!self.peers.is_fresh(writer) && self.is_mine(task));
         if first { since } else { since + limit::PATIENCE }
     }
 
@@ -350,8 +297,8 @@ impl Fleet {
         for id in moved {
             self.change_queue(id);
         }
-        self.dirty.extend(others);
-        self.open.extend(self.groups.keys().cloned());
+        self.agenda.tasks(others);
+        self.agenda.groups(self.groups.keys());
     }
 
     /// The sessions of other masters that are over, and since when that is known.
@@ -362,7 +309,7 @@ impl Fleet {
 
     /// The leases of other masters.
     pub(super) fn peer_leases(&self) -> impl Iterator<Item = &MasterLease> {
-        self.peers.values().filter_map(|peer| peer.lease.as_ref())
+        self.peers.iter().filter_map(|(_, peer)| peer.lease.as_ref())
     }
 
     /// The longest that the home of a worker may extend its lease, as far as the masters' leases say.
@@ -373,7 +320,7 @@ impl Fleet {
 
     /// Every master that holds or held a lease.
     pub fn masters(&self) -> Vec<MasterLease> {
-        let others = self.peers.values().filter_map(|peer| peer.lease.clone());
+        let others = self.peer_leases().cloned();
         core::iter::once(self.own.lease.clone()).chain(others).collect()
     }
 }

@@ -167,12 +167,12 @@ impl Fleet {
         task.queued_in = Some(whose);
         let end = task.queue_until();
         if end > now {
-            self.queue_ends.insert((end, id));
+            self.timers.enqueued(end, id);
         }
         let spec = &task.record.spec;
         let group = self.groups.entry(spec.group.clone()).or_default();
         group.queue(whose).enqueue(Need::of(spec), queue_key(&task.record));
-        self.open.insert(spec.group.clone());
+        self.agenda.group(spec.group.clone());
     }
 
     /// A task that is in line has become another master's, or this one's.
@@ -194,7 +194,7 @@ impl Fleet {
     pub(super) fn dequeue(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Some(whose) = task.queued_in.take() else { return };
-        self.queue_ends.remove(&(task.queue_until(), id));
+        self.timers.dequeued(task.queue_until(), id);
         let name = &task.record.spec.group;
         let Some(group) = self.groups.get_mut(name) else { return };
         group.queue(whose).dequeue(&Need::of(&task.record.spec), &queue_key(&task.record));
@@ -217,7 +217,7 @@ impl Fleet {
         group.candidates.list(id, &open.offer, room);
         group.told_empty = false;
         if room.is_some() && !(group.own.is_empty() && group.others.is_empty()) {
-            self.open.insert(name.clone());
+            self.agenda.group(name.clone());
         }
     }
 
@@ -253,8 +253,8 @@ impl Fleet {
         if self.is_guarded(now) {
             return;
         }
-        while self.may_write()
-            && let Some(name) = self.open.pop_first()
+        while self.write_queue.has_room()
+            && let Some(name) = self.agenda.pop_group()
         {
             self.place_group(now, &name, out);
         }
@@ -290,7 +290,7 @@ impl Fleet {
         }
         let from = *group.room_since.get_or_insert(now) + limit::PATIENCE;
         if now < from {
-            self.timers.insert((from, Timer::Group(name.clone())));
+            self.timers.set(from, Timer::Group(name.clone()));
         } else {
             self.place_queue(now, name, true, out);
         }
@@ -306,8 +306,8 @@ impl Fleet {
             && let Some((turn, need)) =
                 (if others { &group.others } else { &group.own }).head_after(after)
         {
-            if !self.may_write() {
-                self.open.insert(name.clone());
+            if !self.write_queue.has_room() {
+                self.agenda.group(name.clone());
                 return;
             }
             if urgent
@@ -323,8 +323,8 @@ impl Fleet {
     }
 
     fn assign(&mut self, now: Time, id: TaskId, worker: WorkerId, out: &mut Vec<Effect>) {
-        let attempt_id = AttemptId(self.next_nonce());
-        let dispatched_at = self.wall(now);
+        let attempt_id = AttemptId(self.stamps.next_nonce());
+        let dispatched_at = self.stamps.wall(now);
         let Some(task) = self.tasks.get(&id) else { return };
         debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are in line");
         let Some(entry) = self.workers.get(&worker) else { return };
@@ -350,8 +350,8 @@ impl Fleet {
 
     /// Stores submitted tasks for which there was no place.
     pub(super) fn store_the_rest(&mut self, now: Time, out: &mut Vec<Effect>) {
-        while self.may_write()
-            && let Some(id) = self.unstored.pop_first()
+        while self.write_queue.has_room()
+            && let Some(id) = self.write_queue.pop()
         {
             let Some(task) = self.tasks.get(&id) else { continue };
             if task.is_idle() && task.revision == crate::ABSENT {

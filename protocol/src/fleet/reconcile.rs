@@ -15,8 +15,8 @@ use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 impl Fleet {
     /// Looks at every task about which something has changed.
     pub(super) fn reconcile(&mut self, now: Time, out: &mut Vec<Effect>) {
-        while self.may_write()
-            && let Some(id) = self.dirty.pop_first()
+        while self.write_queue.has_room()
+            && let Some(id) = self.agenda.pop_task()
         {
             self.reconcile_one(now, id, out);
             out.append(&mut self.outbox);
@@ -49,7 +49,7 @@ impl Fleet {
                 self.commit(now, id, &record, Arc::new(Outcome::bare(verdict)), None, out);
             }
             TaskState::Queued { .. } if now < not_before => {
-                self.timers.insert((not_before, Timer::Task(id)));
+                self.timers.set(not_before, Timer::Task(id));
             }
             TaskState::Queued { .. } => self.enqueue(now, id),
             TaskState::Dispatched(attempt) => {
@@ -78,7 +78,7 @@ impl Fleet {
             if now >= from {
                 return self.on_worker_lost(now, id, record, attempt, out);
             }
-            self.timers.insert((from, Timer::Task(id)));
+            self.timers.set(from, Timer::Task(id));
             return;
         }
         if task.cancel_wanted && !record.cancel {
@@ -95,7 +95,7 @@ impl Fleet {
         // Whoever wrote the record says so to the worker; the others only if that one does not.
         let speaks = self.turn_of(id, record.writer, task.since);
         if now < speaks && !task.lacking {
-            self.timers.insert((speaks, Timer::Task(id)));
+            self.timers.set(speaks, Timer::Task(id));
             return;
         }
         let key = AttemptKey { task: id, attempt: attempt.id };
@@ -118,7 +118,7 @@ impl Fleet {
         let Some(task) = self.tasks.get(&id) else { return false };
         let from = self.turn_of(id, task.record.writer, task.since);
         if now < from {
-            self.timers.insert((from, Timer::Task(id)));
+            self.timers.set(from, Timer::Task(id));
         }
         now >= from
     }
@@ -172,7 +172,7 @@ impl Fleet {
             let (attempt, outcome) = (key.attempt, Arc::new(outcome));
             let report = OutcomeReport { attempt, worker: worker.clone(), link, outcome };
             task.report = Some(Box::new(report));
-            self.dirty.insert(key.task);
+            self.agenda.task(key.task);
             // Its slot is free, whenever the outcome is committed.
             self.release(&worker, key.task);
         }

@@ -1,7 +1,7 @@
 //! What is known of each task, and how it changes: by what the watch shows, what a write came to,
 //! and what the leader says. Never decides what to do about it (that is `reconcile`).
 
-use super::{ASK_AGAIN, ClientReply, Effect, Fleet, Phase, Task, Timer, link::Inquiry};
+use super::{ASK_AGAIN, ClientReply, Effect, Fleet, Phase, Task, Timer, inquiries::Inquiry};
 use crate::{
     ABSENT, Revision, TaskId, Time,
     advisory::TaskEvent,
@@ -15,7 +15,6 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     string::String,
     sync::Arc,
-    vec::Vec,
 };
 use core::time::Duration;
 
@@ -112,7 +111,7 @@ impl Fleet {
         if mine {
             self.landed(&new);
         }
-        self.unstored.remove(&id);
+        self.write_queue.leave(id);
         // What was submitted here may have met the record of another task, one that is over say.
         match old.spec.difference(&new.spec) {
             Some(what) => self.differs(id, what, settled.storing),
@@ -133,19 +132,19 @@ impl Fleet {
             self.await_end(now, attempt);
             self.reserve(&attempt.worker, id);
         }
-        self.dirty.insert(id);
+        self.agenda.task(id);
         self.hear(now, id);
     }
 
     /// Workers that spoke of the attempt before this master knew it need not wait for a read.
     fn hear(&mut self, now: Time, id: TaskId) {
-        let waiting = self.inquiries.remove(&id).unwrap_or_default();
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|inquiry| self.holds(&inquiry.worker, inquiry.key));
-        if !unknown.is_empty() {
-            self.inquiries.insert(id, unknown);
-        }
-        for inquiry in known {
+        let attempt = self.tasks.get(&id).and_then(|task| task.record.attempt());
+        let is_known = |inquiry: &Inquiry| {
+            attempt.is_some_and(|attempt| {
+                attempt.id == inquiry.key.attempt && attempt.worker == inquiry.worker
+            })
+        };
+        for inquiry in self.inquiries.take(id, is_known) {
             self.resolve(now, inquiry, None);
         }
     }
@@ -157,7 +156,7 @@ impl Fleet {
         let known = worker.lease.as_ref().map(|lease| lease.session);
         if known != Some(attempt.session) {
             let due = now + worker.wait;
-            self.timers.insert((due, Timer::Lease(attempt.worker.clone())));
+            self.timers.set(due, Timer::Lease(attempt.worker.clone()));
         }
     }
 
@@ -172,7 +171,7 @@ impl Fleet {
         let intent = intent.clone();
         let known = task.revision;
         task.phase = Phase::Idle;
-        self.writing -= 1;
+        self.write_queue.end();
         match answer {
             CasAnswer::Written(revision) if revision > known => {
                 self.adopt(now, intent, revision, true);
@@ -180,7 +179,7 @@ impl Fleet {
             // The watch was quicker, and may already know what followed.
             CasAnswer::Written(_) => {
                 self.abandon(id, &intent);
-                self.dirty.insert(id);
+                self.agenda.task(id);
             }
             CasAnswer::Conflict(found) => {
                 // With itself perhaps, if it was sent twice.
@@ -200,7 +199,7 @@ impl Fleet {
                 task.phase = Phase::Asking;
                 task.doubt(intent.write);
                 self.abandon(id, &intent);
-                self.timers.insert((now, Timer::Task(id)));
+                self.timers.set(now, Timer::Task(id));
             }
         }
     }
@@ -221,7 +220,7 @@ impl Fleet {
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.phase = Phase::Asking;
                 }
-                self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
+                self.timers.set(now + ASK_AGAIN, Timer::Task(id));
             }
         }
     }
@@ -235,7 +234,7 @@ impl Fleet {
             return self.vanished(id);
         }
         task.phase = Phase::Asking;
-        self.timers.insert((now + ASK_AGAIN, Timer::Task(id)));
+        self.timers.set(now + ASK_AGAIN, Timer::Task(id));
     }
 
     /// How long whoever leads a stream may not know the newest of it. One server knows all that it has.
@@ -299,7 +298,7 @@ impl Fleet {
                 let newer = self.tasks.get(&id).is_some_and(|task| revision > task.revision);
                 self.task_seen(now, record, revision);
                 if !newer {
-                    self.dirty.insert(id);
+                    self.agenda.task(id);
                 }
             }
             None => {
@@ -307,9 +306,9 @@ impl Fleet {
                     && task.is_idle()
                 {
                     if task.revision == ABSENT {
-                        self.unstored.insert(id);
+                        self.write_queue.wait(id);
                     }
-                    self.dirty.insert(id);
+                    self.agenda.task(id);
                 }
             }
         }
@@ -333,11 +332,7 @@ impl Fleet {
             let is_late = inquiry.first.is_some_and(|first| first <= read);
             inquiry.after < read && (!behind || is_late)
         };
-        let waiting = self.inquiries.remove(&id).unwrap_or_default();
-        let (answered, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_answered);
-        if !left.is_empty() {
-            self.inquiries.insert(id, left);
-        }
+        let answered = self.inquiries.take(id, is_answered);
         self.task_read(now, id, found);
         for inquiry in answered {
             self.resolve(now, inquiry, record.as_deref());
@@ -349,11 +344,11 @@ impl Fleet {
         self.dequeue(id);
         let Some(mut task) = self.tasks.remove(&id) else { return };
         self.given(Some(&task.record), None);
-        self.unstored.remove(&id);
+        self.write_queue.leave(id);
         let pending = task.pending.take().unwrap_or_default();
         let deleted = String::from("somebody has deleted this task's key; submit it anew");
         for request in pending.storing {
-            self.requests.remove(&request);
+            self.requests.end(request);
             let answer = ClientReply::Unavailable(deleted.clone());
             self.outbox.push(Effect::Reply { request, answer });
         }

@@ -143,7 +143,7 @@ impl Fleet {
     fn past(&self, now: Time, attempt: &Attempt, lost: bool, reason: &str) -> PastAttempt {
         PastAttempt {
             attempt: attempt.clone(),
-            ended_at: self.wall(now),
+            ended_at: self.stamps.wall(now),
             lost,
             reason: reason.to_string(),
         }
@@ -163,7 +163,7 @@ impl Fleet {
         let keep = self.end_rate.keep();
         let failed = outcome.verdict.is_retried();
         let mut done =
-            record.in_state(TaskState::Done { outcome, attempt, ended_at: self.wall(now) });
+            record.in_state(TaskState::Done { outcome, attempt, ended_at: self.stamps.wall(now) });
         done.failures += u32::from(failed);
         self.write(now, id, done, Some(keep), out);
     }

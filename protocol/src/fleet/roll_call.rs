@@ -114,9 +114,10 @@ impl Fleet {
             self.claim(now, bucket, known.of(bucket));
         }
         self.roll.complete = ends.are_empty() || self.is_vouched_for();
-        self.timers.insert((now, Timer::RollCall));
-        let sessions: Vec<SessionId> = self.peers.keys().copied().collect();
-        self.timers.extend(sessions.into_iter().map(|session| (now, Timer::Master(session))));
+        self.timers.set(now, Timer::RollCall);
+        for (&session, _) in self.peers.iter() {
+            self.timers.set(now, Timer::Master(session));
+        }
     }
 
     /// Looks for what the registry has lost of leases: those that this process knew, and those under
@@ -200,15 +201,15 @@ impl Fleet {
             self.roll.claims.keys().map(|claim| claim.place).collect();
         for &place in &places {
             if self.roll.asking.insert(place) {
-                self.reads += 1;
+                let read = self.inquiries.next_read();
                 let patience = self.leader_lag();
                 for (claim, asked) in &mut self.roll.claims {
                     if claim.place == place && now >= asked.since + patience {
-                        asked.first.get_or_insert(self.reads);
+                        asked.first.get_or_insert(read);
                     }
                 }
-                out.push(Effect::ReadEnd { bucket: Bucket::FOLLOWED[place], read: self.reads });
-                self.timers.insert((now + ASK_AGAIN, Timer::RollCall));
+                out.push(Effect::ReadEnd { bucket: Bucket::FOLLOWED[place], read });
+                self.timers.set(now + ASK_AGAIN, Timer::RollCall);
             }
         }
         if places.is_empty()
@@ -234,8 +235,8 @@ impl Fleet {
 
     /// Makes this master look again at every task and every group: what kept it from acting is over.
     pub(super) fn look_at_everything(&mut self) {
-        self.dirty.extend(self.tasks.keys().copied());
-        self.open.extend(self.groups.keys().cloned());
+        self.agenda.tasks(self.tasks.keys().copied());
+        self.agenda.groups(self.groups.keys());
     }
 
     /// Whether tasks may be written now. While a guard stands in the registry they may: it keeps everybody

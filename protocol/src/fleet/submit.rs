@@ -17,10 +17,10 @@ impl Fleet {
         let mut left = 0;
         for NewTask { id, mut spec } in tasks {
             self.interner.intern(&mut spec);
-            let wall = self.wall(now);
+            let wall = self.stamps.wall(now);
             let task = self.tasks.entry(id).or_insert_with(|| {
-                self.unstored.insert(id);
-                self.dirty.insert(id);
+                self.write_queue.wait(id);
+                self.agenda.task(id);
                 Task::new(Arc::new(TaskRecord::queued(id, spec, wall)), ABSENT, now)
             });
             if task.revision == ABSENT {
@@ -31,14 +31,14 @@ impl Fleet {
         if left == 0 {
             self.outbox.push(Effect::Reply { request, answer: ClientReply::Stored(count) });
         } else {
-            self.requests.insert(request, (count, left));
+            self.requests.wait(request, count, left);
         }
     }
 
     /// Says to those who wait for a task to be stored that its id is that of another one.
     pub(super) fn differs(&mut self, id: TaskId, what: &'static str, requests: Vec<RequestId>) {
         for request in requests {
-            if self.requests.remove(&request).is_some() {
+            if self.requests.end(request) {
                 let answer = ClientReply::Differs(id, what);
                 self.outbox.push(Effect::Reply { request, answer });
             }
@@ -48,11 +48,8 @@ impl Fleet {
     /// Says to those who wait for it that a task is in the registry.
     pub(super) fn stored(&mut self, requests: Vec<RequestId>) {
         for request in requests {
-            let Some((count, left)) = self.requests.get_mut(&request) else { continue };
-            *left -= 1;
-            if *left == 0 {
-                let answer = ClientReply::Stored(*count);
-                self.requests.remove(&request);
+            if let Some(count) = self.requests.stored(request) {
+                let answer = ClientReply::Stored(count);
                 self.outbox.push(Effect::Reply { request, answer });
             }
         }

@@ -18,10 +18,12 @@ use crate::{
     advisory::Advisory,
     api::NewTask,
     lease::{CasAnswer, LeaseState, LeaseTiming, Offer},
+    limit,
     message::{Dispatch, HeldAttempt, Hello, ToWorker},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     sessions::Memory,
     task::{Attempt, Data, ModuleRef, OnWorkerLost, Outcome, TaskSpec, TaskState, Verdict},
+    time::WallMillis,
 };
 use alloc::{
     boxed::Box,
@@ -325,7 +327,7 @@ impl World {
     pub fn read(&mut self, task: u128) -> Vec<String> {
         let task = TaskId(task);
         let found = self.tasks.get(&task).cloned().map(|(record, at)| (Box::new(record), at));
-        let read = self.fleet.reads;
+        let read = self.fleet.inquiries.latest_read();
         self.see(Event::TaskRead { task, read, found })
     }
 
@@ -458,8 +460,12 @@ impl World {
     pub fn empty(&self) {
         let fleet = &self.fleet;
         assert!(fleet.tasks.is_empty(), "tasks: {:?}", fleet.tasks);
-        assert!(fleet.requests.is_empty() && fleet.inquiries.is_empty());
-        assert!(fleet.unstored.is_empty() && fleet.dirty.is_empty() && fleet.writing == 0);
+        assert!(fleet.requests.is_empty() && fleet.inquiries.tasks().next().is_none());
+        assert!(
+            fleet.write_queue.unstored().is_empty()
+                && fleet.agenda.dirty().is_empty()
+                && fleet.write_queue.under_way() == 0
+        );
         assert!(fleet.groups.values().all(|group| group.queued().is_empty()), "{:?}", fleet.groups);
         assert!(fleet.workers.values().all(|worker| worker.tasks.is_empty()));
     }

@@ -59,7 +59,7 @@ impl Fleet {
             self.deindex(&old.offer.group, &id);
         }
         // Also when it is over: the sessions before it may not be, as long as theirs is waited for.
-        self.timers.insert((due, Timer::Lease(id.clone())));
+        self.timers.set(due, Timer::Lease(id.clone()));
         if !same_session || standing_changed {
             self.reconsider(&id);
         }
@@ -80,7 +80,7 @@ impl Fleet {
         worker.seen = now;
         (worker.lost_sent, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
-        self.timers.insert((due, Timer::Lease(id.clone())));
+        self.timers.set(due, Timer::Lease(id.clone()));
         if let Some(old) = old {
             self.deindex(&old.offer.group, &id);
         }
@@ -98,7 +98,7 @@ impl Fleet {
         let Some(worker) = self.workers.get(&id) else { return };
         let due = self.runs_out(worker);
         if now < due {
-            self.timers.insert((due, Timer::Lease(id)));
+            self.timers.set(due, Timer::Lease(id));
             return;
         }
         if worker.declaring {
@@ -117,7 +117,7 @@ impl Fleet {
                 if now >= keep {
                     self.workers.remove(&id);
                 } else {
-                    self.timers.insert((keep, Timer::Lease(id)));
+                    self.timers.set(keep, Timer::Lease(id));
                 }
                 return;
             }
@@ -138,7 +138,7 @@ impl Fleet {
         let from = if from == Time::ZERO { from } else { from.max(healthy) + wait };
         let again = if now < from { Some(from) } else { self.failovers_paused_until(now) };
         if let Some(again) = again {
-            self.timers.insert((again, Timer::Lease(id)));
+            self.timers.set(again, Timer::Lease(id));
             return;
         }
         self.begin_declare_lost(&id);
@@ -178,7 +178,7 @@ impl Fleet {
             let worker = self.worker(now, &id);
             worker.declaring = false;
             if answer == CasAnswer::Unknown {
-                self.timers.insert((now + ASK_AGAIN, Timer::Lease(id.clone())));
+                self.timers.set(now + ASK_AGAIN, Timer::Lease(id.clone()));
             }
         }
         match answer {
@@ -200,7 +200,7 @@ impl Fleet {
                 self.lease_seen(now, found, revision);
                 if asked_by.is_none() && !is_news {
                     // Whoever answered was behind: what the write met is newer than this.
-                    self.timers.insert((now + ASK_AGAIN, Timer::Lease(id)));
+                    self.timers.set(now + ASK_AGAIN, Timer::Lease(id));
                 }
             }
             CasAnswer::Conflict(None) if asked_by.is_none() => self.lease_gone(now, id, ABSENT),
@@ -290,8 +290,11 @@ impl Fleet {
     pub(super) fn moved_from(&self, task: TaskId, attempt: &Attempt) -> Time {
         let Some(worker) = self.workers.get(&attempt.worker) else { return Time::ZERO };
         let lost = worker.lease.as_ref().is_some_and(|lease| lease.state == LeaseState::Lost);
-        let first =
-            if lost { worker.declared_here || self.fresh.is_empty() } else { self.is_mine(task) };
+        let first = if lost {
+            worker.declared_here || self.peers.fresh().next().is_none()
+        } else {
+            self.is_mine(task)
+        };
         if first {
             return Time::ZERO;
         }
@@ -315,7 +318,7 @@ impl Fleet {
     /// Makes the master look again at every task of a worker.
     fn reconsider(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get(id) {
-            self.dirty.extend(worker.tasks.iter().copied());
+            self.agenda.tasks(worker.tasks.iter().copied());
         }
     }
 
@@ -330,9 +333,9 @@ impl Fleet {
         });
         let earlier: Vec<_> = earlier.collect();
         if now < due && !earlier.is_empty() {
-            self.timers.insert((due, Timer::Lease(id.clone())));
+            self.timers.set(due, Timer::Lease(id.clone()));
         }
-        self.dirty.extend(earlier);
+        self.agenda.tasks(earlier);
     }
 
     fn session_of_tasks(&self, id: &WorkerId) -> Option<SessionId> {

@@ -6,23 +6,25 @@ impl Fleet {
     /// What must hold after every plan: no task that nothing will look at again, no entry that
     /// nothing will remove.
     pub(super) fn audit(&self) {
-        let settled = self.registry_up.is_some() && self.may_write() && self.may_act();
-        assert!(!settled || (self.dirty.is_empty() && self.unstored.is_empty()));
+        let settled = self.registry_up.is_some() && self.write_queue.has_room() && self.may_act();
+        assert!(
+            !settled || (self.agenda.dirty().is_empty() && self.write_queue.unstored().is_empty())
+        );
         let writing = self.tasks.values().filter(|task| matches!(task.phase, Phase::Writing(_)));
-        assert_eq!(self.writing, writing.count(), "writes under way");
+        assert_eq!(self.write_queue.under_way(), writing.count(), "writes under way");
         let mut in_line = BTreeSet::new();
         for group in self.groups.values() {
             assert!(!group.is_empty(), "an empty group is kept");
             in_line.extend(group.queued());
             group.candidates.audit();
         }
-        let timer = |wanted: &Timer| self.timers.iter().any(|(_, timer)| timer == wanted);
+        let timer = |wanted: &Timer| self.timers.has(wanted);
         for (&id, task) in &self.tasks {
             let waits = in_line.remove(&id);
             match (&task.phase, &task.record.state) {
                 (Phase::Writing(_), _) => assert!(!waits, "{id} is in line while written"),
                 (Phase::Asking, _) => assert!(timer(&Timer::Task(id)) && !waits, "{task:?}"),
-                _ if self.dirty.contains(&id) || !settled => {}
+                _ if self.agenda.dirty().contains(&id) || !settled => {}
                 (Phase::Idle, TaskState::Queued { .. }) => {
                     assert!(waits || timer(&Timer::Task(id)), "nobody looks at {task:?}");
                 }
@@ -42,13 +44,13 @@ impl Fleet {
         let worker = &self.workers[&attempt.worker];
         assert!(worker.tasks.contains(&id), "its worker's loss would not be noticed: {task:?}");
         let timer = Timer::Lease(attempt.worker.clone());
-        let waited_for = self.timers.iter().any(|(_, known)| *known == timer);
+        let waited_for = self.timers.has(&timer);
         let known = worker.lease.as_ref().is_some_and(|lease| lease.session == attempt.session);
         let home = worker.lease.as_ref().and_then(|lease| lease.home.as_ref());
         let home_waited_for = home.is_some_and(|home| {
             let timer = Timer::Master(home.session);
-            self.timers.iter().any(|(_, known)| *known == timer)
-                || self.peers.get(&home.session).is_some_and(|peer| peer.is_declared())
+            self.timers.has(&timer)
+                || self.peers.get(home.session).is_some_and(|peer| peer.is_declared())
         });
         assert!(
             waited_for || worker.declaring || home_waited_for || self.guard.stands(),
@@ -69,9 +71,9 @@ impl Fleet {
                 assert!(held.into_iter().any(|attempt| attempt.worker == *name), "{task:?}");
             }
         }
-        assert!(self.requests.values().all(|&(_, left)| left > 0));
-        for task in self.inquiries.keys() {
-            assert!(self.timers.iter().any(|(_, timer)| *timer == Timer::Inquiry(*task)));
+        self.requests.audit();
+        for task in self.inquiries.tasks() {
+            assert!(self.timers.has(&Timer::Inquiry(*task)));
         }
     }
 }

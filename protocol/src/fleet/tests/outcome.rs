@@ -171,7 +171,7 @@ fn a_read_that_began_before_an_outcome_came_does_not_refuse_it() {
     let stale = w.tasks.get(&TaskId(1)).cloned().map(|(record, at)| (Box::new(record), at));
     let stranger = AttemptKey { attempt: AttemptId(99), ..key };
     check(w.finish("w1", 11, stranger, failed()), &["read t1"]);
-    let read = w.fleet.reads;
+    let read = w.fleet.inquiries.latest_read();
     // Another master gives the task out again; its watch is late, and the outcome comes here.
     w.other_writes(1, |changed| {
         let TaskState::Dispatched(attempt) = &record.state else { unreachable!("it runs") };
@@ -232,7 +232,7 @@ fn a_refusal_that_arrives_late_does_not_make_a_record_vanish() {
     let refused = Event::TaskWritten { task, answer: CasAnswer::Conflict(None) };
     let again = |w: &mut World| {
         w.pass(ASK_AGAIN);
-        w.see(Event::TaskRead { task, read: w.fleet.reads, found: None });
+        w.see(Event::TaskRead { task, read: w.fleet.inquiries.latest_read(), found: None });
     };
     w.writes.remove(&task);
     check(w.see(refused.clone()), &[]);
@@ -261,7 +261,7 @@ fn a_leader_that_may_be_behind_does_not_make_a_record_vanish() {
         w.renews("w1", 1, |_| ());
         w.watch_lease("w1");
         check(w.pass(ASK_AGAIN), &["read t1"]);
-        let shown = Event::TaskRead { task, read: w.fleet.reads, found: None };
+        let shown = Event::TaskRead { task, read: w.fleet.inquiries.latest_read(), found: None };
         assert_eq!(w.see(shown).len(), 1, "it is written again");
     }
     w.writes.remove(&task);

@@ -59,7 +59,7 @@ fn hello(w: &mut World, holds: Revision, to: SessionId) -> Vec<String> {
 
 /// The leader says where a stream ends.
 fn end_of(w: &mut World, bucket: Bucket, end: Mark) -> Vec<String> {
-    let read = w.fleet.reads;
+    let read = w.fleet.inquiries.latest_read();
     w.see(Event::EndRead { bucket, read, end })
 }
 
@@ -204,7 +204,7 @@ fn a_read_that_began_before_a_claim_says_nothing_of_it() {
     let mut w = anew_with_a_worker(|_| ());
     load(&mut w);
     check(hello(&mut w, 5, SessionId(8)), &["read the end of tasks"]);
-    let (read, end) = (w.fleet.reads, Mark { revision: 5, ..Mark::default() });
+    let (read, end) = (w.fleet.inquiries.latest_read(), Mark { revision: 5, ..Mark::default() });
     check(hello(&mut w, 6, SessionId(8)), &["read the end of tasks"]);
     check(w.see(Event::EndRead { bucket: Bucket::Tasks, read, end }), &[]);
     check(end_of_tasks(&mut w, 6), &["write t1@2: A at w1"]);

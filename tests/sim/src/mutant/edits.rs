@@ -22,6 +22,8 @@ const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LOOP: &str = "protocol/src/lease/lease_loop.rs";
 const TENURE: &str = "protocol/src/lease/lease_clock.rs";
 pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
+const PEERS: &str = "protocol/src/fleet/peers.rs";
+pub(super) const ENDING: &str = "protocol/src/attempts/ending.rs";
 pub(super) const TOLD: &str = "protocol/src/attempts/on_message.rs";
 pub(super) const OVER: &str = "protocol/src/attempts/shutdown.rs";
 
@@ -101,7 +103,7 @@ pub(super) const EDITS: &[Edit] = &[
         if ON[dispatch-before-store] {
             task.record = record.clone();
             task.phase = Phase::Idle;
-            self.dirty.insert(id);
+            self.agenda.task(id);
         }
 ",
     ),
@@ -321,9 +323,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         GUARD,
-        "            let session = SessionId(self.next_nonce());
+        "            let session = SessionId(self.stamps.next_nonce());
 ",
-        "            let session = SessionId(self.next_nonce());
+        "            let session = SessionId(self.stamps.next_nonce());
             let session =
                 if ON[a-forgotten-session-is-declared-lost] { lease.session } else { session };
 ",
@@ -405,7 +407,7 @@ pub(super) const EDITS: &[Edit] = &[
             self.roll.is_loaded() && (ON[any-hello-answers] || to == self.config.session);",
     ),
     edit(
-        MASTERS,
+        PEERS,
         "        self.answered || self.over.is_some_and(|over| now >= over + wait)",
         "        let wait = if ON[a-dead-masters-dispatches-are-not-waited-for] {
             Duration::ZERO

@@ -3,7 +3,7 @@
 
 use super::{
     Edit,
-    edits::{ATTEMPTS, FLEET, OVER, RECORD, ROLL, TOLD, edit},
+    edits::{ATTEMPTS, ENDING, FLEET, OVER, RECORD, ROLL, TOLD, edit},
 };
 
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
@@ -36,14 +36,14 @@ pub(super) const EDITS: &[Edit] = &[
             return;",
     ),
     edit(
-        TOLD,
+        ENDING,
         "            self.floor = self.floor.max(revision);",
         "            if !ON[what-is-forgotten-may-come-again] {
                 self.floor = self.floor.max(revision);
             }",
     ),
     edit(
-        TOLD,
+        ENDING,
         "            let (dispatch, arrival) = (None, 0);",
         "            let (dispatch, arrival) = (None, 0);
             let traceless = ON[a-revoked-attempt-leaves-no-trace];
@@ -52,7 +52,7 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         FLEET,
         "        out.push(Effect::WriteTask { expect: task.revision, record, keep });",
-        "        let keep = if ON[every-record-expires] { Some(limit::RETENTION_MIN) } else { keep };
+        "        let keep = if ON[every-record-expires] { Some(crate::limit::RETENTION_MIN) } else { keep };
         out.push(Effect::WriteTask { expect: task.revision, record, keep });",
     ),
     edit(

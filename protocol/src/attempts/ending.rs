@@ -1,0 +1,177 @@
+//! How an attempt ends: by its run, by a word of a master, or by the end of the lease or of the worker; and
+//! how long its outcome is kept. Never forgets an outcome before a master has acknowledged it, and never
+//! gives one to what was stopped because the lease was over.
+
+use super::{Attempt, Attempts, Effect, Kill, LinkId, Phase};
+use crate::{
+    Revision,
+    message::AttemptKey,
+    task::{Outcome, Verdict},
+};
+use alloc::{sync::Arc, vec::Vec};
+
+/// Why a run goes back that had to make room.
+pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
+
+/// Why a run goes back that was still under way when its worker had to be empty.
+pub(crate) const DRAINED: &str = "its worker drains, and the deadline of that was over";
+
+/// An attempt that goes back to the fleet.
+pub(super) fn returned(reason: &str) -> Outcome {
+    Outcome::bare(Verdict::Returned { reason: reason.into() })
+}
+
+impl Attempts {
+    pub(super) fn ended(&mut self, key: AttemptKey, outcome: Outcome) {
+        let Some(attempt) = self.attempts.get(&key) else { return };
+        match attempt.phase {
+            Phase::Running
+            | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
+                self.running -= 1;
+                self.run_estimate.count(outcome.run_us);
+                self.conclude(key, outcome);
+            }
+            // It ended before the kill reached it; but from the lease's end nothing counts.
+            Phase::Killed(_) => self.stopped(key),
+            _ => {}
+        }
+    }
+
+    pub(super) fn stopped(&mut self, key: AttemptKey) {
+        let Some(attempt) = self.attempts.get(&key) else { return };
+        let why = match attempt.phase {
+            Phase::Killed(why) => why,
+            // The gate was quicker than this mind: only the lease's end stops a run unasked. Should
+            // the session go on nevertheless, the masters must hear of it.
+            Phase::Running => {
+                self.lapsed = true;
+                self.holding -= 1;
+                Kill::Fenced
+            }
+            _ => return,
+        };
+        self.running -= 1;
+        match why {
+            Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
+            Kill::Preempted => self.conclude(key, returned(PREEMPTED)),
+            Kill::Drained => self.conclude(key, returned(DRAINED)),
+            Kill::Fenced | Kill::Stopping => {
+                self.attempts.remove(&key);
+            }
+        }
+    }
+
+    /// A master takes an attempt away, for good or for another time.
+    pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, revision: Revision, why: Kill) {
+        let outcome = match why {
+            Kill::Preempted => returned(PREEMPTED),
+            _ => Outcome::bare(Verdict::Cancelled),
+        };
+        let Some(attempt) = self.attempts.get_mut(&key) else {
+            // Never heard of, so it does not run here; the master waits to be told so.
+            let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
+            let (dispatch, arrival) = (None, 0);
+            self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
+            self.dirty.insert(key);
+            return;
+        };
+        match &mut attempt.phase {
+            Phase::Running => {
+                attempt.phase = Phase::Killed(why);
+                self.holding -= 1;
+                self.outbox.push(Effect::Kill { key, why });
+            }
+            Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => {
+                self.outbox.push(Effect::Drop(key));
+                self.conclude(key, outcome);
+            }
+            // Taken away for good although it was first for another time.
+            Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
+            Phase::Killed(_) => {}
+            Phase::Ended { sent, .. } => {
+                *sent = None;
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    /// What has not started goes back to the fleet.
+    pub(super) fn give_back_waiting(&mut self, reason: &str) {
+        let waits = |attempt: &Attempt| {
+            matches!(attempt.phase, Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready)
+        };
+        let waiting: Vec<AttemptKey> = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| waits(attempt))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in waiting {
+            self.outbox.push(Effect::Drop(key));
+            self.conclude(key, returned(reason));
+        }
+    }
+
+    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
+    pub(super) fn stop_all(&mut self, why: Kill) {
+        let mut gone = Vec::new();
+        for (key, attempt) in &mut self.attempts {
+            match attempt.phase {
+                Phase::Running => {
+                    attempt.phase = Phase::Killed(why);
+                    self.holding -= 1;
+                    self.lapsed |= why == Kill::Fenced;
+                    self.outbox.push(Effect::Kill { key: *key, why });
+                }
+                // A killed run without a lease has no outcome to give, not even `cancelled`.
+                Phase::Killed(_) if why == Kill::Fenced => {
+                    self.lapsed = true;
+                    attempt.phase = Phase::Killed(why);
+                }
+                Phase::Killed(_) | Phase::Ended { .. } => {}
+                Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => gone.push(*key),
+            }
+        }
+        self.lapsed |= why == Kill::Fenced && !gone.is_empty();
+        for key in gone {
+            if let Some(attempt) = self.attempts.remove(&key) {
+                self.holding -= 1;
+                self.ready.remove(&(attempt.arrival, key));
+                self.outbox.push(Effect::Drop(key));
+            }
+        }
+    }
+
+    /// Keeps an outcome until it is acknowledged.
+    pub(super) fn conclude(&mut self, key: AttemptKey, outcome: Outcome) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        self.holding -= usize::from(attempt.holds_work());
+        self.ready.remove(&(attempt.arrival, key));
+        attempt.dispatch = None;
+        attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
+        self.dirty.insert(key);
+    }
+
+    /// A master knows the outcome: nothing is owed any more.
+    pub(super) fn acknowledged(&mut self, key: AttemptKey) {
+        if let Some(attempt) = self.attempts.get(&key)
+            && matches!(attempt.phase, Phase::Ended { .. })
+        {
+            let revision = attempt.revision;
+            self.attempts.remove(&key);
+            self.remember(key, revision);
+        }
+    }
+
+    pub(super) fn remember(&mut self, key: AttemptKey, revision: Revision) {
+        if self.over.insert(key) {
+            self.over_order.push_back((key, revision));
+        }
+        if self.over_order.len() > self.over_max
+            && let Some((oldest, revision)) = self.over_order.pop_front()
+        {
+            self.over.remove(&oldest);
+            self.floor = self.floor.max(revision);
+        }
+    }
+}

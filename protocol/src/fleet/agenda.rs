@@ -1,0 +1,45 @@
+//! About what a master has to decide in its next plan. Never what it decides.
+//!
+//! Invariant: a task or group is on it once at most, however many facts put it there.
+
+use crate::{GroupName, TaskId};
+use alloc::collections::BTreeSet;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    tasks: BTreeSet<TaskId>,
+    /// Groups in which a place may have become free, or a task have come.
+    groups: BTreeSet<GroupName>,
+}
+
+impl Agenda {
+    pub(super) fn task(&mut self, id: TaskId) {
+        self.tasks.insert(id);
+    }
+
+    pub(super) fn tasks(&mut self, ids: impl IntoIterator<Item = TaskId>) {
+        self.tasks.extend(ids);
+    }
+
+    pub(super) fn group(&mut self, name: GroupName) {
+        self.groups.insert(name);
+    }
+
+    pub(super) fn groups<'a>(&mut self, names: impl IntoIterator<Item = &'a GroupName>) {
+        self.groups.extend(names.into_iter().cloned());
+    }
+
+    pub(super) fn pop_task(&mut self) -> Option<TaskId> {
+        self.tasks.pop_first()
+    }
+
+    pub(super) fn pop_group(&mut self) -> Option<GroupName> {
+        self.groups.pop_first()
+    }
+
+    #[cfg(test)]
+    pub(super) fn dirty(&self) -> &BTreeSet<TaskId> {
+        &self.tasks
+    }
+}

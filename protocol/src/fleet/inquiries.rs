@@ -1,0 +1,97 @@
+//! Workers' words about attempts that this master does not know, and the reads that answer them. Never the
+//! answer.
+//!
+//! Invariant: a read answers only what was asked before it was sent. Reads are numbered in the order in which
+//! they are sent.
+
+use super::LinkId;
+use crate::{Revision, TaskId, Time, WorkerId, message::AttemptKey, task::Outcome};
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::time::Duration;
+
+/// A worker's word about an attempt that this master does not know; the record will tell.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    pub(super) worker: WorkerId,
+    pub(super) link: LinkId,
+    pub(super) key: AttemptKey,
+    /// The revision of the record that gave it.
+    pub(super) revision: Revision,
+    pub(super) outcome: Option<Outcome>,
+    /// The number of the latest read that was asked for before this: only a later one answers it.
+    pub(super) after: u64,
+    /// When it was first asked.
+    pub(super) since: Time,
+    /// The number of the first read that was sent once no leader could be behind any more.
+    pub(super) first: Option<u64>,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Inquiries {
+    waiting: BTreeMap<TaskId, Vec<Inquiry>>,
+    /// Reads asked for so far.
+    reads: u64,
+}
+
+impl Inquiries {
+    /// The number of a read that is sent now.
+    pub(super) fn next_read(&mut self) -> u64 {
+        self.reads += 1;
+        self.reads
+    }
+
+    /// The number of a read of this task that is sent now. After `patience` no leader is behind any more.
+    pub(super) fn read(&mut self, now: Time, task: TaskId, patience: Duration) -> u64 {
+        let read = self.next_read();
+        for inquiry in self.waiting.get_mut(&task).into_iter().flatten() {
+            if now >= inquiry.since + patience {
+                inquiry.first.get_or_insert(read);
+            }
+        }
+        read
+    }
+
+    /// Whether anything about this task waits for a read.
+    pub(super) fn has(&self, task: TaskId) -> bool {
+        self.waiting.contains_key(&task)
+    }
+
+    /// The number of the latest read that was sent.
+    pub(super) fn latest_read(&self) -> u64 {
+        self.reads
+    }
+
+    /// Waits for a read, in the place of the same worker's earlier word about the same attempt.
+    pub(super) fn add(&mut self, inquiry: Inquiry) {
+        let waiting = self.waiting.entry(inquiry.key.task).or_default();
+        let same =
+            |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
+        if let Some(known) = waiting.iter_mut().find(same) {
+            known.link = inquiry.link;
+            known.after = inquiry.after;
+            known.outcome = inquiry.outcome.or(known.outcome.take());
+        } else {
+            waiting.push(inquiry);
+        }
+    }
+
+    /// Takes out those about a task that are answered; the others wait on.
+    pub(super) fn take(
+        &mut self,
+        task: TaskId,
+        is_answered: impl FnMut(&Inquiry) -> bool,
+    ) -> Vec<Inquiry> {
+        let waiting = self.waiting.remove(&task).unwrap_or_default();
+        let (answered, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_answered);
+        if !left.is_empty() {
+            self.waiting.insert(task, left);
+        }
+        answered
+    }
+
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &TaskId> {
+        self.waiting.keys()
+    }
+}

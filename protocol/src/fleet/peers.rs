@@ -1,0 +1,101 @@
+//! The other masters, as far as they are known. Never what follows from that.
+//!
+//! Invariant: a master that is said to renew its lease in time is known.
+
+use crate::{ABSENT, MasterId, Revision, SessionId, Time, lease::MasterLease};
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
+
+/// What is known of another master, or of an earlier life of this one.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) name: MasterId,
+    pub(super) lease: Option<MasterLease>,
+    pub(super) revision: Revision,
+    pub(super) seen: Time,
+    pub(super) declaring: bool,
+    /// When it was first known that it extends nothing any more.
+    pub(super) over: Option<Time>,
+    /// Whether it has answered the roll call.
+    pub(super) answered: bool,
+}
+
+impl Peer {
+    pub(super) fn unknown(name: MasterId, now: Time) -> Self {
+        Peer {
+            name,
+            lease: None,
+            revision: ABSENT,
+            seen: now,
+            declaring: false,
+            over: None,
+            answered: false,
+        }
+    }
+
+    /// Whether it has answered the roll call, or is over for so long that nothing which it gave out
+    /// before its end can still run unless the registry knows of it.
+    pub(super) fn has_answered(&self, now: Time, wait: Duration) -> bool {
+        self.answered || self.over.is_some_and(|over| now >= over + wait)
+    }
+
+    pub(super) fn lease(&self) -> Option<&MasterLease> {
+        self.lease.as_ref()
+    }
+
+    /// Whether a `lost` is on its way to it.
+    #[cfg(test)]
+    pub(super) fn is_declared(&self) -> bool {
+        self.declaring
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.state.is_held())
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    known: BTreeMap<SessionId, Peer>,
+    /// Those that renew their leases in time.
+    fresh: BTreeSet<SessionId>,
+}
+
+impl Peers {
+    pub(super) fn get(&self, session: SessionId) -> Option<&Peer> {
+        self.known.get(&session)
+    }
+
+    pub(super) fn get_mut(&mut self, session: &SessionId) -> Option<&mut Peer> {
+        self.known.get_mut(session)
+    }
+
+    /// A master that is known, or is from now on.
+    pub(super) fn meet(&mut self, session: SessionId, unknown: impl FnOnce() -> Peer) -> &mut Peer {
+        self.known.entry(session).or_insert_with(unknown)
+    }
+
+    /// Each of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionId, &Peer)> {
+        self.known.iter()
+    }
+
+    /// Those that renew their leases in time.
+    pub(super) fn fresh(&self) -> impl Iterator<Item = &SessionId> {
+        self.fresh.iter()
+    }
+
+    /// Whether another master renews its lease in time, as far as is seen.
+    pub(super) fn is_fresh(&self, session: SessionId) -> bool {
+        self.fresh.contains(&session)
+    }
+
+    /// One of them renews its lease in time, or does not. Whether that is news.
+    pub(super) fn set_fresh(&mut self, session: SessionId, is_fresh: bool) -> bool {
+        match is_fresh && self.known.contains_key(&session) {
+            true => self.fresh.insert(session),
+            false => self.fresh.remove(&session),
+        }
+    }
+}

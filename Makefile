@@ -82,11 +82,13 @@ fuzz: ## random bytes for every decoder: SECONDS=60 for each target, ONLY=frame|
 			|| exit 1; \
 	done
 
-lint: ## formatting, clippy, and the licences and sources of dependencies
+lint: ## formatting, clippy, the links of the code's docs, and the licences and sources of dependencies
 	cargo fmt --all --check
 	cd examples && cargo fmt --all --check
 	cd fuzz && cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+		cargo doc --workspace --no-deps --document-private-items --quiet
 	$(MAKE) deny
 
 deny: ## licences, sources and bans of dependencies

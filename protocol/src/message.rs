@@ -236,21 +236,21 @@ pub enum ObjectStore {
 pub enum StreamRequest {
     /// This is the control stream.
     Control,
-    /// Send an object: [`Told::Size`], then the bytes.
+    /// Send an object: [`StreamReply::Size`], then the bytes.
     Fetch {
         /// From where.
         shelf: ObjectStore,
         /// Which.
         digest: Digest,
     },
-    /// Store an object in the data shelf: its bytes follow, then [`Told::Stored`] comes back.
+    /// Store an object in the data shelf: its bytes follow, then [`StreamReply::Stored`] comes back.
     Put {
         /// Its digest, checked by whoever stores it.
         digest: Digest,
         /// Its length in bytes.
         size: u64,
     },
-    /// Keep the state of an attempt: [`Told::Stored`], or [`Told::Stale`].
+    /// Keep the state of an attempt: [`StreamReply::Stored`], or [`StreamReply::Stale`].
     Checkpoint {
         /// Whose.
         attempt: HeldAttempt,
@@ -260,14 +260,14 @@ pub enum StreamRequest {
         state: Data,
     },
     /// Say what an earlier attempt left, and let none of these leave anything more:
-    /// [`Told::State`], [`Told::Missing`] or [`Told::Stale`].
+    /// [`StreamReply::State`], [`StreamReply::Missing`] or [`StreamReply::Stale`].
     Resume {
         /// Who asks.
         attempt: HeldAttempt,
     },
 }
 
-/// The first frame of the answer to an [`Ask`].
+/// The first frame of the answer to an [`StreamRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StreamReply {
     /// So many bytes follow.

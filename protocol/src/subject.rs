@@ -55,7 +55,7 @@ words!(
         TaskCancel = "task.cancel",
         /// `{}` → [`Workers`](crate::api::Workers).
         WorkerList = "worker.list",
-        /// [`OrderWorker`](crate::api::OrderWorker) → `{}`, once the worker's lease says that it has obeyed.
+        /// [`CommandWorker`](crate::api::CommandWorker) → `{}`, once the worker's lease says that it has obeyed.
         WorkerOrder = "worker.order",
         /// `{}` → [`Masters`](crate::api::Masters).
         MasterList = "master.list",

@@ -33,7 +33,7 @@ const MISSES_MAX: u8 = 3;
 /// The end of a task.
 #[derive(Clone, Debug)]
 pub struct Completion {
-    /// Which.
+    /// The task that ended.
     pub task: TaskId,
     /// How; absent where its record is gone before anyone could read it.
     pub outcome: Option<Arc<Outcome>>,

@@ -13,34 +13,35 @@ pub enum Advisory {
     Tasks {
         /// The group they are for.
         group: GroupName,
-        /// What happened.
+        /// What happened to these tasks. It is the third token of the subject, and not in the body.
         #[serde(skip)]
         what: TaskEvent,
         /// Their batch, or the task itself.
         #[serde(skip)]
         audience: BatchId,
-        /// To whom.
+        /// The tasks, at least one. At most 64, so that the message stays under NATS' limit of 1
+        /// MiB.
         tasks: Vec<TaskChange>,
     },
     /// About a worker.
     Worker {
-        /// Which.
+        /// The worker's name.
         worker: WorkerId,
         /// Its group.
         group: GroupName,
-        /// What happened.
+        /// What happened to the worker. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: WorkerEvent,
-        /// The life concerned.
+        /// The session of the worker that the event is about.
         session: SessionId,
         /// Why, as a sentence.
         reason: String,
     },
     /// About a group.
     Group {
-        /// Which.
+        /// The group's name.
         group: GroupName,
-        /// What happened.
+        /// What happened to the group. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: GroupEvent,
         /// Why, as a sentence.
@@ -48,9 +49,9 @@ pub enum Advisory {
     },
     /// About a master.
     Master {
-        /// Which.
+        /// The master's name.
         master: MasterId,
-        /// What happened.
+        /// What happened to the master. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: MasterEvent,
         /// Why, as a sentence.
@@ -58,9 +59,9 @@ pub enum Advisory {
     },
     /// About the registry.
     Registry {
-        /// Who noticed.
+        /// The master that noticed it. Several masters may publish the same.
         master: MasterId,
-        /// What happened.
+        /// What happened to the registry. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: RegistryEvent,
         /// Why, as a sentence.
@@ -68,9 +69,9 @@ pub enum Advisory {
     },
     /// About the replacement of lost workers.
     Failover {
-        /// Who noticed.
+        /// The master that noticed it. Several masters may publish the same.
         master: MasterId,
-        /// What happened.
+        /// What happened to failovers. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: FailoverEvent,
         /// Why, as a sentence.
@@ -81,7 +82,7 @@ pub enum Advisory {
 /// What happened to one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskChange {
-    /// Which.
+    /// The task's id.
     pub task: TaskId,
     /// The attempt concerned.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -73,7 +73,7 @@ pub enum ErrorCode {
 pub struct NewTask {
     /// Its id.
     pub id: TaskId,
-    /// What to do.
+    /// The work: module, input, limits and grants. A master checks it before it stores anything.
     pub spec: Arc<TaskSpec>,
 }
 
@@ -94,7 +94,7 @@ pub struct Submitted {
 /// Some tasks by id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskIds {
-    /// Which.
+    /// The ids of the tasks, in any order. Ids that are not known are left out of the answer.
     pub ids: Vec<TaskId>,
 }
 
@@ -156,16 +156,16 @@ pub struct TaskView {
 /// The end of a task, as told on the `done` subject: a batch of them at a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskEnded {
-    /// Which.
+    /// The id of the task that ended.
     pub task: TaskId,
-    /// How.
+    /// How the task ended, with its output or a reference to it.
     pub outcome: Arc<crate::task::Outcome>,
 }
 
 /// The workers that hold or held a lease.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
-    /// Each.
+    /// One entry for each lease in the workers bucket, in the order of the workers' names.
     pub workers: Vec<WorkerView>,
 }
 
@@ -185,16 +185,16 @@ pub struct WorkerView {
 /// Ask something of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandWorker {
-    /// Whom.
+    /// The name of the worker that shall obey.
     pub worker: WorkerId,
-    /// What.
+    /// What the worker shall do.
     pub order: WorkerCommand,
 }
 
 /// The masters that hold or held a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Masters {
-    /// Each.
+    /// One entry for each lease in the masters bucket: one for each session.
     pub masters: Vec<MasterLease>,
 }
 
@@ -216,7 +216,7 @@ pub struct ModuleVersion {
     pub version: String,
     /// Its bytes.
     pub digest: Digest,
-    /// Their number.
+    /// The length of the module in bytes.
     pub size: u64,
     /// `module` or `component`.
     pub kind: String,
@@ -236,7 +236,7 @@ pub struct ModuleEntry {
 /// The named modules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Modules {
-    /// Each.
+    /// One entry for each name, with all its versions.
     pub modules: Vec<ModuleEntry>,
 }
 

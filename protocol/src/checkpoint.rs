@@ -28,11 +28,12 @@ pub struct Checkpoint {
     /// The state, if any attempt has left one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Data>,
-    /// For people: when.
+    /// When it was saved, on the wall clock of the master that wrote it. For people: no decision
+    /// uses it.
     pub saved_at: WallMillis,
 }
 
-/// Who asks.
+/// The attempt that saves or resumes, as the task's record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// When the task was accepted, by its record.

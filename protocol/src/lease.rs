@@ -233,7 +233,7 @@ impl LeaseState {
 pub struct Home {
     /// Its name.
     pub master: MasterId,
-    /// Its life.
+    /// The session of the master that is the home.
     pub session: SessionId,
 }
 

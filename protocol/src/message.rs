@@ -78,7 +78,7 @@ pub enum ToMaster {
     },
     /// How far a run is, as its guest says.
     Progress {
-        /// Which.
+        /// The attempt whose guest reports progress.
         key: AttemptKey,
         /// Steps done.
         done: u64,
@@ -142,7 +142,7 @@ pub enum ToWorker {
         session: SessionId,
         /// The renewal it is about.
         renewal: u64,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Lease>,
     },
     /// The home has extended the lease, and counts from now.
@@ -156,7 +156,7 @@ pub enum ToWorker {
     },
     /// The outcome needs to be kept no longer.
     Ack {
-        /// Whose.
+        /// The attempt whose outcome is acknowledged.
         key: AttemptKey,
         /// Whether it was committed; if not, the attempt was no longer current.
         committed: bool,
@@ -195,7 +195,7 @@ impl WorkerCommand {
 /// An attempt as its worker is told of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// Which.
+    /// The attempt that the worker shall run.
     pub key: AttemptKey,
     /// The life of the worker that it was given to; any other refuses it.
     pub session: SessionId,
@@ -236,9 +236,9 @@ pub enum StreamRequest {
     Control,
     /// Send an object: [`Told::Size`], then the bytes.
     Fetch {
-        /// From where.
+        /// The store that has the object.
         shelf: ObjectStore,
-        /// Which.
+        /// The SHA-256 of the object's bytes.
         digest: Digest,
     },
     /// Store an object in the data shelf: its bytes follow, then [`Told::Stored`] comes back.
@@ -250,17 +250,17 @@ pub enum StreamRequest {
     },
     /// Keep the state of an attempt: [`Told::Stored`], or [`Told::Stale`].
     Checkpoint {
-        /// Whose.
+        /// The attempt that saves.
         attempt: HeldAttempt,
         /// Counts the checkpoints of the attempt, from 1.
         save: u64,
-        /// What.
+        /// The state to keep: inline, or a reference to an object that was stored before.
         state: Data,
     },
     /// Say what an earlier attempt left, and let none of these leave anything more:
     /// [`Told::State`], [`Told::Missing`] or [`Told::Stale`].
     Resume {
-        /// Who asks.
+        /// The attempt that resumes.
         attempt: HeldAttempt,
     },
 }
@@ -287,11 +287,12 @@ pub enum StreamReply {
 /// A frame of the one-way stream on which a worker sends what its guests write for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogChunk {
-    /// Whose.
+    /// The attempt whose guest wrote it.
     pub key: AttemptKey,
-    /// Where from.
+    /// Whether it was written to standard error or by the SDK's `log`.
     pub source: LogSource,
-    /// What.
+    /// The text: whole lines, or the part of a line that is too long for one frame. It need not be
+    /// UTF-8.
     pub text: Bytes,
 }
 

@@ -240,7 +240,7 @@ pub struct Attempt {
     pub number: u32,
     /// Who runs it.
     pub worker: WorkerId,
-    /// In which of its lives.
+    /// The session of the worker to which the attempt was dispatched.
     pub session: SessionId,
     /// The revision of the lease under which it was given. A lease of another session means that
     /// this one is over only if it is newer.
@@ -255,7 +255,7 @@ pub struct Attempt {
 /// An attempt that is over without having ended its task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastAttempt {
-    /// What it was.
+    /// The attempt itself.
     #[serde(flatten)]
     pub attempt: Attempt,
     /// For people: when it ended.
@@ -281,12 +281,13 @@ pub enum TaskState {
     Dispatched(Attempt),
     /// It is over; nothing may change it any more.
     Done {
-        /// How.
+        /// How the task ended.
         outcome: Arc<Outcome>,
         /// The attempt that decided it; absent if none did (cancelled while queued, say).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attempt: Option<Attempt>,
-        /// For people: when.
+        /// When it ended, on the wall clock of the master that wrote the record. For people: no
+        /// decision uses it.
         ended_at: WallMillis,
     },
 }

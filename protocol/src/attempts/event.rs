@@ -17,7 +17,7 @@ pub type LinkId = u64;
 pub enum Event {
     /// This session holds the lease until then.
     LeaseHeld {
-        /// Which life of the worker.
+        /// The session of the worker that holds the lease.
         session: SessionId,
         /// The end of its right to run, for now.
         until: Time,
@@ -34,18 +34,18 @@ pub enum Event {
     Prepared(AttemptKey),
     /// It is not.
     NotPrepared {
-        /// Whose.
+        /// The attempt that cannot be run yet, or not at all.
         key: AttemptKey,
         /// Whether trying again cannot help.
         for_good: bool,
-        /// Why.
+        /// Why it could not be prepared, as a sentence for people.
         reason: String,
     },
     /// A run has ended by itself, or at one of its limits.
     Ended {
-        /// Whose.
+        /// The attempt whose run has ended.
         key: AttemptKey,
-        /// How.
+        /// How the run ended.
         outcome: Outcome,
     },
     /// A run that was killed has stopped. Each run says either this or [`Event::Ended`].
@@ -72,9 +72,9 @@ pub enum Effect {
     Start(Arc<Dispatch>),
     /// Kill a run, and say [`Event::Stopped`] when it has stopped.
     Kill {
-        /// Which.
+        /// The attempt whose run is killed.
         key: AttemptKey,
-        /// Why.
+        /// Why the run is killed. It decides whether the attempt gets an outcome.
         why: Kill,
     },
     /// Forget what was got for an attempt.
@@ -86,9 +86,9 @@ pub enum Effect {
     SetHolds(Holds),
     /// Say something to a master.
     Send {
-        /// On which link.
+        /// The link to the master. Nothing is sent if it is down by then.
         link: LinkId,
-        /// What.
+        /// The frame for the master.
         message: ToMaster,
     },
     /// Nothing that the finished session ran is running any more; or, after

@@ -22,7 +22,7 @@ pub enum Want {
     Save {
         /// Which of its checkpoints this is.
         save: u64,
-        /// What.
+        /// The state to keep: inline, or a reference to an object that was stored before.
         state: Data,
     },
     /// What did earlier ones leave?

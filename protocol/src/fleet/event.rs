@@ -85,7 +85,7 @@ pub enum Event {
     GuardWritten {
         /// What was to be written.
         guard: FailoverGuard,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<FailoverGuard>,
     },
     /// The answer to [`Effect::ReadEnd`], from the stream's leader.
@@ -105,7 +105,7 @@ pub enum Event {
     MasterWritten {
         /// What was to be written.
         lease: MasterLease,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<MasterLease>,
     },
     /// The answer to [`Effect::WriteLease`].
@@ -114,7 +114,7 @@ pub enum Event {
         lease: Lease,
         /// The worker's link that asked for it, if one did.
         asked_by: Option<LinkId>,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Lease>,
     },
     /// A record as the watch reports it: possibly late, but in the order of the revisions.
@@ -130,14 +130,14 @@ pub enum Event {
     },
     /// The answer to [`Effect::WriteTask`].
     TaskWritten {
-        /// Which task.
+        /// The task that was to be written.
         task: TaskId,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Box<TaskRecord>>,
     },
     /// A worker's link is up, and this is what it says it has.
     Linked {
-        /// Who.
+        /// The name of the worker, from its certificate.
         worker: WorkerId,
         /// The link's number.
         link: LinkId,
@@ -146,16 +146,16 @@ pub enum Event {
     },
     /// A link is down.
     Unlinked {
-        /// Whose.
+        /// The name of the worker, from its certificate.
         worker: WorkerId,
-        /// Which.
+        /// The number of the link.
         link: LinkId,
     },
     /// A worker wants its lease renewed through this master.
     RenewAsked {
         /// Who, by its certificate.
         worker: WorkerId,
-        /// On which link.
+        /// The link on which it asked, and on which the answer is sent.
         link: LinkId,
         /// The revision that the lease must have.
         expect: Revision,
@@ -166,9 +166,9 @@ pub enum Event {
     ExtendAsked {
         /// Who, by its certificate.
         worker: WorkerId,
-        /// On which link.
+        /// The link on which it asked, and on which the answer is sent.
         link: LinkId,
-        /// Which life of it.
+        /// The session of the worker whose lease is to be extended.
         session: SessionId,
         /// The renewal with which it asked.
         renewal: u64,
@@ -177,22 +177,22 @@ pub enum Event {
     CommandAsked {
         /// The request to answer once the worker's lease says that it has obeyed.
         request: RequestId,
-        /// Whom.
+        /// The name of the worker that shall obey.
         worker: WorkerId,
-        /// What.
+        /// What the worker shall do.
         command: WorkerCommand,
     },
     /// An attempt ended.
     Finished {
-        /// Who says so.
+        /// The worker that reports it, from its certificate.
         worker: WorkerId,
-        /// On which link.
+        /// The link on which it was reported, and on which the acknowledgement is sent.
         link: LinkId,
-        /// Which attempt.
+        /// The attempt that ended.
         key: AttemptKey,
         /// The revision of the record that gave it.
         revision: Revision,
-        /// How.
+        /// How the attempt ended, as its worker reports it.
         outcome: Outcome,
     },
     /// A client submits tasks; their specifications have been checked.
@@ -206,7 +206,7 @@ pub enum Event {
     CancelAsked {
         /// The request to answer once the wish is stored.
         request: RequestId,
-        /// Which.
+        /// The task to cancel.
         task: TaskId,
     },
 }
@@ -267,23 +267,23 @@ pub enum Effect {
     Released,
     /// Say something to a worker.
     Send {
-        /// On which link.
+        /// The link to the worker. Nothing is sent if it is down by then.
         link: LinkId,
-        /// What.
+        /// The frame for the worker.
         message: ToWorker,
     },
     /// Answer a client.
     Reply {
-        /// Which request.
+        /// The request that is answered.
         request: RequestId,
-        /// With what.
+        /// The answer to the request.
         answer: ClientReply,
     },
     /// Tell those who wait for it that a task has ended.
     Tell {
-        /// Whom.
+        /// Who listens for the end: the task's batch, or the task itself.
         audience: BatchId,
-        /// What.
+        /// The task that ended, and how.
         ended: TaskEnded,
     },
     /// Tell the world.

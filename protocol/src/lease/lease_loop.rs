@@ -32,7 +32,7 @@ pub enum LeaseEvent {
         session: SessionId,
         /// The number of the renewal.
         renewal: u64,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Lease>,
         /// Whether it came straight from the registry, and not through a master.
         direct: bool,

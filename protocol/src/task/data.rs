@@ -16,7 +16,7 @@ pub enum Data {
     Inline(Bytes),
     /// An object in the fleet's data store.
     Blob {
-        /// Which.
+        /// The SHA-256 of the object's bytes.
         digest: Digest,
         /// Its length in bytes.
         size: u64,

@@ -36,14 +36,14 @@ pub enum Verdict {
     },
     /// The module could not be made ready to run; another attempt would not help.
     Rejected {
-        /// Why.
+        /// Why it was rejected, as a sentence for people.
         message: String,
     },
     /// Someone cancelled it.
     Cancelled,
     /// Its worker gave it back, and another attempt follows: never the end of a task.
     Returned {
-        /// Why.
+        /// Why it was returned, as a sentence for people.
         reason: String,
     },
     /// Its workers were lost, and it may not be tried again.

@@ -95,7 +95,7 @@ pub enum MasterIn {
         stream: usize,
         /// The consumer.
         number: u64,
-        /// What.
+        /// What the stream said.
         word: Box<watch::Word>,
     },
     /// Time to plan.

@@ -17,7 +17,7 @@ const STILL_RUNNING_NS: u64 = 500_000_000;
 /// Two runs of one task that were going on at the same time.
 #[derive(Debug)]
 pub struct Overlap<'a> {
-    /// Whose.
+    /// The task that ran twice at once.
     pub task: &'a str,
     /// The one that began first.
     pub earlier: &'a Run,

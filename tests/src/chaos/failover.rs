@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct Failover {
     /// The fault's number.
     pub fault: usize,
-    /// Which task.
+    /// The task that was moved.
     pub task: String,
     /// From the fault to the replacement's first effect.
     pub whole: Duration,

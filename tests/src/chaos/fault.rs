@@ -31,27 +31,27 @@ pub const KINDS: [&str; 14] = [
 pub enum FaultKind {
     /// SIGKILL, and a new start afterwards.
     Kill {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// SIGKILL to a worker's process alone; its supervisor starts another one.
     Crash {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// SIGTERM, and a new start afterwards.
     End {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// SIGSTOP, and SIGCONT afterwards.
     Stop {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// SIGSTOP and SIGCONT again and again, as one whose disk is slow: it lags behind and is not gone.
     Stutter {
-        /// Whom.
+        /// The host that is struck.
         host: String,
         /// How long it is stopped each time.
         stopped: Duration,
@@ -69,7 +69,7 @@ pub enum FaultKind {
     },
     /// Everything to and from a worker is lost.
     Isolate {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// The connections to a node of the registry are broken and may be made again, several times.
@@ -86,7 +86,7 @@ pub enum FaultKind {
     /// A worker may open few files, or start few processes; its process may be killed with that, so
     /// that the next one begins so.
     Starve {
-        /// Whom.
+        /// The host that is struck.
         host: String,
         /// What there is little of.
         what: Scarce,
@@ -98,9 +98,9 @@ pub enum FaultKind {
     /// No room on a host's disk. A node of the registry is started again when there is: it takes no
     /// writes any more once it has met a full disk.
     Fill {
-        /// Whose.
+        /// The host whose disk is filled.
         host: String,
-        /// Which.
+        /// The disk that is filled.
         disk: Disk,
         /// Whether it is the registry's.
         is_registry: bool,

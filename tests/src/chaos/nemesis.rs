@@ -54,7 +54,7 @@ pub struct Fault {
     pub healed_ns: u64,
     /// How often it struck: more than once where it comes and goes.
     pub times: usize,
-    /// What.
+    /// What is done to the fleet.
     pub kind: FaultKind,
 }
 

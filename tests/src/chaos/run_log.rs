@@ -23,7 +23,7 @@ struct JournalLine<'a> {
 /// One run of an attempt, as its worker wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Which attempt.
+    /// The attempt's id.
     pub attempt: String,
     /// Who ran it.
     pub worker: String,

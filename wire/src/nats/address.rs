@@ -13,7 +13,7 @@ pub struct Address {
     who: Who,
 }
 
-/// Who asks. It has no `Debug`: it is a secret.
+/// The credentials that a client presents to NATS. It has no `Debug`, since it holds secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Who {
     /// Whoever may connect without a proof.
@@ -53,7 +53,7 @@ impl Address {
         &self.servers
     }
 
-    /// Who asks.
+    /// The credentials for NATS.
     pub fn who(&self) -> &Who {
         &self.who
     }

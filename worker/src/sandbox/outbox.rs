@@ -35,7 +35,7 @@ pub enum GuestReport {
     Log(LogChunk),
     /// How far it is.
     Progress {
-        /// Whose.
+        /// The attempt whose guest reports progress.
         key: AttemptKey,
         /// Steps done.
         done: u64,

@@ -169,7 +169,7 @@ impl LinkServer {
                 let _ = control.ended.send(cause).await;
                 return;
             }
-            StreamRequest::Fetch { shelf, digest } => {
+            StreamRequest::Fetch { store: shelf, digest } => {
                 self.in_time(self.fetch(writer, shelf, digest)).await
             }
             StreamRequest::Checkpoint { attempt, save, state } => {

@@ -234,21 +234,21 @@ pub enum ObjectStore {
 pub enum StreamRequest {
     /// This is the control stream.
     Control,
-    /// Send an object: [`Told::Size`], then the bytes.
+    /// Send an object: [`StreamReply::Size`], then the bytes.
     Fetch {
         /// The store that has the object.
-        shelf: ObjectStore,
+        store: ObjectStore,
         /// The SHA-256 of the object's bytes.
         digest: Digest,
     },
-    /// Store an object in the data shelf: its bytes follow, then [`Told::Stored`] comes back.
+    /// Store an object in the data store: its bytes follow, then [`StreamReply::Stored`] comes back.
     Put {
         /// Its digest, checked by whoever stores it.
         digest: Digest,
         /// Its length in bytes.
         size: u64,
     },
-    /// Keep the state of an attempt: [`Told::Stored`], or [`Told::Stale`].
+    /// Keep the state of an attempt: [`StreamReply::Stored`], or [`StreamReply::Stale`].
     Checkpoint {
         /// The attempt that saves.
         attempt: HeldAttempt,
@@ -258,14 +258,14 @@ pub enum StreamRequest {
         state: Data,
     },
     /// Say what an earlier attempt left, and let none of these leave anything more:
-    /// [`Told::State`], [`Told::Missing`] or [`Told::Stale`].
+    /// [`StreamReply::State`], [`StreamReply::Missing`] or [`StreamReply::Stale`].
     Resume {
         /// The attempt that resumes.
         attempt: HeldAttempt,
     },
 }
 
-/// The first frame of the answer to an [`Ask`].
+/// The first frame of the answer to a [`StreamRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StreamReply {
     /// So many bytes follow.

@@ -354,7 +354,8 @@ async fn receive(
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
-    let (mut reader, mut writer) = ask(connection, &StreamRequest::Fetch { shelf, digest }).await?;
+    let (mut reader, mut writer) =
+        ask(connection, &StreamRequest::Fetch { store: shelf, digest }).await?;
     writer.finish()?;
     let size = match reader.next().await? {
         Some(StreamReply::Size(size)) if size <= size_max => size,

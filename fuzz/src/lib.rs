@@ -9,7 +9,7 @@ use muster_protocol::{
     frame,
     grant::HttpRule,
     lease::{Lease, MasterLease},
-    message::{Ask, LogChunk, ToMaster, ToWorker, Told},
+    message::{LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
     task::{TaskRecord, TaskSpec},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -24,8 +24,8 @@ pub fn frame(bytes: &[u8]) {
     let _ = frame::size(header);
     message::<ToMaster>(bytes);
     message::<ToWorker>(bytes);
-    message::<Ask>(bytes);
-    message::<Told>(bytes);
+    message::<StreamRequest>(bytes);
+    message::<StreamReply>(bytes);
     message::<LogChunk>(bytes);
 }
 

@@ -185,18 +185,18 @@ impl ApiServer {
     /// Refuses a digest whose bytes are not stored.
     async fn must_have(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
         size: Option<u64>,
     ) -> ApiResult<()> {
         // Inputs expire, so only modules are remembered.
-        if shelf == ObjectStore::Modules
+        if store == ObjectStore::Modules
             && self.known.lock().is_ok_and(|known| known.contains(&digest))
         {
             return Ok(());
         }
-        let found = match shelf {
-            ObjectStore::Modules => self.registry.object_size(shelf, digest).await,
+        let found = match store {
+            ObjectStore::Modules => self.registry.object_size(store, digest).await,
             // One that is there already may be about to expire, and what names it is new.
             ObjectStore::Data => self.registry.renew(digest).await,
         };
@@ -208,7 +208,7 @@ impl ApiServer {
                     size.unwrap_or_default()
                 )));
             }
-            Ok(None) if shelf == ObjectStore::Modules => {
+            Ok(None) if store == ObjectStore::Modules => {
                 let sentence =
                     format!("there is no module {digest}; push it with `muster module push`");
                 return Err(ApiRefusal::new(ErrorCode::NotFound, sentence));
@@ -220,7 +220,7 @@ impl ApiServer {
             }
             Err(error) => return Err(ApiRefusal::unavailable(error)),
         }
-        if shelf == ObjectStore::Modules
+        if store == ObjectStore::Modules
             && let Ok(mut known) = self.known.lock()
         {
             if known.len() >= KNOWN_MAX {

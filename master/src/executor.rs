@@ -120,13 +120,13 @@ impl Executor {
 
     pub(crate) fn fetch(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     ) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _ = reply.send(registry.fetch(shelf, digest).await);
+            let _ = reply.send(registry.fetch(store, digest).await);
         });
     }
 

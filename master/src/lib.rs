@@ -74,7 +74,7 @@ enum Input {
     Progress { key: AttemptKey, done: u64, total: u64 },
     /// A worker wants an object.
     Fetch {
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     },
@@ -248,7 +248,7 @@ impl Master {
             Input::Progress { key, done, total } => {
                 self.executor.publisher().progress(key.task, done, total);
             }
-            Input::Fetch { shelf, digest, reply } => self.executor.fetch(shelf, digest, reply),
+            Input::Fetch { store, digest, reply } => self.executor.fetch(store, digest, reply),
             Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),
             Input::Checkpoint { request, reply } => self.executor.checkpoint(request, reply),
             Input::Submit { tasks, reply } => {

@@ -169,8 +169,8 @@ impl LinkServer {
                 let _ = control.ended.send(cause).await;
                 return;
             }
-            StreamRequest::Fetch { store: shelf, digest } => {
-                self.in_time(self.fetch(writer, shelf, digest)).await
+            StreamRequest::Fetch { store, digest } => {
+                self.in_time(self.fetch(writer, store, digest)).await
             }
             StreamRequest::Checkpoint { attempt, save, state } => {
                 let want = Want::Save { save, state };
@@ -262,11 +262,11 @@ impl LinkServer {
     async fn fetch(
         &self,
         mut writer: FrameWriter,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.inbox.send(Input::Fetch { shelf, digest, reply }).await;
+        let _ = self.inbox.send(Input::Fetch { store, digest, reply }).await;
         match answer.await {
             Ok(Ok(Some(bytes))) => {
                 writer.send(&StreamReply::Size(bytes.len() as u64)).await?;

@@ -111,7 +111,7 @@ pub struct Registry {
     events: Arc<AtomicU64>,
     /// How the bucket of tasks is followed.
     tasks: Arc<Mutex<Watch>>,
-    shelves: Arc<objects::Shelves>,
+    stores: Arc<objects::OpenStores>,
 }
 
 impl Registry {
@@ -132,7 +132,7 @@ impl Registry {
         // What is refused is not answered: the request only runs out of time.
         let why = |error| refusals.last().map_or(error, RegistryError::Refused);
         layout::ensure(&context, &names, keep).await.map_err(why)?;
-        let (events, shelves) = Default::default();
+        let (events, stores) = Default::default();
         let info = client.server_info();
         if info.max_payload < limit::API_SIZE_MAX {
             let (max_payload, advice) = (info.max_payload, nats::NatsRefusal::Payload.advice());
@@ -151,7 +151,7 @@ impl Registry {
         }
         let tasks = Watch::new(Bucket::Tasks, session, ends.of(Bucket::Tasks).stream);
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Registry { client, context, names, session, ends, server, events, tasks, shelves })
+        Ok(Registry { client, context, names, session, ends, server, events, tasks, stores })
     }
 
     /// Where the streams ended when this session began.

@@ -54,7 +54,7 @@ pub(crate) struct Artifacts {
     compiler: Compiler,
     code: Option<CodeCache>,
     size_max: u64,
-    shelf: Arc<Mutex<ProgramCache>>,
+    cache: Arc<Mutex<ProgramCache>>,
     refusals: Arc<Mutex<Refusals>>,
     /// Few modules are fetched and wait for their compilation at a time.
     fetching: Arc<Semaphore>,
@@ -77,7 +77,7 @@ impl Artifacts {
             compiler,
             code,
             size_max,
-            shelf: Arc::new(Mutex::new(ProgramCache::new(size_max))),
+            cache: Arc::new(Mutex::new(ProgramCache::new(size_max))),
             refusals: Arc::default(),
             fetching,
             compiling: one(),
@@ -87,7 +87,7 @@ impl Artifacts {
 
     /// A program that is ready now.
     pub(crate) fn ready(&self, digest: Digest) -> Option<Program> {
-        self.shelf().ready(digest)
+        self.cache().ready(digest)
     }
 
     /// A program, got by `fetch` and compiled unless it is ready. Those who ask for the same one
@@ -100,10 +100,10 @@ impl Artifacts {
     where
         F: Future<Output = Result<Bytes, ArtifactError>>,
     {
-        let cell: Cell = self.shelf().cell(digest);
+        let cell: Cell = self.cache().cell(digest);
         let got = cell.get_or_try_init(|| self.make(digest, fetch)).await.cloned();
         if got.is_err() {
-            self.shelf().give_up(digest, cell);
+            self.cache().give_up(digest, cell);
         }
         got
     }
@@ -210,7 +210,7 @@ impl Artifacts {
 
     fn make_room(&self, digest: Digest, size: usize) -> Result<(), ArtifactError> {
         let (size, max) = (size as u64, self.size_max);
-        let room = self.shelf().make_room(digest, size);
+        let room = self.cache().make_room(digest, size);
         room.map_err(|no_room| match no_room {
             NoRoom::TooLarge => {
                 let reason = format!("its compiled form has {size} bytes, the limit is {max}");
@@ -229,8 +229,8 @@ impl Artifacts {
         spawn_blocking(move || code.store(digest, own.bytes()));
     }
 
-    fn shelf(&self) -> MutexGuard<'_, ProgramCache> {
-        self.shelf.lock().expect("no holder of this lock panics")
+    fn cache(&self) -> MutexGuard<'_, ProgramCache> {
+        self.cache.lock().expect("no holder of this lock panics")
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {

@@ -94,7 +94,7 @@ async fn ask(links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Stale
     }
 }
 
-/// A state as a record carries it: what is large goes to the data shelf first.
+/// A state as a record carries it: what is large goes to the data store first.
 async fn bring(links: &Links, state: Bytes) -> Data {
     if state.len() <= limit::INLINE_SIZE_MAX {
         return Data::Inline(state);
@@ -113,7 +113,7 @@ async fn bring(links: &Links, state: Bytes) -> Data {
     }
 }
 
-/// The bytes of a state. Where the data shelf has lost them for good, the attempt begins at the
+/// The bytes of a state. Where the data store has lost them for good, the attempt begins at the
 /// beginning.
 async fn get(links: &Links, state: Data) -> Option<Bytes> {
     let (digest, size) = match state {

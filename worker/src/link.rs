@@ -48,10 +48,10 @@ static LINKS: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObjectError {
     /// A master says that the store does not have it. [`crate::object`] asks again before that counts.
-    #[error("{}", missing(*shelf, *digest))]
+    #[error("{}", missing(*store, *digest))]
     Missing {
         /// Which store.
-        shelf: ObjectStore,
+        store: ObjectStore,
         /// What was asked for.
         digest: Digest,
     },
@@ -61,8 +61,8 @@ pub(crate) enum ObjectError {
 }
 
 /// What people can do about an object that is gone.
-fn missing(shelf: ObjectStore, digest: Digest) -> String {
-    match shelf {
+fn missing(store: ObjectStore, digest: Digest) -> String {
+    match store {
         ObjectStore::Modules => format!(
             "the fleet has the module {digest} no more; push it again, and submit the task again"
         ),
@@ -325,14 +325,14 @@ pub(crate) async fn question(
 /// Gets an object through a link. Its digest is checked by whoever uses it.
 pub(crate) async fn fetch(
     connection: &Connection,
-    shelf: ObjectStore,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
-    in_time(receive(connection, shelf, digest, size_max)).await
+    in_time(receive(connection, store, digest, size_max)).await
 }
 
-/// Brings an object to the fleet's data shelf through a link.
+/// Brings an object to the fleet's data store through a link.
 pub(crate) async fn put(
     connection: &Connection,
     digest: Digest,
@@ -350,16 +350,16 @@ async fn in_time<T>(work: impl Future<Output = Result<T, ObjectError>>) -> Resul
 
 async fn receive(
     connection: &Connection,
-    shelf: ObjectStore,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
     let (mut reader, mut writer) =
-        ask(connection, &StreamRequest::Fetch { store: shelf, digest }).await?;
+        ask(connection, &StreamRequest::Fetch { store: store, digest }).await?;
     writer.finish()?;
     let size = match reader.next().await? {
         Some(StreamReply::Size(size)) if size <= size_max => size,
-        Some(StreamReply::Missing) => return Err(ObjectError::Missing { shelf, digest }),
+        Some(StreamReply::Missing) => return Err(ObjectError::Missing { store, digest }),
         Some(StreamReply::Failed(cause)) => return Err(ObjectError::Carried(cause)),
         _ => return Err(ObjectError::Carried("the master's answer makes no sense".into())),
     };

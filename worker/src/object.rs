@@ -24,7 +24,7 @@ const MISSING_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) async fn get(
     links: &Links,
     first: Option<Connection>,
-    shelf: ObjectStore,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
@@ -32,7 +32,7 @@ pub(crate) async fn get(
         Some(first) if turn == 0 && first.close_reason().is_none() => Some(first.clone()),
         _ => link::in_turn(links, turn),
     };
-    ask(whose, |connection| async move { link::fetch(&connection, shelf, digest, size_max).await })
+    ask(whose, |connection| async move { link::fetch(&connection, store, digest, size_max).await })
         .await
 }
 
@@ -67,7 +67,7 @@ mod tests {
     use std::cell::RefCell;
 
     const MISSING: ObjectError =
-        ObjectError::Missing { shelf: ObjectStore::Data, digest: Digest([7; 32]) };
+        ObjectError::Missing { store: ObjectStore::Data, digest: Digest([7; 32]) };
 
     /// Asks masters that give these answers one after another; what comes of it, and whom it asked.
     fn asked(

@@ -24,7 +24,7 @@ pub enum ObjectError {
 
 /// The object stores of a life, once they have been asked for.
 #[derive(Default)]
-pub(super) struct Shelves {
+pub(super) struct OpenStores {
     modules: OnceCell<Objects>,
     data: OnceCell<Objects>,
 }
@@ -40,10 +40,10 @@ fn unavailable(error: impl ToString) -> ObjectError {
 }
 
 impl Registry {
-    async fn shelf(&self, shelf: ObjectStore) -> Result<&Objects, ObjectError> {
-        let (cell, name) = match shelf {
-            ObjectStore::Modules => (&self.shelves.modules, self.names.module_store()),
-            ObjectStore::Data => (&self.shelves.data, self.names.data_store()),
+    async fn store_of(&self, store: ObjectStore) -> Result<&Objects, ObjectError> {
+        let (cell, name) = match store {
+            ObjectStore::Modules => (&self.stores.modules, self.names.module_store()),
+            ObjectStore::Data => (&self.stores.data, self.names.data_store()),
         };
         cell.get_or_try_init(|| Objects::open(&self.context, &name)).await.map_err(unavailable)
     }
@@ -51,24 +51,24 @@ impl Registry {
     /// The size of an object; `None` if there is none.
     pub async fn object_size(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<Option<u64>, ObjectError> {
-        Ok(self.object(shelf, digest).await?.map(|info| info.size as u64))
+        Ok(self.object(store, digest).await?.map(|info| info.size as u64))
     }
 
     async fn object(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<Option<ObjectInfo>, ObjectError> {
-        self.shelf(shelf).await?.info(digest).await.map_err(unavailable)
+        self.store_of(store).await?.info(digest).await.map_err(unavailable)
     }
 
     /// An object's bytes, checked; `None` if there is none.
     pub async fn fetch(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<Option<Bytes>, ObjectError> {
         let max = limit::MODULE_SIZE_MAX.max(limit::PAYLOAD_SIZE_MAX);
@@ -76,7 +76,7 @@ impl Registry {
             tracing::error!(%digest, %error, "an object is damaged; remove it and store it anew");
             ObjectError::Corrupt(digest)
         };
-        let bytes = match self.shelf(shelf).await?.read(digest, max).await {
+        let bytes = match self.store_of(store).await?.read(digest, max).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(None),
             Err(error @ ReadError::Unavailable(_)) => return Err(unavailable(error)),
@@ -88,7 +88,7 @@ impl Registry {
         }
     }
 
-    /// Keeps bytes in the data shelf, under their digest.
+    /// Keeps bytes in the data store, under their digest.
     pub async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
         if !is_of(bytes.clone(), digest).await {
             return Err(ObjectError::Corrupt(digest));
@@ -102,12 +102,12 @@ impl Registry {
     }
 
     async fn store(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
-        let store = self.shelf(ObjectStore::Data).await?.store();
+        let store = self.store_of(ObjectStore::Data).await?.store();
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
     }
 
-    /// Stores what is in the data shelf anew unless it is young, since it would expire; its size, and
+    /// Stores what is in the data store anew unless it is young, since it would expire; its size, and
     /// `None` if there is none.
     pub async fn renew(&self, digest: Digest) -> Result<Option<u64>, ObjectError> {
         let Some(info) = self.object(ObjectStore::Data, digest).await? else { return Ok(None) };

@@ -128,18 +128,18 @@ mod tests {
     }
 
     /// Has a program of its own come to be, as `Artifacts` does it.
-    fn put(shelf: &mut ProgramCache, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
-        let cell = shelf.cell(digest(number));
-        let room = shelf.make_room(digest(number), size);
+    fn put(cache: &mut ProgramCache, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
+        let cell = cache.cell(digest(number));
+        let room = cache.make_room(digest(number), size);
         match room {
             Ok(()) => assert!(cell.set(program(engine)).is_ok(), "it was empty"),
-            Err(_) => shelf.give_up(digest(number), cell),
+            Err(_) => cache.give_up(digest(number), cell),
         }
         room
     }
 
-    fn are_ready(shelf: &ProgramCache) -> Vec<u8> {
-        let mut numbers: Vec<u8> = shelf.programs.keys().map(|digest| digest.0[0]).collect();
+    fn are_ready(cache: &ProgramCache) -> Vec<u8> {
+        let mut numbers: Vec<u8> = cache.programs.keys().map(|digest| digest.0[0]).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -147,61 +147,61 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = ProgramCache::new(10);
+        let mut cache = ProgramCache::new(10);
         for number in 1..=3 {
-            put(&mut shelf, &engine, number, 3).expect("there is room");
+            put(&mut cache, &engine, number, 3).expect("there is room");
         }
-        assert!(shelf.ready(digest(1)).is_some());
-        put(&mut shelf, &engine, 4, 3).expect("there is room");
-        assert_eq!(are_ready(&shelf), [1, 3, 4]);
-        put(&mut shelf, &engine, 5, 7).expect("there is room");
-        assert_eq!((are_ready(&shelf), shelf.size()), (vec![4, 5], 10));
+        assert!(cache.ready(digest(1)).is_some());
+        put(&mut cache, &engine, 4, 3).expect("there is room");
+        assert_eq!(are_ready(&cache), [1, 3, 4]);
+        put(&mut cache, &engine, 5, 7).expect("there is room");
+        assert_eq!((are_ready(&cache), cache.size()), (vec![4, 5], 10));
     }
 
     #[test]
     fn what_is_run_or_waited_for_stays() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = ProgramCache::new(10);
-        put(&mut shelf, &engine, 1, 4).expect("there is room");
-        let run = shelf.ready(digest(1)).expect("it is ready");
-        let waited = shelf.cell(digest(2));
-        shelf.make_room(digest(2), 4).expect("there is room");
-        assert_eq!(put(&mut shelf, &engine, 3, 3), Err(NoRoom::InUse(8)));
-        assert_eq!(are_ready(&shelf), [1, 2], "what has no room leaves no place");
+        let mut cache = ProgramCache::new(10);
+        put(&mut cache, &engine, 1, 4).expect("there is room");
+        let run = cache.ready(digest(1)).expect("it is ready");
+        let waited = cache.cell(digest(2));
+        cache.make_room(digest(2), 4).expect("there is room");
+        assert_eq!(put(&mut cache, &engine, 3, 3), Err(NoRoom::InUse(8)));
+        assert_eq!(are_ready(&cache), [1, 2], "what has no room leaves no place");
         drop(run);
-        put(&mut shelf, &engine, 3, 3).expect("the run is over");
-        assert_eq!(are_ready(&shelf), [2, 3]);
+        put(&mut cache, &engine, 3, 3).expect("the run is over");
+        assert_eq!(are_ready(&cache), [2, 3]);
         drop(waited);
-        put(&mut shelf, &engine, 4, 10).expect("nobody waits any more");
-        assert_eq!(are_ready(&shelf), [4]);
+        put(&mut cache, &engine, 4, 10).expect("nobody waits any more");
+        assert_eq!(are_ready(&cache), [4]);
     }
 
     #[test]
     fn what_is_larger_than_all_of_it_costs_nothing() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = ProgramCache::new(10);
-        put(&mut shelf, &engine, 1, 10).expect("there is room");
-        assert_eq!(put(&mut shelf, &engine, 2, 11), Err(NoRoom::TooLarge));
-        assert_eq!(are_ready(&shelf), [1]);
+        let mut cache = ProgramCache::new(10);
+        put(&mut cache, &engine, 1, 10).expect("there is room");
+        assert_eq!(put(&mut cache, &engine, 2, 11), Err(NoRoom::TooLarge));
+        assert_eq!(are_ready(&cache), [1]);
     }
 
     #[test]
     fn a_program_counts_once_however_often_room_is_made() {
-        let mut shelf = ProgramCache::new(10);
-        let _cell = shelf.cell(digest(1));
+        let mut cache = ProgramCache::new(10);
+        let _cell = cache.cell(digest(1));
         for size in [6, 7, 6] {
-            shelf.make_room(digest(1), size).expect("there is room");
-            assert_eq!(shelf.size(), size);
+            cache.make_room(digest(1), size).expect("there is room");
+            assert_eq!(cache.size(), size);
         }
     }
 
     #[test]
     fn there_are_no_more_than_so_many() {
-        let mut shelf = ProgramCache::new(10);
+        let mut cache = ProgramCache::new(10);
         for number in 0..=PROGRAMS_MAX as u8 {
-            drop(shelf.cell(digest(number)));
+            drop(cache.cell(digest(number)));
         }
-        assert_eq!(shelf.programs.len(), PROGRAMS_MAX);
-        assert!(!shelf.programs.contains_key(&digest(0)), "the oldest has gone");
+        assert_eq!(cache.programs.len(), PROGRAMS_MAX);
+        assert!(!cache.programs.contains_key(&digest(0)), "the oldest has gone");
     }
 }

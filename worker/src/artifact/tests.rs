@@ -82,7 +82,7 @@ async fn programs_are_kept_by_the_bytes_of_their_data_too() {
     for number in 0..12 {
         let program = get(&artifacts, &large(DATA, number)).await.expect("it compiles");
         assert!(program.code_size() >= DATA, "{} bytes", program.code_size());
-        let size = artifacts.shelf().size();
+        let size = artifacts.cache().size();
         assert!(size <= artifacts.size_max, "{size} bytes");
         let kept = (0..=number).filter(|number| {
             artifacts.ready(muster_module::digest(&large(DATA, *number))).is_some()

@@ -84,7 +84,7 @@ pub(super) async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>)
     }
 }
 
-/// Brings an output that is too large for a record to the data shelf. `None` where the lease ended
+/// Brings an output that is too large for a record to the data store. `None` where the lease ended
 /// before that was done.
 pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outcome> {
     let Data::Inline(bytes) = &outcome.output else { return Some(outcome) };

@@ -25,7 +25,7 @@ pub mod endpoint {
     pub const TASK_CANCEL: &str = "task.cancel";
     /// `{}` → [`super::Workers`].
     pub const WORKER_LIST: &str = "worker.list";
-    /// [`super::OrderWorker`] → `{}`, once the worker's lease says that it has obeyed.
+    /// [`super::CommandWorker`] → `{}`, once the worker's lease says that it has obeyed.
     pub const WORKER_ORDER: &str = "worker.order";
     /// `{}` → [`super::Masters`].
     pub const MASTER_LIST: &str = "master.list";
@@ -102,7 +102,7 @@ pub struct TaskIds {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListTasks {
-    /// Only those in this state, as [`crate::task::State::word`] says it.
+    /// Only those in this state, as [`crate::task::TaskState::word`] says it.
     pub state: Option<String>,
     /// Only those of this group.
     pub group: Option<String>,

@@ -1,16 +1,17 @@
-//! The master's mind: which tasks there are, who runs them, who is lost, and what to do about it.
-//! Never talks to anything, and keeps nothing that the registry does not also hold.
+//! The master's state machine: it knows the tasks, the workers and the other masters, and decides which
+//! worker runs which task and which worker is lost. Never does I/O, and keeps nothing that the registry
+//! does not also hold.
 //!
-//! The contract: [`Fleet::observe`] every fact, in the order it was learned; then call
-//! [`Fleet::plan`] once and carry out the effects in order; call it again after more facts or when
-//! [`Fleet::wakeup`] is reached. An effect that fails comes back as an event. A lost effect loses
-//! no task: every decision is taken again from the record.
+//! The contract: pass every event to [`Fleet::observe`] in the order in which it was learned; then call
+//! [`Fleet::plan`] once and execute the effects in order. Call it again after more events, or when
+//! [`Fleet::wakeup`] is reached. The result of an effect comes back as an event. A lost effect loses no
+//! task, since every decision is derived from the task's record.
 //!
-//! Three rules hold in every path through this module:
+//! Three rules hold on every path through this module:
 //! - a [`Effect::WriteTask`] names the revision it replaces;
 //! - a [`Dispatch`](crate::message::Dispatch) is planned only for an attempt that the known record names;
-//! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
-//!   that another session took its place (see [`lease`](self)).
+//! - a task is taken from a worker only after the worker's lease says `lost` or `released`, or another
+//!   session has taken the lease over (see [`worker_lease`](self)).
 
 mod backoff;
 mod cancel;
@@ -55,17 +56,18 @@ use alloc::{
 };
 use core::time::Duration;
 
-/// How long to wait before asking the registry again what became of a write.
+/// How long a master waits before it asks the registry again whether a write landed.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Fleet {
     config: Config,
-    /// Wall clock at the boot clock's zero, in milliseconds; moves when the wall clock is set.
+    /// The wall clock at the boot clock's zero, in milliseconds; changes when the wall clock is set.
     wall_at_zero: i64,
     nonces: u64,
-    /// Since when all that is in the registry is known; `None` before, and once it does not answer.
+    /// Since when this session has loaded the whole registry; `None` before, and once the registry does
+    /// not answer.
     registry_up: Option<Time>,
     guard: guard::Guard,
     roll: roll_call::RollCall,
@@ -73,33 +75,33 @@ pub struct Fleet {
     peers: BTreeMap<SessionId, masters::Peer>,
     /// The other masters that renew their leases in time.
     fresh: BTreeSet<SessionId>,
-    /// Workers that are linked to this master.
+    /// How many workers are linked to this master.
     linked: usize,
     mass_silence: mass_silence::MassSilence,
     tasks: BTreeMap<TaskId, Task>,
     interner: intern::Interner,
     workers: BTreeMap<WorkerId, Worker>,
     groups: BTreeMap<GroupName, place::Group>,
-    /// Tasks about which something has to be decided.
+    /// Tasks for which `reconcile` has to decide something.
     dirty: BTreeSet<TaskId>,
-    /// Groups in which a place may have become free, or a task have come.
+    /// Groups for which `place` has to run: a worker's slot may be free, or a task has arrived.
     open: BTreeSet<GroupName>,
     /// Submitted tasks that are not in the registry yet.
     unstored: BTreeSet<TaskId>,
     writing: usize,
     timers: BTreeSet<(Time, Timer)>,
-    /// When tasks in line have waited for as long as they may.
+    /// When the queueing time of each queued task is over.
     queue_ends: BTreeSet<(Time, TaskId)>,
-    /// Submissions not answered yet: how many tasks, and how many of them are not stored.
+    /// Unanswered submissions: how many tasks each has, and how many of them are not stored yet.
     requests: BTreeMap<RequestId, (u64, u64)>,
     inquiries: BTreeMap<TaskId, Vec<link::Inquiry>>,
-    /// Reads of records asked for so far.
+    /// How many reads of records were requested so far.
     reads: u64,
-    /// Which run is being stopped for which waiting task.
+    /// The run that is being stopped to make room, by the queued task it makes room for.
     preempted: BTreeMap<TaskId, AttemptKey>,
     end_rate: retry::Rate,
     tombstones: record::Tombstones,
-    /// Effects that observing has already decided.
+    /// Effects that `observe` has decided and `plan` will return.
     outbox: Vec<Effect>,
 }
 
@@ -107,56 +109,56 @@ pub struct Fleet {
 enum Timer {
     /// This master's own lease has to be renewed.
     Own,
-    /// A master may be silent, or its lease over.
+    /// Another master may be silent, or its lease over.
     Master(SessionId),
-    /// A guard has to be raised or lifted.
+    /// The failover guard has to be raised or lifted.
     Guard,
-    /// Somebody's answer to the roll call, or the end of a stream, is missing.
+    /// An answer to the roll call, or the end of a stream, is missing.
     RollCall,
-    /// What others leave undone in a group is this master's to do.
+    /// This master takes over a group's unowned tasks after the takeover delay.
     Group(GroupName),
     /// A worker's lease may be over.
     Lease(WorkerId),
-    /// A worker that gave attempts back may be used again.
+    /// The backoff of a worker that returned attempts is over.
     Backoff(WorkerId),
-    /// A task's wait is over, or its write has to be asked about.
+    /// The delay of a task is over, or the registry has to be asked about its write.
     Task(TaskId),
     /// The task of an inquiry has to be read again.
     Inquiry(TaskId),
 }
 
-/// What is known of a worker.
+/// What this master knows of a worker.
 #[derive(Debug)]
 struct Worker {
     lease: Option<Lease>,
     revision: Revision,
-    /// When the newest lease value was first seen.
+    /// When this master first saw the newest lease value.
     seen: Time,
-    /// When the current session was first seen.
+    /// When this master first saw the current session.
     session_seen: Time,
-    /// When this master, as its home, last extended its lease.
+    /// When this master, as the worker's home, last extended the lease.
     extended: Time,
-    /// The longest wait that any lease of this worker asked for.
+    /// The longest wait that any lease of this worker has asked for.
     wait: Duration,
-    /// The session that has answered the roll call.
+    /// The session of the worker that has answered the roll call.
     answered: Option<SessionId>,
-    /// A `lost` has been sent against the newest lease value, and may land at any time.
+    /// This master has sent a `lost` against the newest lease value; the write may land at any time.
     lost_sent: bool,
-    /// It has been sent and is not answered.
+    /// That write is not answered yet.
     declaring: bool,
-    /// Whether it was this master that declared the newest lease value lost.
+    /// Whether this master declared the newest lease value lost.
     declared_here: bool,
-    /// Who waits for the worker to obey, and what its lease will say then.
+    /// Requests that wait until the worker has obeyed a command, and the lease state that shows it.
     commands: Vec<(RequestId, crate::lease::LeaseState)>,
     links: link::WorkerLinks,
-    /// Tasks it was given or is being given, and whose outcome is not known.
+    /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
     run_estimate: RunEstimate,
     backoff: backoff::WorkerBackoff,
 }
 
 impl Fleet {
-    /// A mind that knows nothing yet.
+    /// A master that has loaded nothing yet.
     pub fn new(config: Config) -> Self {
         let nonces = config.session.0;
         let own = masters::Own::new(&config);
@@ -192,7 +194,7 @@ impl Fleet {
         }
     }
 
-    /// Learns a fact.
+    /// Takes in one event.
     pub fn observe(&mut self, now: Time, event: Event) {
         match event {
             Event::RegistryDown => self.registry_up = None,
@@ -243,7 +245,7 @@ impl Fleet {
         }
     }
 
-    /// Decides from all facts, and appends what is to be done to `out`.
+    /// Decides from all events so far, and appends the effects to `out`.
     pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
         out.append(&mut self.outbox);
         if self.registry_up.is_none() {
@@ -260,14 +262,14 @@ impl Fleet {
         out.append(&mut self.outbox);
     }
 
-    /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
+    /// When [`plan`](Fleet::plan) has to be called again if no event comes before.
     pub fn wakeup(&self) -> Option<Time> {
         self.registry_up?;
         let (timer, queue) = (self.timers.first(), self.queue_ends.first());
         timer.map(|&(at, _)| at).into_iter().chain(queue.map(|&(at, _)| at)).min()
     }
 
-    /// Does what has come due.
+    /// Handles the timers that are due.
     fn fire_timers(&mut self, now: Time, out: &mut Vec<Effect>) {
         while let Some(&(at, id)) = self.queue_ends.first()
             && at <= now
@@ -311,7 +313,7 @@ impl Fleet {
         }
     }
 
-    /// Reads a record from the leader, and asks again where nobody answers.
+    /// Reads a record from the stream's leader, and again until the read is answered.
     fn read_task(&mut self, now: Time, task: TaskId, again: Timer, out: &mut Vec<Effect>) {
         self.reads += 1;
         let patience = self.leader_lag();
@@ -324,7 +326,7 @@ impl Fleet {
         self.timers.insert((now + ASK_AGAIN, again));
     }
 
-    /// Whether this worker has the current attempt of a task, and it is this one.
+    /// Whether the current attempt of the task is this one, on this worker.
     fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
         self.tasks
             .get(&key.task)
@@ -357,13 +359,13 @@ impl Fleet {
         WallMillis((self.wall_at_zero + (now.as_nanos() / 1_000_000) as i64).max(0) as u64)
     }
 
-    /// The next of this master's nonces: a well-mixed sequence from its seed.
+    /// The next nonce of this master: a well-mixed sequence from its seed.
     fn next_nonce(&mut self) -> u64 {
         self.nonces = self.nonces.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.nonces)
     }
 
-    /// Begins to write `record` in the place of the task's known one.
+    /// Starts the write that replaces the task's known record by `record`.
     fn write(
         &mut self,
         now: Time,

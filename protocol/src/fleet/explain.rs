@@ -1,5 +1,5 @@
-//! What a master would tell a person who asks: why a task is where it is, and who runs what.
-//! Never changes anything.
+//! What a master tells a client: why a task is in its state, and which worker runs what. Never changes
+//! anything.
 
 use super::Fleet;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use alloc::{format, string::String, vec::Vec};
 
 impl Fleet {
-    /// Why a task is where it is, as a sentence.
+    /// Why the task is in its state, as a sentence.
     pub fn explain(&self, now: Time, record: &TaskRecord) -> String {
         match &record.state {
             TaskState::Done { outcome, .. } => outcome.verdict.reason(),
@@ -88,7 +88,7 @@ impl Fleet {
         self.tasks.values().map(|task| task.record.as_ref())
     }
 
-    /// Tasks that are not over, the newest first: `max` of those that `wanted` accepts.
+    /// The newest `max` tasks that are not over and that `wanted` accepts.
     pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
         let mut records: Vec<&TaskRecord> =
             self.records().filter(|record| wanted(record)).collect();

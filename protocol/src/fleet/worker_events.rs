@@ -1,4 +1,5 @@
-//! What a change of a worker's lease means to the world. Never decides anything about the worker.
+//! The events that a change of a worker's lease is published as. Never decides anything about the
+//! worker.
 
 use crate::{
     advisory::WorkerEvent,
@@ -6,13 +7,13 @@ use crate::{
 };
 use alloc::string::{String, ToString};
 
-/// What happened, and why, as a sentence.
+/// The kind of event, and its reason as a sentence.
 type Told = (WorkerEvent, String);
 
-/// Why workers are lost.
+/// The reason of a lost worker.
 pub(super) const LOST: &str = "its lease was not renewed in time";
 
-/// What the world is told of how it stands.
+/// The event for a change of the lease state, if it changed.
 pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     let changed = old.is_none_or(|old| (old.session, old.state) != (new.session, new.state));
     if !changed {
@@ -36,8 +37,8 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     Some((what, why.into()))
 }
 
-/// What the world is told of how well a worker is: that it became unwell, or well again. Of one that is lost
-/// or has left, nothing more.
+/// The event for a change of the worker's health: it became unwell, or well again. None for a worker
+/// that is lost or has left.
 pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     match (old.and_then(Lease::lacks), new.lacks()) {
         (None, Some(unwell)) => Some((WorkerEvent::Unwell, unwell.to_string())),

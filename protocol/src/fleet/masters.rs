@@ -1,5 +1,5 @@
-//! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
-//! Ownership is who acts first, never who may act: the registry judges that.
+//! The masters of the fleet: this master's own lease, the leases of the others, and which master owns
+//! which task. Ownership decides who acts first, never who may act: the registry decides that.
 
 use super::{ASK_AGAIN, Config, Effect, Fleet, Timer};
 use crate::{
@@ -13,18 +13,19 @@ use crate::{
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
-/// This master's own lease. While it holds, it may extend the leases of workers whose home it is.
+/// This master's own lease. While it holds, the master may extend the leases of workers whose home it
+/// is.
 #[derive(Debug)]
 pub(super) struct Own {
     lease: MasterLease,
     tenure: LeaseClock<()>,
     next: Time,
-    /// It was declared lost, or it stops: nothing is extended any more.
+    /// The lease was declared lost, or the master stops: it extends no lease any more.
     over: bool,
     told: bool,
 }
 
-/// What is known of another master, or of an earlier life of this one.
+/// What this master knows of another master's session, or of an earlier session of its own.
 #[derive(Debug)]
 pub(super) struct Peer {
     name: MasterId,
@@ -32,9 +33,9 @@ pub(super) struct Peer {
     revision: Revision,
     seen: Time,
     declaring: bool,
-    /// When it was first known that it extends nothing any more.
+    /// When this master first knew that the session extends no leases any more.
     over: Option<Time>,
-    /// Whether it has answered the roll call.
+    /// Whether the session has answered the roll call.
     answered: bool,
 }
 
@@ -79,8 +80,8 @@ impl Peer {
         }
     }
 
-    /// Whether it has answered the roll call, or is over for so long that nothing which it gave out
-    /// before its end can still run unless the registry knows of it.
+    /// Whether the session has answered the roll call, or has been over for so long that nothing which
+    /// it dispatched can still run unless the registry knows of it.
     pub(super) fn has_answered(&self, now: Time, wait: Duration) -> bool {
         self.answered || self.over.is_some_and(|over| now >= over + wait)
     }
@@ -89,7 +90,7 @@ impl Peer {
         self.lease.as_ref()
     }
 
-    /// Whether a `lost` is on its way to it.
+    /// Whether a `lost` for this session has been sent and is not answered.
     #[cfg(test)]
     pub(super) fn is_declared(&self) -> bool {
         self.declaring
@@ -101,7 +102,7 @@ impl Peer {
 }
 
 impl Fleet {
-    /// Whether other masters may be at work, as far as is known.
+    /// Whether other masters may be active, as far as this master knows.
     pub fn has_company(&self) -> bool {
         self.registry_up.is_none() || self.peers.values().any(Peer::is_live)
     }
@@ -131,7 +132,7 @@ impl Fleet {
         out.push(Effect::WriteMaster { expect, lease });
     }
 
-    /// This master stops: it extends nothing from now on, and says so.
+    /// This master stops: it extends no lease from now on, and releases its own.
     pub(super) fn stopping(&mut self) {
         self.own.over = true;
         self.own.told = true;
@@ -184,7 +185,7 @@ impl Fleet {
         }
     }
 
-    /// The registry has no lease for this life of a master.
+    /// The registry has no lease for this session of a master.
     pub(super) fn master_gone(&mut self, now: Time, session: SessionId) {
         if session == self.own.session() {
             self.own.over |= self.own.tenure.known() != ABSENT;
@@ -197,7 +198,7 @@ impl Fleet {
         }
     }
 
-    /// A master may be silent, or may be declared lost.
+    /// A master may be silent, or its lease over.
     pub(super) fn master_due(&mut self, now: Time, session: SessionId, out: &mut Vec<Effect>) {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         let Some(peer) = self.peers.get_mut(&session) else { return };
@@ -219,7 +220,7 @@ impl Fleet {
             return;
         }
         if proven && !self.own.tenure.is_held() {
-            // This process' own lease comes first: by it the others know that what the earlier session
+            // Renew this process's own lease first: it tells the others that what the earlier session
             // knew is not forgotten.
             self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));
             return;
@@ -228,8 +229,8 @@ impl Fleet {
             return;
         }
         peer.declaring = true;
-        // What was not shown may be there all the same, because the watch is late: only the registry says
-        // that there is no lease, by taking this one.
+        // A lease that the watch has not shown may exist all the same, because the watch is late. Only
+        // the registry can say that there is none, by accepting this write.
         let lease = match &peer.lease {
             Some(lease) => MasterLease { state: LeaseState::Lost, ..lease.clone() },
             None => vacancy(peer.name.clone(), session, wait),
@@ -276,8 +277,8 @@ impl Fleet {
         }
     }
 
-    /// A session extends nothing any more, and has not since `over`. The leases of which it was the home
-    /// may be declared lost after their waits.
+    /// The session has extended no lease since `over`, and will not again. Leases whose home it was may
+    /// be declared lost after their waits.
     fn peer_over(&mut self, now: Time, session: SessionId, over: Time) {
         let Some(peer) = self.peers.get_mut(&session) else { return };
         if peer.over.is_some() {
@@ -293,8 +294,8 @@ impl Fleet {
         self.timers.extend(timers.collect::<Vec<_>>());
     }
 
-    /// From when on this master may declare a worker lost that has this home. `None`: not before
-    /// something else is learned.
+    /// From when on this master may declare a worker with this home lost. `None`: not before another
+    /// event.
     pub(super) fn may_declare_from(&mut self, now: Time, home: Option<&Home>) -> Option<Time> {
         let Some(home) = home.filter(|home| home.session != self.own.session()) else {
             return Some(Time::ZERO);
@@ -307,13 +308,13 @@ impl Fleet {
         peer.over
     }
 
-    /// Whether another master renews its lease in time, as far as is seen.
+    /// Whether another master renews its lease in time, as far as this master sees.
     pub(super) fn is_fresh(&self, session: SessionId) -> bool {
         self.fresh.contains(&session)
     }
 
-    /// Whether this master is the one that acts first for what has this number: the highest of the
-    /// masters that can give work to someone, in an order that is another for each number.
+    /// Whether this master acts first for the thing with this number: rendezvous hashing over the
+    /// sessions of the masters that have a worker linked.
     pub(super) fn is_owner(&self, number: u64) -> bool {
         let rank = |session: SessionId| mix(session.0 ^ mix(number));
         let able = |session: &&SessionId| {
@@ -329,14 +330,14 @@ impl Fleet {
         self.is_owner(task.0 as u64 ^ (task.0 >> 64) as u64)
     }
 
-    /// When this master may act on a task whose record it knows since then: at once if it is its
-    /// own, after a while in any case.
+    /// When this master may act on a task whose record it has known since `since`: at once if it owns
+    /// the task, otherwise after the takeover delay.
     pub(super) fn turn_of(&self, task: TaskId, writer: SessionId, since: Time) -> Time {
         let first = writer == self.own.session() || (!self.is_fresh(writer) && self.is_mine(task));
         if first { since } else { since + limit::PATIENCE }
     }
 
-    /// The masters have changed, and with them whose the tasks are.
+    /// The set of masters has changed, and with it the ownership of tasks.
     pub(super) fn reassign(&mut self) {
         let (mut moved, mut others) = (Vec::new(), Vec::new());
         for (&id, task) in &self.tasks {
@@ -354,7 +355,7 @@ impl Fleet {
         self.open.extend(self.groups.keys().cloned());
     }
 
-    /// The sessions of other masters that are over, and since when that is known.
+    /// The sessions of other masters that are over, and when this master first knew it.
     pub(super) fn peers_over(&self) -> BTreeMap<SessionId, Time> {
         let over = |(session, peer): (&SessionId, &Peer)| peer.over.map(|over| (*session, over));
         self.peers.iter().filter_map(over).collect()
@@ -365,7 +366,7 @@ impl Fleet {
         self.peers.values().filter_map(|peer| peer.lease.as_ref())
     }
 
-    /// The longest that the home of a worker may extend its lease, as far as the masters' leases say.
+    /// The longest time for which the home of a worker may extend its lease, by the masters' leases.
     pub(super) fn longest_home(&self) -> Duration {
         let asked = self.peer_leases().map(|lease| Duration::from_millis(lease.wait_ms));
         asked.fold(self.config.timing.outage_wait(), Duration::max)
@@ -378,7 +379,7 @@ impl Fleet {
     }
 }
 
-/// A lease of a master of which nothing is known, as lost.
+/// A lease in state `lost`, for a master session of which nothing else is known.
 fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease {
     MasterLease {
         master,

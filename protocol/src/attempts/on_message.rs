@@ -1,5 +1,5 @@
-//! What masters say: run this, stop that, your outcome is known. Saying it twice, late, or on two
-//! links changes nothing.
+//! Frames from masters: dispatch, revoke, preempt, acknowledge, command. A frame that comes twice,
+//! late, or on two links changes nothing more.
 
 use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase};
 use crate::{
@@ -11,13 +11,13 @@ use crate::{
 use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
-/// Why a run goes back that had to make room.
+/// The reason of a run that was preempted.
 pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
 
-/// Why a run goes back that was still under way when its worker had to be empty.
+/// The reason of a run that was not over at the deadline of a drain.
 pub(crate) const DRAINED: &str = "its worker drains, and the deadline of that was over";
 
-/// An attempt that goes back to the fleet.
+/// The outcome of an attempt that the worker returns.
 pub(super) fn returned(reason: &str) -> Outcome {
     Outcome::bare(Verdict::Returned { reason: reason.into() })
 }
@@ -44,7 +44,7 @@ impl Attempts {
                 self.unlinked(link);
                 self.linked(link, master.session);
             }
-            // The lease loop listens to these.
+            // These are for the lease loop.
             ToWorker::Renewed { .. } | ToWorker::Extended { .. } => {}
         }
     }
@@ -76,7 +76,7 @@ impl Attempts {
         }
     }
 
-    /// What has not started goes back to the fleet.
+    /// Returns every attempt that has not started.
     pub(super) fn give_back_waiting(&mut self, reason: &str) {
         let waits = |attempt: &Attempt| {
             matches!(attempt.phase, Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready)
@@ -93,10 +93,10 @@ impl Attempts {
         }
     }
 
-    /// Why a new attempt goes back at once, if it does.
+    /// Why a new attempt is returned at once, if it is.
     fn refuses(&self, dispatch: &Dispatch) -> Option<&'static str> {
         if self.over.contains(&dispatch.key) {
-            // Whoever sent it does not know what came of it; the record will tell.
+            // Its sender does not know the outcome; the record will tell it.
             Some("it has ended here, and its outcome was acknowledged")
         } else if self.of_task(dispatch.key).any(|(_, other)| other.revision > dispatch.revision) {
             Some("its worker has a later attempt of the task")
@@ -107,7 +107,7 @@ impl Attempts {
         } else if self.holding as u64 >= u64::from(dispatch.held_max) {
             Some("its worker was full")
         } else if dispatch.revision <= self.floor {
-            // It may have run here and been acknowledged, so long ago that this is not known.
+            // It may have run here and been acknowledged, so long ago that it is not remembered.
             Some("it came too late to be told from one that has ended")
         } else {
             None
@@ -116,8 +116,8 @@ impl Attempts {
 
     pub(super) fn dispatched(&mut self, link: LinkId, dispatch: Dispatch) {
         let key = dispatch.key;
-        // One that was under way while a session ended and the next began may be running elsewhere
-        // by now: the new lease proves nothing for it.
+        // The dispatch was sent before the session ended; the attempt may be running elsewhere by now,
+        // and the new lease proves nothing for it.
         if self.closed || self.session != Some(dispatch.session) {
             return;
         }
@@ -127,7 +127,7 @@ impl Attempts {
         let given = Mark { stream: dispatch.stream, revision: dispatch.revision };
         if self.holds.raised_to(given) != self.holds {
             self.holds = self.holds.raised_to(given);
-            // Before it can start: a renewal that does not say so would deny it.
+            // Before the attempt can start, so that every renewal since then names it.
             let (session, upto) = (self.session, self.holds);
             self.outbox.push(Effect::SetHolds(Holds { session, upto }));
         }
@@ -157,14 +157,14 @@ impl Attempts {
         self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
     }
 
-    /// A master takes an attempt away, for good or for another time.
+    /// A master takes an attempt back, for good or to be run again later.
     pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, revision: Revision, why: Kill) {
         let outcome = match why {
             Kill::Preempted => returned(PREEMPTED),
             _ => Outcome::bare(Verdict::Cancelled),
         };
         let Some(attempt) = self.attempts.get_mut(&key) else {
-            // Never heard of, so it does not run here; the master waits to be told so.
+            // The attempt never arrived here, so it does not run; the master waits for this answer.
             let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
             let (dispatch, arrival) = (None, 0);
             self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
@@ -181,7 +181,7 @@ impl Attempts {
                 self.outbox.push(Effect::Drop(key));
                 self.conclude(key, outcome);
             }
-            // Taken away for good although it was first for another time.
+            // Revoked for good after it was to be run again later.
             Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
             Phase::Killed(_) => {}
             Phase::Ended { sent, .. } => {

@@ -1,5 +1,5 @@
-//! The ends of leases, of sessions, and of the worker: what must stop then, and when it has. Never
-//! gives an outcome to what was stopped because the lease was over.
+//! The end of a lease, of a session, and of the worker: which runs must stop then, and when all have.
+//! Never keeps an outcome of a run that was stopped because the lease was over.
 
 use super::{Attempt, Attempts, Effect, Kill, Phase};
 use crate::{ABSENT, SessionId, Time, registry::Mark};
@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 impl Attempts {
     pub(super) fn is_quiet(&self, now: Time) -> bool {
         match self.stopping {
-            // What waits is still run and every outcome delivered before the worker goes, unless
-            // its time is over.
+            // A stopping worker still runs its queued attempts and delivers every outcome, unless the
+            // deadline is over.
             Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
             None => self.running == 0,
         }
@@ -28,7 +28,7 @@ impl Attempts {
         self.until = until;
         if self.session != Some(session) {
             self.session = Some(session);
-            // What was given to the session before is refused by its name.
+            // Attempts of the previous session are refused by the session they name.
             self.over.clear();
             self.over_order.clear();
             self.floor = ABSENT;
@@ -38,7 +38,7 @@ impl Attempts {
         }
     }
 
-    /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
+    /// Sends `Hello` again after fenced runs have stopped, so that masters drop the lost attempts.
     pub(super) fn resync(&mut self, now: Time) {
         let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
         if self.lapsed
@@ -57,7 +57,8 @@ impl Attempts {
         }
     }
 
-    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
+    /// Kills the runs and drops the attempts that wait. Outcomes stay: the record says whether they
+    /// count.
     pub(super) fn stop_all(&mut self, why: Kill) {
         let mut gone = Vec::new();
         for (key, attempt) in &mut self.attempts {
@@ -68,7 +69,7 @@ impl Attempts {
                     self.lapsed |= why == Kill::Fenced;
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
-                // A killed run without a lease has no outcome to give, not even `cancelled`.
+                // A run that was killed after the lease has no outcome, not even `cancelled`.
                 Phase::Killed(_) if why == Kill::Fenced => {
                     self.lapsed = true;
                     attempt.phase = Phase::Killed(why);

@@ -1,5 +1,5 @@
-//! Events as the world sees them: what happened, to whom, in which group. Bad news has names of
-//! its own, so that people can raise an alarm on a subject. Never read back by Muster.
+//! Events, published for operators and tools: what happened to which task, worker, master or group.
+//! Each bad event has a subject of its own, so that an alarm can be set on it. Never read by Muster.
 
 use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId};
 use alloc::{format, string::String, string::ToString, vec::Vec};
@@ -9,14 +9,14 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Advisory {
-    /// About tasks that report to the same listener: the same happened to each of them at once.
+    /// About tasks that report to the same subscriber: the same happened to each of them.
     Tasks {
-        /// The group they are for.
+        /// The group of the tasks.
         group: GroupName,
         /// What happened to these tasks. It is the third token of the subject, and not in the body.
         #[serde(skip)]
         what: TaskEvent,
-        /// Their batch, or the task itself.
+        /// The batch of the tasks, or the task itself.
         #[serde(skip)]
         audience: BatchId,
         /// The tasks, at least one. At most 64, so that the message stays under NATS' limit of 1
@@ -27,7 +27,7 @@ pub enum Advisory {
     Worker {
         /// The worker's name.
         worker: WorkerId,
-        /// Its group.
+        /// The worker's group.
         group: GroupName,
         /// What happened to the worker. It is a token of the subject, and not in the body.
         #[serde(skip)]
@@ -67,7 +67,7 @@ pub enum Advisory {
         /// Why, as a sentence.
         reason: String,
     },
-    /// About the replacement of lost workers.
+    /// About failovers.
     Failover {
         /// The master that noticed it. Several masters may publish the same.
         master: MasterId,
@@ -90,7 +90,7 @@ pub struct TaskChange {
     /// The worker concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
-    /// Why, as a sentence; often there is nothing to explain.
+    /// Why, as a sentence; often empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -102,10 +102,10 @@ macro_rules! words {
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
-            /// Every kind.
+            /// Every value.
             pub const ALL: &[$name] = &[$($name::$variant),+];
 
-            /// The word in the subject.
+            /// The value as it stands in the subject.
             pub fn word(self) -> &'static str {
                 match self { $($name::$variant => $word),+ }
             }
@@ -116,21 +116,21 @@ macro_rules! words {
 words!(
     /// What happens to tasks.
     TaskEvent {
-        /// It was given to a worker.
+        /// It was dispatched to a worker.
         Dispatched = "dispatched",
-        /// It was given out again, after its worker was lost.
+        /// It was dispatched again, after its worker was lost.
         Redispatched = "redispatched",
         /// A failed attempt will be followed by another.
         Retried = "retried",
         /// It ended with a result.
         Completed = "completed",
-        /// It ended otherwise; the reason says how.
+        /// It ended without a result; the reason says how.
         Failed = "failed",
         /// It was cancelled.
         Cancelled = "cancelled",
         /// It lost so many workers that it is not tried again.
         Quarantined = "quarantined",
-        /// An outcome came from an attempt that is not current, and was refused.
+        /// A worker reported an outcome of an attempt that is not current; it was refused.
         Refused = "refused",
     }
 );
@@ -141,15 +141,15 @@ words!(
         Joined = "joined",
         /// It gave its lease back.
         Left = "left",
-        /// It takes no new attempts until someone says otherwise.
+        /// It takes no new attempts until an operator says otherwise.
         Cordoned = "cordoned",
-        /// It takes no new attempts, and what it runs goes elsewhere in time.
+        /// It takes no new attempts, and what still runs at the deadline is queued again.
         Draining = "draining",
-        /// It may have stopped, and its attempts are given to others.
+        /// It may have stopped, and its tasks are dispatched to others.
         Lost = "lost",
-        /// It came back after its runs had been stopped because its lease lapsed.
+        /// It came back after its lease had lapsed and its runs were stopped.
         Fenced = "fenced",
-        /// Its host lacks something, as the reason says; others are given tasks first.
+        /// Its host lacks something, which the reason names; tasks go to other workers first.
         Unwell = "unwell",
         /// Its host lacks nothing any more.
         Well = "well",
@@ -158,18 +158,18 @@ words!(
 words!(
     /// What happens to groups.
     GroupEvent {
-        /// Tasks wait for it and it has no worker.
+        /// Tasks are queued for it and it has no worker.
         Empty = "empty",
     }
 );
 words!(
     /// What happens to masters.
     MasterEvent {
-        /// It serves.
+        /// It serves clients.
         Started = "started",
         /// It stops.
         Stopped = "stopped",
-        /// It has not renewed its lease in time; others do its work.
+        /// It has not renewed its lease in time; others take over its tasks.
         Lost = "lost",
     }
 );
@@ -183,7 +183,7 @@ words!(
     }
 );
 words!(
-    /// What happens to the replacement of lost workers.
+    /// What happens to failovers.
     FailoverEvent {
         /// So many workers are silent at once that none is declared lost for now.
         Held = "held",
@@ -191,7 +191,7 @@ words!(
 );
 
 impl Advisory {
-    /// Group, kind, event and id: the tokens of the subject.
+    /// The tokens of the subject: group, kind, event and id.
     pub fn tokens(&self) -> (&str, &'static str, &'static str, String) {
         match self {
             Advisory::Tasks { audience, group, what, .. } => {

@@ -1,4 +1,4 @@
-//! The worker's mind, event by event: effects come out as lines. Time is a number.
+//! The worker's state machine, event by event: effects come out as lines. Time is a number.
 
 mod shutdown;
 

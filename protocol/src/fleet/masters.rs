@@ -18,7 +18,7 @@ use core::time::Duration;
 #[derive(Debug)]
 pub(super) struct Own {
     lease: MasterLease,
-    tenure: LeaseClock<()>,
+    clock: LeaseClock<()>,
     next: Time,
     /// The lease was declared lost, or the master stops: it extends no lease any more.
     over: bool,
@@ -53,8 +53,8 @@ impl Own {
             vouches: None,
             renewed_at: Default::default(),
         };
-        let tenure = LeaseClock::new(timing.outage(), ABSENT);
-        Own { lease, tenure, next: Time::ZERO, over: false, told: false }
+        let clock = LeaseClock::new(timing.outage(), ABSENT);
+        Own { lease, clock, next: Time::ZERO, over: false, told: false }
     }
 
     pub(super) fn session(&self) -> SessionId {
@@ -63,7 +63,7 @@ impl Own {
 
     /// Whether this master may extend the lease of a worker now.
     pub(super) fn may_extend(&self, now: Time) -> bool {
-        self.tenure.is_held() && now < self.tenure.until() && !self.over
+        self.clock.is_held() && now < self.clock.until() && !self.over
     }
 }
 
@@ -126,8 +126,8 @@ impl Fleet {
         own.lease.renewal += 1;
         own.lease.workers = self.linked as u32;
         own.lease.renewed_at = wall;
-        own.tenure.sends(own.lease.renewal, now, ());
-        let (expect, lease) = (own.tenure.known(), own.lease.clone());
+        own.clock.sends(own.lease.renewal, now, ());
+        let (expect, lease) = (own.clock.known(), own.lease.clone());
         self.timers.insert((own.next, Timer::Own));
         out.push(Effect::WriteMaster { expect, lease });
     }
@@ -179,7 +179,7 @@ impl Fleet {
     fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
         self.roll.exists(Bucket::Masters, revision);
         if lease.state.is_held() {
-            self.own.tenure.count(lease.renewal, revision);
+            self.own.clock.count(lease.renewal, revision);
         } else if lease.state == LeaseState::Lost {
             self.own.over = true;
         }
@@ -188,7 +188,7 @@ impl Fleet {
     /// The registry has no lease for this session of a master.
     pub(super) fn master_gone(&mut self, now: Time, session: SessionId) {
         if session == self.own.session() {
-            self.own.over |= self.own.tenure.known() != ABSENT;
+            self.own.over |= self.own.clock.known() != ABSENT;
         } else if let Some(peer) = self.peers.get_mut(&session) {
             let unknown = Peer::unknown(peer.name.clone(), now);
             *peer = Peer { over: peer.over, answered: peer.answered, ..unknown };
@@ -219,7 +219,7 @@ impl Fleet {
             self.timers.insert((next, Timer::Master(session)));
             return;
         }
-        if proven && !self.own.tenure.is_held() {
+        if proven && !self.own.clock.is_held() {
             // Renew this process's own lease first: it tells the others that what the earlier session
             // knew is not forgotten.
             self.timers.insert((now + ASK_AGAIN, Timer::Master(session)));

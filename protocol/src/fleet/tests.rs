@@ -1,4 +1,4 @@
-//! The master's mind, played against a registry of two maps: events in, effects out as lines.
+//! The master's state machine, run against a registry of two maps: events in, effects out as lines.
 //! No sleeps: time is a number that a test moves.
 
 mod audit;
@@ -88,7 +88,7 @@ pub(super) fn config(session: u64) -> Config {
     }
 }
 
-/// The life of the registry's server, unless a test says otherwise.
+/// The process of the registry's server, unless a test says otherwise.
 pub(super) fn server() -> ServerId {
     ServerId("server".into())
 }

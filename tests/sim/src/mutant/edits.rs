@@ -472,9 +472,9 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         TOLD,
         "        if self.over.contains(&dispatch.key) {
-            // Whoever",
+            // Its sender",
         "        if self.over.contains(&dispatch.key) && !ON[an-ended-attempt-runs-again] {
-            // Whoever",
+            // Its sender",
     ),
     edit(
         PLACE,

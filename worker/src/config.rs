@@ -1,4 +1,4 @@
-//! What a worker is told when it starts. Never a default that hides a choice that matters.
+//! The configuration of a worker. Never a default that hides a choice that matters.
 
 use crate::{confine::Confine, journal::Journal, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
@@ -6,7 +6,7 @@ use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
 use muster_wire::nats::Address;
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
 
-/// Run a worker: it dials its masters and runs what they give it.
+/// Run a worker: it dials its masters and runs the tasks that they dispatch to it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -17,40 +17,40 @@ Examples:
 A worker needs one outgoing UDP port and nothing else. With --nats it renews its lease
 straight in NATS as well, and then survives the loss of its masters.")]
 pub struct Config {
-    /// The name of this worker, the one in its certificate
+    /// The name of this worker, as in its certificate
     #[arg(long, value_name = "NAME")]
     pub name: WorkerId,
-    /// The fleet it belongs to
+    /// The fleet that this worker belongs to
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
-    /// A master to dial; give every one of them
+    /// A master to dial; name every master of the fleet
     #[arg(long = "master", required = true, value_name = "HOST:PORT", value_parser = host_port)]
     pub masters: Vec<String>,
-    /// Renew the lease straight in this NATS as well
+    /// Renew the lease directly in this NATS as well
     #[arg(long, value_name = "URL|@FILE")]
     pub nats: Option<Address>,
-    /// The group whose tasks it runs
+    /// The group whose tasks this worker runs
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub group: GroupName,
     /// A label that tasks may ask for; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// Runs at once [default: one a processor]
+    /// The number of runs at the same time [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
     /// The most memory that one run may have, in MiB
     #[arg(long, default_value_t = 1024, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_mib: u64,
-    /// How much compiled code it keeps on disk, in MiB; 0 for none
+    /// How much compiled code to keep on disk, in MiB; 0 for none
     #[arg(long, default_value_t = 512, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(..=1_048_576))]
     pub code_cache_mib: u64,
-    /// What tasks may have here, at most: a TOML file, as setup/policy.toml shows [default: random
+    /// The most that any task may be granted here: a TOML file like setup/policy.toml [default: random
     /// numbers, variables and a clock of 1 µs; no secrets, no HTTP, no directory]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Where it keeps what must outlive it; no other worker may use it
+    /// The directory for the worker's persistent state; no other worker may use it
     #[arg(long, value_name = "DIR")]
     pub state_dir: PathBuf,
     /// The fleet's certificate authority
@@ -62,7 +62,7 @@ pub struct Config {
     /// The certificate's private key
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// How long its lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
+    /// How long the lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
     #[arg(long, default_value = "standard", value_name = "PROFILE")]
     pub lease: LeaseTiming,
     /// How long a stopping worker lets its runs finish, in seconds
@@ -73,20 +73,20 @@ pub struct Config {
     /// could not be written, a line `gap` says so
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// Write this file once it holds a lease and has a link: JSON with the id of its process, again
+    /// Write this file once the worker holds a lease and has a link: JSON with its process id, again
     /// after each restart
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// Let the kernel (Landlock) keep this process to the files, ports and processes it needs
+    /// Let the kernel (Landlock) restrict this process to the files, ports and processes it needs
     #[arg(long, default_value = "try", value_name = "HOW")]
     pub confine: Confine,
-    /// Stop when standard input ends, so that it does not outlive who started it
+    /// Stop when standard input ends, so that the worker does not outlive the process that started it
     #[arg(long)]
     pub until_stdin_closes: bool,
-    /// Do not restart it when it crashes: something else does
+    /// Do not restart the worker after a crash: another supervisor does
     #[arg(long)]
     pub unsupervised: bool,
-    /// The process around it, which starts it with this
+    /// The process id of the supervisor, which starts the worker with this option
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised_by: Option<i32>,
 }
@@ -97,7 +97,7 @@ impl Config {
         self.slots.unwrap_or(processors as u32)
     }
 
-    /// The journal, where one was asked for.
+    /// The journal; an empty one unless the configuration names a file.
     pub(crate) fn journal(&self, wants: Shortages) -> anyhow::Result<Journal> {
         let Some(path) = &self.journal else { return Ok(Journal::default()) };
         Journal::open(path, self.name.clone(), wants)
@@ -125,7 +125,7 @@ impl Config {
     }
 }
 
-/// Names are looked up at each dial; only the form is checked here.
+/// Checks only the form of the address: names are resolved at each dial.
 fn host_port(text: &str) -> Result<String, String> {
     let form = "a master is written HOST:PORT, an IPv6 address as [ADDRESS]:PORT";
     let (host, port) = text.rsplit_once(':').ok_or(form)?;

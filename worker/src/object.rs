@@ -1,5 +1,5 @@
-//! Objects of the fleet's stores, through whichever master is linked. It must never take one answer
-//! for the last word that an object is missing.
+//! Objects of the fleet's stores, fetched over any link. It must never believe a single answer that an
+//! object is missing.
 
 use crate::{
     Links,
@@ -10,17 +10,17 @@ use muster_protocol::{Digest, message::ObjectStore};
 use quinn::Connection;
 use std::time::Duration;
 
-/// Answers that an object is missing before it is. Masters ask the store's leader, which knows all
-/// that was acknowledged; a leader that was chosen just now, or a master that is behind, answers
-/// rightly by the time of the last.
+/// How many answers must say that an object is missing before it counts as missing. Masters ask the
+/// store's leader, which knows all that was acknowledged. A leader that was just elected, or a master
+/// that is behind, may answer wrongly at first; by the time of the last answer it has caught up.
 const MISSING_MAX: usize = 4;
 
-/// How long to wait after such an answer. With [`MISSING_MAX`] it makes three seconds, in which NATS
-/// chooses a leader and followers catch up.
+/// How long to wait after such an answer. With [`MISSING_MAX`] that makes three seconds, in which NATS
+/// elects a leader and followers catch up.
 const MISSING_AGAIN: Duration = Duration::from_secs(1);
 
-/// Gets an object, `size_max` bytes at most, through `first` if that is a link, and through the others
-/// in turn where it is said to be missing. Its digest is checked by whoever uses it.
+/// Fetches an object of at most `size_max` bytes. Tries `first` first, if there is one; after each
+/// answer that the object is missing it tries the next link. The caller checks the digest.
 pub(crate) async fn get(
     links: &Links,
     first: Option<Connection>,
@@ -36,7 +36,7 @@ pub(crate) async fn get(
         .await
 }
 
-/// Asks whoever has the turn until there is an answer that counts.
+/// Asks the link of each turn until there is an answer that counts.
 async fn ask<C, F>(
     whose: impl Fn(usize) -> Option<C>,
     fetch: impl Fn(C) -> F,
@@ -69,7 +69,8 @@ mod tests {
     const MISSING: ObjectError =
         ObjectError::Missing { store: ObjectStore::Data, digest: Digest([7; 32]) };
 
-    /// Asks masters that give these answers one after another; what comes of it, and whom it asked.
+    /// Asks masters that give these answers one after another. Returns the result and the number of
+    /// requests.
     fn asked(
         answers: Vec<Result<&'static str, ObjectError>>,
     ) -> (Result<Bytes, ObjectError>, usize) {

@@ -1,5 +1,5 @@
-//! Where runs leave their state for the attempts after them. Never says that something is kept
-//! before the registry has it.
+//! Stores the checkpoints of runs, and gets them for later attempts. Never reports a checkpoint as
+//! stored before the registry has it.
 
 use crate::{
     Links,
@@ -23,14 +23,14 @@ use std::{
 /// How long to wait before a master is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// The checkpoints of all runs of a worker; cheap to clone.
+/// The checkpoints of one attempt's task; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checkpoints(Storage);
 
 #[derive(Clone, Debug)]
 enum Storage {
-    /// In the registry, through whichever master is linked; for the attempt that a record of this
-    /// revision gave.
+    /// In the registry, over any link that is up; for the attempt that the task record of this revision
+    /// dispatched.
     Fleet(Links, Revision),
     /// In this process, for runs without a fleet.
     Here(Arc<Mutex<Option<Bytes>>>),
@@ -41,13 +41,14 @@ impl Checkpoints {
         Checkpoints(Storage::Fleet(links, revision))
     }
 
-    /// Kept in this process, for runs of one task without a fleet.
+    /// Checkpoints that are kept in this process, for the attempts of one task without a fleet.
     pub fn in_memory() -> Self {
         Checkpoints(Storage::Here(Arc::default()))
     }
 
-    /// Keeps the state of an attempt; `save` counts from 1. Goes on until it is kept: the caller
-    /// drops this when its run has to end.
+    /// Stores a checkpoint of an attempt; `save` is its number and counts from 1. Retries until it is
+    /// stored: the caller drops this future when its run has to end. An error means that the attempt is
+    /// no longer current.
     pub(crate) async fn save(&self, key: AttemptKey, save: u64, state: Bytes) -> Result<(), Stale> {
         let (links, revision) = match &self.0 {
             Storage::Fleet(links, revision) => (links, *revision),
@@ -61,7 +62,8 @@ impl Checkpoints {
         ask(links, &StreamRequest::Checkpoint { attempt, save, state }).await.map(drop)
     }
 
-    /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
+    /// The latest checkpoint; `None` if there is none. Retries until the answer is known, as
+    /// [`Checkpoints::save`] does.
     pub(crate) async fn resume(&self, key: AttemptKey) -> Result<Option<Bytes>, Stale> {
         let (links, revision) = match &self.0 {
             Storage::Fleet(links, revision) => (links, *revision),
@@ -76,7 +78,7 @@ impl Checkpoints {
     }
 }
 
-/// The first master's answer that is one.
+/// Asks masters until one of them gives a final answer.
 async fn ask(links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Stale> {
     let mut waiting = Waiting::default();
     loop {
@@ -94,7 +96,7 @@ async fn ask(links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Stale
     }
 }
 
-/// A state as a record carries it: what is large goes to the data store first.
+/// A checkpoint as a record carries it; a large one is first stored in the data store.
 async fn bring(links: &Links, state: Bytes) -> Data {
     if state.len() <= limit::INLINE_SIZE_MAX {
         return Data::Inline(state);
@@ -113,8 +115,8 @@ async fn bring(links: &Links, state: Bytes) -> Data {
     }
 }
 
-/// The bytes of a state. Where the data store has lost them for good, the attempt begins at the
-/// beginning.
+/// The bytes of a checkpoint. `None` if the data store has lost them for good: then the attempt starts
+/// from the beginning.
 async fn get(links: &Links, state: Data) -> Option<Bytes> {
     let (digest, size) = match state {
         Data::Inline(bytes) => return Some(bytes),

@@ -1,5 +1,5 @@
-//! Every limit of a run under the name that its outcome has, for people. Never a number of its own:
-//! each is a constant of the place that enforces it.
+//! The table of all limits of a run, each under the name that an outcome shows. Never a number of its
+//! own: each is the constant of the code that enforces it.
 
 use crate::{
     engine::WASM_STACK_MAX,
@@ -17,7 +17,7 @@ use muster_protocol::{
     task::Limits,
 };
 
-/// The table of limits, as ARCHITECTURE.md has it: Markdown.
+/// The table of limits in ARCHITECTURE.md, as Markdown.
 pub fn table() -> String {
     let own = Limits::default();
     let most = |what: u64| format!("{what} at most");

@@ -1,4 +1,4 @@
-//! Rows of what a run says and what of it is sent, at times that are made up.
+//! Tests of what a run reports and what of it is sent, at times that the tests choose.
 
 use super::*;
 use muster_protocol::{AttemptId, TaskId};
@@ -14,7 +14,7 @@ fn outbox(room: usize) -> (Outbox, mpsc::Receiver<GuestReport>) {
     (Outbox::new(KEY, sender, u64::MAX, at(0)), receiver)
 }
 
-/// What was sent, as text.
+/// Takes all reports that were sent, as text.
 fn sent(receiver: &mut mpsc::Receiver<GuestReport>) -> Vec<String> {
     let mut texts = Vec::new();
     while let Ok(report) = receiver.try_recv() {

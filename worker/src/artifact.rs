@@ -112,7 +112,7 @@ impl Artifacts {
     }
 
     /// Whether the host would allow a compilation now: a child compiles an empty module. If a
-    /// compilation is under way, returns `Ok` at once: the end of that one will tell.
+    /// compilation is under way, returns `Ok` at once: its result will show it.
     pub(crate) async fn probe(&self) -> Result<(), String> {
         let Ok(turn) = self.compiling.clone().try_acquire_owned() else { return Ok(()) };
         match self.compiler.compile(Bytes::new(), turn).await {

@@ -23,7 +23,7 @@ use std::{
 /// How long to wait before a master is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// The checkpoints of one attempt's task; cheap to clone.
+/// The checkpoints of one task; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checkpoints(Storage);
 

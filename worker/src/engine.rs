@@ -127,7 +127,7 @@ struct Ready {
     entry: Entry,
 }
 
-/// What is instantiated and called.
+/// The entry point of a program, by the kind of its module.
 pub(crate) enum Entry {
     Command(InstancePre<Sandbox>),
     Program(CommandPre<Sandbox>),

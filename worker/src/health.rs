@@ -22,7 +22,7 @@ const PROBE_SIZE: usize = 64 * 1024;
 /// it behind, as it may leave scratch directories of runs.
 const PROBE_DIR: &str = "probe";
 
-/// What a probe checks.
+/// The checks of a probe.
 pub(crate) struct Probe {
     /// The directories in which a file must fit: the state directory, and the parent of scratch
     /// directories.

@@ -90,7 +90,7 @@ pub(crate) struct LinkDeps {
     pub journal: Journal,
 }
 
-/// What each dialling loop needs.
+/// The state that all dialling loops share.
 #[derive(Clone)]
 struct Dialler {
     endpoint: Endpoint,

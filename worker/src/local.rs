@@ -1,5 +1,5 @@
 //! Runs one task in this process, in the same sandbox as on a worker and without a fleet. Never asks a
-//! policy: operators may grant a task on their own machine whatever it requests.
+//! policy: users may grant a task on their own machine whatever it requests.
 
 use crate::{
     checkpoint::Checkpoints,

@@ -42,7 +42,7 @@ pub struct RunSpec {
     pub args: Vec<String>,
     /// The limits of the run.
     pub limits: Limits,
-    /// What the task is granted beside its limits.
+    /// The grants of the task.
     pub grants: Arc<Grants>,
     /// The values of the granted secrets, by name.
     pub secrets: Secrets,
@@ -165,7 +165,7 @@ fn not_granted(error: &wasmtime::Error) -> Verdict {
     }
 }
 
-/// What is known after a guest has ended.
+/// The facts about a run whose guest has ended.
 struct Finished {
     /// `None` if the guest was dropped while it waited.
     returned: Option<wasmtime::Result<Returned>>,

@@ -75,7 +75,7 @@ pub(crate) struct Identity {
     pub args: Vec<String>,
 }
 
-/// What a run was granted.
+/// The grants of a run, ready for use.
 pub(crate) struct Granted {
     pub grants: Arc<Grants>,
     /// The values of the granted secrets, by name.

@@ -1,5 +1,5 @@
-//! What clients ask, as a NATS service that `nats service ls` shows. It checks every request
-//! before anything is stored, and never answers that a task is stored before it is.
+//! The client API, as a NATS service that `nats service ls` shows. Checks every request before anything
+//! is stored. Never answers that a task is stored before it is.
 
 mod modules;
 mod tasks;
@@ -23,16 +23,16 @@ use std::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Requests of one kind in work at once; more wait in NATS.
+/// Requests of one endpoint in work at once. Further requests wait in NATS.
 const REQUESTS_MAX: usize = 64;
 
-/// How long a worker may take to obey: it does so with its next renewal, or at once.
+/// How long a worker may take to carry out a command: it does so with its next renewal, or at once.
 const OBEY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Digests known to be in a store. Bounded: it is forgotten when full, and found out again.
+/// Digests known to be in a store. A full set is cleared and filled again.
 const KNOWN_MAX: usize = 16 * 1024;
 
-/// A request that was not done as asked.
+/// An error answer to a client.
 pub(crate) struct ApiRefusal {
     code: ErrorCode,
     sentence: String,
@@ -54,7 +54,7 @@ impl ApiRefusal {
 
 type ApiResult<T> = Result<T, ApiRefusal>;
 
-/// What every endpoint needs.
+/// State shared by all endpoints.
 struct ApiServer {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
@@ -62,7 +62,7 @@ struct ApiServer {
     known: Mutex<HashSet<Digest>>,
 }
 
-/// The service; it stops when told to.
+/// The running service.
 pub(crate) struct Api {
     service: Service,
 }
@@ -150,7 +150,8 @@ impl ApiServer {
         }
     }
 
-    /// Passes an order on, and waits until the worker's lease says that it has obeyed.
+    /// Passes a command on to a worker, and waits until the worker's lease shows that it was carried
+    /// out.
     async fn order(&self, asked: CommandWorker) -> ApiResult<serde_json::Value> {
         let CommandWorker { worker, order } = asked;
         let (reply, answer) = oneshot::channel();
@@ -165,7 +166,7 @@ impl ApiServer {
         }
     }
 
-    /// Asks the loop to look at what it knows.
+    /// Runs `look` on the loop, with the loop's state.
     async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Fleet, &Modules) -> T + Send + Sync + 'static,
@@ -182,14 +183,14 @@ impl ApiServer {
         self.inbox.send(input).await.map_err(|_| ApiRefusal::unavailable("the master stops"))
     }
 
-    /// Refuses a digest whose bytes are not stored.
+    /// Refuses a digest that is not stored, or an object of another size.
     async fn must_have(
         &self,
         store: ObjectStore,
         digest: Digest,
         size: Option<u64>,
     ) -> ApiResult<()> {
-        // Inputs expire, so only modules are remembered.
+        // Inputs expire, so only modules are cached.
         if store == ObjectStore::Modules
             && self.known.lock().is_ok_and(|known| known.contains(&digest))
         {
@@ -197,7 +198,7 @@ impl ApiServer {
         }
         let found = match store {
             ObjectStore::Modules => self.registry.object_size(store, digest).await,
-            // One that is there already may be about to expire, and what names it is new.
+            // An input that is stored already may expire soon, but the task that names it is new.
             ObjectStore::Data => self.registry.renew(digest).await,
         };
         match found {

@@ -1,11 +1,12 @@
-//! What a master is told when it starts. Never a default that hides a choice that matters.
+//! The command-line options of a master. Never has a default that hides an important choice.
 
 use crate::registry::Keep;
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
 use muster_wire::nats::Address;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// The most MiB of a stream: what fits a signed number of bytes, and any disk of today.
+/// The largest size of a stream in MiB. In bytes it fits an `i64`, and it is more than any disk of
+/// today.
 const SIZE_MIB_MAX: u64 = 1 << 30;
 
 /// Run a master: it accepts tasks, gives them to workers and keeps everything in NATS.
@@ -81,7 +82,7 @@ impl Config {
     }
 
     pub(crate) fn timing(&self) -> LeaseTiming {
-        // The parser's range keeps it safe.
+        // Cannot fail: the parser accepts only values in the safe range.
         self.lease.with_outage(Duration::from_secs(self.outage_tolerance_s)).unwrap_or(self.lease)
     }
 }

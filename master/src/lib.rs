@@ -1,14 +1,15 @@
-//! The master: it accepts tasks, gives them to workers, and replaces lost workers. It keeps
-//! nothing that is not in the registry, and this loop never waits for work.
+//! The master accepts tasks, dispatches them to workers, and replaces lost workers. Keeps no state that
+//! is not in the registry, and never waits for work in its loop.
 //!
-//! One loop owns the [`Fleet`]: it drains what has come, lets the fleet plan once, and hands the
-//! effects off. Everything else reports to its inbox: the registry's watches and answers, the
-//! links of workers, the requests of clients.
+//! One loop owns the [`Fleet`]: it drains the inbox, lets the fleet plan once, and hands the effects to
+//! the executor. Everything else reports to the inbox: the registry's watches and answers, the links of
+//! workers, the requests of clients.
 //!
-//! A master has a session for each connection to the registry (`connection`): when it breaks, the fleet
-//! goes on only to keep workers alive, and with the next connection a new one begins.
+//! A master has a session for each connection to the registry (see `connection`). When the connection
+//! breaks, the fleet of that session only keeps workers alive; a new session begins with the next
+//! connection.
 
-// These panic where nobody reads: `muster_wire::log` takes their place.
+// The print macros panic when nobody reads the output. Use `muster_wire::log` instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod api;
@@ -36,13 +37,13 @@ use registry::{ObjectError, Registry};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What may wait for the loop. Beyond it senders wait, and with them whoever sends to them.
+/// Inputs that may wait for the loop. When the inbox is full, its senders wait.
 const INBOX_MAX: usize = 16 * 1024;
 
-/// What the loop takes in before it plans.
+/// Inputs that the loop takes before it plans.
 const DRAIN_MAX: usize = 1_024;
 
-/// How often the fleet is told the wall clock, for the stamps that people read.
+/// How often the loop tells the fleet the wall clock, for timestamps that people read.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a stopping master waits for its last writes.
@@ -51,16 +52,17 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// The named modules.
 type Modules = BTreeMap<String, ModuleEntry>;
 
-/// A look at what the loop knows.
+/// A function that reads the state of the loop, on the loop.
 type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 
-/// Something that the loop must know or do.
+/// An input of the loop.
 enum Input {
-    /// Something that the registry said in a session; of no interest to any other session.
+    /// A fact from the registry, and the session in which it was learned. The loop drops facts of any
+    /// other session.
     Registry(SessionId, Fact),
-    /// A connection to the registry is up: another session can begin.
+    /// A connection to the registry is up: the next session can begin.
     Connected(Registry),
-    /// Clients are answered.
+    /// The client API is served.
     Served(api::Api),
     /// A fact for the fleet, from a worker.
     Fleet(Event),
@@ -68,42 +70,42 @@ enum Input {
     LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },
     /// A link is down.
     LinkClosed { worker: WorkerId, link: fleet::LinkId },
-    /// What a guest wrote for people.
+    /// Text that a guest wrote to its log or to standard error.
     Log(LogChunk),
-    /// How far a run is.
+    /// Progress that a guest reported.
     Progress { key: AttemptKey, done: u64, total: u64 },
-    /// A worker wants an object.
+    /// A worker asks for an object.
     Fetch {
         store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     },
-    /// A worker brings an object.
+    /// A worker sends an object to be stored.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
-    /// An attempt keeps its state, or asks for what earlier ones left.
+    /// An attempt saves a checkpoint, or asks for the latest one.
     Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
-    /// A client submits tasks that have been checked.
+    /// A client submits tasks, which the API has checked.
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<ClientReply> },
-    /// A client wants a task cancelled.
+    /// A client cancels a task.
     Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<ClientReply> },
-    /// Somebody wants something of a worker.
+    /// An operator sends a command to a worker.
     Order { worker: WorkerId, order: WorkerCommand, reply: oneshot::Sender<ClientReply> },
-    /// A client wants to see something.
+    /// A client reads the state of the loop.
     Look(Look),
 }
 
-/// What a registry says.
+/// A fact from the registry.
 #[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
 enum Fact {
     /// A fact for the fleet.
     Fleet(Event),
-    /// A bucket's content has been observed.
+    /// The watch has read everything that the bucket held.
     Loaded(Bucket),
     /// A module name has these versions.
     ModuleSeen(ModuleEntry),
     /// A module name is gone.
     ModuleGone(String),
-    /// It does not answer any more, or not as it did.
+    /// The registry does not answer any more, or this session cannot go on with it.
     Down,
 }
 
@@ -113,7 +115,7 @@ pub fn main(config: Config) -> ExitCode {
         true => muster_wire::process::StopSource::BySignalsOrInput,
         false => muster_wire::process::StopSource::BySignals,
     };
-    // As many as can be busy while as many processors work for nats-server, on the same host often.
+    // Half of the processors: the other half serves nats-server, which often runs on the same host.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (processors / 2).max(1);
     muster_wire::process::run("muster-master", told, threads, |stop| run(config, stop))
@@ -157,7 +159,7 @@ struct Master {
     connection: Connection,
     executor: executor::Executor,
     workers: link::Workers,
-    /// Where it listens, until somebody has been told that it serves.
+    /// The address on which the master listens, until the master has reported that it is ready.
     ready: Option<std::net::SocketAddr>,
 }
 
@@ -193,8 +195,8 @@ impl Master {
         }
     }
 
-    /// Gives the lease back and lets writes that are under way come to their end; begins none for
-    /// new facts of workers.
+    /// Gives the lease back and waits for the writes that are under way. Takes no new facts from workers
+    /// or clients.
     async fn finish(&mut self, inputs: &mut mpsc::Receiver<Input>) {
         if !self.connection.is_up() {
             return;
@@ -268,7 +270,7 @@ impl Master {
         Ok(())
     }
 
-    /// Takes in what the registry of this life says.
+    /// Handles a fact from the registry of the current session.
     fn learn(&mut self, fact: Fact) -> anyhow::Result<()> {
         match fact {
             Fact::Fleet(event) => {
@@ -295,7 +297,7 @@ impl Master {
         Ok(())
     }
 
-    /// All that is in the registry is known: from now on something can be decided.
+    /// Everything in the registry is known. From now on the fleet can decide, and this master serves.
     fn loaded(&mut self, loaded: Loaded) {
         self.fleet.observe(clock::boottime(), Event::Loaded(loaded));
         self.connection.note_known();
@@ -310,7 +312,7 @@ impl Master {
         self.connection.begin_to_serve(self.executor.registry());
     }
 
-    /// The registry is out of reach: only what needs none of it goes on.
+    /// The registry is out of reach. Only work that does not need it goes on.
     fn lose_registry(&mut self) {
         self.fleet.observe(clock::boottime(), Event::RegistryDown);
         self.connection.lost();

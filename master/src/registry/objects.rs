@@ -1,5 +1,5 @@
-//! Modules, inputs and outputs by digest, in NATS object stores. Never hands out bytes that are
-//! not what their digest says.
+//! Modules, inputs and outputs by digest, in NATS object stores. Never returns bytes that do not match
+//! their digest.
 
 use super::Registry;
 use async_nats::jetstream::object_store::ObjectInfo;
@@ -11,25 +11,25 @@ use muster_wire::{
 };
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
-/// Why an object could not be had or kept. Nothing was kept that is not whole.
+/// Why an object could not be read or stored. No part of an object was returned or stored as the whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// NATS did not do it; asking again may help.
+    /// NATS did not carry it out. A retry may help.
     #[error("the object store did not answer: {0}")]
     Unavailable(String),
-    /// What is there, or was sent, is not what its digest says.
+    /// The stored or received bytes do not match the digest.
     #[error("the bytes are not those of {0}")]
     Corrupt(Digest),
 }
 
-/// The object stores of a life, once they have been asked for.
+/// The object stores of a session, each opened on first use.
 #[derive(Default)]
 pub(super) struct OpenStores {
     modules: OnceCell<Objects>,
     data: OnceCell<Objects>,
 }
 
-/// Whether bytes have this digest; made where it keeps no loop waiting.
+/// Whether bytes have this digest. Hashes on another thread, so that no loop waits.
 async fn is_of(bytes: Bytes, digest: Digest) -> bool {
     let made = spawn_blocking(move || muster_module::digest(&bytes)).await;
     made.is_ok_and(|made| made == digest)
@@ -48,7 +48,7 @@ impl Registry {
         cell.get_or_try_init(|| Objects::open(&self.context, &name)).await.map_err(unavailable)
     }
 
-    /// The size of an object; `None` if there is none.
+    /// The size of an object in bytes; `None` if there is none.
     pub async fn object_size(
         &self,
         store: ObjectStore,
@@ -65,7 +65,7 @@ impl Registry {
         self.store_of(store).await?.info(digest).await.map_err(unavailable)
     }
 
-    /// An object's bytes, checked; `None` if there is none.
+    /// An object's bytes, verified against the digest; `None` if there is none.
     pub async fn fetch(
         &self,
         store: ObjectStore,
@@ -88,12 +88,12 @@ impl Registry {
         }
     }
 
-    /// Keeps bytes in the data store, under their digest.
+    /// Stores bytes in the data store under their digest, unless they are stored already and young.
     pub async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
         if !is_of(bytes.clone(), digest).await {
             return Err(ObjectError::Corrupt(digest));
         }
-        // One that is there already may be about to expire, and what names it is new.
+        // An object that is stored already may expire soon, but the record that names it is new.
         let there = self.object(ObjectStore::Data, digest).await?;
         if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
@@ -107,8 +107,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Stores what is in the data store anew unless it is young, since it would expire; its size, and
-    /// `None` if there is none.
+    /// Stores an object of the data store again unless it is young, because it would expire. Returns its
+    /// size in bytes; `None` if there is none.
     pub async fn renew(&self, digest: Digest) -> Result<Option<u64>, ObjectError> {
         let Some(info) = self.object(ObjectStore::Data, digest).await? else { return Ok(None) };
         if !nats::is_young(&info) {

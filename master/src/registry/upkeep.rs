@@ -1,5 +1,5 @@
-//! What open tasks need is kept from expiring: as long as it is old, it is stored anew. Never anything of
-//! a task that is over.
+//! Renews what open tasks need: stores old inputs and checkpoints again before they expire. Never
+//! touches anything of an ended task.
 
 use super::{ObjectError, Registry};
 use crate::{Input, Modules};
@@ -7,22 +7,22 @@ use muster_protocol::{Digest, TaskId, fleet::Fleet, task::Data};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
-/// How often it is looked at what open tasks need. A look costs a read for each input and each checkpoint;
-/// a small part of the day after which they are old.
+/// The interval of the upkeep. A round costs one read for each input and each checkpoint. The interval
+/// is a small part of the day after which objects are old.
 pub(super) const EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// How long to wait after a round in which something could not be renewed.
+/// The wait after a round that could not renew everything.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What open tasks need.
+/// The objects and checkpoints that open tasks need.
 #[derive(Default)]
 struct Needs {
     inputs: BTreeSet<Digest>,
-    /// Tasks of which an attempt may have left a checkpoint.
+    /// Tasks with at least one attempt, which may have a checkpoint.
     begun: Vec<TaskId>,
 }
 
-/// Goes round again and again. Every master does, since what is young costs no write.
+/// Runs round after round. Every master does this: renewing what is young costs no write.
 pub(super) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
     while let Some(needs) = needs(&inbox).await {
         let wait = match renew(&registry, needs).await {
@@ -54,10 +54,10 @@ async fn needs(inbox: &mpsc::Sender<Input>) -> Option<Needs> {
     answer.await.ok()
 }
 
-/// Renews all of it, as far as it can be; an error where trying again may help.
+/// Renews everything that can be renewed. Returns an error if a retry may help.
 async fn renew(registry: &Registry, needs: Needs) -> Result<(), ObjectError> {
     let mut all = Ok(());
-    // What is damaged stays so, and whoever found it has said so.
+    // A damaged object stays damaged, and `fetch` has logged it.
     let mut note = |done| match done {
         Ok(()) | Err(ObjectError::Corrupt(_)) => {}
         Err(error @ ObjectError::Unavailable(_)) => all = Err(error),

@@ -1,7 +1,7 @@
-//! What a Wasm file is: bytes in, facts or a refusal out.
+//! Inspects Wasm files: bytes in, facts or a refusal out.
 //!
-//! Nothing here may compile or run a module, read a file or a clock: client, master and worker
-//! ask the same questions of the same bytes and must get the same answers.
+//! Never compiles or runs a module, and never reads a file or a clock: client, master and worker ask the
+//! same questions about the same bytes and must get the same answers.
 
 mod convert;
 mod entry;
@@ -23,10 +23,9 @@ use wasmparser::WasmFeatures;
 /// The Wasm proposals that guests may use: Wasm 2.0, extended constant expressions (LLVM emits
 /// them for position-independent data, as Python's shared libraries have it) and components.
 ///
-/// Every other proposal is code in the compiler that most guests do not need and that has had
-/// most of the miscompilations. `GC_TYPES` is what the validator calls `externref`, which needs
-/// a collector. The worker's engine enables exactly this set, so that a module that passes here
-/// is not refused there.
+/// Every other proposal is compiler code that most guests do not need and that has had most of the
+/// miscompilations. `GC_TYPES` is the validator's name for `externref`, which needs a collector. The
+/// worker's engine enables exactly this set, so that it refuses no module that passes here.
 pub fn features() -> WasmFeatures {
     let mut features = WasmFeatures::WASM2;
     features.insert(WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL);
@@ -37,8 +36,8 @@ pub fn features() -> WasmFeatures {
 /// How a Wasm file is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the
-    /// input, standard output the output, the exit code the verdict.
+    /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the task's
+    /// input, standard output its output, and the exit code decides the outcome.
     Command,
     /// A component.
     Component {
@@ -67,7 +66,7 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What a component offers to whoever runs it.
+/// The entry point that a component exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
     /// `wasi:cli/run`: a program, treated like [`Kind::Command`].
@@ -76,17 +75,17 @@ pub enum World {
     Task,
 }
 
-/// What is known of a Wasm file that can be run.
+/// Facts about a Wasm file that can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleInfo {
     /// How it is run.
     pub kind: Kind,
-    /// What it asks of its host: `module.field` for core modules, names of interfaces with their
-    /// versions for components; in the file's order.
+    /// Its imports, in the file's order: `module.field` for core modules, interface names with versions
+    /// for components.
     pub imports: Vec<String>,
-    /// What of it a task has to be granted.
+    /// The grants that a task with this module may need.
     pub needs: Vec<Need>,
-    /// What it offers, in the file's order.
+    /// Its exports, in the file's order.
     pub exports: Vec<String>,
     /// Its length in bytes.
     pub size: u64,
@@ -94,8 +93,8 @@ pub struct ModuleInfo {
     pub digest: Digest,
 }
 
-/// Says what `bytes` are, or why they cannot be run here. Validates every function, so that a
-/// worker need not find out; that takes tens of milliseconds per megabyte.
+/// Inspects `bytes`: the facts about them, or why they cannot be run here. Validates every function, so
+/// that workers get only valid modules. That takes tens of milliseconds per megabyte.
 pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, ModuleRefusal> {
     let size = bytes.len() as u64;
     if size > limit::MODULE_SIZE_MAX {
@@ -115,7 +114,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, ModuleRefusal> {
     })
 }
 
-/// The name that some bytes have everywhere in a fleet.
+/// The SHA-256 of bytes, which names them everywhere in a fleet.
 pub fn digest(bytes: &[u8]) -> Digest {
     Digest(sha2::Sha256::digest(bytes).into())
 }

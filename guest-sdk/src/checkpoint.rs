@@ -1,5 +1,5 @@
-//! What an attempt leaves to the attempts after it. It must never say that something is kept which
-//! is not, nor start over in silence where something was kept that it cannot read.
+//! Checkpoints: the state that an attempt keeps for later attempts. Never reports a state as kept that
+//! is not, and never starts over silently when there is a state that it cannot read.
 
 use std::any::type_name;
 use std::fmt;
@@ -12,19 +12,18 @@ use crate::bindings::muster::task::host as worker;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing as worker;
 
-/// Keeps `state`, as JSON, for the attempts that come after this one, in the place of what was kept
-/// before. When it returns, the state is stored where the fleet keeps its tasks: it survives this
-/// worker and its host.
+/// Keeps `state`, as JSON, for the attempts after this one. It replaces the state kept before. When this
+/// function returns, the state is stored in the fleet's registry: it survives the loss of this worker
+/// and its host.
 ///
-/// It costs a write in the fleet's registry, some milliseconds; once a second is a good pace. There
-/// is nothing to handle: where the state cannot be kept because the attempt is no longer the task's
-/// current one, or is larger than the task's limit for checkpoints, the worker ends the attempt
-/// inside this call.
+/// A checkpoint costs a write in the registry, some milliseconds; once a second is a good pace. The
+/// caller has no error to handle: the worker ends the attempt inside this call if the attempt is no
+/// longer the task's current one, or if the state is larger than the task's limit for checkpoints.
 ///
 /// # Panics
 ///
-/// When the state has no JSON form, such as a map whose keys are no strings: the attempt ends as
-/// trapped, and the state kept before stays.
+/// Panics when the state has no JSON form, such as a map whose keys are not strings. The attempt then
+/// ends as trapped, and the state kept before stays.
 pub fn checkpoint<T: Serialize + ?Sized>(state: &T) {
     match serde_json::to_vec(state) {
         Ok(bytes) => checkpoint_bytes(&bytes),
@@ -36,15 +35,15 @@ pub fn checkpoint<T: Serialize + ?Sized>(state: &T) {
     }
 }
 
-/// The state that the task's latest [`checkpoint`] has kept; `None` where there is none, as in every
-/// first attempt. From this call on, no earlier attempt can keep anything any more.
+/// Returns the state that the task's latest [`checkpoint`] has kept; `None` if there is none, as in
+/// every first attempt. From this call on, earlier attempts cannot keep anything any more.
 ///
 /// A task keeps the module it was submitted with, so its attempts write and read the same type.
 ///
 /// # Panics
 ///
-/// When there is a state and it is no `T`. To start over could repeat what the task has done to the
-/// outside world, so that is for the task to decide: see [`try_resume`].
+/// Panics when there is a state and it is no `T`. To start over could repeat the task's effects on the
+/// outside world, so the task must decide that: see [`try_resume`].
 #[must_use]
 pub fn resume<T: DeserializeOwned>() -> Option<T> {
     match try_resume() {
@@ -53,11 +52,11 @@ pub fn resume<T: DeserializeOwned>() -> Option<T> {
     }
 }
 
-/// The same, for a task that has something better to do than to panic.
+/// Like [`resume`], but returns an error instead of panicking.
 ///
 /// # Errors
 ///
-/// When there is a state and it is no `T`.
+/// An error means that there is a state and it is no `T`.
 pub fn try_resume<T: DeserializeOwned>() -> Result<Option<T>, ResumeError> {
     let Some(bytes) = resume_bytes() else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| ResumeError {
@@ -67,18 +66,18 @@ pub fn try_resume<T: DeserializeOwned>() -> Result<Option<T>, ResumeError> {
     })
 }
 
-/// Keeps `state` as [`checkpoint`] does, in an encoding of the task's own.
+/// Keeps `state` like [`checkpoint`], in the task's own encoding.
 pub fn checkpoint_bytes(state: &[u8]) {
     worker::checkpoint(state);
 }
 
-/// The bytes that the task's latest checkpoint has kept, as [`resume`] finds them.
+/// Returns the bytes of the task's latest checkpoint, under the same rules as [`resume`].
 #[must_use]
 pub fn resume_bytes() -> Option<Vec<u8>> {
     worker::resume()
 }
 
-/// There is a checkpoint, and it is not what was asked for.
+/// There is a checkpoint, and it is not of the requested type.
 #[derive(Debug)]
 pub struct ResumeError {
     wanted: &'static str,

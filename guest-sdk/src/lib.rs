@@ -1,5 +1,5 @@
-//! Write a task for a Muster fleet: one function, input in, output or an error out. This crate must
-//! never do anything of its own inside a guest: no threads, no clocks, no state between calls.
+//! Write a task for a Muster fleet: one function, input in, output or an error out. This crate never
+//! does anything of its own inside a guest: no threads, no clocks, no state between calls.
 //!
 //! # A first task
 //!
@@ -11,8 +11,8 @@
 //! # assert_eq!(shout("hello".into()), "HELLO");
 //! ```
 //!
-//! That is the whole of `src/lib.rs`. `muster new shout` makes the project around it, whose
-//! `Cargo.toml` says that the crate is a guest and where this crate is:
+//! That is the whole of `src/lib.rs`. `muster new shout` makes the project around it. Its `Cargo.toml`
+//! makes the crate a guest and names the path of this crate:
 //!
 //! ```toml
 //! [lib]
@@ -31,14 +31,14 @@
 //! muster task run shout:1.0 --input hello --wait   # HELLO
 //! ```
 //!
-//! `muster dev` starts a whole fleet on your machine to try it on. Without the command,
-//! `cargo build --release --target wasm32-wasip1` makes the module, and `muster module push` makes a
-//! component of it.
+//! `muster dev` starts a whole fleet on your machine, to try a task on it. Without the command `muster
+//! build`, `cargo build --release --target wasm32-wasip1` makes the module, and `muster module push`
+//! makes a component from it.
 //!
 //! # Bytes, text, or JSON
 //!
-//! A worker hands a task bytes and takes bytes back. The types of the function say what they mean:
-//! bytes and text travel as they are, and every other type that serde knows as JSON.
+//! A worker gives a task bytes and takes bytes back. The types of the function decide what the bytes
+//! mean: bytes and text stay as they are, and every other type that serde supports is JSON.
 //!
 //! | type | as input | as output |
 //! |---|---|---|
@@ -74,8 +74,8 @@
 //! assert_eq!(output, Ok(br#"{"total":42}"#.to_vec()));
 //! ```
 //!
-//! Input that does not fit never reaches the function: the task fails with a message that says
-//! what was wrong with it.
+//! Input of the wrong form never reaches the function: the task fails with a message that says what is
+//! wrong with the input.
 //!
 //! ```
 //! # #[derive(serde::Deserialize)]
@@ -89,15 +89,15 @@
 //! );
 //! ```
 //!
-//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for a type of your own: they come
-//! before JSON.
+//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for your own type. They take
+//! precedence over JSON.
 //!
-//! # To fail
+//! # Errors and panics
 //!
-//! A task fails by returning `Err`; the error is shown, through [`Display`](std::fmt::Display) in its
-//! longer form `{:#}`, to whoever submitted it, so `?` with any error type will do. A panic is
-//! something else: the attempt ends as *trapped*, the message goes to its standard error, and a retry
-//! policy treats it apart.
+//! A task fails by returning `Err`. The submitter sees the error as [`Display`](std::fmt::Display)
+//! formats it in its longer form `{:#}`, so `?` works with any error type. A panic is different: the
+//! attempt ends as *trapped*, the message goes to its standard error, and the retry policy treats it
+//! separately.
 //!
 //! ```
 //! use std::num::ParseIntError;
@@ -112,11 +112,11 @@
 //! assert_eq!(output.unwrap_err(), "invalid digit found in string");
 //! ```
 //!
-//! # Progress, and what the task knows of itself
+//! # Progress and context
 //!
-//! [`progress`] says how far along the task is, and [`context`] tells who is running, which attempt it
-//! is, how much time is left and whether the worker is draining. Both may be called as often as is
-//! convenient.
+//! [`progress`] reports how much of the work is done. [`context`] returns the task, the number of the
+//! attempt, the time that is left, and whether the worker is draining. A task may call both as often as
+//! it likes.
 //!
 //! ```
 //! #[muster::task]
@@ -135,10 +135,10 @@
 //!
 //! # Checkpoints
 //!
-//! When a worker is lost, its tasks run again on others: from their start, unless they left
-//! something. [`checkpoint`] keeps a state, any type that serde knows, for the attempts after this
-//! one; when it returns, the state is stored in the fleet. [`resume`] finds the latest, and `None` in
-//! a first attempt.
+//! When a worker is lost, its tasks run again on other workers: from the start, or from a checkpoint.
+//! [`checkpoint`] keeps a state, of any type that serde supports, for the attempts after this one; when
+//! it returns, the state is stored in the fleet. [`resume`] returns the latest state, and `None` in a
+//! first attempt.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -171,17 +171,16 @@
 //! assert_eq!(sum_of_squares(2500), 2500 * 2501 * 5001 / 6);
 //! ```
 //!
-//! A checkpoint costs a write in the fleet's registry: about once a second is a good pace. What a
-//! task does to the outside world between two checkpoints may happen again; the task's identifier
+//! A checkpoint costs a write in the fleet's registry: about once a second is a good pace. Effects of a
+//! task on the outside world since its last checkpoint may happen again. The task's identifier
 //! ([`Context::task`]) is the same in every attempt and serves as an idempotency key.
 //!
 //! # Logging
 //!
-//! [`log`] and the macros [`error!`], [`warn!`], [`info!`], [`debug!`] and [`trace!`] write lines to
-//! the attempt's log, where `muster task logs` finds them. Standard output and standard error work as
-//! well.
+//! [`log`] and the macros [`error!`], [`warn!`], [`info!`], [`debug!`] and [`trace!`] write lines to the
+//! attempt's log, which `muster task logs` shows. Standard output and standard error work as well.
 //!
-//! What a library writes by the crate `log` or by `tracing` gets there by a feature of this crate:
+//! Features of this crate send what libraries log with the crates `log` and `tracing` there too:
 //!
 //! ```toml
 //! [dependencies]
@@ -190,7 +189,7 @@
 //! tracing = { version = "0.1", default-features = false, features = ["std", "attributes"] }
 //! ```
 //!
-//! There is nothing to set up: it is installed before the function is called.
+//! The logger needs no setup: it is installed before the function is called.
 //!
 #![cfg_attr(not(all(feature = "log", feature = "tracing")), doc = "```ignore")]
 #![cfg_attr(all(feature = "log", feature = "tracing"), doc = "```")]
@@ -210,13 +209,13 @@
 //! assert_eq!(log[1], (muster::Level::Warn, "order{pieces=3}: shop: sold out left=0".into()));
 //! ```
 //!
-//! Lines down to `info` are written, or as the variable `RUST_LOG` says, which a task has when it was
-//! granted: `muster task run ship --env RUST_LOG=warn,shop=debug`.
+//! By default, lines of level `info` and above are written. The variable `RUST_LOG` changes that, if the
+//! task is granted it: `muster task run ship --env RUST_LOG=warn,shop=debug`.
 //!
 //! # Tests
 //!
-//! On a native build the function is an ordinary one, and the worker is a stand-in that remembers
-//! what it was told and answers as the test says: see [`testing`].
+//! On a native build, the task is an ordinary function. A stand-in takes the place of the worker: it
+//! records the task's calls, and a test chooses its answers. See [`testing`].
 //!
 //! ```
 //! # #[muster::task]
@@ -234,15 +233,15 @@
 //!
 //! # What a task may do
 //!
-//! There are no files, no network and no environment unless the task was granted them when it was
-//! submitted; `muster module inspect` says which grants a module may need. Random numbers follow from
-//! the task's identifier, and the clock is coarse, unless the grants say otherwise.
+//! A task has no files, no network and no environment variables unless they were granted when it was
+//! submitted. `muster module inspect` shows which grants a module may need. Without grants, random
+//! numbers follow from the task's identifier, and the clock is coarse.
 //!
 //! # What a module looks like
 //!
-//! The module exports the world `muster:task/task` of `wit/world.wit`, which any language with
-//! component tooling can target. A `wasm32-wasip1` module of this crate is a core module; it is made
-//! a component by `muster build`, or when it is uploaded.
+//! The module exports the world `muster:task/task` of `wit/world.wit`, which any language with component
+//! tooling can target. A `wasm32-wasip1` build of this crate is a core module; `muster build` or `muster
+//! module push` makes it a component.
 
 mod call;
 mod checkpoint;
@@ -258,7 +257,7 @@ pub use data::{FromInput, IntoOutput, Json};
 pub use host::{Context, Level, context, log, progress};
 pub use muster_macros::task;
 
-/// What wit-bindgen makes of `wit/world.wit`.
+/// The code that wit-bindgen generates from `wit/world.wit`.
 #[cfg(target_family = "wasm")]
 #[allow(unsafe_code, missing_docs)] // Generated: it passes pointers between the guest and the worker.
 mod bindings {
@@ -270,14 +269,14 @@ mod bindings {
     });
 }
 
-/// What the expansion of [`task`] names. Not for use by hand: it may change at any time.
+/// The names that the expansion of [`task`] uses. Not a public API: it may change at any time.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_family = "wasm")]
     pub use crate::bindings::*;
     pub use crate::call::*;
 
-    /// What is done before the first call.
+    /// Runs before the first call of the task.
     pub fn begin() {
         #[cfg(any(feature = "log", feature = "tracing"))]
         crate::logging::install();

@@ -1,5 +1,5 @@
-//! Bytes in the fleet's object stores, by the hex of their digest. Never writes what is there
-//! already, and never creates a store: that is the masters' to do.
+//! Objects in the fleet's object stores, named by the hex of their digest. Never stores an object that
+//! is there already, and never creates a store: the masters do.
 
 use crate::{
     client::{Client, TryError, persist},
@@ -95,7 +95,7 @@ async fn put_once(
     let name = digest.hex();
     let there = objects.info(digest).await;
     let there = there.map_err(|error| unread(error, format!("cannot ask {store} for {digest}")))?;
-    // Inputs expire; modules do not.
+    // Inputs expire, so an old one is stored again. Modules do not expire.
     if there.is_some_and(|info| {
         info.size == bytes.len() && (store == client.names.module_store() || nats::is_young(&info))
     }) {

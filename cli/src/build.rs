@@ -1,5 +1,5 @@
-//! `muster build`: a project becomes a Wasm file that workers take. Never fetches a toolchain: it says
-//! which one is missing and how to get it.
+//! `muster build`: builds a project into a Wasm file that workers accept. Never downloads a toolchain:
+//! an error says which one is missing and how to install it.
 
 mod tool;
 
@@ -73,7 +73,8 @@ impl Build {
                 let name = module::name_of(&if language == Language::Rust {
                     made
                 } else {
-                    // A folder's name may have dots, which would be taken for an ending.
+                    // The name of a directory may have dots. The added ending keeps `name_of` from
+                    // cutting it at one.
                     PathBuf::from(format!("{}.wasm", dir.file_name().unwrap_or_default().display()))
                 });
                 let name = name.ok_or_else(|| {
@@ -176,7 +177,7 @@ fn go(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
 
 fn js(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     let name = "componentize-js";
-    // Where npm puts it: in the project, or in a folder above it.
+    // npm installs the tool in the project, or in a directory above it.
     let near = dir.ancestors().map(|dir| dir.join("node_modules/.bin").join(name));
     let tool = near.into_iter().find(|path| path.is_file()).map_or_else(
         || Tool::find(name, &[], "npm install, in the project's folder (with Node.js 20 or newer)"),
@@ -196,7 +197,8 @@ fn js(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     let mut command = tool.command();
     command.current_dir(dir).arg(source).arg("--wit").arg(wit(dir, work)?);
     command.args(["--world-name", "task", "--out"]).arg(&out);
-    // What a task does not import it cannot be thought to need: requests are sent by choice.
+    // Disable HTTP unless the project asks for it. Otherwise the module would import it, and appear to
+    // need the grant.
     let sends = package["muster"]["http"] == true;
     command.args(["--disable", "fetch-event"]).args((!sends).then_some("http")).args(args);
     finish(command, name).map(|_| out)
@@ -213,7 +215,7 @@ fn python(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     let mut command = tool.command();
     command.current_dir(dir).arg("--wit-path").arg(wit(dir, work)?).args(["--world", "task"]);
     command.args(["componentize", "app", "--output"]).arg(&out).args(args);
-    // The interpreter is inside: what it would leave beside the sources is of no use.
+    // The component contains the interpreter: byte code beside the sources would be of no use.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     finish(command, name).map(|_| out)
 }

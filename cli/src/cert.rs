@@ -1,5 +1,5 @@
-//! `muster cert`: the certificate authority of a fleet, and certificates that name its masters and
-//! workers. Never replaces an authority, and never lets a key be read by others.
+//! `muster cert`: creates the certificate authority of a fleet, and certificates for its masters and
+//! workers. Never replaces an authority, and never makes a key readable for other users.
 
 use crate::exit::Failure;
 use anyhow::Context as _;
@@ -115,7 +115,7 @@ pub fn ensure_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
 fn make_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
     let key = KeyPair::generate().context("cannot make a key")?;
     let mut params = params(&format!("Muster fleet {fleet}"), Vec::new(), CA_DAYS)?;
-    // An authority over masters and workers, not over other authorities.
+    // The authority may sign masters and workers, but no further authorities.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let cert = params.self_signed(&key).context("cannot make an authority")?;
@@ -200,7 +200,7 @@ fn write(dir: &Path, name: &str, text: &str, mode: u32) -> anyhow::Result<()> {
     let new = dir.join(format!(".{name}.new"));
     let write = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // A leftover would keep the mode that it has.
+        // A file left from an earlier try would keep its own mode.
         let _ = fs::remove_file(&new);
         let mut handle =
             fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;

@@ -1,5 +1,5 @@
-//! `muster check`: is the fleet well? A line for each thing that has to be so, and what to do where it is
-//! not. Never repairs.
+//! `muster check`: checks the health of the fleet. One line for each condition, and advice where it does
+//! not hold. Never repairs anything.
 
 mod masters;
 mod registry;

@@ -1,5 +1,5 @@
-//! The way from the command line to a fleet's masters: connect, ask, ask again. Never decides what
-//! to ask, and never prints an answer.
+//! The client of the API: connects to a fleet's masters, sends requests, and retries. Never decides what
+//! to request, and never prints an answer.
 
 use crate::{context::Settings, exit::Failure, token::Token};
 use anyhow::Context as _;
@@ -111,8 +111,8 @@ impl FromArgMatches for ConnectArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let ParsedConnectArgs { mut nats, context, fleet } =
             ParsedConnectArgs::from_arg_matches(matches)?;
-        // A context named on the command line is meant more than a server from the environment;
-        // a server on the command line takes the place of the context's.
+        // A context from the command line takes precedence over a server from the environment. A server
+        // from the command line takes precedence over the context's server.
         if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
             nats = None;
         }

@@ -1,5 +1,5 @@
-//! Learns how tasks end: from hints while they come, from the records when they do not. Never
-//! reports an end twice, and never holds more than the ids of what is still open.
+//! Learns the ends of tasks: from completions that masters publish, and from the records if those are
+//! lost. Never reports an end twice, and never holds more than the ids of open tasks.
 
 use crate::{client::Client, exit};
 use anyhow::Context as _;
@@ -121,7 +121,7 @@ impl Completions {
 
     /// Its submission was acknowledged: from now on its record can be asked for.
     pub fn stored(&mut self, task: TaskId) {
-        // It may have ended before its acknowledgement was read.
+        // The task may have ended before the acknowledgement was read.
         if let Some(open) = self.open.get_mut(&task) {
             *open = Open::Stored { misses: 0 };
         }
@@ -154,7 +154,7 @@ impl Completions {
                 },
                 changed = self.connections.changed() => {
                     changed.context("the connection to NATS is closed")?;
-                    // Hints of the time without a connection are lost.
+                    // Completions published while the connection was down are lost.
                     self.ask_at = Instant::now();
                 }
                 () = sleep_until(self.ask_at) => self.ask(),
@@ -214,7 +214,7 @@ impl Completions {
             }
         }
         if !self.ready.is_empty() {
-            // Hints were lost, and probably not only these.
+            // This completion was lost, and probably others too.
             self.ask_at = Instant::now();
         }
         for id in asked {

@@ -1,5 +1,5 @@
-//! NATS contexts as the `nats` command keeps them: which server, and how to prove who asks. Only
-//! reads them, and never shows a secret.
+//! NATS contexts as the `nats` command stores them: the server and the credentials. Never writes them,
+//! and never shows a secret.
 
 use crate::{client::URL_DEFAULT, exit::Failure};
 use anyhow::Context as _;

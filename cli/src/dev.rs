@@ -1,5 +1,5 @@
-//! `muster dev`: a whole fleet on this machine, in one command and under one directory. Never
-//! listens beyond loopback, and leaves no process behind.
+//! `muster dev`: runs a whole fleet on this machine, in one command and one directory. Never listens
+//! beyond loopback, and never leaves a process behind.
 
 mod child;
 mod nats_server;
@@ -140,7 +140,7 @@ impl Dev {
             dir,
         };
         let ended = processes.serve(&self, &nats_server, format, &mut signals).await;
-        // Whatever happened, nothing is left behind.
+        // Stop all processes, also after an error.
         let _ = fs::remove_file(processes.dir.join("dev.json"));
         processes.stop(&mut signals).await;
         ended
@@ -236,7 +236,7 @@ impl Fleet {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let ready = dir.join("ready.json");
-        // That of an earlier start says nothing about this one.
+        // Remove the file of an earlier start: it would report this one as ready too soon.
         let _ = fs::remove_file(&ready);
         command.arg("--ready-file").arg(&ready);
         self.children.push(Child::spawn(name, command, &dir.join("log"))?);

@@ -1,4 +1,4 @@
-//! `muster events`: what happened in the fleet, a line each. Never decides anything by them.
+//! `muster events`: prints events of the fleet, one per line. Never makes a decision from them.
 
 use crate::{
     client::{Client, ConnectArgs},

@@ -1,4 +1,4 @@
-//! Exit codes, and errors that say what to do next. Never decides whether something is an error.
+//! Exit codes, and error messages that say what to do next. Never decides whether something is an error.
 
 use crate::{output::Unread, terminal};
 use muster_protocol::task::Verdict;
@@ -39,13 +39,13 @@ With --wait or --local, the guest's own exit code, or:
 pub fn of(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Completed => 0,
-        // 0 would tell a shell that it had completed.
+        // Never 0: a shell would take the task as completed.
         Verdict::Failed { code, .. } => (*code).max(1),
         Verdict::Trapped { .. } => TRAPPED,
         Verdict::TimedOut { .. } => TIMED_OUT,
         Verdict::OverLimit { .. } => OVER_LIMIT,
         Verdict::Rejected { .. } => REJECTED,
-        // An attempt that was given back ends no task; it would be as if interrupted.
+        // A returned attempt does not end a task. Treat it as an interruption.
         Verdict::Cancelled | Verdict::Returned { .. } => CANCELLED,
         Verdict::Lost { .. } => LOST,
     }
@@ -117,7 +117,7 @@ fn tell(word: &str, colour: anstyle::AnsiColor, text: &str) {
     let mut lines = text.lines();
     let first = format!(": {}", lines.next().unwrap_or_default());
     terminal::note(&[(colour.on_default().bold(), word), terminal::plain(&first)]);
-    // Apart from the first, so that none looks like another message.
+    // Indent the other lines, so that none looks like another message.
     lines.for_each(|line| terminal::note(&[terminal::plain("  "), terminal::plain(line)]));
 }
 

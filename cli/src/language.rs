@@ -1,5 +1,5 @@
-//! The languages that projects are made and built in, and how a project is known as one of them.
-//! Never runs anything.
+//! The languages that a project may have, and how to recognise a project's language. Never runs
+//! anything.
 
 use crate::exit::Failure;
 use std::{fmt, fs, path::Path};

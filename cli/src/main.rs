@@ -1,7 +1,7 @@
-//! `muster`: the one command of a fleet, for people and for scripts. Only takes the line apart;
-//! what it asks for is done in the file of its noun.
+//! `muster`: the one command of a fleet, for people and for scripts. Never does more than parse the
+//! command line: each subcommand has a file of its own.
 
-// These panic where nobody reads: `terminal` takes their place.
+// The print macros panic when nobody reads the output. Use `terminal` instead.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod blob;
@@ -104,7 +104,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // As a worker, it is started by itself to compile a module.
+    // `muster worker` starts this executable again as a child that compiles a module.
     if let Some(ended) = muster_worker::compile::child() {
         return ended;
     }
@@ -139,7 +139,7 @@ fn ask(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<
         Command::Task(command) => wait_for(task::run(command, reach, format)),
         Command::Map(map) => wait_for(map.run(reach)),
         Command::Events(events) => wait_for(events.run(reach, format)).map(done),
-        // What is refused is one of its findings.
+        // Does not end at a refusal of the server: the check reports it as a finding.
         Command::Check => run(check::run(reach, format)),
     }
 }
@@ -162,7 +162,7 @@ fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         .build()
         .context("cannot start the runtime")?;
     let result = runtime.block_on(work);
-    // A read of standard input that nobody waits for any more would hold up the end.
+    // Do not wait for a read of standard input whose result nobody needs any more.
     runtime.shutdown_background();
     result
 }

@@ -1,5 +1,5 @@
-//! `muster map`: one task for each line of a file, as many at once as the fleet takes. Never holds
-//! more than a window of inputs and results.
+//! `muster map`: runs one task for each line of a file, with at most a window of tasks in flight. Never
+//! holds more than a window of inputs and results.
 
 mod excess;
 mod lines;
@@ -104,7 +104,7 @@ impl Map {
         let lines = Lines::open(&self.inputs, self.json).await?;
         let client = Client::connect(reach).await?;
         let module = module::resolve(&client, &self.module).await?;
-        // Options that no task may have are refused before the first line is read.
+        // Reject invalid options before the first line is read.
         let mut spec = self.options.spec(module, Data::EMPTY, None)?;
         let state = match &self.resume {
             Some(file) => MapState::open(file, mint::batch()?, &spec)?,
@@ -119,7 +119,7 @@ impl Map {
             lines,
             ends,
             results: Results::after(state, !self.unordered),
-            // Those that were under way when it was interrupted may have ended since.
+            // Tasks that were in flight at the interruption may have ended since.
             unheard: if written > 0 { written + self.in_flight } else { 0 },
             fail_fast: self.fail_fast,
             window: self.in_flight,
@@ -267,7 +267,7 @@ impl Run {
         let task = submit::prepare(&NewTask { id, spec })?;
         if let Err(task) = self.request.tasks.push(task) {
             self.send();
-            // An empty request takes any task that was prepared.
+            // An empty request accepts any prepared task.
             let _ = self.request.tasks.push(task);
         }
         self.request.ids.push(id);

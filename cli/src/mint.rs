@@ -1,5 +1,5 @@
-//! New ids, from this machine's wall clock and the kernel's randomness. Never an id that was
-//! given out before, short of a collision in 80 bits.
+//! Creates ids from this machine's wall clock and the kernel's random bits. Never creates the same id
+//! twice, except by a collision in 80 bits.
 
 use anyhow::Context as _;
 use muster_protocol::{BatchId, TaskId};

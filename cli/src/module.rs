@@ -1,5 +1,5 @@
-//! `muster module`: Wasm files and the names they are stored under. Never stores a file that a
-//! worker would refuse.
+//! `muster module`: Wasm files and their names in the store. Never stores a file that a worker would
+//! refuse.
 
 use crate::{
     blob,
@@ -303,7 +303,8 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let unreadable =
         |error: io::Error| Failure::user(format!("cannot read {}: {error}", file.display()));
     let mut bytes = Vec::new();
-    // One byte more than a module may have shows that there is too much; a device has no size and no end.
+    // Read one byte more than the limit, to detect a file that is too large. A device has no size and no
+    // end.
     let opened = fs::File::open(file).map_err(unreadable)?;
     opened.take(limit::MODULE_SIZE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > limit::MODULE_SIZE_MAX {

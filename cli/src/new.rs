@@ -1,5 +1,5 @@
-//! `muster new`: makes a project for a task, from templates that are part of this command. Never
-//! writes into a folder that has something in it.
+//! `muster new`: creates a project for a task, from templates inside this command. Never writes into a
+//! directory that is not empty.
 
 use crate::{
     build::WIT,
@@ -87,7 +87,7 @@ fn parts(language: Language, name: &str) -> Vec<(PathBuf, String)> {
         text.replace("{{name}}", name).replace("{{version}}", env!("CARGO_PKG_VERSION"))
     };
     let filled = template.iter().chain([&IGNORED]).map(|(path, text)| (path.into(), fill(text)));
-    // The SDK's sources are taken as they are.
+    // The SDK's sources are copied unchanged.
     let sdk = sdk.iter().map(|(path, text)| (Path::new("muster").join(path), (*text).into()));
     filled.chain(sdk).collect()
 }
@@ -100,7 +100,7 @@ impl New {
             let text = format!("{name:?} cannot be a task's name");
             return Err(Failure::user(text).hint(format!("a name is {}", id::NAME_FORM)).into());
         }
-        // Cargo and Go read names as identifiers of their own.
+        // Cargo and Go also use the name as an identifier.
         if name.starts_with(|first: char| first.is_ascii_digit())
             || (self.lang == Language::Rust
                 && ["muster", "serde", "test", "core", "std"].contains(&name))
@@ -210,7 +210,7 @@ mod tests {
             }
         }
         assert_eq!(found, SDK.iter().map(|(path, _)| PathBuf::from(path)).collect());
-        // And all that it depends on and offers.
+        // The templates also name every dependency and feature of the SDK.
         for (ours, theirs) in [("Cargo.toml", 2), ("macros/Cargo.toml", 4)] {
             let ours = fs::read_to_string(sdk.join(ours)).expect("a file");
             let (_, depends) = ours.split_once("\n[dependencies]").expect("it has some");

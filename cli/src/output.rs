@@ -1,5 +1,5 @@
-//! How answers are shown: a table for people or the API's JSON for programs. Never writes to
-//! standard error, and never panics when the reader has gone away.
+//! Formats answers: a table for people, or the API's JSON for programs. Never writes to standard error,
+//! and never panics when the reader has closed the output.
 
 use crate::{
     quantity,
@@ -114,7 +114,7 @@ impl Cell {
 pub fn table(headers: &[&str], less: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
     let width = Table::new().width();
     let text = layout(headers, less, rows, width, is_coloured());
-    // Every cell is escaped already; what is left are colours and the ends of lines.
+    // The cells are escaped already. Only colours and newlines remain.
     written(writeln!(anstream::stdout(), "{text}"))
 }
 
@@ -144,7 +144,7 @@ fn layout(
     } else {
         table.force_no_tty();
     }
-    // Words stay whole, as they are there to be copied; only the last column is text that may be broken.
+    // Words stay whole, so that people can copy them. Only the last column is prose and may wrap.
     match width {
         Some(width) if least(&table) <= width.into() => {
             table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
@@ -227,7 +227,7 @@ pub fn ago(stamp: WallMillis) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match now.checked_sub(Duration::from_millis(stamp.0)) {
         Some(passed) => format!("{} ago", quantity::show_duration(passed)),
-        // Another machine's clock may be ahead.
+        // The clock of the other machine may be ahead.
         None => "now".into(),
     }
 }

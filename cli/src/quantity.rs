@@ -1,4 +1,4 @@
-//! Durations and sizes as people write and read them. Never a default of its own.
+//! Parses and formats durations and sizes for people. Never has a default of its own.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let total = number * bytes;
-    // Beyond 2^53 a float is no longer exact; nothing here may be nearly as large.
+    // Above 2^53 a float is not exact. No size here may come near that.
     if total.fract() != 0.0 || total > 9e15 {
         return Err(wrong());
     }

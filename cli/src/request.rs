@@ -1,5 +1,5 @@
-//! What the command line says of a task, for `task run` and `map` alike. Never an input: each of
-//! them has its own.
+//! The options of a task that `task run` and `map` share. Never includes an input: the two commands
+//! differ in that.
 
 mod grants;
 mod limits;

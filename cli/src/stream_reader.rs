@@ -1,5 +1,5 @@
-//! Reads a stream of the fleet from some point on, over restarts of NATS. Never leaves anything behind in
-//! it: its consumer is ordered and dies with the command.
+//! Reads a stream of the fleet from a given position, across restarts of NATS. Never leaves a consumer
+//! behind: it is ordered and ends with the command.
 
 use crate::{
     client::{Client, TryError},
@@ -88,7 +88,7 @@ impl StreamReader {
         (replay.pending, replay.created_ns) = (reading.pending, reading.created_ns);
         replay.at = match start {
             Start::First => Some(0),
-            // Of what was written since, nothing was handed out.
+            // None of the messages written after this point was returned yet.
             Start::New => Some(reading.state.last_sequence),
             Start::Since(_) => None,
         };
@@ -103,13 +103,13 @@ impl StreamReader {
         }
         let Ok(message) = tokio::time::timeout(SILENCE, self.read()).await else {
             anyhow::ensure!(self.reading.is_some(), "the stream {} cannot be read", self.stream);
-            // What was counted has expired meanwhile.
+            // The messages that were counted have expired meanwhile.
             self.pending = 0;
             return Ok(None);
         };
         let message = message?;
         let left = message.info().map(|info| info.pending).unwrap_or_default();
-        // What is written meanwhile counts as pending too, and would never end.
+        // `left` also counts messages written meanwhile. Count down, so that the reading ends.
         self.pending = left.min(self.pending - 1);
         Ok(Some(message.into()))
     }
@@ -131,7 +131,7 @@ impl StreamReader {
                         self.at = message.info().ok().map(|info| info.stream_sequence).or(self.at);
                         return Ok(message);
                     }
-                    // The consumer does not outlive the server's process.
+                    // The consumer ends with the server's process.
                     Some(Err(_)) | None => self.reading = None,
                 },
                 changed = self.connections.changed() => {
@@ -155,7 +155,7 @@ impl StreamReader {
                             "the connection was lost; what was told meanwhile may be missing",
                         );
                     }
-                    // A server that lost its newest messages gives their numbers out again.
+                    // A server that lost its newest messages assigns their sequence numbers again.
                     let is_new = reading.created_ns
                         != std::mem::replace(&mut self.created_ns, reading.created_ns);
                     let end = if is_new { 0 } else { reading.state.last_sequence };
@@ -188,7 +188,7 @@ impl StreamReader {
         let born_ns = stream.cached_info().created.unix_timestamp_nanos();
         let after = |at: u64| DeliverPolicy::ByStartSequence { start_sequence: at + 1 };
         let deliver_policy = match (self.at, self.start) {
-            // All of a stream that was made anew is new.
+            // In a stream that was created again, every message is new.
             (Some(_), _) if born_ns != self.created_ns => DeliverPolicy::All,
             (Some(at), _) => after(at.min(state.last_sequence)),
             (None, Start::First) => DeliverPolicy::All,

@@ -1,5 +1,5 @@
-//! Hands tasks to a master, in as few requests as their limits allow. Never sends a task that was
-//! not checked, and repeats a request only with the same ids.
+//! Submits tasks to a master, in as few requests as the limits allow. Never sends a task that was not
+//! checked, and never retries a request with other ids.
 
 use crate::{client::Client, exit::Failure};
 use anyhow::Context as _;

@@ -1,4 +1,4 @@
-//! `muster task`: submit tasks and see what became of them. Never decides anything about them.
+//! `muster task`: submits tasks and shows them. Never decides anything about them.
 
 mod local;
 mod logs;

@@ -1,8 +1,8 @@
-//! Where text meets a terminal. What others chose (what guests write, names, labels, reasons) reaches one
-//! with its control characters shown and not obeyed; nothing else of the command writes for people.
+//! All text of the command for people goes through here. Never lets a terminal obey control characters
+//! in text from outside (guests' output, names, labels, reasons): it shows them escaped.
 //!
-//! Who reads may leave: on standard error that costs what was written, and on standard output the command
-//! ends in good order.
+//! The reader may close the output. On standard error the text is then lost; on standard output the
+//! command ends in good order.
 
 use anstyle::Style;
 use std::{

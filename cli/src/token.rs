@@ -1,5 +1,5 @@
-//! Names that people give to tasks themselves: an order's number, a file's name. Never a name that
-//! means one task today and another tomorrow, while a fleet still has it.
+//! Names that submitters choose for their tasks: the number of an order, the name of a file. Never lets
+//! a name stand for two tasks while a fleet keeps the record of the first.
 
 use crate::exit::Failure;
 use muster_protocol::{BatchId, TaskId};
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_token_has_one_id_in_one_fleet() {
         let id = token("order-4711").id("shops");
-        // As `printf 'shops\0order-4711' | sha256sum` has it.
+        // The same value as from `printf 'shops\0order-4711' | sha256sum`.
         assert_eq!(id, TaskId(0xc6ba43e8e0bdbaa0f758f6582bf9ba7f));
         assert_ne!(id, token("order-4712").id("shops"));
         assert_ne!(id, token("order-4711").id("boats"));

@@ -1,4 +1,4 @@
-//! Finding and running a language's own tool. Never hides what the tool itself has to say.
+//! Finds and runs a language's own build tool. Never hides the tool's messages.
 
 use crate::{exit::Failure, terminal};
 use std::{
@@ -63,7 +63,7 @@ pub fn finish(mut command: Command, name: &str) -> anyhow::Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    // Some say what is wrong on their standard output.
+    // Some tools report errors on standard output.
     if !output.stdout.starts_with(b"{") {
         terminal::note_bytes(&output.stdout);
     }

@@ -1,4 +1,5 @@
-//! Masters: whether some answer, and whether they have their registry. Never what they say of workers.
+//! Checks the masters: whether any answer, and whether they have their registry. Never checks what they
+//! report about workers.
 
 use super::{Ages, Finding, answer, few, registry};
 use crate::client::Client;
@@ -137,7 +138,7 @@ async fn ping(client: &Client) -> anyhow::Result<Vec<Pong>> {
             break;
         }
         let Ok(pong) = serde_json::from_slice::<Pong>(&answer.payload) else { continue };
-        // Fleets share a NATS; a master that does not say whose it is might be this one's.
+        // Several fleets may share a NATS. A master that does not name its fleet may belong to this one.
         if pong.metadata.get("fleet").is_none_or(|fleet| fleet == client.names.fleet()) {
             pongs.push(pong);
         }

@@ -1,5 +1,5 @@
-//! The fleet's streams: whether they are there, have room and take a write, and how old what is in them is.
-//! Never writes where anybody follows.
+//! Checks the fleet's streams: whether they exist, have space and accept a write, and how old their
+//! messages are. Never writes to a stream that masters follow.
 
 use super::{Ages, Finding, answer, since};
 use crate::client::{Client, last_refused};
@@ -135,7 +135,7 @@ async fn write(client: &Client) -> Finding {
         .hint(hint),
         Ok(Err(error)) => Finding::fail("writes", format!("are refused: {error}")).hint(hint),
         Err(_) => match last_refused() {
-            // The others may write all the same.
+            // This user may not write, but others may.
             Some(refusal) => {
                 Finding::warn("writes", format!("not tried: {refusal}")).hint(refusal.advice())
             }

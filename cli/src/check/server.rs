@@ -1,4 +1,4 @@
-//! The nats-server at the other end: its version, its limits, JetStream. Never the fleet.
+//! Checks the nats-server: its version, its limits, JetStream. Never checks the fleet.
 
 use super::{Finding, answer};
 use crate::client::Client;

@@ -1,4 +1,4 @@
-//! Tasks that do not go on. Never what becomes of a guest.
+//! Checks for tasks that do not go on. Never checks how guests end.
 
 use super::{Finding, answer, few, server_time};
 use crate::client::Client;
@@ -25,7 +25,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         ..ListTasks::default()
     };
     let list = answer::<Tasks, _>(client.ask(endpoint::TASK_LIST, &question)).await;
-    // Where no master answers, that is said already.
+    // Another check reports that no master answers.
     let Ok(Tasks { tasks, .. }) = list else { return };
     if tasks.is_empty() {
         return;

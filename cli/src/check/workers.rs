@@ -1,5 +1,5 @@
-//! Workers: how many there are, whether they renew their leases, and whether a master is linked with each.
-//! Never gives them orders.
+//! Checks the workers: how many there are, whether they renew their leases, and whether each is linked
+//! to a master. Never sends them commands.
 
 use super::{Finding, Health, answer, few, masters::Serving, registry};
 use crate::client::Client;
@@ -53,7 +53,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         "have not renewed their leases",
         "they run nothing: see whether writes are stored, whether the workers run, and their logs",
     ));
-    // A worker with a way of its own to the registry names its home: a master that it is linked with.
+    // The lease of a worker that renews directly in NATS names its home, a master to which it is linked.
     let is_alone = |view: &&WorkerView| {
         let home = view.lease.home.as_ref();
         !view.linked && !home.is_some_and(|home| serving.may_have(home.session))

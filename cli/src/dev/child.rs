@@ -1,5 +1,5 @@
-//! A process that `muster dev` started, in a process group of its own. Never outlives it: its
-//! standard input is a pipe that closes with us.
+//! A process that `muster dev` started, in a process group of its own. Never outlives `muster dev`: its
+//! standard input is a pipe that closes then.
 
 use crate::exit::Failure;
 use anyhow::Context as _;
@@ -38,8 +38,8 @@ impl Child {
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let err = out.try_clone().context("cannot share the log")?;
-        // A group of its own: Ctrl-C in the terminal reaches this command alone, which stops the
-        // others in order; and one of them can be killed with all that it started.
+        // A process group of its own. So Ctrl-C in the terminal reaches only this command, which stops
+        // the others in order; and a child can be killed together with all that it started.
         command.process_group(0).stdin(Stdio::piped()).stdout(out).stderr(err);
         let program = command.get_program().to_owned();
         let command = std::mem::replace(command, Command::new(&program));
@@ -51,7 +51,7 @@ impl Child {
             name: name.into(),
             log: log.into(),
             pid,
-            // Waiting would close it.
+            // Keep the pipe: `wait` would close it.
             _stdin: process.stdin.take(),
             process,
             ended: None,
@@ -104,7 +104,7 @@ impl Child {
     /// Asks it to stop.
     pub fn terminate(&self) {
         if let Some(pid) = self.living() {
-            // It may have ended this moment, which is as good.
+            // The process may just have ended, which is as good.
             let _ = kill_process(pid, Signal::TERM);
         }
     }

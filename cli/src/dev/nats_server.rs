@@ -1,5 +1,5 @@
-//! The nats-server of `muster dev`: found on this machine, started on loopback. Never downloaded
-//! here: `setup/nats-server` does that.
+//! The nats-server of `muster dev`: found on this machine, started on loopback. Never downloads it:
+//! `setup/nats-server` does.
 
 use super::child::Child;
 use crate::{check, exit::Failure};
@@ -53,7 +53,7 @@ pub fn find() -> anyhow::Result<PathBuf> {
 /// Files that could be it, the most wanted first.
 fn candidates() -> Vec<PathBuf> {
     if let Some(named) = named() {
-        // Whoever names one means that one.
+        // If a server is named, use no other.
         return vec![named];
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -83,15 +83,15 @@ pub async fn start(exe: &Path, server: &Path, dir: &Path) -> anyhow::Result<(Chi
     let ports = dir.join("ports");
     let _ = fs::remove_dir_all(&ports);
     fs::create_dir_all(&ports).with_context(|| format!("cannot make {}", ports.display()))?;
-    // It does not read its standard input, and so is tethered otherwise; the process stays the
-    // same, and so does its id.
+    // nats-server does not read its standard input, so `muster tether` ends it with its parent. `exec`
+    // keeps the process and its id.
     let mut command = Command::new(exe);
     command.args(["tether", &std::process::id().to_string(), "--"]).arg(server);
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"]);
     command.arg("--store_dir").arg(dir.join("data"));
     command.arg("--ports_file_dir").arg(&ports);
     let mut child = Child::spawn("nats-server", &mut command, &dir.join("log"))?;
-    // The server names the file after its executable and its id.
+    // The server names the file after its executable and its process id.
     let program = server.file_name().unwrap_or_default().to_string_lossy();
     let file = ports.join(format!("{program}_{}.ports", child.pid()));
     let text = child.await_file(&file, READY_WITHIN).await?;

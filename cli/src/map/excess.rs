@@ -1,5 +1,5 @@
-//! What stands in a file of results after those that are known to be there: whether it is what one
-//! interrupted write leaves. Never takes another program's bytes for this run's.
+//! Decides whether the bytes after the known results in a file are what one interrupted write of this
+//! run leaves. Never takes another program's bytes for this run's.
 
 use muster_protocol::TaskId;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ const CHUNK: usize = 64 * 1024;
 pub fn is_one_result(mut excess: impl Read, line: u64, task: TaskId) -> io::Result<bool> {
     let heads = [
         format!("{{\"line\":{line},\"task\":\"{task}\",\"verdict\":\""),
-        // The line of an input that no task was submitted for.
+        // The result of an input for which no task was submitted.
         format!("{{\"line\":{line},\"verdict\":\"refused\",\"reason\":\""),
     ];
     let longest = heads.iter().map(String::len).max().unwrap_or(0);
@@ -34,7 +34,7 @@ pub fn is_one_result(mut excess: impl Read, line: u64, task: TaskId) -> io::Resu
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        // A byte after the line's end was written by nobody who was interrupted in that line.
+        // An interrupted write ends within its line. Bytes after the newline come from another writer.
         if is_whole {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! Results of a run, as lines of JSON and in order where that is wanted. Never prints one twice.
+//! Prints the results of a run as lines of JSON, in order if requested. Never prints a result twice.
 
 use super::state::MapState;
 use crate::{blob, client::Client, completions::Completion, output, terminal};

@@ -1,5 +1,5 @@
-//! What a run has come to, in a file, so that another process can go on with it. Never says that a
-//! result was written before it was.
+//! The progress of a run, in a file, so that another process can resume it. Never records a result as
+//! written before it was.
 
 use super::{excess, of_line};
 use crate::exit::Failure;
@@ -164,7 +164,7 @@ impl MapState {
     /// Whether what follows so many bytes of the results is what this run leaves when it is killed:
     /// the next line, whole or half.
     fn is_own(&self, kept: u64) -> anyhow::Result<bool> {
-        // Standard output itself can most often not be read.
+        // Reopen the file for reading: standard output is usually open only for writing.
         let mut file = File::open(STDOUT).map_err(|error| {
             let text = format!("cannot see what follows the results that are kept: {error}");
             Failure::user(text).hint("make the file for the results readable, or write to another")

@@ -1,5 +1,5 @@
-//! What a task asks for besides its input, as the command line says it. Never grants anything: that
-//! is for the worker's policy to do, or to refuse.
+//! The requested grants of a task, from the command line. Never grants anything: the worker's policy
+//! does, or refuses.
 
 use crate::{exit::Failure, quantity};
 use clap::Args;

@@ -1,5 +1,5 @@
-//! What an attempt may use, as the command line says it. Never a default of its own: those are the
-//! protocol's.
+//! The limits of an attempt, from the command line. Never has a default of its own: the protocol has
+//! them.
 
 use crate::quantity;
 use clap::Args;

@@ -1,5 +1,5 @@
-//! `muster task run --local`: a file run in this process, in a worker's sandbox, without a fleet.
-//! Never connects to anything that the task itself was not granted.
+//! `muster task run --local`: runs a file in this process, in a worker's sandbox, without a fleet. Never
+//! connects to anything that the task was not granted.
 
 use crate::{
     exit::{self, Failure},
@@ -44,7 +44,7 @@ impl Local<'_> {
     pub async fn run(self, format: Format) -> anyhow::Result<ExitCode> {
         let (digest, wasm) = module::load(self.module)?;
         let module = ModuleRef { name: None, digest };
-        // The input may be of any size that a task's may be; it need not fit a record.
+        // The input is not part of the spec: it need not fit a record, and may have any allowed size.
         let spec = self.options.spec(module, Data::EMPTY, None)?;
         let secrets = secrets(&spec.grants.secrets)?;
         let id = self.id.map_or_else(mint::task, |token| Ok(token.id(self.fleet)))?;

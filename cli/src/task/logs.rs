@@ -1,5 +1,5 @@
-//! `muster task logs`: what a task's runs wrote for people, from the stream that keeps it. Never
-//! changes the bytes.
+//! `muster task logs`: prints what a task's runs wrote to their logs, from the log stream. Never changes
+//! the bytes.
 
 use crate::{
     client::Client,
@@ -39,7 +39,7 @@ pub async fn run(
         return Ok(());
     }
     let mut ask = tokio::time::interval(ASK_EVERY);
-    // A task that was submitted just now has a moment to begin.
+    // Give a task that was submitted just now a moment to begin.
     ask.reset();
     let mut waits = WaitReasons::default();
     while !ended {

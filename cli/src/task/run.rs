@@ -1,5 +1,5 @@
-//! `muster task run`: submits a task, or many of one kind, and waits for their ends if asked to.
-//! Never ends a task because nobody waits for it any more.
+//! `muster task run`: submits a task, or many equal ones, and waits for their ends if requested. Never
+//! cancels a task when the command stops waiting.
 
 use super::local::Local;
 use crate::{
@@ -93,7 +93,7 @@ impl Run {
         }
         let (ids, batch) = self.ids(reach.fleet.as_str())?;
         let input = read_input(self.input.as_deref())?;
-        // Refused before anything is stored, the module included.
+        // Check the size before anything is stored, also before the module is.
         blob::check_size(input.len() as u64)?;
         let client = Client::connect(reach).await?;
         let module = module::resolve(&client, &self.module).await?;
@@ -141,7 +141,7 @@ impl Run {
 }
 
 fn read_input(input: Option<&str>) -> anyhow::Result<Bytes> {
-    // One byte more than a task may have shows that there is too much, without reading it all.
+    // Read one byte more than the limit, to detect an input that is too large.
     let within = limit::PAYLOAD_SIZE_MAX + 1;
     let mut bytes = Vec::new();
     match input {

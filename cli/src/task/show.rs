@@ -1,5 +1,4 @@
-//! Tasks as people see them: a list, one, its attempts, its output. Never asks for more than it
-//! shows.
+//! Shows tasks: a list, a single task, its attempts, its output. Never requests more than it shows.
 
 use crate::{
     blob,

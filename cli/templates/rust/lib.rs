@@ -1,4 +1,4 @@
-//! A task: text in, text out. Types with serde's derives travel as JSON; see the crate `muster`.
+//! A task: text in, text out. Types that derive serde's traits travel as JSON; see the crate `muster`.
 
 /// Greets whom it is given.
 ///

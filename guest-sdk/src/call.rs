@@ -224,7 +224,7 @@ macro_rules! __call {
         };
         let task = $task;
         $crate::__private::begin();
-        #[allow(clippy::needless_borrow)] // As many as there are choices.
+        #[allow(clippy::needless_borrow)] // One reference per choice.
         match (&&&$crate::__private::taken_by(&task)).read($input) {
             ::std::result::Result::Ok(input) => {
                 match (&&$crate::__private::given(task(input))).split() {

@@ -259,7 +259,7 @@ pub use muster_macros::task;
 
 /// The code that wit-bindgen generates from `wit/world.wit`.
 #[cfg(target_family = "wasm")]
-#[allow(unsafe_code, missing_docs)] // Generated: it passes pointers between the guest and the worker.
+#[allow(unsafe_code, missing_docs)] // Generated code that passes pointers between the guest and the worker.
 mod bindings {
     wit_bindgen::generate!({
         path: "wit",

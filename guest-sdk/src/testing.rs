@@ -246,7 +246,7 @@ mod tests {
     fn a_run_that_ends_before_it_is_killed_has_its_result() {
         assert_eq!(kill_at_checkpoint(2, || checkpoint(b"a")), Some(()));
         assert_eq!(context().attempt_number, 1);
-        checkpoint(b"b"); // Nobody is to be killed any more.
+        checkpoint(b"b"); // No run is to be killed any more.
         assert_eq!(take_checkpoints(), [b"a", b"b"]);
     }
 

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 /// Messages that may wait for NATS: some seconds of the shortest tasks, some tens of MiB.
 const QUEUE_MAX: usize = 64 * 1024;
 
-/// Tasks in one message. With small outputs and short reasons, a message is well under NATS' limit of 1
-/// MiB.
+/// Tasks in one message. With small outputs and short reasons, a message is well under NATS' limit of
+/// 1 MiB.
 const TASKS_MAX: usize = 64;
 /// The most bytes of outputs in one message.
 const ENDED_BYTES_MAX: u64 = 512 * 1024;

@@ -7,9 +7,9 @@ use wasmparser::{
     Parser, Payload, TypeBounds, TypeRef, ValidPayload, Validator, types::Types,
 };
 
-/// The most functions of a file, including nested modules. The largest guests tried are JavaScript (12
-/// MB) and Python (18 MB) with their interpreters: 13,000 functions each. Small functions of 300 bytes,
-/// as Go has them, fill the 64 MiB of a file with this many.
+/// The most functions of a file, including nested modules. The largest guests tried are JavaScript
+/// (12 MB) and Python (18 MB) with their interpreters: 13,000 functions each. Small functions of 300
+/// bytes, as Go has them, fill the 64 MiB of a file with this many.
 pub const FUNCTIONS_MAX: u64 = 200_000;
 
 /// The most imports of a file, including nested modules. A host has under 200 to give. The rest are

@@ -77,10 +77,10 @@ pub fn is_missing(error: &GetStreamError) -> bool {
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no object store of this name.
+    /// The stream behind it is not an object store, or it did not answer.
     #[error(transparent)]
     Store(#[from] ObjectStoreError),
-    /// The stream behind it did not answer.
+    /// There is no stream behind it, or the stream did not answer.
     #[error(transparent)]
     Stream(#[from] GetStreamError),
 }

@@ -1,10 +1,10 @@
 //! A task: text in, text out. Types that derive serde's traits travel as JSON; see the crate `muster`.
 
-/// Greets whom it is given.
+/// Greets a person by name.
 ///
 /// # Errors
 ///
-/// When nobody is named: the task then fails with these words.
+/// When the input is empty: the task then fails with this message.
 #[muster::task]
 pub fn greet(name: String) -> Result<String, String> {
     let name = name.trim();

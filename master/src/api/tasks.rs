@@ -1,4 +1,4 @@
-//! The endpoints about tasks. Checks a whole submission before any of it is stored.
+//! The endpoints about tasks. Never stores a task of a submission before all of its tasks are checked.
 
 use super::{ApiRefusal, ApiResult, ApiServer};
 use crate::Input;

@@ -142,8 +142,8 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         MASTERS,
-        "now < self.tenure.until() && !self.over",
-        "(ON[home-extends-past-its-own-lease] || now < self.tenure.until()) && !self.over",
+        "now < self.clock.until() && !self.over",
+        "(ON[home-extends-past-its-own-lease] || now < self.clock.until()) && !self.over",
     ),
     edit(
         MASTERS,

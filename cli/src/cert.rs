@@ -17,13 +17,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How long an authority is valid: longer than the hosts that trust it.
+/// How long an authority is valid: longer than the hosts that trust it are in use.
 const CA_DAYS: u32 = 3_650;
 
-/// How long a certificate is valid unless told otherwise.
+/// How long a certificate is valid by default.
 const LEAF_DAYS: u32 = 365;
 
-/// Certificates are valid from a day ago on: clocks at the edge may be behind.
+/// Certificates are valid from a day ago on: clocks of edge hosts may be behind.
 const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 /// What to make.
@@ -70,9 +70,9 @@ pub struct Leaf {
 pub struct Files {
     /// The authority's certificate.
     pub ca: PathBuf,
-    /// Its own certificate.
+    /// The daemon's certificate.
     pub cert: PathBuf,
-    /// Its own key.
+    /// The daemon's key.
     pub key: PathBuf,
 }
 
@@ -104,7 +104,7 @@ pub fn run(command: Command, fleet: &GroupName) -> anyhow::Result<()> {
     made.iter().try_for_each(|file| crate::output::line(&file.display().to_string()))
 }
 
-/// The authority in `dir`, made if there is none.
+/// The authority in `dir`; made if there is none.
 pub fn ensure_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
     if dir.join("ca.pem").exists() && dir.join("ca.key").exists() {
         return Ok(());
@@ -194,7 +194,7 @@ fn params(name: &str, hosts: Vec<String>, days: u32) -> anyhow::Result<Certifica
     Ok(params)
 }
 
-/// Writes a file wholly or not at all, readable as `mode` says from its first byte on.
+/// Writes a file wholly or not at all, with this mode from its first byte on.
 fn write(dir: &Path, name: &str, text: &str, mode: u32) -> anyhow::Result<()> {
     let file = dir.join(name);
     let new = dir.join(format!(".{name}.new"));

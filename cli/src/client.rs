@@ -21,17 +21,17 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// The server asked when nothing names one: where nats-server listens unless told otherwise.
+/// The server if nothing names one: where nats-server listens by default.
 pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
 
-/// Longest wait for an answer. Masters answer within milliseconds; this outlasts a failover of
-/// the stream leader behind them.
+/// The longest wait for an answer. Masters answer within milliseconds; this is longer than a failover
+/// of the stream leader behind them.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Longest wait for the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a request or a transfer that may be repeated is tried again: as long as masters keep workers
+/// How long a request or a transfer that may be repeated is retried: as long as masters keep workers
 /// alive without NATS.
 const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
@@ -39,11 +39,11 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Ids in one `task.get`. A view is up to about 50 KB (inline input and output, escaped), and an
-/// answer may have 1 MiB.
+/// How many ids one `task.get` may have. A view is up to about 50 KB (inline input and output,
+/// escaped), and an answer may have 1 MiB.
 const GET_IDS_MAX: usize = 16;
 
-/// Where `--help` shows what every command takes.
+/// The heading in `--help` of the options that every command takes.
 pub const HEADING: &str = "Global options";
 
 #[derive(Args)]
@@ -74,21 +74,21 @@ struct ParsedConnectArgs {
     fleet: GroupName,
 }
 
-/// What the server of this command's connection refuses.
+/// What the server has refused on this command's connection.
 static REFUSALS: LazyLock<Refusals> = LazyLock::new(Refusals::default);
 
-/// Waits until the server refuses something to this command. What it asked for is never answered then.
+/// Waits until the server refuses something to this command. The refused request is never answered.
 pub async fn refused() -> Failure {
     let refusal = REFUSALS.any().await;
     Failure::user(refusal.to_string()).hint(refusal.advice())
 }
 
-/// What the server refused last.
+/// The server's latest refusal.
 pub fn last_refused() -> Option<NatsRefusal> {
     REFUSALS.last()
 }
 
-/// Which NATS, and which fleet behind it.
+/// The NATS servers to connect to, and the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectArgs {
     nats: Option<Address>,
@@ -126,7 +126,7 @@ impl FromArgMatches for ConnectArgs {
 }
 
 impl ConnectArgs {
-    /// Where to connect to, and how.
+    /// The servers and how to connect to them.
     fn settings(&self) -> anyhow::Result<(Address, Settings)> {
         let settings = match (&self.nats, &self.context) {
             (_, Some(context)) => Settings::named(context)?,
@@ -143,29 +143,30 @@ impl ConnectArgs {
 /// A connection to a fleet.
 #[derive(Clone)]
 pub struct Client {
-    /// NATS itself.
+    /// The NATS client.
     pub nats: async_nats::Client,
-    /// Its streams.
+    /// JetStream.
     pub jetstream: jetstream::Context,
-    /// What the fleet's subjects are called.
+    /// The names of the fleet.
     pub names: Names,
     /// Counts connections: changes whenever messages may have been missed.
     pub connections: watch::Receiver<u64>,
-    /// The object stores that were asked for.
+    /// The object stores that were opened.
     stores: Arc<Mutex<BTreeMap<String, Objects>>>,
-    /// Whether a master has ever answered, so that silence is a failover and not an empty fleet.
+    /// Whether a master has ever answered: then silence means a failover, not a fleet without masters.
     answered: Arc<AtomicBool>,
 }
 
-/// Why something was not done.
+/// Why an operation failed.
 pub enum TryError {
-    /// It may go well when it is tried again.
+    /// It may succeed when it is retried.
     Passing(anyhow::Error),
-    /// It would fail in the same way.
+    /// It would fail again in the same way.
     Lasting(anyhow::Error),
 }
 
-/// Does something that may be repeated, until it went well, failed for good, or [`AGAIN_WITHIN`] is over.
+/// Retries an operation that may be repeated, until it succeeds, fails for good, or [`AGAIN_WITHIN`] is
+/// over.
 pub async fn persist<T, F>(attempt: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, TryError>>,
@@ -188,20 +189,20 @@ where
 /// Why a request was not answered with what it asked for.
 #[derive(Debug)]
 enum Refused {
-    /// Nobody serves the subject. Nothing was done.
+    /// No master serves the subject. Nothing was done.
     Nobody,
-    /// It may or may not have been done.
+    /// It is not known whether it was carried out.
     Unknown(String),
-    /// It is larger than the server takes. Nothing was done.
+    /// It is larger than the server accepts. Nothing was done.
     TooLarge(String),
-    /// A master said no.
+    /// A master refused it.
     Said(u16, String),
-    /// It could not be sent, or the answer not be read.
+    /// It could not be sent, or its answer could not be read.
     Broken(anyhow::Error),
 }
 
 impl Client {
-    /// Connects; a server that cannot be reached is the user's error.
+    /// Connects. A server that cannot be reached is the user's error.
     pub async fn connect(reach: &ConnectArgs) -> anyhow::Result<Self> {
         let (address, settings) = reach.settings()?;
         let (count, connections) = watch::channel(0u64);
@@ -232,7 +233,7 @@ impl Client {
         })
     }
 
-    /// An object store of the fleet, which must be there.
+    /// Opens an object store of the fleet, which must exist.
     pub async fn store(&self, name: &str) -> Result<Objects, OpenError> {
         let known = || self.stores.lock().expect("no holder of this lock panics");
         if let Some(store) = known().get(name) {
@@ -243,7 +244,7 @@ impl Client {
         Ok(store)
     }
 
-    /// Asks once.
+    /// Sends a request once.
     pub async fn ask<A: DeserializeOwned>(
         &self,
         endpoint: &str,
@@ -253,7 +254,7 @@ impl Client {
         self.ask_raw(endpoint, body.into()).await.map_err(|refused| self.explain(refused))
     }
 
-    /// Asks until there is an answer, for questions that change nothing when they are repeated.
+    /// Sends a request until it is answered. For requests that may be repeated.
     pub async fn insist<A: DeserializeOwned>(
         &self,
         endpoint: &str,
@@ -335,8 +336,8 @@ impl Client {
         }
     }
 
-    /// The tasks of these ids, as far as there are any. An answer may hold fewer than were asked
-    /// for, so the rest is asked for again until nothing more comes.
+    /// The tasks with these ids; ids without a task are left out. An answer may hold fewer tasks than
+    /// were asked for, so the rest is asked for again until nothing more comes.
     pub async fn tasks(&self, ids: &[TaskId]) -> anyhow::Result<Vec<api::TaskView>> {
         let mut found = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(GET_IDS_MAX) {
@@ -357,7 +358,7 @@ impl Client {
         Ok(found)
     }
 
-    /// The task of this id or token; that there is none is the user's error.
+    /// The task with this id or token. If there is none, that is the user's error.
     pub async fn task(&self, token: &Token) -> anyhow::Result<api::TaskView> {
         let found = self.tasks(&[token.id(self.names.fleet())]).await?.pop();
         found.ok_or_else(|| {

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a client finds NATS, and as whom.
+/// The NATS servers and credentials of a client.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -27,12 +27,12 @@ pub struct Settings {
     key: String,
     inbox_prefix: String,
     tls_first: bool,
-    /// An account of the `nsc` tool, which is not asked.
+    /// An account of the `nsc` tool, which this command does not call.
     nsc: String,
 }
 
 impl Settings {
-    /// Where it says that NATS is.
+    /// The server URLs.
     pub fn address(&self) -> anyhow::Result<Address> {
         let url = if self.url.is_empty() { URL_DEFAULT } else { &self.url };
         url.parse().map_err(|why| {
@@ -93,7 +93,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// How to connect. Who a URL says that asks takes the place of the context's user or token.
+    /// How to connect. Credentials in a URL replace the context's user or token.
     pub async fn options(&self, who: &Who) -> anyhow::Result<ConnectOptions> {
         let mut options = ConnectOptions::new();
         if !self.creds.is_empty() {

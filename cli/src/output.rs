@@ -18,10 +18,10 @@ use std::{
 /// Spaces between two columns of a table.
 const PADDING: u16 = 2;
 
-/// What a table's last column has at least, where that is a text of several words.
+/// The least width of a table's last column, if that is a text of several words.
 const LAST_MIN: u16 = 24;
 
-/// What standard output is for.
+/// The format of standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -31,7 +31,7 @@ pub enum Format {
     Json,
 }
 
-/// Whoever read standard output has seen enough, as `head` does.
+/// The reader of standard output has closed it, as `head` does.
 #[derive(Debug)]
 pub struct Unread;
 
@@ -43,7 +43,8 @@ impl std::fmt::Display for Unread {
 
 impl std::error::Error for Unread {}
 
-/// Tells a reader that has left from every other failure, also from a connection that broke.
+/// Whether the error is that the reader has closed standard output. A broken connection also fails with
+/// a broken pipe.
 fn written(done: io::Result<()>) -> anyhow::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Unread.into()),
@@ -95,7 +96,7 @@ pub fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     written(terminal::bytes(bytes))
 }
 
-/// A place in a table.
+/// A cell of a table.
 pub struct Cell(comfy_table::Cell);
 
 impl Cell {
@@ -109,8 +110,8 @@ impl Cell {
     }
 }
 
-/// Prints rows under their headers; in a pipe, each row is one line however long it is. Where a terminal
-/// is too narrow, the columns in `less` are left out, the first of them first.
+/// Prints rows under their headers. In a pipe each row is one line, however long. On a terminal that is
+/// too narrow, the columns in `less` are left out, the first of them first.
 pub fn table(headers: &[&str], less: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
     let width = Table::new().width();
     let text = layout(headers, less, rows, width, is_coloured());
@@ -175,7 +176,7 @@ fn filled(headers: &[&str], rows: &[Vec<Cell>]) -> Table {
     table
 }
 
-/// The columns that a table needs at least: all of each but the last one, and enough of that.
+/// The least width that the columns of a table need: all of each but the last, and enough of that.
 fn least(table: &Table) -> usize {
     let widths = table.column_max_content_widths();
     let (last, others) = widths.split_last().unwrap_or((&0, &[]));
@@ -183,7 +184,7 @@ fn least(table: &Table) -> usize {
     others + usize::from(*last.min(&LAST_MIN) + PADDING)
 }
 
-/// Prints names and values, a line each; empty values are left out.
+/// Prints names and values, one per line; empty values are left out.
 pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     let bold = anstyle::Style::new().bold();
@@ -198,7 +199,7 @@ pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A cell with a task's state, a worker's standing or a check's result, by how good it is.
+/// A cell with the state of a task or lease, or the result of a check, coloured accordingly.
 pub fn state_cell(word: &str) -> Cell {
     let colour = match word {
         "completed" | "live" | "ok" => Color::Green,
@@ -210,7 +211,7 @@ pub fn state_cell(word: &str) -> Cell {
     Cell::new(word).fg(colour)
 }
 
-/// The colour of a line about `word`, for lines that are no table.
+/// The colour of a line about `word`, outside of tables.
 pub fn state_style(word: &str) -> anstyle::Style {
     match word {
         "ok" | "completed" | "joined" | "well" | "started" => AnsiColor::Green.on_default(),
@@ -222,7 +223,7 @@ pub fn state_style(word: &str) -> anstyle::Style {
     }
 }
 
-/// How long ago that was, on this machine's wall clock: `12s ago`.
+/// The age of a timestamp, by this machine's wall clock: `12s ago`.
 pub fn ago(stamp: WallMillis) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match now.checked_sub(Duration::from_millis(stamp.0)) {
@@ -232,7 +233,7 @@ pub fn ago(stamp: WallMillis) -> String {
     }
 }
 
-/// That moment in local time: `2025-03-09 17:02:11`.
+/// A timestamp in local time: `2025-03-09 17:02:11`.
 pub fn local(stamp: WallMillis) -> String {
     let stamp =
         i64::try_from(stamp.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

@@ -15,10 +15,10 @@ use muster_wire::objects;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Silence after which what is missing will not come: a server answers within milliseconds.
+/// After this silence no further message will come: a server answers within milliseconds.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait before a stream that cannot be read is opened again.
+/// How long to wait before opening a stream again that could not be read.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Where to begin.
@@ -26,29 +26,29 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub enum Start {
     /// With the oldest message that is kept.
     First,
-    /// With what is written from now on.
+    /// With messages from now on.
     New,
-    /// With what was written so long ago.
+    /// With messages that are at most this old.
     Since(Duration),
 }
 
-/// A place in a stream.
+/// A position in a stream.
 pub struct StreamReader {
     client: Client,
     stream: String,
     subject: String,
     start: Start,
     connections: watch::Receiver<u64>,
-    /// None while the stream cannot be read.
+    /// `None` while the stream cannot be read.
     reading: Option<Reading>,
-    /// The number of the last message that was handed out, or of the last one before the start.
+    /// The sequence of the last message that was returned, or of the last one before the start.
     at: Option<u64>,
-    /// The life of the server that it was read from, and when the stream was made.
+    /// The server process that it was read from, and when the stream was created.
     server: String,
     created_ns: i128,
-    /// Messages that were there at the beginning and were not read yet.
+    /// How many messages were there at the beginning and are not read yet.
     pending: u64,
-    /// Whether the present outage was told of.
+    /// Whether the user was warned of the present outage.
     warned: bool,
 }
 
@@ -60,7 +60,7 @@ struct Reading {
 }
 
 impl StreamReader {
-    /// Goes to the start in what the stream keeps of `subject`.
+    /// Goes to the start in the messages of `subject` that the stream keeps.
     pub async fn open(
         client: &Client,
         stream: &str,
@@ -114,7 +114,7 @@ impl StreamReader {
         Ok(Some(message.into()))
     }
 
-    /// The next message, whenever it comes. May be dropped and called again.
+    /// The next message, whenever it arrives. May be dropped and called again.
     pub async fn follow(&mut self) -> anyhow::Result<async_nats::Message> {
         Ok(self.read().await?.into())
     }
@@ -142,7 +142,7 @@ impl StreamReader {
         }
     }
 
-    /// Opens the stream again behind what was handed out, however long that takes.
+    /// Opens the stream again after the last returned message, however long that takes.
     async fn go_on(&mut self) -> anyhow::Result<()> {
         loop {
             match self.begin().await {
@@ -212,7 +212,7 @@ impl StreamReader {
     }
 }
 
-/// Whether a stream still has all that follows a message.
+/// Whether a stream still has every message after this one.
 fn follows(state: &State, at: Option<u64>) -> bool {
     match at {
         None | Some(0) => true,

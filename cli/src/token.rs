@@ -11,9 +11,9 @@ const SIZE_MAX: usize = 1_024;
 
 /// A task's id, or a token that stands for one.
 ///
-/// A token's id is the first 128 bits of the SHA-256 of the fleet's name, a zero byte and the token;
-/// for one of several tasks, followed by a zero byte and its number from 1 on in decimals. 128 bits
-/// are not met twice by chance: two tokens would need 10^19 tasks.
+/// The id for a token is the first 128 bits of the SHA-256 of the fleet's name, a zero byte and the
+/// token; for one of several tasks, followed by a zero byte and its number from 1 on in decimal. 128
+/// bits do not collide by chance: two tokens with one id would take about 10^19 tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -35,13 +35,12 @@ impl fmt::Display for Token {
 }
 
 impl Token {
-    /// The id of the one task that is meant.
+    /// The id of a single task.
     pub fn id(&self, fleet: &str) -> TaskId {
         self.0.parse().unwrap_or_else(|_| TaskId(hash(&[fleet, &self.0])))
     }
 
-    /// The ids of several tasks that are meant together, and whom they tell. Not for the id of a
-    /// task: that names one.
+    /// The ids of several tasks and of their batch. Not for a task's id, which names a single task.
     pub fn ids(&self, fleet: &str, count: u64) -> anyhow::Result<(Vec<TaskId>, BatchId)> {
         if self.0.parse::<TaskId>().is_ok() {
             let failure = Failure::user("--id names one task, --count asks for several");

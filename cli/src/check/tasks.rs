@@ -8,11 +8,11 @@ use muster_protocol::{
 };
 use std::time::Duration;
 
-/// How long beyond its time limit an attempt may be a worker's: to get module and input, to compile, and to
-/// bring a large output.
+/// How long beyond its time limit an attempt may be on a worker: to fetch its module and input, to
+/// compile, and to upload a large output.
 const HELD_MARGIN: Duration = Duration::from_secs(300);
 
-/// Tasks that are asked for. More are as bad as these.
+/// How many tasks are asked for. Further ones would not change the finding.
 const TASKS_MAX: u64 = 100;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {

@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
-/// Where `setup/nats-server` puts it: in the work tree, which is here, or above, or around this executable.
+/// Where `setup/nats-server` puts it: in a work tree that is the current directory, above it, or above
+/// this executable.
 const LOCAL: &str = ".muster/bin/nats-server";
 
-/// It is ready in some 20 ms; a large store on a slow disk takes seconds to recover.
+/// A server is ready in about 20 ms; a large store on a slow disk takes seconds to recover.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// What it writes about the ports it chose.
+/// What the server writes about the ports it chose.
 #[derive(Deserialize)]
 struct Ports {
     nats: Vec<String>,
@@ -50,7 +51,7 @@ pub fn find() -> anyhow::Result<PathBuf> {
     Err(Failure::user(text).hint(hint).into())
 }
 
-/// Files that could be it, the most wanted first.
+/// The files to try, in order of preference.
 fn candidates() -> Vec<PathBuf> {
     if let Some(named) = named() {
         // If a server is named, use no other.
@@ -69,7 +70,7 @@ fn named() -> Option<PathBuf> {
     named.map(PathBuf::from)
 }
 
-/// `2.15.1` of `nats-server: v2.15.1`.
+/// Extracts `2.15.1` from `nats-server: v2.15.1`.
 fn version(file: &Path) -> Option<String> {
     let output = Command::new(file).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -77,7 +78,7 @@ fn version(file: &Path) -> Option<String> {
     Some(version.to_owned())
 }
 
-/// Starts it with its data under `dir`; gives its URL.
+/// Starts the server with its data under `dir`; returns its URL.
 pub async fn start(exe: &Path, server: &Path, dir: &Path) -> anyhow::Result<(Child, String)> {
     let dir = dir.join("nats");
     let ports = dir.join("ports");

@@ -4,10 +4,10 @@
 use muster_protocol::TaskId;
 use std::io::{self, Read};
 
-/// Bytes that are looked at together: a line may be as long as an output, and need not be held.
+/// How many bytes are compared at once: a line may be as long as an output, and need not be held.
 const CHUNK: usize = 64 * 1024;
 
-/// Whether it is the result of this very line and task, whole or its beginning, and nothing more.
+/// Whether the bytes are the result of this line and task, whole or its beginning, and nothing more.
 pub fn is_one_result(mut excess: impl Read, line: u64, task: TaskId) -> io::Result<bool> {
     let heads = [
         format!("{{\"line\":{line},\"task\":\"{task}\",\"verdict\":\""),

@@ -12,9 +12,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
 /// Lines of a file or of standard input.
 pub struct Lines {
     from: Box<dyn AsyncBufRead + Send + Unpin>,
-    /// What was read of the present line.
+    /// What was read of the current line.
     line: Vec<u8>,
-    /// Whether the present line is too long, so that its rest is dropped.
+    /// Whether the current line is too long, so that its rest is dropped.
     is_over: bool,
     /// Whether every line has to be JSON.
     is_json: bool,
@@ -40,7 +40,7 @@ impl Lines {
         Lines { from: Box::new(from), line: Vec::new(), is_over: false, is_json }
     }
 
-    /// The next line without its end; none after the last. May be dropped and called again.
+    /// The next line without its end; `None` after the last. May be dropped and called again.
     pub async fn next(&mut self) -> anyhow::Result<Option<InputLine>> {
         loop {
             let buffer = self.from.fill_buf().await.context("cannot read the inputs")?;

@@ -25,17 +25,17 @@ use std::{
     process::ExitCode,
 };
 
-/// What to run, and as whose task.
+/// What to run locally, and under which id.
 pub struct Local<'a> {
-    /// A file.
+    /// The module's file.
     pub module: &'a str,
-    /// The bytes it is given.
+    /// The input.
     pub input: Bytes,
     /// The task's id, or a token for it.
     pub id: Option<&'a Token>,
-    /// Whose tokens these are.
+    /// The name of the fleet, which ids of tokens derive from.
     pub fleet: &'a str,
-    /// Limits, grants and the rest; who would run it in a fleet does not matter.
+    /// Limits, grants and the rest. Which worker would run it in a fleet does not matter.
     pub options: &'a request::Options,
 }
 
@@ -84,7 +84,7 @@ fn show(outcome: &Outcome, format: Format) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit::of(&outcome.verdict)))
 }
 
-/// The values of secrets: a worker has files for them, this process its environment.
+/// The values of secrets: a worker reads files for them, this process its environment.
 fn secrets(names: &BTreeSet<String>) -> anyhow::Result<Secrets> {
     let value = |name: &String| {
         let value = env::var(name).map_err(|_| {
@@ -112,7 +112,7 @@ fn tell(bar: &ProgressBar, heard: Heard) {
     }
 }
 
-/// A bar, where someone looks.
+/// A progress bar, if standard error is a terminal.
 fn bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -1,7 +1,7 @@
 //! The client of the API: connects to a fleet's masters, sends requests, and retries. Never decides what
 //! to request, and never prints an answer.
 
-use crate::{context::Settings, exit::Failure, token::Token};
+use crate::{context::Settings, exit::Failure, ids::Token};
 use anyhow::Context as _;
 use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};

@@ -15,9 +15,9 @@ mod daemon;
 mod dev;
 mod events;
 mod exit;
+mod ids;
 mod language;
 mod map;
-mod mint;
 mod module;
 mod new;
 mod output;
@@ -28,7 +28,6 @@ mod stream_reader;
 mod submit;
 mod task;
 mod terminal;
-mod token;
 mod worker;
 
 use anyhow::Context as _;

@@ -11,7 +11,7 @@ use crate::{
     client::{Client, ConnectArgs},
     completions::{Completion, Completions},
     exit::{self, Failure},
-    mint, module, request,
+    ids, module, request,
     submit::{self, Chunk},
 };
 use anyhow::Context as _;
@@ -107,8 +107,8 @@ impl Map {
         // Reject invalid options before the first line is read.
         let mut spec = self.options.spec(module, Data::EMPTY, None)?;
         let state = match &self.resume {
-            Some(file) => MapState::open(file, mint::batch()?, &spec)?,
-            None => MapState::new(mint::batch()?),
+            Some(file) => MapState::open(file, ids::new_batch()?, &spec)?,
+            None => MapState::new(ids::new_batch()?),
         };
         spec.batch = Some(state.batch());
         let ends = Completions::listen(&client, state.batch()).await?;

@@ -43,8 +43,8 @@ impl std::fmt::Display for Unread {
 
 impl std::error::Error for Unread {}
 
-/// Whether the error is that the reader has closed standard output. A broken connection also fails with
-/// a broken pipe.
+/// Turns the broken pipe of a reader that has left into [`Unread`]. A broken connection fails with a broken
+/// pipe, too, and must not be taken for it.
 fn written(done: io::Result<()>) -> anyhow::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Unread.into()),

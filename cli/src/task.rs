@@ -8,8 +8,8 @@ mod show;
 use crate::{
     client::{Client, ConnectArgs},
     exit::{self, Failure},
+    ids::Token,
     output::{self, Format},
-    token::Token,
 };
 use clap::Subcommand;
 use muster_protocol::{

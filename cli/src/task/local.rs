@@ -3,10 +3,11 @@
 
 use crate::{
     exit::{self, Failure},
-    mint, module,
+    ids,
+    ids::Token,
+    module,
     output::{self, Format},
     quantity, request, terminal,
-    token::Token,
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -47,7 +48,7 @@ impl Local<'_> {
         // The input is not part of the spec: it need not fit a record, and may have any allowed size.
         let spec = self.options.spec(module, Data::EMPTY, None)?;
         let secrets = secrets(&spec.grants.secrets)?;
-        let id = self.id.map_or_else(mint::task, |token| Ok(token.id(self.fleet)))?;
+        let id = self.id.map_or_else(ids::new_task, |token| Ok(token.id(self.fleet)))?;
         let bar = bar();
         let compiler = Compiler::new(&Rules::default());
         let running = local::run(

@@ -5,10 +5,10 @@ use crate::{
     client::Client,
     completions::WaitReasons,
     exit::Failure,
+    ids::Token,
     output::{self, Format},
     stream_reader::{Start, StreamReader},
     terminal,
-    token::Token,
 };
 use serde_json::json;
 use std::time::Duration;

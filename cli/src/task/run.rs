@@ -7,12 +7,13 @@ use crate::{
     client::{Client, ConnectArgs},
     completions::{Completion, Completions},
     exit::{self, Failure},
-    mint, module,
+    ids,
+    ids::Token,
+    module,
     output::{self, Format},
     request,
     submit::{self, Chunk},
     terminal,
-    token::Token,
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -129,10 +130,10 @@ impl Run {
     /// The ids of the tasks, and whom several of them tell.
     fn ids(&self, fleet: &str) -> anyhow::Result<(Vec<TaskId>, Option<BatchId>)> {
         match &self.id {
-            None if self.count == 1 => Ok((vec![mint::task()?], None)),
+            None if self.count == 1 => Ok((vec![ids::new_task()?], None)),
             None => {
-                let ids = (0..self.count).map(|_| mint::task()).collect::<Result<_, _>>()?;
-                Ok((ids, Some(mint::batch()?)))
+                let ids = (0..self.count).map(|_| ids::new_task()).collect::<Result<_, _>>()?;
+                Ok((ids, Some(ids::new_batch()?)))
             }
             Some(token) if self.count == 1 => Ok((vec![token.id(fleet)], None)),
             Some(token) => token.ids(fleet, self.count).map(|(ids, batch)| (ids, Some(batch))),

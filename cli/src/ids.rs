@@ -1,10 +1,38 @@
-//! Names that submitters choose for their tasks: the number of an order, the name of a file. Never lets
-//! a name stand for two tasks while a fleet keeps the record of the first.
+//! Ids of tasks and batches: new ones, from this machine's wall clock and the kernel's randomness, and those
+//! that follow from a token, a name that a user gives to a task (an order's number, a file's name). Never the
+//! same id for two tasks: two new ids would have to agree in 80 random bits, and a token stands for one id in
+//! a fleet.
 
 use crate::exit::Failure;
+use anyhow::Context as _;
 use muster_protocol::{BatchId, TaskId};
+use muster_wire::process;
 use sha2::{Digest as _, Sha256};
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Random bits of an id; the rest is the time in milliseconds.
+const RANDOM_BITS: u32 = 80;
+
+/// An id for a task.
+pub fn new_task() -> anyhow::Result<TaskId> {
+    Ok(TaskId(number()?))
+}
+
+/// An id for tasks that are submitted together.
+pub fn new_batch() -> anyhow::Result<BatchId> {
+    Ok(BatchId(number()?))
+}
+
+fn number() -> anyhow::Result<u128> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let half = || process::random().context("the kernel gives no random bytes");
+    let random = (u128::from(half()?) << 64 | u128::from(half()?)) & ((1 << RANDOM_BITS) - 1);
+    Ok((now.as_millis() << RANDOM_BITS) | random)
+}
 
 /// The longest token, in bytes: a path or a URL fits.
 const SIZE_MAX: usize = 1_024;
@@ -95,5 +123,13 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused() {
         assert!("".parse::<Token>().is_err() && "x".repeat(1_025).parse::<Token>().is_err());
+    }
+
+    #[test]
+    fn ids_differ_and_begin_with_the_time() {
+        let (a, b) = (new_task().expect("random"), new_task().expect("random"));
+        assert_ne!(a, b);
+        assert!((a.0 >> 80).abs_diff(b.0 >> 80) < 60_000);
+        assert_eq!(a.to_string().parse(), Ok(a));
     }
 }

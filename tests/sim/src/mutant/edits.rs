@@ -1,4 +1,4 @@
-//! The mutants of the code that ships, as replacements of text. Each is one broken rule.
+//! The mutants of the shipped code, as text replacements. Each breaks one rule.
 
 use super::Edit;
 

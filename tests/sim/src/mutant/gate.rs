@@ -1,4 +1,4 @@
-//! The mutants of a worker's gate and of what arms the kernel's timer. Each is one broken rule.
+//! The mutants of a worker's gate and of the code that arms the kernel's timer. Each breaks one rule.
 
 use super::{Edit, edits::edit};
 

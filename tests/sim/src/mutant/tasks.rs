@@ -1,4 +1,4 @@
-//! The mutants of how tasks, attempts and checkpoints are answered, moved and kept. Each is one broken
+//! The mutants of how the code answers, moves and keeps tasks, attempts and checkpoints. Each breaks one
 //! rule.
 
 use super::{

@@ -1,4 +1,4 @@
-//! The mutants of how a master follows the streams. Each is one broken rule.
+//! The mutants of how a master follows the streams. Each breaks one rule.
 
 use super::{Edit, edits::edit};
 

@@ -1,5 +1,5 @@
 //! A worker's shell around `LeaseLoop`: how renewals travel, and what moves the gate and the kernel's
-//! timer. Never decides anything about the lease.
+//! timer. Never makes a decision about the lease.
 
 use super::{LeaseIn, WorkerLoopInput};
 use crate::{
@@ -16,7 +16,7 @@ use muster_protocol::{
 };
 use std::convert::Infallible;
 
-/// The kernel's timer: when it ends the process, if it is armed. It can always be moved.
+/// The kernel's timer: the time at which it kills the process, if it is armed. Moving it never fails.
 #[derive(Debug, Default)]
 pub struct KernelTimer(Option<Time>);
 
@@ -35,7 +35,7 @@ impl KillTimer for KernelTimer {
 }
 
 impl World {
-    /// Something reaches the loop that keeps a lease.
+    /// Gives an input to the loop that keeps the lease.
     pub fn give_lease_thread(&mut self, at: usize, incarnation: u64, input: LeaseIn) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation || !worker.process.alive {
@@ -52,12 +52,12 @@ impl World {
         }
     }
 
-    /// A fact reaches it.
+    /// Gives an event to the loop that keeps the lease.
     pub fn tell_lease_thread(&mut self, at: usize, incarnation: u64, event: LeaseEvent) {
         self.give_lease_thread(at, incarnation, LeaseIn::Event(Box::new(event)));
     }
 
-    /// The loop gets its turn.
+    /// Gives the loop its turn.
     pub fn lease_thread_turn(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation {
@@ -101,7 +101,7 @@ impl World {
         if worker.process.incarnation != incarnation {
             return;
         }
-        // What the attempts hold is read before each look at the lease, as late as can be.
+        // The revisions of the held attempts are read just before each decision about the lease.
         let holds = worker.holds;
         worker.keeper.observe(now, LeaseEvent::SetHolds(holds));
         let mut effects = Vec::new();
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// The kernel looks at a worker's timer when it expires, as it is set now.
+    /// Schedules the expiry of the kernel's timer, as it is set now.
     pub fn arm_kernel_timer(&mut self, at: usize) {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };
@@ -185,7 +185,8 @@ impl World {
         self.at(when, SimEvent::KernelTimer(at, worker.process.incarnation));
     }
 
-    /// The kernel's timer: it needs no turn of the process, but a machine that is awake.
+    /// The kernel's timer may have expired. It needs no turn of the process, but its machine must be
+    /// awake.
     pub fn kernel_timer(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };

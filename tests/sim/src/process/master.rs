@@ -1,5 +1,5 @@
-//! A master's shell: one mind a incarnation, and hands that do as it says. Never lets an answer to an
-//! earlier incarnation reach a later one.
+//! A master's shell: one `Fleet` for each session, and an executor of its effects. Never passes an
+//! answer for an earlier session to a later one.
 
 use super::{LoopQueue, MasterIn, Process, watch::Follower};
 use crate::{
@@ -21,7 +21,7 @@ use muster_protocol::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// Earlier incarnations that a master remembers.
+/// The number of earlier sessions that a master remembers.
 const PAST_MAX: usize = 32;
 
 /// A master.
@@ -31,38 +31,38 @@ pub struct Master {
     pub name: MasterId,
     /// Its process.
     pub process: Process,
-    /// What waits for its loop.
+    /// The inputs that wait for its loop.
     pub desk: LoopQueue<MasterIn>,
-    /// Its way to the registry.
+    /// Its connection to the registry.
     pub connection: Connection,
-    /// Its newest incarnation.
+    /// Its newest session.
     pub current: Option<MasterSession>,
-    /// Its sessions with the registry.
+    /// The state machine of its sessions with the registry.
     sessions: Sessions,
-    /// What its state directory keeps: its sessions, and the highest revisions it knew.
+    /// The contents of its state directory: its sessions, and the highest revisions that it knew.
     disk: (Vec<SessionId>, Marks),
     links: BTreeSet<LinkId>,
 }
 
-/// One incarnation of a master.
+/// One session of a master.
 #[derive(Debug)]
 pub struct MasterSession {
-    /// The mind.
+    /// The state machine.
     pub fleet: Fleet,
-    /// What the incarnation is called.
+    /// The id of the session.
     pub session: SessionId,
-    /// How it follows the streams.
+    /// The followers of the streams.
     pub followers: [Follower; 3],
     due: Nanos,
 }
 
 impl Master {
-    /// The session of its newest incarnation.
+    /// The id of its newest session.
     pub fn session(&self) -> Option<SessionId> {
         self.current.as_ref().map(|mind| mind.session)
     }
 
-    /// One that is not started.
+    /// A master that is not started yet.
     pub fn new(index: usize, machine: usize) -> Self {
         Master {
             name: format!("m{}", index + 1).parse().expect("a name"),
@@ -82,9 +82,10 @@ impl World {
         self.machines[self.masters[at].process.machine].clock(self.now)
     }
 
-    /// The process starts.
+    /// Starts the process.
     pub fn boot_master(&mut self, at: usize) {
-        // The lock of its directory proves its predecessor dead; it may have another directory.
+        // The lock of the state directory proves that the predecessor is dead. The new process may have
+        // another directory, and then it has no proof.
         let proven = self.setting.keeps_disk && (!self.setting.disorder || self.rng.once_in(2));
         let master = &mut self.masters[at];
         if master.process.alive {
@@ -103,7 +104,7 @@ impl World {
         self.later(0, SimEvent::Reconnect(Peer::Master(at), self.masters[at].process.incarnation));
     }
 
-    /// The process is gone.
+    /// Ends the process, and starts it again after `again_in`.
     pub fn end_master(&mut self, at: usize, again_in: Nanos) {
         let master = &mut self.masters[at];
         if !master.process.alive {
@@ -130,7 +131,7 @@ impl World {
         }
     }
 
-    /// Something reaches a master.
+    /// Gives an input to a master.
     pub fn give_master(&mut self, at: usize, incarnation: u64, input: MasterIn) {
         let master = &self.masters[at];
         if master.process.incarnation != incarnation || !master.process.alive {
@@ -147,7 +148,7 @@ impl World {
         }
     }
 
-    /// A master gets its turn: it learns all that waits, and plans once.
+    /// Gives a master its turn: it takes all queued inputs, and then plans once.
     pub fn master_turn(&mut self, at: usize, incarnation: u64) {
         let master = &self.masters[at];
         if master.process.incarnation != incarnation || !master.process.alive {
@@ -217,7 +218,7 @@ impl World {
         }
     }
 
-    /// The registry has told a session something.
+    /// The registry has answered a session.
     pub fn told(&mut self, at: usize, session: SessionId, event: fleet::Event) {
         if let fleet::Event::TaskWritten { answer: CasAnswer::Written(revision), .. } = &event {
             self.own_write_acknowledged(at, session, *revision);
@@ -252,7 +253,8 @@ impl World {
         self.observe(at, event);
     }
 
-    /// The registry is connected, or this incarnation was declared lost: a new mind begins.
+    /// Starts a session with a new `Fleet`: the registry is connected, or the last session was declared
+    /// lost.
     fn begin_life(&mut self, at: usize) {
         self.counters.master_sessions += 1;
         let session = SessionId(self.rng.any());
@@ -280,7 +282,7 @@ impl World {
         };
         let mut fleet = Fleet::new(config);
         fleet.observe(clock, fleet::Event::Clock(wall));
-        // There are no modules here.
+        // The simulation has no modules.
         master.sessions.loaded(Bucket::Modules);
         let followers = Follower::of_session(session, &ends, self.now);
         master.current = Some(MasterSession { fleet, session, followers, due: 0 });
@@ -303,13 +305,13 @@ impl World {
         self.send_down(link, ToWorker::Welcome { master: home, machine, version });
     }
 
-    /// A stream has been shown whole to the newest incarnation.
+    /// The newest session has read a stream to its end.
     pub fn stream_loaded(&mut self, at: usize, stream: usize) {
         let sessions = &mut self.masters[at].sessions;
         let Some(loaded) = sessions.loaded(STREAMS[stream]) else { return };
         self.say(|world| format!("{} knows the registry", world.masters[at].name));
         self.observe(at, fleet::Event::Loaded(loaded));
-        // Workers say again what they have, now that it counts.
+        // The workers send their `Hello` again, because this session counts it.
         for link in self.masters[at].links.clone() {
             self.welcome(at, link);
         }

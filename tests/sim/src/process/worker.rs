@@ -1,5 +1,5 @@
-//! A worker's shell: its process, its links, and the loop of its mind. Never runs anything itself
-//! (that is `guest`), and never touches the lease (that is `lease`, with a loop of its own).
+//! A worker's shell: its process, its links, and its main loop. Never runs a guest itself (that is
+//! `guest`), and never touches the lease (that is `lease_thread`, with a loop of its own).
 
 use super::{LeaseIn, LoopQueue, Process, WorkerLoopInput, guest::Run, lease_thread::KernelTimer};
 use crate::{
@@ -20,47 +20,48 @@ use std::collections::BTreeMap;
 /// A worker.
 #[derive(Debug)]
 pub struct SimWorker {
-    /// Its name. Two processes may have the same.
+    /// Its name. Two processes may have the same name.
     pub name: WorkerId,
     /// Its process.
     pub process: Process,
-    /// Its way to the registry, if it has one.
+    /// Its connection to the registry, if it has one.
     pub connection: Option<Connection>,
-    /// What waits for the loop of its lease.
+    /// The inputs that wait for its lease loop.
     pub lease_desk: LoopQueue<LeaseIn>,
-    /// What waits for the loop of its mind.
+    /// The inputs that wait for its main loop.
     pub mind_desk: LoopQueue<WorkerLoopInput>,
-    /// Its side of the lease.
+    /// The worker's state machine of the lease.
     pub keeper: LeaseLoop,
-    /// What its leases say but for the session.
+    /// The content of its leases, except for the session.
     draft: Lease,
-    /// When its lease wants to be looked at.
+    /// When the lease loop needs its next turn.
     pub keeper_due: Nanos,
-    /// Up to where it holds attempts: shared by its two loops.
+    /// The highest revisions of the attempts that it holds. Its two loops share this value.
     pub holds: Holds,
-    /// Its mind.
+    /// The state machine of its attempts.
     pub mind: Attempts,
     mind_due: Nanos,
-    /// Its end of each link that is open: to whom, and whether greeted.
+    /// Its end of each open link.
     pub links: BTreeMap<LinkId, LinkEnd>,
-    /// What runs.
+    /// Its runs.
     pub runs: BTreeMap<AttemptKey, Run>,
-    /// The end of its lease as its guests' gates see it, and the kernel's timer behind that.
+    /// The end of its lease, as the gates of its guests see it, with the kernel's timer behind the
+    /// gates.
     pub deadman: Deadman<KernelTimer>,
     stopping: bool,
-    /// Whether it is a second process under another's name.
+    /// Whether it is a second process under the name of another.
     pub twin: bool,
-    /// Until when it cannot get anything ready.
+    /// The time until which it cannot prepare any attempt.
     pub unwell_until: Nanos,
-    /// Whether it knows that for a want of its host.
+    /// Whether it knows about the shortage of its host.
     pub says_so: bool,
-    /// What it thinks of its host.
+    /// The state machine of its host's health.
     pub health: Health,
-    /// When it probes that next.
+    /// When it probes the host next.
     pub probe_due: Nanos,
-    /// What its lease was told of that.
+    /// The shortage that its lease reports.
     pub unwell: Option<Unwell>,
-    /// When all its slots were full the last time; they may be now.
+    /// The last time at which all its slots were full. They may be full now.
     pub full_until: Nanos,
 }
 
@@ -72,11 +73,11 @@ pub struct LinkEnd {
     greeted: bool,
 }
 
-/// Attempts a worker runs at once.
+/// The number of attempts that a worker runs at once.
 pub const SLOTS: u32 = 2;
 
 impl SimWorker {
-    /// One that is not started.
+    /// A worker that is not started yet.
     pub fn new(name: &str, machine: usize, world: &mut World) -> Self {
         let timing = world.setting.timing;
         let draft = Lease {
@@ -113,14 +114,14 @@ impl SimWorker {
 }
 
 impl World {
-    /// What the clock of a worker's machine shows to its process.
+    /// The reading of the clock that a worker's process sees.
     pub fn worker_clock(&self, at: usize) -> Time {
         self.machines[self.workers[at].process.machine].clock(self.now)
     }
 
-    /// The process starts.
+    /// Starts the process.
     pub fn boot_worker(&mut self, at: usize) {
-        // Whether it got the lock of the directory that its predecessor had.
+        // Whether it has the lock of its predecessor's state directory.
         let proven = self.setting.keeps_disk && (!self.setting.disorder || self.rng.once_in(2));
         let (home_dir, seed) = (Nonce(self.rng.any()), self.rng.any());
         let (timing, over_max) = (self.setting.timing, self.setting.over_max);
@@ -154,7 +155,7 @@ impl World {
         self.tell_health(at, incarnation);
     }
 
-    /// The process is gone.
+    /// Ends the process, and starts it again after `again_in`.
     pub fn end_worker(&mut self, at: usize, again_in: Nanos) {
         let worker = &mut self.workers[at];
         if !worker.process.alive {
@@ -176,7 +177,7 @@ impl World {
         self.later(again_in, SimEvent::Boot(Peer::Worker(at)));
     }
 
-    /// The process dials every master to which it has no link.
+    /// Dials every master to which the process has no link.
     pub fn dial_all(&mut self, at: usize, incarnation: u64) {
         if self.workers[at].process.incarnation != incarnation {
             return;
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    /// A frame arrives.
+    /// A frame arrives at a worker.
     pub fn worker_frame(&mut self, link: LinkId, frame: ToWorker) {
         let Some(known) = self.network.links.get(&link).filter(|link| link.open_below) else {
             return;
@@ -241,7 +242,7 @@ impl World {
         }
     }
 
-    /// The worker's end of a link notices that it is lost.
+    /// The worker's end of a link notices that the link is lost.
     pub fn lost_below(&mut self, link: LinkId) {
         let Some(known) = self.network.links.get_mut(&link) else { return };
         let (at, incarnation) = known.worker;
@@ -260,7 +261,7 @@ impl World {
         );
     }
 
-    /// Something reaches the loop of a worker's mind.
+    /// Gives an input to a worker's main loop.
     pub fn give_worker_loop(&mut self, at: usize, incarnation: u64, input: WorkerLoopInput) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation || !worker.process.alive {
@@ -277,7 +278,7 @@ impl World {
         }
     }
 
-    /// The mind gets its turn.
+    /// Gives the main loop its turn.
     pub fn worker_loop_turn(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation {
@@ -302,7 +303,7 @@ impl World {
         let event = match input {
             WorkerLoopInput::Event(event) => *event,
             WorkerLoopInput::Frame(link, frame) => {
-                // What came before its link was lost is heard, though this loop was busy.
+                // A frame that came before its link was lost still counts, although this loop was busy.
                 match (worker.links.get_mut(&link), *frame) {
                     (None, ToWorker::Welcome { .. }) => return,
                     (Some(end), ToWorker::Welcome { master, .. }) if !end.greeted => {

@@ -1,5 +1,5 @@
-//! Good input to begin with, made from the types themselves so that it cannot grow old. Never written
-//! anywhere but into the targets' own corpora.
+//! Valid input as seeds, made from the types themselves so that the seeds stay up to date. Never writes
+//! to another place than the corpora of the targets.
 
 use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId,
@@ -24,7 +24,7 @@ use std::{fs, path::Path, sync::Arc};
 
 const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
 
-/// The largest guest that is a seed: mutations of a long file find little in a minute.
+/// The largest guest that becomes a seed: mutations of a long file find little within a minute.
 const GUEST_MAX: u64 = 128 * 1024;
 
 fn keep(target: &str, name: &str, bytes: &[u8]) {
@@ -72,7 +72,7 @@ fn body(message: &impl Serialize) -> Vec<u8> {
     out.split_off(frame::HEADER_SIZE)
 }
 
-/// Records of every kind, and rules.
+/// Records of every kind, and HTTP rules.
 pub fn records() {
     let mut task = TaskRecord::queued(TaskId(7), Arc::new(spec()), WallMillis(1));
     task.history.push(PastAttempt {
@@ -137,7 +137,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("it can be written")
 }
 
-/// Wasm text of every shape, and the guests that are built.
+/// Wasm texts of every shape, and the built guests.
 pub fn modules() {
     for (number, text) in TEXTS.iter().enumerate() {
         keep("module", &format!("seed-{number}"), &wat::parse_str(text).expect("Wasm text"));

@@ -1,10 +1,10 @@
-//! The tree keeps its walls: who imports whom, how long files are, and that the docs' tables are
-//! those of the code. Never a matter of taste.
+//! Checks the rules of the source tree: which package may use which, how long files are, and that the
+//! tables in the docs match the code. Never a matter of taste.
 
 use muster_tests::place::root;
 use std::path::{Path, PathBuf};
 
-/// Lines after which a file has to say why it is one.
+/// The most lines of a source file; a longer file should be split.
 const LINES_MAX: usize = 500;
 
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {

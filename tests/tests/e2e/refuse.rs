@@ -1,9 +1,9 @@
-//! Bad input: a clear sentence that says what to do, exit code 2, and no trace.
+//! Bad input: a clear message that says what to do, exit code 2, and no change to the fleet.
 
 use muster_tests::{Fleet, fleet::text, fleet::wait_for};
 use std::io::Write;
 
-/// Demands exit code 2 and every one of these words.
+/// Demands exit code 2 and a message with all of these words.
 fn refused(ran: muster_tests::Ran, words: &[&str]) {
     assert_eq!(ran.code, 2, "{ran:?}");
     for word in words {

@@ -1,5 +1,5 @@
-//! Placing one task among 10,000 workers: from its submission to the write that names its worker.
-//! Never the write itself.
+//! Places one task among 10,000 workers: from its submission to the write that names its worker. Never
+//! includes the write itself.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use muster_benches::fleet_rig::{FleetRig, noop};
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 const WORKERS: usize = 10_000;
 
-/// Every tenth is in the same zone, and each is a host of its own.
+/// The labels of a worker: every tenth worker is in the same zone, and each worker is its own host.
 fn labels(number: usize) -> BTreeMap<String, String> {
     let host = format!("h{number}");
     BTreeMap::from([("host".into(), host), ("zone".into(), format!("z{}", number % 10))])
@@ -51,7 +51,8 @@ fn places(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Places a task, and brings the fleet back to where it was, so many times: how long placing took.
+/// Places a task and returns the fleet to its earlier state, `rounds` times. Returns how long the
+/// placement took.
 fn times(rounds: u64, mind: &mut FleetRig, spec: impl Fn(u64) -> TaskSpec) -> Duration {
     let mut took = Duration::ZERO;
     for _ in 0..rounds {

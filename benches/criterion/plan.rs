@@ -1,14 +1,16 @@
-//! The mind's part in the whole life of a thousand no-op tasks: submitted, stored, placed, ended,
-//! committed, with others waiting behind them or none. Never a registry or a worker.
+//! The part of a master's state machine in the lives of a thousand no-op tasks: submitted, stored,
+//! placed, ended and committed, with or without a queue behind them. Never includes a registry or a
+//! worker.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use muster_benches::fleet_rig::{BATCH, FleetRig, noop, unlabelled};
 use std::time::Duration;
 
-/// Fleets of as many slots, so that what differs is the number of workers.
+/// Workers and slots of each fleet. The number of slots is the same, so that only the number of workers
+/// differs.
 const FLEETS: [(usize, u32); 2] = [(2, 5_000), (10_000, 1)];
 
-/// Tasks that wait behind.
+/// The number of tasks that wait in the queue.
 const QUEUED: [usize; 2] = [0, 100_000];
 
 fn lives(criterion: &mut Criterion) {
@@ -29,7 +31,7 @@ fn lives(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// As many come as go. Where others wait, those that end are not those that came.
+/// As many tasks end as are submitted. With a queue, the tasks that end are not the submitted ones.
 fn live(mind: &mut FleetRig) -> Duration {
     let submission = mind.submission(BATCH, noop);
     let mut took = mind.tell(vec![submission]);

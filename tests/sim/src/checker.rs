@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// returns some, each master tries that worker, and urgent tasks preempt others.
 const ATTEMPTS_FREE: u64 = 12;
 
-/// A task may have one more attempt for each so many faults and preempted runs. The quotient is above 1
-/// because most faults hit another task.
+/// One more attempt is allowed for every this many faults and preempted runs of the world: most of them
+/// hit other tasks.
 const FAULTS_PER_ATTEMPT: u64 = 4;
 
 /// A violated invariant.

@@ -27,13 +27,13 @@ const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 /// How often the journals are read.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Fault after fault, one at a time.
+/// Inject faults, one at a time, and measure each failover.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many faults
     #[arg(long, default_value_t = 50)]
     trials: usize,
-    /// The choices; another one each time unless given
+    /// The seed of all random choices; a new one each time by default
     #[arg(long)]
     seed: Option<u64>,
     /// The leases' profile: standard, fast or roaming

@@ -22,7 +22,7 @@ struct Args {
     /// Draw target/bench.svg as well
     #[arg(long)]
     plot: bool,
-    /// Measure this one in this very process, and say so in JSON
+    /// Run this measurement in this process, and print its result as JSON
     #[arg(long, hide = true, value_name = "NAME")]
     measurement: Option<String>,
 }

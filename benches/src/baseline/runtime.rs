@@ -34,11 +34,11 @@ const ROOM: u32 = 64;
 /// How compiled code can be interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupts {
-    /// Not at all.
+    /// The code cannot be interrupted.
     None,
     /// As in a worker: the code checks an epoch, which a clock advances.
     Epochs,
-    /// By counting instructions.
+    /// The code counts its instructions.
     Fuel,
 }
 

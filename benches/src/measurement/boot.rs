@@ -18,7 +18,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 const MILLIS_MOST: f64 = 150.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");

@@ -29,7 +29,7 @@ const DATA: usize = 100_000;
 const FIRST_MILLIS_MOST: f64 = 1_500.0;
 const KEPT_MILLIS_MOST: f64 = 50.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::start(1, 2);
     let modules: Vec<String> = (0..MODULES).map(|number| format!("big{number}")).collect();

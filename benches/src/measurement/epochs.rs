@@ -22,7 +22,7 @@ const OF_FUEL_MOST: f64 = 0.5;
 
 const WAYS: [Interrupts; 3] = [Interrupts::None, Interrupts::Epochs, Interrupts::Fuel];
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let text = "the quick brown fox jumps over the lazy dog and is gone by 1976\n".repeat(30_000);
     let kernels = [

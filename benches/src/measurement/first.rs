@@ -34,7 +34,7 @@ const P50_CORE_MICROS: f64 = 30.0;
 const P50_COMPONENT_MICROS: f64 = 60.0;
 const P99_MICROS: f64 = 150.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     let journal = fleet.path("journal");

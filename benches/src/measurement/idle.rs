@@ -21,7 +21,7 @@ const RESIDENT_MIB_MOST: f64 = 25.0;
 const CPU_PERCENT_MOST: f64 = 0.5;
 const PROGRAM_MIB_MOST: f64 = 20.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");

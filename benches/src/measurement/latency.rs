@@ -34,7 +34,7 @@ const PIPELINED: usize = 50_000;
 const P50_MICROS: f64 = 600.0;
 const P99_MICROS: f64 = 3_000.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let fleet = Fleet::start(1, 2);
     fleet.push("noop");

@@ -48,7 +48,7 @@ const RENEWED_LEAST: f64 = 0.95;
 
 const MASTER_PERCENT_MOST: f64 = 10.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");

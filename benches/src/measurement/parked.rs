@@ -25,7 +25,7 @@ const TOUCHED: u64 = 4_096;
 const SETTLES_IN: Duration = Duration::from_secs(2);
 const KIB_MOST: f64 = 64.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     let journal = fleet.path("journal");

@@ -24,7 +24,7 @@ const ROUNDS: usize = 3;
 
 const MEGABYTES_LEAST: f64 = 150.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let fleet = Fleet::start(1, 2);
     fleet.push("upper");

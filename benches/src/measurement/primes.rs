@@ -21,7 +21,7 @@ const ROUNDS: usize = 2;
 
 const SHARE: f64 = 0.97;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let guest = guests::example("primes")?;
     let processors = processors();

@@ -70,7 +70,7 @@ counters!(
     taken,
     /// Processes killed by the kernel's timer.
     kernel_kills,
-    /// Leases given back.
+    /// Leases released.
     released,
     /// Operator commands that a worker carried out.
     obeyed,

@@ -44,30 +44,30 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(200);
 /// The most findings of each kind that are printed.
 const SHOWN_MAX: usize = 10;
 
-/// Strike a fleet at random and judge what it did.
+/// Injects random faults into a fleet and checks what it did.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long to strike
+    /// How long to inject faults, in minutes
     #[arg(long, default_value_t = 10.0, conflicts_with = "trials")]
     minutes: f64,
-    /// Strike until so many faults have hit a worker while it ran something, however long that takes
+    /// Inject faults until this many of them have struck a worker while it ran something
     #[arg(long)]
     trials: Option<usize>,
-    /// Strike with this kind of fault only
+    /// Inject only this kind of fault
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(KINDS))]
     only: Option<String>,
-    /// How many nodes the registry has; of several, each keeps a replica of what is stored
+    /// How many nodes the registry has; each of several keeps a replica of what is stored
     #[arg(long, default_value_t = 1, value_parser = clap::builder::PossibleValuesParser::new(["1", "3"])
         .map(|nodes| nodes.parse::<usize>().expect("a number")))]
     nodes: usize,
-    /// The choices; another one each time unless given
+    /// The seed of all random choices; a new one each time by default
     #[arg(long)]
     seed: Option<u64>,
     /// The leases' profile: standard, fast or roaming
     #[arg(long, default_value = "standard")]
     lease: String,
-    /// How often in a hundred a fault is left alone, so that its failover can be measured; 0 for
-    /// as many faults as possible
+    /// The probability, in percent, that a fault stays alone, so that its failover can be measured; 0
+    /// for as many faults as possible
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=100))]
     alone_percent: u64,
     /// How many masters

@@ -22,10 +22,10 @@ const RATIO_MAX: f64 = 2.0;
 /// describe.
 const GUESTS_MIN: usize = 40;
 
-/// Lets hostile guests loose on a fleet of this machine
+/// Run the hostile guests on a fleet of this machine
 #[derive(Parser)]
 struct Options {
-    /// Only those whose name contains this
+    /// Only guests whose name contains this
     #[arg(default_value = "")]
     only: String,
 }

@@ -11,7 +11,7 @@ const ACTIVE_MAX: usize = 3;
 /// The probability, in percent, that a node of the registry stays down for long.
 const LONG_PERCENT: u64 = 15;
 
-/// How long that is.
+/// How long such a node stays down.
 const LONG: Duration = Duration::from_secs(30);
 
 /// How long a process that ended by itself stays down: the usual pause of a service manager.
@@ -42,7 +42,7 @@ const READ_EVERY: Duration = Duration::from_millis(250);
 /// A fault that was injected, with its times by the boot clock.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// 1 for the first.
+    /// The number of the fault, from 1.
     pub number: usize,
     /// When it struck.
     pub at_ns: u64,
@@ -54,7 +54,7 @@ pub struct Fault {
     pub healed_ns: u64,
     /// How often it struck: more than once if the fault recurs.
     pub times: usize,
-    /// What is done to the fleet.
+    /// The kind of the fault.
     pub kind: FaultKind,
 }
 

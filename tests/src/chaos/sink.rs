@@ -24,7 +24,7 @@ const RECEIVE_BUFFER: u32 = 16 * 1024;
 /// more, which may be as large as 64 KiB on a link between two namespaces.
 const HELD_MAX: u64 = 2 * RECEIVE_BUFFER as u64 + 64 * 1024;
 
-/// The size of a body in bytes: a few times [`HELD_MAX`].
+/// The size of a body in bytes: a few times `HELD_MAX`.
 pub const BODY: u64 = 512 * 1024;
 
 /// The most bytes of one read.

@@ -75,7 +75,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-want-that-comes-and-goes-renews-each-time",
 ];
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         FLEET_LEASE,

@@ -5,7 +5,7 @@ use super::{Edit, edits::edit};
 const GATE: &str = "protocol/src/lease/gate.rs";
 const DEADMAN: &str = "protocol/src/lease/deadman.rs";
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         GATE,

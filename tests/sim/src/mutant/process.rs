@@ -73,7 +73,7 @@ pub const JUDGES: &[(&str, Judge)] = &[
     ),
 ];
 
-/// Every change. `ON[name]` is true while the mutant of that name is switched on.
+/// Every edit of this file. `ON[name]` is true while the mutant `name` is switched on.
 const EDITS: &[Edit] = &[
     edit(
         CLOCK,
@@ -188,7 +188,7 @@ pub fn mutate(name: &str, text: String) -> Result<String, String> {
     changes.try_fold(text, |text, edit| apply(edit, &text, "wire", &names))
 }
 
-/// Every change.
+/// Every edit of this file.
 pub(super) fn edits() -> impl Iterator<Item = &'static Edit> {
     EDITS.iter()
 }

@@ -14,7 +14,7 @@ const PLACE: &str = "protocol/src/fleet/place.rs";
 const HEALTH: &str = "protocol/src/health.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         RECORD,

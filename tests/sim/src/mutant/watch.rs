@@ -5,7 +5,7 @@ use super::{Edit, edits::edit};
 const WATCH: &str = "protocol/src/watch.rs";
 const WATERMARK: &str = "protocol/src/watch/watermark.rs";
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         WATCH,

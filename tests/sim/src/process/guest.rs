@@ -14,9 +14,9 @@ use muster_protocol::{
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Which run of the world it is.
+    /// The number of the run, unique in its world.
     pub number: u64,
-    /// Of which session.
+    /// The session that runs it.
     pub session: SessionId,
     /// The gate that its effects have to pass.
     gate: Gate,

@@ -96,9 +96,9 @@ impl Finding {
 }
 
 /// Checks, prints, and exits with 0 if all is well, 1 on a warning, and 2 on a failure.
-pub async fn run(reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
-    match Client::connect(reach).await {
+    match Client::connect(connect).await {
         Ok(client) => look(&client, &mut findings).await,
         Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
     }

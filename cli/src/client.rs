@@ -203,8 +203,8 @@ enum Refused {
 
 impl Client {
     /// Connects. A server that cannot be reached is the user's error.
-    pub async fn connect(reach: &ConnectArgs) -> anyhow::Result<Self> {
-        let (address, settings) = reach.settings()?;
+    pub async fn connect(connect: &ConnectArgs) -> anyhow::Result<Self> {
+        let (address, settings) = connect.settings()?;
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);
         let options = settings
@@ -226,7 +226,7 @@ impl Client {
         Ok(Client {
             jetstream: jetstream::new(nats.clone()),
             nats,
-            names: Names::new(reach.fleet.clone()),
+            names: Names::new(connect.fleet.clone()),
             connections,
             stores: Arc::default(),
             answered: Arc::default(),

@@ -50,8 +50,8 @@ struct Concerned {
 
 impl Events {
     /// Prints them.
-    pub async fn run(self, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
-        let client = Client::connect(reach).await?;
+    pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+        let client = Client::connect(connect).await?;
         let start = match (self.since, self.follow) {
             (Some(ago), _) => Start::Since(ago),
             (None, true) => Start::New,

@@ -58,7 +58,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Cli {
     #[command(flatten)]
-    reach: ConnectArgs,
+    connect: ConnectArgs,
     /// What to print
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
     output: Format,
@@ -107,22 +107,22 @@ fn main() -> ExitCode {
     if let Some(ended) = muster_worker::compile::child() {
         return ended;
     }
-    let Cli { reach, output, command } = Cli::parse();
+    let Cli { connect, output, command } = Cli::parse();
     match command {
         Command::Master(config) => daemon::master(*config),
         Command::Worker(worker::Command::Run(config)) => daemon::worker(*config),
-        command => ask(command, &reach, output).unwrap_or_else(|error| exit::report(&error)),
+        command => ask(command, &connect, output).unwrap_or_else(|error| exit::report(&error)),
     }
 }
 
-fn ask(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Master(_) | Command::Worker(worker::Command::Run(_)) => {
             unreachable!("the daemons have their own way out of main")
         }
         Command::Tether(tether) => tether.run().map(|never| match never {}),
-        Command::Cert(command) => cert::run(command, &reach.fleet).map(done),
+        Command::Cert(command) => cert::run(command, &connect.fleet).map(done),
         Command::New(new) => new.run(format).map(done),
         Command::Build(build) => build.run(format).map(done),
         Command::Completions { shell } => {
@@ -130,16 +130,16 @@ fn ask(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<
             clap_complete::generate(shell, &mut Cli::command(), "muster", &mut text);
             output::raw(&text).map(done)
         }
-        Command::Dev(dev) => run(dev.run(&reach.fleet, format)),
+        Command::Dev(dev) => run(dev.run(&connect.fleet, format)),
         Command::Worker(worker::Command::Ask(ask)) => {
-            wait_for(worker::run(ask, reach, format)).map(done)
+            wait_for(worker::run(ask, connect, format)).map(done)
         }
-        Command::Module(command) => wait_for(module::run(command, reach, format)).map(done),
-        Command::Task(command) => wait_for(task::run(command, reach, format)),
-        Command::Map(map) => wait_for(map.run(reach)),
-        Command::Events(events) => wait_for(events.run(reach, format)).map(done),
+        Command::Module(command) => wait_for(module::run(command, connect, format)).map(done),
+        Command::Task(command) => wait_for(task::run(command, connect, format)),
+        Command::Map(map) => wait_for(map.run(connect)),
+        Command::Events(events) => wait_for(events.run(connect, format)).map(done),
         // Does not end at a refusal of the server: the check reports it as a finding.
-        Command::Check => run(check::run(reach, format)),
+        Command::Check => run(check::run(connect, format)),
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
             "muster --fleet f task --nats nats://h ls -o json",
         ] {
             let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            assert_eq!((cli.reach.fleet.as_str(), cli.output), ("f", Format::Json), "{line}");
+            assert_eq!((cli.connect.fleet.as_str(), cli.output), ("f", Format::Json), "{line}");
         }
     }
 

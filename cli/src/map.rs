@@ -100,9 +100,9 @@ pub struct Map {
 
 impl Map {
     /// Runs the command.
-    pub async fn run(self, reach: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
         let lines = Lines::open(&self.inputs, self.json).await?;
-        let client = Client::connect(reach).await?;
+        let client = Client::connect(connect).await?;
         let module = module::resolve(&client, &self.module).await?;
         // Reject invalid options before the first line is read.
         let mut spec = self.options.spec(module, Data::EMPTY, None)?;

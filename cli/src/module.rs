@@ -67,19 +67,19 @@ pub struct Push {
 }
 
 /// Runs the command.
-pub async fn run(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+pub async fn run(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     match command {
-        Command::Push(push) => self::push(push, reach, format).await,
-        Command::Ls => ls(reach, format).await,
-        Command::Inspect { what } => inspect(&what, reach, format).await,
-        Command::Rm { name, yes } => rm(&name, yes, reach, format).await,
+        Command::Push(push) => self::push(push, connect, format).await,
+        Command::Ls => ls(connect, format).await,
+        Command::Inspect { what } => inspect(&what, connect, format).await,
+        Command::Rm { name, yes } => rm(&name, yes, connect, format).await,
     }
 }
 
-async fn push(push: Push, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+async fn push(push: Push, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = push.named()?;
     let wasm = Wasm::read(&push.file)?;
-    let client = Client::connect(reach).await?;
+    let client = Client::connect(connect).await?;
     wasm.store(&client).await?;
     let question = RegisterModule { name: name.clone(), version, digest: wasm.digest };
     let version: ModuleVersion = client.insist(endpoint::MODULE_REGISTER, &question).await?;
@@ -141,8 +141,8 @@ fn needs_json(info: &ModuleInfo) -> Value {
     info.needs.iter().map(|need| json!({ "grant": need.grant, "what": need.what })).collect()
 }
 
-async fn ls(reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
-    let modules = list(&Client::connect(reach).await?).await?;
+async fn ls(connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+    let modules = list(&Client::connect(connect).await?).await?;
     if format == Format::Json {
         return output::json(&modules);
     }
@@ -162,11 +162,11 @@ async fn ls(reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     output::table(&headers, &["kind", "size"], rows.collect())
 }
 
-async fn inspect(what: &str, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+async fn inspect(what: &str, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let info = if is_file(what) {
         examine(&read(Path::new(what))?, what)?
     } else {
-        let client = Client::connect(reach).await?;
+        let client = Client::connect(connect).await?;
         let module = resolve(&client, what).await?;
         let store = client.names.module_store();
         let data = blob::fetch(&client, &store, module.digest, limit::MODULE_SIZE_MAX).await?;
@@ -192,7 +192,7 @@ async fn inspect(what: &str, reach: &ConnectArgs, format: Format) -> anyhow::Res
     ])
 }
 
-async fn rm(name: &str, yes: bool, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+async fn rm(name: &str, yes: bool, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = split(name);
     if !yes && io::stdin().is_terminal() {
         let what =
@@ -204,7 +204,7 @@ async fn rm(name: &str, yes: bool, reach: &ConnectArgs, format: Format) -> anyho
             return Err(Failure::user("nothing was removed").into());
         }
     }
-    let client = Client::connect(reach).await?;
+    let client = Client::connect(connect).await?;
     let question = RemoveModule { name: name.into(), version: version.map(Into::into) };
     let left: Modules = client.ask(endpoint::MODULE_REMOVE, &question).await?;
     match format {

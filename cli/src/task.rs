@@ -94,36 +94,36 @@ const CANCEL_MAX: usize = 16;
 /// Runs the command.
 pub async fn run(
     command: Command,
-    reach: &ConnectArgs,
+    connect: &ConnectArgs,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
-        Command::Run(run) => run.run(reach, format).await,
+        Command::Run(run) => run.run(connect, format).await,
         Command::Ls { state, group, limit, before } => {
             let group = group.map(|group| group.to_string());
             let question = ListTasks { state, group, limit, before, due_before: None };
-            list(&Client::connect(reach).await?, question, format).await.map(done)
+            list(&Client::connect(connect).await?, question, format).await.map(done)
         }
         Command::Get { id } => {
-            let client = Client::connect(reach).await?;
+            let client = Client::connect(connect).await?;
             let view = client.task(&id).await?;
             let progress = show::progress(&client, &view, format).await?;
             show::one(&view, progress, format).map(done)
         }
         Command::Result { id } => {
-            let client = Client::connect(reach).await?;
+            let client = Client::connect(connect).await?;
             let view = client.task(&id).await?;
             show::result(&client, &view, format).await
         }
         Command::Logs { id, follow } => {
-            logs::run(&Client::connect(reach).await?, &id, follow, format).await.map(done)
+            logs::run(&Client::connect(connect).await?, &id, follow, format).await.map(done)
         }
         Command::Cancel { ids } => {
-            cancel(&Client::connect(reach).await?, &ids, format).await.map(done)
+            cancel(&Client::connect(connect).await?, &ids, format).await.map(done)
         }
         Command::History { id } => {
-            let view = Client::connect(reach).await?.task(&id).await?;
+            let view = Client::connect(connect).await?.task(&id).await?;
             show::history(&view, format).map(done)
         }
     }

@@ -168,8 +168,8 @@ async fn until_empty(
 }
 
 /// Answers the question.
-pub async fn run(ask: WorkerAction, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
-    let client = Client::connect(reach).await?;
+pub async fn run(ask: WorkerAction, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+    let client = Client::connect(connect).await?;
     let mut workers = list(&client).await?;
     let mut emptied_within = None;
     let (name, wanted) = match ask {

@@ -234,7 +234,7 @@ impl Connection {
     pub(crate) fn greeting(&mut self) -> Vec<Effect> {
         let master = self.config.name.clone();
         vec![Effect::Publish(match self.down.take() {
-            None => self.news(MasterEvent::Started, "it serves"),
+            None => self.event(MasterEvent::Started, "it serves"),
             Some(since) => {
                 let away = clock::boottime().since(since).as_secs_f32();
                 let reason = format!("it did not answer for {away:.1} s; runs went on");
@@ -244,10 +244,10 @@ impl Connection {
     }
 
     pub(crate) fn farewell(&self) -> Vec<Effect> {
-        vec![Effect::Publish(self.news(MasterEvent::Stopped, "it was told to"))]
+        vec![Effect::Publish(self.event(MasterEvent::Stopped, "it was told to"))]
     }
 
-    fn news(&self, what: MasterEvent, reason: &str) -> Advisory {
+    fn event(&self, what: MasterEvent, reason: &str) -> Advisory {
         Advisory::Master { master: self.config.name.clone(), what, reason: reason.into() }
     }
 

@@ -44,8 +44,8 @@ pub(crate) struct Batch {
 impl Publisher {
     /// Publishes in the session of this registry, until the returned handle is dropped.
     pub(crate) fn begin(registry: &Registry) -> Self {
-        let (publisher, told) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(spread(registry.clone(), told));
+        let (publisher, items) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(spread(registry.clone(), items));
         Publisher(publisher)
     }
 
@@ -118,8 +118,8 @@ fn parts(ends: Vec<TaskEnded>) -> Vec<Vec<TaskEnded>> {
 }
 
 /// Publishes item after item.
-async fn spread(registry: Registry, mut told: mpsc::Receiver<Item>) {
-    while let Some(item) = told.recv().await {
+async fn spread(registry: Registry, mut items: mpsc::Receiver<Item>) {
+    while let Some(item) = items.recv().await {
         match item {
             Item::Event(advisory) => registry.publish(&advisory).await,
             Item::Ended(audience, ended) => registry.tell(audience, &ended).await,

@@ -91,7 +91,7 @@ impl Bare {
         pool.total_component_instances(ROOM).total_stacks(ROOM).max_memory_size(4 << 30);
         pool.table_elements(100_000);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        let engine = Engine::new(&config).map_err(told)?;
+        let engine = Engine::new(&config).map_err(broken)?;
         let over = Arc::new(AtomicBool::new(false));
         let ticker = (interrupts == Interrupts::Epochs).then(|| {
             let (engine, over) = (engine.clone(), over.clone());
@@ -113,7 +113,7 @@ impl Bare {
     pub fn program(&self, wasm: &[u8]) -> anyhow::Result<Program> {
         let is_component = muster_module::inspect(wasm)?.kind != muster_module::Kind::Command;
         let entry = if is_component { self.task(wasm) } else { self.command(wasm) };
-        Ok(Program { entry: entry.map_err(told)?, interrupts: self.interrupts })
+        Ok(Program { entry: entry.map_err(broken)?, interrupts: self.interrupts })
     }
 
     fn command(&self, wasm: &[u8]) -> wasmtime::Result<Entry> {
@@ -129,7 +129,7 @@ impl Bare {
 }
 
 /// Converts an error of the runtime, with all its causes.
-fn told(error: wasmtime::Error) -> anyhow::Error {
+fn broken(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
@@ -180,9 +180,9 @@ impl Program {
                 store.set_epoch_deadline(1);
                 store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Continue(1)));
             }
-            Interrupts::Fuel => store.set_fuel(u64::MAX).map_err(told)?,
+            Interrupts::Fuel => store.set_fuel(u64::MAX).map_err(broken)?,
         }
-        let ended = self.enter(&mut store, input).map_err(told)?;
+        let ended = self.enter(&mut store, input).map_err(broken)?;
         ended.map_err(anyhow::Error::msg)
     }
 

@@ -84,19 +84,19 @@ what no worker's policy allows is refused at once: muster worker get NAME shows 
 
 impl Run {
     /// Runs the command.
-    pub async fn run(self, reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
         if self.local {
             let input = read_input(self.input.as_deref())?;
             blob::check_size(input.len() as u64)?;
             let Run { module, id, options, .. } = &self;
-            let fleet = reach.fleet.as_str();
+            let fleet = connect.fleet.as_str();
             return Local { module, input, id: id.as_ref(), fleet, options }.run(format).await;
         }
-        let (ids, batch) = self.ids(reach.fleet.as_str())?;
+        let (ids, batch) = self.ids(connect.fleet.as_str())?;
         let input = read_input(self.input.as_deref())?;
         // Check the size before anything is stored, also before the module is.
         blob::check_size(input.len() as u64)?;
-        let client = Client::connect(reach).await?;
+        let client = Client::connect(connect).await?;
         let module = module::resolve(&client, &self.module).await?;
         let input = blob::input(&client, input).await?;
         let spec = Arc::new(self.options.spec(module, input, batch)?);

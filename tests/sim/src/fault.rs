@@ -117,9 +117,9 @@ impl World {
                 self.counters.stalls += 1;
                 let until = self.now + lasts;
                 match peer {
-                    Peer::Master(at) => self.masters[at].desk.busy_until = until,
-                    Peer::Worker(at) if of_lease => self.workers[at].lease_desk.busy_until = until,
-                    Peer::Worker(at) => self.workers[at].mind_desk.busy_until = until,
+                    Peer::Master(at) => self.masters[at].queue.busy_until = until,
+                    Peer::Worker(at) if of_lease => self.workers[at].lease_queue.busy_until = until,
+                    Peer::Worker(at) => self.workers[at].loop_queue.busy_until = until,
                     Peer::Registry => {}
                 }
             }
@@ -129,13 +129,13 @@ impl World {
             }
             Fault::WatchStalls(at, stream, lasts) => {
                 let until = self.now + lasts;
-                if let Some(mind) = &mut self.masters[at].current {
-                    mind.followers[stream].stall(until);
+                if let Some(current) = &mut self.masters[at].current {
+                    current.followers[stream].stall(until);
                 }
             }
             Fault::WatchDies(at, stream) => {
-                if let Some(mind) = &mut self.masters[at].current
-                    && mind.followers[stream].die()
+                if let Some(current) = &mut self.masters[at].current
+                    && current.followers[stream].die()
                 {
                     self.counters.watches_dead += 1;
                 }

@@ -73,10 +73,10 @@ fn a_worker_that_reconnects_begins_a_session_that_is_empty() {
         |setting| setting.run_lasts = Some(30 * SECOND),
         |world| {
             let worker = one_runs(world);
-            let before = world.workers[worker].keeper.session();
+            let before = world.workers[worker].lease_loop.session();
             world.strike(Fault::Isolate(worker, 10 * SECOND));
             pass(world, 15);
-            assert_ne!(world.workers[worker].keeper.session(), before);
+            assert_ne!(world.workers[worker].lease_loop.session(), before);
             assert!(world.workers[worker].runs.is_empty());
             assert_eq!((world.counters.lapsed, world.running(1)), (1, 1));
         },

@@ -78,8 +78,8 @@ impl World {
 
     fn dispatch_heard(&mut self, at: usize, link: LinkId, dispatch: &Dispatch) {
         let (worker, key) = (&self.workers[at], dispatch.key);
-        let is_meant =
-            worker.keeper.session() == dispatch.session && worker.deadman.end().get() != Time::ZERO;
+        let is_meant = worker.lease_loop.session() == dispatch.session
+            && worker.deadman.end().get() != Time::ZERO;
         let is_answered =
             worker.runs.contains_key(&key) || self.checker.answers.sent.contains_key(&(at, key));
         // A worker ignores a frame from a link that is down; the worker and master repeat it on the next
@@ -99,7 +99,7 @@ impl World {
             _ => return,
         }
         let worker = &self.workers[at];
-        let still = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
+        let still = self.still_until(&worker.process).max(worker.loop_queue.busy_until);
         let full = if worker.runs.len() >= SLOTS as usize { self.now } else { worker.full_until };
         let due = since.max(still).max(full) + ANSWER_WITHIN;
         if self.now < due {

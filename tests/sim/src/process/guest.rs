@@ -36,7 +36,7 @@ impl Run {
 }
 
 impl World {
-    fn tell_mind(&mut self, at: usize, event: Event) {
+    fn tell_worker_loop(&mut self, at: usize, event: Event) {
         let incarnation = self.workers[at].process.incarnation;
         self.later(
             0,
@@ -49,7 +49,7 @@ impl World {
         let key = dispatch.key;
         let now = self.worker_clock(at);
         if self.workers[at].deadman.hold(now).is_err() {
-            return self.tell_mind(at, Event::Stopped(key));
+            return self.tell_worker_loop(at, Event::Stopped(key));
         }
         self.arm_kernel_timer(at);
         self.counters.runs += 1;
@@ -127,11 +127,11 @@ impl World {
             GuestIn::End(..) if open => {
                 self.run_is_gone(at, key);
                 let outcome = self.outcome(key, &run);
-                self.tell_mind(at, Event::Ended { key, outcome });
+                self.tell_worker_loop(at, Event::Ended { key, outcome });
             }
             _ => {
                 self.run_is_gone(at, key);
-                self.tell_mind(at, Event::Stopped(key));
+                self.tell_worker_loop(at, Event::Stopped(key));
             }
         }
     }

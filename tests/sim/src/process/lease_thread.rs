@@ -41,8 +41,8 @@ impl World {
         if worker.process.incarnation != incarnation || !worker.process.alive {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
-        let (input, turn) = self.workers[at].lease_desk.take_in(self.now, free, input);
+        let free = self.still_until(&worker.process).max(worker.lease_queue.busy_until);
+        let (input, turn) = self.workers[at].lease_queue.take_in(self.now, free, input);
         if let Some(turn) = turn {
             self.at(turn, SimEvent::LeaseThreadTurn(at, incarnation));
         }
@@ -63,11 +63,11 @@ impl World {
         if worker.process.incarnation != incarnation {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
+        let free = self.still_until(&worker.process).max(worker.lease_queue.busy_until);
         if free > self.now {
             return self.at(free, SimEvent::LeaseThreadTurn(at, incarnation));
         }
-        while let Some(input) = self.workers[at].lease_desk.next_in() {
+        while let Some(input) = self.workers[at].lease_queue.next_in() {
             self.lease_thread_hears(at, incarnation, input);
             if self.workers[at].process.incarnation != incarnation {
                 return;
@@ -79,17 +79,17 @@ impl World {
     fn lease_thread_hears(&mut self, at: usize, incarnation: u64, input: LeaseIn) {
         let now = self.worker_clock(at);
         match input {
-            LeaseIn::Event(event) => self.workers[at].keeper.observe(now, *event),
+            LeaseIn::Event(event) => self.workers[at].lease_loop.observe(now, *event),
             LeaseIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Worker(at), number) {
-                    self.workers[at].keeper.observe(now, LeaseEvent::Direct(false));
+                    self.workers[at].lease_loop.observe(now, LeaseEvent::Direct(false));
                     self.later(SECOND / 10, SimEvent::Reconnect(Peer::Worker(at), incarnation));
                 }
             }
             LeaseIn::Tick(due) => {
                 let worker = &mut self.workers[at];
-                if worker.keeper_due == due {
-                    worker.keeper_due = 0;
+                if worker.lease_due == due {
+                    worker.lease_due = 0;
                 }
             }
         }
@@ -103,24 +103,24 @@ impl World {
         }
         // The revisions of the held attempts are read just before each decision about the lease.
         let holds = worker.holds;
-        worker.keeper.observe(now, LeaseEvent::SetHolds(holds));
+        worker.lease_loop.observe(now, LeaseEvent::SetHolds(holds));
         let mut effects = Vec::new();
-        worker.keeper.plan(now, WallMillis(0), &mut effects);
+        worker.lease_loop.plan(now, WallMillis(0), &mut effects);
         for effect in effects {
             self.carry_out_lease(at, incarnation, effect);
             if self.workers[at].process.incarnation != incarnation {
                 return;
             }
         }
-        let Some(wakeup) = self.workers[at].keeper.wakeup() else { return };
+        let Some(wakeup) = self.workers[at].lease_loop.wakeup() else { return };
         if wakeup <= now {
             self.violate("a_mind_never_spins", || format!("the lease of worker {at} would spin"));
         }
         let machine = self.workers[at].process.machine;
         let due = self.machines[machine].when(wakeup).max(self.now + MS / 10);
         let worker = &mut self.workers[at];
-        if worker.keeper_due == 0 || due < worker.keeper_due {
-            worker.keeper_due = due;
+        if worker.lease_due == 0 || due < worker.lease_due {
+            worker.lease_due = due;
             self.at(due, SimEvent::LeaseThread(at, incarnation, LeaseIn::Tick(due)));
         }
     }

@@ -32,7 +32,7 @@ pub struct Master {
     /// Its process.
     pub process: Process,
     /// The inputs that wait for its loop.
-    pub desk: LoopQueue<MasterIn>,
+    pub queue: LoopQueue<MasterIn>,
     /// Its connection to the registry.
     pub connection: Connection,
     /// Its newest session.
@@ -59,7 +59,7 @@ pub struct MasterSession {
 impl Master {
     /// The id of its newest session.
     pub fn session(&self) -> Option<SessionId> {
-        self.current.as_ref().map(|mind| mind.session)
+        self.current.as_ref().map(|current| current.session)
     }
 
     /// A master that is not started yet.
@@ -67,7 +67,7 @@ impl Master {
         Master {
             name: format!("m{}", index + 1).parse().expect("a name"),
             process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
-            desk: LoopQueue::default(),
+            queue: LoopQueue::default(),
             connection: Connection::default(),
             current: None,
             sessions: Sessions::new(Vec::new(), Marks::default()),
@@ -93,7 +93,7 @@ impl World {
         }
         master.process.incarnation += 1;
         master.process.alive = true;
-        master.desk = LoopQueue::default();
+        master.queue = LoopQueue::default();
         master.sessions = if proven {
             let (sessions, known) = master.disk.clone();
             Sessions::new(sessions, known)
@@ -137,8 +137,8 @@ impl World {
         if master.process.incarnation != incarnation || !master.process.alive {
             return;
         }
-        let free = self.still_until(&master.process).max(master.desk.busy_until);
-        let (input, turn) = self.masters[at].desk.take_in(self.now, free, input);
+        let free = self.still_until(&master.process).max(master.queue.busy_until);
+        let (input, turn) = self.masters[at].queue.take_in(self.now, free, input);
         if let Some(turn) = turn {
             self.at(turn, SimEvent::MasterTurn(at, incarnation));
         }
@@ -154,12 +154,12 @@ impl World {
         if master.process.incarnation != incarnation || !master.process.alive {
             return;
         }
-        let free = self.still_until(&master.process).max(master.desk.busy_until);
+        let free = self.still_until(&master.process).max(master.queue.busy_until);
         if free > self.now {
             return self.at(free, SimEvent::MasterTurn(at, incarnation));
         }
         while self.masters[at].process.incarnation == incarnation
-            && let Some(input) = self.masters[at].desk.next_in()
+            && let Some(input) = self.masters[at].queue.next_in()
         {
             self.master_hears(at, input);
         }
@@ -183,7 +183,7 @@ impl World {
                 self.observe(at, fleet::Event::Unlinked { worker, link });
             }
             MasterIn::Frame(link, frame) => self.master_frame(at, link, *frame),
-            MasterIn::Connected => self.begin_life(at),
+            MasterIn::Connected => self.begin_session(at),
             MasterIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Master(at), number) {
                     self.masters[at].sessions.broken();
@@ -197,10 +197,10 @@ impl World {
                 self.told_follower(at, session, stream, number, *word);
             }
             MasterIn::Tick(due) => {
-                if let Some(mind) = &mut self.masters[at].current
-                    && mind.due == due
+                if let Some(current) = &mut self.masters[at].current
+                    && current.due == due
                 {
-                    mind.due = 0;
+                    current.due = 0;
                 }
             }
             MasterIn::Stop => self.observe(at, fleet::Event::Stopping),
@@ -213,8 +213,8 @@ impl World {
 
     fn observe(&mut self, at: usize, event: fleet::Event) {
         let now = self.master_clock(at);
-        if let Some(mind) = &mut self.masters[at].current {
-            mind.fleet.observe(now, event);
+        if let Some(current) = &mut self.masters[at].current {
+            current.fleet.observe(now, event);
         }
     }
 
@@ -224,7 +224,7 @@ impl World {
             self.own_write_acknowledged(at, session, *revision);
         }
         let master = &mut self.masters[at];
-        if master.current.as_ref().is_none_or(|mind| mind.session != session) {
+        if master.current.as_ref().is_none_or(|current| current.session != session) {
             return;
         }
         master.sessions.heard(&event);
@@ -255,7 +255,7 @@ impl World {
 
     /// Starts a session with a new `Fleet`: the registry is connected, or the last session was declared
     /// lost.
-    fn begin_life(&mut self, at: usize) {
+    fn begin_session(&mut self, at: usize) {
         self.counters.master_sessions += 1;
         let session = SessionId(self.rng.any());
         let clock = self.master_clock(at);
@@ -265,7 +265,8 @@ impl World {
         let ends = self.ends();
         let server = (!self.setting.cluster).then(|| ServerId(self.registry.server.to_string()));
         let master = &mut self.masters[at];
-        let memory = master.current.take().map(|mind| mind.fleet.memory()).unwrap_or_default();
+        let memory =
+            master.current.take().map(|current| current.fleet.memory()).unwrap_or_default();
         master.sessions.begin(session, ends, memory);
         master.disk.0.push(session);
         let surplus = master.disk.0.len().saturating_sub(PAST_MAX);
@@ -298,8 +299,8 @@ impl World {
 
     fn welcome(&mut self, at: usize, link: LinkId) {
         let master = &self.masters[at];
-        let Some(mind) = &master.current else { return };
-        let home = Home { master: master.name.clone(), session: mind.session };
+        let Some(current) = &master.current else { return };
+        let home = Home { master: master.name.clone(), session: current.session };
         let machine = self.machines[master.process.machine].boot;
         let version = String::new();
         self.send_down(link, ToWorker::Welcome { master: home, machine, version });
@@ -321,21 +322,21 @@ impl World {
         let now = self.master_clock(at);
         let mut effects = Vec::new();
         let incarnation = self.masters[at].process.incarnation;
-        let Some(mind) = &mut self.masters[at].current else { return };
-        let session = mind.session;
-        mind.fleet.plan(now, &mut effects);
+        let Some(current) = &mut self.masters[at].current else { return };
+        let session = current.session;
+        current.fleet.plan(now, &mut effects);
         self.rest_or_follow(at);
-        let Some(mind) = &mut self.masters[at].current else { return };
-        let wakeup = mind.fleet.wakeup();
+        let Some(current) = &mut self.masters[at].current else { return };
+        let wakeup = current.fleet.wakeup();
         if let Some(next) = wakeup {
             if next <= now {
                 self.violate("a_mind_never_spins", || format!("m{} would spin", at + 1));
             }
             let due =
                 self.machines[self.masters[at].process.machine].when(next).max(self.now + MS / 10);
-            let Some(mind) = &mut self.masters[at].current else { return };
-            if mind.due == 0 || due < mind.due {
-                mind.due = due;
+            let Some(current) = &mut self.masters[at].current else { return };
+            if current.due == 0 || due < current.due {
+                current.due = due;
                 self.at(due, SimEvent::Master(at, incarnation, MasterIn::Tick(due)));
             }
         }
@@ -370,7 +371,7 @@ impl World {
             }
             Effect::BeginAnew => {
                 self.masters[at].sessions.broken();
-                self.begin_life(at);
+                self.begin_session(at);
             }
             Effect::Released => {
                 let again = self.rng.between(100 * MS, 2 * SECOND);

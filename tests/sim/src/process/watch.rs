@@ -95,8 +95,9 @@ impl Follower {
 
 impl World {
     fn follower(&mut self, at: usize, session: SessionId, stream: usize) -> Option<&mut Follower> {
-        let mind = self.masters[at].current.as_mut().filter(|mind| mind.session == session)?;
-        Some(&mut mind.followers[stream])
+        let current =
+            self.masters[at].current.as_mut().filter(|current| current.session == session)?;
+        Some(&mut current.followers[stream])
     }
 
     fn follower_hears(
@@ -189,15 +190,15 @@ impl World {
     pub fn show(&mut self, stream: usize, event: impl Fn() -> fleet::Event) {
         for at in 0..self.masters.len() {
             let master = &self.masters[at];
-            let Some(mind) = master.current.as_ref() else { continue };
-            let follower = &mind.followers[stream];
+            let Some(current) = master.current.as_ref() else { continue };
+            let follower = &current.followers[stream];
             if !master.connection.alive
                 || !master.connection.up
                 || follower.state != FollowState::Following
             {
                 continue;
             }
-            let (session, number, last) = (mind.session, follower.number, follower.shown);
+            let (session, number, last) = (current.session, follower.number, follower.shown);
             let when = self.arrival(Peer::Registry, Peer::Master(at)).max(last);
             if let Some(follower) = self.follower(at, session, stream) {
                 follower.shown = when;
@@ -211,8 +212,8 @@ impl World {
     /// A stream was deleted: its consumers deliver nothing any more.
     pub fn consumers_end(&mut self, stream: usize) {
         for master in &mut self.masters {
-            if let Some(mind) = &mut master.current {
-                mind.followers[stream].die();
+            if let Some(current) = &mut master.current {
+                current.followers[stream].die();
             }
         }
     }
@@ -300,10 +301,10 @@ impl World {
     /// necessary.
     pub fn rest_or_follow(&mut self, at: usize) {
         let now = self.now;
-        let Some(mind) = &mut self.masters[at].current else { return };
-        let company = mind.fleet.has_company();
-        let session = mind.session;
-        let follower = &mut mind.followers[TASKS];
+        let Some(current) = &mut self.masters[at].current else { return };
+        let company = current.fleet.has_company();
+        let session = current.session;
+        let follower = &mut current.followers[TASKS];
         follower.watch.meet(company);
         match follower.state {
             FollowState::Following | FollowState::Dead if follower.watch.may_rest() => {

@@ -27,19 +27,19 @@ pub struct SimWorker {
     /// Its connection to the registry, if it has one.
     pub connection: Option<Connection>,
     /// The inputs that wait for its lease loop.
-    pub lease_desk: LoopQueue<LeaseIn>,
+    pub lease_queue: LoopQueue<LeaseIn>,
     /// The inputs that wait for its main loop.
-    pub mind_desk: LoopQueue<WorkerLoopInput>,
+    pub loop_queue: LoopQueue<WorkerLoopInput>,
     /// The worker's state machine of the lease.
-    pub keeper: LeaseLoop,
+    pub lease_loop: LeaseLoop,
     /// The content of its leases, except for the session.
     draft: Lease,
     /// When the lease loop needs its next turn.
-    pub keeper_due: Nanos,
+    pub lease_due: Nanos,
     /// The highest revisions of the attempts that it holds. Its two loops share this value.
     pub holds: Holds,
     /// The state machine of its attempts.
-    pub mind: Attempts,
+    pub current: Attempts,
     mind_due: Nanos,
     /// Its end of each open link.
     pub links: BTreeMap<LinkId, LinkEnd>,
@@ -90,13 +90,13 @@ impl SimWorker {
             name: draft.worker.clone(),
             process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
             connection: has_nats.then(Connection::default),
-            lease_desk: LoopQueue::default(),
-            mind_desk: LoopQueue::default(),
-            keeper: LeaseLoop::new(timing, draft.clone(), 0),
+            lease_queue: LoopQueue::default(),
+            loop_queue: LoopQueue::default(),
+            lease_loop: LeaseLoop::new(timing, draft.clone(), 0),
             draft,
-            keeper_due: 0,
+            lease_due: 0,
             holds: Holds::default(),
-            mind: Attempts::new(SLOTS as usize, String::new()),
+            current: Attempts::new(SLOTS as usize, String::new()),
             mind_due: 0,
             links: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -131,14 +131,14 @@ impl World {
         }
         worker.process.incarnation += 1;
         worker.process.alive = true;
-        (worker.lease_desk, worker.mind_desk) = (LoopQueue::default(), LoopQueue::default());
+        (worker.lease_queue, worker.loop_queue) = (LoopQueue::default(), LoopQueue::default());
         if !proven {
             worker.draft.home_dir = home_dir;
         }
-        worker.keeper = LeaseLoop::new(timing, worker.draft.clone(), seed);
-        worker.keeper_due = 0;
+        worker.lease_loop = LeaseLoop::new(timing, worker.draft.clone(), seed);
+        worker.lease_due = 0;
         worker.holds = Holds::default();
-        worker.mind = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
+        worker.current = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
         worker.mind_due = 0;
         worker.stopping = false;
         worker.unwell = None;
@@ -267,8 +267,8 @@ impl World {
         if worker.process.incarnation != incarnation || !worker.process.alive {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
-        let (input, turn) = self.workers[at].mind_desk.take_in(self.now, free, input);
+        let free = self.still_until(&worker.process).max(worker.loop_queue.busy_until);
+        let (input, turn) = self.workers[at].loop_queue.take_in(self.now, free, input);
         if let Some(turn) = turn {
             self.at(turn, SimEvent::WorkerLoopTurn(at, incarnation));
         }
@@ -284,11 +284,11 @@ impl World {
         if worker.process.incarnation != incarnation {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
+        let free = self.still_until(&worker.process).max(worker.loop_queue.busy_until);
         if free > self.now {
             return self.at(free, SimEvent::WorkerLoopTurn(at, incarnation));
         }
-        while let Some(input) = self.workers[at].mind_desk.next_in() {
+        while let Some(input) = self.workers[at].loop_queue.next_in() {
             self.mind_hears(at, input);
         }
         self.plan_mind(at);
@@ -321,7 +321,7 @@ impl World {
             }
         };
         worker.stopping |= matches!(event, Event::StopAsked { .. });
-        worker.mind.observe(now, event);
+        worker.current.observe(now, event);
     }
 
     fn plan_mind(&mut self, at: usize) {
@@ -329,8 +329,8 @@ impl World {
         let worker = &mut self.workers[at];
         let incarnation = worker.process.incarnation;
         let mut effects = Vec::new();
-        worker.mind.plan(now, &mut effects);
-        if let Some(next) = worker.mind.wakeup() {
+        worker.current.plan(now, &mut effects);
+        if let Some(next) = worker.current.wakeup() {
             if next <= now {
                 self.violate("a_mind_never_spins", || format!("worker {at} would spin"));
             }

@@ -17,7 +17,7 @@ use muster_protocol::{
     task::Limits,
 };
 
-/// The table of limits in ARCHITECTURE.md, as Markdown.
+/// The table of limits, as docs/SANDBOX.md has it: Markdown.
 pub fn table() -> String {
     let own = Limits::default();
     let most = |what: u64| format!("{what} at most");
@@ -170,11 +170,11 @@ mod tests {
     #[test]
     fn the_table_of_limits_is_the_codes_own() {
         let text =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md"));
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SANDBOX.md"));
         let table = super::table();
         assert!(
             text.expect("a file").contains(table.trim()),
-            "put this into ARCHITECTURE.md:\n{table}"
+            "put this into docs/SANDBOX.md:\n{table}"
         );
     }
 }

@@ -438,16 +438,6 @@ fn a_revoke_in_each_phase_is_confirmed() {
 }
 
 #[test]
-fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
-    let mut d = Harness::new();
-    d.give(1);
-    d.told(1, ToWorker::Revoke { key: key(1), revision: 1 });
-    check(d.pass(SECOND * 4), &[]);
-    check(d.see(Event::Stopped(key(1))), &[]);
-    d.empty();
-}
-
-#[test]
 fn slots_are_respected_and_attempts_start_in_the_order_in_which_they_came() {
     let mut d = Harness::new();
     for task in [7, 3, 9, 1] {

@@ -196,3 +196,13 @@ fn a_worker_that_said_it_is_quiet_for_good_takes_nothing_though_its_lease_lasts(
     check(d.told(1, dispatch(1)), &[]);
     d.empty();
 }
+
+#[test]
+fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
+    let mut d = Harness::new();
+    d.give(1);
+    d.told(1, ToWorker::Revoke { key: key(1), revision: 1 });
+    check(d.pass(SECOND * 4), &[]);
+    check(d.see(Event::Stopped(key(1))), &[]);
+    d.empty();
+}

@@ -1,5 +1,8 @@
-//! Checks the rules of the source tree: which package may use which, how long files are, and that the
-//! tables in the docs match the code. Never a matter of taste.
+//! The tree keeps its walls: who imports whom, how long files are, and that the docs' tables, places and
+//! links are those of the tree. Never a matter of taste.
+
+#[path = "tidy/docs.rs"]
+mod docs;
 
 use muster_tests::place::root;
 use std::path::{Path, PathBuf};

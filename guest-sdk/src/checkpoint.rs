@@ -1,5 +1,5 @@
-//! Checkpoints: the state that an attempt keeps for later attempts. Never reports a state as kept that
-//! is not, and never starts over silently when there is a state that it cannot read.
+//! Checkpoints: the state that an attempt stores for later attempts. This file must never report a state as
+//! stored that is not, and never start from the beginning without an error if it cannot read a stored state.
 
 use std::any::type_name;
 use std::fmt;
@@ -12,18 +12,17 @@ use crate::bindings::muster::task::host as worker;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing as worker;
 
-/// Keeps `state`, as JSON, for the attempts after this one. It replaces the state kept before. When this
-/// function returns, the state is stored in the fleet's registry: it survives the loss of this worker
-/// and its host.
+/// Stores `state` as JSON for later attempts of the task. It replaces the state that was stored before. When
+/// this returns, the state is in the fleet's registry: it survives this worker and its host.
 ///
-/// A checkpoint costs a write in the registry, some milliseconds; once a second is a good pace. The
-/// caller has no error to handle: the worker ends the attempt inside this call if the attempt is no
-/// longer the task's current one, or if the state is larger than the task's limit for checkpoints.
+/// It costs a write in the registry, some milliseconds; about one a second is a good rate. There is no error
+/// to handle. If the attempt is no longer the task's current one, or the state is larger than the task's limit
+/// for checkpoints, the worker ends the attempt inside this call.
 ///
 /// # Panics
 ///
-/// Panics when the state has no JSON form, such as a map whose keys are not strings. The attempt then
-/// ends as trapped, and the state kept before stays.
+/// If the state has no JSON form, for instance a map whose keys are not strings. Then the attempt ends as
+/// trapped, and the state that was stored before stays.
 pub fn checkpoint<T: Serialize + ?Sized>(state: &T) {
     match serde_json::to_vec(state) {
         Ok(bytes) => checkpoint_bytes(&bytes),
@@ -35,15 +34,16 @@ pub fn checkpoint<T: Serialize + ?Sized>(state: &T) {
     }
 }
 
-/// Returns the state that the task's latest [`checkpoint`] has kept; `None` if there is none, as in
-/// every first attempt. From this call on, earlier attempts cannot keep anything any more.
+/// Returns the state that the task's latest [`checkpoint`] stored; `None` if there is none, as in every first
+/// attempt. After this call, no earlier attempt can store anything any more.
 ///
-/// A task keeps the module it was submitted with, so its attempts write and read the same type.
+/// All attempts of a task run the module with which the task was submitted, so they write and read the same
+/// type.
 ///
 /// # Panics
 ///
-/// Panics when there is a state and it is no `T`. To start over could repeat the task's effects on the
-/// outside world, so the task must decide that: see [`try_resume`].
+/// If there is a state and it is not a `T`. Starting from the beginning could repeat what the task has done to
+/// the outside world. A task that wants to decide this itself uses [`try_resume`].
 #[must_use]
 pub fn resume<T: DeserializeOwned>() -> Option<T> {
     match try_resume() {
@@ -52,11 +52,11 @@ pub fn resume<T: DeserializeOwned>() -> Option<T> {
     }
 }
 
-/// Like [`resume`], but returns an error instead of panicking.
+/// The same as [`resume`], with an error instead of a panic.
 ///
 /// # Errors
 ///
-/// An error means that there is a state and it is no `T`.
+/// If there is a state and it is not a `T`.
 pub fn try_resume<T: DeserializeOwned>() -> Result<Option<T>, ResumeError> {
     let Some(bytes) = resume_bytes() else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| ResumeError {
@@ -66,18 +66,18 @@ pub fn try_resume<T: DeserializeOwned>() -> Result<Option<T>, ResumeError> {
     })
 }
 
-/// Keeps `state` like [`checkpoint`], in the task's own encoding.
+/// Stores `state` as [`checkpoint`] does, in an encoding that the task chooses.
 pub fn checkpoint_bytes(state: &[u8]) {
     worker::checkpoint(state);
 }
 
-/// Returns the bytes of the task's latest checkpoint, under the same rules as [`resume`].
+/// Returns the bytes that the task's latest checkpoint stored, as [`resume`] does.
 #[must_use]
 pub fn resume_bytes() -> Option<Vec<u8>> {
     worker::resume()
 }
 
-/// There is a checkpoint, and it is not of the requested type.
+/// There is a checkpoint, and it does not have the expected type.
 #[derive(Debug)]
 pub struct ResumeError {
     wanted: &'static str,

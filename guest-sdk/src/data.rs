@@ -4,33 +4,33 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A type that a task takes in another encoding than JSON. Implement it for your own type to give that
-/// type another encoding. A type that is `Deserialize` needs no implementation: it is taken as JSON.
+/// An input in another encoding than JSON. Implement it for a type of your own to give it another encoding. A
+/// type that is `Deserialize` needs no implementation; it is read as JSON.
 pub trait FromInput: Sized {
     /// Decodes the input as it was submitted.
     ///
     /// # Errors
     ///
-    /// The error says what is wrong with the input, in words for the person who submitted it. The task
-    /// then fails with this message, and its function is not called.
+    /// What is wrong with the input, as a message for the submitter. The task then fails with this message, and
+    /// its function is not called.
     fn from_input(input: Vec<u8>) -> Result<Self, String>;
 }
 
-/// A type that a task returns in another encoding than JSON. Implement it for your own type to give that
-/// type another encoding. A type that is `Serialize` needs no implementation: it is returned as JSON.
+/// An output in another encoding than JSON. Implement it for a type of your own to give it another encoding. A
+/// type that is `Serialize` needs no implementation; it is written as JSON.
 pub trait IntoOutput {
     /// Encodes what the task returned.
     ///
     /// # Errors
     ///
-    /// The error says why the task failed, in words for the person who submitted it.
+    /// Why the task failed, as a message for the submitter.
     fn into_output(self) -> Result<Vec<u8>, String>;
 }
 
-/// Explicit JSON: `Json<String>` is a string in quotes, but a `String` is the text itself. Your own
-/// types need no `Json` around them.
+/// Explicit JSON: `Json<String>` is a JSON string in quotes, while a `String` is the text itself. Types of your
+/// own need no `Json` around them.
 ///
-/// Use a pattern in the signature, `fn task(Json(name): Json<String>)`, and wrap the returned value.
+/// Take an input apart in the signature, `fn task(Json(name): Json<String>)`, and wrap an output in `Json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Json<T>(pub T);

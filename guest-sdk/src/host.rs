@@ -1,5 +1,5 @@
-//! The worker's functions for a task. Never decides anything: each function is one call of the interface
-//! `muster:task/host`, or of its stand-in on a native build.
+//! The host calls of a task. This file must never decide anything: each function is one call of the
+//! interface `muster:task/host`, or of its stand-in in a native build.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::bindings::muster::task::host as worker;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing as worker;
 
-/// The running attempt, its worker, and the time that is left, at the moment of the call of [`context`].
+/// The ids of task, attempt and worker, and how much time is left, at the time of the call of [`context`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
-    /// The task's identifier, as its submitter sees it. It is the same in every attempt, so it can serve
-    /// as an idempotency key for the outside world.
+    /// The task's identifier, as the submitter sees it. It is the same in every attempt, so you can use
+    /// it as an idempotency key towards the outside world.
     pub task: String,
     /// The identifier of this attempt. Another attempt of the same task has another identifier.
     pub attempt: String,
-    /// The number of this attempt: 1 for the first, 2 for the second, and so on.
+    /// The number of the attempt: 1 for the first, 2 for the second, and so on.
     pub attempt_number: u32,
     /// The name of the worker that runs the attempt.
     pub worker: String,
@@ -27,7 +27,7 @@ pub struct Context {
     pub draining: bool,
 }
 
-/// The severity of a log line, the most severe first.
+/// The severity of a line in the log, the highest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The task cannot do what it was asked to do.
@@ -42,8 +42,8 @@ pub enum Level {
     Trace,
 }
 
-/// Returns facts about this attempt. Call it again rather than keep the result: time passes, and the
-/// worker may start to drain.
+/// Returns what the task may know of itself. Call it again instead of keeping the result: time passes, and
+/// the worker may have begun to drain.
 #[must_use]
 pub fn context() -> Context {
     let told = worker::context();
@@ -59,15 +59,16 @@ pub fn context() -> Context {
     told
 }
 
-/// Reports that `done` of `total` units of work are done. The task chooses the unit; a `total` of 0
-/// means that the total is unknown. The worker keeps the latest report and sends it at its own pace, so
-/// a task may call this as often as it likes.
+/// Reports that `done` of `total` units of work are done. The task chooses the unit; a `total` of 0 means
+/// that the total is not known. The worker keeps the newest report and sends it at its own rate, so you may
+/// call this as often as you like.
 pub fn progress(done: u64, total: u64) {
     worker::progress(done, total);
 }
 
-/// Writes one line to the attempt's log. Never fails: the worker may cut a long line, and it drops lines
-/// beyond the task's limit. The macros [`info!`](crate::info) and its siblings format the line first.
+/// Writes one line to the log of the attempt. The worker may cut a long line, and drops lines that exceed the
+/// attempt's limit; logging never fails. The macros [`error!`](crate::error) to [`trace!`](crate::trace)
+/// format the line first.
 pub fn log(level: Level, message: impl AsRef<str>) {
     #[cfg(target_family = "wasm")]
     let level = match level {

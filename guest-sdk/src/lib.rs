@@ -1,5 +1,5 @@
-//! Write a task for a Muster fleet: one function, input in, output or an error out. This crate never
-//! does anything of its own inside a guest: no threads, no clocks, no state between calls.
+//! Write a task for a Muster fleet: one function that takes an input and returns an output or an error.
+//! Inside a guest, this crate must never start threads, read clocks or keep state between calls.
 //!
 //! # A first task
 //!
@@ -11,8 +11,8 @@
 //! # assert_eq!(shout("hello".into()), "HELLO");
 //! ```
 //!
-//! That is the whole of `src/lib.rs`. `muster new shout` makes the project around it. Its `Cargo.toml`
-//! makes the crate a guest and names the path of this crate:
+//! `src/lib.rs` needs nothing else. `muster new shout` makes the project around it. Its `Cargo.toml`
+//! says that the crate is a guest, and where this crate is:
 //!
 //! ```toml
 //! [lib]
@@ -31,24 +31,24 @@
 //! muster task run shout:1.0 --input hello --wait   # HELLO
 //! ```
 //!
-//! `muster dev` starts a whole fleet on your machine, to try a task on it. Without the command `muster
-//! build`, `cargo build --release --target wasm32-wasip1` makes the module, and `muster module push`
-//! makes a component from it.
+//! `muster dev` starts a whole fleet on your machine, on which you can try the task. Instead of
+//! `muster build` you can use `cargo build --release --target wasm32-wasip1`; then `muster module
+//! push` makes a component of the module.
 //!
 //! # Bytes, text, or JSON
 //!
-//! A worker gives a task bytes and takes bytes back. The types of the function decide what the bytes
-//! mean: bytes and text stay as they are, and every other type that serde supports is JSON.
+//! A worker gives bytes to a task and takes bytes back. The types of the function decide how they are
+//! encoded: bytes and text as they are, every other type that serde supports as JSON.
 //!
 //! | type | as input | as output |
 //! |---|---|---|
 //! | `Vec<u8>` | the bytes as they are | the same |
-//! | `String` | the bytes, which must be UTF-8 | its bytes; also of a `&str` |
-//! | `()` | there must be no bytes | no bytes |
+//! | `String` | the bytes, which must be UTF-8 | its bytes; the same for a `&str` |
+//! | `()` | the input must be empty | no bytes |
 //! | any other `T` | JSON, for a `T` that is `Deserialize` | JSON, for a `T` that is `Serialize` |
-//! | `Option<T>` | `None` if there are no bytes, else `T` | no bytes for `None`, else `T` |
-//! | `Result<T, E>` | | `T`, or the task fails with `E` in words |
-//! | [`Json<T>`](Json) | JSON also of a `String` or a `Vec<u8>` | the same |
+//! | `Option<T>` | `None` if the input is empty, else `T` | no bytes for `None`, else `T` |
+//! | `Result<T, E>` | | `T`, or the task fails with the message of `E` |
+//! | [`Json<T>`](Json) | JSON, also for a `String` or a `Vec<u8>` | the same |
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -74,8 +74,8 @@
 //! assert_eq!(output, Ok(br#"{"total":42}"#.to_vec()));
 //! ```
 //!
-//! Input of the wrong form never reaches the function: the task fails with a message that says what is
-//! wrong with the input.
+//! If the input does not have the expected form, the function is not called: the task fails with a
+//! message that says what is wrong with the input.
 //!
 //! ```
 //! # #[derive(serde::Deserialize)]
@@ -89,15 +89,15 @@
 //! );
 //! ```
 //!
-//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for your own type. They take
-//! precedence over JSON.
+//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for a type of your own. They are used
+//! instead of JSON.
 //!
 //! # Errors and panics
 //!
-//! A task fails by returning `Err`. The submitter sees the error as [`Display`](std::fmt::Display)
-//! formats it in its longer form `{:#}`, so `?` works with any error type. A panic is different: the
-//! attempt ends as *trapped*, the message goes to its standard error, and the retry policy treats it
-//! separately.
+//! A task fails by returning `Err`. Whoever submitted the task sees the error, formatted by
+//! [`Display`](std::fmt::Display) in its longer form `{:#}`, so `?` works with any error type. A panic is
+//! different: the attempt ends as *trapped*, and the message goes to its standard error. The retry policy
+//! of the task applies to both.
 //!
 //! ```
 //! use std::num::ParseIntError;
@@ -114,9 +114,9 @@
 //!
 //! # Progress and context
 //!
-//! [`progress`] reports how much of the work is done. [`context`] returns the task, the number of the
-//! attempt, the time that is left, and whether the worker is draining. A task may call both as often as
-//! it likes.
+//! [`progress`] reports how far the task has come. [`context`] returns the ids of task and attempt, the
+//! number of the attempt, how much time is left, and whether the worker is draining. You may call both as
+//! often as you like.
 //!
 //! ```
 //! #[muster::task]
@@ -135,9 +135,9 @@
 //!
 //! # Checkpoints
 //!
-//! When a worker is lost, its tasks run again on other workers: from the start, or from a checkpoint.
-//! [`checkpoint`] keeps a state, of any type that serde supports, for the attempts after this one; when
-//! it returns, the state is stored in the fleet. [`resume`] returns the latest state, and `None` in a
+//! When a worker is lost, its tasks run again on other workers. They run from the start, unless they have
+//! stored a checkpoint. [`checkpoint`] stores a state, of any type that serde supports, for later attempts;
+//! when it returns, the state is stored in the fleet. [`resume`] returns the latest state, and `None` in a
 //! first attempt.
 //!
 //! ```
@@ -167,20 +167,21 @@
 //! assert_eq!(killed, None);
 //! assert_eq!(testing::take_checkpoints().len(), 2); // At 1000 and at 2000.
 //!
-//! // The next attempt counts from 2000 on.
+//! // The next attempt continues from 2000.
 //! assert_eq!(sum_of_squares(2500), 2500 * 2501 * 5001 / 6);
 //! ```
 //!
-//! A checkpoint costs a write in the fleet's registry: about once a second is a good pace. Effects of a
-//! task on the outside world since its last checkpoint may happen again. The task's identifier
-//! ([`Context::task`]) is the same in every attempt and serves as an idempotency key.
+//! A checkpoint costs a write in the fleet's registry; about one a second is a good rate. Everything that a
+//! task does to the outside world between two checkpoints may happen again. The task's identifier
+//! ([`Context::task`]) is the same in every attempt; use it as an idempotency key.
 //!
 //! # Logging
 //!
 //! [`log`] and the macros [`error!`], [`warn!`], [`info!`], [`debug!`] and [`trace!`] write lines to the
-//! attempt's log, which `muster task logs` shows. Standard output and standard error work as well.
+//! log of the attempt; `muster task logs` shows them. Standard output and standard error go there, too.
 //!
-//! Features of this crate send what libraries log with the crates `log` and `tracing` there too:
+//! If a library logs with the crate `log` or with `tracing`, a feature of this crate brings its lines to
+//! the same log:
 //!
 //! ```toml
 //! [dependencies]
@@ -189,7 +190,7 @@
 //! tracing = { version = "0.1", default-features = false, features = ["std", "attributes"] }
 //! ```
 //!
-//! The logger needs no setup: it is installed before the function is called.
+//! You need not set anything up: the logger is installed before the function is called.
 //!
 #![cfg_attr(not(all(feature = "log", feature = "tracing")), doc = "```ignore")]
 #![cfg_attr(all(feature = "log", feature = "tracing"), doc = "```")]
@@ -209,13 +210,13 @@
 //! assert_eq!(log[1], (muster::Level::Warn, "order{pieces=3}: shop: sold out left=0".into()));
 //! ```
 //!
-//! By default, lines of level `info` and above are written. The variable `RUST_LOG` changes that, if the
-//! task is granted it: `muster task run ship --env RUST_LOG=warn,shop=debug`.
+//! Lines of `info` and above are written, unless the variable `RUST_LOG` says otherwise. A task has this
+//! variable only if it was granted: `muster task run ship --env RUST_LOG=warn,shop=debug`.
 //!
 //! # Tests
 //!
-//! On a native build, the task is an ordinary function. A stand-in takes the place of the worker: it
-//! records the task's calls, and a test chooses its answers. See [`testing`].
+//! In a native build the function is an ordinary function. A stand-in takes the place of the worker: it
+//! remembers what the task reported, and answers as the test says. See [`testing`].
 //!
 //! ```
 //! # #[muster::task]
@@ -233,15 +234,15 @@
 //!
 //! # What a task may do
 //!
-//! A task has no files, no network and no environment variables unless they were granted when it was
-//! submitted. `muster module inspect` shows which grants a module may need. Without grants, random
-//! numbers follow from the task's identifier, and the clock is coarse.
+//! A task has no files, no network and no environment, unless they were granted when it was submitted.
+//! `muster module inspect` shows which grants a module may need. Without grants, random numbers follow from
+//! the task's identifier, and the clock is coarse.
 //!
 //! # What a module looks like
 //!
-//! The module exports the world `muster:task/task` of `wit/world.wit`, which any language with component
-//! tooling can target. A `wasm32-wasip1` build of this crate is a core module; `muster build` or `muster
-//! module push` makes it a component.
+//! The module exports the world `muster:task/task` of `wit/world.wit`. Any language with tools for
+//! components can do so. A `wasm32-wasip1` module of this crate is a core module; `muster build` makes it a
+//! component, or `muster module push` does.
 
 mod call;
 mod checkpoint;
@@ -276,7 +277,7 @@ pub mod __private {
     pub use crate::bindings::*;
     pub use crate::call::*;
 
-    /// Runs before the first call of the task.
+    /// Called before the task's function is called for the first time.
     pub fn begin() {
         #[cfg(any(feature = "log", feature = "tracing"))]
         crate::logging::install();

@@ -1,8 +1,8 @@
-//! The worker's stand-in on a native build: it records the task's calls, and answers as a test chooses.
-//! It is never part of a guest, and never mixes the tasks of two tests.
+//! The stand-in for the worker in a native build. It remembers what a task reported, and answers as a test says.
+//! It must never be part of a guest, and never mix the tasks of two tests.
 //!
-//! The records belong to the thread, and each test has its own thread. Call a task as the function it
-//! is, or with [`run!`] on bytes, as a worker does.
+//! It remembers separately for each thread, and each test has a thread of its own. A test calls a task as an
+//! ordinary function, or with bytes by [`run!`], as a worker does.
 //!
 //! ```
 //! use muster::{Level, testing};
@@ -24,8 +24,8 @@
 //!
 //! # A worker that is lost
 //!
-//! [`kill_at_checkpoint`] ends a run right after one of its checkpoints is kept, as if its worker was
-//! lost there. The next run on this thread is the next attempt, and resumes.
+//! [`kill_at_checkpoint`] ends a run right after one of its checkpoints was stored, as if its worker had died
+//! then. The next run on this thread is the next attempt, and resumes.
 //!
 //! ```
 //! use muster::testing;
@@ -80,8 +80,8 @@ thread_local! {
 /// The payload with which a killed run unwinds.
 struct Killed;
 
-/// Runs a task as a worker does: bytes in, and bytes or the task's error out, as `Result<Vec<u8>,
-/// String>`. Input of the wrong form is an error too.
+/// Runs a task as a worker does: it takes bytes, and returns bytes or the task's error, as
+/// `Result<Vec<u8>, String>`. An input of the wrong form is an error, too.
 ///
 /// ```
 /// # #[derive(serde::Deserialize)]
@@ -99,12 +99,12 @@ macro_rules! __run {
     };
 }
 
-/// Runs `run` and kills it right after its `n`-th checkpoint is kept: returns `None`, and the next run
-/// is the task's next attempt. A run that ends before that returns its result as `Some`.
+/// Runs `run` until it has stored `n` checkpoints, kills it then, and returns `None`. The next run is the task's
+/// next attempt. If the run ends earlier, this returns its result as `Some`.
 ///
 /// # Panics
 ///
-/// Panics when `n` is 0, and when `run` panics.
+/// If `n` is 0, or if `run` panics.
 pub fn kill_at_checkpoint<T>(n: usize, run: impl FnOnce() -> T) -> Option<T> {
     assert_ne!(n, 0, "checkpoints are counted from 1");
     WORKER.with_borrow_mut(|worker| worker.lives = Some(n));
@@ -121,8 +121,8 @@ pub fn kill_at_checkpoint<T>(n: usize, run: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// The context unless a test sets another: the first attempt, without a limit, on a worker that is not
-/// draining.
+/// What [`context`](crate::context) returns unless a test changes it: the first attempt, with no limit, on a
+/// worker that is not draining.
 #[must_use]
 pub fn default_context() -> Context {
     Context {
@@ -135,12 +135,12 @@ pub fn default_context() -> Context {
     }
 }
 
-/// Sets the context on this thread from now on.
+/// Sets what [`context`](crate::context) returns on this thread from now on.
 pub fn set_context(context: Context) {
     WORKER.with_borrow_mut(|worker| worker.context = Some(context));
 }
 
-/// Makes the next run the attempt with this number.
+/// Sets the number of the attempt.
 pub fn set_attempt(number: u32) {
     change(|context| {
         context.attempt = format!("attempt-{number}");
@@ -148,7 +148,7 @@ pub fn set_attempt(number: u32) {
     });
 }
 
-/// Sets the time that is left. It stays the same until it is set again.
+/// Sets how much time is left; it does not become less by itself.
 pub fn set_time_left(left: Option<Duration>) {
     change(|context| context.time_left = left);
 }
@@ -158,7 +158,7 @@ pub fn set_draining(draining: bool) {
     change(|context| context.draining = draining);
 }
 
-/// Sets the checkpoint that an earlier attempt has kept: JSON, for a task that uses
+/// Stores these bytes as the checkpoint of an earlier attempt: JSON, for a task that uses
 /// [`resume`](crate::resume). If this was the first attempt, it becomes the second.
 pub fn set_checkpoint(state: impl Into<Vec<u8>>) {
     WORKER.with_borrow_mut(|worker| worker.kept = Some(state.into()));
@@ -177,14 +177,14 @@ pub fn take_log() -> Vec<(Level, String)> {
     WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.log))
 }
 
-/// Returns all states kept on this thread since the last call, in order. The next attempt still finds
-/// the last one.
+/// Every state stored on this thread since the last call, in order. This does not change what the next attempt
+/// resumes from.
 #[must_use]
 pub fn take_checkpoints() -> Vec<Vec<u8>> {
     WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.checkpoints))
 }
 
-/// Forgets everything on this thread. The next run is the first attempt of another task.
+/// Forgets everything on this thread: the next run is the first attempt of another task.
 pub fn reset() {
     WORKER.with_borrow_mut(|worker| *worker = Worker::default());
 }

@@ -8,9 +8,9 @@ use syn::{FnArg, ItemFn};
 
 /// Makes a function the task of its crate. Use it as `#[muster::task]`; see the crate `muster`.
 ///
-/// The function takes one argument and returns a value: bytes, text, or any type that serde can read or
-/// write as JSON. It stays an ordinary function, so tests call it by its name. A crate has one task: a
-/// second one fails to link, because both would be the component's `run`.
+/// The function takes one argument and returns a value: bytes, text, or any type that serde supports, as JSON.
+/// It stays an ordinary function, so tests call it by its name. A crate has one task: a second one fails to
+/// link, because both would be the component's `run`.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

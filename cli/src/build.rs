@@ -31,23 +31,23 @@ pub const WIT: &str = include_str!("../../guest-sdk/wit/world.wit");
 #[command(after_help = "Examples:
   muster build                     the project in this folder
   muster build resize --out out.wasm
-  muster build -- --features fast  what follows goes to the language's own tool
+  muster build -- --features fast  passes the arguments after -- to the tool of the language
 
-It is built with cargo, zig cc, go, componentize-js or componentize-py, by the files that are there.
-Without rustup's target, Debian's standard library does as well:
+The files in the folder decide which tool is used: cargo, zig cc, go, componentize-js or componentize-py.
+Instead of rustup's target, you can use Debian's standard library:
   RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Clinker=rust-lld -Lnative=/usr/lib/wasm32-wasi' \\
       muster build -- -Zbuild-std=std,panic_abort")]
 pub struct Build {
-    /// The project's folder
+    /// The folder of the project
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// The file to write [default: NAME.wasm in the project's folder]
+    /// The file to write [default: NAME.wasm in the folder of the project]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The language [default: by the files that are there]
+    /// The language [default: found by the files in the folder]
     #[arg(long, value_enum)]
     lang: Option<Language>,
-    /// Arguments for the language's own tool
+    /// Arguments for the tool of the language
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }

@@ -29,22 +29,22 @@ const BEFORE: Duration = Duration::from_secs(24 * 3600);
 /// What to make.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a certificate authority: ca.pem to give to every host, ca.key to keep
+    /// Make a certificate authority: ca.pem for every host, and ca.key, which you keep secret
     Ca {
-        /// Where to
+        /// Where to write them
         #[arg(long)]
         dir: PathBuf,
     },
     /// Make a master's certificate: NAME.pem and NAME.key
     Master {
-        /// The master
+        /// The name of the master
         name: MasterId,
         #[command(flatten)]
         leaf: Leaf,
     },
     /// Make a worker's certificate: NAME.pem and NAME.key
     Worker {
-        /// The worker
+        /// The name of the worker
         name: WorkerId,
         #[command(flatten)]
         leaf: Leaf,
@@ -54,13 +54,13 @@ pub enum Command {
 /// Where a certificate comes from and goes to.
 #[derive(Args)]
 pub struct Leaf {
-    /// The authority's directory
+    /// The directory of the certificate authority
     #[arg(long)]
     dir: PathBuf,
-    /// Where to [default: the authority's directory]
+    /// Where to write them [default: the directory of the certificate authority]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Days that it is valid
+    /// How many days it is valid
     #[arg(long, value_name = "N", default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..))]
     days: u32,
 }

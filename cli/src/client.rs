@@ -59,7 +59,7 @@ struct ParsedConnectArgs {
         hide_env_values = true
     )]
     nats: Option<Address>,
-    /// A NATS context, as `nats context ls` shows them
+    /// A NATS context, as `nats context ls` lists them
     #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
     context: Option<String>,
     /// The fleet

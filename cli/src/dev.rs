@@ -44,24 +44,24 @@ const CERT_DAYS: u32 = 365;
   muster dev
   muster dev --workers 4 --slots 2 --dir /tmp/fleet
 
-Then, in another terminal: export MUSTER_NATS=… as it says, and muster task run …
-DIR/dev.json names every process once all are ready.
-nats-server is $MUSTER_NATS_SERVER, or found in PATH, or at .muster/bin/nats-server here or above, or
-beside or above this executable.")]
+Then, in another terminal: export MUSTER_NATS=… as printed, and muster task run …
+When all processes are ready, DIR/dev.json lists them.
+nats-server is $MUSTER_NATS_SERVER, or else the one in PATH, or else .muster/bin/nats-server in this folder
+or one above it, or in the folder of this executable or one above it.")]
 pub struct Dev {
-    /// How many workers
+    /// How many workers to start
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Attempts that each runs at once [default: the worker's own]
+    /// How many tasks each worker runs at once [default: that of `muster worker`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
-    /// What tasks may have on every worker, at most: a TOML file [default: the worker's own]
+    /// A TOML file that says which grants tasks may have [default: that of `muster worker`]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The workers' group
+    /// The group of the workers
     #[arg(long, default_value = "default")]
     group: GroupName,
-    /// Where everything is kept, from one start to the next
+    /// Where everything is kept between starts
     #[arg(long, default_value = ".muster/dev")]
     dir: PathBuf,
 }

@@ -18,10 +18,10 @@ const SINCE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Which events.
 #[derive(Args)]
 pub struct Events {
-    /// Go on with what happens from now on
+    /// Continue with events that happen from now on
     #[arg(long, short)]
     follow: bool,
-    /// Begin so long ago [default: 1h, or now with --follow]
+    /// Begin this long ago [default: 1h, or now with --follow]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     since: Option<Duration>,
     /// Print each event's body as a line of JSON; the same as -o json

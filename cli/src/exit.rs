@@ -26,7 +26,7 @@ pub const HELP: &str = "\
 Exit codes:
   0    done (with --wait: the task completed)
   1    something went wrong
-  2    bad input, unknown module or task, a limit passed, NATS not reachable, or a permission missing
+  2    bad input, unknown module or task, a limit exceeded, NATS not reachable, or a permission missing
 With --wait or --local, the guest's own exit code, or:
   121  lost: its workers were lost, and it may not be tried again
   124  timed out: killed at its time limit

@@ -7,15 +7,15 @@ use std::{fmt, fs, path::Path};
 /// A language with a template and a toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Language {
-    /// The SDK: a function, with progress and checkpoints
+    /// A function for the SDK, with progress and checkpoints
     Rust,
-    /// A WASI program, by Zig's compiler
+    /// A WASI program, compiled with Zig
     C,
     /// A WASI program
     Go,
-    /// A function, by componentize-js
+    /// A function, built with componentize-js
     Js,
-    /// A function, by componentize-py
+    /// A function, built with componentize-py
     Python,
 }
 

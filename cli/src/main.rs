@@ -58,8 +58,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Cli {
     #[command(flatten)]
-    connect: ConnectArgs,
-    /// What to print
+    reach: ConnectArgs,
+    /// The format of the output
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
     output: Format,
     #[command(subcommand)]
@@ -70,9 +70,9 @@ struct Cli {
 enum Command {
     /// Start a whole fleet on this machine: nats-server, a master and workers
     Dev(dev::Dev),
-    /// Be a master
+    /// Run a master
     Master(Box<muster_master::Config>),
-    /// Be a worker, or ask about workers
+    /// Run a worker, or show and control workers
     Worker(worker::Command),
     /// Make a project for a task, in one of five languages
     New(new::New),
@@ -81,21 +81,21 @@ enum Command {
     /// Store, list and inspect Wasm modules
     #[command(subcommand)]
     Module(module::Command),
-    /// Submit tasks and see what became of them
+    /// Submit tasks and show their states and results
     #[command(subcommand)]
     Task(task::Command),
     /// Run a module on every line of a file
     Map(Box<map::Map>),
     /// Show what happened in the fleet
     Events(events::Events),
-    /// Say whether the fleet is well: exit 0, 1 for a warning, 2 for a failure
+    /// Check whether the fleet is well: exit code 0, 1 for a warning, 2 for a failure
     Check,
-    /// Make the certificates by which masters and workers know each other
+    /// Make the certificates with which masters and workers authenticate each other
     #[command(subcommand)]
     Cert(cert::Command),
-    /// Print completions: source <(muster completions bash)
+    /// Print shell completions: source <(muster completions bash)
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
     #[command(hide = true)]

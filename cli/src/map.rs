@@ -62,36 +62,35 @@ const UPLOADS_MAX: usize = 8;
   muster map ./resize.wasm names.txt --timeout 30s --retries 2
   muster map wordcount inputs.jsonl --resume run.state >> results.jsonl
 
-Each line is the input of one task, without its newline. Each result is a line of JSON:
+Each line, without its newline, is the input of one task. Each result is a line of JSON:
   {\"line\":1,\"task\":\"01j…\",\"verdict\":\"completed\",\"output\":\"text\"}
-with output_base64 where the output is not UTF-8, and reason where the task did not complete. A line
-that is blank, too long, or not JSON where it has to be is not submitted: its verdict is refused.
+If the output is not UTF-8, it is in output_base64. If the task did not complete, reason says why. A line
+that is blank, too long, or not JSON although it has to be, is not submitted: its verdict is refused.
 
-With --resume the same command goes on where it was interrupted, whether by Ctrl-C, a crash or the
-loss of its host: tasks that are submitted again are the same ones, those that have ended meanwhile are
-read back, and no result is printed twice. Append the results to one file (>>): then not even a
-killed process leaves half a line behind. The fleet keeps what has ended for a day at most; what is
-older runs again.
+With --resume the same command continues where it was interrupted, by Ctrl-C, a crash or the loss of its
+host. Tasks that are submitted again are the same tasks. The results of tasks that have ended meanwhile are
+read, and no result is printed twice. Append the results to one file (>>): then even a killed process leaves
+no incomplete line behind. The fleet keeps finished tasks for a day at most; older tasks run again.
 
 Exit codes: 0 when every task completed, 1 otherwise, 2 for bad input, 130 when interrupted.")]
 pub struct Map {
     /// NAME, NAME:VERSION, sha256:DIGEST, or a .wasm file, which is stored by its digest
     module: String,
-    /// A file with one input a line, or - for standard input
+    /// A file with one input on each line, or - for standard input
     inputs: PathBuf,
     /// Print results as they come, not in the order of the inputs
     #[arg(long, conflicts_with = "resume")]
     unordered: bool,
-    /// Keep in this file how far it is, and go on there if it exists
+    /// Record the progress in this file; if the file exists, continue from there
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Submit no more lines once a task did not complete; what is open still ends
+    /// Submit no more lines after a task has not completed; open tasks still run to their end
     #[arg(long)]
     fail_fast: bool,
     /// Refuse lines that are not JSON [default for a file named *.jsonl]
     #[arg(long)]
     json: bool,
-    /// Tasks open at once; in order, also results waiting for an earlier one
+    /// How many tasks may be open at once; in order, results that wait for an earlier one count, too
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     in_flight: u64,
     #[command(flatten)]

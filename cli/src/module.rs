@@ -31,23 +31,23 @@ pub enum Command {
   muster module push target/wasm32-wasip1/release/resize.wasm
   muster module push out.wasm --name resize:1.2.0
 
-It says what the module imports, and which grants its tasks may need. A task keeps the module it was
-submitted with, whatever is pushed later; sha256:DIGEST names one for good.")]
+It prints what the module imports, and which grants its tasks may need. A task always runs the module with
+which it was submitted, whatever is pushed later. sha256:DIGEST always names the same module.")]
     Push(Push),
     /// List the named modules
     #[command(alias = "list")]
     Ls,
-    /// Show what a file, or a named module, is and needs
+    /// Show the kind, the imports and the needed grants of a file or a named module
     Inspect {
         /// A file, or NAME[:VERSION]
         #[arg(value_name = "FILE|NAME")]
         what: String,
     },
-    /// Forget a name, or one version of it; tasks already submitted keep their module
+    /// Remove a name, or one version of it; tasks that were submitted keep their module
     Rm {
         /// NAME[:VERSION]
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,
     },
@@ -58,7 +58,7 @@ submitted with, whatever is pushed later; sha256:DIGEST names one for good.")]
 pub struct Push {
     /// The Wasm file
     file: PathBuf,
-    /// Its name, and its version if you like: NAME[:VERSION] [default: the file's]
+    /// Its name, and optionally its version: NAME[:VERSION] [default: the name of the file]
     #[arg(long)]
     name: Option<String>,
     /// Its version [default: the next number]

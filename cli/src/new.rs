@@ -21,7 +21,7 @@ use std::{
   muster new resize
   muster new resize --lang python")]
 pub struct New {
-    /// The project's folder, which is made; its last part is the task's name
+    /// The folder of the project, which is created; its last part is the name of the task
     #[arg(value_name = "NAME")]
     dir: PathBuf,
     /// The language

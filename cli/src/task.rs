@@ -25,7 +25,7 @@ pub enum Command {
     /// Submit a task
     #[command(after_help = run::help())]
     Run(Box<run::Run>),
-    /// List the newest tasks
+    /// List the tasks that were submitted last
     #[command(alias = "list")]
     Ls {
         /// Only those in this state: queued, dispatched, completed, failed, trapped, timed_out,
@@ -35,42 +35,43 @@ pub enum Command {
         /// Only those of this group
         #[arg(long)]
         group: Option<GroupName>,
-        /// So many at most
+        /// At most this many
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
-        /// Only those that were submitted before what ended an earlier list, as it says
+        /// Continue an earlier list: only tasks that were submitted before this place, which that
+        /// list printed
         #[arg(long, value_name = "PLACE", value_parser = place)]
         before: Option<ListPlace>,
     },
-    /// Show a task, and why it is where it is
+    /// Show a task, its state, and the reason for its state
     #[command(alias = "explain")]
     Get {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
     },
-    /// Write a finished task's output to standard output
+    /// Print the output of a finished task
     #[command(after_help = exit::HELP)]
     Result {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
     },
     /// Show what a task's runs wrote to standard error and to the log
     Logs {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
-        /// Go on until the task has ended
+        /// Continue until the task has ended
         #[arg(long, short)]
         follow: bool,
     },
-    /// Cancel tasks: what runs is stopped, what waits is not begun
+    /// Cancel tasks: a running task is stopped, a queued task does not start
     Cancel {
-        /// Their ids, or the tokens they were submitted with
+        /// Their ids, or the names they were submitted with (--id)
         #[arg(required = true)]
         ids: Vec<Token>,
     },
     /// Show every attempt at a task: where, when, and how it ended
     History {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
     },
 }

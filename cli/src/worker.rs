@@ -41,31 +41,31 @@ pub enum WorkerAction {
     Ls,
     /// Show a worker and what it runs
     Get {
-        /// Which
+        /// The worker
         name: WorkerId,
     },
-    /// Give a worker no new attempts; what it runs goes on
+    /// Give a worker no new tasks; its running tasks go on
     Cordon {
-        /// Which
+        /// The worker
         name: WorkerId,
     },
-    /// Give a worker attempts again
+    /// Give a worker tasks again
     Uncordon {
-        /// Which
+        /// The worker
         name: WorkerId,
     },
-    /// Empty a worker: no new attempts, and what still runs at the deadline goes elsewhere
+    /// Empty a worker: it gets no new tasks, and tasks that still run at the deadline move elsewhere
     #[command(after_help = "Examples:
   muster worker drain shop-42 --deadline 5m
   muster worker drain shop-42 --wait    returns when it is empty
-  muster worker uncordon shop-42        gives it attempts again")]
+  muster worker uncordon shop-42        gives it tasks again")]
     Drain {
-        /// Which
+        /// The worker
         name: WorkerId,
-        /// How long its runs may go on
+        /// How long its running tasks may go on
         #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = deadline)]
         deadline: Duration,
-        /// Wait until it has nothing left
+        /// Wait until it has no tasks left
         #[arg(long, short)]
         wait: bool,
     },

@@ -67,11 +67,11 @@ const REPLACE: BitFlags<AccessFs> =
 /// Whether a worker confines itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Confine {
-    /// Confine the worker, and do not start where the kernel cannot enforce all of it
+    /// Confine it fully; do not start if the kernel cannot enforce all of it
     Require,
-    /// Confine the worker as far as the kernel can, and log how far
+    /// Confine it as far as the kernel can, and log how far that is
     Try,
-    /// Do not confine the worker
+    /// Do not confine it
     Off,
 }
 

@@ -43,18 +43,18 @@ pub struct Run {
     /// The input: a text, @FILE, or - for standard input
     #[arg(long, short, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
     input: Option<String>,
-    /// Submit so many of it
+    /// How many such tasks to submit
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=COUNT_MAX))]
     count: u64,
-    /// Wait for the end, print the output, and exit as the guest did
+    /// Wait for the end, print the output, and exit with the guest's exit code
     #[arg(long, short)]
     wait: bool,
-    /// Run the file in this process, without a fleet: it is granted what it asks for, and its secrets
-    /// are the variables of their names here
+    /// Run the file in this process, without a fleet. It gets all grants that it asks for; the value
+    /// of a secret is the variable of the same name
     #[arg(long, conflicts_with = "count")]
     local: bool,
-    /// A name of your own for the task, or a task's id: submitting it again is the same task, and
-    /// is refused if it asks for something else [default: a new id]
+    /// A name that you choose for the task, or a task's id. Submitting the same work under it again
+    /// is the same task; other work under it is refused [default: a new id]
     #[arg(long, value_name = "TOKEN")]
     id: Option<Token>,
     #[command(flatten)]
@@ -74,8 +74,8 @@ pub fn help() -> String {
   muster task run fetch --input http://example.com/ --allow-http example.com --wait
   muster task run build --env LANG --secret TOKEN --dir 1GiB --random --cpu-time 5m
 
-A task has no variable, secret, network, file or real random number that it does not name here, and
-what no worker's policy allows is refused at once: muster worker get NAME shows a policy.
+A task gets variables, secrets, network, files and real random numbers only if you name them here. If no
+worker's policy allows them, the task is refused at once: muster worker get NAME shows a policy.
 
 {}",
         exit::HELP

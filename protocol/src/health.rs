@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_that_a_probe_meets_is_over_with_the_first_probe_that_does_not() {
+    fn a_shortage_that_a_probe_finds_is_over_with_the_first_probe_that_does_not() {
         let mut health = Health::new(START);
         assert_eq!(health.probe_at(), START + PROBE_UNWELL_EVERY);
         health.probed(START, None);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_that_no_probe_meets_is_believed_for_a_while() {
+    fn a_shortage_that_no_probe_finds_is_believed_for_a_while() {
         let mut health = Health::new(START);
         health.failed(START, files());
         health.probed(START + MS, None);

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_want_of_the_host_is_known_by_its_number() {
+    fn a_shortage_of_the_host_is_known_by_its_number() {
         let processes = io::Error::from(Errno::AGAIN);
         assert!(explain(&processes).ends_with("raise TasksMax= or `ulimit -u`"));
         let other = io::Error::from(Errno::NOENT);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_behind_an_error_of_the_runtime_is_found() {
+    fn a_shortage_behind_an_error_of_the_runtime_is_found() {
         let mapped = wasmtime::Error::from(Errno::NOMEM).context("no memory could be mapped");
         let (errno, sentence) = behind(&mapped).expect("a want");
         assert_eq!(errno, Errno::NOMEM);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_is_told_in_the_words_of_this_table_alone() {
+    fn a_shortage_is_reported_in_the_words_of_this_table_alone() {
         let (wants, told) = Shortages::new();
         wants.failed(&io::Error::from(Errno::NOENT));
         wants.named("nothing of the kind");

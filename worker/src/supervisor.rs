@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_until_a_life_was_good() {
+    fn waits_grow_until_a_process_ran_long_enough() {
         let mut waits = Waits::default();
         let soon = Duration::from_millis(10);
         let first: Vec<u128> = (0..5).map(|_| waits.next(soon).as_millis()).collect();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_crashes_are_followed_by_another_life() {
+    fn only_crashes_are_followed_by_another_process() {
         assert_eq!(next(ExitStatus::from_raw(0)), Next::End(0));
         assert_eq!(next(ExitStatus::from_raw(2 << 8)), Next::End(2));
         for (raw, how) in [(101 << 8, "exit code 101"), (9, "signal 9"), (6, "signal 6")] {

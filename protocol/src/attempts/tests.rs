@@ -226,7 +226,7 @@ fn a_renewal_moves_the_fence() {
 }
 
 #[test]
-fn the_engine_may_stop_a_run_before_this_mind_knows_why() {
+fn the_engine_may_stop_a_run_before_this_state_machine_knows_why() {
     let mut d = Harness::new();
     d.give(1);
     // If the session goes on all the same, the masters hear that the run is gone.

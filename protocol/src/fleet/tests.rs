@@ -3,7 +3,6 @@
 
 mod audit;
 mod cancel;
-mod lease;
 mod masters;
 mod outcome;
 mod place;
@@ -11,6 +10,7 @@ mod restart;
 mod roll_call;
 mod store;
 mod submit;
+mod worker_lease;
 
 use super::*;
 use crate::{

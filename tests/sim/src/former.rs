@@ -54,7 +54,7 @@ pub const FORMER: &[Former] = &[
     },
     Former {
         name: "a-dispatch-that-is-later-than-the-memory-goes-back",
-        mutants: &["what-is-forgotten-may-come-again"],
+        mutants: &["a-forgotten-attempt-may-run-again"],
         setting: |setting| small_memory(setting),
         script: |world| a_late_dispatch(world, false),
     },
@@ -66,7 +66,10 @@ pub const FORMER: &[Former] = &[
     },
     Former {
         name: "a-task-moves-from-a-worker-that-can-get-nothing-ready",
-        mutants: &["what-cannot-be-got-is-tried-for-ever", "a-worker-that-gives-back-never-rests"],
+        mutants: &[
+            "what-cannot-be-fetched-is-tried-for-ever",
+            "a-worker-that-returns-attempts-gets-no-backoff",
+        ],
         setting: |setting| (setting.workers, setting.run_lasts) = (2, Some(SECOND)),
         script: an_unwell_worker,
     },

@@ -112,7 +112,7 @@ fn a_master_that_may_not_make_its_streams_says_which_and_ends() {
 }
 
 #[test]
-fn a_worker_names_what_it_may_not_write_and_lives_by_its_master() {
+fn a_worker_names_what_it_may_not_write_and_renews_through_its_master() {
     let mut fleet = Fleet::registry_with(may_not("publish", "$KV.muster_default_workers.>"), ALL);
     fleet.start_master("m1");
     fleet.ask_as(SOME);

@@ -34,7 +34,7 @@ fn files(state: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_later_life_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
+fn a_later_process_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
     let state = std::env::temp_dir().join(format!("muster-artifact-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
     let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("Wasm text");

@@ -49,7 +49,7 @@ fn a_new_session_greets_on_every_link() {
 }
 
 #[test]
-fn what_was_given_up_in_a_session_that_goes_on_is_confessed_when_it_has_stopped() {
+fn attempts_dropped_in_a_session_that_goes_on_are_reported_once_their_runs_have_stopped() {
     let mut d = Harness::new();
     d.give(1);
     d.told(1, dispatch(2));

@@ -53,17 +53,17 @@ pub(super) const ROWS: &[&str] = &[
     "a-leader-that-is-behind-refuses-an-outcome",
     "a-session-forgets-how-far-it-knew",
     "a-process-does-not-remember-its-sessions",
-    "what-is-given-back-goes-out-again-at-once",
+    "a-returned-attempt-is-placed-again-at-once",
     "an-ended-attempt-runs-again",
-    "what-lost-its-worker-waits-behind-all",
-    "rests-in-company",
+    "a-task-that-lost-its-worker-waits-behind-all",
+    "a-watch-pauses-although-others-write",
     "a-new-watch-begins-too-late",
     "a-stream-that-went-back-is-followed",
     "a-gate-that-was-closed-opens-again",
     "the-leases-end-is-inside-of-it",
     "the-kernels-timer-stays-behind",
     "a-guest-starts-without-a-lease",
-    "what-was-given-up-is-not-confessed",
+    "dropped-attempts-are-not-reported",
     "a-leader-that-is-behind-refuses-a-checkpoint",
     "a-session-asks-a-leader-as-long-again",
     "a-lease-whose-time-is-over-is-missed",
@@ -71,8 +71,8 @@ pub(super) const ROWS: &[&str] = &[
     "a-refused-checkpoint-ends-the-task",
     "workers-of-a-home-that-is-known-to-be-over-are-forgotten",
     "an-unwell-worker-is-placed-like-others",
-    "a-want-is-never-over",
-    "a-want-that-comes-and-goes-renews-each-time",
+    "a-shortage-is-never-over",
+    "a-shortage-that-comes-and-goes-renews-each-time",
 ];
 
 /// Every edit of this file.
@@ -463,7 +463,7 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         RETRY,
         "        let wait = wait_after_returns(record, &reason);",
-        "        let wait = if ON[what-is-given-back-goes-out-again-at-once] {
+        "        let wait = if ON[a-returned-attempt-is-placed-again-at-once] {
             Duration::ZERO
         } else {
             wait_after_returns(record, &reason)
@@ -479,7 +479,7 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         PLACE,
         "record.attempts == 0, record.submitted_at.0,",
-        "record.attempts == 0 || ON[what-lost-its-worker-waits-behind-all], record.submitted_at.0,",
+        "record.attempts == 0 || ON[a-task-that-lost-its-worker-waits-behind-all], record.submitted_at.0,",
     ),
     edit(
         MASTERS,

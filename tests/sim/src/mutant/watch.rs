@@ -11,7 +11,7 @@ pub(super) const EDITS: &[Edit] = &[
         WATCH,
         "        let is_alone = self.bucket == Bucket::Tasks && !self.company;",
         "        let is_alone = self.bucket == Bucket::Tasks
-            && (ON[rests-in-company] || !self.company);",
+            && (ON[a-watch-pauses-although-others-write] || !self.company);",
     ),
     edit(
         WATCH,

@@ -274,7 +274,7 @@ impl World {
         }
         if let Some(input) = input {
             self.mind_hears(at, input);
-            self.plan_mind(at);
+            self.plan_worker_loop(at);
         }
     }
 
@@ -291,7 +291,7 @@ impl World {
         while let Some(input) = self.workers[at].loop_queue.next_in() {
             self.mind_hears(at, input);
         }
-        self.plan_mind(at);
+        self.plan_worker_loop(at);
     }
 
     fn mind_hears(&mut self, at: usize, input: WorkerLoopInput) {
@@ -324,7 +324,7 @@ impl World {
         worker.current.observe(now, event);
     }
 
-    fn plan_mind(&mut self, at: usize) {
+    fn plan_worker_loop(&mut self, at: usize) {
         let now = self.worker_clock(at);
         let worker = &mut self.workers[at];
         let incarnation = worker.process.incarnation;

@@ -70,7 +70,7 @@ pub async fn fetch(
     let bytes = persist(read).await?.with_context(|| format!("{store} has no {digest}"))?;
     anyhow::ensure!(
         muster_module::digest(&bytes) == digest,
-        "{store} has other bytes for {digest}"
+        "{store} has wrong bytes under {digest}"
     );
     Ok(bytes)
 }

@@ -78,8 +78,8 @@ impl Build {
                     PathBuf::from(format!("{}.wasm", dir.file_name().unwrap_or_default().display()))
                 });
                 let name = name.ok_or_else(|| {
-                    Failure::user(format!("no name can be made of {}", dir.display()))
-                        .hint("say what to write: --out FILE")
+                    Failure::user(format!("cannot derive a name from {}", dir.display()))
+                        .hint("name the file to write: --out FILE")
                 })?;
                 self.dir.join(format!("{name}.wasm"))
             }
@@ -141,11 +141,11 @@ fn rust(dir: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
         .collect();
     match &modules[..] {
         [module] => Ok(module.clone()),
-        [] => Err(Failure::user("cargo has made no module")
-            .hint("say in Cargo.toml that the crate is one: [lib] crate-type = [\"cdylib\"]")
+        [] => Err(Failure::user("cargo has built no module")
+            .hint("write in Cargo.toml: [lib] crate-type = [\"cdylib\"]")
             .into()),
-        _ => Err(Failure::user("cargo has made several modules")
-            .hint("say which: muster build -- --package NAME")
+        _ => Err(Failure::user("cargo has built several modules")
+            .hint("choose one: muster build -- --package NAME")
             .into()),
     }
 }
@@ -185,7 +185,7 @@ fn js(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     )?;
     let package = fs::read(dir.join("package.json")).context("cannot read package.json")?;
     let package: Value = serde_json::from_slice(&package)
-        .map_err(|error| Failure::user(format!("package.json is no JSON: {error}")))?;
+        .map_err(|error| Failure::user(format!("package.json is not JSON: {error}")))?;
     let source = package["main"].as_str().unwrap_or("index.js");
     if !dir.join(source).is_file() {
         let text = format!("there is no {source}");

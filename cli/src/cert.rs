@@ -82,9 +82,9 @@ pub fn run(command: Command, fleet: &GroupName) -> anyhow::Result<()> {
     let made = match command {
         Command::Ca { dir } => {
             if dir.join("ca.key").exists() {
-                let text = format!("{} has an authority already", dir.display());
+                let text = format!("{} already has a certificate authority", dir.display());
                 let hint =
-                    "every certificate of the fleet hangs on it: to begin anew, move it away";
+                    "every certificate of the fleet depends on it; to make a new one, move it away";
                 return Err(Failure::user(text).hint(hint).into());
             }
             make_ca(&dir, fleet)?;
@@ -118,7 +118,7 @@ fn make_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
     // The authority may sign masters and workers, but no further authorities.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let cert = params.self_signed(&key).context("cannot make an authority")?;
+    let cert = params.self_signed(&key).context("cannot make a certificate authority")?;
     write(dir, "ca.key", &key.serialize_pem(), 0o600)?;
     write(dir, "ca.pem", &cert.pem(), 0o644)
 }
@@ -157,19 +157,22 @@ fn leaf(
     days: u32,
 ) -> anyhow::Result<Files> {
     if name == "ca" {
-        return Err(Failure::user("the name ca is the authority's own").into());
+        return Err(Failure::user("the name ca is reserved for the certificate authority").into());
     }
     let ca = dir.join("ca.pem");
     let read = |file: &Path| {
         fs::read_to_string(file).map_err(|error| {
-            Failure::user(format!("cannot read {}: {error}", file.display()))
-                .hint(format!("make an authority first: muster cert ca --dir {}", dir.display()))
+            Failure::user(format!("cannot read {}: {error}", file.display())).hint(format!(
+                "make a certificate authority first: muster cert ca --dir {}",
+                dir.display()
+            ))
         })
     };
     let (ca_pem, ca_key) = (read(&ca)?, read(&dir.join("ca.key"))?);
-    let ca_key = KeyPair::from_pem(&ca_key).context("the authority's key is malformed")?;
+    let ca_key =
+        KeyPair::from_pem(&ca_key).context("the key of the certificate authority is malformed")?;
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key);
-    let issuer = issuer.context("the authority's certificate is malformed")?;
+    let issuer = issuer.context("the certificate of the certificate authority is malformed")?;
     let key = KeyPair::generate().context("cannot make a key")?;
     let mut params = params(name, hosts, days)?;
     params.is_ca = IsCa::ExplicitNoCa;

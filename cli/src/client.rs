@@ -302,7 +302,9 @@ impl Client {
         serde_json::from_slice(&answer.payload).map_err(|error| {
             let error = anyhow::Error::new(error);
             Refused::Broken(
-                error.context("a master's answer cannot be read: is it of another version?"),
+                error.context(
+                    "a master's answer cannot be read; the master may have another version",
+                ),
             )
         })
     }
@@ -315,7 +317,7 @@ impl Client {
                     .into()
             }
             Refused::Unknown(text) => {
-                Failure::new(text).hint("see whether the fleet is well: muster check").into()
+                Failure::new(text).hint("check whether the fleet is well: muster check").into()
             }
             Refused::TooLarge(text) => {
                 Failure::user(text).hint(NatsRefusal::Payload.advice()).into()
@@ -326,10 +328,10 @@ impl Client {
                 if code == 404 { failure.hint(hint).into() } else { failure.into() }
             }
             Refused::Said(409, text) => Failure::user(text)
-                .hint("give this one another --id, or see the other one with: muster task get ID")
+                .hint("choose another --id, or show the existing task with: muster task get ID")
                 .into(),
             Refused::Said(500, text) => Failure::new(text)
-                .hint("it may or may not have been done; the same command may be repeated")
+                .hint("it may or may not have been done; you may repeat the same command")
                 .into(),
             Refused::Said(_, text) => Failure::new(text).hint("try again in a moment").into(),
             Refused::Broken(error) => error,

@@ -199,7 +199,7 @@ impl Completions {
     fn endure(&mut self, error: &anyhow::Error) {
         if !self.warned {
             self.warned = true;
-            exit::warn(&format!("{error:#}; waiting goes on"));
+            exit::warn(&format!("{error:#}; still waiting"));
         }
     }
 

@@ -37,15 +37,16 @@ impl Settings {
         let url = if self.url.is_empty() { URL_DEFAULT } else { &self.url };
         url.parse().map_err(|why| {
             Failure::user(format!("the url of the NATS context cannot be used: {why}"))
-                .hint("put it right with: nats context edit, or name a server with --nats URL")
+                .hint("correct it with: nats context edit, or name a server with --nats URL")
                 .into()
         })
     }
 
     /// The context called `name`.
     pub fn named(name: &str) -> anyhow::Result<Self> {
-        let dir =
-            directory().ok_or_else(|| Failure::user("no home directory to read contexts in"))?;
+        let dir = directory().ok_or_else(|| {
+            Failure::user("there is no home directory to read NATS contexts from")
+        })?;
         Settings::read(&dir, name)
     }
 

@@ -351,7 +351,7 @@ async fn outlive(dir: &Path) -> anyhow::Result<fs::File> {
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let text = "processes of an earlier `muster dev` do not end".to_owned();
-                let hint = format!("see who holds {}: fuser -v FILE", path.display());
+                let hint = format!("find the process that holds {}: fuser -v FILE", path.display());
                 return Err(Failure::user(text).hint(hint).into());
             }
             Err(error) => return Err(error).context("cannot lock the directory"),

@@ -50,7 +50,7 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > SIZE_MAX {
-            return Err(format!("an id is a task's, or a text of 1 to {SIZE_MAX} bytes"));
+            return Err(format!("an id is that of a task, or a name of 1 to {SIZE_MAX} bytes"));
         }
         Ok(Token(text.into()))
     }
@@ -71,8 +71,10 @@ impl Token {
     /// The ids of several tasks and of their batch. Not for a task's id, which names a single task.
     pub fn ids(&self, fleet: &str, count: u64) -> anyhow::Result<(Vec<TaskId>, BatchId)> {
         if self.0.parse::<TaskId>().is_ok() {
-            let failure = Failure::user("--id names one task, --count asks for several");
-            return Err(failure.hint("give them a token together: --id order-4711").into());
+            let failure = Failure::user(
+                "this --id is the id of one task, but --count asks for several tasks",
+            );
+            return Err(failure.hint("choose a name for all of them: --id order-4711").into());
         }
         let number = |number: u64| TaskId(hash(&[fleet, &self.0, &number.to_string()]));
         Ok(((1..=count).map(number).collect(), BatchId(hash(&[fleet, &self.0]))))

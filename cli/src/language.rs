@@ -32,7 +32,7 @@ impl Language {
     /// The language of the project in `dir`.
     pub fn of(dir: &Path) -> anyhow::Result<Self> {
         if !dir.is_dir() {
-            return Err(Failure::user(format!("{} is no folder", dir.display())).into());
+            return Err(Failure::user(format!("{} is not a folder", dir.display())).into());
         }
         if let Some((_, language)) = MARKS.iter().find(|(mark, _)| dir.join(mark).is_file()) {
             return Ok(*language);
@@ -100,6 +100,6 @@ mod tests {
             }
         }
         let missing = Language::of(Path::new("/nowhere/at/all")).expect_err("no folder");
-        assert_eq!(missing.to_string(), "/nowhere/at/all is no folder");
+        assert_eq!(missing.to_string(), "/nowhere/at/all is not a folder");
     }
 }

@@ -229,9 +229,7 @@ impl Run {
                 let (lines, results) = (self.taken, self.skip);
                 let text =
                     format!("the inputs have {lines} lines, and {results} results were written");
-                return Err(Failure::user(text)
-                    .hint("give it the inputs that it began with")
-                    .into());
+                return Err(Failure::user(text).hint("use the same inputs as at the start").into());
             }
             self.stop();
             return Ok(());
@@ -313,9 +311,12 @@ impl Run {
         if self.submitted > 0 {
             let ended = self.results.ended() - self.skip;
             let open = self.submitted - ended.min(self.submitted);
-            exit::warn(&format!("{} tasks were submitted, {open} of them go on", self.submitted));
+            exit::warn(&format!(
+                "{} tasks were submitted, and {open} of them still run",
+                self.submitted
+            ));
             exit::hint(match self.results.state().is_kept() {
-                true => "the same command goes on with them, and prints no result twice",
+                true => "the same command continues with them, and prints no result twice",
                 false => "muster task ls, or end them with: muster task cancel ID…",
             });
         } else {

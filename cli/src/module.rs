@@ -108,7 +108,7 @@ impl Push {
     fn named(&self) -> anyhow::Result<(String, Option<String>)> {
         let Some(given) = &self.name else {
             let name = name_of(&self.file).ok_or_else(|| {
-                Failure::user(format!("no name can be made of {}", self.file.display()))
+                Failure::user(format!("cannot derive a name from {}", self.file.display()))
                     .hint("give it one: --name NAME")
             })?;
             return Ok((name, self.version.clone()));
@@ -197,7 +197,7 @@ async fn rm(name: &str, yes: bool, connect: &ConnectArgs, format: Format) -> any
     if !yes && io::stdin().is_terminal() {
         let what =
             version.map_or_else(|| format!("every version of {name}"), |v| format!("{name}:{v}"));
-        terminal::note_bytes(format!("forget {}? [y/N] ", terminal::escaped(&what)).as_bytes());
+        terminal::note_bytes(format!("remove {}? [y/N] ", terminal::escaped(&what)).as_bytes());
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         if !matches!(answer.trim(), "y" | "Y" | "yes") {

@@ -114,7 +114,7 @@ impl New {
         if fs::symlink_metadata(&self.dir).is_ok() {
             let mut inside = fs::read_dir(&self.dir).map_err(|error| cannot(&self.dir, error))?;
             if inside.next().is_some() {
-                let text = format!("{} is there already, and not empty", self.dir.display());
+                let text = format!("{} exists already, and is not empty", self.dir.display());
                 return Err(Failure::user(text).hint("take another name, or remove it").into());
             }
         }
@@ -177,7 +177,7 @@ mod tests {
         new(&project, Language::C).expect("an empty folder will do");
         fs::write(project.join("main.c"), "mine").expect("a file");
         let error = new(&project, Language::Go).expect_err("it is not empty").to_string();
-        assert!(error.ends_with("is there already, and not empty"), "{error}");
+        assert!(error.ends_with("exists already, and is not empty"), "{error}");
         assert_eq!(fs::read_to_string(project.join("main.c")).expect("a file"), "mine");
         assert!(!project.join("go.mod").exists());
         fs::write(dir.path().join("file"), "").expect("a file");

@@ -151,9 +151,7 @@ impl StreamReader {
                     let server = self.client.nats.server_info().server_id;
                     let is_same = server == std::mem::replace(&mut self.server, server.clone());
                     if !is_same || !follows(&reading.state, self.at) {
-                        exit::warn(
-                            "the connection was lost; what was told meanwhile may be missing",
-                        );
+                        exit::warn("the connection was lost; messages of that time may be missing");
                     }
                     // A server that lost its newest messages assigns their sequence numbers again.
                     let is_new = reading.created_ns
@@ -166,7 +164,7 @@ impl StreamReader {
                 Err(TryError::Lasting(error)) => return Err(error),
                 Err(TryError::Passing(error)) => {
                     if !std::mem::replace(&mut self.warned, true) {
-                        exit::warn(&format!("{error:#}; trying on"));
+                        exit::warn(&format!("{error:#}; trying again"));
                     }
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }

@@ -133,8 +133,8 @@ pub async fn run(
 /// A place in a list, as [`shown_place`] writes it.
 fn place(text: &str) -> Result<ListPlace, String> {
     let (ms, id) = text.split_once(':').ok_or("a place is written MILLISECONDS:ID")?;
-    let submitted_ms = ms.parse().map_err(|_| "its milliseconds are no number")?;
-    let id = id.parse().map_err(|error| format!("its id is none: {error}"))?;
+    let submitted_ms = ms.parse().map_err(|_| "its milliseconds are not a number")?;
+    let id = id.parse().map_err(|error| format!("its id is not valid: {error}"))?;
     Ok(ListPlace { submitted_ms, id })
 }
 
@@ -160,10 +160,15 @@ async fn list(client: &Client, mut question: ListTasks, format: Format) -> anyho
     if format == Format::Table
         && let Some(more) = &all.more
     {
-        exit::hint(&format!("there are more: the same with --before {}", shown_place(more)));
+        exit::hint(&format!(
+            "there are more tasks: repeat the command with --before {}",
+            shown_place(more)
+        ));
     }
     if all.is_cut {
-        exit::warn("tasks that ended long ago may be missing: a list looks back so far only");
+        exit::warn(
+            "tasks that ended long ago may be missing: a list covers only the latest changes",
+        );
     }
     Ok(())
 }

@@ -160,7 +160,7 @@ async fn until_empty(
             }
             Some((LeaseState::Draining, _)) => tokio::time::sleep(LOOK_EVERY).await,
             Some((LeaseState::Live | LeaseState::Cordoned, _)) => {
-                let text = format!("{name} does not drain any more: it was given another order");
+                let text = format!("{name} does not drain any more: it was given another command");
                 return Err(Failure::new(text).into());
             }
         }

@@ -68,7 +68,7 @@ pub fn finish(mut command: Command, name: &str) -> anyhow::Result<String> {
         terminal::note_bytes(&output.stdout);
     }
     let text = format!("{name} could not build it: {}", output.status);
-    Err(Failure::user(text).hint("it says above what is wrong").into())
+    Err(Failure::user(text).hint("its messages above say what is wrong").into())
 }
 
 #[cfg(test)]

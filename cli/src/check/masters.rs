@@ -96,8 +96,8 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> Servin
             LEASE_AGE_MAX.as_secs(),
             few(&names)
         );
-        let hint = "their sessions with the registry are down: see their logs, and whether it stores \
-                    writes";
+        let hint = "they have no session with the registry: read their logs, and check whether it \
+                    stores writes";
         findings.push(Finding::fail("masters", detail).hint(hint).names(names));
     }
     let silent = silent(client, &pongs, &ages).await;

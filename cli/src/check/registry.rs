@@ -125,15 +125,14 @@ async fn write(client: &Client) -> Finding {
         let body = vec![0; PROBE_SIZE].into();
         client.jetstream.publish_with_headers(subject, headers, body).await?.await
     };
-    let hint = "see the log and the disk of nats-server: nothing goes on until it stores again; one \
-                that has met a full disk may have to be started again when there is room";
+    let hint = "check the log and the disk of nats-server: nothing goes on until it stores again; \
+                after a full disk it may have to be restarted";
     match tokio::time::timeout(WRITTEN_WITHIN, written).await {
         Ok(Ok(_)) => Finding::ok("writes", "are stored"),
-        Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => Finding::fail(
-            "writes",
-            "the store of inputs takes none: it is not there, or not served",
-        )
-        .hint(hint),
+        Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
+            Finding::fail("writes", "the store of inputs does not exist, or no server serves it")
+                .hint(hint)
+        }
         Ok(Err(error)) => Finding::fail("writes", format!("are refused: {error}")).hint(hint),
         Err(_) => match last_refused() {
             // This user may not write, but others may.
@@ -141,7 +140,7 @@ async fn write(client: &Client) -> Finding {
                 Finding::warn("writes", format!("not tried: {refusal}")).hint(refusal.advice())
             }
             None => {
-                let detail = format!("none is stored within {} s", WRITTEN_WITHIN.as_secs());
+                let detail = format!("no write was stored within {} s", WRITTEN_WITHIN.as_secs());
                 Finding::fail("writes", detail).hint(hint)
             }
         },

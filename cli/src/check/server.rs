@@ -23,7 +23,9 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     });
     if info.max_payload < limit::API_SIZE_MAX {
         let (has, needs) = (info.max_payload, limit::API_SIZE_MAX);
-        let detail = format!("the server takes messages of {has} bytes, and Muster's have {needs}");
+        let detail = format!(
+            "the server accepts messages of up to {has} bytes, but Muster sends up to {needs}"
+        );
         findings.push(Finding::warn("max_payload", detail).hint(NatsRefusal::Payload.advice()));
     }
     findings.push(match answer(client.jetstream.query_account()).await {

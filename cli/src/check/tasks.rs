@@ -43,7 +43,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         names.len(),
         few(&names)
     );
-    let hint = "they were never begun, or their ends are not told: see the logs of these workers; one \
-                that is started again gives its tasks to others";
+    let hint = "they never started, or their ends were not reported: read the logs of these workers; \
+                the tasks of a worker that is restarted move to others";
     findings.push(Finding::warn("tasks", detail).hint(hint).names(names));
 }

@@ -26,7 +26,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
     let workers = match list {
         Ok(Workers { workers }) => workers,
         Err(error) => {
-            let hint = "masters tell of workers: see to them first";
+            let hint = "masters report the workers: repair the masters first";
             findings.push(Finding::fail("workers", error).hint(hint));
             return;
         }
@@ -51,7 +51,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         &stale,
         held.len(),
         "have not renewed their leases",
-        "they run nothing: see whether writes are stored, whether the workers run, and their logs",
+        "they run nothing: check whether writes are stored and whether the workers run, and read their logs",
     ));
     // The lease of a worker that renews directly in NATS names its home, a master to which it is linked.
     let is_alone = |view: &&WorkerView| {
@@ -63,7 +63,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         &alone,
         held.len(),
         "have no link to a master and get no tasks",
-        "name a running master with --master, and let its UDP port through; their logs say more",
+        "name a running master with --master, and open its UDP port; their logs say more",
     ));
 }
 

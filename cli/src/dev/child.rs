@@ -96,8 +96,11 @@ impl Child {
     fn failure(&self, text: String) -> anyhow::Error {
         let log = fs::read(&self.log).unwrap_or_default();
         let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]).into_owned();
-        let text =
-            if tail.is_empty() { text } else { format!("{text}; it said:\n{}", tail.trim_end()) };
+        let text = if tail.is_empty() {
+            text
+        } else {
+            format!("{text}; its output:\n{}", tail.trim_end())
+        };
         Failure::new(text).hint(format!("see {}", self.log.display())).into()
     }
 

@@ -43,11 +43,11 @@ pub fn find() -> anyhow::Result<PathBuf> {
             format!("{} has version {version}, {major}.{minor} or newer is needed", file.display())
         }
         None => match named() {
-            Some(file) => format!("MUSTER_NATS_SERVER={} is no nats-server", file.display()),
+            Some(file) => format!("MUSTER_NATS_SERVER={} is not a nats-server", file.display()),
             None => "there is no nats-server on this machine".into(),
         },
     };
-    let hint = "get one with setup/nats-server, or name one in MUSTER_NATS_SERVER";
+    let hint = "fetch one with setup/nats-server, or name one in MUSTER_NATS_SERVER";
     Err(Failure::user(text).hint(hint).into())
 }
 
@@ -97,6 +97,6 @@ pub async fn start(exe: &Path, server: &Path, dir: &Path) -> anyhow::Result<(Chi
     let file = ports.join(format!("{program}_{}.ports", child.pid()));
     let text = child.await_file(&file, READY_WITHIN).await?;
     let ports: Ports = serde_json::from_str(&text).context("nats-server's ports are malformed")?;
-    let url = ports.nats.into_iter().next().context("nats-server listens nowhere")?;
+    let url = ports.nats.into_iter().next().context("nats-server listens on no port")?;
     Ok((child, url))
 }

@@ -152,7 +152,7 @@ impl Results {
         }
         let unlisted = (total - completed).saturating_sub(self.failures.len() as u64);
         if unlisted > 0 {
-            note(&format!("and {unlisted} lines more"));
+            note(&format!("and {unlisted} more lines"));
         }
         let mut parts = vec![format!("{completed} completed")];
         let others = self.counts.iter().filter(|(word, _)| **word != COMPLETED);
@@ -181,7 +181,7 @@ fn tell<'a>(line: u64, came: &Came, output: Option<&'a [u8]>) -> ResultLine<'a> 
     match came {
         Came::Refused(why) => shape(line, None, REFUSED, None, Some(why.clone())),
         Came::Ended(Completion { task, outcome: None }) => {
-            let reason = "its record was kept no longer".to_owned();
+            let reason = "its record has expired".to_owned();
             shape(line, Some(*task), GONE, None, Some(reason))
         }
         Came::Ended(Completion { task, outcome: Some(outcome) }) => {

@@ -61,9 +61,9 @@ impl MapState {
         let shown = path.display();
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file =
-            opened.map_err(|error| Failure::user(format!("cannot keep {shown}: {error}")))?;
+            opened.map_err(|error| Failure::user(format!("cannot write {shown}: {error}")))?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Failure::user(format!("another muster map goes on with {shown}")).into());
+            return Err(Failure::user(format!("another muster map uses {shown}")).into());
         }
         let mut text = String::new();
         let read = file.read_to_string(&mut text);
@@ -72,13 +72,14 @@ impl MapState {
         if read.is_err() || !text.is_empty() {
             let kept: Option<Kept> = serde_json::from_str(&text).ok();
             let kept = kept.ok_or_else(|| {
-                Failure::user(format!("{shown} does not keep a run of muster map"))
-                    .hint("name another file, or remove this one to begin anew")
+                Failure::user(format!("{shown} is not a state file of muster map"))
+                    .hint("name another file, or remove this one to start again")
             })?;
             if kept.spec != state.kept.spec {
-                let text = format!("{shown} keeps a run of another module or with other options");
+                let text =
+                    format!("{shown} belongs to a run of another module, or with other options");
                 let hint = "repeat the command as it was (a module's digest pins its version), or \
-                            remove the file to begin anew";
+                            remove the file to start again";
                 return Err(Failure::user(text).hint(hint).into());
             }
             state.kept = kept;
@@ -121,7 +122,7 @@ impl MapState {
     fn save(&mut self) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         (self.kept.device, self.kept.inode, self.kept.size) = results()?.unwrap_or_default();
-        file.write_all_at(self.kept.line().as_bytes(), 0).context("cannot keep how far it is")
+        file.write_all_at(self.kept.line().as_bytes(), 0).context("cannot record the progress")
     }
 
     /// Cuts off the results that this run wrote after the state was last saved. Cuts nothing if
@@ -134,30 +135,30 @@ impl MapState {
         }
         if size < kept {
             let text = format!(
-                "the file for the results has {size} bytes, and had {kept} when the {written} first \
-                 results were in it"
+                "the results file has {size} bytes, but had {kept} bytes with the first {written} \
+                 results in it"
             );
             let hint = format!(
-                "append to it (>> instead of >), write to another one, or remove {} to begin anew",
+                "append to it (>> instead of >), write to another one, or remove {} to start again",
                 path.display()
             );
             return Err(Failure::user(text).hint(hint).into());
         }
         if !self.is_own(kept)? || results()? != Some((device, inode, size)) {
             let text = format!(
-                "something else has written to the file for the results: {} bytes follow the {kept} \
-                 that it had with the {written} first results in it; nothing was cut off",
+                "something else has written to the results file: {} bytes follow the {kept} bytes of \
+                 the first {written} results; nothing was removed",
                 size - kept
             );
             let hint = format!(
-                "append to another file (>>), which gets the results from line {} on; or, where what \
-                 follows is not wanted, cut it off first: truncate -s {kept}, and the file",
+                "append to another file (>>), which gets the results from line {} on; or, if these \
+                 bytes are not wanted, remove them first: truncate -s {kept} FILE",
                 written + 1
             );
             return Err(Failure::user(text).hint(hint).into());
         }
         let out = io::stdout();
-        ftruncate(&out, kept).context("cannot cut off half a result")?;
+        ftruncate(&out, kept).context("cannot remove an incomplete result")?;
         seek(&out, rustix::fs::SeekFrom::End(0)).context("cannot go to the end of the results")?;
         Ok(())
     }
@@ -167,13 +168,13 @@ impl MapState {
     fn is_own(&self, kept: u64) -> anyhow::Result<bool> {
         // Reopen the file for reading: standard output is usually open only for writing.
         let mut file = File::open(STDOUT).map_err(|error| {
-            let text = format!("cannot see what follows the results that are kept: {error}");
-            Failure::user(text).hint("make the file for the results readable, or write to another")
+            let text = format!("cannot read what follows the recorded results: {error}");
+            Failure::user(text).hint("make the results file readable, or write to another one")
         })?;
-        file.seek(SeekFrom::Start(kept)).context("cannot go to the end of the kept results")?;
+        file.seek(SeekFrom::Start(kept)).context("cannot go to the end of the recorded results")?;
         let line = self.kept.written + 1;
         let is_own = excess::is_one_result(file, line, of_line(self.kept.batch, line));
-        is_own.context("cannot read what follows the kept results")
+        is_own.context("cannot read what follows the recorded results")
     }
 }
 

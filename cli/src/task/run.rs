@@ -200,7 +200,7 @@ async fn wait(
             early.insert(end.task, end);
         };
         let Some(outcome) = end.outcome else {
-            exit::error(&format!("task {id} is gone: its record was kept no longer"));
+            exit::error(&format!("task {id} is gone: its record has expired"));
             code = if code == 0 { exit::FAILED } else { code };
             continue;
         };

@@ -171,7 +171,7 @@ pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow:
     let record = &view.record;
     let TaskState::Done { outcome, .. } = &record.state else {
         let text = format!("task {} has no result yet: {}", record.id, view.why);
-        let hint = format!("see how it goes: muster task get {}", record.id);
+        let hint = format!("see its state: muster task get {}", record.id);
         return Err(Failure::user(text).hint(hint).into());
     };
     if format == Format::Json {

@@ -83,7 +83,7 @@ impl Grants {
             || self.http.len() > GRANTS_MAX
         {
             return Err(format!(
-                "a task may have {GRANTS_MAX} variables, as many secrets and as many hosts"
+                "a task may have at most {GRANTS_MAX} variables, and as many secrets and hosts"
             ));
         }
         for name in self.env.keys().chain(&self.secrets) {
@@ -103,7 +103,7 @@ impl Grants {
             return Err(format!("{both} is asked for as a variable and as a secret"));
         }
         if self.dir_bytes > SCRATCH_MAX {
-            return Err(format!("a scratch directory may have {SCRATCH_MAX} bytes"));
+            return Err(format!("a scratch directory may have at most {SCRATCH_MAX} bytes"));
         }
         if self.clock_ns == 0 {
             return Err("a clock's resolution is at least 1 ns".to_string());

@@ -166,7 +166,7 @@ impl TaskSpec {
             && bytes.len() > limit::INLINE_SIZE_MAX
         {
             return refuse(format!(
-                "an inline input may have {} bytes, this one has {}: store it as a blob",
+                "an inline input may have at most {} bytes, this one has {}: store it as an object",
                 limit::INLINE_SIZE_MAX,
                 bytes.len()
             ));
@@ -197,7 +197,7 @@ impl TaskSpec {
             ("checkpoint", self.limits.checkpoint_bytes, limit::PAYLOAD_SIZE_MAX),
         ] {
             if bytes > max {
-                return refuse(format!("the {what} limit may be {max} bytes"));
+                return refuse(format!("the {what} limit may be at most {max} bytes"));
             }
         }
         let queue_max = limit::QUEUE_MAX.as_millis() as u64;
@@ -216,16 +216,16 @@ impl TaskSpec {
         let args: usize = self.args.iter().map(|arg| arg.len() + 1).sum();
         if args > limit::INLINE_SIZE_MAX {
             return refuse(format!(
-                "the arguments may have {} bytes together: give more as the input",
+                "the arguments may have at most {} bytes together: give more as the input",
                 limit::INLINE_SIZE_MAX
             ));
         }
         let labels: usize = self.selector.iter().map(|(key, value)| key.len() + value.len()).sum();
         if labels > limit::INLINE_SIZE_MAX {
-            return refuse(format!("a selector may have {} bytes", limit::INLINE_SIZE_MAX));
+            return refuse(format!("a selector may have at most {} bytes", limit::INLINE_SIZE_MAX));
         }
         if self.selector.len() > limit::LABELS_MAX {
-            return refuse(format!("a selector may have {} labels", limit::LABELS_MAX));
+            return refuse(format!("a selector may have at most {} labels", limit::LABELS_MAX));
         }
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Attempts {
             Some("its worker was full")
         } else if dispatch.revision <= self.floor {
             // It may have run here and been acknowledged, so long ago that it is not remembered.
-            Some("it came too late to be told from one that has ended")
+            Some("it came so late that it may have ended here already")
         } else {
             None
         }

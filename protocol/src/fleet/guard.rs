@@ -90,7 +90,7 @@ impl Fleet {
         {
             self.raise_guard(
                 now,
-                String::from("it has lost the guard that an earlier loss raised"),
+                String::from("it has lost the failover guard of an earlier loss"),
             );
         } else if self.guard.until().is_some_and(|until| now < until) {
             self.end_all_sessions();

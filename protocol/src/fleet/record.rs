@@ -352,7 +352,7 @@ impl Fleet {
         self.given(Some(&task.record), None);
         self.unstored.remove(&id);
         let pending = task.pending.take().unwrap_or_default();
-        let deleted = String::from("somebody has deleted this task's key; submit it anew");
+        let deleted = String::from("somebody has deleted this task's key; submit it again");
         for request in pending.storing {
             self.requests.remove(&request);
             let answer = ClientReply::Unavailable(deleted.clone());

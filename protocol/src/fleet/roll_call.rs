@@ -131,7 +131,7 @@ impl Fleet {
             now < seen + kept && self.workers.get(id).is_none_or(|worker| worker.revision < known)
         };
         if self.config.memory.leases.iter().any(lacks) {
-            self.raise_guard(now, String::from("it has an older lease of a worker than it had"));
+            self.raise_guard(now, String::from("it shows an older lease of a worker than before"));
         }
         let attempts = self.tasks.values().filter_map(|task| task.record.attempt());
         let latest = attempts.map(|attempt| (attempt.lease_stream, attempt.lease)).max();
@@ -189,7 +189,7 @@ impl Fleet {
         });
         if lost {
             let reason = format!(
-                "the {} it has end before what it had acknowledged; every worker begins anew",
+                "its stream of {} ends before what it had acknowledged; every worker begins a new session",
                 bucket.word()
             );
             self.raise_guard(now, reason);
@@ -283,7 +283,7 @@ impl Fleet {
         });
         missing.map(|(session, peer)| match peer.lease() {
             Some(lease) if lease.state == LeaseState::Lost => {
-                format!("what master {} gave out", lease.master)
+                format!("the end of the attempts that master {} assigned", lease.master)
             }
             Some(lease) => format!("master {}", lease.master),
             None => format!("a master's session {session}"),

@@ -23,7 +23,7 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     let (what, why) = match new.state {
         LeaseState::Live | LeaseState::Cordoned if new_session && new.fenced => (
             WorkerEvent::Fenced,
-            "its lease had lapsed and its runs were killed; it is back, empty",
+            "its lease had lapsed and its runs were killed; it has a new session",
         ),
         LeaseState::Live if new_session && !new.succeeds.is_empty() => {
             (WorkerEvent::Joined, "a new session; the one before it is over")

@@ -161,7 +161,7 @@ impl ApiServer {
             Ok(Ok(fleet::ClientReply::Unavailable(reason))) => Err(ApiRefusal::unavailable(reason)),
             Ok(Ok(_) | Err(_)) => Err(ApiRefusal::unavailable("the master stops")),
             Err(_) => Err(ApiRefusal::unavailable(format!(
-                "worker {worker} was told and has not obeyed within {OBEY_WITHIN:?}"
+                "worker {worker} was sent the command, and has not carried it out within {OBEY_WITHIN:?}"
             ))),
         }
     }

@@ -91,7 +91,7 @@ impl Seeker {
             match self.connect().await {
                 Err(error) if !is_final(&error) => {
                     let cause = format!("{error:#}");
-                    tracing::warn!(cause, "the registry is not reached; trying on");
+                    tracing::warn!(cause, "the registry cannot be reached; trying again");
                 }
                 result => return result,
             }
@@ -116,7 +116,7 @@ impl Connection {
     ) -> anyhow::Result<Self> {
         let proven = state.as_ref().map(state::StateDir::sessions).unwrap_or_default();
         let known: Option<Marks> = state.as_ref().and_then(|state| state.known());
-        let machine = state::machine().context("the kernel does not say which boot this is")?;
+        let machine = state::machine().context("the kernel gives no boot id")?;
         let noted = Arc::new(Mutex::new(proven.clone()));
         let state = state.map(Arc::new);
         Ok(Connection {
@@ -244,7 +244,7 @@ impl Connection {
     }
 
     pub(crate) fn farewell(&self) -> Vec<Effect> {
-        vec![Effect::Publish(self.event(MasterEvent::Stopped, "it was told to"))]
+        vec![Effect::Publish(self.event(MasterEvent::Stopped, "it was stopped"))]
     }
 
     fn event(&self, what: MasterEvent, reason: &str) -> Advisory {

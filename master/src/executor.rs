@@ -230,7 +230,7 @@ impl Executor {
                 }
                 // The fleet gets no event, and asks again.
                 Err(error) => {
-                    tracing::warn!(bucket = bucket.word(), %error, "where it ends is not known");
+                    tracing::warn!(bucket = bucket.word(), %error, "the end of a stream cannot be read");
                 }
             }
         });
@@ -256,7 +256,7 @@ impl Executor {
         if let Err(mpsc::error::TrySendError::Full(_)) = frames.try_send(message) {
             // The worker does not read its frames. Drop the link: a new link begins with all that the
             // worker must know.
-            tracing::warn!(link, "a worker does not take its frames; its link is closed");
+            tracing::warn!(link, "a worker does not read its frames; its link is closed");
             self.links.remove(&link);
         }
     }

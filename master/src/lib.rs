@@ -216,7 +216,7 @@ impl Master {
         };
         if tokio::time::timeout(STOP_WITHIN, settle).await.is_err() {
             tracing::warn!(
-                "stopped before the last writes were answered; they are in the registry or not"
+                "stopped before the last writes were answered; it is not known whether the registry has them"
             );
         }
     }

@@ -89,7 +89,7 @@ async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
                         tracing::debug!(%from, %cause, "a link ended");
                     }
                 }
-                Err(cause) => tracing::warn!(%from, %cause, "a caller is not let in"),
+                Err(cause) => tracing::warn!(%from, %cause, "a connection is refused"),
             }
         });
     }
@@ -101,7 +101,7 @@ impl LinkServer {
         let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
         let Some(worker) = self.name(&connection) else {
             connection.close(1u32.into(), b"not a worker of this fleet");
-            anyhow::bail!("its certificate is not of a worker of this fleet");
+            anyhow::bail!("its certificate is not that of a worker of this fleet");
         };
         Ok((connection, worker))
     }
@@ -164,7 +164,9 @@ impl LinkServer {
                     "a link has one control stream".into()
                 } else {
                     let result = self.control(reader, writer, worker, control.link).await;
-                    result.err().map_or_else(|| "it said goodbye".into(), |error| error.to_string())
+                    result
+                        .err()
+                        .map_or_else(|| "the worker closed it".into(), |error| error.to_string())
                 };
                 let _ = control.ended.send(cause).await;
                 return;
@@ -303,9 +305,9 @@ impl LinkServer {
         size: u64,
     ) -> Result<(), StreamError> {
         let told = match collect(&mut reader, size).await? {
-            None => {
-                StreamReply::Failed(format!("it has not the {size} bytes announced, or too many"))
-            }
+            None => StreamReply::Failed(format!(
+                "it does not have exactly the {size} bytes that were announced"
+            )),
             Some(bytes) => {
                 let (reply, answer) = oneshot::channel();
                 let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;

@@ -70,7 +70,7 @@ impl Publisher {
 
     fn send(&self, item: Item) {
         if self.0.try_send(item).is_err() {
-            tracing::warn!("news for people were dropped: NATS does not keep up with them");
+            tracing::warn!("events or logs were dropped: NATS does not keep up with them");
         }
     }
 }

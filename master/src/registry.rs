@@ -139,7 +139,11 @@ impl Registry {
         let info = client.server_info();
         if info.max_payload < limit::API_SIZE_MAX {
             let (max_payload, advice) = (info.max_payload, nats::NatsRefusal::Payload.advice());
-            tracing::warn!(max_payload, advice, "NATS takes no messages of the largest size");
+            tracing::warn!(
+                max_payload,
+                advice,
+                "NATS does not accept the largest messages of Muster"
+            );
         }
         // In a cluster, any server may lose writes, so the id of the connected one proves nothing.
         let server =
@@ -289,7 +293,7 @@ impl Registry {
     /// Publishes a message that may be lost.
     async fn spread(&self, subject: String, body: Bytes) {
         if let Err(error) = self.client.publish(subject, body).await {
-            tracing::warn!(%error, "news for people were not sent");
+            tracing::warn!(%error, "an event or a log was not sent");
         }
     }
 

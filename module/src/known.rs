@@ -48,7 +48,7 @@ const ORIGINS: &[(&str, &str)] = &[
     ("a.", "it was compiled by Emscripten for browsers; use wasi-sdk, or -sSTANDALONE_WASM"),
     (
         "wasi:http/incoming-handler",
-        "a task is no server; it may send requests, where it is allowed to",
+        "a task is not a server; it may send requests if it is allowed to",
     ),
     ("wasi:keyvalue/", "workers give guests no key-value store"),
 ];

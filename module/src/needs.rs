@@ -29,13 +29,13 @@ const NEEDS: &[Need] = &[
     },
     Need {
         grant: Some("--dir SIZE"),
-        what: "opens files; without it there are none",
+        what: "opens files; without it there are no files",
         interfaces: &[("wasi:filesystem/types", &["[method]descriptor.open-at"])],
         preview1: &["path_"],
     },
     Need {
         grant: Some("--random"),
-        what: "takes random numbers; without it they follow from the task's id and are no secret",
+        what: "takes random numbers; without it they follow from the task's id and are not secret",
         interfaces: &[("wasi:random/random", &[])],
         preview1: &["random_get"],
     },

@@ -102,7 +102,7 @@ pub async fn met<T: DeserializeOwned>(context: &Context, key: &Key) -> CasAnswer
         Ok(Found::Mark(revision)) => CasAnswer::Gone(revision),
         Ok(Found::Value(value, revision)) => CasAnswer::Conflict(Some((value, revision))),
         Err(error) => {
-            tracing::warn!(%error, "what a write met cannot be read");
+            tracing::warn!(%error, "the value that refused a write cannot be read");
             CasAnswer::Unknown
         }
     }
@@ -138,7 +138,9 @@ impl Ack {
                 Ack::Unknown
             }
             _ => {
-                tracing::warn!("a record was not stored: no stream took it; is JetStream on?");
+                tracing::warn!(
+                    "a record was not stored: no stream accepted it; check that JetStream is on"
+                );
                 Ack::Unknown
             }
         }

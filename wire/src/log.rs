@@ -43,7 +43,7 @@ static LOG: OnceLock<Arc<Lines>> = OnceLock::new();
 pub fn begin() {
     let lines = LOG.get_or_init(Arc::default).clone();
     if let Err(error) = lines::write_on_a_thread(lines.clone(), io::stderr()) {
-        let _ = writeln!(io::stderr(), "error: there will be no log: {error}");
+        let _ = writeln!(io::stderr(), "error: the log cannot be started: {error}");
     }
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -142,7 +142,7 @@ where
 pub fn end_after(limit: Duration) {
     let ending = move || {
         std::thread::sleep(limit);
-        log::say("error: it did not stop in time; what hangs ends with this process");
+        log::say("error: it did not stop in time; it is ended now");
         std::process::exit(NOT_ENDED);
     };
     if let Err(error) = std::thread::Builder::new().name("end".into()).spawn(ending) {
@@ -167,7 +167,7 @@ fn listen(told: StopSource, stop: watch::Sender<bool>) -> io::Result<()> {
                 && signals > 1
                 && told != StopSource::BySupervisor
             {
-                log::say("error: told twice to stop; what was under way is lost");
+                log::say("error: stopped by a second signal; unfinished work is lost");
                 std::process::exit(code.into());
             }
         }

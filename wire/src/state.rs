@@ -46,7 +46,10 @@ impl StateDir {
         let path = dir.join("nonce");
         let nonce = match std::fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().with_context(|| {
-                format!("{} is damaged; remove it once nothing runs from here", path.display())
+                format!(
+                    "{} is damaged; remove it when no daemon uses this directory",
+                    path.display()
+                )
             })?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let nonce = Nonce(process::random()?);
@@ -130,7 +133,7 @@ fn locked(lock: &File) -> bool {
 /// directory on another machine, nor about processes before the last boot.
 fn here(stored: Nonce, lock: &File) -> anyhow::Result<Nonce> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .context("the kernel does not say which boot this is")?;
+        .context("the kernel gives no boot id")?;
     let file = lock.metadata()?;
     let mut hasher = DefaultHasher::new();
     (stored.0, boot.trim(), file.dev(), file.ino()).hash(&mut hasher);

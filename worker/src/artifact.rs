@@ -140,7 +140,9 @@ impl Artifacts {
         let waiting = one_of(&self.fetching).await;
         let bytes = fetch().await?;
         if digest_of(bytes.clone()).await != Some(digest) {
-            return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
+            return Err(ArtifactError::NotHad(format!(
+                "the bytes that were received are not {digest}"
+            )));
         }
         let turn = one_of(&self.compiling).await;
         drop(waiting);
@@ -178,7 +180,7 @@ impl Artifacts {
             let program = this.link(digest, &own)?;
             Ok(program
                 .inspect_err(|error| {
-                    tracing::warn!(module = ?digest, error, "compiled code does not fit; again");
+                    tracing::warn!(module = ?digest, error, "compiled code does not fit this engine; compiling again");
                     code.remove(digest);
                 })
                 .ok())

@@ -125,12 +125,12 @@ async fn get(links: &Links, state: Data) -> Option<Bytes> {
     loop {
         match object::get(links, None, ObjectStore::Data, digest, size).await {
             Ok(bytes) if muster_module::digest(&bytes) == digest => return Some(bytes),
-            Ok(_) => tracing::warn!(%digest, "what came is not the checkpoint"),
+            Ok(_) => tracing::warn!(%digest, "the bytes that were received are not the checkpoint"),
             Err(ObjectError::Missing { .. }) => {
                 tracing::warn!(%digest, "a checkpoint is gone from the data store");
                 return None;
             }
-            Err(error) => tracing::warn!(%error, "a checkpoint cannot be got; trying again"),
+            Err(error) => tracing::warn!(%error, "a checkpoint cannot be fetched; trying again"),
         }
         tokio::time::sleep(AGAIN).await;
     }

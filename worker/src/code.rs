@@ -109,15 +109,15 @@ impl CodeCache {
             }
         };
         if !self.is_own(module, &bytes) {
-            tracing::warn!(?module, file = %path.display(), "compiled code is damaged or not this \
-                worker's own; compiling again");
+            tracing::warn!(?module, file = %path.display(), "compiled code is damaged, or not made \
+                by this worker; compiling again");
             self.remove(module);
             return None;
         };
         // The time of use only orders the eviction: a wrong wall clock costs at most a compilation.
         let used = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         if let Err(error) = used {
-            tracing::debug!(?module, %error, "its use is not noted");
+            tracing::debug!(?module, %error, "the use of compiled code cannot be recorded");
         }
         Some(OwnCode { bytes, start: HEADER_SIZE })
     }
@@ -216,7 +216,7 @@ fn key(path: &Path) -> io::Result<Vec<u8>> {
             return Ok(key);
         }
         Ok(_) => {
-            tracing::warn!(file = %path.display(), "the key was damaged or open to others; a new one");
+            tracing::warn!(file = %path.display(), "the key was damaged, or others could read it; a new one is made");
             fs::remove_file(path)?;
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -97,7 +97,7 @@ impl Enforced {
             Enforced::Not => {
                 tracing::warn!("confined not at all: the kernel has no Landlock, or not enabled");
             }
-            Enforced::Off => tracing::info!("not confined, as was wanted"),
+            Enforced::Off => tracing::info!("not confined, because of --confine off"),
         }
     }
 }

@@ -154,7 +154,7 @@ impl Executor {
             std::fs::write(&self.cordon, standing.word())
         };
         if let Err(error) = kept {
-            tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
+            tracing::warn!(%error, "the command is in effect, but would be forgotten at a restart");
             self.shared.wants.failed(&error);
         }
         let _ = self.shared.lease.send(LeaseEvent::SetState(standing));
@@ -247,7 +247,7 @@ impl Executor {
             (Data::Blob { .. }, Some(kept)) => kept.bytes(),
             // Nothing runs without its input.
             (Data::Blob { .. }, None) => {
-                return self.gives_back(key, "its input was not at hand any more".into());
+                return self.gives_back(key, "its input was not available any more".into());
             }
         };
         // The timer is armed before anything of the guest exists.

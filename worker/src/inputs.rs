@@ -63,7 +63,9 @@ impl Inputs {
         let room = self.room(size).await;
         let bytes = fetch(size).await?;
         if digest_of(bytes.clone()).await != Some(digest) {
-            return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
+            return Err(ArtifactError::NotHad(format!(
+                "the bytes that were received are not the input {digest}"
+            )));
         }
         self.held().insert(key, Held { bytes, _room: room });
         Ok(())

@@ -77,7 +77,7 @@ impl Nats {
             .connect(address.servers())
             .await
             .inspect_err(
-                |error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"),
+                |error| tracing::warn!(%error, "no direct connection to NATS; masters renew the lease"),
             )
             .ok()?;
         let key = cas::Key {
@@ -94,15 +94,15 @@ fn is_up(event: &async_nats::Event) -> Option<bool> {
     use async_nats::Event;
     match event {
         Event::Connected => {
-            tracing::info!("the way straight to NATS is open");
+            tracing::info!("the direct connection to NATS is open");
             Some(true)
         }
         Event::Disconnected | Event::Closed => {
-            tracing::warn!("the way straight to NATS is closed; masters renew the lease");
+            tracing::warn!("the direct connection to NATS is closed; masters renew the lease");
             Some(false)
         }
         Event::ClientError(error) => {
-            tracing::warn!(%error, "no way straight to NATS; masters renew the lease");
+            tracing::warn!(%error, "no direct connection to NATS; masters renew the lease");
             None
         }
         _ => None,
@@ -154,7 +154,9 @@ impl LeaseThread {
             }
             LeaseEffect::Extend { session, until } => match self.deadman.extend(until) {
                 Ok(()) => self.tell(Event::LeaseHeld { session, until }),
-                Err(error) => tracing::error!(%error, "the lease was renewed in vain"),
+                Err(error) => {
+                    tracing::error!(%error, "the kernel's timer cannot be moved, so a renewal of the lease does not count")
+                }
             },
             LeaseEffect::Close { session, lapsed, by } => {
                 self.deadman.close();
@@ -165,11 +167,11 @@ impl LeaseThread {
                     // At its first try, a new process most often finds the lease of its predecessor.
                     Some(lease) if lapsed.is_none() => tracing::debug!(
                         standing = ?lease.state, by = %lease.session,
-                        "somebody has or had the lease"
+                        "another session has or had the lease"
                     ),
                     Some(lease) => tracing::warn!(
                         standing = ?lease.state, by = %lease.session, mine = %session,
-                        "the lease is another's; this session is over"
+                        "another session has the lease; this session is over"
                     ),
                     None => tracing::warn!(%session, "the lease lapsed; its runs are killed"),
                 }

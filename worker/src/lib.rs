@@ -176,7 +176,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         links.clone(),
         told,
     )?;
-    let machine = state::machine().context("the kernel does not say which boot this is")?;
+    let machine = state::machine().context("the kernel gives no boot id")?;
     let deps = link::LinkDeps {
         links: links.clone(),
         lease: lease.clone(),

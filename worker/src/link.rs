@@ -58,7 +58,7 @@ pub(crate) enum ObjectError {
         digest: Digest,
     },
     /// The transfer failed; a retry may help.
-    #[error("an object could not be carried: {0}")]
+    #[error("an object could not be transferred: {0}")]
     Carried(String),
 }
 
@@ -66,11 +66,12 @@ pub(crate) enum ObjectError {
 fn missing(store: ObjectStore, digest: Digest) -> String {
     match store {
         ObjectStore::Modules => format!(
-            "the fleet has the module {digest} no more; push it again, and submit the task again"
+            "the fleet does not have the module {digest} any more; push it again, and submit the task \
+             again"
         ),
         ObjectStore::Data => format!(
-            "the fleet has the input {digest} no more: it has expired or was removed; submit the \
-             task again"
+            "the fleet does not have the input {digest} any more: it has expired or was removed; submit \
+             the task again"
         ),
     }
 }
@@ -142,7 +143,7 @@ impl Dialler {
                 }
                 tracing::info!(master, cause, "unlinked");
             } else if let Some(cause) = cause {
-                tracing::warn!(master, cause, "no link to this master; dialling on");
+                tracing::warn!(master, cause, "no link to this master; dialling again");
             }
             // Add a jitter of up to a half, so that the workers of a fleet do not all come back at
             // once.
@@ -174,7 +175,7 @@ impl Dialler {
         writer.send(&StreamRequest::Control).await?;
         let welcome = tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await??;
         let Some(ToWorker::Welcome { master, machine, version }) = welcome else {
-            anyhow::bail!("it did not say welcome");
+            anyhow::bail!("it did not send Welcome");
         };
         *welcomed = true;
         let address = connection.remote_address();
@@ -364,7 +365,7 @@ async fn receive(
         Some(StreamReply::Size(size)) if size <= size_max => size,
         Some(StreamReply::Missing) => return Err(ObjectError::Missing { store, digest }),
         Some(StreamReply::Failed(cause)) => return Err(ObjectError::Carried(cause)),
-        _ => return Err(ObjectError::Carried("the master's answer makes no sense".into())),
+        _ => return Err(ObjectError::Carried("the master's answer is not valid".into())),
     };
     let mut all = BytesMut::with_capacity(size as usize);
     while let Some(bytes) = reader.bytes().await? {
@@ -387,7 +388,7 @@ async fn bring(connection: &Connection, digest: Digest, bytes: Bytes) -> Result<
     match reader.next().await? {
         Some(StreamReply::Stored) => Ok(()),
         Some(StreamReply::Failed(cause)) => Err(ObjectError::Carried(cause)),
-        _ => Err(ObjectError::Carried("the master's answer makes no sense".into())),
+        _ => Err(ObjectError::Carried("the master's answer is not valid".into())),
     }
 }
 

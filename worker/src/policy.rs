@@ -91,12 +91,12 @@ impl Rules {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
         if file.http.len() > GRANTS_MAX || file.secrets.len() > GRANTS_MAX {
-            bail!("it may name {GRANTS_MAX} hosts and as many secrets");
+            bail!("it may name at most {GRANTS_MAX} hosts and as many secrets");
         }
         let default = Rules::default();
         let dir_bytes = file.dir_mib.unwrap_or(0).saturating_mul(1 << 20);
         if dir_bytes > SCRATCH_MAX {
-            bail!("dir_mib may be {}", SCRATCH_MAX >> 20);
+            bail!("dir_mib may be at most {}", SCRATCH_MAX >> 20);
         }
         let within = file.compile.seconds.map(Duration::from_secs);
         let memory = file.compile.memory_mib.map(|mib| mib.saturating_mul(1 << 20));
@@ -106,7 +106,7 @@ impl Rules {
         let mut secrets = Secrets::default();
         for (name, path) in &file.secrets {
             let secret = secret(path).with_context(|| {
-                format!("the secret {name} in {} cannot be had", path.display())
+                format!("the secret {name} in {} cannot be read", path.display())
             })?;
             secrets.0.insert(name.clone(), secret);
         }

@@ -148,7 +148,7 @@ fn make_scratch(
     if bytes == 0 {
         return Ok(None);
     }
-    let message = "there is no place for its directory".into();
+    let message = "there is no folder for its scratch directory".into();
     let place = place.ok_or(Verdict::Rejected { message })?;
     Scratch::new(&place, &key.attempt.to_string(), bytes).map(Some).map_err(|error| {
         let why = shortage::explain(&error);

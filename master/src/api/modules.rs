@@ -143,13 +143,12 @@ impl ApiServer {
                 // An operator has deleted the key by hand: the write must replace the tombstone.
                 CasAnswer::Gone(mark) => gone = mark,
                 CasAnswer::Unknown => {
-                    let sentence =
-                        "the registry did not say whether the module was named; ask again";
+                    let sentence = "it is not known whether the module was named; ask again";
                     return Err(ApiRefusal::new(ErrorCode::Unknown, sentence));
                 }
             }
         }
-        Err(ApiRefusal::unavailable("others change this name all the time; ask again"))
+        Err(ApiRefusal::unavailable("other clients keep changing this name; ask again"))
     }
 }
 

@@ -78,7 +78,10 @@ pub(super) async fn ensure(
         };
         let stays_alone = persist_mode == Some(PersistenceMode::Async);
         if stays_alone && replicas > 1 {
-            tracing::warn!(stream = name, "it keeps one copy, as it began; remove it to have more");
+            tracing::warn!(
+                stream = name,
+                "it keeps one copy, because it was created so; remove it to have more"
+            );
         }
         let num_replicas = if stays_alone { 1 } else { replicas };
         let config = Config {

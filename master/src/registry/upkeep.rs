@@ -28,7 +28,7 @@ pub(super) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
         let wait = match renew(&registry, needs).await {
             Ok(()) => EVERY,
             Err(error) => {
-                tracing::warn!(%error, "what an open task needs could not be stored anew; trying on");
+                tracing::warn!(%error, "the input or checkpoint of an open task could not be stored anew; trying again");
                 AGAIN
             }
         };

@@ -54,7 +54,7 @@ pub(super) async fn follow(
             Ok(WatchEnd::Rested) => continue,
             Ok(WatchEnd::Behind) => wait = AGAIN_MIN,
             Err(cause) => {
-                tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is made anew");
+                tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is created anew");
                 if began.elapsed() > COMPARE_EVERY {
                     wait = AGAIN_MIN;
                 }
@@ -87,7 +87,7 @@ impl Follower {
         let name = self.registry.names.stream(self.bucket);
         let found = self.registry.context.get_stream(&name).await;
         if found.as_ref().is_err_and(layout::is_missing) {
-            tracing::warn!(stream = name, "somebody has deleted a stream; it is made anew");
+            tracing::warn!(stream = name, "somebody has deleted a stream; it is created anew");
             return self.end_session().await;
         }
         let mut stream = found?;

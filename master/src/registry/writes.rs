@@ -68,7 +68,7 @@ impl Writes {
 async fn carry(registry: Registry, mut writes: mpsc::Receiver<Write>, inbox: mpsc::Sender<Input>) {
     let replies = registry.client.new_inbox();
     let Ok(mut answers) = registry.client.subscribe(format!("{replies}.*")).await else {
-        return tracing::warn!("the answers of the registry cannot be heard");
+        return tracing::warn!("the answers of the registry cannot be subscribed to");
     };
     let mut under_way = UnderWay::default();
     let mut look = tokio::time::interval(LOOK_EVERY);

@@ -122,7 +122,7 @@ fn a_worker_names_what_it_may_not_write_and_renews_through_its_master() {
     assert_eq!(said(&fleet, "w1", words), 1, "{}", fleet.log("w1"));
     fleet.ask_as("nobody:n");
     fleet.start_worker("w2", &[]);
-    until_logged(&fleet, "w2", "no way straight to NATS");
+    until_logged(&fleet, "w2", "no direct connection to NATS");
 }
 
 #[test]

@@ -72,7 +72,10 @@ impl Pair {
         assert_eq!(session(&self.fleet), self.first, "another session has the lease");
         let record = self.fleet.record(&self.task);
         assert_eq!(record["attempts"], 1, "the first worker was disturbed: {record}");
-        assert!(!self.fleet.log("w1").contains("the lease is another's"), "it lost its lease");
+        assert!(
+            !self.fleet.log("w1").contains("another session has the lease"),
+            "it lost its lease"
+        );
     }
 
     /// The number of runs of the long task.

@@ -29,10 +29,12 @@ pub enum Who {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// One of the URLs is malformed.
-    #[error("it is no URL of NATS, which is nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT]: {0}")]
+    #[error(
+        "it is not a URL of NATS, which has the form nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT]: {0}"
+    )]
     Malformed(String),
     /// The URLs hold different credentials.
-    #[error("its URLs name different users or tokens; servers of a list are asked by one")]
+    #[error("its URLs name different users or tokens; the servers of a list must have the same")]
     Disagree,
     /// The named file cannot be read.
     #[error("the file {0} cannot be read: {1}")]
@@ -106,12 +108,12 @@ fn one(url: &str) -> Result<(ServerAddr, Who), AddressError> {
     let who = match (server.username().map(decoded), server.password().map(decoded)) {
         (Some(user), Some(password)) => Who::User(user, password),
         (Some(token), None) => Who::Token(token),
-        (None, Some(_)) => return Err(malformed(&"it has a password and no user")),
+        (None, Some(_)) => return Err(malformed(&"it has a password but no user")),
         (None, None) => Who::Anybody,
     };
     let mut bare = server.into_inner();
     if bare.set_username("").and_then(|()| bare.set_password(None)).is_err() {
-        return Err(malformed(&"its host can have no user"));
+        return Err(malformed(&"a URL of this form cannot have a user"));
     }
     Ok((ServerAddr::from_url(bare).map_err(|error| malformed(&error))?, who))
 }

@@ -89,12 +89,12 @@ fn remove_aside(paths: Vec<PathBuf>) {
     let removing = move || {
         for path in paths {
             if let Err(error) = tree::remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a scratch directory stays behind");
+                tracing::warn!(path = %path.display(), %error, "a scratch directory cannot be removed");
             }
         }
     };
     if let Err(error) = thread::Builder::new().name("sweep".into()).spawn(removing) {
-        tracing::warn!(%error, "scratch directories stay behind until the worker begins anew");
+        tracing::warn!(%error, "scratch directories cannot be removed before the worker starts again");
     }
 }
 

@@ -18,13 +18,13 @@ fn lives(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
     for (workers, slots) in FLEETS {
         for queued in QUEUED {
-            let mut mind = FleetRig::new(workers, slots, unlabelled);
+            let mut rig = FleetRig::new(workers, slots, unlabelled);
             if queued > 0 {
-                mind.fill(workers * slots as usize + queued);
+                rig.fill(workers * slots as usize + queued);
             }
             let id = BenchmarkId::from_parameter(format!("{workers} workers, {queued} queued"));
             group.bench_function(id, |bencher| {
-                bencher.iter_custom(|lives| (0..lives).map(|_| live(&mut mind)).sum());
+                bencher.iter_custom(|lives| (0..lives).map(|_| live(&mut rig)).sum());
             });
         }
     }
@@ -32,12 +32,12 @@ fn lives(criterion: &mut Criterion) {
 }
 
 /// As many tasks end as are submitted. With a queue, the tasks that end are not the submitted ones.
-fn live(mind: &mut FleetRig) -> Duration {
-    let submission = mind.submission(BATCH, noop);
-    let mut took = mind.tell(vec![submission]);
-    took += mind.answer_all();
-    took += mind.finish(BATCH);
-    took + mind.answer_all()
+fn live(rig: &mut FleetRig) -> Duration {
+    let submission = rig.submission(BATCH, noop);
+    let mut took = rig.tell(vec![submission]);
+    took += rig.answer_all();
+    took += rig.finish(BATCH);
+    took + rig.answer_all()
 }
 
 criterion_group!(benches, lives);

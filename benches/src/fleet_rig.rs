@@ -66,13 +66,13 @@ impl FleetRig {
     /// A rig with these workers, each with a lease, a link and `slots` slots, and with an empty
     /// registry.
     pub fn new(workers: usize, slots: u32, labels: Labels) -> Self {
-        let mut mind = FleetRig::unloaded(workers, slots, labels);
-        mind.tell(vec![Event::Loaded(Loaded::default())]);
+        let mut rig = FleetRig::unloaded(workers, slots, labels);
+        rig.tell(vec![Event::Loaded(Loaded::default())]);
         for number in 0..workers {
-            let linked = mind.linked(number);
-            mind.tell(vec![linked]);
+            let linked = rig.linked(number);
+            rig.tell(vec![linked]);
         }
-        mind
+        rig
     }
 
     /// A rig that knows the leases of these workers, but has no link and has not read the registry.
@@ -81,7 +81,7 @@ impl FleetRig {
         let (session, timing) = (SessionId(7), LeaseTiming::STANDARD);
         let now = Time::from_nanos(1_000_000_000_000);
         let lease = |number| lease(number, slots, labels(number));
-        let mut mind = FleetRig {
+        let mut rig = FleetRig {
             fleet: Fleet::new(Config::new(me, session, timing)),
             now,
             renewed: now,
@@ -91,25 +91,25 @@ impl FleetRig {
             writes: VecDeque::new(),
             held: VecDeque::new(),
         };
-        mind.tell(vec![Event::Clock(WALL)]);
-        mind.renew();
-        mind
+        rig.tell(vec![Event::Clock(WALL)]);
+        rig.renew();
+        rig
     }
 
     /// A master that starts with a registry in which `queued` tasks wait. Returns the rig, the time to
     /// read these tasks, and the time of the first plan.
     pub fn load(workers: usize, slots: u32, queued: u64) -> (Self, Duration, Duration) {
-        let mut mind = FleetRig::unloaded(workers, slots, unlabelled);
+        let mut rig = FleetRig::unloaded(workers, slots, unlabelled);
         let mut learning = Duration::ZERO;
         for number in 0..queued {
-            let record = TaskRecord::queued(mind.next_id(), Arc::new(noop(number)), WALL);
-            let event = Event::TaskSeen(Box::new(as_json(&record)), mind.next_revision());
+            let record = TaskRecord::queued(rig.next_id(), Arc::new(noop(number)), WALL);
+            let event = Event::TaskSeen(Box::new(as_json(&record)), rig.next_revision());
             let started = Instant::now();
-            mind.fleet.observe(mind.now, event);
+            rig.fleet.observe(rig.now, event);
             learning += started.elapsed();
         }
-        let planning = mind.tell(vec![Event::Loaded(Loaded::default())]);
-        (mind, learning, planning)
+        let planning = rig.tell(vec![Event::Loaded(Loaded::default())]);
+        (rig, learning, planning)
     }
 
     /// Passes events to the state machine, and lets it plan once. Returns how long both took.

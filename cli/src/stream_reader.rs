@@ -183,11 +183,11 @@ impl StreamReader {
             TryError::Lasting(failure.hint(hint).into())
         })?;
         let state = stream.cached_info().state.clone();
-        let born_ns = stream.cached_info().created.unix_timestamp_nanos();
+        let created_ns = stream.cached_info().created.unix_timestamp_nanos();
         let after = |at: u64| DeliverPolicy::ByStartSequence { start_sequence: at + 1 };
         let deliver_policy = match (self.at, self.start) {
             // In a stream that was created again, every message is new.
-            (Some(_), _) if born_ns != self.created_ns => DeliverPolicy::All,
+            (Some(_), _) if created_ns != self.created_ns => DeliverPolicy::All,
             (Some(at), _) => after(at.min(state.last_sequence)),
             (None, Start::First) => DeliverPolicy::All,
             (None, Start::New) => after(state.last_sequence),
@@ -206,7 +206,7 @@ impl StreamReader {
             stream.create_consumer(config).await.map_err(|error| unread(error.into()))?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer.messages().await.map_err(|error| unread(error.into()))?;
-        Ok(Reading { messages, pending, state, created_ns: born_ns })
+        Ok(Reading { messages, pending, state, created_ns })
     }
 }
 

@@ -44,7 +44,7 @@ pub fn frames() {
         body(&ToMaster::Progress { key: KEY, done: 1, total: 300 }),
         body(&ToWorker::Dispatch(dispatch())),
         body(&ToWorker::Command(WorkerCommand::Drain { deadline_ms: 1_000 })),
-        body(&StreamRequest::Fetch { shelf: ObjectStore::Data, digest: Digest([1; 32]) }),
+        body(&StreamRequest::Fetch { store: ObjectStore::Data, digest: Digest([1; 32]) }),
         body(&StreamRequest::Checkpoint {
             attempt: HeldAttempt { key: KEY, revision: 9 },
             save: 3,

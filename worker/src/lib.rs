@@ -87,7 +87,7 @@ pub(crate) struct LinkHandle {
 }
 
 /// An input of the worker's loop.
-#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the mind")]
+#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the state machine")]
 enum Input {
     /// An event for the state machine, [`Attempts`].
     Attempts(Event),

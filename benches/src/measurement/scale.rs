@@ -53,7 +53,7 @@ struct Seen {
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let seen = QUEUED.into_iter().map(look).collect::<anyhow::Result<Vec<_>>>()?;
     let (most, least) = (seen.first().context("the most")?, seen.last().context("the fewest")?);
-    let name = |queued: usize, what: &str| format!("mind, {} queued: {what}", thousands(queued));
+    let name = |queued: usize, what: &str| format!("fleet, {} queued: {what}", thousands(queued));
     let mut rows = vec![Measure::new(name(most.queued, "memory a task"), most.bytes_a_task, "B")];
     for (at, &(what, base)) in least.events.iter().enumerate() {
         let base = Measure::new(name(least.queued, what), base, "ns");
@@ -70,40 +70,40 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
 
 /// Measures a state machine with this many queued tasks.
 fn look(queued: usize) -> anyhow::Result<Seen> {
-    let mut mind = FleetRig::new(WORKERS, 1, unlabelled);
-    mind.fill(WORKERS);
-    anyhow::ensure!(mind.held() == WORKERS, "every slot is taken");
+    let mut rig = FleetRig::new(WORKERS, 1, unlabelled);
+    rig.fill(WORKERS);
+    anyhow::ensure!(rig.held() == WORKERS, "every slot is taken");
     let before = resident()?;
-    mind.fill(queued);
+    rig.fill(queued);
     let bytes_a_task = (resident()? - before) / queued as f64;
-    anyhow::ensure!(mind.open() == WORKERS + queued, "the others wait");
+    anyhow::ensure!(rig.open() == WORKERS + queued, "the others wait");
 
     let mut events: Vec<_> = EVENTS.into_iter().map(|what| (what, Vec::new())).collect();
     let mut count = |kind: usize, took: Duration, of: usize| {
         events[kind].1.push(took.as_secs_f64() * 1e9 / of as f64);
     };
     for _ in 0..ROUNDS {
-        let submission = mind.submission(BATCH, noop);
-        count(0, mind.tell(vec![submission]), BATCH);
-        count(1, mind.answer_all(), BATCH);
+        let submission = rig.submission(BATCH, noop);
+        count(0, rig.tell(vec![submission]), BATCH);
+        count(1, rig.answer_all(), BATCH);
         // The end of one task is committed, and the next task of the queue is placed: two writes.
-        count(2, mind.finish(BATCH), BATCH);
-        count(3, mind.answer_all(), 2 * BATCH);
+        count(2, rig.finish(BATCH), BATCH);
+        count(3, rig.answer_all(), 2 * BATCH);
     }
     let first = WORKERS + ROUNDS * BATCH;
     let waiting: Vec<_> = (first..first + queued).step_by(queued / CANCELLED).collect();
     for some in waiting.chunks(CANCELLED / ROUNDS) {
-        count(4, mind.cancel(some.iter().map(|&number| number as u64)), some.len());
+        count(4, rig.cancel(some.iter().map(|&number| number as u64)), some.len());
     }
-    anyhow::ensure!(mind.open() == WORKERS + queued - CANCELLED, "those have ended");
+    anyhow::ensure!(rig.open() == WORKERS + queued - CANCELLED, "those have ended");
     for _ in 0..ROUNDS {
-        count(5, mind.renew(), WORKERS);
+        count(5, rig.renew(), WORKERS);
     }
     let events = events.into_iter().map(|(what, rounds)| (what, median(&rounds))).collect();
-    let another = mind.hear_of_a_master();
-    drop(mind);
-    let (mind, learning, planning) = FleetRig::load(WORKERS, 1, queued as u64);
-    anyhow::ensure!(mind.open() == queued, "all are known");
+    let another = rig.hear_of_a_master();
+    drop(rig);
+    let (rig, learning, planning) = FleetRig::load(WORKERS, 1, queued as u64);
+    anyhow::ensure!(rig.open() == queued, "all are known");
     let millis = |took: Duration| took.as_secs_f64() * 1e3;
     let sweeps = vec![
         ("another master appears", millis(another)),

@@ -78,10 +78,10 @@ fn check(lines: Vec<String>, want: &[&str]) {
 impl Harness {
     /// A worker with two slots, a lease for 4 s, and link 1 to a master.
     fn new() -> Self {
-        let mut desk = Harness::bare();
-        desk.see(Event::Linked(1, MASTER));
-        desk.held(4);
-        desk
+        let mut harness = Harness::bare();
+        harness.see(Event::Linked(1, MASTER));
+        harness.held(4);
+        harness
     }
 
     fn bare() -> Self {

@@ -243,12 +243,12 @@ impl Fleet {
         let sessions: Vec<SessionId> = leases.map(|lease| lease.session).collect();
         self.guard.forgotten.extend(sessions);
         for id in self.workers.keys().cloned().collect::<Vec<_>>() {
-            self.condemn_forgotten(&id);
+            self.end_forgotten_session(&id);
         }
     }
 
     /// Ends a worker's session if the registry has forgotten attempts of it.
-    pub(super) fn condemn_forgotten(&mut self, id: &WorkerId) {
+    pub(super) fn end_forgotten_session(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = worker.lease.as_ref() else { return };
         if lease.state.is_held() && self.guard.forgotten.contains(&lease.session) {

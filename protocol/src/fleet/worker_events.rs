@@ -8,13 +8,13 @@ use crate::{
 use alloc::string::{String, ToString};
 
 /// The kind of event, and its reason as a sentence.
-type Told = (WorkerEvent, String);
+type Change = (WorkerEvent, String);
 
 /// The reason of a lost worker.
 pub(super) const LOST: &str = "its lease was not renewed in time";
 
 /// The event for a change of the lease state, if it changed.
-pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
+pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Change> {
     let changed = old.is_none_or(|old| (old.session, old.state) != (new.session, new.state));
     if !changed {
         return None;
@@ -39,7 +39,7 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
 
 /// The event for a change of the worker's health: it became unwell, or well again. None for a worker
 /// that is lost or has left.
-pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Told> {
+pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Change> {
     match (old.and_then(Lease::lacks), new.lacks()) {
         (None, Some(unwell)) => Some((WorkerEvent::Unwell, unwell.to_string())),
         (Some(_), None) if new.state.is_held() => {

@@ -65,7 +65,7 @@ impl Fleet {
             self.reconsider(&id);
         }
         self.reindex(&id);
-        self.condemn_forgotten(&id);
+        self.end_forgotten_session(&id);
     }
 
     /// The registry has no lease for a worker to which attempts were dispatched. The only way to be

@@ -247,9 +247,9 @@ fn a_task_whose_group_has_no_healthy_worker_waits_and_says_why() {
             let record = world.record(1).expect("it is stored").clone();
             assert!(matches!(record.state, TaskState::Queued { .. }));
             assert!(world.counters.groups_empty > 0);
-            let mind = world.masters[0].current.as_ref().expect("it is up");
+            let current = world.masters[0].current.as_ref().expect("it is up");
             let clock = world.machines[world.masters[0].process.machine].clock(world.now);
-            let why = mind.fleet.explain(clock, &record);
+            let why = current.fleet.explain(clock, &record);
             assert!(why.contains("no worker of group"), "{why}");
             pass(world, 30);
             assert!(world.completed(1));

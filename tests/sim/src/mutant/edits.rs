@@ -20,7 +20,7 @@ const RETRY: &str = "protocol/src/fleet/retry.rs";
 const SESSIONS: &str = "protocol/src/sessions.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LOOP: &str = "protocol/src/lease/lease_loop.rs";
-const TENURE: &str = "protocol/src/lease/lease_clock.rs";
+const LEASE_CLOCK: &str = "protocol/src/lease/lease_clock.rs";
 pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
 pub(super) const TOLD: &str = "protocol/src/attempts/on_message.rs";
 pub(super) const OVER: &str = "protocol/src/attempts/shutdown.rs";
@@ -183,12 +183,12 @@ pub(super) const EDITS: &[Edit] = &[
         "        self.home_counts &= ON[old-home-counts-after-a-switch] || self.home == self.lease.home;",
     ),
     edit(
-        TENURE,
+        LEASE_CLOCK,
         "        if revision <= self.known {",
         "        if revision <= self.known && !ON[a-late-acknowledgement-rewinds] {",
     ),
     edit(
-        TENURE,
+        LEASE_CLOCK,
         "        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);",
         "        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);
         let newest = self.sent.last().map(|sent| sent.1);

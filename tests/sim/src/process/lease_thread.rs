@@ -114,7 +114,7 @@ impl World {
         }
         let Some(wakeup) = self.workers[at].lease_loop.wakeup() else { return };
         if wakeup <= now {
-            self.violate("a_mind_never_spins", || format!("the lease of worker {at} would spin"));
+            self.violate("a_loop_never_spins", || format!("the lease of worker {at} would spin"));
         }
         let machine = self.workers[at].process.machine;
         let due = self.machines[machine].when(wakeup).max(self.now + MS / 10);

@@ -330,7 +330,7 @@ impl World {
         let wakeup = current.fleet.wakeup();
         if let Some(next) = wakeup {
             if next <= now {
-                self.violate("a_mind_never_spins", || format!("m{} would spin", at + 1));
+                self.violate("a_loop_never_spins", || format!("m{} would spin", at + 1));
             }
             let due =
                 self.machines[self.masters[at].process.machine].when(next).max(self.now + MS / 10);

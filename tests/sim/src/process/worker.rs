@@ -40,7 +40,7 @@ pub struct SimWorker {
     pub holds: Holds,
     /// The state machine of its attempts.
     pub current: Attempts,
-    mind_due: Nanos,
+    loop_due: Nanos,
     /// Its end of each open link.
     pub links: BTreeMap<LinkId, LinkEnd>,
     /// Its runs.
@@ -97,7 +97,7 @@ impl SimWorker {
             lease_due: 0,
             holds: Holds::default(),
             current: Attempts::new(SLOTS as usize, String::new()),
-            mind_due: 0,
+            loop_due: 0,
             links: BTreeMap::new(),
             runs: BTreeMap::new(),
             deadman: Deadman::new(timing.kill_margin(), KernelTimer::default()),
@@ -139,7 +139,7 @@ impl World {
         worker.lease_due = 0;
         worker.holds = Holds::default();
         worker.current = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
-        worker.mind_due = 0;
+        worker.loop_due = 0;
         worker.stopping = false;
         worker.unwell = None;
         worker.deadman = Deadman::new(timing.kill_margin(), KernelTimer::default());
@@ -273,7 +273,7 @@ impl World {
             self.at(turn, SimEvent::WorkerLoopTurn(at, incarnation));
         }
         if let Some(input) = input {
-            self.mind_hears(at, input);
+            self.worker_loop_hears(at, input);
             self.plan_worker_loop(at);
         }
     }
@@ -289,12 +289,12 @@ impl World {
             return self.at(free, SimEvent::WorkerLoopTurn(at, incarnation));
         }
         while let Some(input) = self.workers[at].loop_queue.next_in() {
-            self.mind_hears(at, input);
+            self.worker_loop_hears(at, input);
         }
         self.plan_worker_loop(at);
     }
 
-    fn mind_hears(&mut self, at: usize, input: WorkerLoopInput) {
+    fn worker_loop_hears(&mut self, at: usize, input: WorkerLoopInput) {
         let now = self.worker_clock(at);
         if let WorkerLoopInput::Frame(link, frame) = &input {
             self.worker_hears(at, *link, frame);
@@ -314,8 +314,8 @@ impl World {
                 }
             }
             WorkerLoopInput::Tick(due) => {
-                if worker.mind_due == due {
-                    worker.mind_due = 0;
+                if worker.loop_due == due {
+                    worker.loop_due = 0;
                 }
                 return;
             }
@@ -332,13 +332,13 @@ impl World {
         worker.current.plan(now, &mut effects);
         if let Some(next) = worker.current.wakeup() {
             if next <= now {
-                self.violate("a_mind_never_spins", || format!("worker {at} would spin"));
+                self.violate("a_loop_never_spins", || format!("worker {at} would spin"));
             }
             let due =
                 self.machines[self.workers[at].process.machine].when(next).max(self.now + MS / 10);
             let worker = &mut self.workers[at];
-            if worker.mind_due == 0 || due < worker.mind_due {
-                worker.mind_due = due;
+            if worker.loop_due == 0 || due < worker.loop_due {
+                worker.loop_due = due;
                 self.at(due, SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Tick(due)));
             }
         }

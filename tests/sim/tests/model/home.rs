@@ -73,7 +73,7 @@ struct Key {
     /// The newest renewal was accepted after its session had lapsed.
     late: bool,
     /// The home of the previous revision, where a fault can restore it.
-    elder: Option<u8>,
+    older: Option<u8>,
     /// Another session has the key, where a fault allows that.
     stranger: bool,
 }
@@ -186,7 +186,7 @@ impl Model for Home {
             landed: None,
             asks: [None; 2],
         };
-        let key = Key { home: 0, lost: false, late: false, elder: None, stranger: false };
+        let key = Key { home: 0, lost: false, late: false, older: None, stranger: false };
         let master = Master { lease: MasterLease::Held, seen: None, declared: false };
         vec![State { key, worker, masters: [master; 2], replaced: false }]
     }

@@ -69,7 +69,7 @@ impl Home {
             }
             Action::HearOlder => {
                 when(self.is_open(&s.worker))?;
-                s.worker.home = Some(s.key.elder?);
+                s.worker.home = Some(s.key.older?);
             }
             Action::ReadBack => {
                 let current = s.worker.landed.is_none() && self.is_open(&s.worker);
@@ -107,7 +107,7 @@ impl Home {
 
     fn land(&self, s: &mut State, slot: u8) -> Option<()> {
         let renewal = s.worker.sent[slot as usize]?;
-        s.key.elder = self.has(Fault::CountsOlderAnswer).then_some(s.key.home);
+        s.key.older = self.has(Fault::CountsOlderAnswer).then_some(s.key.home);
         s.key.home = renewal.home;
         s.key.late = !self.is_open(&s.worker);
         s.worker.landed = Some(renewal.age);

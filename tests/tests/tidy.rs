@@ -1,8 +1,10 @@
-//! The tree keeps its walls: who imports whom, how long files are, and that the docs' tables, places and
-//! links are those of the tree. Never a matter of taste.
+//! The tree keeps its walls: who imports whom, how long files are, that the docs' tables, places and links are
+//! those of the tree, and that retired terms stay retired. Never a matter of taste.
 
 #[path = "tidy/docs.rs"]
 mod docs;
+#[path = "tidy/words.rs"]
+mod words;
 
 use muster_tests::place::root;
 use std::path::{Path, PathBuf};

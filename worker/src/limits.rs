@@ -38,13 +38,13 @@ pub fn table() -> String {
             ended("cpu_ms"),
         ),
         (
-            "time in line for a worker",
+            "time in the queue",
             ms(own.queue_ms),
             ms(limit::QUEUE_MAX.as_millis() as u64),
             ended("queue_ms"),
         ),
         (
-            "linear memory, all together",
+            "linear memory, all memories together",
             bytes(own.memory_bytes),
             bytes(limit::MEMORY_MAX),
             ended("memory_bytes"),
@@ -57,19 +57,19 @@ pub fn table() -> String {
             "dropped, and counted in `log_dropped`".into(),
         ),
         (
-            "their rate",
+            "rate of log and standard error",
             format!("{}/s after {}", bytes(LOG_RATE), bytes(LOG_BURST)),
             fixed.clone(),
             "dropped, and counted in `log_dropped`".into(),
         ),
         (
-            "a checkpoint",
+            "size of a checkpoint",
             bytes(own.checkpoint_bytes),
             bytes(limit::PAYLOAD_SIZE_MAX),
             ended("checkpoint_bytes"),
         ),
         (
-            "their rate",
+            "rate of checkpoints",
             format!("{}/s, one in {CHECKPOINT_EVERY:?}", bytes(CHECKPOINT_RATE)),
             fixed.clone(),
             "the call waits".into(),
@@ -80,11 +80,16 @@ pub fn table() -> String {
             format!("{}, and the worker's policy", bytes(SCRATCH_MAX)),
             ended("dir_bytes"),
         ),
-        ("files in it", most(SCRATCH_ENTRIES_MAX), fixed.clone(), ended("dir_entries")),
-        ("directories in each other", most(SCRATCH_DEPTH_MAX), fixed.clone(), ended("dir_depth")),
+        (
+            "files in the scratch directory",
+            most(SCRATCH_ENTRIES_MAX),
+            fixed.clone(),
+            ended("dir_entries"),
+        ),
+        ("depth of directories in it", most(SCRATCH_DEPTH_MAX), fixed.clone(), ended("dir_depth")),
         ("stack", bytes(WASM_STACK_MAX as u64), fixed.clone(), ended("stack_bytes")),
         (
-            "elements of a table",
+            "elements of one table",
             most(TABLE_ELEMENTS_MAX as u64),
             fixed.clone(),
             ended("table_elements"),
@@ -123,8 +128,13 @@ pub fn table() -> String {
             "less, by its options".into(),
             "the request fails".into(),
         ),
-        ("names in one list of grants", most(GRANTS_MAX as u64), fixed.clone(), "refused".into()),
-        ("a variable, a secret, a host", bytes(TEXT_MAX as u64), fixed.clone(), "refused".into()),
+        ("entries in one list of grants", most(GRANTS_MAX as u64), fixed.clone(), "refused".into()),
+        (
+            "size of a variable, a secret or a host",
+            bytes(TEXT_MAX as u64),
+            fixed.clone(),
+            "refused".into(),
+        ),
         (
             "time to compile",
             format!("{:?}, by the worker's policy", Rules::default().compile_within),
@@ -137,14 +147,14 @@ pub fn table() -> String {
             fixed.clone(),
             rejected.clone(),
         ),
-        ("a module", bytes(limit::MODULE_SIZE_MAX), fixed.clone(), rejected.clone()),
-        ("functions of it", most(FUNCTIONS_MAX), fixed.clone(), rejected.clone()),
-        ("one function", bytes(FUNCTION_SIZE_MAX), fixed.clone(), rejected.clone()),
-        ("imports", most(IMPORTS_MAX), fixed.clone(), rejected.clone()),
-        ("types", most(TYPES_MAX), fixed, rejected),
+        ("size of a module", bytes(limit::MODULE_SIZE_MAX), fixed.clone(), rejected.clone()),
+        ("functions of a module", most(FUNCTIONS_MAX), fixed.clone(), rejected.clone()),
+        ("size of one function", bytes(FUNCTION_SIZE_MAX), fixed.clone(), rejected.clone()),
+        ("imports of a module", most(IMPORTS_MAX), fixed.clone(), rejected.clone()),
+        ("types of a module", most(TYPES_MAX), fixed, rejected),
     ];
     let mut table = String::from(
-        "| limit | default | a task may ask for | when it is hit |\n|---|---|---|---|\n",
+        "| limit | default | a task may ask for | when it is exceeded |\n|---|---|---|---|\n",
     );
     for (what, default, most, hit) in rows {
         table.push_str(&format!("| {what} | {default} | {most} | {hit} |\n"));

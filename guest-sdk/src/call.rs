@@ -28,7 +28,7 @@ pub fn taken_by<I, O>(_: &impl FnOnce(I) -> O) -> Taken<I> {
     message = "`{Self}` is not something a task can take",
     label = "the type of the task's input",
     note = "give it `#[derive(serde::Deserialize)]`, and it is taken as JSON",
-    note = "a task also takes `Vec<u8>`, `String` and `()`, an `Option` of any of these, and what implements `muster::FromInput`"
+    note = "a task also takes `Vec<u8>`, `String` and `()`, an `Option` of any of these, and any type that implements `muster::FromInput`"
 )]
 pub trait Take: DeserializeOwned {}
 impl<T: DeserializeOwned> Take for T {}
@@ -38,7 +38,7 @@ impl<T: DeserializeOwned> Take for T {}
     message = "`{Self}` is not something a task can return",
     label = "the type of the task's output",
     note = "give it `#[derive(serde::Serialize)]`, and it is returned as JSON",
-    note = "a task also returns `Vec<u8>`, `String`, `&str` and `()`, an `Option` of any of these, what implements `muster::IntoOutput`, or a `Result` of one of these"
+    note = "a task also returns `Vec<u8>`, `String`, `&str` and `()`, an `Option` of any of these, any type that implements `muster::IntoOutput`, or a `Result` of one of these"
 )]
 pub trait Give: Serialize {}
 impl<T: Serialize> Give for T {}

@@ -94,7 +94,7 @@
 //!
 //! # Errors and panics
 //!
-//! A task fails by returning `Err`. Whoever submitted the task sees the error, formatted by
+//! A task fails by returning `Err`. The submitter of the task sees the error, formatted by
 //! [`Display`](std::fmt::Display) in its longer form `{:#}`, so `?` works with any error type. A panic is
 //! different: the attempt ends as *trapped*, and the message goes to its standard error. The retry policy
 //! of the task applies to both.

@@ -58,7 +58,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Cli {
     #[command(flatten)]
-    reach: ConnectArgs,
+    connect: ConnectArgs,
     /// The format of the output
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
     output: Format,

@@ -1,4 +1,4 @@
-# Everything that people and CI do here. `make help` lists it.
+# Everything that developers and CI run. `make help` lists it.
 
 SHELL := /bin/bash
 MUSTER := target/debug/muster
@@ -7,12 +7,12 @@ RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && echo nextest run --n
 MINUTES ?= 10
 TRIALS ?= 50
 SECONDS ?= 60
-# HOME may be another one than rustup was installed in.
+# HOME may differ from the home that rustup was installed in.
 RUSTUP := $(shell setup/rustup-home)
 ifneq ($(RUSTUP),)
 export RUSTUP_HOME := $(RUSTUP)
 endif
-# Where ip and nft are, which not every user has on the path.
+# The folders of ip and nft, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
 .PHONY: help build demo test examples-all sim mutants hostile chaos failover fuzz lint deny bench setup clean
@@ -27,7 +27,7 @@ setup: ## fetch what the machine lacks: nats-server, a Wasm target, the example 
 build: ## build every program
 	cargo build --workspace
 
-# Only the command: tests, simulation and benchmarks would double what a newcomer waits for.
+# Only the command: tests, simulation and benchmarks would double a newcomer's wait.
 demo: setup ## the main job, told in readable lines
 	cargo build -p muster-cli
 	@PATH=$(CURDIR)/target/debug:$$PATH setup/demo

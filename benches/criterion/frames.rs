@@ -1,5 +1,5 @@
-//! Frames of the control stream, written and read, and records as the registry keeps them. Never the
-//! stream itself.
+//! Encodes and decodes frames of the control stream, and records in the form of the registry. Never
+//! includes the stream itself.
 
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use muster_benches::fleet_rig::{completed, noop};
@@ -73,7 +73,7 @@ fn frames(criterion: &mut Criterion) {
     framed(criterion, "renew", &renew());
 }
 
-/// Writing into a buffer that is used again, and reading what was written.
+/// Encodes into a buffer that is used again, and decodes the result.
 fn framed<T>(criterion: &mut Criterion, what: &str, message: &T)
 where
     T: Serialize + DeserializeOwned,

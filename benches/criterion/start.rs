@@ -1,9 +1,10 @@
 //! From the call of `run` in a worker's engine to the first instruction of the guest: store, instance,
-//! entry. Never with a fleet around it; `make bench` has the whole way from a frame.
+//! entry. Never in a fleet; `make bench` measures the whole path from a frame.
 //!
-//! What is timed is not the whole run: the guest reads the wall clock with its first instruction, which
-//! it was granted to the nanosecond, and that is compared with the same clock before the call. The world
-//! of WASI 0.2 stands between the component and that clock, as a shim that its first call sets up.
+//! The benchmark does not time the whole run. The guest reads the wall clock with its first instruction,
+//! with the granted resolution of a nanosecond, and the benchmark compares that with the same clock
+//! before the call. For the component the time includes a shim of WASI 0.2, which the first call sets
+//! up.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use muster_benches::guests;
@@ -47,7 +48,7 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970")
 }
 
-/// How long after the call the guest's first instruction was.
+/// The time from the call to the guest's first instruction.
 async fn start(engine: &Engine, program: &Program, surroundings: Surroundings) -> Duration {
     let (order, gate) = (order(), Gate::new(LeaseEnd::never()));
     let before = now();

@@ -1,4 +1,4 @@
-;; Reads the wall clock with its first instruction, and returns what it said.
+;; Reads the wall clock with its first instruction, and returns the reading.
 (module
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
   ;; Room for the page that the shim of WASI asks for.

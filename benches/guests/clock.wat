@@ -1,4 +1,4 @@
-;; Reads the wall clock with its first instruction, and writes what it said to its output.
+;; Reads the wall clock with its first instruction, and writes the reading to its output.
 (module
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))

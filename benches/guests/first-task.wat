@@ -1,4 +1,4 @@
-;; Calls the host with its first instruction: it asks what an earlier attempt has left. There is none.
+;; Calls the host with its first instruction, to ask for an earlier checkpoint. There is none.
 (module
   (import "muster:task/host@0.1.0" "resume" (func $resume (param i32)))
   (memory (export "memory") 1)

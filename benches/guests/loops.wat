@@ -1,4 +1,4 @@
-;; Goes round in small loops: how many steps Collatz's rule takes from each number to one.
+;; Runs small loops. It counts the steps from each number to one by the Collatz rule.
 (module
   (memory (export "memory") 1)
   (global $sum (mut i64) (i64.const 0))

@@ -1,4 +1,4 @@
-;; A task of the SDK's world that does nothing: what the world itself costs.
+;; A task of the SDK's world that does nothing. It measures the cost of the world itself.
 (module
   (memory (export "memory") 1)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))

@@ -1,4 +1,4 @@
-;; Waits for an hour in a call of the host, and touches one page.
+;; Sleeps for an hour in a call of the host. It touches one page of its memory.
 (module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

@@ -1,5 +1,5 @@
-//! The limits that a fleet is held against: what NATS, QUIC and the runtime do alone, on the same
-//! machine in the same minute. Never with anything of the fleet's between.
+//! The limits that a fleet is compared with: what NATS, QUIC and the runtime do alone, on the same
+//! machine in the same minute. Never includes code of the fleet.
 
 pub mod jetstream;
 pub mod objects;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The middle value; of an even number the mean of the two in the middle. Zero of none.
+/// The median; for an even number of values, the mean of the two in the middle. Zero if there are none.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -13,7 +13,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The least and the most.
+/// The least and the greatest value.
 pub fn spread(values: &[f64]) -> (f64, f64) {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -26,40 +26,41 @@ pub fn geometric_mean(values: &[f64]) -> f64 {
     (logs / values.len() as f64).exp()
 }
 
-/// Times, in order.
+/// Durations, sorted.
 #[derive(Clone, Debug)]
 pub struct Times(Vec<Duration>);
 
 impl Times {
-    /// Puts them in order. There must be one at least.
+    /// Sorts durations. There must be at least one.
     pub fn new(mut times: Vec<Duration>) -> Self {
         assert!(!times.is_empty(), "nothing was timed");
         times.sort();
         Times(times)
     }
 
-    /// How many.
+    /// The number of durations.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// All of them together.
+    /// The sum of the durations.
     pub fn total(&self) -> Duration {
         self.0.iter().sum()
     }
 
-    /// The shortest that `percent` of them do not exceed: the nearest rank.
+    /// The percentile by the nearest rank: the shortest duration that is not less than `percent` % of
+    /// them.
     pub fn rank(&self, percent: f64) -> Duration {
         let rank = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
         self.0[rank.clamp(1, self.0.len()) - 1]
     }
 
-    /// The same in microseconds.
+    /// The percentile in microseconds.
     pub fn micros(&self, percent: f64) -> f64 {
         self.rank(percent).as_secs_f64() * 1e6
     }
 
-    /// The same in milliseconds.
+    /// The percentile in milliseconds.
     pub fn millis(&self, percent: f64) -> f64 {
         self.rank(percent).as_secs_f64() * 1e3
     }

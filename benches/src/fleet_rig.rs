@@ -1,5 +1,6 @@
-//! A master's mind between a registry that takes every write and workers that do as they are told.
-//! Never in the time that is measured: only the mind is, by the same calls that the master makes.
+//! A master's state machine with a registry that accepts every write and workers that run every
+//! dispatch. Only the calls of the state machine are timed, and they are the same calls that the master
+//! makes. Never times the registry or the workers.
 
 use muster_protocol::{
     Digest, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
@@ -16,16 +17,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most facts that are told before a plan: about as many as the master's loop takes in at once.
+/// The most events before a plan: about as many as the master's loop takes at once.
 pub const BATCH: usize = 1_000;
 
-/// What passes between two batches: far less than at any real pace, so that no timer rings in between.
+/// The time between two batches. Far shorter than on a real master, so that no timer fires in between.
 const TICK: Duration = Duration::from_micros(100);
 
-/// How long runs are said to take: so long that no worker is given more than it has slots.
+/// The reported duration of a run: so long that no worker gets more attempts than it has slots.
 const RUN_US: u64 = 1_000_000;
 
-/// A mind, and what it waits for.
+/// A state machine, and the effects that are not answered yet.
 pub struct FleetRig {
     fleet: Fleet,
     now: Time,
@@ -33,13 +34,13 @@ pub struct FleetRig {
     revision: Revision,
     submitted: u64,
     leases: Vec<Lease>,
-    /// Tasks of which a record is to be written, in the order in which they were.
+    /// The tasks whose records wait to be written, in the order of the effects.
     writes: VecDeque<TaskId>,
-    /// Attempts that workers were sent and have not ended.
+    /// Attempts that were dispatched and have not ended.
     held: VecDeque<(LinkId, AttemptKey)>,
 }
 
-/// What labels a worker has, by its number.
+/// The labels of a worker, by its number.
 pub type Labels = fn(usize) -> BTreeMap<String, String>;
 
 /// No labels.
@@ -47,39 +48,40 @@ pub fn unlabelled(_: usize) -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
-/// A no-op task as most are submitted: a module by name and digest, and a line of input.
+/// A typical no-op task: a module by name and digest, and a line of input.
 pub fn noop(number: u64) -> TaskSpec {
     let module = ModuleRef { name: Some("noop:1".into()), digest: Digest([7; 32]) };
     TaskSpec::new(module, Data::Inline(format!("line {number}").into()))
 }
 
-/// What a run of it comes to.
+/// The outcome of a run of it.
 pub fn completed() -> Outcome {
     Outcome { run_us: RUN_US, cpu_us: 20, ..Outcome::bare(Verdict::Completed) }
 }
 
-/// The wall clock at the start of the mind's; any will do.
+/// The wall clock at the start; any value is fine.
 const WALL: WallMillis = WallMillis(1_700_000_000_000);
 
 impl FleetRig {
-    /// Knows these workers, each with a lease, a link and so many slots, and nothing else.
+    /// A rig with these workers, each with a lease, a link and `slots` slots, and with an empty
+    /// registry.
     pub fn new(workers: usize, slots: u32, labels: Labels) -> Self {
-        let mut mind = FleetRig::unloaded(workers, slots, labels);
-        mind.tell(vec![Event::Loaded(Loaded::default())]);
+        let mut rig = FleetRig::unloaded(workers, slots, labels);
+        rig.tell(vec![Event::Loaded(Loaded::default())]);
         for number in 0..workers {
-            let linked = mind.linked(number);
-            mind.tell(vec![linked]);
+            let linked = rig.linked(number);
+            rig.tell(vec![linked]);
         }
-        mind
+        rig
     }
 
-    /// Knows the leases of these workers, and neither all that is in the registry nor a link.
+    /// A rig that knows the leases of these workers, but has no link and has not read the registry.
     fn unloaded(workers: usize, slots: u32, labels: Labels) -> Self {
         let me = "m1".parse().expect("a name");
         let (session, timing) = (SessionId(7), LeaseTiming::STANDARD);
         let now = Time::from_nanos(1_000_000_000_000);
         let lease = |number| lease(number, slots, labels(number));
-        let mut mind = FleetRig {
+        let mut rig = FleetRig {
             fleet: Fleet::new(Config::new(me, session, timing)),
             now,
             renewed: now,
@@ -89,28 +91,28 @@ impl FleetRig {
             writes: VecDeque::new(),
             held: VecDeque::new(),
         };
-        mind.tell(vec![Event::Clock(WALL)]);
-        mind.renew();
-        mind
+        rig.tell(vec![Event::Clock(WALL)]);
+        rig.renew();
+        rig
     }
 
-    /// The master begins anew with a registry in which so many tasks wait: how long it took it to
-    /// learn of them, and then to plan for the first time.
+    /// A master that starts with a registry in which `queued` tasks wait. Returns the rig, the time to
+    /// read these tasks, and the time of the first plan.
     pub fn load(workers: usize, slots: u32, queued: u64) -> (Self, Duration, Duration) {
-        let mut mind = FleetRig::unloaded(workers, slots, unlabelled);
+        let mut rig = FleetRig::unloaded(workers, slots, unlabelled);
         let mut learning = Duration::ZERO;
         for number in 0..queued {
-            let record = TaskRecord::queued(mind.next_id(), Arc::new(noop(number)), WALL);
-            let event = Event::TaskSeen(Box::new(as_json(&record)), mind.next_revision());
+            let record = TaskRecord::queued(rig.next_id(), Arc::new(noop(number)), WALL);
+            let event = Event::TaskSeen(Box::new(as_json(&record)), rig.next_revision());
             let started = Instant::now();
-            mind.fleet.observe(mind.now, event);
+            rig.fleet.observe(rig.now, event);
             learning += started.elapsed();
         }
-        let planning = mind.tell(vec![Event::Loaded(Loaded::default())]);
-        (mind, learning, planning)
+        let planning = rig.tell(vec![Event::Loaded(Loaded::default())]);
+        (rig, learning, planning)
     }
 
-    /// Tells facts and lets it plan once: how long both took.
+    /// Passes events to the state machine, and lets it plan once. Returns how long both took.
     pub fn tell(&mut self, events: Vec<Event>) -> Duration {
         self.now = self.now + TICK;
         let mut effects = Vec::new();
@@ -144,7 +146,7 @@ impl FleetRig {
         }
     }
 
-    /// Every worker renews its lease: how long it took to hear of it.
+    /// Every worker renews its lease. Returns how long the state machine took.
     pub fn renew(&mut self) -> Duration {
         self.renewed = self.now;
         let mut took = Duration::ZERO;
@@ -172,7 +174,7 @@ impl FleetRig {
         Event::Linked { worker, link: number as LinkId, hello }
     }
 
-    /// A submission, as the API reads it.
+    /// A submission as the API decodes it.
     pub fn submission(&mut self, tasks: usize, spec: impl Fn(u64) -> TaskSpec) -> Event {
         let first = self.submitted;
         let new = |number| NewTask { id: self.next_id(), spec: Arc::new(spec(number)) };
@@ -180,7 +182,7 @@ impl FleetRig {
         Event::Submitted { request: first, tasks: as_json(&submit).tasks }
     }
 
-    /// So many tasks are submitted, and those for which there is no room wait.
+    /// Submits tasks. Tasks without a free slot are queued.
     pub fn fill(&mut self, tasks: usize) {
         let mut left = tasks;
         while left > 0 {
@@ -192,7 +194,8 @@ impl FleetRig {
         }
     }
 
-    /// The registry answers the oldest writes, at most [`BATCH`]: how long it took.
+    /// The registry answers the oldest writes, at most [`BATCH`]. Returns how long the state machine
+    /// took.
     fn answer(&mut self) -> Duration {
         let some = self.writes.len().min(BATCH);
         let events = (0..some).filter_map(|_| {
@@ -204,7 +207,8 @@ impl FleetRig {
         self.tell(events)
     }
 
-    /// The registry answers all writes, and those that follow from that.
+    /// The registry answers all writes, and the writes that follow from them. Returns how long the state
+    /// machine took.
     pub fn answer_all(&mut self) -> Duration {
         let mut took = Duration::ZERO;
         while !self.writes.is_empty() {
@@ -213,7 +217,7 @@ impl FleetRig {
         took
     }
 
-    /// The oldest of the attempts under way end, at most so many: how long it took.
+    /// The oldest attempts end, at most `most`. Returns how long the state machine took.
     pub fn finish(&mut self, most: usize) -> Duration {
         let some = self.held.len().min(most);
         let ended: Vec<_> = self.held.drain(..some).collect();
@@ -225,15 +229,16 @@ impl FleetRig {
         self.tell(events)
     }
 
-    /// The tasks of these numbers are cancelled that have not begun: how long it took, with their ends.
+    /// The queued tasks with these numbers are cancelled. Returns how long the state machine took,
+    /// including their ends.
     pub fn cancel(&mut self, numbers: impl Iterator<Item = u64>) -> Duration {
         let asked = |number| Event::CancelAsked { request: number, task: id(number) };
         let took = self.tell(numbers.map(asked).collect());
         took + self.answer_all()
     }
 
-    /// Another master of the fleet renews its lease, or does for the first time, and may place what
-    /// is its own: how long it took.
+    /// Another master of the fleet renews its lease, perhaps for the first time, and may then place the
+    /// tasks that it owns. Returns how long the state machine took.
     pub fn hear_of_a_master(&mut self) -> Duration {
         let lease = MasterLease {
             master: "m2".parse().expect("a name"),
@@ -250,12 +255,12 @@ impl FleetRig {
         self.tell(vec![Event::MasterSeen(lease, revision)])
     }
 
-    /// Tasks that are not over.
+    /// The number of tasks that have not ended.
     pub fn open(&self) -> usize {
         self.fleet.tasks_open()
     }
 
-    /// Attempts under way.
+    /// The number of attempts that have not ended.
     pub fn held(&self) -> usize {
         self.held.len()
     }
@@ -271,8 +276,8 @@ impl FleetRig {
     }
 }
 
-/// The id of the task that was submitted as this number: a stamp in front, a thousand tasks in a
-/// millisecond, and then what no one could foresee.
+/// The id of the task that was submitted with this number. It begins with a stamp, the same one for a
+/// thousand tasks, and ends with bits that are not predictable.
 fn id(number: u64) -> TaskId {
     let stamp = u128::from(WALL.0 + number / BATCH as u64) << 80;
     let drawn = u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 16;
@@ -296,7 +301,8 @@ fn lease(number: usize, slots: u32, labels: BTreeMap<String, String>) -> Lease {
     }
 }
 
-/// A value as it comes from the registry or a client: nothing in it is shared with another.
+/// A copy that was encoded and decoded, as if it came from the registry or a client: it shares no memory
+/// with the original.
 fn as_json<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     let text = serde_json::to_vec(value).expect("it has a form in JSON");
     serde_json::from_slice(&text).expect("what was written can be read")

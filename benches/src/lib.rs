@@ -1,6 +1,6 @@
-//! The benchmarks. `measurement` measures Muster; `baseline` measures what Muster is compared with; `load`,
-//! `guests` and `fleet_rig` are the tools for that; the others print the results. Never judges: a missed
-//! target is a line of the table.
+//! The benchmarks. `measurement` measures Muster; `baseline` measures what Muster is compared with;
+//! `load`, `guests` and `fleet_rig` are tools for that; the other modules print the results. Never fails
+//! because of a missed target: it is a line of the table.
 
 pub mod baseline;
 pub mod figures;

@@ -1,5 +1,5 @@
-//! Giving a fleet work and timing it, by the command as people do, and over NATS where the command's
-//! start would be most of what is timed. Never work of which the outcome is not looked at.
+//! Submits work to a fleet and times it: with the command, as operators do, or over NATS where the
+//! command's start would take most of the time. Never ignores the outcome of a task.
 
 use crate::usage;
 use anyhow::Context as _;
@@ -20,18 +20,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one task's end is waited for.
+/// How long to wait for the end of one task.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// One `muster map` of a file.
+/// The times of one `muster map` of a file.
 pub struct Mapped {
-    /// From the command's start to its end.
+    /// From the start of the command to its end.
     pub took: Duration,
-    /// What the command used of processors.
+    /// The processor time of the command.
     pub client: Duration,
 }
 
-/// Maps a module over the lines of a file, and demands that all of them complete.
+/// Maps a module over the lines of a file, and demands that all tasks complete.
 ///
 /// # Errors
 ///
@@ -55,17 +55,18 @@ pub fn map(fleet: &Fleet, module: &str, inputs: &Path, lines: usize) -> anyhow::
     Ok(Mapped { took, client })
 }
 
-/// Whether a line of results says so. It is before the output, which may be long.
+/// Whether a line of results says that its task completed. Only its beginning is searched, because the
+/// output after it may be long.
 fn is_completed(line: &[u8]) -> bool {
     let head = &line[..line.len().min(200)];
     String::from_utf8_lossy(head).contains(r#""verdict":"completed""#)
 }
 
-/// What to run for a module that was pushed under this name.
+/// The task for a module that was pushed under this name.
 ///
 /// # Errors
 ///
-/// There is none of this name.
+/// There is no module with this name.
 pub fn spec(fleet: &Fleet, module: &str) -> anyhow::Result<TaskSpec> {
     let listed = fleet.run(&["-o", "json", "module", "ls"]).ok().json();
     let modules = listed["modules"].as_array().context("a list of modules")?;
@@ -75,18 +76,18 @@ pub fn spec(fleet: &Fleet, module: &str) -> anyhow::Result<TaskSpec> {
     Ok(TaskSpec::new(module, Data::EMPTY))
 }
 
-/// Waits until the server has heard what a connection has said so far, its subscriptions among it: it
-/// answers in order. For what another connection sends next.
+/// Waits until the server has received everything that this connection has sent, such as its
+/// subscriptions: a server answers in order. Needed before another connection sends to them.
 ///
 /// # Errors
 ///
-/// It does not answer.
+/// The server does not answer.
 pub async fn heard(client: &async_nats::Client) -> anyhow::Result<()> {
     client.request("$JS.API.INFO", Default::default()).await?;
     Ok(())
 }
 
-/// A client that knows the masters' interface, and has its connection already.
+/// A connected client of the masters' interface.
 pub struct Client {
     nats: async_nats::Client,
     names: Names,
@@ -98,19 +99,20 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// It does not answer.
+    /// The server does not answer.
     pub async fn connect(fleet: &Fleet) -> anyhow::Result<Self> {
         let nats = async_nats::connect(fleet.nats_url()).await?;
-        // Ids that no other client of the fleet has.
+        // No other client of the fleet uses these ids.
         let next = u128::from(muster_wire::process::random()?) << 64;
         Ok(Client { nats, names: fleet.names(), next })
     }
 
-    /// Submits one task, and waits for the news of its end: how long both took, and its outcome.
+    /// Submits one task and waits for the message about its end. Returns how long both took, and the
+    /// outcome.
     ///
     /// # Errors
     ///
-    /// It was refused, or no end was heard of.
+    /// The task was refused, or no message about its end came.
     pub async fn run(&mut self, spec: &Arc<TaskSpec>) -> anyhow::Result<(Duration, Outcome)> {
         self.next += 1;
         let id = TaskId(self.next);
@@ -126,11 +128,11 @@ impl Client {
         Ok((took, Outcome::clone(&ended.outcome)))
     }
 
-    /// The same again and again; how long each took.
+    /// Runs one task after another. Returns how long each took.
     ///
     /// # Errors
     ///
-    /// One did not complete.
+    /// A task did not complete.
     pub async fn run_each(
         &mut self,
         spec: &Arc<TaskSpec>,
@@ -145,11 +147,11 @@ impl Client {
         Ok(times)
     }
 
-    /// Submits so many tasks and does not wait for their ends.
+    /// Submits tasks, and does not wait for their ends.
     ///
     /// # Errors
     ///
-    /// They were refused.
+    /// The tasks were refused.
     pub async fn submit_many(&mut self, spec: &Arc<TaskSpec>, count: usize) -> anyhow::Result<()> {
         let tasks = (0..count).map(|_| {
             self.next += 1;
@@ -173,5 +175,5 @@ impl Client {
     }
 }
 
-/// Tasks of one request, far below what a request may have.
+/// The number of tasks in one request, far below the limit of a request.
 const SUBMIT_AT_ONCE: usize = 100;

@@ -1,8 +1,8 @@
-//! What a fleet does on this machine, and the limits it is held against, in one table. Prints; never
-//! judges: a missed target is a word, not a failure.
+//! Measures what a fleet does on this machine, and the limits it is compared with, in one table. Never
+//! fails because of a missed target: the table says so in a word.
 //!
-//! Each measurement is made by a process of its own, so that none finds what another left behind in
-//! this one's memory, and one that fails costs its own rows alone.
+//! Each measurement runs in its own process. So none is influenced by the memory use of another, and one
+//! that fails loses only its own rows.
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -22,7 +22,7 @@ struct Args {
     /// Draw target/bench.svg as well
     #[arg(long)]
     plot: bool,
-    /// Measure this one in this very process, and say so in JSON
+    /// Run this measurement in this process, and print its result as JSON
     #[arg(long, hide = true, value_name = "NAME")]
     measurement: Option<String>,
 }

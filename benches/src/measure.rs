@@ -1,28 +1,28 @@
-//! One line of the table. Words only.
+//! One line of the table. Never measures anything.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// What was measured.
+/// One measured value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measure {
-    /// What it is.
+    /// The name of the value.
     pub name: String,
-    /// How much.
+    /// The value, in `unit`.
     pub value: f64,
-    /// Of what.
+    /// The unit.
     pub unit: Cow<'static, str>,
-    /// The least and the most of its rounds, where there were several.
+    /// The least and the greatest value of its rounds, if there were several.
     pub spread: Option<(f64, f64)>,
-    /// The limit of the same run that it is held against, and the value divided by it.
+    /// The value divided by a limit from the same run.
     pub ratio: Option<Ratio>,
-    /// What was aimed at.
+    /// The target, if there is one.
     pub target: Option<Target>,
-    /// Whether that was reached.
+    /// Whether the target was reached; `None` without a target.
     pub met: Option<bool>,
-    /// What has to be known besides.
+    /// Anything else that a reader has to know.
     pub note: String,
-    /// Whether it is what others are held against, and not a figure of Muster's.
+    /// Whether it is a limit for other values, and not a value of Muster's.
     pub is_limit: bool,
 }
 
@@ -35,17 +35,17 @@ pub struct Ratio {
     pub value: f64,
 }
 
-/// What a measure should come to.
+/// A target for a measured value.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    /// The value, at most.
+    /// The most that the value may be.
     AtMost(f64),
-    /// The value, at least.
+    /// The least that the value may be.
     AtLeast(f64),
-    /// The value divided by its limit, at most.
+    /// The most that the value divided by its limit may be.
     RatioAtMost(f64),
-    /// The value divided by its limit, at least.
+    /// The least that the value divided by its limit may be.
     RatioAtLeast(f64),
 }
 
@@ -65,30 +65,30 @@ impl Measure {
         }
     }
 
-    /// What others of the same run are held against.
+    /// A limit for other values of the same run.
     pub fn limit(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Measure { is_limit: true, ..Measure::new(name, value, unit) }
     }
 
-    /// The same, for what is none of Muster's figures.
+    /// The same value, marked as a limit.
     pub fn as_limit(self) -> Self {
         Measure { is_limit: true, ..self }
     }
 
-    /// The median of some rounds, with the least and the most of them.
+    /// The median of some rounds, with the least and the greatest of them.
     pub fn of_rounds(name: impl Into<String>, rounds: &[f64], unit: &'static str) -> Self {
         let (least, most) = crate::figures::spread(rounds);
         let median = crate::figures::median(rounds);
         Measure { spread: Some((least, most)), ..Measure::new(name, median, unit) }
     }
 
-    /// Held against a limit of the same run.
+    /// Compares the value with a limit of the same run.
     pub fn to(mut self, limit: &Measure) -> Self {
         self.ratio = Some(Ratio { to: limit.name.clone(), value: self.value / limit.value });
         self
     }
 
-    /// Held against what was aimed at.
+    /// Compares the value with a target. A target for a ratio needs [`Measure::to`] first.
     pub fn aims(mut self, target: Target) -> Self {
         let ratio = self.ratio.as_ref().map(|ratio| ratio.value);
         self.met = match target {
@@ -101,13 +101,13 @@ impl Measure {
         self
     }
 
-    /// With something that has to be known besides.
+    /// Adds a note.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
 
-    /// How far it is on the way to its target: 1 is there, more is beyond. `None` without one.
+    /// The value relative to its target: 1 is on target, more is better. `None` without a target.
     pub fn progress(&self) -> Option<f64> {
         let ratio = self.ratio.as_ref().map(|ratio| ratio.value);
         match self.target? {

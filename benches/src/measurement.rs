@@ -1,5 +1,5 @@
-//! Everything that the table is about, one file each, in the order in which it is measured. A measurement
-//! starts what it needs itself, and never looks at what another one has found.
+//! All measurements of the table, one file each, in the order in which they run. A measurement starts
+//! what it needs itself. Never uses the result of another measurement.
 
 mod boot;
 mod cold;
@@ -16,15 +16,15 @@ mod throughput;
 
 use crate::measure::Measure;
 
-/// A part of the table.
+/// One measurement.
 pub struct Measurement {
-    /// By which it is asked for.
+    /// The name, by which it can be selected.
     pub name: &'static str,
-    /// Measures it: a few seconds to half a minute.
+    /// Runs it, which takes a few seconds to half a minute.
     pub run: fn() -> anyhow::Result<Vec<Measure>>,
 }
 
-/// All of them.
+/// All measurements.
 pub const ALL: &[Measurement] = &[
     Measurement { name: "throughput", run: throughput::run },
     Measurement { name: "throughput-synced", run: throughput::synced },

@@ -1,5 +1,6 @@
-//! The table as a picture: how far each measure is on the way to its target, or beyond it. Written by
-//! hand, as it is bars and words. Never a bar of what has no target.
+//! The table as a picture: how close each value is to its target, or how far beyond it. The SVG is
+//! written directly, because it consists only of bars and words. Never a bar for a value without a
+//! target.
 
 use crate::{
     measure::Measure,
@@ -9,11 +10,11 @@ use std::fmt::Write as _;
 
 const WIDTH: f64 = 900.0;
 const ROW: f64 = 26.0;
-/// Where the bars begin and how far they may go: to a tenth and to ten times the target.
+/// Where the bars begin and end: at a tenth of the target and at ten times the target.
 const LEFT: f64 = 400.0;
 const RIGHT: f64 = 760.0;
 
-/// A picture of those measures that have a target.
+/// A picture of all values that have a target.
 pub fn svg(found: &[Measure]) -> String {
     let aimed: Vec<(&Measure, f64)> =
         found.iter().filter_map(|measure| Some((measure, measure.progress()?))).collect();
@@ -60,7 +61,7 @@ fn bar(out: &mut String, top: f64, measure: &Measure, progress: f64) {
     );
 }
 
-/// Where a share of the target is, on a scale of factors.
+/// The place of a share of the target, on a logarithmic scale.
 fn at(progress: f64) -> f64 {
     let place = (progress.max(1e-9).log10().clamp(-1.0, 1.0) + 1.0) / 2.0;
     LEFT + (RIGHT - LEFT) * place

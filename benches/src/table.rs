@@ -1,12 +1,12 @@
-//! The table as people read it. Never a figure that was not measured, and no verdict but the target's.
+//! The table for readers. Never a value that was not measured, and no judgement except the target's.
 
 use crate::measure::{Measure, Target};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-/// What is taken where no terminal says how wide it is.
+/// The width in characters if no terminal reports its width.
 const WIDTH: u16 = 120;
 
-/// The measures of each subject as one table, limits last.
+/// All values as one table, limits last.
 pub fn table(found: &[Measure]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED);
@@ -51,7 +51,7 @@ fn beside(measure: &Measure) -> String {
     ratio.into_iter().chain(note).collect::<Vec<_>>().join("\n")
 }
 
-/// What was aimed at, in words.
+/// The target in words.
 pub fn wanted(target: Target, unit: &str) -> String {
     match target {
         Target::AtMost(most) => format!("≤ {} {unit}", number(most)),
@@ -61,12 +61,12 @@ pub fn wanted(target: Target, unit: &str) -> String {
     }
 }
 
-/// A ratio: in percent up to twice the limit, and as a factor beyond.
+/// A ratio: in percent up to twice the limit, and as a factor above that.
 fn share(ratio: f64) -> String {
     if ratio < 2.0 { format!("{:.0} %", ratio * 100.0) } else { format!("{ratio:.1} ×") }
 }
 
-/// Three digits that count, or all of a large number with commas between thousands.
+/// Three significant digits, or all digits of a large number with commas between thousands.
 pub fn number(value: f64) -> String {
     if value.abs() < 0.995 {
         return format!("{value:.2}");

@@ -1,36 +1,37 @@
-//! What processes use, as the kernel counts it. Times are differences of its
-//! counters, never samples; memory is what there is now.
+//! Resource use of processes, from the kernel's accounting. Times are differences of counters, memory is
+//! the present value. Never a sample.
 
 use anyhow::Context as _;
 use std::{fs, time::Duration};
 
-/// Time on processors of a process, all its threads together, those that have ended too.
+/// The processor time of a process, with all its threads, even those that have ended.
 ///
 /// # Errors
 ///
-/// It is gone.
+/// The process is gone.
 pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let fields = stat(&pid.to_string())?;
     Ok(ticks(fields[UTIME] + fields[STIME]))
 }
 
-/// The same of all children of this process that have ended and were waited for.
+/// The processor time of all children of this process that have ended and were waited for.
 ///
 /// # Errors
 ///
-/// The kernel does not say.
+/// The kernel does not report it.
 pub fn cpu_of_ended_children() -> anyhow::Result<Duration> {
     let fields = stat("self")?;
     Ok(ticks(fields[UTIME + 2] + fields[STIME + 2]))
 }
 
-/// Where they stand among the numbers after the state, which are those of proc(5) from its fourth on.
+/// The positions in the list of numbers after the state, in which the first number is the fourth field
+/// of proc(5).
 const UTIME: usize = 10;
 const STIME: usize = 11;
 
 fn stat(pid: &str) -> anyhow::Result<Vec<u64>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name may have spaces and brackets; no number comes before its end.
+    // The name may contain spaces and brackets; nothing after its end does.
     let (_, after) = text.rsplit_once(')').context("a stat line")?;
     Ok(after.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0)).collect())
 }
@@ -39,12 +40,12 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Memory of a process, in bytes.
+/// The memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// All pages that it has in memory.
+    /// All its pages that are in memory.
     pub resident: u64,
-    /// The same, with each page that it shares counted in part.
+    /// The same, with each shared page divided by the number of processes that share it.
     pub proportional: u64,
 }
 
@@ -52,7 +53,7 @@ pub struct Memory {
 ///
 /// # Errors
 ///
-/// It is gone.
+/// The process is gone.
 pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let field = |name: &str| -> anyhow::Result<u64> {

@@ -1,5 +1,5 @@
-//! Bytes in the fleet's object stores, by the hex of their digest. Never writes what is there
-//! already, and never creates a store: that is the masters' to do.
+//! Objects in the fleet's object stores, named by the hex of their digest. Never stores an object that
+//! is there already, and never creates a store: the masters do.
 
 use crate::{
     client::{Client, TryError, persist},
@@ -21,11 +21,11 @@ use std::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Below this an upload is over before a bar could be read.
+/// Below this size an upload is over before a progress bar could be read.
 const BAR_FROM: usize = 1024 * 1024;
 
-/// Input bytes as a task carries them: inline, or stored in the data store first. More than a
-/// task may have is refused before anything is stored.
+/// The input as a task carries it: inline, or by digest after it was stored. An input that is too large
+/// for a task is refused before anything is stored.
 pub async fn input(client: &Client, bytes: Bytes) -> anyhow::Result<Data> {
     check_size(bytes.len() as u64)?;
     if bytes.len() <= limit::INLINE_SIZE_MAX {
@@ -36,7 +36,7 @@ pub async fn input(client: &Client, bytes: Bytes) -> anyhow::Result<Data> {
     Ok(Data::Blob { digest, size: bytes.len() as u64 })
 }
 
-/// Refuses an input that no task may have.
+/// Refuses an input that is too large for a task.
 pub fn check_size(size: u64) -> anyhow::Result<()> {
     if size <= limit::PAYLOAD_SIZE_MAX {
         return Ok(());
@@ -46,7 +46,7 @@ pub fn check_size(size: u64) -> anyhow::Result<()> {
     Err(Failure::user(text).hint("split it into several tasks, see `muster map --help`").into())
 }
 
-/// The bytes of an input or output, wherever they are.
+/// The bytes of an input or output, inline or stored.
 pub async fn bytes(client: &Client, data: &Data) -> anyhow::Result<Bytes> {
     let (digest, size) = match data {
         Data::Inline(bytes) => return Ok(bytes.clone()),
@@ -56,7 +56,7 @@ pub async fn bytes(client: &Client, data: &Data) -> anyhow::Result<Bytes> {
     fetch(client, &client.names.data_store(), *digest, size).await
 }
 
-/// The bytes with this digest, `size_max` at most.
+/// The object with this digest, of `size_max` bytes at most.
 pub async fn fetch(
     client: &Client,
     store: &str,
@@ -70,12 +70,12 @@ pub async fn fetch(
     let bytes = persist(read).await?.with_context(|| format!("{store} has no {digest}"))?;
     anyhow::ensure!(
         muster_module::digest(&bytes) == digest,
-        "{store} has other bytes for {digest}"
+        "{store} has wrong bytes under {digest}"
     );
     Ok(bytes)
 }
 
-/// Stores bytes under their digest, unless they are there. Says whether it had to.
+/// Stores bytes under their digest, unless they are stored already. Returns whether it stored them.
 pub async fn put(
     client: &Client,
     store: &str,
@@ -95,7 +95,7 @@ async fn put_once(
     let name = digest.hex();
     let there = objects.info(digest).await;
     let there = there.map_err(|error| unread(error, format!("cannot ask {store} for {digest}")))?;
-    // Inputs expire; modules do not.
+    // Inputs expire, so an old one is stored again. Modules do not expire.
     if there.is_some_and(|info| {
         info.size == bytes.len() && (store == client.names.module_store() || nats::is_young(&info))
     }) {
@@ -108,7 +108,7 @@ async fn put_once(
     stored.map(|_| true).with_context(what).map_err(TryError::Passing)
 }
 
-/// Why an object was not read: a store that does not answer may answer later.
+/// Why an object was not read. A store that does not answer may answer later.
 fn unread(error: ReadError, what: String) -> TryError {
     match error {
         ReadError::Unavailable(_) => TryError::Passing(anyhow::Error::new(error).context(what)),
@@ -139,7 +139,7 @@ fn bar(size: usize) -> ProgressBar {
     ProgressBar::new(size as u64).with_style(style)
 }
 
-/// Bytes on their way, counted.
+/// Counts bytes that are being uploaded.
 struct Upload<'a> {
     rest: &'a [u8],
     bar: ProgressBar,

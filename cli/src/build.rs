@@ -1,5 +1,5 @@
-//! `muster build`: a project becomes a Wasm file that workers take. Never fetches a toolchain: it says
-//! which one is missing and how to get it.
+//! `muster build`: builds a project into a Wasm file that workers accept. Never downloads a toolchain:
+//! an error says which one is missing and how to install it.
 
 mod tool;
 
@@ -31,23 +31,23 @@ pub const WIT: &str = include_str!("../../guest-sdk/wit/world.wit");
 #[command(after_help = "Examples:
   muster build                     the project in this folder
   muster build resize --out out.wasm
-  muster build -- --features fast  what follows goes to the language's own tool
+  muster build -- --features fast  passes the arguments after -- to the tool of the language
 
-It is built with cargo, zig cc, go, componentize-js or componentize-py, by the files that are there.
-Without rustup's target, Debian's standard library does as well:
+The files in the folder decide which tool is used: cargo, zig cc, go, componentize-js or componentize-py.
+Instead of rustup's target, you can use Debian's standard library:
   RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Clinker=rust-lld -Lnative=/usr/lib/wasm32-wasi' \\
       muster build -- -Zbuild-std=std,panic_abort")]
 pub struct Build {
-    /// The project's folder
+    /// The folder of the project
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// The file to write [default: NAME.wasm in the project's folder]
+    /// The file to write [default: NAME.wasm in the folder of the project]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The language [default: by the files that are there]
+    /// The language [default: found by the files in the folder]
     #[arg(long, value_enum)]
     lang: Option<Language>,
-    /// Arguments for the language's own tool
+    /// Arguments for the tool of the language
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
@@ -73,12 +73,13 @@ impl Build {
                 let name = module::name_of(&if language == Language::Rust {
                     made
                 } else {
-                    // A folder's name may have dots, which would be taken for an ending.
+                    // The name of a directory may have dots. The added ending keeps `name_of` from
+                    // cutting it at one.
                     PathBuf::from(format!("{}.wasm", dir.file_name().unwrap_or_default().display()))
                 });
                 let name = name.ok_or_else(|| {
-                    Failure::user(format!("no name can be made of {}", dir.display()))
-                        .hint("say what to write: --out FILE")
+                    Failure::user(format!("cannot derive a name from {}", dir.display()))
+                        .hint("name the file to write: --out FILE")
                 })?;
                 self.dir.join(format!("{name}.wasm"))
             }
@@ -140,11 +141,11 @@ fn rust(dir: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
         .collect();
     match &modules[..] {
         [module] => Ok(module.clone()),
-        [] => Err(Failure::user("cargo has made no module")
-            .hint("say in Cargo.toml that the crate is one: [lib] crate-type = [\"cdylib\"]")
+        [] => Err(Failure::user("cargo has built no module")
+            .hint("write in Cargo.toml: [lib] crate-type = [\"cdylib\"]")
             .into()),
-        _ => Err(Failure::user("cargo has made several modules")
-            .hint("say which: muster build -- --package NAME")
+        _ => Err(Failure::user("cargo has built several modules")
+            .hint("choose one: muster build -- --package NAME")
             .into()),
     }
 }
@@ -176,7 +177,7 @@ fn go(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
 
 fn js(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     let name = "componentize-js";
-    // Where npm puts it: in the project, or in a folder above it.
+    // npm installs the tool in the project, or in a directory above it.
     let near = dir.ancestors().map(|dir| dir.join("node_modules/.bin").join(name));
     let tool = near.into_iter().find(|path| path.is_file()).map_or_else(
         || Tool::find(name, &[], "npm install, in the project's folder (with Node.js 20 or newer)"),
@@ -184,7 +185,7 @@ fn js(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     )?;
     let package = fs::read(dir.join("package.json")).context("cannot read package.json")?;
     let package: Value = serde_json::from_slice(&package)
-        .map_err(|error| Failure::user(format!("package.json is no JSON: {error}")))?;
+        .map_err(|error| Failure::user(format!("package.json is not JSON: {error}")))?;
     let source = package["main"].as_str().unwrap_or("index.js");
     if !dir.join(source).is_file() {
         let text = format!("there is no {source}");
@@ -196,7 +197,8 @@ fn js(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     let mut command = tool.command();
     command.current_dir(dir).arg(source).arg("--wit").arg(wit(dir, work)?);
     command.args(["--world-name", "task", "--out"]).arg(&out);
-    // What a task does not import it cannot be thought to need: requests are sent by choice.
+    // Disable HTTP unless the project asks for it. Otherwise the module would import it, and appear to
+    // need the grant.
     let sends = package["muster"]["http"] == true;
     command.args(["--disable", "fetch-event"]).args((!sends).then_some("http")).args(args);
     finish(command, name).map(|_| out)
@@ -213,7 +215,7 @@ fn python(dir: &Path, work: &Path, args: &[String]) -> anyhow::Result<PathBuf> {
     let mut command = tool.command();
     command.current_dir(dir).arg("--wit-path").arg(wit(dir, work)?).args(["--world", "task"]);
     command.args(["componentize", "app", "--output"]).arg(&out).args(args);
-    // The interpreter is inside: what it would leave beside the sources is of no use.
+    // The component contains the interpreter: byte code beside the sources would be of no use.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     finish(command, name).map(|_| out)
 }

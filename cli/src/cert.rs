@@ -1,5 +1,5 @@
-//! `muster cert`: the certificate authority of a fleet, and certificates that name its masters and
-//! workers. Never replaces an authority, and never lets a key be read by others.
+//! `muster cert`: creates the certificate authority of a fleet, and certificates for its masters and
+//! workers. Never replaces an authority, and never makes a key readable for other users.
 
 use crate::exit::Failure;
 use anyhow::Context as _;
@@ -17,34 +17,34 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How long an authority is valid: longer than the hosts that trust it.
+/// How long an authority is valid: longer than the hosts that trust it are in use.
 const CA_DAYS: u32 = 3_650;
 
-/// How long a certificate is valid unless told otherwise.
+/// How long a certificate is valid by default.
 const LEAF_DAYS: u32 = 365;
 
-/// Certificates are valid from a day ago on: clocks at the edge may be behind.
+/// Certificates are valid from a day ago on: clocks of edge hosts may be behind.
 const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 /// What to make.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a certificate authority: ca.pem to give to every host, ca.key to keep
+    /// Make a certificate authority: ca.pem for every host, and ca.key, which you keep secret
     Ca {
-        /// Where to
+        /// Where to write them
         #[arg(long)]
         dir: PathBuf,
     },
     /// Make a master's certificate: NAME.pem and NAME.key
     Master {
-        /// The master
+        /// The name of the master
         name: MasterId,
         #[command(flatten)]
         leaf: Leaf,
     },
     /// Make a worker's certificate: NAME.pem and NAME.key
     Worker {
-        /// The worker
+        /// The name of the worker
         name: WorkerId,
         #[command(flatten)]
         leaf: Leaf,
@@ -54,13 +54,13 @@ pub enum Command {
 /// Where a certificate comes from and goes to.
 #[derive(Args)]
 pub struct Leaf {
-    /// The authority's directory
+    /// The directory of the certificate authority
     #[arg(long)]
     dir: PathBuf,
-    /// Where to [default: the authority's directory]
+    /// Where to write them [default: the directory of the certificate authority]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Days that it is valid
+    /// How many days it is valid
     #[arg(long, value_name = "N", default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..))]
     days: u32,
 }
@@ -70,9 +70,9 @@ pub struct Leaf {
 pub struct Files {
     /// The authority's certificate.
     pub ca: PathBuf,
-    /// Its own certificate.
+    /// The daemon's certificate.
     pub cert: PathBuf,
-    /// Its own key.
+    /// The daemon's key.
     pub key: PathBuf,
 }
 
@@ -82,9 +82,9 @@ pub fn run(command: Command, fleet: &GroupName) -> anyhow::Result<()> {
     let made = match command {
         Command::Ca { dir } => {
             if dir.join("ca.key").exists() {
-                let text = format!("{} has an authority already", dir.display());
+                let text = format!("{} already has a certificate authority", dir.display());
                 let hint =
-                    "every certificate of the fleet hangs on it: to begin anew, move it away";
+                    "every certificate of the fleet depends on it; to make a new one, move it away";
                 return Err(Failure::user(text).hint(hint).into());
             }
             make_ca(&dir, fleet)?;
@@ -104,7 +104,7 @@ pub fn run(command: Command, fleet: &GroupName) -> anyhow::Result<()> {
     made.iter().try_for_each(|file| crate::output::line(&file.display().to_string()))
 }
 
-/// The authority in `dir`, made if there is none.
+/// The authority in `dir`; made if there is none.
 pub fn ensure_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
     if dir.join("ca.pem").exists() && dir.join("ca.key").exists() {
         return Ok(());
@@ -115,10 +115,10 @@ pub fn ensure_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
 fn make_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
     let key = KeyPair::generate().context("cannot make a key")?;
     let mut params = params(&format!("Muster fleet {fleet}"), Vec::new(), CA_DAYS)?;
-    // An authority over masters and workers, not over other authorities.
+    // The authority may sign masters and workers, but no further authorities.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let cert = params.self_signed(&key).context("cannot make an authority")?;
+    let cert = params.self_signed(&key).context("cannot make a certificate authority")?;
     write(dir, "ca.key", &key.serialize_pem(), 0o600)?;
     write(dir, "ca.pem", &cert.pem(), 0o644)
 }
@@ -157,19 +157,22 @@ fn leaf(
     days: u32,
 ) -> anyhow::Result<Files> {
     if name == "ca" {
-        return Err(Failure::user("the name ca is the authority's own").into());
+        return Err(Failure::user("the name ca is reserved for the certificate authority").into());
     }
     let ca = dir.join("ca.pem");
     let read = |file: &Path| {
         fs::read_to_string(file).map_err(|error| {
-            Failure::user(format!("cannot read {}: {error}", file.display()))
-                .hint(format!("make an authority first: muster cert ca --dir {}", dir.display()))
+            Failure::user(format!("cannot read {}: {error}", file.display())).hint(format!(
+                "make a certificate authority first: muster cert ca --dir {}",
+                dir.display()
+            ))
         })
     };
     let (ca_pem, ca_key) = (read(&ca)?, read(&dir.join("ca.key"))?);
-    let ca_key = KeyPair::from_pem(&ca_key).context("the authority's key is malformed")?;
+    let ca_key =
+        KeyPair::from_pem(&ca_key).context("the key of the certificate authority is malformed")?;
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key);
-    let issuer = issuer.context("the authority's certificate is malformed")?;
+    let issuer = issuer.context("the certificate of the certificate authority is malformed")?;
     let key = KeyPair::generate().context("cannot make a key")?;
     let mut params = params(name, hosts, days)?;
     params.is_ca = IsCa::ExplicitNoCa;
@@ -194,13 +197,13 @@ fn params(name: &str, hosts: Vec<String>, days: u32) -> anyhow::Result<Certifica
     Ok(params)
 }
 
-/// Writes a file wholly or not at all, readable as `mode` says from its first byte on.
+/// Writes a file wholly or not at all, with this mode from its first byte on.
 fn write(dir: &Path, name: &str, text: &str, mode: u32) -> anyhow::Result<()> {
     let file = dir.join(name);
     let new = dir.join(format!(".{name}.new"));
     let write = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // A leftover would keep the mode that it has.
+        // A file left from an earlier try would keep its own mode.
         let _ = fs::remove_file(&new);
         let mut handle =
             fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;

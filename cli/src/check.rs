@@ -1,5 +1,5 @@
-//! `muster check`: is the fleet well? A line for each thing that has to be so, and what to do where it is
-//! not. Never repairs.
+//! `muster check`: checks the health of the fleet. One line for each condition, and advice where it does
+//! not hold. Never repairs anything.
 
 mod masters;
 mod registry;
@@ -22,13 +22,13 @@ use std::{
 
 pub use server::{NATS_VERSION_MIN, is_at_least};
 
-/// How long one question may take. What is well answers within milliseconds.
+/// How long one question may take. A healthy fleet answers within milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Names that a line shows; the others are counted.
+/// How many names a line shows; the others are counted.
 const NAMES_MAX: usize = 5;
 
-/// How well a thing is.
+/// The health of what was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Health {
@@ -47,13 +47,13 @@ impl Health {
     }
 }
 
-/// One line.
+/// One line of the result.
 #[derive(Debug, Serialize)]
 struct Finding {
     health: Health,
     about: String,
     detail: String,
-    /// Whom it is about, where it is about several: all of them.
+    /// The things it is about, if there are several: all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
     /// What to do next.
@@ -78,27 +78,27 @@ impl Finding {
         Finding::new(Health::Fail, about, detail)
     }
 
-    /// Says what to do next.
+    /// Adds what to do next.
     fn hint(self, hint: impl Into<String>) -> Self {
         Finding { hint: Some(hint.into()), ..self }
     }
 
-    /// Says whom it is about.
+    /// Adds the names it is about.
     fn names(self, names: Vec<String>) -> Self {
         Finding { names, ..self }
     }
 
-    /// What stands in a table.
+    /// The cells of the table.
     fn text(&self) -> String {
         let hint = self.hint.iter().map(|hint| format!("; {hint}"));
         std::iter::once(self.detail.clone()).chain(hint).collect()
     }
 }
 
-/// Looks, tells, and exits 0 when all is well, 1 on a warning and 2 on a failure.
-pub async fn run(reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+/// Checks, prints, and exits with 0 if all is well, 1 on a warning, and 2 on a failure.
+pub async fn run(connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
-    match Client::connect(reach).await {
+    match Client::connect(connect).await {
         Ok(client) => look(&client, &mut findings).await,
         Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
     }
@@ -135,7 +135,7 @@ async fn answer<T, E: Display>(asked: impl IntoFuture<Output = Result<T, E>>) ->
     }
 }
 
-/// The first of these names, and how many there are besides.
+/// The first of these names, and how many more there are.
 fn few(names: &[String]) -> String {
     let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(NAMES_MAX) {
@@ -144,10 +144,10 @@ fn few(names: &[String]) -> String {
     }
 }
 
-/// How long ago each key of a bucket was written, by the clock of the server that keeps it.
+/// The age of each key of a bucket, by the clock of the server that keeps it.
 type Ages = BTreeMap<String, Duration>;
 
-/// What time it is by the clock of the server that keeps the tasks.
+/// The time by the clock of the server that keeps the tasks.
 async fn server_time(client: &Client) -> Result<WallMillis, String> {
     let now = registry::clock(client, Bucket::Tasks).await?;
     Ok(WallMillis(since(now, SystemTime::UNIX_EPOCH).as_millis() as u64))

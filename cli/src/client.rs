@@ -1,7 +1,7 @@
-//! The way from the command line to a fleet's masters: connect, ask, ask again. Never decides what
-//! to ask, and never prints an answer.
+//! The client of the API: connects to a fleet's masters, sends requests, and retries. Never decides what
+//! to request, and never prints an answer.
 
-use crate::{context::Settings, exit::Failure, token::Token};
+use crate::{context::Settings, exit::Failure, ids::Token};
 use anyhow::Context as _;
 use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
@@ -25,14 +25,14 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Longest wait for an answer. Masters answer within milliseconds; this outlasts a failover of
-/// the stream leader behind them.
+/// The longest wait for an answer. Masters answer within milliseconds; this is longer than a failover
+/// of the stream leader behind them.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Longest wait for the connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a request or a transfer that may be repeated is tried again: as long as masters keep workers
+/// How long a request or a transfer that may be repeated is retried: as long as masters keep workers
 /// alive without NATS.
 const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
@@ -40,11 +40,11 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Ids in one `task.get`. A view is up to about 50 KB (inline input and output, escaped), and an
-/// answer may have 1 MiB.
+/// How many ids one `task.get` may have. A view is up to about 50 KB (inline input and output,
+/// escaped), and an answer may have 1 MiB.
 const GET_IDS_MAX: usize = 16;
 
-/// Where `--help` shows what every command takes.
+/// The heading in `--help` of the options that every command takes.
 pub const HEADING: &str = "Global options";
 
 #[derive(Args)]
@@ -60,7 +60,7 @@ struct ParsedConnectArgs {
         hide_env_values = true
     )]
     nats: Option<Address>,
-    /// A NATS context, as `nats context ls` shows them
+    /// A NATS context, as `nats context ls` lists them
     #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
     context: Option<String>,
     /// The fleet
@@ -75,21 +75,21 @@ struct ParsedConnectArgs {
     fleet: GroupName,
 }
 
-/// What the server of this command's connection refuses.
+/// What the server has refused on this command's connection.
 static REFUSALS: LazyLock<Refusals> = LazyLock::new(Refusals::default);
 
-/// Waits until the server refuses something to this command. What it asked for is never answered then.
+/// Waits until the server refuses something to this command. The refused request is never answered.
 pub async fn refused() -> Failure {
     let refusal = REFUSALS.any().await;
     Failure::user(refusal.to_string()).hint(refusal.advice())
 }
 
-/// What the server refused last.
+/// The server's latest refusal.
 pub fn last_refused() -> Option<NatsRefusal> {
     REFUSALS.last()
 }
 
-/// Which NATS, and which fleet behind it.
+/// The NATS servers to connect to, and the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectArgs {
     nats: Option<Address>,
@@ -112,8 +112,8 @@ impl FromArgMatches for ConnectArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let ParsedConnectArgs { mut nats, context, fleet } =
             ParsedConnectArgs::from_arg_matches(matches)?;
-        // A context named on the command line is meant more than a server from the environment;
-        // a server on the command line takes the place of the context's.
+        // A context from the command line takes precedence over a server from the environment. A server
+        // from the command line takes precedence over the context's server.
         if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
             nats = None;
         }
@@ -127,7 +127,7 @@ impl FromArgMatches for ConnectArgs {
 }
 
 impl ConnectArgs {
-    /// Where to connect to, and how.
+    /// The servers and how to connect to them.
     fn settings(&self) -> anyhow::Result<(Address, Settings)> {
         let settings = match (&self.nats, &self.context) {
             (_, Some(context)) => Settings::named(context)?,
@@ -144,29 +144,30 @@ impl ConnectArgs {
 /// A connection to a fleet.
 #[derive(Clone)]
 pub struct Client {
-    /// NATS itself.
+    /// The NATS client.
     pub nats: async_nats::Client,
-    /// Its streams.
+    /// JetStream.
     pub jetstream: jetstream::Context,
-    /// What the fleet's subjects are called.
+    /// The names of the fleet.
     pub names: Names,
     /// Counts connections: changes whenever messages may have been missed.
     pub connections: watch::Receiver<u64>,
-    /// The object stores that were asked for.
+    /// The object stores that were opened.
     stores: Arc<Mutex<BTreeMap<String, Objects>>>,
-    /// Whether a master has ever answered, so that silence is a failover and not an empty fleet.
+    /// Whether a master has ever answered: then silence means a failover, not a fleet without masters.
     answered: Arc<AtomicBool>,
 }
 
-/// Why something was not done.
+/// Why an operation failed.
 pub enum TryError {
-    /// It may go well when it is tried again.
+    /// It may succeed when it is retried.
     Passing(anyhow::Error),
-    /// It would fail in the same way.
+    /// It would fail again in the same way.
     Lasting(anyhow::Error),
 }
 
-/// Does something that may be repeated, until it went well, failed for good, or [`AGAIN_WITHIN`] is over.
+/// Retries an operation that may be repeated, until it succeeds, fails for good, or [`AGAIN_WITHIN`] is
+/// over.
 pub async fn persist<T, F>(attempt: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, TryError>>,
@@ -189,22 +190,22 @@ where
 /// Why a request was not answered with what it asked for.
 #[derive(Debug)]
 enum Refused {
-    /// Nobody serves the subject. Nothing was done.
+    /// No master serves the subject. Nothing was done.
     Nobody,
-    /// It may or may not have been done.
+    /// It is not known whether it was carried out.
     Unknown(String),
-    /// It is larger than the server takes. Nothing was done.
+    /// It is larger than the server accepts. Nothing was done.
     TooLarge(String),
-    /// A master said no.
+    /// A master refused it.
     Said(u16, String),
-    /// It could not be sent, or the answer not be read.
+    /// It could not be sent, or its answer could not be read.
     Broken(anyhow::Error),
 }
 
 impl Client {
-    /// Connects; a server that cannot be reached is the user's error.
-    pub async fn connect(reach: &ConnectArgs) -> anyhow::Result<Self> {
-        let (address, settings) = reach.settings()?;
+    /// Connects. A server that cannot be reached is the user's error.
+    pub async fn connect(connect: &ConnectArgs) -> anyhow::Result<Self> {
+        let (address, settings) = connect.settings()?;
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);
         let options = settings
@@ -226,14 +227,14 @@ impl Client {
         Ok(Client {
             jetstream: jetstream::new(nats.clone()),
             nats,
-            names: Names::new(reach.fleet.clone()),
+            names: Names::new(connect.fleet.clone()),
             connections,
             stores: Arc::default(),
             answered: Arc::default(),
         })
     }
 
-    /// An object store of the fleet, which must be there.
+    /// Opens an object store of the fleet, which must exist.
     pub async fn store(&self, name: &str) -> Result<Objects, OpenError> {
         let known = || self.stores.lock().expect("no holder of this lock panics");
         if let Some(store) = known().get(name) {
@@ -244,7 +245,7 @@ impl Client {
         Ok(store)
     }
 
-    /// Asks once.
+    /// Sends a request once.
     pub async fn ask<A: DeserializeOwned>(
         &self,
         endpoint: Endpoint,
@@ -254,7 +255,7 @@ impl Client {
         self.ask_raw(endpoint, body.into()).await.map_err(|refused| self.explain(refused))
     }
 
-    /// Asks until there is an answer, for questions that change nothing when they are repeated.
+    /// Sends a request until it is answered. For requests that may be repeated.
     pub async fn insist<A: DeserializeOwned>(
         &self,
         endpoint: Endpoint,
@@ -303,7 +304,9 @@ impl Client {
         serde_json::from_slice(&answer.payload).map_err(|error| {
             let error = anyhow::Error::new(error);
             Refused::Broken(
-                error.context("a master's answer cannot be read: is it of another version?"),
+                error.context(
+                    "a master's answer cannot be read; the master may have another version",
+                ),
             )
         })
     }
@@ -316,7 +319,7 @@ impl Client {
                     .into()
             }
             Refused::Unknown(text) => {
-                Failure::new(text).hint("see whether the fleet is well: muster check").into()
+                Failure::new(text).hint("check whether the fleet is well: muster check").into()
             }
             Refused::TooLarge(text) => {
                 Failure::user(text).hint(NatsRefusal::Payload.advice()).into()
@@ -327,18 +330,18 @@ impl Client {
                 if code == 404 { failure.hint(hint).into() } else { failure.into() }
             }
             Refused::Said(409, text) => Failure::user(text)
-                .hint("give this one another --id, or see the other one with: muster task get ID")
+                .hint("choose another --id, or show the existing task with: muster task get ID")
                 .into(),
             Refused::Said(500, text) => Failure::new(text)
-                .hint("it may or may not have been done; the same command may be repeated")
+                .hint("it may or may not have been done; you may repeat the same command")
                 .into(),
             Refused::Said(_, text) => Failure::new(text).hint("try again in a moment").into(),
             Refused::Broken(error) => error,
         }
     }
 
-    /// The tasks of these ids, as far as there are any. An answer may hold fewer than were asked
-    /// for, so the rest is asked for again until nothing more comes.
+    /// The tasks with these ids; ids without a task are left out. An answer may hold fewer tasks than
+    /// were asked for, so the rest is asked for again until nothing more comes.
     pub async fn tasks(&self, ids: &[TaskId]) -> anyhow::Result<Vec<api::TaskView>> {
         let mut found = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(GET_IDS_MAX) {
@@ -359,7 +362,7 @@ impl Client {
         Ok(found)
     }
 
-    /// The task of this id or token; that there is none is the user's error.
+    /// The task with this id or token. If there is none, that is the user's error.
     pub async fn task(&self, token: &Token) -> anyhow::Result<api::TaskView> {
         let found = self.tasks(&[token.id(self.names.fleet())]).await?.pop();
         found.ok_or_else(|| {

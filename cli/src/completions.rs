@@ -1,5 +1,5 @@
-//! Learns how tasks end: from hints while they come, from the records when they do not. Never
-//! reports an end twice, and never holds more than the ids of what is still open.
+//! Learns the ends of tasks: from completions that masters publish, and from the records if those are
+//! lost. Never reports an end twice, and never holds more than the ids of open tasks.
 
 use crate::{client::Client, exit};
 use anyhow::Context as _;
@@ -21,61 +21,61 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Silence after which the records are asked: the end's hint may have been lost.
+/// After this silence the records are read: a hint may have been lost.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Tasks asked for at once; those after them have their turn in the next round.
+/// How many tasks are asked for at once; the others follow in the next round.
 const ROUND_MAX: usize = 512;
 
-/// Rounds that must not find a record before it counts as gone: one master may be behind.
+/// How many rounds must miss a record before it counts as gone: one master may be behind.
 const MISSES_MAX: u8 = 3;
 
 /// The end of a task.
 #[derive(Clone, Debug)]
 pub struct Completion {
-    /// Which.
+    /// The task that ended.
     pub task: TaskId,
-    /// How; absent where its record is gone before anyone could read it.
+    /// How the task ended; absent if its record expired before it was read.
     pub outcome: Option<Arc<Outcome>>,
 }
 
 /// What is known of a task that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
-    /// It is on its way to the registry, which need not know it yet.
+    /// It is being submitted; the registry may not have it yet.
     Sent,
-    /// It is in the registry; so many rounds did not find it.
+    /// It is in the registry; this many rounds did not find it.
     Stored { misses: u8 },
 }
 
-/// What a round of questions found.
+/// The answer to one round: the ids asked for, and the tasks that were found.
 type LookUp = (Vec<TaskId>, anyhow::Result<Vec<api::TaskView>>);
 
-/// The open tasks of one audience.
+/// The open tasks of one batch, and their ends as they become known.
 pub struct Completions {
     client: Client,
     hints: Subscriber,
     connections: watch::Receiver<u64>,
     open: BTreeMap<TaskId, Open>,
-    /// The last task asked for, where the next round goes on.
+    /// The last task asked for; the next round continues after it.
     cursor: Option<TaskId>,
     asked: FuturesUnordered<BoxFuture<'static, LookUp>>,
     ready: VecDeque<Completion>,
     ask_at: Instant,
-    /// Whether the present outage was told of.
+    /// Whether the user was warned of the present outage.
     warned: bool,
-    /// What was told of tasks that wait, where that is told.
+    /// The reasons why tasks wait, if they are to be printed.
     waits: Option<WaitReasons>,
 }
 
-/// Tells why a task has not begun. Its reason is told again only when it has changed.
+/// Prints why a task has not started, again whenever the reason changes.
 #[derive(Default)]
 pub struct WaitReasons {
     told: String,
 }
 
 impl WaitReasons {
-    /// Tells it of the first of these that waits.
+    /// Prints the reason of the first of these tasks that waits.
     pub fn tell(&mut self, views: &[api::TaskView]) {
         let waits = |view: &&api::TaskView| matches!(view.record.state, TaskState::Queued { .. });
         let Some(view) = views.iter().find(waits).filter(|view| view.why != self.told) else {
@@ -87,7 +87,7 @@ impl WaitReasons {
 }
 
 impl Completions {
-    /// Begins to listen. Only then may the tasks be submitted, or an early end could be missed
+    /// Begins to listen. The tasks may be submitted only afterwards, or an early end could be missed
     /// for [`SILENCE`].
     pub async fn listen(client: &Client, audience: BatchId) -> anyhow::Result<Self> {
         let hints = client.nats.subscribe(client.names.done(audience)).await;
@@ -109,35 +109,35 @@ impl Completions {
         })
     }
 
-    /// Tells on standard error why a task waits that nobody begins.
+    /// Prints on standard error why a task waits.
     pub fn telling_waits(self) -> Self {
         Completions { waits: Some(WaitReasons::default()), ..self }
     }
 
-    /// WaitReasons for this task too, which is about to be submitted.
+    /// Waits for this task too, which is about to be submitted.
     pub fn expect(&mut self, task: TaskId) {
         self.open.insert(task, Open::Sent);
     }
 
-    /// Its submission was acknowledged: from now on its record can be asked for.
+    /// Its submission was acknowledged: its record can be read from now on.
     pub fn stored(&mut self, task: TaskId) {
-        // It may have ended before its acknowledgement was read.
+        // The task may have ended before the acknowledgement was read.
         if let Some(open) = self.open.get_mut(&task) {
             *open = Open::Stored { misses: 0 };
         }
     }
 
-    /// Asks the records at once: the tasks may have ended before anyone listened.
+    /// Reads the records at once: the tasks may have ended before this command listened.
     pub fn hurry(&mut self) {
         self.ask_at = Instant::now();
     }
 
-    /// Whether every task has ended and was reported.
+    /// Whether every task has ended and was returned.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty() && self.ready.is_empty()
     }
 
-    /// The next end; never returns while nothing is open. May be dropped and called again.
+    /// The next end; never returns while no task is open. May be dropped and called again.
     pub async fn next(&mut self) -> anyhow::Result<Completion> {
         loop {
             if let Some(end) = self.ready.pop_front() {
@@ -154,7 +154,7 @@ impl Completions {
                 },
                 changed = self.connections.changed() => {
                     changed.context("the connection to NATS is closed")?;
-                    // Hints of the time without a connection are lost.
+                    // Completions published while the connection was down are lost.
                     self.ask_at = Instant::now();
                 }
                 () = sleep_until(self.ask_at) => self.ask(),
@@ -162,7 +162,7 @@ impl Completions {
         }
     }
 
-    /// A hint that cannot be read is no loss: the record will tell.
+    /// A hint that cannot be parsed is ignored: the record will show the end.
     fn hear(&mut self, payload: &[u8]) {
         self.ask_at = Instant::now() + SILENCE;
         for TaskEnded { task, outcome } in
@@ -195,11 +195,11 @@ impl Completions {
         }));
     }
 
-    /// An outage does not end the tasks, and so not the wait for them either.
+    /// An outage does not end the tasks, so the command goes on waiting.
     fn endure(&mut self, error: &anyhow::Error) {
         if !self.warned {
             self.warned = true;
-            exit::warn(&format!("{error:#}; waiting goes on"));
+            exit::warn(&format!("{error:#}; still waiting"));
         }
     }
 
@@ -214,7 +214,7 @@ impl Completions {
             }
         }
         if !self.ready.is_empty() {
-            // Hints were lost, and probably not only these.
+            // This completion was lost, and probably others too.
             self.ask_at = Instant::now();
         }
         for id in asked {
@@ -228,7 +228,7 @@ impl Completions {
     }
 }
 
-/// The next `max` stored tasks after `cursor`, and from the beginning when those are not enough.
+/// The next `max` stored tasks after `cursor`, continued from the beginning if there are fewer.
 fn turn(open: &BTreeMap<TaskId, Open>, cursor: Option<TaskId>, max: usize) -> Vec<TaskId> {
     let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
     let after = open.range((from, Bound::Unbounded));

@@ -1,5 +1,5 @@
-//! NATS contexts as the `nats` command keeps them: which server, and how to prove who asks. Only
-//! reads them, and never shows a secret.
+//! NATS contexts as the `nats` command stores them: the server and the credentials. Never writes them,
+//! and never shows a secret.
 
 use crate::exit::Failure;
 use anyhow::Context as _;
@@ -11,10 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The server asked when nothing names one: where nats-server listens unless told otherwise.
+/// The server if nothing names one: where nats-server listens by default.
 pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
 
-/// Where a client finds NATS, and as whom.
+/// The NATS servers and credentials of a client.
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -30,25 +30,26 @@ pub struct Settings {
     key: String,
     inbox_prefix: String,
     tls_first: bool,
-    /// An account of the `nsc` tool, which is not asked.
+    /// An account of the `nsc` tool, which this command does not call.
     nsc: String,
 }
 
 impl Settings {
-    /// Where it says that NATS is.
+    /// The server URLs.
     pub fn address(&self) -> anyhow::Result<Address> {
         let url = if self.url.is_empty() { URL_DEFAULT } else { &self.url };
         url.parse().map_err(|why| {
             Failure::user(format!("the url of the NATS context cannot be used: {why}"))
-                .hint("put it right with: nats context edit, or name a server with --nats URL")
+                .hint("correct it with: nats context edit, or name a server with --nats URL")
                 .into()
         })
     }
 
     /// The context called `name`.
     pub fn named(name: &str) -> anyhow::Result<Self> {
-        let dir =
-            directory().ok_or_else(|| Failure::user("no home directory to read contexts in"))?;
+        let dir = directory().ok_or_else(|| {
+            Failure::user("there is no home directory to read NATS contexts from")
+        })?;
         Settings::read(&dir, name)
     }
 
@@ -96,7 +97,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// How to connect. Who a URL says that asks takes the place of the context's user or token.
+    /// How to connect. Credentials in a URL replace the context's user or token.
     pub async fn options(&self, who: &Who) -> anyhow::Result<ConnectOptions> {
         let mut options = ConnectOptions::new();
         if !self.creds.is_empty() {

@@ -1,8 +1,8 @@
-//! `muster master` and `muster worker`: the daemons, in this executable. Nothing of theirs is done
-//! here.
+//! `muster master` and `muster worker`: the daemons, in this executable. Never does a part of their work
+//! itself.
 //!
-//! The daemons declare `--nats` and `--fleet` themselves, under the same ids and types as
-//! [`crate::client::ConnectArgs`], because these are global: `muster --fleet edge master …` works.
+//! The daemons declare `--nats` and `--fleet` themselves, with the same ids and types as
+//! [`crate::client::ConnectArgs`]. Those are global, so `muster --fleet edge master …` works.
 
 use std::process::ExitCode;
 

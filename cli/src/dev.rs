@@ -1,5 +1,5 @@
-//! `muster dev`: a whole fleet on this machine, in one command and under one directory. Never
-//! listens beyond loopback, and leaves no process behind.
+//! `muster dev`: runs a whole fleet on this machine, in one command and one directory. Never listens
+//! beyond loopback, and never leaves a process behind.
 
 mod child;
 mod nats_server;
@@ -44,24 +44,24 @@ const CERT_DAYS: u32 = 365;
   muster dev
   muster dev --workers 4 --slots 2 --dir /tmp/fleet
 
-Then, in another terminal: export MUSTER_NATS=… as it says, and muster task run …
-DIR/dev.json names every process once all are ready.
-nats-server is $MUSTER_NATS_SERVER, or found in PATH, or at .muster/bin/nats-server here or above, or
-beside or above this executable.")]
+Then, in another terminal: export MUSTER_NATS=… as printed, and muster task run …
+When all processes are ready, DIR/dev.json lists them.
+nats-server is $MUSTER_NATS_SERVER, or else the one in PATH, or else .muster/bin/nats-server in this folder
+or one above it, or in the folder of this executable or one above it.")]
 pub struct Dev {
-    /// How many workers
+    /// How many workers to start
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// Attempts that each runs at once [default: the worker's own]
+    /// How many tasks each worker runs at once [default: that of `muster worker`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
-    /// What tasks may have on every worker, at most: a TOML file [default: the worker's own]
+    /// A TOML file that says which grants tasks may have [default: that of `muster worker`]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The workers' group
+    /// The group of the workers
     #[arg(long, default_value = "default")]
     group: GroupName,
-    /// Where everything is kept, from one start to the next
+    /// Where everything is kept between starts
     #[arg(long, default_value = ".muster/dev")]
     dir: PathBuf,
 }
@@ -140,7 +140,7 @@ impl Dev {
             dir,
         };
         let ended = processes.serve(&self, &nats_server, format, &mut signals).await;
-        // Whatever happened, nothing is left behind.
+        // Stop all processes, also after an error.
         let _ = fs::remove_file(processes.dir.join("dev.json"));
         processes.stop(&mut signals).await;
         ended
@@ -236,7 +236,7 @@ impl Fleet {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let ready = dir.join("ready.json");
-        // That of an earlier start says nothing about this one.
+        // Remove the file of an earlier start: it would report this one as ready too soon.
         let _ = fs::remove_file(&ready);
         command.arg("--ready-file").arg(&ready);
         self.children.push(Child::spawn(name, command, &dir.join("log"))?);
@@ -351,7 +351,7 @@ async fn outlive(dir: &Path) -> anyhow::Result<fs::File> {
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let text = "processes of an earlier `muster dev` do not end".to_owned();
-                let hint = format!("see who holds {}: fuser -v FILE", path.display());
+                let hint = format!("find the process that holds {}: fuser -v FILE", path.display());
                 return Err(Failure::user(text).hint(hint).into());
             }
             Err(error) => return Err(error).context("cannot lock the directory"),

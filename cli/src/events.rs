@@ -1,4 +1,4 @@
-//! `muster events`: what happened in the fleet, a line each. Never decides anything by them.
+//! `muster events`: prints events of the fleet, one per line. Never makes a decision from them.
 
 use crate::{
     client::{Client, ConnectArgs},
@@ -18,10 +18,10 @@ const SINCE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Which events.
 #[derive(Args)]
 pub struct Events {
-    /// Go on with what happens from now on
+    /// Continue with events that happen from now on
     #[arg(long, short)]
     follow: bool,
-    /// Begin so long ago [default: 1h, or now with --follow]
+    /// Begin this long ago [default: 1h, or now with --follow]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     since: Option<Duration>,
     /// Print each event's body as a line of JSON; the same as -o json
@@ -50,8 +50,8 @@ struct Concerned {
 
 impl Events {
     /// Prints them.
-    pub async fn run(self, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
-        let client = Client::connect(reach).await?;
+    pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+        let client = Client::connect(connect).await?;
         let start = match (self.since, self.follow) {
             (Some(ago), _) => Start::Since(ago),
             (None, true) => Start::New,

@@ -1,24 +1,24 @@
-//! Exit codes, and errors that say what to do next. Never decides whether something is an error.
+//! Exit codes, and error messages that say what to do next. Never decides whether something is an error.
 
 use crate::{output::Unread, terminal};
 use muster_protocol::task::Verdict;
 use std::{fmt, process::ExitCode};
 
-/// Something went wrong that the caller could not have known.
+/// A failure that the caller could not have foreseen.
 pub const FAILED: u8 = 1;
-/// The caller can put it right: bad input, an unknown name, no server. Also clap's own code.
+/// The caller can fix it: bad input, an unknown name, no server. Also clap's own code.
 pub const USER: u8 = 2;
-/// With `--wait`: the task's workers were lost. Apart from the codes that shells give a meaning.
+/// With `--wait`: the task's workers were lost. Outside the range of codes that shells give a meaning.
 pub const LOST: u8 = 121;
-/// With `--wait`: killed at its time limit, as `timeout` has it.
+/// With `--wait`: killed at its time limit, as `timeout` does it.
 pub const TIMED_OUT: u8 = 124;
 /// With `--wait`: killed over another limit.
 pub const OVER_LIMIT: u8 = 125;
-/// With `--wait`: the module could not be made ready, as shells say "found but cannot be run".
+/// With `--wait`: the module could not be made ready. Shells use it for "found but cannot be run".
 pub const REJECTED: u8 = 126;
 /// Interrupted, or with `--wait`: cancelled. 128 + SIGINT.
 pub const CANCELLED: u8 = 130;
-/// With `--wait`: the guest did what Wasm forbids. 128 + SIGABRT.
+/// With `--wait`: the guest trapped. 128 + SIGABRT.
 pub const TRAPPED: u8 = 134;
 
 /// The table of codes, for `--help`.
@@ -26,7 +26,7 @@ pub const HELP: &str = "\
 Exit codes:
   0    done (with --wait: the task completed)
   1    something went wrong
-  2    bad input, unknown module or task, a limit passed, NATS not reachable, or a permission missing
+  2    bad input, unknown module or task, a limit exceeded, NATS not reachable, or a permission missing
 With --wait or --local, the guest's own exit code, or:
   121  lost: its workers were lost, and it may not be tried again
   124  timed out: killed at its time limit
@@ -35,23 +35,23 @@ With --wait or --local, the guest's own exit code, or:
   130  cancelled, or the wait was interrupted (the task goes on, unless it is --local)
   134  trapped";
 
-/// The code that a task's end becomes.
+/// The exit code for the end of a task.
 pub fn of(verdict: &Verdict) -> u8 {
     match verdict {
         Verdict::Completed => 0,
-        // 0 would tell a shell that it had completed.
+        // Never 0: a shell would take the task as completed.
         Verdict::Failed { code, .. } => (*code).max(1),
         Verdict::Trapped { .. } => TRAPPED,
         Verdict::TimedOut { .. } => TIMED_OUT,
         Verdict::OverLimit { .. } => OVER_LIMIT,
         Verdict::Rejected { .. } => REJECTED,
-        // An attempt that was given back ends no task; it would be as if interrupted.
+        // A returned attempt does not end a task. Treat it as an interruption.
         Verdict::Cancelled | Verdict::Returned { .. } => CANCELLED,
         Verdict::Lost { .. } => LOST,
     }
 }
 
-/// An error with a code of its own and, where there is one, the next step.
+/// An error with an exit code and, if there is one, a hint at the next step.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -60,17 +60,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Ends with [`FAILED`].
+    /// An error that exits with [`FAILED`].
     pub fn new(text: impl Into<String>) -> Self {
         Failure { code: FAILED, text: text.into(), hint: None }
     }
 
-    /// Ends with [`USER`].
+    /// An error that exits with [`USER`].
     pub fn user(text: impl Into<String>) -> Self {
         Failure { code: USER, text: text.into(), hint: None }
     }
 
-    /// Says what to do next.
+    /// Adds what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Tells the error and turns it into the process's end.
+/// Prints the error and returns the process's exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|cause| cause.is::<Unread>()) {
         return ExitCode::SUCCESS;
@@ -98,17 +98,17 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(failure.map_or(FAILED, |failure| failure.code))
 }
 
-/// An error on standard error that does not end the command.
+/// Prints an error on standard error without ending the command.
 pub fn error(text: &str) {
     tell("error", anstyle::AnsiColor::Red, text);
 }
 
-/// A warning on standard error.
+/// Prints a warning on standard error.
 pub fn warn(text: &str) {
     tell("warning", anstyle::AnsiColor::Yellow, text);
 }
 
-/// A next step on standard error.
+/// Prints a hint on standard error.
 pub fn hint(text: &str) {
     tell("hint", anstyle::AnsiColor::Cyan, text);
 }
@@ -117,7 +117,7 @@ fn tell(word: &str, colour: anstyle::AnsiColor, text: &str) {
     let mut lines = text.lines();
     let first = format!(": {}", lines.next().unwrap_or_default());
     terminal::note(&[(colour.on_default().bold(), word), terminal::plain(&first)]);
-    // Apart from the first, so that none looks like another message.
+    // Indent the other lines, so that none looks like another message.
     lines.for_each(|line| terminal::note(&[terminal::plain("  "), terminal::plain(line)]));
 }
 

@@ -1,5 +1,5 @@
-//! The languages that projects are made and built in, and how a project is known as one of them.
-//! Never runs anything.
+//! The languages that a project may have, and how to recognise a project's language. Never runs
+//! anything.
 
 use crate::exit::Failure;
 use std::{fmt, fs, path::Path};
@@ -7,15 +7,15 @@ use std::{fmt, fs, path::Path};
 /// A language with a template and a toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Language {
-    /// The SDK: a function, with progress and checkpoints
+    /// A function for the SDK, with progress and checkpoints
     Rust,
-    /// A WASI program, by Zig's compiler
+    /// A WASI program, compiled with Zig
     C,
     /// A WASI program
     Go,
-    /// A function, by componentize-js
+    /// A function, built with componentize-js
     Js,
-    /// A function, by componentize-py
+    /// A function, built with componentize-py
     Python,
 }
 
@@ -32,7 +32,7 @@ impl Language {
     /// The language of the project in `dir`.
     pub fn of(dir: &Path) -> anyhow::Result<Self> {
         if !dir.is_dir() {
-            return Err(Failure::user(format!("{} is no folder", dir.display())).into());
+            return Err(Failure::user(format!("{} is not a folder", dir.display())).into());
         }
         if let Some((_, language)) = MARKS.iter().find(|(mark, _)| dir.join(mark).is_file()) {
             return Ok(*language);
@@ -100,6 +100,6 @@ mod tests {
             }
         }
         let missing = Language::of(Path::new("/nowhere/at/all")).expect_err("no folder");
-        assert_eq!(missing.to_string(), "/nowhere/at/all is no folder");
+        assert_eq!(missing.to_string(), "/nowhere/at/all is not a folder");
     }
 }

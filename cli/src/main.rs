@@ -1,7 +1,7 @@
-//! `muster`: the one command of a fleet, for people and for scripts. Only takes the line apart;
-//! what it asks for is done in the file of its noun.
+//! `muster`: the one command of a fleet, for people and for scripts. Never does more than parse the
+//! command line: each subcommand has a file of its own.
 
-// These panic where nobody reads: `terminal` takes their place.
+// The print macros panic when nobody reads the output. Use `terminal` instead.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod blob;
@@ -15,9 +15,9 @@ mod daemon;
 mod dev;
 mod events;
 mod exit;
+mod ids;
 mod language;
 mod map;
-mod mint;
 mod module;
 mod new;
 mod output;
@@ -28,7 +28,6 @@ mod stream_reader;
 mod submit;
 mod task;
 mod terminal;
-mod token;
 mod worker;
 
 use anyhow::Context as _;
@@ -59,8 +58,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Cli {
     #[command(flatten)]
-    reach: ConnectArgs,
-    /// What to print
+    connect: ConnectArgs,
+    /// The format of the output
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, global = true, help_heading = client::HEADING)]
     output: Format,
     #[command(subcommand)]
@@ -71,9 +70,9 @@ struct Cli {
 enum Command {
     /// Start a whole fleet on this machine: nats-server, a master and workers
     Dev(dev::Dev),
-    /// Be a master
+    /// Run a master
     Master(Box<muster_master::Config>),
-    /// Be a worker, or ask about workers
+    /// Run a worker, or show and control workers
     Worker(worker::Command),
     /// Make a project for a task, in one of five languages
     New(new::New),
@@ -82,21 +81,21 @@ enum Command {
     /// Store, list and inspect Wasm modules
     #[command(subcommand)]
     Module(module::Command),
-    /// Submit tasks and see what became of them
+    /// Submit tasks and show their states and results
     #[command(subcommand)]
     Task(task::Command),
     /// Run a module on every line of a file
     Map(Box<map::Map>),
     /// Show what happened in the fleet
     Events(events::Events),
-    /// Say whether the fleet is well: exit 0, 1 for a warning, 2 for a failure
+    /// Check whether the fleet is well: exit code 0, 1 for a warning, 2 for a failure
     Check,
-    /// Make the certificates by which masters and workers know each other
+    /// Make the certificates with which masters and workers authenticate each other
     #[command(subcommand)]
     Cert(cert::Command),
-    /// Print completions: source <(muster completions bash)
+    /// Print shell completions: source <(muster completions bash)
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
     #[command(hide = true)]
@@ -104,26 +103,26 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // As a worker, it is started by itself to compile a module.
+    // `muster worker` starts this executable again as a child that compiles a module.
     if let Some(ended) = muster_worker::compile_child::child() {
         return ended;
     }
-    let Cli { reach, output, command } = Cli::parse();
+    let Cli { connect, output, command } = Cli::parse();
     match command {
         Command::Master(config) => daemon::master(*config),
         Command::Worker(worker::Command::Run(config)) => daemon::worker(*config),
-        command => ask(command, &reach, output).unwrap_or_else(|error| exit::report(&error)),
+        command => ask(command, &connect, output).unwrap_or_else(|error| exit::report(&error)),
     }
 }
 
-fn ask(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Master(_) | Command::Worker(worker::Command::Run(_)) => {
             unreachable!("the daemons have their own way out of main")
         }
         Command::Tether(tether) => tether.run().map(|never| match never {}),
-        Command::Cert(command) => cert::run(command, &reach.fleet).map(done),
+        Command::Cert(command) => cert::run(command, &connect.fleet).map(done),
         Command::New(new) => new.run(format).map(done),
         Command::Build(build) => build.run(format).map(done),
         Command::Completions { shell } => {
@@ -131,16 +130,16 @@ fn ask(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<
             clap_complete::generate(shell, &mut Cli::command(), "muster", &mut text);
             output::raw(&text).map(done)
         }
-        Command::Dev(dev) => run(dev.run(&reach.fleet, format)),
+        Command::Dev(dev) => run(dev.run(&connect.fleet, format)),
         Command::Worker(worker::Command::Ask(ask)) => {
-            wait_for(worker::run(ask, reach, format)).map(done)
+            wait_for(worker::run(ask, connect, format)).map(done)
         }
-        Command::Module(command) => wait_for(module::run(command, reach, format)).map(done),
-        Command::Task(command) => wait_for(task::run(command, reach, format)),
-        Command::Map(map) => wait_for(map.run(reach)),
-        Command::Events(events) => wait_for(events.run(reach, format)).map(done),
-        // What is refused is one of its findings.
-        Command::Check => run(check::run(reach, format)),
+        Command::Module(command) => wait_for(module::run(command, connect, format)).map(done),
+        Command::Task(command) => wait_for(task::run(command, connect, format)),
+        Command::Map(map) => wait_for(map.run(connect)),
+        Command::Events(events) => wait_for(events.run(connect, format)).map(done),
+        // Does not end at a refusal of the server: the check reports it as a finding.
+        Command::Check => run(check::run(connect, format)),
     }
 }
 
@@ -162,7 +161,7 @@ fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         .build()
         .context("cannot start the runtime")?;
     let result = runtime.block_on(work);
-    // A read of standard input that nobody waits for any more would hold up the end.
+    // Do not wait for a read of standard input whose result nobody needs any more.
     runtime.shutdown_background();
     result
 }
@@ -206,7 +205,7 @@ mod tests {
             "muster --fleet f task --nats nats://h ls -o json",
         ] {
             let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-            assert_eq!((cli.reach.fleet.as_str(), cli.output), ("f", Format::Json), "{line}");
+            assert_eq!((cli.connect.fleet.as_str(), cli.output), ("f", Format::Json), "{line}");
         }
     }
 

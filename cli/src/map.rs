@@ -1,5 +1,5 @@
-//! `muster map`: one task for each line of a file, as many at once as the fleet takes. Never holds
-//! more than a window of inputs and results.
+//! `muster map`: runs one task for each line of a file, with at most a window of tasks in flight. Never
+//! holds more than a window of inputs and results.
 
 mod excess;
 mod lines;
@@ -11,7 +11,7 @@ use crate::{
     client::{Client, ConnectArgs},
     completions::{Completion, Completions},
     exit::{self, Failure},
-    mint, module, request,
+    ids, module, request,
     submit::{self, Chunk},
 };
 use anyhow::Context as _;
@@ -62,36 +62,35 @@ const UPLOADS_MAX: usize = 8;
   muster map ./resize.wasm names.txt --timeout 30s --retries 2
   muster map wordcount inputs.jsonl --resume run.state >> results.jsonl
 
-Each line is the input of one task, without its newline. Each result is a line of JSON:
+Each line, without its newline, is the input of one task. Each result is a line of JSON:
   {\"line\":1,\"task\":\"01j…\",\"verdict\":\"completed\",\"output\":\"text\"}
-with output_base64 where the output is not UTF-8, and reason where the task did not complete. A line
-that is blank, too long, or not JSON where it has to be is not submitted: its verdict is refused.
+If the output is not UTF-8, it is in output_base64. If the task did not complete, reason says why. A line
+that is blank, too long, or not JSON although it has to be, is not submitted: its verdict is refused.
 
-With --resume the same command goes on where it was interrupted, whether by Ctrl-C, a crash or the
-loss of its host: tasks that are submitted again are the same ones, those that have ended meanwhile are
-read back, and no result is printed twice. Append the results to one file (>>): then not even a
-killed process leaves half a line behind. The fleet keeps what has ended for a day at most; what is
-older runs again.
+With --resume the same command continues where it was interrupted, by Ctrl-C, a crash or the loss of its
+host. Tasks that are submitted again are the same tasks. The results of tasks that have ended meanwhile are
+read, and no result is printed twice. Append the results to one file (>>): then even a killed process leaves
+no incomplete line behind. The fleet keeps finished tasks for a day at most; older tasks run again.
 
 Exit codes: 0 when every task completed, 1 otherwise, 2 for bad input, 130 when interrupted.")]
 pub struct Map {
     /// NAME, NAME:VERSION, sha256:DIGEST, or a .wasm file, which is stored by its digest
     module: String,
-    /// A file with one input a line, or - for standard input
+    /// A file with one input on each line, or - for standard input
     inputs: PathBuf,
     /// Print results as they come, not in the order of the inputs
     #[arg(long, conflicts_with = "resume")]
     unordered: bool,
-    /// Keep in this file how far it is, and go on there if it exists
+    /// Record the progress in this file; if the file exists, continue from there
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Submit no more lines once a task did not complete; what is open still ends
+    /// Submit no more lines after a task has not completed; open tasks still run to their end
     #[arg(long)]
     fail_fast: bool,
     /// Refuse lines that are not JSON [default for a file named *.jsonl]
     #[arg(long)]
     json: bool,
-    /// Tasks open at once; in order, also results waiting for an earlier one
+    /// How many tasks may be open at once; in order, results that wait for an earlier one count, too
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     in_flight: u64,
     #[command(flatten)]
@@ -100,15 +99,15 @@ pub struct Map {
 
 impl Map {
     /// Runs the command.
-    pub async fn run(self, reach: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
         let lines = Lines::open(&self.inputs, self.json).await?;
-        let client = Client::connect(reach).await?;
+        let client = Client::connect(connect).await?;
         let module = module::resolve(&client, &self.module).await?;
-        // Options that no task may have are refused before the first line is read.
+        // Reject invalid options before the first line is read.
         let mut spec = self.options.spec(module, Data::EMPTY, None)?;
         let state = match &self.resume {
-            Some(file) => MapState::open(file, mint::batch()?, &spec)?,
-            None => MapState::new(mint::batch()?),
+            Some(file) => MapState::open(file, ids::new_batch()?, &spec)?,
+            None => MapState::new(ids::new_batch()?),
         };
         spec.batch = Some(state.batch());
         let ends = Completions::listen(&client, state.batch()).await?;
@@ -119,7 +118,7 @@ impl Map {
             lines,
             ends,
             results: Results::after(state, !self.unordered),
-            // Those that were under way when it was interrupted may have ended since.
+            // Tasks that were in flight at the interruption may have ended since.
             unheard: if written > 0 { written + self.in_flight } else { 0 },
             fail_fast: self.fail_fast,
             window: self.in_flight,
@@ -230,9 +229,7 @@ impl Run {
                 let (lines, results) = (self.taken, self.skip);
                 let text =
                     format!("the inputs have {lines} lines, and {results} results were written");
-                return Err(Failure::user(text)
-                    .hint("give it the inputs that it began with")
-                    .into());
+                return Err(Failure::user(text).hint("use the same inputs as at the start").into());
             }
             self.stop();
             return Ok(());
@@ -267,7 +264,7 @@ impl Run {
         let task = submit::prepare(&NewTask { id, spec })?;
         if let Err(task) = self.request.tasks.push(task) {
             self.send();
-            // An empty request takes any task that was prepared.
+            // An empty request accepts any prepared task.
             let _ = self.request.tasks.push(task);
         }
         self.request.ids.push(id);
@@ -314,9 +311,12 @@ impl Run {
         if self.submitted > 0 {
             let ended = self.results.ended() - self.skip;
             let open = self.submitted - ended.min(self.submitted);
-            exit::warn(&format!("{} tasks were submitted, {open} of them go on", self.submitted));
+            exit::warn(&format!(
+                "{} tasks were submitted, and {open} of them still run",
+                self.submitted
+            ));
             exit::hint(match self.results.state().is_kept() {
-                true => "the same command goes on with them, and prints no result twice",
+                true => "the same command continues with them, and prints no result twice",
                 false => "muster task ls, or end them with: muster task cancel ID…",
             });
         } else {

@@ -1,5 +1,5 @@
-//! `muster module`: Wasm files and the names they are stored under. Never stores a file that a
-//! worker would refuse.
+//! `muster module`: Wasm files and their names in the store. Never stores a file that a worker would
+//! refuse.
 
 use crate::{
     blob,
@@ -31,23 +31,23 @@ pub enum Command {
   muster module push target/wasm32-wasip1/release/resize.wasm
   muster module push out.wasm --name resize:1.2.0
 
-It says what the module imports, and which grants its tasks may need. A task keeps the module it was
-submitted with, whatever is pushed later; sha256:DIGEST names one for good.")]
+It prints what the module imports, and which grants its tasks may need. A task always runs the module with
+which it was submitted, whatever is pushed later. sha256:DIGEST always names the same module.")]
     Push(Push),
     /// List the named modules
     #[command(alias = "list")]
     Ls,
-    /// Show what a file, or a named module, is and needs
+    /// Show the kind, the imports and the needed grants of a file or a named module
     Inspect {
         /// A file, or NAME[:VERSION]
         #[arg(value_name = "FILE|NAME")]
         what: String,
     },
-    /// Forget a name, or one version of it; tasks already submitted keep their module
+    /// Remove a name, or one version of it; tasks that were submitted keep their module
     Rm {
         /// NAME[:VERSION]
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,
     },
@@ -58,7 +58,7 @@ submitted with, whatever is pushed later; sha256:DIGEST names one for good.")]
 pub struct Push {
     /// The Wasm file
     file: PathBuf,
-    /// Its name, and its version if you like: NAME[:VERSION] [default: the file's]
+    /// Its name, and optionally its version: NAME[:VERSION] [default: the name of the file]
     #[arg(long)]
     name: Option<String>,
     /// Its version [default: the next number]
@@ -67,19 +67,19 @@ pub struct Push {
 }
 
 /// Runs the command.
-pub async fn run(command: Command, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+pub async fn run(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     match command {
-        Command::Push(push) => self::push(push, reach, format).await,
-        Command::Ls => ls(reach, format).await,
-        Command::Inspect { what } => inspect(&what, reach, format).await,
-        Command::Rm { name, yes } => rm(&name, yes, reach, format).await,
+        Command::Push(push) => self::push(push, connect, format).await,
+        Command::Ls => ls(connect, format).await,
+        Command::Inspect { what } => inspect(&what, connect, format).await,
+        Command::Rm { name, yes } => rm(&name, yes, connect, format).await,
     }
 }
 
-async fn push(push: Push, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+async fn push(push: Push, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = push.named()?;
     let wasm = Wasm::read(&push.file)?;
-    let client = Client::connect(reach).await?;
+    let client = Client::connect(connect).await?;
     wasm.store(&client).await?;
     let question = RegisterModule { name: name.clone(), version, digest: wasm.digest };
     let version: ModuleVersion = client.insist(Endpoint::ModuleRegister, &question).await?;
@@ -108,7 +108,7 @@ impl Push {
     fn named(&self) -> anyhow::Result<(String, Option<String>)> {
         let Some(given) = &self.name else {
             let name = name_of(&self.file).ok_or_else(|| {
-                Failure::user(format!("no name can be made of {}", self.file.display()))
+                Failure::user(format!("cannot derive a name from {}", self.file.display()))
                     .hint("give it one: --name NAME")
             })?;
             return Ok((name, self.version.clone()));
@@ -141,8 +141,8 @@ fn needs_json(info: &ModuleInfo) -> Value {
     info.needs.iter().map(|need| json!({ "grant": need.grant, "what": need.what })).collect()
 }
 
-async fn ls(reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
-    let modules = list(&Client::connect(reach).await?).await?;
+async fn ls(connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+    let modules = list(&Client::connect(connect).await?).await?;
     if format == Format::Json {
         return output::json(&modules);
     }
@@ -162,11 +162,11 @@ async fn ls(reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     output::table(&headers, &["kind", "size"], rows.collect())
 }
 
-async fn inspect(what: &str, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+async fn inspect(what: &str, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let info = if is_file(what) {
         examine(&read(Path::new(what))?, what)?
     } else {
-        let client = Client::connect(reach).await?;
+        let client = Client::connect(connect).await?;
         let module = resolve(&client, what).await?;
         let store = client.names.module_store();
         let data = blob::fetch(&client, &store, module.digest, limit::MODULE_SIZE_MAX).await?;
@@ -192,19 +192,19 @@ async fn inspect(what: &str, reach: &ConnectArgs, format: Format) -> anyhow::Res
     ])
 }
 
-async fn rm(name: &str, yes: bool, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+async fn rm(name: &str, yes: bool, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = split(name);
     if !yes && io::stdin().is_terminal() {
         let what =
             version.map_or_else(|| format!("every version of {name}"), |v| format!("{name}:{v}"));
-        terminal::note_bytes(format!("forget {}? [y/N] ", terminal::escaped(&what)).as_bytes());
+        terminal::note_bytes(format!("remove {}? [y/N] ", terminal::escaped(&what)).as_bytes());
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         if !matches!(answer.trim(), "y" | "Y" | "yes") {
             return Err(Failure::user("nothing was removed").into());
         }
     }
-    let client = Client::connect(reach).await?;
+    let client = Client::connect(connect).await?;
     let question = RemoveModule { name: name.into(), version: version.map(Into::into) };
     let left: Modules = client.ask(Endpoint::ModuleRemove, &question).await?;
     match format {
@@ -303,7 +303,8 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let unreadable =
         |error: io::Error| Failure::user(format!("cannot read {}: {error}", file.display()));
     let mut bytes = Vec::new();
-    // One byte more than a module may have shows that there is too much; a device has no size and no end.
+    // Read one byte more than the limit, to detect a file that is too large. A device has no size and no
+    // end.
     let opened = fs::File::open(file).map_err(unreadable)?;
     opened.take(limit::MODULE_SIZE_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > limit::MODULE_SIZE_MAX {

@@ -1,5 +1,5 @@
-//! `muster new`: makes a project for a task, from templates that are part of this command. Never
-//! writes into a folder that has something in it.
+//! `muster new`: creates a project for a task, from templates inside this command. Never writes into a
+//! directory that is not empty.
 
 use crate::{
     build::WIT,
@@ -21,7 +21,7 @@ use std::{
   muster new resize
   muster new resize --lang python")]
 pub struct New {
-    /// The project's folder, which is made; its last part is the task's name
+    /// The folder of the project, which is created; its last part is the name of the task
     #[arg(value_name = "NAME")]
     dir: PathBuf,
     /// The language
@@ -87,7 +87,7 @@ fn parts(language: Language, name: &str) -> Vec<(PathBuf, String)> {
         text.replace("{{name}}", name).replace("{{version}}", env!("CARGO_PKG_VERSION"))
     };
     let filled = template.iter().chain([&IGNORED]).map(|(path, text)| (path.into(), fill(text)));
-    // The SDK's sources are taken as they are.
+    // The SDK's sources are copied unchanged.
     let sdk = sdk.iter().map(|(path, text)| (Path::new("muster").join(path), (*text).into()));
     filled.chain(sdk).collect()
 }
@@ -100,7 +100,7 @@ impl New {
             let text = format!("{name:?} cannot be a task's name");
             return Err(Failure::user(text).hint(format!("a name is {}", id::NAME_FORM)).into());
         }
-        // Cargo and Go read names as identifiers of their own.
+        // Cargo and Go also use the name as an identifier.
         if name.starts_with(|first: char| first.is_ascii_digit())
             || (self.lang == Language::Rust
                 && ["muster", "serde", "test", "core", "std"].contains(&name))
@@ -114,7 +114,7 @@ impl New {
         if fs::symlink_metadata(&self.dir).is_ok() {
             let mut inside = fs::read_dir(&self.dir).map_err(|error| cannot(&self.dir, error))?;
             if inside.next().is_some() {
-                let text = format!("{} is there already, and not empty", self.dir.display());
+                let text = format!("{} exists already, and is not empty", self.dir.display());
                 return Err(Failure::user(text).hint("take another name, or remove it").into());
             }
         }
@@ -177,7 +177,7 @@ mod tests {
         new(&project, Language::C).expect("an empty folder will do");
         fs::write(project.join("main.c"), "mine").expect("a file");
         let error = new(&project, Language::Go).expect_err("it is not empty").to_string();
-        assert!(error.ends_with("is there already, and not empty"), "{error}");
+        assert!(error.ends_with("exists already, and is not empty"), "{error}");
         assert_eq!(fs::read_to_string(project.join("main.c")).expect("a file"), "mine");
         assert!(!project.join("go.mod").exists());
         fs::write(dir.path().join("file"), "").expect("a file");
@@ -210,7 +210,7 @@ mod tests {
             }
         }
         assert_eq!(found, SDK.iter().map(|(path, _)| PathBuf::from(path)).collect());
-        // And all that it depends on and offers.
+        // The templates also name every dependency and feature of the SDK.
         for (ours, theirs) in [("Cargo.toml", 2), ("macros/Cargo.toml", 4)] {
             let ours = fs::read_to_string(sdk.join(ours)).expect("a file");
             let (_, depends) = ours.split_once("\n[dependencies]").expect("it has some");

@@ -1,5 +1,5 @@
-//! How answers are shown: a table for people or the API's JSON for programs. Never writes to
-//! standard error, and never panics when the reader has gone away.
+//! Formats answers: a table for people, or the API's JSON for programs. Never writes to standard error,
+//! and never panics when the reader has closed the output.
 
 use crate::{
     quantity,
@@ -18,10 +18,10 @@ use std::{
 /// Spaces between two columns of a table.
 const PADDING: u16 = 2;
 
-/// What a table's last column has at least, where that is a text of several words.
+/// The least width of a table's last column, if that is a text of several words.
 const LAST_MIN: u16 = 24;
 
-/// What standard output is for.
+/// The format of standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -31,7 +31,7 @@ pub enum Format {
     Json,
 }
 
-/// Whoever read standard output has seen enough, as `head` does.
+/// The reader of standard output has closed it, as `head` does.
 #[derive(Debug)]
 pub struct Unread;
 
@@ -43,7 +43,8 @@ impl std::fmt::Display for Unread {
 
 impl std::error::Error for Unread {}
 
-/// Tells a reader that has left from every other failure, also from a connection that broke.
+/// Turns the broken pipe of a reader that has left into [`Unread`]. A broken connection fails with a broken
+/// pipe, too, and must not be taken for it.
 fn written(done: io::Result<()>) -> anyhow::Result<()> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Unread.into()),
@@ -95,7 +96,7 @@ pub fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     written(terminal::bytes(bytes))
 }
 
-/// A place in a table.
+/// A cell of a table.
 pub struct Cell(comfy_table::Cell);
 
 impl Cell {
@@ -109,12 +110,12 @@ impl Cell {
     }
 }
 
-/// Prints rows under their headers; in a pipe, each row is one line however long it is. Where a terminal
-/// is too narrow, the columns in `less` are left out, the first of them first.
+/// Prints rows under their headers. In a pipe each row is one line, however long. On a terminal that is
+/// too narrow, the columns in `less` are left out, the first of them first.
 pub fn table(headers: &[&str], less: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
     let width = Table::new().width();
     let text = layout(headers, less, rows, width, is_coloured());
-    // Every cell is escaped already; what is left are colours and the ends of lines.
+    // The cells are escaped already. Only colours and newlines remain.
     written(writeln!(anstream::stdout(), "{text}"))
 }
 
@@ -144,7 +145,7 @@ fn layout(
     } else {
         table.force_no_tty();
     }
-    // Words stay whole, as they are there to be copied; only the last column is text that may be broken.
+    // Words stay whole, so that people can copy them. Only the last column is prose and may wrap.
     match width {
         Some(width) if least(&table) <= width.into() => {
             table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
@@ -175,7 +176,7 @@ fn filled(headers: &[&str], rows: &[Vec<Cell>]) -> Table {
     table
 }
 
-/// The columns that a table needs at least: all of each but the last one, and enough of that.
+/// The least width that the columns of a table need: all of each but the last, and enough of that.
 fn least(table: &Table) -> usize {
     let widths = table.column_max_content_widths();
     let (last, others) = widths.split_last().unwrap_or((&0, &[]));
@@ -183,7 +184,7 @@ fn least(table: &Table) -> usize {
     others + usize::from(*last.min(&LAST_MIN) + PADDING)
 }
 
-/// Prints names and values, a line each; empty values are left out.
+/// Prints names and values, one per line; empty values are left out.
 pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     let bold = anstyle::Style::new().bold();
@@ -198,7 +199,7 @@ pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A cell with a task's state, a worker's standing or a check's result, by how good it is.
+/// A cell with the state of a task or lease, or the result of a check, coloured accordingly.
 pub fn state_cell(word: &str) -> Cell {
     Cell::new(word).fg(colour_of(word).unwrap_or(Color::Red))
 }
@@ -215,7 +216,7 @@ fn colour_of(word: &str) -> Option<Color> {
     })
 }
 
-/// The colour of a line about `word`, for lines that are no table.
+/// The colour of a line about `word`, outside of tables.
 pub fn state_style(word: &str) -> anstyle::Style {
     match word {
         "ok" | "completed" | "joined" | "well" | "started" => AnsiColor::Green.on_default(),
@@ -227,17 +228,17 @@ pub fn state_style(word: &str) -> anstyle::Style {
     }
 }
 
-/// How long ago that was, on this machine's wall clock: `12s ago`.
+/// The age of a timestamp, by this machine's wall clock: `12s ago`.
 pub fn ago(stamp: WallMillis) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match now.checked_sub(Duration::from_millis(stamp.0)) {
         Some(passed) => format!("{} ago", quantity::show_duration(passed)),
-        // Another machine's clock may be ahead.
+        // The clock of the other machine may be ahead.
         None => "now".into(),
     }
 }
 
-/// That moment in local time: `2025-03-09 17:02:11`.
+/// A timestamp in local time: `2025-03-09 17:02:11`.
 pub fn local(stamp: WallMillis) -> String {
     let stamp =
         i64::try_from(stamp.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

@@ -1,5 +1,5 @@
-//! `muster tether`: becomes another program that ends when its parent does. For programs that
-//! would not notice; never for Muster's own daemons, which do.
+//! `muster tether`: replaces itself with a program that ends when its parent does. For programs that
+//! would not notice the parent's end. Never used for Muster's own daemons, which do notice.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -19,7 +19,8 @@ pub struct Tether {
 impl Tether {
     /// Becomes the program; returns only when that fails.
     pub fn run(self) -> anyhow::Result<std::convert::Infallible> {
-        // Kept over exec. It follows the thread that started this process, which is the main one.
+        // The kernel keeps this setting over `exec`. The signal comes when the thread that started this
+        // process ends, which is the parent's main thread.
         set_parent_process_death_signal(Some(Signal::TERM))
             .context("cannot be tethered to the parent")?;
         let parent = getppid().map(|parent| parent.as_raw_nonzero().get());

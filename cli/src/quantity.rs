@@ -1,8 +1,8 @@
-//! Durations and sizes as people write and read them. Never a default of its own.
+//! Parses and formats durations and sizes for people. Never has a default of its own.
 
 use std::time::Duration;
 
-/// Reads `250ms`, `10s`, `5m`, `2h`, `7d`, or several of them together (`1h30m`); also `1us`, `1ns`.
+/// Parses `250ms`, `10s`, `5m`, `2h`, `7d`, or several of them together (`1h30m`); also `1us`, `1ns`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: write 250ms, 10s, 5m, 2h or 1h30m");
     let mut rest = text.trim();
@@ -29,7 +29,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// Reads `4096`, `64KiB`, `64MiB`, `1GiB`, and the decimal `kB`, `MB`, `GB`.
+/// Parses `4096`, `64KiB`, `64MiB`, `1GiB`, and the decimal `kB`, `MB`, `GB`.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size: write 4096, 512KiB, 64MiB or 1GiB");
     let (number, unit, after) = part(text.trim()).ok_or_else(wrong)?;
@@ -47,14 +47,14 @@ pub fn size(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let total = number * bytes;
-    // Beyond 2^53 a float is no longer exact; nothing here may be nearly as large.
+    // Above 2^53 a float is not exact. No size here may come near that.
     if total.fract() != 0.0 || total > 9e15 {
         return Err(wrong());
     }
     Ok(total as u64)
 }
 
-/// A number, the letters after it, and what follows.
+/// Splits a number, the letters after it, and the rest.
 fn part(text: &str) -> Option<(f64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
@@ -77,7 +77,7 @@ pub fn show_size(bytes: u64) -> String {
     if value.fract() == 0.0 { format!("{value} {unit}") } else { format!("{value:.1} {unit}") }
 }
 
-/// The largest unit alone: `340ms`, `12s`, `5m`, `3h`, `2d`.
+/// Only the largest unit: `340ms`, `12s`, `5m`, `3h`, `2d`.
 pub fn show_duration(duration: Duration) -> String {
     match duration.as_secs() {
         0 => format!("{}ms", duration.as_millis()),
@@ -88,7 +88,7 @@ pub fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// A clock's resolution in nanoseconds: `1ns`, `2.5us`, `1ms`.
+/// The resolution of a clock: `1ns`, `2.5us`, `1ms`.
 pub fn show_clock(nanos: u64) -> String {
     match nanos {
         0..1_000 => format!("{nanos}ns"),

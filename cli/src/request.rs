@@ -1,5 +1,5 @@
-//! What the command line says of a task, for `task run` and `map` alike. Never an input: each of
-//! them has its own.
+//! The options of a task that `task run` and `map` share. Never includes an input: the two commands
+//! differ in that.
 
 mod grants;
 mod limits;
@@ -16,22 +16,22 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// Options of a task.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// The worker group that may run it
+    /// The group of workers that may run it
     #[arg(long, value_name = "GROUP", default_value = "default")]
     group: GroupName,
-    /// A label that the worker must carry (repeatable)
+    /// A label that the worker must have (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     select: Vec<(String, String)>,
     /// From 0 to 100; higher runs first
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     priority: u8,
-    /// Try again so often when it fails, traps or times out
+    /// How often to try again when it fails, traps or times out
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
-    /// Wait before the first retry; doubled for each further one [default: 1s]
+    /// The wait before the first retry; it doubles for each further one [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     backoff: Option<Duration>,
-    /// What to do when its worker is lost
+    /// What to do if its worker is lost
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Lost::Redispatch)]
     on_worker_lost: Lost,
     /// Arguments for the module

@@ -1,5 +1,5 @@
-//! Reads a stream of the fleet from some point on, over restarts of NATS. Never leaves anything behind in
-//! it: its consumer is ordered and dies with the command.
+//! Reads a stream of the fleet from a given position, across restarts of NATS. Never leaves a consumer
+//! behind: it is ordered and ends with the command.
 
 use crate::{
     client::{Client, TryError},
@@ -15,10 +15,10 @@ use muster_wire::objects;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
-/// Silence after which what is missing will not come: a server answers within milliseconds.
+/// After this silence no further message will come: a server answers within milliseconds.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait before a stream that cannot be read is opened again.
+/// How long to wait before opening a stream again that could not be read.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Where to begin.
@@ -26,29 +26,29 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub enum Start {
     /// With the oldest message that is kept.
     First,
-    /// With what is written from now on.
+    /// With messages from now on.
     New,
-    /// With what was written so long ago.
+    /// With messages that are at most this old.
     Since(Duration),
 }
 
-/// A place in a stream.
+/// A position in a stream.
 pub struct StreamReader {
     client: Client,
     stream: String,
     subject: String,
     start: Start,
     connections: watch::Receiver<u64>,
-    /// None while the stream cannot be read.
+    /// `None` while the stream cannot be read.
     reading: Option<Reading>,
-    /// The number of the last message that was handed out, or of the last one before the start.
+    /// The sequence of the last message that was returned, or of the last one before the start.
     at: Option<u64>,
-    /// The life of the server that it was read from, and when the stream was made.
+    /// The server process that it was read from, and when the stream was created.
     server: String,
     created_ns: i128,
-    /// Messages that were there at the beginning and were not read yet.
+    /// How many messages were there at the beginning and are not read yet.
     pending: u64,
-    /// Whether the present outage was told of.
+    /// Whether the user was warned of the present outage.
     warned: bool,
 }
 
@@ -60,7 +60,7 @@ struct Reading {
 }
 
 impl StreamReader {
-    /// Goes to the start in what the stream keeps of `subject`.
+    /// Goes to the start in the messages of `subject` that the stream keeps.
     pub async fn open(
         client: &Client,
         stream: &str,
@@ -88,7 +88,7 @@ impl StreamReader {
         (replay.pending, replay.created_ns) = (reading.pending, reading.created_ns);
         replay.at = match start {
             Start::First => Some(0),
-            // Of what was written since, nothing was handed out.
+            // None of the messages written after this point was returned yet.
             Start::New => Some(reading.state.last_sequence),
             Start::Since(_) => None,
         };
@@ -103,18 +103,18 @@ impl StreamReader {
         }
         let Ok(message) = tokio::time::timeout(SILENCE, self.read()).await else {
             anyhow::ensure!(self.reading.is_some(), "the stream {} cannot be read", self.stream);
-            // What was counted has expired meanwhile.
+            // The messages that were counted have expired meanwhile.
             self.pending = 0;
             return Ok(None);
         };
         let message = message?;
         let left = message.info().map(|info| info.pending).unwrap_or_default();
-        // What is written meanwhile counts as pending too, and would never end.
+        // `left` also counts messages written meanwhile. Count down, so that the reading ends.
         self.pending = left.min(self.pending - 1);
         Ok(Some(message.into()))
     }
 
-    /// The next message, whenever it comes. May be dropped and called again.
+    /// The next message, whenever it arrives. May be dropped and called again.
     pub async fn follow(&mut self) -> anyhow::Result<async_nats::Message> {
         Ok(self.read().await?.into())
     }
@@ -131,7 +131,7 @@ impl StreamReader {
                         self.at = message.info().ok().map(|info| info.stream_sequence).or(self.at);
                         return Ok(message);
                     }
-                    // The consumer does not outlive the server's process.
+                    // The consumer ends with the server's process.
                     Some(Err(_)) | None => self.reading = None,
                 },
                 changed = self.connections.changed() => {
@@ -142,7 +142,7 @@ impl StreamReader {
         }
     }
 
-    /// Opens the stream again behind what was handed out, however long that takes.
+    /// Opens the stream again after the last returned message, however long that takes.
     async fn go_on(&mut self) -> anyhow::Result<()> {
         loop {
             match self.begin().await {
@@ -151,11 +151,9 @@ impl StreamReader {
                     let server = self.client.nats.server_info().server_id;
                     let is_same = server == std::mem::replace(&mut self.server, server.clone());
                     if !is_same || !follows(&reading.state, self.at) {
-                        exit::warn(
-                            "the connection was lost; what was told meanwhile may be missing",
-                        );
+                        exit::warn("the connection was lost; messages of that time may be missing");
                     }
-                    // A server that lost its newest messages gives their numbers out again.
+                    // A server that lost its newest messages assigns their sequence numbers again.
                     let is_new = reading.created_ns
                         != std::mem::replace(&mut self.created_ns, reading.created_ns);
                     let end = if is_new { 0 } else { reading.state.last_sequence };
@@ -166,7 +164,7 @@ impl StreamReader {
                 Err(TryError::Lasting(error)) => return Err(error),
                 Err(TryError::Passing(error)) => {
                     if !std::mem::replace(&mut self.warned, true) {
-                        exit::warn(&format!("{error:#}; trying on"));
+                        exit::warn(&format!("{error:#}; trying again"));
                     }
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
@@ -185,11 +183,11 @@ impl StreamReader {
             TryError::Lasting(failure.hint(hint).into())
         })?;
         let state = stream.cached_info().state.clone();
-        let born_ns = stream.cached_info().created.unix_timestamp_nanos();
+        let created_ns = stream.cached_info().created.unix_timestamp_nanos();
         let after = |at: u64| DeliverPolicy::ByStartSequence { start_sequence: at + 1 };
         let deliver_policy = match (self.at, self.start) {
-            // All of a stream that was made anew is new.
-            (Some(_), _) if born_ns != self.created_ns => DeliverPolicy::All,
+            // In a stream that was created again, every message is new.
+            (Some(_), _) if created_ns != self.created_ns => DeliverPolicy::All,
             (Some(at), _) => after(at.min(state.last_sequence)),
             (None, Start::First) => DeliverPolicy::All,
             (None, Start::New) => after(state.last_sequence),
@@ -208,11 +206,11 @@ impl StreamReader {
             stream.create_consumer(config).await.map_err(|error| unread(error.into()))?;
         let pending = consumer.cached_info().num_pending;
         let messages = consumer.messages().await.map_err(|error| unread(error.into()))?;
-        Ok(Reading { messages, pending, state, created_ns: born_ns })
+        Ok(Reading { messages, pending, state, created_ns })
     }
 }
 
-/// Whether a stream still has all that follows a message.
+/// Whether a stream still has every message after this one.
 fn follows(state: &State, at: Option<u64>) -> bool {
     match at {
         None | Some(0) => true,

@@ -1,5 +1,5 @@
-//! Hands tasks to a master, in as few requests as their limits allow. Never sends a task that was
-//! not checked, and repeats a request only with the same ids.
+//! Submits tasks to a master, in as few requests as the limits allow. Never sends a task that was not
+//! checked, and never retries a request with other ids.
 
 use crate::{client::Client, exit::Failure};
 use anyhow::Context as _;
@@ -10,11 +10,11 @@ use muster_protocol::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Bytes of tasks in one request. Under [`limit::API_SIZE_MAX`], and low enough for a server whose
-/// `max_payload` was set a little lower.
+/// How many bytes of tasks one request may have. Below [`limit::API_SIZE_MAX`], and low enough for a
+/// server with a slightly lower `max_payload`.
 const CHUNK_SIZE_MAX: usize = 700_000;
 
-/// A request in the making: tasks that were serialised once, to know their size.
+/// A request that is being filled: its tasks are serialised once, which gives their size.
 #[derive(Default)]
 pub struct Chunk {
     tasks: Vec<Box<RawValue>>,
@@ -27,17 +27,17 @@ struct Body<'a> {
 }
 
 impl Chunk {
-    /// How many tasks it holds.
+    /// How many tasks it has.
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether it holds none.
+    /// Whether it has no tasks.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
 
-    /// Adds a task, or hands it back when the chunk has to be sent first.
+    /// Adds a task, or returns it if the chunk has to be sent first.
     pub fn push(&mut self, task: Box<RawValue>) -> Result<(), Box<RawValue>> {
         let size = task.get().len() + 1;
         let is_full = self.len() >= limit::SUBMIT_TASKS_MAX || self.size + size > CHUNK_SIZE_MAX;
@@ -49,7 +49,7 @@ impl Chunk {
         Ok(())
     }
 
-    /// Sends it; every task of it is in the registry then.
+    /// Sends the request; afterwards every task of it is in the registry.
     pub async fn submit(self, client: &Client) -> anyhow::Result<usize> {
         let body = Body { tasks: &self.tasks };
         let answer: Submitted = client.insist(Endpoint::TaskSubmit, &body).await?;
@@ -63,7 +63,7 @@ impl Chunk {
     }
 }
 
-/// A task as it is sent; one that breaks a limit is refused here already.
+/// A task as it is sent. A task that exceeds a limit is refused here.
 pub fn prepare(task: &NewTask) -> anyhow::Result<Box<RawValue>> {
     task.spec.check().map_err(|error| Failure::user(error.to_string()))?;
     let text = serde_json::value::to_raw_value(task).context("a task is always JSON")?;

@@ -1,4 +1,4 @@
-//! `muster task`: submit tasks and see what became of them. Never decides anything about them.
+//! `muster task`: submits tasks and shows them. Never decides anything about them.
 
 mod local;
 mod logs;
@@ -8,8 +8,8 @@ mod show;
 use crate::{
     client::{Client, ConnectArgs},
     exit::{self, Failure},
+    ids::Token,
     output::{self, Format},
-    token::Token,
 };
 use clap::{Subcommand, builder::PossibleValuesParser};
 use muster_protocol::{
@@ -26,7 +26,7 @@ pub enum Command {
     /// Submit a task
     #[command(after_help = run::help())]
     Run(Box<run::Run>),
-    /// List the newest tasks
+    /// List the tasks that were submitted last
     #[command(alias = "list")]
     Ls {
         /// Only those in this state
@@ -35,42 +35,43 @@ pub enum Command {
         /// Only those of this group
         #[arg(long)]
         group: Option<GroupName>,
-        /// So many at most
+        /// At most this many
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
-        /// Only those that were submitted before what ended an earlier list, as it says
+        /// Continue an earlier list: only tasks that were submitted before this place, which that
+        /// list printed
         #[arg(long, value_name = "PLACE", value_parser = place)]
         before: Option<ListPlace>,
     },
-    /// Show a task, and why it is where it is
+    /// Show a task, its state, and the reason for its state
     #[command(alias = "explain")]
     Get {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
     },
-    /// Write a finished task's output to standard output
+    /// Print the output of a finished task
     #[command(after_help = exit::HELP)]
     Result {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
     },
     /// Show what a task's runs wrote to standard error and to the log
     Logs {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
-        /// Go on until the task has ended
+        /// Continue until the task has ended
         #[arg(long, short)]
         follow: bool,
     },
-    /// Cancel tasks: what runs is stopped, what waits is not begun
+    /// Cancel tasks: a running task is stopped, a queued task does not start
     Cancel {
-        /// Their ids, or the tokens they were submitted with
+        /// Their ids, or the names they were submitted with (--id)
         #[arg(required = true)]
         ids: Vec<Token>,
     },
     /// Show every attempt at a task: where, when, and how it ended
     History {
-        /// Its id, or the token it was submitted with
+        /// Its id, or the name it was submitted with (--id)
         id: Token,
     },
 }
@@ -86,36 +87,36 @@ const CANCEL_MAX: usize = 16;
 /// Runs the command.
 pub async fn run(
     command: Command,
-    reach: &ConnectArgs,
+    connect: &ConnectArgs,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
-        Command::Run(run) => run.run(reach, format).await,
+        Command::Run(run) => run.run(connect, format).await,
         Command::Ls { state, group, limit, before } => {
             let group = group.map(|group| group.to_string());
             let question = ListTasks { state, group, limit, before, due_before: None };
-            list(&Client::connect(reach).await?, question, format).await.map(done)
+            list(&Client::connect(connect).await?, question, format).await.map(done)
         }
         Command::Get { id } => {
-            let client = Client::connect(reach).await?;
+            let client = Client::connect(connect).await?;
             let view = client.task(&id).await?;
             let progress = show::progress(&client, &view, format).await?;
             show::one(&view, progress, format).map(done)
         }
         Command::Result { id } => {
-            let client = Client::connect(reach).await?;
+            let client = Client::connect(connect).await?;
             let view = client.task(&id).await?;
             show::result(&client, &view, format).await
         }
         Command::Logs { id, follow } => {
-            logs::run(&Client::connect(reach).await?, &id, follow, format).await.map(done)
+            logs::run(&Client::connect(connect).await?, &id, follow, format).await.map(done)
         }
         Command::Cancel { ids } => {
-            cancel(&Client::connect(reach).await?, &ids, format).await.map(done)
+            cancel(&Client::connect(connect).await?, &ids, format).await.map(done)
         }
         Command::History { id } => {
-            let view = Client::connect(reach).await?.task(&id).await?;
+            let view = Client::connect(connect).await?.task(&id).await?;
             show::history(&view, format).map(done)
         }
     }
@@ -124,8 +125,8 @@ pub async fn run(
 /// A place in a list, as [`shown_place`] writes it.
 fn place(text: &str) -> Result<ListPlace, String> {
     let (ms, id) = text.split_once(':').ok_or("a place is written MILLISECONDS:ID")?;
-    let submitted_ms = ms.parse().map_err(|_| "its milliseconds are no number")?;
-    let id = id.parse().map_err(|error| format!("its id is none: {error}"))?;
+    let submitted_ms = ms.parse().map_err(|_| "its milliseconds are not a number")?;
+    let id = id.parse().map_err(|error| format!("its id is not valid: {error}"))?;
     Ok(ListPlace { submitted_ms, id })
 }
 
@@ -151,10 +152,15 @@ async fn list(client: &Client, mut question: ListTasks, format: Format) -> anyho
     if format == Format::Table
         && let Some(more) = &all.more
     {
-        exit::hint(&format!("there are more: the same with --before {}", shown_place(more)));
+        exit::hint(&format!(
+            "there are more tasks: repeat the command with --before {}",
+            shown_place(more)
+        ));
     }
     if all.is_cut {
-        exit::warn("tasks that ended long ago may be missing: a list looks back so far only");
+        exit::warn(
+            "tasks that ended long ago may be missing: a list covers only the latest changes",
+        );
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Where text meets a terminal. What others chose (what guests write, names, labels, reasons) reaches one
-//! with its control characters shown and not obeyed; nothing else of the command writes for people.
+//! All text of the command for people goes through here. Never lets a terminal obey control characters
+//! in text from outside (guests' output, names, labels, reasons): it shows them escaped.
 //!
-//! Who reads may leave: on standard error that costs what was written, and on standard output the command
-//! ends in good order.
+//! The reader may close the output. On standard error the text is then lost; on standard output the
+//! command ends in good order.
 
 use anstyle::Style;
 use std::{
@@ -10,7 +10,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-/// A text of one style. Only styles may bring control characters to a terminal.
+/// A text with one style. Only styles may send control characters to a terminal.
 pub type Piece<'a> = (Style, &'a str);
 
 /// A text without a style.
@@ -18,7 +18,7 @@ pub fn plain(text: &str) -> Piece<'_> {
     (Style::new(), text)
 }
 
-/// Prints a line, without its colours where they do not belong.
+/// Prints a line, without colours where standard output may not be coloured.
 pub fn line(pieces: &[Piece<'_>]) -> io::Result<()> {
     writeln!(anstream::stdout(), "{}", rendered(pieces))
 }
@@ -28,7 +28,7 @@ pub fn note(pieces: &[Piece<'_>]) {
     let _ = writeln!(anstream::stderr(), "{}", rendered(pieces));
 }
 
-/// Prints bytes: as they are, unless a terminal would obey them.
+/// Prints bytes unchanged, unless standard output is a terminal: then control characters are escaped.
 pub fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.is_terminal() {
@@ -47,8 +47,8 @@ pub fn note_bytes(bytes: &[u8]) {
     };
 }
 
-/// The same JSON with what a terminal would obey escaped: `serde_json` does so for most of it. What is left
-/// can only stand in strings.
+/// The same JSON with control characters escaped. `serde_json` escapes most of them; the rest can only
+/// be in strings.
 pub fn json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
@@ -61,7 +61,7 @@ pub fn json(text: &str) -> String {
     shown
 }
 
-/// A text that is one line and does nothing to a terminal.
+/// A text as one line without control characters.
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|char| push(&mut shown, char));
@@ -72,7 +72,7 @@ fn rendered(pieces: &[Piece<'_>]) -> String {
     pieces.iter().map(|(style, text)| format!("{style}{}{style:#}", escaped(text))).collect()
 }
 
-/// Bytes as text of many lines that does nothing else to a terminal.
+/// Bytes as text of many lines without other control characters.
 fn harmless(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -102,8 +102,8 @@ fn push(shown: &mut String, char: char) {
     }
 }
 
-/// Whether a terminal does something else with it than to show it: controls, and what turns the order of
-/// what is read or ends its line.
+/// Whether a terminal would interpret the character instead of showing it: control characters, and
+/// those that change the direction of text or end a line.
 fn is_obeyed(char: char) -> bool {
     let turns = matches!(
         char,

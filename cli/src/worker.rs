@@ -1,5 +1,5 @@
-//! `muster worker`: the daemon, or questions and orders to workers. Never says that an order is
-//! obeyed before the worker's lease does.
+//! `muster worker`: the daemon, or requests and commands about workers. Never reports a command as
+//! carried out before the worker's lease shows it.
 
 use crate::{
     client::{Client, ConnectArgs},
@@ -41,31 +41,31 @@ pub enum WorkerAction {
     Ls,
     /// Show a worker and what it runs
     Get {
-        /// Which
+        /// The worker
         name: WorkerId,
     },
-    /// Give a worker no new attempts; what it runs goes on
+    /// Give a worker no new tasks; its running tasks go on
     Cordon {
-        /// Which
+        /// The worker
         name: WorkerId,
     },
-    /// Give a worker attempts again
+    /// Give a worker tasks again
     Uncordon {
-        /// Which
+        /// The worker
         name: WorkerId,
     },
-    /// Empty a worker: no new attempts, and what still runs at the deadline goes elsewhere
+    /// Empty a worker: it gets no new tasks, and tasks that still run at the deadline move elsewhere
     #[command(after_help = "Examples:
   muster worker drain shop-42 --deadline 5m
   muster worker drain shop-42 --wait    returns when it is empty
-  muster worker uncordon shop-42        gives it attempts again")]
+  muster worker uncordon shop-42        gives it tasks again")]
     Drain {
-        /// Which
+        /// The worker
         name: WorkerId,
-        /// How long its runs may go on
+        /// How long its running tasks may go on
         #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = deadline)]
         deadline: Duration,
-        /// Wait until it has nothing left
+        /// Wait until it has no tasks left
         #[arg(long, short)]
         wait: bool,
     },
@@ -82,7 +82,8 @@ fn deadline(text: &str) -> Result<Duration, String> {
 impl Args for Command {
     fn augment_args(command: clap::Command) -> clap::Command {
         let mut command = muster_worker::Config::augment_args(command);
-        // What daemon and questions share is declared by the daemon; the questions need it too.
+        // The daemon declares the options that it shares with the other subcommands. They need these
+        // too, so make them global.
         for shared in ["nats", "fleet"] {
             if command.get_arguments().any(|arg| arg.get_id() == shared) {
                 command = command.mut_arg(shared, |arg| arg.global(true));
@@ -105,8 +106,8 @@ impl FromArgMatches for Command {
             WorkerAction::from_arg_matches(matches).map(Command::Ask)
         } else {
             let mut config = muster_worker::Config::from_arg_matches(matches)?;
-            // The variable is the questions': a worker has a way of its own to NATS only where its
-            // command line says so.
+            // The environment variable is for the other subcommands. A worker connects to NATS directly
+            // only if its command line says so.
             if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
                 config.nats = None;
             }
@@ -147,7 +148,7 @@ async fn until_empty(
         let workers = list(client).await?;
         let view = workers.workers.iter().find(|view| view.lease.worker == *name);
         match view.map(|view| (view.lease.state, view.attempts.len())) {
-            // It is gone, or nothing is left.
+            // The worker is gone, or has no attempts left.
             None
             | Some((LeaseState::Lost | LeaseState::Released, _) | (LeaseState::Draining, 0)) => {
                 return Ok(workers);
@@ -159,7 +160,7 @@ async fn until_empty(
             }
             Some((LeaseState::Draining, _)) => tokio::time::sleep(LOOK_EVERY).await,
             Some((LeaseState::Live | LeaseState::Cordoned, _)) => {
-                let text = format!("{name} does not drain any more: it was given another order");
+                let text = format!("{name} does not drain any more: it was given another command");
                 return Err(Failure::new(text).into());
             }
         }
@@ -167,8 +168,8 @@ async fn until_empty(
 }
 
 /// Answers the question.
-pub async fn run(ask: WorkerAction, reach: &ConnectArgs, format: Format) -> anyhow::Result<()> {
-    let client = Client::connect(reach).await?;
+pub async fn run(ask: WorkerAction, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
+    let client = Client::connect(connect).await?;
     let mut workers = list(&client).await?;
     let mut emptied_within = None;
     let (name, wanted) = match ask {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How many of the most frequent words are told. */
+/* The number of the most frequent words in the result. */
 #define TOP 10
 
 /* Slots of the table at first, and the next larger power of two whenever it is half full. */
@@ -71,7 +71,7 @@ static void count(const char *text, size_t length) {
     word->times++;
 }
 
-/* The most frequent first and, where two are as frequent, in the order of the alphabet. */
+/* The most frequent first; words that are equally frequent in alphabetical order. */
 static int compare(const void *left, const void *right) {
     const struct word *a = left, *b = right;
     if (a->times != b->times)
@@ -113,7 +113,7 @@ int main(void) {
         perror("wordcount");
         return 1;
     }
-    /* The last line counts also when no newline ends it. */
+    /* The last line counts even without a newline at its end. */
     lines += last != '\n';
 
     size_t found = 0;

@@ -13,7 +13,7 @@ import (
 	"slices"
 )
 
-// How many of the most frequent words are told.
+// The number of the most frequent words in the result.
 const top = 10
 
 // A word and how often it occurs: ["two",2].
@@ -58,7 +58,7 @@ func wordcount(text []byte) count {
 		}
 	}
 	end()
-	// The last line counts also when no newline ends it.
+	// The last line counts even without a newline at its end.
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		found.Lines++
 	}
@@ -66,7 +66,7 @@ func wordcount(text []byte) count {
 	for word, times := range seen {
 		found.Top = append(found.Top, entry{word, times})
 	}
-	// The most frequent first and, where two are as frequent, in the order of the alphabet.
+	// The most frequent first; words that are equally frequent in alphabetical order.
 	slices.SortFunc(found.Top, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(b.times, a.times), cmp.Compare(a.word, b.word))
 	})

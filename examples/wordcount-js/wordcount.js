@@ -3,7 +3,7 @@
 //
 // A word is a run of ASCII letters and digits, in lower case.
 
-// How many of the most frequent words are told.
+// The number of the most frequent words in the result.
 const TOP = 10;
 
 const NEWLINE = 10;
@@ -23,14 +23,14 @@ export function run(input) {
     words += 1;
   }
 
-  // The most frequent first and, where two are as frequent, in the order of the alphabet.
+  // The most frequent first; words that are equally frequent in alphabetical order.
   const top = [...seen].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, TOP);
 
   let lines = 0;
   for (const byte of input) {
     lines += byte === NEWLINE ? 1 : 0;
   }
-  // The last line counts also when no newline ends it.
+  // The last line counts even without a newline at its end.
   if (input.length > 0 && input[input.length - 1] !== NEWLINE) {
     lines += 1;
   }

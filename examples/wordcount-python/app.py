@@ -10,7 +10,7 @@ from collections import Counter
 
 import wit_world
 
-# How many of the most frequent words are told.
+# The number of the most frequent words in the result.
 TOP = 10
 
 
@@ -20,9 +20,9 @@ class WitWorld(wit_world.WitWorld):
     def run(self, input: bytes) -> bytes:
         # Of bytes, and not of text: only ASCII letters are letters then.
         seen = Counter(re.findall(rb"[a-z0-9]+", input.lower()))
-        # The most frequent first and, where two are as frequent, in the order of the alphabet.
+        # The most frequent first; words that are equally frequent in alphabetical order.
         top = sorted(seen.items(), key=lambda entry: (-entry[1], entry[0]))[:TOP]
-        # The last line counts also when no newline ends it.
+        # The last line counts even without a newline at its end.
         lines = input.count(b"\n") + bool(input and not input.endswith(b"\n"))
         found = {
             "lines": lines,

@@ -1,4 +1,4 @@
-//! Bytes that a peer sends, taken for frames of every kind. Never what is done about a message.
+//! Decodes random bytes as frames of every kind, as if a peer had sent them. Never handles a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

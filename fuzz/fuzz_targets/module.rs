@@ -1,4 +1,5 @@
-//! Bytes that someone pushes as a module, inspected and made a component. Never compiled or run.
+//! Inspects random bytes as a module that a client pushes, and makes a component of it. Never compiles
+//! or runs it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

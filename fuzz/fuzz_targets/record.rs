@@ -1,4 +1,5 @@
-//! Bytes in the registry, taken for records of every kind. Never what is decided from them.
+//! Decodes random bytes as records of every kind, as if they were in the registry. Never makes a
+//! decision from them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

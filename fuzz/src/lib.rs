@@ -1,4 +1,4 @@
-//! What must hold of any bytes whatsoever. Never a rule that only good input keeps.
+//! The properties that must hold for any bytes. Never a property that only valid input has.
 
 pub mod seeds;
 
@@ -9,13 +9,13 @@ use muster_protocol::{
     frame,
     grant::HttpRule,
     lease::{Lease, MasterLease},
-    message::{Ask, LogChunk, ToMaster, ToWorker, Told},
+    message::{LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
     task::{TaskRecord, TaskSpec},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 
-/// No bytes make a decoder panic, and what it takes for a message is one: it comes back the same.
+/// No bytes make a decoder panic. A message that was decoded encodes to the same message again.
 pub fn frame(bytes: &[u8]) {
     let mut header = [0; frame::HEADER_SIZE];
     if let Some(first) = bytes.first_chunk() {
@@ -24,8 +24,8 @@ pub fn frame(bytes: &[u8]) {
     let _ = frame::size(header);
     message::<ToMaster>(bytes);
     message::<ToWorker>(bytes);
-    message::<Ask>(bytes);
-    message::<Told>(bytes);
+    message::<StreamRequest>(bytes);
+    message::<StreamReply>(bytes);
     message::<LogChunk>(bytes);
 }
 
@@ -37,7 +37,7 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
     assert_eq!(again, message);
 }
 
-/// The same of what is kept as JSON; and what anyone may submit is checked without a panic.
+/// The same for what is stored as JSON. The checks of a submission do not panic either.
 pub fn record(bytes: &[u8]) {
     let task = json::<TaskRecord>(bytes).map(|record| record.spec);
     json::<Lease>(bytes);
@@ -66,7 +66,8 @@ fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Op
     Some(value)
 }
 
-/// No bytes make the inspection panic, nor the encoder, which meets only what was inspected.
+/// No bytes make the inspection panic, nor the encoder, which receives only what the inspection
+/// accepted.
 pub fn module(bytes: &[u8]) {
     let Ok(info) = inspect(bytes) else { return };
     assert_eq!((info.size, info.digest), (bytes.len() as u64, muster_module::digest(bytes)));

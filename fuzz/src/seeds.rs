@@ -1,5 +1,5 @@
-//! Good input to begin with, made from the types themselves so that it cannot grow old. Never written
-//! anywhere but into the targets' own corpora.
+//! Valid input as seeds, made from the types themselves so that the seeds stay up to date. Never writes
+//! to another place than the corpora of the targets.
 
 use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId,
@@ -7,14 +7,14 @@ use muster_protocol::{
     checkpoint::Checkpoint,
     frame,
     grant::Grants,
-    lease::{Lease, MasterLease, Standing},
+    lease::{Lease, LeaseState, MasterLease},
     message::{
-        Ask, AttemptKey, Dispatch, HeldAttempt, Hello, LogChunk, LogSource, Order, Shelf, ToMaster,
-        ToWorker, Told,
+        AttemptKey, Dispatch, HeldAttempt, Hello, LogChunk, LogSource, ObjectStore, StreamReply,
+        StreamRequest, ToMaster, ToWorker, WorkerCommand,
     },
     registry::Mark,
     task::{
-        Attempt, Data, Limits, ModuleRef, Outcome, PastAttempt, State, TaskRecord, TaskSpec,
+        Attempt, Data, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec, TaskState,
         Verdict,
     },
     time::WallMillis,
@@ -24,7 +24,7 @@ use std::{fs, path::Path, sync::Arc};
 
 const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
 
-/// The largest guest that is a seed: mutations of a long file find little in a minute.
+/// The largest guest that becomes a seed: mutations of a long file find little within a minute.
 const GUEST_MAX: u64 = 128 * 1024;
 
 fn keep(target: &str, name: &str, bytes: &[u8]) {
@@ -43,16 +43,16 @@ pub fn frames() {
         body(&ToMaster::Finished { key: KEY, revision: 9, outcome: outcome() }),
         body(&ToMaster::Progress { key: KEY, done: 1, total: 300 }),
         body(&ToWorker::Dispatch(dispatch())),
-        body(&ToWorker::Order(Order::Drain { deadline_ms: 1_000 })),
-        body(&Ask::Fetch { shelf: Shelf::Data, digest: Digest([1; 32]) }),
-        body(&Ask::Checkpoint {
+        body(&ToWorker::Command(WorkerCommand::Drain { deadline_ms: 1_000 })),
+        body(&StreamRequest::Fetch { store: ObjectStore::Data, digest: Digest([1; 32]) }),
+        body(&StreamRequest::Checkpoint {
             attempt: HeldAttempt { key: KEY, revision: 9 },
             save: 3,
             state: inline(),
         }),
-        body(&Told::Size(70_000)),
-        body(&Told::State(inline())),
-        body(&Told::Failed("later".into())),
+        body(&StreamReply::Size(70_000)),
+        body(&StreamReply::State(inline())),
+        body(&StreamReply::Failed("later".into())),
         body(&LogChunk { key: KEY, source: LogSource::Log, text: "line\n".into() }),
     ];
     for (number, message) in messages.iter().enumerate() {
@@ -72,7 +72,7 @@ fn body(message: &impl Serialize) -> Vec<u8> {
     out.split_off(frame::HEADER_SIZE)
 }
 
-/// Records of every kind, and rules.
+/// Records of every kind, and HTTP rules.
 pub fn records() {
     let mut task = TaskRecord::queued(TaskId(7), Arc::new(spec()), WallMillis(1));
     task.history.push(PastAttempt {
@@ -82,9 +82,9 @@ pub fn records() {
         reason: "its worker was lost".into(),
     });
     let mut running = task.clone();
-    running.state = State::Dispatched(attempt());
+    running.state = TaskState::Dispatched(attempt());
     let mut done = task.clone();
-    done.state = State::Done {
+    done.state = TaskState::Done {
         outcome: Arc::new(outcome()),
         attempt: Some(attempt()),
         ended_at: WallMillis(4),
@@ -93,7 +93,7 @@ pub fn records() {
         master: "m1".parse().expect("a name"),
         session: SessionId(1),
         renewal: 2,
-        standing: Standing::Live,
+        state: LeaseState::Live,
         wait_ms: 4_500,
         workers: 3,
         remembers: Vec::new(),
@@ -101,7 +101,7 @@ pub fn records() {
         renewed_at: WallMillis(1),
     };
     let checkpoint = Checkpoint {
-        born: WallMillis(1),
+        submitted_at: WallMillis(1),
         attempt: AttemptId(8),
         number: 1,
         save: 2,
@@ -137,7 +137,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("it can be written")
 }
 
-/// Wasm text of every shape, and the guests that are built.
+/// Wasm texts of every shape, and the built guests.
 pub fn modules() {
     for (number, text) in TEXTS.iter().enumerate() {
         keep("module", &format!("seed-{number}"), &wat::parse_str(text).expect("Wasm text"));

@@ -1,10 +1,10 @@
-//! One call of a task: reads the input as the function takes it, and writes what it returned. It must
-//! never choose an encoding by a type's name: the compiler chooses, by the traits the type has.
+//! One call of a task: decodes the input for the function, and encodes what it returned. Never chooses
+//! an encoding by a type's name: the compiler chooses, by the type's traits.
 //!
-//! A blanket implementation for `Deserialize` would forbid one for `Vec<u8>`, which is `Deserialize`
-//! as well. So the choice is made where the type is known, in the expansion of `__call!`: a method
-//! is looked for on `&&&Taken<T>`, then on `&&Taken<T>`, then on `&Taken<T>`, and the first one whose
-//! bounds hold is taken.
+//! A blanket implementation for `Deserialize` would forbid one for `Vec<u8>`, which is also
+//! `Deserialize`. So the expansion of `__call!` makes the choice, where the type is known. The compiler
+//! looks for a method on `&&&Taken<T>`, then on `&&Taken<T>`, then on `&Taken<T>`, and takes the first
+//! one whose bounds hold.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -15,35 +15,35 @@ use serde::de::DeserializeOwned;
 
 use crate::data::{FromInput, IntoOutput, read_json, write_json};
 
-/// Stands for the type that a task takes.
+/// A marker for the input type of a task.
 pub struct Taken<I>(PhantomData<I>);
 
-/// What a task takes, by the task.
+/// The marker for the input type of this task.
 pub fn taken_by<I, O>(_: &impl FnOnce(I) -> O) -> Taken<I> {
     Taken(PhantomData)
 }
 
-/// What a type has to be for the last resort, JSON. Every `Deserialize` type is.
+/// The bound of an input type for the last choice, JSON. Every `Deserialize` type has it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a task can take",
     label = "the type of the task's input",
     note = "give it `#[derive(serde::Deserialize)]`, and it is taken as JSON",
-    note = "a task also takes `Vec<u8>`, `String` and `()`, an `Option` of any of these, and what implements `muster::FromInput`"
+    note = "a task also takes `Vec<u8>`, `String` and `()`, an `Option` of any of these, and any type that implements `muster::FromInput`"
 )]
 pub trait Take: DeserializeOwned {}
 impl<T: DeserializeOwned> Take for T {}
 
-/// What a type has to be for the last resort, JSON. Every `Serialize` type is.
+/// The bound of an output type for the last choice, JSON. Every `Serialize` type has it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a task can return",
     label = "the type of the task's output",
     note = "give it `#[derive(serde::Serialize)]`, and it is returned as JSON",
-    note = "a task also returns `Vec<u8>`, `String`, `&str` and `()`, an `Option` of any of these, what implements `muster::IntoOutput`, or a `Result` of one of these"
+    note = "a task also returns `Vec<u8>`, `String`, `&str` and `()`, an `Option` of any of these, any type that implements `muster::IntoOutput`, or a `Result` of one of these"
 )]
 pub trait Give: Serialize {}
 impl<T: Serialize> Give for T {}
 
-/// What an error has to be. Every `Display` type is.
+/// The bound of an error type. Every `Display` type has it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an error that a task can return: nobody could read it",
     note = "implement `std::fmt::Display` for it, or turn it into a `String`"
@@ -51,11 +51,11 @@ impl<T: Serialize> Give for T {}
 pub trait Tell: Display {}
 impl<T: Display> Tell for T {}
 
-/// First choice: the type says itself how it is read.
+/// First choice: the type decodes itself.
 pub trait ReadItself {
-    /// What is read.
+    /// The decoded type.
     type In;
-    /// Reads it.
+    /// Decodes the input.
     fn read(&self, input: Vec<u8>) -> Result<Self::In, String>;
 }
 
@@ -66,11 +66,11 @@ impl<I: FromInput> ReadItself for &&Taken<I> {
     }
 }
 
-/// Second choice: JSON that may be missing.
+/// Second choice: JSON, or no bytes for `None`.
 pub trait ReadOptionalJson {
-    /// What is read.
+    /// The decoded type, inside the `Option`.
     type In;
-    /// Reads it, unless there are no bytes.
+    /// Decodes the input; `None` if there are no bytes.
     fn read(&self, input: Vec<u8>) -> Result<Option<Self::In>, String>
     where
         Self::In: Take;
@@ -88,9 +88,9 @@ impl<I> ReadOptionalJson for &Taken<Option<I>> {
 
 /// Last choice: JSON.
 pub trait ReadJson {
-    /// What is read.
+    /// The decoded type.
     type In;
-    /// Reads it.
+    /// Decodes the input.
     fn read(&self, input: Vec<u8>) -> Result<Self::In, String>
     where
         Self::In: Take;
@@ -106,28 +106,28 @@ impl<I> ReadJson for Taken<I> {
     }
 }
 
-/// What a task has returned, until it is written.
+/// A value that a task returned, before it is encoded.
 pub struct Given<O>(Cell<Option<O>>);
 
-/// What a task has returned.
+/// Wraps a value that a task returned.
 pub fn given<O>(output: O) -> Given<O> {
     Given(Cell::new(Some(output)))
 }
 
 impl<O> Given<O> {
-    // The choice needs a reference, writing needs the value: it is taken out, once.
+    // The method lookup needs a reference and encoding needs the value, so the value is taken out once.
     fn take(&self) -> O {
         self.0.take().expect("an output is written once")
     }
 }
 
-/// A `Result` is looked into; its error becomes the task's.
+/// For a `Result`: its error becomes the task's error.
 pub trait Fallible {
-    /// What it is without an error.
+    /// The type of the value.
     type Ok;
-    /// The error.
+    /// The type of the error.
     type Err;
-    /// Says which it is.
+    /// Returns the value, or the error as text.
     fn split(&self) -> Result<Given<Self::Ok>, String>
     where
         Self::Err: Tell;
@@ -140,16 +140,16 @@ impl<T, E> Fallible for &Given<Result<T, E>> {
     where
         E: Tell,
     {
-        // The longer form, in which errors that keep their causes tell them too.
+        // `{:#}` includes the causes of an error, if it has any.
         self.take().map(given).map_err(|error| format!("{error:#}"))
     }
 }
 
-/// Anything else is no error.
+/// For any type that is no `Result`.
 pub trait Infallible {
-    /// What it is.
+    /// The type of the value.
     type Ok;
-    /// Says that it is no error.
+    /// Returns the value.
     fn split(&self) -> Result<Given<Self::Ok>, String>;
 }
 
@@ -160,9 +160,9 @@ impl<T> Infallible for Given<T> {
     }
 }
 
-/// First choice: the type says itself how it is written.
+/// First choice: the type encodes itself.
 pub trait WriteItself {
-    /// Writes it.
+    /// Encodes the value.
     fn write(&self) -> Result<Vec<u8>, String>;
 }
 
@@ -172,11 +172,11 @@ impl<O: IntoOutput> WriteItself for &&Given<O> {
     }
 }
 
-/// Second choice: JSON that may be missing.
+/// Second choice: JSON, or no bytes for `None`.
 pub trait WriteOptionalJson {
-    /// What is written.
+    /// The encoded type, inside the `Option`.
     type Out;
-    /// Writes it, or no bytes.
+    /// Encodes the value; no bytes for `None`.
     fn write(&self) -> Result<Vec<u8>, String>
     where
         Self::Out: Give;
@@ -194,9 +194,9 @@ impl<O> WriteOptionalJson for &Given<Option<O>> {
 
 /// Last choice: JSON.
 pub trait WriteJson {
-    /// What is written.
+    /// The encoded type.
     type Out;
-    /// Writes it.
+    /// Encodes the value.
     fn write(&self) -> Result<Vec<u8>, String>
     where
         Self::Out: Give;
@@ -212,7 +212,7 @@ impl<O> WriteJson for Given<O> {
     }
 }
 
-/// Decodes the input, runs the task, encodes what it returned. Not for use by hand.
+/// Decodes the input, calls the task, and encodes what it returned. Not a public API.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __call {
@@ -224,7 +224,7 @@ macro_rules! __call {
         };
         let task = $task;
         $crate::__private::begin();
-        #[allow(clippy::needless_borrow)] // As many as there are choices.
+        #[allow(clippy::needless_borrow)] // One reference per choice.
         match (&&&$crate::__private::taken_by(&task)).read($input) {
             ::std::result::Result::Ok(input) => {
                 match (&&$crate::__private::given(task(input))).split() {
@@ -243,7 +243,7 @@ mod tests {
 
     use crate::{FromInput, IntoOutput, Json};
 
-    /// Both: the own encoding must win.
+    /// Has both encodings: its own one must win over JSON.
     #[derive(Debug, Serialize, Deserialize)]
     struct Hex(u8);
 

@@ -1,5 +1,5 @@
-//! What an attempt leaves to the attempts after it. It must never say that something is kept which
-//! is not, nor start over in silence where something was kept that it cannot read.
+//! Checkpoints: the state that an attempt stores for later attempts. This file must never report a state as
+//! stored that is not, and never start from the beginning without an error if it cannot read a stored state.
 
 use std::any::type_name;
 use std::fmt;
@@ -12,19 +12,17 @@ use crate::bindings::muster::task::host as worker;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing as worker;
 
-/// Keeps `state`, as JSON, for the attempts that come after this one, in the place of what was kept
-/// before. When it returns, the state is stored where the fleet keeps its tasks: it survives this
-/// worker and its host.
+/// Stores `state` as JSON for later attempts of the task. It replaces the state that was stored before. When
+/// this returns, the state is in the fleet's registry: it survives this worker and its host.
 ///
-/// It costs a write in the fleet's registry, some milliseconds; once a second is a good pace. There
-/// is nothing to handle: where the state cannot be kept because the attempt is no longer the task's
-/// current one, or is larger than the task's limit for checkpoints, the worker ends the attempt
-/// inside this call.
+/// It costs a write in the registry, some milliseconds; about one a second is a good rate. There is no error
+/// to handle. If the attempt is no longer the task's current one, or the state is larger than the task's limit
+/// for checkpoints, the worker ends the attempt inside this call.
 ///
 /// # Panics
 ///
-/// When the state has no JSON form, such as a map whose keys are no strings: the attempt ends as
-/// trapped, and the state kept before stays.
+/// If the state has no JSON form, for instance a map whose keys are not strings. Then the attempt ends as
+/// trapped, and the state that was stored before stays.
 pub fn checkpoint<T: Serialize + ?Sized>(state: &T) {
     match serde_json::to_vec(state) {
         Ok(bytes) => checkpoint_bytes(&bytes),
@@ -36,15 +34,16 @@ pub fn checkpoint<T: Serialize + ?Sized>(state: &T) {
     }
 }
 
-/// The state that the task's latest [`checkpoint`] has kept; `None` where there is none, as in every
-/// first attempt. From this call on, no earlier attempt can keep anything any more.
+/// Returns the state that the task's latest [`checkpoint`] stored; `None` if there is none, as in every first
+/// attempt. After this call, no earlier attempt can store anything any more.
 ///
-/// A task keeps the module it was submitted with, so its attempts write and read the same type.
+/// All attempts of a task run the module with which the task was submitted, so they write and read the same
+/// type.
 ///
 /// # Panics
 ///
-/// When there is a state and it is no `T`. To start over could repeat what the task has done to the
-/// outside world, so that is for the task to decide: see [`try_resume`].
+/// If there is a state and it is not a `T`. Starting from the beginning could repeat what the task has done to
+/// the outside world. A task that wants to decide this itself uses [`try_resume`].
 #[must_use]
 pub fn resume<T: DeserializeOwned>() -> Option<T> {
     match try_resume() {
@@ -53,11 +52,11 @@ pub fn resume<T: DeserializeOwned>() -> Option<T> {
     }
 }
 
-/// The same, for a task that has something better to do than to panic.
+/// The same as [`resume`], with an error instead of a panic.
 ///
 /// # Errors
 ///
-/// When there is a state and it is no `T`.
+/// If there is a state and it is not a `T`.
 pub fn try_resume<T: DeserializeOwned>() -> Result<Option<T>, ResumeError> {
     let Some(bytes) = resume_bytes() else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| ResumeError {
@@ -67,18 +66,18 @@ pub fn try_resume<T: DeserializeOwned>() -> Result<Option<T>, ResumeError> {
     })
 }
 
-/// Keeps `state` as [`checkpoint`] does, in an encoding of the task's own.
+/// Stores `state` as [`checkpoint`] does, in an encoding that the task chooses.
 pub fn checkpoint_bytes(state: &[u8]) {
     worker::checkpoint(state);
 }
 
-/// The bytes that the task's latest checkpoint has kept, as [`resume`] finds them.
+/// Returns the bytes that the task's latest checkpoint stored, as [`resume`] does.
 #[must_use]
 pub fn resume_bytes() -> Option<Vec<u8>> {
     worker::resume()
 }
 
-/// There is a checkpoint, and it is not what was asked for.
+/// There is a checkpoint, and it does not have the expected type.
 #[derive(Debug)]
 pub struct ResumeError {
     wanted: &'static str,

@@ -1,47 +1,47 @@
-//! What a task's input and output may be besides JSON, and how each is made from bytes or becomes
-//! bytes. It must never change bytes a task takes or gives as they are.
+//! Types with an encoding other than JSON, and how to read and write them. Never changes bytes or text
+//! that a task takes or returns as they are.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What a task takes in another way than as JSON. Implement it for a type of your own to give it
-/// another encoding; a type that is `Deserialize` needs nothing, and is taken as JSON.
+/// An input in another encoding than JSON. Implement it for a type of your own to give it another encoding. A
+/// type that is `Deserialize` needs no implementation; it is read as JSON.
 pub trait FromInput: Sized {
-    /// Reads the input as it was submitted.
+    /// Decodes the input as it was submitted.
     ///
     /// # Errors
     ///
-    /// What is wrong with the input, in words for whoever submitted it. The task then fails with
-    /// this message, and its function is not called.
+    /// What is wrong with the input, as a message for the submitter. The task then fails with this message, and
+    /// its function is not called.
     fn from_input(input: Vec<u8>) -> Result<Self, String>;
 }
 
-/// What a task returns in another way than as JSON. Implement it for a type of your own to give it
-/// another encoding; a type that is `Serialize` needs nothing, and is returned as JSON.
+/// An output in another encoding than JSON. Implement it for a type of your own to give it another encoding. A
+/// type that is `Serialize` needs no implementation; it is written as JSON.
 pub trait IntoOutput {
-    /// Turns what the task returned into its output.
+    /// Encodes what the task returned.
     ///
     /// # Errors
     ///
-    /// Why the task failed, in words for whoever submitted it.
+    /// Why the task failed, as a message for the submitter.
     fn into_output(self) -> Result<Vec<u8>, String>;
 }
 
-/// JSON in or out, said outright: `Json<String>` is a string in quotes, where a `String` is the text
-/// itself. Types of your own need no `Json` around them.
+/// Explicit JSON: `Json<String>` is a JSON string in quotes, while a `String` is the text itself. Types of your
+/// own need no `Json` around them.
 ///
-/// Take it apart in the signature, `fn task(Json(name): Json<String>)`, and wrap what is returned.
+/// Take an input apart in the signature, `fn task(Json(name): Json<String>)`, and wrap an output in `Json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Json<T>(pub T);
 
-/// Reads JSON, or says in words what is wrong with it.
+/// Decodes JSON. The error says what is wrong with it.
 pub(crate) fn read_json<T: DeserializeOwned>(input: &[u8]) -> Result<T, String> {
     serde_json::from_slice(input)
         .map_err(|error| format!("the input is not the JSON this task takes: {error}"))
 }
 
-/// Writes JSON, or says in words why it cannot be.
+/// Encodes JSON. The error says why it is not possible.
 pub(crate) fn write_json<T: Serialize>(output: &T) -> Result<Vec<u8>, String> {
     serde_json::to_vec(output)
         .map_err(|error| format!("the output cannot be written as JSON: {error}"))
@@ -88,7 +88,7 @@ impl IntoOutput for &str {
 
 impl FromInput for () {
     fn from_input(input: Vec<u8>) -> Result<Self, String> {
-        // Dropping it in silence would hide that the wrong module was named.
+        // To ignore the bytes silently would hide that the submission names the wrong module.
         match input.len() {
             0 => Ok(()),
             length => Err(format!("this task takes no input, and was given {length} bytes")),

@@ -1,5 +1,5 @@
-//! What a task may ask of the worker that runs it. It must never decide anything: each function is
-//! one call of the interface `muster:task/host`, or of its stand-in on a native build.
+//! The host calls of a task. This file must never decide anything: each function is one call of the
+//! interface `muster:task/host`, or of its stand-in in a native build.
 
 use std::time::Duration;
 
@@ -8,42 +8,42 @@ use crate::bindings::muster::task::host as worker;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing as worker;
 
-/// Who is running, where, and for how much longer, as of the call of [`context`].
+/// The ids of task, attempt and worker, and how much time is left, at the time of the call of [`context`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
-    /// The task's identifier, as the one who submitted it sees it. It is the same in every attempt,
-    /// so it can serve as an idempotency key towards the outside world.
+    /// The task's identifier, as the submitter sees it. It is the same in every attempt, so you can use
+    /// it as an idempotency key towards the outside world.
     pub task: String,
-    /// The identifier of this attempt; a retry of the same task has another.
+    /// The identifier of this attempt. Another attempt of the same task has another identifier.
     pub attempt: String,
-    /// Which try this is: 1 for the first, 2 for the first retry, and so on.
+    /// The number of the attempt: 1 for the first, 2 for the second, and so on.
     pub attempt_number: u32,
-    /// The name of the worker the attempt runs on.
+    /// The name of the worker that runs the attempt.
     pub worker: String,
-    /// How long until the worker ends the attempt as timed out; `None` when it has no limit.
-    /// Whole milliseconds.
+    /// The time until the worker ends the attempt as timed out, in whole milliseconds; `None` without a
+    /// limit.
     pub time_left: Option<Duration>,
     /// Whether the worker is draining: the attempt should finish soon.
     pub draining: bool,
 }
 
-/// How much a line in the log matters, the gravest first.
+/// The severity of a line in the log, the highest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// The task cannot do what it was asked.
+    /// The task cannot do what it was asked to do.
     Error,
     /// Something is wrong, and the task goes on.
     Warn,
-    /// What an operator would want to read.
+    /// An operator wants to read it.
     Info,
-    /// What the author of the task would want to read.
+    /// The author of the task wants to read it.
     Debug,
     /// Every step.
     Trace,
 }
 
-/// Tells the task about itself. Ask again rather than keep it: time passes, and a worker that was
-/// not draining may be draining now.
+/// Returns what the task may know of itself. Call it again instead of keeping the result: time passes, and
+/// the worker may have begun to drain.
 #[must_use]
 pub fn context() -> Context {
     let told = worker::context();
@@ -59,15 +59,15 @@ pub fn context() -> Context {
     told
 }
 
-/// Says that `done` of `total` units of work are behind us. The unit is the task's own; a `total`
-/// of 0 means that the end is not known. The worker keeps the newest report and passes it on at its
-/// own pace, so this may be called as often as is convenient.
+/// Reports that `done` of `total` units of work are done. The task chooses the unit; a `total` of 0 means
+/// that the total is not known. The worker keeps the newest report and sends it at its own rate, so you may
+/// call this as often as you like.
 pub fn progress(done: u64, total: u64) {
     worker::progress(done, total);
 }
 
-/// Writes one line to the attempt's log. The worker may cut a long line and drops lines beyond the
-/// attempt's allowance; logging never fails. The macros [`info!`](crate::info) and its siblings
+/// Writes one line to the log of the attempt. The worker may cut a long line, and drops lines that exceed the
+/// attempt's limit; logging never fails. The macros [`error!`](crate::error) to [`trace!`](crate::trace)
 /// format the line first.
 pub fn log(level: Level, message: impl AsRef<str>) {
     #[cfg(target_family = "wasm")]

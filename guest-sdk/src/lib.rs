@@ -1,5 +1,5 @@
-//! Write a task for a Muster fleet: one function, input in, output or an error out. This crate must
-//! never do anything of its own inside a guest: no threads, no clocks, no state between calls.
+//! Write a task for a Muster fleet: one function that takes an input and returns an output or an error.
+//! Inside a guest, this crate must never start threads, read clocks or keep state between calls.
 //!
 //! # A first task
 //!
@@ -11,8 +11,8 @@
 //! # assert_eq!(shout("hello".into()), "HELLO");
 //! ```
 //!
-//! That is the whole of `src/lib.rs`. `muster new shout` makes the project around it, whose
-//! `Cargo.toml` says that the crate is a guest and where this crate is:
+//! `src/lib.rs` needs nothing else. `muster new shout` makes the project around it. Its `Cargo.toml`
+//! says that the crate is a guest, and where this crate is:
 //!
 //! ```toml
 //! [lib]
@@ -31,24 +31,24 @@
 //! muster task run shout:1.0 --input hello --wait   # HELLO
 //! ```
 //!
-//! `muster dev` starts a whole fleet on your machine to try it on. Without the command,
-//! `cargo build --release --target wasm32-wasip1` makes the module, and `muster module push` makes a
-//! component of it.
+//! `muster dev` starts a whole fleet on your machine, on which you can try the task. Instead of
+//! `muster build` you can use `cargo build --release --target wasm32-wasip1`; then `muster module
+//! push` makes a component of the module.
 //!
 //! # Bytes, text, or JSON
 //!
-//! A worker hands a task bytes and takes bytes back. The types of the function say what they mean:
-//! bytes and text travel as they are, and every other type that serde knows as JSON.
+//! A worker gives bytes to a task and takes bytes back. The types of the function decide how they are
+//! encoded: bytes and text as they are, every other type that serde supports as JSON.
 //!
 //! | type | as input | as output |
 //! |---|---|---|
 //! | `Vec<u8>` | the bytes as they are | the same |
-//! | `String` | the bytes, which must be UTF-8 | its bytes; also of a `&str` |
-//! | `()` | there must be no bytes | no bytes |
+//! | `String` | the bytes, which must be UTF-8 | its bytes; the same for a `&str` |
+//! | `()` | the input must be empty | no bytes |
 //! | any other `T` | JSON, for a `T` that is `Deserialize` | JSON, for a `T` that is `Serialize` |
-//! | `Option<T>` | `None` if there are no bytes, else `T` | no bytes for `None`, else `T` |
-//! | `Result<T, E>` | | `T`, or the task fails with `E` in words |
-//! | [`Json<T>`](Json) | JSON also of a `String` or a `Vec<u8>` | the same |
+//! | `Option<T>` | `None` if the input is empty, else `T` | no bytes for `None`, else `T` |
+//! | `Result<T, E>` | | `T`, or the task fails with the message of `E` |
+//! | [`Json<T>`](Json) | JSON, also for a `String` or a `Vec<u8>` | the same |
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -74,8 +74,8 @@
 //! assert_eq!(output, Ok(br#"{"total":42}"#.to_vec()));
 //! ```
 //!
-//! Input that does not fit never reaches the function: the task fails with a message that says
-//! what was wrong with it.
+//! If the input does not have the expected form, the function is not called: the task fails with a
+//! message that says what is wrong with the input.
 //!
 //! ```
 //! # #[derive(serde::Deserialize)]
@@ -89,15 +89,15 @@
 //! );
 //! ```
 //!
-//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for a type of your own: they come
-//! before JSON.
+//! For another encoding, implement [`FromInput`] or [`IntoOutput`] for a type of your own. They are used
+//! instead of JSON.
 //!
-//! # To fail
+//! # Errors and panics
 //!
-//! A task fails by returning `Err`; the error is shown, through [`Display`](std::fmt::Display) in its
-//! longer form `{:#}`, to whoever submitted it, so `?` with any error type will do. A panic is
-//! something else: the attempt ends as *trapped*, the message goes to its standard error, and a retry
-//! policy treats it apart.
+//! A task fails by returning `Err`. The submitter of the task sees the error, formatted by
+//! [`Display`](std::fmt::Display) in its longer form `{:#}`, so `?` works with any error type. A panic is
+//! different: the attempt ends as *trapped*, and the message goes to its standard error. The retry policy
+//! of the task applies to both.
 //!
 //! ```
 //! use std::num::ParseIntError;
@@ -112,11 +112,11 @@
 //! assert_eq!(output.unwrap_err(), "invalid digit found in string");
 //! ```
 //!
-//! # Progress, and what the task knows of itself
+//! # Progress and context
 //!
-//! [`progress`] says how far along the task is, and [`context`] tells who is running, which attempt it
-//! is, how much time is left and whether the worker is draining. Both may be called as often as is
-//! convenient.
+//! [`progress`] reports how far the task has come. [`context`] returns the ids of task and attempt, the
+//! number of the attempt, how much time is left, and whether the worker is draining. You may call both as
+//! often as you like.
 //!
 //! ```
 //! #[muster::task]
@@ -135,10 +135,10 @@
 //!
 //! # Checkpoints
 //!
-//! When a worker is lost, its tasks run again on others: from their start, unless they left
-//! something. [`checkpoint`] keeps a state, any type that serde knows, for the attempts after this
-//! one; when it returns, the state is stored in the fleet. [`resume`] finds the latest, and `None` in
-//! a first attempt.
+//! When a worker is lost, its tasks run again on other workers. They run from the start, unless they have
+//! stored a checkpoint. [`checkpoint`] stores a state, of any type that serde supports, for later attempts;
+//! when it returns, the state is stored in the fleet. [`resume`] returns the latest state, and `None` in a
+//! first attempt.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -167,21 +167,21 @@
 //! assert_eq!(killed, None);
 //! assert_eq!(testing::take_checkpoints().len(), 2); // At 1000 and at 2000.
 //!
-//! // The next attempt counts from 2000 on.
+//! // The next attempt continues from 2000.
 //! assert_eq!(sum_of_squares(2500), 2500 * 2501 * 5001 / 6);
 //! ```
 //!
-//! A checkpoint costs a write in the fleet's registry: about once a second is a good pace. What a
-//! task does to the outside world between two checkpoints may happen again; the task's identifier
-//! ([`Context::task`]) is the same in every attempt and serves as an idempotency key.
+//! A checkpoint costs a write in the fleet's registry; about one a second is a good rate. Everything that a
+//! task does to the outside world between two checkpoints may happen again. The task's identifier
+//! ([`Context::task`]) is the same in every attempt; use it as an idempotency key.
 //!
 //! # Logging
 //!
-//! [`log`] and the macros [`error!`], [`warn!`], [`info!`], [`debug!`] and [`trace!`] write lines to
-//! the attempt's log, where `muster task logs` finds them. Standard output and standard error work as
-//! well.
+//! [`log`] and the macros [`error!`], [`warn!`], [`info!`], [`debug!`] and [`trace!`] write lines to the
+//! log of the attempt; `muster task logs` shows them. Standard output and standard error go there, too.
 //!
-//! What a library writes by the crate `log` or by `tracing` gets there by a feature of this crate:
+//! If a library logs with the crate `log` or with `tracing`, a feature of this crate brings its lines to
+//! the same log:
 //!
 //! ```toml
 //! [dependencies]
@@ -190,7 +190,7 @@
 //! tracing = { version = "0.1", default-features = false, features = ["std", "attributes"] }
 //! ```
 //!
-//! There is nothing to set up: it is installed before the function is called.
+//! You need not set anything up: the logger is installed before the function is called.
 //!
 #![cfg_attr(not(all(feature = "log", feature = "tracing")), doc = "```ignore")]
 #![cfg_attr(all(feature = "log", feature = "tracing"), doc = "```")]
@@ -210,13 +210,13 @@
 //! assert_eq!(log[1], (muster::Level::Warn, "order{pieces=3}: shop: sold out left=0".into()));
 //! ```
 //!
-//! Lines down to `info` are written, or as the variable `RUST_LOG` says, which a task has when it was
-//! granted: `muster task run ship --env RUST_LOG=warn,shop=debug`.
+//! Lines of `info` and above are written, unless the variable `RUST_LOG` says otherwise. A task has this
+//! variable only if it was granted: `muster task run ship --env RUST_LOG=warn,shop=debug`.
 //!
 //! # Tests
 //!
-//! On a native build the function is an ordinary one, and the worker is a stand-in that remembers
-//! what it was told and answers as the test says: see [`testing`].
+//! In a native build the function is an ordinary function. A stand-in takes the place of the worker: it
+//! remembers what the task reported, and answers as the test says. See [`testing`].
 //!
 //! ```
 //! # #[muster::task]
@@ -234,15 +234,15 @@
 //!
 //! # What a task may do
 //!
-//! There are no files, no network and no environment unless the task was granted them when it was
-//! submitted; `muster module inspect` says which grants a module may need. Random numbers follow from
-//! the task's identifier, and the clock is coarse, unless the grants say otherwise.
+//! A task has no files, no network and no environment, unless they were granted when it was submitted.
+//! `muster module inspect` shows which grants a module may need. Without grants, random numbers follow from
+//! the task's identifier, and the clock is coarse.
 //!
 //! # What a module looks like
 //!
-//! The module exports the world `muster:task/task` of `wit/world.wit`, which any language with
-//! component tooling can target. A `wasm32-wasip1` module of this crate is a core module; it is made
-//! a component by `muster build`, or when it is uploaded.
+//! The module exports the world `muster:task/task` of `wit/world.wit`. Any language with tools for
+//! components can do so. A `wasm32-wasip1` module of this crate is a core module; `muster build` makes it a
+//! component, or `muster module push` does.
 
 mod call;
 mod checkpoint;
@@ -258,9 +258,9 @@ pub use data::{FromInput, IntoOutput, Json};
 pub use host::{Context, Level, context, log, progress};
 pub use muster_macros::task;
 
-/// What wit-bindgen makes of `wit/world.wit`.
+/// The code that wit-bindgen generates from `wit/world.wit`.
 #[cfg(target_family = "wasm")]
-#[allow(unsafe_code, missing_docs)] // Generated: it passes pointers between the guest and the worker.
+#[allow(unsafe_code, missing_docs)] // Generated code that passes pointers between the guest and the worker.
 mod bindings {
     wit_bindgen::generate!({
         path: "wit",
@@ -270,14 +270,14 @@ mod bindings {
     });
 }
 
-/// What the expansion of [`task`] names. Not for use by hand: it may change at any time.
+/// The names that the expansion of [`task`] uses. Not a public API: it may change at any time.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_family = "wasm")]
     pub use crate::bindings::*;
     pub use crate::call::*;
 
-    /// What is done before the first call.
+    /// Called before the task's function is called for the first time.
     pub fn begin() {
         #[cfg(any(feature = "log", feature = "tracing"))]
         crate::logging::install();

@@ -1,8 +1,8 @@
-//! The worker's stand-in on a native build: it remembers what a task told it and answers as a test
-//! says. It must never be part of a guest, and never let one test hear another's task.
+//! The stand-in for the worker in a native build. It remembers what a task reported, and answers as a test says.
+//! It must never be part of a guest, and never mix the tasks of two tests.
 //!
-//! What it remembers belongs to the thread, and each test has its own. A task is called as the
-//! function it is, or by [`run!`] with bytes, as a worker would.
+//! It remembers separately for each thread, and each test has a thread of its own. A test calls a task as an
+//! ordinary function, or with bytes by [`run!`], as a worker does.
 //!
 //! ```
 //! use muster::{Level, testing};
@@ -22,10 +22,10 @@
 //! assert_eq!(testing::take_log(), [(Level::Warn, "there is little time left".to_owned())]);
 //! ```
 //!
-//! # A worker that dies
+//! # A worker that is lost
 //!
-//! [`kill_at_checkpoint`] ends a run right after one of its checkpoints was kept, as if its worker
-//! had died there. What runs next on this thread is the next attempt, and resumes.
+//! [`kill_at_checkpoint`] ends a run right after one of its checkpoints was stored, as if its worker had died
+//! then. The next run on this thread is the next attempt, and resumes.
 //!
 //! ```
 //! use muster::testing;
@@ -65,11 +65,11 @@ struct Worker {
     context: Option<Context>,
     progress: Vec<(u64, u64)>,
     log: Vec<(Level, String)>,
-    /// What is kept for the next attempt.
+    /// The state kept for the next attempt.
     kept: Option<Vec<u8>>,
-    /// What was kept, in order, for the test.
+    /// All states kept, in order, until the test takes them.
     checkpoints: Vec<Vec<u8>>,
-    /// How many more checkpoints the run lives to see, where it is to be killed.
+    /// The number of checkpoints after which the run is killed; `None` if it is not to be killed.
     lives: Option<usize>,
 }
 
@@ -77,11 +77,11 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::default();
 }
 
-/// What a killed run unwinds with.
+/// The payload with which a killed run unwinds.
 struct Killed;
 
-/// Runs a task as a worker would: bytes in, and bytes or the task's error out, as
-/// `Result<Vec<u8>, String>`. An error is also that the input did not fit.
+/// Runs a task as a worker does: it takes bytes, and returns bytes or the task's error, as
+/// `Result<Vec<u8>, String>`. An input of the wrong form is an error, too.
 ///
 /// ```
 /// # #[derive(serde::Deserialize)]
@@ -99,16 +99,16 @@ macro_rules! __run {
     };
 }
 
-/// Runs `run` until its `n`-th checkpoint from here is kept, and kills it there: `None`. What runs
-/// next is the task's next attempt. A run that ends before has its result: `Some`.
+/// Runs `run` until it has stored `n` checkpoints, kills it then, and returns `None`. The next run is the task's
+/// next attempt. If the run ends earlier, this returns its result as `Some`.
 ///
 /// # Panics
 ///
-/// When `n` is 0, and when `run` does.
+/// If `n` is 0, or if `run` panics.
 pub fn kill_at_checkpoint<T>(n: usize, run: impl FnOnce() -> T) -> Option<T> {
     assert_ne!(n, 0, "checkpoints are counted from 1");
     WORKER.with_borrow_mut(|worker| worker.lives = Some(n));
-    // What the closure has half done is what a dead worker leaves: the test wants to see just that.
+    // The half-done state of the closure is what a lost worker leaves, and the test wants to see it.
     let ended = catch_unwind(AssertUnwindSafe(run));
     WORKER.with_borrow_mut(|worker| worker.lives = None);
     match ended {
@@ -121,8 +121,8 @@ pub fn kill_at_checkpoint<T>(n: usize, run: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// What [`context`](crate::context) answers until a test says otherwise: the first attempt, with no
-/// limit, on a worker that is not draining.
+/// What [`context`](crate::context) returns unless a test changes it: the first attempt, with no limit, on a
+/// worker that is not draining.
 #[must_use]
 pub fn default_context() -> Context {
     Context {
@@ -135,12 +135,12 @@ pub fn default_context() -> Context {
     }
 }
 
-/// Sets what [`context`](crate::context) answers on this thread from now on.
+/// Sets what [`context`](crate::context) returns on this thread from now on.
 pub fn set_context(context: Context) {
     WORKER.with_borrow_mut(|worker| worker.context = Some(context));
 }
 
-/// Makes this the attempt of that number.
+/// Sets the number of the attempt.
 pub fn set_attempt(number: u32) {
     change(|context| {
         context.attempt = format!("attempt-{number}");
@@ -148,7 +148,7 @@ pub fn set_attempt(number: u32) {
     });
 }
 
-/// Sets how much time is left; it does not pass by itself.
+/// Sets how much time is left; it does not become less by itself.
 pub fn set_time_left(left: Option<Duration>) {
     change(|context| context.time_left = left);
 }
@@ -158,33 +158,33 @@ pub fn set_draining(draining: bool) {
     change(|context| context.draining = draining);
 }
 
-/// Has an earlier attempt leave these bytes as its checkpoint: JSON, for a task that uses
-/// [`resume`](crate::resume). A first attempt becomes the second by it.
+/// Stores these bytes as the checkpoint of an earlier attempt: JSON, for a task that uses
+/// [`resume`](crate::resume). If this was the first attempt, it becomes the second.
 pub fn set_checkpoint(state: impl Into<Vec<u8>>) {
     WORKER.with_borrow_mut(|worker| worker.kept = Some(state.into()));
     set_attempt(context().attempt_number.max(2));
 }
 
-/// Every report of progress on this thread since the last call, in order, as `(done, total)`.
+/// Returns all reports of progress on this thread since the last call, in order, as `(done, total)`.
 #[must_use]
 pub fn take_progress() -> Vec<(u64, u64)> {
     WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.progress))
 }
 
-/// Every line logged on this thread since the last call, in order.
+/// Returns all lines logged on this thread since the last call, in order.
 #[must_use]
 pub fn take_log() -> Vec<(Level, String)> {
     WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.log))
 }
 
-/// Every state kept on this thread since the last call, in order. The next attempt finds the last
-/// one all the same.
+/// Every state stored on this thread since the last call, in order. This does not change what the next attempt
+/// resumes from.
 #[must_use]
 pub fn take_checkpoints() -> Vec<Vec<u8>> {
     WORKER.with_borrow_mut(|worker| std::mem::take(&mut worker.checkpoints))
 }
 
-/// Forgets everything on this thread: what runs next is the first attempt of another task.
+/// Forgets everything on this thread: the next run is the first attempt of another task.
 pub fn reset() {
     WORKER.with_borrow_mut(|worker| *worker = Worker::default());
 }
@@ -215,13 +215,13 @@ pub(crate) fn checkpoint(state: &[u8]) {
         worker.lives == Some(0)
     });
     if is_last {
-        // Not a panic: nothing is printed, as nothing went wrong.
+        // Unwind without a panic message, because nothing went wrong.
         resume_unwind(Box::new(Killed));
     }
 }
 
 pub(crate) fn resume() -> Option<Vec<u8>> {
-    // As a worker: nobody was there before the first.
+    // As on a worker: a first attempt finds no checkpoint.
     if context().attempt_number == 1 {
         return None;
     }
@@ -246,7 +246,7 @@ mod tests {
     fn a_run_that_ends_before_it_is_killed_has_its_result() {
         assert_eq!(kill_at_checkpoint(2, || checkpoint(b"a")), Some(()));
         assert_eq!(context().attempt_number, 1);
-        checkpoint(b"b"); // Nobody is to be killed any more.
+        checkpoint(b"b"); // No run is to be killed any more.
         assert_eq!(take_checkpoints(), [b"a", b"b"]);
     }
 

@@ -1,5 +1,5 @@
-//! What clients ask, as a NATS service that `nats service ls` shows. It checks every request
-//! before anything is stored, and never answers that a task is stored before it is.
+//! The client API, as a NATS service that `nats service ls` shows. Checks every request before anything
+//! is stored. Never answers that a task is stored before it is.
 
 mod modules;
 mod tasks;
@@ -27,16 +27,16 @@ use std::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Requests of one kind in work at once; more wait in NATS.
+/// Requests of one endpoint in work at once. Further requests wait in NATS.
 const REQUESTS_MAX: usize = 64;
 
-/// How long a worker may take to obey: it does so with its next renewal, or at once.
+/// How long a worker may take to carry out a command: it does so with its next renewal, or at once.
 const OBEY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Digests known to be in a store. Bounded: it is forgotten when full, and found out again.
+/// Digests known to be in a store. A full set is cleared and filled again.
 const KNOWN_MAX: usize = 16 * 1024;
 
-/// A request that was not done as asked.
+/// An error answer to a client.
 pub(crate) struct ApiRefusal {
     code: ErrorCode,
     sentence: String,
@@ -58,7 +58,7 @@ impl ApiRefusal {
 
 type ApiResult<T> = Result<T, ApiRefusal>;
 
-/// What every endpoint needs.
+/// State shared by all endpoints.
 struct ApiServer {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
@@ -146,7 +146,8 @@ impl ApiServer {
         }
     }
 
-    /// Passes an order on, and waits until the worker's lease says that it has obeyed.
+    /// Passes a command on to a worker, and waits until the worker's lease shows that it was carried
+    /// out.
     async fn order(&self, asked: CommandWorker) -> ApiResult<serde_json::Value> {
         let CommandWorker { worker, order } = asked;
         let (reply, answer) = oneshot::channel();
@@ -156,12 +157,12 @@ impl ApiServer {
             Ok(Ok(fleet::ClientReply::Unavailable(reason))) => Err(ApiRefusal::unavailable(reason)),
             Ok(Ok(_) | Err(_)) => Err(ApiRefusal::unavailable("the master stops")),
             Err(_) => Err(ApiRefusal::unavailable(format!(
-                "worker {worker} was told and has not obeyed within {OBEY_WITHIN:?}"
+                "worker {worker} was sent the command, and has not carried it out within {OBEY_WITHIN:?}"
             ))),
         }
     }
 
-    /// Asks the loop to look at what it knows.
+    /// Runs `look` on the loop, with the loop's state.
     async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Fleet, &Modules) -> T + Send + Sync + 'static,
@@ -178,22 +179,22 @@ impl ApiServer {
         self.inbox.send(input).await.map_err(|_| ApiRefusal::unavailable("the master stops"))
     }
 
-    /// Refuses a digest whose bytes are not stored.
+    /// Refuses a digest that is not stored, or an object of another size.
     async fn must_have(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
         size: Option<u64>,
     ) -> ApiResult<()> {
-        // Inputs expire, so only modules are remembered.
-        if shelf == ObjectStore::Modules
+        // Inputs expire, so only modules are cached.
+        if store == ObjectStore::Modules
             && self.known.lock().is_ok_and(|known| known.contains(&digest))
         {
             return Ok(());
         }
-        let found = match shelf {
-            ObjectStore::Modules => self.registry.object_size(shelf, digest).await,
-            // One that is there already may be about to expire, and what names it is new.
+        let found = match store {
+            ObjectStore::Modules => self.registry.object_size(store, digest).await,
+            // An input that is stored already may expire soon, but the task that names it is new.
             ObjectStore::Data => self.registry.renew(digest).await,
         };
         match found {
@@ -204,7 +205,7 @@ impl ApiServer {
                     size.unwrap_or_default()
                 )));
             }
-            Ok(None) if shelf == ObjectStore::Modules => {
+            Ok(None) if store == ObjectStore::Modules => {
                 let sentence =
                     format!("there is no module {digest}; push it with `muster module push`");
                 return Err(ApiRefusal::new(ErrorCode::NotFound, sentence));
@@ -216,7 +217,7 @@ impl ApiServer {
             }
             Err(error) => return Err(ApiRefusal::unavailable(error)),
         }
-        if shelf == ObjectStore::Modules
+        if store == ObjectStore::Modules
             && let Ok(mut known) = self.known.lock()
         {
             if known.len() >= KNOWN_MAX {

@@ -1,20 +1,21 @@
-//! What a master is told when it starts. Never a default that hides a choice that matters.
+//! The options of a master. Never a default for a choice that the operator has to make.
 
 use crate::registry::Keep;
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
 use muster_wire::nats::Address;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// The most MiB of a stream: what fits a signed number of bytes, and any disk of today.
+/// The largest size of a stream in MiB. In bytes it fits an `i64`, and it is more than any disk of
+/// today.
 const SIZE_MIB_MAX: u64 = 1 << 30;
 
-/// Run a master: it accepts tasks, gives them to workers and keeps everything in NATS.
+/// Run a master: it accepts tasks, assigns them to workers and keeps everything in NATS.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   muster master --name m1 --listen 0.0.0.0:7400 \\
       --ca tls/ca.pem --cert tls/m1.pem --key tls/m1.key
-  muster cert master m1 --dir tls        makes those certificates")]
+  muster cert master m1 --dir tls        makes these certificates")]
 pub struct Config {
     /// The name of this master
     #[arg(long, value_name = "NAME")]
@@ -22,7 +23,7 @@ pub struct Config {
     /// The fleet it belongs to
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
-    /// The nats-server that keeps the fleet's state
+    /// The nats-server that keeps the state of the fleet
     #[arg(
         long,
         env = "MUSTER_NATS",
@@ -31,7 +32,7 @@ pub struct Config {
         value_name = "URL|@FILE"
     )]
     pub nats: Address,
-    /// Where workers dial in, over UDP
+    /// The UDP address to which workers connect
     #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// The fleet's certificate authority
@@ -43,30 +44,31 @@ pub struct Config {
     /// The certificate's private key
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// How long leases last: `standard` replaces a lost worker in 5 s, `fast` in 1 s, `roaming`
-    /// rides through 15 s without contact
+    /// How long leases last: `standard` replaces a lost worker in 5 s, `fast` in 1 s, and `roaming`
+    /// tolerates 15 s without contact
     #[arg(long, default_value = "standard", value_name = "PROFILE")]
     pub lease: LeaseTiming,
-    /// How long it keeps workers alive while NATS is away, in seconds
+    /// How long it extends the leases of workers while NATS is away, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     pub outage_tolerance_s: u64,
-    /// Where it notes its sessions, so that a restart on the same machine need not wait until its
-    /// own lease is over; no other master may use it
+    /// Where it records its sessions, so that after a restart on the same machine it need not wait
+    /// until its earlier lease has ended; no other master may use this directory
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Copies of each stream that NATS keeps
+    /// How many copies of each stream NATS keeps
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub replicas: usize,
-    /// How much of NATS' disk is set apart for events, in MiB; the oldest go first
+    /// How much disk space NATS reserves for events, in MiB; when it is full, the oldest are removed
     #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub events_size: u64,
-    /// How much of NATS' disk is set apart for what tasks log, in MiB; the oldest go first
+    /// How much disk space NATS reserves for the logs of tasks, in MiB; when it is full, the oldest
+    /// are removed
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub logs_size: u64,
-    /// Write this file once it serves
+    /// Write this file when the master serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// Stop when standard input ends, so that it does not outlive who started it
+    /// Stop when standard input ends, so that it does not outlive the process that started it
     #[arg(long)]
     pub until_stdin_closes: bool,
 }
@@ -81,7 +83,7 @@ impl Config {
     }
 
     pub(crate) fn timing(&self) -> LeaseTiming {
-        // The parser's range keeps it safe.
+        // Cannot fail: the parser accepts only values in the safe range.
         self.lease.with_outage(Duration::from_secs(self.outage_tolerance_s)).unwrap_or(self.lease)
     }
 }

@@ -1,5 +1,5 @@
-//! A master's connections to the registry: looked for, followed, and served from, one after the other.
-//! Never two at once. What one session may conclude from the one before is decided by [`Sessions`].
+//! A master's connections to the registry, one after the other: connect, follow the buckets, serve
+//! clients. Never has two at once. [`Sessions`] decides what a session may conclude from the one before.
 
 use crate::{
     api,
@@ -32,11 +32,11 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-/// How long to wait before the registry is looked for again: first, and at most.
+/// Backoff between two tries to connect: the first, and the longest.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 
-/// The connection of now, and what the next one needs.
+/// The current connection, and the state that the next one needs.
 pub(crate) struct Connection {
     config: Config,
     seeker: Seeker,
@@ -44,14 +44,14 @@ pub(crate) struct Connection {
     machine: Nonce,
     /// Whether other masters may write to the registry, as far as this session knows.
     company: watch::Sender<bool>,
-    /// Since when there is none that serves.
+    /// When the connection was lost, until another session serves.
     down: Option<Time>,
     watches: JoinSet<()>,
     serving: Option<AbortHandle>,
     api: Option<Service>,
 }
 
-/// What looks for the registry.
+/// Connects to the registry.
 #[derive(Clone)]
 struct Seeker {
     config: Config,
@@ -62,7 +62,7 @@ struct Seeker {
 }
 
 impl Seeker {
-    /// Connects under a session that nobody has had.
+    /// Connects under a new random session id.
     async fn connect(&self) -> anyhow::Result<Registry> {
         let session = SessionId(process::random()?);
         let inbox = self.inbox.clone();
@@ -75,8 +75,8 @@ impl Seeker {
         let (address, names) = (&self.config.nats, self.names.clone());
         let keep = self.config.keep();
         let registry = Registry::open(address, names, session, keep, on_break).await?;
-        // Once there is a connection, so that those that fail leave the earlier sessions noted; and
-        // before the session holds anything.
+        // Note the session only after the connection is up, so that failed tries do not push earlier
+        // sessions out of the note. Note it before the session can hold anything.
         if let Some(state) = self.state.clone() {
             let sessions = {
                 let mut noted = self.noted.lock().expect("no holder of this lock panics");
@@ -90,14 +90,14 @@ impl Seeker {
         Ok(registry)
     }
 
-    /// Connects, and tries again after every failure but one that `is_final`.
+    /// Connects. Retries after every error unless `is_final` says that the error is final.
     async fn persist(&self, is_final: impl Fn(&anyhow::Error) -> bool) -> anyhow::Result<Registry> {
         let mut wait = AGAIN_MIN;
         loop {
             match self.connect().await {
                 Err(error) if !is_final(&error) => {
                     let cause = format!("{error:#}");
-                    tracing::warn!(cause, "the registry is not reached; trying on");
+                    tracing::warn!(cause, "the registry cannot be reached; trying again");
                 }
                 result => return result,
             }
@@ -122,7 +122,7 @@ impl Connection {
     ) -> anyhow::Result<Self> {
         let proven = state.as_ref().map(state::StateDir::sessions).unwrap_or_default();
         let known: Option<Marks> = state.as_ref().and_then(|state| state.known());
-        let machine = state::machine().context("the kernel does not say which boot this is")?;
+        let machine = state::machine().context("the kernel gives no boot id")?;
         let noted = Arc::new(Mutex::new(proven.clone()));
         let state = state.map(Arc::new);
         Ok(Connection {
@@ -138,15 +138,15 @@ impl Connection {
         })
     }
 
-    /// The first connection. A server that is not there yet is waited for, as after a break; an error is
-    /// something that whoever started this master must change.
+    /// Makes the first connection. Waits for a server that is not there yet, as after a break. An error
+    /// means that the operator must change something.
     pub(crate) async fn connect_first(&mut self) -> anyhow::Result<Registry> {
         let is_passing =
             |error: &anyhow::Error| error.downcast_ref().is_some_and(RegistryError::is_passing);
         self.seeker.persist(|error| !is_passing(error)).await
     }
 
-    /// Begins a session on a connection; `before` is the fleet of the last one.
+    /// Begins a session on a new connection. `before` is the fleet of the last session.
     pub(crate) fn begin(&mut self, registry: &Registry, before: Option<&Fleet>) -> Fleet {
         let memory = before.map(Fleet::memory).unwrap_or_default();
         self.sessions.begin(registry.session(), registry.ends(), memory);
@@ -176,7 +176,7 @@ impl Connection {
         self.sessions.session().unwrap_or(SessionId(0))
     }
 
-    /// Keeps in the state directory how far the registry is known to reach.
+    /// Stores in the state directory how far the registry is known to reach.
     pub(crate) fn note_known(&self) {
         let Some(state) = self.seeker.state.clone() else { return };
         let known = *self.sessions.known();
@@ -187,18 +187,18 @@ impl Connection {
         });
     }
 
-    /// Follows the buckets from what is in them now.
+    /// Follows the buckets, from their present content.
     pub(crate) fn follow(&mut self, registry: &Registry) {
         self.company.send_replace(true);
         self.watches = registry.follow(&self.company.subscribe(), &self.seeker.inbox);
     }
 
-    /// Notes whether this master is one of several.
+    /// Notes whether other masters may write to the registry.
     pub(crate) fn meet(&self, company: bool) {
         self.company.send_if_modified(|known| std::mem::replace(known, company) != company);
     }
 
-    /// The connection is broken; the next one is looked for.
+    /// The connection broke: stops everything that uses it, and looks for the next one.
     pub(crate) fn lost(&mut self) {
         if !self.sessions.broken() {
             return;
@@ -217,17 +217,17 @@ impl Connection {
         self.api = None;
     }
 
-    /// Takes note of how far the registry is known to reach.
+    /// Notes how far the registry reaches, by what this event shows.
     pub(crate) fn heard(&mut self, event: &Event) {
         self.sessions.heard(event);
     }
 
-    /// A bucket is known; with the last of them, all that a fleet has to know of the registry.
+    /// A bucket is loaded. When it is the last one, returns what the session found in the registry.
     pub(crate) fn loaded(&mut self, bucket: Bucket) -> Option<Loaded> {
         self.sessions.loaded(bucket)
     }
 
-    /// What workers are told of this session.
+    /// The message by which this session introduces itself to workers.
     pub(crate) fn welcome(&self) -> ToWorker {
         ToWorker::Welcome {
             master: Home { master: self.config.name.clone(), session: self.session() },
@@ -236,11 +236,11 @@ impl Connection {
         }
     }
 
-    /// What the world is told when a session has begun.
+    /// The event to publish when a session begins to serve.
     pub(crate) fn greeting(&mut self) -> Vec<Effect> {
         let master = self.config.name.clone();
         vec![Effect::Publish(match self.down.take() {
-            None => self.news(MasterEvent::Started, "it serves"),
+            None => self.event(MasterEvent::Started, "it serves"),
             Some(since) => {
                 let away = clock::boottime().since(since).as_secs_f32();
                 let reason = format!("it did not answer for {away:.1} s; runs went on");
@@ -250,10 +250,10 @@ impl Connection {
     }
 
     pub(crate) fn farewell(&self) -> Vec<Effect> {
-        vec![Effect::Publish(self.news(MasterEvent::Stopped, "it was told to"))]
+        vec![Effect::Publish(self.event(MasterEvent::Stopped, "it was stopped"))]
     }
 
-    fn news(&self, what: MasterEvent, reason: &str) -> Advisory {
+    fn event(&self, what: MasterEvent, reason: &str) -> Advisory {
         Advisory::Master { master: self.config.name.clone(), what, reason: reason.into() }
     }
 
@@ -276,7 +276,7 @@ impl Connection {
         self.serving = Some(serving.abort_handle());
     }
 
-    /// Begins to keep from expiring what open tasks need.
+    /// Begins to renew the objects and checkpoints that open tasks need, before they expire.
     pub(crate) fn keep_up(&mut self, registry: &Registry) {
         self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.inbox.clone()));
     }
@@ -285,7 +285,8 @@ impl Connection {
         self.api = Some(api);
     }
 
-    /// Says where it serves, to the log and to whoever waits for the file.
+    /// Reports the address on which this master serves: in the log, and in the ready file if one is
+    /// configured.
     pub(crate) fn tell_ready(&self, address: SocketAddr) -> anyhow::Result<()> {
         if let Some(path) = &self.config.ready_file {
             let ready = serde_json::json!({ "quic": address.to_string() }).to_string();
@@ -296,7 +297,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes no more requests.
+    /// Takes no more requests of clients.
     pub(crate) async fn stop_serving(&mut self) {
         if let Some(api) = self.api.take() {
             let _ = api.stop().await;

@@ -1,5 +1,5 @@
-//! Carrying out what the fleet decided. Every effect is handed off here, and its outcome comes
-//! back as an event; nothing here waits, retries or decides.
+//! The executor carries out the fleet's effects. It hands off each effect, and the result comes back as
+//! an event. Never waits, retries or decides.
 
 use crate::{
     inbox::Input,
@@ -15,7 +15,7 @@ use muster_protocol::{
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 
-/// What the loop does things with.
+/// The handles with which the loop carries out effects.
 pub(crate) struct Executor {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
@@ -44,8 +44,7 @@ impl Executor {
         }
     }
 
-    /// Another session: what was under way in the last one is of no interest any more, and clients who
-    /// wait hear that their answer will not come.
+    /// Begins another session. Drops what was under way in the last one; clients that wait get an error.
     pub(crate) fn begin_session(&mut self, registry: Registry) {
         self.publisher = Publisher::begin(&registry);
         self.writes = Writes::begin(&registry, &self.inbox);
@@ -58,7 +57,7 @@ impl Executor {
         &self.registry
     }
 
-    /// Sends what is still queued.
+    /// Sends the messages that are still queued.
     pub(crate) async fn flush(&self) {
         self.registry.flush().await;
     }
@@ -68,12 +67,12 @@ impl Executor {
         self.writing > 0
     }
 
-    /// Whether this master's own lease is given back.
+    /// Whether this master has given its own lease back.
     pub(crate) fn is_released(&self) -> bool {
         self.released
     }
 
-    /// Counts the answers that the fleet is about to hear.
+    /// Counts answered writes. Call it before the fleet observes the event.
     pub(crate) fn heard(&mut self, event: &Event) {
         if matches!(
             event,
@@ -94,39 +93,39 @@ impl Executor {
         self.links.remove(&link);
     }
 
-    /// Says who this master is, on a link that has come up.
+    /// Introduces this master on a link that has come up.
     pub(crate) fn welcome(&mut self, link: LinkId, welcome: ToWorker) {
         self.send(link, welcome);
     }
 
-    /// Says so on every link, because another session has begun.
+    /// Introduces this master again on every link, because another session has begun.
     pub(crate) fn welcome_all(&mut self, welcome: &ToWorker) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.send(link, welcome.clone());
         }
     }
 
-    /// Numbers a request whose answer goes to `reply`.
+    /// Registers a request whose answer goes to `reply`.
     pub(crate) fn ask(&mut self, reply: oneshot::Sender<ClientReply>) -> RequestId {
         self.request += 1;
         self.requests.insert(self.request, reply);
         self.request
     }
 
-    /// Where logs and progress of guests go.
+    /// The publisher, for logs and progress of guests.
     pub(crate) fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
     pub(crate) fn fetch(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     ) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _ = reply.send(registry.fetch(shelf, digest).await);
+            let _ = reply.send(registry.fetch(store, digest).await);
         });
     }
 
@@ -153,7 +152,7 @@ impl Executor {
         });
     }
 
-    /// Returns whether this session is over.
+    /// Carries out effects in order. Returns whether this session is over.
     pub(crate) fn execute(&mut self, effects: Vec<Effect>) -> bool {
         let mut is_over = false;
         let mut batch = Batch::default();
@@ -207,7 +206,7 @@ impl Executor {
         is_over
     }
 
-    /// Does something with the registry and brings what came of it to the inbox.
+    /// Runs a registry call in a loop of its own, and sends the result to the inbox.
     fn spawn<R>(&self, work: impl FnOnce(Registry) -> R)
     where
         R: Future<Output = Event> + Send + 'static,
@@ -229,9 +228,9 @@ impl Executor {
                     let event = Input::Registry(Said(registry.session(), Fact::Fleet(event)));
                     let _ = inbox.send(event).await;
                 }
-                // The fleet hears nothing, and asks again.
+                // The fleet gets no event, and asks again.
                 Err(error) => {
-                    tracing::warn!(bucket = bucket.word(), %error, "where it ends is not known");
+                    tracing::warn!(bucket = bucket.word(), %error, "the end of a stream cannot be read");
                 }
             }
         });
@@ -246,7 +245,7 @@ impl Executor {
                     let event = Input::Registry(Said(registry.session(), Fact::Fleet(event)));
                     let _ = inbox.send(event).await;
                 }
-                // The fleet hears nothing, and asks again.
+                // The fleet gets no event, and asks again.
                 Err(error) => tracing::warn!(%error, "a record cannot be read"),
             }
         });
@@ -255,8 +254,9 @@ impl Executor {
     fn send(&mut self, link: LinkId, message: ToWorker) {
         let Some(frames) = self.links.get(&link) else { return };
         if let Err(mpsc::error::TrySendError::Full(_)) = frames.try_send(message) {
-            // It does not listen any more. A new link begins with what it should know.
-            tracing::warn!(link, "a worker does not take its frames; its link is closed");
+            // The worker does not read its frames. Drop the link: a new link begins with all that the
+            // worker must know.
+            tracing::warn!(link, "a worker does not read its frames; its link is closed");
             self.links.remove(&link);
         }
     }

@@ -12,22 +12,22 @@ use muster_protocol::{
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 
-/// What may wait for the loop. Beyond it senders wait, and with them whoever sends to them.
+/// Inputs that may wait for the loop. When the inbox is full, its senders wait.
 pub(crate) const INBOX_MAX: usize = 16 * 1024;
 
 /// The named modules.
 pub(crate) type Modules = BTreeMap<String, ModuleEntry>;
 
-/// A look at what the loop knows.
+/// A function that reads the state of the loop, on the loop.
 pub(crate) type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 
-/// Something that the loop must know or do.
+/// An input of the loop.
 pub(crate) enum Input {
     /// Something that the registry said.
     Registry(Said),
-    /// A connection to the registry is up: another session can begin.
+    /// A connection to the registry is up: the next session can begin.
     Connected(Registry),
-    /// Clients are answered.
+    /// The client API is served.
     Served(Service),
     /// A fact for the fleet, from a worker.
     Fleet(Event),
@@ -35,27 +35,27 @@ pub(crate) enum Input {
     LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },
     /// A link is down.
     LinkClosed { worker: WorkerId, link: fleet::LinkId },
-    /// What a guest wrote for people.
+    /// Text that a guest wrote to its log or to standard error.
     Log(LogChunk),
-    /// How far a run is.
+    /// Progress that a guest reported.
     Progress { key: AttemptKey, done: u64, total: u64 },
-    /// A worker wants an object.
+    /// A worker asks for an object.
     Fetch {
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     },
-    /// A worker brings an object.
+    /// A worker sends an object to be stored.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
-    /// An attempt keeps its state, or asks for what earlier ones left.
+    /// An attempt saves a checkpoint, or asks for the latest one.
     Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
-    /// A client submits tasks that have been checked.
+    /// A client submits tasks, which the API has checked.
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<ClientReply> },
-    /// A client wants a task cancelled.
+    /// A client cancels a task.
     Cancel { task: muster_protocol::TaskId, reply: oneshot::Sender<ClientReply> },
-    /// Somebody wants something of a worker.
+    /// An operator sends a command to a worker.
     Order { worker: WorkerId, order: WorkerCommand, reply: oneshot::Sender<ClientReply> },
-    /// A client wants to see something.
+    /// A client reads the state of the loop.
     Look(Look),
 }
 

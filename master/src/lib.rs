@@ -1,14 +1,15 @@
-//! The master: it accepts tasks, gives them to workers, and replaces lost workers. It keeps
-//! nothing that is not in the registry, and this loop never waits for work.
+//! The master accepts tasks, dispatches them to workers, and replaces lost workers. Keeps no state that
+//! is not in the registry, and never waits for work in its loop.
 //!
-//! One loop owns the [`Fleet`]: it drains what has come, lets the fleet plan once, and hands the
-//! effects off. Everything else reports to its inbox: the registry's watches and answers, the
-//! links of workers, the requests of clients.
+//! One loop owns the [`Fleet`]: it drains the inbox, lets the fleet plan once, and hands the effects to
+//! the executor. Everything else reports to the inbox: the registry's watches and answers, the links of
+//! workers, the requests of clients.
 //!
-//! A master has a session for each connection to the registry (`connection`): when it breaks, the fleet
-//! goes on only to keep workers alive, and with the next connection a new one begins.
+//! A master has a session for each connection to the registry (see `connection`). When the connection
+//! breaks, the fleet of that session only keeps workers alive; a new session begins with the next
+//! connection.
 
-// These panic where nobody reads: `muster_wire::log` takes their place.
+// The print macros panic when nobody reads the output. Use `muster_wire::log` instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod api;
@@ -35,10 +36,10 @@ use registry::{Fact, Registry, Said};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
-/// What the loop takes in before it plans.
+/// Inputs that the loop takes before it plans.
 const DRAIN_MAX: usize = 1_024;
 
-/// How often the fleet is told the wall clock, for the stamps that people read.
+/// How often the loop tells the fleet the wall clock, for timestamps that people read.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a stopping master waits for its last writes.
@@ -50,7 +51,7 @@ pub fn main(config: Config) -> ExitCode {
         true => muster_wire::process::StopSource::BySignalsOrInput,
         false => muster_wire::process::StopSource::BySignals,
     };
-    // As many as can be busy while as many processors work for nats-server, on the same host often.
+    // Half of the processors: the other half serves nats-server, which often runs on the same host.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (processors / 2).max(1);
     muster_wire::process::run("muster-master", told, threads, |stop| run(config, stop))
@@ -94,7 +95,7 @@ struct Master {
     connection: Connection,
     executor: executor::Executor,
     workers: link::Workers,
-    /// Where it listens, until somebody has been told that it serves.
+    /// The address on which the master listens, until the master has reported that it is ready.
     ready: Option<std::net::SocketAddr>,
 }
 
@@ -130,8 +131,8 @@ impl Master {
         }
     }
 
-    /// Gives the lease back and lets writes that are under way come to their end; begins none for
-    /// new facts of workers.
+    /// Gives the lease back and waits for the writes that are under way. Takes no new facts from workers
+    /// or clients.
     async fn finish(&mut self, inputs: &mut mpsc::Receiver<Input>) {
         if !self.connection.is_up() {
             return;
@@ -151,7 +152,7 @@ impl Master {
         };
         if tokio::time::timeout(STOP_WITHIN, settle).await.is_err() {
             tracing::warn!(
-                "stopped before the last writes were answered; they are in the registry or not"
+                "stopped before the last writes were answered; it is not known whether the registry has them"
             );
         }
     }
@@ -185,7 +186,7 @@ impl Master {
             Input::Progress { key, done, total } => {
                 self.executor.publisher().progress(key.task, done, total);
             }
-            Input::Fetch { shelf, digest, reply } => self.executor.fetch(shelf, digest, reply),
+            Input::Fetch { store, digest, reply } => self.executor.fetch(store, digest, reply),
             Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),
             Input::Checkpoint { request, reply } => self.executor.checkpoint(request, reply),
             Input::Submit { tasks, reply } => {
@@ -205,7 +206,7 @@ impl Master {
         Ok(())
     }
 
-    /// Takes in what the registry of this life says.
+    /// Handles a fact from the registry of the current session.
     fn learn(&mut self, fact: Fact) -> anyhow::Result<()> {
         match fact {
             Fact::Fleet(event) => {
@@ -232,7 +233,7 @@ impl Master {
         Ok(())
     }
 
-    /// All that is in the registry is known: from now on something can be decided.
+    /// Everything in the registry is known. From now on the fleet can decide, and this master serves.
     fn loaded(&mut self, loaded: Loaded) {
         self.fleet.observe(clock::boottime(), Event::Loaded(loaded));
         self.connection.note_known();
@@ -247,7 +248,7 @@ impl Master {
         self.connection.begin_to_serve(self.executor.registry());
     }
 
-    /// The registry is out of reach: only what needs none of it goes on.
+    /// The registry is out of reach. Only work that does not need it goes on.
     fn lose_registry(&mut self) {
         self.fleet.observe(clock::boottime(), Event::RegistryDown);
         self.connection.lost();

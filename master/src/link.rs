@@ -1,5 +1,5 @@
-//! QUIC as the master uses it: one link per worker, and what comes over it. Only this room talks
-//! QUIC; it never believes a frame about who a worker is, only its certificate.
+//! QUIC as the master uses it: one link per worker, and the streams on it. Only this module talks QUIC.
+//! Never takes a worker's name from a frame, only from its certificate.
 
 use crate::{inbox::Input, registry::ObjectError};
 use bytes::{Bytes, BytesMut};
@@ -26,35 +26,35 @@ use std::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Frames that may wait for a worker. It has room for a full local queue twice over.
+/// Frames that may wait for one worker. A worker that leaves more unread loses its link.
 const FRAMES_MAX: usize = 4 * 1024;
 
-/// Objects in this process' memory at once: each may have 64 MiB.
+/// Objects in the memory of this process at once, up to 64 MiB each.
 const OBJECTS_MAX: usize = 8;
 
-/// How long a caller may take to say what it wants.
+/// How long a peer may take for the handshake, and for the first frame of each stream.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
-/// What the control stream of a link is known by.
+/// What a control stream needs to know of its link.
 struct Control {
     link: LinkId,
-    /// Whether there is one already.
+    /// Whether the link has a control stream already.
     first: Arc<AtomicBool>,
-    /// Told when it has ended, and with it the link.
+    /// Receives the cause when the control stream has ended; the link then ends too.
     ended: mpsc::Sender<String>,
 }
 
-/// What every link needs.
+/// State shared by all links.
 struct LinkServer {
-    /// Room for objects in this process' memory.
+    /// Permits for objects in the memory of this process.
     objects: Semaphore,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
 }
 
-/// Where workers dial in.
+/// The endpoint that workers dial, until it accepts.
 pub(crate) struct Workers {
     waiting: Option<(Endpoint, Arc<LinkServer>)>,
 }
@@ -69,7 +69,7 @@ impl Workers {
         }
     }
 
-    /// Begins to accept links, until the endpoint is closed. Saying it twice changes nothing.
+    /// Begins to accept links, until the endpoint is closed. A second call has no effect.
     pub(crate) fn accept(&mut self) {
         if let Some((endpoint, host)) = self.waiting.take() {
             tokio::spawn(accept(endpoint, host));
@@ -84,24 +84,24 @@ async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
             let from = incoming.remote_address();
             match host.admit(incoming).await {
                 Ok((connection, worker)) => {
-                    // The loop says that a link is down; what is told here is for who searches a fault.
+                    // The main loop logs that a link is down. The cause is for debugging only.
                     if let Err(cause) = host.link(connection, worker).await {
                         tracing::debug!(%from, %cause, "a link ended");
                     }
                 }
-                Err(cause) => tracing::warn!(%from, %cause, "a caller is not let in"),
+                Err(cause) => tracing::warn!(%from, %cause, "a connection is refused"),
             }
         });
     }
 }
 
 impl LinkServer {
-    /// Who calls, once that is proven.
+    /// Completes the handshake. Returns the worker that the peer has proven to be.
     async fn admit(&self, incoming: Incoming) -> anyhow::Result<(Connection, WorkerId)> {
         let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
         let Some(worker) = self.name(&connection) else {
             connection.close(1u32.into(), b"not a worker of this fleet");
-            anyhow::bail!("its certificate is not of a worker of this fleet");
+            anyhow::bail!("its certificate is not that of a worker of this fleet");
         };
         Ok((connection, worker))
     }
@@ -113,7 +113,7 @@ impl LinkServer {
         result
     }
 
-    /// The worker that a caller has proven to be.
+    /// The worker named in the peer's certificate.
     fn name(&self, connection: &Connection) -> Option<WorkerId> {
         let names = tls::peer_names(connection);
         names.iter().find_map(|name| self.names.worker_of(name)?.parse().ok())
@@ -164,13 +164,15 @@ impl LinkServer {
                     "a link has one control stream".into()
                 } else {
                     let result = self.control(reader, writer, worker, control.link).await;
-                    result.err().map_or_else(|| "it said goodbye".into(), |error| error.to_string())
+                    result
+                        .err()
+                        .map_or_else(|| "the worker closed it".into(), |error| error.to_string())
                 };
                 let _ = control.ended.send(cause).await;
                 return;
             }
-            StreamRequest::Fetch { shelf, digest } => {
-                self.in_time(self.fetch(writer, shelf, digest)).await
+            StreamRequest::Fetch { store, digest } => {
+                self.in_time(self.fetch(writer, store, digest)).await
             }
             StreamRequest::Checkpoint { attempt, save, state } => {
                 let want = Want::Save { save, state };
@@ -189,7 +191,7 @@ impl LinkServer {
         }
     }
 
-    /// Carries an object once there is room for it in memory, and gives up on who takes too long.
+    /// Transfers an object once there is a permit for its memory, and gives up after [`OBJECT_WITHIN`].
     async fn in_time(
         &self,
         work: impl Future<Output = Result<(), StreamError>>,
@@ -208,7 +210,8 @@ impl LinkServer {
         link: LinkId,
     ) -> Result<(), StreamError> {
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
-        // Opened, heard, closed: said by one, so that the loop hears it in this order.
+        // One loop sends opened, the messages and closed, so that the main loop receives them in this
+        // order.
         let _ = self.inbox.send(Input::LinkOpened { worker: worker.clone(), link, frames }).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
@@ -262,17 +265,17 @@ impl LinkServer {
     async fn fetch(
         &self,
         mut writer: FrameWriter,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.inbox.send(Input::Fetch { shelf, digest, reply }).await;
+        let _ = self.inbox.send(Input::Fetch { store, digest, reply }).await;
         match answer.await {
             Ok(Ok(Some(bytes))) => {
                 writer.send(&StreamReply::Size(bytes.len() as u64)).await?;
                 writer.bytes(bytes).await?;
             }
-            // Bytes that are not what they are called will not be so when they are asked for again.
+            // The stored bytes do not match the digest. A retry would read the same bytes.
             Ok(Ok(None) | Err(ObjectError::Corrupt(_))) => {
                 writer.send(&StreamReply::Missing).await?
             }
@@ -302,9 +305,9 @@ impl LinkServer {
         size: u64,
     ) -> Result<(), StreamError> {
         let told = match collect(&mut reader, size).await? {
-            None => {
-                StreamReply::Failed(format!("it has not the {size} bytes announced, or too many"))
-            }
+            None => StreamReply::Failed(format!(
+                "it does not have exactly the {size} bytes that were announced"
+            )),
             Some(bytes) => {
                 let (reply, answer) = oneshot::channel();
                 let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;
@@ -320,7 +323,8 @@ impl LinkServer {
     }
 }
 
-/// Reads exactly `size` bytes; `None` if there are fewer, more, or more than any payload may have.
+/// Reads exactly `size` bytes. `None` if there are fewer or more, or if `size` is above the limit of a
+/// payload.
 async fn collect(reader: &mut FrameReader, size: u64) -> Result<Option<Bytes>, StreamError> {
     if size > limit::PAYLOAD_SIZE_MAX {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `muster-master` alone: the same daemon as `muster master`.
+//! `muster-master`: the same daemon as `muster master`, as an executable of its own.
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! What a master tells the world: events, the ends of tasks, logs and progress, in as few messages as
-//! can be. Never waits for NATS: what that does not keep up with is lost, and the records have the truth.
+//! The publisher: events, ends of tasks, logs and progress for subscribers, in few messages. Never waits
+//! for NATS: messages beyond the queue are dropped. The records are the truth.
 
 use crate::registry::Registry;
 use muster_protocol::{
@@ -12,15 +12,16 @@ use muster_protocol::{
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
-/// Messages that may wait for NATS: seconds of the fastest tasks, in some tens of MiB.
+/// Messages that may wait for NATS: some seconds of the shortest tasks, some tens of MiB.
 const QUEUE_MAX: usize = 64 * 1024;
 
-/// Tasks in one message: with small outputs, or long reasons, it is well under NATS' limit of 1 MiB.
+/// Tasks in one message. With small outputs and short reasons, a message is well under NATS' limit of
+/// 1 MiB.
 const TASKS_MAX: usize = 64;
-/// And their outputs' bytes.
+/// The most bytes of outputs in one message.
 const ENDED_BYTES_MAX: u64 = 512 * 1024;
 
-/// A way to the world. What is told goes out in the order in which it was told.
+/// A handle to the publisher. Messages leave in the order in which they were given.
 pub(crate) struct Publisher(mpsc::Sender<Item>);
 
 enum Item {
@@ -30,21 +31,21 @@ enum Item {
     Progress(TaskId, u64, u64),
 }
 
-/// What one pass of the loop has to tell. What happened to several tasks of a batch is told at once: each
-/// message is a write of the stream that keeps it, as a record's is.
+/// What one pass of the loop publishes. Changes of several tasks of one batch share a message, because
+/// each message costs its stream a write, as a record does.
 #[derive(Default)]
 pub(crate) struct Batch {
     events: Vec<Advisory>,
-    /// Where there may be room for more tasks.
+    /// The index in `events` of the latest message of each kind, to which more tasks may be added.
     of_tasks: BTreeMap<(GroupName, TaskEvent, BatchId), usize>,
     ended: BTreeMap<BatchId, Vec<TaskEnded>>,
 }
 
 impl Publisher {
-    /// Tells the world in the life of this registry, as long as what this returns is kept.
+    /// Publishes in the session of this registry, until the returned handle is dropped.
     pub(crate) fn begin(registry: &Registry) -> Self {
-        let (publisher, told) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(spread(registry.clone(), told));
+        let (publisher, items) = mpsc::channel(QUEUE_MAX);
+        tokio::spawn(spread(registry.clone(), items));
         Publisher(publisher)
     }
 
@@ -69,7 +70,7 @@ impl Publisher {
 
     fn send(&self, item: Item) {
         if self.0.try_send(item).is_err() {
-            tracing::warn!("news for people were dropped: NATS does not keep up with them");
+            tracing::warn!("events or logs were dropped: NATS does not keep up with them");
         }
     }
 }
@@ -96,7 +97,7 @@ impl Batch {
     }
 }
 
-/// Cuts the ends of tasks into messages that NATS takes.
+/// Splits the ends of tasks into messages that NATS accepts.
 fn parts(ends: Vec<TaskEnded>) -> Vec<Vec<TaskEnded>> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
@@ -116,9 +117,9 @@ fn parts(ends: Vec<TaskEnded>) -> Vec<Vec<TaskEnded>> {
     parts
 }
 
-/// Tells the world, one thing after the other.
-async fn spread(registry: Registry, mut told: mpsc::Receiver<Item>) {
-    while let Some(item) = told.recv().await {
+/// Publishes item after item.
+async fn spread(registry: Registry, mut items: mpsc::Receiver<Item>) {
+    while let Some(item) = items.recv().await {
         match item {
             Item::Event(advisory) => registry.publish(&advisory).await,
             Item::Ended(audience, ended) => registry.tell(audience, &ended).await,

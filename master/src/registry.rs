@@ -1,5 +1,6 @@
-//! NATS as the master uses it: buckets, object stores, events, logs. Only this room talks to NATS,
-//! but for the client API; it decides nothing and never puts a value without comparing.
+//! NATS as the master uses it: buckets, object stores, events, logs. Only this module talks to NATS,
+//! apart from the client API. Never decides, and never writes a record or a lease without
+//! compare-and-set.
 
 mod checkpoints;
 mod layout;
@@ -41,22 +42,23 @@ pub(crate) use layout::UPKEEP_EVERY;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
 
-/// What a registry says.
+/// A fact from the registry.
 #[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
 pub(crate) enum Fact {
     /// A fact for the fleet.
     Fleet(Event),
-    /// A bucket's content has been observed.
+    /// The watch has read everything that the bucket held.
     Loaded(Bucket),
     /// A module name has these versions.
     ModuleSeen(ModuleEntry),
     /// A module name is gone.
     ModuleGone(String),
-    /// It does not answer any more, or not as it did.
+    /// The registry does not answer any more, or this session cannot go on with it.
     Down,
 }
 
-/// Something that a registry said in a session; of no interest to any other session.
+/// A fact from the registry, and the session in which it was learned. The loop drops facts of any other
+/// session.
 pub(crate) struct Said(pub SessionId, pub Fact);
 
 /// Who hears what a registry says.
@@ -64,45 +66,45 @@ pub(crate) trait Hearer: From<Said> + Send + 'static {}
 
 impl<T: From<Said> + Send + 'static> Hearer for T {}
 
-/// Why the registry cannot be used at the start. Nothing was written but, maybe, empty streams.
+/// Why the registry cannot be used at the start. At most empty streams were created.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// There is no server. One may come.
+    /// No server answers. One may be started later.
     #[error(
         "no nats-server answers at {url}: {cause}; start one with JetStream on (`nats-server -js`)"
     )]
     Unreachable {
-        /// Where it was looked for.
+        /// The address that was tried.
         url: String,
-        /// What the client says.
+        /// The client's error.
         cause: String,
     },
-    /// There is a server, and it wants nothing of who asks.
+    /// A server answers and refuses the connection.
     #[error(
         "the nats-server at {url} does not let this master in: {cause}; name a user that it knows \
          in the URL of --nats"
     )]
     NotLetIn {
-        /// Where it is.
+        /// The address of the server.
         url: String,
-        /// What the client says.
+        /// The client's error.
         cause: String,
     },
-    /// The server does not let the user of this master do what a master does.
+    /// The server refuses the master's user an operation that every master needs.
     #[error("{0}: {advice}", advice = .0.advice())]
     Refused(nats::NatsRefusal),
     /// The server cannot keep the fleet's state.
     #[error("JetStream cannot keep {what}: {cause}")]
     Layout {
-        /// Which stream.
+        /// The name of the stream.
         what: String,
-        /// What the server says.
+        /// The server's error.
         cause: String,
     },
 }
 
 impl RegistryError {
-    /// Whether it may pass without anybody changing what this master was given.
+    /// Whether the error may pass without a change to this master's options.
     pub fn is_passing(&self) -> bool {
         matches!(self, RegistryError::Unreachable { .. })
     }
@@ -126,20 +128,21 @@ pub struct Registry {
     context: Context,
     names: Arc<Names>,
     session: SessionId,
-    /// Where the streams ended when this session began.
+    /// The end of each followed stream when this session began.
     ends: Marks,
-    /// The life of the server, where the registry is one server.
+    /// The id of the server's process, if the registry is a single server.
     server: Option<ServerId>,
-    /// Events of this session so far: with the session it makes their ids.
+    /// The number of events that this session has published. Session and number make an event's id.
     events: Arc<AtomicU64>,
-    /// How the bucket of tasks is followed.
+    /// The state of the watch of the tasks' bucket. It is shared with the writes, whose acknowledgements
+    /// move its watermark.
     tasks: Arc<Mutex<Watch>>,
-    shelves: Arc<objects::Shelves>,
+    stores: Arc<objects::OpenStores>,
 }
 
 impl Registry {
-    /// Connects, and makes the streams that are not there yet. A connection that breaks is not made
-    /// again: the next is another session's.
+    /// Connects, and creates the streams that are missing. When the connection breaks, it is not made
+    /// again: the next connection belongs to another session.
     pub async fn open(
         address: &nats::Address,
         names: Arc<Names>,
@@ -152,16 +155,21 @@ impl Registry {
         let client = nats::connect_once(name, address, &refusals, on_break).await;
         let client = client.map_err(|error| RegistryError::of(&error, address))?;
         let context = cas::context(client.clone());
-        // What is refused is not answered: the request only runs out of time.
+        // NATS does not answer a refused request: the request times out, and the refusal comes on the
+        // connection.
         let why = |error| refusals.last().map_or(error, RegistryError::Refused);
         layout::ensure(&context, &names, keep).await.map_err(why)?;
-        let (events, shelves) = Default::default();
+        let (events, stores) = Default::default();
         let info = client.server_info();
         if info.max_payload < limit::API_SIZE_MAX {
             let (max_payload, advice) = (info.max_payload, nats::NatsRefusal::Payload.advice());
-            tracing::warn!(max_payload, advice, "NATS takes no messages of the largest size");
+            tracing::warn!(
+                max_payload,
+                advice,
+                "NATS does not accept the largest messages of Muster"
+            );
         }
-        // A cluster loses what one of its servers has lost whether that is the one at the other end.
+        // In a cluster, any server may lose writes, so the id of the connected one proves nothing.
         let server =
             (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
         let mut ends = Marks::default();
@@ -174,20 +182,20 @@ impl Registry {
         }
         let tasks = Watch::new(Bucket::Tasks, session, ends.of(Bucket::Tasks).stream);
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Registry { client, context, names, session, ends, server, events, tasks, shelves })
+        Ok(Registry { client, context, names, session, ends, server, events, tasks, stores })
     }
 
-    /// Where the streams ended when this session began.
+    /// The end of each followed stream when this session began.
     pub fn ends(&self) -> Marks {
         self.ends
     }
 
-    /// The life of the registry's server, where that is one server.
+    /// The id of the server's process, if the registry is a single server.
     pub fn server(&self) -> Option<ServerId> {
         self.server.clone()
     }
 
-    /// Where a bucket's stream ends, as its leader knows it.
+    /// Reads from the stream's leader where a bucket's stream ends.
     pub async fn read_end(&self, bucket: Bucket) -> Result<Mark, cas::ReadError> {
         let end = read_end(&self.context, &self.names.stream(bucket)).await;
         end.map_err(|error| cas::ReadError::Unavailable(error.to_string()))
@@ -206,7 +214,7 @@ impl Registry {
         sent.answer(&self.context).await
     }
 
-    /// The session.
+    /// The id of this session.
     pub fn session(&self) -> SessionId {
         self.session
     }
@@ -216,8 +224,8 @@ impl Registry {
         &self.client
     }
 
-    /// Follows the buckets from what is in them now, until what this returns is dropped.
-    /// `company` says whether other masters may write to them.
+    /// Follows the buckets from their present content, until the returned set is dropped. `company` says
+    /// whether other masters may write to them.
     pub fn follow(
         &self,
         company: &tokio::sync::watch::Receiver<bool>,
@@ -231,7 +239,8 @@ impl Registry {
         cas::Key { stream: self.names.stream(bucket), subject: self.names.key(bucket, key) }
     }
 
-    /// Reads a task record from the stream's leader; `Err` where nobody knows.
+    /// Reads a task record from the stream's leader. An error means that the record is unknown, not that
+    /// it is missing.
     pub async fn read_task(
         &self,
         task: TaskId,
@@ -284,7 +293,7 @@ impl Registry {
         sent.answer(&self.context).await
     }
 
-    /// Tells the world what happened. Lost if NATS is away: the records have the truth.
+    /// Publishes an event. It is lost while NATS is away: the records are the truth.
     pub async fn publish(&self, advisory: &Advisory) {
         let (group, about, what, id) = advisory.tokens();
         let subject = self.names.event(group, about, what, &id);
@@ -299,44 +308,44 @@ impl Registry {
         }
     }
 
-    /// Publishes what nobody has to hear.
+    /// Publishes a message that may be lost.
     async fn spread(&self, subject: String, body: Bytes) {
         if let Err(error) = self.client.publish(subject, body).await {
-            tracing::warn!(%error, "news for people were not sent");
+            tracing::warn!(%error, "an event or a log was not sent");
         }
     }
 
-    /// Tells those who wait for it that tasks have ended.
+    /// Tells the subscribers of a batch that tasks have ended.
     pub async fn tell(&self, audience: muster_protocol::BatchId, ended: &[TaskEnded]) {
         if let Ok(body) = serde_json::to_vec(ended) {
             self.spread(self.names.done(audience), body.into()).await;
         }
     }
 
-    /// Passes on what a guest wrote for people.
+    /// Publishes text that a guest wrote to its log or to standard error.
     pub async fn log(&self, chunk: LogChunk) {
         let subject = self.names.log(chunk.key.task, chunk.key.attempt, chunk.source);
         self.spread(subject, chunk.text).await;
     }
 
-    /// Passes on how far a run is.
+    /// Publishes the progress of a run.
     pub async fn progress(&self, task: TaskId, done: u64, total: u64) {
         let body = format!("{{\"done\":{done},\"total\":{total}}}");
         self.spread(self.names.progress(task), Bytes::from(body)).await;
     }
 
-    /// Sends what is still queued.
+    /// Sends the messages that are still queued. Waits at most [`nats::PING_EVERY`].
     pub async fn flush(&self) {
         let _ = tokio::time::timeout(nats::PING_EVERY, self.client.flush()).await;
     }
 }
 
-/// Where a stream ends, as its leader knows it.
+/// Reads from the leader where a stream ends.
 async fn read_end(context: &Context, stream: &str) -> Result<Mark, GetStreamError> {
     Ok(mark_of(context.get_stream(stream).await?.cached_info()))
 }
 
-/// Where a stream ends, and which it is.
+/// Where a stream ends, and the stream's identity: its time of creation.
 fn mark_of(info: &Info) -> Mark {
     let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH);
     let created = created.map(|since| since.as_nanos() as u64).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What open tasks need is kept from expiring: as long as it is old, it is stored anew. Never anything of
-//! a task that is over.
+//! Renews what open tasks need: stores old inputs and checkpoints again before they expire. Never
+//! touches anything of an ended task.
 
 use crate::{
     inbox::{Input, Modules},
@@ -9,24 +9,24 @@ use muster_protocol::{Digest, TaskId, fleet::Fleet, task::Data};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
-/// How long to wait after a round in which something could not be renewed.
+/// The wait after a round that could not renew everything.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// What open tasks need.
+/// The objects and checkpoints that open tasks need.
 #[derive(Default)]
 struct Needs {
     inputs: BTreeSet<Digest>,
-    /// Tasks of which an attempt may have left a checkpoint.
+    /// Tasks with at least one attempt, which may have a checkpoint.
     begun: Vec<TaskId>,
 }
 
-/// Goes round again and again. Every master does, since what is young costs no write.
+/// Runs round after round. Every master does this: renewing what is young costs no write.
 pub(crate) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
     while let Some(needs) = needs(&inbox).await {
         let wait = match renew(&registry, needs).await {
             Ok(()) => UPKEEP_EVERY,
             Err(error) => {
-                tracing::warn!(%error, "what an open task needs could not be stored anew; trying on");
+                tracing::warn!(%error, "the input or checkpoint of an open task could not be stored anew; trying again");
                 AGAIN
             }
         };
@@ -52,10 +52,10 @@ async fn needs(inbox: &mpsc::Sender<Input>) -> Option<Needs> {
     answer.await.ok()
 }
 
-/// Renews all of it, as far as it can be; an error where trying again may help.
+/// Renews everything that can be renewed. Returns an error if a retry may help.
 async fn renew(registry: &Registry, needs: Needs) -> Result<(), ObjectError> {
     let mut all = Ok(());
-    // What is damaged stays so, and whoever found it has said so.
+    // A damaged object stays damaged, and `fetch` has logged it.
     let mut note = |done| match done {
         Ok(()) | Err(ObjectError::Corrupt(_)) => {}
         Err(error @ ObjectError::Unavailable(_)) => all = Err(error),

@@ -1,5 +1,5 @@
-//! Makes a component of a core module that was built for a WIT world. Never changes a module
-//! that carries no world.
+//! Makes a component from a core module that was built for a WIT world. Never changes a module without a
+//! world.
 
 use crate::ModuleRefusal;
 use wasi_preview1_component_adapter_provider::{
@@ -7,9 +7,9 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
-/// The component form of a [`crate::Kind::SdkCore`] module: its WASI preview 1 imports go through
-/// the adapter of the runtime's own release. The same bytes give the same component, so that it
-/// has one digest. [`crate::inspect`] the result before it is stored.
+/// The component form of a [`crate::Kind::SdkCore`] module: its WASI preview 1 imports go through the
+/// adapter of the runtime's own release. The same bytes always give the same component, and so one
+/// digest. Call [`crate::inspect`] on the result before storing it.
 pub fn to_component(core: &[u8]) -> Result<Vec<u8>, ModuleRefusal> {
     ComponentEncoder::default()
         .module(core)

@@ -1,5 +1,5 @@
-//! Which export of a validated file would be called to run it. Never guesses: an export of the
-//! right name with the wrong type is refused, not skipped.
+//! Finds the export that is called to run a validated file. Never guesses: an export with the right name
+//! and the wrong type is refused, not skipped.
 
 use crate::{Kind, ModuleRefusal, World, scan::Scan};
 use wasmparser::{
@@ -8,7 +8,7 @@ use wasmparser::{
     types::Types,
 };
 
-/// How a scanned file is run.
+/// How a scanned file is run, or why it cannot be.
 pub(crate) fn kind(scan: &Scan) -> Result<Kind, ModuleRefusal> {
     match scan.encoding {
         Encoding::Module if scan.has_world => Ok(Kind::SdkCore),
@@ -57,7 +57,7 @@ fn component(scan: &Scan) -> Result<Kind, ModuleRefusal> {
 }
 
 fn no_entry(wanted: &str, advice: &str, exports: &[String]) -> ModuleRefusal {
-    /// Enough to recognise what was built instead.
+    /// Exports that an error shows: enough to recognise what was built instead.
     const SHOWN_MAX: usize = 5;
     let shown: Vec<&str> = exports.iter().take(SHOWN_MAX).map(String::as_str).collect();
     let found = match shown.is_empty() {

@@ -3,8 +3,8 @@
 /// How a Wasm file is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the
-    /// input, standard output the output, the exit code the verdict.
+    /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the task's
+    /// input, standard output its output, and the exit code decides the outcome.
     Command,
     /// A component.
     Component {
@@ -33,7 +33,7 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What a component offers to whoever runs it.
+/// The entry point that a component exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
     /// `wasi:cli/run`: a program, treated like [`Kind::Command`].

@@ -1,13 +1,13 @@
-//! What a guest may import. Never more than a worker links; the worker's tests compare the two.
+//! The imports that a guest may have. Never more than a worker links; the worker's tests compare the
+//! two.
 
 use crate::ModuleRefusal;
 
 /// The core module name under which WASI preview 1 is imported.
 pub const PREVIEW1_MODULE: &str = "wasi_snapshot_preview1";
 
-/// Every function of WASI preview 1 (its `.witx`), all of which `wasmtime-wasi` links. That a
-/// function can be imported grants nothing: without a directory or a socket it answers with an
-/// error number.
+/// Every function of WASI preview 1 (its `.witx`). `wasmtime-wasi` links all of them. An import grants
+/// nothing: without a directory or a socket, the function returns an error number.
 #[rustfmt::skip]
 pub const PREVIEW1_FUNCTIONS: &[&str] = &[
     "args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_res_get",
@@ -21,7 +21,7 @@ pub const PREVIEW1_FUNCTIONS: &[&str] = &[
     "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
 ];
 
-/// The interfaces of WASI 0.2 that `wasmtime-wasi` links, without their versions: any `0.2.x`.
+/// The interfaces of WASI 0.2 that workers link, without their versions: any `0.2.x`.
 #[rustfmt::skip]
 pub const WASI_INTERFACES: &[&str] = &[
     "wasi:cli/environment", "wasi:cli/exit", "wasi:cli/stdin", "wasi:cli/stdout",
@@ -38,7 +38,7 @@ pub const WASI_INTERFACES: &[&str] = &[
 /// The interfaces of the SDK, without their versions: any `0.1.x`.
 pub const SDK_INTERFACES: &[&str] = &["muster:task/host"];
 
-/// Where well-known foreign imports come from, by how their names begin.
+/// The origin of well-known foreign imports, by the prefix of their names.
 const ORIGINS: &[(&str, &str)] = &[
     ("wasi_unstable.", "it was compiled for WASI of before 2020; use a newer toolchain"),
     ("__wbindgen", "it was compiled for browsers (wasm-bindgen); compile for wasm32-wasip1"),
@@ -48,7 +48,7 @@ const ORIGINS: &[(&str, &str)] = &[
     ("a.", "it was compiled by Emscripten for browsers; use wasi-sdk, or -sSTANDALONE_WASM"),
     (
         "wasi:http/incoming-handler",
-        "a task is no server; it may send requests, where it is allowed to",
+        "a task is not a server; it may send requests if it is allowed to",
     ),
     ("wasi:keyvalue/", "workers give guests no key-value store"),
 ];
@@ -76,8 +76,8 @@ pub(crate) fn check_interface(name: &str) -> Result<(), ModuleRefusal> {
     Err(unknown(name.into(), known.into()))
 }
 
-/// Refuses an import of a core module that is to become a component: its functions are named by
-/// the interface they belong to.
+/// Refuses an import that no worker provides, of a core module that is to become a component. The
+/// import's module is the interface of the function.
 pub(crate) fn check_sdk_core(module: &str, field: &str) -> Result<(), ModuleRefusal> {
     if module.contains(':') { check_interface(module) } else { check_core(module, field) }
 }

@@ -1,7 +1,7 @@
-//! What a Wasm file is: bytes in, facts or a refusal out.
+//! Inspects Wasm files: bytes in, facts or a refusal out.
 //!
-//! Nothing here may compile or run a module, read a file or a clock: client, master and worker
-//! ask the same questions of the same bytes and must get the same answers.
+//! Never compiles or runs a module, and never reads a file or a clock: client, master and worker ask the
+//! same questions about the same bytes and must get the same answers.
 
 mod convert;
 mod entry;
@@ -23,17 +23,17 @@ pub use scan::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
 use muster_protocol::{Digest, limit};
 use sha2::Digest as _;
 
-/// What is known of a Wasm file that can be run.
+/// Facts about a Wasm file that can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleInfo {
     /// How it is run.
     pub kind: Kind,
-    /// What it asks of its host: `module.field` for core modules, names of interfaces with their
-    /// versions for components; in the file's order.
+    /// Its imports, in the file's order: `module.field` for core modules, interface names with versions
+    /// for components.
     pub imports: Vec<String>,
-    /// What of it a task has to be granted.
+    /// The grants that a task with this module may need.
     pub needs: Vec<Need>,
-    /// What it offers, in the file's order.
+    /// Its exports, in the file's order.
     pub exports: Vec<String>,
     /// Its length in bytes.
     pub size: u64,
@@ -41,8 +41,8 @@ pub struct ModuleInfo {
     pub digest: Digest,
 }
 
-/// Says what `bytes` are, or why they cannot be run here. Validates every function, so that a
-/// worker need not find out; that takes tens of milliseconds per megabyte.
+/// Inspects `bytes`: the facts about them, or why they cannot be run here. Validates every function, so
+/// that workers get only valid modules. That takes tens of milliseconds per megabyte.
 pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, ModuleRefusal> {
     let size = bytes.len() as u64;
     if size > limit::MODULE_SIZE_MAX {
@@ -62,7 +62,7 @@ pub fn inspect(bytes: &[u8]) -> Result<ModuleInfo, ModuleRefusal> {
     })
 }
 
-/// The name that some bytes have everywhere in a fleet.
+/// The SHA-256 of bytes, which names them everywhere in a fleet.
 pub fn digest(bytes: &[u8]) -> Digest {
     Digest(sha2::Sha256::digest(bytes).into())
 }

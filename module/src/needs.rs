@@ -1,25 +1,25 @@
-//! Which grants a module may want, by what it imports. Never a refusal: an import says what a module
-//! can ask for, and not that it will.
+//! The grants that a module may need, by its imports. Never refuses: an import shows what a module can
+//! request, not that it will.
 
 use crate::{PREVIEW1_MODULE, scan::Scan};
 use wasmparser::component_types::ComponentEntityType;
 
-/// Something that a module may ask of its worker beyond its input, its output and coarse time.
+/// A capability that a module may use beyond its input, its output and coarse clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The option that grants it; `None` where no task is ever granted it.
     pub grant: Option<&'static str>,
-    /// What for, and what happens without.
+    /// What the module does with it, and what happens without it.
     pub what: &'static str,
-    /// Interfaces of WASI 0.2, and the functions in them of which one has to be imported; none for
-    /// any.
+    /// WASI 0.2 interfaces that show the need, each with functions of which one must be imported. An
+    /// empty list means any function.
     interfaces: &'static [(&'static str, &'static [&'static str])],
-    /// How the names of such functions of WASI preview 1 begin.
+    /// Prefixes of WASI preview 1 functions that show the need.
     preview1: &'static [&'static str],
 }
 
-/// All of them. What toolchains import without using it is not counted where it can be told: every
-/// program in C looks for directories it was given, but only some open a file.
+/// All needs. Imports that toolchains add without use do not count, where that can be told: every C
+/// program looks for preopened directories, but only some open a file.
 const NEEDS: &[Need] = &[
     Need {
         grant: Some("--allow-http HOST"),
@@ -29,13 +29,13 @@ const NEEDS: &[Need] = &[
     },
     Need {
         grant: Some("--dir SIZE"),
-        what: "opens files; without it there are none",
+        what: "opens files; without it there are no files",
         interfaces: &[("wasi:filesystem/types", &["[method]descriptor.open-at"])],
         preview1: &["path_"],
     },
     Need {
         grant: Some("--random"),
-        what: "takes random numbers; without it they follow from the task's id and are no secret",
+        what: "takes random numbers; without it they follow from the task's id and are not secret",
         interfaces: &[("wasi:random/random", &[])],
         preview1: &["random_get"],
     },
@@ -51,7 +51,7 @@ const NEEDS: &[Need] = &[
     },
 ];
 
-/// What a scanned file may ask for.
+/// The needs that the imports of a scanned file show.
 pub(crate) fn needs(scan: &Scan) -> Vec<Need> {
     let is_asked = |need: &&Need| scan.imports.iter().any(|import| asks(scan, import, need));
     NEEDS.iter().filter(is_asked).copied().collect()
@@ -61,7 +61,8 @@ fn asks(scan: &Scan, import: &str, need: &Need) -> bool {
     if let Some(function) = import.strip_prefix(PREVIEW1_MODULE).and_then(|f| f.strip_prefix('.')) {
         return need.preview1.iter().any(|begin| function.starts_with(begin));
     }
-    // A core module of the SDK imports `interface@version.function`, a component whole interfaces.
+    // A core module of the SDK imports `interface@version.function`; a component imports whole
+    // interfaces.
     let Some((path, rest)) = import.split_once('@') else { return false };
     let Some((_, functions)) = need.interfaces.iter().find(|(interface, _)| *interface == path)
     else {
@@ -75,7 +76,7 @@ fn asks(scan: &Scan, import: &str, need: &Need) -> bool {
         })
 }
 
-/// Whether an interface is imported with that function in it: encoders leave out what is not used.
+/// Whether the imported interface contains the function. Encoders leave out unused functions.
 fn has_function(scan: &Scan, interface: &str, function: &str) -> bool {
     let types = scan.types.as_ref();
     let item = types.component_item_for_import(interface);

@@ -1,10 +1,10 @@
-//! Why a file is not taken, in sentences that say what to do next. Never a reason to retry: the
-//! same bytes are refused again.
+//! Why a file is refused, in sentences that say what to do next. Never a reason to retry: the same bytes
+//! are refused again.
 
-/// Why some bytes cannot be run here. Nothing was stored or changed.
+/// Why bytes cannot be run here. Nothing was stored or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModuleRefusal {
-    /// Neither a Wasm module nor a component.
+    /// The bytes are neither a Wasm module nor a component.
     #[error(
         "not a Wasm file: it begins with {begins}; compile the task to wasm32-wasip1 (or wasm32-wasip2) and push the resulting .wasm"
     )]
@@ -12,43 +12,43 @@ pub enum ModuleRefusal {
         /// Its first bytes, printable.
         begins: String,
     },
-    /// The text form of Wasm.
+    /// The bytes are the text form of Wasm.
     #[error("this is Wasm text; turn it into a binary with `wat2wasm` or `wasm-tools parse` first")]
     Text,
-    /// Machine code, as `wasmtime compile` writes it or a native linker.
+    /// The bytes are machine code, from `wasmtime compile` or a native linker.
     #[error(
         "this is native machine code, not Wasm: precompiled modules are never accepted, because nothing could check them; push the .wasm it was made from"
     )]
     Precompiled,
-    /// The validator's verdict.
+    /// The validator refused the bytes.
     #[error(
         "not valid Wasm, or it needs a proposal that is not enabled: {message} (at offset {offset:#x}); compile for wasm32-wasip1 without extra target features"
     )]
     Invalid {
-        /// What the validator says.
+        /// The validator's message.
         message: String,
-        /// Where, in bytes from the beginning.
+        /// The byte offset of the error, from the beginning.
         offset: usize,
     },
-    /// More of something than any honest guest has been seen to need.
+    /// A count is above its limit, which is more than any honest guest has been seen to need.
     #[error("the module has {count} {what}, the limit is {max}; strip it or split the task")]
     OverLimit {
-        /// Of what, in the plural.
+        /// What was counted, in the plural.
         what: &'static str,
-        /// How many.
+        /// The count.
         count: u64,
-        /// How many are allowed.
+        /// The limit.
         max: u64,
     },
-    /// It asks its host for a function or interface that no worker has.
+    /// The module imports a function or interface that no worker provides.
     #[error("unknown import `{name}`: {hint}")]
     UnknownImport {
         /// `module.field`, or the name of the interface.
         name: String,
-        /// What is known, or where such imports come from.
+        /// The imports that are allowed, or the origin of this one.
         hint: String,
     },
-    /// A core module that wants to be given a memory, table, global or tag.
+    /// A core module imports a memory, table, global or tag.
     #[error(
         "the import `{name}` is a {what}, and a worker gives a module functions only; link it without importing its {what} (clang and rustc do so by default)"
     )]
@@ -58,26 +58,26 @@ pub enum ModuleRefusal {
         /// `memory`, `table`, `global` or `tag`.
         what: &'static str,
     },
-    /// Nothing that could be called to run it.
+    /// The file exports nothing that can be called to run it.
     #[error("nothing to run: {hint}")]
     NoEntry {
-        /// What was looked for, and what it exports instead.
+        /// The export that was expected, and those that were found.
         hint: String,
     },
-    /// The export that would be called has another type.
+    /// The entry point has the wrong type.
     #[error("the export `{name}` must be {expected}")]
     WrongEntry {
-        /// The export.
+        /// The name of the export.
         name: &'static str,
         /// The type it must have.
         expected: &'static str,
     },
-    /// A core module built for a WIT world that could not be made a component.
+    /// A core module built for a WIT world could not be made a component.
     #[error(
         "the module could not be made a component: {message}; build it with the SDK's current version"
     )]
     NotConvertible {
-        /// What the encoder says.
+        /// The encoder's error.
         message: String,
     },
 }
@@ -88,7 +88,7 @@ impl From<wasmparser::Error> for ModuleRefusal {
     }
 }
 
-/// Refuses what is not even meant to be a Wasm binary, each by its name.
+/// Refuses bytes that are not a Wasm binary at all, with the kind of file that they seem to be.
 pub(crate) fn recognise(bytes: &[u8]) -> Result<(), ModuleRefusal> {
     if bytes.starts_with(b"\0asm") {
         return Ok(());

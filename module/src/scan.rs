@@ -1,5 +1,5 @@
-//! One pass over a Wasm file that validates it, counts it and lists its outer imports and
-//! exports. Never keeps more than a few names per import; never looks at what code does.
+//! One pass over a Wasm file: validates it, counts its parts, and lists its outer imports and exports.
+//! Never keeps more than a few names per import, and never interprets code.
 
 use crate::{ModuleRefusal, features::features, known};
 use wasmparser::{
@@ -7,32 +7,32 @@ use wasmparser::{
     Parser, Payload, TypeBounds, TypeRef, ValidPayload, Validator, types::Types,
 };
 
-/// Functions of a file, nested modules counted. The largest guests tried, JavaScript (12 MB) and
-/// Python (18 MB) with their interpreters, have 13,000 each; small functions of 300 bytes, as Go
-/// has them, fill the 64 MiB of a file with this many.
+/// The most functions of a file, including nested modules. The largest guests tried are JavaScript
+/// (12 MB) and Python (18 MB) with their interpreters: 13,000 functions each. Small functions of 300
+/// bytes, as Go has them, fill the 64 MiB of a file with this many.
 pub const FUNCTIONS_MAX: u64 = 200_000;
 
-/// Imports of a file, nested modules counted. A host has under 200 to give; the rest are what a
-/// guest's own libraries import from each other: 2,300 in Python.
+/// The most imports of a file, including nested modules. A host has under 200 to give. The rest are
+/// imports between a guest's own libraries: 2,300 in Python.
 pub const IMPORTS_MAX: u64 = 20_000;
 
-/// Types of a file, nested modules counted: 1,200 in Python. All guests of a worker share one
-/// registry of them.
+/// The most types of a file, including nested modules. Python has 1,200. All guests of a worker share
+/// one type registry.
 pub const TYPES_MAX: u64 = 20_000;
 
-/// One function's body, in bytes. Compiling takes more than linear time in it. The largest seen,
-/// Python's interpreter loop, has 430 KB; the validator alone would allow 7.6 MB.
+/// The largest body of one function, in bytes. Compile time grows faster than linearly with it. The
+/// largest body seen, Python's interpreter loop, has 430 KB; the validator alone would allow 7.6 MB.
 pub const FUNCTION_SIZE_MAX: u64 = 2 * 1024 * 1024;
 
-/// The custom section in which a toolchain keeps the WIT world that a core module was built for.
+/// The custom section in which a toolchain stores the WIT world of a core module.
 const WORLD_SECTION: &str = "component-type";
 
-/// What one pass finds.
+/// The results of one pass.
 pub(crate) struct Scan {
     pub encoding: Encoding,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
-    /// What a core module exports as `_start`.
+    /// The kind and index of a core module's export `_start`.
     pub start: Option<(ExternalKind, u32)>,
     pub has_world: bool,
     /// The outer module's or component's types.
@@ -89,7 +89,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<Scan, ModuleRefusal> {
             ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
     }
-    // The last end is the outermost one.
+    // The last end is that of the outermost module or component.
     let (Some(types), Some(encoding)) = (types, outer.encoding) else {
         return Err(ModuleRefusal::Invalid {
             message: "it ends too early".into(),
@@ -175,7 +175,7 @@ impl<'a> Outer<'a> {
         Ok(())
     }
 
-    /// The names of all imports, once each of them is known to be provided.
+    /// The names of all imports, after checking that workers provide each of them.
     fn checked_imports(&self) -> Result<Vec<String>, ModuleRefusal> {
         let mut names = Vec::new();
         for &(module, field, ty) in &self.core_imports {
@@ -183,7 +183,8 @@ impl<'a> Outer<'a> {
             if let Some(what) = state(ty) {
                 return Err(ModuleRefusal::ImportedState { name, what });
             }
-            // A component's own world section is only a trace of how it was made.
+            // Only a core module has imports here. A component's own world section only records how it
+            // was made.
             match self.has_world {
                 true => known::check_sdk_core(module, field)?,
                 false => known::check_core(module, field)?,
@@ -193,7 +194,7 @@ impl<'a> Outer<'a> {
         for &(name, ty) in &self.interfaces {
             match ty {
                 ComponentTypeRef::Instance(_) => known::check_interface(name)?,
-                // A name for a type that is known otherwise asks nothing of the host.
+                // A name for a known type asks nothing of the host.
                 ComponentTypeRef::Type(TypeBounds::Eq(_)) => continue,
                 _ => return Err(known::check_interface(name).err().unwrap_or_else(|| bare(name))),
             }

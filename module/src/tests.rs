@@ -1,4 +1,4 @@
-//! Rows of small modules and what is said of each; never a module that is built elsewhere.
+//! Tables of small modules with the expected result of each. Never uses a module that is built elsewhere.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const COMMAND: Kind = Kind::Command;
 const PROGRAM: Kind = Kind::Component { world: World::CommandRun };
 const TASK: Kind = Kind::Component { world: World::Task };
 
-/// Inspects Wasm text and compares with a kind, or with a part of the refusal's sentence.
+/// Inspects Wasm text and compares the result with a kind, or with a part of the refusal's sentence.
 fn check(text: &str, expected: Result<Kind, &str>) {
     check_bytes(&wat::parse_str(text).expect("Wasm text"), expected);
 }
@@ -121,7 +121,7 @@ fn more_than_any_honest_guest_has_is_refused() {
     check(&format!("(module {functions})"), Err("200001 functions"));
     let body = "nop ".repeat(FUNCTION_SIZE_MAX as usize + 1);
     check(&format!("(module (func {body}))"), Err("in one function"));
-    // Hidden in a component, in two modules of half the number each.
+    // The same number, in two modules inside a component.
     let half = format!("(core module {})", "(func)".repeat(FUNCTIONS_MAX as usize / 2 + 1));
     check(&format!("(component {half} {half})"), Err("200002 functions"));
 }
@@ -229,7 +229,7 @@ fn grants_are_told_by_what_is_imported() {
     check(&whole("wasi:random/random"), &[Some("--random")]);
     check(&whole("wasi:clocks/monotonic-clock"), &[]);
     check(&whole("wasi:sockets/tcp-create-socket"), &[None]);
-    // Standard streams have the interface as well, and open nothing.
+    // Standard streams import the interface as well, but open no file.
     check(&whole("wasi:filesystem/types"), &[]);
     let files = component(
         r#"(import "wasi:filesystem/types@0.2.9" (instance

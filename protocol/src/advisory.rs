@@ -1,5 +1,5 @@
-//! Events as the world sees them: what happened, to whom, in which group. Bad news has names of
-//! its own, so that people can raise an alarm on a subject. Never read back by Muster.
+//! Events, published for operators and tools: what happened to which task, worker, master or group.
+//! Each bad event has a subject of its own, so that an alarm can be set on it. Never read by Muster.
 
 use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId, words::words};
 use alloc::{format, string::String, string::ToString, vec::Vec};
@@ -9,38 +9,39 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Advisory {
-    /// About tasks that report to the same listener: the same happened to each of them at once.
+    /// About tasks that report to the same subscriber: the same happened to each of them.
     Tasks {
-        /// The group they are for.
+        /// The group of the tasks.
         group: GroupName,
-        /// What happened.
+        /// What happened to these tasks. It is the third token of the subject, and not in the body.
         #[serde(skip)]
         what: TaskEvent,
-        /// Their batch, or the task itself.
+        /// The batch of the tasks, or the task itself.
         #[serde(skip)]
         audience: BatchId,
-        /// To whom.
+        /// The tasks, at least one. At most 64, so that the message stays under NATS' limit of 1
+        /// MiB.
         tasks: Vec<TaskChange>,
     },
     /// About a worker.
     Worker {
-        /// Which.
+        /// The worker's name.
         worker: WorkerId,
-        /// Its group.
+        /// The worker's group.
         group: GroupName,
-        /// What happened.
+        /// What happened to the worker. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: WorkerEvent,
-        /// The life concerned.
+        /// The session of the worker that the event is about.
         session: SessionId,
         /// Why, as a sentence.
         reason: String,
     },
     /// About a group.
     Group {
-        /// Which.
+        /// The group's name.
         group: GroupName,
-        /// What happened.
+        /// What happened to the group. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: GroupEvent,
         /// Why, as a sentence.
@@ -48,9 +49,9 @@ pub enum Advisory {
     },
     /// About a master.
     Master {
-        /// Which.
+        /// The master's name.
         master: MasterId,
-        /// What happened.
+        /// What happened to the master. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: MasterEvent,
         /// Why, as a sentence.
@@ -58,19 +59,19 @@ pub enum Advisory {
     },
     /// About the registry.
     Registry {
-        /// Who noticed.
+        /// The master that noticed it. Several masters may publish the same.
         master: MasterId,
-        /// What happened.
+        /// What happened to the registry. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: RegistryEvent,
         /// Why, as a sentence.
         reason: String,
     },
-    /// About the replacement of lost workers.
+    /// About failovers.
     Failover {
-        /// Who noticed.
+        /// The master that noticed it. Several masters may publish the same.
         master: MasterId,
-        /// What happened.
+        /// What happened to failovers. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: FailoverEvent,
         /// Why, as a sentence.
@@ -81,7 +82,7 @@ pub enum Advisory {
 /// What happened to one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskChange {
-    /// Which.
+    /// The task's id.
     pub task: TaskId,
     /// The attempt concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,48 +90,48 @@ pub struct TaskChange {
     /// The worker concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
-    /// Why, as a sentence; often there is nothing to explain.
+    /// Why, as a sentence; often empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
 words!(
     /// What happens to tasks.
-    TaskEvent {
-        /// It was given to a worker.
+    pub enum TaskEvent {
+        /// It was dispatched to a worker.
         Dispatched = "dispatched",
-        /// It was given out again, after its worker was lost.
+        /// It was dispatched again, after its worker was lost.
         Redispatched = "redispatched",
         /// A failed attempt will be followed by another.
         Retried = "retried",
         /// It ended with a result.
         Completed = "completed",
-        /// It ended otherwise; the reason says how.
+        /// It ended without a result; the reason says how.
         Failed = "failed",
         /// It was cancelled.
         Cancelled = "cancelled",
         /// It lost so many workers that it is not tried again.
         Quarantined = "quarantined",
-        /// An outcome came from an attempt that is not current, and was refused.
+        /// A worker reported an outcome of an attempt that is not current; it was refused.
         Refused = "refused",
     }
 );
 words!(
     /// What happens to workers.
-    WorkerEvent {
+    pub enum WorkerEvent {
         /// It has a lease.
         Joined = "joined",
         /// It gave its lease back.
         Left = "left",
-        /// It takes no new attempts until someone says otherwise.
+        /// It takes no new attempts until an operator says otherwise.
         Cordoned = "cordoned",
-        /// It takes no new attempts, and what it runs goes elsewhere in time.
+        /// It takes no new attempts, and what still runs at the deadline is queued again.
         Draining = "draining",
-        /// It may have stopped, and its attempts are given to others.
+        /// It may have stopped, and its tasks are dispatched to others.
         Lost = "lost",
-        /// It came back after its runs had been stopped because its lease lapsed.
+        /// It came back after its lease had lapsed and its runs were stopped.
         Fenced = "fenced",
-        /// Its host lacks something, as the reason says; others are given tasks first.
+        /// Its host lacks something, which the reason names; tasks go to other workers first.
         Unwell = "unwell",
         /// Its host lacks nothing any more.
         Well = "well",
@@ -138,25 +139,25 @@ words!(
 );
 words!(
     /// What happens to groups.
-    GroupEvent {
-        /// Tasks wait for it and it has no worker.
+    pub enum GroupEvent {
+        /// Tasks are queued for it and it has no worker.
         Empty = "empty",
     }
 );
 words!(
     /// What happens to masters.
-    MasterEvent {
-        /// It serves.
+    pub enum MasterEvent {
+        /// It serves clients.
         Started = "started",
         /// It stops.
         Stopped = "stopped",
-        /// It has not renewed its lease in time; others do its work.
+        /// It has not renewed its lease in time; others take over its tasks.
         Lost = "lost",
     }
 );
 words!(
     /// What happens to the registry, as a master sees it.
-    RegistryEvent {
+    pub enum RegistryEvent {
         /// It did not answer for a while.
         Degraded = "degraded",
         /// It has lost writes that it had acknowledged.
@@ -164,15 +165,15 @@ words!(
     }
 );
 words!(
-    /// What happens to the replacement of lost workers.
-    FailoverEvent {
+    /// What happens to failovers.
+    pub enum FailoverEvent {
         /// So many workers are silent at once that none is declared lost for now.
         Held = "held",
     }
 );
 
 impl Advisory {
-    /// Group, kind, event and id: the tokens of the subject.
+    /// The tokens of the subject: group, kind, event and id.
     pub fn tokens(&self) -> (&str, &'static str, &'static str, String) {
         match self {
             Advisory::Tasks { audience, group, what, .. } => {

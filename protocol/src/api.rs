@@ -1,4 +1,4 @@
-//! What clients ask masters, as JSON over NATS requests. Words only.
+//! The requests of clients to masters, as JSON over NATS. Types only.
 //!
 //! An answer is JSON of the type named here; an error is a NATS service error: a code and a
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
@@ -15,19 +15,19 @@ use crate::{
 use alloc::{string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-/// What became of a request that was not answered with what it asked for.
+/// Why a request was not answered with what it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The request is wrong; asking again will not help. Nothing was stored.
     BadRequest = 400,
     /// What it names does not exist. Nothing was stored.
     NotFound = 404,
-    /// An id in it is that of another task, which asks for something else. Of the other tasks of the
-    /// same request some may be stored.
+    /// An id in it belongs to another task, which differs. Other tasks of the same request may be
+    /// stored.
     Conflict = 409,
-    /// It may or may not have been done. Asking again with the same ids is safe.
+    /// It is not known whether it was carried out. Asking again with the same ids is safe.
     Unknown = 500,
-    /// It was not done; ask again later.
+    /// It was not carried out; ask again later.
     Unavailable = 503,
 }
 
@@ -37,11 +37,11 @@ pub enum ErrorCode {
 pub struct NewTask {
     /// Its id.
     pub id: TaskId,
-    /// What to do.
+    /// The work: module, input, limits and grants. A master checks it before it stores anything.
     pub spec: Arc<TaskSpec>,
 }
 
-/// Store these tasks, all or none that is refused.
+/// Store these tasks: all of them, or none if one is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Submit {
     /// At most [`crate::limit::SUBMIT_TASKS_MAX`].
@@ -51,18 +51,18 @@ pub struct Submit {
 /// Every task of the request is in the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Submitted {
-    /// How many: all of them.
+    /// How many tasks the request had.
     pub stored: u64,
 }
 
 /// Some tasks by id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskIds {
-    /// Which.
+    /// The ids of the tasks, in any order. Ids that are not known are left out of the answer.
     pub ids: Vec<TaskId>,
 }
 
-/// Tasks by what they have in common.
+/// Tasks with something in common.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListTasks {
@@ -70,40 +70,41 @@ pub struct ListTasks {
     pub state: Option<String>,
     /// Only those of this group.
     pub group: Option<String>,
-    /// At most so many, newest first; 0 for the default of 50.
+    /// At most this many, newest first; 0 for the default of 50.
     pub limit: u64,
     /// Only those that are older than this one.
     pub before: Option<ListPlace>,
-    /// Only those whose present attempt should have ended before this, by its time limit and the wall clock
-    /// of the master that gave it out: a list is for people.
+    /// Only those whose present attempt should have ended before this, by its time limit and the wall
+    /// clock of the master that dispatched it. For people.
     pub due_before: Option<WallMillis>,
 }
 
-/// Where a task stands in a list: by its submission, and by its id where that is the same.
+/// The place of a task in a list: by the time of submission, and by id where that is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListPlace {
-    /// When it was submitted, in milliseconds of a master's wall clock: a list is for people.
+    /// When it was submitted, in milliseconds on a master's wall clock. For people.
     pub submitted_ms: u64,
     /// Its id.
     pub id: TaskId,
 }
 
 impl ListPlace {
-    /// Where this task stands.
+    /// The place of this task.
     pub fn of(record: &TaskRecord) -> Self {
         ListPlace { submitted_ms: record.submitted_at.0, id: record.id }
     }
 }
 
-/// Tasks, as far as they are known.
+/// A list of tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tasks {
-    /// What was found, as far as it fits one message.
+    /// The tasks that were found, as far as they fit one message.
     pub tasks: Vec<TaskView>,
-    /// Where a list goes on: asking again with this as [`ListTasks::before`] yields what follows.
+    /// Where the list continues: pass it as [`ListTasks::before`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<ListPlace>,
-    /// Whether tasks that have long ended may be missing: the list looks back so many changes only.
+    /// Whether tasks that ended long ago may be missing: the list looks back over a limited number of
+    /// changes.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub is_cut: bool,
 }
@@ -113,23 +114,23 @@ pub struct Tasks {
 pub struct TaskView {
     /// Its record.
     pub record: TaskRecord,
-    /// Why it is where it is, as a sentence.
+    /// Why the task is in its state, as a sentence.
     pub why: String,
 }
 
-/// The end of a task, as told on the `done` subject: a batch of them at a time.
+/// The end of a task, as published on the `done` subject, several in one message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskEnded {
-    /// Which.
+    /// The id of the task that ended.
     pub task: TaskId,
-    /// How.
+    /// How the task ended, with its output or a reference to it.
     pub outcome: Arc<crate::task::Outcome>,
 }
 
 /// The workers that hold or held a lease.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
-    /// Each.
+    /// One entry for each lease in the workers bucket, in the order of the workers' names.
     pub workers: Vec<WorkerView>,
 }
 
@@ -142,23 +143,23 @@ pub struct WorkerView {
     pub revision: Revision,
     /// Whether this master has a link to it.
     pub linked: bool,
-    /// Attempts it holds now.
+    /// The tasks whose attempts it holds now.
     pub attempts: Vec<TaskId>,
 }
 
-/// Ask something of a worker.
+/// Send a command to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandWorker {
-    /// Whom.
+    /// The name of the worker that shall obey.
     pub worker: WorkerId,
-    /// What.
+    /// What the worker shall do.
     pub order: WorkerCommand,
 }
 
 /// The masters that hold or held a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Masters {
-    /// Each.
+    /// One entry for each lease in the masters bucket: one for each session.
     pub masters: Vec<MasterLease>,
 }
 
@@ -169,7 +170,7 @@ pub struct RegisterModule {
     pub name: String,
     /// The version; the next number where absent.
     pub version: Option<String>,
-    /// Which object of the module store.
+    /// The digest of the module in the module store.
     pub digest: Digest,
 }
 
@@ -180,7 +181,7 @@ pub struct ModuleVersion {
     pub version: String,
     /// Its bytes.
     pub digest: Digest,
-    /// Their number.
+    /// The length of the module in bytes.
     pub size: u64,
     /// `module` or `component`.
     pub kind: String,
@@ -200,7 +201,7 @@ pub struct ModuleEntry {
 /// The named modules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Modules {
-    /// Each.
+    /// One entry for each name, with all its versions.
     pub modules: Vec<ModuleEntry>,
 }
 

@@ -1,12 +1,12 @@
-//! The worker's mind: which attempts it has, which run, and when they must stop. Never runs one
-//! without a lease, never forgets an outcome before a master has acknowledged it, and knows
-//! nothing of engines, files or sockets.
+//! The worker's state machine: which attempts the worker has, which of them run, and when they must
+//! stop. Never starts a run without a lease, never forgets an outcome before a master has acknowledged
+//! it, and knows nothing of engines, files or sockets.
 //!
-//! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every fact, plan once, carry
-//! out the effects in order; plan again at [`Attempts::wakeup`].
+//! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every event, plan once, execute the
+//! effects in order; plan again at [`Attempts::wakeup`].
 //!
-//! The lease is checked here and again by whoever runs a guest, at every tick and before every
-//! effect: this mind may be late, that gate is not.
+//! The lease is checked here, and again by the gate of each run at every tick and before every effect:
+//! this state machine may be late, the gate is not.
 
 mod ending;
 mod event;
@@ -34,18 +34,19 @@ use alloc::{
 };
 use core::{ops::Bound, time::Duration};
 
-/// How long to wait before trying again to get a module or an input.
+/// How long to wait before the worker tries again to fetch a module or an input.
 const PREPARE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Tries in a row to get a module or an input before the attempt is given back. With
-/// [`PREPARE_AGAIN`] between them a short want passes, and another worker is asked after seconds.
+/// How often in a row the worker tries to fetch a module or an input before it returns the attempt.
+/// With [`PREPARE_AGAIN`] between the tries, a short outage passes, and another worker gets the attempt
+/// within seconds.
 const PREPARES_MAX: u32 = 5;
 
-/// Modules remembered as compiled.
+/// How many compiled modules are remembered.
 const WARM_MAX: usize = 1_024;
 
-/// Acknowledged attempts remembered: about a second of the smallest tasks, in under 1 MiB. A
-/// dispatch that is older than those goes back unrun.
+/// How many acknowledged attempts are remembered: about a second of the smallest tasks, in under 1 MiB.
+/// A dispatch that is older than those is returned unrun.
 const OVER_MAX: usize = 8_192;
 
 /// See the [module](self).
@@ -56,78 +57,78 @@ pub struct Attempts {
     session: Option<SessionId>,
     ended_session: Option<SessionId>,
     until: Time,
-    /// The session is over, whatever has been learned since.
+    /// The session is over; later events do not change that.
     fence_owed: bool,
-    /// Attempts were given up because the lease seemed to be over, which masters do not know.
+    /// Attempts were dropped because the lease seemed to be over, and the masters do not know it yet.
     lapsed: bool,
-    /// Whether [`Effect::Quiet`] is owed once nothing runs.
+    /// Whether [`Effect::Quiet`] has to be returned once nothing runs.
     quiet_owed: bool,
     stopping: Option<Time>,
-    /// It has said that it is quiet for good: the lease is being given back, though it lasts.
+    /// The final [`Effect::Quiet`] was returned: the lease is being given back, even if it still holds.
     closed: bool,
     attempts: BTreeMap<AttemptKey, Attempt>,
-    /// Attempts that can start, in the order in which they came.
+    /// Attempts that can start, in the order in which they arrived.
     ready: BTreeSet<(u64, AttemptKey)>,
     arrivals: u64,
     running: usize,
-    /// Attempts that run or may still run.
+    /// How many attempts run or may still run.
     holding: usize,
     run_estimate: RunEstimate,
-    /// The links that are up, and the session of the master at the other end of each.
+    /// The links that are up, and the session of the master on each.
     links: BTreeMap<LinkId, SessionId>,
-    /// The latest revision under which this session was given an attempt.
+    /// The latest revision under which an attempt was dispatched to this session.
     holds: Mark,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
-    /// Attempts of this session that are over and acknowledged, oldest first in the queue: a
-    /// dispatch that was sent before and comes after must not run them again.
+    /// Attempts of this session that are over and acknowledged, oldest first in the queue. A dispatch
+    /// that was sent before the acknowledgement and arrives after it must not run them again.
     over: BTreeSet<AttemptKey>,
     over_order: VecDeque<(AttemptKey, Revision)>,
-    /// The newest revision of those that are not remembered any more: what is not newer may be one
-    /// of them.
+    /// The newest revision of the attempts that are not remembered any more. A dispatch that is not
+    /// newer may be for one of them.
     floor: Revision,
-    /// How many ended attempts are remembered.
+    /// How many ended attempts are remembered at most.
     over_max: usize,
     intake: Intake,
-    /// Modules that are compiled, so that another attempt of one need not wait.
+    /// Modules that are compiled, so that an attempt of one can start at once.
     warm: BTreeSet<crate::Digest>,
     outbox: Vec<Effect>,
 }
 
-/// Whether new attempts are taken.
+/// Whether the worker takes new attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
     Open,
     Cordoned,
-    /// What still runs then goes elsewhere.
+    /// Runs that are not over at this time are stopped and their attempts returned.
     Draining(Time),
 }
 
 #[derive(Debug)]
 struct Attempt {
     dispatch: Option<Arc<Dispatch>>,
-    /// That of the record which gave it.
+    /// The revision of the record that dispatched it.
     revision: Revision,
     arrival: u64,
-    /// The link it came on, or on which its outcome was sent last.
+    /// The link on which it arrived, or on which its outcome was sent last.
     link: LinkId,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Its module or input is not at hand, after so many tries to get them.
+    /// Its module or input is missing, after so many tries to fetch it.
     Lacking {
         tries: u32,
     },
-    /// They are being got, and could not be got so many times before.
+    /// Module and input are being fetched, after so many failed tries.
     Preparing {
         tries: u32,
     },
     Ready,
     Running,
     Killed(Kill),
-    /// It is over and has not been acknowledged.
+    /// The attempt is over, and its outcome has not been acknowledged.
     Ended {
         outcome: Arc<Outcome>,
         sent: Option<LinkId>,
@@ -135,8 +136,8 @@ enum Phase {
 }
 
 impl Attempts {
-    /// A mind without attempts, for a worker that runs `slots` of them at once. Of very short ones it
-    /// begins a few more, which wait for a place where the others run.
+    /// A state machine without attempts, for a worker that runs `slots` of them at once. It starts a
+    /// few more attempts that are very short; they wait for a slot next to the running ones.
     pub fn new(slots: usize, version: String) -> Self {
         Attempts {
             slots,
@@ -169,12 +170,12 @@ impl Attempts {
         }
     }
 
-    /// The same, remembering no more than so many ended attempts.
+    /// The same, remembering at most so many ended attempts.
     pub fn remembering(self, over_max: usize) -> Self {
         Attempts { over_max, ..self }
     }
 
-    /// Learns a fact.
+    /// Takes in one event.
     pub fn observe(&mut self, now: Time, event: Event) {
         match event {
             Event::LeaseHeld { session, until } => self.lease_held(session, until),
@@ -197,7 +198,7 @@ impl Attempts {
         }
     }
 
-    /// Decides from all facts, and appends what is to be done to `out`.
+    /// Decides from all events so far, and appends the effects to `out`.
     pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
         if core::mem::take(&mut self.fence_owed) || now >= self.until {
             self.stop_all(Kill::Fenced);
@@ -231,10 +232,11 @@ impl Attempts {
         );
     }
 
-    /// When [`plan`](Attempts::plan) wants to be called again, if no fact comes before.
+    /// When [`plan`](Attempts::plan) has to be called again if no event comes before.
     pub fn wakeup(&self) -> Option<Time> {
         let holds = self.holding > 0;
-        // Those that hold no work are few: killed and not gone yet, or about to be acknowledged.
+        // Few attempts hold no work: those killed but not stopped yet, and those about to be
+        // acknowledged.
         let fence = holds || self.attempts.values().any(Attempt::can_be_fenced);
         let fence = fence.then_some(self.until);
         let undelivered = self.quiet_owed && self.running == 0;
@@ -247,13 +249,13 @@ impl Attempts {
         [fence, stop, drain, timer].into_iter().flatten().min()
     }
 
-    /// Runs under way, those included that wait for a place.
+    /// How many runs have been started and not ended, those that wait for a slot included.
     pub fn running(&self) -> usize {
         self.running
     }
 
-    /// A link is up, or the master at its other end has begun another session and knows nothing of
-    /// what was said before.
+    /// A link is up, or the master on it has begun another session, which knows nothing of earlier
+    /// frames.
     fn linked(&mut self, link: LinkId, master: SessionId) {
         self.links.insert(link, master);
         self.send_hello(link);
@@ -299,7 +301,7 @@ impl Attempts {
                     self.warm.pop_first();
                 }
             }
-            // Revoked meanwhile.
+            // The attempt was revoked meanwhile.
             Phase::Ended { .. } => self.outbox.push(Effect::Drop(key)),
             _ => {}
         }
@@ -312,7 +314,7 @@ impl Attempts {
         if for_good {
             self.conclude(key, Outcome::bare(Verdict::Rejected { message }));
         } else if tries >= PREPARES_MAX {
-            // Another worker may have what this one lacks.
+            // Another worker may have what this one could not fetch.
             self.outbox.push(Effect::Drop(key));
             let reason =
                 format!("its worker could not prepare it {tries} times in a row: {message}");
@@ -325,7 +327,7 @@ impl Attempts {
 
     fn settle(&mut self, now: Time, key: AttemptKey) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        // The link it came on if that is up, else any.
+        // Use the link on which the attempt arrived if it is up, else any.
         let link = Some(attempt.link).filter(|link| self.links.contains_key(link));
         let link = link.or(self.links.first_key_value().map(|(&link, _)| link));
         match &mut attempt.phase {
@@ -360,7 +362,7 @@ impl Attempts {
             && let Some(&(arrival, key)) = self.ready.range((after, Bound::Unbounded)).next()
         {
             after = Bound::Excluded((arrival, key));
-            // Until the attempt of the same task that it replaces has stopped.
+            // Wait until the earlier attempt of the same task has stopped.
             if self.runs_another(key) {
                 continue;
             }
@@ -390,12 +392,12 @@ impl Attempts {
 }
 
 impl Attempt {
-    /// Whether it runs or may still run, and nothing has been done about it.
+    /// Whether the attempt runs or may still run, and was not killed.
     fn holds_work(&self) -> bool {
         !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(_))
     }
 
-    /// Whether the end of the lease changes anything for it.
+    /// Whether the end of the lease changes anything for the attempt.
     fn can_be_fenced(&self) -> bool {
         !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(Kill::Fenced))
     }

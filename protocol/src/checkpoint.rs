@@ -1,9 +1,10 @@
-//! What attempts leave for those that come after them: the value under a task's id in the
-//! checkpoints bucket, and who may change it. Never goes back to an earlier attempt.
+//! Checkpoints: the value under a task's id in the checkpoints bucket, and which attempt may change it.
+//! Never goes back to an earlier attempt.
 //!
-//! The bucket and the tasks' own are two, so that no write can be conditional on both. Order makes
-//! up for it: attempts are numbered, every write is a compare-and-set, and one that resumes first
-//! puts its own number on what it found. From then on nothing of an earlier attempt fits any more.
+//! A write to this bucket cannot be conditional on the task's record, which is in another bucket. Order
+//! replaces the condition: attempts are numbered, every write is a compare-and-set, and an attempt that
+//! resumes first writes its own number into the checkpoint. From then on every write of an earlier
+//! attempt conflicts.
 
 mod request;
 
@@ -12,49 +13,51 @@ pub use request::{Next, Request, Stale, Waiting, Want};
 use crate::{AttemptId, task::Data, time::WallMillis};
 use serde::{Deserialize, Serialize};
 
-/// The newest state that an attempt of a task has left.
+/// The newest checkpoint of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// When its task was accepted. An id may be used again once its record is gone; what another task
-    /// of this id has left is nothing to this one.
+    /// When the task was accepted. An id may be used again once its record is gone; a checkpoint of an
+    /// earlier task with this id is ignored.
     #[serde(rename = "born")]
     pub submitted_at: WallMillis,
     /// The attempt that wrote it last.
     pub attempt: AttemptId,
-    /// Which try it is, from 1.
+    /// The number of that attempt, from 1.
     pub number: u32,
-    /// Which of its checkpoints this is, from 1; 0 where it has only taken over what it found.
+    /// The number of the checkpoint within its attempt, from 1; 0 if the attempt has only taken over
+    /// what it found.
     pub save: u64,
-    /// The state, if any attempt has left one.
+    /// The state of the guest; absent if no attempt has saved one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Data>,
-    /// For people: when.
+    /// When it was saved, on the wall clock of the master that wrote it. For people: no decision
+    /// uses it.
     pub saved_at: WallMillis,
 }
 
-/// Who asks.
+/// The attempt that saves or resumes, as the task's record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// When the task was accepted, by its record.
     pub submitted_at: WallMillis,
     /// The attempt, by the task's record.
     pub attempt: AttemptId,
-    /// Which try it is, from 1.
+    /// The number of the attempt, from 1.
     pub number: u32,
 }
 
-/// What follows from what is found.
+/// What to do after reading the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Write this, if nothing changes in between.
+    /// Write this, if the value has not changed since.
     Write(Checkpoint),
-    /// It is there already.
+    /// The checkpoint is saved already.
     Done,
-    /// A later attempt has been there.
+    /// A later attempt has written the checkpoint.
     Stale,
 }
 
-/// An attempt wants its state kept; `save` counts its checkpoints.
+/// An attempt saves its state; `save` is the number of the checkpoint within the attempt.
 pub fn save(
     found: Option<&Checkpoint>,
     asker: Asker,
@@ -64,13 +67,13 @@ pub fn save(
 ) -> Step {
     match asker.own(found) {
         Some(found) if asker.is_behind(found) => Step::Stale,
-        // Its own, whose acknowledgement was lost.
+        // This very checkpoint was saved and its acknowledgement lost.
         Some(found) if found.number == asker.number && found.save >= save => Step::Done,
         _ => asker.write(save, Some(state), now),
     }
 }
 
-/// An attempt wants to know what earlier ones left, and takes it over.
+/// An attempt resumes: it takes over what earlier attempts saved.
 pub fn resume(found: Option<&Checkpoint>, asker: Asker, now: WallMillis) -> Step {
     match asker.own(found) {
         Some(found) if asker.is_behind(found) => Step::Stale,
@@ -80,13 +83,14 @@ pub fn resume(found: Option<&Checkpoint>, asker: Asker, now: WallMillis) -> Step
 }
 
 impl Asker {
-    /// What is found, if it is of the same task.
+    /// The checkpoint that was found, if it belongs to the same task.
     fn own(self, found: Option<&Checkpoint>) -> Option<&Checkpoint> {
         found.filter(|found| found.submitted_at == self.submitted_at)
     }
 
-    /// Whether a later attempt has been there, or somebody else has this number. A registry that lost
-    /// its newest writes may have given it twice; the one that is there first keeps it.
+    /// Whether a later attempt has written the checkpoint, or another attempt with this number. A
+    /// registry that lost its newest writes may have given the number twice; the attempt that wrote
+    /// first keeps it.
     fn is_behind(self, found: &Checkpoint) -> bool {
         found.number > self.number || (found.number == self.number && found.attempt != self.attempt)
     }

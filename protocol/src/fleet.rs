@@ -1,16 +1,17 @@
-//! The master's mind: which tasks there are, who runs them, who is lost, and what to do about it.
-//! Never talks to anything, and keeps nothing that the registry does not also hold.
+//! The master's state machine: it knows the tasks, the workers and the other masters, and decides which
+//! worker runs which task and which worker is lost. Never does I/O, and keeps nothing that the registry
+//! does not also hold.
 //!
-//! The contract: [`Fleet::observe`] every fact, in the order it was learned; then call
-//! [`Fleet::plan`] once and carry out the effects in order; call it again after more facts or when
-//! [`Fleet::wakeup`] is reached. An effect that fails comes back as an event. A lost effect loses
-//! no task: every decision is taken again from the record.
+//! The contract: pass every event to [`Fleet::observe`] in the order in which it was learned; then call
+//! [`Fleet::plan`] once and execute the effects in order. Call it again after more events, or when
+//! [`Fleet::wakeup`] is reached. The result of an effect comes back as an event. A lost effect loses no
+//! task, since every decision is derived from the task's record.
 //!
-//! Three rules hold in every path through this module:
+//! Three rules hold on every path through this module:
 //! - a [`Effect::WriteTask`] names the revision it replaces;
 //! - a [`Dispatch`](crate::message::Dispatch) is planned only for an attempt that the known record names;
-//! - an attempt is taken from a worker only after its lease record says `lost`, `released`, or
-//!   that another session took its place (see [`lease`](self)).
+//! - a task is taken from a worker only after the worker's lease says `lost` or `released`, or another
+//!   session has taken the lease over (see [`worker_lease`](self)).
 
 mod agenda;
 mod backoff;
@@ -70,7 +71,7 @@ use alloc::{
 };
 use core::time::Duration;
 
-/// How long to wait before asking the registry again what became of a write.
+/// How long a master waits before it asks the registry again whether a write landed.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
@@ -78,13 +79,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub struct Fleet {
     config: Config,
     stamps: Stamps,
-    /// Since when all that is in the registry is known; `None` before, and once it does not answer.
+    /// Since when this session has loaded the whole registry; `None` before, and once the registry does
+    /// not answer.
     registry_up: Option<Time>,
     guard: guard::Guard,
     roll: roll_call::RollCall,
     own: masters::Own,
     peers: Peers,
-    /// Workers that are linked to this master.
+    /// How many workers are linked to this master.
     linked: usize,
     mass_silence: mass_silence::MassSilence,
     tasks: BTreeMap<TaskId, Task>,
@@ -96,46 +98,46 @@ pub struct Fleet {
     timers: Timers,
     requests: Requests,
     inquiries: Inquiries,
-    /// Which run is being stopped for which waiting task.
+    /// The run that is being stopped to make room, by the queued task it makes room for.
     preempted: BTreeMap<TaskId, AttemptKey>,
     end_rate: retry::Rate,
     tombstones: record::Tombstones,
-    /// Effects that observing has already decided.
+    /// Effects that `observe` has decided and `plan` will return.
     outbox: Vec<Effect>,
 }
 
-/// What is known of a worker.
+/// What this master knows of a worker.
 #[derive(Debug)]
 struct Worker {
     lease: Option<Lease>,
     revision: Revision,
-    /// When the newest lease value was first seen.
+    /// When this master first saw the newest lease value.
     seen: Time,
-    /// When the current session was first seen.
+    /// When this master first saw the current session.
     session_seen: Time,
-    /// When this master, as its home, last extended its lease.
+    /// When this master, as the worker's home, last extended the lease.
     extended: Time,
-    /// The longest wait that any lease of this worker asked for.
+    /// The longest wait that any lease of this worker has asked for.
     wait: Duration,
-    /// The session that has answered the roll call.
+    /// The session of the worker that has answered the roll call.
     answered: Option<SessionId>,
-    /// A `lost` has been sent against the newest lease value, and may land at any time.
+    /// This master has sent a `lost` against the newest lease value; the write may land at any time.
     lost_sent: bool,
-    /// It has been sent and is not answered.
+    /// That write is not answered yet.
     declaring: bool,
-    /// Whether it was this master that declared the newest lease value lost.
+    /// Whether this master declared the newest lease value lost.
     declared_here: bool,
-    /// Who waits for the worker to obey, and what its lease will say then.
+    /// Requests that wait until the worker has obeyed a command, and the lease state that shows it.
     commands: Vec<(RequestId, crate::lease::LeaseState)>,
     links: link::WorkerLinks,
-    /// Tasks it was given or is being given, and whose outcome is not known.
+    /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
     tasks: BTreeSet<TaskId>,
     run_estimate: RunEstimate,
     backoff: backoff::WorkerBackoff,
 }
 
 impl Fleet {
-    /// A mind that knows nothing yet.
+    /// A master that has loaded nothing yet.
     pub fn new(config: Config) -> Self {
         let stamps = Stamps::new(config.session);
         let own = masters::Own::new(&config);
@@ -165,7 +167,7 @@ impl Fleet {
         }
     }
 
-    /// Learns a fact.
+    /// Takes in one event.
     pub fn observe(&mut self, now: Time, event: Event) {
         match event {
             Event::RegistryDown => self.registry_up = None,
@@ -214,7 +216,7 @@ impl Fleet {
         }
     }
 
-    /// Decides from all facts, and appends what is to be done to `out`.
+    /// Decides from all events so far, and appends the effects to `out`.
     pub fn plan(&mut self, now: Time, out: &mut Vec<Effect>) {
         out.append(&mut self.outbox);
         if self.registry_up.is_none() {
@@ -231,13 +233,13 @@ impl Fleet {
         out.append(&mut self.outbox);
     }
 
-    /// When [`plan`](Fleet::plan) wants to be called again, if no fact comes before.
+    /// When [`plan`](Fleet::plan) has to be called again if no event comes before.
     pub fn wakeup(&self) -> Option<Time> {
         self.registry_up?;
         self.timers.next()
     }
 
-    /// Does what has come due.
+    /// Handles the timers that are due.
     fn fire_timers(&mut self, now: Time, out: &mut Vec<Effect>) {
         while let Some(id) = self.timers.pop_queue_end(now) {
             self.agenda.task(id);
@@ -274,14 +276,14 @@ impl Fleet {
         }
     }
 
-    /// Reads a record from the leader, and asks again where nobody answers.
+    /// Reads a record from the stream's leader, and again until the read is answered.
     fn read_task(&mut self, now: Time, task: TaskId, again: Timer, out: &mut Vec<Effect>) {
         let read = self.inquiries.read(now, task, self.leader_lag());
         out.push(Effect::ReadTask { task, read });
         self.timers.set(now + ASK_AGAIN, again);
     }
 
-    /// Whether this worker has the current attempt of a task, and it is this one.
+    /// Whether the current attempt of the task is this one, on this worker.
     fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
         self.tasks
             .get(&key.task)
@@ -310,7 +312,7 @@ impl Fleet {
         })
     }
 
-    /// Begins to write `record` in the place of the task's known one.
+    /// Starts the write that replaces the task's known record by `record`.
     fn write(
         &mut self,
         now: Time,

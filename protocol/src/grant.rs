@@ -1,5 +1,5 @@
-//! What a task may be given besides its input, and what a worker's own policy lets it have. Never
-//! a default that grants: what is not named is not given.
+//! Grants: what a task may have besides its input, and what a worker's policy allows. Nothing is
+//! granted by default.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -10,35 +10,35 @@ use alloc::{
 use core::{fmt, net::IpAddr, str::FromStr, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// How finely a guest sees time without a grant. Coarse enough that what it could learn of its
-/// neighbours by timing drowns, fine enough to measure its own work.
+/// The resolution of a guest's clock without a grant. Coarse enough to hide what the guest could learn
+/// of its neighbours by timing, fine enough to measure its own work.
 pub const CLOCK_DEFAULT: Duration = Duration::from_millis(1);
 
-/// Names and hosts in one list of grants or of a policy: leases and records carry them, and must stay
-/// small.
+/// How many names and hosts one list of grants or of a policy may have: leases and records carry them,
+/// and must stay small.
 pub const GRANTS_MAX: usize = 64;
 
-/// The longest name or value of an environment variable, and the longest host, in bytes: a record is
-/// rewritten at every change, so that what is longer belongs into the input.
+/// The longest name or value of an environment variable, and the longest host, in bytes. A record is
+/// rewritten at every change, so longer values belong into the input.
 pub const TEXT_MAX: usize = 4 * 1024;
 
-/// The most scratch space that a task may ask for, in bytes: more than the disk of most edge hosts; a
-/// worker's policy says what is really to be had.
+/// The most scratch space that a task may ask for, in bytes: more than the disk of most edge hosts. A
+/// worker's policy says what it really has.
 pub const SCRATCH_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
-/// What a task asks for. The default asks for nothing.
+/// The grants that a task asks for; none by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// Environment variables, with their values.
     pub env: BTreeMap<String, String>,
-    /// Names of secrets that the worker keeps. Each becomes an environment variable of its name.
+    /// Names of secrets that the worker has. Each becomes an environment variable of that name.
     pub secrets: BTreeSet<String>,
     /// Where it may send HTTP requests.
     pub http: BTreeSet<HttpRule>,
-    /// A directory of its own, empty at first and gone afterwards, of so many bytes; 0 for none.
+    /// The size of an own directory in bytes, empty at first and removed afterwards; 0 for none.
     pub dir_bytes: u64,
-    /// How finely it sees time, in nanoseconds.
+    /// The resolution of its clock, in nanoseconds.
     pub clock_ns: u64,
     /// Whether its random numbers are the machine's. Without, they follow from the task's id: the
     /// same in each attempt, and no secret.
@@ -59,12 +59,12 @@ impl Default for Grants {
 }
 
 impl Grants {
-    /// Whether nothing is asked for.
+    /// Whether it asks for nothing.
     pub fn is_none(&self) -> bool {
         *self == Grants::default()
     }
 
-    /// What of it a policy may deny: all but the values of variables.
+    /// The part that a policy may deny: everything but the values of variables.
     pub fn requested(&self) -> RequestedGrants {
         RequestedGrants {
             env: !self.env.is_empty(),
@@ -76,14 +76,14 @@ impl Grants {
         }
     }
 
-    /// Whether it can be granted at all; the error says what is wrong with it.
+    /// Whether it can be granted at all. The error says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         if self.env.len() > GRANTS_MAX
             || self.secrets.len() > GRANTS_MAX
             || self.http.len() > GRANTS_MAX
         {
             return Err(format!(
-                "a task may have {GRANTS_MAX} variables, as many secrets and as many hosts"
+                "a task may have at most {GRANTS_MAX} variables, and as many secrets and hosts"
             ));
         }
         for name in self.env.keys().chain(&self.secrets) {
@@ -103,7 +103,7 @@ impl Grants {
             return Err(format!("{both} is asked for as a variable and as a secret"));
         }
         if self.dir_bytes > SCRATCH_MAX {
-            return Err(format!("a scratch directory may have {SCRATCH_MAX} bytes"));
+            return Err(format!("a scratch directory may have at most {SCRATCH_MAX} bytes"));
         }
         if self.clock_ns == 0 {
             return Err("a clock's resolution is at least 1 ns".to_string());
@@ -112,20 +112,20 @@ impl Grants {
     }
 }
 
-/// What a task asks for, as far as it matters where it runs.
+/// The grants that a task asks for, as far as they decide where it may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestedGrants {
     env: bool,
     secrets: BTreeSet<String>,
     http: BTreeSet<HttpRule>,
     dir_bytes: u64,
-    /// Absent where the coarse clock will do, which nobody is denied.
+    /// Absent if the coarse clock is enough, which no policy denies.
     finer_ns: Option<u64>,
     random: bool,
 }
 
-/// What a worker lets tasks have. It is part of its lease, so that masters place accordingly; the
-/// worker checks again.
+/// What a worker grants to tasks. It is part of the worker's lease, so that masters place tasks
+/// accordingly; the worker checks it again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -143,7 +143,7 @@ pub struct Policy {
     pub random: bool,
 }
 
-/// What a worker without a policy file lets tasks have: nothing that reaches beyond its sandbox.
+/// The policy of a worker without a policy file: nothing that reaches beyond the sandbox.
 impl Default for Policy {
     fn default() -> Self {
         Policy {
@@ -158,7 +158,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What it denies of what a task wants, as the words that follow "the policy"; `None` where it
+    /// Why the policy denies what a task asks for, as the words that follow "the policy"; `None` if it
     /// denies nothing.
     pub fn denies(&self, wants: &RequestedGrants) -> Option<String> {
         if wants.env && !self.env {
@@ -282,7 +282,7 @@ impl HttpRule {
     }
 }
 
-/// Whether a request to a host, an address or a name as a URL has it, may be made at all.
+/// Whether a request to a host (an address or a name, as in a URL) may be made at all.
 pub fn may_ask(rules: &BTreeSet<HttpRule>, host: &str, port: u16) -> bool {
     let host = lowercase(host);
     match bare(&host).parse::<IpAddr>() {
@@ -291,8 +291,8 @@ pub fn may_ask(rules: &BTreeSet<HttpRule>, host: &str, port: u16) -> bool {
     }
 }
 
-/// Whether a connection may be made to an address. `literal`: the request names the address itself,
-/// rather than a name that was found to have it.
+/// Whether a connection to an address may be made. `literal`: the request names the address itself, not
+/// a name that resolves to it.
 pub fn may_reach(rules: &BTreeSet<HttpRule>, address: IpAddr, port: u16, literal: bool) -> bool {
     let address = address.to_canonical();
     let named = rules.iter().any(|rule| rule.has_port(port) && rule.names(address));
@@ -337,8 +337,8 @@ fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// Whether an address is of the open internet, by IANA's registries of special-purpose addresses.
-/// What is not known to be open is not.
+/// Whether an address is of the public internet, by IANA's registries of special-purpose addresses. An
+/// address that is not known to be public is not.
 pub fn is_public(address: IpAddr) -> bool {
     let within = |nets: &[(&str, u8)]| {
         nets.iter()
@@ -350,7 +350,8 @@ pub fn is_public(address: IpAddr) -> bool {
             ("10.0.0.0", 8),
             ("100.64.0.0", 10),
             ("127.0.0.0", 8),
-            // Where a cloud's own agent answers its virtual machines, though the address is public.
+            // Agents of cloud providers answer their virtual machines here, though the address is
+            // public.
             ("168.63.129.16", 32),
             ("169.254.0.0", 16),
             ("172.16.0.0", 12),
@@ -363,8 +364,8 @@ pub fn is_public(address: IpAddr) -> bool {
             ("203.0.113.0", 24),
             ("224.0.0.0", 3),
         ]),
-        // Only what is handed out for the open internet, without what is carved out of it and what
-        // carries an IPv4 address within.
+        // Only the blocks that are allocated for the public internet, without the special blocks in
+        // them and those that embed an IPv4 address.
         IpAddr::V6(_) => {
             within(&[("2000::", 3)])
                 && !within(&[("2001::", 23), ("2001:db8::", 32), ("2002::", 16), ("3fff::", 20)])
@@ -393,7 +394,7 @@ impl FromStr for HttpRule {
 
 /// The host and the port of `HOST[:PORT]`, `[ADDRESS]:PORT`, `ADDRESS/BITS:PORT`.
 fn split(text: &str) -> Option<(&str, Option<&str>)> {
-    // An IPv6 address without brackets has colons of its own.
+    // An IPv6 address without brackets contains colons.
     if text.parse::<IpAddr>().is_ok() {
         return Some((text, None));
     }
@@ -407,7 +408,7 @@ fn host_of(host: &str) -> Option<HostPattern> {
     if host == "*" {
         return Some(HostPattern::Any);
     }
-    // The root's dot: a name with it is the same name, and so is an address.
+    // A trailing dot names the root: the name, or the address, is the same without it.
     let name = host.strip_suffix('.').unwrap_or(host);
     let (address, bits) = match name.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),
@@ -415,7 +416,7 @@ fn host_of(host: &str) -> Option<HostPattern> {
     };
     if let Ok(written) = bare(address).parse::<IpAddr>() {
         let address = written.to_canonical();
-        // An IPv4 address that is written as one of IPv6 has 96 bits before its own.
+        // An IPv4 address written as IPv6 has 96 bits before its own.
         let before = whole(&written) - whole(&address);
         let bits = match bits {
             None => whole(&address),
@@ -475,7 +476,7 @@ impl<'de> Deserialize<'de> for HttpRule {
     }
 }
 
-/// What stands in a list of grants, for tables and messages: `http api.example.com, random`.
+/// A list of grants, for tables and messages: `http api.example.com, random`.
 impl fmt::Display for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Vec::new();

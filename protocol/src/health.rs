@@ -1,19 +1,19 @@
-//! A worker's view of its host: whether it lacks something, as the lease says, and when to probe for it.
-//! Never looks at the host itself: what failed and what a probe found is handed in.
+//! A worker's health: whether its host lacks something, for the lease, and when to probe for it. Never
+//! looks at the host itself: the caller passes in what failed and what a probe found.
 
 use crate::{Time, lease::Unwell};
 use core::time::Duration;
 
-/// How often the host of a worker that is well is probed: so long an idle worker may not know that its disk
-/// is full. A probe starts a process, which takes some hundredths of a second.
+/// How often the host of a well worker is probed: an idle worker may not notice a full disk for so
+/// long. A probe starts a process, which takes some hundredths of a second.
 pub const PROBE_WELL_EVERY: Duration = Duration::from_secs(20);
 
-/// The same while it is unwell: so much later than its want it is well again. Also how long after its start
-/// a worker probes first.
+/// How often the host of an unwell worker is probed: it is well again at most so long after the
+/// shortage has ended. Also how long after its start a worker probes first.
 pub const PROBE_UNWELL_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a worker is unwell by the word of something that failed, where no probe meets that want: memory
-/// for a large guest, say. As long as the longest time for which masters spare one that gives back.
+/// How long a worker stays unwell because something failed, if no probe finds the shortage (memory for
+/// a large guest, say). As long as the longest backoff of a worker that returns attempts.
 pub const WORD_LASTS: Duration = Duration::from_secs(30);
 
 /// See the [module](self).
@@ -26,17 +26,18 @@ pub struct Health {
 #[derive(Clone, Debug)]
 struct Want {
     unwell: Unwell,
-    /// Until when it is believed without a probe that has met it; absent once one has.
+    /// Until when the shortage is assumed without a probe that found it; absent once a probe has.
     by_word_until: Option<Time>,
 }
 
 impl Health {
-    /// Of a worker that starts now, and is well as far as it knows.
+    /// A worker that starts now, and is well as far as it knows.
     pub fn new(now: Time) -> Self {
         Health { want: None, probe_at: now + PROBE_UNWELL_EVERY }
     }
 
-    /// Something has failed for a want of the host. The first such word makes a probe due at once.
+    /// Something failed because the host lacks something. The first such failure makes a probe due at
+    /// once.
     pub fn failed(&mut self, now: Time, unwell: Unwell) {
         let until = now + WORD_LASTS;
         match &mut self.want {
@@ -48,7 +49,7 @@ impl Health {
         }
     }
 
-    /// A probe has found this want, or none.
+    /// A probe has found this shortage, or none.
     pub fn probed(&mut self, now: Time, found: Option<Unwell>) {
         match found {
             Some(unwell) => self.want = Some(Want { unwell, by_word_until: None }),
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_that_a_probe_meets_is_over_with_the_first_probe_that_does_not() {
+    fn a_shortage_that_a_probe_finds_is_over_with_the_first_probe_that_does_not() {
         let mut health = Health::new(START);
         assert_eq!(health.probe_at(), START + PROBE_UNWELL_EVERY);
         health.probed(START, None);
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_that_no_probe_meets_is_believed_for_a_while() {
+    fn a_shortage_that_no_probe_finds_is_believed_for_a_while() {
         let mut health = Health::new(START);
         health.failed(START, files());
         health.probed(START + MS, None);

@@ -1,25 +1,27 @@
-//! Names of things; never anything that could mean a place or a permission.
+//! Ids and names. Never anything that is an address or a permission.
 
 use alloc::{string::String, sync::Arc};
 use core::{fmt, marker::PhantomData, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A registry revision: the stream sequence of a key's newest value. `ABSENT` where there is none.
+/// The sequence number, in a bucket's stream, of the newest value of a key. [`ABSENT`] where the key
+/// does not exist.
 pub type Revision = u64;
 
 /// The revision to expect of a key that must not exist yet.
 pub const ABSENT: Revision = 0;
 
-/// A link between a master and a worker, numbered by the process at one end: a reconnect has another number.
+/// The number of a link between a master and a worker, chosen by the process at one end. A reconnect gets another
+/// number.
 pub type LinkId = u64;
 
-/// Why a text is not the id it was taken for. Nothing was changed.
+/// Why a text is not an id. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The text has another length, or a character that does not belong.
     #[error("not a {kind} id: expected {expected}")]
     Malformed {
-        /// Which kind of id was wanted.
+        /// The kind of id.
         kind: &'static str,
         /// The form it must have.
         expected: &'static str,
@@ -73,7 +75,7 @@ fn ascii(text: &[u8]) -> &str {
     core::str::from_utf8(text).expect("it has letters of an alphabet only")
 }
 
-/// Reads a value from text without a copy of it.
+/// Parses a value from text without copying the text.
 fn from_text<'de, D, T>(d: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -152,19 +154,20 @@ numeric_id!(
     TaskId, u128, "task", 26, "26 letters or digits, as `muster task ls` prints them"
 );
 numeric_id!(
-    /// Tasks that were submitted together and report to one listener. The same form as a task's id.
+    /// A batch: tasks that were submitted together and report to one subscriber. The same form as a
+    /// task's id.
     BatchId, u128, "batch", 26, "26 letters or digits"
 );
 numeric_id!(
-    /// One try at a task: a nonce minted at dispatch. Means something only beside its task.
+    /// An attempt: a nonce drawn at dispatch. Unique only within its task.
     AttemptId, u64, "attempt", 13, "13 letters or digits"
 );
 numeric_id!(
-    /// One life of a worker or master process: a nonce drawn at its start.
+    /// A session of a worker or master: a nonce drawn when the session begins.
     SessionId, u64, "session", 13, "13 letters or digits"
 );
 numeric_id!(
-    /// Recognises one's own write when its acknowledgement was lost.
+    /// Identifies a write, so that its writer recognises it when the acknowledgement was lost.
     Nonce, u64, "nonce", 13, "13 letters or digits"
 );
 

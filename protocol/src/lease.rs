@@ -1,9 +1,9 @@
-//! The lease: a worker's right to run, and a master's to speak for workers. Timings, values in the
-//! registry, and the rules by which one is held. Never a wall clock, and never the side of who
-//! declares others lost (that is `fleet`).
+//! The lease: a worker's right to run guests, and a master's right to extend workers' leases. Timings,
+//! values in the registry, and the rules of the side that holds a lease. Never uses a wall clock, and
+//! never decides who is lost (`fleet` does).
 //!
-//! The argument that nothing runs twice at once rests on two lines of `tenure`: a renewal is
-//! stamped before it is sent, and an old answer changes nothing. See ARCHITECTURE.md.
+//! The argument that nothing runs twice at once rests on two lines of `lease_clock`: a renewal is
+//! stamped before it is sent, and an old answer changes nothing. See docs/SAFETY.md.
 
 mod deadman;
 mod gate;
@@ -35,12 +35,12 @@ use serde::{Deserialize, Serialize};
 /// by up to 500; the rest is margin.
 pub const CLOCK_RATE_PPM: u64 = 1_000;
 
-/// How long a master may keep workers alive while the registry is away, unless it is told
-/// otherwise. A restart of nats-server takes seconds, that of its machine under a minute.
+/// How long a master may keep workers alive while the registry is away, unless configured otherwise. A
+/// restart of nats-server takes seconds, a restart of its machine under a minute.
 pub const OUTAGE_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How often a master renews its own lease. Others take it for gone after four of these in silence,
-/// so that its tasks wait for at most 2 s.
+/// How often a master renews its own lease. After four missed renewals the others consider the master
+/// silent, so that its tasks wait for at most 2 s.
 pub const MASTER_RENEWS_EVERY: Duration = Duration::from_millis(500);
 
 /// The durations of a lease, checked to be safe together.
@@ -131,18 +131,18 @@ impl LeaseTiming {
         }
     }
 
-    /// The default: survives three lost renewals, replaces a lost worker in about 5 s.
+    /// The default: survives three lost renewals, and replaces a lost worker in about 5 s.
     pub const STANDARD: LeaseTiming = LeaseTiming::profile(4_000, 250, 1_000, 4_500);
     /// For good networks: replaces a lost worker in under 1 s.
     pub const FAST: LeaseTiming = LeaseTiming::profile(600, 100, 150, 750);
-    /// For bad networks: rides through 10 s without contact.
+    /// For bad networks: survives 10 s without contact.
     pub const ROAMING: LeaseTiming = LeaseTiming::profile(15_000, 500, 3_000, 16_000);
 
-    /// How long a worker may run after the stamp of its latest acknowledged renewal.
+    /// How long a worker may run guests after the stamp of its latest acknowledged renewal.
     pub const fn worker(&self) -> Duration {
         self.worker
     }
-    /// How long after the lease's end the kernel kills what is left of the worker.
+    /// How long after the lease's end the kernel kills the worker, if guests are left.
     pub const fn kill_margin(&self) -> Duration {
         self.kill_margin
     }
@@ -190,25 +190,25 @@ const fn outlasts(span: Duration) -> Duration {
 }
 
 words!(
-    /// What a lease says of its holder.
+    /// The state of a lease, as its value in the registry says it.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    LeaseState {
-        /// It may be given attempts.
+    pub enum LeaseState {
+        /// The worker may be given attempts.
         Live = "live",
-        /// It keeps its attempts and takes no new ones, until someone says otherwise.
+        /// The worker keeps its attempts and takes no new ones, until an operator says otherwise.
         Cordoned = "cordoned",
-        /// The same, and what still runs when its time is over goes elsewhere.
+        /// As `Cordoned`; and runs that are not over at the drain's deadline are stopped and queued again.
         Draining = "draining",
-        /// It gave the lease back after its last run had ended.
+        /// The worker gave the lease back after its last run had ended.
         Released = "released",
-        /// A master declared it lost. Nothing it ran may be committed any more.
+        /// A master declared the worker lost. No outcome of the session may be committed any more.
         Lost = "lost",
     }
 );
 
 impl LeaseState {
-    /// Whether the holder may run what it has.
+    /// Whether the worker may run its attempts.
     pub fn is_held(self) -> bool {
         matches!(self, LeaseState::Live | LeaseState::Cordoned | LeaseState::Draining)
     }
@@ -223,61 +223,61 @@ impl LeaseState {
 pub const UNWELL: &str = "unwell";
 
 /// The master that may declare a worker lost, and extend its lease while the registry is away: one
-/// life of it, not its name.
+/// session of the master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
-    /// Its name.
+    /// The master's name.
     pub master: MasterId,
-    /// Its life.
+    /// The session of the master that is the home.
     pub session: SessionId,
 }
 
-/// The value under a worker's id in the workers bucket.
+/// The value under a worker's id in the workers' bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Its key.
+    /// The worker's name, which is the key.
     pub worker: WorkerId,
-    /// The life of the worker that this lease is of.
+    /// The session of the worker that holds the lease.
     pub session: SessionId,
-    /// Counts the renewals of a session, so that it knows its own write again.
+    /// The number of the renewal within the session, by which the worker recognises its own write.
     pub renewal: u64,
-    /// Whether the holder may run.
+    /// The state of the lease.
     #[serde(rename = "standing")]
     pub state: LeaseState,
-    /// The state directory of the holder; whoever holds its lock knows earlier lives to be over.
+    /// The nonce of the worker's state directory; a process that holds its lock knows earlier sessions
+    /// to be over.
     pub home_dir: Nonce,
-    /// Lives before this one that are proven over, the latest last: their attempts are lost at
-    /// once. At most [`SUCCEEDS_MAX`].
+    /// Earlier sessions that are proven over, the latest last: their attempts are lost at once. At most
+    /// [`SUCCEEDS_MAX`].
     #[serde(default)]
     pub succeeds: Vec<SessionId>,
-    /// Whether the life before this one ended because its lease lapsed while it ran.
+    /// Whether the previous session ended because its lease lapsed while runs were under way.
     #[serde(default)]
     pub fenced: bool,
     /// The latest revision of the tasks' stream under which this session was given an attempt, as of
     /// this renewal. A registry whose tasks end before it has lost writes.
     #[serde(default)]
     pub holds: Mark,
-    /// Who may declare it lost; anybody where absent.
+    /// The master that may declare the worker lost; any master if absent.
     #[serde(default)]
     pub home: Option<Home>,
-    /// The length of the lease in milliseconds: how long its master has to wait at least.
+    /// How long a master has to wait at least before it declares the worker lost, in milliseconds.
     pub master_wait_ms: u64,
-    /// Where it belongs and what it offers.
+    /// The worker's group, and what the worker offers to tasks.
     pub offer: Offer,
-    /// For people: when this was written, on the worker's wall clock.
+    /// When this was written, on the worker's wall clock. For people.
     pub renewed_at: WallMillis,
-    /// What the worker's host lacks; absent while it lacks nothing. It is of the lease and not of the
-    /// offer, since an offer is what a worker was started with, by which masters sort workers into kinds,
-    /// and this comes and goes.
+    /// What the worker's host lacks; absent if it lacks nothing. Not part of the offer: masters sort
+    /// workers into kinds by the offer, which does not change within a session, and this does.
     #[serde(default, with = "unwell::in_records")]
     pub unwell: Option<Unwell>,
 }
 
-/// Earlier lives that a lease names. A master that missed more of them waits instead.
+/// How many earlier sessions a lease names. A master that missed more of them waits instead.
 pub const SUCCEEDS_MAX: usize = 16;
 
 impl Lease {
-    /// A lease that says no more than whose it is.
+    /// A lease with defaults for everything but its worker and session.
     pub fn new(worker: WorkerId, session: SessionId) -> Self {
         Lease {
             worker,
@@ -296,7 +296,7 @@ impl Lease {
         }
     }
 
-    /// Takes over from a lease whose session is proven over.
+    /// Makes this lease succeed a lease whose session is proven over.
     pub fn succeed(&mut self, old: &Lease) {
         self.succeeds = old.succeeds.clone();
         self.succeeds.push(old.session);
@@ -305,36 +305,36 @@ impl Lease {
     }
 }
 
-/// The value under a master's name and session in the masters bucket.
+/// The value under a master's name and session in the masters' bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MasterLease {
-    /// Its name.
+    /// The master's name.
     pub master: MasterId,
-    /// The life of the master that this lease is of. Each has a key of its own.
+    /// The session of the master. Each session has a key of its own.
     pub session: SessionId,
-    /// Counts the renewals.
+    /// The number of the renewal within the session.
     pub renewal: u64,
     /// `live`, `released` or `lost`.
     #[serde(rename = "standing")]
     pub state: LeaseState,
     /// How long others have to wait before they declare it lost, in milliseconds.
     pub wait_ms: u64,
-    /// Workers that are linked to it.
+    /// How many workers are linked to it.
     pub workers: u32,
     /// Earlier sessions of the same process: what they knew is still known. At most
     /// [`REMEMBERS_MAX`](crate::sessions::REMEMBERS_MAX).
     #[serde(default)]
     pub remembers: Vec<SessionId>,
-    /// The life of the registry's server in which this session completed its roll call; absent where it
-    /// has not, or the registry is several servers.
+    /// The process of the registry's server in which this session completed its roll call; absent if it
+    /// has not, or if the registry is several servers.
     #[serde(default)]
     pub vouches: Option<ServerId>,
-    /// For people: when this was written, on the master's wall clock.
+    /// When this was written, on the master's wall clock. For people.
     pub renewed_at: WallMillis,
 }
 
 impl MasterLease {
-    /// Its key in the bucket.
+    /// The key in the bucket.
     pub fn key(&self) -> String {
         alloc::format!("{}.{}", self.master, self.session)
     }
@@ -343,17 +343,17 @@ impl MasterLease {
 /// What a worker offers to tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Offer {
-    /// Its group.
+    /// The worker's group.
     pub group: GroupName,
-    /// Its labels.
+    /// The worker's labels.
     pub labels: BTreeMap<String, String>,
-    /// Attempts it runs at once.
+    /// How many attempts the worker runs at once.
     pub slots: u32,
     /// The most linear memory that one of its runs may have, in bytes.
     pub memory_bytes: u64,
-    /// The version of its program.
+    /// The version of the worker's program.
     pub version: String,
-    /// What it lets tasks have.
+    /// What the worker grants to tasks.
     #[serde(default)]
     pub policy: Arc<Policy>,
 }
@@ -363,11 +363,11 @@ pub struct Offer {
 pub enum CasAnswer<T> {
     /// It was written, under this revision.
     Written(Revision),
-    /// It was not: the key has this value, or none.
+    /// It was not written: the key has this value, or none.
     Conflict(Option<(T, Revision)>),
-    /// It was not: somebody has deleted the key, and left a mark of this revision in its place.
+    /// It was not written: the key was deleted, with a delete marker of this revision.
     Gone(Revision),
-    /// Nobody knows: it may have been written, and may still be.
+    /// It is not known whether it was written; it may still be.
     Unknown,
 }
 

@@ -1,9 +1,9 @@
-//! The words and the decisions of Muster: what is said between client, master, worker and
-//! registry, and the two state machines that decide what to do about it.
+//! The vocabulary and the decisions of Muster: the messages and records that client, master, worker and
+//! registry exchange, and the state machines of master and worker.
 //!
-//! Nothing here may do I/O, read a clock, draw a random number or log; `no_std` keeps it so.
-//! Every decision is a function of the facts observed and of a [`Time`] handed in, and comes out
-//! as data. The same code runs in the daemons and in the simulator.
+//! Nothing here does I/O, reads a clock, draws a random number or logs; `no_std` enforces that. Every
+//! decision is a function of the observed events and of a [`Time`] that the caller passes in, and is
+//! returned as data. The daemons and the simulator run the same code.
 #![no_std]
 extern crate alloc;
 

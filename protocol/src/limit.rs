@@ -1,4 +1,4 @@
-//! Every limit that more than one piece must agree on, with where its number comes from.
+//! The limits that several parts must agree on, with the origin of each number.
 
 use core::time::Duration;
 
@@ -25,7 +25,7 @@ pub const API_SIZE_MAX: usize = 1024 * 1024;
 /// Earlier attempts kept in a record; older ones are counted, not listed.
 pub const HISTORY_MAX: usize = 16;
 
-/// How often a task may lose its worker before it is quarantined, unless it says otherwise.
+/// How often a task may lose its worker before it is quarantined.
 pub const LOST_MAX_DEFAULT: u32 = 5;
 
 /// The longest message kept of a failure, in bytes.
@@ -39,12 +39,13 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// See [`TIMEOUT_MAX`].
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 
-/// How long a task may wait for a worker unless it says otherwise, and at most: what nobody took for
-/// a week is forgotten by those who wanted it.
+/// How long a task may be queued, by default and at most: a task that nobody ran for a week is of no
+/// use to its client any more.
 pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Bytes of log of an attempt unless the task says otherwise: a minute at the full rate. And at most: an
-/// hour of it. The stream of logs keeps the newest of all tasks together, as much as its master was told.
+/// Bytes of log of an attempt, by default: a minute at the full rate; and at most: an hour of it. The
+/// log stream keeps the newest of all tasks together, up to the size that its master was configured
+/// with.
 pub const LOG_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
 /// See [`LOG_BYTES_DEFAULT`].
 pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -60,54 +61,54 @@ pub const MEMORY_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// How long a finished record is kept at most.
 pub const RETENTION_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How long a finished record is kept at least, however fast tasks end: a client that submitted
-/// it must be able to read its result.
+/// How long a finished record is kept at least, however fast tasks end: its client must be able to read
+/// the result.
 pub const RETENTION_MIN: Duration = Duration::from_secs(600);
 /// About how many finished records are kept.
 pub const RETENTION_TASKS: u64 = 1_000_000;
 
-/// How much work a worker may hold beyond what it runs: enough to hide a round trip.
+/// How much work a worker may queue beyond its running attempts: enough to hide a round trip.
 pub const AHEAD_WORK: Duration = Duration::from_millis(20);
-/// And in tasks.
+/// The same as a number of tasks.
 pub const AHEAD_TASKS_MAX: u32 = 256;
 
-/// How much work a worker begins beyond its slots; it waits for a place where runs end, so that the
-/// thread that ends one goes on with the next. Little, since what has begun is not given back.
+/// How much work a worker starts beyond its slots. Such a run waits for a slot on a thread that ends
+/// others, so that the thread continues with it at once. Little, since a started run is not returned.
 pub const BEGUN_WORK: Duration = Duration::from_millis(1);
-/// And in tasks: the shortest take some 15 µs.
+/// The same as a number of tasks: the shortest take some 15 µs.
 pub const BEGUN_TASKS_MAX: u32 = 64;
 
-/// Task writes a master has under way at once. Enough to fill the pipe to the registry
-/// (90,000 writes/s at under 10 ms), few enough to bound memory.
+/// How many writes of tasks a master has under way at once. Enough to saturate the registry (90,000
+/// writes/s at under 10 ms), few enough to bound memory.
 pub const WRITES_MAX: usize = 1_024;
 
-/// How long masters leave a task to the one that owns it or wrote it last, before they act as well.
-/// A master's silence is noticed in the same time.
+/// The takeover delay: how long masters leave a task to its owner or its last writer before they act as
+/// well. A master's silence is noticed in the same time.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a nats-server of several may take itself for the leader of a stream that another one leads:
-/// it steps down when it has not heard from most of the others for ten seconds.
+/// How long a nats-server of a cluster may consider itself the leader of a stream that another server
+/// leads: it steps down when it has not heard from most of the others for ten seconds.
 pub const LEADER_LAG_MAX: Duration = Duration::from_secs(12);
 
-/// How much higher a task's priority must be than that of a run that it pushes aside. The gap
-/// keeps neighbours from pushing each other in turn.
+/// How much higher a task's priority must be than that of a run it preempts. The gap keeps neighbouring
+/// priorities from preempting each other in turn.
 pub const PREEMPT_GAP: u8 = 10;
 
-/// How long a lease that is over is kept, for people to see; and how long masters remember its worker.
+/// How long a lease that is over is kept for people, and how long masters remember its worker.
 pub const LEASE_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long a master declares nobody lost because too many are silent at once. Afterwards they are:
-/// half a fleet may really have lost its power.
+/// How long a master declares no worker lost because too many are silent at once. Afterwards it does:
+/// half a fleet may really have lost power.
 pub const MASS_SILENCE_MAX: Duration = Duration::from_secs(60);
-/// From how many workers on that is done.
+/// The smallest number of workers for which that is done.
 pub const MASS_SILENCE_WORKERS_MIN: usize = 4;
 
-/// The longest text in a lease on what its worker's host lacks, in bytes: a path and two sentences. Each
-/// renewal carries it.
+/// The longest text in a lease on what the worker's host lacks, in bytes: a path and two sentences.
+/// Every renewal carries it.
 pub const UNWELL_SIZE_MAX: usize = 512;
 
-/// The longest time a draining worker may be given.
+/// The longest deadline of a drain.
 pub const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Labels on a worker or in a selector.
+/// How many labels a worker or a selector may have.
 pub const LABELS_MAX: usize = 32;

@@ -1,4 +1,4 @@
-//! What master and worker say to each other over QUIC. Types only; no decisions.
+//! The frames that masters and workers send each other over QUIC. Types only; no decisions.
 
 pub use crate::subject::LogSource;
 
@@ -13,7 +13,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// What a QUIC connection of this protocol is called in the TLS handshake.
+/// The name of this protocol in the TLS handshake (ALPN).
 pub const ALPN: &[u8] = b"muster/1";
 
 /// An attempt by its task and its nonce.
@@ -21,7 +21,7 @@ pub const ALPN: &[u8] = b"muster/1";
 pub struct AttemptKey {
     /// The task.
     pub task: TaskId,
-    /// The try at it.
+    /// The attempt's id.
     pub attempt: AttemptId,
 }
 
@@ -30,14 +30,15 @@ pub struct AttemptKey {
 pub struct HeldAttempt {
     /// The attempt.
     pub key: AttemptKey,
-    /// The revision of the record that gave it: whoever reads an older one knows nothing of it.
+    /// The revision of the record that dispatched it. A reader of an older record cannot know the
+    /// attempt.
     pub revision: Revision,
 }
 
-/// What a worker says of itself on a link.
+/// What a worker tells a master when a link comes up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The session of the master that it answers, by the latest [`ToWorker::Welcome`].
+    /// The session of the master that this answers, from the latest [`ToWorker::Welcome`].
     pub to: SessionId,
     /// The session of the worker.
     pub session: SessionId,
@@ -45,18 +46,18 @@ pub struct Hello {
     pub attempts: Vec<HeldAttempt>,
     /// The latest revision of the tasks' stream under which this session was given an attempt.
     pub holds: Mark,
-    /// The version of its program.
+    /// The version of the worker's program.
     pub version: String,
 }
 
 /// From a worker, on the control stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToMaster {
-    /// The first frame: who is calling (the certificate has the name) and what it still has.
+    /// The first frame: what the worker still has. Its name is in the certificate.
     Hello(Hello),
     /// Renew the worker's lease by compare-and-set. Answered by [`ToWorker::Renewed`].
     Renew {
-        /// The revision the key must have.
+        /// The revision that the key must have.
         expect: Revision,
         /// The new value.
         lease: Lease,
@@ -64,32 +65,33 @@ pub enum ToMaster {
     /// The registry does not answer: extend the worker's lease, as its home. Answered by
     /// [`ToWorker::Extended`], or not at all.
     Extend {
-        /// The life of the worker.
+        /// The session of the worker.
         session: SessionId,
-        /// The renewal with which this was sent.
+        /// The number of the renewal that this was sent with.
         renewal: u64,
     },
-    /// An attempt has ended. Said again after a reconnect until acknowledged.
+    /// An attempt has ended. Sent again after a reconnect until it is acknowledged.
     Finished {
         /// The attempt.
         key: AttemptKey,
-        /// The revision of the record that gave it: whoever reads an older one knows nothing of it.
+        /// The revision of the record that dispatched it. A reader of an older record cannot know the
+        /// attempt.
         revision: Revision,
         /// How it ended.
         outcome: Outcome,
     },
-    /// How far a run is, as its guest says.
+    /// The progress of a run, as its guest reports it.
     Progress {
-        /// Which.
+        /// The attempt whose guest reports progress.
         key: AttemptKey,
         /// Steps done.
         done: u64,
-        /// Of so many; 0 where unknown.
+        /// Steps in all; 0 if not known.
         total: u64,
     },
     /// [`ToMaster::Renew`] of a worker whose host lacks something.
     RenewUnwell {
-        /// The revision the key must have.
+        /// The revision that the key must have.
         expect: Revision,
         /// The new value, without what frames of a lease leave out.
         lease: Lease,
@@ -111,19 +113,19 @@ impl ToMaster {
 /// From a master, on the control stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// The first frame; said again when the master begins a new life, having lost the registry in
-    /// between. Answered by [`ToMaster::Hello`] and all that is not acknowledged.
+    /// The first frame; sent again when the master begins a new session after it lost the registry.
+    /// Answered by [`ToMaster::Hello`] and every unacknowledged outcome.
     Welcome {
-        /// Who answers, and in which of its lives.
+        /// The master and its session.
         master: Home,
-        /// The machine it runs on, by a number that only its present boot has.
+        /// The master's machine, by a number that is valid until the machine's next boot.
         machine: Nonce,
-        /// The version of its program.
+        /// The version of the master's program.
         version: String,
     },
-    /// Run this. Saying it twice changes nothing.
+    /// Run this attempt. A second copy changes nothing.
     Dispatch(Dispatch),
-    /// Kill this attempt and confirm with [`ToMaster::Finished`].
+    /// Stop this attempt and confirm with [`ToMaster::Finished`].
     Revoke {
         /// The attempt.
         key: AttemptKey,
@@ -131,7 +133,7 @@ pub enum ToWorker {
         /// attempt. A worker that has never heard of the attempt refuses it up to this revision.
         revision: Revision,
     },
-    /// The same, to make room for a task of a higher priority: it goes back.
+    /// As `Revoke`, to make room for a task of higher priority: the attempt's task is queued again.
     Preempt {
         /// The attempt.
         key: AttemptKey,
@@ -140,51 +142,51 @@ pub enum ToWorker {
     },
     /// The registry's answer to [`ToMaster::Renew`].
     Renewed {
-        /// The session that asked: renewals are counted anew in each.
+        /// The session that asked: renewals are counted per session.
         session: SessionId,
-        /// The renewal it is about.
+        /// The number of the renewal.
         renewal: u64,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Lease>,
     },
-    /// The home has extended the lease, and counts from now.
+    /// The home has extended the lease, and waits from now on.
     Extended {
-        /// The life of the worker.
+        /// The session of the worker.
         session: SessionId,
-        /// The life of the master that says so.
+        /// The session of the master.
         home: SessionId,
-        /// The renewal that asked for it.
+        /// The number of the renewal that asked for it.
         renewal: u64,
     },
-    /// The outcome needs to be kept no longer.
+    /// The worker need not keep the outcome any longer.
     Ack {
-        /// Whose.
+        /// The attempt whose outcome is acknowledged.
         key: AttemptKey,
         /// Whether it was committed; if not, the attempt was no longer current.
         committed: bool,
     },
-    /// Someone who operates the fleet wants this. The worker's lease says when it is so.
+    /// An operator's command. The worker's lease shows when it has obeyed.
     Command(WorkerCommand),
 }
 
-/// What people can ask of a worker.
+/// What operators can tell a worker to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerCommand {
-    /// Take no new attempts; what it has goes on.
+    /// Take no new attempts; run on with the present ones.
     Cordon,
-    /// Take no new attempts; those that wait go back, those that run may go on until the deadline
-    /// and go back then.
+    /// Take no new attempts; return those that have not started, and at the deadline those that still
+    /// run.
     Drain {
         /// Milliseconds from now.
         deadline_ms: u64,
     },
-    /// Take attempts again.
+    /// Take new attempts again.
     Uncordon,
 }
 
 impl WorkerCommand {
-    /// What the lease of a worker says that has obeyed.
+    /// The lease state of a worker that has obeyed.
     pub fn lease_state(self) -> LeaseState {
         match self {
             WorkerCommand::Cordon => LeaseState::Cordoned,
@@ -194,31 +196,31 @@ impl WorkerCommand {
     }
 }
 
-/// An attempt as its worker is told of it.
+/// An attempt as it is sent to its worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// Which.
+    /// The attempt that the worker shall run.
     pub key: AttemptKey,
-    /// The life of the worker that it was given to; any other refuses it.
+    /// The session of the worker that it is dispatched to; any other session refuses it.
     pub session: SessionId,
     /// The revision of the record that names the attempt, in the tasks' stream.
     pub revision: Revision,
     /// The tasks' stream.
     pub stream: StreamId,
-    /// Attempts that the worker may hold, this one included: another master may have given it some
-    /// at the same time. What is too many goes back at once.
+    /// How many attempts the worker may hold, this one included: another master may have dispatched
+    /// some at the same time. The worker returns what is beyond it.
     pub held_max: u32,
-    /// 1 for a task's first.
+    /// The number of the attempt within its task, from 1.
     pub number: u32,
-    /// What to run.
+    /// The module to run.
     pub module: Digest,
-    /// What to give it.
+    /// The input of the task.
     pub input: Data,
     /// Arguments after the program's name.
     pub args: Vec<String>,
-    /// What it may use.
+    /// What the attempt may use.
     pub limits: Limits,
-    /// What it is given besides.
+    /// What the attempt is granted besides.
     pub grants: Arc<Grants>,
 }
 
@@ -227,7 +229,7 @@ pub struct Dispatch {
 pub enum ObjectStore {
     /// Modules: kept until removed.
     Modules,
-    /// Inputs and outputs: kept as long as records are.
+    /// Inputs and outputs: kept as long as task records.
     Data,
 }
 
@@ -238,47 +240,47 @@ pub enum StreamRequest {
     Control,
     /// Send an object: [`StreamReply::Size`], then the bytes.
     Fetch {
-        /// From where.
-        shelf: ObjectStore,
-        /// Which.
+        /// The store that has the object.
+        store: ObjectStore,
+        /// The SHA-256 of the object's bytes.
         digest: Digest,
     },
-    /// Store an object in the data shelf: its bytes follow, then [`StreamReply::Stored`] comes back.
+    /// Store an object in the data store: its bytes follow, then [`StreamReply::Stored`] comes back.
     Put {
-        /// Its digest, checked by whoever stores it.
+        /// The SHA-256 of the object's bytes; the receiver checks it.
         digest: Digest,
         /// Its length in bytes.
         size: u64,
     },
-    /// Keep the state of an attempt: [`StreamReply::Stored`], or [`StreamReply::Stale`].
+    /// Save a checkpoint: [`StreamReply::Stored`], or [`StreamReply::Stale`].
     Checkpoint {
-        /// Whose.
+        /// The attempt that saves.
         attempt: HeldAttempt,
-        /// Counts the checkpoints of the attempt, from 1.
+        /// The number of the checkpoint within the attempt, from 1.
         save: u64,
-        /// What.
+        /// The state to keep: inline, or a reference to an object that was stored before.
         state: Data,
     },
-    /// Say what an earlier attempt left, and let none of these leave anything more:
+    /// Send what earlier attempts saved, and let none of them save anything more:
     /// [`StreamReply::State`], [`StreamReply::Missing`] or [`StreamReply::Stale`].
     Resume {
-        /// Who asks.
+        /// The attempt that resumes.
         attempt: HeldAttempt,
     },
 }
 
-/// The first frame of the answer to an [`StreamRequest`].
+/// The first frame of the answer to a [`StreamRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StreamReply {
-    /// So many bytes follow.
+    /// This many bytes follow.
     Size(u64),
     /// It is stored.
     Stored,
-    /// The state that an attempt left.
+    /// The state that an attempt saved.
     State(Data),
     /// The attempt is not the task's current one any more.
     Stale,
-    /// There is nothing of the kind.
+    /// There is no such object or checkpoint.
     Missing,
     /// It could not be done now; ask again later.
     Failed(String),
@@ -286,14 +288,15 @@ pub enum StreamReply {
     Behind,
 }
 
-/// A frame of the one-way stream on which a worker sends what its guests write for people.
+/// A frame of the one-way stream on which a worker sends what its guests log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogChunk {
-    /// Whose.
+    /// The attempt whose guest wrote it.
     pub key: AttemptKey,
-    /// Where from.
+    /// Whether it was written to standard error or by the SDK's `log`.
     pub source: LogSource,
-    /// What.
+    /// The text: whole lines, or the part of a line that is too long for one frame. It need not be
+    /// UTF-8.
     pub text: Bytes,
 }
 

@@ -1,39 +1,39 @@
-//! What can be known of the registry's streams without reading them: which stream it is, and how far
-//! it reaches. A stream that reaches less far than somebody knows has lost writes. Never the values.
+//! What can be known of the registry's streams without their values: which stream it is, and where it
+//! ends. A stream that ends before a revision that somebody knows has lost writes. Never the values.
 
 use crate::{Nonce, Revision, SessionId, subject::Bucket, time::WallMillis};
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 /// Names one creation of a stream: nanoseconds since 1970, by the clock of the registry's host. A
-/// stream that was deleted and made anew counts its revisions from 1 again, and has another id.
-/// 0 where it is not known.
+/// stream that was deleted and made again counts its revisions from 1 again, and has another id. 0
+/// where the id is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StreamId(pub u64);
 
-/// A revision together with the stream that gave it. Revisions of two streams cannot be compared.
+/// A revision and the stream that it belongs to. Revisions of two streams cannot be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The stream.
     pub stream: StreamId,
-    /// A revision in it; [`ABSENT`](crate::ABSENT) where nothing is known.
+    /// A revision in it; [`ABSENT`](crate::ABSENT) where none is known.
     pub revision: Revision,
 }
 
 impl Mark {
-    /// Whether nothing is known.
+    /// Whether no revision is known.
     pub fn is_none(self) -> bool {
         self.revision == crate::ABSENT
     }
 
-    /// Whether a stream that now ends at `end` lacks what is known here: it ends before, or it is
-    /// another stream.
+    /// Whether a stream that now ends at `end` lacks this revision: it ends before it, or it is another
+    /// stream.
     pub fn is_missing_from(self, end: Mark) -> bool {
         !self.is_none() && (self.stream != end.stream || self.revision > end.revision)
     }
 
-    /// The later of two marks of one stream; the other mark where the stream is another.
+    /// The later of two marks of one stream; `other` if it is of another stream.
     pub fn raised_to(self, other: Mark) -> Mark {
         if other.is_none() || (self.stream == other.stream && self.revision >= other.revision) {
             self
@@ -43,12 +43,12 @@ impl Mark {
     }
 }
 
-/// Up to where a session of a worker holds attempts.
+/// Up to where attempts were dispatched to a session of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holds {
     /// The session of the worker; `None` before the first attempt.
     pub session: Option<SessionId>,
-    /// The latest revision of the tasks' stream under which it was given an attempt.
+    /// The latest revision of the tasks' stream under which an attempt was dispatched to it.
     pub upto: Mark,
 }
 
@@ -57,7 +57,7 @@ pub struct Holds {
 pub struct Marks([Mark; Bucket::FOLLOWED.len()]);
 
 impl Marks {
-    /// The mark of a bucket; none of a bucket that masters do not follow.
+    /// The mark of a bucket; none for a bucket that masters do not follow.
     pub fn of(&self, bucket: Bucket) -> Mark {
         slot(bucket).map_or(Mark::default(), |slot| self.0[slot])
     }
@@ -69,14 +69,14 @@ impl Marks {
         }
     }
 
-    /// This revision of a bucket is known to exist. Changes nothing where a later one is known.
+    /// This revision of a bucket is known to exist. Changes nothing if a later one is known.
     pub fn raise(&mut self, bucket: Bucket, revision: Revision) {
         if let Some(slot) = slot(bucket) {
             self.0[slot].revision = self.0[slot].revision.max(revision);
         }
     }
 
-    /// The first bucket that lacks what is known here, given where each ends now.
+    /// The first bucket that lacks a known revision, given the present ends of the streams.
     pub fn missing_from(&self, ends: &Marks) -> Option<Bucket> {
         Bucket::FOLLOWED
             .into_iter()
@@ -93,38 +93,39 @@ fn slot(bucket: Bucket) -> Option<usize> {
     Bucket::FOLLOWED.iter().position(|&followed| followed == bucket)
 }
 
-/// Names one life of the registry's server process. While it lives the registry loses nothing: it has
-/// in memory what its disk may lack. Only where the registry is one server; a cluster has no such name.
+/// Names one process of the registry's server. While that process lives the registry loses nothing: it
+/// has in memory what its disk may lack. Exists only where the registry is one server; a cluster has no
+/// such name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ServerId(pub String);
 
 /// The value under [`GUARD_KEY`] in the masters' bucket: the registry has lost writes, so no master
-/// dispatches anything until all that ran before has certainly ended.
+/// dispatches anything until every run from before has certainly ended.
 ///
-/// It stands in the registry so that it binds masters that did not notice the loss, and masters that
-/// start later. Each master waits [`wait_ms`](FailoverGuard::wait_ms) from when it first saw the guard,
-/// on its own clock; the first whose wait is over lifts it for all.
+/// It is in the registry so that it binds masters that did not notice the loss, and masters that start
+/// later. Each master waits [`wait_ms`](FailoverGuard::wait_ms) on its own clock from when it first saw
+/// the guard; the first one whose wait is over lifts it for all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailoverGuard {
-    /// Tells this guard from an earlier one.
+    /// Distinguishes this guard from an earlier one.
     pub nonce: Nonce,
     /// The session of the master that raised it.
     pub raised_by: SessionId,
-    /// Whether it is over.
+    /// Whether the guard is lifted.
     pub lifted: bool,
-    /// Where the tasks ended, as far as that master knew: an attempt in a record that is not newer is over
-    /// when the guard is.
+    /// The end of the tasks' stream, as far as that master knew: when the guard is over, so is every
+    /// attempt in a record that is not newer.
     pub tasks: Mark,
-    /// How long every master waits from when it first saw this, in milliseconds.
+    /// How long every master waits from when it first saw the guard, in milliseconds.
     pub wait_ms: u64,
     /// Why, as a sentence.
     pub reason: String,
-    /// For people: when it was raised.
+    /// When the guard was raised, on that master's wall clock. For people.
     pub raised_at: WallMillis,
 }
 
-/// The key of the [`FailoverGuard`]. Keys of masters' leases have a dot in them, so it is none of those.
+/// The key of the [`FailoverGuard`]. It has no dot, unlike the keys of masters' leases.
 pub const GUARD_KEY: &str = "guard";
 
 #[cfg(test)]

@@ -26,9 +26,10 @@ pub const CHECKPOINT: RetryPolicy =
 /// An output that is too large for a record. The end of the lease ends it.
 pub const OUTPUT: RetryPolicy = RetryPolicy { wait: Duration::from_millis(500), tries_max: None };
 
-/// An object that is said to be missing. Masters ask the store's leader, which knows all that was
-/// acknowledged; a leader that was chosen just now, or a master that is behind, answers rightly by the time
-/// of the last try: in three seconds NATS chooses a leader and followers catch up.
+/// An object that masters say is missing: after so many answers it counts as missing. Masters ask the
+/// store's leader, which knows all that was acknowledged. A leader that was just elected, or a master that
+/// is behind, may answer wrongly at first; within these three seconds NATS elects a leader and followers
+/// catch up.
 pub const MISSING: RetryPolicy = RetryPolicy { wait: Duration::from_secs(1), tries_max: Some(4) };
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
-//! How long runs take of late, for those who hold work ready. A guess: never a reason to run anything.
+//! An estimate of how long the next runs take, used to decide how many attempts a worker queues. Never
+//! a reason to run anything.
 
 use core::time::Duration;
 
-/// A mean that follows the newest runs.
+/// The moving mean of run times, in microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct RunEstimate {
     mean_us: Option<u64>,
 }
 
 impl RunEstimate {
-    /// Counts a run. The mean moves by an eighth of the difference: quick enough to notice long
-    /// tasks after a few, steady enough not to follow one.
+    /// Counts a run. The mean moves by an eighth of the difference: fast enough to notice long tasks
+    /// after a few runs, slow enough not to follow a single one.
     ///
-    /// What never ran says nothing: a few cancelled attempts would make long tasks look short.
+    /// A run time of 0 is not counted: attempts that were cancelled before they ran would make long
+    /// tasks look short.
     pub(crate) fn count(&mut self, run_us: u64) {
         if run_us == 0 {
             return;
@@ -23,7 +25,7 @@ impl RunEstimate {
         });
     }
 
-    /// How many runs `slots` places do within `time`; 0 as long as nothing is known.
+    /// How many runs `slots` slots complete within `time`; 0 while nothing is known.
     pub(crate) fn runs_in(&self, time: Duration, slots: u32) -> u32 {
         let Some(mean_us) = self.mean_us else { return 0 };
         let work_us = time.as_micros() as u64 * u64::from(slots);

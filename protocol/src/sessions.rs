@@ -1,6 +1,6 @@
-//! A master's sessions with the registry: one for each connection, each with a [`Fleet`] of its own.
-//! What one session leaves to the next is here: proof that the earlier ones are over, and what this
-//! process knows the registry to hold. Never a decision about a worker or a task (that is `fleet`).
+//! A master's sessions: one for each connection to the registry, each with a [`Fleet`] of its own.
+//! Holds what one session leaves to the next: proof that earlier sessions are over, and which revisions
+//! this process knows. Never decides about a worker or a task (`fleet` does).
 //!
 //! [`Fleet`]: crate::fleet::Fleet
 
@@ -15,25 +15,25 @@ use crate::{
 };
 use alloc::vec::Vec;
 
-/// Earlier sessions of a process that its lease names, so that other masters need not wait for them.
-/// A connection that breaks every second makes as many in half a minute; the ones before are over
-/// for so long that nobody waits for them.
+/// How many earlier sessions of a process its lease names, so that other masters need not wait for
+/// them. A connection that breaks every second makes as many in half a minute; earlier ones have been
+/// over for so long that nobody waits for them.
 pub const REMEMBERS_MAX: usize = 32;
 
 /// See the [module](self).
 ///
-/// Call [`begin`](Sessions::begin) for each connection, [`heard`](Sessions::heard) for each fact that
-/// the registry reports in it, [`loaded`](Sessions::loaded) for each bucket that has been read whole, and
-/// [`broken`](Sessions::broken) when the connection ends.
+/// Call [`begin`](Sessions::begin) for each connection, [`heard`](Sessions::heard) for each event that
+/// the registry reports in it, [`loaded`](Sessions::loaded) for each bucket that was read to its end,
+/// and [`broken`](Sessions::broken) when the connection ends.
 #[derive(Debug)]
 pub struct Sessions {
-    /// Sessions of earlier processes that the lock of the state directory proves over.
+    /// Sessions of earlier processes that are proven over by the lock of the state directory.
     proven: Vec<SessionId>,
     /// Earlier sessions of this process, the oldest first.
     own: Vec<SessionId>,
     /// The highest revisions that this process knows to exist or to have existed.
     known: Marks,
-    /// Whether `known` comes from the state directory alone: from before this process.
+    /// Whether `known` comes from the state directory alone, that is from before this process.
     from_disk: bool,
     memory: Memory,
     current: Option<Current>,
@@ -62,10 +62,10 @@ impl Sessions {
     }
 
     /// A connection is up. `ends` are the ends of the streams, read in this connection before anything
-    /// else; `memory` is what the session before has left.
+    /// else; `memory` is what the previous session has left.
     pub fn begin(&mut self, session: SessionId, ends: Marks, memory: Memory) {
         if let Some(before) = self.current.take() {
-            // What was missing stays known until a guard has answered it.
+            // A missing revision stays known until a guard covers it.
             if before.unloaded.is_empty() && !memory.owes_guard {
                 self.known = before.ends;
             }
@@ -75,7 +75,7 @@ impl Sessions {
             self.memory = memory;
         }
         if core::mem::take(&mut self.from_disk) {
-            // A state directory that is used for another registry knows nothing of this one.
+            // A state directory that was used for another registry knows nothing of this one.
             for bucket in Bucket::FOLLOWED {
                 if self.known.of(bucket).stream != ends.of(bucket).stream {
                     self.known.set(bucket, Mark::default());
@@ -91,18 +91,18 @@ impl Sessions {
         self.current.as_ref().map(|current| current.session)
     }
 
-    /// Whether this is the session of now, and its connection is up.
+    /// Whether this is the current session, and its connection is up.
     pub fn is_current(&self, session: SessionId) -> bool {
         self.current.as_ref().is_some_and(|current| current.is_up && current.session == session)
     }
 
-    /// Whether there is a connection.
+    /// Whether a connection is up.
     pub fn is_up(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.is_up)
     }
 
-    /// Sessions that are certainly over: those of earlier processes, by the lock of the state directory,
-    /// and the earlier ones of this process.
+    /// Sessions that are certainly over: those of earlier processes, by the lock of the state
+    /// directory, and the earlier ones of this process.
     pub fn succeeds(&self) -> Vec<SessionId> {
         self.proven.iter().chain(&self.own).copied().collect()
     }
@@ -112,7 +112,7 @@ impl Sessions {
         self.own.clone()
     }
 
-    /// What the session before has left.
+    /// What the previous session has left.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }
@@ -123,7 +123,7 @@ impl Sessions {
         loaded.map_or(&self.known, |current| &current.ends)
     }
 
-    /// Takes note of the revisions in a fact of the current session.
+    /// Notes the revisions in an event of the current session.
     pub fn heard(&mut self, event: &Event) {
         let Some(current) = &mut self.current else { return };
         if let Some((bucket, revision)) = revision_of(event) {
@@ -131,8 +131,8 @@ impl Sessions {
         }
     }
 
-    /// A bucket has been read whole. With the last of them, what a [`Fleet`](crate::fleet::Fleet) has to
-    /// know of it.
+    /// A bucket was read to its end. After the last bucket, returns what a
+    /// [`Fleet`](crate::fleet::Fleet) has to know.
     pub fn loaded(&mut self, bucket: Bucket) -> Option<Loaded> {
         let current = self.current.as_mut()?;
         let before = current.unloaded.len();
@@ -143,14 +143,14 @@ impl Sessions {
         Some(Loaded { ends: current.ends, known: self.known })
     }
 
-    /// The connection is broken. Whether it was up until now.
+    /// The connection is broken. Returns whether it was up until now.
     pub fn broken(&mut self) -> bool {
         let up = self.current.as_mut().map(|current| &mut current.is_up);
         up.is_some_and(core::mem::take)
     }
 }
 
-/// The bucket and the revision that a fact proves to exist.
+/// The bucket and the revision that an event proves to exist.
 fn revision_of(event: &Event) -> Option<(Bucket, Revision)> {
     Some(match event {
         Event::LeaseSeen(_, revision) | Event::LeaseGone(_, revision) => {

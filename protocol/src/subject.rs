@@ -1,20 +1,20 @@
-//! Names in NATS: buckets, subjects and headers of a fleet. The table in the docs is made from
-//! here. Never anything that talks to NATS.
+//! Names in NATS: the buckets, subjects and headers of a fleet. The table in ARCHITECTURE.md is
+//! generated from here. Never talks to NATS.
 
 use crate::{AttemptId, BatchId, GroupName, TaskId, words::words};
 use alloc::{format, string::String};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// The name that clients find masters under with `nats service ls`.
+/// The name under which `nats service ls` shows masters.
 pub const SERVICE: &str = "muster-master";
 
-/// A header of a task record: its state in one word, so that a reader can pass over finished ones
-/// without reading them.
+/// A header of a task record: its state in one word, so that a reader can skip finished records without
+/// parsing them.
 pub const STATE_HEADER: &str = "Muster-State";
 
-/// A header of a task record: the session of the master that wrote it, so that it can pass over
-/// the echo of its own writes.
+/// A header of a task record: the session of the master that wrote it, so that the master can skip its
+/// own writes.
 pub const WRITER_HEADER: &str = "Muster-Writer";
 
 /// The value of [`STATE_HEADER`] on a finished record.
@@ -22,7 +22,7 @@ pub const STATE_DONE: &str = "done";
 
 words!(
     /// A key-value bucket of a fleet. Its word is the last part of its name.
-    Bucket {
+    pub enum Bucket {
         /// Leases by worker id.
         Workers = "workers",
         /// Leases of masters by name and session.
@@ -31,20 +31,20 @@ words!(
         Tasks = "tasks",
         /// Versions and digests by module name.
         Modules = "modules",
-        /// What attempts have left for those after them, by task id.
+        /// The newest checkpoint of each task, by task id.
         Checkpoints = "checkpoints",
     }
 );
 
 impl Bucket {
-    /// Those that masters keep in mind; the others are read when they are asked about.
+    /// The buckets that masters follow; the others are read on demand.
     pub const FOLLOWED: [Bucket; 4] =
         [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
 }
 
 words!(
     /// The endpoints. The word of one is the last part of its subject.
-    Endpoint {
+    pub enum Endpoint {
         /// [`Submit`](crate::api::Submit) → [`Submitted`](crate::api::Submitted).
         TaskSubmit = "task.submit",
         /// [`TaskIds`](crate::api::TaskIds) → [`Tasks`](crate::api::Tasks).
@@ -69,9 +69,9 @@ words!(
 );
 
 words!(
-    /// Where a line of a log came from. Its word is the last token of the subject that carries it.
+    /// Where a log line came from. Its word is the last token of the subject that carries it.
     #[derive(Serialize, Deserialize)]
-    LogSource {
+    pub enum LogSource {
         /// Standard error.
         Stderr = "stderr",
         /// The SDK's `log`.
@@ -121,12 +121,13 @@ impl Names {
         format!("muster_{}_data", self.fleet)
     }
 
-    /// What clients ask masters: `task.submit`, say.
+    /// The subject of a request to masters: `task.submit`, say.
     pub fn api(&self, endpoint: Endpoint) -> String {
         format!("muster.{}.api.{}", self.fleet, endpoint.word())
     }
 
-    /// Where the end of a task is told to those who wait for it. A hint: the record is the truth.
+    /// Where the end of a task is published for the clients that wait for it. A hint: the record
+    /// decides.
     pub fn done(&self, audience: BatchId) -> String {
         format!("muster.{}.done.{audience}", self.fleet)
     }
@@ -146,17 +147,17 @@ impl Names {
         format!("muster_{}_events", self.fleet)
     }
 
-    /// What a run writes for people.
+    /// The log of a run.
     pub fn log(&self, task: TaskId, attempt: AttemptId, source: LogSource) -> String {
         format!("muster.{}.log.{task}.{attempt}.{}", self.fleet, source.word())
     }
 
-    /// Everything that a task's runs write for people.
+    /// The logs of all runs of a task.
     pub fn logs(&self, task: TaskId) -> String {
         format!("muster.{}.log.{task}.>", self.fleet)
     }
 
-    /// Everything that any run writes for people.
+    /// The logs of all runs.
     pub fn all_logs(&self) -> String {
         format!("muster.{}.log.>", self.fleet)
     }
@@ -166,7 +167,7 @@ impl Names {
         format!("muster_{}_logs", self.fleet)
     }
 
-    /// The progress of a run, as its guest says.
+    /// The progress of a run, as its guest reports it.
     pub fn progress(&self, task: TaskId) -> String {
         format!("muster.{}.progress.{task}", self.fleet)
     }
@@ -181,13 +182,13 @@ impl Names {
         format!("{worker}.worker.{}.muster", self.fleet)
     }
 
-    /// The worker that a certificate's name is of.
+    /// The name of the worker in a certificate's name.
     pub fn worker_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         host.strip_suffix(&format!(".worker.{}.muster", self.fleet))
     }
 }
 
-/// What each subject carries, for people: the table in ARCHITECTURE.md is this one.
+/// What each subject carries: the table in ARCHITECTURE.md.
 pub fn table() -> String {
     let names = Names::new(GroupName::default());
     let f = &names.fleet;

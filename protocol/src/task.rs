@@ -1,4 +1,4 @@
-//! A task as it is submitted, kept and ended; never how it is run.
+//! A task as it is submitted, stored and ended. Never how it is run.
 
 mod data;
 mod difference;
@@ -29,11 +29,11 @@ pub struct Limits {
     pub output_bytes: u64,
     /// Time on a processor, in milliseconds.
     pub cpu_ms: u64,
-    /// Time in line for a worker, in milliseconds, as the master counts it that places the task.
+    /// Time in the queue, in milliseconds, as counted by the master that places the task.
     pub queue_ms: u64,
-    /// Standard error and log, in bytes. What is over is dropped, and counted in the outcome.
+    /// Standard error and log, in bytes. What is beyond it is dropped, and counted in the outcome.
     pub log_bytes: u64,
-    /// The state that a checkpoint keeps, in bytes.
+    /// The state in a checkpoint, in bytes.
     pub checkpoint_bytes: u64,
 }
 
@@ -55,9 +55,9 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// Attempts that may fail before the task has failed; at least 1.
+    /// How many attempts may fail before the task has failed; at least 1.
     pub attempts_max: u32,
-    /// Wait before the second attempt, in milliseconds; doubled for each further one.
+    /// The wait before the second attempt, in milliseconds; doubled for each further one.
     pub backoff_ms: u64,
     /// The longest wait, in milliseconds.
     pub backoff_max_ms: u64,
@@ -80,40 +80,40 @@ pub enum OnWorkerLost {
     Fail,
 }
 
-/// A module as a task names it: pinned by digest, with the name it was found under.
+/// The module of a task: pinned by digest, with the name under which it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleRef {
     /// `name:version`, for people; absent for a module given by digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What will run.
+    /// The SHA-256 of the module.
     pub digest: Digest,
 }
 
-/// What someone submitted. It does not change afterwards.
+/// What a client submitted. It never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// What to run.
+    /// The module to run.
     pub module: ModuleRef,
-    /// The bytes it is given.
+    /// The input of the task.
     #[serde(default)]
     pub input: Data,
     /// Arguments after the program's name, for modules that read them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The workers that may run it.
+    /// The group of workers that may run it.
     #[serde(default)]
     pub group: GroupName,
-    /// Labels that the worker must carry, each with this value.
+    /// Labels that the worker must have, each with this value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: BTreeMap<String, String>,
-    /// Higher runs first. From 0 to 100, 50 unless given.
+    /// Tasks of higher priority run first. From 0 to 100, 50 by default.
     #[serde(default = "priority_default")]
     pub priority: u8,
     /// What an attempt may use.
     #[serde(default)]
     pub limits: Limits,
-    /// What it is given besides its input.
+    /// What it is granted besides its input.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub grants: Arc<Grants>,
     /// What to do when it fails.
@@ -122,7 +122,7 @@ pub struct TaskSpec {
     /// What to do when its worker is lost.
     #[serde(default)]
     pub on_worker_lost: OnWorkerLost,
-    /// Who is told when it ends; the task itself where absent.
+    /// The batch that is notified of the task's end; the task itself if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
 }
@@ -144,7 +144,7 @@ fn priority_default() -> u8 {
 pub struct SpecError(String);
 
 impl TaskSpec {
-    /// A task with every choice left at its default.
+    /// A task with a default for every choice.
     pub fn new(module: ModuleRef, input: Data) -> Self {
         TaskSpec {
             module,
@@ -161,14 +161,14 @@ impl TaskSpec {
         }
     }
 
-    /// Whether every value is within its limit; the error says which is not and what to do.
+    /// Whether every value is within its limit. The error says which is not, and what to do.
     pub fn check(&self) -> Result<(), SpecError> {
         let refuse = |text: String| Err(SpecError(text));
         if let Data::Inline(bytes) = &self.input
             && bytes.len() > limit::INLINE_SIZE_MAX
         {
             return refuse(format!(
-                "an inline input may have {} bytes, this one has {}: store it as a blob",
+                "an inline input may have at most {} bytes, this one has {}: store it as an object",
                 limit::INLINE_SIZE_MAX,
                 bytes.len()
             ));
@@ -199,7 +199,7 @@ impl TaskSpec {
             ("checkpoint", self.limits.checkpoint_bytes, limit::PAYLOAD_SIZE_MAX),
         ] {
             if bytes > max {
-                return refuse(format!("the {what} limit may be {max} bytes"));
+                return refuse(format!("the {what} limit may be at most {max} bytes"));
             }
         }
         let queue_max = limit::QUEUE_MAX.as_millis() as u64;
@@ -218,49 +218,49 @@ impl TaskSpec {
         let args: usize = self.args.iter().map(|arg| arg.len() + 1).sum();
         if args > limit::INLINE_SIZE_MAX {
             return refuse(format!(
-                "the arguments may have {} bytes together: give more as the input",
+                "the arguments may have at most {} bytes together: give more as the input",
                 limit::INLINE_SIZE_MAX
             ));
         }
         let labels: usize = self.selector.iter().map(|(key, value)| key.len() + value.len()).sum();
         if labels > limit::INLINE_SIZE_MAX {
-            return refuse(format!("a selector may have {} bytes", limit::INLINE_SIZE_MAX));
+            return refuse(format!("a selector may have at most {} bytes", limit::INLINE_SIZE_MAX));
         }
         if self.selector.len() > limit::LABELS_MAX {
-            return refuse(format!("a selector may have {} labels", limit::LABELS_MAX));
+            return refuse(format!("a selector may have at most {} labels", limit::LABELS_MAX));
         }
         Ok(())
     }
 }
 
-/// The attempt that holds a task.
+/// An attempt at a task, on one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Its nonce.
+    /// The attempt's id.
     pub id: AttemptId,
-    /// 1 for the first.
+    /// The number of the attempt within its task, from 1.
     pub number: u32,
-    /// Who runs it.
+    /// The worker that runs it.
     pub worker: WorkerId,
-    /// In which of its lives.
+    /// The session of the worker to which the attempt was dispatched.
     pub session: SessionId,
-    /// The revision of the lease under which it was given. A lease of another session means that
-    /// this one is over only if it is newer.
+    /// The revision of the lease under which it was dispatched. A lease of another session ends this
+    /// one only if it is newer.
     pub lease: Revision,
-    /// The stream of leases that this revision is of.
+    /// The stream of that revision.
     #[serde(default)]
     pub lease_stream: StreamId,
-    /// For people: when it was given out.
+    /// When it was dispatched, on that master's wall clock. For people.
     pub dispatched_at: WallMillis,
 }
 
 /// An attempt that is over without having ended its task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastAttempt {
-    /// What it was.
+    /// The attempt itself.
     #[serde(flatten)]
     pub attempt: Attempt,
-    /// For people: when it ended.
+    /// When it ended, on that master's wall clock. For people.
     pub ended_at: WallMillis,
     /// Whether it was lost with its worker, rather than reported by it.
     #[serde(default)]
@@ -269,26 +269,28 @@ pub struct PastAttempt {
     pub reason: String,
 }
 
-/// Where a task is in its life.
+/// The state of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// It waits for a worker.
+    /// It is queued.
     Queued {
-        /// Not before this long after whoever decides has seen the record, in milliseconds.
+        /// How long a master waits after it first saw this record before it may place the task, in
+        /// milliseconds.
         #[serde(default)]
         wait_ms: u64,
     },
-    /// It belongs to a worker.
+    /// It is dispatched to a worker.
     Dispatched(Attempt),
-    /// It is over; nothing may change it any more.
+    /// It is over; the record never changes again.
     Done {
-        /// How.
+        /// How the task ended.
         outcome: Arc<Outcome>,
-        /// The attempt that decided it; absent if none did (cancelled while queued, say).
+        /// The attempt that ended it; absent if none did (cancelled while queued, say).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attempt: Option<Attempt>,
-        /// For people: when.
+        /// When it ended, on the wall clock of the master that wrote the record. For people: no
+        /// decision uses it.
         ended_at: WallMillis,
     },
 }
@@ -312,14 +314,14 @@ impl TaskState {
 /// A task as the registry keeps it: the value under its id in the tasks bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
-    /// Its key.
+    /// The task's id, which is the key.
     pub id: TaskId,
-    /// Where it is in its life.
+    /// The state of the task.
     pub state: TaskState,
-    /// Whether someone asked that it be cancelled.
+    /// Whether its cancellation was requested.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub cancel: bool,
-    /// Attempts given out so far.
+    /// How many attempts were dispatched.
     #[serde(default)]
     pub attempts: u32,
     /// How many of them failed, trapped or timed out.
@@ -331,14 +333,14 @@ pub struct TaskRecord {
     /// The latest earlier attempts, oldest first; at most [`limit::HISTORY_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastAttempt>,
-    /// For people: when it was accepted.
+    /// When it was accepted, on that master's wall clock. For people.
     pub submitted_at: WallMillis,
-    /// Names this write, so that its author knows it again.
+    /// Identifies this write, so that its writer recognises it.
     pub write: Nonce,
-    /// The life of the master that wrote this. Others leave it to that one for a while.
+    /// The session of the master that wrote this. The other masters leave the task to it for a while.
     #[serde(default = "nobody")]
     pub writer: SessionId,
-    /// What was asked for.
+    /// What the client submitted.
     pub spec: Arc<TaskSpec>,
 }
 
@@ -347,7 +349,7 @@ fn nobody() -> SessionId {
 }
 
 impl TaskRecord {
-    /// A record of a task that nobody has placed yet.
+    /// A record of a task that is not placed yet.
     pub fn queued(id: TaskId, spec: Arc<TaskSpec>, submitted_at: WallMillis) -> Self {
         TaskRecord {
             id,
@@ -364,7 +366,7 @@ impl TaskRecord {
         }
     }
 
-    /// The record as it will be in another state.
+    /// The record in another state.
     pub(crate) fn in_state(&self, state: TaskState) -> Self {
         TaskRecord {
             id: self.id,
@@ -389,7 +391,7 @@ impl TaskRecord {
         }
     }
 
-    /// When its present attempt should have ended, if it had begun at once. For people.
+    /// When its present attempt should have ended, if it began at once. For people.
     pub fn due(&self) -> Option<WallMillis> {
         let given = self.attempt()?.dispatched_at.0;
         Some(WallMillis(given.saturating_add(self.spec.limits.timeout_ms)))
@@ -400,7 +402,7 @@ impl TaskRecord {
         matches!(self.state, TaskState::Done { .. })
     }
 
-    /// Who is told when it ends: its batch, or itself.
+    /// Who is notified of the end: its batch, or the task itself.
     pub fn audience(&self) -> BatchId {
         self.spec.batch.unwrap_or(BatchId(self.id.0))
     }

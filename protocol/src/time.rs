@@ -40,7 +40,7 @@ impl ops::Add<Duration> for Time {
     }
 }
 
-/// A stamp for people: milliseconds since 1970 on the wall clock of whoever wrote it.
+/// A timestamp for people: milliseconds since 1970 on the wall clock of the machine that wrote it.
 ///
 /// It is shown and never compared: no decision may depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

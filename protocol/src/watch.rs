@@ -1,9 +1,10 @@
-//! Following a stream by a consumer that may be late, or die without a word: where a consumer begins,
-//! which of the messages that it shows are news, whether it still shows everything, and when there is no
-//! need of one. Never the values.
+//! Following a stream by a consumer that may be late, or may stop without notice: where a consumer
+//! begins, which of its messages are new to the fleet, whether it still delivers everything, and when
+//! no consumer is needed. Never the values.
 //!
-//! A master without company rests from following the tasks: all that it would hear is its own writes, and
-//! that is a tenth of what the registry does for a task. It rests only while its acknowledgements follow
+//! A lone master stops following the tasks: the consumer would deliver only the master's own writes,
+//! which costs a tenth of the registry's work for a task. It does so only while its acknowledgements
+//! follow each other without a gap. A gap is a write of another master.
 //! each other without a gap. A gap is somebody else's write.
 
 mod watermark;
@@ -16,13 +17,13 @@ use crate::{
 use core::{mem, time::Duration};
 use watermark::Watermark;
 
-/// How often the end of a stream is compared with what is known of it.
+/// How often the end of a stream is compared with the known revisions.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(5);
 
 /// How one session of a master follows one bucket.
 ///
-/// Call [`begin`](Watch::begin) for each consumer, [`began`](Watch::began) when it is there, and
-/// [`showed`](Watch::showed) for each message, after the fleet has been told of it if it
+/// Call [`begin`](Watch::begin) for each consumer, [`began`](Watch::began) when it exists, and
+/// [`showed`](Watch::showed) for each message, after the fleet has observed the message if it
 /// [`is_news`](Watch::is_news). Call [`compared`](Watch::compared) before each consumer and every
 /// [`COMPARE_EVERY`].
 #[derive(Debug)]
@@ -33,11 +34,11 @@ pub struct Watch {
     watermark: Watermark,
     /// Whether other masters may write to the bucket.
     company: bool,
-    /// Whether everything in the bucket has been shown once.
+    /// Whether the whole bucket has been delivered once.
     loaded: bool,
-    /// Whether the consumer has shown everything there was.
+    /// Whether the consumer has delivered everything there was.
     clear: bool,
-    /// Where the watermark stood when it was found to be before the stream's end.
+    /// The watermark when it was found to be before the stream's end.
     behind_at: Option<Revision>,
 }
 
@@ -50,33 +51,33 @@ pub enum Start {
     After(Revision),
 }
 
-/// A message that a consumer shows.
+/// A message that a consumer delivers.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
     /// Its revision.
     pub revision: Revision,
-    /// Whether the consumer has more to show already.
+    /// Whether the consumer has more to deliver already.
     pub has_more: bool,
-    /// The session of a master that wrote it, where the message says so.
+    /// The session of the master that wrote it, if the message says so.
     pub writer: Option<SessionId>,
     /// Whether it is the record of a task that has ended.
     pub is_done: bool,
 }
 
-/// What the end of a stream says of its watch.
+/// What a comparison with the end of the stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compared {
-    /// All is known, or may still come.
+    /// Everything is known, or may still be delivered.
     Fine,
-    /// The consumer misses something: another one has to be made.
+    /// The consumer misses something: make another one.
     Behind,
-    /// The stream lacks something that is known: nothing that is known is certain, and only another
-    /// session may go on.
+    /// The stream lacks a known revision: nothing that is known is certain, and a new session has to
+    /// begin.
     WentBack,
 }
 
 impl Watch {
-    /// A bucket that nothing is known of but which stream it is.
+    /// A bucket of which only the stream is known.
     pub fn new(bucket: Bucket, session: SessionId, stream: StreamId) -> Self {
         Watch {
             bucket,
@@ -90,7 +91,7 @@ impl Watch {
         }
     }
 
-    /// A consumer has to be made, and begins there.
+    /// A consumer has to be made; returns where it begins.
     pub fn begin(&mut self) -> Start {
         self.clear = false;
         self.behind_at = None;
@@ -100,19 +101,19 @@ impl Watch {
         }
     }
 
-    /// The consumer is there. `end` is where the stream ended before it was made; `has_more` is false if
-    /// it has nothing to show. Whether the bucket is loaded by that.
+    /// The consumer exists. `end` is where the stream ended before it was made; `has_more` is false if
+    /// it has nothing to deliver. Returns whether that completes the loading of the bucket.
     pub fn began(&mut self, end: Revision, has_more: bool) -> bool {
         if has_more {
             return false;
         }
-        // Whatever was written up to there is known, or has been replaced or removed.
+        // Everything that was written up to there is known, or was replaced or removed.
         self.watermark.saw(end);
         self.cleared()
     }
 
-    /// Whether the fleet has to be told of a message. Not of the session's own writes, whose answers it
-    /// has; nor of what had ended before the session began.
+    /// Whether the fleet has to observe a message. Not the session's own writes, whose answers it has;
+    /// nor tasks that had ended before the session began.
     pub fn is_news(&self, shown: &Shown) -> bool {
         if self.bucket != Bucket::Tasks {
             return true;
@@ -121,7 +122,7 @@ impl Watch {
         !is_own && (self.loaded || !shown.is_done)
     }
 
-    /// A message has been shown. Whether the bucket is loaded by that.
+    /// A message was delivered. Returns whether that completes the loading of the bucket.
     pub fn showed(&mut self, shown: &Shown) -> bool {
         self.watermark.saw(shown.revision);
         self.clear = !shown.has_more;
@@ -133,7 +134,7 @@ impl Watch {
         !mem::replace(&mut self.loaded, true)
     }
 
-    /// A write of this session to the bucket has been acknowledged.
+    /// A write of this session to the bucket was acknowledged.
     pub fn wrote(&mut self, revision: Revision) {
         self.watermark.wrote(revision);
     }
@@ -143,27 +144,28 @@ impl Watch {
         self.company = company;
     }
 
-    /// Whether no consumer is needed now: nobody else writes to the bucket, and everything that others
-    /// have written is known.
+    /// Whether no consumer is needed now: no other master writes to the bucket, and every write of
+    /// others is known.
     pub fn may_rest(&self) -> bool {
         let is_alone = self.bucket == Bucket::Tasks && !self.company;
         is_alone && self.loaded && (self.clear || self.watermark.is_ahead())
     }
 
-    /// The last revision before which nothing is unknown. It has to be read before the stream is asked for
-    /// its end: what is written meanwhile proves nothing.
+    /// The last revision before which everything is known. Read it before the stream is asked for its
+    /// end: a write in between proves nothing.
     pub fn upto(&self) -> Revision {
         self.watermark.upto()
     }
 
-    /// The stream ends at `end`; `asked_at` is what [`upto`](Watch::upto) was before that was asked.
+    /// The stream ends at `end`; `asked_at` is what [`upto`](Watch::upto) was before the question was
+    /// sent.
     pub fn compared(&mut self, asked_at: Revision, end: Mark) -> Compared {
         if end.stream != self.stream || end.revision < asked_at {
             return Compared::WentBack;
         }
         let upto = self.watermark.upto();
         let behind = (end.revision > upto).then_some(upto);
-        // Behind at the same place twice: it is not late, it misses something.
+        // Behind at the same place twice: the consumer is not late, it misses something.
         let is_stuck = behind.is_some() && self.behind_at == behind;
         self.behind_at = behind;
         if is_stuck { Compared::Behind } else { Compared::Fine }

@@ -1,4 +1,4 @@
-;; Has the host put its input beyond its memory.
+;; Makes the host write its input beyond the guest's memory.
 ;; in: world
 ;; ends: trapped realloc return
 (module

@@ -1,4 +1,4 @@
-;; Calls what is not there.
+;; Calls through a table element that is not initialized.
 ;; in: command
 ;; ends: trapped uninitialized element
 (table 1 funcref)

@@ -1,4 +1,4 @@
-;; Keeps more state than it may.
+;; Saves a checkpoint that is larger than its limit.
 ;; in: task
 ;; ends: over_limit checkpoint_bytes
 ;; limits: {"checkpoint_bytes": 4096}

@@ -1,4 +1,4 @@
-;; Climbs out of its directory by the path.
+;; Tries to leave its directory by a path.
 ;; in: command
 ;; ends: failed
 ;; grants: {"dir_bytes": 1048576}

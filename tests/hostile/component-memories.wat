@@ -1,4 +1,4 @@
-;; Is a component whose parts all want a memory.
+;; Is a component of 21 core instances, each with a memory.
 ;; in: module
 ;; ends: rejected 21 Wasm linear memories
 (component

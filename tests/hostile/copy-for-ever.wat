@@ -1,4 +1,4 @@
-;; Copies all its memory over itself in single instructions.
+;; Copies all its memory again and again, each time with a single instruction.
 ;; in: command
 ;; ends: timed_out
 (func (export "_start")

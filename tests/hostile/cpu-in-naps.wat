@@ -1,4 +1,4 @@
-;; Computes a little, sleeps a little, and hopes that nobody adds it up.
+;; Computes a little and sleeps a little in turn, so that only the sum of its processor time is over the limit.
 ;; in: command
 ;; ends: over_limit cpu_ms
 ;; limits: {"cpu_ms": 60, "timeout_ms": 10000}

@@ -1,4 +1,4 @@
-;; Computes for longer than it may, in less time than it may take.
+;; Uses more processor time than its limit, before its time limit.
 ;; in: command
 ;; ends: over_limit cpu_ms
 ;; limits: {"cpu_ms": 60, "timeout_ms": 5000}

@@ -1,4 +1,4 @@
-;; Makes directories within directories for ever, deeper than any path reaches.
+;; Creates directories in directories for ever, deeper than the longest path.
 ;; in: command
 ;; ends: over_limit dir_depth
 ;; grants: {"dir_bytes": 33554432}

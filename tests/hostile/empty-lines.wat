@@ -1,4 +1,4 @@
-;; Writes empty lines for ever, each of which is a message to somebody.
+;; Writes empty lines for ever. Each one is a log message.
 ;; in: command
 ;; ends: timed_out
 ;; dropped: log

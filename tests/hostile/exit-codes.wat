@@ -1,4 +1,4 @@
-;; Exits with a code that is none.
+;; Exits with an invalid exit code.
 ;; in: command
 ;; ends: failed
 (func (export "_start") (call $exit (i32.const -2147483648)))

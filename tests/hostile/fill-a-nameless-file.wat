@@ -1,4 +1,4 @@
-;; Writes for ever to a file that has lost its name.
+;; Writes for ever to a file that it has unlinked.
 ;; in: command
 ;; ends: over_limit dir_bytes
 ;; grants: {"dir_bytes": 1048576}

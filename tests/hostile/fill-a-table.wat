@@ -1,4 +1,4 @@
-;; Fills a table for ever in single instructions.
+;; Fills a table again and again, each time with a single instruction.
 ;; in: command
 ;; ends: timed_out
 (table $table 90000 funcref)

@@ -1,4 +1,4 @@
-;; Fills all its memory in single instructions, which nothing interrupts.
+;; Fills all its memory again and again, each time with a single instruction, which nothing interrupts.
 ;; in: command
 ;; ends: timed_out
 (func (export "_start")

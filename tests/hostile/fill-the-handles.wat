@@ -1,4 +1,4 @@
-;; Opens one file for ever, and closes it never.
+;; Opens one file again and again, and never closes it.
 ;; in: command
 ;; ends: over_limit handles
 ;; grants: {"dir_bytes": 1048576}

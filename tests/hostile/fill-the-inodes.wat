@@ -1,4 +1,4 @@
-;; Makes empty files for ever.
+;; Creates empty files for ever.
 ;; in: command
 ;; ends: over_limit dir_entries
 ;; grants: {"dir_bytes": 33554432}

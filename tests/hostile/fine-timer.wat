@@ -1,4 +1,4 @@
-;; Looks for a clock that is fine enough to watch its neighbours with.
+;; Looks for a clock that is fine enough for a timing attack on other guests.
 ;; in: command
 ;; ends: completed
 (func (export "_start") (local $left i32)

@@ -1,4 +1,4 @@
-;; Has more functions than any program.
+;; Has more functions than any real program.
 ;; in: module
 ;; ends: rejected 200002 functions
 (module

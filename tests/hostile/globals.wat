@@ -1,4 +1,4 @@
-;; Has ten thousand globals, all of which every instance has to have.
+;; Has ten thousand globals, and every instance needs all of them.
 ;; in: module
 ;; ends: completed
 (module

@@ -1,4 +1,4 @@
-;; Takes and touches all the memory that it may have, and keeps it.
+;; Allocates and touches all the memory that it may have, and keeps it.
 ;; in: command
 ;; ends: timed_out
 (func (export "_start") (local $at i32)

@@ -1,4 +1,4 @@
-;; Takes memory page by page until there is none, and dies of it.
+;; Grows its memory page by page until that fails, and then traps.
 ;; in: command
 ;; ends: over_limit memory_bytes
 (func (export "_start")

@@ -1,4 +1,4 @@
-;; Has more imports than any program.
+;; Has more imports than any real program.
 ;; in: module
 ;; ends: rejected 20001 imports
 (module

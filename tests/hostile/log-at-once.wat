@@ -1,4 +1,4 @@
-;; Logs all its memory in one call, which the host would have to copy.
+;; Logs all its memory in one call; the host would have to copy it.
 ;; in: task
 ;; ends: over_limit host_copy_bytes
 ;; limits: {"memory_bytes": 67108864, "checkpoint_bytes": 1024, "output_bytes": 1024}

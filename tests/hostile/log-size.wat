@@ -1,4 +1,4 @@
-;; Writes more log than it may, slowly enough for its rate.
+;; Writes more log than its limit on the size, but slowly enough for its limit on the rate.
 ;; in: command
 ;; ends: timed_out
 ;; limits: {"log_bytes": 5000}

@@ -1,4 +1,4 @@
-;; Computes for ever before it was even called.
+;; Computes for ever in its start function, before `run` is called.
 ;; in: module
 ;; ends: timed_out
 (module

@@ -1,4 +1,4 @@
-;; Hands over a list of two billion pieces to write.
+;; Passes a list of two billion pieces to one write.
 ;; in: command
 ;; ends: failed
 (func (export "_start")

@@ -1,4 +1,4 @@
-;; Asks for a memory of 64-bit addresses.
+;; Declares a memory with 64-bit addresses.
 ;; in: module
 ;; ends: rejected memory64
 (module (memory i64 1) (func (export "_start")))

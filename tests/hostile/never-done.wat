@@ -1,4 +1,4 @@
-;; Computes for ever after it has returned.
+;; Computes for ever after it has returned its result.
 ;; in: world
 ;; ends: timed_out
 (module

@@ -1,4 +1,4 @@
-;; Is no bytes at all.
+;; Is empty.
 ;; in: bytes
 ;; ends: rejected it is empty
 

@@ -1,4 +1,4 @@
-;; Takes more random numbers at once than anyone needs.
+;; Requests more random bytes in one call than any program needs.
 ;; in: command
 ;; ends: trapped exceeds limit 65536
 (func (export "_start")

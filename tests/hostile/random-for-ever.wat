@@ -1,4 +1,4 @@
-;; Takes random numbers for ever.
+;; Requests random bytes for ever.
 ;; in: command
 ;; ends: timed_out
 (func (export "_start")

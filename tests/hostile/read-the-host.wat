@@ -1,4 +1,4 @@
-;; Looks for files of the host where it was given no directory.
+;; Looks for files of the host without a granted directory.
 ;; in: command
 ;; ends: failed
 (data (i32.const 1024) "../../../../etc/passwd")

@@ -1,4 +1,4 @@
-;; Returns more than it may.
+;; Returns an output that is larger than its limit.
 ;; in: task
 ;; ends: over_limit output_bytes
 (drop (memory.grow (i32.const 20)))

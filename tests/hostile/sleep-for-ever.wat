@@ -1,4 +1,4 @@
-;; Waits for the end of time in one host call.
+;; Sleeps for ever in one host call.
 ;; in: command
 ;; ends: timed_out
 (func (export "_start")

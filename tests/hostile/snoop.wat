@@ -1,4 +1,4 @@
-;; Looks for anything of the host: variables, directories, arguments but its own.
+;; Looks for variables, directories and arguments of the host.
 ;; in: command
 ;; ends: completed
 (func (export "_start")

@@ -1,4 +1,4 @@
-;; Lets a table grow until it may not, and dies of it.
+;; Grows a table until that fails, and then traps.
 ;; in: command
 ;; ends: over_limit table_elements
 (table $table 1 funcref)

@@ -1,4 +1,4 @@
-;; Has more tables than any program.
+;; Has more tables than any real program.
 ;; in: module
 ;; ends: rejected tables count of 40
 (module

@@ -1,4 +1,4 @@
-;; Sends a terminal escapes that would erase it, in a line that forges others.
+;; Logs a line with escape sequences that would erase a terminal, and that imitates other log lines.
 ;; in: command
 ;; ends: completed
 (data (i32.const 1024) "\1b[2J\1b]0;owned\07\0dERROR all is lost\0a")

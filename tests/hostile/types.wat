@@ -1,4 +1,4 @@
-;; Has more types than any program.
+;; Has more types than any real program.
 ;; in: module
 ;; ends: rejected 20001 types
 (module

@@ -1,4 +1,4 @@
-;; Gives way for ever, and comes back at once.
+;; Yields for ever, and continues at once each time.
 ;; in: command
 ;; ends: timed_out
 (func (export "_start") (loop $again (drop (call $yield)) (br $again)))

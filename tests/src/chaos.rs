@@ -1,5 +1,5 @@
-//! A fleet under faults: what strikes it, what keeps it busy meanwhile, what is seen of it from the
-//! outside, and the judge of what was seen. Never anything that knows how Muster works inside.
+//! A fleet under faults: the faults, the load, the observer of the registry, and the checker of what was
+//! observed. Never knows how Muster works inside.
 
 pub mod checker;
 pub mod counters;
@@ -18,7 +18,8 @@ pub use rng::Rng;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// `CLOCK_BOOTTIME` in nanoseconds: the clock of the journals, the same for all processes of a machine.
+/// The reading of `CLOCK_BOOTTIME` in nanoseconds. The journals use this clock, which all processes of a
+/// machine share.
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
@@ -29,7 +30,7 @@ pub fn between(from_ns: u64, to_ns: u64) -> Duration {
     Duration::from_nanos(to_ns.saturating_sub(from_ns))
 }
 
-/// The `percent`th percentile of sorted durations, the nearest rank; `None` of nothing.
+/// The `percent`th percentile of sorted durations, by the nearest rank; `None` if there are none.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()

@@ -1,4 +1,4 @@
-//! Starting, killing and asking the processes of one fleet.
+//! Starts, signals, kills and queries the processes of one fleet.
 
 mod ask;
 mod disk;
@@ -31,32 +31,33 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long anything may take to become ready. Long, because the machine may be busy; a test that
-/// waits for it fails with what is missing.
+/// How long a process may take to become ready. Long, because the machine may be busy; a test that waits
+/// longer fails and names what is missing.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How often a state of the world is looked at while it is waited for.
+/// How often a condition is checked while a test waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A fleet of real processes. Everything it started is killed when it is dropped.
+/// A fleet of real processes. All processes that it started are killed when it is dropped.
 pub struct Fleet {
     dir: TempDir,
     net: Net,
-    /// The lease's profile, where it is not the default.
+    /// The profile of the leases, if it is not the default.
     lease: Option<String>,
     nats: nats::Nodes,
     children: BTreeMap<String, Child>,
-    /// Where standard error of processes goes that are not started yet, where it is no file of this fleet.
+    /// The standard error of processes that are not started yet, if it does not go to a file of this
+    /// fleet.
     logs: BTreeMap<String, Stdio>,
-    /// Where each master listens for workers.
+    /// The address on which each master listens for workers.
     quic: BTreeMap<String, SocketAddr>,
-    /// The disks that hosts have of their own.
+    /// The mount points of the hosts' own disks.
     disks: Vec<PathBuf>,
     groups: group::Groups,
 }
 
 impl Fleet {
-    /// nats-server, the master `m1`, and workers `w1` to `w<workers>` with `slots` each.
+    /// Starts nats-server, the master `m1`, and workers `w1` to `w<workers>` with `slots` slots each.
     pub fn start(workers: usize, slots: usize) -> Self {
         let mut fleet = Fleet::registry();
         fleet.start_master("m1");
@@ -66,34 +67,38 @@ impl Fleet {
         fleet
     }
 
-    /// Only nats-server and the certificates.
+    /// Starts only nats-server, and makes the certificates.
     pub fn registry() -> Self {
         Fleet::within(Net::Plain, None)
     }
 
-    /// The same, with a nats-server that has every write on its disk before it acknowledges it.
+    /// Like [`Fleet::registry`], with a nats-server that syncs every write to its disk before it
+    /// acknowledges it.
     pub fn synced_registry() -> Self {
         Fleet::make(Net::Plain, None, nats::Nodes::new(1, "jetstream { sync_interval: always }\n"))
     }
 
-    /// The same, with a nats-server that is told `config` and knows the user that URLs name as `user`.
+    /// Like [`Fleet::registry`], with a nats-server that has the configuration `config`. The URLs
+    /// contain `user`.
     pub fn registry_with(config: &'static str, user: &'static str) -> Self {
         let mut nats = nats::Nodes::new(1, config);
         nats.user = user;
         Fleet::make(Net::Plain, None, nats)
     }
 
-    /// The same in a net that can be cut, with leases of the profile `lease`.
+    /// Like [`Fleet::registry`], with hosts on the network `net` and leases of the profile `lease`.
     pub fn within(net: Net, lease: Option<&str>) -> Self {
         Fleet::clustered(net, lease, 1)
     }
 
-    /// The same with a registry of so many nodes, and as many replicas of what masters store.
+    /// Like [`Fleet::within`], with a registry of `nodes` nodes. Each node has a replica of what masters
+    /// store.
     pub fn clustered(net: Net, lease: Option<&str>, nodes: usize) -> Self {
         Fleet::make(net, lease, nats::Nodes::new(nodes, ""))
     }
 
-    /// The same with a registry of three nodes, of which the last can be made to lag.
+    /// Like [`Fleet::registry`], with a registry of three nodes. The replicas of the last node can be
+    /// made to lag.
     pub fn with_a_late_replica() -> Self {
         Fleet::make(Net::Plain, None, nats::Nodes::with_a_late_one())
     }
@@ -110,12 +115,12 @@ impl Fleet {
         fleet
     }
 
-    /// A path in the fleet's directory.
+    /// The path of a file or directory in the fleet's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Keeps the directory when the fleet is gone; where it is.
+    /// Keeps the directory after the fleet is dropped. Returns the path of the directory.
     pub fn keep(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
         self.dir.path().into()
@@ -126,12 +131,12 @@ impl Fleet {
         Names::new(Default::default())
     }
 
-    /// What keeps its hosts together or apart.
+    /// The network between the hosts.
     pub fn net(&mut self) -> &mut Net {
         &mut self.net
     }
 
-    /// Starts a master, on the same port as before where there was one.
+    /// Starts a master and waits until it serves. A restarted master has the same port as before.
     pub fn start_master(&mut self, name: &str) {
         self.launch_master(name);
         let ready = self.path(&format!("{name}.ready"));
@@ -142,7 +147,7 @@ impl Fleet {
         self.quic.insert(name.into(), quic);
     }
 
-    /// The same, without waiting until it serves.
+    /// Starts a master, without waiting until it serves.
     pub fn launch_master(&mut self, name: &str) {
         let anywhere = SocketAddr::new(self.net.address(name), 0);
         let listen = self.quic.get(name).copied().unwrap_or(anywhere).to_string();
@@ -154,27 +159,28 @@ impl Fleet {
         self.spawn(name, command);
     }
 
-    /// Starts a worker that may reach NATS.
+    /// Starts a worker that may reach NATS, and waits until it is ready.
     pub fn start_worker(&mut self, name: &str, options: &[&str]) {
         self.launch_worker(name, options);
         self.until_ready(name);
     }
 
-    /// Launches a worker that knows nothing but its master, from a shell that has another NATS.
+    /// Launches a worker that knows only its master, in an environment that names the NATS server
+    /// `nats`.
     pub fn launch_worker_in_shell(&mut self, name: &str, nats: &str) {
         let mut command = self.daemon("worker", name);
         command.env("MUSTER_NATS", nats);
         self.launch_as_worker(command, name, &[]);
     }
 
-    /// The same, without waiting until it holds a lease.
+    /// Launches a worker that may reach NATS, without waiting until it holds a lease.
     pub fn launch_worker(&mut self, name: &str, options: &[&str]) {
         let nats = self.nats_from(name);
         let options: Vec<&str> = options.iter().copied().chain(["--nats", &nats]).collect();
         self.launch_worker_without_nats(name, &options);
     }
 
-    /// Starts a worker that knows nothing but its master.
+    /// Starts a worker that knows only its master, and waits until it is ready.
     pub fn start_worker_without_nats(&mut self, name: &str, options: &[&str]) {
         self.launch_worker_without_nats(name, options);
         self.until_ready(name);
@@ -185,7 +191,7 @@ impl Fleet {
         self.launch_as_worker(command, name, options);
     }
 
-    /// Launches a worker by the program that is a worker and nothing else.
+    /// Launches a worker with the program `muster-worker`.
     pub fn launch_lone_worker(&mut self, name: &str, options: &[&str]) {
         let nats = self.nats_from(name);
         let command = self.net.command(name, &place::program("muster-worker"));
@@ -194,7 +200,7 @@ impl Fleet {
         self.launch_as_worker(command, name, &options);
     }
 
-    /// Launches a second process that says to be the worker `name`, called `alias` here, with the
+    /// Launches a second process under the worker name `name`, called `alias` in this fleet, with the
     /// state directory that `options` name.
     pub fn launch_twin(&mut self, alias: &str, name: &str, options: &[&str]) {
         let nats = self.nats_from(name);
@@ -224,12 +230,12 @@ impl Fleet {
         wait_for("the worker to hold a lease", || self.is_ready(name).then_some(()));
     }
 
-    /// Whether a daemon has begun to serve in its present life.
+    /// Whether a daemon's present process has begun to serve.
     pub fn is_ready(&self, name: &str) -> bool {
         self.path(&format!("{name}.ready")).exists()
     }
 
-    /// Makes the certificate of a daemon, unless it has one; launching it does so otherwise.
+    /// Makes the certificate of a daemon, unless it has one. Launching the daemon does so too.
     pub fn certificate(&self, role: &str, name: &str) {
         let tls = self.path("tls");
         if !tls.join(format!("{name}.pem")).exists() {
@@ -237,7 +243,7 @@ impl Fleet {
         }
     }
 
-    /// A daemon's command line, once its certificate is there and its last ready file is not.
+    /// The command line of a daemon. Makes its certificate and removes its old ready file.
     fn daemon(&mut self, role: &str, name: &str) -> Command {
         let command = match place::other_worker().filter(|_| role == "worker") {
             Some(worker) => self.net.command(name, &worker),
@@ -255,7 +261,7 @@ impl Fleet {
         self.introduced_as(command, name, name)
     }
 
-    /// Its name and certificate, and a ready file called `alias`.
+    /// Adds the daemon's name and certificate to its command line, and a ready file called `alias`.
     fn introduced_as(&self, mut command: Command, name: &str, alias: &str) -> Command {
         let ready = self.path(&format!("{alias}.ready"));
         let _ = std::fs::remove_file(&ready);
@@ -271,21 +277,22 @@ impl Fleet {
         command
     }
 
-    /// Where a master listens for workers.
+    /// The address on which a master listens for workers.
     pub fn quic(&self, master: &str) -> String {
         self.quic[master].to_string()
     }
 
-    /// Starts a process of this fleet; its id.
+    /// Starts a process of this fleet. Returns its id.
     pub fn spawn(&mut self, name: &str, mut command: Command) -> u32 {
         self.mount_disks(name);
         let log = self.log_path(name);
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let out = log.try_clone().expect("a second handle");
         let child = command
-            // It and what it starts itself can be killed and stopped together, as a host is.
+            // The process and its children can then be killed and stopped together, like a whole host.
             .process_group(0)
-            // A daemon ends with this process, however it ends: its standard input closes.
+            // A daemon ends when this process ends for any reason, because that closes the daemon's
+            // standard input.
             .stdin(Stdio::piped())
             .stdout(out)
             .stderr(self.logs.remove(name).unwrap_or_else(|| log.into()))
@@ -296,24 +303,24 @@ impl Fleet {
         pid
     }
 
-    /// Says where the log of a process goes that is started next.
+    /// Sets the log of a process that is not started yet.
     pub fn log_to(&mut self, name: &str, log: Stdio) {
         self.logs.insert(name.into(), log);
     }
 
-    /// Kills a process that this fleet started, as if its host had died, and waits until it is gone.
+    /// Kills a process that this fleet started, as if its host had crashed, and waits until it is gone.
     pub fn kill(&mut self, name: &str) {
         self.signal(name, Signal::KILL);
         let mut child = self.children.remove(name).unwrap_or_else(|| panic!("{name} does not run"));
         child.wait().expect("it is this process' child");
     }
 
-    /// Sends a signal to a process that this fleet started, and to all that it started itself.
+    /// Sends a signal to a process that this fleet started, and to its children.
     pub fn signal(&self, name: &str, signal: Signal) {
         kill_process_group(Pid::from_child(&self.children[name]), signal).expect("it runs");
     }
 
-    /// Sends a signal to the process of a worker alone, and not to its supervisor.
+    /// Sends a signal to a worker's process, and not to its supervisor.
     pub fn signal_child(&self, name: &str, signal: Signal) {
         let pid = self.child_pid(name).and_then(Pid::from_raw).expect("it was ready");
         kill_process(pid, signal).expect("it runs");
@@ -324,7 +331,7 @@ impl Fleet {
         self.children.contains_key(name)
     }
 
-    /// Takes note of the processes that have ended by themselves.
+    /// Removes the processes that have ended by themselves, and returns them with their exit status.
     pub fn bury(&mut self) -> Vec<(String, ExitStatus)> {
         let ended = |(name, child): (&String, &mut Child)| {
             child.try_wait().expect("a child").map(|status| (name.clone(), status))
@@ -336,10 +343,10 @@ impl Fleet {
         ended
     }
 
-    /// Kills the process of a worker that was ready last, if that still runs; its supervisor stays.
+    /// Kills a worker's process that was ready last, if it still runs. Its supervisor stays.
     pub fn crash(&self, name: &str) {
         let Some(pid) = self.child_pid(name) else { return };
-        // The file may be older than the process: only the supervisor's own child is struck.
+        // The ready file may be older than the process: only a child of the supervisor is killed.
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let parent = format!("PPid:\t{}\n", self.children[name].id());
         if status.contains(&parent)
@@ -349,36 +356,37 @@ impl Fleet {
         }
     }
 
-    /// A process that this fleet started: of a worker, its supervisor.
+    /// The id of a process that this fleet started; for a worker, that of its supervisor.
     pub fn pid(&self, name: &str) -> u32 {
         self.children[name].id()
     }
 
-    /// The process of a worker that was ready last; another one after each restart.
+    /// The id of the worker's process that was ready last; a different one after each restart.
     pub fn child_pid(&self, name: &str) -> Option<i32> {
         let ready = std::fs::read(self.path(&format!("{name}.ready"))).ok()?;
         let ready: Value = serde_json::from_slice(&ready).ok()?;
         ready["pid"].as_i64()?.try_into().ok()
     }
 
-    /// What is in the journal of a worker that was started with `--journal`, in the order in which
-    /// it was written. A line that is being written is left out.
+    /// The lines in the journal of a worker that was started with `--journal`, in their order. An
+    /// incomplete last line is left out.
     pub fn journal(&self, path: &Path) -> Vec<Value> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Waits until a process has ended by itself; its exit code.
+    /// Waits until a process has ended by itself. Returns its exit code, or -1 after a signal.
     pub fn ended(&mut self, name: &str) -> i32 {
         self.status(name).code().unwrap_or(-1)
     }
 
-    /// Waits until a process was ended by a signal; which.
+    /// Waits until a process has ended. Returns the signal that ended it, if any.
     pub fn ended_by(&mut self, name: &str) -> Option<i32> {
         self.status(name).signal()
     }
 
-    /// Waits for the end of a process. Until then it is this fleet's, which ends it where the test fails.
+    /// Waits for the end of a process. Until then the fleet keeps the process, and kills it if the test
+    /// fails.
     fn status(&mut self, name: &str) -> ExitStatus {
         let child = self.children.get_mut(name).unwrap_or_else(|| panic!("{name} does not run"));
         let status = wait_for("it to end", || child.try_wait().expect("a child"));
@@ -386,7 +394,7 @@ impl Fleet {
         status
     }
 
-    /// What a process has written to its log.
+    /// The contents of a process's log.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.log_path(name)).unwrap_or_default()
     }
@@ -394,7 +402,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // Workers first, so that nothing is noted as lost; nats-server last.
+        // Workers end first, so that no master declares them lost; nats-server ends last.
         for name in ["w", "m", "nats"] {
             for (_, child) in self.children.iter_mut().filter(|(key, _)| key.starts_with(name)) {
                 let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
@@ -416,12 +424,12 @@ impl Drop for Fleet {
     }
 }
 
-/// A path as an argument.
+/// A path as a command line argument.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("tests use paths in UTF-8")
 }
 
-/// Waits until `look` finds something.
+/// Waits until `look` returns a value. Panics after the timeout and names `what`.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + READY_WITHIN;
     loop {

@@ -1,14 +1,14 @@
-//! The hostile guests of `tests/hostile/`: each a file with what it does, how it must end, and its
-//! text. Never a guest whose end is not stated.
+//! The hostile guests of `tests/hostile/`. Each is a file with a description, the way in which it must
+//! end, and its text. Never a guest whose end is not stated.
 //!
 //! A file begins with a sentence on what the guest does, and lines of the form `;; name: value`:
 //!
-//! - `in`: what its text is: `command` and `task` stand within a frame of `tests/hostile/frame`,
-//!   `world` is a whole module for the SDK's world, `module` any whole module or component, `bytes`
+//! - `in`: the kind of its text. `command` and `task` are put into a frame of `tests/hostile/frame`.
+//!   `world` is a whole module for the SDK's world. `module` is any whole module or component. `bytes`
 //!   are in hexadecimal. `{each N: TEXT}` is TEXT, N times.
-//! - `ends`: the verdict's word, and words that its sentence must contain.
-//! - `limits`, `grants`: JSON, over what every guest here has.
-//! - `dropped: log`: that a part of its log must have been dropped.
+//! - `ends`: the name of the verdict, and words that its message must contain.
+//! - `limits`, `grants`: JSON that is added to the defaults of all guests here.
+//! - `dropped: log`: a part of the guest's log must have been dropped.
 
 mod fleet;
 
@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use muster_protocol::{grant::Grants, limit, task::Limits};
 use std::{collections::BTreeMap, path::Path};
 
-/// What guests may have here unless they say otherwise: little, so that the corpus is quick.
+/// The default limits of guests: low, so that the corpus runs quickly.
 fn limits() -> Limits {
     Limits {
         timeout_ms: 300,
@@ -32,27 +32,27 @@ fn limits() -> Limits {
 /// One hostile guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// Its file's name.
+    /// The name of its file, without the ending.
     pub name: String,
     /// Its bytes, as they are uploaded.
     pub bytes: Vec<u8>,
-    /// The verdict's word.
+    /// The name of the verdict.
     pub ends: String,
-    /// What the verdict's sentence contains.
+    /// Words that the verdict's message must contain.
     pub says: String,
-    /// What it may use.
+    /// The limits of its task.
     pub limits: Limits,
-    /// What it is given.
+    /// The grants of its task.
     pub grants: Grants,
     /// Whether a part of its log must have been dropped.
     pub drops_log: bool,
 }
 
-/// Every guest of a directory, by name; only those whose names contain `only`.
+/// All guests of a directory, by name, or only those whose names contain `only`.
 ///
 /// # Errors
 ///
-/// Which file cannot be read, and why.
+/// The file that cannot be read, and the reason.
 pub fn corpus(dir: &Path, only: &str) -> anyhow::Result<Vec<Guest>> {
     let mut guests = Vec::new();
     for entry in
@@ -113,11 +113,11 @@ fn bytes(dir: &Path, kind: &str, body: &str) -> anyhow::Result<Vec<u8>> {
     })
 }
 
-/// A core module as a component of the SDK's world.
+/// Makes a component of the SDK's world from a core module.
 ///
 /// # Errors
 ///
-/// It does not fit to that world.
+/// When the module does not fit that world.
 pub fn for_the_world(mut core: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(crate::place::root().join("guest-sdk/wit"))?;
@@ -127,7 +127,7 @@ pub fn for_the_world(mut core: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     Ok(muster_module::to_component(&core)?)
 }
 
-/// The text with every `{each N: TEXT}` written out, the innermost first.
+/// Expands every `{each N: TEXT}` in a text, the innermost first.
 fn expand(text: &str) -> anyhow::Result<String> {
     let mut text = text.to_string();
     while let Some(at) = text.rfind("{each ") {

@@ -1,6 +1,6 @@
-//! A fleet of real processes for a test: its own nats-server, masters and workers in its own
-//! directory, on ports that the system chose; and what strikes and judges such a fleet. Never touches
-//! a process that it did not start.
+//! A fleet of real processes for a test: its own nats-server, masters and workers, in its own directory,
+//! on ports that the system chooses. Also the programs that inject faults into such a fleet and check
+//! it. Never touches a process that it did not start.
 
 pub mod chaos;
 pub mod fleet;

@@ -1,6 +1,6 @@
-//! How the hosts of a fleet reach each other, and how one is kept from reaching another: not at all,
-//! through proxies on loopback, or in network namespaces. Never a rule or an address outside of what
-//! it made itself.
+//! The network between the hosts of a fleet, and its faults. Hosts reach each other directly, through
+//! proxies on loopback, or in network namespaces. Never changes a rule or an address that it did not
+//! make itself.
 
 mod apart;
 mod late;
@@ -16,7 +16,7 @@ use std::{
     process::Command,
 };
 
-/// What goes over a way.
+/// The protocol of a network path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// QUIC, from a worker to a master.
@@ -25,23 +25,23 @@ pub enum Carrier {
     Tcp,
 }
 
-/// The net of a fleet.
+/// The network of a fleet.
 pub enum Net {
-    /// Everybody on loopback; nobody can be cut off.
+    /// All hosts are on loopback; no faults are possible.
     Plain,
-    /// Everybody on loopback, each way through a proxy that may lose what it is given.
+    /// All hosts are on loopback, and each path goes through a proxy that can lose messages.
     Proxied(Proxies),
-    /// Everybody in a network namespace of its own.
+    /// Each host is in its own network namespace.
     Apart(Namespaces),
 }
 
 impl Net {
-    /// Proxies on loopback: they need no rights.
+    /// A network of proxies on loopback, which need no privileges.
     pub fn proxied() -> Self {
         Net::Proxied(Proxies::new())
     }
 
-    /// Where a host listens.
+    /// The address on which a host listens.
     pub fn address(&mut self, host: &str) -> IpAddr {
         match self {
             Net::Plain | Net::Proxied(_) => Ipv4Addr::LOCALHOST.into(),
@@ -49,7 +49,7 @@ impl Net {
         }
     }
 
-    /// Where this program listens so that every host reaches it, whatever is cut between hosts.
+    /// The address on which this program listens. Every host reaches it, whatever is cut between hosts.
     pub fn own_address(&self) -> IpAddr {
         match self {
             Net::Plain | Net::Proxied(_) => Ipv4Addr::LOCALHOST.into(),
@@ -57,7 +57,7 @@ impl Net {
         }
     }
 
-    /// A program on a host.
+    /// The command that runs a program on a host.
     pub fn command(&mut self, host: &str, program: &Path) -> Command {
         match self {
             Net::Plain | Net::Proxied(_) => Command::new(program),
@@ -65,7 +65,7 @@ impl Net {
         }
     }
 
-    /// What `from` must dial to reach what listens at `at` on the host `to`.
+    /// The address that `from` must dial to reach `at` on the host `to`.
     pub fn way(&mut self, from: &str, to: &str, at: SocketAddr, carrier: Carrier) -> SocketAddr {
         match self {
             Net::Plain | Net::Apart(_) => at,
@@ -73,23 +73,23 @@ impl Net {
         }
     }
 
-    /// Loses silently all that goes these ways, each from one host to another, from now on.
+    /// Silently loses all messages on these paths from now on. Each path leads from one host to another.
     pub fn cut(&mut self, ways: &[(&str, &str)]) {
         self.set(ways, true);
     }
 
-    /// Ends a cut.
+    /// Ends the cut of these paths.
     pub fn heal(&mut self, ways: &[(&str, &str)]) {
         self.set(ways, false);
     }
 
-    /// Ends every TCP connection that `host` has made to `other`, at once and at both ends, and refuses
-    /// new ones until [`Net::mend`].
+    /// Closes every TCP connection that `host` has made to `other`, at once and at both ends, and
+    /// refuses new ones until [`Net::mend`].
     pub fn sever(&mut self, host: &str, other: &str) {
         self.set_broken(host, other, true);
     }
 
-    /// Lets connections from `host` to `other` be made again.
+    /// Allows connections from `host` to `other` again.
     pub fn mend(&mut self, host: &str, other: &str) {
         self.set_broken(host, other, false);
     }
@@ -111,7 +111,7 @@ impl Net {
     }
 }
 
-/// Every way between a host and others, in both directions.
+/// Every path between a host and others, in both directions.
 pub fn around<'a>(
     host: &'a str,
     others: impl IntoIterator<Item = &'a str>,

@@ -1,9 +1,9 @@
-//! Where the things are that tests need: the built programs, the guests, nats-server. Never builds
-//! them; says how where one is missing.
+//! The paths of what tests need: the built programs, the guests, nats-server. Never builds them; a
+//! missing one panics with the command that builds it.
 
 use std::path::{Path, PathBuf};
 
-/// Names another program to be started as the workers of a fleet.
+/// The environment variable that names another program for the workers of a fleet.
 const OTHER_WORKER: &str = "MUSTER_TEST_WORKER";
 
 /// The root of the work tree.
@@ -20,8 +20,7 @@ pub fn program(name: &str) -> PathBuf {
     path.unwrap_or_else(|| panic!("{name} is not built: run `make build`"))
 }
 
-/// Another build of the program that is a worker and nothing else, where one is to be tested: the mutants
-/// are, by the tests that have to notice them.
+/// Another build of the worker's program, if a test is to use one: the tests that judge mutants do.
 pub fn other_worker() -> Option<PathBuf> {
     std::env::var_os(OTHER_WORKER).map(PathBuf::from)
 }

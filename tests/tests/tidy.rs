@@ -1,5 +1,10 @@
-//! The tree keeps its walls: who imports whom, how long files are, and that the docs' tables are
-//! those of the code. Never a matter of taste.
+//! The tree keeps its walls: who imports whom, how long files are, that the docs' tables, places and links are
+//! those of the tree, and that retired terms stay retired. Never a matter of taste.
+
+#[path = "tidy/docs.rs"]
+mod docs;
+#[path = "tidy/words.rs"]
+mod words;
 
 #[path = "tidy/imports.rs"]
 mod imports;
@@ -7,7 +12,7 @@ mod imports;
 use muster_tests::place::root;
 use std::path::{Path, PathBuf};
 
-/// Lines after which a file has to say why it is one.
+/// The most lines of a source file; a longer file should be split.
 const LINES_MAX: usize = 500;
 
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {

@@ -1,5 +1,5 @@
-//! Compare-and-set on keys of JetStream buckets, with its three outcomes. Never a plain put, and
-//! never the claim that a write failed when nobody knows.
+//! Compare-and-set on keys of JetStream buckets, with its three outcomes: written, conflict, unknown.
+//! Never a plain put, and never reports a write as failed when its outcome is unknown.
 
 use async_nats::{
     HeaderMap, HeaderValue,
@@ -15,13 +15,13 @@ use muster_protocol::{Revision, lease::CasAnswer};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
-/// How long an acknowledgement is waited for; afterwards nobody knows.
+/// How long to wait for an acknowledgement. After that, the outcome of the write is unknown.
 pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many writes a process may have under way.
+/// Writes that a process may have under way at once.
 const IN_FLIGHT_MAX: usize = 8 * 1024;
 
-/// JetStream with the time limits of this module.
+/// A JetStream context with the timeouts of this module.
 pub fn context(client: async_nats::Client) -> Context {
     async_nats::jetstream::context::ContextBuilder::new()
         .timeout(ACK_TIMEOUT)
@@ -39,16 +39,16 @@ pub struct Key {
     pub subject: String,
 }
 
-/// A write that has been sent.
+/// A write that was sent, or whose sending failed.
 pub struct Sent {
     key: Key,
     ack: Option<PublishAckFuture>,
 }
 
-/// Sends a write of `value` that the registry accepts only while the key's revision is `expect`.
+/// Sends a write of `value`, which the registry accepts only while the key's revision is `expect`.
 ///
-/// `keep` is how long the value is kept (whole seconds, at least one); for ever where absent.
-/// `headers` go along with the value.
+/// `keep` is how long the value is kept: whole seconds, at least one; for ever if absent. `headers` are
+/// stored with the value.
 pub async fn send(
     context: &Context,
     key: Key,
@@ -64,7 +64,7 @@ pub async fn send(
     Sent { key, ack }
 }
 
-/// Makes of a message a write that the registry accepts only while the key's revision is `expect`.
+/// Adds headers with which the registry accepts a message only while the key's revision is `expect`.
 pub fn expecting(headers: &mut HeaderMap, expect: Revision, keep: Option<Duration>) {
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(expect));
     if let Some(keep) = keep {
@@ -73,7 +73,8 @@ pub fn expecting(headers: &mut HeaderMap, expect: Revision, keep: Option<Duratio
 }
 
 impl Sent {
-    /// What became of the write. A conflict is looked into at the stream's leader.
+    /// Waits for the outcome of the write. After a conflict, reads from the stream's leader what the
+    /// write met.
     pub async fn answer<T: DeserializeOwned>(self, context: &Context) -> CasAnswer<T> {
         let Some(ack) = self.ack else { return CasAnswer::Unknown };
         match ack.await {
@@ -89,32 +90,32 @@ impl Sent {
     }
 }
 
-/// Logs why nobody knows what became of a write.
+/// Logs why the outcome of a write is unknown.
 fn not_known(key: &Key, error: &PublishError) {
     tracing::warn!(stream = key.stream, %error, "a write was not acknowledged");
 }
 
-/// What a write met that was refused because of its key's revision.
+/// Reads the value that a refused write met at its key.
 pub async fn met<T: DeserializeOwned>(context: &Context, key: &Key) -> CasAnswer<T> {
     match look(context, key).await {
         Ok(Found::Nothing) => CasAnswer::Conflict(None),
         Ok(Found::Mark(revision)) => CasAnswer::Gone(revision),
         Ok(Found::Value(value, revision)) => CasAnswer::Conflict(Some((value, revision))),
         Err(error) => {
-            tracing::warn!(%error, "what a write met cannot be read");
+            tracing::warn!(%error, "the value that refused a write cannot be read");
             CasAnswer::Unknown
         }
     }
 }
 
-/// What a stream says to a write, before what it met is looked into.
+/// A stream's acknowledgement of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
-    /// It has this revision.
+    /// The value is stored with this revision.
     Written(Revision),
     /// The key has another revision than was expected.
     Refused,
-    /// Nobody knows: it was no answer of a stream, or one that says something else.
+    /// The outcome is unknown: no stream answered, or the answer is another error.
     Unknown,
 }
 
@@ -137,7 +138,9 @@ impl Ack {
                 Ack::Unknown
             }
             _ => {
-                tracing::warn!("a record was not stored: no stream took it; is JetStream on?");
+                tracing::warn!(
+                    "a record was not stored: no stream accepted it; check that JetStream is on"
+                );
                 Ack::Unknown
             }
         }
@@ -147,15 +150,15 @@ impl Ack {
 /// Why a key could not be read. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The stream's leader did not answer in time, or not with sense.
+    /// The stream's leader did not answer in time, or its answer cannot be read.
     #[error("the registry did not answer: {0}")]
     Unavailable(String),
-    /// The value is not of the expected form.
+    /// The value does not have the expected form.
     #[error("the value of {subject} cannot be read: {cause}")]
     Malformed {
         /// The key.
         subject: String,
-        /// What the reader says.
+        /// The parser's error.
         cause: serde_json::Error,
     },
 }
@@ -194,7 +197,7 @@ const WRONG_LAST_SEQUENCE: u64 = 10_071;
 /// JetStream's code for "no message found".
 const NO_MESSAGE: u64 = 10_037;
 
-/// The newest value of a key, from the stream's leader: a direct get may be answered by a replica
+/// The newest value of a key, read from the stream's leader. A direct get could be answered by a replica
 /// that is behind.
 pub async fn read<T: DeserializeOwned>(
     context: &Context,
@@ -206,12 +209,11 @@ pub async fn read<T: DeserializeOwned>(
     })
 }
 
-/// What stands under a key.
+/// The state of a key.
 enum Found<T> {
-    /// Nothing, and nothing ever did as far as the stream remembers.
+    /// No value and no tombstone, as far as the stream remembers.
     Nothing,
-    /// The mark of a deletion, with its revision. Muster itself leaves none, but a person with
-    /// `nats kv del` may.
+    /// A tombstone and its revision. Muster leaves none, but an operator with `nats kv del` may.
     Mark(Revision),
     /// A value and its revision.
     Value(T, Revision),
@@ -241,7 +243,7 @@ async fn look<T: DeserializeOwned>(context: &Context, key: &Key) -> Result<Found
     }
 }
 
-/// Whether a stored message says that its key was deleted: its value is empty.
+/// Whether a stored message is a tombstone: its value is empty and it has headers.
 fn is_mark(stored: &Stored) -> bool {
     stored.data.is_empty() && !stored.hdrs.is_empty()
 }
@@ -262,7 +264,7 @@ mod tests {
             (&br#"{"stream":"KV_muster_default_tasks","seq":7}"#[..], Ack::Written(7)),
             (&refused[..], Ack::Refused),
             (&full[..], Ack::Unknown),
-            // No stream is there, or what answers is none.
+            // No stream answers, or something else than a stream does.
             (&b""[..], Ack::Unknown),
             (&b"{}"[..], Ack::Unknown),
             (&br#"{"stream":"other"}"#[..], Ack::Unknown),

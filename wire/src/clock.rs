@@ -1,16 +1,16 @@
-//! This machine's clocks. Never hands a wall clock to anything that decides.
+//! This machine's clocks. Never gives a wall clock to code that decides.
 
 use muster_protocol::time::{Time, WallMillis};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// `CLOCK_BOOTTIME`: goes on while the machine is suspended, is never set.
+/// `CLOCK_BOOTTIME`: it goes on while the machine is suspended, and is never set.
 pub fn boottime() -> Time {
     let now = clock_gettime(ClockId::Boottime);
     Time::from_nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }
 
-/// The wall clock, for people to read.
+/// The wall clock, for timestamps that people read.
 pub fn wall() -> WallMillis {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     WallMillis(now.as_millis() as u64)
@@ -18,8 +18,8 @@ pub fn wall() -> WallMillis {
 
 /// Sleeps until the boot clock reads `until`.
 ///
-/// Timers run on a clock that stops in suspend, so after one this may return late, and never
-/// early. `None` sleeps for ever.
+/// Never returns early. Timers run on a clock that stops in suspend, so after a suspend this may return
+/// up to a second late. `None` sleeps for ever.
 pub async fn sleep_until(until: Option<Time>) {
     match until {
         None => std::future::pending().await,
@@ -28,7 +28,7 @@ pub async fn sleep_until(until: Option<Time>) {
             if left.is_zero() {
                 return;
             }
-            // In steps, so that a suspend costs a second at most.
+            // In steps of a second, so that a suspend delays the return by a second at most.
             tokio::time::sleep(left.min(Duration::from_secs(1))).await;
         },
     }

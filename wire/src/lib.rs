@@ -1,8 +1,8 @@
-//! What both daemons do in the same way with the world outside: the boot clock, the log, certificates,
-//! QUIC streams of frames, connections to NATS, and compare-and-set and objects in JetStream. Never
-//! decides anything.
+//! The code that both daemons share to reach the outside world: the boot clock, the log, certificates,
+//! QUIC streams of frames, connections to NATS, compare-and-set and objects in JetStream. Never decides
+//! anything.
 
-// These panic where nobody reads: `log` takes their place.
+// The print macros panic when nobody reads the output. Use `log` instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod cas;

@@ -1,5 +1,5 @@
-//! A daemon's log, on standard error. A log that cannot be written costs lines, and a count of them is
-//! told once it can be written again; it never holds up or ends the daemon.
+//! A daemon's log, on standard error. Never blocks or ends the daemon: lines that cannot be written are
+//! lost and counted, and the count is written once writing works again.
 
 mod lines;
 mod repeats;
@@ -22,28 +22,28 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// What is logged unless `MUSTER_LOG` says otherwise.
+/// The log filter unless `MUSTER_LOG` sets another.
 ///
-/// What becomes of a connection to NATS, the daemons say themselves.
+/// The client's connector is off: the daemons log the state of their connections to NATS themselves.
 const LOG_DEFAULT: &str =
     "info,async_nats=warn,async_nats::connector=off,quinn=warn,wasmtime=warn,cranelift=warn";
 
-/// The fields that say what a line is about. Two lines of one place in the code that agree in these are
-/// repeats of each other, whatever else they say: a cause may hold the time, or alternate.
+/// The fields that name the subject of a line. Two lines from one place in the code that agree in these
+/// fields are repeats, even if other fields differ: a cause may hold the time, or alternate.
 const SUBJECTS: [&str; 11] = [
     "worker", "master", "task", "attempt", "module", "digest", "stream", "bucket", "subject",
     "path", "file",
 ];
 
-/// The log of this process, once it has one.
+/// The log of this process, once [`begin`] was called.
 static LOG: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// Begins the log of this process, and ends the process when any of its threads panics: a daemon that has
-/// lost one of its loops would look alive and do nothing.
+/// Begins the log of this process. From then on, a panic on any thread ends the process: a daemon that
+/// has lost one of its loops would look alive and do nothing.
 pub fn begin() {
     let lines = LOG.get_or_init(Arc::default).clone();
     if let Err(error) = lines::write_on_a_thread(lines.clone(), io::stderr()) {
-        let _ = writeln!(io::stderr(), "error: there will be no log: {error}");
+        let _ = writeln!(io::stderr(), "error: the log cannot be started: {error}");
     }
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -58,7 +58,7 @@ pub fn begin() {
     }));
     let filter =
         EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    // Without colours, which cannot be told from those of others.
+    // No colours: they could not be told apart from control characters in logged text.
     let inner = format::Format::default().with_ansi(false);
     let _ = tracing_subscriber::fmt()
         .with_ansi(false)
@@ -68,8 +68,8 @@ pub fn begin() {
         .try_init();
 }
 
-/// Writes a sentence for whoever started this daemon, after what was logged before it. Waits for that no
-/// longer than [`lines::FLUSH_WITHIN`].
+/// Writes a sentence for the person or program that started this daemon, after all lines logged before.
+/// Waits for that at most [`lines::FLUSH_WITHIN`].
 pub fn say(text: &str) {
     let text = &harmless(text, &['\n', '\t']);
     match LOG.get() {
@@ -83,8 +83,8 @@ pub fn say(text: &str) {
     }
 }
 
-/// A text without what a terminal obeys, but for these: a part of it may be a guest's or a server's, and
-/// `tracing-subscriber` escapes some fields only.
+/// Escapes all control characters except those in `but`, because a terminal obeys them. Text may come
+/// from a guest or a server, and `tracing-subscriber` escapes only some fields.
 fn harmless(text: &str, but: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
@@ -97,14 +97,14 @@ fn harmless(text: &str, but: &[char]) -> String {
     shown
 }
 
-/// Waits until the log is written, as [`say`] does: for the end of a process.
+/// Waits until the log is written, at most as long as [`say`] does. Called at the end of the process.
 pub fn flush() {
     if let Some(lines) = LOG.get() {
         lines.flush();
     }
 }
 
-/// Hands each event over as a line, with what it is about; nothing is written on the thread of the event.
+/// Passes each event on as one line with its key. Never writes on the thread of the event.
 struct ToLines {
     inner: format::Format,
     lines: Arc<Lines>,
@@ -123,7 +123,7 @@ where
     ) -> fmt::Result {
         let mut text = String::new();
         self.inner.format_event(context, format::Writer::new(&mut text), event)?;
-        // One event is one line: a text of others must not look like an event of this daemon.
+        // One event is one line: text from outside must not look like another event of this daemon.
         let mut text = harmless(text.trim_end(), &[]);
         text.push('\n');
         self.lines.push(LogLine { key: key(event), text });
@@ -131,7 +131,7 @@ where
     }
 }
 
-/// What tells an event's repeats; none for the levels of those who search for a fault.
+/// The key that repeats of an event share. `None` below INFO: debug lines are always written.
 fn key(event: &Event<'_>) -> Option<Key> {
     struct About(String);
     impl Visit for About {
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Says to this very program that it is a daemon which says one thing again and again.
+    /// Makes this test program behave as a daemon that logs the same thing again and again.
     const MODE: &str = "MUSTER_TEST_FLOODS";
 
     const TIMES: usize = 1_000;

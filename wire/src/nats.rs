@@ -1,5 +1,4 @@
-//! How both daemons connect to NATS: they notice a dead server soon, and come back for ever. Never shows
-//! a password.
+//! Connections to NATS for both daemons. Notices a dead server soon. Never shows a password.
 
 mod address;
 mod refusal;
@@ -18,18 +17,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// How often the connection is probed: a server that has stopped is noticed after two of these.
+/// How often the connection is probed. A server that has stopped is noticed after two probes without an
+/// answer.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// Messages waiting to be sent before senders wait.
+/// Messages that may wait to be sent. When the queue is full, senders wait.
 const SEND_QUEUE: usize = 16 * 1024;
 
-/// The step by which reconnects become rarer, and the steps there are.
+/// The backoff of reconnects grows by this step with each try, up to this many steps.
 const AGAIN_STEP: Duration = Duration::from_millis(50);
 const AGAIN_STEPS: u32 = 20;
 
-/// Options for a daemon called `name`, which asks as the address says. The connection comes back for
-/// ever, and what was written meanwhile is sent then.
+/// Options for a daemon called `name`, with the credentials of `address`. The client reconnects for
+/// ever, and then sends what was queued meanwhile.
 pub fn options(name: String, address: &Address) -> ConnectOptions {
     let auth = address.auth();
     let options = ConnectOptions::with_auth_callback(move |_| std::future::ready(Ok(auth.clone())));
@@ -38,9 +38,9 @@ pub fn options(name: String, address: &Address) -> ConnectOptions {
     })
 }
 
-/// Connects once. When the connection breaks `on_break` is called and it is not made again: what was
-/// waiting to be sent is dropped, so that no write arrives long after its author has given it up. What the
-/// server refuses is logged, and noted in `refusals`.
+/// Connects once, and never reconnects. When the connection breaks, `on_break` is called and queued
+/// messages are dropped, so that no write arrives long after its sender gave it up. Refusals of the
+/// server are logged and noted in `refusals`.
 pub async fn connect_once(
     name: String,
     address: &Address,
@@ -50,7 +50,8 @@ pub async fn connect_once(
     let auth = address.auth();
     let in_use = Arc::new(AtomicBool::new(false));
     let over = in_use.clone();
-    // The client tries once more by itself: what it would have to show then, it does not get.
+    // The client always tries to reconnect once. The callback then returns no credentials, so that the
+    // try fails.
     let options = ConnectOptions::with_auth_callback(move |_| {
         let is_over = over.load(Ordering::SeqCst);
         let shown = if is_over { Err(AuthError::new("it is over")) } else { Ok(auth.clone()) };
@@ -69,7 +70,7 @@ pub async fn connect_once(
         })
         .connect(address.servers())
         .await?;
-    // Nobody has written to it before this, so a break before this has lost nothing.
+    // No caller has written to the client before this point, so a break before it has lost nothing.
     in_use.store(true, Ordering::SeqCst);
     Ok(client)
 }
@@ -78,11 +79,12 @@ fn common(options: ConnectOptions, name: String) -> ConnectOptions {
     options.name(name).ping_interval(PING_EVERY).client_capacity(SEND_QUEUE)
 }
 
-/// Younger than this an object need not be stored anew. Objects are kept for several times as long.
+/// The age below which an object need not be stored again. The data store keeps objects several times as
+/// long.
 pub const YOUNG: Duration = Duration::from_secs(24 * 3600);
 
-/// Whether an object that is there need not be stored anew, by the wall clocks of NATS' host and
-/// this one. For garbage only: one that is judged wrongly is stored once more.
+/// Whether a stored object is young enough not to be stored again, by the wall clocks of this host and
+/// of NATS' host. For expiry only: a wrong answer costs one more write.
 pub fn is_young(object: &ObjectInfo) -> bool {
     let Some(modified) = object.modified else { return false };
     SystemTime::now().duration_since(modified.into()).is_ok_and(|age| age < YOUNG)

@@ -1,8 +1,9 @@
-//! Objects by digest in a NATS object store, read so that a replica that is behind decides nothing. It
-//! must never take a part of an object for all of it.
+//! Objects by digest in a NATS object store, read so that a replica that is behind cannot hide one.
+//! Never returns a part of an object as the whole.
 //!
-//! A store with several replicas answers a *direct get* from any of them, and a consumer reads the
-//! replica that it lives on: both may lack what was acknowledged just now. The stream's leader has it.
+//! In a store with several replicas, any of them may answer a *direct get*, and a consumer reads from
+//! the replica on which it runs. Both may lack the latest acknowledged writes. The stream's leader has
+//! them.
 
 use async_nats::jetstream::{
     Context, ErrorCode,
@@ -17,31 +18,31 @@ use futures::StreamExt as _;
 use muster_protocol::Digest;
 use std::time::Duration;
 
-/// How long the next piece of an object may take before the leader is asked for it. A store on a slow
+/// How long to wait for the next piece of an object before asking the leader for it. A store on a slow
 /// disk needs milliseconds.
 const PIECE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Times that an object is looked up while it is read: one that somebody stores anew meanwhile loses the
-/// pieces that were being read.
+/// How often an object is looked up for one read. If another client stores the object again meanwhile,
+/// the pieces that are being read disappear.
 const READS_MAX: usize = 3;
 
-/// Why an object was not read. Nothing was handed out.
+/// Why an object could not be read. No bytes were returned.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The store did not answer; asking again may help.
+    /// The store did not answer. A retry may help.
     #[error("the object store did not answer: {0}")]
     Unavailable(String),
-    /// The leader of the store has fewer bytes of it, or more, than were stored.
+    /// The store's leader has fewer bytes of the object, or more, than its size says.
     #[error("the object store has lost a part of {0}")]
     Torn(Digest),
-    /// It has more bytes than the caller takes.
+    /// The object is larger than the caller accepts.
     #[error("{digest} has {size} bytes, and {size_max} were expected at most")]
     TooLarge {
         /// Which object.
         digest: Digest,
         /// Its size in bytes.
         size: u64,
-        /// What the caller takes.
+        /// The caller's limit in bytes.
         size_max: u64,
     },
 }
@@ -76,10 +77,10 @@ pub fn is_missing(error: &GetStreamError) -> bool {
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It is none, or there is none.
+    /// The stream behind it is not an object store, or it did not answer.
     #[error(transparent)]
     Store(#[from] ObjectStoreError),
-    /// The stream behind it did not answer.
+    /// There is no stream behind it, or the stream did not answer.
     #[error(transparent)]
     Stream(#[from] GetStreamError),
 }
@@ -92,19 +93,19 @@ impl OpenError {
 }
 
 impl Objects {
-    /// Opens a store, which must be there.
+    /// Opens an existing store.
     pub async fn open(context: &Context, name: &str) -> Result<Self, OpenError> {
         let stream = context.get_stream(stream_name(name)).await?;
         let store = context.get_object_store(name).await?;
         Ok(Objects { name: name.into(), context: context.clone(), store, stream })
     }
 
-    /// For storing objects.
+    /// The store, for writing objects.
     pub fn store(&self) -> &ObjectStore {
         &self.store
     }
 
-    /// What the store's leader knows of an object; `None` if there is none.
+    /// Reads an object's metadata from the stream's leader; `None` if there is none.
     pub async fn info(&self, digest: Digest) -> Result<Option<ObjectInfo>, ReadError> {
         let subject = format!("$O.{}.M.{}", self.name, URL_SAFE.encode(digest.hex()));
         let found = match self.stream.get_last_raw_message_by_subject(&subject).await {
@@ -118,8 +119,8 @@ impl Objects {
         Ok(Some(info).filter(|info| !info.deleted))
     }
 
-    /// All bytes of an object, as many as were stored; `None` if there is none. Whether they are those
-    /// of the digest the caller has to see.
+    /// Reads all bytes of an object; `None` if there is none. Checks their number, but not the digest:
+    /// the caller must.
     pub async fn read(&self, digest: Digest, size_max: u64) -> Result<Option<Bytes>, ReadError> {
         for _ in 0..READS_MAX {
             let Some(info) = self.info(digest).await? else { return Ok(None) };
@@ -138,7 +139,7 @@ impl Objects {
         Err(ReadError::Torn(digest))
     }
 
-    /// Reads what one replica has, many pieces at a time, as far as it has them.
+    /// Reads from one replica as many pieces as it has, many at a time.
     async fn consume(&self, subject: &str, size: usize, pieces: &mut Pieces) {
         if size == 0 {
             return;
@@ -165,7 +166,7 @@ impl Objects {
         }
     }
 
-    /// Reads from the leader what is still missing, one piece at a time.
+    /// Reads the missing pieces from the leader, one at a time.
     async fn complete(
         &self,
         subject: &str,
@@ -184,10 +185,10 @@ impl Objects {
     }
 }
 
-/// An object, as far as it was read.
+/// The bytes of an object that were read so far.
 struct Pieces {
     all: BytesMut,
-    /// Where in the stream the next piece is looked for.
+    /// The sequence in the stream at which to look for the next piece.
     next: u64,
 }
 

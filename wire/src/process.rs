@@ -1,4 +1,4 @@
-//! How a daemon begins and ends: its threads, its signals, its files. Never kills what it did not start.
+//! How a daemon begins and ends: threads, signals, files. Never kills a process that it did not start.
 
 use crate::log;
 use rustix::rand::GetRandomFlags;
@@ -15,25 +15,25 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-/// The exit code of a daemon that could not begin: of what it was given, something must change.
+/// The exit code of a daemon that could not begin. Somebody must change its options or environment.
 pub const NOT_BEGUN: u8 = 2;
 
-/// The exit code of a daemon that did not end when it should have.
+/// The exit code of a daemon that did not stop within its limit.
 const NOT_ENDED: i32 = 1;
 
-/// Who tells a daemon to stop.
+/// What tells a daemon to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSource {
-    /// SIGTERM and Ctrl-C; a second one ends the process at once.
+    /// SIGTERM and SIGINT (Ctrl-C). A second signal ends the process at once.
     BySignals,
-    /// The same, and the end of standard input.
+    /// As `BySignals`, and the end of standard input.
     BySignalsOrInput,
-    /// A process around it, which also ends it at once where that is wanted. Signals to both may
-    /// come twice, and mean the same.
+    /// A supervising process, which can also end the daemon at once. A repeated signal has no further
+    /// effect, because a signal may go to both processes.
     BySupervisor,
 }
 
-/// Something that asks a daemon to stop.
+/// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopRequest {
     /// SIGTERM.
@@ -45,7 +45,8 @@ pub enum StopRequest {
 }
 
 impl StopRequest {
-    /// The exit code of a process that a signal ends at once, as shells have it: 128 and its number.
+    /// The exit code when this signal ends the process at once: 128 plus the signal's number, as shells
+    /// use it.
     pub fn exit_code(self) -> Option<u8> {
         match self {
             StopRequest::Terminate => Some(128 + 15),
@@ -55,7 +56,7 @@ impl StopRequest {
     }
 }
 
-/// What asks this process to stop, one after the other.
+/// A stream of requests to stop this process.
 pub struct StopRequests {
     terminate: Signal,
     interrupt: Signal,
@@ -63,12 +64,12 @@ pub struct StopRequests {
 }
 
 impl StopRequests {
-    /// Listens from now on; also to the end of standard input where `input`. Needs a runtime.
+    /// Listens from now on, and to the end of standard input if `input`. Needs a Tokio runtime.
     pub fn new(input: bool) -> io::Result<Self> {
         let input = input.then(|| {
             let (ended, end) = oneshot::channel();
             std::thread::spawn(move || {
-                // Reading to the end; what comes is of no interest.
+                // Read to the end and discard the bytes.
                 let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
                 let _ = ended.send(());
             });
@@ -79,7 +80,7 @@ impl StopRequests {
         Ok(StopRequests { terminate, interrupt, input })
     }
 
-    /// Waits for the next one. May be dropped and called again.
+    /// Waits for the next request. Cancel-safe.
     pub async fn next(&mut self) -> StopRequest {
         let input = async {
             match &mut self.input {
@@ -99,11 +100,11 @@ impl StopRequests {
     }
 }
 
-/// Runs a daemon until it ends or is told to, its loops on so many threads. A daemon fails only at its
-/// start, on what it was given: exit code 2.
+/// Runs a daemon until it ends or is told to stop, with `threads` threads for its loops. An error of
+/// `daemon` means that it could not begin, with exit code 2.
 ///
-/// Of two threads one wakes the other for whatever comes, which takes longer than most of what there is
-/// to do: more than one is for who has more to do than one thread can.
+/// Use few threads: with two, one wakes the other for every message, and that takes longer than handling
+/// most messages. More than one is for a daemon whose work exceeds one thread.
 pub fn run<F, R>(name: &str, told: StopSource, threads: usize, daemon: F) -> ExitCode
 where
     F: FnOnce(watch::Receiver<bool>) -> R,
@@ -120,7 +121,8 @@ where
             return ExitCode::FAILURE;
         }
     };
-    // Among the other loops and not on this thread, which would have to be woken for each input.
+    // As a loop among the others, not on this thread: the runtime would have to wake this thread for
+    // each input.
     let daemon = runtime.block_on(async { tokio::spawn(daemon(stopped)).await });
     let result = daemon.expect("a panic ends the process, and nothing aborts this loop");
     runtime.shutdown_background();
@@ -136,11 +138,11 @@ where
     }
 }
 
-/// Ends this process after `limit`, whatever hangs in it; for a daemon that is stopping.
+/// Ends this process after `limit`, even if its loops hang. For a daemon that is stopping.
 pub fn end_after(limit: Duration) {
     let ending = move || {
         std::thread::sleep(limit);
-        log::say("error: it did not stop in time; what hangs ends with this process");
+        log::say("error: it did not stop in time; it is ended now");
         std::process::exit(NOT_ENDED);
     };
     if let Err(error) = std::thread::Builder::new().name("end".into()).spawn(ending) {
@@ -148,7 +150,7 @@ pub fn end_after(limit: Duration) {
     }
 }
 
-/// Listens on a thread of its own, which a daemon that hangs cannot keep from its work.
+/// Listens for requests to stop on a thread of its own, so that a daemon that hangs cannot block it.
 fn listen(told: StopSource, stop: watch::Sender<bool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut asks = {
@@ -165,7 +167,7 @@ fn listen(told: StopSource, stop: watch::Sender<bool>) -> io::Result<()> {
                 && signals > 1
                 && told != StopSource::BySupervisor
             {
-                log::say("error: told twice to stop; what was under way is lost");
+                log::say("error: stopped by a second signal; unfinished work is lost");
                 std::process::exit(code.into());
             }
         }
@@ -176,17 +178,18 @@ fn listen(told: StopSource, stop: watch::Sender<bool>) -> io::Result<()> {
     Ok(())
 }
 
-/// 64 random bits of the operating system, for names that nobody else may have.
+/// 64 random bits from the operating system, for unique names.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    // Up to 256 bytes come whole, and need no file that a process with few descriptors could not open.
+    // The kernel returns up to 256 bytes at once. No file is opened, so a lack of file descriptors does
+    // not matter.
     rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Writes a small file so that a reader sees all of it or nothing.
+/// Writes a small file atomically: a reader sees the old content or all of the new one.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    // Two threads may write the same file at once, each its own draft.
+    // Two threads may write the same file at once, so each writes a draft of its own.
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let mut draft = path.as_os_str().to_owned();
     let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
@@ -208,12 +211,12 @@ mod tests {
         time::Instant,
     };
 
-    /// Says to this very program that it is a daemon which hangs when it is told to stop.
+    /// Makes this test program behave as a daemon that hangs when it is told to stop.
     const MODE: &str = "MUSTER_TEST_HANGS";
 
     const LIMIT: Duration = Duration::from_millis(300);
 
-    /// Says that it is a daemon of which a loop, or a thread, panics while the others go on.
+    /// Makes it behave as a daemon of which a loop, or a thread, panics while the others go on.
     const PANICS: &str = "MUSTER_TEST_PANICS";
 
     #[test]

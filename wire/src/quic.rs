@@ -1,5 +1,5 @@
-//! QUIC as both ends of a link speak it: its limits, and streams of frames. Never reads a frame
-//! longer than the limit, nor more streams than were agreed.
+//! QUIC for both ends of a link: limits, and streams of frames. Never reads a longer frame, and never
+//! accepts more streams, than the limits allow.
 
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
@@ -15,33 +15,36 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
-/// How often an idle link says that it lives. A hint for reconnecting, never the judge of a worker.
+/// How often a worker sends a keep-alive on an idle link. The link's state is only a hint to reconnect;
+/// leases decide whether a worker is lost.
 pub const KEEP_ALIVE: Duration = Duration::from_millis(300);
 
-/// After this long without a word a link is given up: six keep-alives.
+/// The idle timeout of a link: more than six keep-alives.
 pub const IDLE_MAX: Duration = Duration::from_secs(2);
 
-/// How long an object may take to come or go, in all: 64 MiB at 1 MiB/s. Who is slower asks again.
+/// The timeout for the transfer of one object: 64 MiB at 1 MiB/s. A slower peer must ask again.
 pub const OBJECT_WITHIN: Duration = Duration::from_secs(64);
 
-/// Streams that a worker may have open beside the control stream: fetches, stores and logs.
+/// Streams that a worker may have open at once: the control stream, fetches, puts and logs. For each
+/// direction.
 pub const STREAMS_MAX: u32 = 64;
 
-/// Bytes in flight on one stream. Enough for 1 Gbit/s at 2 ms, small enough that a master can
-/// afford it for 1,000 workers.
+/// Bytes in flight on one stream. Enough for 1 Gbit/s at a round trip of 2 ms, small enough for a master
+/// with 1,000 workers.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Bytes in flight on one link.
 const LINK_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// Handshakes under way at once, and what is kept of each, before anyone has proven who he is.
+/// Handshakes under way at once, and the bytes buffered for each, before the peer has proven its
+/// identity.
 const INCOMING_MAX: usize = 256;
 const INCOMING_BYTES: u64 = 16 * 1024;
 
-/// Why nothing more comes or goes on a stream. The link has to be opened anew.
+/// Why a stream is broken. The link must be opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The peer sent what is no frame.
+    /// The peer sent a malformed frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// The stream or its link is down.
@@ -49,9 +52,9 @@ pub enum StreamError {
     Down(String),
 }
 
-/// Packets that may come before an acknowledgement is due at once, where QUIC's default is one: frames are
-/// answered by frames, which carry it along, and ten packets are what a window of slow start begins with.
-/// Losses are noticed as before, by what comes out of order and by time.
+/// Packets that may arrive before an acknowledgement is due at once; QUIC's default is one. Frames are
+/// answered by frames, which carry the acknowledgement. Ten packets are the initial window of slow
+/// start. Losses are noticed as before: by packets out of order, and by time.
 const PACKETS_PER_ACK: u32 = 9;
 
 fn transport(accepts: u32) -> TransportConfig {
@@ -70,7 +73,7 @@ fn transport(accepts: u32) -> TransportConfig {
     transport
 }
 
-/// QUIC for a master: it accepts streams and workers whose address changes.
+/// QUIC for a master: it accepts streams, and workers may change their address.
 pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
@@ -82,8 +85,8 @@ pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipher
     Ok(config)
 }
 
-/// QUIC for a worker: it opens every stream itself, and keeps the link alive. One side is enough, as the
-/// other answers.
+/// QUIC for a worker: it opens every stream, and sends the keep-alives. One side is enough, because the
+/// other acknowledges them.
 pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let mut transport = transport(0);
@@ -92,7 +95,7 @@ pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipher
     Ok(config)
 }
 
-/// Frames from a stream.
+/// Reads frames from a stream.
 pub struct FrameReader {
     stream: RecvStream,
     buffer: BytesMut,
@@ -104,7 +107,7 @@ impl FrameReader {
         FrameReader { stream, buffer: BytesMut::new() }
     }
 
-    /// The next message, or `None` when the peer has ended the stream between two frames.
+    /// The next message; `None` if the peer has ended the stream between two frames.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.ready()? {
@@ -119,7 +122,7 @@ impl FrameReader {
         }
     }
 
-    /// A message that has already arrived.
+    /// The next message, if it has arrived already.
     pub fn ready<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
         match frame::split(&mut self.buffer)? {
             Some(body) => Ok(Some(frame::decode(&body)?)),
@@ -127,7 +130,7 @@ impl FrameReader {
         }
     }
 
-    /// The next raw bytes that follow the frames, or `None` at the stream's end.
+    /// The next raw bytes after the frames; `None` at the end of the stream.
     pub async fn bytes(&mut self) -> Result<Option<Bytes>, StreamError> {
         if !self.buffer.is_empty() {
             return Ok(Some(self.buffer.split().freeze()));
@@ -139,10 +142,10 @@ impl FrameReader {
     }
 }
 
-/// Bytes that are gathered before they are sent.
+/// Bytes to gather before sending them.
 const GATHER_BYTES: usize = 64 * 1024;
 
-/// Sends messages as they come, and all that wait in one go, until nobody sends any more.
+/// Sends messages as they come, all that wait in one write, until the channel is closed.
 pub async fn speak<T: Serialize>(
     mut writer: FrameWriter,
     mut waiting: mpsc::Receiver<T>,
@@ -158,7 +161,7 @@ pub async fn speak<T: Serialize>(
     Ok(())
 }
 
-/// Frames to a stream. Nothing is sent before [`FrameWriter::flush`].
+/// Writes frames to a stream. Sends nothing before [`FrameWriter::flush`].
 pub struct FrameWriter {
     stream: SendStream,
     buffer: Vec<u8>,
@@ -175,8 +178,8 @@ impl FrameWriter {
         Ok(frame::encode(message, &mut self.buffer)?)
     }
 
-    /// Adds a message; one that is too long is left out, since it would be too long the next time
-    /// as well and must not take the link down with it.
+    /// Adds a message. Drops a message that is too long for a frame: a retry would fail as well, and the
+    /// link must survive.
     fn push_if_it_fits<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
         match self.push(message) {
             Err(StreamError::Frame(FrameError::TooLong(size))) => {
@@ -187,7 +190,7 @@ impl FrameWriter {
         }
     }
 
-    /// Sends what was added.
+    /// Sends the added messages.
     pub async fn flush(&mut self) -> Result<(), StreamError> {
         let sent = self.stream.write_all(&self.buffer).await;
         self.buffer.clear();
@@ -200,12 +203,12 @@ impl FrameWriter {
         sent.map_err(|error| StreamError::Down(error.to_string()))
     }
 
-    /// Says that nothing more comes.
+    /// Ends the stream.
     pub fn finish(&mut self) -> Result<(), StreamError> {
         self.stream.finish().map_err(|error| StreamError::Down(error.to_string()))
     }
 
-    /// Sends one message and what was added before it.
+    /// Adds a message and sends all that was added.
     pub async fn send<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
         self.push(message)?;
         self.flush().await

@@ -1,5 +1,5 @@
-//! A state directory: a lock that proves earlier lives of its daemon to be over, and a nonce that
-//! names the directory. Never shared by two daemons.
+//! A state directory: a lock that proves that earlier processes of its daemon have ended, and a nonce
+//! that identifies the directory. Never shared by two daemons.
 
 use crate::process;
 use anyhow::{Context as _, bail};
@@ -14,16 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the kernel may take to clear away a process that was killed: its memory, mostly.
+/// How long the kernel may take to release a killed process, mostly its memory.
 const DYING_MAX: Duration = Duration::from_secs(1);
 
-/// How often the lock of a dying process is tried: this adds to the time of a restart.
+/// How often to try the lock of a dying process. This adds to the time of a restart.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Sessions that are remembered: all but the last have been seen to by those that followed them.
+/// Sessions to remember. Of those before the last one, later sessions have taken care.
 const SESSIONS_MAX: usize = 16;
 
-/// A locked state directory. The lock ends with the process, however it ends.
+/// A locked state directory. The kernel releases the lock when the process ends, in whatever way.
 pub struct StateDir {
     dir: PathBuf,
     nonce: Nonce,
@@ -31,7 +31,7 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory if need be and locks it; refuses one that another worker has.
+    /// Creates the directory if necessary and locks it. Fails if another running daemon holds the lock.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("the state directory {} cannot be made", dir.display()))?;
@@ -46,7 +46,10 @@ impl StateDir {
         let path = dir.join("nonce");
         let nonce = match std::fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().with_context(|| {
-                format!("{} is damaged; remove it once nothing runs from here", path.display())
+                format!(
+                    "{} is damaged; remove it when no daemon uses this directory",
+                    path.display()
+                )
             })?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let nonce = Nonce(process::random()?);
@@ -58,18 +61,18 @@ impl StateDir {
         Ok(StateDir { dir: dir.into(), nonce: here(nonce, &lock)?, _lock: lock })
     }
 
-    /// A path in it.
+    /// The path of a file in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The directory's name in the lease, as long as this machine runs.
+    /// Identifies this directory in a lease until the next boot.
     pub fn nonce(&self) -> Nonce {
         self.nonce
     }
 
-    /// Sessions that earlier lives noted here. They are over: this one has the lock. None where the
-    /// directory is a copy, or the machine was booted since.
+    /// The sessions that earlier processes noted here. They have ended, because this process holds the
+    /// lock. Empty if the directory is a copy, or the machine was booted since.
     pub fn sessions(&self) -> Vec<SessionId> {
         let text = std::fs::read_to_string(self.dir.join("sessions")).unwrap_or_default();
         let mut lines = text.lines();
@@ -79,8 +82,8 @@ impl StateDir {
         lines.filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// How far earlier processes knew the registry to reach. Nothing where the directory is a copy, or
-    /// the machine was booted since.
+    /// How far earlier processes knew the registry to reach. `None` if the directory is a copy, or the
+    /// machine was booted since.
     pub fn known(&self) -> Option<Marks> {
         let text = std::fs::read_to_string(self.dir.join("known")).ok()?;
         let (nonce, known) = text.split_once('\n')?;
@@ -93,7 +96,8 @@ impl StateDir {
         process::write_whole(&self.dir.join("known"), &text)
     }
 
-    /// Notes the sessions of this life, the latest last. To be done before they hold anything.
+    /// Notes the sessions of this process and those before, the latest last. Call it before a session
+    /// holds anything.
     pub fn note(&self, sessions: &[SessionId]) -> io::Result<()> {
         let latest = &sessions[sessions.len().saturating_sub(SESSIONS_MAX)..];
         let lines = latest.iter().map(|session| format!("{session}\n"));
@@ -102,7 +106,7 @@ impl StateDir {
     }
 }
 
-/// A number that only this machine has, and only until its next boot.
+/// A number that identifies this machine until its next boot.
 pub fn machine() -> io::Result<Nonce> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let mut hasher = DefaultHasher::new();
@@ -110,7 +114,8 @@ pub fn machine() -> io::Result<Nonce> {
     Ok(Nonce(hasher.finish()))
 }
 
-/// Takes the lock. One who was killed a moment ago may not be quite gone.
+/// Takes the lock. Retries for [`DYING_MAX`], because a process that was killed just now may still hold
+/// it.
 fn locked(lock: &File) -> bool {
     let began = Instant::now();
     loop {
@@ -124,11 +129,11 @@ fn locked(lock: &File) -> bool {
     }
 }
 
-/// The nonce bound to this kernel and this very file: a lock proves nothing about a copy of the
-/// directory on another machine, nor about a life before the last boot.
+/// Binds the nonce to this boot and to this very file. So a lock proves nothing about a copy of the
+/// directory on another machine, nor about processes before the last boot.
 fn here(stored: Nonce, lock: &File) -> anyhow::Result<Nonce> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .context("the kernel does not say which boot this is")?;
+        .context("the kernel gives no boot id")?;
     let file = lock.metadata()?;
     let mut hasher = DefaultHasher::new();
     (stored.0, boot.trim(), file.dev(), file.ino()).hash(&mut hasher);

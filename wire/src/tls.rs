@@ -1,5 +1,5 @@
-//! Who is who: certificates of masters and workers, checked on both sides. Never TLS below 1.3,
-//! never a session ticket or early data, since neither checks the certificate again.
+//! The certificates of masters and workers, verified on both sides. Never TLS below 1.3, and never
+//! session tickets or early data, because neither verifies the certificate again.
 
 use muster_protocol::message::ALPN;
 use rustls::{
@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-/// Why there is no TLS. Nothing was opened.
+/// Why TLS cannot be set up. No connection was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read as PEM.
@@ -20,7 +20,7 @@ pub enum TlsError {
     File {
         /// Which file.
         path: PathBuf,
-        /// What the reader says.
+        /// The parser's error.
         cause: rustls_pki_types::pem::Error,
     },
     /// The certificates do not fit together.
@@ -28,7 +28,7 @@ pub enum TlsError {
     Unusable(String),
 }
 
-/// The files that say who a process is and whom it believes.
+/// The files that prove a process's identity, and its trusted authority.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// The certificate authority of the fleet.
@@ -72,7 +72,7 @@ fn unusable(error: impl ToString) -> TlsError {
     TlsError::Unusable(error.to_string())
 }
 
-/// TLS as a master speaks it: every caller must have a certificate of the fleet's authority.
+/// TLS for a master: every peer must present a certificate of the fleet's authority.
 pub fn server(files: &Files) -> Result<ServerConfig, TlsError> {
     let Loaded { roots, chain, key } = files.load()?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -90,7 +90,7 @@ pub fn server(files: &Files) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// TLS as a worker speaks it.
+/// TLS for a worker.
 pub fn client(files: &Files) -> Result<ClientConfig, TlsError> {
     let Loaded { roots, chain, key } = files.load()?;
     let mut config = ClientConfig::builder_with_provider(provider())
@@ -105,7 +105,7 @@ pub fn client(files: &Files) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-/// The DNS names in the certificate that the peer of a connection has proven to hold.
+/// The DNS names in the certificate that the peer of a connection holds.
 pub fn peer_names(connection: &quinn::Connection) -> Vec<String> {
     let Some(identity) = connection.peer_identity() else { return Vec::new() };
     let Ok(chain) = identity.downcast::<Vec<CertificateDer<'static>>>() else { return Vec::new() };

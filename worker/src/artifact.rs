@@ -1,5 +1,5 @@
-//! Modules made ready to run: fetched by digest, compiled once, kept while there is room. Never
-//! runs bytes whose digest is not the one asked for.
+//! Makes modules ready to run: fetches them by digest, compiles each once, and keeps them while there
+//! is space. Never runs bytes whose digest is not the requested one.
 
 mod program_cache;
 mod refusals;
@@ -22,16 +22,18 @@ use tokio::{
     task::spawn_blocking,
 };
 
-/// Bytes of all programs together. The hundred small ones that a shop's worker needs take 50 MB, and
-/// there is room for several like Python beside them. The data that a program begins with is in its
-/// compiled form and, once it has run, in an image of its memory too: all of it takes a GiB at most.
+/// Bytes of all programs together. The hundred small programs that a shop's worker needs take 50 MB,
+/// which leaves space for several programs like Python. A program's initial data exists in its compiled
+/// form and, once the program has run, in an image of its memory as well: together they take a GiB at
+/// most.
 const PROGRAMS_SIZE_MAX: u64 = 512 << 20;
 
-/// From how many bytes on a digest is made where it keeps no loop waiting: in a tenth of a millisecond.
+/// From this size on, in bytes, a digest takes over a tenth of a millisecond and is computed on a
+/// blocking thread, so that no loop waits for it.
 const ASIDE_FROM: usize = 128 * 1024;
 
-/// Modules that are fetched, or have come and wait for their compilation: enough that one is there when
-/// the last is done, and a quarter of a GiB of the largest.
+/// Modules that are being fetched or wait for their compilation: enough that the next module is there
+/// when a compilation ends, and at most a quarter of a GiB.
 const FETCHES_MAX: usize = 4;
 
 const _: () = assert!(CODE_MAX <= PROGRAMS_SIZE_MAX, "what may be compiled can be kept");
@@ -39,10 +41,10 @@ const _: () = assert!(CODE_MAX <= PROGRAMS_SIZE_MAX, "what may be compiled can b
 /// Why a program is not ready.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ArtifactError {
-    /// It never will be.
+    /// It never will be ready.
     #[error("{0}")]
     Rejected(String),
-    /// It did not come; asking again may help.
+    /// It was not fetched or compiled; a retry may help.
     #[error("{0}")]
     NotHad(String),
 }
@@ -54,13 +56,14 @@ pub(crate) struct Artifacts {
     compiler: Compiler,
     code: Option<CodeCache>,
     size_max: u64,
-    shelf: Arc<Mutex<ProgramCache>>,
+    cache: Arc<Mutex<ProgramCache>>,
     refusals: Arc<Mutex<Refusals>>,
-    /// Few modules are fetched and wait for their compilation at a time.
+    /// Limits how many modules are fetched or wait for their compilation.
     fetching: Arc<Semaphore>,
-    /// One compilation at a time: it takes all processors, and the memory of one.
+    /// Limits compilations to one at a time, since one takes all processors and the memory allowed.
     compiling: Arc<Semaphore>,
-    /// One is linked at a time, which takes milliseconds: meanwhile its code is in memory twice.
+    /// Limits linking to one program at a time; it takes milliseconds, in which the code is in memory
+    /// twice.
     linking: Arc<Semaphore>,
 }
 
@@ -77,7 +80,7 @@ impl Artifacts {
             compiler,
             code,
             size_max,
-            shelf: Arc::new(Mutex::new(ProgramCache::new(size_max))),
+            cache: Arc::new(Mutex::new(ProgramCache::new(size_max))),
             refusals: Arc::default(),
             fetching,
             compiling: one(),
@@ -87,11 +90,11 @@ impl Artifacts {
 
     /// A program that is ready now.
     pub(crate) fn ready(&self, digest: Digest) -> Option<Program> {
-        self.shelf().ready(digest)
+        self.cache().ready(digest)
     }
 
-    /// A program, got by `fetch` and compiled unless it is ready. Those who ask for the same one
-    /// meanwhile wait for the same work. A module that was refused is refused at once.
+    /// A program; unless it is ready, `fetch` gets the module, and it is compiled. Concurrent callers
+    /// for the same module wait for the same work. A module that was refused before is refused at once.
     pub(crate) async fn get<F>(
         &self,
         digest: Digest,
@@ -100,21 +103,21 @@ impl Artifacts {
     where
         F: Future<Output = Result<Bytes, ArtifactError>>,
     {
-        let cell: Cell = self.shelf().cell(digest);
+        let cell: Cell = self.cache().cell(digest);
         let got = cell.get_or_try_init(|| self.make(digest, fetch)).await.cloned();
         if got.is_err() {
-            self.shelf().give_up(digest, cell);
+            self.cache().give_up(digest, cell);
         }
         got
     }
 
-    /// Whether a module could be compiled now, as far as the host lets it: has a child compile nothing.
-    /// While one compiles, its own end tells.
+    /// Whether the host would allow a compilation now: a child compiles an empty module. If a
+    /// compilation is under way, returns `Ok` at once: its result will show it.
     pub(crate) async fn probe(&self) -> Result<(), String> {
         let Ok(turn) = self.compiling.clone().try_acquire_owned() else { return Ok(()) };
         match self.compiler.compile(Bytes::new(), turn).await {
             Err(CompileError::NotTried(why) | CompileError::Killed(why)) => Err(why),
-            // That nothing is no module was found out by a child that had all it needs.
+            // A child that rejected the empty module had everything that it needed.
             Err(CompileError::Rejected(_)) | Ok(_) => Ok(()),
         }
     }
@@ -127,7 +130,7 @@ impl Artifacts {
     where
         F: Future<Output = Result<Bytes, ArtifactError>>,
     {
-        // Known by now to those who waited for somebody else's try.
+        // Callers that waited for another caller's attempt find its refusal here.
         if let Some(refused) = self.refusals().of(digest) {
             return Err(refused);
         }
@@ -137,12 +140,14 @@ impl Artifacts {
         let waiting = one_of(&self.fetching).await;
         let bytes = fetch().await?;
         if digest_of(bytes.clone()).await != Some(digest) {
-            return Err(ArtifactError::NotHad(format!("what came is not {digest}")));
+            return Err(ArtifactError::NotHad(format!(
+                "the bytes that were received are not {digest}"
+            )));
         }
         let turn = one_of(&self.compiling).await;
         drop(waiting);
         let started = muster_wire::clock::boottime();
-        // The turn is over when the child is gone, even if nobody waits for it any more.
+        // The permit is released when the child is gone, even if nothing waits for the result any more.
         let compiled = self.compiler.compile(bytes, turn).await;
         let own: OwnCode = compiled.map_err(|error| self.refusals().failed(digest, error))?.into();
         self.refusals().ended(digest);
@@ -163,7 +168,7 @@ impl Artifacts {
         Ok(program)
     }
 
-    /// A program that an earlier life of this worker compiled.
+    /// A program that an earlier process of this worker compiled; `None` if it is not on disk.
     async fn revive(&self, digest: Digest) -> Result<Option<Program>, ArtifactError> {
         let Some(code) = self.code.clone() else { return Ok(None) };
         let turn = one_of(&self.linking).await;
@@ -175,7 +180,7 @@ impl Artifacts {
             let program = this.link(digest, &own)?;
             Ok(program
                 .inspect_err(|error| {
-                    tracing::warn!(module = ?digest, error, "compiled code does not fit; again");
+                    tracing::warn!(module = ?digest, error, "compiled code does not fit this engine; compiling again");
                     code.remove(digest);
                 })
                 .ok())
@@ -188,14 +193,15 @@ impl Artifacts {
         Ok(program)
     }
 
-    /// Makes a program of code, once there is room for it. Fails within where it is the code's fault,
-    /// and never there for what the host lacks.
+    /// Makes a program from code, once there is space for it. The inner error means that the code does
+    /// not fit; the outer error means that the program is too large, or that there is no space or
+    /// another shortage of the host.
     fn link(
         &self,
         digest: Digest,
         own: &OwnCode,
     ) -> Result<Result<Program, String>, ArtifactError> {
-        // Before it takes that room, and again when it is known to the page.
+        // Space is reserved before linking takes it, and corrected once the exact size is known.
         self.make_room(digest, own.bytes().len())?;
         let program = match self.engine.revive(digest, own) {
             Ok(program) => program,
@@ -210,7 +216,7 @@ impl Artifacts {
 
     fn make_room(&self, digest: Digest, size: usize) -> Result<(), ArtifactError> {
         let (size, max) = (size as u64, self.size_max);
-        let room = self.shelf().make_room(digest, size);
+        let room = self.cache().make_room(digest, size);
         room.map_err(|no_room| match no_room {
             NoRoom::TooLarge => {
                 let reason = format!("its compiled form has {size} bytes, the limit is {max}");
@@ -223,14 +229,14 @@ impl Artifacts {
         })
     }
 
-    /// Keeps a program's code for later lives. Nobody waits for that.
+    /// Stores a program's code for later processes of this worker, in the background.
     fn keep(&self, digest: Digest, own: OwnCode) {
         let Some(code) = self.code.clone() else { return };
         spawn_blocking(move || code.store(digest, own.bytes()));
     }
 
-    fn shelf(&self) -> MutexGuard<'_, ProgramCache> {
-        self.shelf.lock().expect("no holder of this lock panics")
+    fn cache(&self) -> MutexGuard<'_, ProgramCache> {
+        self.cache.lock().expect("no holder of this lock panics")
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
@@ -238,7 +244,7 @@ impl Artifacts {
     }
 }
 
-/// The digest of what was fetched; `None` where the runtime goes down.
+/// The digest of fetched bytes; `None` if the runtime shuts down.
 pub(crate) async fn digest_of(bytes: Bytes) -> Option<Digest> {
     match bytes.len() {
         ..ASIDE_FROM => Some(muster_module::digest(&bytes)),

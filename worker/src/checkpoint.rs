@@ -1,5 +1,5 @@
-//! Where runs leave their state for the attempts after them. Never says that something is kept
-//! before the registry has it.
+//! Stores the checkpoints of runs, and gets them for later attempts. Never reports a checkpoint as
+//! stored before the registry has it.
 
 use crate::{
     clock::boottime,
@@ -21,14 +21,14 @@ use muster_protocol::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The checkpoints of all runs of a worker; cheap to clone.
+/// The checkpoints of one task; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checkpoints(Storage);
 
 #[derive(Clone, Debug)]
 enum Storage {
-    /// In the registry, through whichever master is linked; for the attempt that a record of this
-    /// revision gave.
+    /// In the registry, over any link that is up; for the attempt that the task record of this revision
+    /// dispatched.
     Fleet(Links, Revision),
     /// In this process, for runs without a fleet.
     Here(Arc<Mutex<Option<Bytes>>>),
@@ -39,13 +39,14 @@ impl Checkpoints {
         Checkpoints(Storage::Fleet(links, revision))
     }
 
-    /// Kept in this process, for runs of one task without a fleet.
+    /// Checkpoints that are kept in this process, for the attempts of one task without a fleet.
     pub fn in_memory() -> Self {
         Checkpoints(Storage::Here(Arc::default()))
     }
 
-    /// Keeps the state of an attempt; `save` counts from 1. Goes on until it is kept: the caller
-    /// drops this when its run has to end.
+    /// Stores a checkpoint of an attempt; `save` is its number and counts from 1. Retries until it is
+    /// stored: the caller drops this future when its run has to end. An error means that the attempt is
+    /// no longer current.
     pub(crate) async fn save(
         &self,
         gate: &Gate,
@@ -65,7 +66,8 @@ impl Checkpoints {
         ask(gate, links, &StreamRequest::Checkpoint { attempt, save, state }).await.map(drop)
     }
 
-    /// What earlier attempts have left. Goes on until that is known, as [`Checkpoints::save`] does.
+    /// The latest checkpoint; `None` if there is none. Retries until the answer is known, as
+    /// [`Checkpoints::save`] does.
     pub(crate) async fn resume(
         &self,
         gate: &Gate,
@@ -110,7 +112,7 @@ fn keep(_: Permit<'_>, kept: &Mutex<Option<Bytes>>, state: Bytes) {
     *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
 }
 
-/// The first master's answer that is one.
+/// Asks masters until one of them gives a final answer.
 async fn ask(gate: &Gate, links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Refused> {
     let mut waiting = Waiting::default();
     let send = |permit: Permit<'_>, link: LinkHandle| {
@@ -126,7 +128,7 @@ async fn ask(gate: &Gate, links: &Links, asked: &StreamRequest) -> Result<Option
     Ok(until_done(gate, links, CHECKPOINT, send, judge).await??)
 }
 
-/// A state as a record carries it: what is large goes to the data shelf first.
+/// A checkpoint as a record carries it; a large one is first stored in the data store.
 async fn bring(gate: &Gate, links: &Links, state: Bytes) -> Result<Data, KillReason> {
     if state.len() <= limit::INLINE_SIZE_MAX {
         return Ok(Data::Inline(state));
@@ -142,8 +144,8 @@ async fn bring(gate: &Gate, links: &Links, state: Bytes) -> Result<Data, KillRea
     Ok(Data::Blob { digest, size })
 }
 
-/// The bytes of a state. Where the data shelf has lost them for good, the attempt begins at the
-/// beginning.
+/// The bytes of a checkpoint. `None` if the data store has lost them for good: then the attempt starts
+/// from the beginning.
 async fn get(gate: &Gate, links: &Links, state: Data) -> Result<Option<Bytes>, KillReason> {
     let (digest, size) = match state {
         Data::Inline(bytes) => return Ok(Some(bytes)),
@@ -153,12 +155,12 @@ async fn get(gate: &Gate, links: &Links, state: Data) -> Result<Option<Bytes>, K
     let fetch = |_: Permit<'_>, _| object::get(links, None, ObjectStore::Data, digest, size);
     let judge = |got: Result<Bytes, ObjectError>| match got {
         Ok(bytes) if muster_module::digest(&bytes) == digest => Ok(Some(bytes)),
-        Ok(_) => Err(format!("what came is not the checkpoint {digest}")),
+        Ok(_) => Err(format!("the bytes that were received are not the checkpoint {digest}")),
         Err(ObjectError::Missing { .. }) => {
             tracing::warn!(%digest, "a checkpoint is gone from the data store");
             Ok(None)
         }
-        Err(error) => Err(format!("a checkpoint cannot be got: {error}")),
+        Err(error) => Err(format!("a checkpoint cannot be fetched: {error}")),
     };
     until_done(gate, links, CHECKPOINT, fetch, judge).await
 }

@@ -1,5 +1,5 @@
-//! Compiled programs on disk, so that a worker that restarts does not compile again. Never hands out
-//! a byte that was not written by this worker: every file is authenticated with a key that does not
+//! The cache of compiled programs on disk, so that a worker that restarts does not compile again. Never
+//! returns a byte that this worker did not write: every file is authenticated with a key that does not
 //! leave the state directory.
 
 use crate::{compile::Compiled, shortage::Shortages};
@@ -19,33 +19,33 @@ use std::{
     time::SystemTime,
 };
 
-/// What a file begins with: the MAC of all that follows, an HMAC of SHA-256.
+/// The size of the MAC at the start of a file, in bytes: HMAC-SHA-256 over all that follows.
 const MAC_SIZE: usize = 32;
 
-/// What follows the MAC; the digit changes with the layout. Then what the code is for: the engine
-/// and the module's digest.
+/// The bytes after the MAC; the digit changes with the layout. After them come the engine and the
+/// digest of the module that the code is for.
 const MAGIC: &[u8; 8] = b"MUSTERC1";
 
-/// All that stands before the code.
+/// The size of everything before the code, in bytes.
 const HEADER_SIZE: usize = MAC_SIZE + MAGIC.len() + size_of::<u64>() + size_of::<Digest>();
 
-/// The length of the key: as long as the hash, as RFC 2104 advises.
+/// The length of the key in bytes: that of the hash, as RFC 2104 advises.
 const KEY_SIZE: usize = 32;
 
-/// The ending of files that are being written.
+/// The file extension of files that are being written.
 const DRAFT: &str = "draft";
 
-/// Compiled code that this worker made itself. It can be had in two ways alone: from
-/// [`CodeCache::load`], after the MAC was found right, and from what a child of this very process
-/// has compiled, which came through a pipe that nobody else has.
+/// Compiled code that this worker made itself. There are only two ways to get one: from
+/// [`CodeCache::load`], after the MAC was verified, and from the output of a child of this very
+/// process, over a pipe that no other process has.
 pub struct OwnCode {
     bytes: Vec<u8>,
-    /// Where the code begins: after the header of a file.
+    /// Where the code begins, in bytes: after the header of a file.
     start: usize,
 }
 
 impl OwnCode {
-    /// What was compiled.
+    /// The compiled code.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
@@ -57,14 +57,15 @@ impl From<Compiled> for OwnCode {
     }
 }
 
-/// The compiled programs of one worker. Clones are the same one.
+/// The compiled programs of one worker. Clones share the cache.
 #[derive(Clone)]
 pub struct CodeCache(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
     key: hmac::Key,
-    /// The engine that the code is for: another version or setting compiles differently.
+    /// The hash of the engine that the code is for: another version or another setting compiles
+    /// differently.
     engine: u64,
     size_max: u64,
     drafts: AtomicU64,
@@ -72,8 +73,8 @@ struct Inner {
 }
 
 impl CodeCache {
-    /// Opens the cache in `state`, a directory that only this worker uses. `engine` is the hash of
-    /// what the code must fit to; `size_max` in bytes; `wants` hears where the host does not let it.
+    /// Opens the cache in `state`, a directory that only this worker uses. `engine` is the hash of the
+    /// engine that the code must fit; `size_max` is in bytes. Failed writes are reported to `wants`.
     pub(crate) fn open(
         state: &Path,
         engine: u64,
@@ -95,8 +96,8 @@ impl CodeCache {
         Ok(cache)
     }
 
-    /// The code stored for a module, if there is any and it is this worker's own. What is not is
-    /// removed.
+    /// The code that is stored for a module; `None` if there is none, or if this worker did not write
+    /// it. Then the file is removed.
     pub fn load(&self, module: Digest) -> Option<OwnCode> {
         let path = self.path(module);
         let bytes = match self.read(&path) {
@@ -108,21 +109,21 @@ impl CodeCache {
             }
         };
         if !self.is_own(module, &bytes) {
-            tracing::warn!(?module, file = %path.display(), "compiled code is damaged or not this \
-                worker's own; compiling again");
+            tracing::warn!(?module, file = %path.display(), "compiled code is damaged, or not made \
+                by this worker; compiling again");
             self.remove(module);
             return None;
         };
-        // For the order of eviction alone: a wrong wall clock costs a compilation.
+        // The time of use only orders the eviction: a wrong wall clock costs at most a compilation.
         let used = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         if let Err(error) = used {
-            tracing::debug!(?module, %error, "its use is not noted");
+            tracing::debug!(?module, %error, "the use of compiled code cannot be recorded");
         }
         Some(OwnCode { bytes, start: HEADER_SIZE })
     }
 
-    /// Stores a module's code, in the place of what was there, and makes room for it. A cache that
-    /// cannot be written to is none.
+    /// Stores a module's code, replaces what was there, and evicts other code to make space. If the
+    /// write fails the worker goes on without it.
     pub fn store(&self, module: Digest, code: &[u8]) {
         if let Err(error) = self.write(module, code) {
             tracing::warn!(?module, %error, "compiled code cannot be kept");
@@ -131,7 +132,7 @@ impl CodeCache {
         self.sweep();
     }
 
-    /// Forgets a module's code.
+    /// Removes a module's code.
     pub fn remove(&self, module: Digest) {
         let _ = fs::remove_file(self.path(module));
     }
@@ -141,7 +142,7 @@ impl CodeCache {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        // Nothing larger was ever written, whoever put it there.
+        // This worker never wrote a larger file.
         let size = fs::metadata(path)?.len();
         if size > self.0.size_max {
             return Ok(Vec::new());
@@ -149,8 +150,8 @@ impl CodeCache {
         fs::read(path)
     }
 
-    /// Whether this worker wrote the file, for this module and this engine: the MAC covers both, so
-    /// that a file under another name is worth nothing.
+    /// Whether this worker wrote the file for this module and this engine. The MAC covers both, so a
+    /// file that was renamed is refused.
     fn is_own(&self, module: Digest, file: &[u8]) -> bool {
         let Some((mac, signed)) = file.split_at_checked(MAC_SIZE) else { return false };
         hmac::verify(&self.0.key, signed, mac).is_ok() && signed.starts_with(&self.about(module))
@@ -175,12 +176,12 @@ impl CodeCache {
         file.write_all(context.sign().as_ref())?;
         file.write_all(&about)?;
         file.write_all(code)?;
-        // Not synced: what a crash of the machine leaves of it fails its MAC.
+        // Not synced: if the machine crashes, an incomplete file fails its MAC.
         fs::rename(&draft, self.path(module))
     }
 
-    /// Removes what no engine like this one can use, and then what was not used for longest, until
-    /// the rest is within bounds.
+    /// Removes files that an engine like this one cannot use. Then evicts the least recently used files
+    /// until the rest fits into `size_max`.
     fn sweep(&self) {
         let ours = format!("{:016x}", self.0.engine);
         let mut kept: Vec<(PathBuf, Metadata)> = Vec::new();
@@ -189,7 +190,8 @@ impl CodeCache {
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
             match entry.metadata() {
                 Ok(metadata) if metadata.is_file() && ending == ours => kept.push((path, metadata)),
-                // Those of this very moment are renamed before they are swept: see `write`.
+                // Drafts left by an earlier process are removed at the start. Once this process writes,
+                // a draft may be in use.
                 _ if ending == DRAFT && self.0.drafts.load(Ordering::Relaxed) > 0 => {}
                 _ => drop(fs::remove_file(&path)),
             }
@@ -206,14 +208,15 @@ impl CodeCache {
     }
 }
 
-/// The key, made anew where there is none or others could have read it: then no file fits any more.
+/// Reads the key. Makes a new one if there is none or if others could have read it; then no stored file
+/// is valid any more.
 fn key(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Ok(key) if key.len() == KEY_SIZE && fs::metadata(path)?.mode() & 0o077 == 0 => {
             return Ok(key);
         }
         Ok(_) => {
-            tracing::warn!(file = %path.display(), "the key was damaged or open to others; a new one");
+            tracing::warn!(file = %path.display(), "the key was damaged, or others could read it; a new one is made");
             fs::remove_file(path)?;
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -225,7 +228,7 @@ fn key(path: &Path) -> io::Result<Vec<u8>> {
     }
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&key)?;
-    // A torn key only costs compilations, but costs them at each start if it is never replaced.
+    // A torn key would cost all compilations again at each start, until it is replaced.
     file.sync_all()?;
     Ok(key)
 }

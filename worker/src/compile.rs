@@ -1,10 +1,10 @@
-//! Having a module compiled by a child of this process, which may take only so much time and memory.
-//! Never compiles here: what a module does to a compiler must not be done to the worker.
+//! Compiles a module in a child process with a limit of time and of memory. Never compiles in this
+//! process: a module that harms its compiler must not harm the worker.
 //!
-//! The child is this same executable, told by its first argument what it is ([`child()`](crate::compile_child::child)). It reads
+//! The child is this same executable; its first argument tells it to compile ([`child()`](crate::compile_child::child)). It reads
 //! Wasm from its standard input and writes code, in the form of [`crate::engine::Program::code`], to
-//! its standard output. The runtime's makers call a compiler that takes for ever no vulnerability:
-//! stopping it is the task of whoever started it.
+//! its standard output. For the makers of the runtime, a compiler that never ends is no vulnerability:
+//! the process that starts it must stop it.
 
 mod terms;
 mod verdict;
@@ -23,35 +23,36 @@ use tokio::{
 };
 use verdict::End;
 
-/// The executable that runs: the very file, even if another one has its name by now.
+/// The running executable: this very file, even if its name now leads to another one.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// The most code of one module. Guests become three times as large (wordcount 270 KB of 91 KB), so that
-/// the largest module like them needs three quarters of this. It is half of what all programs of a
-/// worker may take: none pushes out all others.
+/// The most code of one module, in bytes. Code is about three times as large as its module (wordcount:
+/// 270 KB from 91 KB), so the largest module of that kind needs three quarters of this limit. The limit
+/// is half of what all programs of a worker may take, so no program evicts all the others.
 pub(crate) const CODE_MAX: u64 = 4 * limit::MODULE_SIZE_MAX;
 
-/// The most that is heard of the child's complaint: a refusal is a sentence, a panic a few lines.
+/// The most that is read of the child's standard error, in bytes: a refusal is a sentence, a panic a
+/// few lines.
 const COMPLAINT_MAX: u64 = 4 * 1024;
 
-/// Threads of one compilation. Each has a stack, and the allocator gives some of them an arena:
-/// beyond these, a machine of many processors would need more addresses than a module may have.
+/// Threads of one compilation. Each has a stack, and the allocator gives some of them an arena: with
+/// more threads, a machine of many processors would exceed the limit of addresses.
 const THREADS_MAX: usize = 8;
 
-/// Arenas of the child's allocator, of 64 MiB of addresses each.
+/// Arenas of the child's allocator; each takes 64 MiB of addresses.
 const ARENAS_MAX: usize = 2;
 
 /// Why there is no code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// The module cannot be compiled within the limits here, or not at all.
+    /// The module cannot be compiled at all, or not within the limits of this worker.
     #[error("{0}")]
     Rejected(String),
-    /// Nothing is known of the module: the child did not do its work, for reasons of its own.
+    /// Nothing is known about the module: the child could not do its work, for a reason on its host.
     #[error("{0}")]
     NotTried(String),
-    /// The child was killed, not by this process. The kernel does that when the machine has no more
-    /// memory: because of the module, or of anything else that runs there.
+    /// The child was killed, and not by this process. The kernel does that when the machine runs out of
+    /// memory: because of the module, or because of anything else that runs there.
     #[error("{0}")]
     Killed(String),
 }
@@ -62,13 +63,13 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The code, as [`crate::engine::Program::code`] has it.
+    /// The code, in the form of [`crate::engine::Program::code`].
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.code
     }
 }
 
-/// Starts children that compile. Clones are alike.
+/// Starts children that compile. Clones have the same settings.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     program: PathBuf,
@@ -77,17 +78,18 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// One that starts this executable and keeps to the worker's policy.
+    /// A compiler that starts this executable, with the limits of the worker's policy.
     pub fn new(rules: &Rules) -> Self {
         Compiler::of(THIS_PROGRAM.into(), rules)
     }
 
-    /// One that starts another executable that calls [`child()`](crate::compile_child::child) first.
+    /// A compiler that starts another executable, which must call [`child()`](crate::compile_child::child) first.
     pub fn of(program: PathBuf, rules: &Rules) -> Self {
         Compiler { program, within: rules.compile_within, memory: rules.compile_memory }
     }
 
-    /// Has a module compiled. `turn` is dropped when the child is gone; dropping the future kills it.
+    /// Compiles a module in a child. `turn` is dropped when the child is gone. Dropping the future
+    /// kills the child.
     pub async fn compile<T: Send + 'static>(
         &self,
         wasm: Bytes,
@@ -95,8 +97,8 @@ impl Compiler {
     ) -> Result<Compiled, CompileError> {
         let (tell, told) = oneshot::channel();
         let this = self.clone();
-        // The kernel kills the child when the thread that started it ends. Threads of a pool may end
-        // at any time; this one waits for the child.
+        // The kernel kills the child when the thread that started it ends. Threads of a pool may end at
+        // any time; this thread waits for the child.
         let thread = thread::Builder::new().name("compile".into()).spawn(move || {
             this.attend(&wasm, tell);
             drop(turn);
@@ -106,7 +108,7 @@ impl Compiler {
         ended.and_then(|end| verdict::of(end, self.within, self.memory))
     }
 
-    /// Sees a child to its end, and ends it where nobody wants to be told.
+    /// Runs a child to its end, and kills it at the timeout or when the receiver is dropped.
     fn attend(&self, wasm: &[u8], mut tell: oneshot::Sender<Result<End, CompileError>>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let ended = runtime.and_then(|runtime| {
@@ -117,7 +119,7 @@ impl Compiler {
                     () = tokio::time::sleep(self.within) => Some(End::OutOfTime),
                     () = tell.closed() => None,
                 };
-                // Waited for as well; it may have ended already.
+                // This also waits for the child, which may have ended already.
                 child.kill().await?;
                 Ok(end)
             })
@@ -144,7 +146,7 @@ impl Compiler {
             .spawn()
     }
 
-    /// One for tests of this crate, which are no worker: it starts the program that was built.
+    /// A compiler for tests of this crate, whose executable is no worker: it starts the built worker.
     #[cfg(test)]
     pub(crate) fn for_tests(rules: Rules) -> Self {
         let test = std::env::current_exe().expect("a test is a file");
@@ -159,15 +161,15 @@ fn not_tried(error: &io::Error) -> CompileError {
     CompileError::NotTried(format!("no process could be started to compile a module: {why}"))
 }
 
-/// Gives the child the module and takes what it says, all of it at once: neither side's pipe may
-/// fill while the other one waits.
+/// Sends the module to the child and reads its code and its complaint, all at the same time: otherwise
+/// one side could wait for a full pipe while the other side waits as well.
 async fn talk(child: &mut Child, wasm: &[u8]) -> io::Result<End> {
     let piped = || io::Error::other("a pipe is missing");
     let mut input = child.stdin.take().ok_or_else(piped)?;
     let output = child.stdout.take().ok_or_else(piped)?;
     let complaint = child.stderr.take().ok_or_else(piped)?;
     let feed = async move {
-        // What does not want all of it says why.
+        // A child that does not read all of the module says why by its complaint or its end.
         let _ = input.write_all(wasm).await;
     };
     let (status, code, complaint, ()) = tokio::join!(
@@ -183,7 +185,7 @@ async fn talk(child: &mut Child, wasm: &[u8]) -> io::Result<End> {
     Ok(End::Exit { status, code, complaint: String::from_utf8_lossy(&complaint?).into() })
 }
 
-/// What comes, up to so many bytes. Then the pipe is closed.
+/// Reads up to `max` bytes; then the pipe is closed.
 async fn some(from: impl AsyncRead + Unpin, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(max).read_to_end(&mut bytes).await?;

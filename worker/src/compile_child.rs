@@ -1,5 +1,5 @@
 //! The child that compiles: it limits itself before it reads a byte, compiles one module, and ends.
-//! Never runs what it made, never opens a file, and never outlives the worker.
+//! Never runs the code that it made, never opens a file, and never outlives the worker.
 
 use crate::{
     compile::{ARG, MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED, Terms},
@@ -18,21 +18,22 @@ use std::{
     process::ExitCode,
 };
 
-/// How much less it gets of a processor than guests and leases, which have 0: a tenth, about.
+/// The niceness of the child: it gets about a tenth of the processor time of a thread with niceness 0,
+/// such as those of links and of the lease.
 const NICENESS: i32 = 10;
 
-/// How long after its last second of processor time the kernel kills what the first signal did not.
+/// Seconds from the limit of processor time, at which the kernel sends SIGXCPU, until it sends SIGKILL.
 const CPU_MARGIN_S: u64 = 1;
 
-/// Where the numbers of open files end: it has its standard streams, and never another.
+/// The limit of file descriptors: the child has its three standard streams, and never another file.
 const FILES_MAX: u64 = 3;
 
-/// What must still be had for an error to have had another cause than too little memory: the stack
-/// of a thread.
+/// An error counts as lack of memory if not even this much can be allocated, in bytes: enough for the
+/// stack of a thread.
 const MEMORY_LEFT: usize = 4 * 1024 * 1024;
 
-/// Compiles a module if that is what this process was started for; its exit code. To be called
-/// before anything else.
+/// Compiles a module if this process was started for that, and returns its exit code. Call this before
+/// anything else in `main`.
 pub fn child() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != ARG {
@@ -57,7 +58,7 @@ fn begin(args: impl Iterator<Item = OsString>) -> io::Result<()> {
     keep_to(&terms)
 }
 
-/// Makes it impossible to take more. Nothing of the module has been seen yet.
+/// Enforces the limits on this process. It has read nothing of the module yet.
 fn keep_to(terms: &Terms) -> io::Result<()> {
     set_no_new_privs(true)?;
     nice(NICENESS)?;
@@ -66,12 +67,14 @@ fn keep_to(terms: &Terms) -> io::Result<()> {
     let limits = [
         (Resource::Core, 0, 0),
         (Resource::Fsize, 0, 0),
-        // Counted from the program itself, so that the number is that of the compilation.
+        // On top of what the program itself has mapped, so that the limit applies to the
+        // compilation alone.
         (Resource::As, addresses.saturating_add(terms.memory), 0),
-        // A host that allows less says so here, before it could be taken for the module's fault.
+        // A host that allows less makes this fail here, so that the module is not blamed later.
         (Resource::Data, addresses.saturating_add(terms.memory), 0),
         (Resource::Cpu, terms.within.as_secs().saturating_mul(terms.threads as u64), CPU_MARGIN_S),
-        // Last, as a domain of Landlock begins as a file. Without files there are no sockets.
+        // Last, because entering a Landlock domain needs a file descriptor. Without new files there
+        // are no sockets.
         (Resource::Nofile, FILES_MAX, 0),
     ];
     for (resource, limit, margin) in limits {
@@ -81,7 +84,7 @@ fn keep_to(terms: &Terms) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the program panics because memory is short, the exit code says so.
+/// Makes a panic that is due to a lack of memory end the process with its own exit code.
 fn crash_by_name() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -92,8 +95,8 @@ fn crash_by_name() {
     }));
 }
 
-/// Starts the compiler's threads before the module is read: where the host gives none, nothing is
-/// known of the module.
+/// Starts the compiler's threads before the module is read: if the host gives no threads, nothing is
+/// known about the module.
 fn start_threads() -> Result<(), ExitCode> {
     match rayon::ThreadPoolBuilder::new().build_global() {
         Ok(()) => Ok(()),
@@ -108,7 +111,7 @@ fn is_memory_short() -> bool {
 
 fn compile() -> ExitCode {
     let mut wasm = Vec::new();
-    // One byte more than there may be is found to be too much.
+    // Reading one byte more than the limit shows that a module is too large.
     let read = io::stdin().lock().take(limit::MODULE_SIZE_MAX + 1).read_to_end(&mut wasm);
     if let Err(error) = read {
         return complain(NOT_BEGUN, &format!("the module did not come: {error}"));
@@ -124,19 +127,19 @@ fn compile() -> ExitCode {
     let mut output = io::stdout().lock();
     match output.write_all(&code).and_then(|()| output.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Nobody listens any more.
+        // The worker no longer reads.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Says one line, and how it ends.
+/// Writes one line to standard error, and returns the exit code.
 fn complain(code: u8, why: &str) -> ExitCode {
-    // Whoever does not listen any more does not want to know it.
+    // An error means that the worker no longer reads, and does not need the line.
     let _ = writeln!(io::stderr(), "{}", why.replace('\n', " "));
     ExitCode::from(code)
 }
 
-/// What this process has mapped by now: the program and its libraries, mostly.
+/// Bytes of addresses that this process has mapped so far: mostly the program and its libraries.
 fn addresses() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB"));

@@ -1,4 +1,4 @@
-//! What a worker is told when it starts. Never a default that hides a choice that matters.
+//! The options of a worker. Never a default for a choice that the operator has to make.
 
 use crate::{journal::Journal, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
@@ -9,59 +9,59 @@ use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
 /// Whether a worker confines itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Confine {
-    /// It does, and does not start where the kernel cannot enforce all of it
+    /// Confine it fully; do not start if the kernel cannot enforce all of it
     Require,
-    /// It does as far as the kernel can, and says how far
+    /// Confine it as far as the kernel can, and log how far that is
     Try,
-    /// It does not
+    /// Do not confine it
     Off,
 }
 
-/// Run a worker: it dials its masters and runs what they give it.
+/// Run a worker: it connects to its masters and runs the tasks that they assign to it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   muster worker --name shop-42 --master hq.example.com:7400 \\
       --ca ca.pem --cert shop-42.pem --key shop-42.key --state-dir /var/lib/muster
-  muster cert worker shop-42 --dir tls        makes those certificates
+  muster cert worker shop-42 --dir tls        makes these certificates
 
-A worker needs one outgoing UDP port and nothing else. With --nats it renews its lease
-straight in NATS as well, and then survives the loss of its masters.")]
+A worker needs one outgoing UDP port and nothing else. With --nats it also renews its lease
+straight in NATS; then its runs go on when it has lost all its masters.")]
 pub struct Config {
-    /// The name of this worker, the one in its certificate
+    /// The name of this worker, as in its certificate
     #[arg(long, value_name = "NAME")]
     pub name: WorkerId,
-    /// The fleet it belongs to
+    /// The fleet that this worker belongs to
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
-    /// A master to dial; give every one of them
+    /// A master to connect to; repeat this for every master
     #[arg(long = "master", required = true, value_name = "HOST:PORT", value_parser = host_port)]
     pub masters: Vec<String>,
-    /// Renew the lease straight in this NATS as well
+    /// Also renew the lease straight in this NATS
     #[arg(long, value_name = "URL|@FILE")]
     pub nats: Option<Address>,
-    /// The group whose tasks it runs
+    /// The group whose tasks this worker runs
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub group: GroupName,
-    /// A label that tasks may ask for; may be given several times
+    /// A label that tasks may select (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// Runs at once [default: one a processor]
+    /// How many tasks it runs at once [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
-    /// The most memory that one run may have, in MiB
+    /// The maximum memory of one run, in MiB
     #[arg(long, default_value_t = 1024, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_mib: u64,
-    /// How much compiled code it keeps on disk, in MiB; 0 for none
+    /// How much compiled code to keep on disk, in MiB; 0 for none
     #[arg(long, default_value_t = 512, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(..=1_048_576))]
     pub code_cache_mib: u64,
-    /// What tasks may have here, at most: a TOML file, as setup/policy.toml shows [default: random
-    /// numbers, variables and a clock of 1 µs; no secrets, no HTTP, no directory]
+    /// A TOML file that says which grants tasks may have here; setup/policy.toml is an example
+    /// [default: random numbers, variables and a clock of 1 µs; no secrets, no HTTP, no directory]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// Where it keeps what must outlive it; no other worker may use it
+    /// Where it keeps its state between restarts; no other worker may use this directory
     #[arg(long, value_name = "DIR")]
     pub state_dir: PathBuf,
     /// The fleet's certificate authority
@@ -73,31 +73,31 @@ pub struct Config {
     /// The certificate's private key
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// How long its lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
+    /// How long the lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
     #[arg(long, default_value = "standard", value_name = "PROFILE")]
     pub lease: LeaseTiming,
-    /// How long a stopping worker lets its runs finish, in seconds
+    /// How long a worker that is stopped lets its runs finish, in seconds
     #[arg(long, default_value_t = 8, value_name = "SECONDS")]
     pub grace_s: u64,
-    /// Append a line of JSON to this file for every attempt received, start of a run, effect, end, and
-    /// lapse of the lease: an audit of what really ran, with the readings of `CLOCK_BOOTTIME`. Where lines
-    /// could not be written, a line `gap` says so
+    /// Append lines of JSON to this file that record what really ran, with the time of
+    /// `CLOCK_BOOTTIME`: one line for each attempt received, and for each start, effect and end of a
+    /// run, and each lapse of the lease. If lines could not be written, a line `gap` says so
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// Write this file once it holds a lease and has a link: JSON with the id of its process, again
-    /// after each restart
+    /// Write this file when it has a lease and a link, also after each restart: JSON with the id of
+    /// its process
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// Let the kernel (Landlock) keep this process to the files, ports and processes it needs
+    /// Let the kernel (Landlock) restrict this process to the files, ports and processes that it needs
     #[arg(long, default_value = "try", value_name = "HOW")]
     pub confine: Confine,
-    /// Stop when standard input ends, so that it does not outlive who started it
+    /// Stop when standard input ends, so that it does not outlive the process that started it
     #[arg(long)]
     pub until_stdin_closes: bool,
-    /// Do not restart it when it crashes: something else does
+    /// Do not restart it after a crash, because something else does
     #[arg(long)]
     pub unsupervised: bool,
-    /// The process around it, which starts it with this
+    /// The id of the supervisor, which passes this option
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised_by: Option<i32>,
 }
@@ -108,7 +108,7 @@ impl Config {
         self.slots.unwrap_or(processors as u32)
     }
 
-    /// The journal, where one was asked for.
+    /// The journal; an empty one unless the configuration names a file.
     pub(crate) fn journal(&self, wants: Shortages) -> anyhow::Result<Journal> {
         let Some(path) = &self.journal else { return Ok(Journal::default()) };
         Journal::open(path, self.name.clone(), wants)
@@ -136,7 +136,7 @@ impl Config {
     }
 }
 
-/// Names are looked up at each dial; only the form is checked here.
+/// Checks only the form of the address: names are resolved at each dial.
 fn host_port(text: &str) -> Result<String, String> {
     let form = "a master is written HOST:PORT, an IPv6 address as [ADDRESS]:PORT";
     let (host, port) = text.rsplit_once(':').ok_or(form)?;

@@ -1,12 +1,12 @@
-//! What the worker's process can still reach once it runs, as the kernel's Landlock keeps it: what it
-//! needs and nothing else. Never decides what a guest may have, which is less.
+//! Confines the worker's process by Landlock to the files, ports and processes that it needs. Never
+//! decides what a guest may use, which is less.
 //!
-//! A guest that broke out of the runtime would be code in this process. It would find the worker's
-//! own state and key, and a network to dial: no other file to write, no program to start but the
-//! worker's own, no TCP port to listen on, no process outside to send a signal to.
+//! A guest that broke out of the runtime would be code in this process. It would find the worker's own
+//! state and key, and a network to dial. It could write no other file, start no other program, listen
+//! on no TCP port and signal no process outside.
 //!
-//! A domain holds for the thread that enters it and for what that thread starts, so that it is entered
-//! before there is any other thread, and by each life anew.
+//! A Landlock domain holds for the thread that enters it and for everything that this thread starts. So
+//! each worker process enters its domain before it has a second thread.
 
 use crate::{
     config::{Config, Confine},
@@ -23,25 +23,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is asked of the kernel: files since Linux 5.13, TCP ports since 6.7, signals and abstract
-/// sockets since 6.12. Of what it does not have, nothing is enforced.
+/// The Landlock features to use: files since Linux 5.13, TCP ports since 6.7, signals and abstract
+/// sockets since 6.12. A kernel that lacks a feature does not enforce it.
 const WANTED: ABI = ABI::V6;
 
-/// Where the system keeps what programs read. Whole directories, because files like `resolv.conf` are
-/// replaced while a worker runs, and a rule is about a file and not about its name.
+/// Files of the system that programs read. Whole directories, because files like `resolv.conf` are
+/// replaced while a worker runs, and a rule applies to a file and not to its name.
 const SYSTEM: [&str; 15] = [
-    // Libraries, and those that name resolution loads later; certificates of authorities.
+    // Libraries, including those that name resolution loads later; certificates of authorities.
     "/usr",
     "/lib",
     "/lib64",
     "/nix/store",
     "/etc",
-    // Where `/etc/resolv.conf` leads to.
+    // The targets of the symbolic link `/etc/resolv.conf`.
     "/run/systemd/resolve",
     "/run/resolvconf",
     "/run/NetworkManager",
     "/run/connman",
-    // This process, this boot, and how many processors it may use.
+    // This process, this boot, and how many processors this process may use.
     "/proc",
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
@@ -50,36 +50,36 @@ const SYSTEM: [&str; 15] = [
     "/dev/random",
 ];
 
-/// Where certificates of authorities are, if someone has put them elsewhere.
+/// Variables that name another place for certificates of authorities.
 const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// The null device is written to by whoever starts a process without a standard stream.
+/// The null device: a process that is started without a standard stream gets this instead.
 const NULL: &str = "/dev/null";
 
-/// What may be done in the state directory: files, directories and links, as guests' own scratch
-/// space may have them. No devices, pipes or sockets, and nothing in it is a program.
+/// Rights in the state directory: files, directories and links, which guests' scratch directories need,
+/// too. No devices, pipes or sockets, and no execution.
 const KEEP: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | MakeSym | RemoveFile | RemoveDir
     | Refer
 });
 
-/// What writing a file so that its reader sees all or nothing takes.
+/// The rights needed to write a file atomically: write a draft, then rename it.
 const REPLACE: BitFlags<AccessFs> =
     make_bitflags!(AccessFs::{WriteFile | Truncate | MakeReg | RemoveFile});
 
-/// How far the kernel enforces it.
+/// How far the kernel enforces the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enforced {
     Fully,
     Partly,
     /// The kernel has no Landlock.
     Not,
-    /// Nobody wanted it.
+    /// The configuration says `off`.
     Off,
 }
 
 impl Enforced {
-    /// Says so in the log.
+    /// Logs how far the kernel enforces the domain.
     pub(crate) fn tell(self) {
         match self {
             Enforced::Fully => tracing::info!("confined fully: files, TCP ports, signals"),
@@ -89,7 +89,7 @@ impl Enforced {
             Enforced::Not => {
                 tracing::warn!("confined not at all: the kernel has no Landlock, or not enabled");
             }
-            Enforced::Off => tracing::info!("not confined, as was wanted"),
+            Enforced::Off => tracing::info!("not confined, because of --confine off"),
         }
     }
 }
@@ -110,8 +110,8 @@ pub(crate) fn worker(config: &Config) -> anyhow::Result<Enforced> {
     Ok(enforced)
 }
 
-/// Confines a process that needs nothing but what it has open. As far as the kernel can: what it
-/// does besides is the caller's.
+/// Confines a process that needs nothing but the files it has open, as far as the kernel can. Other
+/// limits are up to the caller.
 pub(crate) fn shut() -> Result<(), RulesetError> {
     let ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?
@@ -131,8 +131,8 @@ struct Files {
 }
 
 impl Files {
-    /// Makes what has to be there for a rule to be about it. What cannot be made is not reached, and
-    /// whoever needs it says so.
+    /// Creates the state directory and the journal, since a rule needs an existing file. If that fails
+    /// the file is not reachable, and the code that needs it reports the error.
     fn of(config: &Config) -> Self {
         let _ = fs::create_dir_all(&config.state_dir);
         if let Some(journal) = &config.journal {
@@ -156,7 +156,7 @@ impl Files {
     }
 }
 
-/// This executable, which compiles as a child, and what loads it.
+/// This executable, since the worker compiles in a child, and the dynamic loader that loads it.
 fn programs() -> Vec<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let loader = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));

@@ -1,6 +1,6 @@
-//! The kernel's own end of a worker that still holds guests past its lease: a timer on the boot
-//! clock that kills the whole process, which nothing in the process can delay, not even that it was
-//! stopped. When it is armed is decided by [`lease::Deadman`].
+//! The kernel timer that kills a worker that still holds guests after its lease. The timer runs on the
+//! boot clock and kills the whole process; nothing in the process can delay it, not even SIGSTOP.
+//! [`lease::Deadman`] decides when it is armed; this module never does.
 
 use crate::clock::boottime;
 use muster_protocol::{
@@ -24,51 +24,51 @@ use std::{
 /// Why a guest may not run. None was started.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadmanError {
-    /// The kernel would not end this process in time, so nothing may run in it.
+    /// The kernel would not kill this process in time, so no guest may run in it.
     #[error("the kernel's timer cannot be set ({0}), so no guest may run")]
     Timer(Errno),
-    /// There is no lease to run under.
+    /// The lease has ended, or there was none yet.
     #[error("the lease has ended")]
     Lapsed,
 }
 
-/// The end of the lease, as gates see it, and the timer behind it. Clones are the same one.
+/// The end of the lease as gates see it, and the kernel timer that enforces it. Clones share both.
 #[derive(Clone)]
 pub struct Deadman {
     end: LeaseEnd,
     shared: Arc<Mutex<lease::Deadman<KillTimer>>>,
 }
 
-/// To be held from before a guest starts until it is gone.
+/// A guard to hold from before a guest starts until the guest is gone.
 #[must_use]
 pub struct Held(Deadman);
 
 impl Deadman {
-    /// A closed lease and a disarmed timer. `margin`: how long after the lease's end the kernel
-    /// kills the process, [`muster_protocol::lease::LeaseTiming::kill_margin`].
+    /// A closed lease and a disarmed timer. `margin`: how long after the lease's end the kernel kills
+    /// the process, [`muster_protocol::lease::LeaseTiming::kill_margin`].
     pub fn new(margin: Duration) -> Result<Self, DeadmanError> {
         let timer = KillTimer::new().map_err(DeadmanError::Timer)?;
         let deadman = lease::Deadman::new(margin, timer);
         Ok(Deadman { end: deadman.end(), shared: Arc::new(Mutex::new(deadman)) })
     }
 
-    /// The lease's end, for gates.
+    /// The end of the lease, for gates.
     pub fn end(&self) -> LeaseEnd {
         self.end.clone()
     }
 
-    /// The lease now ends at `until`. Where that fails its end has not changed.
+    /// Sets the end of the lease to `until`. On an error the end has not changed.
     pub fn extend(&self, until: Time) -> Result<(), DeadmanError> {
         self.lock().extend(until).map_err(DeadmanError::Timer)
     }
 
-    /// Closes every gate. The timer stays where it is, for guests that do not go.
+    /// Closes every gate. The timer stays armed, for guests that do not end.
     pub fn close(&self) {
         self.lock().close();
     }
 
-    /// Lets a guest start: from here on the kernel kills the process where the lease is not
-    /// extended, until every guest is gone.
+    /// Lets a guest start. From now on, the kernel kills the process if the lease is not extended,
+    /// until every guest is gone.
     pub fn hold(&self) -> Result<Held, DeadmanError> {
         let held = self.lock().hold(boottime());
         held.map_err(|error| match error {
@@ -91,11 +91,11 @@ impl Drop for Held {
     }
 }
 
-/// The kernel's timer. Its signal cannot be caught, blocked or ignored.
+/// The kernel timer. Its signal, SIGKILL, cannot be caught, blocked or ignored.
 struct KillTimer(Timer);
 
-// SAFETY: a POSIX timer belongs to the process and not to a thread, and every thread may set it. It
-// is not `Send` by itself only because its handle has the type of a pointer; nobody dereferences it.
+// SAFETY: a POSIX timer belongs to the process and not to a thread, and every thread may set it. The
+// type is not `Send` by itself only because its handle is a pointer; nothing dereferences it.
 #[allow(unsafe_code)]
 unsafe impl Send for KillTimer {}
 
@@ -126,7 +126,7 @@ impl lease::KillTimer for KillTimer {
 mod tests {
     use super::*;
 
-    /// How many seconds of real time the kernel's timer has left; `None` where it is not armed.
+    /// Seconds of real time until the kernel timer expires; `None` if it is not armed.
     fn left(deadman: &Deadman) -> Option<u64> {
         match deadman.lock().timer().0.get().expect("the kernel answers")? {
             Expiration::OneShot(left) => Some(Duration::from(left).as_secs_f32().round() as u64),

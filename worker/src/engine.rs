@@ -1,5 +1,5 @@
-//! The one Wasm engine of a worker, and programs made ready for it. Never runs anything, and never
-//! takes machine code from outside.
+//! The one Wasm engine of a worker, and programs made ready for it. Never runs a guest, and never takes
+//! machine code from outside.
 
 mod ahead;
 mod revive;
@@ -29,41 +29,43 @@ use wasmtime::{
 };
 use wasmtime_wasi::{I32Exit, p1, p2, p2::bindings::CommandPre};
 
-/// Most runs at once. Each reserves 16 GiB of addresses (never memory) for its linear memories, and
-/// a process on x86-64 has 128 TiB of them.
+/// The most runs at the same time. Each reserves 16 GiB of addresses (never memory) for its linear
+/// memories, and a process on x86-64 has 128 TiB of addresses.
 pub const SLOTS_MAX: u32 = 4_096;
 
-/// Addresses of one linear memory: all that 32-bit Wasm can name, so that no access needs a check.
+/// Bytes of addresses of one linear memory: all that 32-bit Wasm can address, so that no access needs a
+/// check.
 const MEMORY_RESERVED: usize = 4 << 30;
 
-/// How deep a guest may call. Native stacks have 8 MiB, but every run has one here.
+/// The stack of a guest, in bytes. A native process has 8 MiB; here each run has a stack of its own.
 pub const WASM_STACK_MAX: usize = 512 * 1024;
 
-/// The stack of a run: the guest's part, and what a host function called at its end needs.
+/// The whole stack of a run, in bytes: the guest's part, and what a host function needs on top of that.
 const STACK_SIZE: usize = 2 * 1024 * 1024;
 
-/// Runtime records of one core instance: its functions, types, globals and imports. Python's
-/// largest library needs 300 KB.
+/// Bytes of the runtime's records of one core instance: its functions, types, globals and imports.
+/// Python's largest library needs 300 KB.
 const CORE_INSTANCE_SIZE_MAX: usize = 4 * 1024 * 1024;
 
-/// The same for all instances of a component together.
+/// The same for all instances of a component together, in bytes.
 const COMPONENT_INSTANCE_SIZE_MAX: usize = 16 * 1024 * 1024;
 
-/// Memory of a finished run that is cleared by writing, where the kernel can tell which pages were
-/// touched (Linux 6.7): a short task finds its pages mapped and takes half the time, 37 µs instead
-/// of 71 µs. Elsewhere all of it would have to be written, and giving it back is cheaper.
+/// Bytes of a finished run's memory that are cleared by writing zeros, where the kernel can tell which
+/// pages were touched (Linux 6.7). A short task then finds its pages mapped and takes half the time, 37
+/// µs instead of 71 µs. On other kernels the runtime would have to write all of these bytes, and
+/// returning them to the kernel is cheaper.
 const MEMORY_KEPT: usize = 256 * 1024;
 
-/// The same for tables.
+/// The same for tables, in bytes.
 const TABLE_KEPT: usize = 16 * 1024;
 
 /// Why there is no engine. Nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A number of slots that cannot be.
+    /// The number of slots is out of range.
     #[error("a worker has from 1 to {SLOTS_MAX} slots, not {0}")]
     Slots(u32),
-    /// The runtime refused its configuration, or the machine has not enough addresses.
+    /// The runtime refused its configuration, or the machine does not have enough addresses.
     #[error("the Wasm engine could not be made: {0}")]
     Runtime(String),
     /// No thread could be started.
@@ -77,13 +79,13 @@ impl From<wasmtime::Error> for EngineError {
     }
 }
 
-/// Why compiled code was not made a program. Nothing was kept.
+/// Why compiled code could not be made a program. Nothing was kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviveError {
-    /// The host lacks something: another time it may be made one.
+    /// The host lacks something; a retry may help.
     #[error("{0}")]
     Host(String),
-    /// The code does not fit this engine: it has to be compiled after all.
+    /// The code does not fit this engine; the module has to be compiled again.
     #[error("{0}")]
     Unfit(String),
 }
@@ -97,13 +99,13 @@ impl From<wasmtime::Error> for ReviveError {
     }
 }
 
-/// The first byte of compiled code: what is instantiated and called.
+/// The first byte of compiled code: it says what is instantiated and called.
 const COMMAND: u8 = 0;
 const PROGRAM: u8 = 1;
 const TASK: u8 = 2;
 
-/// Compiles programs and has room for `slots` runs at once. Clones are the same engine; the last
-/// one dropped joins its thread, which takes up to [`TICK`].
+/// Compiles programs, and has slots for a number of runs at the same time. Clones are the same engine.
+/// Dropping the last clone joins the engine's thread, which takes up to [`TICK`].
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -125,7 +127,7 @@ struct Ready {
     entry: Entry,
 }
 
-/// What is instantiated and called.
+/// The entry point of a program, by the kind of its module.
 pub(crate) enum Entry {
     Command(InstancePre<Sandbox>),
     Program(CommandPre<Sandbox>),
@@ -133,7 +135,7 @@ pub(crate) enum Entry {
 }
 
 impl Engine {
-    /// An engine with room for `slots` runs at once, from 1 to [`SLOTS_MAX`].
+    /// An engine for `slots` runs at the same time, from 1 to [`SLOTS_MAX`].
     pub fn new(slots: u32) -> Result<Self, EngineError> {
         if slots == 0 || slots > SLOTS_MAX {
             return Err(EngineError::Slots(slots));
@@ -148,10 +150,10 @@ impl Engine {
         })))
     }
 
-    /// Makes a module ready to run in this very process, or says why it cannot be. Takes from a
-    /// millisecond to half a minute and all processors, and nothing limits it: a worker has it done
-    /// by a child (see [`crate::compile`]). What was inspected before is inspected again, because
-    /// this is the last place that can refuse it.
+    /// Makes a module ready to run in this very process; an error says why that is not possible. This
+    /// takes from a millisecond to half a minute on all processors, and nothing limits it: a worker
+    /// uses a child for it (see [`crate::compile`]). The module is inspected again, even if it was
+    /// inspected before, because this is the last place that can refuse it.
     pub fn compile(&self, wasm: &[u8]) -> Result<Program, String> {
         let (digest, shape) = inspect(wasm)?;
         let inner = &*self.0;
@@ -168,14 +170,15 @@ impl Engine {
         Ok(Program(Arc::new(Ready { digest, code_size, entry })))
     }
 
-    /// What compiled code has to fit to: the runtime's version and settings, and this machine.
+    /// A hash of everything that compiled code must fit: the runtime's version and settings, and this
+    /// machine.
     pub fn compatibility(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.0.wasm.precompile_compatibility_hash().hash(&mut hasher);
         hasher.finish()
     }
 
-    /// Makes a module ready from what [`Program::code`] gave, which takes a millisecond where
+    /// Makes a program from code that [`Program::code`] returned. This takes a millisecond where
     /// compiling takes a hundred.
     pub fn revive(&self, digest: Digest, code: &OwnCode) -> Result<Program, ReviveError> {
         let inner = &*self.0;
@@ -194,17 +197,18 @@ impl Engine {
         Ok(Program(Arc::new(Ready { digest, code_size, entry })))
     }
 
-    /// The runtime's own handle, for stores.
+    /// The runtime's own engine, for stores.
     pub(crate) fn wasm(&self) -> &wasmtime::Engine {
         &self.0.wasm
     }
 
-    /// To be held while a guest runs: guests look up only while it is.
+    /// A guard to hold while a guest runs: guests are interrupted at each [`TICK`] only while one is
+    /// held.
     pub(crate) fn ticking(&self) -> Ticking {
         self.0.ticker.ticking()
     }
 
-    /// A place for one run, to be held until its store is gone. The few very short runs that a worker
+    /// A slot for one run; hold it until the run's store is gone. The few very short runs that a worker
     /// begins beyond its slots wait here.
     pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
         self.0.slots.acquire().await.expect("the semaphore is never closed")
@@ -228,7 +232,8 @@ impl Inner {
 }
 
 impl Program {
-    /// Its compiled form, for [`Engine::revive`] in a later life of this worker and nobody else.
+    /// The compiled form, for [`Engine::revive`] in a later process of this worker, and for no other
+    /// use.
     pub fn code(&self) -> Result<Vec<u8>, String> {
         let (shape, code) = match self.entry() {
             Entry::Command(pre) => (Shape::Core, pre.module().serialize()),
@@ -243,17 +248,17 @@ impl Program {
         Ok([&[shape.first_byte()][..], &code].concat())
     }
 
-    /// Which module it is.
+    /// The digest of the module.
     pub fn digest(&self) -> Digest {
         self.0.digest
     }
 
-    /// Bytes of its compiled form in memory.
+    /// Bytes of the compiled form in memory.
     pub fn code_size(&self) -> usize {
         self.0.code_size
     }
 
-    /// Whether somebody else has it as well: to run it, or to keep it for runs.
+    /// Whether there is another clone of this program, for a run or in the cache.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
@@ -263,7 +268,7 @@ impl Program {
     }
 }
 
-/// What a module that can be run is to the compiler.
+/// The form of a module for the compiler.
 #[derive(Clone, Copy)]
 enum Shape {
     Core,
@@ -280,7 +285,7 @@ impl Shape {
     }
 }
 
-/// What a module is, or why it cannot be run anywhere.
+/// The digest and the form of a module; an error says why it cannot be run anywhere.
 fn inspect(wasm: &[u8]) -> Result<(Digest, Shape), String> {
     let info = muster_module::inspect(wasm).map_err(|refusal| refusal.to_string())?;
     let shape = match info.kind {
@@ -309,7 +314,8 @@ fn config(slots: u32) -> Config {
     config
 }
 
-/// All that decides what code is made and where it fits. It reserves no addresses.
+/// All settings that decide which code is made and where it fits. An engine with these settings
+/// reserves no addresses.
 fn code_config() -> Config {
     let mut config = Config::new();
     config.wasm_features(WasmFeatures::all().difference(muster_module::features()), false);
@@ -318,12 +324,12 @@ fn code_config() -> Config {
     config.epoch_interruption(true).concurrency_support(false);
     config.max_wasm_stack(WASM_STACK_MAX).async_stack_size(STACK_SIZE);
     config.memory_init_cow(true).memory_reservation(MEMORY_RESERVED as u64);
-    // Names come from the name section; line tables would be kept in memory for every program.
+    // Function names come from the name section; line tables would stay in memory for every program.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable).native_unwind_info(false);
     config
 }
 
-/// Room for `slots` runs of the largest kind: whatever mix of them is admitted, each finds its
+/// A pool for `slots` runs of the largest kind: whatever mix of runs is admitted, each one finds its
 /// instances, memories, tables and stack.
 fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
@@ -353,7 +359,7 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
 fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Sandbox>> {
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, |sandbox: &mut Sandbox| &mut sandbox.wasi)?;
-    // The runtime's own refuses codes over 125, which shells reserve but programs use.
+    // The runtime's own function refuses codes over 125, which shells reserve but programs use.
     linker.allow_shadowing(true);
     linker.func_wrap(
         muster_module::PREVIEW1_MODULE,

@@ -1,5 +1,5 @@
-//! Carrying out what the mind decided. Every effect is handed off here, and its outcome comes back
-//! as an event; nothing here waits or decides.
+//! The executor: it carries out the effects that the state machine decided on. Every effect is handed
+//! off here, and its result comes back as an event; nothing here waits or decides.
 
 mod carry;
 
@@ -42,25 +42,26 @@ use std::{
 };
 use tokio::{runtime::Runtime, sync::mpsc, task::AbortHandle};
 
-/// Reports of guests that may wait; further ones are dropped.
+/// Reports of guests that may wait; further reports are dropped.
 const REPORTS_MAX: usize = 4 * 1024;
 
-/// How much guests give way to the threads that hold the lease and carry what they say, and to other
-/// programs of the host: a third of the weight of an ordinary thread where both want a processor.
+/// The niceness of guests' threads. Guests yield to the threads that hold the lease and carry frames,
+/// and to other programs of the host: where both want a processor, a guest's thread gets a third of the
+/// weight of an ordinary thread.
 const GUESTS_NICENESS: i32 = 5;
 
-/// Threads for what guests wait for and the system does not do otherwise: files, and names on the
-/// network. More would be more threads than the shipped unit lets a worker have.
+/// Threads for the blocking work of guests: files, and name lookups. With more of them, a worker could
+/// exceed the number of threads that the shipped systemd unit allows.
 const GUESTS_BLOCKING_MAX: usize = 64;
 
-/// How long an attempt that could not start is kept before it is given back. Its task may come to
-/// this worker again at once, and a host that lacks something lacks it for longer than that.
+/// How long an attempt that could not start is kept before it is returned. A master may dispatch its
+/// task to this worker again at once, and a shortage of the host usually lasts longer than that.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 
-/// What the loop shares with others.
+/// What the executor shares with the other parts of the worker.
 pub(crate) struct Shared {
     pub rules: Arc<Rules>,
-    /// Where runs have directories of their own.
+    /// The directory in which runs have their scratch directories.
     pub scratch: PathBuf,
     pub deadman: Deadman,
     pub journal: Journal,
@@ -69,26 +70,27 @@ pub(crate) struct Shared {
     pub links: Links,
     pub inbox: mpsc::Sender<Input>,
     pub lease: mpsc::UnboundedSender<LeaseEvent>,
-    /// Up to where attempts are held; the loop of the lease reads it for each renewal.
+    /// Up to which revision this worker holds attempts; the lease thread reads it for each renewal.
     pub holds: Arc<Mutex<Holds>>,
 }
 
-/// What the loop does things with.
+/// Carries out the effects of the worker's loop.
 pub(crate) struct Executor {
     worker: WorkerId,
     engine: Engine,
     artifacts: Artifacts,
     shared: Shared,
-    /// A file that is there while the worker takes no new attempts.
+    /// A file that exists while the worker takes no new attempts.
     cordon: PathBuf,
     gates: HashMap<AttemptKey, Gate>,
     inputs: Inputs,
-    /// What gets ready, until it is or is not wanted any more.
+    /// The preparations that are under way, until they end or are no longer needed.
     preparing: HashMap<AttemptKey, AbortHandle>,
     reports: mpsc::Sender<GuestReport>,
-    /// What was logged of attempts that could not start.
+    /// The logged reasons of attempts that could not start.
     said: LoggedCauses,
-    /// The guests' own threads. Left behind at the end: a guest must not hold up the process.
+    /// The guests' own threads. The worker does not wait for them when it ends: a guest must not delay
+    /// that.
     guests: Option<Runtime>,
 }
 
@@ -105,7 +107,7 @@ impl Executor {
             .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
             .max_blocking_threads(GUESTS_BLOCKING_MAX)
             .on_thread_start(|| {
-                // That it cannot be is no reason not to run guests.
+                // A guest's thread that cannot lower its priority still runs guests.
                 let _ = rustix::process::nice(GUESTS_NICENESS);
             })
             .enable_all()
@@ -127,7 +129,7 @@ impl Executor {
         })
     }
 
-    /// What compiles for it.
+    /// The artifacts that this executor compiles and keeps.
     pub(crate) fn artifacts(&self) -> Artifacts {
         self.artifacts.clone()
     }
@@ -136,12 +138,12 @@ impl Executor {
         !self.shared.links.lock().expect("no holder of this lock panics").is_empty()
     }
 
-    /// Whether an earlier life of this worker was told to take no new attempts.
+    /// Whether the worker was cordoned or drained before this process started.
     pub(crate) fn was_cordoned(&self) -> bool {
         self.cordon.exists()
     }
 
-    /// Says so in the lease, and remembers it.
+    /// Puts the lease state into the lease, and stores it so that it survives a restart.
     fn stand(&self, standing: LeaseState) {
         tracing::info!(standing = standing.word(), "ordered");
         self.shared.draining.store(standing == LeaseState::Draining, Ordering::SeqCst);
@@ -154,13 +156,13 @@ impl Executor {
             std::fs::write(&self.cordon, standing.word())
         };
         if let Err(error) = kept {
-            tracing::warn!(%error, "the order holds, and would be forgotten at a restart");
+            tracing::warn!(%error, "the command is in effect, but would be forgotten at a restart");
             self.shared.wants.failed(&error);
         }
         let _ = self.shared.lease.send(LeaseEvent::SetState(standing));
     }
 
-    /// Forgets the gates of runs that are over, and what is no longer being prepared.
+    /// Forgets the gates of runs that have ended, and preparations that are done.
     pub(crate) fn heard(&mut self, event: &Event) {
         match event {
             Event::Ended { key, .. } | Event::Stopped(key) => drop(self.gates.remove(key)),
@@ -183,7 +185,7 @@ impl Executor {
                     }
                 }
                 Effect::Drop(key) => {
-                    // What it waits for is others' to have.
+                    // Abort it: other attempts can use the space and the place for which it waits.
                     if let Some(work) = self.preparing.remove(&key) {
                         work.abort();
                     }
@@ -209,7 +211,8 @@ impl Executor {
     fn send(&self, link: LinkId, message: ToMaster) {
         let Some(road) = self.road(link) else { return };
         if road.frames.try_send(message).is_err() {
-            // A new link begins with what its master should know.
+            // The queue is full and the message is lost. Close the link: on the next one, the worker
+            // tells the master everything it must know.
             road.connection.close(0u32.into(), b"it does not listen");
         }
     }
@@ -244,12 +247,12 @@ impl Executor {
         let input = match (&dispatch.input, &kept) {
             (Data::Inline(bytes), _) => bytes.clone(),
             (Data::Blob { .. }, Some(kept)) => kept.bytes(),
-            // Nothing is run on an input that is not there.
+            // Nothing runs without its input.
             (Data::Blob { .. }, None) => {
-                return self.gives_back(key, "its input was not at hand any more".into());
+                return self.gives_back(key, "its input was not available any more".into());
             }
         };
-        // Before anything of the guest exists.
+        // The timer is armed before anything of the guest exists.
         let held = match self.shared.deadman.hold() {
             Ok(held) => held,
             Err(error) => return self.not_started(key, error),
@@ -284,11 +287,11 @@ impl Executor {
         let said = self.said.clone();
         let Some(guests) = &self.guests else { return };
         guests.spawn(async move {
-            // The first of what lives here, so that they go last however this ends.
+            // Bound first, so that both are dropped last, however this task ends.
             let (held, _kept) = (held, kept);
             let program = match program {
                 Some(program) => program,
-                // It was pushed out by others since it was prepared.
+                // The program was evicted from the cache after it was prepared.
                 None => match unless_closed(&gate, get_again(&artifacts, &links, digest)).await {
                     None => {
                         drop(held);
@@ -320,21 +323,22 @@ impl Executor {
 }
 
 impl Executor {
-    /// An attempt has ended without a run.
+    /// Reports that an attempt has ended without a run.
     fn ends(&self, key: AttemptKey, verdict: Verdict) {
         let event = Event::Ended { key, outcome: Outcome::bare(verdict) };
         let inbox = self.shared.inbox.clone();
         tokio::spawn(async move { inbox.send(Input::Attempts(event)).await });
     }
 
-    /// An attempt could not start for a reason that is this worker's alone.
+    /// Returns an attempt that could not start for a reason that concerns this worker alone.
     fn gives_back(&self, key: AttemptKey, reason: String) {
         let outcome = Outcome::bare(Verdict::Returned { reason });
         let (inbox, said) = (self.shared.inbox.clone(), self.said.clone());
         tokio::spawn(async move { tell_end(&inbox, &said, key, outcome).await });
     }
 
-    /// A run that must not begin has ended.
+    /// Reports an attempt that the deadman did not let start: stopped if the lease ended, else
+    /// returned.
     fn not_started(&self, key: AttemptKey, error: DeadmanError) {
         match error {
             DeadmanError::Lapsed => {
@@ -351,7 +355,8 @@ impl Executor {
     }
 }
 
-/// Tells the mind how an attempt has ended. One that goes back waits a while before, and says why.
+/// Reports the end of an attempt to the state machine. An attempt that is returned is logged with its
+/// reason, and reported only after [`GIVE_BACK_AFTER`].
 async fn tell_end(
     inbox: &mpsc::Sender<Input>,
     said: &LoggedCauses,
@@ -365,8 +370,8 @@ async fn tell_end(
     let _ = inbox.send(Input::Attempts(Event::Ended { key, outcome })).await;
 }
 
-/// Logs why an attempt does not run: each cause once in a while, however many attempts meet it. The lease
-/// says it where that is a want of the host.
+/// Logs why an attempt cannot run: each cause once in a while, however many attempts it concerns. If
+/// the cause is a shortage of the host, the lease says so, too.
 fn say(said: &LoggedCauses, key: AttemptKey, cause: &str, for_good: bool) {
     let task = key.task;
     if !for_good {

@@ -1,5 +1,5 @@
-//! The gate of a run, as those wait for it that do something for the run. When it opens and closes is
-//! decided by [`lease::Gate`].
+//! The gate of a run, with a way to wait for it. [`lease::Gate`] decides when it opens and closes; this
+//! module never does.
 
 use crate::clock::boottime;
 use muster_protocol::{
@@ -9,7 +9,7 @@ use muster_protocol::{
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// The handle by which lease and master stop one run. Clones are the same gate.
+/// The handle by which the lease and a master stop one run. Clones are the same gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     gate: lease::Gate,
@@ -17,19 +17,19 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for one run.
+    /// A gate for one run; it closes at `end`.
     pub fn new(end: LeaseEnd) -> Self {
         Gate { gate: lease::Gate::new(end), changed: Arc::default() }
     }
 
-    /// Kills the run, or keeps it from starting. The first reason counts; the run is dropped at
-    /// its next tick, or at once where it waits in a host call.
+    /// Kills the run, or keeps it from starting. The first reason counts. The run is dropped at its
+    /// next tick, or at once where it waits in a host call.
     pub fn kill(&self, reason: KillReason) {
         self.gate.kill(reason);
         self.changed.notify_one();
     }
 
-    /// The lease's end as it is known now.
+    /// The end of the lease as it is known now.
     pub fn until(&self) -> Time {
         self.gate.until()
     }
@@ -43,7 +43,7 @@ impl Gate {
         found
     }
 
-    /// Waits until the gate is found closed, for work that is done for a run before it begins.
+    /// Waits until the gate is closed, and returns why. For work that is done before a run begins.
     pub(crate) async fn closed(&self) -> KillReason {
         loop {
             let now = boottime();
@@ -57,12 +57,12 @@ impl Gate {
         }
     }
 
-    /// Makes [`Gate::changed`] return, for who waits on other things besides the gate.
+    /// Makes [`Gate::changed`] return, for a waiter that waits for other things besides the gate.
     pub(crate) fn wake(&self) {
         self.changed.notify_one();
     }
 
-    /// Waits for [`Gate::kill`] or [`Gate::wake`]; one waiter at a time.
+    /// Waits for [`Gate::kill`] or [`Gate::wake`]. Only one task may wait at a time.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -1,5 +1,5 @@
-//! Finding out by probes whether the host gives this worker what it needs, and telling the lease. Its thread
-//! does nothing else, since a disk may take its time; it never decides when a worker is well.
+//! Probes whether the host gives this worker what it needs, and tells the lease. It has a thread of its
+//! own, since a disk may be slow; it never decides when a worker is well.
 
 use crate::{clock::boottime, journal::Journal, shortage};
 use muster_protocol::{
@@ -14,24 +14,25 @@ use std::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-/// What is written to see whether a directory has room: more than a file system keeps in an inode or has
-/// left in a block.
+/// Bytes that a probe writes to see whether a directory has space: more than a file system keeps in an
+/// inode or has left in a block.
 const PROBE_SIZE: usize = 64 * 1024;
 
-/// The directory in which that is done, and which is removed: a life that is killed may leave it, as it may
-/// leave those of runs.
+/// The directory in which a probe writes, and which it then removes. A process that is killed may leave
+/// it behind, as it may leave scratch directories of runs.
 const PROBE_DIR: &str = "probe";
 
-/// What a probe looks at.
+/// The checks of a probe.
 pub(crate) struct Probe {
-    /// Directories in which something must fit: what is kept, and where runs have directories.
+    /// The directories in which a file must fit: the state directory, and the parent of scratch
+    /// directories.
     pub places: Vec<PathBuf>,
     pub journal: Journal,
-    /// Starts a process as one that compiles is started; why that is not possible.
+    /// Starts a process in the same way as the compiler's child; returns why that failed.
     pub compile: Box<dyn Fn() -> Result<(), String> + Send>,
 }
 
-/// Starts the thread. `met` has what failed meanwhile for a want of the host.
+/// Starts the thread. `met` receives shortages that failed operations have met in the meantime.
 pub(crate) fn start(
     probe: Probe,
     met: Receiver<Unwell>,
@@ -59,7 +60,7 @@ fn watch(probe: &Probe, met: &Receiver<Unwell>, lease: &UnboundedSender<LeaseEve
     }
 }
 
-/// Tells the lease and the log what has changed.
+/// Tells the lease and the log if the health has changed.
 fn tell(health: &Health, said: &mut Option<Unwell>, lease: &UnboundedSender<LeaseEvent>) {
     if health.unwell() == said.as_ref() {
         return;
@@ -73,7 +74,7 @@ fn tell(health: &Health, said: &mut Option<Unwell>, lease: &UnboundedSender<Leas
 }
 
 impl Probe {
-    /// What the host lacks, if anything.
+    /// What the host lacks; `None` if it lacks nothing.
     fn look(&self) -> Option<Unwell> {
         let full = self.places.iter().find_map(|place| {
             let error = room_in(place).err()?;
@@ -91,8 +92,8 @@ impl Probe {
     }
 }
 
-/// Whether a directory with a file can be made in a place, and removed. The file is not synced: each probe
-/// would wear a flash disk.
+/// Makes a directory with a file in `place` and removes it, to see whether there is space. The file is
+/// not synced: each probe would wear a flash disk.
 fn room_in(place: &Path) -> io::Result<()> {
     let dir = place.join(PROBE_DIR);
     fs::create_dir_all(&dir)?;
@@ -119,11 +120,11 @@ mod tests {
         assert_eq!(fs::read_dir(dir.join("a/b")).expect("it was made").count(), 0);
         let few = probe(vec![dir.clone()], || Err("no process".into()));
         assert_eq!(few.look(), Some("no process".into()));
-        // A file has no room for another one.
+        // A file is no directory, so nothing can be written in it.
         File::create(dir.join("file")).expect("a file");
         let said = probe(vec![dir.join("file")], || Ok(())).look().expect("a want").to_string();
         assert!(said.starts_with("nothing can be written in "), "{said}");
-        // Nor has what is full; the kernel has a file that always is.
+        // A full device takes nothing either; `/dev/full` always is.
         let (wants, told) = Shortages::new();
         let full = Path::new("/dev/full");
         let journal = Journal::open(full, "w1".parse().expect("a name"), wants).expect("a file");

@@ -2,13 +2,14 @@
 
 use muster_protocol::attempts::Event;
 
-/// What may wait for the loop. Beyond it senders wait, and with them the masters' frames.
+/// Inputs that may wait for the loop. When the inbox is full, senders wait, and so do the frames of the
+/// masters.
 pub(crate) const INBOX_MAX: usize = 16 * 1024;
 
-/// Something that the loop must know.
-#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the mind")]
+/// An input of the worker's loop.
+#[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the state machine")]
 pub(crate) enum Input {
-    /// A fact for the mind.
+    /// An event for the state machine, [`Attempts`].
     Attempts(Event),
     /// The lease was given back; the process can end.
     Released,

@@ -1,6 +1,6 @@
-//! Inputs that are too large for a dispatch, fetched before their runs. Never holds more bytes of them
-//! together than there is room for, whether they wait or run, and hands out none that is not what its
-//! digest says.
+//! Inputs that are too large for a dispatch, fetched before their runs. Never holds more than
+//! [`INPUTS_SIZE_MAX`] bytes of them together, whether they wait or run, and never hands out an input
+//! that does not match its digest.
 
 use crate::artifact::{ArtifactError, digest_of};
 use bytes::Bytes;
@@ -11,11 +11,11 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of all large inputs together: eight of the largest, or half a thousand of a mebibyte. An
-/// attempt whose input finds no room waits for others to end, as it does for a slot.
+/// Bytes of all large inputs together: eight of the largest, or 512 inputs of one MiB. An attempt whose
+/// input finds no space waits for other attempts to end, as it waits for a slot.
 const INPUTS_SIZE_MAX: u64 = 8 * limit::PAYLOAD_SIZE_MAX;
 
-/// Room is counted in these, in bytes: as many as there are fit a semaphore.
+/// The unit in which space is counted, in bytes, so that the units fit into a semaphore.
 const UNIT: u64 = 1024;
 
 /// The large inputs of a worker; cheap to clone.
@@ -25,7 +25,7 @@ pub(crate) struct Inputs {
     held: Arc<Mutex<HashMap<AttemptKey, Held>>>,
 }
 
-/// An input, and its room until this is dropped.
+/// An input, and the space that it occupies until this is dropped.
 pub(crate) struct Held {
     bytes: Bytes,
     _room: OwnedSemaphorePermit,
@@ -47,8 +47,8 @@ impl Inputs {
         Inputs { room: Arc::new(Semaphore::new(units)), held: Arc::default() }
     }
 
-    /// Has the input of an attempt got by `fetch`, which is told how long it may be, and keeps it until
-    /// it is taken or dropped.
+    /// Waits for space, gets the input of an attempt by `fetch`, which takes the largest size allowed
+    /// in bytes, and keeps the input until it is taken or dropped.
     pub(crate) async fn get<F>(
         &self,
         key: AttemptKey,
@@ -63,18 +63,20 @@ impl Inputs {
         let room = self.room(size).await;
         let bytes = fetch(size).await?;
         if digest_of(bytes.clone()).await != Some(digest) {
-            return Err(ArtifactError::NotHad(format!("what came is not the input {digest}")));
+            return Err(ArtifactError::NotHad(format!(
+                "the bytes that were received are not the input {digest}"
+            )));
         }
         self.held().insert(key, Held { bytes, _room: room });
         Ok(())
     }
 
-    /// What was fetched for an attempt that begins.
+    /// Takes the input of an attempt that begins; `None` if it is not kept.
     pub(crate) fn take(&self, key: AttemptKey) -> Option<Held> {
         self.held().remove(&key)
     }
 
-    /// An attempt will not begin.
+    /// Frees the input of an attempt that will not begin.
     pub(crate) fn drop(&self, key: AttemptKey) {
         self.held().remove(&key);
     }

@@ -1,5 +1,6 @@
-//! What really ran here and when, one line of JSON for each fact: for operators who want proof, and
-//! for the fleet's own tests. Never read by the worker itself, and free where nobody asked for it.
+//! The journal: what really ran here and when, one line of JSON for each fact, for operators who want
+//! proof and for the fleet's own tests. The worker itself never reads it, and it costs nothing unless
+//! it was asked for.
 
 use crate::{clock::boottime, shortage::Shortages};
 use muster_protocol::{SessionId, Time, WorkerId, message::AttemptKey};
@@ -13,7 +14,7 @@ use std::{
     },
 };
 
-/// The journal of a worker, or none. Clones write to the same file.
+/// The journal of a worker; the default one writes nothing. Clones write to the same file.
 #[derive(Clone, Debug, Default)]
 pub struct Journal(Option<Arc<Book>>);
 
@@ -21,27 +22,28 @@ pub struct Journal(Option<Arc<Book>>);
 struct Book {
     file: File,
     worker: WorkerId,
-    /// Whether the last line could not be written, or not wholly.
+    /// Whether the last line could not be written completely.
     failed: AtomicBool,
     wants: Shortages,
 }
 
-/// A run that has started; its end is written when this is dropped.
+/// A run that has started; dropping this writes the run's end.
 pub(crate) struct Begun<'a> {
     journal: &'a Journal,
     key: AttemptKey,
 }
 
 impl Journal {
-    /// Writes at the end of the file, and makes it if there is none. `wants` hears where the host does not
-    /// let it.
+    /// Opens the file for appending, and creates it if there is none. Failed writes are reported to
+    /// `wants`.
     pub(crate) fn open(path: &Path, worker: WorkerId, wants: Shortages) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
         let failed = AtomicBool::new(false);
         Ok(Journal(Some(Arc::new(Book { file, worker, failed, wants }))))
     }
 
-    /// Where the last line could not be written, writes one that says so; why that is not possible either.
+    /// If the last line could not be written, writes a line `gap` that says so; returns the error if
+    /// that fails, too.
     pub(crate) fn mend(&self) -> io::Result<()> {
         match &self.0 {
             Some(book) if book.failed.load(Ordering::Relaxed) => {
@@ -51,23 +53,24 @@ impl Journal {
         }
     }
 
-    /// A master's frame has given this worker an attempt.
+    /// A master has dispatched an attempt to this worker.
     pub(crate) fn received(&self, key: AttemptKey) {
         self.run("received", key);
     }
 
-    /// The guest's first instruction is next. The answer is to be dropped after its store.
+    /// The guest's first instruction is next. Drop the returned value only after the store of the run.
     pub(crate) fn started(&self, key: AttemptKey) -> Begun<'_> {
         self.run("started", key);
         Begun { journal: self, key }
     }
 
-    /// A host call has found the gate open, and its effect is next.
+    /// A host call has found the gate open; its effect is next.
     pub(crate) fn called(&self, key: AttemptKey) {
         self.run("called", key);
     }
 
-    /// A session's right to run ended at `until`; by its own clock, or earlier by a word of others.
+    /// A session's right to run ended at `until`: by the worker's own clock, or earlier because the
+    /// registry says so.
     pub(crate) fn lapsed(&self, session: SessionId, until: Time) {
         self.write("lapsed", || {
             format!(r#""session":"{session}","until_ns":{}"#, until.as_nanos())
@@ -87,9 +90,9 @@ impl Journal {
 
 impl Book {
     fn write(&self, what: &str, about: impl FnOnce() -> String) -> io::Result<()> {
-        // What was written of the line before must not begin this one.
+        // A part of the failed line may be in the file; this line must not continue it.
         let torn = if self.failed.load(Ordering::Relaxed) { "\n" } else { "" };
-        // Names and ids have no character that JSON would escape.
+        // Names and ids contain no character that JSON escapes.
         let line = format!(
             "{torn}{{\"at_ns\":{},\"what\":\"{what}\",{},\"worker\":\"{}\",\"pid\":{}}}\n",
             boottime().as_nanos(),
@@ -97,7 +100,8 @@ impl Book {
             self.worker,
             std::process::id(),
         );
-        // One write to a file opened for appending: lines of several threads do not mix.
+        // One write to a file that was opened for appending, so that lines of several threads do not
+        // mix.
         let written = (&self.file).write_all(line.as_bytes());
         let failed_before = !torn.is_empty();
         if let Err(error) = &written {

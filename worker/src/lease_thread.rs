@@ -1,5 +1,5 @@
-//! Keeping the lease, on a thread of its own that does nothing else. It carries out what
-//! [`LeaseLoop`] decides, and decides nothing; nothing that a guest or a master does can delay it.
+//! Keeps the lease, on a thread that does nothing else. It executes what [`LeaseLoop`] decides and
+//! never decides itself; no guest and no master can delay it.
 
 use crate::{
     deadman::Deadman,
@@ -20,20 +20,22 @@ use muster_wire::{cas, clock, nats, process};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
-/// What the lease is about.
+/// The settings of the lease thread.
 pub(crate) struct Terms {
     pub timing: LeaseTiming,
     pub nats: Option<nats::Address>,
     pub names: Arc<Names>,
-    /// What a lease of this worker says.
+    /// The fields of this worker's lease that do not change.
     pub draft: Lease,
     pub journal: Journal,
-    /// Up to where attempts are held: written by the worker's loop before it starts anything.
+    /// Up to which revision the worker holds attempts. The worker's loop writes it before it starts
+    /// anything.
     pub holds: Arc<Mutex<Holds>>,
 }
 
-/// What the loop of the lease tells the loop of the worker. Few: some for each renewal, and a session
-/// that is over is followed by another only once the worker has answered.
+/// The inbox of the worker's loop. It is unbounded, but only few inputs can wait in it: some for each
+/// renewal, and a new session begins only after the worker's loop has reported that the old one is
+/// quiet.
 pub(crate) type WorkerInbox = mpsc::UnboundedSender<Input>;
 
 /// Starts the thread. It ends with the process, or once the lease was given back.
@@ -58,7 +60,7 @@ pub(crate) fn start(
     Ok(sender)
 }
 
-/// The way straight to NATS.
+/// The direct connection to NATS.
 struct Nats {
     context: Context,
     key: cas::Key,
@@ -80,7 +82,7 @@ impl Nats {
             .connect(address.servers())
             .await
             .inspect_err(
-                |error| tracing::warn!(%error, "no way straight to NATS; masters renew the lease"),
+                |error| tracing::warn!(%error, "no direct connection to NATS; masters renew the lease"),
             )
             .ok()?;
         let key = cas::Key {
@@ -91,20 +93,21 @@ impl Nats {
     }
 }
 
-/// What an event says of the way to NATS. The log hears it, too: the client tries on for ever, and says nothing.
+/// Whether the direct connection is up or down after an event; `None` if the event says nothing about
+/// that. Logs the event, too: the client retries for ever without a log of its own.
 fn is_up(event: &async_nats::Event) -> Option<bool> {
     use async_nats::Event;
     match event {
         Event::Connected => {
-            tracing::info!("the way straight to NATS is open");
+            tracing::info!("the direct connection to NATS is open");
             Some(true)
         }
         Event::Disconnected | Event::Closed => {
-            tracing::warn!("the way straight to NATS is closed; masters renew the lease");
+            tracing::warn!("the direct connection to NATS is closed; masters renew the lease");
             Some(false)
         }
         Event::ClientError(error) => {
-            tracing::warn!(%error, "no way straight to NATS; masters renew the lease");
+            tracing::warn!(%error, "no direct connection to NATS; masters renew the lease");
             None
         }
         _ => None,
@@ -122,11 +125,11 @@ struct LeaseThread {
 }
 
 impl LeaseThread {
-    /// Waits for nothing but the next fact, and for the time at which the lease wants to be looked at.
+    /// Runs the lease. Waits only for the next event or the next timer of the lease.
     async fn keep(mut self, mut events: mpsc::UnboundedReceiver<LeaseEvent>) {
         let mut effects = Vec::new();
         loop {
-            // As late as can be: a renewal says of all that has started what was given.
+            // Read as late as possible: a renewal must cover every attempt that has started by then.
             let holds = *self.terms.holds.lock().expect("no holder of this lock panics");
             self.lease.observe(clock::boottime(), LeaseEvent::SetHolds(holds));
             self.lease.plan(clock::boottime(), clock::wall(), &mut effects);
@@ -145,7 +148,7 @@ impl LeaseThread {
         }
     }
 
-    /// Whether the lease is no longer kept.
+    /// Executes one effect. Returns true once the lease was given back, and the thread can end.
     fn carry_out(&mut self, effect: LeaseEffect) -> bool {
         match effect {
             LeaseEffect::Renew { expect, lease, direct, links } => {
@@ -156,7 +159,9 @@ impl LeaseThread {
             }
             LeaseEffect::Extend { session, until } => match self.deadman.extend(until) {
                 Ok(()) => self.tell(Event::LeaseHeld { session, until }),
-                Err(error) => tracing::error!(%error, "the lease was renewed in vain"),
+                Err(error) => {
+                    tracing::error!(%error, "the kernel's timer cannot be moved, so a renewal of the lease does not count")
+                }
             },
             LeaseEffect::Close { session, lapsed, by } => {
                 self.deadman.close();
@@ -164,14 +169,14 @@ impl LeaseThread {
                     self.terms.journal.lapsed(session, at);
                 }
                 match by {
-                    // What a new process meets at its first try is most often its predecessor's.
+                    // At its first try, a new process most often finds the lease of its predecessor.
                     Some(lease) if lapsed.is_none() => tracing::debug!(
                         standing = ?lease.state, by = %lease.session,
-                        "somebody has or had the lease"
+                        "another session has or had the lease"
                     ),
                     Some(lease) => tracing::warn!(
                         standing = ?lease.state, by = %lease.session, mine = %session,
-                        "the lease is another's; this session is over"
+                        "another session has the lease; this session is over"
                     ),
                     None => tracing::warn!(%session, "the lease lapsed; its runs are killed"),
                 }

@@ -1,10 +1,10 @@
-//! The worker: it holds a lease, dials its masters, and runs what they give it. It never runs a
-//! guest without a lease, and this loop never waits for work.
+//! The worker: it holds a lease, dials its masters, and runs the attempts that they dispatch. It never
+//! runs a guest without a lease, and this loop never waits for work.
 //!
-//! One loop owns the mind, [`Attempts`]; links, lease, artifacts and runs report to its inbox. Guests
-//! have threads of their own and so has the lease, so that neither can starve the other.
+//! One loop owns the state machine, [`Attempts`]. Links, lease, artifacts and runs report to the loop's
+//! inbox. Guests and the lease have threads of their own, so that neither can starve the other.
 
-// These panic where nobody reads: `muster_wire::log` takes their place.
+// The print macros panic when their output is closed; `muster_wire::log` takes their place.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod artifact;
@@ -62,18 +62,18 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 
-/// What the loop takes in before it plans.
+/// Inputs that the loop takes in before it plans.
 const DRAIN_MAX: usize = 1_024;
 
-/// Threads of the loops (see [`process::run`]). Guests have others, and so has the lease.
+/// Threads that run the loops (see [`process::run`]). Guests and the lease have other threads.
 const LOOP_THREADS: usize = 1;
 
-/// How long after its grace a worker that is stopping may still live: 2 s to give its lease back,
-/// and some for the last outcomes.
+/// How long a stopping worker may still live after its grace: 2 s to give the lease back, and some time
+/// for the last outcomes.
 const END_MARGIN: Duration = Duration::from_secs(5);
 
-/// Runs a worker as a process of its own until it is told to stop, with another one around it that
-/// restarts it when it crashes, unless that was not wanted.
+/// Runs a worker until it is told to stop. Unless `--unsupervised` is set, this process becomes the
+/// supervisor: it starts the worker as a child and restarts it after a crash.
 pub fn main(config: Config) -> ExitCode {
     let told = match (config.supervised_by, config.until_stdin_closes) {
         (Some(supervisor), _) => {
@@ -87,7 +87,8 @@ pub fn main(config: Config) -> ExitCode {
         (None, true) => StopSource::BySignalsOrInput,
         (None, false) => StopSource::BySignals,
     };
-    // As long as this is the only thread.
+    // Landlock confines only the calling thread and its later children, so this must stay the only
+    // thread.
     let confined = match confine::worker(&config) {
         Ok(confined) => confined,
         Err(error) => {
@@ -101,7 +102,7 @@ pub fn main(config: Config) -> ExitCode {
     })
 }
 
-/// Runs a worker until `stop` says so.
+/// Runs a worker until `stop` becomes true.
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
@@ -152,7 +153,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
         links.clone(),
         told,
     )?;
-    let machine = state::machine().context("the kernel does not say which boot this is")?;
+    let machine = state::machine().context("the kernel gives no boot id")?;
     let deps = link::LinkDeps {
         links: links.clone(),
         lease: lease.clone(),
@@ -187,7 +188,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     health::start(probe, met, lease.clone())?;
     let mut attempts = Attempts::new(config.slots() as usize, version);
     if executor.was_cordoned() {
-        // It stays so until someone says otherwise, whatever has happened to its process.
+        // A cordon survives restarts: it holds until an operator lifts it.
         attempts.observe(
             clock::boottime(),
             Event::Received(0, ToWorker::Command(WorkerCommand::Cordon)),
@@ -208,14 +209,14 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     worker.serve(inputs, lease_told, stop).await
 }
 
-/// What the loop owns.
+/// The state of the worker's loop.
 struct WorkerLoop {
     config: Config,
     attempts: Attempts,
     executor: executor::Executor,
     lease: mpsc::UnboundedSender<LeaseEvent>,
     draining: Arc<AtomicBool>,
-    /// The file that says so once it can work.
+    /// The file to write once the worker holds a lease and has a link; taken when it is written.
     ready: Option<std::path::PathBuf>,
     leased: bool,
     stopping: bool,
@@ -256,7 +257,7 @@ impl WorkerLoop {
         }
     }
 
-    /// It was told to stop: what runs may finish within the grace.
+    /// Begins a graceful stop: runs may finish within the grace.
     fn stop(&mut self) {
         self.stopping = true;
         let grace = self.config.grace();
@@ -279,7 +280,7 @@ impl WorkerLoop {
     }
 }
 
-/// A lease of this worker with what does not change during its life filled in.
+/// The draft of this worker's lease: its name, its first session, its state directory and its offer.
 fn draft(config: &Config, state: &state::StateDir, offer: Offer) -> std::io::Result<Lease> {
     let session = muster_protocol::SessionId(process::random()?);
     let home_dir = state.nonce();

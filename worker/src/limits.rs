@@ -1,5 +1,5 @@
-//! Every limit of a run under the name that its outcome has, for people. Never a number of its own:
-//! each is a constant of the place that enforces it.
+//! The table of all limits of a run, each under the name that an outcome shows. Never a number of its
+//! own: each is the constant of the code that enforces it.
 
 use crate::{
     engine::WASM_STACK_MAX,
@@ -17,7 +17,7 @@ use muster_protocol::{
     task::{LimitName, Limits},
 };
 
-/// The table of limits, as ARCHITECTURE.md has it: Markdown.
+/// The table of limits, as docs/SANDBOX.md has it: Markdown.
 pub fn table() -> String {
     let own = Limits::default();
     let most = |what: u64| format!("{what} at most");
@@ -38,13 +38,13 @@ pub fn table() -> String {
             ended(LimitName::CpuMs),
         ),
         (
-            "time in line for a worker",
+            "time in the queue",
             ms(own.queue_ms),
             ms(limit::QUEUE_MAX.as_millis() as u64),
             ended(LimitName::QueueMs),
         ),
         (
-            "linear memory, all together",
+            "linear memory, all memories together",
             bytes(own.memory_bytes),
             bytes(limit::MEMORY_MAX),
             ended(LimitName::MemoryBytes),
@@ -62,19 +62,19 @@ pub fn table() -> String {
             "dropped, and counted in `log_dropped`".into(),
         ),
         (
-            "their rate",
+            "rate of log and standard error",
             format!("{}/s after {}", bytes(LOG_RATE), bytes(LOG_BURST)),
             fixed.clone(),
             "dropped, and counted in `log_dropped`".into(),
         ),
         (
-            "a checkpoint",
+            "size of a checkpoint",
             bytes(own.checkpoint_bytes),
             bytes(limit::PAYLOAD_SIZE_MAX),
             ended(LimitName::CheckpointBytes),
         ),
         (
-            "their rate",
+            "rate of checkpoints",
             format!("{}/s, one in {CHECKPOINT_EVERY:?}", bytes(CHECKPOINT_RATE)),
             fixed.clone(),
             "the call waits".into(),
@@ -85,16 +85,21 @@ pub fn table() -> String {
             format!("{}, and the worker's policy", bytes(SCRATCH_MAX)),
             ended(LimitName::DirBytes),
         ),
-        ("files in it", most(SCRATCH_ENTRIES_MAX), fixed.clone(), ended(LimitName::DirEntries)),
         (
-            "directories in each other",
+            "files in the scratch directory",
+            most(SCRATCH_ENTRIES_MAX),
+            fixed.clone(),
+            ended(LimitName::DirEntries),
+        ),
+        (
+            "depth of directories in it",
             most(SCRATCH_DEPTH_MAX),
             fixed.clone(),
             ended(LimitName::DirDepth),
         ),
         ("stack", bytes(WASM_STACK_MAX as u64), fixed.clone(), ended(LimitName::StackBytes)),
         (
-            "elements of a table",
+            "elements of one table",
             most(TABLE_ELEMENTS_MAX as u64),
             fixed.clone(),
             ended(LimitName::TableElements),
@@ -133,8 +138,13 @@ pub fn table() -> String {
             "less, by its options".into(),
             "the request fails".into(),
         ),
-        ("names in one list of grants", most(GRANTS_MAX as u64), fixed.clone(), "refused".into()),
-        ("a variable, a secret, a host", bytes(TEXT_MAX as u64), fixed.clone(), "refused".into()),
+        ("entries in one list of grants", most(GRANTS_MAX as u64), fixed.clone(), "refused".into()),
+        (
+            "size of a variable, a secret or a host",
+            bytes(TEXT_MAX as u64),
+            fixed.clone(),
+            "refused".into(),
+        ),
         (
             "time to compile",
             format!("{:?}, by the worker's policy", Rules::default().compile_within),
@@ -147,14 +157,14 @@ pub fn table() -> String {
             fixed.clone(),
             rejected.clone(),
         ),
-        ("a module", bytes(limit::MODULE_SIZE_MAX), fixed.clone(), rejected.clone()),
-        ("functions of it", most(FUNCTIONS_MAX), fixed.clone(), rejected.clone()),
-        ("one function", bytes(FUNCTION_SIZE_MAX), fixed.clone(), rejected.clone()),
-        ("imports", most(IMPORTS_MAX), fixed.clone(), rejected.clone()),
-        ("types", most(TYPES_MAX), fixed, rejected),
+        ("size of a module", bytes(limit::MODULE_SIZE_MAX), fixed.clone(), rejected.clone()),
+        ("functions of a module", most(FUNCTIONS_MAX), fixed.clone(), rejected.clone()),
+        ("size of one function", bytes(FUNCTION_SIZE_MAX), fixed.clone(), rejected.clone()),
+        ("imports of a module", most(IMPORTS_MAX), fixed.clone(), rejected.clone()),
+        ("types of a module", most(TYPES_MAX), fixed, rejected),
     ];
     let mut table = String::from(
-        "| limit | default | a task may ask for | when it is hit |\n|---|---|---|---|\n",
+        "| limit | default | a task may ask for | when it is exceeded |\n|---|---|---|---|\n",
     );
     for (what, default, most, hit) in rows {
         table.push_str(&format!("| {what} | {default} | {most} | {hit} |\n"));
@@ -193,11 +203,11 @@ mod tests {
     #[test]
     fn the_table_of_limits_is_the_codes_own() {
         let text =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md"));
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SANDBOX.md"));
         let table = super::table();
         assert!(
             text.expect("a file").contains(table.trim()),
-            "put this into ARCHITECTURE.md:\n{table}"
+            "put this into docs/SANDBOX.md:\n{table}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! QUIC as the worker uses it: it dials every master, again and again, and carries frames and
-//! objects. Only this room talks QUIC; it never decides what is said.
+//! The worker's QUIC links: the worker dials every master, retries for ever, and carries frames and
+//! objects. Only this module speaks QUIC; it never decides what is sent.
 
 use crate::{
     inbox::Input,
@@ -27,52 +27,55 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Frames that may wait for a master. When it is full the link is closed and begun anew.
+/// Frames that may wait for a master. If the queue is full, the executor closes the link, and the
+/// worker dials again.
 const FRAMES_MAX: usize = 4 * 1024;
 
-/// Pieces of logs that may wait; further ones are dropped, since logs must not delay results.
+/// Pieces of logs that may wait. Further ones are dropped, since logs must not delay results.
 const LOGS_MAX: usize = 1_024;
 
-/// The first and the longest wait before a master is dialled again.
+/// The first and the longest backoff before a master is dialled again.
 const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
 const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
 
-/// How long a master may take to answer.
+/// How long a master may take to accept a connection, and then to say `Welcome`.
 const DIAL_MAX: Duration = Duration::from_secs(3);
 
-/// How long the first address of a master has before the next is tried beside it, as RFC 8305 has it.
+/// How long the first address of a master is tried before the next one is tried as well, as in RFC
+/// 8305.
 const DIAL_NEXT: Duration = Duration::from_millis(250);
 
-/// How long a master may take for an answer of one frame.
+/// How long a master may take to answer with one frame.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
-/// Why an object was not had. The attempt that needs it waits or is rejected.
+/// Why an object was not fetched or stored. The attempt that needs it waits or is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObjectError {
     /// A master says that the store does not have it. [`crate::object`] asks again before that counts.
-    #[error("{}", missing(*shelf, *digest))]
+    #[error("{}", missing(*store, *digest))]
     Missing {
-        /// Which store.
-        shelf: ObjectStore,
-        /// What was asked for.
+        /// The store.
+        store: ObjectStore,
+        /// The object that was asked for.
         digest: Digest,
     },
-    /// It did not come; asking again may help.
-    #[error("an object could not be carried: {0}")]
+    /// The transfer failed; a retry may help.
+    #[error("an object could not be transferred: {0}")]
     Carried(String),
 }
 
-/// What people can do about an object that is gone.
-fn missing(shelf: ObjectStore, digest: Digest) -> String {
-    match shelf {
+/// What an operator can do about an object that is gone.
+fn missing(store: ObjectStore, digest: Digest) -> String {
+    match store {
         ObjectStore::Modules => format!(
-            "the fleet has the module {digest} no more; push it again, and submit the task again"
+            "the fleet does not have the module {digest} any more; push it again, and submit the task \
+             again"
         ),
         ObjectStore::Data => format!(
-            "the fleet has the input {digest} no more: it has expired or was removed; submit the \
-             task again"
+            "the fleet does not have the input {digest} any more: it has expired or was removed; submit \
+             the task again"
         ),
     }
 }
@@ -83,7 +86,7 @@ impl From<StreamError> for ObjectError {
     }
 }
 
-/// Who hears what happens on links.
+/// Everything to which links report.
 #[derive(Clone)]
 pub(crate) struct LinkDeps {
     pub links: Links,
@@ -92,7 +95,7 @@ pub(crate) struct LinkDeps {
     pub journal: Journal,
 }
 
-/// What every dialling loop needs.
+/// The state that all dialling loops share.
 #[derive(Clone)]
 struct Dialler {
     endpoint: Endpoint,
@@ -109,8 +112,8 @@ pub(crate) fn dial_all(
     machine: Nonce,
     deps: &LinkDeps,
 ) -> std::io::Result<()> {
-    // Any port of any address: edge hosts are behind whatever they are behind. An IPv6 socket
-    // reaches IPv4 too, where the machine has IPv6 at all.
+    // Any port and any address, since an edge host may be behind any NAT or firewall. An IPv6 socket
+    // reaches IPv4 as well, where the machine has IPv6 at all.
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let mut endpoint =
         Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
@@ -131,22 +134,23 @@ impl Dialler {
             let ended = match self.dial(&master).await {
                 Ok(connection) => {
                     let ended = self.link(connection.clone(), &mut welcomed).await;
-                    // Why a stream broke is known to the connection.
+                    // The connection knows better than the stream why the stream broke.
                     ended.map_err(|error| connection.close_reason().map_or(error, Into::into))
                 }
                 Err(cause) => Err(cause),
             };
             let cause = ended.err().map(|cause| cause.to_string());
             if welcomed {
-                // A master that lets it in and drops it is no better than one that does not.
+                // A link that ends soon after its welcome does not reset the backoff.
                 if began.elapsed() > DIAL_AGAIN_MAX {
                     wait = DIAL_AGAIN_MIN;
                 }
                 tracing::info!(master, cause, "unlinked");
             } else if let Some(cause) = cause {
-                tracing::warn!(master, cause, "no link to this master; dialling on");
+                tracing::warn!(master, cause, "no link to this master; dialling again");
             }
-            // Spread by up to a half, so that a fleet does not come back in one instant.
+            // Add a jitter of up to a half, so that the workers of a fleet do not all come back at
+            // once.
             let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
             tokio::time::sleep(wait + Duration::from_millis(spread)).await;
             wait = (wait * 2).min(DIAL_AGAIN_MAX);
@@ -168,14 +172,14 @@ impl Dialler {
         dialled.await.unwrap_or_else(|| anyhow::bail!("the name {master} has no address"))
     }
 
-    /// Serves one link until it ends. `welcomed`: whether the master let this worker in.
+    /// Serves one link until it ends. Sets `welcomed` once the master lets this worker in.
     async fn link(&self, connection: Connection, welcomed: &mut bool) -> anyhow::Result<()> {
         let (send, receive) = connection.open_bi().await?;
         let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
         writer.send(&StreamRequest::Control).await?;
         let welcome = tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await??;
         let Some(ToWorker::Welcome { master, machine, version }) = welcome else {
-            anyhow::bail!("it did not say welcome");
+            anyhow::bail!("it did not send Welcome");
         };
         *welcomed = true;
         let address = connection.remote_address();
@@ -200,7 +204,8 @@ impl Dialler {
         Ok(result?)
     }
 
-    /// The lease hears who is at the other end of a link.
+    /// Tells the lease which master is at the other end of a link, and whether it is on the same
+    /// machine.
     fn met(&self, link: LinkId, master: Home, machine: Nonce) {
         let near = machine == self.machine;
         let _ = self.deps.lease.send(LeaseEvent::Linked { link, master, near });
@@ -236,8 +241,8 @@ impl Dialler {
     }
 }
 
-/// Tries addresses side by side, each [`DIAL_NEXT`] after the one before or when that has failed; the first
-/// success, or else the last failure. `None` where there is no address.
+/// Dials addresses side by side: the next one [`DIAL_NEXT`] after the one before, or as soon as one has
+/// failed. Returns the first success, or else the last failure; `None` if there is no address.
 async fn first_of<A, T, F>(
     addresses: impl Iterator<Item = A>,
     dial: impl Fn(A) -> F,
@@ -269,7 +274,7 @@ where
     }
 }
 
-/// Sends logs on a stream of their own, opened with the first of them.
+/// Sends logs on a stream of their own, which is opened when there is something to send.
 async fn write_logs(
     connection: &Connection,
     mut written: mpsc::Receiver<LogChunk>,
@@ -301,20 +306,19 @@ async fn ask(
     Ok((FrameReader::new(receive), writer))
 }
 
-/// A link that is up, if one is.
+/// A link that is up; `None` if none is up.
 pub(crate) fn any(links: &Links) -> Option<LinkHandle> {
     links.lock().expect("no holder of this lock panics").values().next().cloned()
 }
 
-/// The links that are up, one after another: the first, the second, and the first again after the
-/// last. `None` where none is up.
+/// The link whose turn it is, round robin over the links that are up. `None` if none is up.
 pub(crate) fn in_turn(links: &Links, turn: usize) -> Option<Connection> {
     let links = links.lock().expect("no holder of this lock panics");
     let turn = turn.checked_rem(links.len())?;
     links.values().nth(turn).map(|road| road.connection.clone())
 }
 
-/// Asks a master something for a run that is answered with one frame.
+/// Sends a request of a run to a master and waits for its answer of one frame.
 pub(crate) fn question<'a>(
     _: Permit<'_>,
     connection: Connection,
@@ -329,17 +333,17 @@ pub(crate) fn question<'a>(
     }
 }
 
-/// Gets an object through a link. Its digest is checked by whoever uses it.
+/// Fetches an object over a link. The caller checks its digest.
 pub(crate) async fn fetch(
     connection: &Connection,
-    shelf: ObjectStore,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
-    in_time(receive(connection, shelf, digest, size_max)).await
+    in_time(receive(connection, store, digest, size_max)).await
 }
 
-/// Brings an object of a run to the fleet's data shelf through a link.
+/// Stores an object of a run in the fleet's data store over a link.
 pub(crate) fn put(
     _: Permit<'_>,
     connection: Connection,
@@ -349,7 +353,7 @@ pub(crate) fn put(
     in_time(bring(connection, digest, bytes))
 }
 
-/// Gives up on a master that takes too long; another may be quicker.
+/// Gives up after [`OBJECT_WITHIN`]; another master may be faster.
 async fn in_time<T>(work: impl Future<Output = Result<T, ObjectError>>) -> Result<T, ObjectError> {
     tokio::time::timeout(OBJECT_WITHIN, work)
         .await
@@ -358,17 +362,17 @@ async fn in_time<T>(work: impl Future<Output = Result<T, ObjectError>>) -> Resul
 
 async fn receive(
     connection: &Connection,
-    shelf: ObjectStore,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
-    let (mut reader, mut writer) = ask(connection, &StreamRequest::Fetch { shelf, digest }).await?;
+    let (mut reader, mut writer) = ask(connection, &StreamRequest::Fetch { store, digest }).await?;
     writer.finish()?;
     let size = match reader.next().await? {
         Some(StreamReply::Size(size)) if size <= size_max => size,
-        Some(StreamReply::Missing) => return Err(ObjectError::Missing { shelf, digest }),
+        Some(StreamReply::Missing) => return Err(ObjectError::Missing { store, digest }),
         Some(StreamReply::Failed(cause)) => return Err(ObjectError::Carried(cause)),
-        _ => return Err(ObjectError::Carried("the master's answer makes no sense".into())),
+        _ => return Err(ObjectError::Carried("the master's answer is not valid".into())),
     };
     let mut all = BytesMut::with_capacity(size as usize);
     while let Some(bytes) = reader.bytes().await? {
@@ -391,7 +395,7 @@ async fn bring(connection: Connection, digest: Digest, bytes: Bytes) -> Result<(
     match reader.next().await? {
         Some(StreamReply::Stored) => Ok(()),
         Some(StreamReply::Failed(cause)) => Err(ObjectError::Carried(cause)),
-        _ => Err(ObjectError::Carried("the master's answer makes no sense".into())),
+        _ => Err(ObjectError::Carried("the master's answer is not valid".into())),
     }
 }
 
@@ -399,8 +403,8 @@ async fn bring(connection: Connection, digest: Digest, bytes: Bytes) -> Result<(
 mod tests {
     use super::*;
 
-    /// How long it takes to reach one of these, and which: each answers after so many milliseconds, well
-    /// or not.
+    /// How many milliseconds it takes to reach one of these addresses, and which one is reached. Each
+    /// answers after so many milliseconds, with success (`true`) or a failure.
     fn reached(addresses: &[(u64, bool)]) -> (u64, Option<u64>) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 /// The links that are up, by their numbers; a reconnect has another.
 pub(crate) type Links = Arc<Mutex<BTreeMap<LinkId, LinkHandle>>>;
 
-/// What can be sent over a link.
+/// The sending side of a link: the queue of frames, the queue of logs, and the connection for objects.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkHandle {
     pub frames: mpsc::Sender<ToMaster>,

@@ -1,5 +1,5 @@
-//! One task run in this process, in the same sandbox as on a worker and without a fleet. Never asks
-//! a policy: whoever runs a task on a machine of their own may have there what they ask for.
+//! Runs one task in this process, in the same sandbox as on a worker and without a fleet. Never asks a
+//! policy: users may grant a task on their own machine whatever it requests.
 
 use crate::{
     checkpoint::Checkpoints,
@@ -25,41 +25,42 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What the guest sees as its worker's name.
+/// The worker's name that the guest sees.
 const WORKER: &str = "local";
 
-/// Reports that may wait: more than a guest may make before it has to give way.
+/// Reports that may wait: more than a guest can send before it has to yield.
 const REPORTS_MAX: usize = 4 * 1024;
 
-/// What to run.
+/// The task to run.
 pub struct Task {
-    /// Whose attempts these are.
+    /// The id of the task.
     pub id: TaskId,
     /// A module that [`Engine::compile`] takes.
     pub wasm: Bytes,
-    /// The bytes it is given, whatever the specification says of them.
+    /// The input of the task, whatever the specification says about its input.
     pub input: Bytes,
-    /// Its arguments, limits, grants and retries; what is about placing it does not matter.
+    /// The arguments, limits, grants and retries; everything about placement is ignored.
     pub spec: TaskSpec,
-    /// The values of the secrets that it asks for, by name.
+    /// The values of the secrets that the task requests, by name.
     pub secrets: Secrets,
 }
 
-/// What happens meanwhile.
+/// What the caller hears while the task runs.
 pub enum Heard {
-    /// The guest says something to people.
+    /// The guest sent a log or its progress.
     Report(GuestReport),
-    /// An attempt has failed, and another one follows.
+    /// An attempt has failed, and another attempt follows.
     Again {
-        /// How it ended.
+        /// How the attempt ended.
         reason: String,
-        /// How long the next one waits.
+        /// How long the next attempt waits.
         wait: Duration,
     },
 }
 
-/// Runs a task to its end, each attempt on the last one's checkpoint. Needs a tokio runtime with all
-/// its drivers; dropping the future ends the task. An error is this machine's, not the guest's.
+/// Runs a task to its end; each attempt resumes from the checkpoint of the one before. Needs a tokio
+/// runtime with all its drivers. Dropping the future ends the task. An error concerns this machine, not
+/// the guest.
 pub async fn run(compiler: &Compiler, task: Task, hear: impl Fn(Heard)) -> anyhow::Result<Outcome> {
     let Task { id, wasm, input, spec, secrets } = task;
     let engine = Engine::new(1)?;
@@ -108,7 +109,7 @@ async fn attempt(
     hear: &impl Fn(Heard),
 ) -> Outcome {
     let (reports, mut said) = mpsc::channel(REPORTS_MAX);
-    // There is no lease that could end.
+    // Without a fleet there is no lease, so this gate never closes by itself.
     let gate = Gate::new(LeaseEnd::never());
     let (draining, journal) = (Arc::default(), Journal::default());
     let surroundings = Surroundings { reports, draining, journal, checkpoints };
@@ -126,13 +127,13 @@ async fn attempt(
     ended.into_result().unwrap_or_else(|_| Outcome::bare(Verdict::Cancelled))
 }
 
-/// A place for scratch directories that nobody else can look into; removed when this is dropped.
+/// A directory for scratch directories that only this user can read; removed when this is dropped.
 struct TempDir(PathBuf);
 
 impl TempDir {
     fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("muster-local-{:016x}", process::random()?));
-        // An error where it is there already: it would be someone else's.
+        // Fails if the directory exists already: it would belong to someone else.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("cannot make the directory {}", path.display()))?;
         Ok(TempDir(path))

@@ -1,5 +1,5 @@
-//! Objects of the fleet's stores, through whichever master is linked. It must never take one answer
-//! for the last word that an object is missing.
+//! Objects of the fleet's stores, fetched over any link. It must never believe a single answer that an
+//! object is missing.
 
 use crate::{
     link::{self, ObjectError},
@@ -9,12 +9,12 @@ use bytes::Bytes;
 use muster_protocol::{Digest, message::ObjectStore, retry::MISSING};
 use quinn::Connection;
 
-/// Gets an object, `size_max` bytes at most, through `first` if that is a link, and through the others
-/// in turn where it is said to be missing. Its digest is checked by whoever uses it.
+/// Fetches an object of at most `size_max` bytes. Tries `first` first, if there is one; after each
+/// answer that the object is missing it tries the next link. The caller checks the digest.
 pub(crate) async fn get(
     links: &Links,
     first: Option<Connection>,
-    shelf: ObjectStore,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> Result<Bytes, ObjectError> {
@@ -22,11 +22,11 @@ pub(crate) async fn get(
         Some(first) if turn == 0 && first.close_reason().is_none() => Some(first.clone()),
         _ => link::in_turn(links, turn),
     };
-    ask(whose, |connection| async move { link::fetch(&connection, shelf, digest, size_max).await })
+    ask(whose, |connection| async move { link::fetch(&connection, store, digest, size_max).await })
         .await
 }
 
-/// Asks whoever has the turn until there is an answer that counts.
+/// Asks the link of each turn until there is an answer that counts.
 async fn ask<C, F>(
     whose: impl Fn(usize) -> Option<C>,
     fetch: impl Fn(C) -> F,
@@ -59,9 +59,10 @@ mod tests {
     const TRIES: usize = 4;
 
     const GONE: ObjectError =
-        ObjectError::Missing { shelf: ObjectStore::Data, digest: Digest([7; 32]) };
+        ObjectError::Missing { store: ObjectStore::Data, digest: Digest([7; 32]) };
 
-    /// Asks masters that give these answers one after another; what comes of it, and whom it asked.
+    /// Asks masters that give these answers one after another. Returns the result and the number of
+    /// requests.
     fn asked(
         answers: Vec<Result<&'static str, ObjectError>>,
     ) -> (Result<Bytes, ObjectError>, usize) {

@@ -1,5 +1,5 @@
-//! The worker's own policy: what any task may have here, whatever it asks for. Never written by
-//! anyone but who operates the host, and never sent anywhere but for what it permits.
+//! The worker's own policy: the most that any task may be granted here. Only the operator of the host
+//! ever writes it, and nothing of it is sent anywhere except for what it permits.
 
 use anyhow::{Context as _, bail};
 use muster_protocol::grant::{GRANTS_MAX, Grants, HttpRule, Policy, SCRATCH_MAX, TEXT_MAX};
@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-/// How long the compilation of a module may take. Python, the largest guest known, takes half a minute
-/// on two busy processors; an edge host may have a quarter of their speed.
+/// The timeout of a compilation. Python, the largest guest known, takes half a minute on two busy
+/// processors; an edge host may have a quarter of their speed.
 const COMPILE_WITHIN: Duration = Duration::from_secs(120);
 
-/// The memory that it may take. Python, the largest guest known, takes 600 MiB.
+/// The memory limit of a compilation, in MiB. Python, the largest guest known, takes 600 MiB.
 const COMPILE_MEMORY_MIB: u64 = 2_048;
 
-/// What a policy file may say. An example with every line is in `setup/policy.toml`.
+/// The contents of a policy file. `setup/policy.toml` is an example with every key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
@@ -30,24 +30,24 @@ struct File {
     clock_ns: Option<u64>,
     /// The most scratch space of one attempt, in MiB.
     dir_mib: Option<u64>,
-    /// Where tasks may send HTTP requests.
+    /// The hosts to which tasks may send HTTP requests.
     http: BTreeSet<HttpRule>,
-    /// Secrets by name, each with the file that holds it.
+    /// The file of each secret, by the secret's name.
     secrets: BTreeMap<String, PathBuf>,
-    /// How modules are compiled.
+    /// The limits of compilation.
     compile: Compile,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Compile {
-    /// How long it may take, in seconds.
+    /// The timeout, in seconds.
     seconds: Option<u64>,
-    /// The memory that it may take, in MiB.
+    /// The memory limit, in MiB.
     memory_mib: Option<u64>,
 }
 
-/// Secrets by name. Their values show nowhere but where a guest gets them.
+/// The values of secrets by name. They are shown nowhere; only a guest gets them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets(pub BTreeMap<String, String>);
 
@@ -57,15 +57,15 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// A worker's policy, with what it hands out.
+/// A worker's policy, with the values of its secrets.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// What masters know of it.
+    /// The part of the policy that the lease tells masters.
     pub policy: Policy,
     secrets: Secrets,
-    /// How long the compilation of a module may take.
+    /// The timeout of a compilation.
     pub compile_within: Duration,
-    /// The memory that it may take, in bytes.
+    /// The memory limit of a compilation, in bytes.
     pub compile_memory: u64,
 }
 
@@ -81,7 +81,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Reads a policy file and the secrets that it names, which are read once.
+    /// Reads a policy file, and the files of its secrets. Later changes of these files have no effect.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("the policy {} cannot be read", path.display()))?;
@@ -91,12 +91,12 @@ impl Rules {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let file: File = toml::from_str(text)?;
         if file.http.len() > GRANTS_MAX || file.secrets.len() > GRANTS_MAX {
-            bail!("it may name {GRANTS_MAX} hosts and as many secrets");
+            bail!("it may name at most {GRANTS_MAX} hosts and as many secrets");
         }
         let default = Rules::default();
         let dir_bytes = file.dir_mib.unwrap_or(0).saturating_mul(1 << 20);
         if dir_bytes > SCRATCH_MAX {
-            bail!("dir_mib may be {}", SCRATCH_MAX >> 20);
+            bail!("dir_mib may be at most {}", SCRATCH_MAX >> 20);
         }
         let within = file.compile.seconds.map(Duration::from_secs);
         let memory = file.compile.memory_mib.map(|mib| mib.saturating_mul(1 << 20));
@@ -106,11 +106,11 @@ impl Rules {
         let mut secrets = Secrets::default();
         for (name, path) in &file.secrets {
             let secret = secret(path).with_context(|| {
-                format!("the secret {name} in {} cannot be had", path.display())
+                format!("the secret {name} in {} cannot be read", path.display())
             })?;
             secrets.0.insert(name.clone(), secret);
         }
-        // What no task could ask for would never match.
+        // Refuse a name that no task could request: it would never match.
         let names = Grants { secrets: secrets.0.keys().cloned().collect(), ..Grants::default() };
         names.check().map_err(anyhow::Error::msg)?;
         Ok(Rules {
@@ -128,7 +128,7 @@ impl Rules {
         })
     }
 
-    /// The values of the secrets that a task asks for; why it may not have what it asks for.
+    /// The values of the secrets that a task requests; an error says which request the policy denies.
     pub(crate) fn grant(&self, grants: &Grants) -> Result<Secrets, String> {
         if let Some(denial) = self.policy.denies(&grants.requested()) {
             return Err(format!("the policy of this worker {denial}"));
@@ -138,15 +138,15 @@ impl Rules {
     }
 }
 
-/// The files that reading a policy reads: itself, and those of its secrets. What is wrong with it
-/// [`Rules::read`] says.
+/// The files that [`Rules::read`] reads: the policy and the files of its secrets. A policy that cannot
+/// be parsed names no secrets here; [`Rules::read`] reports what is wrong with it.
 pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let file: File = toml::from_str(&text).unwrap_or_default();
     std::iter::once(path.into()).chain(file.secrets.into_values()).collect()
 }
 
-/// A secret as its file has it, without the line's end that editors leave.
+/// A secret as its file has it, without the final line break that editors add.
 fn secret(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);

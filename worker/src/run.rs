@@ -1,5 +1,5 @@
-//! One run: an attempt's guest from its start to its outcome. Never begins with a closed gate,
-//! never uses a store twice, and fails in no way but with an outcome.
+//! One run: an attempt's guest from its start to its outcome. Never starts a guest while the gate is
+//! closed, never uses a store twice, and reports every failure as an outcome.
 
 mod end;
 mod verdict;
@@ -30,33 +30,33 @@ use std::{path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Duration};
 use verdict::{Returned, judge, over};
 use wasmtime::Store;
 
-/// What to run it with.
+/// Everything that one run needs.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
-    /// Whose run it is.
+    /// The attempt that is run.
     pub key: AttemptKey,
-    /// 1 for the task's first attempt.
+    /// The number of the attempt; 1 for the task's first attempt.
     pub number: u32,
-    /// Who runs it.
+    /// The worker that runs it.
     pub worker: WorkerId,
-    /// The input: standard input, or the parameter of a guest of the SDK.
+    /// The input: standard input, or the parameter of a guest that uses the SDK.
     pub input: Bytes,
     /// Arguments after the program's name.
     pub args: Vec<String>,
-    /// What it may use.
+    /// The limits of the run.
     pub limits: Limits,
-    /// What it is given besides.
+    /// The grants of the task.
     pub grants: Arc<Grants>,
-    /// The values of the secrets among it, by name.
+    /// The values of the granted secrets, by name.
     pub secrets: Secrets,
-    /// A directory below which it may have one of its own.
+    /// The directory in which the run's scratch directory is made; `None` where a worker has none.
     pub scratch: Option<PathBuf>,
 }
 
-/// Runs a program to its end. The caller polls it on a runtime for guests, with timers enabled;
-/// it gives way every [`crate::engine::TICK`], so that guests that compute do not keep others
-/// from running. Only a single bulk instruction or host call over much memory takes longer: about
-/// a tenth of a second per gigabyte. Dropping the future ends the run as well.
+/// Runs a program to its end. The caller polls this future on a runtime for guests, with timers
+/// enabled. The future yields every [`crate::engine::TICK`], so that guests that compute do not keep
+/// other guests from running. Only a single bulk instruction or host call over much memory takes
+/// longer: about a tenth of a second per gigabyte. Dropping the future ends the run as well.
 pub async fn run(
     engine: &Engine,
     program: &Program,
@@ -64,7 +64,7 @@ pub async fn run(
     gate: Gate,
     surroundings: Surroundings,
 ) -> RunEnd {
-    // First of all, so that it is the last to go: only when the store is gone is its place free.
+    // Taken first, so that it is dropped last: the slot is free only when the store is gone.
     let _slot = tokio::select! {
         biased;
         slot = engine.slot() => slot,
@@ -86,7 +86,7 @@ pub async fn run(
         _ => (Streams::Piped { input, output: output.clone() }, Bytes::new()),
     };
     let identity = Identity { key, number, worker, args };
-    // Before the store, so that it is dropped after it.
+    // Declared before the store, so that it is dropped after the store.
     let mut begun = None;
     let scratch = match make_scratch(scratch, key, grants.dir_bytes) {
         Ok(scratch) => scratch,
@@ -100,7 +100,7 @@ pub async fn run(
         Err(error) => return not_begun(&watch, not_granted(&error)),
     };
     let returned = {
-        // What was made for it may have taken so long that it must not begin any more.
+        // Checked again because the preparation may have taken too long.
         let guest = match watch.pass(boottime()) {
             Ok(permit) => Some(enter(permit, program, &mut store, &parameter)),
             Err(_) => None,
@@ -108,12 +108,14 @@ pub async fn run(
         if let Some(guest) = guest {
             begun = Some(journal.started(key));
             let mut guest = pin!(watch.computing(guest));
-            // Most end before they wait or a tick is over; a timer would cost as much as such a run.
+            // Most runs end before they wait and within one tick, so the first poll needs no timer: a
+            // timer would cost as much as such a run.
             match futures::poll!(guest.as_mut()) {
                 Poll::Ready(returned) => Some(returned),
                 Poll::Pending => tokio::select! {
                     biased;
-                    // A guest that waits in a host call is dropped with it; the store is not used again.
+                    // A guest that waits in a host call is dropped together with the call; the store is not
+                    // used again.
                     _ = watch.stopped() => None,
                     returned = guest => Some(returned),
                 },
@@ -123,7 +125,8 @@ pub async fn run(
         }
     };
     let ended = boottime();
-    // Before what its requests meet while they are dropped.
+    // Checked before the store is dropped: what the guest's requests meet while they are dropped must
+    // not count.
     let stop = watch.check(ended);
     let refused = store.data().refused();
     let finished = Finished { returned, stop, output, refused, limits, started, ended };
@@ -142,7 +145,7 @@ fn not_begun(watch: &Watch, verdict: Verdict) -> RunEnd {
     }
 }
 
-/// The directory of a run that is granted so many bytes in one.
+/// Makes the scratch directory of a run that is granted `bytes`; `None` where that is zero.
 fn make_scratch(
     place: Option<PathBuf>,
     key: AttemptKey,
@@ -151,7 +154,7 @@ fn make_scratch(
     if bytes == 0 {
         return Ok(None);
     }
-    let message = "there is no place for its directory".into();
+    let message = "there is no folder for its scratch directory".into();
     let place = place.ok_or(Verdict::Rejected { message })?;
     Scratch::new(&place, &key.attempt.to_string(), bytes).map(Some).map_err(|error| {
         let why = shortage::explain(&error);
@@ -159,7 +162,7 @@ fn make_scratch(
     })
 }
 
-/// The verdict on a run that could not be given what it was granted.
+/// The verdict on a run for which the worker could not provide what was granted.
 fn not_granted(error: &wasmtime::Error) -> Verdict {
     let told = |why: &str| format!("it could not be given what it was granted: {why}");
     match shortage::behind(error) {
@@ -168,11 +171,11 @@ fn not_granted(error: &wasmtime::Error) -> Verdict {
     }
 }
 
-/// What is known once a guest is gone.
+/// The facts about a run whose guest has ended.
 struct Finished {
-    /// Absent if it was dropped while it waited.
+    /// `None` if the guest was dropped while it waited.
     returned: Option<wasmtime::Result<Returned>>,
-    /// Why it had to end, if it had.
+    /// Why the run had to end, if it was stopped.
     stop: Option<Stop>,
     output: Output,
     refused: Option<(LimitName, u64)>,
@@ -198,7 +201,7 @@ impl Finished {
             (Some(Stop::Over { limit, max }), _) => over(limit, max),
             (Some(Stop::Stale), _) => Stale.verdict(),
             (Some(_), _) | (_, None) => Verdict::TimedOut { limit_ms: limits.timeout_ms },
-            // Memory or files for the guest that the host does not give: no trap of the guest's.
+            // The host did not give memory or files for the guest: that is no trap of the guest.
             (None, Some(Err(error))) if let Some((_, why)) = shortage::behind(error) => {
                 Verdict::Returned { reason: format!("its worker could not run it: {why}") }
             }
@@ -217,7 +220,7 @@ impl Finished {
     }
 }
 
-/// Instantiates and calls. An error is a trap, an exit or a failed instantiation.
+/// Instantiates the program and calls its entry. An error is a trap, an exit or a failed instantiation.
 fn enter<'a>(
     _: Permit<'_>,
     program: &'a Program,
@@ -253,7 +256,7 @@ mod tests {
     use super::*;
     use muster_protocol::{AttemptId, TaskId, lease::LeaseEnd};
 
-    /// What comes of a guest that came back or was stopped.
+    /// The verdict on a guest that returned `returned` or was stopped by `stop`.
     fn verdict(returned: Option<wasmtime::Result<Returned>>, stop: Option<Stop>) -> Verdict {
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (reports, _heard) = tokio::sync::mpsc::channel(1);

@@ -1,4 +1,4 @@
-//! What a guest finds around itself: limits, streams and nothing else. Never grants a file, a
+//! The environment of a guest: limits, streams and what was granted. Never gives a guest a file, a
 //! socket, an environment variable or a stream of the worker's own.
 
 pub(crate) mod host;
@@ -40,39 +40,39 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-/// Bytes one host call may make the worker copy, beyond input and output: paths, lists of handles
-/// and what else WASI takes. Working through so much takes some tens of milliseconds.
+/// Bytes that one host call may make the worker copy, beyond input and output: paths, lists of handles
+/// and other arguments of WASI. Processing that much takes some tens of milliseconds.
 pub const HOSTCALL_FUEL: u64 = 16 * 1024 * 1024;
 
-/// Handles and host resources (files, streams, timers) of one run: what Unix shells allowed a process
-/// for long. Most guests need their three streams and a timer.
+/// Handles and host resources (files, streams, timers) of one run: the limit that Unix shells had for
+/// long. Most guests need their three streams and a timer.
 pub const HANDLES_MAX: usize = 256;
 
-/// Random bytes of one call. Browsers have the same limit.
+/// Random bytes that one call may request. Browsers have the same limit.
 pub const RANDOM_SIZE_MAX: u64 = 64 * 1024;
 
-/// What is said to whom while guests run; the same for all runs of a worker.
+/// What a run reports to while its guest runs. Only `checkpoints` differs between the runs of a worker.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// Takes what guests say. Reports are dropped while it is full.
+    /// The queue of the guests' reports. Reports are dropped while it is full.
     pub reports: tokio::sync::mpsc::Sender<GuestReport>,
-    /// Whether the worker takes no new attempts: guests may ask.
+    /// Whether the worker takes no new attempts; guests may ask.
     pub draining: Arc<AtomicBool>,
-    /// Where it is written down what they did.
+    /// The journal in which the run's start, effects and end are written.
     pub journal: Journal,
-    /// Where they leave their state for the attempts after them.
+    /// The store of the task's checkpoints.
     pub checkpoints: Checkpoints,
 }
 
-/// How a guest gets its input and gives its output.
+/// How a guest receives its input and returns its output.
 pub(crate) enum Streams {
-    /// From standard input to standard output.
+    /// By standard input and standard output.
     Piped { input: Bytes, output: Output },
-    /// As a parameter and a result; what it prints goes to the log.
+    /// As a parameter and a result; standard output goes to the log.
     Called,
 }
 
-/// Who runs, as the guest may know it.
+/// What a guest may know about its attempt and its worker.
 pub(crate) struct Identity {
     pub key: AttemptKey,
     pub number: u32,
@@ -80,15 +80,15 @@ pub(crate) struct Identity {
     pub args: Vec<String>,
 }
 
-/// What a run was granted, as it finds it.
+/// The grants of a run, ready for use.
 pub(crate) struct Granted {
     pub grants: Arc<Grants>,
-    /// The values of its secrets, by name.
+    /// The values of the granted secrets, by name.
     pub secrets: Secrets,
     pub scratch: Option<Scratch>,
 }
 
-/// The state of one run inside its store.
+/// The state of one run, inside its store.
 pub(crate) struct Sandbox {
     pub(crate) wasi: WasiP1Ctx,
     limiter: Limiter,
@@ -98,7 +98,7 @@ pub(crate) struct Sandbox {
     worker: WorkerId,
     draining: Arc<AtomicBool>,
     checkpoints: Checkpoints,
-    /// Checkpoints so far, and when the next one may begin.
+    /// The number of checkpoints so far, and when the next one may begin.
     saves: u64,
     save_next: Option<Time>,
     checkpoint_max: u64,
@@ -120,13 +120,13 @@ impl WasiHttpView for Sandbox {
 }
 
 impl Sandbox {
-    /// Of what the guest was ever refused more, and how much of it it may have.
+    /// The first limit that the guest tried to exceed, with its maximum; `None` if there is none.
     pub fn refused(&self) -> Option<(LimitName, u64)> {
         self.limiter.refused()
     }
 }
 
-/// A store for one run: never used for a second one.
+/// Makes the store for one run. Never use it for a second run.
 pub(crate) fn store(
     engine: &wasmtime::Engine,
     identity: Identity,
@@ -137,8 +137,8 @@ pub(crate) fn store(
     surroundings: &Surroundings,
 ) -> wasmtime::Result<Store<Sandbox>> {
     let Identity { key, number, worker, args } = identity;
-    // A guest may return its output in one piece, or write it with one call; and one that reads
-    // into a buffer that it doubles asks for twice the input.
+    // A guest may return its output as one value, or write it with one call. A guest that reads into a
+    // buffer of doubling size asks for twice the input.
     let input = if let Streams::Piped { input, .. } = &streams { input.len() as u64 } else { 0 };
     let hostcall_fuel =
         HOSTCALL_FUEL + limits.output_bytes.max(limits.checkpoint_bytes).max(2 * input);
@@ -182,18 +182,18 @@ pub(crate) fn store(
         }
         Ok(match watched.tick(crate::clock::boottime()) {
             Some(_) => UpdateDeadline::Interrupt,
-            // Tokio's own yield lets timers and sockets be looked at in between; waking at once
-            // would run 61 ticks of loops before the next timer fires.
+            // Tokio's own yield lets timers and sockets be polled in between. If the task woke itself
+            // at once, it would run 61 times before the next timer fires.
             None => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
         })
     });
     Ok(store)
 }
 
-/// Where a guest finds its scratch directory: everywhere, as it has no other.
+/// The path of the scratch directory in the guest: the root, as the guest has no other directory.
 const SCRATCH_PLACE: &str = "/";
 
-/// Gives what was granted, and what stands in its place where it was not.
+/// Configures what was granted, and the replacement for what was not.
 fn grant(
     wasi: &mut WasiCtxBuilder,
     grants: &Grants,
@@ -208,7 +208,8 @@ fn grant(
     wasi.wall_clock(clock).monotonic_clock(clock);
     wasi.max_random_size(RANDOM_SIZE_MAX);
     if !grants.random {
-        // Programs need some to start with (hash tables); those of one task are always the same.
+        // Programs need some random numbers to start, e.g. for hash tables; each attempt of a task gets
+        // the same.
         let seed = key.task.0 as u64 ^ (key.task.0 >> 64) as u64;
         wasi.secure_random(SmallRng::seed_from_u64(seed));
         wasi.insecure_random(SmallRng::seed_from_u64(!seed));

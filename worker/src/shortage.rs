@@ -1,5 +1,5 @@
-//! What a host may be short of, and what its owner can do about it. It must never blame a module or
-//! a guest for that.
+//! Shortages of a host, and what an operator can do about each. A module or a guest must never be
+//! blamed for one.
 
 use muster_protocol::lease::Unwell;
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The errors by which a kernel says that the host is short of something, and what to do about each.
+/// The kernel's errors that mean a shortage of the host, and what to do about each.
 const WANTS: [(Errno, &str); 8] = [
     (Errno::AGAIN, "the worker may start no more processes: raise TasksMax= or `ulimit -u`"),
     (Errno::NOMEM, "the host gives no more memory: free some, or raise MemoryMax="),
@@ -25,7 +25,7 @@ const WANTS: [(Errno, &str); 8] = [
     (Errno::ROFS, "a disk of the host can only be read: look at the kernel's log"),
 ];
 
-/// What stands before an error's number where it was written for people or for programmers.
+/// The text before an error's number: in its `Display` form and in its `Debug` form.
 const BEFORE_NUMBER: [&str; 2] = ["os error ", "code: "];
 
 fn remedy(number: i32) -> Option<&'static str> {
@@ -33,7 +33,7 @@ fn remedy(number: i32) -> Option<&'static str> {
     known.map(|(_, remedy)| *remedy)
 }
 
-/// An error and, where it is a want of the host, what to do about it.
+/// An error's text and, if it is a shortage of the host, what to do about it.
 pub(crate) fn explain(error: &io::Error) -> String {
     match error.raw_os_error().and_then(remedy) {
         Some(remedy) => format!("{error}; {remedy}"),
@@ -41,8 +41,8 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
-/// The number of the first want of the host that a text names, and what to do about it. The text is
-/// what a process says of its end.
+/// The number of the first shortage of the host that a text names, and what to do about it. The text is
+/// an error message.
 pub(crate) fn told(text: &str) -> Option<(Errno, &'static str)> {
     let numbers = BEFORE_NUMBER.iter().flat_map(|before| text.split(before).skip(1));
     numbers
@@ -50,7 +50,7 @@ pub(crate) fn told(text: &str) -> Option<(Errno, &'static str)> {
         .find_map(|number| Some((Errno::from_raw_os_error(number), remedy(number)?)))
 }
 
-/// The want of the host behind an error of the runtime, and a sentence about it; `None` where the
+/// The shortage of the host behind an error of the runtime, and a sentence about it; `None` if the
 /// error has another cause.
 pub(crate) fn behind(error: &wasmtime::Error) -> Option<(Errno, String)> {
     let number = error.chain().find_map(|cause| {
@@ -60,27 +60,28 @@ pub(crate) fn behind(error: &wasmtime::Error) -> Option<(Errno, String)> {
     Some((Errno::from_raw_os_error(number), format!("{error:#}; {}", remedy(number)?)))
 }
 
-/// Wants that may wait to be heard of. Further ones are dropped: the first is enough.
+/// Shortages that may wait to be read. Further ones are dropped: the first one is enough.
 const SHORTAGES_MAX: usize = 64;
 
-/// Where it is told that something failed for a want of the host, whatever it was. Clones are the same.
+/// Takes reports of shortages, from any operation that fails for one. Clones report to the same
+/// receiver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shortages(Option<SyncSender<Unwell>>);
 
 impl Shortages {
-    /// One, and who hears of it.
+    /// A reporter and the receiver of its reports.
     pub(crate) fn new() -> (Self, Receiver<Unwell>) {
         let (tell, told) = sync_channel(SHORTAGES_MAX);
         (Shortages(Some(tell)), told)
     }
 
-    /// Tells of an error, if it is a want.
+    /// Reports an error, if it is a shortage.
     pub(crate) fn failed(&self, error: &io::Error) {
         self.tell(error.raw_os_error());
     }
 
-    /// Tells of the want that a text names, if it names one. No other word of it goes further, since it may
-    /// be a guest's.
+    /// Reports the shortage that a text names, if it names one. Nothing else of the text is passed on,
+    /// since a guest may have written it.
     pub(crate) fn named(&self, text: &str) {
         self.tell(told(text).map(|(errno, _)| errno.raw_os_error()));
     }
@@ -97,10 +98,12 @@ impl Shortages {
 /// How long a cause that was logged is not logged again: operators see it, and logs stay short.
 const SAY_AGAIN: Duration = Duration::from_secs(600);
 
-/// Causes remembered; there are as many as things that a host can lack, some times over.
+/// Causes that are remembered: several for each thing that a host can lack. Beyond that, all are
+/// forgotten.
 const CAUSES_MAX: usize = 256;
 
-/// Which causes were logged, and when; and who hears of the wants among them. Clones are the same.
+/// Which causes were logged, and when; and the reporter of the shortages among them. Clones are the
+/// same.
 #[derive(Clone, Default)]
 pub(crate) struct LoggedCauses {
     causes: Arc<Mutex<HashMap<String, Instant>>>,
@@ -108,12 +111,12 @@ pub(crate) struct LoggedCauses {
 }
 
 impl LoggedCauses {
-    /// Nothing yet.
+    /// No cause was logged yet.
     pub(crate) fn new(wants: Shortages) -> Self {
         LoggedCauses { causes: Arc::default(), wants }
     }
 
-    /// Whether a cause is to be logged now: the first time, and after [`SAY_AGAIN`].
+    /// Whether a cause is to be logged now: the first time, and again after [`SAY_AGAIN`].
     pub(crate) fn is_news(&self, cause: &str) -> bool {
         self.is_news_at(cause, Instant::now())
     }
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_want_of_the_host_is_known_by_its_number() {
+    fn a_shortage_of_the_host_is_known_by_its_number() {
         let processes = io::Error::from(Errno::AGAIN);
         assert!(explain(&processes).ends_with("raise TasksMax= or `ulimit -u`"));
         let other = io::Error::from(Errno::NOENT);
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_behind_an_error_of_the_runtime_is_found() {
+    fn a_shortage_behind_an_error_of_the_runtime_is_found() {
         let mapped = wasmtime::Error::from(Errno::NOMEM).context("no memory could be mapped");
         let (errno, sentence) = behind(&mapped).expect("a want");
         assert_eq!(errno, Errno::NOMEM);
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_want_is_told_in_the_words_of_this_table_alone() {
+    fn a_shortage_is_reported_in_the_words_of_this_table_alone() {
         let (wants, told) = Shortages::new();
         wants.failed(&io::Error::from(Errno::NOENT));
         wants.named("nothing of the kind");

@@ -1,8 +1,8 @@
-//! The small process around a worker: it starts itself again as the worker, and again when that
-//! crashes. Never runs a guest, never holds a lease, and never leaves the worker behind.
+//! The supervisor: a small process that starts itself again as the worker, and restarts the worker
+//! after a crash. Never runs a guest, never holds a lease, and never leaves the worker behind.
 //!
-//! It starts the next life only when the last one was waited for: its lock is free then, which
-//! proves to the registry that its runs are over.
+//! It starts the next worker process only after it has waited for the last one. The lock of the state
+//! directory is free then, which proves to the registry that the old runs have ended.
 
 use muster_wire::{
     log,
@@ -19,26 +19,27 @@ use std::{
 };
 use tokio::process::{Child, Command};
 
-/// The first wait after a crash that follows another one soon. The crash that follows a good life
-/// is answered at once.
+/// The first wait after a crash that soon follows another one. After a process lifetime of at least
+/// [`GOOD_LIFE`], the restart is immediate.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 
-/// The longest wait: a machine that lacks something gets it back within seconds, or not soon.
+/// The longest wait: a shortage of the host is over within seconds, or lasts long.
 const AGAIN_MAX: Duration = Duration::from_secs(10);
 
-/// A life of this length was good: a worker that cannot run at all fails within one second.
+/// The process lifetime that resets the waits: a worker that cannot run at all fails within one second.
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
-/// Starts the worker and restarts it until it ends in good order or is told to stop; its exit code.
+/// Starts the worker and restarts it until it ends in good order or is told to stop. Returns its exit
+/// code.
 pub(crate) fn supervise(until_stdin_closes: bool) -> ExitCode {
     log::begin();
-    // One thread, the main one: the worker dies with the thread that started it.
+    // One thread, the main one: the kernel kills the worker when the thread that started it ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             Supervisor::new(until_stdin_closes)?.live().await.map_err(anyhow::Error::from)
         });
-        // A read of standard input that nobody waits for any more would hold up the end.
+        // A pending read of standard input would delay the end, so do not wait for it.
         runtime.shutdown_background();
         ended
     });
@@ -49,10 +50,11 @@ pub(crate) fn supervise(until_stdin_closes: bool) -> ExitCode {
     })
 }
 
-/// In the worker: ties its life to the supervisor's. Fails where that has ended already.
+/// Called in the worker: the kernel kills it when the supervisor ends. Fails if the supervisor has
+/// ended already.
 pub(crate) fn tie(supervisor: i32) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // If it died before the line above, nobody would ever send that signal.
+    // If the supervisor ended before the line above, that signal will never come.
     match getppid().map(|parent| parent.as_raw_nonzero().get()) == Some(supervisor) {
         true => Ok(()),
         false => Err(io::Error::other("the supervisor has ended already")),
@@ -66,12 +68,12 @@ struct Supervisor {
     waits: Waits,
 }
 
-/// What follows the end of a life.
+/// What the supervisor does after the worker has ended.
 #[derive(Debug, PartialEq)]
 enum Next {
-    /// It ended in good order, or for a reason that another life would find again.
+    /// End: the worker ended in good order, or for a reason that a restart would meet again.
     End(u8),
-    /// It crashed.
+    /// Restart: the worker crashed, and this says how.
     Again(String),
 }
 
@@ -80,7 +82,7 @@ impl Supervisor {
         let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
         args.extend(["--supervised-by".into(), std::process::id().to_string().into()]);
         Ok(Supervisor {
-            // Now, because the file may be replaced while this runs.
+            // Read at the start, because the file may be replaced while this process runs.
             program: std::env::current_exe()?,
             args,
             asks: StopRequests::new(until_stdin_closes)?,
@@ -115,15 +117,16 @@ impl Supervisor {
     }
 
     fn start(&self) -> io::Result<Child> {
-        // In the same process group, so that a signal to the group is one to both.
+        // In the same process group, so that a signal to the group reaches both processes.
         Command::new(&self.program).args(&self.args).stdin(Stdio::null()).spawn()
     }
 
-    /// Passes the wish on, and waits. Another signal ends both at once.
+    /// Passes the request to stop on to the worker, and waits for its end. A second signal ends both at
+    /// once.
     async fn stop(mut self, mut child: Child, ask: StopRequest) -> io::Result<ExitCode> {
         tracing::info!(?ask, "the worker is told to stop; another signal ends it at once");
         if let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32)) {
-            // Not waited for yet, so that the id is still its own; it may be a corpse.
+            // The child was not waited for yet, so the id is still its own, even if it has ended.
             let _ = kill_process(pid, Signal::TERM);
         }
         let code = loop {
@@ -149,7 +152,7 @@ fn next(status: ExitStatus) -> Next {
     }
 }
 
-/// The waits between lives: none at first, then growing.
+/// The waits before restarts: none at first, then growing.
 #[derive(Debug, Default)]
 struct Waits {
     last: Option<Duration>,
@@ -174,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_until_a_life_was_good() {
+    fn waits_grow_until_a_process_ran_long_enough() {
         let mut waits = Waits::default();
         let soon = Duration::from_millis(10);
         let first: Vec<u128> = (0..5).map(|_| waits.next(soon).as_millis()).collect();
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_crashes_are_followed_by_another_life() {
+    fn only_crashes_are_followed_by_another_process() {
         assert_eq!(next(ExitStatus::from_raw(0)), Next::End(0));
         assert_eq!(next(ExitStatus::from_raw(2 << 8)), Next::End(2));
         for (raw, how) in [(101 << 8, "exit code 101"), (9, "signal 9"), (6, "signal 6")] {

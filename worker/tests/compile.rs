@@ -1,5 +1,5 @@
-//! Modules that are made to hurt a compiler, and ordinary ones after them, given to the real child:
-//! `muster-worker`, as it was built. Never compiled in this process.
+//! Compiles modules that are made to harm a compiler, and ordinary ones after them, in the real child:
+//! `muster-worker`, as it was built. Never compiles them in this process.
 #![allow(clippy::unwrap_used)]
 
 use muster_worker::{
@@ -13,7 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Loops, and locals that each of them keeps: 29 KB that were not compiled within 20 s.
+/// The nested loops of a bomb, and the locals that each keeps alive: this module of 29 KB did not
+/// compile within 20 s.
 const DEPTH: usize = 4_000;
 const LOCALS: usize = 100;
 
@@ -39,7 +40,7 @@ fn ordinary() -> Vec<u8> {
     wat::parse_str(r#"(module (func (export "_start")))"#).unwrap()
 }
 
-/// Loops within loops, each of which keeps all locals alive: the compiler's work grows with the
+/// A module of nested loops, each of which keeps all locals alive: the compiler's work grows with the
 /// square of their number, the file does not.
 fn bomb(depth: usize, locals: usize) -> Vec<u8> {
     let touch: String = (0..locals)
@@ -64,7 +65,7 @@ fn reason(result: Result<Compiled, CompileError>) -> String {
     }
 }
 
-/// It is in time and in memory, and at once.
+/// An ordinary module compiles within the limits, and at once.
 fn next_one_compiles() {
     let began = Instant::now();
     assert!(compile(&rules(10, 512), &ordinary()).is_ok());
@@ -89,7 +90,7 @@ fn what_takes_too_much_memory_is_refused_and_the_next_one_is_compiled() {
     next_one_compiles();
 }
 
-/// Whether too little memory is met while it reads, starts threads, or compiles.
+/// Memory may run out while the child reads, starts threads, or compiles.
 #[test]
 fn any_lack_of_memory_is_called_by_its_name() {
     let wasm = bomb(200, 200);
@@ -113,8 +114,8 @@ fn where_no_child_can_be_started_nothing_is_said_of_the_module() {
     }
 }
 
-/// A program that starts the worker's child with limits of the host on it. As a user of its own where
-/// this process is root's, whom the kernel does not count.
+/// A program that starts the worker's child under limits of the host. If this process runs as root, the
+/// child gets a user of its own, because the kernel does not apply these limits to root.
 fn limited(dir: &Path, limits: &str) -> String {
     let user = 61_000 + std::process::id() % 4_000;
     let drop = match rustix::process::getuid().is_root() {
@@ -143,7 +144,7 @@ fn what_the_host_does_not_give_is_not_held_against_the_module() {
         let result = compile_with(&limited(&dir, limits), &rules(10, 512), &ordinary());
         match result.err() {
             Some(CompileError::NotTried(why)) => assert!(why.contains(remedy), "{limits}: {why}"),
-            // Enough to begin with.
+            // So many files are enough for the child.
             None if limits.starts_with("--nofile") => {}
             error => panic!("{limits}: {error:?}"),
         }

@@ -1,5 +1,5 @@
-//! Guests of every kind against the engine, on a runtime like the worker's. Never needs a guest
-//! that was built elsewhere, they are written here as Wasm text; but for the one that sends HTTP.
+//! Runs guests of every kind in the engine, on a runtime like the worker's. Guests are written here as
+//! Wasm text and never need to be built, except for the one that sends HTTP requests.
 #![allow(clippy::unwrap_used)]
 
 mod run {

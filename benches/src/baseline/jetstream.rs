@@ -1,6 +1,6 @@
 //! What JetStream does alone: keys that are created and then updated, each by compare-and-set, on a
-//! stream of the same kind and with values as long as those of the task records. Never
-//! fewer guarantees than a record has.
+//! stream with the same settings and with values of the same sizes as the task records. Never with fewer
+//! guarantees than a record has.
 
 use crate::figures::Times;
 use anyhow::Context as _;
@@ -10,26 +10,27 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::subject::{Bucket, Names};
 use std::time::{Duration, Instant};
 
-/// Writes under way at once. More change nothing here, and many fewer are slower.
+/// Writes in flight at once. More of them are not faster, and many fewer are slower.
 const IN_FLIGHT: usize = 2_000;
 
-/// How long one of them may take: all that are under way are before it, and a disk that has to sync each
-/// may be busy with others as well.
+/// The timeout of a write. All other writes in flight may be before it, and a disk that syncs each one
+/// may be busy with other programs too.
 const ACK_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a finished record is kept; its message says so, as these do.
+/// The retention time of a finished record. The message of a record contains it, and so do these
+/// messages.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the values are, in bytes.
+/// The sizes of the values, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// When a key is created.
+    /// The size at the creation of a key.
     pub create: usize,
-    /// When it is updated.
+    /// The size at an update of a key.
     pub update: usize,
 }
 
-/// Writes a second.
+/// Rates, in writes a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     /// While keys were created.
@@ -40,7 +41,7 @@ pub struct Rates {
     pub both: f64,
 }
 
-/// A stream like that of the task records, and nothing in it.
+/// An empty stream like that of the task records.
 pub struct Raw {
     context: jetstream::Context,
     name: String,
@@ -48,7 +49,8 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Makes the stream `name` in the same nats-server, with the settings of the task records'.
+    /// Creates the stream `name` in the same nats-server, with the settings of the stream of task
+    /// records.
     ///
     /// # Errors
     ///
@@ -72,7 +74,7 @@ impl Raw {
         Ok(Raw { context, name: name.into(), sizes })
     }
 
-    /// Creates so many keys, and then updates each, as fast as the registry takes it.
+    /// Creates `count` keys and then updates each, as fast as the registry accepts the writes.
     ///
     /// # Errors
     ///
@@ -126,7 +128,7 @@ impl Raw {
         if let Some(keep) = keep {
             publish = publish.ttl(keep);
         }
-        // As long as a task's key.
+        // The key is as long as that of a task.
         let subject = format!("{}.{number:026}", self.name);
         Ok(self.context.send_publish(subject, publish).await?)
     }
@@ -142,7 +144,7 @@ impl Raw {
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
             let began = Instant::now();
-            // A key that no pass has.
+            // No other round uses this key.
             let ack = self.send(usize::MAX, revision, value.clone(), None).await?;
             revision = ack.await?.sequence;
             times.push(began.elapsed());
@@ -150,7 +152,7 @@ impl Raw {
         Ok(Times::new(times))
     }
 
-    /// Removes the stream, so that it costs nothing of what follows.
+    /// Removes the stream, so that it does not influence later measurements.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
 //! What the object store of NATS does alone: objects of one size that are stored and read back. Never
-//! the same bytes twice, as the objects of a fleet are not.
+//! the same bytes twice, because the objects of a fleet differ too.
 
 use anyhow::Context as _;
 use async_nats::jetstream::{self, object_store::Config};
@@ -7,14 +7,14 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::time::Instant;
 use tokio::io::AsyncReadExt as _;
 
-/// Objects under way at once, as many as a master carries.
+/// Transfers in flight at once: as many as a master has.
 const AT_ONCE: usize = 8;
 
-/// Stores so many objects and then reads each: bytes a second over both together.
+/// Stores `count` objects and then reads each. Returns bytes a second, for storing and reading together.
 ///
 /// # Errors
 ///
-/// NATS does not answer, or an object is not what was stored.
+/// NATS does not answer, or an object differs from what was stored.
 pub async fn there_and_back(url: &str, count: usize, size: usize) -> anyhow::Result<f64> {
     let context = jetstream::new(async_nats::connect(url).await?);
     let config = Config { bucket: "raw-objects".into(), ..Config::default() };

@@ -1,5 +1,5 @@
-//! What a process for each run does: the program `run-once` of this crate, which is what `wasmtime run`
-//! is for one module. Never a process that is kept.
+//! What a fleet of processes would do: one process for each run, of the program `run-once` of this
+//! crate, which does for one module what `wasmtime run` does. Never uses a process again.
 
 use crate::baseline::runtime::processors;
 use anyhow::Context as _;
@@ -11,7 +11,8 @@ use std::{
     time::Instant,
 };
 
-/// Runs a module so often, a process each and as many at once as there are processors: runs a second.
+/// Runs a module `count` times, each in its own process, with as many processes at once as there are
+/// processors. Returns runs a second.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What QUIC does alone: requests and replies of 200 bytes, each on a stream of its own, between two
-//! endpoints with Muster's settings and certificates in this process. Never a frame of Muster's.
+//! What QUIC does alone: requests and replies of 200 bytes, each on its own stream, between two
+//! endpoints of this process with Muster's settings and certificates. Never a frame of Muster's.
 
 use crate::figures::Times;
 use anyhow::Context as _;
@@ -13,14 +13,14 @@ use std::{
     time::Instant,
 };
 
-/// Bytes of a request, and of its reply: about those of a dispatch and of an outcome.
+/// The size of a request and of its reply, in bytes: about that of a dispatch and of an outcome.
 const SIZE: usize = 200;
 
-/// Two ends of one link.
+/// The two ends of one link.
 pub struct Pair {
-    /// The end that asks.
+    /// The end that sends requests.
     asks: Connection,
-    /// Held so that they go on.
+    /// Kept alive for the connection.
     _endpoints: [Endpoint; 2],
 }
 
@@ -29,7 +29,7 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// There are no such certificates, or no link.
+    /// The certificates are missing, or the connection failed.
     pub async fn new(fleet: &Fleet) -> anyhow::Result<Self> {
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let file = |name: String| fleet.path("tls").join(name);
@@ -51,11 +51,11 @@ impl Pair {
         Ok(Pair { asks: asks?, _endpoints: [server, client] })
     }
 
-    /// Asks so often, each time after the last reply.
+    /// Sends one request after another. Returns the duration of each.
     ///
     /// # Errors
     ///
-    /// The link is down.
+    /// The connection is lost.
     pub async fn one_at_a_time(&self, count: usize) -> anyhow::Result<Times> {
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
@@ -66,11 +66,11 @@ impl Pair {
         Ok(Times::new(times))
     }
 
-    /// Requests a second, with so many under way.
+    /// Sends requests with `in_flight` of them in flight at once. Returns requests a second.
     ///
     /// # Errors
     ///
-    /// The link is down.
+    /// The connection is lost.
     pub async fn pipelined(&self, count: usize, in_flight: usize) -> anyhow::Result<f64> {
         let began = Instant::now();
         let mut open = FuturesUnordered::new();

@@ -1,6 +1,6 @@
-//! What wasmtime does alone: the same guests in a loop of this process, with WASI and the SDK's world
-//! answered with nothing. Never the sandbox of a worker, and not its engine either: a bare one with the
-//! same settings of the code, so that what is compared is the same machine code.
+//! What wasmtime does alone: the same guests in a loop of this process, with WASI and with an
+//! implementation of the SDK's world that does nothing. Never the sandbox of a worker, nor a worker's
+//! engine: a bare engine with the same code generation settings, so that both run the same machine code.
 
 use anyhow::Context as _;
 use std::{
@@ -22,23 +22,23 @@ use wasmtime_wasi::{
     p2::{self, pipe::MemoryInputPipe, pipe::MemoryOutputPipe},
 };
 
-/// How long a worker lets a guest compute before it looks.
+/// How long a worker lets a guest compute before it checks the guest's gate.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What a guest may write here.
+/// The most output of a guest here, in bytes.
 const OUTPUT_MAX: usize = 1024 * 1024;
 
-/// The runs at once that there is room for.
+/// The most runs at once.
 const ROOM: u32 = 64;
 
-/// How compiled code can be stopped.
+/// How compiled code can be interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupts {
-    /// Not at all.
+    /// The code cannot be interrupted.
     None,
-    /// As a worker's: by a clock that it looks at.
+    /// As in a worker: the code checks an epoch, which a clock advances.
     Epochs,
-    /// By counting instructions.
+    /// The code counts its instructions.
     Fuel,
 }
 
@@ -50,7 +50,7 @@ impl WasiView for WasiHost {
     }
 }
 
-/// An engine with nothing around it.
+/// An engine without a sandbox.
 pub struct Bare {
     engine: Engine,
     interrupts: Interrupts,
@@ -58,7 +58,7 @@ pub struct Bare {
     ticker: Option<JoinHandle<()>>,
 }
 
-/// A guest made ready for a bare engine.
+/// A guest that is compiled for a bare engine.
 pub struct Program {
     entry: Entry,
     interrupts: Interrupts,
@@ -70,11 +70,12 @@ enum Entry {
 }
 
 impl Bare {
-    /// An engine whose code can be stopped in this way. Instances come from a pool, as a worker's do.
+    /// Creates an engine whose code can be interrupted in this way. Instances come from a pool, as in a
+    /// worker.
     ///
     /// # Errors
     ///
-    /// The machine has not enough addresses.
+    /// The process does not get enough address space.
     pub fn new(interrupts: Interrupts) -> anyhow::Result<Self> {
         let mut config = Config::new();
         let features = muster_module::features();
@@ -90,7 +91,7 @@ impl Bare {
         pool.total_component_instances(ROOM).total_stacks(ROOM).max_memory_size(4 << 30);
         pool.table_elements(100_000);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        let engine = Engine::new(&config).map_err(told)?;
+        let engine = Engine::new(&config).map_err(broken)?;
         let over = Arc::new(AtomicBool::new(false));
         let ticker = (interrupts == Interrupts::Epochs).then(|| {
             let (engine, over) = (engine.clone(), over.clone());
@@ -108,11 +109,11 @@ impl Bare {
     ///
     /// # Errors
     ///
-    /// It is neither.
+    /// The guest is neither of them.
     pub fn program(&self, wasm: &[u8]) -> anyhow::Result<Program> {
         let is_component = muster_module::inspect(wasm)?.kind != muster_module::Kind::Command;
         let entry = if is_component { self.task(wasm) } else { self.command(wasm) };
-        Ok(Program { entry: entry.map_err(told)?, interrupts: self.interrupts })
+        Ok(Program { entry: entry.map_err(broken)?, interrupts: self.interrupts })
     }
 
     fn command(&self, wasm: &[u8]) -> wasmtime::Result<Entry> {
@@ -127,8 +128,8 @@ impl Bare {
     }
 }
 
-/// The runtime's error in words.
-fn told(error: wasmtime::Error) -> anyhow::Error {
+/// Converts an error of the runtime, with all its causes.
+fn broken(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
 
@@ -136,13 +137,13 @@ impl Drop for Bare {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         if let Some(ticker) = self.ticker.take() {
-            // It counts and sleeps, and has nothing to panic of.
+            // The thread only counts and sleeps, so it does not panic.
             let _ = ticker.join();
         }
     }
 }
 
-/// WASI, and the SDK's host interface with nobody behind it.
+/// WASI, and an implementation of the SDK's host interface that does nothing.
 fn world(engine: &Engine) -> wasmtime::Result<component::Linker<WasiHost>> {
     let mut linker = component::Linker::new(engine);
     p2::add_to_linker_sync(&mut linker)?;
@@ -159,11 +160,11 @@ fn world(engine: &Engine) -> wasmtime::Result<component::Linker<WasiHost>> {
 }
 
 impl Program {
-    /// Instantiates it in a store of its own and runs it to its end.
+    /// Instantiates the guest in its own store, and runs it to its end.
     ///
     /// # Errors
     ///
-    /// It trapped, or said that it failed.
+    /// The guest trapped, or failed.
     pub fn run(&self, input: &[u8]) -> anyhow::Result<()> {
         let mut wasi = WasiCtx::builder();
         wasi.arg("task").stdin(MemoryInputPipe::new(input.to_vec()));
@@ -179,9 +180,9 @@ impl Program {
                 store.set_epoch_deadline(1);
                 store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Continue(1)));
             }
-            Interrupts::Fuel => store.set_fuel(u64::MAX).map_err(told)?,
+            Interrupts::Fuel => store.set_fuel(u64::MAX).map_err(broken)?,
         }
-        let ended = self.enter(&mut store, input).map_err(told)?;
+        let ended = self.enter(&mut store, input).map_err(broken)?;
         ended.map_err(anyhow::Error::msg)
     }
 
@@ -209,7 +210,7 @@ impl Program {
         }
     }
 
-    /// Runs it so often, on so many threads at once: how long all of it took.
+    /// Runs the guest `count` times, on `threads` threads. Returns how long that took.
     ///
     /// # Errors
     ///
@@ -239,7 +240,7 @@ impl Program {
     }
 }
 
-/// The processors that this process may use.
+/// The number of processors that this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

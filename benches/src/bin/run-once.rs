@@ -1,5 +1,5 @@
-//! What `wasmtime run` does with a command, and nothing else: an engine with its defaults, the module
-//! compiled, WASI with the process' own streams, run, exit. Never a second module.
+//! Does what `wasmtime run` does with a command, and nothing else: an engine with default settings, the
+//! module compiled, WASI with the process's own streams, one run, exit. Never a second module.
 
 use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::{

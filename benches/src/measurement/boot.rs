@@ -1,5 +1,6 @@
-//! From the start of a worker's process to its lease and its link: `muster-worker` with a directory that
-//! is empty, as on a new host. Never with its certificate's making, which is done once by people.
+//! From the start of a worker's process to its lease and its link: `muster-worker` with an empty
+//! directory, as on a new host. Never includes the creation of its certificate, which an operator does
+//! once.
 
 use crate::{
     figures::Times,
@@ -10,14 +11,14 @@ use std::time::{Duration, Instant};
 
 const STARTS: usize = 20;
 
-/// How often it is looked: as late as this a start may be noticed.
+/// How often the state is checked: a start may be noticed this late.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 const MILLIS_MOST: f64 = 150.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");

@@ -1,12 +1,13 @@
-//! A module that nobody has seen before, from the start of `muster module push` to the end of
-//! `muster task run --wait`: both commands, the upload, the way to the worker, the compilation by its
-//! child, and the run. Then the worker is killed and starts again with the same directory, and the same
-//! `muster task run --wait` is timed as the first one of the new life: the code is on its disk. Never a
-//! module that was compiled before, but where that is the point.
+//! A module that the fleet has never seen, from the start of `muster module push` to the end of `muster
+//! task run --wait`: both commands, the upload, the transfer to the worker, the compilation in a child
+//! process, and the run. Then the worker is killed and starts again with the same directory, and the
+//! first `muster task run --wait` of each module is timed again: the compiled code is on the worker's
+//! disk. Never a module that was compiled before, except in this second part.
 //!
-//! The module is a component of 1 MB that this file writes, made as `thumbnail` of `examples/` is (0.6 MB,
-//! most of it decoders of pictures): functions of 1 KB with arithmetic, loops, loads, stores and calls of
-//! each other, and a ninth of data. `thumbnail` itself is beside it, as the check that they are alike.
+//! The module is a component of 1 MB that this file generates. It is similar to `thumbnail` of
+//! `examples/` (0.6 MB, most of it picture decoders): functions of 1 KB with arithmetic, loops, loads,
+//! stores and calls of each other, and one ninth of data. `thumbnail` itself is measured too, to check
+//! that the two are similar.
 
 use crate::{
     figures::median,
@@ -16,10 +17,11 @@ use crate::{
 use muster_tests::{Fleet, fleet::text, hostile};
 use std::{fmt::Write as _, path::Path, time::Instant};
 
-/// Modules, each with other constants and so another digest.
+/// The number of modules. Each has different constants, and so a different digest.
 const MODULES: usize = 3;
 
-/// So that a component has about a million bytes: functions, the blocks of each, and bytes of data.
+/// With these numbers a component has about a million bytes: functions, blocks of each function, and
+/// bytes of data.
 const FUNCTIONS: usize = 790;
 const BLOCKS: usize = 9;
 const DATA: usize = 100_000;
@@ -27,7 +29,7 @@ const DATA: usize = 100_000;
 const FIRST_MILLIS_MOST: f64 = 1_500.0;
 const KEPT_MILLIS_MOST: f64 = 50.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::start(1, 2);
     let modules: Vec<String> = (0..MODULES).map(|number| format!("big{number}")).collect();
@@ -45,7 +47,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let real_size = real.len();
     let path = fleet.path("real.wasm");
     std::fs::write(&path, real)?;
-    // It has no picture, and says so: it is its compilation that counts.
+    // The guest gets no picture and fails. Only its compilation matters.
     let real = push_and_run(&fleet, "real", &path, "no picture")?;
 
     fleet.kill("w1");
@@ -66,7 +68,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     ])
 }
 
-/// The same once more, when all is ready: what of it is the command.
+/// The same once more, when the worker has loaded the code: the rest is mostly the command.
 fn next(fleet: &Fleet, modules: &[String]) -> anyhow::Result<f64> {
     let times: anyhow::Result<Vec<f64>> =
         modules.iter().map(|name| run_once(fleet, name, "")).collect();
@@ -86,12 +88,12 @@ fn run_once(fleet: &Fleet, name: &str, input: &str) -> anyhow::Result<f64> {
     let began = Instant::now();
     let ran = fleet.run(&["task", "run", name, "--input", input, "--wait"]);
     let took = began.elapsed().as_secs_f64() * 1e3;
-    // With an input that is refused, the guest has run as well.
+    // The guest has run even if it refused its input.
     anyhow::ensure!(ran.code == 0 || !input.is_empty(), "{ran:?}");
     Ok(took)
 }
 
-/// A core module for the SDK's world, in text.
+/// The text of a core module for the SDK's world.
 fn large(seed: usize) -> String {
     let mut text = String::from(
         "(module (memory (export \"memory\") 4)\n\
@@ -109,7 +111,7 @@ fn large(seed: usize) -> String {
         }
         text += "(local.get $x))\n";
     }
-    // It calls none of them: what is timed is their compilation, and not their running.
+    // `run` calls none of the functions: their compilation is measured, not their execution.
     let last = FUNCTIONS - 1;
     let _ = writeln!(
         text,
@@ -120,7 +122,7 @@ fn large(seed: usize) -> String {
     text + "(data (i32.const 65536) \"" + &data + "\"))"
 }
 
-/// A loop over memory, and a call of one of the functions before.
+/// A loop over memory, and a call of one of the earlier functions.
 fn large_block(number: usize, block: usize, seed: usize) -> String {
     let callee = (number * (block + 3) * 7 + seed) % number;
     let factor = (number * BLOCKS + block) * 2_654_435 % 1_000_003 + seed;

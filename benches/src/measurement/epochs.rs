@@ -1,11 +1,10 @@
-//! What it costs that guests can be stopped: programs compiled with epochs, as a worker has them, with
-//! fuel, and with neither, run by turns in this process with nothing of Muster's around them. Never a
-//! program that waits: the time that counts is the thread's own on a processor.
+//! The cost of interruptible guests: programs that are compiled with epochs, as in a worker, with fuel,
+//! and with neither. They run in turn in this process, without any code of Muster. Never a program that
+//! waits: the measured time is the thread's processor time.
 //!
-//! Two are ordinary Rust programs of `examples/`; two are the worst that there is for checks on calls and
-//! on the backs of loops, a function that calls itself and loops of some instructions. Of each the
-//! quickest of its runs counts, since the machine's noise only adds; the overheads are put together by
-//! their geometric mean.
+//! Two are ordinary Rust programs of `examples/`. Two are the worst case for checks at calls and at the
+//! ends of loops: a function that calls itself, and loops of a few instructions. The fastest run of each
+//! program counts, because noise only adds time. The overheads are combined by their geometric mean.
 
 use crate::{
     baseline::runtime::{Bare, Interrupts, Program},
@@ -23,7 +22,7 @@ const OF_FUEL_MOST: f64 = 0.5;
 
 const WAYS: [Interrupts; 3] = [Interrupts::None, Interrupts::Epochs, Interrupts::Fuel];
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let text = "the quick brown fox jumps over the lazy dog and is gone by 1976\n".repeat(30_000);
     let kernels = [

@@ -1,11 +1,11 @@
-//! From the frame of a dispatch to the first instruction of its guest, on a real worker that has the
-//! module ready and nothing else to do. Never a part of that way: it leads through the worker's inbox,
-//! its mind, a thread for guests, the store and its instance.
+//! From the frame of a dispatch to the first instruction of its guest, on a real worker that has
+//! compiled the module and is otherwise idle. Always the whole path: the worker's inbox, its state
+//! machine, a thread for guests, the store and the instance. Never only a part of it.
 //!
-//! It is read from the worker's journal: `received` is stamped when the frame was decoded, and `called`
-//! when the guest's first instruction, a call of the host, has come to the gate. So the call itself is
-//! within (and standard error of WASI for the core module), and so are two lines of the journal; what a
-//! line costs is measured and told, and not taken off.
+//! The times are from the worker's journal. The line `received` has the time at which the frame was
+//! decoded. The line `called` has the time at which the guest's first instruction, a call of the host,
+//! reached the gate. So the time includes that call (for the core module, with WASI's standard error)
+//! and two lines of the journal. The cost of a line is measured and printed, and not subtracted.
 
 use crate::{
     figures::Times,
@@ -26,7 +26,7 @@ use std::{
 const WARM: usize = 200;
 const COUNT: usize = 2_000;
 
-/// Lines that are written to learn what one costs, and about how long they are.
+/// The number and the typical size of the lines that are written to measure the cost of a line.
 const LINES: u32 = 10_000;
 const LINE: [u8; 160] = [b'x'; 160];
 
@@ -34,7 +34,7 @@ const P50_CORE_MICROS: f64 = 30.0;
 const P50_COMPONENT_MICROS: f64 = 60.0;
 const P99_MICROS: f64 = 150.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     let journal = fleet.path("journal");
@@ -62,13 +62,13 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     Ok(rows.into_iter().chain(row("component", &component, P50_COMPONENT_MICROS)).collect())
 }
 
-/// What the journal says of some attempts.
+/// The time spans of some attempts, from the journal.
 struct Spans {
     /// From the frame to the guest's first call.
     whole: Times,
-    /// To the moment at which its store is there and it is about to be instantiated.
+    /// From the frame to the time at which the store exists and the guest is about to be instantiated.
     to_store: Times,
-    /// From then on.
+    /// From there to the guest's first call.
     from_store: Times,
 }
 
@@ -104,7 +104,7 @@ fn spans(fleet: &Fleet, module: &str, journal: &Path) -> anyhow::Result<Spans> {
     Ok(Spans { whole, to_store, from_store })
 }
 
-/// What it takes to append a line to a file here.
+/// The time to append a line to a file.
 fn a_line(path: &Path) -> anyhow::Result<Duration> {
     let mut file = File::options().append(true).create(true).open(path)?;
     let began = Instant::now();

@@ -1,6 +1,6 @@
-//! A worker that holds its lease, has its link, and is given nothing: `muster-worker`, the program for
-//! hosts that need nothing else, both its processes together. Never one that has just begun: it is left
-//! alone for some seconds first.
+//! A worker that holds its lease, has its link, and gets no task: `muster-worker`, the program for
+//! hosts, with both its processes. Never a worker that has just started: it is left alone for some
+//! seconds first.
 
 use crate::{
     measure::{Measure, Target},
@@ -21,7 +21,7 @@ const RESIDENT_MIB_MOST: f64 = 25.0;
 const CPU_PERCENT_MOST: f64 = 0.5;
 const PROGRAM_MIB_MOST: f64 = 20.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");
@@ -55,7 +55,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     ])
 }
 
-/// Bytes of a stripped copy; of the program as it was built where there is no `strip`.
+/// The size of a stripped copy in bytes, or of the original if there is no `strip`.
 fn program_size(copy: &Path) -> anyhow::Result<(u64, &'static str)> {
     let built = place::program("muster-worker");
     std::fs::copy(&built, copy)?;

@@ -1,9 +1,9 @@
-//! One task at a time, from its submission over NATS to the news of its end, beside what the same steps
-//! cost without a fleet. Never with another task under way.
+//! One task at a time, from its submission over NATS to the message about its end, compared with the
+//! cost of the same steps without a fleet. Never with another task in progress.
 //!
-//! The floor is what the durable path cannot do without: a request to a master, the write of the record,
-//! the dispatch and its outcome over QUIC (one round trip), and the write of the outcome; each measured
-//! alone, one after the other, and added.
+//! The lower bound is the sum of the steps that a durable task needs: a request to a master, the write
+//! of the record, the dispatch and its outcome over QUIC (one round trip), and the write of the outcome.
+//! Each step is measured alone.
 
 use crate::{
     baseline::{
@@ -19,22 +19,22 @@ use futures::StreamExt as _;
 use muster_tests::Fleet;
 use std::{sync::Arc, time::Instant};
 
-/// Tasks that find everything ready, but are not counted.
+/// The first tasks, which are not counted, so that everything is warm.
 const WARM: usize = 200;
 
 const COUNT: usize = 2_000;
 
-/// About a record's length; what the exact one is does not show in a single write.
+/// About the size of a record. The exact size does not matter for a single write.
 const SIZES: Sizes = Sizes { create: 600, update: 600 };
 
-/// Requests with many under way; as many streams as a worker may have open.
+/// Requests in flight at once: as many as the streams that a worker may open.
 const IN_FLIGHT: usize = 64;
 const PIPELINED: usize = 50_000;
 
 const P50_MICROS: f64 = 600.0;
 const P99_MICROS: f64 = 3_000.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let fleet = Fleet::start(1, 2);
     fleet.push("noop");
@@ -80,7 +80,7 @@ async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
     ])
 }
 
-/// Requests that are answered at once, by another connection of this process.
+/// Requests that another connection of this process answers at once.
 async fn requests(url: &str) -> anyhow::Result<Times> {
     let (asks, answers) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
     let mut asked = answers.subscribe("raw.request").await?;

@@ -1,8 +1,9 @@
-//! A thousand workers that have nothing to do, beside one master and one nats-server: what their leases
-//! cost these two. Each simulated worker has what a real one has: a certificate, a QUIC link of its own
-//! socket, a connection to NATS, and the real mind of a lease, which renews each second by
-//! compare-and-set in NATS itself, as workers do that reach it. Never fewer than 95 of 100 renewals that are
-//! due, as the machine is busy, and never one that was not answered: both are checked.
+//! A thousand idle workers with one master and one nats-server: what their leases cost these two
+//! processes. Each simulated worker has what a real one has: a certificate, a QUIC link on its own
+//! socket, a connection to NATS, and the real state machine of a lease. The lease is renewed each second
+//! by compare-and-set in NATS itself, as by workers that reach NATS. Never fewer than 95 of 100 renewals
+//! that are due, because the machine is busy, and never an unanswered renewal: the measurement checks
+//! both.
 
 use crate::{
     measure::{Measure, Target},
@@ -36,18 +37,18 @@ use std::{
 
 const WORKERS: usize = 1_000;
 
-/// Handshakes under way at once.
+/// Handshakes in progress at once.
 const JOIN_AT_ONCE: usize = 32;
 
 const SETTLES_IN: Duration = Duration::from_secs(3);
 const WATCHED_FOR: Duration = Duration::from_secs(20);
 
-/// The share of the renewals due that must have been answered.
+/// The least share of the due renewals that must be answered.
 const RENEWED_LEAST: f64 = 0.95;
 
 const MASTER_PERCENT_MOST: f64 = 10.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");
@@ -96,7 +97,7 @@ async fn measure(fleet: &Fleet) -> anyhow::Result<Vec<Measure>> {
     Ok(vec![master.aims(Target::AtMost(MASTER_PERCENT_MOST)).note(note)])
 }
 
-/// A certificate for each, made by the command as people make them.
+/// Makes a certificate for each worker, with the command, as operators do.
 fn certify(fleet: &Fleet) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -130,7 +131,7 @@ struct RenewingWorker {
 }
 
 impl RenewingWorker {
-    /// Links it to the master, as a worker's first steps do.
+    /// Connects the worker to the master, with the first steps of a real worker.
     async fn join(fleet: &Fleet, number: usize) -> anyhow::Result<Self> {
         let (name, names) = (name(number), Names::new(Default::default()));
         let file = |ending: &str| fleet.path("tls").join(format!("{name}.{ending}"));
@@ -167,7 +168,7 @@ impl RenewingWorker {
         Ok(RenewingWorker { holder, context, key, reader, _writer: writer, _endpoint: endpoint })
     }
 
-    /// Renews the lease until something goes wrong.
+    /// Renews the lease until an error.
     async fn live(mut self, renewed: Arc<AtomicU64>) -> anyhow::Result<()> {
         loop {
             match self.holder.plan(clock::boottime(), clock::wall()) {

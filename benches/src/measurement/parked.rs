@@ -1,5 +1,5 @@
-//! What a run takes that waits: a worker with a thousand of them, each in a call of the host. Never what
-//! the guest itself touches: that one page is taken off.
+//! The memory of a waiting run: a worker with a thousand runs, each in a call of the host. Never
+//! includes the memory that the guest itself touches: that one page is subtracted.
 
 use crate::{
     guests, load,
@@ -16,16 +16,16 @@ use std::{sync::Arc, time::Duration};
 
 const RUNS: usize = 1_000;
 
-/// Runs before the first look, so that what the worker has once is there.
+/// Runs before the first measurement, so that memory which the worker needs only once is allocated.
 const WARM: usize = 50;
 
-/// The guest's own: it reads and writes in the first page of its memory.
+/// The guest's own memory, in bytes: it touches the first page.
 const TOUCHED: u64 = 4_096;
 
 const SETTLES_IN: Duration = Duration::from_secs(2);
 const KIB_MOST: f64 = 64.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut fleet = Fleet::registry();
     let journal = fleet.path("journal");

@@ -1,10 +1,10 @@
 //! Tasks with an input and an output of 1 MiB each, by `muster map`: from the lines of a file to the
-//! lines of another. Never the same bytes twice, in or out, since equal objects are stored once.
+//! lines of another. Never the same bytes twice, in or out, because equal objects are stored once.
 //!
-//! The guest is `upper`, which reads all and writes as much. Its bytes go six ways: to the object store,
-//! to a master, over QUIC to the worker, and back the same way. What is counted is what people see: bytes
-//! given and bytes got. The limit is the object store alone, to which each such byte goes and from which
-//! it comes once.
+//! The guest is `upper`, which reads everything and writes as much. Its bytes take six steps: to the
+//! object store, to a master, over QUIC to the worker, and back. The measurement counts the bytes that
+//! the operator sees: input and output. The limit is the object store alone, which each of these bytes
+//! enters and leaves once.
 
 use crate::{
     baseline::objects,
@@ -24,13 +24,13 @@ const ROUNDS: usize = 3;
 
 const MEGABYTES_LEAST: f64 = 150.0;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let fleet = Fleet::start(1, 2);
     fleet.push("upper");
     let runtime = tokio::runtime::Runtime::new()?;
     let raw = || runtime.block_on(objects::there_and_back(&fleet.nats_url(), TASKS, SIZE));
-    // Compiles it, and is not timed.
+    // This round only compiles the guest, and is not timed.
     load::map(&fleet, "upper", &lines(&fleet.path("few"), 0, 4)?, 4)?;
     let before = raw()?;
     let mut rates = Vec::new();
@@ -47,7 +47,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     Ok(vec![rate.to(&limit).aims(Target::AtLeast(MEGABYTES_LEAST)).note(note), limit])
 }
 
-/// A file of lines of that size, no two of them alike, in any round.
+/// A file of lines of that size. All lines differ, in all rounds.
 fn lines(path: &Path, round: usize, count: usize) -> anyhow::Result<PathBuf> {
     let mut file = BufWriter::new(File::create(path)?);
     let filler = "lorem ipsum dolor ".repeat(SIZE / 18 + 1);

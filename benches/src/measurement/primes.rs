@@ -1,8 +1,8 @@
-//! Tasks that compute, of about 50 ms each, on a worker with a slot for each processor, beside the same
-//! component run so often in a loop of bare wasmtime with a thread for each processor. Never a limit of
-//! other machine code: the loop that counts is compiled with the worker's epochs, without which no guest
-//! could be stopped. What these cost is another measurement; beside a loop without them this one is shown as
-//! well.
+//! Tasks that compute for about 50 ms each, on a worker with a slot for each processor. The limit is the
+//! same component in a loop of bare wasmtime with a thread for each processor. Never a limit with other
+//! machine code: the loop that counts is compiled with epochs like the worker's code, because without
+//! them no guest could be stopped. Another measurement shows the cost of epochs; a loop without them is
+//! shown here too.
 
 use crate::{
     baseline::runtime::{Bare, Interrupts, processors},
@@ -13,7 +13,7 @@ use crate::{
 use muster_tests::Fleet;
 use std::path::PathBuf;
 
-/// The range of each task: about 50 ms of one processor here.
+/// The range of each task: about 50 ms on one processor of the reference machine.
 const INPUT: &str = r#"{"from":1,"to":42000000}"#;
 
 const TASKS: usize = 160;
@@ -21,7 +21,7 @@ const ROUNDS: usize = 2;
 
 const SHARE: f64 = 0.97;
 
-/// Measures it.
+/// Runs the measurement and returns the rows of the table.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let guest = guests::example("primes")?;
     let processors = processors();
@@ -43,7 +43,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         Ok(TASKS as f64 / took.as_secs_f64())
     };
     let (mut of_fleet, mut of_epochs, mut of_none) = (Vec::new(), Vec::new(), Vec::new());
-    // In turn, so that a slow minute of the machine is one for all of them.
+    // In turn, so that a slow minute of the machine affects all of them.
     for _ in 0..ROUNDS {
         of_none.push(bare(&none)?);
         of_epochs.push(bare(&epochs)?);

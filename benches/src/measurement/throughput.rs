@@ -1,12 +1,14 @@
-//! Durable no-op tasks, submitted by `muster map` and read back, beside what the same nats-server does
-//! without a fleet. Everything shares the machine: nats-server, master, two workers with two slots each,
-//! and the command, whose start and end are within the time. Never a share of a limit of another run.
+//! Durable no-op tasks, submitted by `muster map` and read back, compared with what the same nats-server
+//! does without a fleet. All processes share the machine: nats-server, a master, two workers with two
+//! slots each, and the command, whose start and end are part of the time. Never compared with a limit
+//! from another run.
 //!
-//! The limit is what JetStream takes of writes like those of the task records (as long, on a stream with
-//! the same settings, each a compare-and-set, half of them creations and half updates) from one client
-//! that does nothing else, divided by the writes that a task needs; these are counted at the stream, and
-//! the lengths are those of the records that the fleet has just written. It is measured before and
-//! after, because what a shared machine gives changes within minutes.
+//! The limit is the rate at which JetStream accepts writes like those of the task records from one
+//! client that does nothing else, divided by the number of writes that a task needs. The writes have the
+//! same sizes and a stream with the same settings; each is a compare-and-set, half of them creations and
+//! half updates. The number of writes is counted at the stream, and the sizes are those of records that
+//! the fleet has just written. The limit is measured before and after, because the speed of a shared
+//! machine changes within minutes.
 
 use crate::{
     baseline::{
@@ -27,41 +29,41 @@ use muster_tests::{Fleet, place};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio::runtime::Runtime;
 
-/// The fleet, and how long its rounds are.
+/// The fleet, and the size of its rounds.
 struct Plan {
     workers: usize,
     slots: usize,
-    /// Tasks of a round.
+    /// The number of tasks in a round.
     tasks: usize,
     rounds: usize,
-    /// Keys that are created and updated for the limit, before and after.
+    /// The number of keys that are created and updated for the limit, before and after the rounds.
     raw: usize,
 }
 
 const FAST: Plan = Plan { workers: 2, slots: 2, tasks: 10_000, rounds: 5, raw: 40_000 };
 
-/// With one fsync each, writes are fewer by an order of magnitude.
+/// With one fsync for each write, there are fewer writes by an order of magnitude.
 const SYNCED: Plan = Plan { workers: 2, slots: 2, tasks: 4_000, rounds: 3, raw: 4_000 };
 
-/// One round of this many, in which what only begins is a small part.
+/// The number of tasks in one long round, in which the start of the command matters little.
 const MANY: usize = 100_000;
 
-/// Runs for the limits that have no registry: in a loop, and by a process each.
+/// The number of runs for the limits without a registry: in a loop, and in a process each.
 const LOOPED: usize = 50_000;
 const PROCESSES: usize = 300;
 
-/// Tasks of the round in which the records are looked at.
+/// The number of tasks in the round in which the sizes of the records are measured.
 const LOOKED_AT: usize = 200;
 
-/// Tasks a second that must be, and what is aimed at.
+/// The required and the desired rate, in tasks a second.
 const RATE_MUST: f64 = 10_000.0;
 const RATE_AIM: f64 = 15_000.0;
 
-/// The share of the limit that is aimed at.
+/// The desired share of the limit.
 const SHARE: f64 = 0.40;
 const SHARE_SYNCED: f64 = 0.60;
 
-/// With nats-server as it is: it writes at once, and syncs every two minutes.
+/// With the default of nats-server: it writes at once, and syncs every two minutes.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
     let mut field = Bench::start(Fleet::registry(), FAST)?;
     let before = field.limit()?;
@@ -115,7 +117,7 @@ fn loops() -> anyhow::Result<(Measure, Measure)> {
     ))
 }
 
-/// With a nats-server that has every write on its disk before it acknowledges it.
+/// With a nats-server that syncs every write to its disk before it acknowledges it.
 pub fn synced() -> anyhow::Result<Vec<Measure>> {
     let mut field = Bench::start(Fleet::synced_registry(), SYNCED)?;
     let before = field.limit()?;
@@ -128,14 +130,14 @@ pub fn synced() -> anyhow::Result<Vec<Measure>> {
     Ok(vec![rate.to(&allowed).aims(Target::RatioAtLeast(SHARE_SYNCED)), raw, allowed])
 }
 
-/// What a registry that did nothing else would allow.
+/// The limit on tasks a second, if the registry did nothing but their writes.
 fn allowed(raw: &Measure, rounds: &Rounds) -> Measure {
     let name = format!("{} ÷ writes of a task", raw.name);
     let note = format!("{:.2} writes of its record a task", rounds.writes);
     Measure::limit(name, raw.value / rounds.writes, "/s").note(note)
 }
 
-/// A fleet, and who talks to its NATS beside it.
+/// A fleet, and the runtime of the clients that use its NATS directly.
 struct Bench {
     fleet: Fleet,
     runtime: Runtime,
@@ -144,13 +146,13 @@ struct Bench {
     limits: usize,
 }
 
-/// What some rounds came to.
+/// The results of some rounds.
 struct Rounds {
-    /// Tasks a second of each.
+    /// Tasks a second in each round.
     rates: Vec<f64>,
-    /// Writes of its record that a task has needed.
+    /// The number of writes of its record that a task needed.
     writes: f64,
-    /// Processor time of each part, in microseconds a task.
+    /// The processor time of each part, in microseconds for each task.
     cpu: BTreeMap<&'static str, f64>,
 }
 
@@ -176,7 +178,7 @@ impl Bench {
         let runtime = Runtime::new()?;
         let sizes = Sizes { create: 0, update: 0 };
         let mut field = Bench { fleet, runtime, plan, sizes, limits: 0 };
-        // The first tasks find nothing compiled.
+        // The first tasks compile the module, and are not counted.
         field.map("noop-task", LOOKED_AT)?;
         field.sizes = field.look()?;
         Ok(field)
@@ -192,8 +194,7 @@ impl Bench {
         load::map(&self.fleet, module, &self.inputs(tasks)?, tasks)
     }
 
-    /// How long the records are when they are created, and when they are updated: what goes to their
-    /// keys during one round.
+    /// The median sizes of the records when they are created and when they are updated, in one round.
     fn look(&self) -> anyhow::Result<Sizes> {
         let subject = self.fleet.names().key(Bucket::Tasks, ">");
         let url = self.fleet.nats_url();
@@ -226,7 +227,7 @@ impl Bench {
         format!("half creations of {create} B, half updates of {update} B")
     }
 
-    /// Writes a second of the registry alone.
+    /// The rate of the registry alone, in writes a second.
     fn limit(&mut self) -> anyhow::Result<f64> {
         self.limits += 1;
         let (url, names) = (self.fleet.nats_url(), self.fleet.names());
@@ -240,7 +241,7 @@ impl Bench {
         })
     }
 
-    /// Runs of the same guest a second, a process each.
+    /// The rate of the same guest with one process for each run, in runs a second.
     fn processes(&self) -> anyhow::Result<Measure> {
         let rate = process::rate(&place::guest("noop"), PROCESSES)?;
         let note = "a process each: engine with its defaults, module compiled, run";
@@ -265,7 +266,7 @@ impl Bench {
         Ok(Rounds { rates, writes, cpu })
     }
 
-    /// What was ever written to the records.
+    /// The number of all writes to the task records so far.
     fn written(&self) -> anyhow::Result<u64> {
         let stream = self.fleet.names().stream(Bucket::Tasks);
         let url = self.fleet.nats_url();

@@ -1,4 +1,4 @@
-//! Finding and running a language's own tool. Never hides what the tool itself has to say.
+//! Finds and runs a language's own build tool. Never hides the tool's messages.
 
 use crate::{exit::Failure, terminal};
 use std::{
@@ -8,12 +8,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A command line to begin with.
+/// The beginning of a command line.
 #[derive(Debug)]
 pub struct Tool(Vec<OsString>);
 
 impl Tool {
-    /// The program of that name on the path, or else what `otherwise` runs.
+    /// The program of that name on the path, otherwise what `otherwise` runs.
     pub fn find(name: &str, otherwise: &[&str], hint: &str) -> anyhow::Result<Self> {
         if let Some(path) = on_path(name) {
             return Ok(Tool::at(path));
@@ -27,12 +27,12 @@ impl Tool {
         Err(Failure::user(format!("{name} is not on the path")).hint(hint).into())
     }
 
-    /// The program at that place.
+    /// The program at this path.
     pub fn at(path: PathBuf) -> Self {
         Tool(vec![path.into()])
     }
 
-    /// A command that runs it.
+    /// A command that runs the tool.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.0[0]);
         command.args(&self.0[1..]);
@@ -50,25 +50,25 @@ fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// What a command prints, if it runs and ends well.
+/// The output of a command, if it succeeds.
 pub fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a tool to its end, its errors on ours; what it prints.
+/// Runs a tool to its end with its errors on standard error; returns its output.
 pub fn finish(mut command: Command, name: &str) -> anyhow::Result<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| Failure::user(format!("{name} does not run: {error}")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    // Some say what is wrong on their standard output.
+    // Some tools report errors on standard output.
     if !output.stdout.starts_with(b"{") {
         terminal::note_bytes(&output.stdout);
     }
     let text = format!("{name} could not build it: {}", output.status);
-    Err(Failure::user(text).hint("it says above what is wrong").into())
+    Err(Failure::user(text).hint("its messages above say what is wrong").into())
 }
 
 #[cfg(test)]

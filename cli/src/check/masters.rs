@@ -1,4 +1,5 @@
-//! Masters: whether some answer, and whether they have their registry. Never what they say of workers.
+//! Checks the masters: whether any answer, and whether they have their registry. Never checks what they
+//! report about workers.
 
 use super::{Ages, Finding, answer, few, registry};
 use crate::client::Client;
@@ -16,10 +17,10 @@ use std::{
     time::Duration,
 };
 
-/// How long masters have to answer a ping. They answer at once; this is for the network.
+/// How long masters have to answer a ping. They answer at once; the time is for the network.
 const PING_WITHIN: Duration = Duration::from_millis(700);
 
-/// How old a master's lease may be. Other masters take it for gone after four renewals in silence.
+/// The greatest age of a master's lease. Other masters consider it gone after four missed renewals.
 const LEASE_AGE_MAX: Duration = MASTER_RENEWS_EVERY.saturating_mul(10);
 
 /// A master's answer to a ping, as NATS services have it.
@@ -37,17 +38,17 @@ impl Pong {
         self.metadata.get("master").unwrap_or(&self.id)
     }
 
-    /// The key of its lease, where it says which session it serves.
+    /// The key of its lease, if the answer says which session it serves.
     fn key(&self) -> Option<String> {
         Some(format!("{}.{}", self.name(), self.metadata.get("session")?))
     }
 }
 
-/// The sessions of masters that renew their leases, where that is known.
+/// The sessions of masters that renew their leases, if known.
 pub(super) struct Serving(Option<BTreeSet<SessionId>>);
 
 impl Serving {
-    /// Whether this one may be one of them.
+    /// Whether this session may be one of them.
     pub(super) fn may_have(&self, session: SessionId) -> bool {
         self.0.as_ref().is_none_or(|known| known.contains(&session))
     }
@@ -59,7 +60,7 @@ impl Serving {
     }
 }
 
-/// What a client can find out about masters.
+/// What a client can learn about masters.
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> Serving {
     let known = registry::ages(client, Bucket::Masters).await;
     let serving = known.as_ref().map_or(Serving(None), Serving::of);
@@ -95,8 +96,8 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> Servin
             LEASE_AGE_MAX.as_secs(),
             few(&names)
         );
-        let hint = "their sessions with the registry are down: see their logs, and whether it stores \
-                    writes";
+        let hint = "they have no session with the registry: read their logs, and check whether it \
+                    stores writes";
         findings.push(Finding::fail("masters", detail).hint(hint).names(names));
     }
     let silent = silent(client, &pongs, &ages).await;
@@ -108,7 +109,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> Servin
     serving
 }
 
-/// The masters that did not give their leases back and do not renew them either.
+/// The masters that neither renew their leases nor gave them back.
 async fn silent(client: &Client, pongs: &[Pong], ages: &Ages) -> Vec<String> {
     if pongs.is_empty() {
         return Vec::new();
@@ -137,7 +138,7 @@ async fn ping(client: &Client) -> anyhow::Result<Vec<Pong>> {
             break;
         }
         let Ok(pong) = serde_json::from_slice::<Pong>(&answer.payload) else { continue };
-        // Fleets share a NATS; a master that does not say whose it is might be this one's.
+        // Several fleets may share a NATS. A master that does not name its fleet may belong to this one.
         if pong.metadata.get("fleet").is_none_or(|fleet| fleet == client.names.fleet()) {
             pongs.push(pong);
         }

@@ -1,5 +1,5 @@
-//! The fleet's streams: whether they are there, have room and take a write, and how old what is in them is.
-//! Never writes where anybody follows.
+//! Checks the fleet's streams: whether they exist, have space and accept a write, and how old their
+//! messages are. Never writes to a stream that masters follow.
 
 use super::{Ages, Finding, answer, since};
 use crate::client::{Client, last_refused};
@@ -17,17 +17,17 @@ use muster_wire::objects;
 use serde::Deserialize;
 use std::time::{Duration, SystemTime};
 
-/// How many bytes are written to see whether writes are taken: more than a block of any file system, so that
-/// a full disk cannot have room for them by chance.
+/// How many bytes are written to test whether writes are accepted: more than a block of any file
+/// system, so that a full disk cannot have room for them by chance.
 const PROBE_SIZE: usize = 8 * 1024;
 
 /// How long a write may take. Stores acknowledge within milliseconds.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
-/// From how much of its limit on a stream that refuses what does not fit has no room, in percent.
+/// From which share of its limit a stream that refuses what does not fit counts as full, in percent.
 const FULL_PERCENT: u64 = 95;
 
-/// What is read of a stream. The client's own type lacks the server's clock.
+/// What is read of a stream. The client library's own type lacks the server's clock.
 #[derive(Deserialize)]
 struct Info {
     config: Option<Config>,
@@ -91,7 +91,8 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     findings.push(write(client).await);
 }
 
-/// What a stream refuses writes for, or is about to. One that drops its oldest refuses none.
+/// The limit because of which a stream refuses writes, or is about to. A stream that drops its oldest
+/// messages refuses none.
 fn crowded(config: &Config, state: &StreamState) -> Option<String> {
     if config.discard == DiscardPolicy::Old {
         return None;
@@ -114,8 +115,8 @@ async fn info(client: &Client, stream: &str) -> Result<Info, String> {
     }
 }
 
-/// Writes a little to the store of inputs: clients may write there, masters and workers read in it only what
-/// they have the name of, and each write takes the place of the one before.
+/// Writes a little to the store of inputs. Clients may write there, masters and workers read only
+/// objects that they know by name, and each write replaces the one before.
 async fn write(client: &Client) -> Finding {
     let subject = format!("$O.{}.C.check", client.names.data_store());
     let mut headers = HeaderMap::new();
@@ -124,37 +125,36 @@ async fn write(client: &Client) -> Finding {
         let body = vec![0; PROBE_SIZE].into();
         client.jetstream.publish_with_headers(subject, headers, body).await?.await
     };
-    let hint = "see the log and the disk of nats-server: nothing goes on until it stores again; one \
-                that has met a full disk may have to be started again when there is room";
+    let hint = "check the log and the disk of nats-server: nothing goes on until it stores again; \
+                after a full disk it may have to be restarted";
     match tokio::time::timeout(WRITTEN_WITHIN, written).await {
         Ok(Ok(_)) => Finding::ok("writes", "are stored"),
-        Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => Finding::fail(
-            "writes",
-            "the store of inputs takes none: it is not there, or not served",
-        )
-        .hint(hint),
+        Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
+            Finding::fail("writes", "the store of inputs does not exist, or no server serves it")
+                .hint(hint)
+        }
         Ok(Err(error)) => Finding::fail("writes", format!("are refused: {error}")).hint(hint),
         Err(_) => match last_refused() {
-            // The others may write all the same.
+            // This user may not write, but others may.
             Some(refusal) => {
                 Finding::warn("writes", format!("not tried: {refusal}")).hint(refusal.advice())
             }
             None => {
-                let detail = format!("none is stored within {} s", WRITTEN_WITHIN.as_secs());
+                let detail = format!("no write was stored within {} s", WRITTEN_WITHIN.as_secs());
                 Finding::fail("writes", detail).hint(hint)
             }
         },
     }
 }
 
-/// How long ago each key of a bucket was written: the stamp of its message, and the time that the leader of
-/// the stream says it is. Only the heads of the messages are read.
+/// The age of each key of a bucket: the time of its message against the time of the stream's leader.
+/// Only message headers are read.
 pub(super) async fn ages(client: &Client, bucket: Bucket) -> Result<Ages, String> {
     let now = clock(client, bucket).await?;
     answer(read(client, &client.names.stream(bucket), &client.names.key(bucket, ">"), now)).await
 }
 
-/// What time it is for the server that leads the stream of a bucket.
+/// The time of the server that leads a bucket's stream.
 pub(super) async fn clock(client: &Client, bucket: Bucket) -> Result<SystemTime, String> {
     let now = info(client, &client.names.stream(bucket)).await?.ts.parse::<jiff::Timestamp>();
     now.map(SystemTime::from).map_err(|error| format!("its clock cannot be read: {error}"))

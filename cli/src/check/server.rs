@@ -1,4 +1,4 @@
-//! The nats-server at the other end: its version, its limits, JetStream. Never the fleet.
+//! Checks the nats-server: its version, its limits, JetStream. Never checks the fleet.
 
 use super::{Finding, answer};
 use crate::client::Client;
@@ -9,7 +9,7 @@ use muster_wire::nats::NatsRefusal;
 /// The oldest nats-server with per-message TTL, by which finished tasks expire.
 pub const NATS_VERSION_MIN: (u64, u64) = (2, 11);
 
-/// From how much of its storage on an account has no room, in percent: what is left goes fast.
+/// From which share of its storage limit an account counts as full, in percent: the rest fills fast.
 const FULL_PERCENT: u64 = 90;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
@@ -23,7 +23,9 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     });
     if info.max_payload < limit::API_SIZE_MAX {
         let (has, needs) = (info.max_payload, limit::API_SIZE_MAX);
-        let detail = format!("the server takes messages of {has} bytes, and Muster's have {needs}");
+        let detail = format!(
+            "the server accepts messages of up to {has} bytes, but Muster sends up to {needs}"
+        );
         findings.push(Finding::warn("max_payload", detail).hint(NatsRefusal::Payload.advice()));
     }
     findings.push(match answer(client.jetstream.query_account()).await {
@@ -33,7 +35,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Whether an account has room for more, where it has a limit.
+/// The finding about an account's storage, if the account has a limit.
 fn room(account: &Account) -> Finding {
     let max = account.limits.max_storage.and_then(|max| u64::try_from(max).ok());
     match max.filter(|max| *max > 0) {

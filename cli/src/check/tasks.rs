@@ -1,4 +1,4 @@
-//! Tasks that do not go on. Never what becomes of a guest.
+//! Checks for tasks that do not go on. Never checks how guests end.
 
 use super::{Finding, answer, few, server_time};
 use crate::client::Client;
@@ -9,11 +9,11 @@ use muster_protocol::{
 };
 use std::time::Duration;
 
-/// How long beyond its time limit an attempt may be a worker's: to get module and input, to compile, and to
-/// bring a large output.
+/// How long beyond its time limit an attempt may be on a worker: to fetch its module and input, to
+/// compile, and to upload a large output.
 const HELD_MARGIN: Duration = Duration::from_secs(300);
 
-/// Tasks that are asked for. More are as bad as these.
+/// How many tasks are asked for. Further ones would not change the finding.
 const TASKS_MAX: u64 = 100;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
@@ -26,7 +26,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         ..ListTasks::default()
     };
     let list = answer::<Tasks, _>(client.ask(Endpoint::TaskList, &question)).await;
-    // Where no master answers, that is said already.
+    // Another check reports that no master answers.
     let Ok(Tasks { tasks, .. }) = list else { return };
     if tasks.is_empty() {
         return;
@@ -44,7 +44,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         names.len(),
         few(&names)
     );
-    let hint = "they were never begun, or their ends are not told: see the logs of these workers; one \
-                that is started again gives its tasks to others";
+    let hint = "they never started, or their ends were not reported: read the logs of these workers; \
+                the tasks of a worker that is restarted move to others";
     findings.push(Finding::warn("tasks", detail).hint(hint).names(names));
 }

@@ -1,5 +1,5 @@
-//! Workers: how many there are, whether they renew their leases, and whether a master is linked with each.
-//! Never gives them orders.
+//! Checks the workers: how many there are, whether they renew their leases, and whether each is linked
+//! to a master. Never sends them commands.
 
 use super::{Finding, Health, answer, few, masters::Serving, registry};
 use crate::client::Client;
@@ -11,13 +11,13 @@ use muster_protocol::{
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 
-/// How much older than its length a lease may be: the time of a renewal on its way, and of this look.
+/// How much older than its length a lease may be: the time of a renewal on its way, and of this check.
 const LEASE_MARGIN: Duration = Duration::from_secs(3);
 
-/// Groups that have a line of their own; those that are not well come first.
+/// How many groups get a line of their own; those with problems come first.
 const GROUPS_MAX: usize = 20;
 
-/// Unwell workers of which it is told what they lack: as many as a person reads.
+/// For how many unwell workers the shortage is shown.
 const UNWELL_TOLD_MAX: usize = 3;
 
 pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
@@ -26,7 +26,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
     let workers = match list {
         Ok(Workers { workers }) => workers,
         Err(error) => {
-            let hint = "masters tell of workers: see to them first";
+            let hint = "masters report the workers: repair the masters first";
             findings.push(Finding::fail("workers", error).hint(hint));
             return;
         }
@@ -51,9 +51,9 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         &stale,
         held.len(),
         "have not renewed their leases",
-        "they run nothing: see whether writes are stored, whether the workers run, and their logs",
+        "they run nothing: check whether writes are stored and whether the workers run, and read their logs",
     ));
-    // A worker with a way of its own to the registry names its home: a master that it is linked with.
+    // The lease of a worker that renews directly in NATS names its home, a master to which it is linked.
     let is_alone = |view: &&WorkerView| {
         let home = view.lease.home.as_ref();
         !view.linked && !home.is_some_and(|home| serving.may_have(home.session))
@@ -63,11 +63,11 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
         &alone,
         held.len(),
         "have no link to a master and get no tasks",
-        "name a running master with --master, and let its UDP port through; their logs say more",
+        "name a running master with --master, and open its UDP port; their logs say more",
     ));
 }
 
-/// Those whose hosts lack something, in one line: it says of a few what that is.
+/// One line about the workers whose hosts lack something; it shows the shortage of a few.
 fn unwell(workers: &[WorkerView]) -> Option<Finding> {
     let lack = |view: &WorkerView| {
         let worker = view.lease.worker.to_string();
@@ -81,7 +81,7 @@ fn unwell(workers: &[WorkerView]) -> Option<Finding> {
     (!names.is_empty()).then(|| Finding::warn("unwell", told.join("; ")).names(names))
 }
 
-/// A line for each group.
+/// One line for each group.
 fn groups(workers: &[WorkerView], findings: &mut Vec<Finding>) {
     let mut groups: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
     for view in workers {
@@ -116,7 +116,7 @@ fn groups(workers: &[WorkerView], findings: &mut Vec<Finding>) {
     }
 }
 
-/// A line about some of `all` workers; where it is about each of them, nothing can run.
+/// A line about some of `all` workers. If it is about all of them, nothing can run.
 fn several(some: &[&WorkerView], all: usize, what: &str, hint: &str) -> Option<Finding> {
     if some.is_empty() {
         return None;

@@ -1,5 +1,5 @@
-//! A process that `muster dev` started, in a process group of its own. Never outlives it: its
-//! standard input is a pipe that closes with us.
+//! A process that `muster dev` started, in a process group of its own. Never outlives `muster dev`: its
+//! standard input is a pipe that closes then.
 
 use crate::exit::Failure;
 use anyhow::Context as _;
@@ -14,10 +14,10 @@ use std::{
 };
 use tokio::{process, time};
 
-/// How often a file that a child writes is looked for.
+/// How often to look for a file that a child writes.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// The end of a log that an error shows, in bytes.
+/// How many bytes of the end of a log an error shows.
 const TAIL: usize = 2_000;
 
 /// A running process.
@@ -26,20 +26,20 @@ pub struct Child {
     log: PathBuf,
     pid: u32,
     process: process::Child,
-    /// Open for as long as the child may live.
+    /// Open for as long as the child may run.
     _stdin: Option<process::ChildStdin>,
     ended: Option<ExitStatus>,
 }
 
 impl Child {
-    /// Starts `command`, whose output goes to the file `log`.
+    /// Starts `command` with its output in the file `log`.
     ///
-    /// To be called on the thread that lives longest: see `muster tether`.
+    /// To be called on the main thread, which ends last: see `muster tether`.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let err = out.try_clone().context("cannot share the log")?;
-        // A group of its own: Ctrl-C in the terminal reaches this command alone, which stops the
-        // others in order; and one of them can be killed with all that it started.
+        // A process group of its own. So Ctrl-C in the terminal reaches only this command, which stops
+        // the others in order; and a child can be killed together with all that it started.
         command.process_group(0).stdin(Stdio::piped()).stdout(out).stderr(err);
         let program = command.get_program().to_owned();
         let command = std::mem::replace(command, Command::new(&program));
@@ -51,29 +51,29 @@ impl Child {
             name: name.into(),
             log: log.into(),
             pid,
-            // Waiting would close it.
+            // Keep the pipe: `wait` would close it.
             _stdin: process.stdin.take(),
             process,
             ended: None,
         })
     }
 
-    /// What it is called.
+    /// The name of the child.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process.
+    /// The child's process.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Where its output goes.
+    /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Waits until it has written `file`, and reads it.
+    /// Waits until the child has written `file`, and reads it.
     pub async fn await_file(&mut self, file: &Path, within: Duration) -> anyhow::Result<String> {
         let until = time::Instant::now() + within;
         loop {
@@ -96,20 +96,23 @@ impl Child {
     fn failure(&self, text: String) -> anyhow::Error {
         let log = fs::read(&self.log).unwrap_or_default();
         let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(TAIL)..]).into_owned();
-        let text =
-            if tail.is_empty() { text } else { format!("{text}; it said:\n{}", tail.trim_end()) };
+        let text = if tail.is_empty() {
+            text
+        } else {
+            format!("{text}; its output:\n{}", tail.trim_end())
+        };
         Failure::new(text).hint(format!("see {}", self.log.display())).into()
     }
 
-    /// Asks it to stop.
+    /// Sends the child SIGTERM.
     pub fn terminate(&self) {
         if let Some(pid) = self.living() {
-            // It may have ended this moment, which is as good.
+            // The process may just have ended, which is as good.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Ends it and all that it started.
+    /// Kills the child and every process that it started.
     pub async fn kill(&mut self) {
         if let Some(pid) = self.living() {
             let _ = kill_process_group(pid, Signal::KILL);
@@ -117,7 +120,8 @@ impl Child {
         }
     }
 
-    /// Its id while it is certainly still its own: until its end was waited for.
+    /// Its process id, for as long as the id cannot belong to another process: until its end was waited
+    /// for.
     fn living(&self) -> Option<Pid> {
         if self.ended.is_some() {
             return None;
@@ -125,14 +129,14 @@ impl Child {
         i32::try_from(self.pid).ok().and_then(Pid::from_raw)
     }
 
-    /// Waits for its end. May be dropped and called again.
+    /// Waits for the child's end. May be dropped and called again.
     async fn end(&mut self) {
         if self.ended.is_none() {
             self.ended = Some(self.process.wait().await.unwrap_or_default());
         }
     }
 
-    /// How it ended, as the end of a sentence about it.
+    /// How the child ended, as the end of a sentence about it.
     pub fn how_it_ended(&self) -> String {
         match self.ended.map(|status| (status.code(), status.signal())) {
             Some((_, Some(signal))) => format!("was ended by signal {signal}"),
@@ -142,7 +146,7 @@ impl Child {
     }
 }
 
-/// Waits until one of them ends, and says which; for ever where there is none.
+/// Waits until one of the children ends, and returns which; for ever if there are none.
 pub async fn first_to_end(children: &mut [Child]) -> usize {
     if children.is_empty() {
         return futures::future::pending().await;

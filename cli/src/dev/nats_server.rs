@@ -1,5 +1,5 @@
-//! The nats-server of `muster dev`: found on this machine, started on loopback. Never downloaded
-//! here: `setup/nats-server` does that.
+//! The nats-server of `muster dev`: found on this machine, started on loopback. Never downloads it:
+//! `setup/nats-server` does.
 
 use super::child::Child;
 use crate::{check, exit::Failure};
@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
-/// Where `setup/nats-server` puts it: in the work tree, which is here, or above, or around this executable.
+/// Where `setup/nats-server` puts it: in a work tree that is the current directory, above it, or above
+/// this executable.
 const LOCAL: &str = ".muster/bin/nats-server";
 
-/// It is ready in some 20 ms; a large store on a slow disk takes seconds to recover.
+/// A server is ready in about 20 ms; a large store on a slow disk takes seconds to recover.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// What it writes about the ports it chose.
+/// What the server writes about the ports it chose.
 #[derive(Deserialize)]
 struct Ports {
     nats: Vec<String>,
@@ -42,18 +43,18 @@ pub fn find() -> anyhow::Result<PathBuf> {
             format!("{} has version {version}, {major}.{minor} or newer is needed", file.display())
         }
         None => match named() {
-            Some(file) => format!("MUSTER_NATS_SERVER={} is no nats-server", file.display()),
+            Some(file) => format!("MUSTER_NATS_SERVER={} is not a nats-server", file.display()),
             None => "there is no nats-server on this machine".into(),
         },
     };
-    let hint = "get one with setup/nats-server, or name one in MUSTER_NATS_SERVER";
+    let hint = "fetch one with setup/nats-server, or name one in MUSTER_NATS_SERVER";
     Err(Failure::user(text).hint(hint).into())
 }
 
-/// Files that could be it, the most wanted first.
+/// The files to try, in order of preference.
 fn candidates() -> Vec<PathBuf> {
     if let Some(named) = named() {
-        // Whoever names one means that one.
+        // If a server is named, use no other.
         return vec![named];
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -69,7 +70,7 @@ fn named() -> Option<PathBuf> {
     named.map(PathBuf::from)
 }
 
-/// `2.15.1` of `nats-server: v2.15.1`.
+/// Extracts `2.15.1` from `nats-server: v2.15.1`.
 fn version(file: &Path) -> Option<String> {
     let output = Command::new(file).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -77,25 +78,25 @@ fn version(file: &Path) -> Option<String> {
     Some(version.to_owned())
 }
 
-/// Starts it with its data under `dir`; gives its URL.
+/// Starts the server with its data under `dir`; returns its URL.
 pub async fn start(exe: &Path, server: &Path, dir: &Path) -> anyhow::Result<(Child, String)> {
     let dir = dir.join("nats");
     let ports = dir.join("ports");
     let _ = fs::remove_dir_all(&ports);
     fs::create_dir_all(&ports).with_context(|| format!("cannot make {}", ports.display()))?;
-    // It does not read its standard input, and so is tethered otherwise; the process stays the
-    // same, and so does its id.
+    // nats-server does not read its standard input, so `muster tether` ends it with its parent. `exec`
+    // keeps the process and its id.
     let mut command = Command::new(exe);
     command.args(["tether", &std::process::id().to_string(), "--"]).arg(server);
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"]);
     command.arg("--store_dir").arg(dir.join("data"));
     command.arg("--ports_file_dir").arg(&ports);
     let mut child = Child::spawn("nats-server", &mut command, &dir.join("log"))?;
-    // The server names the file after its executable and its id.
+    // The server names the file after its executable and its process id.
     let program = server.file_name().unwrap_or_default().to_string_lossy();
     let file = ports.join(format!("{program}_{}.ports", child.pid()));
     let text = child.await_file(&file, READY_WITHIN).await?;
     let ports: Ports = serde_json::from_str(&text).context("nats-server's ports are malformed")?;
-    let url = ports.nats.into_iter().next().context("nats-server listens nowhere")?;
+    let url = ports.nats.into_iter().next().context("nats-server listens on no port")?;
     Ok((child, url))
 }

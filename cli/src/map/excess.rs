@@ -1,17 +1,17 @@
-//! What stands in a file of results after those that are known to be there: whether it is what one
-//! interrupted write leaves. Never takes another program's bytes for this run's.
+//! Decides whether the bytes after the known results in a file are what one interrupted write of this
+//! run leaves. Never takes another program's bytes for this run's.
 
 use muster_protocol::TaskId;
 use std::io::{self, Read};
 
-/// Bytes that are looked at together: a line may be as long as an output, and need not be held.
+/// How many bytes are compared at once: a line may be as long as an output, and need not be held.
 const CHUNK: usize = 64 * 1024;
 
-/// Whether it is the result of this very line and task, whole or its beginning, and nothing more.
+/// Whether the bytes are the result of this line and task, whole or its beginning, and nothing more.
 pub fn is_one_result(mut excess: impl Read, line: u64, task: TaskId) -> io::Result<bool> {
     let heads = [
         format!("{{\"line\":{line},\"task\":\"{task}\",\"verdict\":\""),
-        // The line of an input that no task was submitted for.
+        // The result of an input for which no task was submitted.
         format!("{{\"line\":{line},\"verdict\":\"refused\",\"reason\":\""),
     ];
     let longest = heads.iter().map(String::len).max().unwrap_or(0);
@@ -34,7 +34,7 @@ pub fn is_one_result(mut excess: impl Read, line: u64, task: TaskId) -> io::Resu
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        // A byte after the line's end was written by nobody who was interrupted in that line.
+        // An interrupted write ends within its line. Bytes after the newline come from another writer.
         if is_whole {
             return Ok(false);
         }

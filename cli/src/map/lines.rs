@@ -1,5 +1,5 @@
-//! The inputs of a run, a line at a time. Never holds more of them than one line and a buffer, and
-//! never passes on a line that no task could be meant by.
+//! Reads the inputs of a run line by line. Never holds more than one line and a buffer, and never
+//! returns an empty line or one above the limits as an input.
 
 use crate::{exit::Failure, quantity};
 use anyhow::Context as _;
@@ -12,9 +12,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
 /// Lines of a file or of standard input.
 pub struct Lines {
     from: Box<dyn AsyncBufRead + Send + Unpin>,
-    /// What was read of the present line.
+    /// What was read of the current line.
     line: Vec<u8>,
-    /// Whether the present line is too long, so that its rest is dropped.
+    /// Whether the current line is too long, so that its rest is dropped.
     is_over: bool,
     /// Whether every line has to be JSON.
     is_json: bool,
@@ -40,12 +40,12 @@ impl Lines {
         Lines { from: Box::new(from), line: Vec::new(), is_over: false, is_json }
     }
 
-    /// The next line without its end; none after the last. May be dropped and called again.
+    /// The next line without its end; `None` after the last. May be dropped and called again.
     pub async fn next(&mut self) -> anyhow::Result<Option<InputLine>> {
         loop {
             let buffer = self.from.fill_buf().await.context("cannot read the inputs")?;
             if buffer.is_empty() {
-                // A last line without a newline counts; nothing after a last newline does not.
+                // A last line without a newline counts. An empty rest after the last newline does not.
                 let is_more = !self.line.is_empty() || self.is_over;
                 return Ok(is_more.then(|| self.cut()));
             }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     async fn lines(text: &'static str, is_json: bool) -> Vec<InputLine> {
-        // A buffer of three bytes cuts lines at every place.
+        // A buffer of three bytes splits lines at every possible place.
         let mut lines = Lines::of(BufReader::with_capacity(3, text.as_bytes()), is_json);
         let mut all = Vec::new();
         while let Some(line) = lines.next().await.expect("readable") {

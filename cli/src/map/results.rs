@@ -1,4 +1,4 @@
-//! Results of a run, as lines of JSON and in order where that is wanted. Never prints one twice.
+//! Prints the results of a run as lines of JSON, in order if requested. Never prints a result twice.
 
 use super::state::MapState;
 use crate::{blob, client::Client, completions::Completion, output, terminal};
@@ -13,15 +13,14 @@ use muster_protocol::{
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
-/// Failures that are listed; the others are counted.
+/// How many failures are listed; the others are counted.
 const LISTED_MAX: usize = 100;
 
-/// Results that are printed in one go, as many as one message tells of. Their large outputs are read at the
-/// same time.
+/// How many results are printed at once: as many as one message reports. Their large outputs are read
+/// concurrently.
 const BATCH_MAX: usize = 64;
 
-/// Bytes of large outputs after which no further one is read along with them: eight of a mebibyte keep the
-/// object store busy.
+/// How many bytes of large outputs are read concurrently: eight of 1 MiB keep the object store busy.
 const HELD_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 /// The word for a task that completed, as its verdict has it.
@@ -30,23 +29,23 @@ const COMPLETED: &str = "completed";
 /// The word for a task whose record is gone.
 const GONE: &str = "gone";
 
-/// The word for a line that no task was submitted for.
+/// The word for a line for which no task was submitted.
 const REFUSED: &str = "refused";
 
-/// Results that were not printed yet, and a count of those that were.
+/// Results that are not printed yet, and counts of those that are.
 pub struct Results {
     queue: Queue<Came>,
     state: MapState,
-    /// By verdict.
+    /// How many results of each verdict.
     counts: BTreeMap<&'static str, u64>,
     failures: Vec<String>,
 }
 
-/// What became of a line.
+/// The result of a line.
 enum Came {
     /// Its task has ended.
     Ended(Completion),
-    /// It can be no input, for this reason.
+    /// The line cannot be an input, for this reason.
     Refused(String),
 }
 
@@ -66,18 +65,18 @@ struct ResultLine<'a> {
 }
 
 impl Results {
-    /// Those after what the state says was printed.
+    /// Results that follow those which the state counts as printed.
     pub fn after(state: MapState, is_ordered: bool) -> Self {
         let queue = Queue::after(state.written(), is_ordered);
         Results { queue, state, counts: BTreeMap::new(), failures: Vec::new() }
     }
 
-    /// How far the run is.
+    /// How far the run has come.
     pub fn state(&self) -> &MapState {
         &self.state
     }
 
-    /// How many there were, printed or waiting for an earlier one.
+    /// How many results there were, printed or waiting for an earlier one.
     pub fn ended(&self) -> u64 {
         self.queue.taken + self.queue.waiting.len() as u64
     }
@@ -92,12 +91,13 @@ impl Results {
         self.queue.add(line, Came::Ended(end));
     }
 
-    /// Adds a line that can be no input.
+    /// Adds a line that cannot be an input.
     pub fn refuse(&mut self, line: u64, why: String) {
         self.queue.add(line, Came::Refused(why));
     }
 
-    /// Prints what can be printed. Large outputs are read only now, so that few at a time are held.
+    /// Prints the results that are next in order. Large outputs are read only now, so that few are held
+    /// at a time.
     pub async fn print(&mut self, client: &Client) -> anyhow::Result<()> {
         loop {
             let batch = self.batch();
@@ -112,7 +112,7 @@ impl Results {
         }
     }
 
-    /// Results that can be printed now, with as many large outputs as may be held.
+    /// The results that can be printed now, with as many large outputs as may be held.
     fn batch(&mut self) -> Vec<(u64, Came)> {
         let (mut batch, mut held) = (Vec::new(), 0);
         while batch.len() < BATCH_MAX
@@ -129,7 +129,7 @@ impl Results {
         batch
     }
 
-    /// Prints a result, and only then counts it.
+    /// Prints a result, and counts it afterwards.
     fn put(&mut self, shown: ResultLine<'_>) -> anyhow::Result<()> {
         output::json_line(&shown)?;
         self.state.wrote(shown.verdict == COMPLETED)?;
@@ -142,7 +142,7 @@ impl Results {
         Ok(())
     }
 
-    /// Tells on standard error how it went; whether every task completed.
+    /// Prints a summary on standard error; returns whether every task completed.
     pub fn summary(&self, took: Duration) -> bool {
         let total: u64 = self.counts.values().sum();
         let completed = self.counts.get(COMPLETED).copied().unwrap_or(0);
@@ -152,7 +152,7 @@ impl Results {
         }
         let unlisted = (total - completed).saturating_sub(self.failures.len() as u64);
         if unlisted > 0 {
-            note(&format!("and {unlisted} lines more"));
+            note(&format!("and {unlisted} more lines"));
         }
         let mut parts = vec![format!("{completed} completed")];
         let others = self.counts.iter().filter(|(word, _)| **word != COMPLETED);
@@ -181,7 +181,7 @@ fn tell<'a>(line: u64, came: &Came, output: Option<&'a [u8]>) -> ResultLine<'a> 
     match came {
         Came::Refused(why) => shape(line, None, REFUSED, None, Some(why.clone())),
         Came::Ended(Completion { task, outcome: None }) => {
-            let reason = "its record was kept no longer".to_owned();
+            let reason = "its record has expired".to_owned();
             shape(line, Some(*task), GONE, None, Some(reason))
         }
         Came::Ended(Completion { task, outcome: Some(outcome) }) => {
@@ -212,8 +212,7 @@ fn shape<'a>(
     }
 }
 
-/// Things that come in any order and leave by number, after those that have left already, or as
-/// they come.
+/// A buffer that takes numbered things in any order and returns them in order, or as they come.
 struct Queue<T> {
     is_ordered: bool,
     waiting: BTreeMap<u64, T>,

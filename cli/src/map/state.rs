@@ -1,5 +1,5 @@
-//! What a run has come to, in a file, so that another process can go on with it. Never says that a
-//! result was written before it was.
+//! The progress of a run, in a file, so that another process can resume it. Never records a result as
+//! written before it was.
 
 use super::{excess, of_line};
 use crate::exit::Failure;
@@ -15,10 +15,10 @@ use std::{
     path::Path,
 };
 
-/// Standard output as a file that can be opened once more, whatever it is called by now.
+/// Standard output as a file that can be opened again, whatever its name is now.
 const STDOUT: &str = "/proc/self/fd/1";
 
-/// How far a run is, and the file that says so, where one was asked for.
+/// The progress of a run, and the state file, if one was asked for.
 pub struct MapState {
     file: Option<File>,
     kept: Kept,
@@ -28,20 +28,20 @@ pub struct MapState {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Kept {
     batch: BatchId,
-    /// The digest of what is asked of every line.
+    /// The digest of what every line's task asks for.
     spec: Digest,
-    /// Results written, all of them of the first lines.
+    /// How many results were written: those of the first lines.
     written: u64,
     /// How many of those tasks did not complete.
     failed: u64,
-    /// Which file the results go to, and how much of it they fill; zeros where it is no file.
+    /// The file that standard output is, and its size; zeros if it is no file.
     device: u64,
     inode: u64,
     size: u64,
 }
 
 impl MapState {
-    /// A run that is kept nowhere.
+    /// A run without a state file.
     pub fn new(batch: BatchId) -> Self {
         let kept = Kept {
             batch,
@@ -55,15 +55,15 @@ impl MapState {
         MapState { file: None, kept }
     }
 
-    /// The run that a file keeps, or a new one where there is no such file. Half a line that a process
-    /// left when it was killed is cut off the results.
+    /// The run in a state file, or a new one if the file does not exist. A partial line at the end of
+    /// the results, left by a killed process, is cut off.
     pub fn open(path: &Path, batch: BatchId, spec: &TaskSpec) -> anyhow::Result<Self> {
         let shown = path.display();
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file =
-            opened.map_err(|error| Failure::user(format!("cannot keep {shown}: {error}")))?;
+            opened.map_err(|error| Failure::user(format!("cannot write {shown}: {error}")))?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Failure::user(format!("another muster map goes on with {shown}")).into());
+            return Err(Failure::user(format!("another muster map uses {shown}")).into());
         }
         let mut text = String::new();
         let read = file.read_to_string(&mut text);
@@ -72,13 +72,14 @@ impl MapState {
         if read.is_err() || !text.is_empty() {
             let kept: Option<Kept> = serde_json::from_str(&text).ok();
             let kept = kept.ok_or_else(|| {
-                Failure::user(format!("{shown} does not keep a run of muster map"))
-                    .hint("name another file, or remove this one to begin anew")
+                Failure::user(format!("{shown} is not a state file of muster map"))
+                    .hint("name another file, or remove this one to start again")
             })?;
             if kept.spec != state.kept.spec {
-                let text = format!("{shown} keeps a run of another module or with other options");
+                let text =
+                    format!("{shown} belongs to a run of another module, or with other options");
                 let hint = "repeat the command as it was (a module's digest pins its version), or \
-                            remove the file to begin anew";
+                            remove the file to start again";
                 return Err(Failure::user(text).hint(hint).into());
             }
             state.kept = kept;
@@ -89,12 +90,12 @@ impl MapState {
         Ok(state)
     }
 
-    /// Whom the tasks tell; their ids follow from it.
+    /// The batch of the run; the tasks' ids derive from it.
     pub fn batch(&self) -> BatchId {
         self.kept.batch
     }
 
-    /// How many results were written, all of them of the first lines.
+    /// How many results were written: those of the first lines.
     pub fn written(&self) -> u64 {
         self.kept.written
     }
@@ -104,7 +105,7 @@ impl MapState {
         self.kept.failed
     }
 
-    /// Whether another process can go on with it.
+    /// Whether another process can continue the run.
     pub fn is_kept(&self) -> bool {
         self.file.is_some()
     }
@@ -116,15 +117,16 @@ impl MapState {
         self.save()
     }
 
-    /// One write of the whole, so that a process that is killed leaves the old state or the new one.
+    /// Writes the whole file in one write, so that a killed process leaves the old state or the new
+    /// one.
     fn save(&mut self) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         (self.kept.device, self.kept.inode, self.kept.size) = results()?.unwrap_or_default();
-        file.write_all_at(self.kept.line().as_bytes(), 0).context("cannot keep how far it is")
+        file.write_all_at(self.kept.line().as_bytes(), 0).context("cannot record the progress")
     }
 
-    /// Cuts off what this run wrote to the results after the state was last kept. Where anything else
-    /// was written there, nothing is cut.
+    /// Cuts off the results that this run wrote after the state was last saved. Cuts nothing if
+    /// anything else was written there.
     fn mend(&self, path: &Path) -> anyhow::Result<()> {
         let Some((device, inode, size)) = results()? else { return Ok(()) };
         let Kept { written, size: kept, .. } = self.kept;
@@ -133,46 +135,46 @@ impl MapState {
         }
         if size < kept {
             let text = format!(
-                "the file for the results has {size} bytes, and had {kept} when the {written} first \
-                 results were in it"
+                "the results file has {size} bytes, but had {kept} bytes with the first {written} \
+                 results in it"
             );
             let hint = format!(
-                "append to it (>> instead of >), write to another one, or remove {} to begin anew",
+                "append to it (>> instead of >), write to another one, or remove {} to start again",
                 path.display()
             );
             return Err(Failure::user(text).hint(hint).into());
         }
         if !self.is_own(kept)? || results()? != Some((device, inode, size)) {
             let text = format!(
-                "something else has written to the file for the results: {} bytes follow the {kept} \
-                 that it had with the {written} first results in it; nothing was cut off",
+                "something else has written to the results file: {} bytes follow the {kept} bytes of \
+                 the first {written} results; nothing was removed",
                 size - kept
             );
             let hint = format!(
-                "append to another file (>>), which gets the results from line {} on; or, where what \
-                 follows is not wanted, cut it off first: truncate -s {kept}, and the file",
+                "append to another file (>>), which gets the results from line {} on; or, if these \
+                 bytes are not wanted, remove them first: truncate -s {kept} FILE",
                 written + 1
             );
             return Err(Failure::user(text).hint(hint).into());
         }
         let out = io::stdout();
-        ftruncate(&out, kept).context("cannot cut off half a result")?;
+        ftruncate(&out, kept).context("cannot remove an incomplete result")?;
         seek(&out, rustix::fs::SeekFrom::End(0)).context("cannot go to the end of the results")?;
         Ok(())
     }
 
-    /// Whether what follows so many bytes of the results is what this run leaves when it is killed:
-    /// the next line, whole or half.
+    /// Whether the bytes after this offset are what a killed run leaves: the next line, whole or in
+    /// part.
     fn is_own(&self, kept: u64) -> anyhow::Result<bool> {
-        // Standard output itself can most often not be read.
+        // Reopen the file for reading: standard output is usually open only for writing.
         let mut file = File::open(STDOUT).map_err(|error| {
-            let text = format!("cannot see what follows the results that are kept: {error}");
-            Failure::user(text).hint("make the file for the results readable, or write to another")
+            let text = format!("cannot read what follows the recorded results: {error}");
+            Failure::user(text).hint("make the results file readable, or write to another one")
         })?;
-        file.seek(SeekFrom::Start(kept)).context("cannot go to the end of the kept results")?;
+        file.seek(SeekFrom::Start(kept)).context("cannot go to the end of the recorded results")?;
         let line = self.kept.written + 1;
         let is_own = excess::is_one_result(file, line, of_line(self.kept.batch, line));
-        is_own.context("cannot read what follows the kept results")
+        is_own.context("cannot read what follows the recorded results")
     }
 }
 
@@ -187,7 +189,7 @@ impl Kept {
     }
 }
 
-/// Device, inode and size of standard output, where it is a file.
+/// Device, inode and size of standard output, if it is a file.
 fn results() -> anyhow::Result<Option<(u64, u64, u64)>> {
     let stat = fstat(io::stdout()).context("cannot look at standard output")?;
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
@@ -195,7 +197,7 @@ fn results() -> anyhow::Result<Option<(u64, u64, u64)>> {
     Ok(is_file.then_some((stat.st_dev, stat.st_ino, size)))
 }
 
-/// The digest of what is asked of every line, whatever the module is called.
+/// The digest of what every line's task asks for, independent of the module's name.
 fn fingerprint(spec: &TaskSpec) -> anyhow::Result<Digest> {
     let mut spec = spec.clone();
     spec.batch = None;

@@ -1,5 +1,5 @@
-//! What a task asks for besides its input, as the command line says it. Never grants anything: that
-//! is for the worker's policy to do, or to refuse.
+//! The requested grants of a task, from the command line. Never grants anything: the worker's policy
+//! does, or refuses.
 
 use crate::{exit::Failure, quantity};
 use clap::Args;
@@ -10,23 +10,23 @@ use std::{env, time::Duration};
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Grants")]
 pub struct Asked {
-    /// An environment variable; without a value, the one it has here (repeatable)
+    /// An environment variable; without a value, its value in this process is used (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// A secret that the worker keeps, as an environment variable of its name (repeatable)
+    /// A secret of the worker, which the task gets as a variable of this name (repeatable)
     #[arg(long = "secret", value_name = "NAME")]
     secrets: Vec<String>,
-    /// Where it may send HTTP requests: a name, *.DOMAIN, an address or a network; ports 80 and 443
-    /// unless one is given, or * for any (repeatable)
+    /// A host to which it may send HTTP requests: a name, *.DOMAIN, an address or a network. The
+    /// ports are 80 and 443, unless one is given; * is any port (repeatable)
     #[arg(long, value_name = "HOST[:PORT]")]
     allow_http: Vec<HttpRule>,
-    /// A directory of its own, empty at first and gone afterwards, of so many bytes
+    /// A directory of this size, which is empty at first and removed afterwards
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     dir: Option<u64>,
-    /// See time as finely as this [default: 1ms]
+    /// The resolution of its clocks [default: 1ms]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     clock: Option<Duration>,
-    /// The machine's random numbers; without, they are the same in each attempt and no secret
+    /// Real random numbers; without this they are the same in each attempt, and not secret
     #[arg(long)]
     random: bool,
 }

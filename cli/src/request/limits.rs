@@ -1,5 +1,5 @@
-//! What an attempt may use, as the command line says it. Never a default of its own: those are the
-//! protocol's.
+//! The limits of an attempt, from the command line. Never has a default of its own: the protocol has
+//! them.
 
 use crate::quantity;
 use clap::Args;
@@ -10,25 +10,25 @@ use std::time::Duration;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct Chosen {
-    /// Kill an attempt that runs longer [default: 1h]
+    /// Kill an attempt that runs longer than this [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     timeout: Option<Duration>,
-    /// Kill an attempt that computes longer; waiting does not count [default: 7d]
+    /// Kill an attempt that uses more processor time than this; waiting does not count [default: 7d]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     cpu_time: Option<Duration>,
-    /// End the task when no worker took it for so long [default: 7d]
+    /// End the task if it has waited for a worker for this long [default: 7d]
     #[arg(long, value_name = "TIME", value_parser = quantity::duration)]
     queue_time: Option<Duration>,
-    /// Linear memory that an attempt may have [default: 128MiB]
+    /// The maximum linear memory of an attempt [default: 128MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     memory: Option<u64>,
-    /// Output, or standard output [default: 64MiB]
+    /// The maximum output [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     output_size: Option<u64>,
-    /// Standard error and log; what is over is dropped and counted [default: 16MiB]
+    /// The maximum of standard error and log; more is dropped and counted [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     log_size: Option<u64>,
-    /// The state that a checkpoint keeps [default: 16MiB]
+    /// The maximum state of a checkpoint [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
     checkpoint_size: Option<u64>,
 }

@@ -1,12 +1,13 @@
-//! `muster task run --local`: a file run in this process, in a worker's sandbox, without a fleet.
-//! Never connects to anything that the task itself was not granted.
+//! `muster task run --local`: runs a file in this process, in a worker's sandbox, without a fleet. Never
+//! connects to anything that the task was not granted.
 
 use crate::{
     exit::{self, Failure},
-    mint, module,
+    ids,
+    ids::Token,
+    module,
     output::{self, Format},
     quantity, request, terminal,
-    token::Token,
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -25,17 +26,17 @@ use std::{
     process::ExitCode,
 };
 
-/// What to run, and as whose task.
+/// What to run locally, and under which id.
 pub struct Local<'a> {
-    /// A file.
+    /// The module's file.
     pub module: &'a str,
-    /// The bytes it is given.
+    /// The input.
     pub input: Bytes,
     /// The task's id, or a token for it.
     pub id: Option<&'a Token>,
-    /// Whose tokens these are.
+    /// The name of the fleet, which ids of tokens derive from.
     pub fleet: &'a str,
-    /// Limits, grants and the rest; who would run it in a fleet does not matter.
+    /// Limits, grants and the rest. Which worker would run it in a fleet does not matter.
     pub options: &'a request::Options,
 }
 
@@ -44,10 +45,10 @@ impl Local<'_> {
     pub async fn run(self, format: Format) -> anyhow::Result<ExitCode> {
         let (digest, wasm) = module::load(self.module)?;
         let module = ModuleRef { name: None, digest };
-        // The input may be of any size that a task's may be; it need not fit a record.
+        // The input is not part of the spec: it need not fit a record, and may have any allowed size.
         let spec = self.options.spec(module, Data::EMPTY, None)?;
         let secrets = secrets(&spec.grants.secrets)?;
-        let id = self.id.map_or_else(mint::task, |token| Ok(token.id(self.fleet)))?;
+        let id = self.id.map_or_else(ids::new_task, |token| Ok(token.id(self.fleet)))?;
         let bar = bar();
         let compiler = Compiler::new(&Rules::default());
         let running = local::run(
@@ -84,7 +85,7 @@ fn show(outcome: &Outcome, format: Format) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit::of(&outcome.verdict)))
 }
 
-/// The values of secrets: a worker has files for them, this process its environment.
+/// The values of secrets: a worker reads files for them, this process its environment.
 fn secrets(names: &BTreeSet<String>) -> anyhow::Result<Secrets> {
     let value = |name: &String| {
         let value = env::var(name).map_err(|_| {
@@ -112,7 +113,7 @@ fn tell(bar: &ProgressBar, heard: Heard) {
     }
 }
 
-/// A bar, where someone looks.
+/// A progress bar, if standard error is a terminal.
 fn bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -1,25 +1,25 @@
-//! `muster task logs`: what a task's runs wrote for people, from the stream that keeps it. Never
-//! changes the bytes.
+//! `muster task logs`: prints what a task's runs wrote to their logs, from the log stream. Never changes
+//! the bytes.
 
 use crate::{
     client::Client,
     completions::WaitReasons,
     exit::Failure,
+    ids::Token,
     output::{self, Format},
     stream_reader::{Start, StreamReader},
     terminal,
-    token::Token,
 };
 use serde_json::json;
 use std::time::Duration;
 
-/// How often a followed task is asked whether it has ended.
+/// How often to check whether a followed task has ended.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// What may still be on its way to the stream when a task has ended.
+/// How long messages may still be on their way to the stream after a task has ended.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Prints what there is, and with `follow` what comes until the task has ended.
+/// Prints the log so far, and with `follow` the rest until the task has ended.
 pub async fn run(
     client: &Client,
     token: &Token,
@@ -39,7 +39,7 @@ pub async fn run(
         return Ok(());
     }
     let mut ask = tokio::time::interval(ASK_EVERY);
-    // A task that was submitted just now has a moment to begin.
+    // Give a task that was submitted just now a moment to begin.
     ask.reset();
     let mut waits = WaitReasons::default();
     while !ended {
@@ -59,7 +59,7 @@ pub async fn run(
     Ok(())
 }
 
-/// What was shown last, so that the next attempt can be announced.
+/// The attempt that was shown last, so that the next one can be announced.
 struct Shown {
     attempt: String,
     format: Format,

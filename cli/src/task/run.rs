@@ -1,5 +1,5 @@
-//! `muster task run`: submits a task, or many of one kind, and waits for their ends if asked to.
-//! Never ends a task because nobody waits for it any more.
+//! `muster task run`: submits a task, or many equal ones, and waits for their ends if requested. Never
+//! cancels a task when the command stops waiting.
 
 use super::local::Local;
 use crate::{
@@ -7,12 +7,13 @@ use crate::{
     client::{Client, ConnectArgs},
     completions::{Completion, Completions},
     exit::{self, Failure},
-    mint, module,
+    ids,
+    ids::Token,
+    module,
     output::{self, Format},
     request,
     submit::{self, Chunk},
     terminal,
-    token::Token,
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -42,18 +43,18 @@ pub struct Run {
     /// The input: a text, @FILE, or - for standard input
     #[arg(long, short, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
     input: Option<String>,
-    /// Submit so many of it
+    /// How many such tasks to submit
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=COUNT_MAX))]
     count: u64,
-    /// Wait for the end, print the output, and exit as the guest did
+    /// Wait for the end, print the output, and exit with the guest's exit code
     #[arg(long, short)]
     wait: bool,
-    /// Run the file in this process, without a fleet: it is granted what it asks for, and its secrets
-    /// are the variables of their names here
+    /// Run the file in this process, without a fleet. It gets all grants that it asks for; the value
+    /// of a secret is the variable of the same name
     #[arg(long, conflicts_with = "count")]
     local: bool,
-    /// A name of your own for the task, or a task's id: submitting it again is the same task, and
-    /// is refused if it asks for something else [default: a new id]
+    /// A name that you choose for the task, or a task's id. Submitting the same work under it again
+    /// is the same task; other work under it is refused [default: a new id]
     #[arg(long, value_name = "TOKEN")]
     id: Option<Token>,
     #[command(flatten)]
@@ -73,8 +74,8 @@ pub fn help() -> String {
   muster task run fetch --input http://example.com/ --allow-http example.com --wait
   muster task run build --env LANG --secret TOKEN --dir 1GiB --random --cpu-time 5m
 
-A task has no variable, secret, network, file or real random number that it does not name here, and
-what no worker's policy allows is refused at once: muster worker get NAME shows a policy.
+A task gets variables, secrets, network, files and real random numbers only if you name them here. If no
+worker's policy allows them, the task is refused at once: muster worker get NAME shows a policy.
 
 {}",
         exit::HELP
@@ -83,19 +84,19 @@ what no worker's policy allows is refused at once: muster worker get NAME shows 
 
 impl Run {
     /// Runs the command.
-    pub async fn run(self, reach: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
         if self.local {
             let input = read_input(self.input.as_deref())?;
             blob::check_size(input.len() as u64)?;
             let Run { module, id, options, .. } = &self;
-            let fleet = reach.fleet.as_str();
+            let fleet = connect.fleet.as_str();
             return Local { module, input, id: id.as_ref(), fleet, options }.run(format).await;
         }
-        let (ids, batch) = self.ids(reach.fleet.as_str())?;
+        let (ids, batch) = self.ids(connect.fleet.as_str())?;
         let input = read_input(self.input.as_deref())?;
-        // Refused before anything is stored, the module included.
+        // Check the size before anything is stored, also before the module is.
         blob::check_size(input.len() as u64)?;
-        let client = Client::connect(reach).await?;
+        let client = Client::connect(connect).await?;
         let module = module::resolve(&client, &self.module).await?;
         let input = blob::input(&client, input).await?;
         let spec = Arc::new(self.options.spec(module, input, batch)?);
@@ -129,10 +130,10 @@ impl Run {
     /// The ids of the tasks, and whom several of them tell.
     fn ids(&self, fleet: &str) -> anyhow::Result<(Vec<TaskId>, Option<BatchId>)> {
         match &self.id {
-            None if self.count == 1 => Ok((vec![mint::task()?], None)),
+            None if self.count == 1 => Ok((vec![ids::new_task()?], None)),
             None => {
-                let ids = (0..self.count).map(|_| mint::task()).collect::<Result<_, _>>()?;
-                Ok((ids, Some(mint::batch()?)))
+                let ids = (0..self.count).map(|_| ids::new_task()).collect::<Result<_, _>>()?;
+                Ok((ids, Some(ids::new_batch()?)))
             }
             Some(token) if self.count == 1 => Ok((vec![token.id(fleet)], None)),
             Some(token) => token.ids(fleet, self.count).map(|(ids, batch)| (ids, Some(batch))),
@@ -141,7 +142,7 @@ impl Run {
 }
 
 fn read_input(input: Option<&str>) -> anyhow::Result<Bytes> {
-    // One byte more than a task may have shows that there is too much, without reading it all.
+    // Read one byte more than the limit, to detect an input that is too large.
     let within = limit::PAYLOAD_SIZE_MAX + 1;
     let mut bytes = Vec::new();
     match input {
@@ -199,7 +200,7 @@ async fn wait(
             early.insert(end.task, end);
         };
         let Some(outcome) = end.outcome else {
-            exit::error(&format!("task {id} is gone: its record was kept no longer"));
+            exit::error(&format!("task {id} is gone: its record has expired"));
             code = if code == 0 { exit::FAILED } else { code };
             continue;
         };

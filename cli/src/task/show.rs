@@ -1,5 +1,4 @@
-//! Tasks as people see them: a list, one, its attempts, its output. Never asks for more than it
-//! shows.
+//! Shows tasks: a list, a single task, its attempts, its output. Never requests more than it shows.
 
 use crate::{
     blob,
@@ -17,13 +16,13 @@ use muster_protocol::{
 use serde::Deserialize;
 use std::{process::ExitCode, time::Duration};
 
-/// How long a running task's progress is listened for: guests that tell it do so often.
+/// How long to listen for the progress of a running task: guests that report it do so often.
 const PROGRESS_WITHIN: Duration = Duration::from_millis(400);
 
-/// The longest sentence in a list.
+/// The longest sentence in a list, in characters.
 const WHY_MAX: usize = 60;
 
-/// How far a run is, as its guest says.
+/// The progress of a run, as its guest reports it.
 #[derive(Deserialize)]
 pub struct Progress {
     done: u64,
@@ -31,7 +30,7 @@ pub struct Progress {
     total: u64,
 }
 
-/// What a running task says of its progress just now, if anything.
+/// The progress that a running task reports just now, if any.
 pub async fn progress(
     client: &Client,
     view: &TaskView,
@@ -68,7 +67,7 @@ pub fn list(tasks: &Tasks, format: Format) -> anyhow::Result<()> {
     output::table(&headers, &["tries", "group", "worker", "module"], rows.collect())
 }
 
-/// Everything about a task, but its bytes.
+/// Everything about a task except its input and output.
 pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(view);
@@ -124,7 +123,7 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
     Ok(())
 }
 
-/// Every attempt that is known, oldest first.
+/// Every known attempt, oldest first.
 pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
     let record = &view.record;
     if format == Format::Json {
@@ -167,12 +166,12 @@ pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
     output::table(&headers, &["dispatched", "attempt"], rows)
 }
 
-/// The output on standard output, and the exit code of the end.
+/// Prints the output, and returns the exit code for the task's end.
 pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow::Result<ExitCode> {
     let record = &view.record;
     let TaskState::Done { outcome, .. } = &record.state else {
         let text = format!("task {} has no result yet: {}", record.id, view.why);
-        let hint = format!("see how it goes: muster task get {}", record.id);
+        let hint = format!("see its state: muster task get {}", record.id);
         return Err(Failure::user(text).hint(hint).into());
     };
     if format == Format::Json {
@@ -186,7 +185,7 @@ pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow:
     Ok(ExitCode::from(exit::of(&outcome.verdict)))
 }
 
-/// The attempt that holds a task, or held it at its end.
+/// The attempt that holds the task, or held it at its end.
 fn decided_by(state: &TaskState) -> Option<&Attempt> {
     match state {
         TaskState::Queued { .. } => None,

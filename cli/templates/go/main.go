@@ -1,5 +1,5 @@
-// A task: standard input is its input, standard output its output, the exit code its verdict. What
-// it writes to standard error goes to its log.
+// A task reads its input from standard input and writes its output to standard output. Exit code 0 means
+// that it completed. Standard error goes to its log.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// A task: bytes in, bytes out. What it throws as a string is its error, in words for whoever
-// submitted it. The worker's interface is in wit/world.wit; `fetch` needs "http": true in
-// package.json, and the grant --allow-http.
+// A task takes bytes and returns bytes. If it throws a string, this is the error message for the submitter.
+// The functions that the worker offers are in wit/world.wit. `fetch` needs "http": true in package.json, and
+// the grant --allow-http.
 
 import { log, progress } from "muster:task/host@0.1.0";
 

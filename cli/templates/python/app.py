@@ -1,5 +1,5 @@
-"""A task: bytes in, bytes out. What it raises as Err is its error, in words for whoever submitted
-it. The worker's interface is in wit/world.wit.
+"""A task takes bytes and returns bytes. If it raises Err, this is the error message for the submitter. The
+functions that the worker offers are in wit/world.wit.
 """
 
 import wit_world

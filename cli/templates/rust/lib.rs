@@ -1,10 +1,11 @@
-//! A task: text in, text out. Types with serde's derives travel as JSON; see the crate `muster`.
+//! A task that takes a text and returns a text. Other types are encoded as JSON if they implement serde's
+//! traits; see the crate `muster`.
 
-/// Greets whom it is given.
+/// Greets a person by name.
 ///
 /// # Errors
 ///
-/// When nobody is named: the task then fails with these words.
+/// If the input is empty. The task then fails with this message.
 #[muster::task]
 pub fn greet(name: String) -> Result<String, String> {
     let name = name.trim();

@@ -1,5 +1,5 @@
-//! Requests by wasi:http, as std has none. It must never follow a redirection: that is another
-//! request, to another place.
+//! HTTP requests by wasi:http, because the standard library has none. It must never follow a
+//! redirection: that is another request, to another place.
 
 use crate::{Place, Wanted};
 use wasip2::http::{
@@ -11,13 +11,14 @@ use wasip2::http::{
 };
 use wasip2::io::{poll::poll, streams::StreamError};
 
-/// Bytes asked for at once.
+/// The number of bytes to read at once.
 const CHUNK: u64 = 64 * 1024;
 
 /// The most bytes that `blocking-write-and-flush` takes.
 const WRITE_MAX: u64 = 4096;
 
-/// Sends every request, and only then waits; the status and the body of each, in their order.
+/// Sends all requests first, and then waits. Returns the status and the body of each, in the order of
+/// the requests.
 pub fn ask(wanted: &Wanted) -> Result<Vec<(u16, Vec<u8>)>, String> {
     let mut waiting = Vec::new();
     for (index, place) in wanted.places.iter().enumerate() {
@@ -28,8 +29,8 @@ pub fn ask(wanted: &Wanted) -> Result<Vec<(u16, Vec<u8>)>, String> {
     }
     let mut answers = Vec::new();
     while !waiting.is_empty() {
-        // Whichever comes first: a worker lets so many be under way at once, and one that nobody
-        // reads would keep the place of another.
+        // Read the answer that comes first. A worker allows only a limited number of requests at once,
+        // and an unread answer would block the next request.
         let ready = {
             let pollables: Vec<_> = waiting.iter().map(|(.., answer)| answer.subscribe()).collect();
             poll(&pollables.iter().collect::<Vec<_>>())[0]
@@ -67,7 +68,7 @@ fn send(place: &Place, wanted: &Wanted) -> Result<FutureIncomingResponse, String
     options
         .set_between_bytes_timeout(between)
         .map_err(|()| "the worker knows no such time limit".to_string())?;
-    // A GET whose body is never asked for goes without one, rather than with an empty one.
+    // A GET has no body, rather than an empty one.
     let body = (wanted.body > 0).then(|| request.body());
     let body = body.transpose().map_err(|()| "it takes no body".to_string())?;
     let answer = handle(request, Some(options))
@@ -78,7 +79,7 @@ fn send(place: &Place, wanted: &Wanted) -> Result<FutureIncomingResponse, String
     Ok(answer)
 }
 
-/// Sends that many bytes. Where they are not taken, the answer tells why.
+/// Sends that many bytes. If the server stops reading them, its answer says why.
 fn write(body: OutgoingBody, mut left: u64) -> Result<(), String> {
     let stream = body.write().map_err(|()| "its body cannot be written".to_string())?;
     let bytes = [b'x'; WRITE_MAX as usize];

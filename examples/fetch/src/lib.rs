@@ -1,11 +1,11 @@
-//! Asks for the pages that its input names and gives back what it got. It must never be told where it
-//! may go: what was not granted is refused by the worker.
+//! Fetches the pages that its input names. It must never contain a list of allowed places: the worker
+//! refuses what was not granted.
 
 #[cfg(target_family = "wasm")]
 mod http;
 
-/// The page at an address such as `http://example.com/page`; of several, a line each, all at once.
-/// [`Wanted`] has what else a line may say.
+/// Fetches the page at an address such as `http://example.com/page`. With several lines it fetches all
+/// of them at once. [`Wanted`] has the other lines that the input may contain.
 #[muster::task]
 pub fn fetch(lines: String) -> Result<Vec<u8>, String> {
     let wanted = Wanted::of(&lines)?;
@@ -28,7 +28,7 @@ fn ask(_: &Wanted) -> Result<Vec<(u16, Vec<u8>)>, String> {
     Err("only a worker sends requests".into())
 }
 
-/// What the lines of the input say: addresses, and what goes for the requests to all of them.
+/// The lines of the input: addresses, and options for all requests.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
     places: Vec<Place>,
@@ -36,9 +36,9 @@ struct Wanted {
     headers: Vec<(String, String)>,
     /// `body BYTES`: a POST with so many bytes instead of a GET.
     body: u64,
-    /// `between MILLISECONDS`: how long the next part of an answer may take.
+    /// `between MILLISECONDS`: the longest wait for the next part of an answer.
     between_ms: Option<u64>,
-    /// `forget`: no answer is waited for. What was sent may then not arrive.
+    /// `forget`: do not wait for an answer. The request may then not arrive.
     forget: bool,
 }
 

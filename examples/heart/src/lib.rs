@@ -1,5 +1,5 @@
-//! Beats for as long as it is asked to: JSON in, JSON out, one report of progress a beat, so that who
-//! keeps the worker's journal sees from when to when it ran. It must never beat after it returned.
+//! Beats for as long as its input says: JSON in, JSON out, one report of progress for each beat. So the
+//! worker's journal shows from when to when it ran. It must never beat after it returned.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -7,17 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Steps of the computation between two looks at the clock: some microseconds, far less than a beat.
+/// Steps of the computation between two readings of the clock: some microseconds, far less than a beat.
 const STEPS: u64 = 1_000;
 
-/// How to beat: `{"for_ms":1000,"every_us":1000,"rest":false}`. Each may be left out, and no input at
-/// all means all of them.
+/// How to beat: `{"for_ms":1000,"every_us":1000,"rest":false}`. Each field may be left out, and so may
+/// the whole input.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pace {
-    /// How long.
+    /// How long, in milliseconds.
     for_ms: u64,
-    /// From one beat to the next.
+    /// The time from one beat to the next, in microseconds.
     every_us: u64,
     /// Whether to sleep in between, in a call of the worker's, instead of computing.
     rest: bool,
@@ -29,13 +29,13 @@ impl Default for Pace {
     }
 }
 
-/// What it came to: `{"beats":1000}`.
+/// The result: `{"beats":1000}`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Beaten {
     beats: u64,
 }
 
-/// Beats at once, and then at the pace that was asked for, until the time is over.
+/// Beats at once, and then at the requested pace, until the time is over.
 #[muster::task]
 pub fn heart(pace: Option<Pace>) -> Beaten {
     let Pace { for_ms, every_us, rest } = pace.unwrap_or_default();
@@ -46,7 +46,7 @@ pub fn heart(pace: Option<Pace>) -> Beaten {
     loop {
         muster::progress(began.elapsed().min(whole).as_millis() as u64, for_ms);
         beats += 1;
-        // From now, not from the last one: beats that a pause swallowed are not made up for.
+        // Never in the past: beats that a pause prevented are not made up for.
         next = (next + every).max(Instant::now());
         while Instant::now() < next.min(began + whole) {
             if rest {
@@ -61,7 +61,7 @@ pub fn heart(pace: Option<Pace>) -> Beaten {
     }
 }
 
-/// Something that takes time and calls nobody.
+/// A computation that takes time and calls nothing.
 fn compute(steps: u64) {
     black_box((0..steps).fold(1_u64, |sum, step| black_box(sum).rotate_left(5) ^ step));
 }

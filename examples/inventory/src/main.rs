@@ -1,5 +1,6 @@
-//! Says, a line for each, what it finds around itself: arguments, variables, the grain of its clock, a
-//! random number, and what became of a file. It must never fail because something was not granted.
+//! Prints what the task was granted, one line each: arguments, variables, the resolution of its clock, a
+//! random number, and the result of writing a file. It must never fail because something was not
+//! granted.
 
 use std::{
     env, fs,
@@ -8,7 +9,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Steps of the clock that are looked at: the smallest of some is its grain.
+/// The number of clock steps to look at: the smallest one is the resolution.
 const STEPS: usize = 3;
 
 fn main() -> io::Result<()> {
@@ -26,7 +27,7 @@ fn main() -> io::Result<()> {
     writeln!(out, "file {}", file("/kept", "so far"))
 }
 
-/// The smallest step that the clock was seen to make.
+/// The smallest observed step of the clock.
 fn grain() -> u128 {
     let step = || {
         let began = Instant::now();
@@ -40,7 +41,7 @@ fn grain() -> u128 {
     (0..STEPS).map(|_| step()).min().unwrap_or(0)
 }
 
-/// What a file holds once it was written, or why it was not.
+/// The content of a file after writing it, or the error.
 fn file(path: &str, text: &str) -> String {
     let read = fs::write(path, text).and_then(|()| fs::read_to_string(path));
     read.unwrap_or_else(|error| format!("none: {error}"))

@@ -1,21 +1,21 @@
-//! Counts the primes of a range: JSON in, JSON out, and as long a computation as is asked for. It
+//! Counts the primes of a range: JSON in, JSON out, with as much computation as the range demands. It
 //! must never depend on a clock or on chance: the same range gives the same answer everywhere.
 
 use serde::{Deserialize, Serialize};
 
-/// The greatest end of a range: its square root, in bytes, is the memory that the sieve needs.
+/// The greatest end of a range. The sieve needs as many bytes of memory as its square root.
 const TO_MAX: u64 = 100_000_000_000_000;
 
 /// Numbers sieved at once. Half as many bytes: they fit in a core's second-level cache.
 const SEGMENT: u64 = 512 * 1024;
 
-/// Segments from one checkpoint to the next: about a second's work, so that the milliseconds that a
-/// checkpoint takes are no cost, and a worker that is lost costs no more than that second. The tests
-/// have no second to wait.
+/// Segments from one checkpoint to the next: about a second of work. A checkpoint takes milliseconds, so
+/// it costs little, and the loss of a worker costs no more than that second. The tests use fewer
+/// segments, to be fast.
 const CHECKPOINT_EVERY: u64 = if cfg!(test) { 2 } else { 1_000 };
 
-/// The range to look at, both ends included: `{"from":1,"to":100}`. Either may be left out, and no
-/// input at all means both.
+/// The range, both ends included: `{"from":1,"to":100}`. Each field may be left out, and so may the
+/// whole input.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Range {
@@ -30,8 +30,8 @@ impl Default for Range {
     }
 }
 
-/// What is found: `{"from":1,"to":100,"count":25,"largest":97}`; without a prime in the range,
-/// `largest` is `null`.
+/// The result: `{"from":1,"to":100,"count":25,"largest":97}`; without a prime in the range, `largest` is
+/// `null`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
     from: u64,
@@ -40,17 +40,18 @@ pub struct Found {
     largest: Option<u64>,
 }
 
-/// What is left for the next attempt.
+/// The checkpoint for the next attempt.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
-    /// Where it goes on: everything below is counted. An odd number, or 0 for nowhere yet.
+    /// The next number to check; all primes below it are counted. An odd number, or 0 at the very
+    /// beginning.
     start: u64,
     count: u64,
     largest: Option<u64>,
 }
 
-/// Counts the primes of a range, and reports each percent of it. An attempt after the first goes on
-/// where the last checkpoint was.
+/// Counts the primes of a range, and reports each percent of it. An attempt after the first continues
+/// from the last checkpoint.
 ///
 /// # Errors
 ///
@@ -69,7 +70,7 @@ pub fn primes(range: Option<Range>) -> Result<Found, String> {
         muster::info!("counting the primes from {from} to {to}");
         state.start = from.max(3) | 1;
         if from <= 2 && 2 <= to {
-            // The only even one; the sieve knows odd numbers only.
+            // 2 is the only even prime; the sieve handles only odd numbers.
             (state.count, state.largest) = (1, Some(2));
         }
     } else {
@@ -110,7 +111,8 @@ pub fn primes(range: Option<Range>) -> Result<Found, String> {
 }
 
 /// Marks the composites among the odd numbers from `start`, which is odd, to `end`: `composite[i]`
-/// is about `start + 2 * i`. `odd_primes` holds at least those whose square is not beyond `end`.
+/// stands for `start + 2 * i`. `odd_primes` contains at least the odd primes whose square is not greater
+/// than `end`.
 fn sieve(start: u64, end: u64, odd_primes: &[u32], composite: &mut Vec<bool>) {
     composite.clear();
     composite.resize(((end - start) / 2 + 1) as usize, false);
@@ -119,8 +121,8 @@ fn sieve(start: u64, end: u64, odd_primes: &[u32], composite: &mut Vec<bool>) {
         if square > end {
             break;
         }
-        // The first odd multiple that is neither before the segment nor the prime itself: an even
-        // one is skipped by one prime more.
+        // The first odd multiple that is neither before the segment nor the prime itself. If the
+        // multiple found first is even, the next one is odd.
         let multiple = start.next_multiple_of(prime);
         let first =
             square.max(if multiple.is_multiple_of(2) { multiple + prime } else { multiple });
@@ -136,8 +138,8 @@ fn sieve(start: u64, end: u64, odd_primes: &[u32], composite: &mut Vec<bool>) {
 
 /// The odd primes up to `to`, in order.
 fn odd_primes_to(to: u64) -> Vec<u32> {
-    // The sieve for these needs the primes up to their own root, and so on down: roots shrink so
-    // fast that this calls itself five times at most.
+    // The sieve for these primes needs the primes up to their own root, and so on. Roots shrink so fast
+    // that the function calls itself five times at most.
     if to < 3 {
         return Vec::new();
     }
@@ -226,7 +228,7 @@ mod tests {
             assert_eq!(killed, None);
             let _ = (testing::take_progress(), testing::take_log());
             assert_eq!(testing::run!(primes, range).as_ref(), Ok(&whole));
-            // It began where the first was killed.
+            // It began where the first attempt was killed.
             let start = 3 + 2 * SEGMENT * last as u64;
             assert!(testing::take_log()[0].1.starts_with(&format!("going on from {start}: ")));
             assert_eq!(testing::take_progress()[0], (start - 2, 9_999_999));

@@ -1,5 +1,5 @@
-//! A guest that never ends, never prints and never calls the worker, for showing that it can be
-//! stopped all the same. It must never reach a host call, where it would be easy to stop.
+//! A guest that never ends, never prints and never calls the worker. It shows that the worker can stop
+//! such a guest anyway. It must never call the host, because there it would be easy to stop.
 
 fn main() {
     let mut turn = 0_u64;

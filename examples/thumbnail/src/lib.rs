@@ -1,5 +1,5 @@
-//! Makes a small PNG of a picture: the bytes of a PNG or JPEG file in, a PNG's out. It must never
-//! let a small file that claims to be a huge picture take more memory than is set aside for it.
+//! Makes a small PNG of a picture: the bytes of a PNG or JPEG file in, a PNG out. It must never let a
+//! small file that claims to be a huge picture take more memory than the limit for decoding.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 /// The longest side of a thumbnail, in pixels.
 const SIDE: u32 = 160;
 
-/// The longest side of a picture that is taken, in pixels: beyond what cameras make.
+/// The longest side of an accepted picture, in pixels: beyond what cameras make.
 const PICTURE_SIDE_MAX: u32 = 20_000;
 
 /// What decoding may allocate, in bytes: enough for 48 megapixels of three bytes.
@@ -29,7 +29,7 @@ pub fn thumbnail(file: Vec<u8>) -> Result<Vec<u8>, String> {
     } else {
         picture.thumbnail(SIDE, SIDE)
     };
-    // Eight bits a channel are enough at this size, and alpha only where there was some.
+    // Eight bits per channel are enough at this size. Alpha is kept only if the picture has it.
     let small: DynamicImage = if small.color().has_alpha() {
         small.into_rgba8().into()
     } else {

@@ -1,25 +1,25 @@
-//! Counts the words of a text: bytes in, JSON out. It must never fail: any bytes have a count, also
-//! none at all and also those that are not text.
+//! Counts the words of a text: bytes in, JSON out. It must never fail: any bytes have a count, even no
+//! bytes at all or bytes that are not text.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-/// How many of the most frequent words are told.
+/// The number of the most frequent words in the result.
 const TOP: usize = 10;
 
-/// What is found: `{"lines":2,"words":3,"bytes":14,"top":[["two",2],["one",1]]}`.
+/// The result: `{"lines":2,"words":3,"bytes":14,"top":[["two",2],["one",1]]}`.
 #[derive(Debug, Serialize)]
 pub struct Count {
-    /// Lines; the last one counts also when no newline ends it.
+    /// Lines; the last line counts even without a newline at its end.
     lines: u64,
-    /// Words, each as often as it occurs.
+    /// Words, each counted as often as it occurs.
     words: u64,
     /// Bytes of the input.
     bytes: u64,
-    /// The most frequent words with their number, the most frequent first and, where two are as
-    /// frequent, in the order of the alphabet.
+    /// The most frequent words with their numbers, the most frequent first. Words that are equally
+    /// frequent are in alphabetical order.
     top: Vec<(String, u64)>,
 }
 

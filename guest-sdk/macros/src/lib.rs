@@ -1,5 +1,5 @@
-//! The attribute that makes a function a task: it leaves the function as it is and adds the export.
-//! It must never guess from a type's name what bytes mean: that is for the compiler, by the types' traits.
+//! The attribute that makes a function a task. It keeps the function unchanged and adds the export.
+//! Never chooses an encoding by a type's name: the compiler chooses, by the type's traits.
 
 use proc_macro::TokenStream;
 use quote::{quote, quote_spanned};
@@ -8,9 +8,9 @@ use syn::{FnArg, ItemFn};
 
 /// Makes a function the task of its crate. Use it as `#[muster::task]`; see the crate `muster`.
 ///
-/// The function takes one argument and returns a value: bytes, text, or any type that serde knows as
-/// JSON. It stays an ordinary function, so tests call it by its name.
-/// A crate has one task: a second one fails to link, as both would be the component's `run`.
+/// The function takes one argument and returns a value: bytes, text, or any type that serde supports, as JSON.
+/// It stays an ordinary function, so tests call it by its name. A crate has one task: a second one fails to
+/// link, because both would be the component's `run`.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
@@ -27,8 +27,8 @@ fn expand(
     check(&function)?;
 
     let name = &function.sig.ident;
-    // The call carries the signature's place, so that a type which is neither input nor output is
-    // reported there and not at the attribute.
+    // The call has the span of the signature, so that the compiler reports an unsuitable type there and
+    // not at the attribute.
     let call = quote_spanned! {function.sig.span()=>
         ::muster::__call!(#name, input)
     };
@@ -63,7 +63,7 @@ fn expand(
     })
 }
 
-/// Refuses, in words, what would otherwise fail inside the expansion.
+/// Refuses, with a clear message, functions that would otherwise fail inside the expansion.
 fn check(function: &ItemFn) -> syn::Result<()> {
     let signature = &function.sig;
     let refuse = |span: proc_macro2::Span, why: &str| Err(syn::Error::new(span, why));

@@ -1,5 +1,5 @@
-//! The events of the crate `tracing`, a line each, with the fields of the spans around them. It must
-//! never write a stamp or a level into the line: the worker has both.
+//! Events of the crate `tracing`, one line each, with the fields of their spans. Never writes a
+//! timestamp or a level into the line: the worker adds both.
 
 use std::io;
 
@@ -11,9 +11,9 @@ use tracing_subscriber::{Layer as _, Registry, layer::SubscriberExt as _};
 
 use crate::Level;
 
-/// Makes it the subscriber of the process, unless there is one.
+/// Installs the subscriber of the process, unless there is one.
 pub(super) fn install() {
-    // Ignored where it fails: there is one then, which the task has chosen.
+    // An error means that the task has installed its own subscriber: keep that one.
     let _ = set_global_default(subscriber());
 }
 
@@ -41,7 +41,7 @@ fn level_of(about: &Metadata<'_>) -> Level {
     }
 }
 
-/// Makes a writer for each event, which knows its level.
+/// Makes a writer for each event, with the event's level.
 struct Lines;
 
 impl MakeWriter<'_> for Lines {
@@ -56,7 +56,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// Takes one event, which is formatted as a whole before it is written.
+/// Writes one event, which arrives as one formatted text.
 struct Line(Level);
 
 impl io::Write for Line {

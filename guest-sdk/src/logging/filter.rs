@@ -1,16 +1,17 @@
-//! Which lines are written: `info,primes::sieve=debug`, as `RUST_LOG` has it. It must never refuse a
-//! text: a part that it does not understand is passed over, as a task should not fail by it.
+//! The filter of log lines, in the syntax of `RUST_LOG`: `info,primes::sieve=debug`. Never refuses a
+//! text: it ignores parts that it cannot read, because they should not make a task fail.
 
 use crate::Level;
 
-/// Without a word about it: what an operator would want to read. A library's own steps would fill
-/// the log that an attempt is allowed.
+/// The level without a rule: what an operator wants to read. Libraries' debug lines would use up the log
+/// limit of the attempt.
 const DEFAULT: Option<Level> = Some(Level::Info);
 
-/// Levels for all and for single targets.
+/// The levels of targets.
 #[derive(Debug)]
 pub(super) struct Filter {
-    /// Targets and what is below them, the longest first; the empty one is all. `None` is off.
+    /// Targets, each with everything below it, the longest first. The empty target matches all. `None`
+    /// is off.
     rules: Vec<(String, Option<Level>)>,
 }
 
@@ -21,7 +22,8 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Reads parts divided by commas: a level, `target=level`, or a target, which means all of it.
+    /// Parses parts separated by commas: a level, `target=level`, or a target alone, which means all its
+    /// levels.
     pub(super) fn read(text: String) -> Self {
         let mut rules = vec![(String::new(), DEFAULT)];
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -52,13 +54,14 @@ impl Filter {
         most.is_some_and(|most| level <= most)
     }
 
-    /// The least grave level of which any line is written; `None` when all is off.
+    /// The least severe level that any rule lets through; `None` when everything is off.
     pub(super) fn most(&self) -> Option<Level> {
         self.rules.iter().filter_map(|(_, level)| *level).max()
     }
 }
 
-/// The level of a word; the inner `None` is `off`, the outer one no level at all.
+/// The level that a word names. The inner `None` is `off`; the outer `None` means that the word is no
+/// level.
 fn level_of(word: &str) -> Option<Option<Level>> {
     match word.to_ascii_lowercase().as_str() {
         "off" => Some(None),

@@ -1,5 +1,4 @@
-//! The records of the crate `log`, a line each. It must never be slower than a comparison for a
-//! record that is not written.
+//! Records of the crate `log`, one line each. Never formats a record that is not written.
 
 use std::fmt::Write as _;
 
@@ -10,7 +9,7 @@ use crate::Level;
 
 struct Records;
 
-/// Makes it the logger of the process, unless there is one.
+/// Installs the logger of the process, unless there is one.
 pub(super) fn install() {
     if log::set_logger(&Records).is_ok() {
         log::set_max_level(match super::filter().most() {
@@ -42,7 +41,8 @@ impl Log for Records {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let mut line = format!("{}: {}", record.target(), record.args());
-            // Writing to a string fails only where a value's own form does: it is left out then.
+            // Writing to a string fails only if the value's own formatting fails. Such a value is left
+            // out.
             let _ = record.key_values().visit(&mut Pairs(&mut line));
             crate::log(level_of(record.level()), line);
         }

@@ -1,5 +1,5 @@
-//! The endpoints about modules: names and versions for digests. A module is inspected before it
-//! gets a name, whatever the client says it found.
+//! The endpoints about modules: names and versions for digests. Never names a module that the master has
+//! not inspected itself, whatever the client reports.
 
 use super::{ApiRefusal, ApiResult, ApiServer};
 use crate::{
@@ -15,10 +15,11 @@ use muster_protocol::{
 };
 use muster_wire::clock;
 
-/// Versions kept of a name; the oldest are forgotten first. Tasks name digests, so they go on.
+/// Versions kept of a name. The oldest are removed first; tasks that use them go on, because tasks name
+/// digests.
 const VERSIONS_MAX: usize = 100;
 
-/// How often a write is tried again when someone else was quicker.
+/// How often a write is tried when other writers win the race.
 const RACES_MAX: usize = 5;
 
 impl ApiServer {
@@ -56,7 +57,7 @@ impl ApiServer {
             Err(error) => return Err(ApiRefusal::unavailable(error)),
         };
         let size = bytes.len() as u64;
-        // Aside: of a large one it takes a while.
+        // On another thread: to inspect a large module takes a while.
         let inspecting = tokio::task::spawn_blocking(move || muster_module::inspect(&bytes));
         let info = inspecting.await.map_err(ApiRefusal::unavailable)?;
         let info = info.map_err(|refusal| ApiRefusal::bad(refusal.to_string()))?;
@@ -120,7 +121,7 @@ impl ApiServer {
         self.modules().await
     }
 
-    /// Changes a name's versions by compare-and-set.
+    /// Changes a name's versions by compare-and-set. Retries after a conflict.
     async fn change(
         &self,
         name: &str,
@@ -143,16 +144,15 @@ impl ApiServer {
                     return Ok(());
                 }
                 CasAnswer::Conflict(_) => {}
-                // Somebody has deleted the key by hand: its mark is what may be replaced.
+                // An operator has deleted the key by hand: the write must replace the tombstone.
                 CasAnswer::Gone(mark) => gone = mark,
                 CasAnswer::Unknown => {
-                    let sentence =
-                        "the registry did not say whether the module was named; ask again";
+                    let sentence = "it is not known whether the module was named; ask again";
                     return Err(ApiRefusal::new(ErrorCode::Unknown, sentence));
                 }
             }
         }
-        Err(ApiRefusal::unavailable("others change this name all the time; ask again"))
+        Err(ApiRefusal::unavailable("other clients keep changing this name; ask again"))
     }
 }
 
@@ -161,7 +161,7 @@ fn is_version(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)
 }
 
-/// One more than the largest version that is a number.
+/// The largest numeric version, plus one.
 fn next_number(entry: &ModuleEntry) -> String {
     let numbers = entry.versions.iter().filter_map(|old| old.version.parse::<u64>().ok());
     (numbers.max().unwrap_or(0) + 1).to_string()

@@ -1,4 +1,4 @@
-//! The endpoints about tasks. A submission is checked as a whole before any of it is stored.
+//! The endpoints about tasks. Never stores a task of a submission before all of its tasks are checked.
 
 use super::{ApiRefusal, ApiResult, ApiServer};
 use crate::inbox::Input;
@@ -14,14 +14,14 @@ use muster_wire::clock;
 use std::collections::BTreeSet;
 use tokio::sync::oneshot;
 
-/// Tasks in a list unless the request says otherwise, and at most.
+/// Tasks in a list: the default, and the most that a request may ask for.
 const LIST_DEFAULT: u64 = 50;
 const LIST_MAX: u64 = 1_000;
 
-/// Tasks in one request by id: with small outputs the answer fits one NATS message.
+/// Ids in one request. With small outputs, the answer fits one NATS message.
 const GET_MAX: usize = 100;
 
-/// The most bytes of an answer: NATS' default limit less its headers.
+/// The most bytes of an answer: NATS' default limit, less the headers.
 const ANSWER_BYTES_MAX: usize = 1_000_000;
 
 impl ApiServer {
@@ -62,8 +62,8 @@ impl ApiServer {
         }
     }
 
-    /// Refuses tasks that ask for what no worker grants that would otherwise fit. Later it is too late
-    /// to refuse: they wait then, and their explanation says for what.
+    /// Refuses tasks whose requested grants no otherwise fitting worker allows. A task that was accepted
+    /// is not refused later: it waits, and its explanation names the missing grant.
     async fn must_be_granted(&self, tasks: &[NewTask]) -> ApiResult<()> {
         let asking = tasks.iter().filter(|task| !task.spec.grants.is_none());
         let specs: Vec<_> = asking.map(|task| task.spec.clone()).collect();
@@ -96,11 +96,12 @@ impl ApiServer {
                 && asked.group.as_ref().is_none_or(|group| record.spec.group.as_str() == group)
         };
         let open = wanted.clone();
-        // One more than is asked for, to know whether there is more.
+        // One more than requested, to know whether there are more.
         let mut records = self.look(move |fleet, _| fleet.tasks(limit + 1, open)).await?;
         let (finished, is_cut) = self.registry.recent(limit + 1, wanted).await;
         records.extend(finished);
-        // A task may have ended between the two looks; the later one is right, and comes first here.
+        // A task may have ended between the two reads. Its finished record is sorted first, and the
+        // other one is removed.
         records.sort_by_key(|record| std::cmp::Reverse((ListPlace::of(record), record.is_done())));
         records.dedup_by_key(|record| record.id);
         let is_more = records.len() > limit;
@@ -145,7 +146,7 @@ impl ApiServer {
                 records.into_iter().map(view).collect::<Vec<_>>()
             })
             .await?;
-        // What does not fit one message is left out from the end; the client asks again.
+        // Tasks that do not fit one message are cut off at the end. The client asks again for them.
         let mut bytes = 0;
         let fits = |task: &TaskView| {
             bytes += serde_json::to_vec(task).map_or(0, |text| text.len() + 1);

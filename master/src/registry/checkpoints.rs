@@ -1,5 +1,5 @@
-//! The checkpoints of attempts, as a request wants them. Never decides whether one is kept (that is
-//! `muster_protocol::checkpoint`).
+//! Saves and reads checkpoints for attempts. Never decides whether a checkpoint is kept;
+//! `muster_protocol::checkpoint` does.
 
 use super::{ObjectError, Registry};
 use muster_protocol::{
@@ -13,7 +13,7 @@ use muster_protocol::{
 use muster_wire::{cas, clock, nats};
 
 impl Registry {
-    /// Does what an attempt wants, if it may.
+    /// Carries out a checkpoint request of an attempt, if the attempt is the task's current one.
     pub(crate) async fn checkpoint(&self, mut request: Request) -> StreamReply {
         let task = request.attempt().key.task;
         let at = self.key(Bucket::Checkpoints, task);
@@ -39,7 +39,7 @@ impl Registry {
         }
     }
 
-    /// Writes a task's checkpoint anew unless it is young, and stores its state anew; it would expire.
+    /// Renews a task's checkpoint and the object of its state before they expire, unless they are young.
     pub(crate) async fn renew_checkpoint(&self, task: TaskId) -> Result<(), ObjectError> {
         let at = self.key(Bucket::Checkpoints, task);
         let unavailable = |error: cas::ReadError| ObjectError::Unavailable(error.to_string());
@@ -50,7 +50,7 @@ impl Registry {
         }
         let now = clock::wall();
         if now.0.abs_diff(found.saved_at.0) > nats::YOUNG.as_millis() as u64 {
-            // Where it has changed meanwhile it is young.
+            // After a conflict, the checkpoint has just been written, so it is young.
             self.write_checkpoint(&at, revision, &Checkpoint { saved_at: now, ..found }).await;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! The streams of a fleet: which there are and how they are kept. Never a stock key-value bucket:
-//! in one of those a client that may write one key can erase all others with a rollup header.
+//! The streams of a fleet and their configuration. Never a stock key-value bucket: there, a client that
+//! may write one key can erase all others with a rollup header.
 
 pub(super) use muster_wire::objects::is_missing;
 
@@ -15,48 +15,47 @@ use muster_protocol::{
 use muster_wire::{nats, objects};
 use std::time::Duration;
 
-/// How often it is looked at what open tasks need. A look costs a read for each input and each checkpoint;
-/// a small part of the day after which they are old.
+/// The interval of the upkeep. A round costs one read for each input and each checkpoint. The interval
+/// is a small part of the day after which objects are old.
 pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// How long events are kept.
 const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long logs are kept: as long as the records they belong to.
 const LOGS_KEEP: Duration = Duration::from_secs(24 * 3600);
-/// How long inputs, outputs and checkpoints are kept from when they were stored. What an open task needs
-/// is stored anew before that, however long it is open (`upkeep`), so that no number of attempts and no
-/// time in line has to be in here.
+/// How long inputs, outputs and checkpoints are kept after they were stored. `upkeep` renews what an
+/// open task needs, so this time need not cover a task's attempts or its wait in the queue.
 const DATA_KEEP: Duration = Duration::from_secs(9 * 24 * 3600);
 
-/// How long a fleet may be without a master that reaches its registry before an open task loses what it
-/// needs: a long holiday.
+/// The longest time without a master that reaches the registry in which no open task loses its input or
+/// checkpoint.
 const UNATTENDED_MAX: Duration = Duration::from_secs(6 * 24 * 3600);
 
-// What an open task needs is young after each round of the upkeep, at most a round older before the next
-// one, and then nobody may be there.
+// Right after a round of the upkeep, everything that an open task needs is younger than `YOUNG`. Until
+// the next round it ages by `EVERY`, and from then on possibly no master is there.
 const _: () = assert!(
     nats::YOUNG.as_secs() + UPKEEP_EVERY.as_secs() + UNATTENDED_MAX.as_secs()
         <= DATA_KEEP.as_secs()
 );
-// An output that was found to be young has still to be there when the record that names it goes, and
-// that is written as soon as a master is there.
+// An output that was found to be young must outlive the record that names it. The record is written as
+// soon as a master is there, and is then kept for `RETENTION_MAX` at most.
 const _: () = assert!(
     nats::YOUNG.as_secs() + UNATTENDED_MAX.as_secs() + limit::RETENTION_MAX.as_secs()
         <= DATA_KEEP.as_secs()
 );
 
-/// How the streams of a fleet are kept, as far as a master is told.
+/// The options of a fleet's streams that an operator may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
-    /// Copies of each.
+    /// Replicas of each stream.
     pub replicas: usize,
-    /// The most bytes of events; the oldest go first. NATS sets that much of its disk apart.
+    /// The most bytes of events; the oldest are removed first. NATS reserves this much of its disk.
     pub events_bytes: u64,
-    /// The same of logs.
+    /// The most bytes of logs; the oldest are removed first. NATS reserves this much of its disk.
     pub logs_bytes: u64,
 }
 
-/// Makes every stream that is not there yet, and brings the others up to date.
+/// Creates the missing streams, and updates the others.
 pub(super) async fn ensure(
     context: &Context,
     names: &Names,
@@ -71,9 +70,9 @@ pub(super) async fn ensure(
         (names.log_stream(), names.all_logs(), LOGS_KEEP, keep.logs_bytes),
     ];
     for (name, subject, max_age, max_bytes) in texts {
-        // Nobody waits for these to be on disk, and where the server syncs every write each would cost
-        // as much as a record does. A server allows it only for what has one replica, and only from the
-        // beginning.
+        // Nobody waits for events and logs to be on disk, and where the server syncs every write, each
+        // would cost as much as a record. The server allows `Async` only for streams with one replica,
+        // and only when the stream is created.
         let persist_mode = match context.get_stream(&name).await {
             Ok(there) => there.cached_info().config.persist_mode,
             Err(error) if is_missing(&error) => (replicas == 1).then_some(PersistenceMode::Async),
@@ -83,7 +82,10 @@ pub(super) async fn ensure(
         };
         let stays_alone = persist_mode == Some(PersistenceMode::Async);
         if stays_alone && replicas > 1 {
-            tracing::warn!(stream = name, "it keeps one copy, as it began; remove it to have more");
+            tracing::warn!(
+                stream = name,
+                "it keeps one copy, because it was created so; remove it to have more"
+            );
         }
         let num_replicas = if stays_alone { 1 } else { replicas };
         let config = Config {
@@ -118,18 +120,17 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
         allow_rollup: false,
         deny_delete: true,
         deny_purge: true,
-        // A checkpoint is worth nothing once no attempt of its task can follow; that of an open task is
-        // written anew.
+        // The checkpoint of an open task is renewed. That of an ended task is never read again.
         max_age: if bucket == Bucket::Checkpoints { DATA_KEEP } else { Duration::ZERO },
-        // Values that are over carry their own time to live. No marker follows: it would allow
-        // rollups, and nothing here listens for expiry.
+        // Values that are over carry their own time to live. No marker follows an expiry: markers would
+        // allow rollups, and nothing here listens for expiries.
         allow_message_ttl: true,
         ..Config::default()
     }
 }
 
-/// Makes a stream, or changes one that is otherwise. One that is as wanted is left alone: a server that has
-/// little room refuses to set apart again what the stream has already.
+/// Creates a stream, or updates one that differs. Does not touch a stream that is as wanted: a server
+/// with little free disk would refuse to reserve again what the stream already has.
 async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> {
     if let Ok(there) = context.get_stream(&config.name).await
         && is_so(&config, &there.cached_info().config)
@@ -147,7 +148,7 @@ async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> 
     })
 }
 
-/// Whether a stream has all that a fleet wants of it. Everything else is its server's to choose.
+/// Whether a stream has all settings that a fleet needs. The server chooses the others.
 fn is_so(wanted: &Config, there: &Config) -> bool {
     let wanted = wanted.clone();
     *there
@@ -167,11 +168,11 @@ fn is_so(wanted: &Config, there: &Config) -> bool {
         }
 }
 
-/// What servers say where there is no limit.
+/// JetStream's number for "no limit".
 const UNLIMITED: i64 = -1;
 
-/// As a client makes an object store, but that no replica answers for the leader: one that is behind
-/// would say that an object is missing which was stored just now.
+/// An object store as a client creates it, but without direct gets: a replica that is behind could
+/// report an object as missing that was stored just now.
 async fn objects(
     context: &Context,
     bucket: String,

@@ -1,5 +1,5 @@
-//! Modules, inputs and outputs by digest, in NATS object stores. Never hands out bytes that are
-//! not what their digest says.
+//! Modules, inputs and outputs by digest, in NATS object stores. Never returns bytes that do not match
+//! their digest.
 
 use super::Registry;
 use async_nats::jetstream::object_store::ObjectInfo;
@@ -11,25 +11,25 @@ use muster_wire::{
 };
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
-/// Why an object could not be had or kept. Nothing was kept that is not whole.
+/// Why an object could not be read or stored. No part of an object was returned or stored as the whole.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// NATS did not do it; asking again may help.
+    /// NATS did not carry it out. A retry may help.
     #[error("the object store did not answer: {0}")]
     Unavailable(String),
-    /// What is there, or was sent, is not what its digest says.
+    /// The stored or received bytes do not match the digest.
     #[error("the bytes are not those of {0}")]
     Corrupt(Digest),
 }
 
-/// The object stores of a life, once they have been asked for.
+/// The object stores of a session, each opened on first use.
 #[derive(Default)]
-pub(super) struct Shelves {
+pub(super) struct OpenStores {
     modules: OnceCell<Objects>,
     data: OnceCell<Objects>,
 }
 
-/// Whether bytes have this digest; made where it keeps no loop waiting.
+/// Whether bytes have this digest. Hashes on another thread, so that no loop waits.
 async fn is_of(bytes: Bytes, digest: Digest) -> bool {
     let made = spawn_blocking(move || muster_module::digest(&bytes)).await;
     made.is_ok_and(|made| made == digest)
@@ -40,35 +40,35 @@ fn unavailable(error: impl ToString) -> ObjectError {
 }
 
 impl Registry {
-    async fn shelf(&self, shelf: ObjectStore) -> Result<&Objects, ObjectError> {
-        let (cell, name) = match shelf {
-            ObjectStore::Modules => (&self.shelves.modules, self.names.module_store()),
-            ObjectStore::Data => (&self.shelves.data, self.names.data_store()),
+    async fn store_of(&self, store: ObjectStore) -> Result<&Objects, ObjectError> {
+        let (cell, name) = match store {
+            ObjectStore::Modules => (&self.stores.modules, self.names.module_store()),
+            ObjectStore::Data => (&self.stores.data, self.names.data_store()),
         };
         cell.get_or_try_init(|| Objects::open(&self.context, &name)).await.map_err(unavailable)
     }
 
-    /// The size of an object; `None` if there is none.
+    /// The size of an object in bytes; `None` if there is none.
     pub async fn object_size(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<Option<u64>, ObjectError> {
-        Ok(self.object(shelf, digest).await?.map(|info| info.size as u64))
+        Ok(self.object(store, digest).await?.map(|info| info.size as u64))
     }
 
     async fn object(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<Option<ObjectInfo>, ObjectError> {
-        self.shelf(shelf).await?.info(digest).await.map_err(unavailable)
+        self.store_of(store).await?.info(digest).await.map_err(unavailable)
     }
 
-    /// An object's bytes, checked; `None` if there is none.
+    /// An object's bytes, verified against the digest; `None` if there is none.
     pub async fn fetch(
         &self,
-        shelf: ObjectStore,
+        store: ObjectStore,
         digest: Digest,
     ) -> Result<Option<Bytes>, ObjectError> {
         let max = limit::MODULE_SIZE_MAX.max(limit::PAYLOAD_SIZE_MAX);
@@ -76,7 +76,7 @@ impl Registry {
             tracing::error!(%digest, %error, "an object is damaged; remove it and store it anew");
             ObjectError::Corrupt(digest)
         };
-        let bytes = match self.shelf(shelf).await?.read(digest, max).await {
+        let bytes = match self.store_of(store).await?.read(digest, max).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(None),
             Err(error @ ReadError::Unavailable(_)) => return Err(unavailable(error)),
@@ -88,12 +88,12 @@ impl Registry {
         }
     }
 
-    /// Keeps bytes in the data shelf, under their digest.
+    /// Stores bytes in the data store under their digest, unless they are stored already and young.
     pub async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
         if !is_of(bytes.clone(), digest).await {
             return Err(ObjectError::Corrupt(digest));
         }
-        // One that is there already may be about to expire, and what names it is new.
+        // An object that is stored already may expire soon, but the record that names it is new.
         let there = self.object(ObjectStore::Data, digest).await?;
         if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
             return Ok(());
@@ -102,13 +102,13 @@ impl Registry {
     }
 
     async fn store(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
-        let store = self.shelf(ObjectStore::Data).await?.store();
+        let store = self.store_of(ObjectStore::Data).await?.store();
         store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
         Ok(())
     }
 
-    /// Stores what is in the data shelf anew unless it is young, since it would expire; its size, and
-    /// `None` if there is none.
+    /// Stores an object of the data store again unless it is young, because it would expire. Returns its
+    /// size in bytes; `None` if there is none.
     pub async fn renew(&self, digest: Digest) -> Result<Option<u64>, ObjectError> {
         let Some(info) = self.object(ObjectStore::Data, digest).await? else { return Ok(None) };
         if !nats::is_young(&info) {

@@ -1,5 +1,4 @@
-//! Finished tasks, the newest first, as the tasks' stream keeps them. For people's lists; nothing is decided
-//! by them.
+//! Finished tasks, newest first, read from the tasks' stream. For lists only: never used for a decision.
 
 use super::Registry;
 use async_nats::jetstream::{
@@ -10,30 +9,31 @@ use futures::StreamExt;
 use muster_protocol::{api::ListPlace, subject::Bucket, task::TaskRecord};
 use std::{cmp::Reverse, ops::Range, time::Duration};
 
-/// Changes read for each record asked for, at first: there are gaps and unfinished records.
+/// Stream entries to read for each requested record, in the first piece: some are gaps or unfinished
+/// records.
 const READ_AHEAD: u64 = 8;
 
-/// Changes read at most: half a second's reading.
+/// Stream entries to read at most: about half a second.
 const READ_MAX: u64 = 200_000;
 
-/// How much the wall clocks of the masters and of NATS may differ without hiding a task.
+/// The largest difference between the wall clocks of masters and NATS that hides no task.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
-/// What was found so far.
+/// The records found so far.
 struct Found {
     max: usize,
     records: Vec<TaskRecord>,
 }
 
 impl Found {
-    /// Forgets all but the newest.
+    /// Removes duplicates and all but the newest `max` records.
     fn keep_newest(&mut self) {
         self.records.sort_unstable_by_key(|record| Reverse(ListPlace::of(record)));
         self.records.dedup_by_key(|record| record.id);
         self.records.truncate(self.max);
     }
 
-    /// Whether nothing that was written before `written_ms` can be among the newest: what was written
+    /// Whether no entry written before `written_ms` can be among the newest: a record that was written
     /// before then was submitted before then.
     fn is_complete(&self, written_ms: Option<u64>) -> bool {
         let oldest = self.records.last().filter(|_| self.records.len() >= self.max);
@@ -44,11 +44,11 @@ impl Found {
 }
 
 impl Registry {
-    /// The newest finished records, newest first, at most `max` of those that `wanted` accepts; and
-    /// whether others may be missing.
+    /// The newest finished records that `wanted` accepts, newest first, at most `max`; and whether
+    /// others may be missing.
     ///
-    /// Reads the stream from its end, a piece at a time, and not all of it: what has changed more
-    /// than [`READ_MAX`] changes ago is not found.
+    /// Reads the stream backwards from its end, piece by piece. Does not find records older than the
+    /// last [`READ_MAX`] entries.
     pub async fn recent(
         &self,
         max: usize,
@@ -59,7 +59,7 @@ impl Registry {
         (found.records, is_cut)
     }
 
-    /// Whether something was left out; `None` where the registry did not answer.
+    /// Returns whether records may be missing; `None` if the registry did not answer.
     async fn search(
         &self,
         found: &mut Found,
@@ -84,7 +84,8 @@ impl Registry {
         Some(false)
     }
 
-    /// Adds the finished records in a piece of the stream; when the first of the piece was written.
+    /// Adds the finished records of a piece of the stream. Returns when the first entry of the piece was
+    /// written, in milliseconds.
     async fn read_piece(
         &self,
         stream: &Stream,
@@ -149,7 +150,7 @@ mod tests {
     fn the_newest_are_kept_and_the_search_goes_on_until_they_are_certain() {
         let minute = CLOCKS_DIFFER.as_millis() as u64;
         let mut found = Found { max: 2, records: Vec::new() };
-        // Their ids say nothing of their age.
+        // The ids do not follow the age.
         for (submitted_ms, id) in [(5 * minute, 1), (9 * minute, 2), (7 * minute, u128::MAX)] {
             found.records.push(record(submitted_ms, id));
         }

@@ -1,5 +1,5 @@
-//! Following a bucket: everything in it, then everything that changes. What a consumer's messages and the
-//! stream's end mean is decided by [`Watch`]; here is what makes consumers and asks for the end.
+//! Follows a bucket: all present values, then every change. Creates consumers and reads the stream's
+//! end. Never interprets them; [`Watch`] decides what they mean.
 
 use super::{Fact, Hearer, Registry, Said, layout, mark_of};
 use async_nats::jetstream::{
@@ -27,11 +27,11 @@ use tokio::{
     time::Instant,
 };
 
-/// How long to wait before a broken watch is made anew: first, and at most where it breaks again and again.
+/// Backoff before a broken watch is made again: the first, and the longest.
 const AGAIN_MIN: Duration = Duration::from_millis(250);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 
-/// Follows `bucket` until the inbox is gone. `company` says whether others may write to it.
+/// Follows `bucket` until the inbox is closed. `company` says whether other masters may write to it.
 pub(super) async fn follow(
     registry: Registry,
     bucket: Bucket,
@@ -53,7 +53,7 @@ pub(super) async fn follow(
             Ok(WatchEnd::Rested) => continue,
             Ok(WatchEnd::Behind) => wait = AGAIN_MIN,
             Err(cause) => {
-                tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is made anew");
+                tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is created anew");
                 if began.elapsed() > COMPARE_EVERY {
                     wait = AGAIN_MIN;
                 }
@@ -72,21 +72,21 @@ struct Follower<H> {
     watch: Arc<Mutex<Watch>>,
 }
 
-/// Why a consumer is not used any more.
+/// Why a consumer was dropped.
 enum WatchEnd {
-    /// The stream's end shows that it missed something.
+    /// The stream's end shows that the consumer missed something, or the consumer has ended.
     Behind,
-    /// It was not needed for a while.
+    /// The consumer was not needed for a while.
     Rested,
 }
 
 impl<H: Hearer> Follower<H> {
-    /// Follows by one consumer until it is not used any more.
+    /// Follows with one consumer, until it is dropped.
     async fn run(&mut self) -> Result<WatchEnd, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
         let found = self.registry.context.get_stream(&name).await;
         if found.as_ref().is_err_and(layout::is_missing) {
-            tracing::warn!(stream = name, "somebody has deleted a stream; it is made anew");
+            tracing::warn!(stream = name, "somebody has deleted a stream; it is created anew");
             return self.end_session().await;
         }
         let mut stream = found?;
@@ -111,7 +111,7 @@ impl<H: Hearer> Follower<H> {
         loop {
             if self.may_rest() {
                 drop(messages);
-                // It would go by itself, in half a minute.
+                // Delete the consumer now: the server would keep it for another half a minute.
                 let _ = stream.delete_consumer(&consumer_name).await;
                 self.rest(&mut stream).await?;
                 return Ok(WatchEnd::Rested);
@@ -139,7 +139,7 @@ impl<H: Hearer> Follower<H> {
         watch.may_rest()
     }
 
-    /// Until there is company, or a write that is not this session's.
+    /// Waits until another master may write, or the stream's end shows a write of somebody else.
     async fn rest(&self, stream: &mut Stream) -> Result<(), async_nats::Error> {
         let mut company = self.company.clone();
         loop {
@@ -148,7 +148,7 @@ impl<H: Hearer> Follower<H> {
                     if found {
                         return Ok(());
                     }
-                    // Nobody decides anything any more.
+                    // The session is over; this loop will be aborted.
                     std::future::pending().await
                 }
                 () = tokio::time::sleep(COMPARE_EVERY) => {
@@ -160,7 +160,8 @@ impl<H: Hearer> Follower<H> {
         }
     }
 
-    /// Compares the end of the stream with what is known of it. Does not return where it went back.
+    /// Compares the end of the stream with the watermark. If the stream went back, ends the session and
+    /// does not return.
     async fn compare(&self, stream: &mut Stream) -> Result<(Mark, Compared), async_nats::Error> {
         let asked_at = self.watch().upto();
         let end = mark_of(stream.info().await?);
@@ -178,7 +179,7 @@ impl<H: Hearer> Follower<H> {
         Ok((end, compared))
     }
 
-    /// Another session has to begin from what there is; this one is stopped.
+    /// Asks for another session, and waits until this loop is aborted.
     async fn end_session<T>(&self) -> T {
         self.tell(Fact::Down).await;
         std::future::pending().await

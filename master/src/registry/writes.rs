@@ -1,6 +1,6 @@
-//! Task records on their way to the registry, thousands at once. Each is sent as it comes, by
-//! compare-and-set, and answered once: written, in conflict, or unknown. Never waits for one before
-//! it sends the next, and needs neither a timer nor a loop for each.
+//! The queue of task-record writes, up to thousands at once. Sends each record at once by
+//! compare-and-set, and reports each exactly once: written, conflict or unknown. Never waits for one
+//! answer before the next write, and needs no timer and no loop per write.
 
 use super::{Fact, Hearer, Registry, Said};
 use async_nats::{HeaderMap, Message, Subject, header::HeaderName};
@@ -28,41 +28,42 @@ use tokio::{
 const STATE: HeaderName = HeaderName::from_static(STATE_HEADER);
 const WRITER: HeaderName = HeaderName::from_static(WRITER_HEADER);
 
-/// How often those are looked for that have waited too long for their answer.
+/// How often to look for writes whose answer is overdue.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What most records fit into, in bytes.
+/// The initial buffer for a record, in bytes: most records fit.
 const RECORD_SIZE: usize = 1_024;
 
-/// A record that is to be written.
+/// A record to be written.
 struct Write {
     expect: Revision,
     record: Arc<TaskRecord>,
     keep: Option<Duration>,
 }
 
-/// Takes records for the registry, as long as it is kept.
+/// A handle for writing task records, as long as it is kept.
 pub(crate) struct Writes(mpsc::Sender<Write>);
 
 impl Writes {
-    /// Writes in the session of this registry; what came of it goes to `inbox`.
+    /// Writes in the session of this registry. The results go to `inbox`.
     pub(crate) fn begin(registry: &Registry, inbox: &mpsc::Sender<impl Hearer>) -> Self {
         let (sender, writes) = mpsc::channel(WRITES_MAX);
         tokio::spawn(carry(registry.clone(), writes, inbox.clone()));
         Writes(sender)
     }
 
-    /// Writes a record, if the key has the revision `expect`.
+    /// Writes a record if its key has the revision `expect`.
     pub(crate) fn write(&self, expect: Revision, record: Arc<TaskRecord>, keep: Option<Duration>) {
-        // There is room for as many as a fleet has under way.
+        // Cannot be full: the fleet has at most `WRITES_MAX` writes under way, and the channel holds as
+        // many.
         if self.0.try_send(Write { expect, record, keep }).is_err() {
             tracing::error!("a record was not written; its task waits for the next master");
         }
     }
 }
 
-/// Writes until nobody wants it any more. Where answers cannot be heard, nothing is written: this
-/// session of the master is about to end.
+/// Writes until [`Writes`] is dropped. If the answers cannot be subscribed to, nothing is written: the
+/// session is about to end.
 async fn carry(
     registry: Registry,
     mut writes: mpsc::Receiver<Write>,
@@ -70,7 +71,7 @@ async fn carry(
 ) {
     let replies = registry.client.new_inbox();
     let Ok(mut answers) = registry.client.subscribe(format!("{replies}.*")).await else {
-        return tracing::warn!("the answers of the registry cannot be heard");
+        return tracing::warn!("the answers of the registry cannot be subscribed to");
     };
     let mut under_way = UnderWay::default();
     let mut look = tokio::time::interval(LOOK_EVERY);
@@ -102,7 +103,7 @@ async fn carry(
     }
 }
 
-/// `None` where it was not sent. What was sent may arrive whatever follows.
+/// Sends a write. `None` if it was not sent; once sent, it may still arrive after any failure.
 async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
     let Write { expect, record, keep } = write;
     let mut value = Vec::with_capacity(RECORD_SIZE);
@@ -123,7 +124,8 @@ async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
     sent.await.inspect_err(|error| tracing::warn!(%error, "a record could not be sent")).ok()
 }
 
-/// Says what became of a write. What a refused one met is looked into first, by the way.
+/// Reports the result of a write. After a refusal, a loop of its own first reads the value that the
+/// write met.
 async fn answered(
     registry: &Registry,
     inbox: &mpsc::Sender<impl Hearer>,
@@ -152,7 +154,7 @@ async fn met(registry: &Registry, record: &TaskRecord) -> CasAnswer<Box<TaskReco
     let key: Key = registry.key(Bucket::Tasks, record.id);
     let answer: CasAnswer<Box<TaskRecord>> = cas::met(&registry.context, &key).await;
     match answer {
-        // One's own write, whose first acknowledgement was lost.
+        // This is the session's own write, whose first acknowledgement was lost.
         CasAnswer::Conflict(Some((found, revision))) if found.write == record.write => {
             CasAnswer::Written(revision)
         }
@@ -175,12 +177,12 @@ fn number_of(answer: &Message) -> Option<u64> {
     answer.subject.rsplit('.').next()?.parse().ok()
 }
 
-/// Writes that are not answered yet, by number.
+/// Writes without an answer, by number.
 #[derive(Default)]
 struct UnderWay {
     last: u64,
     records: HashMap<u64, Arc<TaskRecord>>,
-    /// Until when an answer is waited for. All wait equally long, so the oldest is the first.
+    /// The deadline of each write. All have the same timeout, so the front is the earliest.
     ends: VecDeque<(Instant, u64)>,
 }
 
@@ -192,7 +194,7 @@ impl UnderWay {
         self.last
     }
 
-    /// Ends one, unless it has ended.
+    /// Ends a write; `None` if it has ended already.
     fn end(&mut self, number: u64) -> Option<Arc<TaskRecord>> {
         let record = self.records.remove(&number);
         while let Some((_, first)) = self.ends.front()
@@ -203,7 +205,7 @@ impl UnderWay {
         record
     }
 
-    /// Ends the next one whose answer has not come in time.
+    /// Ends the next write whose deadline has passed.
     fn overdue(&mut self, now: Instant) -> Option<Arc<TaskRecord>> {
         let &(end, number) = self.ends.front()?;
         if end <= now { self.end(number) } else { None }

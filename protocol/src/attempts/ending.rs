@@ -10,13 +10,13 @@ use crate::{
 };
 use alloc::{sync::Arc, vec::Vec};
 
-/// Why a run goes back that had to make room.
+/// The reason of a run that was preempted.
 pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
 
-/// Why a run goes back that was still under way when its worker had to be empty.
+/// The reason of a run that was not over at the deadline of a drain.
 pub(crate) const DRAINED: &str = "its worker drains, and the deadline of that was over";
 
-/// An attempt that goes back to the fleet.
+/// The outcome of an attempt that the worker returns.
 pub(super) fn returned(reason: &str) -> Outcome {
     Outcome::bare(Verdict::Returned { reason: reason.into() })
 }
@@ -31,7 +31,8 @@ impl Attempts {
                 self.run_estimate.count(outcome.run_us);
                 self.conclude(key, outcome);
             }
-            // It ended before the kill reached it; but from the lease's end nothing counts.
+            // The run ended before the kill reached it; but after the end of the lease no outcome
+            // counts.
             Phase::Killed(_) => self.stopped(key),
             _ => {}
         }
@@ -41,8 +42,8 @@ impl Attempts {
         let Some(attempt) = self.attempts.get(&key) else { return };
         let why = match attempt.phase {
             Phase::Killed(why) => why,
-            // The gate was quicker than this mind: only the lease's end stops a run unasked. Should
-            // the session go on nevertheless, the masters must hear of it.
+            // The gate closed before this state machine saw the end of the lease: only that stops a run
+            // without a kill. If the session continues nevertheless, the masters must be told.
             Phase::Running => {
                 self.lapsed = true;
                 self.holding -= 1;
@@ -61,14 +62,14 @@ impl Attempts {
         }
     }
 
-    /// A master takes an attempt away, for good or for another time.
+    /// A master takes an attempt back, for good or to be run again later.
     pub(super) fn taken(&mut self, link: LinkId, key: AttemptKey, revision: Revision, why: Kill) {
         let outcome = match why {
             Kill::Preempted => returned(PREEMPTED),
             _ => Outcome::bare(Verdict::Cancelled),
         };
         let Some(attempt) = self.attempts.get_mut(&key) else {
-            // Never heard of, so it does not run here; the master waits to be told so.
+            // The attempt never arrived here, so it does not run; the master waits for this answer.
             let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
             let (dispatch, arrival) = (None, 0);
             self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
@@ -85,7 +86,7 @@ impl Attempts {
                 self.outbox.push(Effect::Drop(key));
                 self.conclude(key, outcome);
             }
-            // Taken away for good although it was first for another time.
+            // Revoked for good after it was to be run again later.
             Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
             Phase::Killed(_) => {}
             Phase::Ended { sent, .. } => {
@@ -95,7 +96,7 @@ impl Attempts {
         }
     }
 
-    /// What has not started goes back to the fleet.
+    /// Returns every attempt that has not started.
     pub(super) fn give_back_waiting(&mut self, reason: &str) {
         let waits = |attempt: &Attempt| {
             matches!(attempt.phase, Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready)
@@ -112,7 +113,8 @@ impl Attempts {
         }
     }
 
-    /// Kills what runs and gives up what waits. Outcomes stay: whether they count, the record says.
+    /// Kills the runs and drops the attempts that wait. Outcomes stay: the record says whether they
+    /// count.
     pub(super) fn stop_all(&mut self, why: Kill) {
         let mut gone = Vec::new();
         for (key, attempt) in &mut self.attempts {
@@ -123,7 +125,7 @@ impl Attempts {
                     self.lapsed |= why == Kill::Fenced;
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
-                // A killed run without a lease has no outcome to give, not even `cancelled`.
+                // A run that was killed after the lease has no outcome, not even `cancelled`.
                 Phase::Killed(_) if why == Kill::Fenced => {
                     self.lapsed = true;
                     attempt.phase = Phase::Killed(why);

@@ -1,4 +1,5 @@
-//! What a worker's mind is told and what it asks for. Types only; no decisions.
+//! The events that a worker's state machine observes, and the effects that it returns. Types only; no
+//! decisions.
 
 use crate::{
     SessionId, Time,
@@ -11,87 +12,88 @@ use alloc::{string::String, sync::Arc};
 
 pub use crate::LinkId;
 
-/// A fact.
+/// Something that happened, for [`Attempts::observe`](super::Attempts::observe).
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// This session holds the lease until then.
+    /// This session holds the lease until `until`.
     LeaseHeld {
-        /// Which life of the worker.
+        /// The session of the worker that holds the lease.
         session: SessionId,
-        /// The end of its right to run, for now.
+        /// The present end of the worker's right to run guests.
         until: Time,
     },
-    /// The session is over: its lease lapsed, or was taken from it. Answered by [`Effect::Quiet`].
+    /// The session is over: its lease lapsed, or another session took it. Answered by
+    /// [`Effect::Quiet`].
     SessionOver,
-    /// A link to a master is up, and this is the master's session.
+    /// A link to a master is up; the master is in this session.
     Linked(LinkId, SessionId),
-    /// It is down.
+    /// A link is down.
     Unlinked(LinkId),
-    /// A master said something.
+    /// A master has sent a frame.
     Received(LinkId, ToWorker),
-    /// What an attempt needs is at hand.
+    /// The module and the input of an attempt are ready.
     Prepared(AttemptKey),
-    /// It is not.
+    /// The module or the input of an attempt could not be made ready.
     NotPrepared {
-        /// Whose.
+        /// The attempt that cannot be run yet, or not at all.
         key: AttemptKey,
         /// Whether trying again cannot help.
         for_good: bool,
-        /// Why.
+        /// Why it could not be prepared, as a sentence for people.
         reason: String,
     },
     /// A run has ended by itself, or at one of its limits.
     Ended {
-        /// Whose.
+        /// The attempt whose run has ended.
         key: AttemptKey,
-        /// How.
+        /// How the run ended.
         outcome: Outcome,
     },
-    /// A run that was killed has stopped. Each run says either this or [`Event::Ended`].
+    /// A run that was killed has stopped. For each run comes either this or [`Event::Ended`].
     Stopped(AttemptKey),
-    /// The worker shall stop: finish what runs until then, and take nothing new.
+    /// The process is about to stop: finish the runs until the deadline, and take no new attempts.
     StopAsked {
-        /// When what still runs is killed.
+        /// When runs that are not over are killed.
         deadline: Time,
     },
 }
 
-/// Something to be done.
+/// Something that the executor has to do.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "what is sent, the largest, is most of them")]
 pub enum Effect {
-    /// Get what an attempt needs: its module, compiled, and its input.
+    /// Make the module (compiled) and the input of an attempt ready.
     Prepare {
         /// The attempt.
         dispatch: Arc<Dispatch>,
-        /// A link to get it through.
+        /// A link over which to fetch them.
         link: LinkId,
     },
-    /// Run an attempt. What it needs is at hand.
+    /// Run an attempt. Its module and input are ready.
     Start(Arc<Dispatch>),
-    /// Kill a run, and say [`Event::Stopped`] when it has stopped.
+    /// Kill a run. [`Event::Stopped`] follows when it has stopped.
     Kill {
-        /// Which.
+        /// The attempt whose run is killed.
         key: AttemptKey,
-        /// Why.
+        /// Why the run is killed. It decides whether the attempt gets an outcome.
         why: Kill,
     },
-    /// Forget what was got for an attempt.
+    /// Drop what was made ready for an attempt.
     Drop(AttemptKey),
-    /// Say this in the lease.
+    /// Put this state into the lease.
     SetLeaseState(LeaseState),
-    /// Say in every renewal of this session from now on that attempts are held up to here. To be carried
-    /// out before any effect that follows it.
+    /// Put into every renewal of this session from now on up to where attempts were dispatched to it.
+    /// To be executed before any effect that follows it.
     SetHolds(Holds),
-    /// Say something to a master.
+    /// Send a frame to a master.
     Send {
-        /// On which link.
+        /// The link to the master. Nothing is sent if it is down by then.
         link: LinkId,
-        /// What.
+        /// The frame for the master.
         message: ToMaster,
     },
-    /// Nothing that the finished session ran is running any more; or, after
-    /// [`Event::StopAsked`], nothing runs at all and the lease can be given back.
+    /// No run of the finished session is left; or, after [`Event::StopAsked`], nothing runs at all and
+    /// the lease can be given back.
     Quiet,
 }
 
@@ -100,11 +102,11 @@ pub enum Effect {
 pub enum Kill {
     /// The lease is over.
     Fenced,
-    /// Its master said so.
+    /// Its master revoked it.
     Revoked,
-    /// It makes room: its task goes elsewhere.
+    /// It makes room for a more urgent task: its task is queued again.
     Preempted,
-    /// Its worker drains, and the deadline is over: its task goes elsewhere.
+    /// Its worker drains, and the deadline is over: its task is queued again.
     Drained,
     /// The worker stops.
     Stopping,

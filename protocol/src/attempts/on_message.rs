@@ -1,5 +1,5 @@
-//! What masters say: run this, stop that, your outcome is known. Saying it twice, late, or on two
-//! links changes nothing.
+//! Frames from masters: dispatch, revoke, preempt, acknowledge, command. A frame that comes twice,
+//! late, or on two links changes nothing more.
 
 use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase, ending::returned};
 use crate::{
@@ -25,7 +25,7 @@ impl Attempts {
                 self.unlinked(link);
                 self.linked(link, master.session);
             }
-            // The lease loop listens to these.
+            // These are for the lease loop.
             ToWorker::Renewed { .. } | ToWorker::Extended { .. } => {}
         }
     }
@@ -45,10 +45,10 @@ impl Attempts {
         }
     }
 
-    /// Why a new attempt goes back at once, if it does.
+    /// Why a new attempt is returned at once, if it is.
     fn refuses(&self, dispatch: &Dispatch) -> Option<&'static str> {
         if self.over.contains(&dispatch.key) {
-            // Whoever sent it does not know what came of it; the record will tell.
+            // Its sender does not know the outcome; the record will tell it.
             Some("it has ended here, and its outcome was acknowledged")
         } else if self.of_task(dispatch.key).any(|(_, other)| other.revision > dispatch.revision) {
             Some("its worker has a later attempt of the task")
@@ -59,8 +59,8 @@ impl Attempts {
         } else if self.holding as u64 >= u64::from(dispatch.held_max) {
             Some("its worker was full")
         } else if dispatch.revision <= self.floor {
-            // It may have run here and been acknowledged, so long ago that this is not known.
-            Some("it came too late to be told from one that has ended")
+            // It may have run here and been acknowledged, so long ago that it is not remembered.
+            Some("it came so late that it may have ended here already")
         } else {
             None
         }
@@ -68,8 +68,8 @@ impl Attempts {
 
     pub(super) fn dispatched(&mut self, link: LinkId, dispatch: Dispatch) {
         let key = dispatch.key;
-        // One that was under way while a session ended and the next began may be running elsewhere
-        // by now: the new lease proves nothing for it.
+        // The dispatch was sent before the session ended; the attempt may be running elsewhere by now,
+        // and the new lease proves nothing for it.
         if self.closed || self.session != Some(dispatch.session) {
             return;
         }
@@ -79,7 +79,7 @@ impl Attempts {
         let given = Mark { stream: dispatch.stream, revision: dispatch.revision };
         if self.holds.raised_to(given) != self.holds {
             self.holds = self.holds.raised_to(given);
-            // Before it can start: a renewal that does not say so would deny it.
+            // Before the attempt can start, so that every renewal since then names it.
             let (session, upto) = (self.session, self.holds);
             self.outbox.push(Effect::SetHolds(Holds { session, upto }));
         }

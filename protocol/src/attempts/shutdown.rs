@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 impl Attempts {
     pub(super) fn is_quiet(&self, now: Time) -> bool {
         match self.stopping {
-            // What waits is still run and every outcome delivered before the worker goes, unless
-            // its time is over.
+            // A stopping worker still runs its queued attempts and delivers every outcome, unless the
+            // deadline is over.
             Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
             None => self.running == 0,
         }
@@ -28,7 +28,7 @@ impl Attempts {
         self.until = until;
         if self.session != Some(session) {
             self.session = Some(session);
-            // What was given to the session before is refused by its name.
+            // Attempts of the previous session are refused by the session they name.
             self.over.clear();
             self.over_order.clear();
             self.floor = ABSENT;
@@ -38,7 +38,7 @@ impl Attempts {
         }
     }
 
-    /// Says again what this worker has, once what it gave up is gone: the masters still count on it.
+    /// Sends `Hello` again after fenced runs have stopped, so that masters drop the lost attempts.
     pub(super) fn resync(&mut self, now: Time) {
         let fenced = |attempt: &Attempt| matches!(attempt.phase, Phase::Killed(Kill::Fenced));
         if self.lapsed

@@ -1,4 +1,4 @@
-//! The worker's mind, event by event: effects come out as lines. Time is a number.
+//! The worker's state machine, event by event: effects come out as lines. Time is a number.
 
 mod prepare;
 mod shutdown;
@@ -79,10 +79,10 @@ fn check(lines: Vec<String>, want: &[&str]) {
 impl Harness {
     /// A worker with two slots, a lease for 4 s, and link 1 to a master.
     fn new() -> Self {
-        let mut desk = Harness::bare();
-        desk.see(Event::Linked(1, MASTER));
-        desk.held(4);
-        desk
+        let mut harness = Harness::bare();
+        harness.see(Event::Linked(1, MASTER));
+        harness.held(4);
+        harness
     }
 
     fn bare() -> Self {
@@ -227,7 +227,7 @@ fn a_renewal_moves_the_fence() {
 }
 
 #[test]
-fn the_engine_may_stop_a_run_before_this_mind_knows_why() {
+fn the_engine_may_stop_a_run_before_this_state_machine_knows_why() {
     let mut d = Harness::new();
     d.give(1);
     // If the session goes on all the same, the masters hear that the run is gone.
@@ -436,16 +436,6 @@ fn a_revoke_in_each_phase_is_confirmed() {
         d.told(1, ack(1));
         assert!(!d.attempts.attempts.contains_key(&key(1)));
     }
-}
-
-#[test]
-fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
-    let mut d = Harness::new();
-    d.give(1);
-    d.told(1, ToWorker::Revoke { key: key(1), revision: 1 });
-    check(d.pass(SECOND * 4), &[]);
-    check(d.see(Event::Stopped(key(1))), &[]);
-    d.empty();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What an attempt wants of its task's checkpoint, from the first look at the registry to the answer. Never
-//! keeps anything for an attempt that its task's record does not name.
+//! A request of an attempt to save or resume a checkpoint, from the first read of the registry to the
+//! answer. Never saves anything for an attempt that its task's record does not name.
 
 use super::{Asker, Checkpoint, Step, resume, save};
 use crate::{
@@ -12,39 +12,39 @@ use crate::{
 };
 use alloc::boxed::Box;
 
-/// Writes of one checkpoint that may meet another's before its worker is told to ask again.
+/// How often a write of one checkpoint may conflict before the worker is told to ask again.
 const TRIES_MAX: u32 = 8;
 
-/// What an attempt wants of its task's checkpoint.
+/// What an attempt asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Want {
-    /// This is its state; `save` counts its checkpoints, from 1.
+    /// Save this state; `save` is the number of the checkpoint within the attempt, from 1.
     Save {
-        /// Which of its checkpoints this is.
+        /// The number of the checkpoint.
         save: u64,
-        /// What.
+        /// The state to keep: inline, or a reference to an object that was stored before.
         state: Data,
     },
-    /// What did earlier ones leave?
+    /// Send what earlier attempts saved.
     Resume,
 }
 
 /// See the [module](self).
 ///
-/// Read the record of the task and then its checkpoint, each from its stream's leader, and hand both to
-/// [`looked`](Request::looked). Carry out the write that it asks for, and hand the answer to
-/// [`written`](Request::written). Where that has no answer for the worker, begin again.
+/// Read the record of the task and then its checkpoint, each from its stream's leader, and pass both to
+/// [`looked`](Request::looked). Execute the write that it returns, and pass the answer to
+/// [`written`](Request::written). Begin again while there is no answer for the worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     worker: WorkerId,
     attempt: HeldAttempt,
     want: Want,
     tries: u32,
-    /// The revision of a mark that somebody's deletion has left, which reading does not show.
+    /// The revision of a delete marker, which a read does not show.
     mark: Option<Revision>,
 }
 
-/// What follows from a look.
+/// What follows from a read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Write this, if the key has the revision `expect`.
@@ -54,30 +54,30 @@ pub enum Next {
         /// The value.
         checkpoint: Box<Checkpoint>,
     },
-    /// Tell the worker this.
+    /// Send this answer to the worker.
     Answer(StreamReply),
 }
 
 impl Request {
-    /// `attempt` of `worker` wants this.
+    /// A request of `attempt` on `worker`.
     pub fn new(worker: WorkerId, attempt: HeldAttempt, want: Want) -> Self {
         Request { worker, attempt, want, tries: 0, mark: None }
     }
 
-    /// Whose it is.
+    /// The attempt that asks.
     pub fn attempt(&self) -> HeldAttempt {
         self.attempt
     }
 
-    /// The leaders show this record of the task and this checkpoint. To be asked before every try: a write
-    /// that met another's may have met a successor's.
+    /// The leaders show this record and this checkpoint. To be read before every try: a write that
+    /// conflicted may have met a successor's.
     pub fn looked(
         &mut self,
         record: Option<(&TaskRecord, Revision)>,
         found: Option<(Checkpoint, Revision)>,
         now: WallMillis,
     ) -> Next {
-        // Whoever leads a stream may be behind, and not know the record that gave the attempt.
+        // The leader of the stream may be behind, and not have the record that dispatched the attempt.
         if record.map_or(ABSENT, |(_, revision)| revision) < self.attempt.revision {
             return Next::Answer(StreamReply::Behind);
         }
@@ -100,7 +100,7 @@ impl Request {
         }
     }
 
-    /// What became of the write. `None`: look again.
+    /// The answer to the write. Returns `None` if the worker has to read again.
     pub fn written(
         &mut self,
         checkpoint: Checkpoint,
@@ -117,7 +117,7 @@ impl Request {
             .then(|| StreamReply::Failed("the registry does not keep the checkpoint now".into()))
     }
 
-    /// The attempt as the record has it, if that names it and its worker.
+    /// The attempt as the record has it, if the record names it and its worker.
     fn asker(&self, record: &TaskRecord) -> Option<Asker> {
         let attempt = record.attempt()?;
         let (id, number) = (attempt.id, attempt.number);
@@ -133,20 +133,20 @@ impl Request {
     }
 }
 
-/// The attempt is not its task's current one any more: nothing it does counts.
+/// The attempt is not its task's current one any more: nothing that it does counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stale;
 
 impl Stale {
-    /// How the run ends. Never the task's end: where the record names the attempt all the same, another
-    /// one follows; a run that only stopped would be sent to its worker again.
+    /// The outcome of the run. It never ends the task: where the record names the attempt all the same,
+    /// another attempt follows. If the run merely stopped, it would be dispatched to its worker again.
     pub fn verdict(self) -> Verdict {
         let reason = "its checkpoint was refused, because it was not the task's current attempt";
         Verdict::Returned { reason: reason.into() }
     }
 }
 
-/// An attempt that waits for an answer to what it wants.
+/// A request of an attempt that waits for its answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Waiting {
     /// Since when every answer has been that the registry is behind.
@@ -154,8 +154,9 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// What the answer to a question of `asked` means: what earlier attempts left, if that was asked. `None`:
-    /// ask again in a while. When it arrived says nothing: it shows the registry as it was asked for.
+    /// Takes in the answer to a question that was sent at `asked`. Returns what earlier attempts saved,
+    /// or `None` if the attempt has to ask again after a while. The time of arrival does not matter:
+    /// the answer shows the registry as of the question.
     pub fn heard(&mut self, told: StreamReply, asked: Time) -> Option<Result<Option<Data>, Stale>> {
         match told {
             StreamReply::Stored | StreamReply::Missing => Some(Ok(None)),
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!((expect, new.attempt, new.save), (ABSENT, KEY.attempt, 1));
         let told = request.written(new.clone(), CasAnswer::Written(1));
         assert_eq!(told, Some(StreamReply::Stored));
-        // Its acknowledgement was lost.
+        // The acknowledgement was lost.
         let again = save_first().looked(Some((&record, 5)), Some((new, 1)), NOW);
         assert_eq!(again, Next::Answer(StreamReply::Stored));
     }

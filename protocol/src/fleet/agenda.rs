@@ -8,8 +8,9 @@ use alloc::collections::BTreeSet;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
+    /// Tasks for which `reconcile` has to decide something.
     tasks: BTreeSet<TaskId>,
-    /// Groups in which a place may have become free, or a task have come.
+    /// Groups for which `place` has to run: a worker's slot may be free, or a task has arrived.
     groups: BTreeSet<GroupName>,
 }
 

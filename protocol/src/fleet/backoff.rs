@@ -1,5 +1,6 @@
-//! Workers that give attempts back unrun, one after the other: they get none for a while, so that tasks
-//! go where they can run, and a fleet with no other worker does not write records without end.
+//! Backoff for workers that return several attempts unrun in a row: they get none for a while. So tasks
+//! go to workers that can run them, and a fleet without another worker does not write records
+//! endlessly.
 
 use super::{Fleet, Timer};
 use crate::{
@@ -9,17 +10,17 @@ use crate::{
 };
 use core::time::Duration;
 
-/// Attempts that a worker may give back in a row without a rest: a drain that its lease does not show
-/// yet, or two masters that filled it together, return as many.
+/// How many attempts a worker may return in a row without a backoff. A drain that its lease does not
+/// show yet, or two masters that filled it at the same time, cause as many.
 const RETURNS_MAX: u32 = 3;
 
-/// The first rest; each that follows without a run in between is twice as long.
+/// The first backoff; each further one without a run in between is twice as long.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
-/// The longest rest: a worker that is well again is used again after that.
+/// The longest backoff: a worker that can run again is used again after that.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// What is known of attempts that a worker has given back.
+/// The attempts that a worker has returned.
 #[derive(Debug, Default)]
 pub(super) struct WorkerBackoff {
     in_a_row: u32,
@@ -27,14 +28,14 @@ pub(super) struct WorkerBackoff {
 }
 
 impl WorkerBackoff {
-    /// Whether nothing is given to the worker now.
+    /// Whether the worker is given no attempts now.
     pub(super) fn is_on(&self) -> bool {
         self.until.is_some()
     }
 }
 
 impl Fleet {
-    /// A worker has said how an attempt ended.
+    /// A worker has reported the outcome of an attempt.
     pub(super) fn count_returns(&mut self, now: Time, id: &WorkerId, verdict: &Verdict) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let rest = &mut worker.backoff;
@@ -54,7 +55,7 @@ impl Fleet {
         }
     }
 
-    /// A rest is over.
+    /// A backoff is over.
     pub(super) fn backoff_due(&mut self, now: Time, id: &WorkerId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.backoff.until.take_if(|until| *until <= now).is_some()

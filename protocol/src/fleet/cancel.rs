@@ -1,5 +1,5 @@
-//! Cancelling: the wish is stored, then carried out. A queued task ends at once; of a dispatched
-//! one the attempt is revoked, and the task ends when its worker confirms or is over.
+//! Cancelling: the request is stored in the record first. A queued task then ends at once; of a
+//! dispatched task the attempt is revoked, and the task ends when its worker confirms or is lost.
 
 use super::{ClientReply, Effect, Fleet, RequestId};
 use crate::TaskId;

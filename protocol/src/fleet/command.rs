@@ -1,5 +1,6 @@
-//! Orders of people to workers: cordon, drain, uncordon. Passed on to the worker, which puts it into
-//! its lease; answered when the lease says so, and never before.
+//! Commands of operators to workers: cordon, drain, uncordon. The master passes a command to the
+//! worker, the worker puts it into its lease, and the master answers when it sees that lease, never
+//! before.
 
 use super::{ClientReply, Effect, Fleet, RequestId};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 };
 use alloc::{format, vec::Vec};
 
-/// Requests that wait for one worker to obey. Whoever asks again takes the place of the oldest.
+/// How many requests may wait for one worker. A further one replaces the oldest.
 const COMMANDS_MAX: usize = 16;
 
 impl Fleet {
@@ -29,7 +30,7 @@ impl Fleet {
         }
         orders.push((request, order.lease_state()));
         self.outbox.push(Effect::Send { link, message: ToWorker::Command(order) });
-        // Nobody else may have asked for something else meanwhile; the lease tells.
+        // The worker may have obeyed already; the lease shows it.
         let state = self.workers.get(&id).and_then(|worker| worker.lease.as_ref());
         if let Some(state) = state.map(|lease| lease.state)
             && !matches!(order, WorkerCommand::Drain { .. })
@@ -38,7 +39,7 @@ impl Fleet {
         }
     }
 
-    /// A worker's lease says this.
+    /// A worker's lease has this state: answer the requests that wait for it.
     pub(super) fn obeyed(&mut self, id: &WorkerId, state: LeaseState) {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let (done, waiting): (Vec<_>, Vec<_>) =

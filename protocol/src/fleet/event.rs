@@ -1,4 +1,5 @@
-//! What a master's mind is told and what it asks for. Types only; no decisions.
+//! The events that a master's state machine observes, and the effects that it returns. Types only; no
+//! decisions.
 
 use super::Memory;
 use crate::{
@@ -18,26 +19,28 @@ use core::time::Duration;
 
 pub use crate::LinkId;
 
-/// A client's request that waits for an answer, numbered by the shell.
+/// The number of a client's request that waits for an answer, chosen by the shell.
 pub type RequestId = u64;
 
-/// What a master must know to begin.
+/// What a master's session must know to begin.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its name.
+    /// The master's name.
     pub me: MasterId,
-    /// This life of it. A master that lost its registry begins a new one with a new mind.
+    /// This session of the master. A master that loses the connection to the registry begins a new
+    /// session with a new state machine.
     pub session: SessionId,
-    /// Earlier sessions of it that are over for certain.
+    /// Earlier sessions of this master that are over for certain.
     pub succeeds: Vec<SessionId>,
-    /// Those of them that were of this process: what they knew is still known.
+    /// Those of `succeeds` that belonged to this process: what they knew is still known.
     pub remembers: Vec<SessionId>,
-    /// What the session before has left.
+    /// What the previous session of this process has left.
     pub memory: Memory,
-    /// The life of the registry's server to which this session is connected; `None` where the registry
-    /// is several servers.
+    /// The process of the registry's server to which this session is connected; `None` where the
+    /// registry is several servers.
     pub server: Option<ServerId>,
-    /// How long it waits before it declares a worker lost; a lease that asks for more gets more.
+    /// How long the master waits before it declares a worker lost. A lease that asks for more gets
+    /// more.
     pub timing: LeaseTiming,
     /// How long the registry keeps leases that are over: [`LEASE_KEEP`](limit::LEASE_KEEP).
     pub leases_keep: Duration,
@@ -52,146 +55,146 @@ impl Config {
     }
 }
 
-/// What a session has found in the registry.
+/// What a session found when it loaded the registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Where each stream ended when this session began to read it.
     pub ends: Marks,
-    /// The highest revisions that this process knows to exist or to have existed.
+    /// The highest revision of each stream that this process knows to exist or to have existed.
     pub known: Marks,
 }
 
-/// A fact.
+/// Something that happened, for [`Fleet::observe`](super::Fleet::observe).
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "leases, the largest, are most of them")]
 pub enum Event {
-    /// The registry does not answer any more. Nothing is decided from now on but what needs none of
-    /// it; when it is back, a new mind begins.
+    /// The registry does not answer any more. From now on the master only extends leases; when the
+    /// registry is back, a new session begins.
     RegistryDown,
-    /// All that is in the registry has been observed.
+    /// Everything in the registry has been observed.
     Loaded(Loaded),
     /// The process is about to stop. Answered by [`Effect::Released`].
     Stopping,
-    /// The wall clock, for the stamps that people read.
+    /// The wall clock, for the timestamps that people read.
     Clock(WallMillis),
-    /// A lease as the registry has it.
+    /// A worker's lease, as the registry has it.
     LeaseSeen(Lease, Revision),
-    /// The registry has no lease for this worker, but a mark of this revision that one was deleted.
+    /// The registry has no lease for this worker, but a delete marker of this revision.
     LeaseGone(WorkerId, Revision),
-    /// The failover guard as the registry has it.
+    /// The failover guard, as the registry has it.
     GuardSeen(FailoverGuard, Revision),
     /// The answer to [`Effect::WriteGuard`].
     GuardWritten {
-        /// What was to be written.
+        /// The guard that was to be written.
         guard: FailoverGuard,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<FailoverGuard>,
     },
     /// The answer to [`Effect::ReadEnd`], from the stream's leader.
     EndRead {
         /// The bucket.
         bucket: Bucket,
-        /// The number of the read.
+        /// The number of the read, from [`Effect::ReadEnd`].
         read: u64,
-        /// Where the stream ends.
+        /// The last revision of the stream.
         end: Mark,
     },
-    /// A master's lease as the registry has it.
+    /// A master's lease, as the registry has it.
     MasterSeen(MasterLease, Revision),
-    /// The registry has no lease for this life of a master any more.
+    /// The registry has no lease for this session of a master any more.
     MasterGone(SessionId),
     /// The answer to [`Effect::WriteMaster`].
     MasterWritten {
-        /// What was to be written.
+        /// The lease that was to be written.
         lease: MasterLease,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<MasterLease>,
     },
     /// The answer to [`Effect::WriteLease`].
     LeaseWritten {
-        /// What was to be written.
+        /// The lease that was to be written.
         lease: Lease,
-        /// The worker's link that asked for it, if one did.
+        /// The link of the worker that asked for the renewal, if one did.
         asked_by: Option<LinkId>,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Lease>,
     },
-    /// A record as the watch reports it: possibly late, but in the order of the revisions.
+    /// A task's record, as the watch delivers it: possibly late, but in the order of the revisions.
     TaskSeen(Box<TaskRecord>, Revision),
     /// The answer to [`Effect::ReadTask`], from the stream's leader.
     TaskRead {
         /// The task.
         task: TaskId,
-        /// The number of the read.
+        /// The number of the read, from [`Effect::ReadTask`].
         read: u64,
-        /// The record; `None` where there is none.
+        /// The record and its revision; `None` where there is none.
         found: Option<(Box<TaskRecord>, Revision)>,
     },
     /// The answer to [`Effect::WriteTask`].
     TaskWritten {
-        /// Which task.
+        /// The task that was to be written.
         task: TaskId,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Box<TaskRecord>>,
     },
-    /// A worker's link is up, and this is what it says it has.
+    /// A link to a worker is up, and the worker has sent its `Hello`.
     Linked {
-        /// Who.
+        /// The name of the worker, from its certificate.
         worker: WorkerId,
         /// The link's number.
         link: LinkId,
-        /// What it says.
+        /// What the worker has, by its own account.
         hello: Hello,
     },
-    /// A link is down.
+    /// A link to a worker is down.
     Unlinked {
-        /// Whose.
+        /// The name of the worker, from its certificate.
         worker: WorkerId,
-        /// Which.
+        /// The number of the link.
         link: LinkId,
     },
-    /// A worker wants its lease renewed through this master.
+    /// A worker asks this master to renew its lease.
     RenewAsked {
-        /// Who, by its certificate.
+        /// The name of the worker, from its certificate.
         worker: WorkerId,
-        /// On which link.
+        /// The link on which it asked, and on which the answer is sent.
         link: LinkId,
-        /// The revision that the lease must have.
+        /// The revision that the lease must have in the registry.
         expect: Revision,
-        /// Its new value.
+        /// The new value of the lease.
         lease: Lease,
     },
-    /// A worker wants its lease extended by this master, its home.
+    /// A worker asks this master, as its home, to extend its lease.
     ExtendAsked {
-        /// Who, by its certificate.
+        /// The name of the worker, from its certificate.
         worker: WorkerId,
-        /// On which link.
+        /// The link on which it asked, and on which the answer is sent.
         link: LinkId,
-        /// Which life of it.
+        /// The session of the worker whose lease is to be extended.
         session: SessionId,
-        /// The renewal with which it asked.
+        /// The number of the renewal with which it asked.
         renewal: u64,
     },
-    /// Somebody wants something of a worker.
+    /// An operator sends a command to a worker.
     CommandAsked {
-        /// The request to answer once the worker's lease says that it has obeyed.
+        /// The request to answer once the worker's lease shows that it has obeyed.
         request: RequestId,
-        /// Whom.
+        /// The name of the worker that shall obey.
         worker: WorkerId,
-        /// What.
+        /// What the worker shall do.
         command: WorkerCommand,
     },
-    /// An attempt ended.
+    /// A worker reports the end of an attempt.
     Finished {
-        /// Who says so.
+        /// The worker that reports it, from its certificate.
         worker: WorkerId,
-        /// On which link.
+        /// The link on which it was reported, and on which the acknowledgement is sent.
         link: LinkId,
-        /// Which attempt.
+        /// The attempt that ended.
         key: AttemptKey,
-        /// The revision of the record that gave it.
+        /// The revision of the record that dispatched the attempt.
         revision: Revision,
-        /// How.
+        /// How the attempt ended, as its worker reports it.
         outcome: Outcome,
     },
     /// A client submits tasks; their specifications have been checked.
@@ -201,16 +204,16 @@ pub enum Event {
         /// The tasks.
         tasks: Vec<NewTask>,
     },
-    /// A client wants a task cancelled.
+    /// A client asks to cancel a task.
     CancelAsked {
-        /// The request to answer once the wish is stored.
+        /// The request to answer once the cancellation is stored.
         request: RequestId,
-        /// Which.
+        /// The task to cancel.
         task: TaskId,
     },
 }
 
-/// Something to be done. It carries its reason where it is not plain.
+/// Something that the executor has to do. It carries its reason where the reason is not obvious.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Replace a task record if its revision is still `expect`.
@@ -219,15 +222,15 @@ pub enum Effect {
         expect: Revision,
         /// The new value.
         record: Arc<TaskRecord>,
-        /// How long the registry keeps it; for ever where absent.
+        /// How long the registry keeps the record; for ever if absent.
         keep: Option<Duration>,
     },
     /// Read a task record from the stream's leader.
     ReadTask {
         /// The task.
         task: TaskId,
-        /// The number of the read, by which its answer is known: an answer to an earlier read says
-        /// nothing about what was asked after it.
+        /// The number of the read. An answer to an earlier read says nothing about a question that came
+        /// after it.
         read: u64,
     },
     /// Read the end of a bucket's stream from its leader.
@@ -250,7 +253,7 @@ pub enum Effect {
         expect: Revision,
         /// The new value.
         lease: Lease,
-        /// The worker's link that asked for it.
+        /// The link of the worker that asked for the renewal.
         asked_by: Option<LinkId>,
     },
     /// Replace a master's lease if its revision is still `expect`.
@@ -260,47 +263,47 @@ pub enum Effect {
         /// The new value.
         lease: MasterLease,
     },
-    /// This life of the master was declared lost: begin another, with a new mind.
+    /// This session of the master was declared lost: begin another session, with a new state machine.
     BeginAnew,
     /// This master's own lease is given back, and the process may stop.
     Released,
-    /// Say something to a worker.
+    /// Send a frame to a worker.
     Send {
-        /// On which link.
+        /// The link to the worker. Nothing is sent if it is down by then.
         link: LinkId,
-        /// What.
+        /// The frame for the worker.
         message: ToWorker,
     },
     /// Answer a client.
     Reply {
-        /// Which request.
+        /// The request that is answered.
         request: RequestId,
-        /// With what.
+        /// The answer to the request.
         answer: ClientReply,
     },
-    /// Tell those who wait for it that a task has ended.
+    /// Tell the client that waits for a task that the task has ended.
     Tell {
-        /// Whom.
+        /// Who listens for the end: the task's batch, or the task itself.
         audience: BatchId,
-        /// What.
+        /// The task that ended, and how.
         ended: TaskEnded,
     },
-    /// Tell the world.
+    /// Publish an event.
     Publish(Advisory),
 }
 
 /// The answer to a client's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientReply {
-    /// Every task is in the registry.
+    /// Every task of the submission is in the registry; this is how many.
     Stored(u64),
-    /// The id of this one is that of another task, which asks for this differently. The others of the
-    /// submission may be in the registry or not.
+    /// The id belongs to another task, which differs in the named part. Other tasks of the submission
+    /// may be in the registry or not.
     Differs(TaskId, &'static str),
-    /// The wish to cancel is in the registry, or the task is over.
+    /// The cancellation is in the registry, or the task is over.
     CancelStored,
     /// The worker has obeyed.
     Obeyed,
-    /// It was not done; the reason says why.
+    /// The request was not carried out; the text says why.
     Unavailable(String),
 }

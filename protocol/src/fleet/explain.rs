@@ -1,5 +1,5 @@
-//! What a master would tell a person who asks: why a task is where it is, and who runs what.
-//! Never changes anything.
+//! What a master tells a client: why a task is in its state, and which worker runs what. Never changes
+//! anything.
 
 use super::Fleet;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use alloc::{format, string::String, vec::Vec};
 
 impl Fleet {
-    /// Why a task is where it is, as a sentence.
+    /// Why the task is in its state, as a sentence.
     pub fn explain(&self, now: Time, record: &TaskRecord) -> String {
         match &record.state {
             TaskState::Done { outcome, .. } => outcome.verdict.reason(),
@@ -26,7 +26,7 @@ impl Fleet {
         if worker.links.is_empty() {
             let left = (worker.seen + worker.wait).since(now).as_secs_f32();
             return format!(
-                "given to worker {id}, which is not connected; its lease is waited for, another {left:.1} s at most"
+                "given to worker {id}, which is not connected; waiting for the end of its lease, at most another {left:.1} s"
             );
         }
         if record.cancel {
@@ -45,13 +45,13 @@ impl Fleet {
             return format!("waits {wait:.1} s before its next attempt");
         }
         if self.is_guarded(now) {
-            return "nothing is given out for now: the registry has lost writes, and what ran before is waited for".into();
+            return "nothing is dispatched for now: the registry has lost writes, and earlier runs must end first".into();
         }
         if !self.may_act() {
             let missing = self.next_missing(now);
             let missing = missing.as_deref().unwrap_or("the registry");
             return format!(
-                "nothing is given out yet: the registry's server has started again, and the answer of {missing} is waited for"
+                "nothing is dispatched yet: the registry's server has started again; waiting for {missing}"
             );
         }
         if let Some(denied) = self.denied(spec) {
@@ -88,7 +88,7 @@ impl Fleet {
         self.tasks.values().map(|task| task.record.as_ref())
     }
 
-    /// Tasks that are not over, the newest first: `max` of those that `wanted` accepts.
+    /// The newest `max` tasks that are not over and that `wanted` accepts.
     pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
         let mut records: Vec<&TaskRecord> =
             self.records().filter(|record| wanted(record)).collect();

@@ -1,6 +1,6 @@
-//! The failover guard: after the registry has lost writes, nothing is dispatched until all that ran
-//! before has certainly ended. It stands in the registry, so that it binds every master. Never lifted
-//! before one master has waited for the whole time.
+//! The failover guard: after the registry has lost writes, nothing is dispatched until every run from
+//! before has certainly ended. The guard is stored in the registry, so that it binds every master.
+//! Never lifted before one master has waited for the whole time.
 
 use super::{ASK_AGAIN, Effect, Fleet, Memory, Timer};
 use crate::{
@@ -13,27 +13,27 @@ use crate::{
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use core::time::Duration;
 
-/// What is known of the guard.
+/// What this master knows of the guard.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    /// The newest value that is known, and when its nonce was first seen by this process.
+    /// The newest known value, and when this process first saw its nonce.
     pub(super) known: Option<(FailoverGuard, Time)>,
     revision: Revision,
     /// Why a guard has to be raised, until the registry has it.
     owed: Option<String>,
-    /// When the loss was noticed that `owed` is about.
+    /// When the loss was noticed for which `owed` is raised.
     noticed: Time,
-    /// A write of it is under way.
+    /// A write of the guard is under way.
     writing: bool,
-    /// Sessions of workers that the registry may have given something and forgotten it.
+    /// Sessions of workers to which attempts may have been dispatched that the registry has forgotten.
     forgotten: BTreeSet<SessionId>,
-    /// Up to where the tasks were given before the guard that ended last in this session: those attempts
-    /// are over.
+    /// The revision up to which attempts were dispatched before the last guard of this session: those
+    /// attempts are over.
     ended: Option<Mark>,
 }
 
 impl Guard {
-    /// Until when the guard that is known is in force; `None` where there is none, or it is lifted.
+    /// Until when the known guard is in force; `None` where there is none or it is lifted.
     fn until(&self) -> Option<Time> {
         let (guard, since) = self.known.as_ref().filter(|(guard, _)| !guard.lifted)?;
         Some(*since + Duration::from_millis(guard.wait_ms))
@@ -44,7 +44,7 @@ impl Guard {
         self.owed.is_none() && self.until().is_some()
     }
 
-    /// Whether a guard has still to be raised.
+    /// Whether a guard still has to be raised.
     pub(super) fn is_owed(&self) -> bool {
         self.owed.is_some()
     }
@@ -70,7 +70,7 @@ impl Fleet {
             return;
         }
         if self.roll.is_loaded() {
-            // Another master has noticed a loss in this very session: its guard answers ours, too.
+            // Another master noticed a loss during this session: its guard replaces the owed one.
             self.guard.owed = None;
             if is_new {
                 self.end_all_sessions();
@@ -79,8 +79,8 @@ impl Fleet {
         self.schedule_guard(now);
     }
 
-    /// All that is in the registry is known. A guard that stands, or that this process knows to have
-    /// stood, is kept.
+    /// The registry has been loaded. A guard that is in force, or that this process has seen in force,
+    /// is kept.
     pub(super) fn load_guard(&mut self, now: Time) {
         if let Some((known, since)) = self.config.memory.guard.clone()
             && !known.lifted
@@ -89,7 +89,7 @@ impl Fleet {
         {
             self.raise_guard(
                 now,
-                String::from("it has lost the guard that an earlier loss raised"),
+                String::from("it has lost the failover guard of an earlier loss"),
             );
         } else if self.guard.until().is_some_and(|until| now < until) {
             self.end_all_sessions();
@@ -99,7 +99,7 @@ impl Fleet {
         }
     }
 
-    /// The registry has lost writes: nothing is dispatched from now on, and every master shall know.
+    /// The registry has lost writes: dispatch nothing from now on, and raise a guard for every master.
     pub(super) fn raise_guard(&mut self, now: Time, reason: String) {
         if self.guard.owed.is_some() {
             return;
@@ -116,14 +116,15 @@ impl Fleet {
         self.timers.set(now, Timer::Guard);
     }
 
-    /// How long all that ran before a loss may go on: until the last home's own lease is over, and then
+    /// How long runs from before a loss may go on: until the last home's own lease is over, and then
+    /// for the longest lease of a worker.
     /// for the longest lease of a worker.
     fn guard_wait(&self) -> Duration {
         let waits = self.workers.values().map(|worker| worker.wait);
         self.longest_home() + waits.fold(self.config.timing.master(), Duration::max)
     }
 
-    /// Raises a guard that is owed, or lifts one whose time is over.
+    /// Raises an owed guard, or lifts one whose time is over.
     pub(super) fn guard_due(&mut self, now: Time, out: &mut Vec<Effect>) {
         if self.guard.writing {
             return;
@@ -168,7 +169,8 @@ impl Fleet {
             }
             CasAnswer::Written(revision) if revision > self.guard.revision => {
                 self.guard.revision = revision;
-                // It counts from when the loss was noticed: all sessions were ended from then on.
+                // The time counts from when the loss was noticed: from then on all sessions were being
+                // ended.
                 self.guard.known = Some((guard, self.guard.noticed));
                 self.guard.owed = None;
                 self.schedule_guard(now);
@@ -197,14 +199,14 @@ impl Fleet {
         }
     }
 
-    /// All that ran before the loss has ended.
+    /// Every run from before the loss has ended.
     fn guard_ends(&mut self) {
         self.guard.ended = self.guard.known.as_ref().map(|(known, _)| known.tasks);
         self.roll_is_complete();
         self.look_at_everything();
     }
 
-    /// What this session leaves to the next one of this process.
+    /// What this session leaves to the next session of this process.
     pub fn memory(&self) -> Memory {
         let held = |(id, worker): (&WorkerId, &super::Worker)| {
             let held = worker.lease.as_ref().is_some_and(|lease| lease.state.is_held());
@@ -225,7 +227,7 @@ impl Fleet {
         self.guard.owed.is_some() || self.guard.until().is_some_and(|until| now < until)
     }
 
-    /// Whether an attempt that a record of this revision names was given before a guard that has ended:
+    /// Whether the attempt of a record with this revision was dispatched before a guard that has ended:
     /// then its run is over.
     pub(super) fn is_before_the_guard(&self, record: Revision) -> bool {
         self.guard.ended.is_some_and(|before| {
@@ -233,25 +235,25 @@ impl Fleet {
         })
     }
 
-    /// Ends every session at once, because the registry has forgotten what they were given. What
-    /// they run is waited for all the same.
+    /// Ends every worker's session at once, because the registry has forgotten attempts of theirs.
+    /// Their runs are still waited for.
     fn end_all_sessions(&mut self) {
         let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
         let sessions: Vec<SessionId> = leases.map(|lease| lease.session).collect();
         self.guard.forgotten.extend(sessions);
         for id in self.workers.keys().cloned().collect::<Vec<_>>() {
-            self.condemn_forgotten(&id);
+            self.end_forgotten_session(&id);
         }
     }
 
-    /// Ends a worker's session if the registry has forgotten what it was given.
-    pub(super) fn condemn_forgotten(&mut self, id: &WorkerId) {
+    /// Ends a worker's session if the registry has forgotten attempts of it.
+    pub(super) fn end_forgotten_session(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = worker.lease.as_ref() else { return };
         if lease.state.is_held() && self.guard.forgotten.contains(&lease.session) {
-            // Not `lost`: on that word another master would act at once, whose own wait may be over
-            // or that has not noticed, while this session may still run. A session that never was
-            // takes its place; then the one before is waited for.
+            // Not `lost`: on `lost` another master would act at once, although its own wait may be over
+            // or it has not noticed the loss, while this session still runs. A session that never
+            // existed takes the lease over instead, and the session before is waited for.
             let (expect, lease) = (worker.revision, lease.clone());
             let session = SessionId(self.stamps.next_nonce());
             let lease = Lease { session, state: LeaseState::Lost, succeeds: Vec::new(), ..lease };

@@ -9,20 +9,21 @@ use crate::{Revision, TaskId, Time, WorkerId, message::AttemptKey, task::Outcome
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
-/// A worker's word about an attempt that this master does not know; the record will tell.
+/// A worker's question about an attempt that this master does not know; the record answers it.
 #[derive(Debug)]
 pub(super) struct Inquiry {
     pub(super) worker: WorkerId,
     pub(super) link: LinkId,
     pub(super) key: AttemptKey,
-    /// The revision of the record that gave it.
+    /// The revision of the record that dispatched the attempt.
     pub(super) revision: Revision,
     pub(super) outcome: Option<Outcome>,
-    /// The number of the latest read that was asked for before this: only a later one answers it.
+    /// The number of the latest read that was requested before this question: only a later read answers
+    /// it.
     pub(super) after: u64,
     /// When it was first asked.
     pub(super) since: Time,
-    /// The number of the first read that was sent once no leader could be behind any more.
+    /// The number of the first read that was sent when no leader could be behind any more.
     pub(super) first: Option<u64>,
 }
 

@@ -1,10 +1,10 @@
-//! What tasks have alike is kept once: each comes with a group's name and grants of its own, as clients
-//! and the registry say both anew with every task. Never changes what a task asks for.
+//! Keeps equal parts of tasks once. Every task arrives with its own copy of its group's name and
+//! grants, from the client and from the registry. Never changes what a task asks for.
 
 use crate::{GroupName, grant::Grants, task::TaskSpec};
 use alloc::sync::Arc;
 
-/// What the latest task had: those that follow each other are mostly of one submission.
+/// The parts of the latest task: tasks that follow each other mostly belong to one submission.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     group: GroupName,
@@ -12,7 +12,7 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    /// Lets a specification that nobody else holds share what it has alike with the one before.
+    /// Makes a specification that nobody else holds share its equal parts with the one before.
     pub(super) fn intern(&mut self, spec: &mut Arc<TaskSpec>) {
         let Some(spec) = Arc::get_mut(spec) else { return };
         if spec.group == self.group {

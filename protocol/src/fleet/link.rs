@@ -1,5 +1,5 @@
-//! Links to workers: which are up, and what workers say of their attempts when one comes up. Never
-//! takes a worker for lost because it has no link.
+//! Links to workers: which are up, and what a worker has when a link comes up. Never takes a worker for
+//! lost because it has no link.
 
 use super::{Effect, Fleet, LinkId, Timer, inquiries::Inquiry, reconcile::counted};
 use crate::{
@@ -15,8 +15,8 @@ use alloc::{
     vec::Vec,
 };
 
-/// The links of a worker that are up. More than one while an old one is being given up, and the
-/// greetings on them may come in any order.
+/// The links of a worker that are up. There may be more than one while an old one is being closed, and
+/// the `Hello`s on them may arrive in any order.
 #[derive(Debug, Default)]
 pub(super) struct WorkerLinks {
     pub(super) up: BTreeMap<LinkId, SessionId>,
@@ -54,10 +54,10 @@ impl Fleet {
         for id in held {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let attempt = task.record.attempt().filter(|attempt| attempt.session == session);
-            // What an earlier session had, this one cannot speak of.
+            // This session cannot speak for attempts of an earlier session.
             let Some(attempt) = attempt.map(|attempt| attempt.id) else { continue };
             let has = known.contains(&AttemptKey { task: id, attempt });
-            // Whoever is to stop it is told so again.
+            // Send the revocation again.
             task.told = (has && !task.record.cancel).then_some(link);
             task.lacking = !has;
             self.agenda.task(id);
@@ -79,7 +79,7 @@ impl Fleet {
     pub(super) fn unlinked(&mut self, worker: WorkerId, link: LinkId) {
         let Some(entry) = self.workers.get_mut(&worker) else { return };
         if entry.links.up.remove(&link).is_some() {
-            // What was said on it may not have arrived, and is said again on another that is up.
+            // Frames on this link may not have arrived: send them again on another link.
             if entry.links.is_empty() {
                 self.linked -= 1;
             } else {
@@ -106,11 +106,11 @@ impl Fleet {
         let first = None;
         let inquiry = Inquiry { worker, link, key, revision, outcome, after, since, first };
         self.inquiries.add(inquiry);
-        // Also where others wait: a read that is under way began before this was asked.
+        // Ask even if a read is under way: it may have begun before this question.
         self.timers.set(now, Timer::Inquiry(key.task));
     }
 
-    /// Answers a worker that spoke of an attempt which this master did not know.
+    /// Answers a worker that asked about an attempt which this master did not know.
     pub(super) fn resolve(&mut self, now: Time, inquiry: Inquiry, record: Option<&TaskRecord>) {
         let Inquiry { worker, link, key, revision, outcome, .. } = inquiry;
         if self.holds(&worker, key) {

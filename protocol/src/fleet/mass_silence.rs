@@ -1,4 +1,5 @@
-//! When no worker is declared lost for a while, because too many are silent at once. Never for ever.
+//! Pauses failovers while too many workers are silent at once. Never for longer than
+//! [`MASS_SILENCE_MAX`](limit::MASS_SILENCE_MAX).
 
 use super::{ASK_AGAIN, Effect, Fleet, Worker};
 use crate::{
@@ -8,16 +9,17 @@ use crate::{
 };
 use alloc::string::String;
 
-/// Too many workers silent at once: then it is more likely that this master cannot see them.
+/// Since when too many workers have been silent at once. Then it is more likely that this master cannot
+/// reach them than that all are lost.
 #[derive(Debug, Default)]
 pub(super) struct MassSilence {
     since: Option<Time>,
-    /// The result of the last look, and when it was taken.
+    /// The result of the last check, and when it was made.
     looked: Option<(Time, bool)>,
 }
 
 impl Fleet {
-    /// Whether so many workers are silent that none is declared lost for now, and until when.
+    /// Until when no worker may be declared lost, if too many are silent at once.
     pub(super) fn failovers_paused_until(&mut self, now: Time) -> Option<Time> {
         let over_half = match self.mass_silence.looked {
             Some((at, over_half)) if at == now => over_half,
@@ -26,8 +28,8 @@ impl Fleet {
                     worker.lease.as_ref().is_some_and(|lease| lease.state.is_held())
                 };
                 let all = self.workers.values().filter(held).count();
-                // Not only those whose time is over: all fall silent at once, but not all renewed at
-                // the same moment.
+                // Count a worker as silent from half of its wait on: workers that fall silent together
+                // have not all renewed at the same moment.
                 let silent = |worker: &&Worker| now + worker.wait / 2 >= self.runs_out(worker);
                 let silent = self.workers.values().filter(held).filter(silent).count();
                 all >= limit::MASS_SILENCE_WORKERS_MIN && silent * 2 > all

@@ -1,5 +1,5 @@
-//! The masters of the fleet: this one's own lease, those of the others, and to whom a task belongs.
-//! Ownership is who acts first, never who may act: the registry judges that.
+//! The masters of the fleet: this master's own lease, the leases of the others, and which master owns
+//! which task. Ownership decides who acts first, never who may act: the registry decides that.
 
 use super::{ASK_AGAIN, Config, Effect, Fleet, Timer, peers::Peer};
 use crate::{
@@ -13,13 +13,14 @@ use crate::{
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 
-/// This master's own lease. While it holds, it may extend the leases of workers whose home it is.
+/// This master's own lease. While it holds, the master may extend the leases of workers whose home it
+/// is.
 #[derive(Debug)]
 pub(super) struct Own {
     lease: MasterLease,
-    tenure: LeaseClock<()>,
+    clock: LeaseClock<()>,
     next: Time,
-    /// It was declared lost, or it stops: nothing is extended any more.
+    /// The lease was declared lost, or the master stops: it extends no lease any more.
     over: bool,
     told: bool,
 }
@@ -38,8 +39,8 @@ impl Own {
             vouches: None,
             renewed_at: Default::default(),
         };
-        let tenure = LeaseClock::new(timing.outage(), ABSENT);
-        Own { lease, tenure, next: Time::ZERO, over: false, told: false }
+        let clock = LeaseClock::new(timing.outage(), ABSENT);
+        Own { lease, clock, next: Time::ZERO, over: false, told: false }
     }
 
     pub(super) fn session(&self) -> SessionId {
@@ -48,12 +49,12 @@ impl Own {
 
     /// Whether this master may extend the lease of a worker now.
     pub(super) fn may_extend(&self, now: Time) -> bool {
-        self.tenure.is_held() && now < self.tenure.until() && !self.over
+        self.clock.is_held() && now < self.clock.until() && !self.over
     }
 }
 
 impl Fleet {
-    /// Whether other masters may be at work, as far as is known.
+    /// Whether other masters may be active, as far as this master knows.
     pub fn has_company(&self) -> bool {
         self.registry_up.is_none() || self.peers.iter().any(|(_, peer)| peer.is_live())
     }
@@ -77,13 +78,13 @@ impl Fleet {
         own.lease.renewal += 1;
         own.lease.workers = self.linked as u32;
         own.lease.renewed_at = wall;
-        own.tenure.sends(own.lease.renewal, now, ());
-        let (expect, lease) = (own.tenure.known(), own.lease.clone());
+        own.clock.sends(own.lease.renewal, now, ());
+        let (expect, lease) = (own.clock.known(), own.lease.clone());
         self.timers.set(own.next, Timer::Own);
         out.push(Effect::WriteMaster { expect, lease });
     }
 
-    /// This master stops: it extends nothing from now on, and says so.
+    /// This master stops: it extends no lease from now on, and releases its own.
     pub(super) fn stopping(&mut self) {
         self.own.over = true;
         self.own.told = true;
@@ -128,16 +129,16 @@ impl Fleet {
     fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
         self.roll.exists(Bucket::Masters, revision);
         if lease.state.is_held() {
-            self.own.tenure.count(lease.renewal, revision);
+            self.own.clock.count(lease.renewal, revision);
         } else if lease.state == LeaseState::Lost {
             self.own.over = true;
         }
     }
 
-    /// The registry has no lease for this life of a master.
+    /// The registry has no lease for this session of a master.
     pub(super) fn master_gone(&mut self, now: Time, session: SessionId) {
         if session == self.own.session() {
-            self.own.over |= self.own.tenure.known() != ABSENT;
+            self.own.over |= self.own.clock.known() != ABSENT;
         } else if let Some(peer) = self.peers.get_mut(&session) {
             let unknown = Peer::unknown(peer.name.clone(), now);
             *peer = Peer { over: peer.over, answered: peer.answered, ..unknown };
@@ -147,7 +148,7 @@ impl Fleet {
         }
     }
 
-    /// A master may be silent, or may be declared lost.
+    /// A master may be silent, or its lease over.
     pub(super) fn master_due(&mut self, now: Time, session: SessionId, out: &mut Vec<Effect>) {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         let Some(peer) = self.peers.get_mut(&session) else { return };
@@ -168,8 +169,8 @@ impl Fleet {
             self.timers.set(next, Timer::Master(session));
             return;
         }
-        if proven && !self.own.tenure.is_held() {
-            // This process' own lease comes first: by it the others know that what the earlier session
+        if proven && !self.own.clock.is_held() {
+            // Renew this process's own lease first: it tells the others that what the earlier session
             // knew is not forgotten.
             self.timers.set(now + ASK_AGAIN, Timer::Master(session));
             return;
@@ -178,8 +179,8 @@ impl Fleet {
             return;
         }
         peer.declaring = true;
-        // What was not shown may be there all the same, because the watch is late: only the registry says
-        // that there is no lease, by taking this one.
+        // A lease that the watch has not shown may exist all the same, because the watch is late. Only
+        // the registry can say that there is none, by accepting this write.
         let lease = match &peer.lease {
             Some(lease) => MasterLease { state: LeaseState::Lost, ..lease.clone() },
             None => vacancy(peer.name.clone(), session, wait),
@@ -226,8 +227,8 @@ impl Fleet {
         }
     }
 
-    /// A session extends nothing any more, and has not since `over`. The leases of which it was the home
-    /// may be declared lost after their waits.
+    /// The session has extended no lease since `over`, and will not again. Leases whose home it was may
+    /// be declared lost after their waits.
     fn peer_over(&mut self, now: Time, session: SessionId, over: Time) {
         let Some(peer) = self.peers.get_mut(&session) else { return };
         if peer.over.is_some() {
@@ -244,8 +245,8 @@ impl Fleet {
         }
     }
 
-    /// From when on this master may declare a worker lost that has this home. `None`: not before
-    /// something else is learned.
+    /// From when on this master may declare a worker with this home lost. `None`: not before another
+    /// event.
     pub(super) fn may_declare_from(&mut self, now: Time, home: Option<&Home>) -> Option<Time> {
         let Some(home) = home.filter(|home| home.session != self.own.session()) else {
             return Some(Time::ZERO);
@@ -258,8 +259,8 @@ impl Fleet {
         peer.over
     }
 
-    /// Whether this master is the one that acts first for what has this number: the highest of the
-    /// masters that can give work to someone, in an order that is another for each number.
+    /// Whether this master acts first for the thing with this number: rendezvous hashing over the
+    /// sessions of the masters that have a worker linked.
     pub(super) fn is_owner(&self, number: u64) -> bool {
         let rank = |session: SessionId| mix(session.0 ^ mix(number));
         let able = |session: &&SessionId| {
@@ -275,15 +276,15 @@ impl Fleet {
         self.is_owner(task.0 as u64 ^ (task.0 >> 64) as u64)
     }
 
-    /// When this master may act on a task whose record it knows since then: at once if it is its
-    /// own, after a while in any case.
+    /// When this master may act on a task whose record it has known since `since`: at once if it owns
+    /// the task, otherwise after the takeover delay.
     pub(super) fn turn_of(&self, task: TaskId, writer: SessionId, since: Time) -> Time {
         let first =
             writer == self.own.session() || (!self.peers.is_fresh(writer) && self.is_mine(task));
         if first { since } else { since + limit::PATIENCE }
     }
 
-    /// The masters have changed, and with them whose the tasks are.
+    /// The set of masters has changed, and with it the ownership of tasks.
     pub(super) fn reassign(&mut self) {
         let (mut moved, mut others) = (Vec::new(), Vec::new());
         for (&id, task) in &self.tasks {
@@ -301,7 +302,7 @@ impl Fleet {
         self.agenda.groups(self.groups.keys());
     }
 
-    /// The sessions of other masters that are over, and since when that is known.
+    /// The sessions of other masters that are over, and when this master first knew it.
     pub(super) fn peers_over(&self) -> BTreeMap<SessionId, Time> {
         let over = |(session, peer): (&SessionId, &Peer)| peer.over.map(|over| (*session, over));
         self.peers.iter().filter_map(over).collect()
@@ -312,7 +313,7 @@ impl Fleet {
         self.peers.iter().filter_map(|(_, peer)| peer.lease.as_ref())
     }
 
-    /// The longest that the home of a worker may extend its lease, as far as the masters' leases say.
+    /// The longest time for which the home of a worker may extend its lease, by the masters' leases.
     pub(super) fn longest_home(&self) -> Duration {
         let asked = self.peer_leases().map(|lease| Duration::from_millis(lease.wait_ms));
         asked.fold(self.config.timing.outage_wait(), Duration::max)
@@ -325,7 +326,7 @@ impl Fleet {
     }
 }
 
-/// A lease of a master of which nothing is known, as lost.
+/// A lease in state `lost`, for a master session of which nothing else is known.
 fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease {
     MasterLease {
         master,

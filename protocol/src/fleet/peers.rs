@@ -6,7 +6,7 @@ use crate::{ABSENT, MasterId, Revision, SessionId, Time, lease::MasterLease};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
-/// What is known of another master, or of an earlier life of this one.
+/// What this master knows of another master's session, or of an earlier session of its own.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) name: MasterId,
@@ -14,9 +14,9 @@ pub(super) struct Peer {
     pub(super) revision: Revision,
     pub(super) seen: Time,
     pub(super) declaring: bool,
-    /// When it was first known that it extends nothing any more.
+    /// When this master first knew that the session extends no leases any more.
     pub(super) over: Option<Time>,
-    /// Whether it has answered the roll call.
+    /// Whether the session has answered the roll call.
     pub(super) answered: bool,
 }
 
@@ -33,8 +33,8 @@ impl Peer {
         }
     }
 
-    /// Whether it has answered the roll call, or is over for so long that nothing which it gave out
-    /// before its end can still run unless the registry knows of it.
+    /// Whether the session has answered the roll call, or has been over for so long that nothing which
+    /// it dispatched can still run unless the registry knows of it.
     pub(super) fn has_answered(&self, now: Time, wait: Duration) -> bool {
         self.answered || self.over.is_some_and(|over| now >= over + wait)
     }
@@ -43,7 +43,7 @@ impl Peer {
         self.lease.as_ref()
     }
 
-    /// Whether a `lost` is on its way to it.
+    /// Whether a `lost` for this session has been sent and is not answered.
     #[cfg(test)]
     pub(super) fn is_declared(&self) -> bool {
         self.declaring
@@ -86,7 +86,7 @@ impl Peers {
         self.fresh.iter()
     }
 
-    /// Whether another master renews its lease in time, as far as is seen.
+    /// Whether another master renews its lease in time, as far as this master sees.
     pub(super) fn is_fresh(&self, session: SessionId) -> bool {
         self.fresh.contains(&session)
     }

@@ -1,5 +1,5 @@
-//! Which worker gets which task. Never gives a worker more than its slots and a short queue, nor
-//! an attempt to a worker without a lease and a link.
+//! Chooses the worker for each task. Never gives a worker more than its slots and a short queue, nor an
+//! attempt to a worker without a lease and a link.
 
 mod candidates;
 mod queue;
@@ -24,31 +24,31 @@ use candidates::Candidates;
 use core::{cmp::Reverse, ops::Bound, time::Duration};
 use queue::Queue;
 
-/// The tasks that wait for a group, and its workers that could take one.
+/// The queued tasks of a group, and its candidates.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// Tasks that are this master's to place.
+    /// Queued tasks that this master owns.
     own: Queue,
-    /// Tasks that are another master's, and this one's only if that leaves them.
+    /// Queued tasks that another master owns. This master places them only if the owner does not.
     others: Queue,
-    /// Since when there has been room that the other masters have not used.
+    /// Since when there have been free slots that the other masters did not use.
     room_since: Option<Time>,
-    /// What runs: the least urgent first, and of these the youngest.
+    /// The dispatched tasks: lowest priority first, and of equal priority the youngest first.
     pub(super) given: BTreeSet<(u8, Reverse<u64>, TaskId)>,
-    /// Its workers that may be given attempts.
+    /// The workers of the group that may be given attempts.
     pub(super) candidates: Candidates,
-    /// Whether the world has been told that tasks wait and nobody is there.
+    /// Whether the event was published that tasks wait and the group has no worker.
     told_empty: bool,
 }
 
-/// In whose line a task waits.
+/// Which of the two queues of a group a task is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueueOwner {
     Own,
     Others,
 }
 
-/// What a task needs of a worker.
+/// What a task requires of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Need {
     memory_bytes: u64,
@@ -56,19 +56,19 @@ pub(super) struct Need {
     wants: RequestedGrants,
 }
 
-/// When it is a task's turn: by priority; of the same priority what was begun before, most of all what
-/// lost its worker, goes before what never was; then by submission.
+/// The order of queued tasks: by priority; of equal priority, tasks that have had an attempt before
+/// those that never had one; then by the time of submission.
 type QueueKey = (Reverse<u8>, NeverBegun, u64, TaskId);
 
-/// Whether a task has had no attempt yet.
+/// Whether the task has had no attempt yet.
 type NeverBegun = bool;
 
-/// The order in which workers are chosen: those that are unwell last, then by attempts per slot, in
-/// thousandths. Last and not left out: what one lacks may be nothing that the task needs, and a group whose
-/// workers are all unwell goes on as fast as what comes back allows.
+/// The order in which workers are chosen: unwell workers last, then by attempts per slot, in
+/// thousandths. Unwell workers are not left out: the task may not need what the host lacks, and a group
+/// whose workers are all unwell still makes progress.
 type Load = (IsUnwell, u64);
 
-/// Whether a worker's host lacks something.
+/// Whether the worker's host lacks something.
 type IsUnwell = bool;
 
 impl Group {
@@ -79,7 +79,7 @@ impl Group {
             && self.given.is_empty()
     }
 
-    /// The waiting tasks.
+    /// The queued tasks.
     #[cfg(test)]
     pub(super) fn queued(&self) -> BTreeSet<TaskId> {
         self.own.ids().union(&self.others.ids()).copied().collect()
@@ -92,8 +92,9 @@ impl Group {
         }
     }
 
-    /// The priority of what another master should place and could. Room is left for it, because it
-    /// may have been made for it: filled with something much less urgent, it would be made again.
+    /// The priority of the first task that another master owns and could place. This master leaves a
+    /// slot for it, since the slot may have been freed for it by a preemption: a task of much lower
+    /// priority in it would be preempted again.
     fn urgent(&self) -> Option<u8> {
         let (turn, need) = self.others.head_after(Bound::Unbounded)?;
         self.candidates.choose(need).map(|_| turn.0.0)
@@ -101,7 +102,7 @@ impl Group {
 }
 
 impl Worker {
-    /// The lease under which it may be given attempts now.
+    /// The lease under which the worker may be given attempts now; `None` if it may not.
     pub(super) fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
@@ -118,7 +119,7 @@ impl Worker {
         (self.tasks.len() as u64) < u64::from(self.holds_max(lease))
     }
 
-    /// Attempts that it may hold: those it runs and a short queue.
+    /// How many attempts the worker may hold: its slots and a short queue.
     pub(super) fn holds_max(&self, lease: &Lease) -> u32 {
         let slots = lease.offer.slots;
         let ahead = self.run_estimate.runs_in(limit::AHEAD_WORK, slots).min(limit::AHEAD_TASKS_MAX);
@@ -147,7 +148,8 @@ fn queue_key(record: &TaskRecord) -> QueueKey {
 }
 
 impl Fleet {
-    /// In whose line a task belongs: what is not stored yet is whose it was submitted to.
+    /// The queue that a task belongs in. A task that is not stored yet belongs to the master it was
+    /// submitted to.
     pub(super) fn queue_owner(&self, id: TaskId, revision: Revision) -> QueueOwner {
         if revision == crate::ABSENT || self.is_mine(id) {
             QueueOwner::Own
@@ -156,7 +158,7 @@ impl Fleet {
         }
     }
 
-    /// Puts a queued task in line.
+    /// Puts a queued task into its queue.
     pub(super) fn enqueue(&mut self, now: Time, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
         let whose = self.queue_owner(id, task.revision);
@@ -175,7 +177,7 @@ impl Fleet {
         self.agenda.group(spec.group.clone());
     }
 
-    /// A task that is in line has become another master's, or this one's.
+    /// A queued task has another owner now: move it to the other queue.
     pub(super) fn change_queue(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
         let whose = self.queue_owner(id, task.revision);
@@ -190,7 +192,7 @@ impl Fleet {
         group.queue(whose).enqueue(need, turn);
     }
 
-    /// Takes a task out of the line, if it is in one.
+    /// Takes a task out of its queue, if it is in one.
     pub(super) fn dequeue(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Some(whose) = task.queued_in.take() else { return };
@@ -203,7 +205,7 @@ impl Fleet {
         }
     }
 
-    /// Lists a worker under its present load, or takes it off the list.
+    /// Updates a worker's entry among the candidates after a change of its load or lease.
     pub(super) fn reindex(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = &worker.lease else { return };
@@ -221,7 +223,7 @@ impl Fleet {
         }
     }
 
-    /// Takes a worker off a group's list.
+    /// Removes a worker from the candidates of a group.
     pub(super) fn deindex(&mut self, name: &GroupName, id: &WorkerId) {
         let Some(group) = self.groups.get_mut(name) else { return };
         group.candidates.unlist(id);
@@ -230,7 +232,7 @@ impl Fleet {
         }
     }
 
-    /// A worker has taken or lost a task.
+    /// A task takes up one place of the worker.
     pub(super) fn reserve(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.insert(task)
@@ -239,7 +241,7 @@ impl Fleet {
         }
     }
 
-    /// See [`Fleet::reserve`].
+    /// The task does not take up a place of the worker any more.
     pub(super) fn release(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.remove(&task)
@@ -248,7 +250,7 @@ impl Fleet {
         }
     }
 
-    /// Places what can be placed in every group in which something has changed.
+    /// Places tasks in every group in which something has changed.
     pub(super) fn place(&mut self, now: Time, out: &mut Vec<Effect>) {
         if self.is_guarded(now) {
             return;
@@ -264,7 +266,7 @@ impl Fleet {
         self.place_queue(now, name, false, out);
         self.place_others(now, name, out);
         let Some(group) = self.groups.get_mut(name) else { return };
-        // A task that is not stored yet leaves the line for that, and comes back.
+        // A task that is not stored yet leaves the queue while it is stored, and comes back.
         let head = group.own.first().and_then(|head| self.tasks.get(&head));
         let waits = head.filter(|task| task.revision != crate::ABSENT);
         let Some(id) = waits.map(|task| task.record.id) else { return };
@@ -281,7 +283,7 @@ impl Fleet {
         }
     }
 
-    /// Places what other masters should have placed, once they have left room unused for a while.
+    /// Places tasks of other masters that have left slots unused for the takeover delay.
     fn place_others(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(name) else { return };
         if group.candidates.is_full() || group.others.is_empty() {
@@ -297,8 +299,8 @@ impl Fleet {
     }
 
     fn place_queue(&mut self, now: Time, name: &GroupName, others: bool, out: &mut Vec<Effect>) {
-        // Room only becomes less in here, so that a class for which there is none need not be
-        // looked at again, and the next turn is always later than the last.
+        // Slots only get fewer in this loop. So a class of tasks that fits no free slot need not be
+        // tried again, and the next key is always greater than the last.
         let mut after = Bound::Unbounded;
         let urgent = self.groups.get(name).filter(|_| !others).and_then(Group::urgent);
         while let Some(group) = self.groups.get(name)
@@ -348,7 +350,7 @@ impl Fleet {
         self.write(now, id, record, None, out);
     }
 
-    /// Stores submitted tasks for which there was no place.
+    /// Stores submitted tasks that could not be placed at once.
     pub(super) fn store_the_rest(&mut self, now: Time, out: &mut Vec<Effect>) {
         while self.write_queue.has_room()
             && let Some(id) = self.write_queue.pop()
@@ -362,8 +364,8 @@ impl Fleet {
         }
     }
 
-    /// Why nobody would be given a task although workers are there that fit but for their policies: a
-    /// sentence with the policy of one of them.
+    /// Why no worker of the group may run the task, if workers would fit but for their policies: a
+    /// sentence that quotes the policy of one of them.
     pub fn denied(&self, spec: &TaskSpec) -> Option<String> {
         let group = self.groups.get(&spec.group)?;
         let wants = spec.grants.requested();
@@ -383,7 +385,8 @@ impl Fleet {
         ))
     }
 
-    /// For explanations: how many workers of a group could take a task now, and how many fit.
+    /// How many workers of the group may be given attempts now, and how many of them fit the task. For
+    /// explanations.
     pub(super) fn fitting(&self, spec: &TaskSpec) -> (usize, usize) {
         let Some(group) = self.groups.get(&spec.group) else { return (0, 0) };
         let need = Need::of(spec);
@@ -392,7 +395,7 @@ impl Fleet {
     }
 }
 
-/// The wait until a task may be placed, as the record has it.
+/// How long the record's task has to wait until it may be placed.
 pub(super) fn wait_of(record: &TaskRecord) -> Duration {
     match record.state {
         TaskState::Queued { wait_ms } => Duration::from_millis(wait_ms),

@@ -1,5 +1,5 @@
-//! Making room for what is more urgent: a run of a much lower priority is stopped, and its task waits
-//! again. Never before its worker has said that it stopped, or is over.
+//! Preemption: a run of much lower priority is stopped to make room for a more urgent task, and the
+//! stopped task is queued again. Never before the worker has confirmed the stop, or is lost.
 
 use super::{Effect, Fleet, place::Need};
 use crate::{
@@ -12,12 +12,12 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 impl Fleet {
-    /// Stops one run for a task that waits at the head of its line and fits nowhere else.
+    /// Stops one run for the task at the head of the queue, if the task fits no free slot.
     pub(super) fn preempt_for(&mut self, name: &GroupName, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.get(&id) else { return };
         let record = task.record.clone();
         let Some(below) = record.spec.priority.checked_sub(PREEMPT_GAP) else { return };
-        // One at a time: the first has not given its place back yet.
+        // One at a time: wait until the run that is being stopped has freed its slot.
         if self.preempted.get(&id).is_some_and(|victim| self.is_current(*victim)) {
             return;
         }
@@ -41,7 +41,8 @@ impl Fleet {
         out.push(Effect::Send { link, message: ToWorker::Preempt { key, revision } });
     }
 
-    /// Whether stopping this task's run would make room for the need, and it can be asked to stop.
+    /// Whether stopping this task's run would make room for the need, and the worker can be told to
+    /// stop it.
     fn is_pushed_aside(&self, id: TaskId, need: &Need) -> bool {
         let Some(task) = self.tasks.get(&id).filter(|task| task.is_idle()) else { return false };
         let Some(attempt) = task.record.attempt().filter(|_| task.report.is_none()) else {
@@ -58,8 +59,7 @@ impl Fleet {
         attempt.is_some_and(|attempt| attempt.id == key.attempt)
     }
 
-    /// Keeps the list of what runs in a group, the least urgent and then the youngest first, when a
-    /// record takes the place of another.
+    /// Updates the index of dispatched tasks of a group when a record replaces another.
     pub(super) fn given(&mut self, old: Option<&TaskRecord>, new: Option<&TaskRecord>) {
         let entry = |record: Option<&TaskRecord>| {
             let record = record.filter(|record| record.attempt().is_some())?;

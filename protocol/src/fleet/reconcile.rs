@@ -1,5 +1,5 @@
-//! What to do about one task, from its record and what is known of its worker. Never decides who
-//! gets it (that is `place`), and writes nothing while a write of the same task is under way.
+//! Decides what to do about one task, from its record and what is known of its worker. Never chooses
+//! the worker (`place` does), and writes nothing while a write of the same task is under way.
 
 use super::{ClientReply, Effect, Fleet, LinkId, OutcomeReport, Timer};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 use alloc::{boxed::Box, string::String, sync::Arc, vec, vec::Vec};
 
 impl Fleet {
-    /// Looks at every task about which something has changed.
+    /// Reconsiders every task about which something has changed.
     pub(super) fn reconcile(&mut self, now: Time, out: &mut Vec<Effect>) {
         while self.write_queue.has_room()
             && let Some(id) = self.agenda.pop_task()
@@ -40,7 +40,7 @@ impl Fleet {
                 let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
                 self.commit(now, id, &record, outcome, None, out);
             }
-            // It is for another master to end it.
+            // Another master ends it.
             TaskState::Queued { .. } if record.cancel => {}
             TaskState::Queued { .. } if now >= queue_until && self.is_turn(now, id) => {
                 self.dequeue(id);
@@ -92,7 +92,7 @@ impl Fleet {
         if task.told.is_some_and(|told| worker.links.up.contains_key(&told)) {
             return;
         }
-        // Whoever wrote the record says so to the worker; the others only if that one does not.
+        // The master that wrote the record sends the dispatch; the others only if that master does not.
         let speaks = self.turn_of(id, record.writer, task.since);
         if now < speaks && !task.lacking {
             self.timers.set(speaks, Timer::Task(id));
@@ -113,7 +113,7 @@ impl Fleet {
         }
     }
 
-    /// Whether this master may act on the record now; if not, it looks again when it may.
+    /// Whether this master may act on the record now; if not, sets a timer for when it may.
     fn is_turn(&mut self, now: Time, id: TaskId) -> bool {
         let Some(task) = self.tasks.get(&id) else { return false };
         let from = self.turn_of(id, task.record.writer, task.since);
@@ -123,7 +123,7 @@ impl Fleet {
         now >= from
     }
 
-    /// A finished task needs to be known no longer.
+    /// Forgets a task that is over.
     fn forget(&mut self, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.preempted.remove(&id);
@@ -137,13 +137,14 @@ impl Fleet {
         }
     }
 
-    /// Tells a worker what became of the outcome it reported. It hears it again if it asks again.
+    /// Acknowledges the outcome that a worker reported. The worker asks again if the acknowledgement is
+    /// lost.
     pub(super) fn acknowledgement(
         &self,
         record: &TaskRecord,
         report: &OutcomeReport,
     ) -> Option<Effect> {
-        // The worker waits for it on the link on which it spoke.
+        // The worker waits for the answer on the link on which it reported.
         let links = &self.workers.get(&report.worker)?.links;
         let link =
             if links.up.contains_key(&report.link) { report.link } else { links.newest()? };
@@ -173,7 +174,7 @@ impl Fleet {
             let report = OutcomeReport { attempt, worker: worker.clone(), link, outcome };
             task.report = Some(Box::new(report));
             self.agenda.task(key.task);
-            // Its slot is free, whenever the outcome is committed.
+            // The worker's slot is free, even if the outcome is not committed yet.
             self.release(&worker, key.task);
         }
     }
@@ -200,7 +201,7 @@ impl Fleet {
     }
 }
 
-/// An attempt as its worker is told of it.
+/// The dispatch frame for an attempt.
 fn dispatch(
     spec: &TaskSpec,
     attempt: &Attempt,
@@ -223,8 +224,8 @@ fn dispatch(
     })
 }
 
-/// Whether the outcome that this attempt reported is in the record: as the task's own, or as the
-/// reason why another attempt followed.
+/// Whether the record contains the outcome of this attempt: as the task's end, or as the reason for
+/// another attempt.
 pub(super) fn counted(record: &TaskRecord, key: AttemptKey) -> bool {
     let decided = matches!(&record.state, TaskState::Done { attempt: Some(attempt), .. } if attempt.id == key.attempt);
     decided || record.history.iter().any(|past| past.attempt.id == key.attempt && !past.lost)

@@ -1,5 +1,5 @@
-//! What is known of each task, and how it changes: by what the watch shows, what a write came to,
-//! and what the leader says. Never decides what to do about it (that is `reconcile`).
+//! The known record of each task, and how it changes: by the watch, by the answer to a write, and by a
+//! read from the leader. Never decides what to do about it (`reconcile` does).
 
 use super::{ASK_AGAIN, ClientReply, Effect, Fleet, Phase, Task, Timer, inquiries::Inquiry};
 use crate::{
@@ -18,17 +18,17 @@ use alloc::{
 };
 use core::time::Duration;
 
-/// Tasks that are over and no longer known, and the revision of their end, until the watch has
-/// come as far: what it says of them before is old, and must not bring them back to life.
+/// Tombstones: tasks that are over and forgotten, with the revision of their end, until the watch has
+/// come that far. Older records that the watch still delivers must not bring them back.
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     revisions: BTreeMap<TaskId, Revision>,
-    /// In the order in which their ends became known, which is about that of the revisions.
+    /// In the order in which the ends became known, which is about the order of the revisions.
     oldest: VecDeque<(Revision, TaskId)>,
 }
 
-/// More than a watch is ever behind; beyond it the oldest are given up, as is memory without bound. A
-/// master that rests from watching keeps as many.
+/// More tombstones than a watch is ever behind. Beyond it the oldest are dropped, to bound memory. A
+/// master whose watch pauses keeps as many.
 const TOMBSTONES_MAX: usize = 65_536;
 
 impl Tombstones {
@@ -40,12 +40,12 @@ impl Tombstones {
         }
     }
 
-    /// Whether a task is known to have ended after this revision of it.
+    /// Whether the task is known to have ended after this revision of it.
     fn is_newer(&self, id: TaskId, revision: Revision) -> bool {
         self.revisions.get(&id).is_some_and(|&end| revision < end)
     }
 
-    /// The watch has shown this revision, and with it all before.
+    /// The watch has delivered this revision, and all before it.
     pub(super) fn caught_up(&mut self, revision: Revision) {
         while self.oldest.front().is_some_and(|&(end, _)| end <= revision) {
             self.drop_oldest();
@@ -62,7 +62,7 @@ impl Tombstones {
 }
 
 impl Fleet {
-    /// A record has been seen; it may be older than what is known.
+    /// A record was delivered; it may be older than the known one.
     pub(super) fn task_seen(&mut self, now: Time, record: Arc<TaskRecord>, revision: Revision) {
         let id = record.id;
         if self.tombstones.is_newer(id, revision) {
@@ -82,7 +82,7 @@ impl Fleet {
         }
     }
 
-    /// Takes a newer record for the truth: one's own write perhaps, whoever brought the news of it.
+    /// Takes over a newer record, perhaps a write of this master.
     fn adopt(&mut self, now: Time, new: Arc<TaskRecord>, revision: Revision, mine: bool) {
         let id = new.id;
         let Some(task) = self.tasks.get(&id) else { return };
@@ -112,7 +112,7 @@ impl Fleet {
             self.landed(&new);
         }
         self.write_queue.leave(id);
-        // What was submitted here may have met the record of another task, one that is over say.
+        // The id of a submitted task may belong to another task, perhaps one that is over.
         match old.spec.difference(&new.spec) {
             Some(what) => self.differs(id, what, settled.storing),
             None => self.stored(settled.storing),
@@ -136,7 +136,7 @@ impl Fleet {
         self.hear(now, id);
     }
 
-    /// Workers that spoke of the attempt before this master knew it need not wait for a read.
+    /// Workers that asked about the attempt before this master knew it need not wait for a read.
     fn hear(&mut self, now: Time, id: TaskId) {
         let attempt = self.tasks.get(&id).and_then(|task| task.record.attempt());
         let is_known = |inquiry: &Inquiry| {
@@ -149,8 +149,7 @@ impl Fleet {
         }
     }
 
-    /// Makes sure that the end of the session that holds an attempt is noticed even if its lease
-    /// is never seen.
+    /// Sets a timer for the end of the session that holds the attempt, in case its lease is never seen.
     fn await_end(&mut self, now: Time, attempt: &Attempt) {
         let worker = self.worker(now, &attempt.worker);
         let known = worker.lease.as_ref().map(|lease| lease.session);
@@ -176,13 +175,13 @@ impl Fleet {
             CasAnswer::Written(revision) if revision > known => {
                 self.adopt(now, intent, revision, true);
             }
-            // The watch was quicker, and may already know what followed.
+            // The watch delivered the write before the answer came, and perhaps later ones.
             CasAnswer::Written(_) => {
                 self.abandon(id, &intent);
                 self.agenda.task(id);
             }
             CasAnswer::Conflict(found) => {
-                // With itself perhaps, if it was sent twice.
+                // The conflict may be with this very write, if it was sent twice.
                 task.doubt(intent.write);
                 self.abandon(id, &intent);
                 self.conflicted(now, id, known, found);
@@ -204,7 +203,7 @@ impl Fleet {
         }
     }
 
-    /// A write was refused because the record has another revision than the one known here.
+    /// A write was refused because the record's revision is not the known one.
     fn conflicted(
         &mut self,
         now: Time,
@@ -215,7 +214,8 @@ impl Fleet {
         match &found {
             None if known != ABSENT => self.missing(now, id),
             Some((_, revision)) if *revision > known => self.task_read(now, id, found),
-            // What was read cannot be what the write met: the reader was behind. Ask it later.
+            // The read record is not the one that the write conflicted with: the reader was behind. Ask
+            // it later.
             _ => {
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.phase = Phase::Asking;
@@ -225,8 +225,8 @@ impl Fleet {
         }
     }
 
-    /// A write did not meet the record that is known. Whoever leads the stream may be behind, and not have
-    /// it yet; what it lacks for long is gone.
+    /// A write did not meet the known record. The leader of the stream may be behind and not have the
+    /// record yet; a record that it lacks for long is gone.
     fn missing(&mut self, now: Time, id: TaskId) {
         let is_alone = self.leader_lag().is_zero();
         let Some(task) = self.tasks.get_mut(&id) else { return };
@@ -237,12 +237,13 @@ impl Fleet {
         self.timers.set(now + ASK_AGAIN, Timer::Task(id));
     }
 
-    /// How long whoever leads a stream may not know the newest of it. One server knows all that it has.
+    /// How long the leader of a stream may be behind. A single server has everything that it
+    /// acknowledged.
     pub(super) fn leader_lag(&self) -> Duration {
         if self.config.server.is_some() { Duration::ZERO } else { limit::LEADER_LAG_MAX }
     }
 
-    /// A write of this master is in the registry: what it means to the world.
+    /// A write of this master is in the registry: publish what it means.
     fn landed(&mut self, intent: &TaskRecord) {
         match &intent.state {
             TaskState::Done { outcome, attempt, .. } => {
@@ -266,7 +267,7 @@ impl Fleet {
         }
     }
 
-    /// A write did not land, as far as is known: its worker's place is free again.
+    /// A write did not land, as far as is known: release the worker's place.
     fn abandon(&mut self, id: TaskId, intent: &TaskRecord) {
         let Some(task) = self.tasks.get(&id) else { return };
         let held = task.record.attempt().map(|attempt| attempt.worker.clone());
@@ -277,10 +278,10 @@ impl Fleet {
         }
     }
 
-    /// What the leader says of a task, after a conflict, an unknown outcome or an inquiry.
+    /// The leader's answer about a task, after a conflict, an unanswered write or an inquiry.
     ///
-    /// The answer may be older than what is known by now. So a record that is not there is only
-    /// taken for one that was never stored; that a known one is gone, the next write will tell.
+    /// The answer may be older than what is known by now. So a missing record only means that the task
+    /// was never stored; if a known record is gone, the next write will show it.
     pub(super) fn task_read(
         &mut self,
         now: Time,
@@ -314,8 +315,8 @@ impl Fleet {
         }
     }
 
-    /// The leader's answer to a read. It answers what was asked before the read was sent, and nothing
-    /// that was asked later: what it shows may be older than that.
+    /// The leader's answer to a read. It answers questions from before the read was sent, and none from
+    /// after.
     pub(super) fn task_answered(
         &mut self,
         now: Time,
@@ -325,8 +326,8 @@ impl Fleet {
     ) {
         let record = found.as_ref().map(|(record, _)| record.clone());
         let shown = found.as_ref().map_or(ABSENT, |&(_, revision)| revision);
-        // Of several servers, one may take itself for the leader and not know the record that gave the
-        // attempt. It steps down after a while; then what it lacks is lost.
+        // In a cluster, a server may take itself for the leader and lack the record that dispatched the
+        // attempt. It steps down after a while; what the leader lacks then is lost.
         let is_answered = |inquiry: &Inquiry| {
             let behind = shown < inquiry.revision;
             let is_late = inquiry.first.is_some_and(|first| first <= read);
@@ -339,14 +340,14 @@ impl Fleet {
         }
     }
 
-    /// The registry has no record of a task that it had: someone removed it.
+    /// The registry has no record of a known task any more: someone removed it.
     fn vanished(&mut self, id: TaskId) {
         self.dequeue(id);
         let Some(mut task) = self.tasks.remove(&id) else { return };
         self.given(Some(&task.record), None);
         self.write_queue.leave(id);
         let pending = task.pending.take().unwrap_or_default();
-        let deleted = String::from("somebody has deleted this task's key; submit it anew");
+        let deleted = String::from("somebody has deleted this task's key; submit it again");
         for request in pending.storing {
             self.requests.end(request);
             let answer = ClientReply::Unavailable(deleted.clone());

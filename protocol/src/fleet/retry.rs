@@ -1,5 +1,5 @@
-//! What follows the end of an attempt: the task's end, another attempt, or quarantine. Never
-//! commits an outcome of an attempt that the record does not name.
+//! What follows the end of an attempt: the end of the task, another attempt, or quarantine. Never
+//! commits the outcome of an attempt that the record does not name.
 
 use super::{Effect, Fleet};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 use alloc::{format, string::ToString, sync::Arc, vec::Vec};
 use core::time::Duration;
 
-/// How fast tasks end, from which follows how long their records can be kept.
+/// How many tasks end per second, which determines how long their records can be kept.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     second: u64,
@@ -24,7 +24,8 @@ impl Rate {
     fn count(&mut self, now: Time) {
         let second = now.as_nanos() / 1_000_000_000;
         if second != self.second {
-            // An eighth of the difference a second; a second without an end counts as none.
+            // The mean moves by an eighth of the difference each second; a second without an end counts
+            // as 0.
             let rate = if second == self.second + 1 { self.count } else { 0 };
             self.per_second = (self.per_second * 7 + rate).div_ceil(8);
             self.second = second;
@@ -41,15 +42,16 @@ impl Rate {
     }
 }
 
-/// Attempts in a row that may be given back before the task waits.
+/// How many attempts in a row may be returned before the task has to wait.
 const RETURNS_FREE: usize = 2;
 
-/// The first wait after those, which doubles, and the longest: a worker that cannot run anything, or two
-/// masters of which one is behind, would otherwise have a record written at every turn.
+/// The first and the longest wait after that; it doubles each time. Without it, a worker that cannot
+/// run anything, or two masters of which one is behind, would cause a write per loop.
 const RETURN_WAIT_MIN: Duration = Duration::from_millis(50);
 const RETURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long a task waits whose attempt was given back, by how many in a row were for the same reason.
+/// How long a task waits after an attempt was returned, by how many in a row were returned for the same
+/// reason.
 fn wait_after_returns(record: &TaskRecord, reason: &str) -> Duration {
     let same = |past: &&PastAttempt| !past.lost && past.reason == reason;
     let in_a_row = record.history.iter().rev().take_while(same).count();
@@ -60,7 +62,7 @@ fn wait_after_returns(record: &TaskRecord, reason: &str) -> Duration {
 }
 
 impl Fleet {
-    /// The current attempt has reported its end.
+    /// The worker reported the outcome of the current attempt.
     pub(super) fn conclude(
         &mut self,
         now: Time,
@@ -74,7 +76,7 @@ impl Fleet {
             return self.returned(now, id, record, attempt, &outcome, out);
         }
         let retry = &record.spec.retry;
-        // Stopped although nobody asked for the task's end: it is still owed one.
+        // The run was stopped although nobody cancelled the task: the task gets another attempt.
         let revoked = outcome.verdict == Verdict::Cancelled && !record.cancel;
         let failures = record.failures + u32::from(outcome.verdict.is_retried());
         let retried = outcome.verdict.is_retried() && failures < retry.attempts_max;
@@ -90,7 +92,7 @@ impl Fleet {
         self.write(now, id, next, None, out);
     }
 
-    /// The worker gave the attempt back, which is no fault of the task.
+    /// The worker returned the attempt unrun, which is no fault of the task.
     fn returned(
         &mut self,
         now: Time,
@@ -111,7 +113,7 @@ impl Fleet {
         self.write(now, id, next, None, out);
     }
 
-    /// The worker that held the current attempt is over, and the attempt with it.
+    /// The worker that held the current attempt is lost or has left, and the attempt with it.
     pub(super) fn on_worker_lost(
         &mut self,
         now: Time,
@@ -168,7 +170,7 @@ impl Fleet {
         self.write(now, id, done, Some(keep), out);
     }
 
-    /// The end of a task is in the registry: those who wait for it may know.
+    /// The end of a task is in the registry: notify the clients that wait for it.
     pub(super) fn ended(
         &mut self,
         record: &TaskRecord,

@@ -1,6 +1,7 @@
-//! The roll call: a new session of a master writes no task until everybody whom the registry names has
-//! answered, or is over. Whoever answers says how far it knows the registry to reach; if that is farther
-//! than the registry does, writes were lost. Never a wait where the registry's server has lived on.
+//! The roll call: a new session of a master writes no task until every worker and master that the
+//! registry names as alive has answered, or is over. Each answer says up to which revision it knows
+//! each stream; if that is beyond the stream's end, the registry has lost writes. No roll call is
+//! needed while the registry is one server whose process has not restarted since the last one.
 
 use super::{ASK_AGAIN, Effect, Fleet, Loaded, Timer};
 use crate::{
@@ -16,37 +17,38 @@ use alloc::{
     vec::Vec,
 };
 
-/// How far the roll call has come.
+/// The state of the roll call.
 #[derive(Debug, Default)]
 pub(super) struct RollCall {
-    /// When everything in the registry was known; `None` before.
+    /// When this session had loaded the registry; `None` before.
     loaded: Option<Time>,
     complete: bool,
-    /// Where each stream ended when this session began to read it.
+    /// The end of each stream when this session began to read it.
     first_ends: Marks,
     /// The highest revision of each stream that is known to exist.
     ends: Marks,
-    /// Somebody says that this exists, and that is not known; and since when that is so.
+    /// Revisions that a worker or master claims to exist and that are not known here, with the time of
+    /// the claim.
     claims: BTreeMap<Claim, Asked>,
-    /// The streams whose end was asked for a moment ago.
+    /// The streams whose end is being asked for.
     asking: BTreeSet<BucketIndex>,
     /// Sessions of masters whose process has answered in a later session.
     pub(super) remembered: BTreeSet<SessionId>,
 }
 
-/// The place of a bucket among those that are followed.
+/// The index of a bucket among [`Bucket::FOLLOWED`].
 type BucketIndex = usize;
 
-/// When a claim was first made, and the number of the first read that answers it: the first that was sent
-/// once no leader could be behind the claim any more. What an earlier one shows may be older than the claim,
-/// however late it arrives.
+/// When a claim was first made, and the number of the first read that can answer it: the first one that
+/// was sent when no leader could be behind the claim any more. An earlier read may be older than the
+/// claim, however late its answer arrives.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     since: Time,
     first: Option<u64>,
 }
 
-/// A revision that somebody says exists.
+/// A revision that somebody claims to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
     place: BucketIndex,
@@ -63,7 +65,7 @@ impl RollCall {
         self.loaded.is_some()
     }
 
-    /// Where a bucket's stream ends, as far as is known.
+    /// The end of a bucket's stream, as far as is known.
     pub(super) fn end(&self, bucket: Bucket) -> Mark {
         self.ends.of(bucket)
     }
@@ -73,12 +75,12 @@ impl RollCall {
         self.ends.of(bucket).stream
     }
 
-    /// Whether a revision was written after this session began to read its bucket.
+    /// Whether the revision was written after this session began to read its bucket.
     pub(super) fn is_later(&self, bucket: Bucket, revision: Revision) -> bool {
         self.loaded.is_some() && revision > self.first_ends.of(bucket).revision
     }
 
-    /// A revision exists.
+    /// This revision exists.
     pub(super) fn exists(&mut self, bucket: Bucket, revision: Revision) {
         if self.loaded.is_some() && revision > self.ends.of(bucket).revision {
             self.ends.raise(bucket, revision);
@@ -86,12 +88,12 @@ impl RollCall {
         }
     }
 
-    /// A guard answers them all.
+    /// A failover guard covers every claim.
     pub(super) fn drop_claims(&mut self) {
         self.claims.clear();
     }
 
-    /// Drops the claims that are met.
+    /// Drops the claims that are within the known end of the stream.
     fn drop_met_claims(&mut self, bucket: Bucket) {
         let (Some(place), end) = (place(bucket), self.ends.of(bucket)) else { return };
         self.claims.retain(|claim, _| {
@@ -102,7 +104,7 @@ impl RollCall {
 }
 
 impl Fleet {
-    /// All that is in the registry is known.
+    /// This session has loaded the registry.
     pub(super) fn begin(&mut self, now: Time, loaded: Loaded) {
         let Loaded { ends, known } = loaded;
         self.registry_up = Some(now);
@@ -120,17 +122,17 @@ impl Fleet {
         }
     }
 
-    /// Looks for what the registry has lost of leases: those that this process knew, and those under
-    /// which it says that attempts were given.
+    /// Looks for lost leases: leases that this process knew, and leases that attempts in the registry
+    /// name.
     fn look_at_leases(&mut self, now: Time) {
-        // What was seen long ago may be over since, and no longer kept. Half is far from the edge of what
-        // two clocks agree on.
+        // A lease that was seen long ago may be over and expired. Half of the retention is a safe
+        // margin for two clocks that do not agree exactly.
         let kept = self.config.leases_keep / 2;
         let lacks = |(id, &(known, seen)): (&WorkerId, &(Revision, Time))| {
             now < seen + kept && self.workers.get(id).is_none_or(|worker| worker.revision < known)
         };
         if self.config.memory.leases.iter().any(lacks) {
-            self.raise_guard(now, String::from("it has an older lease of a worker than it had"));
+            self.raise_guard(now, String::from("it shows an older lease of a worker than before"));
         }
         let attempts = self.tasks.values().filter_map(|task| task.record.attempt());
         let latest = attempts.map(|attempt| (attempt.lease_stream, attempt.lease)).max();
@@ -139,7 +141,7 @@ impl Fleet {
         }
     }
 
-    /// Whether a master that completed a roll call has seen this same life of the registry's server.
+    /// Whether a master completed a roll call with this same process of the registry's server.
     fn is_vouched_for(&self) -> bool {
         let server = &self.config.server;
         server.is_some()
@@ -147,7 +149,7 @@ impl Fleet {
                 || self.peer_leases().any(|lease| lease.vouches == *server))
     }
 
-    /// Somebody says that this exists. Where it does not, the registry has lost it.
+    /// Somebody claims that this revision exists. If it does not, the registry has lost it.
     pub(super) fn claim(&mut self, now: Time, bucket: Bucket, mark: Mark) {
         if self.is_guarded(now) || !mark.is_missing_from(self.roll.ends.of(bucket)) {
             return;
@@ -164,7 +166,7 @@ impl Fleet {
         }
     }
 
-    /// What the registry lacks, and since when, in a session that still is connected to it.
+    /// A claim that the registry does not meet, and since when, in a session that is still connected.
     pub(super) fn open_claims(&self) -> Vec<(Bucket, Mark, Time)> {
         let claims = self.roll.claims.iter().filter(|_| self.registry_up.is_some());
         let claims = claims.map(|(claim, asked)| {
@@ -174,7 +176,7 @@ impl Fleet {
         claims.collect()
     }
 
-    /// The leader says where a stream ends.
+    /// The leader has reported the end of a stream.
     pub(super) fn end_read(&mut self, now: Time, bucket: Bucket, read: u64, end: Mark) {
         let Some(place) = place(bucket) else { return };
         if !self.roll.is_loaded() {
@@ -188,14 +190,14 @@ impl Fleet {
         });
         if lost {
             let reason = format!(
-                "the {} it has end before what it had acknowledged; every worker begins anew",
+                "its stream of {} ends before what it had acknowledged; every worker begins a new session",
                 bucket.word()
             );
             self.raise_guard(now, reason);
         }
     }
 
-    /// Asks for what is not known, and looks whether all have answered.
+    /// Asks for the ends of streams with open claims, and checks whether everyone has answered.
     pub(super) fn call_roll(&mut self, now: Time, out: &mut Vec<Effect>) {
         let places: BTreeSet<BucketIndex> =
             self.roll.claims.keys().map(|claim| claim.place).collect();
@@ -221,47 +223,47 @@ impl Fleet {
         }
     }
 
-    /// The time has come to ask again.
+    /// It is time to ask again.
     pub(super) fn roll_due(&mut self) {
         self.roll.asking.clear();
     }
 
-    /// Everybody has answered, or is over.
+    /// Everyone has answered, or is over.
     pub(super) fn roll_is_complete(&mut self) {
         if !core::mem::replace(&mut self.roll.complete, true) {
             self.look_at_everything();
         }
     }
 
-    /// Makes this master look again at every task and every group: what kept it from acting is over.
+    /// Makes this master reconsider every task and every group: nothing keeps it from acting any more.
     pub(super) fn look_at_everything(&mut self) {
         self.agenda.tasks(self.tasks.keys().copied());
         self.agenda.groups(self.groups.keys());
     }
 
-    /// Whether tasks may be written now. While a guard stands in the registry they may: it keeps everybody
-    /// from giving them out.
+    /// Whether tasks may be written now. They may while a guard is in force in the registry, since the
+    /// guard keeps every master from dispatching.
     pub(super) fn may_act(&self) -> bool {
         (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty()
     }
 
-    /// Whether this session's own lease may be written: it tells the others that what this process
-    /// knows has been compared with the registry.
+    /// Whether this session may write its own lease: the lease tells the others that this process has
+    /// compared what it knows with the registry.
     pub(super) fn may_answer(&self) -> bool {
         !self.guard.is_owed() && self.roll.claims.is_empty()
     }
 
-    /// Whether the roll call of this session is complete and no guard stands.
+    /// Whether the roll call of this session is complete and no guard is in force.
     pub(super) fn may_vouch(&self, now: Time) -> bool {
         self.has_vouched() && !self.is_guarded(now)
     }
 
-    /// Whether this session has completed its roll call, and owes no guard.
+    /// Whether this session has completed its roll call and owes no guard.
     pub(super) fn has_vouched(&self) -> bool {
         self.roll.complete && self.may_answer()
     }
 
-    /// Somebody whose answer is missing, as a word for people.
+    /// A worker or master whose answer is missing, for log messages.
     pub(super) fn next_missing(&self, now: Time) -> Option<String> {
         self.missing_master(now).or_else(|| {
             let missing = self.workers.iter().find(|(_, worker)| {
@@ -282,7 +284,7 @@ impl Fleet {
         });
         missing.map(|(session, peer)| match peer.lease() {
             Some(lease) if lease.state == LeaseState::Lost => {
-                format!("what master {} gave out", lease.master)
+                format!("the end of the attempts that master {} assigned", lease.master)
             }
             Some(lease) => format!("master {}", lease.master),
             None => format!("a master's session {session}"),

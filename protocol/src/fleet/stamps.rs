@@ -8,7 +8,7 @@ use crate::{SessionId, Time, task::mix, time::WallMillis};
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Stamps {
-    /// Wall clock at the boot clock's zero, in milliseconds; moves when the wall clock is set.
+    /// The wall clock at the boot clock's zero, in milliseconds; changes when the wall clock is set.
     wall_at_zero: i64,
     nonces: u64,
 }
@@ -26,7 +26,7 @@ impl Stamps {
         WallMillis((self.wall_at_zero + millis(now)).max(0) as u64)
     }
 
-    /// The next of this master's nonces: a well-mixed sequence from its seed.
+    /// The next nonce of this master: a well-mixed sequence from its seed.
     pub(super) fn next_nonce(&mut self) -> u64 {
         self.nonces = self.nonces.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.nonces)

@@ -1,4 +1,5 @@
-//! What clients submit: known at once, and acknowledged only when all of a request is stored.
+//! Submissions: a submitted task is known at once, and the request is answered only when all its tasks
+//! are stored.
 
 use super::{ClientReply, Effect, Fleet, RequestId, Task};
 use crate::{ABSENT, TaskId, Time, api::NewTask, task::TaskRecord};
@@ -35,7 +36,7 @@ impl Fleet {
         }
     }
 
-    /// Says to those who wait for a task to be stored that its id is that of another one.
+    /// Tells the clients that wait for a task to be stored that its id belongs to another task.
     pub(super) fn differs(&mut self, id: TaskId, what: &'static str, requests: Vec<RequestId>) {
         for request in requests {
             if self.requests.end(request) {
@@ -45,7 +46,7 @@ impl Fleet {
         }
     }
 
-    /// Says to those who wait for it that a task is in the registry.
+    /// Tells the clients that wait for it that a task is in the registry.
     pub(super) fn stored(&mut self, requests: Vec<RequestId>) {
         for request in requests {
             if let Some(count) = self.requests.stored(request) {

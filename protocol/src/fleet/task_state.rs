@@ -1,5 +1,5 @@
-//! What a master knows of a task that is not over. There may be a million of them, most of which wait:
-//! what those do not need is kept apart. Never decides what follows.
+//! What a master knows of a task that is not over. There may be a million of them, and most are queued:
+//! fields that a queued task does not need are boxed. Never decides what follows.
 
 use super::{LinkId, RequestId, place};
 use crate::{
@@ -9,27 +9,27 @@ use crate::{
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::time::Duration;
 
-/// Writes of one revision that a master knows again; they follow each other at
+/// How many unanswered writes of one revision a master remembers. They follow each other at
 /// [`ASK_AGAIN`](super::ASK_AGAIN).
 const UNSURE_MAX: usize = 16;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Task {
-    /// The newest known record; before the first write, what will be stored.
+    /// The newest known record; before the first write, the record that will be stored.
     pub(super) record: Arc<TaskRecord>,
     pub(super) revision: Revision,
     pub(super) phase: Phase,
     /// When the newest record became known.
     pub(super) since: Time,
-    /// In whose line it is, while it is in one.
+    /// The queue that the task is in, if any.
     pub(super) queued_in: Option<place::QueueOwner>,
-    /// What its worker says an attempt came to; kept until it is committed or refused.
+    /// The outcome that the worker reported; kept until it is committed or refused.
     pub(super) report: Option<Box<OutcomeReport>>,
-    /// The link on which its worker was told what the record says of the current attempt: to run it
-    /// or, once the task is to be cancelled, to stop it.
+    /// The link on which the worker was last sent the current state of its attempt: the dispatch or,
+    /// once the task is to be cancelled, the revocation.
     pub(super) told: Option<LinkId>,
-    /// Its worker has said that it does not have it.
+    /// The worker has said that it does not have the attempt.
     pub(super) lacking: bool,
     pub(super) cancel_wanted: bool,
     pub(super) pending: Option<Box<Pending>>,
@@ -38,18 +38,18 @@ pub(super) struct Task {
 /// What waits for the next record of a task.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Clients who wait for it to be stored, or for its cancellation to be.
+    /// Requests that wait for the task, or for its cancellation, to be stored.
     pub(super) storing: Vec<RequestId>,
     pub(super) cancelling: Vec<RequestId>,
-    /// The nonces of this master's writes of the present revision whose answers were lost: one of
-    /// them may have landed.
+    /// The nonces of this master's writes of the present revision that were not answered: one of them
+    /// may have landed.
     unsure: Vec<Nonce>,
-    /// Since when the registry does not show the record that is known; and whether the write under way was
-    /// sent when no leader could be behind it any more.
+    /// Since when the registry does not show the known record; and whether the write under way was sent
+    /// late enough that no leader can have been behind.
     missing: Option<(Time, bool)>,
 }
 
-/// The end of an attempt, not yet committed.
+/// The reported end of an attempt, not committed yet.
 #[derive(Debug)]
 pub(super) struct OutcomeReport {
     pub(super) attempt: AttemptId,
@@ -63,7 +63,7 @@ pub(super) enum Phase {
     Idle,
     /// This record is being written.
     Writing(Arc<TaskRecord>),
-    /// The outcome of a write is unknown; the record is being read, or will be.
+    /// It is not known whether the last write landed; the record is being read, or will be.
     Asking,
 }
 
@@ -87,23 +87,23 @@ impl Task {
         matches!(self.phase, Phase::Idle)
     }
 
-    /// From when it may be given to a worker, if it waits.
+    /// The earliest time at which the queued task may be placed.
     pub(super) fn not_before(&self) -> Time {
         self.since + place::wait_of(&self.record)
     }
 
-    /// Until when it may wait for a worker, if it waits.
+    /// The time until which the task may be queued.
     pub(super) fn queue_until(&self) -> Time {
         self.not_before() + Duration::from_millis(self.record.spec.limits.queue_ms)
     }
 
-    /// Whether a record that is newer than the known one is a write of this master.
+    /// Whether a record that is newer than the known one was written by this master.
     pub(super) fn is_mine(&self, new: &TaskRecord) -> bool {
         let writing = matches!(&self.phase, Phase::Writing(intent) if intent.write == new.write);
         writing || self.pending.as_ref().is_some_and(|known| known.unsure.contains(&new.write))
     }
 
-    /// A write of this master may have landed, or may yet.
+    /// A write of this master may have landed, or may still land.
     pub(super) fn doubt(&mut self, write: Nonce) {
         let unsure = &mut self.pending.get_or_insert_default().unsure;
         if unsure.len() == UNSURE_MAX {
@@ -112,7 +112,7 @@ impl Task {
         unsure.push(write);
     }
 
-    /// A write is sent; a leader may be behind for so long.
+    /// A write is being sent; a stream's leader may be behind for up to `patience`.
     pub(super) fn sends(&mut self, now: Time, patience: Duration) {
         if let Some((since, late)) = self.pending.as_mut().and_then(|known| known.missing.as_mut())
         {
@@ -120,13 +120,13 @@ impl Task {
         }
     }
 
-    /// The write that was sent last did not meet the record that is known. Whether no leader can have been
-    /// behind when it was sent: what is refused late is no proof of it.
+    /// The last write did not meet the known record. Returns whether no leader can have been behind
+    /// when it was sent: a refusal that merely arrives late proves nothing.
     pub(super) fn is_missing(&mut self, now: Time) -> bool {
         self.pending.get_or_insert_default().missing.get_or_insert((now, false)).1
     }
 
-    /// What waited for the record that is known now, and for nothing more.
+    /// Takes out what waited for the record that is known now.
     pub(super) fn take_pending(&mut self) -> Pending {
         let mut settled = self.pending.take().map_or_else(Pending::default, |pending| *pending);
         if !settled.cancelling.is_empty() && !self.record.cancel && !self.record.is_done() {

@@ -1,9 +1,8 @@
-//! The master's mind, played against a registry of two maps: events in, effects out as lines.
+//! The master's state machine, run against a registry of two maps: events in, effects out as lines.
 //! No sleeps: time is a number that a test moves.
 
 mod audit;
 mod cancel;
-mod lease;
 mod masters;
 mod outcome;
 mod place;
@@ -11,6 +10,7 @@ mod restart;
 mod roll_call;
 mod store;
 mod submit;
+mod worker_lease;
 
 use super::*;
 use crate::{
@@ -90,7 +90,7 @@ pub(super) fn config(session: u64) -> Config {
     }
 }
 
-/// The life of the registry's server, unless a test says otherwise.
+/// The process of the registry's server, unless a test says otherwise.
 pub(super) fn server() -> ServerId {
     ServerId("server".into())
 }

@@ -11,19 +11,19 @@ use alloc::collections::BTreeSet;
 pub(super) enum Timer {
     /// This master's own lease has to be renewed.
     Own,
-    /// A master may be silent, or its lease over.
+    /// Another master may be silent, or its lease over.
     Master(SessionId),
-    /// A guard has to be raised or lifted.
+    /// The failover guard has to be raised or lifted.
     Guard,
-    /// Somebody's answer to the roll call, or the end of a stream, is missing.
+    /// An answer to the roll call, or the end of a stream, is missing.
     RollCall,
-    /// What others leave undone in a group is this master's to do.
+    /// This master takes over a group's unowned tasks after the takeover delay.
     Group(GroupName),
     /// A worker's lease may be over.
     Lease(WorkerId),
-    /// A worker that gave attempts back may be used again.
+    /// The backoff of a worker that returned attempts is over.
     Backoff(WorkerId),
-    /// A task's wait is over, or its write has to be asked about.
+    /// The delay of a task is over, or the registry has to be asked about its write.
     Task(TaskId),
     /// The task of an inquiry has to be read again.
     Inquiry(TaskId),
@@ -33,7 +33,7 @@ pub(super) enum Timer {
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     set: BTreeSet<(Time, Timer)>,
-    /// When tasks in line have waited for as long as they may. There may be a million of them.
+    /// When the queueing time of each queued task is over. There may be a million of them.
     queue_ends: BTreeSet<(Time, TaskId)>,
 }
 

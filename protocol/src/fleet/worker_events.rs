@@ -1,4 +1,5 @@
-//! What a change of a worker's lease means to the world. Never decides anything about the worker.
+//! The events that a change of a worker's lease is published as. Never decides anything about the
+//! worker.
 
 use crate::{
     advisory::WorkerEvent,
@@ -6,14 +7,14 @@ use crate::{
 };
 use alloc::string::{String, ToString};
 
-/// What happened, and why, as a sentence.
-type Told = (WorkerEvent, String);
+/// The kind of event, and its reason as a sentence.
+type Change = (WorkerEvent, String);
 
-/// Why workers are lost.
+/// The reason of a lost worker.
 pub(super) const LOST: &str = "its lease was not renewed in time";
 
-/// What the world is told of how it stands.
-pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
+/// The event for a change of the lease state, if it changed.
+pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Change> {
     let changed = old.is_none_or(|old| (old.session, old.state) != (new.session, new.state));
     if !changed {
         return None;
@@ -22,7 +23,7 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     let (what, why) = match new.state {
         LeaseState::Live | LeaseState::Cordoned if new_session && new.fenced => (
             WorkerEvent::Fenced,
-            "its lease had lapsed and its runs were killed; it is back, empty",
+            "its lease had lapsed and its runs were killed; it has a new session",
         ),
         LeaseState::Live if new_session && !new.succeeds.is_empty() => {
             (WorkerEvent::Joined, "a new session; the one before it is over")
@@ -36,9 +37,9 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Told> {
     Some((what, why.into()))
 }
 
-/// What the world is told of how well a worker is: that it became unwell, or well again. Of one that is lost
-/// or has left, nothing more.
-pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Told> {
+/// The event for a change of the worker's health: it became unwell, or well again. None for a worker
+/// that is lost or has left.
+pub(super) fn of_health(old: Option<&Lease>, new: &Lease) -> Option<Change> {
     match (old.and_then(Lease::lacks), new.lacks()) {
         (None, Some(unwell)) => Some((WorkerEvent::Unwell, unwell.to_string())),
         (Some(_), None) if new.state.is_held() => {

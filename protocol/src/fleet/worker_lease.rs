@@ -1,9 +1,9 @@
-//! Who is lost: the master's side of a lease. Never takes an attempt from a worker before the
-//! registry says that the session which holds it is over.
+//! Which worker is lost: the master's side of a worker's lease. Never takes a task from a worker before
+//! the registry says that the session which holds it is over.
 //!
-//! M1: a worker may be thought lost only after `wait` has passed since its newest renewal was
-//! seen, all of it with the registry in reach. M2: before anything is dispatched again, the lease
-//! key must have been written from exactly the revision of that renewal to `lost`.
+//! M1: a master may declare a worker lost only after `wait` has passed since it saw the newest renewal,
+//! all of it with the registry in reach. M2: before a task is dispatched again, the lease key must have
+//! been written to `lost`, from exactly the revision of that renewal.
 
 use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, worker_events};
 use crate::{
@@ -58,17 +58,18 @@ impl Fleet {
         {
             self.deindex(&old.offer.group, &id);
         }
-        // Also when it is over: the sessions before it may not be, as long as theirs is waited for.
+        // Also for a lease that is over: earlier sessions may not be, while their leases are waited
+        // for.
         self.timers.set(due, Timer::Lease(id.clone()));
         if !same_session || standing_changed {
             self.reconsider(&id);
         }
         self.reindex(&id);
-        self.condemn_forgotten(&id);
+        self.end_forgotten_session(&id);
     }
 
-    /// The registry has no lease for a worker that was given attempts: the only way to be sure
-    /// that it gets none is to write `lost` there.
+    /// The registry has no lease for a worker to which attempts were dispatched. The only way to be
+    /// sure that the worker gets no lease is to write `lost` there.
     pub(super) fn lease_gone(&mut self, now: Time, id: WorkerId, revision: Revision) {
         self.roll.exists(Bucket::Workers, revision);
         let worker = self.worker(now, &id);
@@ -92,7 +93,7 @@ impl Fleet {
         worker.seen.max(worker.extended).max(healthy) + worker.wait
     }
 
-    /// A worker's lease may have run out; or this was said of an earlier renewal.
+    /// A worker's lease may have run out; or the timer was set for an earlier renewal.
     pub(super) fn lease_due(&mut self, now: Time, id: WorkerId, out: &mut Vec<Effect>) {
         self.reconsider_previous_sessions(now, &id);
         let Some(worker) = self.workers.get(&id) else { return };
@@ -113,7 +114,7 @@ impl Fleet {
                 if !idle || !worker.links.is_empty() {
                     return self.reconsider(&id);
                 }
-                // Names that never come back are forgotten in the end.
+                // Names that never come back are forgotten eventually.
                 if now >= keep {
                     self.workers.remove(&id);
                 } else {
@@ -127,12 +128,12 @@ impl Fleet {
             },
         };
         let (expect, wait) = (worker.revision, worker.wait);
-        // Whoever was the home of a lease that has vanished may extend it until its own has ended.
+        // The home of a lease that has vanished may extend it until the home's own lease has ended.
         let from = match &worker.lease {
             None => Some(worker.seen + self.longest_home()),
             Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),
         };
-        // When its home is declared lost, this comes up again.
+        // When the home is declared lost, the timer is set again.
         let Some(from) = from else { return };
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         let from = if from == Time::ZERO { from } else { from.max(healthy) + wait };
@@ -145,7 +146,7 @@ impl Fleet {
         out.push(Effect::WriteLease { expect, lease, asked_by: None });
     }
 
-    /// A `lost` is on its way: nothing is given to the worker and its lease is not extended, until
+    /// A `lost` is being sent: nothing is dispatched to the worker and its lease is not extended, until
     /// a newer value of it is known.
     pub(super) fn begin_declare_lost(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get_mut(id) {
@@ -154,7 +155,7 @@ impl Fleet {
         self.reindex(id);
     }
 
-    /// Forgets a worker of which nothing is left.
+    /// Forgets a worker that has no lease, no link and no task.
     pub(super) fn dismiss(&mut self, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         if worker.lease.is_none() && worker.links.is_empty() && worker.tasks.is_empty() {
@@ -186,7 +187,7 @@ impl Fleet {
                 let declared = asked_by.is_none();
                 let is_news = self.workers.get(&id).is_none_or(|known| known.revision < revision);
                 self.lease_seen(now, lease.clone(), revision);
-                // The watch may have been quicker: it is this master's word all the same.
+                // The watch may have delivered it before: it is this master's write all the same.
                 if declared && self.worker(now, &id).revision == revision {
                     self.worker(now, &id).declared_here = true;
                     self.reconsider(&id);
@@ -199,7 +200,8 @@ impl Fleet {
                 let is_news = self.workers.get(&id).is_none_or(|known| known.revision < revision);
                 self.lease_seen(now, found, revision);
                 if asked_by.is_none() && !is_news {
-                    // Whoever answered was behind: what the write met is newer than this.
+                    // The server that answered was behind: the write conflicted with a newer value than
+                    // this.
                     self.timers.set(now + ASK_AGAIN, Timer::Lease(id));
                 }
             }
@@ -209,8 +211,8 @@ impl Fleet {
         }
     }
 
-    /// A worker renews through this master: the same compare-and-set on the same key. A worker
-    /// may write its own lease and no other, and only a master writes `lost`.
+    /// A worker renews through this master: the same compare-and-set on the same key. A worker may
+    /// write only its own lease, and only a master writes `lost`.
     pub(super) fn renew_asked(
         &mut self,
         worker: WorkerId,
@@ -224,8 +226,8 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
-    /// A worker whose home this master is cannot reach the registry. Its lease goes on from now, if
-    /// nothing was decided about it; this master waits from now, too.
+    /// A worker whose home is this master cannot reach the registry. Its lease is extended from now, if
+    /// nothing was decided about it; this master waits from now on, too.
     pub(super) fn extend_asked(
         &mut self,
         now: Time,
@@ -252,9 +254,9 @@ impl Fleet {
         self.outbox.push(Effect::Send { link, message });
     }
 
-    /// Whether everything that the session of this attempt ran has stopped, for certain.
+    /// Whether every run of the attempt's session has certainly stopped.
     ///
-    /// `record`: the revision of the record that names the attempt.
+    /// `record` is the revision of the record that names the attempt.
     pub(super) fn is_over(&self, now: Time, attempt: &Attempt, record: Revision) -> bool {
         if self.is_guarded(now) {
             return false;
@@ -267,26 +269,26 @@ impl Fleet {
         if self.is_before_the_guard(record) {
             return true;
         }
-        // The record was quicker than the lease: this session came after the one that is known.
-        // Revisions of a stream that is no more say nothing.
+        // The task record arrived before the worker's lease; wait for the lease. Revisions of a deleted
+        // stream cannot be compared.
         let comparable = attempt.lease_stream == self.roll.stream(Bucket::Workers);
         if comparable && worker.revision < attempt.lease {
             return false;
         }
-        // Another session has the key since, so no renewal of this one can succeed any more. It
-        // was proven over, or it is over once its last renewal has run out.
+        // Another session has taken the key over since, so no renewal of this session can succeed any
+        // more. Either it was proven over, or it is over once its last renewal has run out.
         lease.succeeds.contains(&attempt.session) || now >= self.previous_sessions_run_out(worker)
     }
 
-    /// When sessions before the present one have certainly run out that are not proven over: their
-    /// home may have been another master, which may have been cut off.
+    /// When sessions before the present one that are not proven over have certainly run out: their home
+    /// may have been another master, which may have been cut off.
     fn previous_sessions_run_out(&self, worker: &Worker) -> Time {
         let healthy = self.registry_up.unwrap_or(Time::NEVER);
         worker.session_seen.max(healthy) + self.longest_home() + worker.wait
     }
 
-    /// From when on this master may take an attempt from a worker that is over: at once if it
-    /// declared that itself, or the task is its own and nobody else did.
+    /// From when on this master may move a task away from a worker that is lost: at once if this master
+    /// declared it, or if it owns the task and no other master declared it.
     pub(super) fn moved_from(&self, task: TaskId, attempt: &Attempt) -> Time {
         let Some(worker) = self.workers.get(&attempt.worker) else { return Time::ZERO };
         let lost = worker.lease.as_ref().is_some_and(|lease| lease.state == LeaseState::Lost);
@@ -298,7 +300,7 @@ impl Fleet {
         if first {
             return Time::ZERO;
         }
-        // Not since the newest renewal: a session that has taken the place of another renews, too.
+        // Not from the newest renewal: a session that took the key over renews it, too.
         let over = match &worker.lease {
             Some(lease) if lease.session == attempt.session => worker.seen,
             Some(lease) if lease.succeeds.contains(&attempt.session) => worker.session_seen,
@@ -315,14 +317,14 @@ impl Fleet {
         })
     }
 
-    /// Makes the master look again at every task of a worker.
+    /// Makes the master reconsider every task of a worker.
     fn reconsider(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get(id) {
             self.agenda.tasks(worker.tasks.iter().copied());
         }
     }
 
-    /// Makes the master look again at the attempts of a worker's earlier sessions.
+    /// Makes the master reconsider the attempts of a worker's earlier sessions.
     fn reconsider_previous_sessions(&mut self, now: Time, id: &WorkerId) {
         let Some(worker) = self.workers.get(id) else { return };
         let due = self.previous_sessions_run_out(worker);
@@ -346,7 +348,7 @@ impl Fleet {
         })
     }
 
-    /// Whether it is for this master to tell the world of a worker.
+    /// Whether this master publishes events about the worker.
     fn speaks_for(&self, id: &WorkerId) -> bool {
         self.is_owner(id.as_str().bytes().fold(0, |sum, byte| mix(sum ^ u64::from(byte))))
     }
@@ -362,7 +364,7 @@ impl Fleet {
     }
 }
 
-/// A value that keeps a vanished lease's key from being written by the session that held it.
+/// The value that takes a vanished lease's key, so that the session that held it cannot write it.
 fn vacancy(worker: WorkerId, session: SessionId, wait: Duration) -> Lease {
     let master_wait_ms = wait.as_millis() as u64;
     Lease { state: LeaseState::Lost, master_wait_ms, ..Lease::new(worker, session) }

@@ -1,30 +1,31 @@
-//! When the kernel ends a worker that still holds guests after its lease: what moves its timer, and the end
-//! that gates see. Never armed while no guest runs: an idle worker may sleep as long as it likes.
+//! The deadman: when the kernel kills a worker that still holds guests after its lease; what moves the
+//! kernel's timer, and the end of the lease that gates see. The timer is never armed while no guest
+//! runs: an idle worker may sleep for any time.
 //!
-//! Two orders make it safe. The timer is moved before the lease's new end is known to any gate, so that it is
-//! never early; and it is armed before a guest may start and disarmed only after the last one is gone, so
-//! that it is never missing.
+//! Two orders make it safe. The timer is moved before any gate sees the lease's new end, so that it
+//! never fires early; and it is armed before a guest may start and disarmed after the last guest is
+//! gone, so that it is never missing.
 
 use super::LeaseEnd;
 use crate::Time;
 use core::time::Duration;
 
-/// A timer on the boot clock that ends the whole process, whatever the process does.
+/// A timer on the boot clock that kills the process, whatever the process does.
 pub trait KillTimer {
-    /// Why it could not be moved.
+    /// Why the timer could not be set.
     type Error;
-    /// It expires at that time, and at no other.
+    /// Makes it expire at that time, and at no other.
     fn set(&mut self, at: Time) -> Result<(), Self::Error>;
-    /// It does not expire any more.
+    /// Makes it not expire.
     fn disarm(&mut self) -> Result<(), Self::Error>;
 }
 
 /// Why a guest may not run. None was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldError<E> {
-    /// The kernel would not end this process in time, so nothing may run in it.
+    /// The kernel would not kill this process in time, so nothing may run in it.
     Timer(E),
-    /// There is no lease to run under.
+    /// There is no lease under which it may run.
     Lapsed,
 }
 
@@ -38,8 +39,8 @@ pub struct Deadman<T> {
 }
 
 impl<T: KillTimer> Deadman<T> {
-    /// A closed lease and a timer that is not armed. `margin`: how long after the lease's end the kernel
-    /// ends the process, [`LeaseTiming::kill_margin`](super::LeaseTiming::kill_margin).
+    /// A lease that is over, and a timer that is not armed. `margin` is the time between the lease's
+    /// end and the kill: [`LeaseTiming::kill_margin`](super::LeaseTiming::kill_margin).
     pub fn new(margin: Duration, timer: T) -> Self {
         Deadman { end: LeaseEnd::at(Time::ZERO), margin, timer, guests: 0 }
     }
@@ -54,7 +55,7 @@ impl<T: KillTimer> Deadman<T> {
         &self.timer
     }
 
-    /// The lease now ends at `until`. Where that fails its end has not changed.
+    /// The lease now ends at `until`. If this fails, the end has not changed.
     pub fn extend(&mut self, until: Time) -> Result<(), T::Error> {
         if self.guests > 0 {
             self.timer.set(until + self.margin)?;
@@ -63,17 +64,17 @@ impl<T: KillTimer> Deadman<T> {
         Ok(())
     }
 
-    /// Closes every gate. The timer stays where it is, for guests that do not go.
+    /// Closes every gate. The timer stays set, for guests that do not stop.
     pub fn close(&mut self) {
         self.end.set(Time::ZERO);
     }
 
-    /// Lets a guest start: from here on the kernel ends the process where the lease is not extended, until
-    /// [`release`](Deadman::release) was called for every guest.
+    /// Lets a guest start: from here on the kernel kills the process if the lease is not extended,
+    /// until [`release`](Deadman::release) has been called for every guest.
     pub fn hold(&mut self, now: Time) -> Result<(), HoldError<T::Error>> {
         if self.guests == 0 {
             let until = self.end.get();
-            // A time that has passed would end a worker that has nothing to answer for.
+            // A time that has passed would kill a worker without guests.
             if now >= until {
                 return Err(HoldError::Lapsed);
             }

@@ -1,5 +1,5 @@
-//! The gate that every effect of a run passes: the lease's end, which all runs of a worker share, and one
-//! kill switch for each run. Never opens again for a run that has found it closed.
+//! The gate that every effect of a run passes: the end of the lease, which all runs of a worker share,
+//! and a kill switch for each run. A run that has found its gate closed never finds it open again.
 
 use crate::Time;
 use alloc::sync::Arc;
@@ -11,29 +11,29 @@ use core::{
 /// Why a run was killed by its worker. It has no outcome then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillReason {
-    /// The worker could not prove its lease any more; the task may be given to another worker.
+    /// The worker could not prove its lease any more; the task may run on another worker.
     Fenced,
-    /// A master asked for it: a cancel, a preemption, or the attempt is not current.
+    /// A master asked for it: the task was cancelled or preempted, or the attempt is not current.
     Revoked,
 }
 
-/// The end of a worker's lease, as all gates see it. Clones are the same end. Only a
+/// The end of a worker's lease, as all gates see it. Clones share the end. Only a
 /// [`Deadman`](super::Deadman) moves it.
 #[derive(Clone, Debug)]
 pub struct LeaseEnd(Arc<AtomicU64>);
 
 impl LeaseEnd {
-    /// A lease that ends then.
+    /// A lease that ends at `end`.
     pub fn at(end: Time) -> Self {
         LeaseEnd(Arc::new(AtomicU64::new(end.as_nanos())))
     }
 
-    /// A lease that never ends: for runs that no master gave.
+    /// A lease that never ends: for runs without a master.
     pub fn never() -> Self {
         LeaseEnd::at(Time::NEVER)
     }
 
-    /// The end as it is known now, by the boot clock.
+    /// The present end of the lease, on the boot clock.
     pub fn get(&self) -> Time {
         Time::from_nanos(self.0.load(Ordering::SeqCst))
     }
@@ -43,11 +43,11 @@ impl LeaseEnd {
     }
 }
 
-/// The handle by which lease and master stop one run. Clones are the same gate.
+/// The handle by which the lease and masters stop one run. Clones are the same gate.
 #[derive(Clone, Debug)]
 pub struct Gate {
     end: LeaseEnd,
-    /// 0, or a reason; the first one stays.
+    /// 0, or the code of a reason; the first reason stays.
     killed: Arc<AtomicU8>,
 }
 
@@ -66,7 +66,7 @@ impl Gate {
         let _ = self.killed.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Why it was killed, if it was.
+    /// Why the run was killed, if it was.
     pub fn killed(&self) -> Option<KillReason> {
         match self.killed.load(Ordering::SeqCst) {
             0 => None,
@@ -75,12 +75,12 @@ impl Gate {
         }
     }
 
-    /// The lease's end as it is known now.
+    /// The present end of the lease.
     pub fn until(&self) -> Time {
         self.end.get()
     }
 
-    /// The permit for one effect at `now`, or why the run was killed. A gate found closed stays so: a
+    /// The permit for one effect at `now`, or why the run was killed. A gate that was found closed stays closed: a
     /// renewal that is acknowledged after the lease's end must not revive a run that may have a
     /// successor.
     pub fn pass(&self, now: Time) -> Result<Permit<'_>, KillReason> {

@@ -1,11 +1,11 @@
-//! A worker's side of its lease: when it renews, how long it may run, and which master is its home.
-//! Never counts the word of a master that may not be its home any more.
+//! A worker's side of its lease, for one session: when it renews, how long guests may run, and which
+//! master is its home. Never counts an extension by a master that may not be the home any more.
 
 use super::{CasAnswer, Home, Lease, LeaseClock, LeaseState, LeaseTiming, Unwell};
 use crate::{ABSENT, Revision, SessionId, Time, registry::Mark, task::mix, time::WallMillis};
 use alloc::collections::BTreeMap;
 
-/// What the holder should do next.
+/// What the holder has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseStep {
     /// Write `lease` if the key's revision is still `expect`, and bring the answer to
@@ -15,50 +15,50 @@ pub enum LeaseStep {
         expect: Revision,
         /// The new value.
         lease: Lease,
-        /// Whether the renewal before this one was not answered: try every way there is.
+        /// Whether the renewal before this one was not answered: send this one by every way.
         doubtful: bool,
-        /// The master that may extend the lease meanwhile: ask it too, and bring its answer to
+        /// The home, to be asked for an extension meanwhile; its answer goes to
         /// [`LeaseHolder::extended`].
         ask: Option<Home>,
     },
-    /// The session is over: it was declared lost, or someone else took the key. Every run must
-    /// have ended before a new session begins.
+    /// The session is over: it was declared lost, or another session took the key. Every run must have
+    /// ended before a new session begins.
     Over {
-        /// What the registry holds instead, where that is known.
+        /// What the registry has instead, where that is known.
         by: Option<(Lease, Revision)>,
     },
 }
 
-/// A worker's side of its lease: one session of it.
+/// A worker's side of its lease, for one session.
 ///
-/// Call [`plan`](LeaseHolder::plan) whenever [`wakeup`](LeaseHolder::wakeup) is reached or an answer came;
-/// until [`until`](LeaseHolder::until) the session's guests may run.
+/// Call [`plan`](LeaseHolder::plan) when [`wakeup`](LeaseHolder::wakeup) is reached or an answer came.
+/// The session's guests may run before [`until`](LeaseHolder::until).
 #[derive(Clone, Debug)]
 pub struct LeaseHolder {
     timing: LeaseTiming,
-    /// What the next renewal will say.
+    /// The value of the next renewal.
     lease: Lease,
     clock: LeaseClock<Option<Home>>,
     next: Time,
     over: Option<Option<(Lease, Revision)>>,
     /// Whether a renewal was sent that the registry has not answered.
     doubt: bool,
-    /// The masters that are linked, and whether each is on this machine.
+    /// The linked masters, and whether each is on this machine.
     masters: BTreeMap<SessionId, (Home, bool)>,
     /// The home that the newest known value names.
     home: Option<Home>,
-    /// Whether the home's word counts: not from the moment another one was named in a renewal that
-    /// may have landed, until a newer value is known.
+    /// Whether an extension by the home counts: not from the moment a renewal that names another home
+    /// was sent, until a newer value is known.
     home_counts: bool,
-    /// The first renewal that gives the lease back, once it was sent.
+    /// The number of the first renewal that gives the lease back, once it was sent.
     releasing: Option<u64>,
     released: bool,
-    /// Whether a renewal was made due because of what the host lacks, since the last that was due anyway.
+    /// Whether a change of the worker's health made a renewal due since the last regular one.
     hurried: bool,
 }
 
 impl LeaseHolder {
-    /// A session that does not hold anything yet. `expect` is the revision that it may overwrite:
+    /// A session that does not hold the lease yet. `expect` is the revision that it may replace:
     /// [`ABSENT`], or that of a predecessor's lease that is over.
     pub fn new(timing: LeaseTiming, mut lease: Lease, expect: Revision) -> Self {
         lease.renewal = 0;
@@ -85,22 +85,22 @@ impl LeaseHolder {
         self.clock.until()
     }
 
-    /// Which session this is.
+    /// The session.
     pub fn session(&self) -> SessionId {
         self.lease.session
     }
 
-    /// What the next renewal will say, but for its number.
+    /// The value of the next renewal, except its number.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// The revision of the newest lease value known, [`ABSENT`] before the first.
+    /// The revision of the newest known value; [`ABSENT`] before the first.
     pub fn revision(&self) -> Revision {
         self.clock.known()
     }
 
-    /// The master whose word extends this lease now.
+    /// The master that may extend this lease now.
     pub fn home(&self) -> Option<&Home> {
         self.home.as_ref().filter(|_| self.home_counts)
     }
@@ -110,18 +110,18 @@ impl LeaseHolder {
         self.clock.is_held()
     }
 
-    /// Whether the lease has been given back: its last value in the registry says so.
+    /// Whether the lease has been given back, according to its last value in the registry.
     pub fn is_released(&self) -> bool {
         self.released
     }
 
-    /// Whether the lease was held once and has run out: the session's runs are dead, so it may
-    /// not be renewed any more.
+    /// Whether the lease was held once and has run out: the session's runs are over, so it may not be
+    /// renewed any more.
     pub fn has_lapsed(&self, now: Time) -> bool {
         self.clock.is_held() && now >= self.clock.until()
     }
 
-    /// Changes what the next renewal says of the holder, and makes it due.
+    /// Changes the state in the next renewal, and makes that renewal due.
     pub fn set_state(&mut self, state: LeaseState) {
         if self.lease.state != state {
             self.lease.state = state;
@@ -129,8 +129,8 @@ impl LeaseHolder {
         }
     }
 
-    /// From now on every renewal says that the host lacks this. A change makes one due, once in each
-    /// interval: a want that comes and goes at most doubles the renewals.
+    /// Changes what the host lacks in every renewal from now on. A change makes a renewal due, at most
+    /// once per interval: a shortage that comes and goes at most doubles the renewals.
     pub fn set_unwell(&mut self, unwell: Option<Unwell>) {
         if self.lease.unwell != unwell {
             self.lease.unwell = unwell;
@@ -140,7 +140,7 @@ impl LeaseHolder {
         }
     }
 
-    /// From now on every renewal says that attempts are held up to here.
+    /// Changes in every renewal from now on up to where attempts were dispatched.
     pub fn set_holds(&mut self, mark: Mark) {
         self.lease.holds = mark;
     }
@@ -150,20 +150,20 @@ impl LeaseHolder {
         self.masters.insert(master.session, (master, near));
     }
 
-    /// A link is gone.
+    /// A link to a master is down.
     pub fn unlinked(&mut self, session: SessionId) {
         self.masters.remove(&session);
     }
 
-    /// Makes a renewal due at once because a way to the registry has opened, where none is acknowledged
-    /// or the last one was not answered.
+    /// Makes a renewal due at once because a way to the registry has opened; only if no renewal was
+    /// acknowledged yet or the last one was not answered.
     pub fn hurry(&mut self) {
         if !self.is_held() || self.doubt {
             self.next = Time::ZERO;
         }
     }
 
-    /// When [`plan`](LeaseHolder::plan) wants to be called again.
+    /// When [`plan`](LeaseHolder::plan) has to be called again.
     pub fn wakeup(&self) -> Time {
         self.next
     }
@@ -179,7 +179,7 @@ impl LeaseHolder {
         if now < self.next {
             return None;
         }
-        // It was due anyway.
+        // A regular renewal.
         self.hurried &= self.next == Time::ZERO;
         self.next = now + self.timing.renew_every();
         self.lease.renewal += 1;
@@ -189,8 +189,8 @@ impl LeaseHolder {
         }
         let doubtful = self.doubt;
         self.choose_home();
-        // From the moment a switch is sent the old home's word does not count: the switch may have
-        // landed, and the new home may already be counting.
+        // From the moment a switch is sent, extensions by the old home do not count: the switch may
+        // have landed, and the new home may already count its own wait.
         self.home_counts &= self.home == self.lease.home;
         self.clock.sends(self.lease.renewal, now, self.lease.home.clone());
         self.doubt = true;
@@ -199,8 +199,8 @@ impl LeaseHolder {
         Some(LeaseStep::Write { expect, lease, doubtful, ask })
     }
 
-    /// Names a home that is linked, if possible on another machine. Only while the registry
-    /// answers: a switch that does not land costs the old home's word for nothing.
+    /// Names a linked master as home, if possible on another machine. Only while the registry answers:
+    /// a switch that does not land would cost the old home's extensions for nothing.
     fn choose_home(&mut self) {
         if self.doubt {
             return;
@@ -221,7 +221,7 @@ impl LeaseHolder {
 
     /// The registry's answer to the write with this `renewal` number.
     ///
-    /// Once the lease has lapsed no answer revives it: what ran may have a successor.
+    /// After the lease has lapsed no answer revives it: its runs may have a successor.
     pub fn answered(&mut self, now: Time, renewal: u64, answer: CasAnswer<Lease>) {
         if self.has_lapsed(now) {
             return self.lapses();
@@ -231,7 +231,8 @@ impl LeaseHolder {
             CasAnswer::Unknown => {}
             CasAnswer::Written(revision) => {
                 self.released |= self.releasing.is_some_and(|first| renewal >= first);
-                // What it said is known as long as it is remembered; after that its home is not.
+                // The home of this value is known while the renewal is remembered, and unknown
+                // afterwards.
                 let home = self.clock.remembered(renewal).cloned();
                 self.count(renewal, revision, home);
             }
@@ -243,8 +244,8 @@ impl LeaseHolder {
         }
     }
 
-    /// The home's answer to what was asked of it with this renewal: it extends the lease, and
-    /// counts from its answer.
+    /// The home's answer to a request that was sent with this renewal: the home has extended the lease,
+    /// and waits from its answer on.
     pub fn extended(&mut self, now: Time, home: SessionId, renewal: u64) {
         if self.has_lapsed(now) {
             return self.lapses();
@@ -263,9 +264,9 @@ impl LeaseHolder {
         if own && found.state == LeaseState::Released {
             self.released = true;
         } else if own && found.state.is_held() {
-            // An earlier write of this session landed although its answer was lost.
-            // Only news makes the next one due: every master that was asked says the same, and a
-            // renewal for each of these answers would bring as many again.
+            // An earlier write of this session landed although its answer was lost. Only a newer
+            // revision makes the next renewal due: every master that was asked answers the same, and a
+            // renewal for each answer would cause as many again.
             let renewal = found.renewal;
             if self.count(renewal, revision, Some(found.home)) && renewal < self.lease.renewal {
                 self.next = Time::ZERO;
@@ -273,7 +274,7 @@ impl LeaseHolder {
         } else if revision > self.clock.known() || !self.is_held() {
             self.over = Some(Some((found, revision)));
         }
-        // Else what was read is older than what is known: the reader was behind.
+        // Otherwise the value that was read is older than the known one: the reader was behind.
     }
 
     fn gone(&mut self, revision: Revision) {
@@ -281,7 +282,7 @@ impl LeaseHolder {
         self.over = Some(None);
     }
 
-    /// Whether that was news.
+    /// Returns whether the revision was newer.
     fn count(&mut self, renewal: u64, revision: Revision, home: Option<Option<Home>>) -> bool {
         let news = self.clock.count(renewal, revision);
         if news {

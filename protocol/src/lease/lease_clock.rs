@@ -1,21 +1,21 @@
-//! How long a key is held: until some time after the stamp of the newest renewal that was
-//! acknowledged. Never longer than the registry could have accepted.
+//! How long a key is held: for a fixed time after the stamp of the newest acknowledged renewal. Never
+//! longer than the registry could have accepted.
 
 use crate::{Revision, Time};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// Unanswered renewals remembered. A later answer to an older one is of no use.
+/// How many unanswered renewals are remembered. A late answer to an older one is of no use.
 const SENT_MAX: usize = 8;
 
-/// One holder's knowledge of its key. `T` is what the holder wants to remember of each renewal.
+/// What a session knows of its key. `T` is what the session wants to remember of each renewal.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseClock<T> {
     lasts: Duration,
     known: Revision,
     held: bool,
     until: Time,
-    /// Renewals sent and not answered, by number: the clock **before** each was sent.
+    /// Renewals that were sent and not answered, by number, with the clock **before** each was sent.
     sent: Vec<(u64, Time, T)>,
 }
 
@@ -25,7 +25,7 @@ impl<T: Clone> LeaseClock<T> {
         LeaseClock { lasts, known, held: false, until: Time::ZERO, sent: Vec::new() }
     }
 
-    /// The revision of the newest value known.
+    /// The revision of the newest known value.
     pub(crate) fn known(&self) -> Revision {
         self.known
     }
@@ -35,13 +35,13 @@ impl<T: Clone> LeaseClock<T> {
         self.held
     }
 
-    /// The end of what is held, on this machine's clock.
+    /// The end of the lease, on this machine's clock.
     pub(crate) fn until(&self) -> Time {
         self.until
     }
 
-    /// A renewal is about to be sent. The stamp is taken before: nothing may outlive what the
-    /// registry could have accepted.
+    /// A renewal is about to be sent. The stamp is taken before, so that nothing runs for longer than
+    /// the registry could have accepted.
     pub(crate) fn sends(&mut self, renewal: u64, now: Time, what: T) {
         if self.sent.len() == SENT_MAX {
             self.sent.remove(0);
@@ -54,8 +54,8 @@ impl<T: Clone> LeaseClock<T> {
         self.sent.iter().find(|(number, ..)| *number == renewal).map(|(_, _, what)| what)
     }
 
-    /// The registry has this renewal under this revision. `false` if that is older than what is
-    /// known, and then changes nothing.
+    /// The registry has this renewal under this revision. Returns `false` and changes nothing if the
+    /// revision is not newer than the newest known one.
     pub(crate) fn count(&mut self, renewal: u64, revision: Revision) -> bool {
         if revision <= self.known {
             return false;
@@ -70,7 +70,7 @@ impl<T: Clone> LeaseClock<T> {
         true
     }
 
-    /// Somebody who may has extended what is held, in answer to what was sent with this renewal.
+    /// The home has extended the lease, in answer to a request that was sent with this renewal.
     pub(crate) fn extend(&mut self, renewal: u64) {
         let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);
         if let Some(stamp) = stamp.filter(|_| self.held) {
@@ -78,7 +78,7 @@ impl<T: Clone> LeaseClock<T> {
         }
     }
 
-    /// The key is gone; this is what a next holder may replace.
+    /// The key is gone; the next holder may replace this revision.
     pub(crate) fn gone(&mut self, revision: Revision) {
         self.known = revision;
     }

@@ -1,8 +1,8 @@
-//! A worker's lease over all sessions of its process: which way a renewal goes, what closes the gate,
-//! and which session may follow another. Never opens the gate of a session that is over, and never
-//! begins a session before the last one's runs have ended.
+//! A worker's lease over all sessions of its process: by which way a renewal is sent, what closes the
+//! gates, and when the next session may begin. Never opens the gates of a session that is over, and
+//! never begins a session before the runs of the last one have ended.
 //!
-//! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every fact, plan once, carry out the
+//! The contract is that of [`Fleet`](crate::fleet::Fleet): observe every event, plan once, execute the
 //! effects in order; plan again at [`LeaseLoop::wakeup`].
 
 use super::{CasAnswer, Home, Lease, LeaseHolder, LeaseState, LeaseStep, LeaseTiming, Unwell};
@@ -21,7 +21,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait before trying again to take a lease that another process holds.
 const TAKE_AGAIN: Duration = Duration::from_secs(1);
 
-/// A fact.
+/// Something that happened, for [`LeaseLoop::observe`].
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "answers, the largest, are most of them")]
 pub enum LeaseEvent {
@@ -31,58 +31,58 @@ pub enum LeaseEvent {
         session: SessionId,
         /// The number of the renewal.
         renewal: u64,
-        /// What became of it.
+        /// The registry's answer.
         answer: CasAnswer<Lease>,
-        /// Whether it came straight from the registry, and not through a master.
+        /// Whether it came from the registry directly, not through a master.
         direct: bool,
     },
-    /// A master that takes itself for this worker's home has extended the lease.
+    /// A master that considers itself this worker's home has extended the lease.
     Extended {
         /// The session whose lease it is.
         session: SessionId,
         /// The session of the master.
         home: SessionId,
-        /// The renewal that asked for it.
+        /// The number of the renewal with which it was asked.
         renewal: u64,
     },
-    /// A master has said who it is on a link; `near` if it is on this machine.
+    /// A link to a master is up.
     Linked {
         /// The link.
         link: LinkId,
         /// The master's session.
         master: Home,
-        /// Whether it would be lost together with this worker's machine.
+        /// Whether the master would be lost together with this worker's machine.
         near: bool,
     },
     /// A link is down.
     Unlinked(LinkId),
-    /// The direct way to the registry is open, or is not any more.
+    /// The direct connection to the registry is up, or down.
     Direct(bool),
-    /// Nothing of the session that is over runs any more.
+    /// No run of the session that is over is left.
     Quiet,
-    /// The lease shall say this from now on, in later sessions, too.
+    /// The state of the lease from now on, in later sessions too.
     SetState(LeaseState),
-    /// What the host lacks from now on, in later sessions, too.
+    /// What the host lacks from now on, in later sessions too.
     Lack(Option<Unwell>),
-    /// Up to where attempts are held.
+    /// Up to where attempts were dispatched to the session.
     SetHolds(Holds),
     /// Nothing runs and nothing will: give the lease back.
     Release,
 }
 
-/// Something to be done.
+/// Something that the lease thread has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseEffect {
-    /// Write `lease` if the key's revision is still `expect`, on each of these ways. Bring every answer
+    /// Write `lease` if the key's revision is still `expect`, by each of these ways. Every answer comes
     /// back as [`LeaseEvent::Answered`].
     Renew {
         /// The revision that the key must have.
         expect: Revision,
         /// The new value.
         lease: Lease,
-        /// Whether to write straight to the registry.
+        /// Whether to write to the registry directly.
         direct: bool,
-        /// The links over which a master is to write it.
+        /// The links over which masters are asked to write it.
         links: Vec<LinkId>,
     },
     /// Ask the home on this link to extend the lease.
@@ -91,24 +91,24 @@ pub enum LeaseEffect {
         link: LinkId,
         /// The session.
         session: SessionId,
-        /// The renewal that is sent with it.
+        /// The number of the renewal that is sent with it.
         renewal: u64,
     },
-    /// The lease now ends at `until`: move the kernel's timer first, then open the gates, then tell the
-    /// attempts.
+    /// The lease now ends at `until`: set the kernel's timer first, then open the gates, then tell the
+    /// worker's state machine.
     Extend {
         /// The session.
         session: SessionId,
-        /// The end.
+        /// The new end.
         until: Time,
     },
-    /// Close every gate, and end what runs.
+    /// Close every gate, and stop the runs.
     Close {
         /// The session that is over.
         session: SessionId,
-        /// When its lease had ended, if it was ever held.
+        /// When its lease ended, if it was ever held.
         lapsed: Option<Time>,
-        /// What the registry holds instead, where that is known.
+        /// What the registry has instead, where that is known.
         by: Option<Lease>,
     },
     /// Close every gate: nothing runs, and the lease is being given back.
@@ -117,14 +117,14 @@ pub enum LeaseEffect {
     Begin {
         /// The session.
         session: SessionId,
-        /// The sessions that it names as over.
+        /// The earlier sessions that it names as over.
         succeeds: Vec<SessionId>,
-        /// The process that holds the key, where it has to be waited for.
+        /// The process that holds the key, if it has to be waited for.
         waits_for: Option<Lease>,
     },
-    /// The process can end. Where the lease was not given back in time it runs out.
+    /// The process can end. If the lease was not given back in time, it runs out.
     Released {
-        /// Whether the registry has it as given back, or another session has it.
+        /// Whether the registry has the lease as given back, or another session has it.
         in_time: bool,
     },
 }
@@ -133,29 +133,29 @@ pub enum LeaseEffect {
 #[derive(Clone, Debug)]
 pub struct LeaseLoop {
     timing: LeaseTiming,
-    /// What the first lease of a session says.
+    /// The value of the first lease of a session.
     draft: Lease,
     nonces: u64,
     holder: LeaseHolder,
     /// The end of the lease that the gates know.
     told_until: Time,
-    /// The session is over, and this is what the registry holds instead; until nothing of it runs.
+    /// The session is over, and this is what the registry has instead; until none of its runs is left.
     over: Option<Option<(Lease, Revision)>>,
     /// When the present session may first write.
     not_before: Time,
-    /// Who has said to be at the other end of each link, and whether that is on this machine.
+    /// The masters on the links, and whether each is on this machine.
     masters: BTreeMap<LinkId, (Home, bool)>,
-    /// Whether the registry can be reached directly.
+    /// Whether the direct connection to the registry is up.
     direct: bool,
-    /// Renewals sent straight to the registry since it last answered one.
+    /// How many renewals were sent to the registry directly since its last answer.
     unanswered: u32,
     release_by: Option<Time>,
     outbox: Vec<LeaseEffect>,
 }
 
 impl LeaseLoop {
-    /// The loop of a process that holds nothing yet. `draft` says what a lease of it says; `seed` must be
-    /// random, since the names of its sessions follow from it.
+    /// The loop of a process that holds nothing yet. `draft` is the value that its leases begin with;
+    /// `seed` must be random, since the sessions' names follow from it.
     pub fn new(timing: LeaseTiming, draft: Lease, seed: u64) -> Self {
         let mut this = LeaseLoop {
             timing,
@@ -181,12 +181,12 @@ impl LeaseLoop {
         self.holder.session()
     }
 
-    /// The end of the lease as the gates were told; zero while they are closed.
+    /// The end of the lease that the gates were told; zero while they are closed.
     pub fn until(&self) -> Time {
         self.told_until
     }
 
-    /// Learns a fact.
+    /// Takes in one event.
     pub fn observe(&mut self, now: Time, event: LeaseEvent) {
         match event {
             LeaseEvent::Answered { session, renewal, answer, direct } => {
@@ -230,7 +230,7 @@ impl LeaseLoop {
                 self.draft.unwell = unwell.clone();
                 self.holder.set_unwell(unwell);
             }
-            // What an earlier session held is over.
+            // Attempts of an earlier session are over.
             LeaseEvent::SetHolds(holds) => {
                 if holds.session == Some(self.holder.session()) {
                     self.holder.set_holds(holds.upto);
@@ -245,8 +245,8 @@ impl LeaseLoop {
         }
     }
 
-    /// Decides from all facts, and appends what is to be done to `out`. `wall` goes into the lease, for
-    /// people.
+    /// Decides from all events so far, and appends the effects to `out`. `wall` goes into the lease,
+    /// for people.
     pub fn plan(&mut self, now: Time, wall: WallMillis, out: &mut Vec<LeaseEffect>) {
         if self.over.is_none() && now >= self.not_before {
             match self.holder.plan(now, wall) {
@@ -268,7 +268,7 @@ impl LeaseLoop {
         out.append(&mut self.outbox);
     }
 
-    /// When [`plan`](LeaseLoop::plan) wants to be called again, if no fact comes before.
+    /// When [`plan`](LeaseLoop::plan) has to be called again if no event comes before.
     pub fn wakeup(&self) -> Option<Time> {
         let until = self.holder.until();
         let fence = (until != Time::ZERO).then_some(until);
@@ -279,8 +279,8 @@ impl LeaseLoop {
         next.into_iter().chain(self.release_by).min()
     }
 
-    /// Opens the gates for longer, if the lease has become longer. Those of a session that is over, or
-    /// that is being given back, stay closed.
+    /// Opens the gates for longer, if the lease has become longer. The gates of a session that is over,
+    /// or is being given back, stay closed.
     fn extend(&mut self) {
         let until = self.holder.until();
         let closed = self.over.is_some() || self.release_by.is_some() || self.holder.is_released();
@@ -291,7 +291,7 @@ impl LeaseLoop {
         }
     }
 
-    /// The session is over: from here on none of its gates opens again.
+    /// The session is over: none of its gates opens again.
     fn close(&mut self, now: Time, by: Option<(Lease, Revision)>) {
         self.told_until = Time::ZERO;
         let lapsed = self.holder.is_held().then(|| self.holder.until().min(now));
@@ -303,14 +303,14 @@ impl LeaseLoop {
         self.over = Some(by);
     }
 
-    /// Begins a session, once nothing of the last one runs.
+    /// Begins a session, once no run of the last one is left.
     fn begin(&mut self, now: Time, by: Option<(Lease, Revision)>) {
         let session = self.mint();
         let mut lease = Lease { session, holds: Mark::default(), ..self.draft.clone() };
         let mut waits_for = None;
         self.not_before = now;
         let expect = match by {
-            // It lapsed here, and nobody has taken it: it is this process' own to succeed.
+            // The lease lapsed here, and nobody took it: this process may succeed it.
             None => {
                 if self.holder.is_held() {
                     lease.succeed(self.holder.lease());
@@ -322,8 +322,8 @@ impl LeaseLoop {
             }
             Some((old, revision)) => {
                 let over = matches!(old.state, LeaseState::Lost | LeaseState::Released);
-                // This process has the lock of the directory that the lease names, so whoever
-                // wrote that is dead.
+                // This process has the lock of the directory that the lease names, so the process that
+                // wrote the lease is dead.
                 let dead = old.home_dir == self.draft.home_dir;
                 if over || dead {
                     lease.succeed(&old);
@@ -344,7 +344,7 @@ impl LeaseLoop {
         }
     }
 
-    /// Sends a renewal on the way that answers, and on every way where the last got no answer.
+    /// Sends a renewal by the way that answers, or by every way if the last one was not answered.
     fn renew(&mut self, expect: Revision, lease: Lease, doubtful: bool, ask: Option<Home>) {
         let asked = ask.and_then(|home| {
             self.masters.iter().find(|(_, (master, _))| *master == home).map(|(&link, _)| link)
@@ -353,7 +353,8 @@ impl LeaseLoop {
         if let Some(link) = asked {
             self.outbox.push(LeaseEffect::AskHome { link, session, renewal });
         }
-        // As long as the registry itself is silent its answers through masters say nothing about it.
+        // As long as the registry itself does not answer, its answers through masters say nothing about
+        // the direct connection.
         let every_way = !self.direct || doubtful || self.unanswered > 0;
         let links = if every_way { self.masters.keys().copied().collect() } else { Vec::new() };
         self.unanswered += u32::from(self.direct);

@@ -1,4 +1,4 @@
-//! What a worker's host lacks, in the words of its lease. Never longer than its limit, whoever wrote it.
+//! What a worker's host lacks, as its lease says it. Never longer than its limit, whoever wrote it.
 
 use super::Lease;
 use crate::limit::UNWELL_SIZE_MAX;
@@ -6,7 +6,8 @@ use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// What the host lacks and what to do about it, in at most [`UNWELL_SIZE_MAX`] bytes: the rest is cut off.
+/// What the host lacks and what to do about it, in at most [`UNWELL_SIZE_MAX`] bytes; the rest is cut
+/// off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String")]
 pub struct Unwell(String);
@@ -31,7 +32,7 @@ impl fmt::Display for Unwell {
 }
 
 impl Lease {
-    /// What the host of a worker lacks that may run; nothing of one whose session is over.
+    /// What the host of the worker lacks, if the worker may run; `None` if its session is over.
     pub fn lacks(&self) -> Option<&Unwell> {
         self.unwell.as_ref().filter(|_| self.state.is_held())
     }

@@ -1,4 +1,4 @@
-//! Some bytes, small ones carried along and large ones named. Never fetches anything.
+//! A byte string: small ones inline, large ones by digest. Never fetches anything.
 
 use crate::Digest;
 use alloc::string::String;
@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Some bytes: carried along when small, else named by their digest.
+/// A byte string: inline if it is small, otherwise by the digest of an object.
 ///
 /// JSON: `{"text": "…"}`, `{"base64": "…"}` where they are not UTF-8, or
 /// `{"blob": {"digest": "sha256:…", "size": 12}}`.
@@ -16,7 +16,7 @@ pub enum Data {
     Inline(Bytes),
     /// An object in the fleet's data store.
     Blob {
-        /// Which.
+        /// The SHA-256 of the object's bytes.
         digest: Digest,
         /// Its length in bytes.
         size: u64,

@@ -1,16 +1,16 @@
-//! In what two tasks differ that claim to be the same one. Never compares what is not part of the work.
+//! The difference between two tasks that have the same id. Never compares what is not part of the work.
 
 use super::TaskSpec;
 
 impl TaskSpec {
-    /// What the other asks for differently, as a word for people; `None` where both ask for the same
-    /// work. The name under which the module was found is no part of it, nor who is told of the end.
+    /// The part in which the other task differs, as a word for people; `None` if both ask for the same
+    /// work. The name under which the module was found is not compared, nor is the batch.
     pub fn difference(&self, other: &TaskSpec) -> Option<&'static str> {
-        // Both are mostly the very same, and a long input takes its time.
+        // The two are usually the same allocation, and comparing a long input takes time.
         if core::ptr::eq(self, other) {
             return None;
         }
-        // Taken apart, so that a new field is not forgotten here.
+        // Destructured, so that a new field is not forgotten here.
         let TaskSpec {
             module,
             input,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 words!(
     /// The state of a task, or how an attempt ended.
-    StateName {
+    pub enum StateName {
         /// It waits for a worker.
         Queued = "queued",
         /// A worker has it.
@@ -44,7 +44,7 @@ impl StateName {
 words!(
     /// The name of a limit that a run was ended at. Those of a task's own have the names that
     /// [`Limits`](super::Limits) and [`Grants`](crate::grant::Grants) give them.
-    LimitName {
+    pub enum LimitName {
         /// Time in line for a worker.
         QueueMs = "queue_ms",
         /// Time on a processor.

@@ -1,4 +1,4 @@
-//! How a run or a task ended, and what is known of it; never what follows from that.
+//! How a run or a task ended, and what is known of it. Never what follows from that.
 
 use super::{Data, LimitWord, StateName};
 use alloc::{format, string::String};
@@ -14,41 +14,41 @@ pub enum Verdict {
     Failed {
         /// From 1 to 255.
         code: u8,
-        /// What it said.
+        /// The guest's message.
         message: String,
     },
     /// The guest did what Wasm forbids.
     Trapped {
-        /// Which trap, and where.
+        /// The trap, and where it occurred.
         message: String,
     },
-    /// Its time was over and it was killed.
+    /// The time limit was reached and the run was killed.
     TimedOut {
         /// The limit.
         limit_ms: u64,
     },
-    /// It asked for more than it may have and was ended.
+    /// The guest exceeded a limit and was stopped.
     OverLimit {
         /// The limit's name.
         limit: LimitWord,
-        /// Its value.
+        /// The value of the limit.
         max: u64,
     },
     /// The module could not be made ready to run; another attempt would not help.
     Rejected {
-        /// Why.
+        /// Why it was rejected, as a sentence for people.
         message: String,
     },
-    /// Someone cancelled it.
+    /// An operator or client cancelled it.
     Cancelled,
-    /// Its worker gave it back, and another attempt follows: never the end of a task.
+    /// The worker returned the attempt unrun; another attempt follows. Never the end of a task.
     Returned {
-        /// Why.
+        /// Why it was returned, as a sentence for people.
         reason: String,
     },
     /// Its workers were lost, and it may not be tried again.
     Lost {
-        /// How many it lost.
+        /// How many workers it lost.
         workers: u32,
     },
 }
@@ -101,16 +101,16 @@ impl Verdict {
 pub struct Outcome {
     /// How it ended.
     pub verdict: Verdict,
-    /// What the guest returned or wrote to standard output.
+    /// What the guest returned, or wrote to standard output.
     pub output: Data,
     /// The end of what it wrote to standard error.
     pub stderr: String,
     /// From the run's start to its end on the worker's clock, in microseconds.
     pub run_us: u64,
-    /// How much of that it computed, in microseconds of a processor.
+    /// Processor time, in microseconds.
     #[serde(default)]
     pub cpu_us: u64,
-    /// Bytes of its log that were dropped over the rate or the size that it may have.
+    /// How many bytes of its log were dropped, beyond the rate or size that it may have.
     #[serde(default)]
     pub log_dropped: u64,
 }

@@ -1,18 +1,18 @@
-//! Up to which revision a stream is known without a gap: by what a consumer has shown, in order, and by
-//! the acknowledgements of this session's own writes, in any order. Never the values.
+//! The revision up to which a stream is known without a gap: from what a consumer delivered, in order,
+//! and from the acknowledgements of this session's own writes, in any order. Never the values.
 
 use crate::Revision;
 use alloc::collections::BTreeSet;
 
-/// Own writes after the first gap that are remembered: several times what can be under way. Those that
-/// are forgotten are gaps, until a consumer shows them.
+/// How many own writes after the first gap are remembered: several times what can be under way.
+/// Forgotten ones are gaps until a consumer delivers them.
 pub(super) const BEYOND_MAX: usize = 8 * 1024;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Watermark {
     upto: Revision,
-    /// The last revision that a consumer has shown, or after which it began.
+    /// The last revision that a consumer has delivered, or after which it began.
     shown: Revision,
     beyond: BTreeSet<Revision>,
 }
@@ -23,18 +23,19 @@ impl Watermark {
         self.upto
     }
 
-    /// Whether own writes are known that the consumer has yet to show, and nothing of others before them.
+    /// Whether own writes are known that the consumer has not delivered, and no write of others before
+    /// them.
     pub(super) fn is_ahead(&self) -> bool {
         self.upto > self.shown
     }
 
-    /// A consumer begins after all that is known. Returns the last revision of that.
+    /// A consumer begins after everything that is known. Returns the last known revision.
     pub(super) fn begin(&mut self) -> Revision {
         self.shown = self.upto;
         self.upto
     }
 
-    /// A consumer has shown everything up to this revision.
+    /// A consumer has delivered everything up to this revision.
     pub(super) fn saw(&mut self, revision: Revision) {
         self.shown = revision;
         if revision > self.upto {

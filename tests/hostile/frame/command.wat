@@ -24,7 +24,7 @@
   (import "wasi_snapshot_preview1" "sock_accept" (func $accept (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 2)
-  ;; Addresses below 64 are for this: writes a part of the memory to a stream.
+  ;; Writes a part of the memory to a stream. It uses the addresses below 64.
   (func $say (param $fd i32) (param $at i32) (param $size i32)
     (i32.store (i32.const 0) (local.get $at))
     (i32.store (i32.const 4) (local.get $size))

@@ -1,5 +1,5 @@
-//! What must hold, in true time and in the registry's own order. Sees everything, and never tells
-//! any process of it.
+//! The invariants, checked in true time and in the order of the registry's writes. The checker sees
+//! everything, and never passes anything on to a process.
 
 pub mod answers;
 pub mod checkpoints;
@@ -18,71 +18,71 @@ use muster_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Attempts that a task may have in a world without faults: a worker that can get nothing ready gives
-/// some back, each master tries it, and urgent tasks push others aside.
+/// Attempts that a task may have in a world without faults: a worker that cannot prepare an attempt
+/// returns some, each master tries that worker, and urgent tasks preempt others.
 const ATTEMPTS_FREE: u64 = 12;
 
-/// A task gets no more than one attempt beyond those for so many faults, or runs that made room for
-/// something more urgent: most hit another task.
+/// One more attempt is allowed for every this many faults and preempted runs of the world: most of them
+/// hit other tasks.
 const FAULTS_PER_ATTEMPT: u64 = 4;
 
-/// What was broken, and how.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The invariant's name.
     pub invariant: &'static str,
-    /// What happened, and when.
+    /// What happened, and when in true time.
     pub what: String,
 }
 
-/// What the checker remembers.
+/// The state of the checker.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// What the worker's boot clock showed before each renewal was sent.
+    /// The reading of the worker's boot clock before each renewal was sent.
     stamps: BTreeMap<(SessionId, u64), Time>,
-    /// When each session's lease ends at the latest, by renewals that the registry accepted and
+    /// The latest end of each session's lease, by the renewals that the registry accepted and the
     /// extensions that a home sent.
     ends: BTreeMap<SessionId, Time>,
-    /// Attempts that some record has named, and what they left.
+    /// The attempts that any record has named, and their checkpoints.
     pub checkpoints: checkpoints::Checkpoints,
-    /// Tasks that were acknowledged.
+    /// Tasks whose submission was acknowledged.
     pub accepted: BTreeSet<TaskId>,
     /// Tasks that the registry itself has lost.
     exempt: BTreeSet<TaskId>,
-    /// Tasks whose records were kept for as long as they should be.
+    /// Tasks whose records were deleted after their full retention time.
     expired: BTreeSet<TaskId>,
-    /// Standings that each worker's lease has had.
+    /// Each worker with every lease state that its lease has had.
     stood: BTreeSet<(String, &'static str)>,
-    /// Dispatches and what became of them.
+    /// Dispatches, and how the workers answered them.
     pub answers: answers::Answers,
-    /// Tasks that a worker cannot run which goes on trying.
+    /// Tasks that were dispatched to a worker that cannot run them.
     moves: moves::Moves,
 }
 
 impl Checker {
-    /// The registry has lost this task.
+    /// Notes that the registry has lost this task.
     pub fn exempt(&mut self, id: TaskId) {
         self.exempt.insert(id);
     }
 
-    /// Whether its record need not be there.
+    /// Whether the record of this task may be missing.
     pub fn is_excused(&self, id: TaskId) -> bool {
         self.exempt.contains(&id) || self.expired.contains(&id)
     }
 
-    /// A renewal is being sent.
+    /// Notes the stamp of a renewal that is being sent.
     pub fn renewal_sent(&mut self, session: SessionId, renewal: u64, boottime: Time) {
         self.stamps.insert((session, renewal), boottime);
     }
 
-    /// Whether a worker's lease has ever said so.
+    /// Whether the worker's lease was ever in this state.
     pub fn has_stood(&self, worker: &str, standing: LeaseState) -> bool {
         self.stood.contains(&(worker.into(), standing.word()))
     }
 }
 
 impl World {
-    /// Notes the first thing that was broken.
+    /// Reports a violation. Only the first one of a world is kept.
     pub fn violate(&mut self, invariant: &'static str, what: impl FnOnce() -> String) {
         if self.violation.is_none() {
             let at = self.now as f64 / MS as f64;
@@ -91,21 +91,21 @@ impl World {
         }
     }
 
-    /// Whether a run makes progress, or could at any moment.
+    /// Whether the runs of a worker make progress, or may do so at any moment.
     fn runs_now(&self, worker: usize) -> bool {
-        // A stopped process may be continued at any moment; what sleeps executes nothing, and the
-        // kernel's timer comes first when it wakes.
+        // A stopped process may be continued at any moment. A sleeping machine executes nothing, and
+        // when it wakes the kernel's timer fires before any process runs.
         !self.machines[self.workers[worker].process.machine].is_asleep(self.now)
     }
 
-    /// An attempt starts.
+    /// An attempt starts to run.
     pub fn run_starts(&mut self, at: usize, key: AttemptKey, run: &Run) {
         self.checker.answers.runs(at, key);
         self.no_dispatch_before_its_store(key.attempt, "run");
         self.at_most_one_attempt_of_a_task_runs_at_any_moment(at, key.task, run.number);
     }
 
-    /// A machine has woken: what it runs, runs again.
+    /// A machine has woken up, and its runs make progress again.
     pub fn woken(&mut self, machine: usize) {
         for at in 0..self.workers.len() {
             if self.workers[at].process.machine != machine {
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// A master says something to a worker.
+    /// A master sends a message to a worker.
     pub fn master_says(&mut self, _at: usize, message: &ToWorker) {
         match message {
             ToWorker::Dispatch(dispatch) => {
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// Whether the registry has lost anything that it had acknowledged.
+    /// Whether the registry has lost anything that it acknowledged.
     pub fn has_lost(&self) -> bool {
         self.counters.rollbacks > 0 || self.counters.made_anew > 0
     }
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// The registry has accepted a guard.
+    /// The registry has accepted a failover guard.
     pub fn guard_committed(&mut self, guard: &FailoverGuard) {
         self.say(|_| format!("registry: guard lifted={} ({})", guard.lifted, guard.reason));
         self.counters.guards += u64::from(!guard.lifted);
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// The registry has accepted a lease.
+    /// The registry has accepted a worker's lease.
     pub fn lease_committed(&mut self, old: Option<Lease>, new: &Lease) {
         self.checker.stood.insert((new.worker.to_string(), new.state.word()));
         if new.state.is_held() {
@@ -236,8 +236,8 @@ impl World {
         }
         let Some(old) = old else { return };
         let same = old.session == new.session;
-        // After a rollback sequence numbers are used again, and a write may meet one by luck; its
-        // session is then ended again, within the time that nothing is given out.
+        // After a rollback the registry assigns revisions again, and a late write may match one by
+        // chance. Its session is then ended again before the guard is lifted.
         let again = same && !old.state.is_held() && new.state.is_held();
         if again && !self.has_lost() {
             self.violate("a_session_that_is_over_never_holds_again", || format!("{new:?}"));
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// The registry has accepted a record.
+    /// The registry has accepted a task record.
     pub fn task_committed(&mut self, old: Option<std::sync::Arc<TaskRecord>>, new: &TaskRecord) {
         self.say(|_| {
             let attempt = new.attempt().map(|attempt| format!(" at {}", attempt.worker));
@@ -342,7 +342,7 @@ impl World {
         }
     }
 
-    /// The time of a record is over.
+    /// A record has expired. A record that expires before its task has ended loses that task.
     pub fn record_expired(&mut self, id: TaskId, was_over: bool) {
         if was_over {
             self.checker.expired.insert(id);
@@ -358,7 +358,7 @@ impl World {
         }
     }
 
-    /// Tasks that were accepted and are not over.
+    /// Tasks that were accepted and have not ended.
     pub fn open_tasks(&self) -> impl Iterator<Item = TaskId> {
         let open = move |id: &&TaskId| {
             let record = self.registry.tasks.values.get(id);
@@ -370,7 +370,7 @@ impl World {
         self.checker.accepted.iter().filter(open).copied()
     }
 
-    /// The world is at its end: what was acknowledged is there, and over.
+    /// Checks at the end of the world that every acknowledged task is there and has ended.
     pub fn every_task_ends_after_healing(&mut self) {
         for id in self.checker.accepted.clone() {
             self.no_acknowledged_task_is_lost(id);

@@ -1,5 +1,5 @@
-//! People: they submit tasks until they are told that these are stored, cancel some, and order
-//! workers about. Never believe that anything was done which nobody has answered for.
+//! The clients: they submit tasks until the submission is acknowledged, cancel some tasks, and send
+//! commands to workers. Never take a request for done before a master has answered it.
 
 use crate::{
     process::MasterIn,
@@ -15,7 +15,7 @@ use muster_protocol::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What someone waits for.
+/// A request that waits for its answer.
 #[derive(Clone, Debug)]
 enum Asked {
     Submission(usize),
@@ -23,7 +23,7 @@ enum Asked {
     Order(WorkerId, LeaseState),
 }
 
-/// Everybody who wants something.
+/// All clients.
 #[derive(Debug, Default)]
 pub struct Clients {
     batches: Vec<(Vec<NewTask>, bool)>,
@@ -40,7 +40,7 @@ impl Clients {
 }
 
 impl World {
-    /// Somebody will submit so many tasks together then, changed in some way.
+    /// Schedules the submission of one batch of `count` tasks, each changed by `change`.
     pub fn will_submit(&mut self, at: Nanos, count: u64, change: impl Fn(&mut TaskSpec)) -> usize {
         let mut tasks = Vec::new();
         for _ in 0..count {
@@ -58,7 +58,8 @@ impl World {
         batch
     }
 
-    /// Somebody will submit a task under an id that was used before: the same again, or another one.
+    /// Schedules the submission of a task under an id that was used before: the same task, or another
+    /// one.
     pub fn will_submit_again(&mut self, at: Nanos, id: TaskId) {
         let Some((record, _)) = self.registry.tasks.get(&id) else { return };
         let mut spec = TaskSpec::clone(&record.spec);
@@ -71,7 +72,7 @@ impl World {
         self.at(at, SimEvent::Submit(batch));
     }
 
-    /// As many tasks as the setting has, of all kinds and at all times.
+    /// Schedules the submissions of the whole world, with tasks of all kinds, at random times.
     pub fn will_submit_all(&mut self) {
         for _ in 0..self.setting.batches {
             let at = self.rng.below(self.setting.lasts * 9 / 10);
@@ -114,7 +115,7 @@ impl World {
         self.later(wait, SimEvent::Master(master, incarnation, news));
     }
 
-    /// Submits a batch that nobody has acknowledged.
+    /// Submits a batch again until it is acknowledged.
     pub fn submit(&mut self, batch: usize) {
         if self.clients.batches[batch].1 {
             return;
@@ -133,7 +134,7 @@ impl World {
         }
     }
 
-    /// Wants a task cancelled.
+    /// Asks a master to cancel a task.
     pub fn cancel(&mut self, task: TaskId) {
         let master = self.somebody();
         self.ask_master(master, Asked::Cancel(task), |request| fleet::Event::CancelAsked {
@@ -142,7 +143,7 @@ impl World {
         });
     }
 
-    /// Wants something of a worker, of every master, since one of them is enough.
+    /// Sends a command for a worker to every master; one of them is enough.
     pub fn order(&mut self, worker: usize, order: WorkerCommand) {
         let name = self.workers[worker].name.clone();
         let master = self.somebody();
@@ -154,7 +155,7 @@ impl World {
         });
     }
 
-    /// After healing, every worker is to take tasks again.
+    /// After healing, every worker takes tasks again.
     pub fn uncordon_all(&mut self) {
         for at in 0..self.workers.len() {
             let lease = self.registry.workers.get(&self.workers[at].name);
@@ -168,7 +169,7 @@ impl World {
         self.later(SECOND, SimEvent::UncordonAll);
     }
 
-    /// What a submission was acknowledged for is the task that was submitted.
+    /// Checks that the registry has stored the submitted tasks under their ids.
     fn an_id_names_one_task(&mut self, batch: usize) {
         for NewTask { id, spec } in self.clients.batches[batch].0.clone() {
             let record = self.registry.tasks.get(&id);
@@ -179,7 +180,7 @@ impl World {
         }
     }
 
-    /// A master answers.
+    /// A master answers a request.
     pub fn replied(&mut self, request: RequestId, answer: ClientReply) {
         let Some(asked) = self.clients.asked.remove(&request) else { return };
         match (asked, answer) {
@@ -188,12 +189,12 @@ impl World {
                     self.clients.batches[batch].0.iter().map(|task| task.id).collect();
                 self.an_id_names_one_task(batch);
                 self.acknowledged(&tasks);
-                // The answer may be lost on the way; then the client asks again.
+                // The answer may be lost on the way; then the client submits again.
                 if self.healing || !self.setting.disorder || !self.rng.once_in(10) {
                     self.clients.batches[batch].1 = true;
                 }
             }
-            // Another task has this id; whoever submitted knows it.
+            // Another task has this id, and the submitter now knows it.
             (Asked::Submission(batch), ClientReply::Differs(..)) => {
                 self.clients.batches[batch].1 = true
             }

@@ -1,24 +1,25 @@
-//! Machines and their clocks: each has a rate and a start of its own, and may sleep. Never compared
-//! with each other by anything but the checker.
+//! Machines and their clocks: each clock has its own rate and its own start, and each machine may sleep.
+//! Only the checker compares the clocks of two machines.
 
 use muster_protocol::{Nonce, Time, lease::CLOCK_RATE_PPM};
 
 use crate::{rng::Rng, world::Nanos};
 
-/// A machine: what runs on it shares its clock and its sleep.
+/// A machine. The processes on it share its clock and its sleep.
 #[derive(Debug)]
 pub struct Machine {
-    /// What its present boot is called.
+    /// The identity of its present boot.
     pub boot: Nonce,
     ppm: i64,
     offset: u64,
-    /// Until when it sleeps, in true time.
+    /// The end of its sleep, in true time.
     pub asleep_until: Nanos,
     slept: u64,
 }
 
 impl Machine {
-    /// A machine whose clock is as wrong as is allowed, or somewhere between.
+    /// Creates a machine. Its clock rate has an error between zero and the largest that the promises
+    /// allow.
     pub fn new(rng: &mut Rng) -> Self {
         let most = CLOCK_RATE_PPM as i64;
         let between = rng.below(2 * CLOCK_RATE_PPM + 1) as i64 - most;
@@ -27,23 +28,23 @@ impl Machine {
         Machine { boot: Nonce(rng.any()), ppm, offset, asleep_until: 0, slept: 0 }
     }
 
-    /// The clock by which daemons decide.
+    /// The reading of the clock by which daemons decide.
     pub fn clock(&self, now: Nanos) -> Time {
         self.boottime(now)
     }
 
-    /// What the clock shows that counts sleep.
+    /// The reading of the boot clock, which continues during sleep.
     pub fn boottime(&self, now: Nanos) -> Time {
         let drift = i128::from(now) * i128::from(self.ppm) / 1_000_000;
         Time::from_nanos((i128::from(self.offset + now) + drift) as u64)
     }
 
-    /// What the clock shows that stands still in sleep. No daemon may decide by it.
+    /// The reading of the monotonic clock, which stops during sleep. No daemon may decide by it.
     pub fn monotonic(&self, now: Nanos) -> Time {
         Time::from_nanos(self.boottime(now).as_nanos() - self.slept)
     }
 
-    /// The first moment of true time at which the clock that counts sleep shows this, or more.
+    /// The first moment of true time at which the boot clock shows `time` or more.
     pub fn when(&self, time: Time) -> Nanos {
         let since = u128::from(time.as_nanos().saturating_sub(self.offset));
         let mut now = (since * 1_000_000 / (1_000_000 + self.ppm) as u128) as u64;
@@ -53,13 +54,13 @@ impl Machine {
         now
     }
 
-    /// It falls asleep until then.
+    /// Puts the machine to sleep until `until`.
     pub fn sleep(&mut self, now: Nanos, until: Nanos) {
         self.asleep_until = until;
         self.slept += self.boottime(until).since(self.boottime(now)).as_nanos() as u64;
     }
 
-    /// Whether it sleeps.
+    /// Whether the machine sleeps.
     pub fn is_asleep(&self, now: Nanos) -> bool {
         now < self.asleep_until
     }

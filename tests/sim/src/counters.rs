@@ -1,16 +1,17 @@
-//! How often things happened: a simulation is only worth something if the rare ones did.
+//! How often each event and each fault happened. A simulation proves something only if the rare ones
+//! happened too.
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// Counts of what happened.
+        /// Numbers of events and faults.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters { $($(#[$doc])* pub $name: u64),+ }
 
         impl Counters {
-            /// Adds another one's counts.
+            /// Adds the numbers of `other`.
             pub fn add(&mut self, other: &Counters) { $(self.$name += other.$name;)+ }
 
-            /// The counts by name.
+            /// The numbers, by name.
             pub fn counts(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name)),+]
             }
@@ -19,11 +20,11 @@ macro_rules! counters {
 }
 
 counters!(
-    /// Happenings.
+    /// Events that were handled.
     steps,
-    /// Worlds.
+    /// Worlds that were run.
     worlds,
-    /// Faults of every kind, and orders of people.
+    /// Faults of every kind, and commands of operators.
     faults,
     /// Runs started.
     runs,
@@ -39,83 +40,83 @@ counters!(
     masters_lost,
     /// Tasks that lost their attempt with its worker.
     redispatched,
-    /// Attempts given back.
+    /// Attempts returned.
     returned,
-    /// Runs that had to make room.
+    /// Runs that were preempted.
     preempted,
     /// Tasks that ended as cancelled.
     cancelled,
     /// Outcomes refused because their attempt was not current.
     refused,
-    /// Compare-and-sets that lost.
+    /// Compare-and-sets that failed with a conflict.
     conflicts,
     /// Writes whose answer never came.
     unknown,
-    /// Writes that landed after their author had given up on them.
+    /// Writes that the registry accepted after their sender had stopped waiting for the answer.
     late_landed,
-    /// Writes of workers that landed after a reconnect.
+    /// Writes that a worker's client sent again after a reconnect.
     ghosts_landed,
-    /// Extensions by a home.
+    /// Extensions that a home sent.
     extended,
-    /// Leases that became longer.
+    /// Extensions that made the worker's lease longer.
     leases_extended,
     /// Leases that named another home than before.
     home_switches,
-    /// Renewals through a master.
+    /// Renewals that a master passed on.
     relayed,
     /// Sessions that ended because their lease lapsed.
     lapsed,
-    /// Sessions that ended because the key was another's.
+    /// Sessions that ended because another session held the key.
     taken,
     /// Processes killed by the kernel's timer.
     kernel_kills,
-    /// Leases given back.
+    /// Leases released.
     released,
-    /// Orders obeyed.
+    /// Operator commands that a worker carried out.
     obeyed,
-    /// Times that declaring was put off because too many were silent.
+    /// Times that a master held back failovers because too many workers were silent.
     held,
-    /// Groups for which tasks wait and that have no worker.
+    /// Groups that have waiting tasks and no worker.
     groups_empty,
-    /// Masters that noticed that the registry had lost writes.
+    /// Masters that noticed a loss of writes in the registry.
     rewound,
-    /// Guards raised.
+    /// Failover guards raised.
     guards,
-    /// Streams deleted and made anew.
+    /// Streams deleted and created again.
     made_anew,
-    /// Connections that broke several times within moments.
+    /// Connections that broke several times in quick succession.
     flaps,
-    /// Times that a leader that was none any more answered.
+    /// Times that a server without the newest write answered as the leader.
     lags,
-    /// Consumers that showed nothing any more, and nobody said so.
+    /// Consumers that stopped delivering without an error.
     watches_dead,
-    /// Consumers that were replaced because they missed something.
+    /// Consumers that were replaced because they had missed something.
     rewatched,
-    /// Times that a master alone stopped following the tasks.
+    /// Times that a master which is alone stopped following the tasks.
     rests,
-    /// Sessions that ended because a stream lacked what they knew.
+    /// Sessions that ended because a stream lacked something that they knew.
     went_back,
-    /// Workers that could not get anything ready for a while.
+    /// Workers that could not prepare any attempt for a while.
     unwell,
-    /// Workers whose lease says so.
+    /// Workers whose lease reported a shortage.
     told_unwell,
-    /// And that they are well again.
+    /// Workers whose lease reported the end of the shortage.
     told_well,
-    /// Dispatches that came late.
+    /// Dispatches that were delivered late.
     late_dispatches,
-    /// Records and leases whose time was over.
+    /// Records and leases that expired.
     expired,
-    /// Ids of tasks that were used again after that.
+    /// Task ids that were used again after that.
     ids_used_again,
     /// Checkpoints that the registry accepted.
     checkpoints,
-    /// Attempts that began from what an earlier one left.
+    /// Attempts that resumed from the checkpoint of an earlier one.
     resumed,
     /// Attempts whose checkpoint was refused.
     checkpoints_refused,
-    /// Suffixes lost by the registry.
+    /// Rollbacks, in which the registry lost the newest writes.
     rollbacks,
-    /// Lives of masters.
+    /// Sessions of masters.
     master_sessions,
     /// Processes that crashed.
     crashes,
@@ -127,10 +128,10 @@ counters!(
     stalls,
     /// Links broken.
     links_broken,
-    /// Cuts between two.
+    /// Cuts between two processes.
     cuts,
     /// Outages of the registry.
     outages,
-    /// Second processes under one name.
+    /// Second processes under the name of a worker.
     twins,
 );

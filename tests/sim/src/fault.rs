@@ -1,6 +1,6 @@
-//! What goes wrong: each fault by itself, and the disorder that throws them. Never anything that
-//! the promises do not cover: clocks keep their rates, and the registry keeps its word but for a
-//! rollback.
+//! The faults: what each one does, and the random choice among them. Never a fault that the promises do
+//! not cover: clocks keep their rates, and except for a rollback the registry keeps what it
+//! acknowledged.
 
 use crate::{
     network::{LinkId, Peer},
@@ -10,55 +10,58 @@ use crate::{
 };
 use muster_protocol::{attempts::Event, message::WorkerCommand};
 
-/// Something that goes wrong, or that someone does.
+/// A fault, or an action of an operator. Each duration is in true time.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// A link breaks.
     LinkBreaks(LinkId),
-    /// Nothing gets from one to the other for so long.
+    /// No message gets from the first to the second, for this duration.
     Cut(Peer, Peer, Nanos),
-    /// Nor back.
+    /// No message gets between the two in either direction, for this duration.
     CutBoth(Peer, Peer, Nanos),
-    /// A worker reaches nobody.
+    /// A worker reaches neither a master nor the registry, for this duration.
     Isolate(usize, Nanos),
-    /// A process crashes, and starts again after so long.
+    /// A process crashes, and starts again after this duration.
     Crash(Peer, Nanos),
-    /// A process is stopped for so long; its guests with it.
+    /// A process and its guests are stopped, for this duration.
     Stop(Peer, Nanos),
-    /// A machine sleeps for so long.
+    /// A machine sleeps, for this duration.
     Sleep(usize, Nanos),
-    /// A loop is busy for so long: a master's, that of a worker's mind, or its lease's.
+    /// A loop is busy, for this duration: that of a master, or of a worker. With `true` it is the
+    /// worker's lease loop instead of its main loop.
     Stall(Peer, bool, Nanos),
-    /// The registry is away for so long.
+    /// The registry is down, for this duration.
     Outage(Nanos),
-    /// The registry answers nobody for so long, and then all.
+    /// The registry answers nobody for this duration, and then answers all requests.
     RegistryStalls(Nanos),
-    /// A master's watch of a stream shows nothing for so long, and then all.
+    /// A master's watch of a stream shows nothing for this duration, and then shows everything.
     WatchStalls(usize, usize, Nanos),
-    /// A master's consumer of a stream shows nothing any more, and nobody says so.
+    /// A master's consumer of a stream stops delivering, without an error.
     WatchDies(usize, usize),
-    /// A person orders a worker.
+    /// An operator sends a command to a worker.
     Order(usize, WorkerCommand),
-    /// A person stops a process in good order.
+    /// An operator stops a process gracefully.
     StopAsked(Peer),
     /// Another process starts under the name of the first worker.
     Twin,
-    /// A connection to the registry breaks so many times within moments.
+    /// A connection to the registry breaks this many times in quick succession.
     Flaps(Peer, u64),
-    /// Whoever leads a stream is behind by a write for so long.
+    /// The leaders of the streams do not know the newest write, for this duration.
     LeaderLags(Nanos),
-    /// What a master reads comes to it only after so long.
+    /// The answers to a master's reads arrive only after this duration.
     ReadsLate(usize, Nanos),
-    /// A stream is deleted, and made anew.
+    /// A stream is deleted and created again.
     MakeAnew(usize),
-    /// A worker cannot get anything ready for so long, and says so or does not know why.
+    /// A worker cannot prepare any attempt, for this duration. With `true` it reports the shortage;
+    /// otherwise it does not know the cause.
     Unwell(usize, Nanos, bool),
-    /// The next dispatch on a link is late by so much; its master may give the link up meanwhile.
+    /// The next dispatch on a link is late by this duration. With `true` its master closes its end of
+    /// the link meanwhile.
     LateDispatch(LinkId, Nanos, bool),
 }
 
 impl World {
-    /// Does what a fault does.
+    /// Injects a fault.
     pub fn strike(&mut self, fault: Fault) {
         self.say(|_| format!("fault: {fault:?}"));
         self.counters.faults += 1;
@@ -114,9 +117,9 @@ impl World {
                 self.counters.stalls += 1;
                 let until = self.now + lasts;
                 match peer {
-                    Peer::Master(at) => self.masters[at].desk.busy_until = until,
-                    Peer::Worker(at) if of_lease => self.workers[at].lease_desk.busy_until = until,
-                    Peer::Worker(at) => self.workers[at].mind_desk.busy_until = until,
+                    Peer::Master(at) => self.masters[at].queue.busy_until = until,
+                    Peer::Worker(at) if of_lease => self.workers[at].lease_queue.busy_until = until,
+                    Peer::Worker(at) => self.workers[at].loop_queue.busy_until = until,
                     Peer::Registry => {}
                 }
             }
@@ -126,13 +129,13 @@ impl World {
             }
             Fault::WatchStalls(at, stream, lasts) => {
                 let until = self.now + lasts;
-                if let Some(mind) = &mut self.masters[at].current {
-                    mind.followers[stream].stall(until);
+                if let Some(current) = &mut self.masters[at].current {
+                    current.followers[stream].stall(until);
                 }
             }
             Fault::WatchDies(at, stream) => {
-                if let Some(mind) = &mut self.masters[at].current
-                    && mind.followers[stream].die()
+                if let Some(current) = &mut self.masters[at].current
+                    && current.followers[stream].die()
                 {
                     self.counters.watches_dead += 1;
                 }
@@ -152,7 +155,8 @@ impl World {
             Fault::StopAsked(Peer::Registry) => {}
             Fault::Twin => self.start_twin(),
             Fault::Flaps(peer, times) => self.flaps(peer, times),
-            // One after the other, each shorter than a server may take itself for the leader.
+            // One lag after another, each shorter than the time for which a server may believe that it
+            // is the leader.
             Fault::LeaderLags(_) if self.now < self.registry.lags_until + 15 * SECOND => {}
             Fault::LeaderLags(lasts) => {
                 self.counters.lags += 1;
@@ -173,7 +177,7 @@ impl World {
         }
     }
 
-    /// The next fault of the disorder, and when the one after it comes.
+    /// Injects the next random fault, and schedules the one after it.
     pub fn disorder(&mut self) {
         if self.healing {
             return;
@@ -275,8 +279,8 @@ impl World {
         }
     }
 
-    /// Every worker reaches nobody: more likely than that they are all lost is that the master
-    /// cannot see them.
+    /// Isolates every worker. The masters should then conclude that they cannot see the workers, rather
+    /// than that all workers are lost.
     fn draw_mass_cut(&mut self, lasts: Nanos) -> Option<Fault> {
         for at in 1..self.workers.len() {
             self.strike(Fault::Isolate(at, lasts));
@@ -284,8 +288,8 @@ impl World {
         Some(Fault::Isolate(0, lasts))
     }
 
-    /// A worker and its home reach each other and nobody else, for longer than the home may answer
-    /// for the worker.
+    /// A worker and its home reach each other and nobody else, for longer than the home may extend the
+    /// lease.
     fn draw_island(&mut self, worker: usize) -> Option<Fault> {
         let (lease, _) = self.registry.workers.get(&self.workers[worker].name)?;
         let home = lease.home?.master;
@@ -299,8 +303,8 @@ impl World {
         Some(Fault::CutBoth(Peer::Worker(worker), Peer::Registry, lasts))
     }
 
-    /// A worker loses the link to its home and names another, which it never hears of; then it has
-    /// its old home again, which has not heard of that either, and nobody else.
+    /// A worker loses the link to its home and names another home, which never learns of that. Then the
+    /// worker reaches only its old home, which has not learned of the switch either.
     fn draw_switch(&mut self, worker: usize) -> Option<Fault> {
         let (lease, _) = self.registry.workers.get(&self.workers[worker].name)?;
         let home = lease.home?.master;
@@ -322,7 +326,7 @@ impl World {
         Some(Fault::Cut(Peer::Registry, Peer::Worker(worker), lasts))
     }
 
-    /// A master and a worker die at once.
+    /// A master and a worker crash at the same time.
     fn draw_double(&mut self, master: usize, worker: usize) -> Option<Fault> {
         let again_in = self.rng.between(SECOND, 10 * SECOND);
         self.strike(Fault::Crash(Peer::Master(master), again_in));

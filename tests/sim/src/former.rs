@@ -1,5 +1,5 @@
-//! What once went wrong, each as a script by name, with the mutants that bring it back. Never a fault but
-//! those of the script; each is played with a few seeds.
+//! Failures that once were real, each as a named script, with the mutants that bring it back. Never
+//! injects a fault that the script does not name. Each script runs with a few seeds.
 
 mod loss;
 
@@ -16,9 +16,9 @@ use muster_protocol::{TaskId, lease::LeaseState};
 /// A script.
 #[derive(Clone, Copy, Debug)]
 pub struct Former {
-    /// What must hold.
+    /// The name of the script: what must hold.
     pub name: &'static str,
-    /// Mutants under which it does not.
+    /// The mutants with which it does not hold.
     pub mutants: &'static [&'static str],
     setting: fn(&mut Setting),
     script: fn(&mut World),
@@ -54,7 +54,7 @@ pub const FORMER: &[Former] = &[
     },
     Former {
         name: "a-dispatch-that-is-later-than-the-memory-goes-back",
-        mutants: &["what-is-forgotten-may-come-again"],
+        mutants: &["a-forgotten-attempt-may-run-again"],
         setting: |setting| small_memory(setting),
         script: |world| a_late_dispatch(world, false),
     },
@@ -66,7 +66,10 @@ pub const FORMER: &[Former] = &[
     },
     Former {
         name: "a-task-moves-from-a-worker-that-can-get-nothing-ready",
-        mutants: &["what-cannot-be-got-is-tried-for-ever", "a-worker-that-gives-back-never-rests"],
+        mutants: &[
+            "what-cannot-be-fetched-is-tried-for-ever",
+            "a-worker-that-returns-attempts-gets-no-backoff",
+        ],
         setting: |setting| (setting.workers, setting.run_lasts) = (2, Some(SECOND)),
         script: an_unwell_worker,
     },
@@ -108,7 +111,7 @@ pub const FORMER: &[Former] = &[
 ];
 
 impl Former {
-    /// Plays it; what was broken first, if anything was.
+    /// Runs the script with five seeds. Returns the first violation, if there is one.
     pub fn play(&self, told: bool) -> Option<Violation> {
         (1..=5).find_map(|seed| {
             caught(|| {
@@ -122,7 +125,8 @@ impl Former {
     }
 }
 
-/// A task is submitted, and runs within two seconds; the index of its worker.
+/// Submits a task and waits until it runs, which takes at most two seconds. Returns the index of its
+/// worker.
 fn one_runs(world: &mut World) -> usize {
     one_runs_from(world, 3 * SECOND)
 }
@@ -164,10 +168,11 @@ fn small_memory(setting: &mut Setting) {
     (setting.workers, setting.over_max, setting.run_lasts) = (1, 4, Some(SECOND / 2));
 }
 
-/// Master `other` reads the record while it names the first attempt, and hears the answer after a second
-/// attempt, of which it does not know, has ended.
+/// Master `other` reads the record while it names the first attempt. The answer arrives after a second
+/// attempt has ended, of which that master does not know.
 fn a_late_read(world: &mut World) {
-    // Just after the end of the stream was compared: the watches are made anew ten seconds later.
+    // The masters compared the end of the stream just before this. They replace the watches ten seconds
+    // later.
     for master in 0..2 {
         world.at(5_100 * MS, SimEvent::Strike(Fault::WatchStalls(master, 2, 60 * SECOND)));
     }
@@ -177,7 +182,7 @@ fn a_late_read(world: &mut World) {
     for link in links_between(world, first, other) {
         world.strike(Fault::LinkBreaks(link));
     }
-    // Its hello names an attempt that the other does not know.
+    // Its `Hello` names an attempt that the other master does not know.
     pass(world, 3 * SECOND);
     world.setting.run_lasts = Some(SECOND);
     world.strike(Fault::StopAsked(Peer::Worker(first)));
@@ -192,7 +197,8 @@ fn a_late_read(world: &mut World) {
     assert_eq!(attempts(world, 1), 2);
 }
 
-/// A dispatch arrives after its attempt has ended by another master's word, and after that is forgotten.
+/// A dispatch arrives after another master has ended its attempt, and after the worker has forgotten
+/// that attempt.
 fn a_late_dispatch(world: &mut World, revoked: bool) {
     world.play_until(2 * SECOND);
     let links: Vec<LinkId> = world.network.links.keys().copied().collect();
@@ -210,7 +216,7 @@ fn a_late_dispatch(world: &mut World, revoked: bool) {
     }
     pass(world, 6 * SECOND);
     assert!(world.record(1).is_some_and(|record| record.is_done()), "the other master sees to it");
-    // As many as it remembers, one after the other.
+    // As many tasks as the worker remembers ended attempts, one after the other.
     for _ in 0..4 {
         world.will_submit(world.now, 1, |_| ());
         pass(world, 3 * SECOND / 2);
@@ -229,17 +235,19 @@ fn an_unwell_worker(world: &mut World) {
     assert!((1..=2).all(|task| world.completed(task)));
 }
 
-/// Whoever answers a master's `lost` is behind by the worker's last renewal, which the master knows.
+/// The server that answers a master's write of `lost` does not know the worker's last renewal, which the
+/// master knows.
 fn a_refused_loss(world: &mut World) {
     one_runs(world);
-    // A server that led is behind no sooner.
+    // A server that was the leader is behind no sooner.
     world.play_until(16 * SECOND);
     let renewals = world.counters.leases_extended;
     while world.counters.leases_extended == renewals {
         pass(world, MS);
     }
     world.strike(Fault::Crash(Peer::Worker(0), 30 * SECOND));
-    // It is behind when the loss is declared, and not when the ends of the streams are compared, every 5 s.
+    // The server is behind when the master declares the loss, and not when the masters compare the ends
+    // of the streams, which they do every 5 s.
     world.play_until(20_200 * MS);
     world.strike(Fault::LeaderLags(4_500 * MS));
     pass(world, 25 * SECOND);
@@ -249,14 +257,14 @@ fn a_refused_loss(world: &mut World) {
     assert_eq!(attempts(world, 1), 2);
 }
 
-/// The home keeps its worker alive for longer than the other master would.
+/// The home extends its worker's lease for longer than the other master would.
 fn a_longer_wait(world: &mut World) {
     let worker = one_runs(world);
     let lease = world.registry.workers.get(&world.workers[worker].name);
     let home = lease.and_then(|(lease, _)| lease.home).expect("it has a home");
     let last = world.masters.len() - 1;
     if world.masters[last].session() != Some(home.session) {
-        // The worker has to name the last one: the others are gone for a moment.
+        // The worker has to name the last master as its home, so the others are down for a moment.
         world.strike(Fault::Crash(Peer::Master(0), 5 * SECOND));
         pass(world, 15 * SECOND);
     }

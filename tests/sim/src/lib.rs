@@ -1,12 +1,13 @@
-//! The whole fleet, simulated: the real minds (`Fleet`, `Attempts`, `LeaseHolder`) in processes that
-//! crash, stop and sleep, on clocks of different rates, over a network that is cut and a registry
-//! that loses answers. Never anything of the machine that plays it: the same seed plays the same.
+//! A simulation of a whole fleet. It drives the real state machines (`Fleet`, `Attempts`, `LeaseHolder`)
+//! in simulated processes that crash, stop and sleep, on clocks of different rates, over a network that
+//! loses connectivity and with a registry that loses answers. Never reads a clock or a random number of
+//! the host machine: a run with the same seed is always the same.
 //!
-//! One world in four loses the newest writes of its registry; docs/SAFETY.md says which losses the promises
-//! do not cover.
+//! In one world of four the registry loses its newest writes; docs/SAFETY.md says which losses the
+//! promises do not cover.
 //!
-//! `sim` plays many seeds, or one with a trace, or a script; `mutants` breaks the protocol on purpose and says
-//! which invariant notices.
+//! The program `sim` runs many seeds, or one seed with a trace, or one script. The program `mutants`
+//! breaks the protocol on purpose and reports which invariant notices it.
 
 pub mod checker;
 pub mod client;

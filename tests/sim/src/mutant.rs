@@ -1,13 +1,18 @@
-//! The mutants: what could be wrong with the decisions of the code that ships, each behind a switch of
-//! its own; none changes the simulation. Never more than text: `mutants` puts it into a copy of the sources.
+//! The mutants: each breaks one rule in the decisions of the shipped code, behind its own switch. None
+//! of them changes the simulation. Never more than text: the program `mutants` applies it to a copy of
+//! the sources.
 //!
-//! `ON[name]` in a replacement is true while the mutant of that name is switched on. A mutant that
-//! nobody noticed would mean that the simulation is too tame, or that the guard it takes away is
-//! not needed. These are not here because other guards make them needless: that a lapsed session is
-//! not renewed (only the registry could, and then nobody has declared it lost), that only the known
-//! home extends and counts (a worker asks only that, and it counts from the stamp of what was asked),
-//! that a home extends nothing that it has declared, or may have (that has lapsed), and that an
-//! answer to another session does not count (its revision is none that this one could build upon).
+//! `ON[name]` in a replacement is true while the mutant `name` is switched on. A mutant that nobody
+//! notices means that the simulation is too weak, or that the rule it breaks is not needed.
+//!
+//! The following rules have no mutant, because another rule already prevents the damage:
+//!
+//! - A lapsed session is not renewed. Only the registry could renew it, and then no master has declared
+//!   it lost.
+//! - Only the known home extends, and only its extensions count. A worker asks nobody else, and it
+//!   counts from the stamp of its question.
+//! - A home extends nothing that it has declared lost, or may have declared lost. That lease has lapsed.
+//! - An answer to another session does not count. The present session cannot build on its revision.
 
 mod edits;
 mod gate;
@@ -15,27 +20,27 @@ pub mod process;
 mod tasks;
 mod watch;
 
-/// Every change.
+/// Every edit of the protocol.
 fn edits() -> impl Iterator<Item = &'static Edit> {
     [edits::EDITS, tasks::EDITS, watch::EDITS, gate::EDITS].into_iter().flatten()
 }
 
-/// Mutants that the rows of the protocol's own tests have to notice: another rule stands behind each, or
-/// it takes more faults at once than the simulation has in some thousand worlds.
+/// Mutants that the table tests of the protocol have to notice. Another rule covers each of them in the
+/// simulation, or they need more faults at once than a few thousand worlds have.
 pub const ROWS: &[&str] = edits::ROWS;
 
-/// A change to the sources that does nothing until one of its mutants is switched on.
+/// A change of the sources that has no effect until one of its mutants is switched on.
 #[derive(Clone, Copy, Debug)]
 struct Edit {
-    /// Which file, from the root of the workspace.
+    /// The path of the file, from the root of the workspace.
     file: &'static str,
-    /// What is in it, once.
+    /// The text to find; the file contains it exactly once.
     find: &'static str,
-    /// What takes its place.
+    /// The text that replaces it.
     replace: &'static str,
 }
 
-/// The names of all mutants, in the order in which they appear.
+/// The names of all mutants, in the order in which they first appear.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = Vec::new();
     for edit in edits() {
@@ -49,8 +54,8 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The text of a file with a change made, or why it cannot be. Mutants are numbered from 1, in the order of
-/// `names`; the crate of the folder `room` has the switch.
+/// Applies one edit to the text of a file. Mutants are numbered from 1, in the order of `names`; the
+/// crate in the folder `room` contains the switch. Returns an error sentence if the edit does not apply.
 fn apply(edit: &Edit, text: &str, room: &str, names: &[&str]) -> Result<String, String> {
     if text.matches(edit.find).count() != 1 {
         return Err(format!("{} has not, or not once:\n{}", edit.file, edit.find));
@@ -68,7 +73,8 @@ fn apply(edit: &Edit, text: &str, room: &str, names: &[&str]) -> Result<String, 
     Ok(text.replacen(edit.find, &replace, 1))
 }
 
-/// The text of the file `name` with every change to the protocol in it, or why that cannot be.
+/// Applies every edit of the protocol to the text of the file `name`. Returns an error sentence if an
+/// edit does not apply.
 pub fn mutate(name: &str, text: String) -> Result<String, String> {
     let names = names();
     let mut changes = edits().filter(|edit| edit.file == name);

@@ -1,11 +1,11 @@
-//! Who can reach whom, how long it takes, and the links between workers and masters. Never
-//! reorders the frames of a link, and never delivers one to an end that has given the link up.
+//! Which processes can reach which, how long messages take, and the links between workers and masters.
+//! Never reorders the frames of a link, and never delivers a frame to an end that has closed the link.
 
 use crate::world::{MS, Nanos, SECOND, SimEvent, World};
 use muster_protocol::message::{ToMaster, ToWorker};
 use std::collections::BTreeMap;
 
-/// Someone on the network.
+/// A process on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// A master, by index.
@@ -16,52 +16,53 @@ pub enum Peer {
     Registry,
 }
 
-/// The number of a link; a later one has a higher.
+/// The number of a link; a later link has a higher number.
 pub type LinkId = u64;
 
-/// How long a silent link or connection is kept; the daemons' idle time-out.
+/// How long a silent link or connection stays open: the idle timeout of the daemons.
 pub const IDLE: Nanos = 2 * SECOND;
 
-/// A link: two ordered streams of frames, and two ends that each give it up by themselves.
+/// A link: two ordered streams of frames. Each of its two ends closes it independently.
 #[derive(Debug)]
 pub struct Link {
-    /// Who dialled, and in which incarnation.
+    /// The index and the incarnation of the worker that dialled.
     pub worker: (usize, u64),
-    /// Who answered, and in which incarnation.
+    /// The index and the incarnation of the master that answered.
     pub master: (usize, u64),
     /// Whether the worker's end is open.
     pub open_below: bool,
     /// Whether the master's end is open.
     pub open_above: bool,
-    /// Frames upwards vanish.
+    /// Frames to the master are lost.
     dead_up: bool,
-    /// Frames downwards vanish.
+    /// Frames to the worker are lost.
     dead_down: bool,
     last_up: Nanos,
     last_down: Nanos,
-    /// By how much the next dispatch is late, with all that follows it; and whether the master gives
-    /// the link up meanwhile.
+    /// The delay of the next dispatch and of all frames after it, and whether the master closes its end
+    /// meanwhile.
     late: Option<(Nanos, bool)>,
 }
 
 /// The network.
 #[derive(Debug, Default)]
 pub struct Network {
-    /// Directions in which nothing gets through, each until some time.
+    /// Directions that are cut, each with the time at which the cut ends.
     cuts: BTreeMap<(Peer, Peer), Nanos>,
-    /// Every link there ever was and is not forgotten.
+    /// All links that were ever dialled.
     pub links: BTreeMap<LinkId, Link>,
     count: LinkId,
 }
 
 impl Network {
-    /// Whether a link carries something upwards now: to which master, in which incarnation.
+    /// The master and its incarnation that receive the frames which the worker sends now; `None` if the
+    /// link loses them.
     pub fn carries_up(&self, id: LinkId) -> Option<(usize, u64)> {
         let link = self.links.get(&id)?;
         (link.open_below && link.open_above && !link.dead_up).then_some(link.master)
     }
 
-    /// The next dispatch on a link comes late by so much, with all that follows it.
+    /// Delays the next dispatch on a link, and all frames after it, by `late`.
     pub fn delay_dispatch(&mut self, id: LinkId, late: Nanos, gives_up: bool) {
         if let Some(link) = self.links.get_mut(&id) {
             link.late = Some((late, gives_up));
@@ -70,7 +71,7 @@ impl Network {
 }
 
 impl World {
-    /// A short while, on the network or in a process.
+    /// Draws a short delay, of the network or of a process.
     pub fn soon(&mut self) -> Nanos {
         let (low, high) = self.setting.latency;
         if !self.healing && self.setting.disorder && self.rng.once_in(50) {
@@ -79,18 +80,19 @@ impl World {
         self.rng.between(low, high)
     }
 
-    /// Until when nothing gets from one to the other.
+    /// The time at which a cut of this direction ends; 0 if there was none.
     pub fn cut_until(&self, from: Peer, to: Peer) -> Nanos {
         self.network.cuts.get(&(from, to)).copied().unwrap_or(0)
     }
 
-    /// When something that is sent now arrives; a short cut is waited for.
+    /// The time at which a message that is sent now arrives. The message waits for the end of a short
+    /// cut.
     pub fn arrival(&mut self, from: Peer, to: Peer) -> Nanos {
         let after = self.cut_until(from, to).max(self.now);
         after + self.soon()
     }
 
-    /// Cuts one direction.
+    /// Cuts one direction for the duration `lasts`.
     pub fn cut(&mut self, from: Peer, to: Peer, lasts: Nanos) {
         let until = self.cut_until(from, to).max(self.now + lasts);
         self.network.cuts.insert((from, to), until);
@@ -105,7 +107,7 @@ impl World {
         }
     }
 
-    /// Every cut is over.
+    /// Ends every cut.
     pub fn mend(&mut self) {
         self.network.cuts.clear();
     }
@@ -123,7 +125,7 @@ impl World {
         }
     }
 
-    /// A link breaks; each end notices in its own time.
+    /// Breaks a link; each end notices that at its own time.
     pub fn link_breaks(&mut self, id: LinkId, within: Nanos) {
         let Some(link) = self.network.links.get_mut(&id) else { return };
         (link.dead_up, link.dead_down) = (true, true);
@@ -137,7 +139,7 @@ impl World {
         }
     }
 
-    /// A worker dials a master; `None` where that fails.
+    /// A worker dials a master. Returns `None` if that fails.
     pub fn dial(&mut self, worker: usize, master: usize) -> Option<LinkId> {
         let (below, above) = (Peer::Worker(worker), Peer::Master(master));
         let cut = self.cut_until(below, above).max(self.cut_until(above, below));
@@ -162,7 +164,7 @@ impl World {
         Some(id)
     }
 
-    /// A worker says something.
+    /// A worker sends a frame.
     pub fn send_up(&mut self, id: LinkId, message: ToMaster) {
         let Some(link) = self.network.links.get(&id).filter(|link| link.open_below) else { return };
         if link.dead_up {
@@ -176,7 +178,7 @@ impl World {
         self.at(at, SimEvent::Up(id, Box::new(message)));
     }
 
-    /// A master says something.
+    /// A master sends a frame.
     pub fn send_down(&mut self, id: LinkId, message: ToWorker) {
         let Some(link) = self.network.links.get(&id).filter(|link| link.open_above) else { return };
         if link.dead_down {

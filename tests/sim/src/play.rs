@@ -1,4 +1,4 @@
-//! Playing many seeds on every core. Never stops at a panic: that is a violation like another.
+//! Runs many seeds on every core. Never stops at a panic: a panic is a violation like any other.
 
 use crate::{checker::Violation, counters::Counters, world::World};
 use std::{
@@ -9,18 +9,18 @@ use std::{
     },
 };
 
-/// What came of playing.
+/// The result of many worlds.
 #[derive(Debug, Default)]
 pub struct Played {
-    /// How many seeds were played to their end.
+    /// How many seeds were run to their end.
     pub seeds: u64,
-    /// What happened in all of them.
+    /// The sum of their counters.
     pub counters: Counters,
-    /// What was broken, by seed.
+    /// The violations, by seed.
     pub violations: Vec<(u64, Violation)>,
 }
 
-/// Plays one seed; with its trace if it is to be told.
+/// Runs one seed. With `told` the trace is printed.
 pub fn play(seed: u64, told: bool) -> (Counters, Option<Violation>) {
     caught(|| {
         let mut world = World::new(seed);
@@ -30,7 +30,7 @@ pub fn play(seed: u64, told: bool) -> (Counters, Option<Violation>) {
     })
 }
 
-/// What came of a world, or of a panic in it.
+/// Runs a world. Returns its result, and a violation if the code panics.
 pub(crate) fn caught(play: impl FnOnce() -> World) -> (Counters, Option<Violation>) {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let world = play();
@@ -44,8 +44,8 @@ pub(crate) fn caught(play: impl FnOnce() -> World) -> (Counters, Option<Violatio
     })
 }
 
-/// Plays `count` seeds from `first` on every core; `each` hears how many are played. Stops at the
-/// first violation if it shall.
+/// Runs `count` seeds from `first` on every core, and calls `each` with the number of seeds run so far.
+/// With `stop` it stops at the first violation.
 pub fn play_many(first: u64, count: u64, stop: bool, each: impl Fn(u64) + Sync) -> Played {
     let next = AtomicU64::new(0);
     let over = AtomicBool::new(false);

@@ -1,7 +1,8 @@
-//! Processes: incarnations, turns, and what reaches them. Never decides anything that a mind decides.
+//! Processes: their incarnations, the turns of their loops, and their inputs. Never makes a decision
+//! that belongs to a state machine.
 //!
-//! A process gets no turn while it is stopped or its machine sleeps, and a loop none while it is
-//! busy; what reaches it then waits in order.
+//! A process gets no turn while it is stopped or its machine sleeps, and a loop gets no turn while it is
+//! busy. Inputs that arrive meanwhile wait in order.
 
 pub mod checkpoint;
 pub mod guest;
@@ -22,23 +23,23 @@ use muster_protocol::{
 };
 use std::collections::VecDeque;
 
-/// What any process is.
+/// The state that every process has.
 #[derive(Debug)]
 pub struct Process {
-    /// Counts its starts.
+    /// The number of its starts.
     pub incarnation: u64,
-    /// Whether it lives.
+    /// Whether the process is running.
     pub alive: bool,
-    /// Where it runs.
+    /// The index of its machine.
     pub machine: usize,
-    /// Until when it is stopped.
+    /// The time until which it is stopped.
     pub stopped_until: Nanos,
 }
 
-/// What waits for a loop's turn.
+/// The inputs that wait for a loop's turn.
 #[derive(Debug)]
 pub struct LoopQueue<T> {
-    /// Until when the loop is busy with something.
+    /// The time until which the loop is busy.
     pub busy_until: Nanos,
     inbox: VecDeque<T>,
     turn: bool,
@@ -51,8 +52,8 @@ impl<T> Default for LoopQueue<T> {
 }
 
 impl<T> LoopQueue<T> {
-    /// Takes something in. Gives it back if the loop is free to handle it now; else says when a
-    /// turn has to be given to it, if none is coming yet.
+    /// Accepts an input. Returns the input if the loop can handle it now. Otherwise queues it, and
+    /// returns the time at which the loop needs a turn, unless a turn is scheduled already.
     pub fn take_in(&mut self, now: Nanos, free: Nanos, input: T) -> (Option<T>, Option<Nanos>) {
         if free <= now && self.inbox.is_empty() {
             return (Some(input), None);
@@ -62,7 +63,7 @@ impl<T> LoopQueue<T> {
         (None, needs.then_some(free.max(now)))
     }
 
-    /// What waits next, at a turn.
+    /// The next queued input, at a turn of the loop.
     pub fn next_in(&mut self) -> Option<T> {
         let next = self.inbox.pop_front();
         self.turn = next.is_some();
@@ -70,12 +71,12 @@ impl<T> LoopQueue<T> {
     }
 }
 
-/// What reaches a master's loop.
+/// An input of a master's loop.
 #[derive(Clone, Debug)]
 pub enum MasterIn {
-    /// News for one incarnation of it.
+    /// An event for one session of the master.
     OfSession(SessionId, Box<fleet::Event>),
-    /// News for the newest incarnation.
+    /// An event for the master's newest session.
     Fact(Box<fleet::Event>),
     /// A link was dialled.
     LinkUp(LinkId),
@@ -87,7 +88,7 @@ pub enum MasterIn {
     Connected,
     /// This connection to the registry is lost.
     ConnectionLost(u64),
-    /// Something for what follows a stream in a session: its consumer has a number.
+    /// A message for the follower of a stream in a session, from the consumer of this number.
     Word {
         /// The session.
         session: SessionId,
@@ -95,49 +96,49 @@ pub enum MasterIn {
         stream: usize,
         /// The consumer.
         number: u64,
-        /// What.
+        /// What the stream or its consumer reports.
         word: Box<watch::Word>,
     },
-    /// Time to plan.
+    /// The time to plan has come.
     Tick(Nanos),
-    /// A person stops it.
+    /// An operator stops the process gracefully.
     Stop,
 }
 
-/// What reaches the loop that keeps a worker's lease.
+/// An input of the loop that keeps a worker's lease.
 #[derive(Clone, Debug)]
 pub enum LeaseIn {
-    /// A fact.
+    /// An event for the lease.
     Event(Box<LeaseEvent>),
     /// This connection to the registry is lost.
     ConnectionLost(u64),
-    /// Time to plan.
+    /// The time to plan has come.
     Tick(Nanos),
 }
 
-/// What reaches the loop of a worker's mind.
+/// An input of a worker's main loop.
 #[derive(Clone, Debug)]
 pub enum WorkerLoopInput {
-    /// A fact.
+    /// An event for the state machine.
     Event(Box<attempts::Event>),
-    /// A master has said something.
+    /// A frame of a master.
     Frame(LinkId, Box<ToWorker>),
-    /// Time to plan.
+    /// The time to plan has come.
     Tick(Nanos),
 }
 
-/// What happens to a guest, if the process is not stopped.
+/// Something that happens to a guest, unless its process is stopped.
 #[derive(Clone, Copy, Debug)]
 pub enum GuestIn {
-    /// It may look at its gate, and have an effect.
+    /// The guest may check its gate and have an effect.
     Poll(AttemptKey, u64),
-    /// It comes to its end.
+    /// The guest reaches its end.
     End(AttemptKey, u64),
     /// A kill takes effect.
     Stop(AttemptKey, u64),
-    /// It wants to leave its state.
+    /// The guest sends a checkpoint.
     Save(AttemptKey, u64),
-    /// The answer to this question of it has not come.
+    /// The answer to this question about a checkpoint has not come; the worker asks again.
     Ask(AttemptKey, u64, u64),
 }
 
@@ -147,7 +148,7 @@ impl World {
         self.still_until(process) > self.now
     }
 
-    /// Until when a process gets no turn.
+    /// The time until which a process gets no turn.
     pub fn still_until(&self, process: &Process) -> Nanos {
         process.stopped_until.max(self.machines[process.machine].asleep_until)
     }

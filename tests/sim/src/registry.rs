@@ -1,9 +1,9 @@
-//! The registry: compare-and-set on the keys of three streams, watches that lag, and the writes
-//! under way to it. Never accepts a write from a revision that is not the key's.
+//! The registry: streams of keys that change by compare-and-set, watches that lag, and writes on their
+//! way. Never accepts a write whose expected revision is not the key's.
 //!
-//! A write has three outcomes. It may be lost, it may land and its answer be lost, and it may land
-//! after its author has given up on it; a worker's client even sends what it could not send once
-//! it has reconnected.
+//! A request may be lost. A write may also be accepted while its answer is lost, or be accepted after
+//! its sender has stopped waiting for the answer. A worker's client even sends, after a reconnect, what
+//! it could not send before.
 
 mod expiry;
 mod stream;
@@ -27,10 +27,10 @@ use muster_protocol::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The streams, in the order in which they are counted.
+/// The streams that masters follow, in the order of their indexes.
 pub const STREAMS: [Bucket; 3] = [Bucket::Workers, Bucket::Masters, Bucket::Tasks];
 
-/// A key of the stream of masters.
+/// A key of the masters' stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MasterKey {
     /// A master's lease.
@@ -39,7 +39,7 @@ pub enum MasterKey {
     Guard,
 }
 
-/// A value of the stream of masters.
+/// A value of the masters' stream.
 #[derive(Clone, Debug)]
 pub enum MasterValue {
     /// A master's lease.
@@ -49,7 +49,7 @@ pub enum MasterValue {
 }
 
 impl MasterValue {
-    /// What a master that watches is told.
+    /// The event for a master that watches the stream.
     pub fn seen(self, revision: Revision) -> fleet::Event {
         match self {
             MasterValue::Lease(lease) => fleet::Event::MasterSeen(lease, revision),
@@ -58,7 +58,7 @@ impl MasterValue {
     }
 }
 
-/// An answer about one kind of value of the stream of masters.
+/// Narrows an answer about the masters' stream to one kind of value.
 fn only<T>(
     answer: CasAnswer<MasterValue>,
     kind: impl Fn(MasterValue) -> Option<T>,
@@ -73,16 +73,16 @@ fn only<T>(
     }
 }
 
-/// What can be asked of the registry.
+/// An operation on the registry.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// Replace a worker's lease; the link is that of the worker which asked a master.
+    /// Replace a worker's lease. The link is set if the worker asked a master to write the lease.
     Lease(Revision, Lease, Option<u64>),
     /// Replace a master's lease.
     Master(Revision, MasterLease),
-    /// Replace a record; whether it is kept for a time only.
+    /// Replace a record. With `true` the record expires after a while.
     Task(Revision, Arc<TaskRecord>, bool),
-    /// Read a record; the number of the read comes back with it.
+    /// Read a record. The number of the read is part of the answer.
     Read(TaskId, u64),
     /// Replace the failover guard.
     Guard(Revision, FailoverGuard),
@@ -90,31 +90,31 @@ pub enum Op {
     End(Bucket, u64),
 }
 
-/// Something on its way to the registry.
+/// A request on its way to the registry.
 #[derive(Clone, Debug)]
 pub struct Request {
     id: u64,
     from: Peer,
-    /// The connection it was sent on.
+    /// The number of the connection that it was sent on.
     connection: u64,
-    /// The incarnation that asked.
+    /// The session that sent it.
     session: SessionId,
     op: Op,
 }
 
-/// A process' connection to the registry.
+/// A process's connection to the registry.
 #[derive(Debug, Default)]
 pub struct Connection {
     /// Its number; a reconnect has a higher one.
     pub number: u64,
-    /// To which incarnation of the server it goes.
+    /// The incarnation of the server at the other end.
     server: u64,
-    /// Whether the process takes it for up.
+    /// Whether the process believes that the connection is up.
     pub up: bool,
-    /// Whether it is.
+    /// Whether the connection works.
     pub alive: bool,
     pending: BTreeMap<u64, (SessionId, Op)>,
-    /// What a worker's client could not send, and may send once it has reconnected.
+    /// Requests that a worker's client could not send; it may send them after a reconnect.
     limbo: Vec<Request>,
 }
 
@@ -127,19 +127,20 @@ pub struct Registry {
     pub masters: Stream<MasterKey, MasterValue>,
     /// The records.
     pub tasks: Stream<TaskId, Arc<TaskRecord>>,
-    /// The session that wrote each revision of the records.
+    /// The session that wrote each revision of the task records.
     pub writers: BTreeMap<Revision, SessionId>,
-    /// What attempts have left.
+    /// The newest checkpoint of each task.
     pub checkpoints: Stream<TaskId, Checkpoint>,
-    /// Until when it is down.
+    /// The time until which it is down.
     pub down_until: Nanos,
-    /// Until when it answers nobody, and then all.
+    /// The time until which it answers nobody; then it answers all requests.
     pub stalled_until: Nanos,
-    /// Until when whoever takes itself for the leader has not seen the newest write.
+    /// The time until which the server that acts as the leader does not know the newest write.
     pub lags_until: Nanos,
-    /// A master to which answers to reads come only then, where that is so.
+    /// A master that receives the answers to its reads only at this time; `None` if there is no such
+    /// delay.
     pub reads_late: Option<(usize, Nanos)>,
-    /// Which incarnation of its server this is, where it is one server.
+    /// The incarnation of the server, where the registry is one server.
     pub server: u64,
     requests: u64,
 }
@@ -163,7 +164,7 @@ impl Default for Registry {
 }
 
 impl World {
-    /// A process' connection, if it has one.
+    /// A process's connection, if it has one.
     pub fn connection(&mut self, peer: Peer) -> Option<&mut Connection> {
         match peer {
             Peer::Master(at) => Some(&mut self.masters[at].connection),
@@ -177,7 +178,7 @@ impl World {
         self.now >= self.registry.down_until
     }
 
-    /// Where the streams end.
+    /// The ends of the streams.
     pub fn ends(&self) -> Marks {
         let mut ends = Marks::default();
         for bucket in STREAMS {
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// A process sends something to the registry.
+    /// Sends a request of a process to the registry.
     pub fn ask_registry(&mut self, from: Peer, session: SessionId, op: Op) {
         self.registry.requests += 1;
         let id = self.registry.requests;
@@ -242,13 +243,13 @@ impl World {
         }
         let (from, number, server) = (request.from, request.connection, self.registry.server);
         let Some(connection) = self.connection(from) else { return };
-        // What was sent to an earlier incarnation of the server ends with it.
+        // A request to an earlier incarnation of the server is lost with that incarnation.
         let reaches = connection.server == server;
         let current = reaches && connection.up && connection.number == number;
         if !reaches && matches!(from, Peer::Worker(_)) {
             return connection.limbo.push(request);
         }
-        // What a master sends dies with its connection.
+        // A request of a master is lost with its connection.
         if !current && matches!(from, Peer::Master(_)) {
             return;
         }
@@ -367,7 +368,7 @@ impl World {
         }
     }
 
-    /// An answer arrives, if its connection still stands.
+    /// An answer arrives at a process, if its connection still stands.
     pub fn answered(
         &mut self,
         to: Peer,
@@ -385,7 +386,7 @@ impl World {
         }
     }
 
-    /// A process gives up on an answer: nobody knows.
+    /// A process stops waiting for an answer: the result of the request is unknown.
     pub fn give_up(&mut self, peer: Peer, id: u64) {
         let Some(connection) = self.connection(peer) else { return };
         let Some((session, op)) = connection.pending.remove(&id) else { return };
@@ -422,7 +423,7 @@ impl World {
         }
     }
 
-    /// A connection is broken; its process will notice.
+    /// Breaks a connection; its process notices that later.
     pub fn connection_breaks(&mut self, peer: Peer) {
         let wait = self.rng.between(10 * MS, 3 * SECOND);
         let Some(connection) = self.connection(peer) else { return };
@@ -433,14 +434,14 @@ impl World {
         }
     }
 
-    /// The process is gone, and its connection with it.
+    /// Closes the connection of a process that has ended.
     pub fn connection_closed(&mut self, peer: Peer) {
         if let Some(connection) = self.connection(peer) {
             *connection = Connection { number: connection.number + 1, ..Connection::default() };
         }
     }
 
-    /// Notices that the connection is lost. Whether it was news.
+    /// Notices that the connection is lost. Returns `false` if the process knew that already.
     pub fn notice_loss(&mut self, peer: Peer, number: u64) -> bool {
         let Some(connection) = self.connection(peer) else { return false };
         let news = connection.up && connection.number == number;
@@ -453,7 +454,7 @@ impl World {
         news
     }
 
-    /// Tries to connect. A worker's client then sends what it could not send before.
+    /// Tries to connect. After that a worker's client sends what it could not send before.
     pub fn connects(&mut self, peer: Peer) -> bool {
         let out = self.cut_until(peer, Peer::Registry);
         let back = self.cut_until(Peer::Registry, peer);

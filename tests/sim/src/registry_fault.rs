@@ -1,5 +1,5 @@
-//! What goes wrong with the registry: outages, lost writes, deleted streams, and connections that
-//! break. Never anything that its server could not do.
+//! Faults of the registry: outages, lost writes, deleted streams, and broken connections. Never a fault
+//! that a real server could not have.
 
 use crate::{
     network::Peer,
@@ -8,10 +8,10 @@ use crate::{
 use muster_protocol::{Revision, TaskId};
 
 impl World {
-    /// The registry is away for so long.
+    /// Makes the registry unreachable for the duration `lasts`.
     pub fn outage(&mut self, lasts: Nanos) {
         self.counters.outages += 1;
-        // Its server starts again, or the network to it.
+        // Either the server restarts, or the network to it fails.
         self.registry.server += self.rng.below(2);
         self.registry.down_until = self.registry.down_until.max(self.now + lasts);
         self.all_connections_break();
@@ -26,7 +26,7 @@ impl World {
         }
     }
 
-    /// The registry forgets every write to these streams after these moments, and starts again.
+    /// Loses every write to these streams after these times, and restarts the server.
     pub fn roll_back(&mut self, to: [Option<Nanos>; 3]) {
         self.counters.rollbacks += 1;
         let before: Vec<(TaskId, Revision)> =
@@ -53,7 +53,7 @@ impl World {
         self.all_connections_break();
     }
 
-    /// Somebody deletes a stream; the masters make it anew when their watches have noticed.
+    /// Deletes a stream. The masters create it again when their watches notice that.
     pub fn make_anew(&mut self, stream: usize) {
         self.counters.made_anew += 1;
         match stream {
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// A connection breaks and is back, several times within moments.
+    /// Breaks a connection several times in quick succession; the process reconnects each time.
     pub fn flaps(&mut self, peer: Peer, times: u64) {
         self.counters.flaps += 1;
         let mut wait = 0;
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// The connection of a process is closed at once, whichever it has.
+    /// Closes the present connection of a process at once.
     pub fn flap(&mut self, peer: Peer) {
         let Some(connection) = self.connection(peer) else { return };
         if connection.up && connection.alive {

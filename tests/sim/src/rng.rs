@@ -1,11 +1,11 @@
-//! Chance that is the same everywhere for the same seed. Never the chance of the machine.
+//! A random number generator whose numbers depend only on the seed. Never uses the machine's randomness.
 
-/// SplitMix64: small, quick, and good enough to throw faults with.
+/// SplitMix64: small, fast, and good enough to choose faults with.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The chance of a seed.
+    /// The generator of a seed.
     pub fn new(seed: u64) -> Self {
         Rng(seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ 0xe703_7ed1_a0b4_28db)
     }
@@ -19,7 +19,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; 0 where that is 0.
+    /// A number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.any()) * u128::from(end)) >> 64) as u64
     }
@@ -29,12 +29,12 @@ impl Rng {
         low + self.below(high.saturating_sub(low))
     }
 
-    /// True once in `times`.
+    /// True once in `times` calls, on average.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// One of these.
+    /// One of these values.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }

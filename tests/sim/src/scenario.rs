@@ -1,5 +1,4 @@
-//! What a scripted world is asked: who runs a task, and what the registry says. Never changes
-//! anything.
+//! What scripts ask of a world: who runs a task, and what the registry contains. Never changes anything.
 
 use crate::world::World;
 use muster_protocol::{
@@ -14,7 +13,7 @@ impl World {
         self.registry.tasks.values.get(&TaskId(task)).map(|(record, _)| record.as_ref())
     }
 
-    /// The worker that a task's record names, by index.
+    /// The index of the worker that a task's record names.
     pub fn given_to(&self, task: u128) -> Option<usize> {
         let attempt = self.record(task)?.attempt()?;
         self.workers.iter().position(|worker| worker.name == attempt.worker)
@@ -33,7 +32,7 @@ impl World {
         })
     }
 
-    /// What the registry says of a worker.
+    /// The state of a worker's lease in the registry.
     pub fn standing(&self, worker: usize) -> Option<LeaseState> {
         let lease = self.registry.workers.values.get(&self.workers[worker].name);
         lease.map(|(lease, _)| lease.state)

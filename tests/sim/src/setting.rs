@@ -1,5 +1,5 @@
-//! What kind of world a seed makes: how many there are, how good the network is, how much goes
-//! wrong and for how long. Never what happens in it.
+//! The parameters of a world, drawn from its seed: its size, the quality of the network, and the number
+//! and the duration of faults. Never an event of the world.
 
 use crate::{
     rng::Rng,
@@ -8,10 +8,10 @@ use crate::{
 use muster_protocol::lease::{CLOCK_RATE_PPM, LeaseTiming};
 use std::time::Duration;
 
-/// One in so many worlds loses writes of the registry.
+/// In one of this many worlds the registry loses writes.
 const ROLLBACK_EVERY: u64 = 4;
 
-/// The kind of a world.
+/// The parameters of a world.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// The timing of every lease.
@@ -20,43 +20,43 @@ pub struct Setting {
     pub masters: usize,
     /// How many workers.
     pub workers: usize,
-    /// A way through the network takes from so long to so long.
+    /// The shortest and the longest network delay.
     pub latency: (Nanos, Nanos),
-    /// How long an answer of the registry is waited for.
+    /// How long a process waits for an answer of the registry.
     pub timeout: Nanos,
-    /// Whether things go wrong by chance.
+    /// Whether faults happen at random.
     pub disorder: bool,
-    /// How long things go wrong.
+    /// How long faults happen.
     pub lasts: Nanos,
-    /// How long it is from one fault to the next.
+    /// The time from one fault to the next.
     pub fault_every: Nanos,
-    /// Submissions.
+    /// The number of submissions.
     pub batches: u64,
-    /// How long every run takes; by chance where absent.
+    /// How long every run takes; random if absent.
     pub run_lasts: Option<Nanos>,
     /// When the registry loses writes, if it does.
     pub rollback_at: Option<Nanos>,
-    /// Whether nothing else goes wrong before, so that much runs that the loss is about.
+    /// Whether no other fault happens before that, so that many attempts run that the loss affects.
     pub quiet_before: bool,
-    /// Whether the registry is several servers: then whoever leads a stream may not know its newest
-    /// write, and no incarnation of a server vouches for it.
+    /// Whether the registry is several servers. Then the leader of a stream may not know its newest
+    /// write, and no incarnation of a server proves that nothing was lost.
     pub cluster: bool,
-    /// Ended attempts that workers remember.
+    /// The number of ended attempts that a worker remembers.
     pub over_max: usize,
-    /// How long records of ended tasks are kept, if not for ever.
+    /// How long records of ended tasks are kept; for ever if absent.
     pub records_keep: Option<Nanos>,
-    /// How long leases that are over are kept, if not for ever.
+    /// How long leases of ended sessions are kept; for ever if absent.
     pub leases_keep: Option<Nanos>,
-    /// Whether some guests leave checkpoints.
+    /// Whether some guests save checkpoints.
     pub checkpoints: bool,
-    /// Whether a process that starts again may have the state directory of the one before.
+    /// Whether a restarted process may have the state directory of its predecessor.
     pub keeps_disk: bool,
-    /// How long the last master keeps workers alive, where that is longer than the others do.
+    /// The outage tolerance of the last master, where it is longer than that of the others.
     pub last_outage: Option<Nanos>,
 }
 
 impl Setting {
-    /// The setting of a seed.
+    /// The parameters of a seed.
     pub fn of(seed: u64, rng: &mut Rng) -> Self {
         let fast = !rng.once_in(3);
         let lasts = if fast { rng.between(12, 40) } else { rng.between(20, 60) } * SECOND;
@@ -82,7 +82,7 @@ impl Setting {
             quiet_before: rng.once_in(2),
             cluster: rng.once_in(4),
             over_max: rng.pick(&[4, 8_192]),
-            // Longer than a watch or a write of a master is ever late.
+            // Longer than any delay of a master's watch or write.
             records_keep: keeps.then(|| rng.between(12, 25) * SECOND),
             leases_keep: keeps.then(|| leases_keep(&timing)),
             checkpoints: rng.once_in(2),
@@ -91,20 +91,21 @@ impl Setting {
         }
     }
 
-    /// The timing of a master.
+    /// The lease timing of a master.
     pub fn timing_of(&self, master: usize) -> LeaseTiming {
         let longer = self.last_outage.filter(|_| master + 1 == self.masters);
         let timing = longer.map(|outage| self.timing.with_outage(Duration::from_nanos(outage)));
         timing.and_then(Result::ok).unwrap_or(self.timing)
     }
 
-    /// The longest that any master keeps workers alive, or waits for one that does.
+    /// The longest time for which any master extends leases without the registry, or waits for a master
+    /// that does.
     pub fn longest_outage(&self) -> Duration {
         let waits = (0..self.masters).map(|master| self.timing_of(master).outage_wait());
         waits.max().unwrap_or_default()
     }
 
-    /// A world in which nothing goes wrong but what a script says.
+    /// The parameters of a world without faults, except those of a script.
     pub fn calm(rng: &mut Rng) -> Self {
         Setting {
             timing: LeaseTiming::STANDARD,
@@ -130,12 +131,14 @@ impl Setting {
     }
 }
 
-/// Longer than any home may extend a lease, and than the wait after that.
+/// How long leases of ended sessions are kept: longer than any home may extend a lease, and than the
+/// wait after that.
 fn leases_keep(timing: &LeaseTiming) -> Nanos {
     (2 * (timing.outage_wait() + timing.master())).as_nanos() as u64 + 20 * SECOND
 }
 
-/// A profile, or the same with the shortest wait that is allowed: then every margin counts.
+/// A standard profile, or that profile with the shortest wait that is allowed, so that every margin
+/// counts.
 fn timing(fast: bool, rng: &mut Rng) -> LeaseTiming {
     let known = if fast { LeaseTiming::FAST } else { LeaseTiming::STANDARD };
     let runs = (known.worker() + known.kill_margin()).as_nanos() as u64;

@@ -1,7 +1,9 @@
-//! A world: simulated time, one queue of what is to come, and everybody in it. Never reads a clock
-//! or draws a number of the machine: the same seed plays the same.
+//! A world: one simulated fleet with its clients, simulated time, and one queue of future events. Never
+//! reads a clock or draws a random number of the host machine: a world with the same seed is always the
+//! same.
 //!
-//! First everything goes wrong; then it is healed, and whatever was accepted must end.
+//! A world has two phases. First faults are injected. Then everything heals, and every accepted task
+//! must end.
 
 use crate::{
     checker::{Checker, Violation},
@@ -26,20 +28,21 @@ use muster_protocol::{
 };
 use std::collections::BinaryHeap;
 
-/// True time, in nanoseconds since the world began.
+/// True time, in nanoseconds since the start of the world.
 pub type Nanos = u64;
 /// A millisecond.
 pub const MS: Nanos = 1_000_000;
 /// A second.
 pub const SECOND: Nanos = 1_000 * MS;
 
-/// More than a hundred times what happens in a usual world.
+/// The most events that a world may handle: more than a hundred times what a typical world needs.
 const STEPS_MAX: u64 = 3_000_000;
 
-/// One in so many worlds keeps a worker that can get nothing ready.
+/// In one of this many worlds, one worker stays unable to prepare any attempt after everything else
+/// heals.
 const STAYS_UNWELL_EVERY: u64 = 8;
 
-/// Something that is to come.
+/// A future event of the world.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is explained where it is handled")]
 pub enum SimEvent {
@@ -102,7 +105,7 @@ impl Ord for Coming {
     }
 }
 
-/// See the [module](self).
+/// One simulated fleet, with its clients, its clock and its future events. See the [module](self).
 #[allow(missing_docs, reason = "each is explained by its type")]
 pub struct World {
     pub now: Nanos,
@@ -121,12 +124,12 @@ pub struct World {
     pub counters: Counters,
     pub violation: Option<Violation>,
     pub healing: bool,
-    /// Whether what happens is printed.
+    /// Whether the trace is printed.
     pub told: bool,
 }
 
 impl World {
-    /// The world of a seed.
+    /// Creates the world of a seed, with random load and random faults.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let setting = Setting::of(seed, &mut rng);
@@ -136,7 +139,7 @@ impl World {
         world.later(SECOND, SimEvent::Disorder);
         if let Some(at) = world.setting.rollback_at {
             world.at(at, SimEvent::RollBack);
-            // What is given out just before is what may be forgotten.
+            // The rollback may then lose the dispatches of these tasks.
             let count = world.rng.between(2, 7);
             let before = world.rng.below(3 * SECOND);
             world.will_submit(at.saturating_sub(before), count, |_| ());
@@ -145,7 +148,7 @@ impl World {
         world
     }
 
-    /// A world in which nothing goes wrong but what is scripted.
+    /// Creates a world that has no faults except those of its script.
     pub fn calm(seed: u64, change: impl FnOnce(&mut Setting)) -> Self {
         let mut rng = Rng::new(seed);
         let mut setting = Setting::calm(&mut rng);
@@ -179,7 +182,7 @@ impl World {
             world.later(0, SimEvent::Boot(Peer::Master(at)));
         }
         for at in 0..world.setting.workers {
-            // Some share a machine with a master.
+            // Some workers run on the same machine as a master.
             let shares = world.setting.disorder && world.rng.once_in(6);
             let machine = if shares {
                 world.rng.below(world.setting.masters as u64) as usize
@@ -198,7 +201,7 @@ impl World {
         self.machines.len() - 1
     }
 
-    /// Another process starts under the name of the first worker, on another machine.
+    /// Starts another process under the name of the first worker, on another machine.
     pub fn start_twin(&mut self) {
         if self.workers.iter().any(|worker| worker.twin) {
             return;
@@ -211,25 +214,25 @@ impl World {
         self.later(0, SimEvent::Boot(Peer::Worker(self.workers.len() - 1)));
     }
 
-    /// Something happens then.
+    /// Queues an event for the time `at`.
     pub fn at(&mut self, at: Nanos, what: SimEvent) {
         self.count += 1;
         self.queue.push(Coming { at: at.max(self.now), count: self.count, what });
     }
 
-    /// Something happens after a wait.
+    /// Queues an event that happens `wait` after now.
     pub fn later(&mut self, wait: Nanos, what: SimEvent) {
         self.at(self.now + wait, what);
     }
 
-    /// Prints a line of the trace.
+    /// Prints a line of the trace, if the trace is on.
     pub fn say(&self, line: impl FnOnce(&World) -> String) {
         if self.told {
             println!("{:>12.3} ms  {}", self.now as f64 / MS as f64, line(self));
         }
     }
 
-    /// Plays until everything that was accepted has ended, or something is broken.
+    /// Runs until every accepted task has ended, an invariant is violated, or the time limit is reached.
     pub fn play(&mut self) {
         let limit = self.setting.lasts + self.healing_limit();
         while self.violation.is_none() {
@@ -241,13 +244,13 @@ impl World {
         }
     }
 
-    /// Plays until then.
+    /// Runs until the time `end`, or until an invariant is violated.
     pub fn play_until(&mut self, end: Nanos) {
         while self.violation.is_none() && self.step(end) {}
         self.now = end;
     }
 
-    /// The longest that the rest may take: every hold and every wait for a master, several times.
+    /// The time limit of the healing phase: several times every hold and every wait for a master.
     fn healing_limit(&self) -> Nanos {
         let timing = &self.setting.timing;
         let longest =
@@ -370,7 +373,8 @@ impl World {
         }
     }
 
-    /// The registry loses the newest writes of some streams, each from a moment of its own.
+    /// The registry loses the newest writes of some streams: of all of them from one moment on, or of
+    /// each from a moment of its own.
     fn lose_writes(&mut self) {
         if self.healing {
             return;
@@ -390,7 +394,7 @@ impl World {
             format!("the registry forgets all after {to:.3?}")
         });
         self.roll_back(to);
-        // A worker that reaches the registry and no master tells nobody what it runs.
+        // A worker that reaches the registry but no master cannot report to a master what it runs.
         if self.rng.once_in(2) {
             let worker = self.rng.below(self.workers.len() as u64) as usize;
             let lease = self.setting.timing.master().as_nanos() as u64;
@@ -400,7 +404,7 @@ impl World {
                 self.strike(cut);
             }
         }
-        // Whatever shared its host may have lost its power as well.
+        // Masters that share the host of the registry may have lost power as well.
         let all = self.rng.once_in(3);
         for at in 0..self.masters.len() {
             if all || self.rng.once_in(4) {
@@ -410,7 +414,7 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more.
+    /// Ends all faults. After this, only one worker may stay unwell.
     pub fn heal(&mut self) {
         self.say(|_| "everything heals".into());
         self.healing = true;
@@ -431,7 +435,7 @@ impl World {
         }
     }
 
-    /// One worker goes on being unable to get anything ready; others are to run what it cannot.
+    /// One worker stays unable to prepare any attempt; other workers have to run its tasks.
     fn one_stays_unwell(&mut self) {
         let timing = &self.setting.timing;
         let calm = self.setting.longest_outage() * 3 + timing.master() * 8;

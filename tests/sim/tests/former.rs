@@ -1,4 +1,4 @@
-//! What once went wrong does not any more, script by script.
+//! Runs the script of each former failure: none may happen again.
 
 use muster_sim::{former::FORMER, mutant};
 

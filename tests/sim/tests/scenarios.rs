@@ -1,5 +1,5 @@
-//! What became of each old failure: the rows of the table in the design, as scripted worlds in
-//! which nothing goes wrong but what is said; and a few more. Each is played with several seeds.
+//! Known failures and rules as scripted worlds, in which only the faults of the script happen. Each
+//! script runs with several seeds.
 
 use muster_protocol::{lease::LeaseState, message::WorkerCommand, task::TaskState};
 use muster_sim::{
@@ -9,7 +9,7 @@ use muster_sim::{
     world::{MS, SECOND, SimEvent, World},
 };
 
-/// Plays a script with a few seeds; nothing may be broken in any.
+/// Runs a script with five seeds; none may violate an invariant.
 fn play(change: impl Fn(&mut Setting), script: impl Fn(&mut World)) {
     for seed in 1..=5 {
         let mut world = World::calm(seed, &change);
@@ -19,7 +19,7 @@ fn play(change: impl Fn(&mut Setting), script: impl Fn(&mut World)) {
     }
 }
 
-/// One task is submitted and runs; the index of its worker.
+/// Submits one task and waits until it runs. Returns the index of its worker.
 fn one_runs(world: &mut World) -> usize {
     world.will_submit(3 * SECOND, 1, |_| ());
     world.play_until(5 * SECOND);
@@ -27,7 +27,7 @@ fn one_runs(world: &mut World) -> usize {
     world.given_to(1).expect("it runs somewhere")
 }
 
-/// A little time passes.
+/// Lets simulated time pass.
 fn pass(world: &mut World, seconds: u64) {
     world.play_until(world.now + seconds * SECOND);
 }
@@ -73,10 +73,10 @@ fn a_worker_that_reconnects_begins_a_session_that_is_empty() {
         |setting| setting.run_lasts = Some(30 * SECOND),
         |world| {
             let worker = one_runs(world);
-            let before = world.workers[worker].keeper.session();
+            let before = world.workers[worker].lease_loop.session();
             world.strike(Fault::Isolate(worker, 10 * SECOND));
             pass(world, 15);
-            assert_ne!(world.workers[worker].keeper.session(), before);
+            assert_ne!(world.workers[worker].lease_loop.session(), before);
             assert!(world.workers[worker].runs.is_empty());
             assert_eq!((world.counters.lapsed, world.running(1)), (1, 1));
         },
@@ -247,9 +247,9 @@ fn a_task_whose_group_has_no_healthy_worker_waits_and_says_why() {
             let record = world.record(1).expect("it is stored").clone();
             assert!(matches!(record.state, TaskState::Queued { .. }));
             assert!(world.counters.groups_empty > 0);
-            let mind = world.masters[0].current.as_ref().expect("it is up");
+            let current = world.masters[0].current.as_ref().expect("it is up");
             let clock = world.machines[world.masters[0].process.machine].clock(world.now);
-            let why = mind.fleet.explain(clock, &record);
+            let why = current.fleet.explain(clock, &record);
             assert!(why.contains("no worker of group"), "{why}");
             pass(world, 30);
             assert!(world.completed(1));
@@ -337,7 +337,7 @@ fn a_worker_that_says_that_it_is_unwell_is_spared_until_it_is_well() {
         |setting| (setting.workers, setting.run_lasts) = (2, Some(SECOND)),
         |world| {
             world.strike(Fault::Unwell(0, 30 * SECOND, true));
-            // It finds out without a task, at its first probe.
+            // The worker notices the shortage at its first probe, without a task.
             for seconds in [5, 10, 15, 20] {
                 world.will_submit(seconds * SECOND, 2, |_| ());
             }

@@ -1,5 +1,5 @@
-//! Seeds of the simulation: a fixed set, a fresh one each time, and that the same seed plays the
-//! same. A failure says which seed, and how to replay it.
+//! Runs seeds of the simulation: a fixed set, and a new set each time. Also checks that the same seed
+//! always gives the same world. A failure names the seed and how to run it again.
 
 use muster_sim::{
     counters::Counters,
@@ -7,7 +7,7 @@ use muster_sim::{
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Seeds of each set: a few seconds on two cores.
+/// The number of seeds in each set: a few seconds on two cores.
 const SEEDS: u64 = 250;
 
 fn demand_nothing_broken(played: &Played) {
@@ -18,15 +18,16 @@ fn demand_nothing_broken(played: &Played) {
     assert!(played.violations.is_empty(), "{} violations", played.violations.len());
 }
 
-/// Faults and consequences of which each must have happened, or the simulation is too tame.
+/// Demands that each kind of fault and of consequence happened often enough; otherwise the simulation is
+/// too weak.
 fn demand_disorder(counters: &Counters) {
     for (name, count) in counters.counts() {
-        // Of the rarest there is one in about every third world.
+        // The rarest of them happen in about every third world.
         let least = match name {
             "rollbacks" | "rewound" | "guards" | "held" | "twins" | "released" | "refused"
             | "lags" | "rewatched" => SEEDS / 20,
             "made_anew" | "went_back" => SEEDS / 100,
-            // One in a thousand worlds has that.
+            // This happens in about one world of a thousand.
             "checkpoints_refused" => 0,
             _ => SEEDS / 3,
         };

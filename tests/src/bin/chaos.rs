@@ -1,6 +1,7 @@
-//! A fleet of real processes under random faults: nothing may run twice at once, be committed twice
-//! or be lost. Prints what it did, its seed, and the verdict as its last line; exit code 1 where a
-//! promise was broken. It leaves nothing behind but, then, the folder with journals and logs.
+//! A fleet of real processes under random faults. No task may run twice at once, be committed twice or
+//! be lost. Prints its actions, its seed, and the verdict as its last line; the exit code is 1 if a
+//! promise was broken. In that case the directory with journals and logs is kept; nothing else is left
+//! behind.
 
 use anyhow::Context as _;
 use clap::{Parser, builder::TypedValueParser as _};
@@ -32,41 +33,41 @@ use std::{
     time::Duration,
 };
 
-/// How often the world is looked at: finer than what comes and goes.
+/// How often the program acts: shorter than the phases of recurring faults.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// How long everything may take to end once nothing strikes any more: a minute in which masters give
-/// nothing out after the registry has lost something, the longest task, as often as its workers may be
-/// lost, and some for a busy machine.
+/// How long all tasks may take to end after the last fault: a minute in which masters dispatch nothing
+/// after a loss of the registry, the longest task as often as its workers may be lost, and a margin for
+/// a busy machine.
 const DRAIN_WITHIN: Duration = Duration::from_secs(200);
 
-/// What is shown of each kind of finding.
+/// The most findings of each kind that are printed.
 const SHOWN_MAX: usize = 10;
 
-/// Strike a fleet at random and judge what it did.
+/// Injects random faults into a fleet and checks what it did.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How long to strike
+    /// How long to inject faults, in minutes
     #[arg(long, default_value_t = 10.0, conflicts_with = "trials")]
     minutes: f64,
-    /// Strike until so many faults have hit a worker while it ran something, however long that takes
+    /// Inject faults until this many of them have struck a worker while it ran something
     #[arg(long)]
     trials: Option<usize>,
-    /// Strike with this kind of fault only
+    /// Inject only this kind of fault
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(KINDS))]
     only: Option<String>,
-    /// How many nodes the registry has; of several, each keeps a replica of what is stored
+    /// How many nodes the registry has; each of several keeps a replica of what is stored
     #[arg(long, default_value_t = 1, value_parser = clap::builder::PossibleValuesParser::new(["1", "3"])
         .map(|nodes| nodes.parse::<usize>().expect("a number")))]
     nodes: usize,
-    /// The choices; another one each time unless given
+    /// The seed of all random choices; a new one each time by default
     #[arg(long)]
     seed: Option<u64>,
     /// The leases' profile: standard, fast or roaming
     #[arg(long, default_value = "standard")]
     lease: String,
-    /// How often in a hundred a fault is left alone, so that its failover can be measured; 0 for
-    /// as many faults as possible
+    /// The probability, in percent, that a fault stays alone, so that its failover can be measured; 0
+    /// for as many faults as possible
     #[arg(long, default_value_t = 45, value_parser = clap::value_parser!(u64).range(..=100))]
     alone_percent: u64,
     /// How many masters
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Everything of one go.
+/// The state of one test.
 struct Go {
     fleet: Fleet,
     nemesis: Nemesis,
@@ -148,7 +149,7 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
         if is_over {
             break;
         }
-        // While nothing strikes yet, and the first long tasks run.
+        // Before the first fault, while the first long tasks run.
         if betray && between(began_ns, now_ns()) > timing.master() {
             betray = false;
             go.runtime.block_on(go.client.betray("w1"))?;
@@ -185,7 +186,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
         |letter: &str, count| (1..=count).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
     let (masters, workers) = (names("m", args.masters), names("w", args.workers));
     masters.iter().for_each(|master| fleet.start_master(master));
-    // From a fraction of a lease to several; at least what breaks connections.
+    // From a fraction of a lease to several leases; at least long enough to break connections.
     let longest = (timing.master() * 8 / 3).max(Duration::from_secs(6));
     let own = fleet.net().own_address();
     let (sink, address) = runtime.block_on(Sink::listen(own, longest, rng.clone()))?;
@@ -195,7 +196,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
     let mut journals = Vec::new();
     for worker in &workers {
         let journal = fleet.path(&format!("{worker}.journal"));
-        // Room for all the load on two workers, so that no replacement waits for a slot.
+        // Two workers have slots for the whole load, so that no replacement waits for a slot.
         let its = ["--slots", "6", "--journal", text(&journal), "--policy", text(&policy)];
         let its: Vec<String> = its.iter().map(ToString::to_string).collect();
         fleet.start_worker(worker, &its.iter().map(String::as_str).collect::<Vec<_>>());
@@ -209,7 +210,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
     let (urls, digest) = (fleet.nats_urls(), digest(&fleet, GUEST)?);
     let client = Client::connect(&urls, fleet.names(), &digest, rng.clone());
     let client = runtime.block_on(client)?;
-    // A lease has run out, was declared lost and was taken anew; and a link is up again.
+    // A lease has lapsed, was declared lost and was taken again, and a link is up again.
     let settle = timing.master() + Duration::from_secs(3);
     let nodes = fleet.nats_nodes();
     let (alone_percent, only) = (args.alone_percent, args.only.clone());
@@ -257,7 +258,8 @@ impl Go {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Strikes, if it is time to; what the registry has lost by that is not looked for any more.
+    /// Injects or heals faults that are due. After a loss, tells the observer to read the registry
+    /// again.
     fn strike(&mut self) {
         let before = self.nemesis.faults().len();
         self.nemesis.go_on(&mut self.fleet);
@@ -266,7 +268,7 @@ impl Go {
         }
     }
 
-    /// Waits until every acknowledged task has ended, or long enough.
+    /// Waits until every acknowledged task has ended and all hosts run, or until the limit is reached.
     fn drain(&mut self) {
         let began = now_ns();
         while between(began, now_ns()) < DRAIN_WITHIN && !self.is_stopped() {
@@ -333,7 +335,7 @@ impl Go {
         Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// Ends that were committed a second time.
+    /// The number of ends that were committed a second time.
     fn duplicates(&self, losses: &[checker::Lost]) -> usize {
         let seen = self.observer.seen();
         let twice = seen.ends.iter().map(|(task, commits)| {
@@ -346,7 +348,7 @@ impl Go {
         twice.sum()
     }
 
-    /// Acknowledged tasks that the registry does not have as done.
+    /// Counts the acknowledged tasks that are not completed in the registry, by cause.
     fn kept(&self, losses: &[checker::Lost]) -> anyhow::Result<Kept> {
         let submissions = self.submissions.lock().expect("no panic").clone();
         let (mut kept, mut given_up) = (Kept::default(), 0);
@@ -359,10 +361,12 @@ impl Go {
             let record = record.unwrap_or_default();
             let verdict = &record["state"]["done"]["outcome"]["verdict"];
             if verdict["lost"].is_object() {
-                // The policy, not an accident: it lost as many workers as a task may.
+                // This is the policy and not a failure: the task lost as many workers as a task may
+                // lose.
                 given_up += 1;
             } else if verdict["failed"].is_object() && record["spec"]["module"]["name"] == CALLER {
-                // It has an end, and its guest said which: a worker with few open files cannot connect.
+                // The task has ended, and its guest reported the cause: a worker with few open files
+                // cannot connect.
                 kept.failed += 1;
             } else if verdict.as_str() != Some("completed") {
                 kept.lost += 1;
@@ -401,7 +405,7 @@ impl Go {
     }
 }
 
-/// What became of acknowledged tasks that are not done.
+/// Acknowledged tasks that are not completed.
 #[derive(Debug, Default)]
 struct Kept {
     /// The registry should have kept them.

@@ -1,6 +1,6 @@
-//! How long a task is without a worker: one fault at a time, a silent cut and a stopped process in
-//! turn, from the fault to the replacement's first effect, and where the time goes. Prints a
-//! distribution; exit code 1 where it misses its aim.
+//! Measures how long a task is without a worker: one fault at a time, a silent cut and a stopped process
+//! in turn, from the fault to the first effect of the replacement, and where that time goes. Prints a
+//! distribution; the exit code is 1 if it misses its target.
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -24,16 +24,16 @@ use std::{process::ExitCode, time::Duration};
 
 const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 
-/// How often the journals are looked at.
+/// How often the journals are read.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Fault after fault, one at a time.
+/// Inject faults, one at a time, and measure each failover.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many faults
     #[arg(long, default_value_t = 50)]
     trials: usize,
-    /// The choices; another one each time unless given
+    /// The seed of all random choices; a new one each time by default
     #[arg(long)]
     seed: Option<u64>,
     /// The leases' profile: standard, fast or roaming
@@ -72,16 +72,16 @@ fn main() -> anyhow::Result<ExitCode> {
 #[derive(Debug)]
 struct Trial {
     stopped: bool,
-    /// From the newest renewal that was seen to the fault; zero where one came after it.
+    /// From the newest observed renewal to the fault; zero if a renewal came after the fault.
     age: Duration,
     whole: Duration,
-    /// What striking took: a cut is some commands, and not complete before the last of them.
+    /// How long the injection took: a cut is several commands, and complete only after the last one.
     strike: Duration,
-    /// The longest that this program was kept waiting for a processor meanwhile: the machine's part.
+    /// The longest time that this program waited for a processor meanwhile: a delay of the machine.
     busy: Duration,
-    /// From that renewal to the replacement's first effect.
+    /// From that renewal to the first effect of the replacement.
     parts: Parts,
-    /// The end of that: from the replacement's first line to its guest's first effect.
+    /// The end of that: from the replacement's first line to the first effect of its guest.
     called: Duration,
 }
 
@@ -134,7 +134,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Has every worker compile the guest: that is paid once, not at each failover.
+    /// Lets every worker compile the guest, so that no failover includes the compilation.
     fn warm_up(&mut self) -> anyhow::Result<()> {
         let tasks = WORKERS.map(|_| self.submit(3_000));
         for task in tasks {
@@ -176,7 +176,7 @@ impl Bench {
         self.until_all_are_live();
         let task = self.submit(3_600_000)?;
         let worker = self.until_it_runs(&task, 0).worker;
-        // Anywhere between two renewals.
+        // At a random time between two renewals.
         std::thread::sleep(self.chance.time(timing.renew_every(), timing.renew_every() * 3));
         let host = worker.clone();
         let fault = if stops { FaultKind::Stop { host } } else { FaultKind::Isolate { host } };

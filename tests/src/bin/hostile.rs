@@ -1,6 +1,6 @@
-//! Lets every hostile guest of `tests/hostile/` loose on a worker that has a neighbour, and judges:
-//! the guest ended by the right cause, the worker lives, the neighbour hardly noticed, and memory
-//! stayed within bounds.
+//! Runs every hostile guest of `tests/hostile/` on a worker that also runs a neighbour, and checks four
+//! things: the guest ended with the right cause, the worker is alive, the neighbour was hardly slowed
+//! down, and memory stayed within its limit.
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -10,21 +10,22 @@ use muster_tests::{
 };
 use std::{process::ExitCode, time::Duration};
 
-/// The most memory that the worker's process may ever have: four guests of the largest kind in the
-/// corpus, 64 MiB each, and what it is itself, with the programs that it keeps.
+/// The most memory that the worker's process may ever use, in bytes: four guests of the largest kind in
+/// the corpus, 64 MiB each, and the worker itself with its compiled programs.
 const MEMORY_MAX: u64 = 512 << 20;
 
-/// How much slower the neighbour's slowest tasks should be at most: its p99 beside guests over its p99
-/// alone. Said where it is missed, and no reason to fail: it is a time, and machines are busy.
+/// The target for the neighbour's slowest tasks: its p99 beside guests divided by its p99 alone. A miss
+/// is printed and does not fail the test: it is a measured time, and machines are busy.
 const RATIO_MAX: f64 = 2.0;
 
-/// The least that is a corpus: a guest for every vector that the runtime's makers and others tell of.
+/// The least number of guests in the corpus: one for every attack that the runtime's makers and others
+/// describe.
 const GUESTS_MIN: usize = 40;
 
-/// Lets hostile guests loose on a fleet of this machine
+/// Run the hostile guests on a fleet of this machine
 #[derive(Parser)]
 struct Options {
-    /// Only those whose name contains this
+    /// Only guests whose name contains this
     #[arg(default_value = "")]
     only: String,
 }

@@ -1,4 +1,4 @@
-//! The judge: what the promises forbid, looked for in what was seen. It never asks the fleet.
+//! The checker: it looks in the observations for violations of the promises. Never asks the fleet.
 
 use super::{
     FaultKind,
@@ -10,18 +10,18 @@ use super::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// How long before a fault a run's last line may lie if the run was going on when it struck. Guests
-/// beat every millisecond; a busy machine may keep them waiting for some tenths of a second.
+/// A run counts as struck by a fault if its last line is at most this old when the fault strikes. The
+/// guest beats every millisecond, but a busy machine may delay it by a few tenths of a second.
 const STILL_RUNNING_NS: u64 = 500_000_000;
 
-/// Two runs of one task that were going on at the same time.
+/// Two runs of one task that overlap in time.
 #[derive(Debug)]
 pub struct Overlap<'a> {
-    /// Whose.
+    /// The task that ran twice at once.
     pub task: &'a str,
-    /// The one that began first.
+    /// The run that began first.
     pub earlier: &'a Run,
-    /// The one that began before the other had ended.
+    /// The run that began before the other had ended.
     pub later: &'a Run,
 }
 
@@ -44,7 +44,7 @@ pub fn overlaps(run_log: &RunLog) -> Vec<Overlap<'_>> {
     found
 }
 
-/// The runs that were going on at a worker that a fault struck, with their tasks.
+/// The runs that were in progress on a worker when a fault struck it, each with its task.
 pub fn struck<'a>(run_log: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)> {
     let hosts: BTreeSet<&str> = fault.kind.strikes().into_iter().collect();
     let going_on = |run: &Run| {
@@ -63,17 +63,18 @@ pub fn struck<'a>(run_log: &'a RunLog, fault: &Fault) -> Vec<(&'a str, &'a Run)>
     run_log.tasks().iter().flat_map(of_task).collect()
 }
 
-/// The faults that struck a worker, or the rights of all workers, while something ran there.
+/// The number of faults that struck a worker, or the leases of all workers, while something ran there.
 pub fn trials(run_log: &RunLog, faults: &[Fault]) -> usize {
     faults.iter().filter(|fault| !struck(run_log, fault).is_empty()).count()
 }
 
-/// What the registry lost of a stream: what was acknowledged from the first to the second stamp.
+/// The time span of a loss, as two stamps: the registry lost what it acknowledged for a stream in
+/// between.
 pub type Lost = (u64, u64);
 
-/// Every loss of this stream. It reaches from the moment at which the copy was begun that its disk
-/// kept, to the moment at which nats-server was surely dead. What was written while it was being copied
-/// may be there or not; both are allowed.
+/// Every loss of this stream. A loss begins when the copy of the disk was begun, and ends when
+/// nats-server was certainly dead. A write that was acknowledged while the copy was made may be there or
+/// not; both are allowed.
 pub fn losses(faults: &[Fault], stream: &str) -> Vec<Lost> {
     let of = |fault: &Fault| match &fault.kind {
         FaultKind::Forget { copy } if copy.has(stream) => Some((copy.began_ns, fault.struck_ns)),
@@ -82,16 +83,17 @@ pub fn losses(faults: &[Fault], stream: &str) -> Vec<Lost> {
     faults.iter().filter_map(of).collect()
 }
 
-/// Whether a task that the registry does not have may be one that it lost: its acknowledgement fell
-/// into a loss. One that was acknowledged earlier, or later, must be there.
+/// Whether the registry may have lost this task: its submission was acknowledged within a loss. A task
+/// that was acknowledged before or after all losses must be there.
 pub fn may_be_forgotten(submission: Submission, losses: &[Lost]) -> bool {
     let Submission { sent_ns, acknowledged_ns } = submission;
     losses.iter().any(|&(from_ns, to_ns)| acknowledged_ns >= from_ns && sent_ns <= to_ns)
 }
 
-/// How often a task's end was committed although it had one. A commit that the registry lost does not
-/// count once it is lost: the task has no end then, and must get one. It was lost if it was stored
-/// within a loss and the next one after it; two commits within a loss, or after it, are a duplicate.
+/// How many times the end of a task was committed although the task had ended already. A commit that the
+/// registry has lost does not count: the task then has no end and needs one. A commit was lost if it was
+/// stored within a loss and the next one after that loss. Two commits within one loss, or after it, are
+/// a duplicate.
 pub fn duplicates(commits: &BTreeSet<Commit>, losses: &[Lost]) -> usize {
     let is_lost = |earlier: &Commit, later: &Commit| {
         losses.iter().any(|&(from_ns, to_ns)| {
@@ -102,21 +104,21 @@ pub fn duplicates(commits: &BTreeSet<Commit>, losses: &[Lost]) -> usize {
     pairs.filter(|(earlier, later)| !is_lost(earlier, later)).count()
 }
 
-/// A request that was still being sent when it must not be any more.
+/// A request that was still being sent when its attempt was not allowed to act any more.
 #[derive(Debug)]
 pub struct Late<'a> {
-    /// What the server noted.
+    /// The observation of the server.
     pub request: &'a Request,
-    /// Whose it was.
+    /// The run that sent it.
     pub run: &'a Run,
-    /// The end of its lease, by its worker's journal.
+    /// The end of the run's lease, from its worker's journal.
     pub lease_end_ns: Option<u64>,
-    /// When the next attempt of its task began.
+    /// The time at which the next attempt of the task began.
     pub replaced_ns: Option<u64>,
 }
 
-/// Every request that was still being sent `margin` after the end of its attempt's lease, or after its
-/// attempt was replaced. The margin is what the kernel may take to kill what has not ended by itself.
+/// Every request that was still being sent `margin` after the end of its attempt's lease, or after
+/// another attempt had replaced it. The margin is the time that the kernel may take to kill a process.
 pub fn late<'a>(run_log: &'a RunLog, requests: &'a [Request], margin: Duration) -> Vec<Late<'a>> {
     let of = |request: &'a Request| {
         let runs = run_log.runs(&request.task);
@@ -161,7 +163,7 @@ mod tests {
             let run_log = RunLog::of(&[
                 (1, "started", "t", "a", "w1"),
                 (5, "called", "t", "a", "w1"),
-                // What the old worker says of the end of the lease is no run.
+                // The old worker's line about the end of its lease is not a run.
                 (90, "lapsed", "t", "a", "w1"),
                 (begins, "started", "t", "b", "w2"),
                 (9, "ended", "t", "b", "w2"),

@@ -1,5 +1,5 @@
-//! How many faults there were, of which kinds, and how many hit something. Never whether a promise was
-//! kept.
+//! How many faults of which kinds there were, and how many of them struck a run. Never decides whether a
+//! promise was kept.
 
 use super::{KINDS, between, checker, nemesis::Fault, now_ns, run_log::RunLog};
 use std::{
@@ -9,20 +9,20 @@ use std::{
     time::Duration,
 };
 
-/// How often faults are counted.
+/// How often the faults are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 
-/// The faults that struck something, counted as they go.
+/// The faults that struck a run, counted while the test runs.
 #[derive(Debug, Default)]
 pub struct Trials {
     hits: usize,
-    /// Faults that were looked at.
+    /// Faults that were counted already.
     judged: usize,
     looked_ns: u64,
 }
 
 impl Trials {
-    /// How many there are. The last few seconds are counted later.
+    /// The number of faults that struck a run. The faults of the last few seconds are counted later.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Trials {
         self.looked_ns = now;
         run_log.look()?;
         let faults = &faults[self.judged..];
-        // What a run did just before a fault, and after it, is in its journal by then.
+        // By then the journal contains what a run did just before and just after the fault.
         let old = faults.iter().take_while(|fault| between(fault.at_ns, now) > COUNT_EVERY).count();
         self.hits += checker::trials(run_log, &faults[..old]);
         self.judged += old;
@@ -43,7 +43,8 @@ impl Trials {
     }
 }
 
-/// Each kind of fault with its number of faults, and how often they struck where that is more.
+/// Each kind of fault with its number of faults, and with the number of its strikes where that is
+/// greater.
 pub fn kinds(faults: &[Fault]) -> String {
     let count = |kind: &&str| {
         let of_kind = faults.iter().filter(|fault| fault.kind.kind() == *kind);
@@ -54,7 +55,7 @@ pub fn kinds(faults: &[Fault]) -> String {
     KINDS.iter().map(count).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes all that is known of each fault to a file.
+/// Writes every fault with its data to a file.
 ///
 /// # Errors
 ///

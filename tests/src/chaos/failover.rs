@@ -1,9 +1,9 @@
-//! How long a task was without a worker, and where that time went: in waiting for the lease, for a slot
-//! and for code. Never a judgement about what happened meanwhile.
+//! How long a task was without a worker, and where that time went: to the wait for the lease, to the
+//! choice of a slot, and to the start of the code. Never judges what happened meanwhile.
 //!
-//! The slot takes about a millisecond, with several masters as with one: whoever declared the worker
-//! lost moves its tasks at once. Where the killed worker's next life takes the lease over, nothing waits
-//! for the lease.
+//! The slot takes about a millisecond, with one master as with several: the master that declared the
+//! worker lost dispatches its tasks again at once. If the next process of the killed worker takes over
+//! the lease, there is no wait for the lease.
 
 use super::{
     FaultKind, between, checker::struck, nemesis::Fault, observer::Seen, percentile,
@@ -17,30 +17,30 @@ use std::time::Duration;
 pub struct Failover {
     /// The fault's number.
     pub fault: usize,
-    /// Which task.
+    /// The task that was moved.
     pub task: String,
-    /// From the fault to the replacement's first effect.
+    /// From the fault to the first effect of the replacement.
     pub whole: Duration,
-    /// Where that went. `None` where no master declared the worker lost: its next life had the lease
-    /// first, or the declaration was not seen.
+    /// The parts of that time. `None` if no master declared the worker lost, because its next process
+    /// took over the lease first, or if the declaration was not observed.
     pub parts: Option<Parts>,
 }
 
 /// The parts of a failover, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// From the last renewal that was seen to the lease seen as lost.
+    /// From the last observed renewal to the observation of `lost`.
     pub lease: Duration,
-    /// From there to the task's record seen with its new attempt.
+    /// From there to the observation of the task's record with the new attempt.
     pub slot: Duration,
     /// From there to the first effect of the new attempt's guest.
     pub code: Duration,
 }
 
 impl Parts {
-    /// What 99 of 100 failovers may take in each part. The lease is `L_m` and what a renewal is under
-    /// way; together they are what is promised beyond `L_m`: half a second with leases as long as
-    /// `standard`, a quarter with shorter ones.
+    /// The limit of each part for 99 of 100 failovers. The lease may take `L_m` and the delay of one
+    /// renewal. Together the parts may take half a second more than `L_m` with leases as long as
+    /// `standard`, and a quarter of a second more with shorter ones.
     pub fn target(timing: LeaseTiming) -> Parts {
         let beyond = beyond(timing);
         Parts { lease: timing.master() + beyond / 2, slot: beyond / 5, code: beyond * 3 / 10 }
@@ -65,7 +65,7 @@ impl Parts {
     }
 }
 
-/// What 99 of 100 failovers may take from the fault to the replacement's first effect.
+/// The limit for 99 of 100 failovers, from the fault to the first effect of the replacement.
 pub fn target(timing: LeaseTiming) -> Duration {
     timing.master() + beyond(timing)
 }
@@ -74,8 +74,8 @@ fn beyond(timing: LeaseTiming) -> Duration {
     Duration::from_millis(if timing.master() < Duration::from_secs(1) { 250 } else { 500 })
 }
 
-/// Every run that was silenced by a fault, with no other fault near, and was replaced. `settle` is how
-/// long an earlier fault may have consequences.
+/// Every run that one fault silenced, with no other fault near it, and that was replaced. `settle` is
+/// how long an earlier fault may have consequences after it was healed.
 pub fn failovers(
     run_log: &RunLog,
     faults: &[Fault],
@@ -108,7 +108,7 @@ pub fn failovers(
     found
 }
 
-/// Prints each part beside its target; whether all are within.
+/// Prints each part with its limit. Returns whether all parts are within their limits.
 pub fn tell(name: &str, parts: &[Parts], timing: LeaseTiming) -> bool {
     let target = Parts::target(timing);
     type Part = fn(&Parts) -> Duration;
@@ -136,7 +136,7 @@ pub fn tell(name: &str, parts: &[Parts], timing: LeaseTiming) -> bool {
     is_within
 }
 
-/// The name of what silenced a worker, for a line about its failover.
+/// The name of the fault that silenced a worker.
 pub fn cause(faults: &[Fault], number: usize) -> &'static str {
     faults
         .iter()

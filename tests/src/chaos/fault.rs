@@ -1,5 +1,5 @@
-//! The kinds of faults, what each does to a fleet, and how it is undone. Never when or how often: the
-//! nemesis chooses that.
+//! The kinds of faults: what each does to a fleet, and how it is healed. Never decides when a fault
+//! strikes or how often: the nemesis does.
 
 use crate::{
     fleet::{Disk, DiskCopy, Fleet, Scarce},
@@ -26,88 +26,90 @@ pub const KINDS: [&str; 14] = [
     "full_registry",
 ];
 
-/// A kind of fault, and whom it hits.
+/// A kind of fault, with the hosts that it strikes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// SIGKILL, and a new start afterwards.
+    /// SIGKILL to a host, which is started again afterwards.
     Kill {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// SIGKILL to a worker's process alone; its supervisor starts another one.
     Crash {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
-    /// SIGTERM, and a new start afterwards.
+    /// SIGTERM to a host, which is started again afterwards.
     End {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
     /// SIGSTOP, and SIGCONT afterwards.
     Stop {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
-    /// SIGSTOP and SIGCONT again and again, as one whose disk is slow: it lags behind and is not gone.
+    /// SIGSTOP and SIGCONT again and again, as on a host with a slow disk: the process lags but stays
+    /// alive.
     Stutter {
-        /// Whom.
+        /// The host that is struck.
         host: String,
         /// How long it is stopped each time.
         stopped: Duration,
-        /// How long it goes on in between.
+        /// How long it runs in between.
         running: Duration,
     },
-    /// Everything in one direction, or in both, is lost between two hosts.
+    /// All messages in one direction, or in both, are lost between two hosts.
     Cut {
-        /// Who is not heard.
+        /// The host whose messages are lost.
         from: String,
-        /// By whom.
+        /// The host that does not receive them.
         to: String,
-        /// Nor the other way.
+        /// Whether the messages in the other direction are lost too.
         both: bool,
     },
-    /// Everything to and from a worker is lost.
+    /// All messages to and from a worker are lost.
     Isolate {
-        /// Whom.
+        /// The host that is struck.
         host: String,
     },
-    /// The connections to a node of the registry are broken and may be made again, several times.
+    /// The connections to a node of the registry are broken several times, and can be made again in
+    /// between.
     Flap {
-        /// Who made them.
+        /// The host that made the connections.
         host: String,
-        /// The node.
+        /// The node of the registry.
         node: String,
-        /// How long they are refused each time.
+        /// How long new connections are refused each time.
         broken: Duration,
-        /// How long they may be made in between.
+        /// How long connections can be made in between.
         whole: Duration,
     },
-    /// A worker may open few files, or start few processes; its process may be killed with that, so
-    /// that the next one begins so.
+    /// A worker may open few files, or start few processes. Its process may also be killed, so that the
+    /// next one starts under the limit.
     Starve {
-        /// Whom.
+        /// The host that is struck.
         host: String,
-        /// What there is little of.
+        /// The resource that is limited.
         what: Scarce,
-        /// How many of it at most.
+        /// The limit.
         most: u64,
-        /// Whether the worker's process is killed as well; its supervisor starts another one.
+        /// Whether the worker's process is also killed; its supervisor starts another one.
         crashes: bool,
     },
-    /// No room on a host's disk. A node of the registry is started again when there is: it takes no
-    /// writes any more once it has met a full disk.
+    /// A host's disk is full. A node of the registry is restarted when there is space again, because it
+    /// accepts no writes after it has met a full disk.
     Fill {
-        /// Whose.
+        /// The host whose disk is filled.
         host: String,
-        /// Which.
+        /// The disk that is filled.
         disk: Disk,
-        /// Whether it is the registry's.
+        /// Whether the host is a node of the registry.
         is_registry: bool,
     },
-    /// SIGKILL to the registry, whose disk has lost the newest writes when it is started again.
+    /// SIGKILL to the registry, whose disk has lost the newest writes when it starts again.
     Forget {
-        /// What its disk still has.
+        /// The copy of the disk that remains.
         copy: DiskCopy,
     },
 }
@@ -133,7 +135,7 @@ impl FaultKind {
         }
     }
 
-    /// Whom it strikes.
+    /// The hosts that it strikes.
     pub fn strikes(&self) -> Vec<&str> {
         match self {
             FaultKind::Kill { host }
@@ -150,12 +152,12 @@ impl FaultKind {
         }
     }
 
-    /// Whether it changes the rights of every worker, whoever it strikes.
+    /// Whether it affects the leases of all workers.
     pub fn concerns_all(&self) -> bool {
         matches!(self, FaultKind::Forget { .. })
     }
 
-    /// Whom nobody hears any more, if that is what it does.
+    /// The host from which nothing is received any more, if the fault has that effect.
     pub fn silences(&self) -> Option<&str> {
         match self {
             FaultKind::Kill { host } | FaultKind::Stop { host } | FaultKind::Isolate { host } => {
@@ -165,7 +167,7 @@ impl FaultKind {
         }
     }
 
-    /// Who does not run before it is started again.
+    /// The host that does not run until it is started again.
     pub fn ends(&self) -> Option<&str> {
         match self {
             FaultKind::Kill { host } | FaultKind::End { host } => Some(host),
@@ -174,7 +176,7 @@ impl FaultKind {
         }
     }
 
-    /// Who is killed and started again where it is healed.
+    /// The host that is killed and started again when the fault is healed.
     pub fn restarts(&self) -> Option<&str> {
         match self {
             FaultKind::Fill { host, is_registry: true, .. } => Some(host),
@@ -182,7 +184,7 @@ impl FaultKind {
         }
     }
 
-    /// Strikes; `partners` are those that workers talk to.
+    /// Injects the fault. `partners` are the hosts that workers talk to.
     pub fn strike(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
             FaultKind::Kill { host } => fleet.kill(host),
@@ -209,7 +211,7 @@ impl FaultKind {
         }
     }
 
-    /// Ends what lasts. Who was killed is started again by the nemesis.
+    /// Heals a fault that lasts. The nemesis starts killed hosts again.
     pub fn heal(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
             FaultKind::Kill { .. }
@@ -217,7 +219,7 @@ impl FaultKind {
             | FaultKind::End { .. }
             | FaultKind::Forget { .. } => {}
             FaultKind::Stop { host } => {
-                // The kernel may have killed it in the meantime.
+                // The kernel may have killed the process meanwhile.
                 if fleet.runs(host) {
                     fleet.signal(host, Signal::CONT);
                 }
@@ -232,12 +234,13 @@ impl FaultKind {
                     fleet.kill(host);
                 }
             }
-            // It may be another process by now, which never was limited.
+            // This may be another process by now, on which no limit was ever set.
             FaultKind::Starve { host, what, .. } => drop(fleet.limit(host, *what, None)),
         }
     }
 
-    /// How long one beat lasts of what comes and goes: struck, or healed in between.
+    /// How long one phase of a recurring fault lasts: struck, or healed in between. `None` if the fault
+    /// does not recur.
     pub fn beats(&self, is_struck: bool) -> Option<Duration> {
         match self {
             FaultKind::Stutter { stopped, running, .. } => {
@@ -248,7 +251,7 @@ impl FaultKind {
         }
     }
 
-    /// Begins a beat of what comes and goes.
+    /// Begins a phase of a recurring fault.
     pub fn beat(&self, fleet: &mut Fleet, is_struck: bool) {
         match self {
             FaultKind::Stutter { host, .. } if fleet.runs(host) => {
@@ -269,8 +272,8 @@ impl FaultKind {
         }
     }
 
-    /// Whether this and another can be at the same time: a host is struck by one fault at a time, but
-    /// more than one of its ways may be cut or broken.
+    /// Whether two faults may be active at the same time. Only one fault strikes a host at a time, but
+    /// several of its network paths may be cut or broken.
     pub fn goes_with(&self, other: &FaultKind) -> bool {
         let hosts = |fault: &FaultKind| {
             fault.strikes().into_iter().map(String::from).collect::<BTreeSet<_>>()
@@ -283,7 +286,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether it strikes what is between two hosts and neither of them.
+    /// Whether it strikes the network between two hosts, and neither of the hosts.
     pub fn is_of_ways(&self) -> bool {
         matches!(self, FaultKind::Cut { .. } | FaultKind::Flap { .. })
     }

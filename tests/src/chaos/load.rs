@@ -1,5 +1,5 @@
-//! A steady load: long and short tasks of the guest that beats, and a note of each submission that
-//! was acknowledged. Never the same task twice: a submission without an answer is left alone.
+//! A steady load: long and short tasks of the guest that beats, and a note of each submission that was
+//! acknowledged. Never submits a task a second time, even if the submission was not answered.
 
 use super::{Rng, between, now_ns, observer::Observer};
 use anyhow::Context as _;
@@ -19,17 +19,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How long an answer is waited for.
+/// How long the client waits for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// How often the number of tasks under way is looked at.
+/// How often the client checks the number of tasks in progress.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long after its acknowledgement a task is seen in the registry at the latest, unless that has
-/// lost it.
+/// How long after its acknowledgement a task may take to appear in the registry's watch, unless the
+/// registry has lost it.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long to wait after a submission that nobody acknowledged.
+/// How long the client waits after a submission that was not acknowledged.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
 /// The guest that beats, by its name in the fleet.
@@ -38,38 +38,38 @@ pub const GUEST: &str = "heart";
 /// The guest that sends a request, by its name in the fleet.
 pub const CALLER: &str = "fetch";
 
-/// How much is under way at once.
+/// The number of tasks in progress at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Amount {
-    /// Tasks that outlive most faults.
+    /// Tasks that last longer than most faults.
     pub long: usize,
-    /// Tasks of some hundredths of a second.
+    /// Tasks that last a few hundredths of a second.
     pub short: usize,
-    /// Tasks that send a request, and take as long as that is read.
+    /// Tasks that send a request. Each lasts until the server has read the request.
     pub calls: usize,
-    /// How long a long one may be.
+    /// The longest duration of a long task.
     pub longest: Duration,
 }
 
-/// When a task was submitted.
+/// When a task was submitted, by the boot clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// Before its submission was sent.
+    /// Before the submission was sent.
     pub sent_ns: u64,
-    /// After it was acknowledged.
+    /// After the acknowledgement arrived.
     pub acknowledged_ns: u64,
 }
 
-/// What was submitted.
+/// All submissions.
 #[derive(Clone, Debug, Default)]
 pub struct Submissions {
     /// Tasks whose submission was acknowledged.
     pub acknowledged: BTreeMap<String, Submission>,
-    /// Tasks of whose submission nobody knows; they may be stored.
+    /// Tasks whose submission was not answered; they may be stored.
     pub unanswered: BTreeSet<String>,
 }
 
-/// Who submits.
+/// A client that submits tasks.
 pub struct Client {
     nats: async_nats::Client,
     names: Names,
@@ -78,7 +78,7 @@ pub struct Client {
     rng: Rng,
 }
 
-/// How a task sends a request.
+/// How a task sends its request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     module: ModuleRef,
@@ -87,11 +87,11 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// To this address, by the guest under the digest `digest`.
+    /// Sends to this address, with the guest under the digest `digest`.
     ///
     /// # Errors
     ///
-    /// When the digest is none.
+    /// When the digest is malformed.
     pub fn new(digest: &str, to: SocketAddr, body: u64) -> anyhow::Result<Self> {
         let module = ModuleRef { name: Some(CALLER.into()), digest: digest.parse::<Digest>()? };
         let http = BTreeSet::from([to.to_string().parse()?]);
@@ -101,7 +101,7 @@ impl Caller {
 }
 
 impl Client {
-    /// Connects; the guest must have been pushed, under the digest `digest`.
+    /// Connects to NATS. The guest must have been pushed, under the digest `digest`.
     ///
     /// # Errors
     ///
@@ -121,13 +121,13 @@ impl Client {
         Ok(Client { nats, names, module, caller: None, rng })
     }
 
-    /// The same client, some of whose tasks send requests.
+    /// Returns this client, changed so that some of its tasks send requests.
     pub fn with_caller(mut self, caller: Caller) -> Self {
         self.caller = Some(caller);
         self
     }
 
-    /// Submits one task that beats; its id, and whether that was acknowledged.
+    /// Submits one task that beats. Returns its id, and whether the submission was acknowledged.
     pub async fn submit(&mut self, pace: Value) -> (TaskId, bool) {
         let input = Data::Inline(pace.to_string().into_bytes().into());
         self.submit_spec(TaskSpec::new(self.module.clone(), input)).await
@@ -146,7 +146,7 @@ impl Client {
         (id, stored.is_some_and(|answer| answer.stored == 1))
     }
 
-    /// Keeps `amount` under way until it is told to stop.
+    /// Keeps `amount` tasks in progress until it is told to stop.
     pub async fn keep_busy(
         mut self,
         amount: Amount,
@@ -158,7 +158,7 @@ impl Client {
         while !*stop.borrow_and_update() {
             {
                 let seen = observer.seen();
-                // What the registry has lost never ends.
+                // A task that the registry has lost never ends.
                 let is_open = |task: &String, acknowledged_ns: &mut u64| {
                     let is_new = between(*acknowledged_ns, now_ns()) < KNOWN_WITHIN;
                     !seen.is_over(task) && (is_new || seen.is_known(task))
@@ -194,23 +194,24 @@ impl Client {
                 note().acknowledged.insert(id.to_string(), submission);
             } else {
                 note().unanswered.insert(id.to_string());
-                // Nobody is there to answer; asking faster would not change that.
+                // No master answers; a shorter pause would not change that.
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
         }
     }
 
-    /// A task that beats for some time between two.
+    /// A task that beats for a random time between two limits.
     fn beats(&mut self, least: Duration, most: Duration) -> TaskSpec {
         let time = self.rng.time(least, most);
-        // Few compute: two processors must be enough for all of them and for the fleet.
+        // Few of them compute: two processors must be enough for all of them and for the fleet.
         let rest = !self.rng.percent(20);
         let pace = json!({"for_ms": time.as_millis() as u64, "every_us": 1_000, "rest": rest});
         let input = Data::Inline(pace.to_string().into_bytes().into());
         TaskSpec::new(self.module.clone(), input)
     }
 
-    /// The records of tasks that the registry keeps, read from their stream's leader.
+    /// The record of a task, read from the leader of the stream; `None` if the registry has no such
+    /// record.
     ///
     /// # Errors
     ///
@@ -230,8 +231,8 @@ impl Client {
         }
     }
 
-    /// Declares a worker lost without having waited, as no master may: what it runs is then begun
-    /// elsewhere beside it. To see that the judge sees.
+    /// Declares a worker lost without any wait, as no master may: another worker then starts the same
+    /// tasks at the same time. This shows that the checker notices a violation.
     ///
     /// # Errors
     ///

@@ -1,86 +1,86 @@
-//! Who strikes a fleet, when and how often, chosen by a seed. It strikes only what the fleet started,
-//! and always heals what it struck.
+//! The nemesis: a seeded random choice of which fault strikes when. Never strikes a process that the
+//! fleet did not start, and always heals its faults.
 
 use super::{FaultKind, Rng, between, now_ns};
 use crate::fleet::{Disk, DiskCopy, Fleet, STREAMS, Scarce};
 use std::{collections::BTreeMap, time::Duration};
 
-/// Faults at the same time.
+/// The most faults at the same time.
 const ACTIVE_MAX: usize = 3;
 
-/// How often in a hundred a node of the registry stays away for long.
+/// The probability, in percent, that a node of the registry stays down for long.
 const LONG_PERCENT: u64 = 15;
 
-/// How long that is.
+/// How long such a node stays down.
 const LONG: Duration = Duration::from_secs(30);
 
-/// How long what ended by itself stays away: a service manager's usual pause.
+/// How long a process that ended by itself stays down: the usual pause of a service manager.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// How old what a disk still has may be.
+/// The age of the copy to which a disk is put back: the least and the most.
 const FORGOTTEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// The time from one loss of the registry's disk to the next, at least. Masters that notice it give
-/// nothing out for 65 s, and what strikes an idle fleet shows little.
+/// The least time from one loss of the registry's disk to the next. Masters that notice a loss dispatch
+/// nothing for 65 s, and faults in an idle fleet show little.
 const FORGET_EVERY: Duration = Duration::from_secs(150);
 
-/// How often in a hundred all streams are put back, and not one.
+/// The probability, in percent, that all streams are put back instead of one.
 const FORGETS_ALL_PERCENT: u64 = 25;
 
-/// How long connections are refused, and how long they may be made, when they break several times.
+/// The least and the longest phase of a fault that breaks connections several times.
 const FLAP: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// How long a node is stopped each time when it stutters, and how long it goes on in between.
+/// The least and the longest phase of a node that is stopped again and again.
 const STUTTER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// Choices that are thrown away, at most, where only one kind of fault is wanted.
+/// The most random choices that are discarded, where only one kind of fault is wanted.
 const CHOICES_MAX: usize = 1_000;
 
-/// How often the log of the registry is read for what it has restored.
+/// How often the registry's log is checked for restored streams.
 const READ_EVERY: Duration = Duration::from_millis(250);
 
-/// A fault that was injected, and when.
+/// A fault that was injected, with its times by the boot clock.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// 1 for the first.
+    /// The number of the fault, from 1.
     pub number: usize,
     /// When it struck.
     pub at_ns: u64,
-    /// When striking was over: what was killed was dead by then.
+    /// When the injection was complete: a killed process was dead by then.
     pub struck_ns: u64,
-    /// When it is to be healed.
+    /// When it is due to be healed.
     pub until_ns: u64,
-    /// When it was; for ever in the future where it was not.
+    /// When it was healed; `u64::MAX` until then.
     pub healed_ns: u64,
-    /// How often it struck: more than once where it comes and goes.
+    /// How often it struck: more than once if the fault recurs.
     pub times: usize,
-    /// What.
+    /// The kind of the fault.
     pub kind: FaultKind,
 }
 
-/// Who it strikes, and in what times.
+/// What the nemesis strikes, and how long.
 #[derive(Clone, Debug)]
 pub struct Targets {
-    /// The registry's nodes. No two of them are struck at the same time.
+    /// The nodes of the registry. No two of them are struck at the same time.
     pub nodes: Vec<String>,
     /// The masters' names.
     pub masters: Vec<String>,
     /// The workers' names.
     pub workers: Vec<String>,
-    /// How the workers are started.
+    /// The options with which each worker is started.
     pub options: BTreeMap<String, Vec<String>>,
-    /// The longest stop or cut.
+    /// The longest duration of a stop or a cut.
     pub longest: Duration,
-    /// How often in a hundred the next fault waits until the last one has no consequences any more:
-    /// only then can a failover be measured.
+    /// The probability, in percent, that the next fault waits until the last one has no more
+    /// consequences. Only then can a failover be measured.
     pub alone_percent: u64,
     /// How long a fault may have consequences after it was healed.
     pub settle: Duration,
-    /// Strike with this kind only.
+    /// If set, the only kind of fault that is injected.
     pub only: Option<String>,
 }
 
-/// The one who strikes.
+/// The nemesis.
 pub struct Nemesis {
     rng: Rng,
     targets: Targets,
@@ -88,19 +88,20 @@ pub struct Nemesis {
     faults: Vec<Fault>,
     began_ns: u64,
     next_ns: u64,
-    /// When each host that does not run may be started again.
+    /// When each host that does not run may be started again, by the boot clock.
     again: BTreeMap<String, u64>,
-    /// For each fault that comes and goes: whether it strikes now, and until when.
+    /// For each recurring fault: whether it strikes now, and until when.
     beats: BTreeMap<usize, (bool, u64)>,
-    /// What a disk will still have when the registry is killed, and when that is.
+    /// The copy to which the disk of the registry will be put back, and when.
     planned: Option<(DiskCopy, u64)>,
-    /// What a disk still had, until the registry has said that it was restored; when to look again.
+    /// The copy to which the disk was put back, until the registry has logged that it restored the
+    /// streams. With the time of the next check.
     unconfirmed: Option<(DiskCopy, u64)>,
     restored: usize,
 }
 
 impl Nemesis {
-    /// One that has not struck yet.
+    /// A nemesis that has not injected anything yet.
     pub fn new(rng: Rng, field: Targets) -> Self {
         let partners = field.nodes.iter().chain(&field.masters).cloned().collect();
         let now = now_ns();
@@ -120,17 +121,17 @@ impl Nemesis {
         }
     }
 
-    /// All that was done.
+    /// All faults so far.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 
-    /// How many streams the registry has restored from what its disk still had.
+    /// How many streams the registry has restored from the copies.
     pub fn restored(&self) -> usize {
         self.restored
     }
 
-    /// Strikes or heals, if it is time to.
+    /// Injects or heals faults that are due.
     pub fn go_on(&mut self, fleet: &mut Fleet) {
         let now = now_ns();
         for at in 0..self.faults.len() {
@@ -148,7 +149,7 @@ impl Nemesis {
         }
     }
 
-    /// Heals everything, at once.
+    /// Heals everything at once.
     pub fn relent(&mut self, fleet: &mut Fleet) {
         for at in 0..self.faults.len() {
             if self.faults[at].healed_ns == u64::MAX {
@@ -160,7 +161,7 @@ impl Nemesis {
         self.tend(fleet);
     }
 
-    /// Starts whoever has ended, once its time has come.
+    /// Starts hosts that have ended again, when they are due.
     pub fn tend(&mut self, fleet: &mut Fleet) {
         let now = now_ns();
         for (name, status) in fleet.bury() {
@@ -186,7 +187,7 @@ impl Nemesis {
         self.confirm(fleet);
     }
 
-    /// Whether everybody runs.
+    /// Whether all hosts run.
     pub fn is_whole(&self, fleet: &Fleet) -> bool {
         self.partners.iter().chain(&self.targets.workers).all(|host| fleet.runs(host))
     }
@@ -208,7 +209,7 @@ impl Nemesis {
         }
     }
 
-    /// Counts the streams that were put back and that the registry has taken as they are.
+    /// Counts the streams that were put back and that the registry has restored.
     fn confirm(&mut self, fleet: &Fleet) {
         let Some((copy, at_ns)) = &mut self.unconfirmed else { return };
         let now = now_ns();
@@ -242,7 +243,8 @@ impl Nemesis {
         self.land(fault, lasts, fleet);
     }
 
-    /// Whether nothing else strikes whom this would strike, nor another node of the registry.
+    /// Whether no other active fault strikes the same hosts, and none strikes another node of the
+    /// registry.
     fn is_free(&self, fault: &FaultKind, fleet: &Fleet) -> bool {
         let is_of_node = |fault: &FaultKind| {
             let strikes = fault.strikes();
@@ -281,7 +283,7 @@ impl Nemesis {
         });
         let pause = self.rng.time(Duration::from_millis(300), Duration::from_secs(4));
         self.next_ns = if self.rng.percent(self.targets.alone_percent) {
-            // A killed process needs its time to begin again, too.
+            // A killed process also needs time to start again.
             let all = self.active().map(|fault| fault.until_ns).max().unwrap_or(at_ns);
             all + nanos(self.targets.settle + pause)
         } else {
@@ -302,7 +304,7 @@ impl Nemesis {
         self.say(&format!("#{number} is over{often}"));
     }
 
-    /// Copies what the registry's disk has now, to be all that it will have in a while.
+    /// Copies what the registry's disk has now. Later the disk is put back to this copy.
     fn plan(&mut self, fleet: &Fleet) {
         let stream = *self.rng.one(&STREAMS);
         let stream = (!self.rng.percent(FORGETS_ALL_PERCENT)).then_some(stream);
@@ -331,8 +333,8 @@ impl Nemesis {
         }
     }
 
-    /// The kind of the next fault, what it is and how long it lasts; no fault where it cannot be
-    /// struck now, or begins with something else.
+    /// Draws the next fault: its kind, the fault, and its duration. There is no fault if it cannot
+    /// strike now, or if it has to be prepared first.
     fn choose(&mut self, fleet: &Fleet) -> (&'static str, Option<FaultKind>, Duration) {
         let Targets { nodes, masters, workers, longest, .. } = &self.targets;
         let rng = &mut self.rng;
@@ -371,7 +373,7 @@ impl Nemesis {
                 let Some(open) = fleet.open_files(&worker) else {
                     return ("few_files", None, Duration::ZERO);
                 };
-                // From nothing new at all to a few more than it has.
+                // The limit lies between no new files at all and a few more than the process has open.
                 let most = if what == Scarce::Files { open as u64 * share / 100 } else { 1 };
                 (FaultKind::Starve { host: worker, what, most, crashes }, lasts)
             }

@@ -1,4 +1,4 @@
-//! What is written to the registry, seen from the outside as it comes. It never writes.
+//! An observer of the registry: it watches all writes from the outside. Never writes to the registry.
 
 use super::now_ns;
 use anyhow::Context as _;
@@ -16,35 +16,35 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long to wait before a watch that broke is made anew.
+/// How long the observer waits before it replaces a broken watch.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The commit of an end, as its message tells it.
+/// The commit of a task's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Commit {
     /// When nats-server stored it, on the boot clock.
     pub at_ns: u64,
-    /// Its revision. One that the registry has lost is given out again.
+    /// Its revision. The registry assigns the revision of a lost commit again.
     pub revision: u64,
 }
 
-/// What was seen.
+/// The observations.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// The commits of ends, by task: a message that is delivered again is the same one.
+    /// The commits of ends, by task. A message that is delivered again is the same commit.
     pub ends: BTreeMap<String, BTreeSet<Commit>>,
     /// For each task that the registry has now, whether it has ended.
     pub over: BTreeMap<String, bool>,
-    /// Who was given a task and when that was seen, by task and attempt.
+    /// The worker to which an attempt was dispatched, and when that was observed, by task and attempt.
     pub dispatches: BTreeMap<(String, String), (String, u64)>,
-    /// When each renewal of a lease was seen, by worker, in order.
+    /// When each renewal of a lease was observed, by worker, in order.
     pub renewals: BTreeMap<String, Vec<u64>>,
-    /// When a lease was seen declared lost, by worker, in order.
+    /// When each `lost` of a lease was observed, by worker, in order.
     pub losses: BTreeMap<String, Vec<u64>>,
 }
 
 impl Seen {
-    /// Whether the registry has a task, and its end.
+    /// Whether the registry has the task and the task has ended.
     pub fn is_over(&self, task: &str) -> bool {
         self.over.get(task).is_some_and(|over| *over)
     }
@@ -55,23 +55,24 @@ impl Seen {
     }
 }
 
-/// Watches until it is dropped with the runtime.
+/// Watches until the runtime is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
     seen: Arc<Mutex<Seen>>,
-    /// How often the registry has lost what it had.
+    /// The number of times that the registry has lost writes.
     rewinds: Arc<watch::Sender<u64>>,
-    /// What the wall clock is ahead of the boot clock: nats-server stamps by the one, journals by the
-    /// other. Measured once, so that a message that is delivered again has the same stamp.
+    /// How far the wall clock is ahead of the boot clock: nats-server stamps by the wall clock, journals
+    /// by the boot clock. It is measured once, so that a message that is delivered again gets the same
+    /// stamp.
     ahead_ns: i128,
 }
 
 impl Observer {
-    /// Begins to watch what is stored already and what comes.
+    /// Starts to watch. The observer receives what is stored already, and then every write.
     ///
     /// # Errors
     ///
-    /// When NATS does not answer, or a bucket is not there.
+    /// When NATS does not answer, or a bucket is missing.
     pub async fn start(urls: &[String], names: &Names) -> anyhow::Result<Self> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ahead_ns = wall.as_nanos() as i128 - i128::from(now_ns());
@@ -89,13 +90,13 @@ impl Observer {
         Ok(observer)
     }
 
-    /// What was seen until now.
+    /// The observations so far.
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().expect("no holder of this lock panics")
     }
 
-    /// Forgets what the registry had and reads all that it has now: to be called when its disk has
-    /// lost something, before it is started again.
+    /// Forgets which tasks the registry has, and reads all of them again. Call this when the registry's
+    /// disk has lost something, before the registry is started again.
     pub fn rewind(&self) {
         self.seen().over.clear();
         self.rewinds.send_modify(|rewinds| *rewinds += 1);
@@ -106,11 +107,12 @@ impl Observer {
         let mut next = 1;
         loop {
             tokio::select! {
-                // It ends with an error when NATS was away for too long; what was missed comes then.
+                // It ends with an error when NATS was down for too long. The next watch delivers what
+                // was missed.
                 _ = self.follow(&client, &names, bucket, &mut next) => {
                     tokio::time::sleep(AGAIN).await;
                 }
-                // Its revisions are given out again.
+                // The registry assigns the lost revisions again.
                 _ = rewinds.changed() => next = 1,
             }
         }

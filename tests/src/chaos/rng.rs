@@ -1,4 +1,4 @@
-//! Chance that can be had again: the same seed gives the same choices. Never for secrets.
+//! A seeded random number generator: the same seed gives the same choices. Never for secrets.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Rng(u64);
 
 impl Rng {
-    /// The choices of this seed.
+    /// The generator of this seed.
     pub fn new(seed: u64) -> Self {
         Rng(seed)
     }
@@ -19,23 +19,23 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from `least` up to and without `end`.
+    /// A number from `least` to below `end`.
     pub fn within(&mut self, least: u64, end: u64) -> u64 {
-        // The bias of a remainder is below what any of this could show.
+        // The bias of the remainder is too small to matter here.
         least + self.next() % (end - least).max(1)
     }
 
-    /// True so many times in a hundred.
+    /// True with a probability of `percent` in a hundred.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.within(0, 100) < percent
     }
 
-    /// One of some things.
+    /// One of these elements. There must be at least one.
     pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.within(0, of.len() as u64) as usize]
     }
 
-    /// A time between two, in steps of a millisecond.
+    /// A duration from `least` to `most`, in steps of a millisecond.
     pub fn time(&mut self, least: Duration, most: Duration) -> Duration {
         Duration::from_millis(self.within(least.as_millis() as u64, most.as_millis() as u64 + 1))
     }

@@ -1,5 +1,5 @@
-//! What the workers' journals say: from when to when each attempt ran, and where. Never a guess: a
-//! line that is not whole yet is read the next time.
+//! The workers' journals: from when to when each attempt ran, and where. Never a guess: an incomplete
+//! line is read the next time.
 
 use serde::Deserialize;
 use std::{
@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-/// A line of a journal. What else it says is of no interest here.
+/// A line of a journal, with the fields that matter here.
 #[derive(Debug, Deserialize)]
 struct JournalLine<'a> {
     at_ns: u64,
@@ -20,38 +20,38 @@ struct JournalLine<'a> {
     until_ns: Option<u64>,
 }
 
-/// One run of an attempt, as its worker wrote it down.
+/// One run of an attempt, from its worker's journal. All times are by the boot clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Which attempt.
+    /// The attempt's id.
     pub attempt: String,
-    /// Who ran it.
+    /// The worker that ran it.
     pub worker: String,
-    /// The first line about it.
+    /// The time of the first line about it.
     pub first_ns: u64,
-    /// Its guest's first effect.
+    /// The time of its guest's first effect.
     pub called_ns: Option<u64>,
-    /// The last line of something that it did.
+    /// The time of the last line about something that it did.
     pub last_ns: u64,
-    /// The longest time between two lines: how long the machine kept a guest that beats waiting.
+    /// The longest time between two of its lines: how long the machine delayed a guest that beats.
     pub pause_ns: u64,
     /// Whether it ended by itself.
     pub ended: bool,
 }
 
 impl Run {
-    /// When its guest is first known to have run.
+    /// The time at which its guest is first known to have run.
     pub fn began_ns(&self) -> u64 {
         self.called_ns.unwrap_or(self.first_ns)
     }
 }
 
-/// All that was read.
+/// The contents of all journals.
 #[derive(Debug, Default)]
 pub struct RunLog {
     journals: Vec<Journal>,
     runs: BTreeMap<String, Vec<Run>>,
-    /// The ends of each worker's leases: when each was written down, and when it was.
+    /// The ends of each worker's leases: when each end was logged, and when the lease ended.
     lapses: BTreeMap<String, Vec<(u64, u64)>>,
 }
 
@@ -59,7 +59,7 @@ pub struct RunLog {
 struct Journal {
     path: PathBuf,
     read: u64,
-    /// The beginning of a line whose end was not written yet.
+    /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
 }
 
@@ -70,11 +70,11 @@ impl RunLog {
         RunLog { journals: paths.into_iter().map(journal).collect(), ..RunLog::default() }
     }
 
-    /// Reads what was written since the last look.
+    /// Reads what was written since the last call.
     ///
     /// # Errors
     ///
-    /// When a journal cannot be read, or has a line that is none.
+    /// When a journal cannot be read, or has a malformed line.
     pub fn look(&mut self) -> anyhow::Result<()> {
         for journal in &mut self.journals {
             let Ok(mut file) = File::open(&journal.path) else { continue };
@@ -86,7 +86,8 @@ impl RunLog {
             {
                 match serde_json::from_slice(line) {
                     Ok(line) => note(&mut self.runs, &mut self.lapses, &line),
-                    // A worker that was killed in the middle of a line; the next life goes on after it.
+                    // A worker was killed in the middle of this line. The next process starts a new
+                    // line.
                     Err(error) => anyhow::ensure!(
                         !line.ends_with(b"}"),
                         "{}: {error}: {}",
@@ -110,14 +111,14 @@ impl RunLog {
         self.runs.get(task).map_or(&[], Vec::as_slice)
     }
 
-    /// When the lease ended under which a run was, if its worker wrote that down. One that was killed
+    /// The end of the lease under which a run was, if its worker logged that. A worker that was killed
     /// did not.
     pub fn lease_end(&self, run: &Run) -> Option<u64> {
         let lapses = self.lapses.get(&run.worker)?.iter();
         lapses.filter(|(at_ns, _)| *at_ns >= run.first_ns).min().map(|(_, until_ns)| *until_ns)
     }
 
-    /// A run_log of lines that were not written to a file.
+    /// A run log of these lines, without a file.
     #[cfg(test)]
     pub fn of(lines: &[(u64, &str, &str, &str, &str)]) -> Self {
         let mut run_log = RunLog::default();
@@ -145,7 +146,8 @@ fn note(
     let Some(runs) = tasks.get_mut(task) else { return };
     let same = |run: &&mut Run| run.attempt == attempt && run.worker == line.worker;
     let known = runs.iter_mut().rev().find(same);
-    // Said by the worker, before the guest ran or when it comes to notice the lease's end.
+    // The worker logs these lines before the guest runs, or when the worker notices the end of the
+    // lease.
     if matches!(line.what, "received" | "lapsed") {
         return;
     }

@@ -1,9 +1,10 @@
-//! A web server that reads late: it notes which attempt sent what, and until when that attempt must
-//! still have been sending. It never judges.
+//! A web server that reads slowly. It notes which attempt sent which request, and until when that
+//! attempt must still have been sending. Never judges.
 //!
-//! When a request is read says little about when it was sent: the kernels on both sides hold what nobody
-//! reads. So the bodies are much larger than what this side's kernel holds ([`HELD_MAX`]): if more than
-//! that was read after a moment, the sender must have sent some of it after that moment.
+//! The time at which a request is read says little about the time at which it was sent: the kernels on
+//! both sides buffer unread bytes. So the bodies are much larger than the buffer of this side's kernel
+//! ([`HELD_MAX`]). If the server reads more than that after a given time, the attempt must have sent
+//! some of it after that time.
 
 use super::{Rng, now_ns};
 use std::{
@@ -16,53 +17,55 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// What is asked of the kernel as a receive buffer.
+/// The size of the receive buffer that is requested from the kernel.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 
-/// What the kernel holds at most of what was received: it doubles what is asked for, and takes one
-/// segment more, which may be as large as 64 KiB on a link between two namespaces.
+/// The most received bytes that the kernel holds: it doubles the requested size, and accepts one segment
+/// more, which may be as large as 64 KiB on a link between two namespaces.
 const HELD_MAX: u64 = 2 * RECEIVE_BUFFER as u64 + 64 * 1024;
 
-/// A body that is some times as large.
+/// The size of a body in bytes: a few times `HELD_MAX`.
 pub const BODY: u64 = 512 * 1024;
 
-/// What is read at once.
+/// The most bytes of one read.
 const CHUNK: usize = 8 * 1024;
 
-/// The most of a request's head.
+/// The largest head of a request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// How often in a hundred a pause comes before a chunk. Of the [`BODY`]'s chunks about two.
+/// The probability, in percent, of a pause before a chunk: about two pauses for the chunks of a
+/// [`BODY`].
 const PAUSE_PERCENT: u64 = 3;
 
-/// Pauses in one request: a worker waits 30 s for each step of one, and no longer.
+/// The most pauses in one request: a worker waits no longer than 30 s for each step of a request.
 const PAUSES_MAX: usize = 2;
 
-/// The end of a body whose length was not said. The bodies are of one letter, so it comes once.
+/// The end of a body of unknown length. The bodies consist of one letter, so these bytes occur once.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What was read of one request.
+/// An observation of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Whose, by its header.
+    /// The task that sent it, from its header.
     pub task: String,
-    /// Whose, by its header.
+    /// The attempt that sent it, from its header.
     pub attempt: String,
-    /// Bytes of it were still to be sent at this moment: more was read later than the kernel holds.
-    /// 0 where that is not known of any moment.
+    /// A time at which some of its bytes were still to be sent, because more was read later than the
+    /// kernel holds. 0 if no such time is known.
     pub sending_ns: u64,
     /// When its last byte was read.
     pub read_ns: u64,
-    /// Whether that was the last byte of its body.
+    /// Whether the last byte of its body was read.
     pub is_whole: bool,
 }
 
-/// What was read so far, of requests that are over.
+/// The observations of requests that are over.
 #[derive(Clone, Debug, Default)]
 pub struct Sink(Arc<Mutex<Vec<Request>>>);
 
 impl Sink {
-    /// Begins to listen on this machine's address `ip`; where. `longest` is the longest pause.
+    /// Starts to listen on this machine's address `ip`, and returns the address with the port. `longest`
+    /// is the longest pause.
     ///
     /// # Errors
     ///
@@ -94,7 +97,7 @@ impl Sink {
         self.0.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// Reads one request, notes it, and answers if it was whole.
+    /// Reads one request, notes it, and answers if the request was complete.
     async fn serve(self, mut connection: TcpStream, mut rng: Rng, longest: Duration) {
         let Some((head, mut body)) = head(&mut connection).await else { return };
         let (Some(task), Some(attempt)) =
@@ -107,7 +110,7 @@ impl Sink {
             Some(length) => body.len() >= length,
             None => body.ends_with(LAST_CHUNK),
         };
-        // How much had been read when, each time before it is waited for more.
+        // Before each read: the time, and the number of bytes read so far.
         let mut looks = Vec::new();
         let (mut read_ns, mut chunk, mut pauses) = (now_ns(), [0; CHUNK], 0);
         while !is_whole(&body) {
@@ -121,7 +124,7 @@ impl Sink {
                     body.extend_from_slice(&chunk[..size]);
                     read_ns = now_ns();
                 }
-                // Its sender has ended it, as it must when its lease ends.
+                // The sender has closed the connection, as it must when its lease ends.
                 _ => break,
             }
         }
@@ -137,7 +140,7 @@ impl Sink {
     }
 }
 
-/// The lines before the body, and what was read of the body with them.
+/// The lines before the body, and the bytes of the body that were read with them.
 async fn head(connection: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     const END: &[u8] = b"\r\n\r\n";
     let mut read = Vec::new();
@@ -152,7 +155,7 @@ async fn head(connection: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     }
 }
 
-/// A header's value.
+/// The value of a header.
 fn field(head: &str, name: &str) -> Option<String> {
     let mut fields = head.lines().filter_map(|line| line.split_once(':'));
     let found = fields.find(|(field, _)| field.eq_ignore_ascii_case(name));

@@ -1,4 +1,4 @@
-//! Asking a fleet with the real command, as people do. Never in another way.
+//! Runs the real command on a fleet, as operators do. Never talks to the fleet in another way.
 
 use super::{Fleet, text, wait_for};
 use crate::place;
@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
     /// Its exit code.
@@ -20,7 +20,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Its standard output, as text.
+    /// Its standard output as text, without white space at both ends.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).trim().to_string()
     }
@@ -30,7 +30,7 @@ impl Ran {
         serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Demands that it went well.
+    /// Demands the exit code 0.
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
@@ -45,12 +45,12 @@ impl Fleet {
         command
     }
 
-    /// Runs the command line to its end.
+    /// Runs the command to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         self.run_with(args, b"")
     }
 
-    /// The same, with standard input.
+    /// Runs the command to its end, with this standard input.
     pub fn run_with(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut command = self.muster(args);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -58,7 +58,7 @@ impl Fleet {
         let mut stdin = child.stdin.take().expect("it was piped");
         let input = input.to_vec();
         let writer = std::thread::spawn(move || {
-            // A command that does not read its input is no failure of the test.
+            // A command that does not read its input does not fail the test.
             let _ = stdin.write_all(&input);
         });
         let output = child.wait_with_output().expect("it runs");
@@ -80,7 +80,7 @@ impl Fleet {
         self.run(&["-o", "json", "task", "get", task]).ok().json()["record"].clone()
     }
 
-    /// Waits until a task's record is as wanted.
+    /// Waits until the record of a task satisfies `wanted`, and returns the record.
     pub fn until(&self, what: &str, task: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         wait_for(what, || Some(self.record(task)).filter(|record| wanted(record)))
     }

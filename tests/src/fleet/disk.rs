@@ -1,5 +1,5 @@
-//! A disk that loses its newest writes: a copy of what nats-server keeps, taken while it runs, and put
-//! back once it was killed. It must never touch the files of a nats-server that runs.
+//! A disk that loses its newest writes: a copy of what nats-server stores, made while nats-server runs,
+//! and put back after it was killed. Never changes the files of a running nats-server.
 
 use super::Fleet;
 use crate::chaos::now_ns;
@@ -9,30 +9,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The streams that are put back one by one, by the ends of their names.
+/// The streams that can be put back one by one, by the ends of their names.
 pub const STREAMS: [&str; 3] = ["tasks", "workers", "masters"];
 
-/// Where nats-server keeps the streams of its only account, below its store directory.
+/// The directory in which nats-server keeps the streams of its only account, below its store directory.
 const BELOW: &str = "jetstream/$G/streams";
 
-/// What was on a node's disk some time ago.
+/// A copy of what was on a node's disk.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DiskCopy {
     /// The node.
     pub node: String,
     /// The names of the streams that were copied.
     pub streams: Vec<String>,
-    /// What was acknowledged before this is in the copy.
+    /// The time at which the copy was begun. The copy contains everything that was acknowledged before.
     pub began_ns: u64,
-    /// What was acknowledged after this is not.
+    /// The time at which the copy was complete. The copy contains nothing that was acknowledged later.
     pub ended_ns: u64,
     dir: PathBuf,
-    /// The process that wrote what was copied.
+    /// The process that wrote the files.
     pid: u32,
 }
 
 impl DiskCopy {
-    /// Whether a stream was copied, by the end of its name.
+    /// Whether the copy contains a stream, by the end of its name.
     pub fn has(&self, stream: &str) -> bool {
         self.streams.iter().any(|name| name.ends_with(&format!("_{stream}")))
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for DiskCopy {
 }
 
 impl Fleet {
-    /// Where a node of the registry keeps what it stores.
+    /// The store directory of a node of the registry.
     pub(super) fn store(&self, node: &str) -> PathBuf {
         self.path(&format!("{node}.store"))
     }
@@ -58,7 +58,7 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// When a file can be neither read nor written. Files that vanish meanwhile are left out.
+    /// When a file can be neither read nor written. Files that are deleted meanwhile are left out.
     pub fn copy_disk(&self, node: &str, stream: Option<&str>) -> io::Result<DiskCopy> {
         let from = self.store(node).join(BELOW);
         let began_ns = now_ns();
@@ -77,35 +77,36 @@ impl Fleet {
         Ok(DiskCopy { node, streams, began_ns, ended_ns, dir, pid })
     }
 
-    /// Whether the process runs that wrote what was copied: what another one has read and written
-    /// since is not lost without all of it.
+    /// Whether the node still runs as the process that wrote the copied files. After a restart the copy
+    /// is useless: the new process has read everything that was on the disk, so nothing of that can be
+    /// lost any more.
     pub fn is_of(&self, copy: &DiskCopy) -> bool {
         self.runs(&copy.node) && self.pid(&copy.node) == copy.pid
     }
 
-    /// Removes a copy that is not wanted any more.
+    /// Deletes a copy that is not needed any more.
     pub fn discard(&self, copy: &DiskCopy) {
         let _ = fs::remove_dir_all(&copy.dir);
     }
 
-    /// Puts a copy in the place of what is there. The node must not run.
+    /// Replaces the node's files by the copy. The node must not run.
     ///
     /// # Errors
     ///
-    /// When the file system says so; the streams may be half there.
+    /// When the file system returns an error; the streams may then be incomplete.
     pub fn put_back(&self, copy: &DiskCopy) -> io::Result<()> {
         assert!(!self.runs(&copy.node), "{} still runs", copy.node);
         let to = self.store(&copy.node).join(BELOW);
         for name in &copy.streams {
             fs::remove_dir_all(to.join(name))?;
-            // The copy may be on another disk.
+            // A copy and not a rename: the two directories may be on different disks.
             self::copy(&copy.dir.join(name), &to.join(name))?;
         }
         self.discard(copy);
         Ok(())
     }
 
-    /// How many streams of a copy the node says to have restored since it was started last.
+    /// How many streams of a copy the node has restored since its last start, by its log.
     pub fn restored(&self, copy: &DiskCopy) -> usize {
         let log = self.log(&copy.node);
         let life = log.rfind("Starting nats-server").map_or(&*log, |at| &log[at..]);
@@ -117,7 +118,7 @@ impl Fleet {
     }
 }
 
-/// Copies a directory and all that is in it. What vanishes meanwhile is left out.
+/// Copies a directory recursively. Files that are deleted meanwhile are left out.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,5 +1,5 @@
-//! A limit of processes for a worker that binds the superuser, too: the kernel's control group `pids`.
-//! Only groups that this made, and only processes that the fleet started.
+//! A limit on a worker's processes that also binds the superuser: the kernel's control group `pids`.
+//! Never uses a group that it did not make, or a process that the fleet did not start.
 
 use super::Fleet;
 use rustix::process::Pid;
@@ -8,14 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the kernel shows groups of this kind: of the first version, and of the second.
+/// Where the kernel shows such control groups: in version 1, and in version 2.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
 
-/// The groups of a fleet.
+/// The control groups of a fleet.
 #[derive(Debug, Default)]
 pub(super) struct Groups(Vec<PathBuf>);
 
-/// Where groups can be made, if anywhere.
+/// The directory in which this process can make such groups, if there is one.
 fn root() -> Option<&'static Path> {
     let has_limit = |root: &&Path| {
         let probe = root.join(format!("muster-test-{}-probe", std::process::id()));
@@ -27,13 +27,14 @@ fn root() -> Option<&'static Path> {
     ROOTS.iter().map(Path::new).find(has_limit)
 }
 
-/// Whether a group can be made.
+/// Whether this process can make such groups.
 pub(super) fn are_there() -> bool {
     root().is_some()
 }
 
 impl Groups {
-    /// Lets these processes, and what they start, be `most` from now on; `None` ends that.
+    /// Limits the number of these processes and of all that they start to `most`. `None` removes the
+    /// limit.
     pub(super) fn limit(&mut self, name: &str, all: &[Pid], most: Option<u64>) -> io::Result<()> {
         let root = root().ok_or(io::ErrorKind::Unsupported)?;
         let group = root.join(format!("muster-test-{}-{name}", std::process::id()));
@@ -44,13 +45,13 @@ impl Groups {
         let text = most.map_or("max".into(), |most| most.to_string());
         fs::write(group.join("pids.max"), text)?;
         for pid in all {
-            // One that has ended meanwhile must not spare the others.
+            // A process that has ended meanwhile must not prevent the limit of the others.
             let _ = fs::write(group.join("cgroup.procs"), pid.as_raw_nonzero().to_string());
         }
         Ok(())
     }
 
-    /// Removes them; nothing may run in them any more.
+    /// Removes the groups. No process may run in them any more.
     pub(super) fn remove(&mut self) {
         for group in self.0.drain(..) {
             let _ = fs::remove_dir(group);

@@ -1,21 +1,21 @@
-//! Few open files or processes for a worker that runs, as on a host where others use them up. Never
-//! the limits of a process that this fleet did not start.
+//! Limits on the open files or processes of a running worker, as on a host where other programs use them
+//! up. Never limits a process that this fleet did not start.
 
 use super::{Fleet, group};
 use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 
-/// What a worker may have few of.
+/// A resource that can be limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scarce {
-    /// Open files, and so connections and pipes.
+    /// Open files, which include connections and pipes.
     Files,
-    /// Processes and threads: of its user, or of its control group where the kernel does not count the
-    /// user's.
+    /// Processes and threads: those of the worker's user, or those of its control group if the kernel
+    /// does not count the user's.
     Processes,
 }
 
 impl Scarce {
-    /// Whether this program can make it scarce.
+    /// Whether this program can limit the resource.
     pub fn can_be(self) -> bool {
         self == Scarce::Files || !is_exempt() || group::are_there()
     }
@@ -29,8 +29,9 @@ impl Scarce {
 }
 
 impl Fleet {
-    /// Lets a worker and its supervisor have `most` from now on; `None` is as many as this process.
-    /// What they have beyond that they keep. Returns whether a process was there to be limited.
+    /// Limits a worker and its supervisor to `most` from now on; `None` restores the limit of this
+    /// process. The processes keep what they have beyond the limit. Returns whether there was a process
+    /// to limit.
     pub fn limit(&mut self, name: &str, what: Scarce, most: Option<u64>) -> bool {
         if what == Scarce::Processes && is_exempt() {
             return self.limit_group(name, most);
@@ -39,18 +40,18 @@ impl Fleet {
         let limit = Rlimit { current: most.or(own.current), maximum: own.maximum };
         let set = |pid: Pid| prlimit(Some(pid), what.resource(), limit).is_ok();
         let all = self.family(name);
-        // Each is tried: one that has ended meanwhile must not spare the others.
+        // Each process is tried: one that has ended meanwhile must not prevent the limit of the others.
         let set = all.into_iter().map(set).filter(|is_set| *is_set).count();
         set > 0
     }
 
-    /// How many files the process of a worker has open, the one that was ready last.
+    /// The number of files that a worker's process has open. The process is the one that was ready last.
     pub fn open_files(&self, name: &str) -> Option<usize> {
         let pid = self.child_pid(name)?;
         Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
     }
 
-    /// The process that this fleet started and its own children.
+    /// The process that this fleet started, and its children.
     pub(super) fn family(&self, name: &str) -> Vec<Pid> {
         let Some(supervisor) = self.children.get(name).map(Pid::from_child) else {
             return Vec::new();
@@ -64,7 +65,8 @@ impl Fleet {
     }
 }
 
-/// Whether the kernel does not count this user's processes: the superuser of the machine's.
+/// Whether the kernel does not limit this user's processes: the user is the superuser of the machine,
+/// and not only of a user namespace.
 fn is_exempt() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     geteuid().is_root() && map.split_whitespace().nth(1) == Some("0")

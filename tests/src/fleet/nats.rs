@@ -1,5 +1,5 @@
-//! The registry of a fleet: one nats-server, or a cluster of several. Each keeps its directory and its
-//! ports when it is started again; a client never depends on which of them answers.
+//! The registry of a fleet: one nats-server, or a cluster of several. Each node keeps its directory and
+//! its ports when it is started again. Never makes a client depend on which node answers.
 
 use super::{Fleet, room::SMALL_DISK, text, wait_for};
 use crate::{
@@ -12,25 +12,25 @@ use std::{
     time::Duration,
 };
 
-/// The host that a lone nats-server runs on.
+/// The host name of the node of a registry that has only one.
 pub const NATS: &str = "nats-server";
 
 /// The nodes of a registry.
 pub(super) struct Nodes {
-    /// What each reads besides its command line; nothing most often.
+    /// Additional configuration of each node; usually empty.
     config: &'static str,
-    /// Who asks, as it stands in a URL; nobody most often.
+    /// The user and password in the URLs, if any.
     pub(super) user: &'static str,
     all: Vec<Node>,
-    /// The ways to and from the last node, where its replicas can lag behind the others'.
+    /// The proxies to and from the last node, if its replicas can lag.
     late: Option<LateRoutes>,
 }
 
 struct Node {
     name: String,
-    /// Where it listens for clients; the port is 0 before its first start.
+    /// The address for clients; the port is 0 before the node's first start.
     clients: SocketAddr,
-    /// Where it listens for the other nodes; the port is 0 before its first start.
+    /// The address for the other nodes; the port is 0 before the node's first start.
     routes: SocketAddr,
 }
 
@@ -42,13 +42,13 @@ impl Nodes {
         Nodes { config, user: "", all: (1..=count).map(node).collect(), late: None }
     }
 
-    /// Three nodes, of which the last can lag behind.
+    /// Three nodes, of which the last can be made to lag.
     pub(super) fn with_a_late_one() -> Self {
         Nodes { late: Some(LateRoutes::new()), ..Nodes::new(3, "") }
     }
 
-    /// What a node is told of the others: where it dials each, and where it is dialled itself if not
-    /// where it listens.
+    /// The routes of a node: the address at which it dials each other node, and the address that it
+    /// advertises, if that is not the address on which it listens.
     fn routes(&mut self, own: &str) -> (Vec<SocketAddr>, Option<SocketAddr>) {
         let last = self.all.last().map(|node| node.name.clone());
         let is_last = last.as_deref() == Some(own);
@@ -59,7 +59,7 @@ impl Nodes {
         let (mut dials, mut dialled) = (Vec::new(), None);
         for node in &self.all {
             if node.name == own {
-                // By the one that is late, or where it is that, by everybody.
+                // Either this node is the late one, or only the late node dials this address.
                 let hears = if is_last { Hears::Dialled } else { Hears::Dialling };
                 dialled = Some(late.way(node.routes, hears));
             } else if is_last {
@@ -79,7 +79,8 @@ impl Nodes {
         format!("nats://{}{at}{address}", self.user)
     }
 
-    /// The node that a host talks to: hosts with numbers at their end are spread over all nodes.
+    /// The node that a host connects to. Hosts whose names end in a number are distributed over all
+    /// nodes.
     fn of(&self, host: &str) -> &Node {
         let digits = host.trim_start_matches(|letter: char| !letter.is_ascii_digit());
         let number: usize = digits.parse().unwrap_or(1);
@@ -88,30 +89,31 @@ impl Nodes {
 }
 
 impl Fleet {
-    /// The hosts of the registry.
+    /// The names of the registry's nodes.
     pub fn nats_nodes(&self) -> Vec<String> {
         self.nats.all.iter().map(|node| node.name.clone()).collect()
     }
 
-    /// Where the registry listens: its first node.
+    /// The URL of the registry's first node.
     pub fn nats_url(&self) -> String {
         self.nats.url(self.nats.all[0].clients)
     }
 
-    /// Where each node of the registry listens.
+    /// The URLs of all nodes.
     pub fn nats_urls(&self) -> Vec<String> {
         self.nats.all.iter().map(|node| self.nats.url(node.clients)).collect()
     }
 
-    /// Whether a host is one of the registry's.
+    /// Whether a host is a node of the registry.
     pub(super) fn is_node(&self, host: &str) -> bool {
         self.nats.all.iter().any(|node| node.name == host)
     }
 
-    /// Starts the registry, on the same directories and ports as before where there was one.
+    /// Starts the registry. A restarted node has the same directory and ports as before.
     pub fn start_nats(&mut self) {
         let nodes = self.nats_nodes();
-        // One after the other, so that those that hear everything in time are joined before the last.
+        // One node after another, so that the nodes without a lag form the cluster before the last node
+        // joins.
         for (at, node) in nodes.iter().enumerate() {
             let pid = self.launch_nats(node);
             let file = self.path("nats-ports").join(format!("nats-server_{pid}.ports"));
@@ -129,22 +131,22 @@ impl Fleet {
         }
     }
 
-    /// Has the replicas of the last node lag behind the others' by so much from now on.
+    /// From now on the replicas of the last node lag behind the others by `late`.
     pub fn lag(&self, late: Duration) {
         self.nats.late.as_ref().expect("a registry with a late node").set(late);
     }
 
-    /// Says what nats-server is told at its next start.
+    /// Sets the configuration of nats-server for its next start.
     pub fn configure_nats(&mut self, config: &'static str) {
         self.nats.config = config;
     }
 
-    /// Says as whom those ask that are started from now on, as it stands in a URL.
+    /// Sets the user and password in the URLs of processes that are started from now on.
     pub fn ask_as(&mut self, user: &'static str) {
         self.nats.user = user;
     }
 
-    /// Launches one node, without waiting until it listens; its process.
+    /// Launches one node, without waiting until it listens. Returns the id of its process.
     pub fn launch_nats(&mut self, name: &str) -> u32 {
         let ports = self.path("nats-ports");
         std::fs::create_dir_all(&ports).expect("a directory");
@@ -164,7 +166,7 @@ impl Fleet {
         self.spawn(name, command)
     }
 
-    /// Chooses where a node listens for the others, once.
+    /// Chooses the address on which a node listens for the others, once.
     fn locate(&mut self, at: usize) {
         let is_alone = self.nats.all.len() == 1;
         let node = &mut self.nats.all[at];
@@ -172,8 +174,8 @@ impl Fleet {
         node.clients.set_ip(ip);
         node.routes.set_ip(ip);
         if node.routes.port() == 0 && !is_alone {
-            // Nodes must know each other's ports before any of them listens. This program is not on
-            // the host of the node: only the number is taken from here.
+            // Nodes must know each other's ports before any of them listens. This program may be on
+            // another host than the node, so only the port number is taken from here.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
             node.routes.set_port(free.local_addr().expect("it is bound").port());
         }
@@ -189,9 +191,9 @@ impl Fleet {
         let own = all.iter().find(|node| node.name == name).expect("a node");
         let routes: Vec<String> =
             dials.iter().map(|routes| format!("\"nats://{routes}\"")).collect();
-        // Others that learn of a node hear where it is to be dialled.
+        // The other nodes dial this address.
         let advertise = dialled.map(|routes| format!("  advertise: \"{routes}\"\n"));
-        // A client that learns of the other nodes would go around the proxies.
+        // A client that learned of the other nodes would bypass the proxies.
         let is_hidden = matches!(self.net, Net::Proxied(_));
         format!(
             "server_name: {name}\n{config}cluster {{\n  name: muster\n  listen: \"{}\"\n{}  \
@@ -202,7 +204,7 @@ impl Fleet {
         )
     }
 
-    /// Where a host finds the registry.
+    /// The URL at which a host finds the registry.
     pub(super) fn nats_from(&mut self, host: &str) -> String {
         let node = self.nats.of(host);
         let address = self.net.way(host, &node.name, node.clients, Carrier::Tcp);

@@ -1,6 +1,6 @@
-//! Small disks of the hosts, which can be filled: one for what a daemon logs, one for what it keeps. Only
-//! where hosts are apart, since mounts are this program's own there and end with it. Never the disk that
-//! anything else is on.
+//! Small disks of the hosts, which can be filled: one for a daemon's log, one for its state. Only if the
+//! hosts are in namespaces, because the mounts then belong to this program and end with it. Never a disk
+//! that other programs use.
 
 use super::{Fleet, text};
 use crate::{net::Net, place};
@@ -11,30 +11,31 @@ use std::{
     process::Command,
 };
 
-/// Room for what a daemon logs while it is struck for an hour.
+/// The size of a log disk, in MiB: enough for a daemon under faults for an hour.
 const LOG_MIB: u64 = 16;
 
-/// Room for what a worker compiles, and for what nats-server keeps.
+/// The size of a state disk, in MiB: enough for what a worker compiles, and for what nats-server stores.
 const STATE_MIB: u64 = 256;
 
-/// Room for the state of one worker that compiles little.
+/// The size of a worker's own state disk, in MiB: enough for a worker that compiles little.
 const OWN_STATE_MIB: u64 = 32;
 
-/// What fills a disk.
+/// The file that fills a disk.
 const BALLAST: &str = "ballast";
 
-/// What is written at once to fill it.
+/// The bytes of one write that fills a disk.
 const CHUNK: usize = 64 * 1024;
 
-/// What nats-server has to be told on a small disk: it would not promise streams more room than there is.
+/// The configuration of nats-server on a small disk. By default nats-server does not let streams reserve
+/// more space than the disk has.
 pub(super) const SMALL_DISK: &str = "jetstream { max_file_store: 16GB }\n";
 
 /// A disk of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
-    /// Where a daemon's standard error goes.
+    /// The disk of a daemon's standard error.
     Log,
-    /// Its state directory; of a node of the registry, all that is stored.
+    /// The disk of its state directory. A node of the registry stores everything there.
     State,
 }
 
@@ -44,22 +45,23 @@ impl Fleet {
         matches!(self.net, Net::Apart(_))
     }
 
-    /// Leaves no room on a disk.
+    /// Fills a disk completely.
     ///
     /// # Errors
     ///
-    /// When it cannot be written to for another reason than that it is full.
+    /// When a write fails for another reason than a full disk.
     pub fn fill(&self, name: &str, disk: Disk) -> io::Result<()> {
         fill(&self.disk(name, disk))
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub fn free(&self, name: &str, disk: Disk) {
         free(&self.disk(name, disk));
     }
 
-    /// Starts a worker whose state directory is a small disk, in a mount namespace of its own that ends with
-    /// it; where this process sees that disk. `None` where that is not possible.
+    /// Starts a worker whose state directory is a small disk, in its own mount namespace, which ends
+    /// with the worker. Returns the path at which this process sees that disk; `None` if this is not
+    /// possible.
     pub fn start_worker_on_a_small_disk(
         &mut self,
         name: &str,
@@ -86,14 +88,15 @@ impl Fleet {
         )
     }
 
-    /// Where a process' standard error goes.
+    /// The file that receives a process's standard error.
     pub(super) fn log_path(&self, name: &str) -> PathBuf {
         let file = format!("{name}.log");
         let disk = self.disk(name, Disk::Log);
         if self.disks.contains(&disk) { disk.join(file) } else { self.path(&file) }
     }
 
-    /// Gives a host its disks, once. A node's log stays where it is: tests read in it.
+    /// Mounts the disks of a host, once. The log of a registry node is not on its small disk, because
+    /// tests read it.
     pub(super) fn mount_disks(&mut self, name: &str) {
         if !self.has_disks() {
             return;
@@ -109,7 +112,7 @@ impl Fleet {
         }
     }
 
-    /// Takes the disks away; nothing may run any more. What was logged stays.
+    /// Unmounts the disks. No process may run any more. The logs are kept.
     pub(super) fn unmount_disks(&mut self) {
         for dir in std::mem::take(&mut self.disks) {
             for file in fs::read_dir(&dir).into_iter().flatten().flatten() {
@@ -130,11 +133,11 @@ impl Fleet {
     }
 }
 
-/// Leaves no room on the disk that a directory is on, which is a test's own.
+/// Completely fills the disk of a directory. The disk must be the test's own.
 ///
 /// # Errors
 ///
-/// When it cannot be written to for another reason than that it is full.
+/// When a write fails for another reason than a full disk.
 pub fn fill(dir: &Path) -> io::Result<()> {
     let mut ballast = File::create(dir.join(BALLAST))?;
     loop {
@@ -147,7 +150,7 @@ pub fn fill(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes room again.
+/// Frees the space again.
 pub fn free(dir: &Path) {
     let _ = fs::remove_file(dir.join(BALLAST));
 }

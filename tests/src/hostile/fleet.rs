@@ -1,5 +1,5 @@
-//! A fleet that hostile guests are let loose on: one worker, with a quiet neighbour on it whose
-//! tasks are timed. Guests are uploaded past every check of the command, as an attacker would.
+//! A fleet for hostile guests: one worker, which also runs the short tasks of a neighbour, which are
+//! timed. The guests are uploaded without any check of the command, as an attacker would upload them.
 
 use super::Guest;
 use crate::{Fleet, fleet::text};
@@ -19,40 +19,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The worker's slots: one for the guest, one for the neighbour, and two that nobody needs.
+/// The slots of the worker: one for the guest, one for the neighbour, and two spare ones.
 const SLOTS: &str = "4";
 
-/// How long a guest's end is waited for: most of it is for compiling.
+/// How long to wait for the end of a guest. Most of that is for its compilation.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long the worker may compile.
+/// The worker's limit on the time to compile, in seconds.
 const COMPILE_SECONDS: u64 = 3;
 
-/// The neighbour's tasks that are timed after each guest, with nothing beside them.
+/// The number of the neighbour's tasks that are timed after each guest, while nothing else runs.
 const QUIET: usize = 40;
 
-/// The neighbour's tasks that are timed beside an ordinary program.
+/// The number of the neighbour's tasks that are timed beside an ordinary program.
 const CONTROL: usize = 2_000;
 
-/// The place of the fight.
+/// The fleet, with the times of the neighbour's tasks.
 pub struct HostileFleet {
     fleet: Fleet,
     client: async_nats::Client,
     noop: Digest,
     ids: Arc<AtomicU64>,
     worker: i32,
-    /// How long the neighbour's tasks took: alone, and beside a guest.
+    /// The durations of the neighbour's tasks, while nothing else runs.
     pub quiet: Vec<Duration>,
-    /// See `quiet`.
+    /// The durations of the neighbour's tasks, beside a hostile guest.
     pub beside: Vec<Duration>,
 }
 
 impl HostileFleet {
-    /// Starts a fleet, and a neighbour who is at home in it.
+    /// Starts the fleet, and times the neighbour's tasks for the first time.
     ///
     /// # Errors
     ///
-    /// What does not start.
+    /// When something does not start.
     pub async fn new() -> anyhow::Result<Self> {
         let mut fleet = Fleet::registry();
         fleet.start_master("m1");
@@ -68,17 +68,17 @@ impl HostileFleet {
         let (noop, ids) = (noop.parse()?, Arc::new(AtomicU64::new(1)));
         let (quiet, beside) = (Vec::new(), Vec::new());
         let mut field = HostileFleet { fleet, client, noop, ids, worker, quiet, beside };
-        // The first ones find nothing ready.
+        // In the first round nothing is compiled yet.
         field.neighbour(QUIET, &AtomicBool::new(false)).await?;
         field.quiet = field.neighbour(QUIET, &AtomicBool::new(false)).await?;
         Ok(field)
     }
 
-    /// Lets a guest loose; how it ended.
+    /// Runs a guest beside the neighbour. Returns the outcome of the guest.
     ///
     /// # Errors
     ///
-    /// It did not end, or the neighbour's tasks did not.
+    /// When the guest did not end, or the neighbour's tasks did not.
     pub async fn fight(&mut self, guest: &Guest) -> anyhow::Result<Outcome> {
         let store = self.fleet.names().module_store();
         let store = jetstream::new(self.client.clone()).get_object_store(&store).await?;
@@ -100,12 +100,12 @@ impl HostileFleet {
         ended
     }
 
-    /// How long the neighbour's tasks take beside an ordinary program of this machine that computes and
-    /// does nothing else: what no sandbox could be better than.
+    /// The durations of the neighbour's tasks beside an ordinary program of this machine that only
+    /// computes. No sandbox could do better.
     ///
     /// # Errors
     ///
-    /// They did not end.
+    /// When the tasks did not end.
     pub async fn beside_a_program(&self) -> anyhow::Result<Vec<Duration>> {
         let over = Arc::new(AtomicBool::new(false));
         let program = {
@@ -118,16 +118,16 @@ impl HostileFleet {
         took
     }
 
-    /// Whether the worker is the process that it was at the beginning.
+    /// Whether the worker's process is still the same as at the beginning.
     pub fn has_survived(&self) -> bool {
         self.fleet.child_pid("w1") == Some(self.worker)
     }
 
-    /// The most memory that the worker's process ever had, in bytes.
+    /// The most memory that the worker's process ever used, in bytes.
     ///
     /// # Errors
     ///
-    /// The process is gone.
+    /// When the process is gone.
     pub fn memory_most(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.worker))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
@@ -135,12 +135,13 @@ impl HostileFleet {
         Ok(kib * 1024)
     }
 
-    /// What the worker has logged.
+    /// The worker's log.
     pub fn log(&self) -> String {
         self.fleet.log("w1")
     }
 
-    /// The neighbour's tasks, one after the other, until so many or until something is over.
+    /// Runs the neighbour's tasks one after another, until there were `count` of them or until `over` is
+    /// true.
     async fn neighbour(&self, count: usize, over: &AtomicBool) -> anyhow::Result<Vec<Duration>> {
         let spec = self.spec(self.noop, Limits::default(), Default::default());
         let mut took = Vec::new();

@@ -1,6 +1,7 @@
-//! Hosts in network namespaces of their own, on one bridge; cuts by dropping what arrives, and broken
-//! connections by resetting them. All of it is inside namespaces of this process (net, mount, pid), so that the kernel removes every trace
-//! when it ends, however it ends; nothing here ever touches the machine's own network.
+//! Hosts in their own network namespaces, on one bridge. A cut drops the packets that arrive, and a
+//! broken connection is reset. Everything is inside namespaces of this process (net, mount, pid), so the
+//! kernel removes all of it when this process ends for any reason. Never changes the machine's own
+//! network.
 
 use crate::fleet::wait_for;
 use std::{
@@ -12,16 +13,15 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Says to this program that it is inside already.
+/// The environment variable that tells this program that it is inside the namespaces.
 const INSIDE: &str = "MUSTER_TESTS_APART";
 
-/// The bridge, and this process' own place on it. The addresses are nobody else's: they exist only
-/// in here.
+/// The bridge, and the address of this process on it. The addresses exist only inside the namespaces.
 const HUB: &str = "hub";
 pub(super) const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
-/// What a host drops: all that comes from an address in the first set. What it resets: every
-/// connection with an address in the second one, at both ends; a reset itself must pass.
+/// The rules of a host. It drops every packet from an address in the first set. It resets every
+/// connection with an address in the second set, at both ends; the reset itself must pass.
 const RULES: &str = "
 table inet muster {
     set lost { type ipv4_addr; }
@@ -38,26 +38,26 @@ table inet muster {
 }
 ";
 
-/// The hosts that were made.
+/// The namespaces of all hosts.
 pub struct Namespaces {
     hosts: BTreeMap<String, NetHost>,
-    /// The hosts, and with whom their connections are reset.
+    /// Pairs of hosts whose connections are reset.
     broken: BTreeSet<(String, String)>,
 }
 
 struct NetHost {
     address: Ipv4Addr,
-    /// Does nothing but keep the namespace.
+    /// A process that only keeps the namespace alive.
     keeper: Child,
 }
 
 impl Namespaces {
-    /// Moves this program into namespaces of its own: it starts again, in there. To be called first
-    /// of all, while there is nothing to lose.
+    /// Moves this program into its own namespaces: the program starts again inside them. Call this first
+    /// in `main`, while the program has no state.
     ///
     /// # Errors
     ///
-    /// Why it is not possible here, as a sentence. Nothing was changed.
+    /// A sentence that says why this is not possible here. Nothing was changed.
     pub fn enter() -> Result<Self, String> {
         if std::env::var_os(INSIDE).is_some() {
             run("ip", &["link", "set", "lo", "up"])?;
@@ -88,8 +88,8 @@ impl Namespaces {
         command
     }
 
-    /// One command for each host that is to hear less or more, all at once: a cut of many ways
-    /// should be one moment.
+    /// Runs one command for each affected host, all at once, so that a cut of many paths happens at
+    /// nearly one moment.
     pub(super) fn set(&mut self, ways: &[(&str, &str)], lost: bool) {
         let verb = if lost { "add" } else { "delete" };
         let mut commands: BTreeMap<&str, String> = BTreeMap::new();
@@ -110,7 +110,7 @@ impl Namespaces {
         }
     }
 
-    /// Resets every connection of a host with another one and refuses new ones, or ends that.
+    /// Resets every connection between two hosts and refuses new ones, or ends that.
     pub(super) fn set_broken(&mut self, host: &str, other: &str, is_broken: bool) {
         let way = (host.to_string(), other.to_string());
         let is_new = if is_broken { self.broken.insert(way) } else { self.broken.remove(&way) };
@@ -123,8 +123,8 @@ impl Namespaces {
         let rule = format!("{verb} element inet muster broken {{ {address} }}");
         run("nsenter", &[&there, "nft", &rule]).expect("the host's own rules can be changed");
         if is_broken {
-            // A connection on which nobody sends would not notice the rule. Not every kernel can do
-            // this; without it the next segment ends the connection.
+            // A connection on which nothing is sent would not meet the rule. Not every kernel supports
+            // this command; without it the next packet ends the connection.
             let _ = run("nsenter", &[&there, "ss", "-K", "dst", &address.to_string()]);
         }
     }
@@ -148,7 +148,7 @@ impl Drop for Namespaces {
     }
 }
 
-/// Makes the host of this number, and joins it to the hub.
+/// Makes the host with this number, and connects it to the bridge.
 fn make(number: usize) -> Result<NetHost, String> {
     let keeper = Command::new("unshare")
         .args(["--net", "sleep", "infinity"])
@@ -176,7 +176,7 @@ fn namespace(keeper: &Child) -> String {
     format!("--net=/proc/{}/ns/net", keeper.id())
 }
 
-/// The start of a command line in new namespaces. What is in them ends with the first process.
+/// The start of a command line in new namespaces. All processes in them end with the first one.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);

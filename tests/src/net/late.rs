@@ -1,6 +1,6 @@
-//! Ways between the nodes of a registry on which the messages of raft to one node come late, and nothing
-//! else does: what its replicas know lags behind what clients may ask it for. Never reorders the messages
-//! of raft, and never changes a byte.
+//! Network paths between the nodes of a registry on which only raft messages to one node are late. So
+//! the replicas of that node lag behind what clients may ask them for. Never reorders raft messages, and
+//! never changes a byte.
 
 use super::proxy::{ANYWHERE, runtime};
 use std::{
@@ -23,7 +23,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Who hears the messages of raft late.
+/// The node that receives raft messages late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hears {
     /// The node that is dialled.
@@ -32,26 +32,26 @@ pub enum Hears {
     Dialling,
 }
 
-/// The ways to and from the node that is late.
+/// The network paths to and from the late node.
 pub struct LateRoutes {
     runtime: Runtime,
     ways: BTreeMap<(SocketAddr, Hears), SocketAddr>,
-    /// How late, in milliseconds.
+    /// The delay, in milliseconds.
     late_ms: Arc<AtomicU64>,
 }
 
 impl LateRoutes {
-    /// Ways on which nothing is late yet.
+    /// Paths without a delay.
     pub fn new() -> Self {
         LateRoutes { runtime: runtime(), ways: BTreeMap::new(), late_ms: Arc::default() }
     }
 
-    /// How late messages come from now on.
+    /// Sets the delay of the messages from now on.
     pub fn set(&self, late: Duration) {
         self.late_ms.store(late.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// What to dial instead of `target`.
+    /// The address to dial instead of `target`.
     pub fn way(&mut self, target: SocketAddr, hears: Hears) -> SocketAddr {
         if let Some(entry) = self.ways.get(&(target, hears)) {
             return *entry;
@@ -84,7 +84,8 @@ async fn connections(
         let Ok((near, _)) = listener.accept().await else { continue };
         let late_ms = late_ms.clone();
         tokio::spawn(async move {
-            // A node that does not run yet refuses; so does this, by ending the connection.
+            // A node that does not run yet refuses connections; this proxy closes the connection
+            // instead.
             let Ok(far) = TcpStream::connect(target).await else { return };
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
@@ -92,7 +93,7 @@ async fn connections(
                 Hears::Dialled => (late_ms, Arc::default()),
                 Hears::Dialling => (Arc::default(), late_ms),
             };
-            // A connection ends as a whole.
+            // When one direction ends, the whole connection ends.
             tokio::select! {
                 () = pass(near_in, far_out, there) => {}
                 () = pass(far_in, near_out, back) => {}
@@ -101,7 +102,7 @@ async fn connections(
     }
 }
 
-/// Passes messages on until one side ends.
+/// Passes messages on until one side closes the connection.
 async fn pass(from: OwnedReadHalf, to: OwnedWriteHalf, late_ms: Arc<AtomicU64>) {
     let (mut from, to) = (BufReader::new(from), Mutex::new(to));
     let (wait, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
@@ -138,14 +139,15 @@ async fn pass(from: OwnedReadHalf, to: OwnedWriteHalf, late_ms: Arc<AtomicU64>) 
     }
 }
 
-/// The bytes that follow the first line of a message, if any do.
+/// The size of the payload that follows the first line of a message, if the message has one.
 fn payload(line: &[u8]) -> Option<usize> {
     let line = std::str::from_utf8(line).ok()?;
     let is_message = line.starts_with("RMSG ") || line.starts_with("HMSG ");
     is_message.then(|| line.split_whitespace().next_back()?.parse().ok()).flatten()
 }
 
-/// Whether a message is one of raft: its subject says so. A route of one account alone does not name that.
+/// Whether a message is a raft message, by its subject. On a route for a single account the line does
+/// not name the account.
 fn is_of_raft(message: &[u8]) -> bool {
     let end = message.iter().position(|&byte| byte == b'\r').unwrap_or(0);
     let Ok(line) = std::str::from_utf8(&message[..end]) else { return false };

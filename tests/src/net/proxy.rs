@@ -1,6 +1,7 @@
-//! Ways through proxies on loopback. A proxy that is told to lose what it is given drops datagrams
-//! and holds the bytes of a connection back, as a network does that swallows every segment: nobody
-//! sees an end. One that is told to break ends its connections and refuses new ones. It never changes or reorders what it passes on.
+//! Network paths through proxies on loopback. A proxy that loses messages drops datagrams and holds back
+//! the bytes of a connection, like a network that swallows every segment: neither side sees an end. A
+//! proxy that breaks connections closes them and refuses new ones. Never changes or reorders what it
+//! passes on.
 
 use super::Carrier;
 use std::{
@@ -16,10 +17,10 @@ use tokio::{
     sync::watch,
 };
 
-/// The largest datagram there can be.
+/// The largest possible datagram, in bytes.
 const DATAGRAM_MAX: usize = 64 * 1024;
 
-/// What is read at once from a connection.
+/// The most bytes of one read from a connection.
 const CHUNK: usize = 64 * 1024;
 
 /// Any free port of loopback.
@@ -31,19 +32,19 @@ pub struct Proxies {
     ways: BTreeMap<(String, String), Way>,
 }
 
-/// A proxy between who dials and who listens.
+/// A proxy between the host that dials and the host that listens.
 struct Way {
     target: SocketAddr,
     entry: SocketAddr,
-    /// Whether what the dialling side sends is lost.
+    /// Whether messages from the dialling side are lost.
     there: watch::Sender<bool>,
-    /// Whether the answers are.
+    /// Whether messages to the dialling side are lost.
     back: watch::Sender<bool>,
-    /// Whether connections are ended and refused.
+    /// Whether connections are closed and refused.
     broken: watch::Sender<bool>,
 }
 
-/// Whether a proxy loses what it is given, in each direction.
+/// Whether a proxy loses messages, in each direction.
 #[derive(Clone)]
 struct Losses {
     there: watch::Receiver<bool>,
@@ -93,7 +94,7 @@ impl Proxies {
     }
 }
 
-/// What proxies run on.
+/// The runtime of the proxies.
 pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -120,7 +121,7 @@ async fn open(target: SocketAddr, carrier: Carrier, losses: Losses) -> io::Resul
     }
 }
 
-/// Each sender has a socket of its own towards the target, so that answers find back.
+/// Each sender gets its own socket towards the target, so that the answers reach the right sender.
 async fn datagrams(socket: Arc<UdpSocket>, target: SocketAddr, losses: Losses) {
     let mut senders: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut datagram = vec![0; DATAGRAM_MAX];
@@ -140,7 +141,7 @@ async fn datagrams(socket: Arc<UdpSocket>, target: SocketAddr, losses: Losses) {
                 onward
             }
         };
-        // A target that is down answers with an error; a network would not.
+        // A target that is down returns an error; a network would not.
         let _ = onward.send(&datagram[..size]).await;
     }
 }
@@ -192,7 +193,8 @@ async fn connections(listener: TcpListener, target: SocketAddr, losses: Losses) 
     }
 }
 
-/// Passes bytes on, their end included; nothing while the direction is cut.
+/// Passes bytes on, including the end of the connection. Holds everything back while the direction is
+/// cut.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -1,8 +1,9 @@
-//! One URL says to the daemons and to the command where NATS is and who asks, and nobody shows its password.
+//! One URL tells the daemons and the command where NATS is and with which user to connect. Nothing shows
+//! its password.
 
 use muster_tests::{Fleet, fleet::text};
 
-/// How often it is looked whether somebody dials who should not.
+/// How often the test checks that a worker does not dial NATS.
 const LOOKS: u32 = 25;
 
 const USER: &str = "authorization { user: me, password: \"p@s/s\" }\n";
@@ -46,7 +47,8 @@ fn a_password_is_not_shown_by_who_cannot_use_the_url() {
     let lines = [daemon("master", "m1"), daemon("worker", "w1"), vec!["task".into(), "ls".into()]];
     for url in ["nats://me:qqq@host:port", "nats://me:qq,qqq@h", "nats://qqq@127.0.0.1:1"] {
         for line in &lines {
-            // A daemon waits for a server for as long as it lives.
+            // A daemon with a correct URL waits for its server for ever, so only the command is tested
+            // with this one.
             if line[0] != "task" && !url.starts_with("nats://me") {
                 continue;
             }
@@ -70,7 +72,7 @@ fn a_worker_has_a_way_to_nats_only_where_its_command_line_says_so() {
     let url = format!("nats://{}", other.local_addr().expect("it is bound"));
     fleet.launch_worker_in_shell("w1", &url);
     fleet.until_ready("w1");
-    // It would have dialled before it was ready.
+    // The worker would have dialled before it was ready.
     for _ in 0..LOOKS {
         let dialled = other.accept().map(|(_, from)| from);
         assert!(dialled.is_err(), "it looks for the NATS of the shell: {dialled:?}");

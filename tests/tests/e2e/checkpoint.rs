@@ -1,19 +1,19 @@
-//! What an attempt has kept outlives its worker: the next one goes on from there, and not from the
-//! start.
+//! An attempt's checkpoint outlives its worker: the next attempt resumes from the checkpoint, and not
+//! from the start.
 
 use muster_tests::{Fleet, fleet::wait_for};
 use serde_json::Value;
 
-/// Some ten seconds of a core, in eight checkpoint intervals of the example.
+/// About ten seconds of work for one core, in eight checkpoint intervals of the example.
 const RANGE: &str = r#"{"from":1,"to":4000000000}"#;
 
-/// The primes up to four thousand million, and the largest of them, as in any table.
+/// The number of primes up to four thousand million, as in any table.
 const COUNT: u64 = 189_961_812;
 
 /// Numbers from one checkpoint of the example to the next.
 const INTERVAL: u64 = 1_000 * 512 * 1024;
 
-/// What a log says after `words`, as a number.
+/// The number that follows `words` in a log.
 fn number_after(log: &str, words: &str) -> Option<u64> {
     let rest = log[log.find(words)? + words.len()..].trim_start();
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -24,7 +24,7 @@ fn a_killed_workers_task_goes_on_from_its_last_checkpoint() {
     let mut fleet = Fleet::start(2, 1);
     fleet.push("primes");
     let task = fleet.run(&["task", "run", "primes", "--input", RANGE]).ok().text();
-    // In the middle of the fourth interval, so that there are three checkpoints to forget.
+    // In the middle of the fourth interval, so that three checkpoints exist.
     let done = wait_for("it to be half done", || {
         let shown = fleet.run(&["task", "get", &task]).text();
         number_after(&shown, "progress ").filter(|done| *done > 3 * INTERVAL + INTERVAL / 2)

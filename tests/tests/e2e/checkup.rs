@@ -1,12 +1,12 @@
-//! `muster check` of fleets in which nothing can run, or not all: it says so by its exit code, whom it is
-//! about, and what to do.
+//! `muster check` on fleets in which nothing can run, or not everything: its exit code says so, and its
+//! text says which part is affected and what to do.
 
 use async_nats::jetstream;
 use muster_protocol::subject::Bucket;
 use muster_tests::{Fleet, fleet::wait_for};
 use serde_json::Value;
 
-/// Does something with the streams of a fleet, as an operator would.
+/// Changes the streams of a fleet, as an operator would.
 fn with_streams<F: Future<Output = ()>>(fleet: &Fleet, work: impl FnOnce(jetstream::Context) -> F) {
     tokio::runtime::Runtime::new().expect("threads").block_on(async {
         let client = async_nats::connect(fleet.nats_url()).await.expect("nats-server answers");
@@ -14,7 +14,8 @@ fn with_streams<F: Future<Output = ()>>(fleet: &Fleet, work: impl FnOnce(jetstre
     });
 }
 
-/// Waits until a check ends with this code and has these words; what it says for programs.
+/// Waits until a check ends with this exit code and its text contains these words. Returns its JSON
+/// output.
 fn until_found(fleet: &Fleet, code: i32, words: &[&str]) -> Value {
     wait_for(&format!("exit code {code} and {words:?}"), || {
         let ran = fleet.run(&["check"]);
@@ -25,7 +26,7 @@ fn until_found(fleet: &Fleet, code: i32, words: &[&str]) -> Value {
     fleet.run(&["-o", "json", "check"]).json()
 }
 
-/// The findings about something.
+/// The findings about the part `about`.
 fn about<'a>(findings: &'a Value, about: &str) -> Vec<&'a Value> {
     let all = findings.as_array().expect("findings");
     all.iter().filter(|finding| finding["about"] == about).collect()
@@ -43,7 +44,7 @@ fn a_registry_that_stores_nothing_any_more_is_a_failure() {
             let mut there = context.get_stream(&stream).await.expect("it is there");
             let info = there.info().await.expect("it answers").clone();
             let mut config = info.config;
-            // What is there stays, and nothing more finds room.
+            // The stream keeps its messages, and accepts no more.
             config.max_bytes = i64::try_from(info.state.bytes).expect("few").max(1);
             context.update_stream(config).await.expect("an operator may");
         }
@@ -108,7 +109,7 @@ fn an_attempt_that_should_have_ended_long_ago_is_told() {
     let task = fleet.run(&["task", "run", "spin-forever", "--timeout", "1h"]).ok().text();
     fleet.until("it to run", &task, |record| !record["state"]["dispatched"].is_null());
     until_found(&fleet, 0, &["group default"]);
-    // As if it had been given out long before.
+    // As if the task had been dispatched long ago.
     let bucket = fleet.names().bucket(Bucket::Tasks);
     let key = task.clone();
     with_streams(&fleet, |context| async move {

@@ -1,5 +1,5 @@
-//! What the process of a worker keeps to: the kernel confines it, and a module that would keep a
-//! compiler busy for ever costs one task. Never what a guest may do while it runs.
+//! The limits of a worker's process: the kernel confines it, and a module that would occupy a compiler
+//! for ever costs only one task. Never what a guest may do while it runs.
 
 use muster_tests::{
     Fleet,
@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Far more work than the largest guest, in some 30 KB: every loop keeps all locals alive.
+/// A module of about 30 KB that is far more work to compile than the largest guest: every loop keeps all
+/// locals alive.
 fn bomb() -> Vec<u8> {
     const DEPTH: usize = 4_000;
     const LOCALS: usize = 100;
@@ -64,7 +65,7 @@ fn a_module_that_takes_too_long_to_compile_is_refused_and_costs_the_worker_nothi
     assert_eq!(fleet.child_pid("w1"), pid, "the worker lives");
 }
 
-/// A process that another one has started, if there is one.
+/// A child of a process, if there is one.
 fn child_of(parent: i32) -> Option<i32> {
     let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(|pid| {
@@ -86,7 +87,7 @@ fn the_child_that_compiles_is_limited_and_dies_with_its_worker() {
     let child = wait_for("a child", || child_of(worker));
     let about =
         |what: &str| std::fs::read_to_string(format!("/proc/{child}/{what}")).unwrap_or_default();
-    // The limit that it sets last.
+    // This is the limit that the child sets last.
     wait_for("its limits", || {
         about("limits").contains("Max open files            3").then_some(())
     });

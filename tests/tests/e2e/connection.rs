@@ -1,5 +1,6 @@
-//! A master's connection to NATS: what was not sent before it broke is never sent. A registry that
-//! has lost writes gives their revisions out again, and then no compare-and-set tells a late write.
+//! A master's connection to NATS: what was not sent before the connection broke is never sent. After a
+//! loss of writes the registry assigns revisions again, and then compare-and-set cannot recognize a late
+//! write.
 
 use futures::StreamExt;
 use muster_tests::{
@@ -17,10 +18,10 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// Longer than any client here takes to come back: it may at once, and does within some milliseconds.
+/// Longer than any client here takes to reconnect, which is a few milliseconds.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(2);
 
-/// A nats-server that asks for a password; killed at the end.
+/// A nats-server that requires a password; killed when it is dropped.
 struct Server(Child);
 
 impl Server {
@@ -50,7 +51,7 @@ impl Drop for Server {
     }
 }
 
-/// Passes connections on; the first is broken when told to, and those after it are as good as new.
+/// A proxy. It breaks its first connection when told to; later connections work.
 async fn proxy(to: u16) -> (u16, tokio::sync::oneshot::Sender<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -75,7 +76,7 @@ async fn pass(listener: &TcpListener, to: u16) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Breaks a client's connection, says something through it afterwards, and waits for that to arrive.
+/// Breaks a client's connection, then publishes through the client. Returns whether the message arrives.
 async fn is_heard_after_a_break(once: bool) -> bool {
     let (_server, _dir, port) = Server::start();
     let direct = async_nats::ConnectOptions::with_user_and_password("me".into(), "secret".into())
@@ -109,7 +110,7 @@ async fn is_heard_after_a_break(once: bool) -> bool {
     while !broken.load(Ordering::SeqCst) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Whether it is refused or taken in, it must not arrive.
+    // Whether the client refuses or accepts the message, it must not arrive.
     let _ = client.publish("said", "after".into()).await;
     tokio::time::timeout(COMES_BACK_WITHIN, heard.next()).await.is_ok()
 }

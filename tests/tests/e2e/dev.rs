@@ -1,4 +1,4 @@
-//! `muster dev`: a fleet in one command, which ends as a whole and can begin again at once.
+//! `muster dev`: a fleet in one command, which ends as a whole and can be started again at once.
 
 use muster_tests::{
     fleet::{text, wait_for},
@@ -18,7 +18,7 @@ struct Dev {
 }
 
 impl Dev {
-    /// Starts it in a directory that has nothing of Muster.
+    /// Starts `muster dev` in a directory without any file of Muster.
     fn start(home: TempDir, nats_server: Option<&Path>) -> Self {
         let dir = home.path().join("dev");
         let log = File::options().create(true).append(true).open(home.path().join("log"));
@@ -60,7 +60,7 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // What it started ends with it.
+        // The processes that it started end with it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! A master that is alone hears no echo of what it writes, and nothing of what others write is lost to it.
+//! A master that is alone receives no copy of its own writes, and misses no write of others.
 
 use async_nats::{HeaderMap, header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, jetstream};
 use futures::TryStreamExt as _;
@@ -7,14 +7,14 @@ use muster_tests::{Fleet, fleet::wait_for};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-/// Who follows the tasks of a fleet.
+/// The number of consumers that follow the tasks of a fleet.
 fn followers(fleet: &Fleet) -> usize {
     Runtime::new().expect("threads").block_on(async {
         let client = async_nats::connect(fleet.nats_url()).await.expect("nats-server answers");
         let stream = fleet.names().stream(Bucket::Tasks);
         let stream = jetstream::new(client).get_stream(stream).await.expect("it is there");
         let consumers: Vec<_> = stream.consumers().try_collect().await.expect("an answer");
-        // What a master that has stopped leaves is there for a while, and has nobody at its end.
+        // The consumer of a stopped master exists for a while, but no client is bound to it.
         consumers.iter().filter(|consumer| consumer.push_bound).count()
     })
 }
@@ -42,7 +42,7 @@ fn tasks_are_followed_by_masters_in_company_only() {
 fn a_master_alone_notices_what_a_stranger_writes() {
     let fleet = Fleet::start(1, 1);
     fleet.push("noop");
-    // Nobody is there to run it, so that it stays as it is.
+    // No worker can run this task, so its record does not change.
     let task = fleet.run(&["task", "run", "noop", "--group", "nobody"]).ok().text();
     wait_for("the master to rest", || (followers(&fleet) == 0).then_some(()));
     Runtime::new().expect("threads").block_on(async {

@@ -1,16 +1,15 @@
-//! A worker that is gone: its tasks run elsewhere in time, and never twice at once.
+//! After the loss of a worker its tasks run on another worker in time, and never twice at once.
 
 use muster_tests::{Fleet, fleet::wait_for};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// What the design promises with default timings: at most `L_m` after the last renewal, and the
-/// dispatch.
+/// The promise with default timings: at most `L_m` after the last renewal, plus the dispatch.
 const ELSEWHERE_WITHIN: Duration = Duration::from_millis(5_500);
 
 pub(crate) const LONG: &str = r#"{"from":1,"to":100000000000}"#;
 
-/// Starts a long task and waits until it runs; its id and its worker.
+/// Starts a long task and waits until it runs. Returns its id and its worker.
 pub(crate) fn start_long_task(fleet: &Fleet) -> (String, String) {
     fleet.push("primes");
     let task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
@@ -57,11 +56,11 @@ fn a_stopped_worker_is_fenced_and_its_late_outcome_refused() {
         worker_of(record).is_some_and(|other| other != worker)
     });
     fleet.signal(&worker, Signal::CONT);
-    // The kernel has killed it while it was stopped; its supervisor starts another.
+    // The kernel has killed the stopped process; its supervisor starts another one.
     wait_for("it to be noticed", || {
         fleet.log(&worker).contains("was ended by signal 9").then_some(())
     });
-    // It comes back with a new session, and empty.
+    // The worker comes back with a new session and without runs.
     wait_for("it to come back", || {
         let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
         let all = workers["workers"].as_array()?.clone();
@@ -97,7 +96,7 @@ fn a_worker_without_a_way_to_nats_works_through_its_master() {
     fleet.push("upper");
     let ran = fleet.run_with(&["task", "run", "upper", "--input", "-", "--wait"], b"far away");
     assert_eq!(ran.ok().text(), "FAR AWAY");
-    // Longer than its lease: it is renewed through the master.
+    // Longer than the lease lasts: the worker renews the lease through the master.
     fleet.push("primes");
     let (task, _) = start_long_task(&fleet);
     std::thread::sleep(Duration::from_secs(6));

@@ -1,5 +1,5 @@
-//! What tasks are granted, from the command line to the guest and back; and how what no worker's
-//! policy allows is refused.
+//! The grants of tasks, from the command line to the guest and back, and the refusal of what no worker's
+//! policy allows.
 
 use muster_tests::{
     Fleet,
@@ -17,7 +17,7 @@ fn fleet(policy: &str) -> Fleet {
     let file = fleet.path("policy.toml");
     std::fs::write(&file, policy).expect("a file");
     fleet.start_worker("w1", &["--slots", "2", "--policy", text(&file)]);
-    // Only what the master knows of can it refuse.
+    // A master can refuse a task only if it knows the policies of the workers.
     wait_for("the master to know its policy", || {
         let worker = fleet.run(&["-o", "json", "worker", "get", "w1"]);
         (worker.code == 0 && worker.json()["linked"] == true).then_some(())
@@ -25,13 +25,13 @@ fn fleet(policy: &str) -> Fleet {
     fleet
 }
 
-/// Runs the guest that says what it has; its lines.
+/// Runs the guest that prints what it has been granted. Returns its lines.
 fn inventory(fleet: &Fleet, options: &[&str]) -> Vec<String> {
     let ran = fleet.run(&[&["task", "run", "inventory", "--wait"], options].concat()).ok();
     ran.text().lines().map(ToString::to_string).collect()
 }
 
-/// What follows a word in the only line that begins with it.
+/// The text after a word, in the only line that begins with this word.
 fn said<'a>(lines: &'a [String], word: &str) -> &'a str {
     let mut found = lines.iter().filter_map(|line| line.strip_prefix(&format!("{word} ")));
     let said = found.next().unwrap_or_else(|| panic!("no {word} in {lines:?}"));
@@ -76,7 +76,7 @@ fn a_task_has_what_it_names_and_nothing_else() {
         (left == 0).then_some(())
     });
 
-    // Without a grant random numbers follow from the task's id.
+    // Without a grant, random numbers are derived from the task's id.
     let id = "01m7y31ehbzwpzdmwrs5vq8rjp";
     let once = inventory(&fleet, &["--id", id]);
     assert_ne!(said(&once, "random"), said(&bare, "random"));
@@ -129,8 +129,7 @@ fn what_no_policy_allows_is_refused_when_it_is_submitted() {
     assert_eq!(said(&lines, "file"), "so far", "what is allowed is granted");
 }
 
-/// A server that answers every request with `hello`, and keeps what it was sent; until the test
-/// ends.
+/// A server that answers every request with `hello` and keeps the requests, until the test ends.
 fn server() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -169,14 +168,14 @@ fn http_goes_where_task_and_policy_say_and_names_the_task() {
         assert!(head.to_lowercase().lines().any(|line| line == header), "{header:?} in {head}");
     }
 
-    // A loopback address that the policy names and the task does not.
+    // A loopback address that the policy allows and the task does not name.
     for options in [&[][..], &["--allow-http", &other.to_string()]] {
         let ran = fetch(options);
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(ran.err.contains("HttpRequestDenied"), "{ran:?}");
     }
     assert!(other_heard.lock().expect("nobody panics with it").is_empty());
-    // And one that the task names and the policy does not.
+    // A loopback address that the task names and the policy does not allow.
     let ran = fetch(&["--allow-http", "127.0.0.1:1"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.err.contains("does not allow HTTP to 127.0.0.1:1"), "{ran:?}");

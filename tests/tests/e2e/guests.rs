@@ -82,7 +82,7 @@ fn a_push_says_what_the_module_needs_and_its_version_stays() {
     };
     let first = push("wordcount", "count:1.2");
     assert_eq!((&first["name"], &first["version"]), (&"count".into(), &"1.2".into()));
-    // It has a map whose hashes begin at random.
+    // The guest has a hash map, whose hashes need a random seed.
     assert_eq!(first["needs"][0]["grant"], "--random", "{first}");
     assert_eq!(push("upper", "count:1.3")["version"], "1.3");
 

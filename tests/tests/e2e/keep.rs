@@ -1,5 +1,5 @@
-//! What an open task needs does not expire, however long it is open: it is stored anew while it is old.
-//! The clocks are not turned; what says when something was stored is.
+//! The data of an open task does not expire, however long the task is open: the masters store old data
+//! again. The clocks stay as they are; the test changes the stamps of the stored data.
 
 use async_nats::{
     HeaderMap,
@@ -20,13 +20,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// More than a record carries inline.
+/// An input of this many bytes is stored as an object, because it is too large for a record.
 const INPUT: usize = 20_000;
 
-/// A day before inputs expire, at the earliest.
+/// A stamp so old that a master stores the data again.
 const OLD: &str = "2020-01-01T00:00:00Z";
 
-/// A registry whose stamps can be changed.
+/// A registry whose stamps the test can change.
 struct Stamps {
     runtime: Runtime,
     client: async_nats::Client,
@@ -57,7 +57,7 @@ impl Stamps {
         digest
     }
 
-    /// Says that an object was stored long ago.
+    /// Changes the stamp of an object to a time long ago.
     fn age(&self, name: &str) {
         let bucket = self.names.data_store();
         let info = self.runtime.block_on(self.store().info(name)).expect("it is there");
@@ -106,7 +106,8 @@ fn an_open_tasks_input_and_checkpoint_are_stored_anew_while_they_are_old() {
     fleet.push("upper");
     fleet.push("primes");
     let stamps = Stamps::of(&fleet);
-    // One that has left a checkpoint and holds the only slot, and one that waits for that.
+    // One task that has saved a checkpoint and holds the only slot, and one task that waits for the
+    // slot.
     let range = r#"{"from":1,"to":100000000000}"#;
     let begun = fleet.run(&["task", "run", "primes", "--input", range]).ok().text();
     let mut left = wait_for("a checkpoint", || stamps.checkpoint(&begun));
@@ -114,7 +115,7 @@ fn an_open_tasks_input_and_checkpoint_are_stored_anew_while_they_are_old() {
     let (path, bytes) = input(&fleet, b'x');
     let waits = fleet.run(&["task", "run", "upper", "--input", &path]).ok().text();
     let digest = muster_module::digest(&bytes).hex();
-    // The state as a large one is kept, and all of it as after a week.
+    // The state is stored like a large one, and everything is as old as after a week.
     let state = stamps.put(&vec![b'y'; INPUT]);
     left["state"] = json!(Data::Blob { digest: state, size: INPUT as u64 });
     left["saved_at"] = 0.into();

@@ -1,7 +1,7 @@
-//! The same task in five languages, built by their own toolchains, gives the same bytes; and what
-//! `muster new` makes in each of them builds and runs. Never passes where a guest is missing.
+//! The same task in five languages, built by their own toolchains, gives the same bytes. A project of
+//! `muster new` in each of them builds and runs. Never passes if a guest is missing.
 //!
-//! The toolchains are large, so these run only where `make examples-all` has got them.
+//! The toolchains are large, so these tests run only after `make examples-all` has installed them.
 
 use muster_tests::{Fleet, fleet::text, place};
 use std::time::Instant;
@@ -17,7 +17,7 @@ fn five_languages_count_the_same() {
         b"",
         b"\n\n",
         b"Two, two\nONE-42",
-        // No letters: not UTF-8, a Kelvin sign and a letter beyond ASCII.
+        // Not words: bytes that are not UTF-8, a Kelvin sign, and a letter beyond ASCII.
         b"\xff\xfea\xe2\x84\xaab \xc3\x84c\0d",
         b"l k j i h g f e d c b a l\r\n",
         &licence,

@@ -1,4 +1,4 @@
-//! Lists of tasks: the newest by submission, whatever their ids are, and all that were asked for.
+//! Lists of tasks: the newest first by submission, whatever their ids are, and as many as requested.
 
 use muster_tests::{Fleet, fleet::text};
 use serde_json::Value;
@@ -14,7 +14,8 @@ fn the_newest_tasks_are_listed_whatever_their_ids_are() {
         let fleet = Fleet::start(workers, 1);
         fleet.push("noop");
         let mut submitted = Vec::new();
-        // An id made of a token sorts anywhere; one made of the time behind nearly none of them.
+        // The id of a token sorts anywhere; an id that begins with the time sorts before nearly all of
+        // those.
         for at in 0..12 {
             let token = format!("order-{at}");
             let named = ["task", "run", "noop", "--id", &token];

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// The command, where nothing answers.
+/// The command, in an environment in which no server answers.
 fn local(guest: &str, options: &[&str]) -> Command {
     let mut command = Command::new(place::program("muster"));
     command.args(["task", "run", "--local", text(&place::guest(guest))]).args(options);
@@ -90,7 +90,7 @@ fn an_interrupt_ends_it_and_leaves_nothing_behind() {
     let mut command = local("spin-forever", &["--dir", "1MiB"]);
     let mut child = command.env("TMPDIR", temp.path()).spawn().expect("muster starts");
     let entries = || std::fs::read_dir(temp.path()).expect("a directory").count();
-    // Its directory is there once it is about to run.
+    // The directory of the run exists just before the guest runs.
     wait_for("it to run", || (entries() > 0).then_some(()));
     kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     assert_eq!(child.wait().expect("a child").code(), Some(INTERRUPTED));

@@ -1,5 +1,5 @@
-//! A log that cannot be written costs its lines and nothing else: daemons go on, and the command ends as
-//! it would have.
+//! A log that cannot be written costs only its lines: daemons continue, and a command ends with the same
+//! result.
 
 use muster_tests::Fleet;
 use std::{
@@ -16,7 +16,7 @@ fn unread() -> Stdio {
     pipe().expect("a pipe").1.into()
 }
 
-/// A pipe that holds all it can, and whoever may empty it.
+/// A pipe that is full, and its reader.
 fn stuck() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().expect("a pipe");
     rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can refuse");
@@ -51,7 +51,7 @@ fn a_daemon_whose_log_nobody_reads_goes_on_and_says_later_what_happened() {
     fleet.push("upper");
     let ran = fleet.run(&["task", "run", "upper", "--input", "a", "--wait"]).ok();
     assert_eq!(ran.text(), "A");
-    // What waited is written when there is room again.
+    // The queued lines are written when there is space again.
     let reading = std::thread::spawn(move || {
         let mut log = String::new();
         reader.read_to_string(&mut log).map(|_| log)
@@ -67,7 +67,7 @@ fn the_reader_of_standard_error_may_leave_and_the_exit_code_is_the_guests() {
     let fleet = Fleet::start(1, 1);
     fleet.push("upper");
     for log in [full(), unread()] {
-        // Without input it complains, and says so by its exit code.
+        // Without input the command reports an error, and sets its exit code.
         let mut command = fleet.muster(&["task", "run", "upper", "--wait"]);
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).status();
         assert_eq!(status.expect("muster starts").code(), Some(3));

@@ -1,5 +1,6 @@
-//! A registry that has lost writes: the server is killed, and the folder of one of its streams is put
-//! back from a copy. Nothing that was given out and forgotten may run beside its replacement.
+//! A registry that has lost writes: the server is killed, and the directory of one of its streams is put
+//! back from a copy. No attempt that was dispatched and lost from the registry may run beside its
+//! replacement.
 
 use muster_tests::{
     Fleet,
@@ -9,7 +10,7 @@ use muster_tests::{
 };
 use std::time::Duration;
 
-/// Well beyond the longest wait of a master that has noticed nothing: its `L_m` is 4.5 s.
+/// Much longer than the longest wait of a master that has not noticed the loss: its `L_m` is 4.5 s.
 const WATCHED: Duration = Duration::from_secs(12);
 
 #[test]
@@ -28,14 +29,14 @@ fn a_task_whose_dispatch_the_registry_forgot_does_not_run_beside_itself() {
     let input = r#"{"for_ms":60000,"rest":true}"#;
     let task = fleet.run(&["task", "run", "heart", "--input", input]).ok().text();
     let copy = fleet.copy_disk(NATS, Some("tasks")).expect("the disk can be read");
-    // Now it is given to w1, and the copy knows nothing of that.
+    // Now the task is dispatched to w1, and the copy does not contain that.
     fleet.run(&["worker", "uncordon", "w1"]).ok();
     wait_for("it to run", || {
         witness.look().expect("journals are readable");
         witness.runs(&task).iter().any(|run| run.called_ns.is_some()).then_some(())
     });
     fleet.run(&["worker", "uncordon", "w2"]).ok();
-    // It reaches the registry and no master, so that no master hears of what it runs.
+    // The worker reaches the registry but no master, so no master learns what it runs.
     fleet.net().cut(&around("w1", ["m1"]));
     fleet.kill(NATS);
     fleet.put_back(&copy).expect("the disk can be written");

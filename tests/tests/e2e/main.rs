@@ -1,5 +1,5 @@
-//! End to end: every test starts its own nats-server, masters and workers, on free ports, and asks
-//! them with the real command. Nothing here knows how they work inside.
+//! End to end: every test starts its own nats-server, masters and workers on free ports, and uses the
+//! real command. Never knows how they work inside.
 
 mod address;
 mod checkpoint;

@@ -1,4 +1,4 @@
-//! Many tasks at once: every one has a result, and one.
+//! Many tasks at once: each of them has exactly one result.
 
 use muster_tests::{
     Fleet,
@@ -45,8 +45,8 @@ fn results_belong_to_their_inputs() {
     }
 }
 
-/// Runs a map that keeps its state, with its results appended to a file, until so many results are
-/// there and the signal is sent, or to its end; its exit code, or the signal that ended it.
+/// Runs a map that can be resumed, and appends its results to a file. Sends the signal when there are so
+/// many results, or lets the map end. Returns its exit code, or the signal that ended it.
 fn gone_on(fleet: &Fleet, args: &[&str], results: &Path, struck: Option<(usize, Signal)>) -> i32 {
     let out = File::options().create(true).append(true).open(results).expect("a file");
     let mut command = fleet.muster(args);
@@ -71,7 +71,7 @@ fn a_run_that_is_interrupted_and_one_that_is_killed_go_on_where_they_were() {
     let fleet = Fleet::start(2, 2);
     fleet.push("heart");
     let (inputs, results) = (fleet.path("inputs.jsonl"), fleet.path("results"));
-    // A task takes 20 ms, so that the whole takes seconds.
+    // A task takes 20 ms, so that the whole map takes seconds.
     let beat = "{\"for_ms\":20,\"every_us\":5000,\"rest\":true}\n";
     std::fs::write(&inputs, beat.repeat(TASKS)).expect("a file");
     let state = fleet.path("state");
@@ -80,13 +80,14 @@ fn a_run_that_is_interrupted_and_one_that_is_killed_go_on_where_they_were() {
     assert_eq!(code, INTERRUPTED);
     let code = gone_on(&fleet, &args, &results, Some((300, Signal::KILL)));
     assert_eq!(code, Signal::KILL.as_raw());
-    // As if it had been killed in the middle of a line. It may have been killed after a whole one.
+    // As if the map had been killed while it wrote a line. It may also have been killed after a whole
+    // line.
     let kept = std::fs::read_to_string(&state).expect("a file");
     let kept: serde_json::Value = serde_json::from_str(&kept).expect("a line of JSON");
     let kept = usize::try_from(kept["size"].as_u64().expect("a size")).expect("it fits");
     let whole = std::fs::read(&results).expect("a file");
     let with = |more: &[u8]| std::fs::write(&results, [&whole[..kept], more].concat());
-    // Another run's results stay.
+    // The results of another run are kept.
     with(b"{\"line\":1,\"task\":\"x\"}\n").expect("a file");
     let size = std::fs::metadata(&results).expect("a file").len();
     assert_eq!(gone_on(&fleet, &args, &results, None), 2);
@@ -112,7 +113,7 @@ fn a_run_that_is_interrupted_and_one_that_is_killed_go_on_where_they_were() {
     let more = |record: &serde_json::Value| record["record"]["attempts"] != 1;
     assert!(!listed["tasks"].as_array().expect("a list").iter().any(more), "{listed}");
 
-    // With > instead of >> the shell has emptied it already.
+    // A shell that redirects with > instead of >> has already emptied the file.
     std::fs::write(&results, "").expect("a file");
     assert_eq!(gone_on(&fleet, &args, &results, None), 2);
 }

@@ -1,4 +1,4 @@
-//! Several masters, a registry that is away, and the orders of people.
+//! Several masters, a registry that is down, and commands of operators.
 
 use crate::failover::{LONG, start_long_task, worker_of};
 use muster_tests::{
@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tasks that are under way when NATS goes: seconds of them.
+/// The tasks in progress when NATS goes down: several seconds of work.
 const LOAD: usize = 20_000;
 
-/// Longer than any lease: only its home can have kept a worker alive.
+/// Longer than any lease: only a worker's home can have kept it alive.
 const OUTAGE: Duration = Duration::from_secs(30);
 
-/// For the work that waited: four times what is promised, since the machine may be busy. What it
-/// takes on a quiet one is in BENCHMARKS.md.
+/// The limit for the work that waited: four times the promise, because the machine may be busy.
+/// BENCHMARKS.md has the time on a quiet machine.
 const DRAINED_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the design promises when a master is killed.
+/// The promise for the loss of a master.
 const DELAYED_AT_MOST: Duration = Duration::from_secs(3);
 
 /// Two masters and two workers of two slots.
@@ -101,7 +101,8 @@ fn a_master_and_a_worker_that_die_at_once_are_both_replaced() {
     let (task, worker) = start_long_task(&fleet);
     fleet.kill(&worker);
     fleet.kill("m1");
-    // Its state directory proves that nobody extends the dead worker's lease any more.
+    // Its state directory proves that the earlier process does not extend the dead worker's lease any
+    // more.
     fleet.start_master("m1");
     let died = Instant::now();
     fleet.until("another worker to have it", &task, |record| {
@@ -128,7 +129,7 @@ fn a_drained_worker_gives_its_run_to_another_and_takes_none_until_told_to() {
     let waits = fleet.run(&["task", "run", "upper", "--input", "b"]).ok().text();
     let explained = fleet.run(&["task", "explain", &waits]).ok().text();
     assert!(explained.contains("slots"), "{explained}");
-    // It stays so through a restart.
+    // The worker stays cordoned after a restart.
     fleet.kill(&worker);
     fleet.start_worker(&worker, &["--slots", "1"]);
     assert_eq!(standing(&fleet, &worker), "cordoned");

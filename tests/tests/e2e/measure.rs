@@ -1,24 +1,25 @@
-//! Numbers of the whole that are promised, for people: `cargo nextest run --run-ignored only measure`.
+//! Measures promised times of a whole fleet. Run with `cargo nextest run --run-ignored only measure`.
 
 use crate::process_end::{LONG, attempts, boottime_ns, journaled, stamps};
 use muster_tests::{Fleet, fleet::text, fleet::wait_for};
 use rustix::process::Signal;
 use std::time::Duration;
 
-/// From kill -9 to the first instruction of the next attempt.
+/// From `kill -9` to the first instruction of the next attempt.
 const AGAIN_MAX: Duration = Duration::from_millis(200);
 
-/// From the lease's end to the end of the last runs of a worker that is full of them.
+/// From the end of a lease to the end of the last of the worker's many runs.
 const LAPSE_MAX: Duration = Duration::from_millis(20);
 
 const KILLS: usize = 25;
 
-/// For comparison only.
+/// The number of kills in the comparison.
 const KILLS_BESIDE: usize = 6;
 
 const GUESTS: usize = 500;
 
-/// A life that a crash at once follows with another one: the supervisor's good life, and some.
+/// How long a worker's process must live so that the supervisor restarts it at once after a crash, with
+/// a margin.
 const GOOD_LIFE: Duration = Duration::from_millis(5_200);
 
 fn tell(what: &str, times: &mut [Duration]) -> [Duration; 3] {
@@ -42,7 +43,7 @@ fn restarts(how: &str, kills: usize, options: &[&str]) -> [Duration; 3] {
     let mut times = Vec::new();
     let mut task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
     for number in 1..=kills {
-        // A task is given up after five losses.
+        // A task is given up after five losses, so each task is used for four.
         if number % 4 == 0 {
             fleet.run(&["task", "cancel", &task]).ok();
             task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
@@ -76,7 +77,7 @@ fn measure_the_end_of_a_full_worker() {
         let started = stamps(&fleet.journal(&journal), "started");
         (started.len() == GUESTS).then_some(())
     });
-    // Cut off from everything: nothing that it says is answered.
+    // The worker cannot reach anything: no renewal is answered.
     fleet.signal("nats-server", Signal::STOP);
     fleet.signal("m1", Signal::STOP);
     let lines = wait_for("all to end", || {

@@ -1,4 +1,4 @@
-//! What is stored is found also where replicas of its store are behind: none of them is believed.
+//! A stored object is found even if replicas of its store are behind: only the leader is asked.
 
 use async_nats::jetstream::{self, object_store::Config};
 use futures::StreamExt as _;
@@ -13,10 +13,10 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// More than a record carries inline.
+/// The size of an input that is too large for a record, in bytes.
 const INPUT: usize = 100_000;
 
-/// How long nothing comes before nothing more is on its way.
+/// After this time without a message, no more messages are on their way.
 const QUIET: Duration = Duration::from_millis(200);
 
 #[test]
@@ -27,7 +27,7 @@ fn only_the_leader_of_a_store_is_asked_for_an_object() {
     let (context, mut heard) = runtime.block_on(async {
         let client = async_nats::connect(fleet.nats_url()).await.expect("nats-server answers");
         let context = jetstream::new(client.clone());
-        // As any client makes it: replicas answer for the leader.
+        // Like a store that another client made: its replicas answer direct gets.
         let bucket = names.data_store();
         let config = Config { bucket, num_replicas: 1, ..Config::default() };
         context.create_object_store(config).await.expect("a store");
@@ -54,24 +54,24 @@ fn only_the_leader_of_a_store_is_asked_for_an_object() {
     });
 }
 
-/// The node whose replicas lag, and the master that talks to it alone.
+/// The node whose replicas lag, and the only master that connects to it.
 const LATE_NODE: &str = "nats-server-3";
 const ITS_MASTER: &str = "m3";
 
-/// How far they lag: longer than a task takes, and shorter than a node waits before it thinks that there
-/// is no leader.
+/// How far they lag: longer than a task takes, and shorter than the time after which a node elects
+/// another leader.
 const LAG: Duration = Duration::from_millis(1_500);
 
-/// Bytes of an input, just more than a record carries inline.
+/// The size of an input that is just too large for a record, in bytes.
 const SMALL_INPUT: usize = 20_000;
 
 /// Tasks with such an input.
 const TASKS: usize = 6;
 
-/// Bytes of a large checkpoint: several pieces of an object.
+/// The size of a large checkpoint in bytes: it consists of several chunks of an object.
 const STATE: usize = 1_000_000;
 
-/// A guest that keeps a large state and never ends; its next attempt returns what it finds.
+/// A guest that saves a large state and never ends. Its next attempt returns the state that it finds.
 fn keeper() -> Vec<u8> {
     let frame = place::root().join("tests/hostile/frame/task.wat");
     let frame = std::fs::read_to_string(frame).expect("a file");
@@ -88,7 +88,8 @@ fn keeper() -> Vec<u8> {
     hostile::for_the_world(core).expect("it fits")
 }
 
-/// Has the late node lead no stream: what a leader has not heard is not so.
+/// Moves the leadership of all streams away from the late node: a leader decides by what it has
+/// received.
 fn unseat(fleet: &Fleet, runtime: &Runtime) {
     let names = fleet.names();
     let stores = [names.data_store(), names.module_store()].map(|store| format!("OBJ_{store}"));
@@ -125,7 +126,7 @@ fn a_replica_that_lags_loses_no_task_and_no_checkpoint() {
     let path = fleet.path("input");
     let input = format!("@{}", text(&path));
     for number in 0..TASKS {
-        // Each another object, so that none is known already.
+        // Each input is a different object, so that none of them is stored already.
         std::fs::write(&path, vec![b'a' + number as u8; SMALL_INPUT]).expect("a file");
         let ran = fleet.run(&["task", "run", "upper", "--input", &input, "--wait"]).ok();
         assert_eq!(ran.out, vec![b'A' + number as u8; SMALL_INPUT]);

@@ -1,4 +1,4 @@
-//! What operators do: time limits, cancelling, stopping in good order, watching through NATS.
+//! What operators do: set time limits, cancel tasks, stop daemons gracefully, and watch through NATS.
 
 use async_nats::{HeaderMap, jetstream};
 use muster_protocol::subject::{Bucket, SERVICE};
@@ -109,12 +109,12 @@ fn the_fleet_is_watched_with_what_nats_users_have() {
             assert_eq!(answer["name"], SERVICE, "{answer}");
         }
         let context = jetstream::new(client);
-        // A stock key-value client reads the buckets, and what it reads is JSON.
+        // A standard key-value client reads the buckets, and the values are JSON.
         let tasks = context.get_key_value(names.bucket(Bucket::Tasks)).await.expect("a bucket");
         let value = tasks.get(task.as_str()).await.expect("it answers").expect("the record");
         let record: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
         assert_eq!(record["id"], task.as_str());
-        // Who may write one lease cannot erase the others.
+        // A client that may write one lease cannot delete the others.
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Rollup", "all");
         let subject = names.key(Bucket::Workers, "w1");

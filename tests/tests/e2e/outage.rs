@@ -1,4 +1,4 @@
-//! A short restart of NATS, and a NATS with little room: commands and masters go on.
+//! A short restart of NATS, and a NATS with little space: commands and masters continue.
 
 use muster_tests::{
     Fleet,
@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// How long NATS is away: consumers are lost in any time.
+/// How long NATS is down. Consumers are lost after any time.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// Longer than the client of NATS waits for an answer, so that what is under way fails.
+/// Longer than the client of NATS waits for an answer, so that requests in progress fail.
 const AWAY_LONG: Duration = Duration::from_secs(12);
 
 fn restart_nats(fleet: &mut Fleet) {
@@ -28,7 +28,7 @@ fn until_served(fleet: &Fleet) {
     wait_for("a master to answer", || (fleet.run(&["worker", "ls"]).code == 0).then_some(()));
 }
 
-/// A command of the fleet that goes on, with its output and its errors in files.
+/// A running command of the fleet, with its output and its errors in files.
 struct Command {
     child: Child,
     out: std::path::PathBuf,
@@ -77,7 +77,7 @@ fn a_map_of_large_lines_goes_on_after_a_restart_of_nats() {
     let mut lines = map.child.stdin.take().expect("it was piped");
     writeln!(lines, "small").expect("it reads");
     map.until_said("SMALL");
-    // What is too large for a record is transferred while nobody is there to take it.
+    // Inputs that are too large for a record are uploaded while NATS is down.
     fleet.kill(NATS);
     for at in 0..LARGE {
         writeln!(lines, "{at} {}", "x".repeat(40_000)).expect("it reads");
@@ -150,7 +150,7 @@ fn beating(fleet: &Fleet) -> std::path::PathBuf {
 
 #[test]
 fn a_fleet_fits_a_disk_of_one_gibibyte_and_survives_a_restart_with_less() {
-    // Of what is free on a disk, a server takes three quarters.
+    // A server uses three quarters of the free space of its disk.
     let mut fleet = Fleet::registry_with("jetstream { max_file_store: 768MB }\n", "");
     fleet.start_master("m1");
     fleet.start_worker("w1", &[]);

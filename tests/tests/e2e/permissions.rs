@@ -1,20 +1,20 @@
-//! Users of NATS that may not do everything: what each needs is what the docs list, and whoever lacks
-//! something says what.
+//! Users of NATS with limited permissions: the permissions in the docs are enough, and a process that
+//! lacks a permission names it.
 
 use muster_tests::{Fleet, fleet::NATS, fleet::text, fleet::wait_for, place};
 use std::time::{Duration, Instant};
 
-/// What a refused command may take: it does not wait for an answer that cannot come.
+/// The limit for a refused command: it does not wait for an answer that cannot come.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a request that nobody answers says.
+/// The words in the error of a request that was not answered.
 const SILENT: [&str; 2] = ["timed out", "no answer"];
 
 const MASTER: &str = "master:change-this-1";
 const WORKER: &str = "worker:change-this-2";
 const CLIENT: &str = "client:change-this-3";
 
-/// The configuration in the docs.
+/// The configuration from the docs.
 fn documented() -> &'static str {
     let page = place::root().join("docs/PERMISSIONS.md");
     let page = std::fs::read_to_string(page).expect("a page");
@@ -22,7 +22,7 @@ fn documented() -> &'static str {
     Box::leak(block.to_owned().into_boxed_str())
 }
 
-/// A user who may do all, and one who may not publish or subscribe to something.
+/// A user with all permissions, and one that may not publish to a subject or subscribe to it.
 fn may_not(verb: &str, subject: &str) -> &'static str {
     let config = format!(
         "authorization {{ users: [ {{ user: all, password: a }}, {{ user: some, password: s, \
@@ -38,7 +38,7 @@ fn until_logged(fleet: &Fleet, name: &str, words: &str) {
     wait_for(words, || fleet.log(name).contains(words).then_some(()));
 }
 
-/// How often a log says something.
+/// How many lines of a log contain these words.
 fn said(fleet: &Fleet, name: &str, words: &str) -> usize {
     fleet.log(name).lines().filter(|line| line.contains(words)).count()
 }
@@ -66,7 +66,7 @@ fn a_fleet_works_with_the_permissions_in_the_docs() {
     fleet.run(&["worker", "cordon", "w1"]).ok();
     fleet.run(&["worker", "uncordon", "w1"]).ok();
     wait_for("all to be well", || (fleet.run(&["check"]).code == 0).then_some(()));
-    // A master that is started again finds its streams, and a second one has company.
+    // A restarted master finds its streams, and a second master joins.
     fleet.ask_as(MASTER);
     fleet.start_master("m2");
     fleet.kill("m1");
@@ -89,7 +89,7 @@ fn a_master_names_the_bucket_that_it_may_not_write() {
     let words = "NATS refuses to publish to $KV.muster_default_tasks.>";
     until_logged(&fleet, "m1", words);
     assert!(fleet.log("m1").contains("give its user the permission"), "{}", fleet.log("m1"));
-    // It is tried again and again, and told once in a while.
+    // The master retries again and again, and logs that only now and then.
     until_logged(&fleet, "m1", "was not answered within");
     run.kill().expect("it waits");
     run.wait().expect("a child");
@@ -104,7 +104,7 @@ fn a_master_that_may_not_make_its_streams_says_which_and_ends() {
     let log = fleet.log("m1");
     assert!(log.contains("NATS refuses to publish to $JS.API.STREAM.CREATE.KV_"), "{log}");
     assert!(!SILENT.iter().any(|words| log.contains(words)), "{log}");
-    // A user that the server does not know cannot be waited for either.
+    // Waiting does not help either if the server does not know the user.
     fleet.ask_as("nobody:n");
     fleet.launch_master("m2");
     assert_eq!(fleet.ended("m2"), 2);
@@ -112,7 +112,7 @@ fn a_master_that_may_not_make_its_streams_says_which_and_ends() {
 }
 
 #[test]
-fn a_worker_names_what_it_may_not_write_and_lives_by_its_master() {
+fn a_worker_names_what_it_may_not_write_and_renews_through_its_master() {
     let mut fleet = Fleet::registry_with(may_not("publish", "$KV.muster_default_workers.>"), ALL);
     fleet.start_master("m1");
     fleet.ask_as(SOME);
@@ -122,7 +122,7 @@ fn a_worker_names_what_it_may_not_write_and_lives_by_its_master() {
     assert_eq!(said(&fleet, "w1", words), 1, "{}", fleet.log("w1"));
     fleet.ask_as("nobody:n");
     fleet.start_worker("w2", &[]);
-    until_logged(&fleet, "w2", "no way straight to NATS");
+    until_logged(&fleet, "w2", "no direct connection to NATS");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_master_waits_for_a_nats_server_that_is_not_there_yet() {
     assert!(fleet.bury().is_empty(), "{}", fleet.log("m1"));
     fleet.start_nats();
     wait_for("the master to serve", || fleet.is_ready("m1").then_some(()));
-    // One that waits can be told to stop.
+    // A master that waits for the server can be stopped.
     fleet.kill(NATS);
     fleet.launch_master("m2");
     until_logged(&fleet, "m2", "no nats-server answers at");

@@ -1,5 +1,5 @@
-//! The life and the end of a worker's process: it is restarted when it crashes, killed by the kernel
-//! when it was stopped past its lease, and gone when it was told twice to go.
+//! The life and the end of a worker's process: it is restarted when it crashes, the kernel kills it when
+//! it is stopped beyond its lease, and it ends at once when it is told to stop twice.
 
 use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
@@ -18,8 +18,7 @@ use std::{
 
 pub const LONG: &str = r#"{"from":1,"to":100000000000}"#;
 
-/// How late the kernel's kill may be, as promised, and a millisecond for the stamp, which has no
-/// finer digits.
+/// How late the kernel's kill may be, by the promise, plus a millisecond for the precision of the stamp.
 const LATE_MAX: Duration = Duration::from_millis(11);
 
 /// The reading of this machine's boot clock, in nanoseconds.
@@ -28,7 +27,7 @@ pub fn boottime_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// A fleet of one worker with one slot and a journal, and the journal's path.
+/// A fleet of one worker with one slot and a journal. Returns the fleet and the path of the journal.
 pub fn journaled(options: &[&str]) -> (Fleet, PathBuf) {
     let mut fleet = Fleet::start(0, 1);
     let journal = fleet.path("journal");
@@ -38,7 +37,7 @@ pub fn journaled(options: &[&str]) -> (Fleet, PathBuf) {
     (fleet, journal)
 }
 
-/// The attempts that the journal says something of, in the order of their first such line.
+/// The attempts in the journal's lines of the kind `what`, in the order of their first such line.
 pub fn attempts(fleet: &Fleet, journal: &std::path::Path, what: &str) -> Vec<(String, u64)> {
     let mut found: Vec<(String, u64)> = Vec::new();
     for line in fleet.journal(journal).iter().filter(|line| line["what"] == what) {
@@ -54,7 +53,7 @@ pub fn attempts(fleet: &Fleet, journal: &std::path::Path, what: &str) -> Vec<(St
 fn a_crashed_worker_is_restarted_and_its_task_runs_again() {
     let (mut fleet, journal) = journaled(&[]);
     let task = fleet.run(&["task", "run", "primes", "--input", LONG]).ok().text();
-    // Progress is an effect: it is called for.
+    // A report of progress is an effect, so the journal has a line `called` for it.
     wait_for("progress", || attempts(&fleet, &journal, "called").pop());
     let first = fleet.child_pid("w1").expect("it was ready");
     fleet.signal_child("w1", Signal::KILL);
@@ -69,7 +68,7 @@ fn a_crashed_worker_is_restarted_and_its_task_runs_again() {
     let reason = record["history"][0]["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("was lost"), "{reason}");
     assert!(fleet.log("w1").contains("was ended by signal 9"));
-    // Told to stop, the supervisor ends with the worker, and in good order.
+    // When the supervisor is told to stop, it ends gracefully together with the worker.
     fleet.run(&["task", "cancel", &task]).ok();
     fleet.signal("w1", Signal::TERM);
     assert_eq!(fleet.ended("w1"), 0);
@@ -109,7 +108,8 @@ fn a_stopped_worker_is_killed_by_the_kernel_at_the_end_of_its_margin() {
     fleet.run(&["task", "run", "primes", "--input", LONG]).ok();
     wait_for("it to run", || attempts(&fleet, &journal, "called").pop());
     fleet.signal("w1", Signal::STOP);
-    // It cannot renew any more. What was acknowledged last was stamped no later than this.
+    // The worker cannot renew its lease any more. The last acknowledged renewal has a stamp of this time
+    // or earlier.
     let stamp = wait_for("its lease", || {
         let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
         workers["workers"][0]["lease"]["renewed_at"].as_u64()
@@ -127,7 +127,7 @@ fn a_stopped_worker_is_killed_by_the_kernel_at_the_end_of_its_margin() {
 fn an_idle_worker_that_was_stopped_for_long_comes_back() {
     let (fleet, journal) = journaled(&["--unsupervised", "--lease", "fast"]);
     let pid = fleet.child_pid("w1").expect("it was ready");
-    // It has run something, so that its timer was armed once.
+    // The worker has run something, so its timer was armed once.
     fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":100}"#, "--wait"]).ok();
     fleet.signal("w1", Signal::STOP);
     std::thread::sleep(LeaseTiming::FAST.worker() + 2 * LeaseTiming::FAST.kill_margin());
@@ -142,7 +142,8 @@ fn an_idle_worker_that_was_stopped_for_long_comes_back() {
 
 #[test]
 fn a_worker_that_is_told_twice_ends_at_once() {
-    // Whoever counts has heard the first signal when it says so: until then the second is the same one.
+    // The log line proves that the process has received the first signal. Before that the kernel may
+    // merge two signals into one.
     let (supervised, alone) = (&[][..], &["--unsupervised"][..]);
     for (options, signal, heard, code) in
         [(supervised, Signal::TERM, "told to stop", 143), (alone, Signal::INT, "stopping", 130)]
@@ -188,7 +189,7 @@ fn without_the_kernels_timer_no_worker_begins() {
     let fleet = Fleet::start(1, 1);
     let file = |name: &str| text(&fleet.path("tls")).to_string() + "/" + name;
     let worker = fleet.muster(&["worker", "--name", "w1", "--master", "127.0.0.1:1"]);
-    // Without room for a pending signal the kernel makes no timer.
+    // If no signal may be pending, the kernel makes no timer.
     let mut command = std::process::Command::new("bash");
     command.args(["-c", "ulimit -i 0 && exec \"$@\"", "bash"]).arg(worker.get_program());
     command
@@ -209,7 +210,7 @@ fn a_worker_that_is_refused_says_so_once() {
     fleet.run(&["cert", "worker", "w2", "--dir", text(&other)]).ok();
     let file =
         |dir: &std::path::Path, name: &str| dir.join(name).to_str().expect("UTF-8").to_string();
-    // A stranger that believes the master, and is not believed.
+    // A worker that trusts the master, but has a certificate that the master does not trust.
     let mut command = fleet.muster(&["worker", "--name", "w2", "--master", &fleet.quic("m1")]);
     command
         .args(["--state-dir", text(&fleet.path("w2.state")), "--until-stdin-closes"])
@@ -221,7 +222,7 @@ fn a_worker_that_is_refused_says_so_once() {
         log.lines().filter(|line| line.contains("WARN") && line.contains("no link")).count()
     };
     wait_for("it to say so", || (said(&fleet) > 0).then_some(()));
-    // Several dials later.
+    // After several more dials.
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(said(&fleet), 1, "{}", fleet.log("w2"));
     println!("{}", fleet.log("w2"));
@@ -233,7 +234,7 @@ fn parent(pid: i32) -> Option<i32> {
     line.trim().parse().ok()
 }
 
-/// Waits until a process has ended; one that its new parent has not waited for yet has.
+/// Waits until a process has ended. A zombie counts as ended.
 fn assert_gone(pid: i32) {
     wait_for("a process to be gone", || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

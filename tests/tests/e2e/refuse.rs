@@ -1,9 +1,9 @@
-//! Bad input: a clear sentence that says what to do, exit code 2, and no trace.
+//! Bad input: a clear message that says what to do, exit code 2, and no change to the fleet.
 
 use muster_tests::{Fleet, fleet::text, fleet::wait_for};
 use std::io::Write;
 
-/// Demands exit code 2 and every one of these words.
+/// Demands exit code 2 and a message with all of these words.
 fn refused(ran: muster_tests::Ran, words: &[&str]) {
     assert_eq!(ran.code, 2, "{ran:?}");
     for word in words {
@@ -42,7 +42,7 @@ fn unknown_names_and_inputs_over_the_limit_are_refused() {
     refused(fleet.run(&["task", "run", "nobody"]), &["nobody", "module push"]);
     refused(fleet.run(&["task", "get", "01m7y31ehbzwpzdmwrs5vq8rjp"]), &["no task"]);
     refused(fleet.run(&["task", "get", "gibberish"]), &["no task gibberish"]);
-    refused(fleet.run(&["task", "get", ""]), &["an id is a task's"]);
+    refused(fleet.run(&["task", "get", ""]), &["an id is that of a task"]);
     refused(fleet.run(&["worker", "get", "nobody"]), &["nobody"]);
     no_trace(&fleet);
     fleet.push("upper");
@@ -85,7 +85,7 @@ fn a_caller_that_is_no_worker_is_told_in_the_masters_log() {
     let mut fleet = Fleet::start(0, 0);
     fleet.certificate("master", "w9");
     fleet.launch_worker("w9", &[]);
-    let words = "a caller is not let in";
+    let words = "a connection is refused";
     wait_for(words, || fleet.log("m1").contains(words).then_some(()));
     assert!(fleet.log("m1").contains("certificate"), "{}", fleet.log("m1"));
     assert!(!fleet.is_ready("w9"));

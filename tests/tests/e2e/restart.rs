@@ -1,4 +1,4 @@
-//! The master or nats-server dies in the middle of a thousand tasks: nothing is lost, and nothing
+//! The master or nats-server dies in the middle of a thousand tasks: no task is lost, and none is
 //! committed twice.
 
 use async_nats::jetstream::{
@@ -16,7 +16,7 @@ use std::{
 
 const TASKS: usize = 1_000;
 
-/// Every write of a finished record, by task: all of them as long as nats-server lives.
+/// The number of writes of each task's final record, as long as nats-server lives.
 type Commits = Arc<Mutex<BTreeMap<String, usize>>>;
 
 /// Watches the tasks bucket from the outside.
@@ -52,8 +52,8 @@ fn watch(fleet: &Fleet) -> (tokio::runtime::Runtime, Commits) {
     (runtime, commits)
 }
 
-/// Maps a thousand tasks of some milliseconds, does something to the fleet in the middle, and
-/// demands a thousand results.
+/// Maps a thousand tasks of a few milliseconds, disturbs the fleet in the middle, and demands a thousand
+/// results.
 fn survive(fleet: &mut Fleet, disturb: impl FnOnce(&mut Fleet)) -> Commits {
     fleet.push("primes");
     let (_runtime, commits) = watch(fleet);

@@ -1,5 +1,5 @@
-//! Somebody is not heard any more, and no connection breaks: a worker cut off or stopped is replaced
-//! in time, and one that still reaches either its registry or its masters keeps what it runs.
+//! A process becomes silent without breaking a connection. A worker that is cut off or stopped is
+//! replaced in time. A worker that still reaches its registry or its masters keeps its runs.
 
 use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
@@ -15,12 +15,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::time::Duration;
 
-/// What the profiles promise, from the fault to the replacement's first effect.
+/// The promise of each profile: from the fault to the first effect of the replacement.
 const STANDARD: (&str, Duration) = ("standard", Duration::from_secs(5));
 const FAST: (&str, Duration) = ("fast", Duration::from_secs(1));
 
-/// A fleet whose workers have journals, and have run the guest once: compiling it is no part of a
-/// failover.
+/// A fleet whose workers have journals and have run the guest once, so that no failover includes its
+/// compilation.
 fn start(lease: &str, workers: &[&str]) -> (Fleet, RunLog) {
     let mut fleet = Fleet::within(Net::proxied(), Some(lease));
     fleet.start_master("m1");
@@ -44,7 +44,8 @@ fn start(lease: &str, workers: &[&str]) -> (Fleet, RunLog) {
     (fleet, witness)
 }
 
-/// Starts a task that beats for so long, and waits until it does; its id and its first run.
+/// Starts a task that beats for the given time, and waits until it does. Returns its id and its first
+/// run.
 fn beat(fleet: &Fleet, witness: &mut RunLog, time: Duration) -> (String, Run) {
     let input = format!(r#"{{"for_ms":{},"rest":true}}"#, time.as_millis());
     let task = fleet.run(&["task", "run", "heart", "--input", &input]).ok().text();
@@ -52,7 +53,7 @@ fn beat(fleet: &Fleet, witness: &mut RunLog, time: Duration) -> (String, Run) {
     (task, run)
 }
 
-/// Waits for a run of a task that began after a stamp, and has had an effect.
+/// Waits for a run of a task that began after a stamp and has had an effect. Returns the run.
 fn run_after(witness: &mut RunLog, task: &str, after_ns: u64) -> Run {
     wait_for("it to run", || {
         witness.look().expect("journals are readable");
@@ -67,13 +68,13 @@ fn completed(fleet: &Fleet, task: &str) -> Value {
     })
 }
 
-/// One worker is cut off from everybody and another one stopped, at the same moment; what they ran
-/// must run elsewhere in time, each once.
+/// Cuts one worker off from everything and stops another one at the same moment. Their tasks must run on
+/// other workers in time, each once.
 fn silence_two_of_four((lease, within): (&str, Duration)) {
     let timing: LeaseTiming = lease.parse().expect("a profile");
     let workers = ["w1", "w2", "w3", "w4"];
     let (mut fleet, mut witness) = start(lease, &workers);
-    // Longer than the old run can last, so that it cannot end by itself.
+    // The task lasts longer than the old run can, so the old run cannot end by itself.
     let time = timing.master() + Duration::from_millis(500);
     let tasks = [(); 4].map(|()| beat(&fleet, &mut witness, time));
     let on = |worker: &str| tasks.iter().find(|(_, run)| run.worker == worker);
@@ -89,7 +90,8 @@ fn silence_two_of_four((lease, within): (&str, Duration)) {
     for (task, how) in [(cut, "cut off"), (stopped, "stopped")] {
         let new = run_after(&mut witness, task, at_ns);
         let took = between(at_ns, new.began_ns());
-        // What the machine kept waiting that nothing had struck is not the fleet's to answer for.
+        // A pause of runs that no fault struck is a delay of the machine, and does not count against the
+        // fleet.
         let struck = [&cut_run.worker, &stopped_run.worker];
         let runs = witness.tasks().values().flatten().filter(|run| !struck.contains(&&run.worker));
         let busy = Duration::from_nanos(runs.map(|run| run.pause_ns).max().unwrap_or(0));
@@ -126,7 +128,7 @@ fn a_worker_that_reaches_the_registry_but_no_master_delivers_its_outcome_later()
         witness.look().expect("journals are readable");
         witness.runs(&task)[0].ended.then_some(())
     });
-    // Nobody may take it for lost however long this goes on.
+    // The worker must not be declared lost, however long this goes on.
     std::thread::sleep(timing.master() + timing.renew_every());
     assert!(fleet.record(&task)["state"]["dispatched"].is_object(), "nobody could tell the master");
     fleet.net().heal(&around(&run.worker, ["m1"]));

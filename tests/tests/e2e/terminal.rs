@@ -1,12 +1,13 @@
-//! What a guest or a stranger wrote is shown to an operator's terminal, and never obeyed by it.
+//! Text that a guest or a stranger wrote is shown on an operator's terminal, and never controls the
+//! terminal.
 
 use muster_tests::{Fleet, fleet::text};
 use std::process::{Command, Stdio};
 
-/// Sets the title, writes to the clipboard, clears the screen.
+/// These sequences set the title, write to the clipboard, and clear the screen.
 const SEQUENCES: &str = "\u{1b}]0;owned\u{7}\u{1b}]52;c;cm0=\u{7}\u{1b}[2J\u{9b}2J";
 
-/// A guest that fails, and writes them wherever it can.
+/// A guest that fails, and writes the sequences wherever it can.
 fn rude(fleet: &Fleet) -> std::path::PathBuf {
     let said: String = SEQUENCES.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let size = SEQUENCES.len();
@@ -29,7 +30,7 @@ fn rude(fleet: &Fleet) -> std::path::PathBuf {
     path
 }
 
-/// What a command writes to a terminal of its own.
+/// What a command writes to its terminal.
 fn on_a_terminal(fleet: &Fleet, args: &[&str]) -> String {
     let muster = fleet.muster(args);
     let quoted = |text: &std::ffi::OsStr| {
@@ -73,7 +74,7 @@ fn control_characters_of_others_are_shown_on_a_terminal() {
         &["task", "run", "--local", &file],
     ] {
         let shown = on_a_terminal(&fleet, args);
-        // Results are JSON, whose readers are programs.
+        // Results are JSON, which is meant for programs.
         let is_json = args[0] == "map";
         for sequence in ["\u{1b}]", "\u{1b}[2J", "\u{7}", "\u{9b}"] {
             if is_json && sequence == "\u{9b}" {
@@ -84,7 +85,7 @@ fn control_characters_of_others_are_shown_on_a_terminal() {
         let quotes = ["worker", "ls"] != args[..2] && ["task", "ls"] != args[..2];
         assert!(!quotes || shown.contains("52;c;cm0="), "{args:?} shows nothing of it: {shown:?}");
     }
-    // Whoever reads it by a program gets the bytes.
+    // A program that reads the result gets the bytes.
     let result = fleet.run(&["task", "result", &task]);
     assert_eq!(String::from_utf8_lossy(&result.out), SEQUENCES);
 }

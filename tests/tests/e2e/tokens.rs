@@ -1,5 +1,5 @@
-//! Tasks under names that their submitters give them: the same one again is the same task, and
-//! another one is refused.
+//! Tasks under tokens of their submitters: a repeated submission is the same task, and another task
+//! under the same token is refused.
 
 use muster_tests::Fleet;
 

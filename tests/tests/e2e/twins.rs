@@ -1,5 +1,5 @@
-//! Two processes that say to be the same worker: the second one runs nothing beside the first, with a
-//! state directory of its own or with a copy of the first one's. Only a lock proves that a life is over.
+//! Two processes under the same worker name: the second one runs nothing beside the first, whether it
+//! has its own state directory or a copy of the first one's. Only a lock proves that a session is over.
 
 use muster_protocol::lease::LeaseTiming;
 use muster_tests::{
@@ -11,14 +11,14 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::{path::PathBuf, process::Command, time::Duration};
 
-/// What a worker says that finds its lease in other hands without proof that they are dead.
+/// The log line of a worker whose lease another process holds, without proof that this process is dead.
 const WAITS: &str = "another process holds this worker's lease";
 
-/// Much longer than a worker takes to begin a session and a master to give it a task.
+/// Much longer than a worker takes to begin a session and a master to dispatch a task to it.
 const WHILE_BOTH_RUN: Duration = Duration::from_secs(3);
 
-/// A fleet of the worker `w1`, which runs a long task, with the journals of it and of its twin. Two
-/// slots: the twin would have room for more.
+/// A fleet with the worker `w1`, which runs a long task, and the journals of `w1` and of its twin. With
+/// two slots the twin could run more.
 struct Pair {
     fleet: Fleet,
     witness: RunLog,
@@ -43,7 +43,7 @@ impl Pair {
         pair
     }
 
-    /// Launches the second process, and waits until it says that it waits.
+    /// Launches the second process, and waits until it logs that it waits.
     fn launch_twin(&mut self, state: &str) {
         let (state, journal) = (self.fleet.path(state), self.twin_journal.clone());
         let slots = ["--slots", "2", "--state-dir", text(&state), "--journal", text(&journal)];
@@ -57,7 +57,7 @@ impl Pair {
         self.fleet.log("twin").contains(WAITS)
     }
 
-    /// Submits another task and demands for a while that the twin holds no lease and is given nothing.
+    /// Submits another task. Demands for a while that the twin holds no lease and receives no dispatch.
     fn demand_that_the_twin_waits(&mut self) {
         let input = r#"{"for_ms":1}"#;
         let short = ["task", "run", "heart", "--input", input, "--wait"];
@@ -72,21 +72,25 @@ impl Pair {
         assert_eq!(session(&self.fleet), self.first, "another session has the lease");
         let record = self.fleet.record(&self.task);
         assert_eq!(record["attempts"], 1, "the first worker was disturbed: {record}");
-        assert!(!self.fleet.log("w1").contains("the lease is another's"), "it lost its lease");
+        assert!(
+            !self.fleet.log("w1").contains("another session has the lease"),
+            "it lost its lease"
+        );
     }
 
-    /// How many runs of the long task there were.
+    /// The number of runs of the long task.
     fn runs(&mut self) -> usize {
         self.witness.look().expect("journals are readable");
         let runs = self.witness.runs(&self.task).iter();
         runs.filter(|run| run.called_ns.is_some()).count()
     }
 
-    /// Waits until the twin runs the task; demands that it waited for the lease and overlapped nothing.
+    /// Waits until the twin runs the task. Demands that it waited for the end of the lease, and that no
+    /// runs overlapped.
     fn demand_that_the_twin_takes_over(&mut self, struck_ns: u64) {
         wait_for("the twin to run it", || (self.runs() == 2).then_some(()));
         let second = self.witness.runs(&self.task)[1].clone();
-        // The last renewal may be as old as the time between two.
+        // The last renewal may be as old as the interval between two renewals.
         let timing = LeaseTiming::STANDARD;
         let least = timing.master() - timing.renew_every() * 2;
         let took = between(struck_ns, second.first_ns);
@@ -124,12 +128,12 @@ fn a_copy_of_a_state_directory_proves_nothing() {
     assert!(copied.is_ok_and(|status| status.success()), "its owner may copy a directory");
     pair.launch_twin("copy.state");
     pair.demand_that_the_twin_waits();
-    // Its runs stand still and it holds its lock: nothing but the end of its lease ends its rights.
+    // The process is stopped and holds its lock, so only the end of its lease ends its rights.
     let struck_ns = now_ns();
     pair.fleet.signal("w1", Signal::STOP);
     pair.demand_that_the_twin_takes_over(struck_ns);
-    // It comes back and finds its lease in other hands. The lock of the first directory, which it has,
-    // says nothing of a process that has the lock of the copy.
+    // The process continues, and finds that another one holds its lease. It has the lock of the first
+    // directory, which proves nothing about a process that has the lock of the copy.
     let twins = session(&pair.fleet);
     pair.fleet.signal("w1", Signal::CONT);
     wait_for("it to meet the lease of the twin", || {

@@ -1,5 +1,5 @@
-//! A worker whose host lacks something says so in its lease, is given no task while another one has room,
-//! and is used again once the want is over, all of it without a restart.
+//! A worker whose host has a shortage reports it in its lease, gets no task while another worker has a
+//! free slot, and is used again when the shortage is over. All of that happens without a restart.
 
 use muster_tests::{
     Fleet,
@@ -7,7 +7,7 @@ use muster_tests::{
 };
 use serde_json::Value;
 
-/// What its lease says that a worker lacks.
+/// The shortage in a worker's lease, if there is one.
 fn lacks(fleet: &Fleet, worker: &str) -> Option<String> {
     let listed = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
     let workers = listed["workers"].as_array().expect("a list");
@@ -15,7 +15,7 @@ fn lacks(fleet: &Fleet, worker: &str) -> Option<String> {
     found["lease"]["unwell"].as_str().map(Into::into)
 }
 
-/// Runs a task to its end; who ran it, and in which attempt.
+/// Runs a task to its end. Returns the worker that ran it, and the number of its attempt.
 fn run(fleet: &Fleet, module: &str) -> (String, u64) {
     let task = fleet.run(&["task", "run", module, "--input", "a"]).ok().text();
     by(&fleet.until("its end", &task, |record| !record["state"]["done"].is_null()))
@@ -26,8 +26,8 @@ fn by(record: &Value) -> (String, u64) {
     (worker.into(), record["attempts"].as_u64().unwrap_or_default())
 }
 
-/// w1 lacks something: people are told so, and w2 gets its tasks. What they are told changes with what
-/// failed last; what to do about it does not.
+/// w1 has a shortage: its lease reports it, and w2 gets the tasks. The reported reason changes with the
+/// latest failure; the advice does not.
 fn is_spared(fleet: &Fleet, module: &str, remedy: &str) {
     let reason = wait_for("its lease to say so", || lacks(fleet, "w1"));
     assert!(reason.contains(remedy), "{reason}");
@@ -44,7 +44,7 @@ fn is_spared(fleet: &Fleet, module: &str, remedy: &str) {
     assert!(told.is_some_and(|line| line.contains(remedy)), "{found}");
 }
 
-/// The want is over.
+/// Demands that the worker is used again after the end of the shortage.
 fn is_used_again(fleet: &Fleet, module: &str, pid: Option<i32>) {
     wait_for("it to be well again", || lacks(fleet, "w1").is_none().then_some(()));
     assert_eq!(run(fleet, module), ("w1".into(), 1));
@@ -61,7 +61,7 @@ fn a_worker_with_few_files_says_so_and_is_spared_until_it_has_more() {
     let mut fleet = Fleet::start(2, 2);
     fleet.push("upper");
     let pid = fleet.child_pid("w1");
-    // It keeps what it has open beyond these.
+    // The worker keeps the files that it has open beyond this limit.
     assert!(fleet.limit("w1", Scarce::Files, Some(3)));
     let task = fleet.run(&["task", "run", "upper", "--input", "a"]).ok().text();
     is_spared(&fleet, "upper", "LimitNOFILE=");

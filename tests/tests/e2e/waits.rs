@@ -1,4 +1,4 @@
-//! Who waits for a task that nobody begins is told why.
+//! A client that waits for a task which no worker starts is told the reason.
 
 use muster_tests::{Fleet, fleet::wait_for};
 use std::{fs::File, process::Stdio};

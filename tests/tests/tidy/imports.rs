@@ -90,22 +90,22 @@ const MAP: &[(&str, &str)] = &[
         build: exit language module output quantity terminal
         cert: exit output
         check: client output
-        client: context exit token
+        client: context exit ids
         completions: client exit
         context: exit
         dev: cert check exit output
         events: client output quantity stream_reader terminal
         exit: output terminal
+        ids: exit
         language: exit
-        map: blob client completions exit mint module output quantity request submit terminal
+        map: blob client completions exit ids module output quantity request submit terminal
         module: blob client exit output quantity terminal
         new: build exit language output
         output: quantity terminal
         request: exit quantity
         stream_reader: client exit
         submit: client exit
-        task: blob client completions exit mint module output quantity request stream_reader submit terminal token
-        token: exit
+        task: blob client completions exit ids module output quantity request stream_reader submit terminal
         worker: client exit output quantity
         ",
     ),

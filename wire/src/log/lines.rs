@@ -1,5 +1,5 @@
-//! The lines of a log on their way: they wait in a queue, and one thread writes them. Nobody who has
-//! something to log waits for that thread.
+//! The queue of log lines, and the thread that writes them. Never makes a thread that logs wait for a
+//! write.
 
 use super::repeats::{Key, Repeats};
 use std::{
@@ -9,24 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lines that may wait: a second of a daemon that says more than any should.
+/// Lines that may wait. That is a second of far more log than any daemon should write.
 const WAITING_MAX: usize = 4_096;
 
 /// How long the end of a process waits for its log.
 pub(super) const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long after a failed write the count of lost lines is tried.
+/// How long after a failed write to try to report the count of lost lines.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
-/// A line with its end.
+/// A line with its newline.
 #[derive(Debug)]
 pub(super) struct LogLine {
-    /// What tells its repeats; a line without it is always written.
+    /// The key that repeats share. A line without a key is always written.
     pub key: Option<Key>,
     pub text: String,
 }
 
-/// The lines that wait for the thread that writes them.
+/// The queue of lines that wait to be written.
 #[derive(Default)]
 pub(super) struct Lines {
     queue: Mutex<Queue>,
@@ -36,14 +36,14 @@ pub(super) struct Lines {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<LogLine>,
-    /// Lines that found the queue full.
+    /// Lines dropped because the queue was full.
     lost: u64,
-    /// Whether somebody waits for all that there is to be written, repeats as well.
+    /// Whether [`Lines::flush`] waits until everything is written, including held repeats.
     is_flushed: bool,
 }
 
 impl Lines {
-    /// Adds a line, or counts it where too many wait.
+    /// Adds a line. If the queue is full, counts it as lost.
     pub(super) fn push(&self, line: LogLine) {
         let mut queue = self.lock();
         if queue.waiting.len() < WAITING_MAX {
@@ -55,7 +55,7 @@ impl Lines {
         self.changed.notify_all();
     }
 
-    /// Waits until all that was added is written, [`FLUSH_WITHIN`] at most.
+    /// Waits until all lines added before are written, at most [`FLUSH_WITHIN`].
     pub(super) fn flush(&self) {
         let mut queue = self.lock();
         queue.is_flushed = true;
@@ -63,7 +63,7 @@ impl Lines {
         let _ = self.changed.wait_timeout_while(queue, FLUSH_WITHIN, |queue| queue.is_flushed);
     }
 
-    /// Waits for lines until `due`; takes what there is, and whether it is to be flushed.
+    /// Waits for lines until `due`. Returns the lines, the count of lost lines, and whether to flush.
     fn take(&self, due: Option<Instant>) -> (VecDeque<LogLine>, u64, bool) {
         let mut queue = self.lock();
         loop {
@@ -83,10 +83,10 @@ impl Lines {
         }
     }
 
-    /// What was taken is written.
+    /// Ends a flush once everything is written.
     fn written(&self, was_flushed: bool) {
         let mut queue = self.lock();
-        // Lines that were added meanwhile belong to the same flush.
+        // Lines added meanwhile belong to the same flush.
         if was_flushed && queue.waiting.is_empty() {
             queue.is_flushed = false;
             self.changed.notify_all();
@@ -98,7 +98,7 @@ impl Lines {
     }
 }
 
-/// Writes lines for as long as the process lives.
+/// Writes lines on a thread of its own until the process ends.
 pub(super) fn write_on_a_thread(
     lines: Arc<Lines>,
     out: impl Write + Send + 'static,
@@ -126,12 +126,12 @@ pub(super) fn write_on_a_thread(
     std::thread::Builder::new().name("log".into()).spawn(writing).map(drop)
 }
 
-/// What lines are written on, which may refuse them for a while.
+/// The output, which may refuse writes for a while.
 struct Paper<W> {
     out: W,
-    /// Lines that were lost since the last one that was written.
+    /// Lines lost since the last reported count.
     lost: u64,
-    /// Whether the last write left a part of a line.
+    /// Whether the last failed write left a part of a line.
     is_torn: bool,
     failed_at: Option<Instant>,
 }
@@ -148,7 +148,7 @@ impl<W: Write> Paper<W> {
         }
     }
 
-    /// Says how many lines were lost, if any were and it can be said.
+    /// Reports how many lines were lost, if any were and the output accepts the report.
     fn tell_lost(&mut self) {
         let lines = if self.lost == 1 { "line" } else { "lines" };
         let told = format!("{} {lines} of this log could not be written and are lost\n", self.lost);
@@ -173,7 +173,7 @@ impl<W: Write> Paper<W> {
         !failed
     }
 
-    /// When the count of lost lines is tried again.
+    /// When to try again to report the count of lost lines.
     fn due(&self) -> Option<Instant> {
         self.failed_at.filter(|_| self.lost > 0).map(|at| at + TELL_AGAIN)
     }
@@ -183,7 +183,7 @@ impl<W: Write> Paper<W> {
 mod tests {
     use super::*;
 
-    /// A disk with room for so many bytes.
+    /// An output that accepts `room` more bytes.
     #[derive(Default)]
     struct Disk {
         room: usize,

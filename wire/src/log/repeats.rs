@@ -1,46 +1,46 @@
-//! Lines that repeat: the first is written, and the others are counted and told at growing intervals.
-//! Never holds a line that is the first of its kind.
+//! Repeated lines: the first is written, the others are counted and reported at growing intervals. Never
+//! holds the first line of its kind.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// The first interval at which repeats are told, and the longest; each is twice the one before.
+/// The first and the longest interval between reports of repeats. Each is twice the one before.
 const INTERVAL_MIN: Duration = Duration::from_secs(10);
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
-/// After how many intervals without a repeat a line is news again.
+/// A kind without a repeat for this many intervals is forgotten: its next line is a first line again.
 const FORGET_AFTER: u32 = 6;
 
-/// Kinds of lines that are remembered. Beyond them the one is forgotten that was written longest ago.
+/// Kinds of lines to remember. When there are more, the one that was written longest ago is forgotten.
 const KINDS_MAX: usize = 1_024;
 
-/// What repeats of a line have in common.
+/// The properties that all repeats of a line share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     /// The place in the code, as tracing names it.
     pub place: &'static str,
-    /// What the line is about.
+    /// The fields that name the line's subject.
     pub about: String,
 }
 
-/// What was written of late.
+/// The kinds of lines that were written recently.
 #[derive(Default)]
 pub(super) struct Repeats {
     kinds: HashMap<Key, Kind>,
 }
 
 struct Kind {
-    /// When the last line was written, and how long repeats are held after it.
+    /// When the last line was written. Repeats are held for `interval` after it.
     at: Instant,
     interval: Duration,
-    /// The latest repeat that is held, and how many there are.
+    /// The latest held repeat, and the count of held repeats.
     held: Option<(String, u64)>,
 }
 
 impl Repeats {
-    /// Takes a line; hands it back if it is to be written now.
+    /// Takes a line. Returns it if it must be written now; otherwise holds it as a repeat.
     pub(super) fn pass(&mut self, key: Key, line: String, now: Instant) -> Option<String> {
         let Some(kind) = self.kinds.get_mut(&key) else {
             if self.kinds.len() >= KINDS_MAX {
@@ -64,7 +64,8 @@ impl Repeats {
         self.kinds.values().map(Kind::due).min()
     }
 
-    /// What is to be written of repeats now; all of it where `all`. Forgets what has stopped to repeat.
+    /// The reports of repeats that are due; those of all repeats if `all`. Forgets kinds that no longer
+    /// repeat.
     pub(super) fn take(&mut self, now: Instant, all: bool) -> Vec<String> {
         let mut told = Vec::new();
         self.kinds.retain(|_, kind| {
@@ -89,7 +90,7 @@ impl Repeats {
 }
 
 impl Kind {
-    /// When its repeats are told, or when it is forgotten where there are none.
+    /// When to report the held repeats; without any, when to forget this kind.
     fn due(&self) -> Instant {
         self.at + self.interval * if self.held.is_some() { 1 } else { FORGET_AFTER }
     }
@@ -123,7 +124,7 @@ mod tests {
             Flood { repeats: Repeats::default(), began: Instant::now(), key }
         }
 
-        /// What is written of a line that comes `ms` after the beginning.
+        /// The lines written for a line that comes `ms` after the beginning.
         fn line(&mut self, ms: u64, text: &str) -> Vec<String> {
             let now = self.began + Duration::from_millis(ms);
             let passed = self.repeats.pass(self.key.clone(), format!("{text}\n"), now);
@@ -137,7 +138,7 @@ mod tests {
         let mut written = Vec::new();
         let mut counted = 0;
         for turn in 0..7_200 {
-            // Its text alternates and holds the time.
+            // The text alternates and holds the time.
             let text = format!("{} at {turn}", if turn % 2 == 0 { "refused" } else { "timed out" });
             written.extend(flood.line(turn * 500, &text));
         }

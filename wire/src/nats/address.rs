@@ -1,69 +1,71 @@
-//! Where NATS is and who asks, as URLs say it: read in one way by the daemons and the command. Never
-//! shows what proves who asks, not even of a URL that cannot be read.
+//! The address of NATS and the credentials in it, parsed from URLs in the same way for the daemons and
+//! the command. Never shows a secret, not even of a malformed URL.
 
 use async_nats::{Auth, ServerAddr};
 use clap::builder::{TypedValueParser, ValueParserFactory};
 use percent_encoding::percent_decode_str;
 use std::{ffi::OsStr, fmt, str::FromStr};
 
-/// One server or several of a cluster, and who asks.
+/// The servers of one cluster (or a single server), and the credentials for them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Address {
     servers: Vec<ServerAddr>,
     who: Who,
 }
 
-/// Who asks. It has no `Debug`: it is a secret.
+/// The credentials that a client presents to NATS. It has no `Debug`, since it holds secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Who {
-    /// Whoever may connect without a proof.
+    /// No credentials.
     #[default]
     Anybody,
-    /// Who knows this token.
+    /// A token.
     Token(String),
-    /// Who knows this user's password.
+    /// A user and a password.
     User(String, String),
 }
 
-/// Why a text is no [`Address`]; without the text.
+/// Why a text is no [`Address`]. The errors do not repeat the text, which may hold a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// One of the URLs is malformed.
-    #[error("it is no URL of NATS, which is nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT]: {0}")]
+    #[error(
+        "it is not a URL of NATS, which has the form nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT]: {0}"
+    )]
     Malformed(String),
-    /// The URLs disagree about who asks.
-    #[error("its URLs name different users or tokens; servers of a list are asked by one")]
+    /// The URLs hold different credentials.
+    #[error("its URLs name different users or tokens; the servers of a list must have the same")]
     Disagree,
-    /// The file that was named cannot be read.
+    /// The named file cannot be read.
     #[error("the file {0} cannot be read: {1}")]
     File(String, String),
 }
 
 impl Address {
-    /// The address that a command line gives: URLs with commas between them, or `@FILE` with them in a
-    /// file, because everyone on a machine can read the command lines of its processes.
+    /// Parses an address from a command line: URLs separated by commas, or `@FILE` for a file with such
+    /// URLs. Everyone on a machine can read the command lines of its processes, but not the file.
     pub fn given(text: &str) -> Result<Self, AddressError> {
         let Some(file) = text.strip_prefix('@') else { return text.parse() };
         let read = std::fs::read_to_string(file);
         read.map_err(|error| AddressError::File(file.into(), error.to_string()))?.parse()
     }
 
-    /// Where to connect to; says nothing of who asks.
+    /// The servers to connect to, without credentials.
     pub fn servers(&self) -> &[ServerAddr] {
         &self.servers
     }
 
-    /// Who asks.
+    /// The credentials for NATS.
     pub fn who(&self) -> &Who {
         &self.who
     }
 
-    /// Whether it names no server, as an empty text does.
+    /// Whether the address names no server, as an empty text does.
     pub fn is_empty(&self) -> bool {
         self.servers.is_empty()
     }
 
-    /// Who asks, as a connection shows it.
+    /// The credentials in the form that the client expects.
     pub(super) fn auth(&self) -> Auth {
         let mut auth = Auth::new();
         match &self.who {
@@ -106,12 +108,12 @@ fn one(url: &str) -> Result<(ServerAddr, Who), AddressError> {
     let who = match (server.username().map(decoded), server.password().map(decoded)) {
         (Some(user), Some(password)) => Who::User(user, password),
         (Some(token), None) => Who::Token(token),
-        (None, Some(_)) => return Err(malformed(&"it has a password and no user")),
+        (None, Some(_)) => return Err(malformed(&"it has a password but no user")),
         (None, None) => Who::Anybody,
     };
     let mut bare = server.into_inner();
     if bare.set_username("").and_then(|()| bare.set_password(None)).is_err() {
-        return Err(malformed(&"its host can have no user"));
+        return Err(malformed(&"a URL of this form cannot have a user"));
     }
     Ok((ServerAddr::from_url(bare).map_err(|error| malformed(&error))?, who))
 }
@@ -137,8 +139,8 @@ impl ValueParserFactory for Address {
     }
 }
 
-/// Reads an [`Address`] from a command line. The parser that clap would make of [`Address::given`] repeats
-/// a malformed value in its error, with the password.
+/// Parses an [`Address`] from a command line. clap's own parser for [`Address::given`] would repeat a
+/// malformed value, with its password, in the error.
 #[derive(Clone)]
 pub struct Given;
 

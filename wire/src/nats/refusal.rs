@@ -1,28 +1,28 @@
-//! What a nats-server refuses a client, and what its owner can do about it. Never the answer to a request:
-//! a server says it on the connection, and the request that it is about only runs out of time.
+//! Refusals of a nats-server, and advice for the operator. Never an answer to a request: the server
+//! reports a refusal on the connection, and the refused request times out.
 
 use async_nats::{Event, ServerError};
 use std::fmt;
 use tokio::sync::watch;
 
-/// The page that lists what each user needs.
+/// The page that lists the permissions of each user.
 const PAGE: &str = "docs/PERMISSIONS.md";
 
-/// Something that a nats-server has refused.
+/// An operation that a nats-server refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NatsRefusal {
     /// The user may not publish to these subjects.
     Publish(String),
     /// The user may not subscribe to these subjects.
     Subscribe(String),
-    /// A message was larger than the server takes.
+    /// A message is larger than the server accepts.
     Payload,
-    /// Anything else that it does not want of this client, in its own words.
+    /// Any other refusal, in the server's words.
     Other(String),
 }
 
 impl NatsRefusal {
-    /// What an error of a server refuses. `None` for those that say nothing about what this client may do.
+    /// The refusal in a server's error; `None` if the error does not restrict this client.
     pub fn of(error: &ServerError) -> Option<Self> {
         let text = match error {
             ServerError::AuthorizationViolation => {
@@ -46,7 +46,7 @@ impl NatsRefusal {
         })
     }
 
-    /// What it is about: the subjects, or else the kind.
+    /// The refused subjects, or else the kind of refusal.
     fn subject(&self) -> &str {
         match self {
             NatsRefusal::Publish(subject) | NatsRefusal::Subscribe(subject) => subject,
@@ -55,7 +55,7 @@ impl NatsRefusal {
         }
     }
 
-    /// What to do about it.
+    /// What the operator can do about it.
     pub fn advice(&self) -> String {
         match self {
             NatsRefusal::Publish(subject) => format!(
@@ -87,12 +87,12 @@ impl fmt::Display for NatsRefusal {
     }
 }
 
-/// What the server of a connection has refused. Clones are the same.
+/// The latest refusal on a connection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals(watch::Sender<Option<NatsRefusal>>);
 
 impl Refusals {
-    /// Takes note of what an event of the connection says; what it refuses, if that is what it is about.
+    /// Notes and returns the refusal in an event of the connection, if there is one.
     pub fn hear(&self, event: &Event) -> Option<NatsRefusal> {
         let Event::ServerError(error) = event else { return None };
         let refusal = NatsRefusal::of(error)?;
@@ -100,7 +100,7 @@ impl Refusals {
         Some(refusal)
     }
 
-    /// The same for a daemon, which says so in its log. The log counts what repeats.
+    /// Like [`hear`](Refusals::hear), and logs the refusal. The log counts repeats.
     pub fn hear_and_log(&self, event: &Event) {
         if let Some(refusal) = self.hear(event) {
             let (subject, advice) = (refusal.subject(), refusal.advice());
@@ -108,15 +108,15 @@ impl Refusals {
         }
     }
 
-    /// The last one.
+    /// The latest refusal.
     pub fn last(&self) -> Option<NatsRefusal> {
         self.0.borrow().clone()
     }
 
-    /// Waits for the next one, or has one that was heard before. May be dropped and called again.
+    /// Waits for the next refusal; returns at once if there was one before. Cancel-safe.
     pub async fn any(&self) -> NatsRefusal {
         let mut heard = self.0.subscribe();
-        // The sender is this one, so the channel stays open.
+        // `self` holds the sender, so the channel stays open.
         match heard.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()) {
             Some(refusal) => refusal,
             None => std::future::pending().await,
@@ -124,8 +124,8 @@ impl Refusals {
     }
 }
 
-/// The subjects among which this one is, as a permission names them: keys, inboxes and consumers have names
-/// of their own, and each would be news.
+/// The pattern of subjects that one permission covers. Keys, inboxes and consumers have names of their
+/// own, and each single subject would be logged as a new refusal.
 fn family(subject: &str) -> String {
     let tokens: Vec<&str> = subject.split('.').collect();
     let whole = match tokens[..] {

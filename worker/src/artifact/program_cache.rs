@@ -1,30 +1,30 @@
-//! Programs that are ready, within a number of bytes. Never drops one that somebody waits for or
-//! runs.
+//! The programs that are ready, within a number of bytes. Never evicts a program that runs or that a
+//! caller waits for.
 
 use crate::engine::Program;
 use muster_protocol::Digest;
 use std::{collections::HashMap, sync::Arc};
 use tokio::sync::OnceCell;
 
-/// Programs kept, or waited for. A hundred small ones take some 50 MB; the count is what a shop's
-/// worker needs.
+/// Programs that are kept or awaited: the number that a shop's worker needs. A hundred small ones take
+/// some 50 MB.
 const PROGRAMS_MAX: usize = 128;
 
-/// Where a program comes to be; those who want it wait there.
+/// The slot of a program; callers wait on it until the program is ready.
 pub(super) type Cell = Arc<OnceCell<Program>>;
 
 /// The programs of a worker.
 pub(super) struct ProgramCache {
     size_max: u64,
     programs: HashMap<Digest, CachedProgram>,
-    /// Counts uses, so that the latest has the highest number.
+    /// A counter of uses; the most recent use has the highest number.
     uses: u64,
 }
 
 #[derive(Default)]
 struct CachedProgram {
     cell: Cell,
-    /// Bytes that the program has or is about to have; none before that is known.
+    /// Bytes that the program has or will have; 0 until that is known.
     size: u64,
     used: u64,
 }
@@ -36,12 +36,12 @@ impl CachedProgram {
     }
 }
 
-/// Why there is no room for a program.
+/// Why there is no space for a program.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
-    /// There never is.
+    /// The program is larger than the whole cache.
     TooLarge,
-    /// Those that are in use take so many bytes.
+    /// The programs in use take so many bytes.
     InUse(u64),
 }
 
@@ -50,7 +50,7 @@ impl ProgramCache {
         ProgramCache { size_max, programs: HashMap::new(), uses: 0 }
     }
 
-    /// A program that is ready.
+    /// A program that is ready; `None` if it is not.
     pub(super) fn ready(&mut self, digest: Digest) -> Option<Program> {
         self.uses += 1;
         let place = self.programs.get_mut(&digest)?;
@@ -58,7 +58,7 @@ impl ProgramCache {
         place.cell.get().cloned()
     }
 
-    /// Where a program is or comes to be.
+    /// The slot of a program, which is made if there is none.
     pub(super) fn cell(&mut self, digest: Digest) -> Cell {
         self.uses += 1;
         if self.programs.len() >= PROGRAMS_MAX && !self.programs.contains_key(&digest) {
@@ -69,8 +69,8 @@ impl ProgramCache {
         place.cell.clone()
     }
 
-    /// Keeps so many bytes for a program that somebody waits for, and drops others where that takes
-    /// it: those in use stay, and those used last.
+    /// Reserves `size` bytes for a program that a caller waits for. Evicts the least recently used
+    /// programs as needed, but none that is in use.
     pub(super) fn make_room(&mut self, digest: Digest, size: u64) -> Result<(), NoRoom> {
         if size > self.size_max {
             return Err(NoRoom::TooLarge);
@@ -89,7 +89,7 @@ impl ProgramCache {
         Ok(())
     }
 
-    /// Forgets a place where no program came to be, unless others still wait there.
+    /// Removes the slot of a program that did not become ready, unless other callers still wait on it.
     pub(super) fn give_up(&mut self, digest: Digest, cell: Cell) {
         drop(cell);
         let is_empty = |place: &CachedProgram| {
@@ -105,7 +105,7 @@ impl ProgramCache {
         self.programs.values().map(|place| place.size).sum()
     }
 
-    /// Whether there was one that could go.
+    /// Evicts the least recently used program that is not in use; false if there is none.
     fn drop_oldest(&mut self) -> bool {
         let idle = self.programs.iter().filter(|(_, place)| place.is_idle());
         let oldest = idle.min_by_key(|(_, place)| place.used).map(|(digest, _)| *digest);
@@ -127,19 +127,19 @@ mod tests {
         Digest([number; 32])
     }
 
-    /// Has a program of its own come to be, as `Artifacts` does it.
-    fn put(shelf: &mut ProgramCache, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
-        let cell = shelf.cell(digest(number));
-        let room = shelf.make_room(digest(number), size);
+    /// Puts a program into the cache, in the same steps as `Artifacts`.
+    fn put(cache: &mut ProgramCache, engine: &Engine, number: u8, size: u64) -> Result<(), NoRoom> {
+        let cell = cache.cell(digest(number));
+        let room = cache.make_room(digest(number), size);
         match room {
             Ok(()) => assert!(cell.set(program(engine)).is_ok(), "it was empty"),
-            Err(_) => shelf.give_up(digest(number), cell),
+            Err(_) => cache.give_up(digest(number), cell),
         }
         room
     }
 
-    fn are_ready(shelf: &ProgramCache) -> Vec<u8> {
-        let mut numbers: Vec<u8> = shelf.programs.keys().map(|digest| digest.0[0]).collect();
+    fn are_ready(cache: &ProgramCache) -> Vec<u8> {
+        let mut numbers: Vec<u8> = cache.programs.keys().map(|digest| digest.0[0]).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -147,61 +147,61 @@ mod tests {
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = ProgramCache::new(10);
+        let mut cache = ProgramCache::new(10);
         for number in 1..=3 {
-            put(&mut shelf, &engine, number, 3).expect("there is room");
+            put(&mut cache, &engine, number, 3).expect("there is room");
         }
-        assert!(shelf.ready(digest(1)).is_some());
-        put(&mut shelf, &engine, 4, 3).expect("there is room");
-        assert_eq!(are_ready(&shelf), [1, 3, 4]);
-        put(&mut shelf, &engine, 5, 7).expect("there is room");
-        assert_eq!((are_ready(&shelf), shelf.size()), (vec![4, 5], 10));
+        assert!(cache.ready(digest(1)).is_some());
+        put(&mut cache, &engine, 4, 3).expect("there is room");
+        assert_eq!(are_ready(&cache), [1, 3, 4]);
+        put(&mut cache, &engine, 5, 7).expect("there is room");
+        assert_eq!((are_ready(&cache), cache.size()), (vec![4, 5], 10));
     }
 
     #[test]
     fn what_is_run_or_waited_for_stays() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = ProgramCache::new(10);
-        put(&mut shelf, &engine, 1, 4).expect("there is room");
-        let run = shelf.ready(digest(1)).expect("it is ready");
-        let waited = shelf.cell(digest(2));
-        shelf.make_room(digest(2), 4).expect("there is room");
-        assert_eq!(put(&mut shelf, &engine, 3, 3), Err(NoRoom::InUse(8)));
-        assert_eq!(are_ready(&shelf), [1, 2], "what has no room leaves no place");
+        let mut cache = ProgramCache::new(10);
+        put(&mut cache, &engine, 1, 4).expect("there is room");
+        let run = cache.ready(digest(1)).expect("it is ready");
+        let waited = cache.cell(digest(2));
+        cache.make_room(digest(2), 4).expect("there is room");
+        assert_eq!(put(&mut cache, &engine, 3, 3), Err(NoRoom::InUse(8)));
+        assert_eq!(are_ready(&cache), [1, 2], "what has no room leaves no place");
         drop(run);
-        put(&mut shelf, &engine, 3, 3).expect("the run is over");
-        assert_eq!(are_ready(&shelf), [2, 3]);
+        put(&mut cache, &engine, 3, 3).expect("the run is over");
+        assert_eq!(are_ready(&cache), [2, 3]);
         drop(waited);
-        put(&mut shelf, &engine, 4, 10).expect("nobody waits any more");
-        assert_eq!(are_ready(&shelf), [4]);
+        put(&mut cache, &engine, 4, 10).expect("nobody waits any more");
+        assert_eq!(are_ready(&cache), [4]);
     }
 
     #[test]
     fn what_is_larger_than_all_of_it_costs_nothing() {
         let engine = Engine::new(1).expect("an engine");
-        let mut shelf = ProgramCache::new(10);
-        put(&mut shelf, &engine, 1, 10).expect("there is room");
-        assert_eq!(put(&mut shelf, &engine, 2, 11), Err(NoRoom::TooLarge));
-        assert_eq!(are_ready(&shelf), [1]);
+        let mut cache = ProgramCache::new(10);
+        put(&mut cache, &engine, 1, 10).expect("there is room");
+        assert_eq!(put(&mut cache, &engine, 2, 11), Err(NoRoom::TooLarge));
+        assert_eq!(are_ready(&cache), [1]);
     }
 
     #[test]
     fn a_program_counts_once_however_often_room_is_made() {
-        let mut shelf = ProgramCache::new(10);
-        let _cell = shelf.cell(digest(1));
+        let mut cache = ProgramCache::new(10);
+        let _cell = cache.cell(digest(1));
         for size in [6, 7, 6] {
-            shelf.make_room(digest(1), size).expect("there is room");
-            assert_eq!(shelf.size(), size);
+            cache.make_room(digest(1), size).expect("there is room");
+            assert_eq!(cache.size(), size);
         }
     }
 
     #[test]
     fn there_are_no_more_than_so_many() {
-        let mut shelf = ProgramCache::new(10);
+        let mut cache = ProgramCache::new(10);
         for number in 0..=PROGRAMS_MAX as u8 {
-            drop(shelf.cell(digest(number)));
+            drop(cache.cell(digest(number)));
         }
-        assert_eq!(shelf.programs.len(), PROGRAMS_MAX);
-        assert!(!shelf.programs.contains_key(&digest(0)), "the oldest has gone");
+        assert_eq!(cache.programs.len(), PROGRAMS_MAX);
+        assert!(!cache.programs.contains_key(&digest(0)), "the oldest has gone");
     }
 }

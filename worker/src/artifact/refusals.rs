@@ -1,23 +1,24 @@
-//! What is known of modules that did not compile, so that none is tried again for each task that
-//! names it. Never outlives the process: another version may compile what this one could not.
+//! Remembers which modules did not compile, so that they are not compiled again for each task that
+//! names them. Never outlives the process: another version may compile what this one could not.
 
 use super::ArtifactError;
 use crate::compile::CompileError;
 use muster_protocol::Digest;
 use std::collections::HashMap;
 
-/// Modules that are remembered. A refusal has up to 4 KiB of reason, so that all of them take 4 MiB.
+/// Modules that are remembered. A reason takes up to 4 KiB, so all of them take 4 MiB at most.
 const REMEMBERED_MAX: usize = 1_024;
 
-/// Times in a row that a module's compiler may be killed by others than this worker. Once or twice
-/// the machine was short of memory because of something else; what is there each time is the module.
+/// How many times in a row a module's compiler may be killed by something other than this worker. Once
+/// or twice, the machine may be short of memory because of something else; three times, it is because
+/// of the module.
 const KILLS_MAX: u32 = 3;
 
-/// What is remembered.
+/// The modules that did not compile.
 #[derive(Default)]
 pub(super) struct Refusals {
     known: HashMap<Digest, Known>,
-    /// Counts what came to be known, so that the oldest has the lowest number.
+    /// A counter of entries; the oldest entry has the lowest number.
     noted: u64,
 }
 
@@ -27,14 +28,14 @@ struct Known {
 }
 
 enum What {
-    /// It will not be compiled, for this reason.
+    /// The module will not be compiled, for this reason.
     Refused(String),
-    /// Its compiler was killed so many times, and did not end otherwise since.
+    /// The module's compiler was killed so many times in a row.
     Killed(u32),
 }
 
 impl Refusals {
-    /// Why a module will not be compiled, where that is known.
+    /// The reason if a module is refused; `None` if it is not.
     pub(super) fn of(&self, digest: Digest) -> Option<ArtifactError> {
         match &self.known.get(&digest)?.what {
             What::Refused(reason) => Some(ArtifactError::Rejected(reason.clone())),
@@ -48,7 +49,7 @@ impl Refusals {
         ArtifactError::Rejected(reason)
     }
 
-    /// What a compilation that gave nothing comes to.
+    /// Records a failed compilation, and returns the error that follows from it.
     pub(super) fn failed(&mut self, digest: Digest, error: CompileError) -> ArtifactError {
         match error {
             CompileError::Rejected(reason) => self.refuse(digest, reason),
@@ -71,7 +72,7 @@ impl Refusals {
         }
     }
 
-    /// A compilation was not killed: those that were before are not in a row with later ones.
+    /// Records a compilation that was not killed: earlier kills no longer count.
     pub(super) fn ended(&mut self, digest: Digest) {
         if let Some(Known { what: What::Killed(_), .. }) = self.known.get(&digest) {
             self.known.remove(&digest);
@@ -114,7 +115,7 @@ mod tests {
                 assert!(refusals.of(digest(1)).is_none());
                 assert!(!is_for_good(&refusals.failed(digest(2 + round), killed())));
             }
-            // Those are no longer in a row.
+            // These kills are no longer in a row.
             match round {
                 0 => refusals.ended(digest(1)),
                 _ => drop(refusals.failed(digest(1), CompileError::NotTried("why".into()))),

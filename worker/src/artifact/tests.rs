@@ -1,4 +1,4 @@
-//! Tests of the programs of a worker, compiled by a real child. Never with what a fleet would send.
+//! Tests of the programs of a worker, compiled by a real child. Never uses a module from a fleet.
 
 use super::*;
 use crate::policy::Rules;
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One life of a worker that needs a program once; whether it had to fetch it.
+/// Runs one worker process' lifetime in which a program is needed once. Returns whether it was fetched.
 fn life(state: &Path, wasm: &[u8]) -> bool {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let engine = Engine::new(1).expect("an engine");
@@ -24,7 +24,7 @@ fn life(state: &Path, wasm: &[u8]) -> bool {
         Ok(Bytes::copy_from_slice(wasm))
     }));
     assert_eq!(program.expect("it compiles").digest(), digest);
-    // Dropping the runtime waits for what is being kept.
+    // Dropping the runtime waits until the code is stored.
     fetched.get()
 }
 
@@ -34,7 +34,7 @@ fn files(state: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_later_life_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
+fn a_later_process_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
     let state = std::env::temp_dir().join(format!("muster-artifact-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&state);
     let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("Wasm text");
@@ -54,7 +54,7 @@ fn a_later_life_neither_fetches_nor_compiles_and_mends_what_was_damaged() {
     std::fs::remove_dir_all(&state).expect("it is ours");
 }
 
-/// A program with so many bytes of data, of which none are alike in another one.
+/// A program with `size` bytes of data, which differ from the data of any other `number`.
 fn large(size: usize, number: u8) -> Vec<u8> {
     let (pages, data) = (size.div_ceil(65_536), format!("\\{number:02x}").repeat(size));
     let text = format!(
@@ -82,7 +82,7 @@ async fn programs_are_kept_by_the_bytes_of_their_data_too() {
     for number in 0..12 {
         let program = get(&artifacts, &large(DATA, number)).await.expect("it compiles");
         assert!(program.code_size() >= DATA, "{} bytes", program.code_size());
-        let size = artifacts.shelf().size();
+        let size = artifacts.cache().size();
         assert!(size <= artifacts.size_max, "{size} bytes");
         let kept = (0..=number).filter(|number| {
             artifacts.ready(muster_module::digest(&large(DATA, *number))).is_some()

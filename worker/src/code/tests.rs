@@ -1,4 +1,4 @@
-//! What the cache gives back, and above all what it does not.
+//! What the cache returns, and above all what it refuses.
 
 use super::*;
 
@@ -115,7 +115,7 @@ fn the_one_not_used_for_longest_goes_first() {
         let file = File::open(cache.path(module(number))).expect("a file");
         file.set_modified(then).expect("it is ours");
     };
-    // Three of 380 bytes do not fit in 1,000.
+    // Three files of 380 bytes do not fit in 1,000.
     for number in 1..=2 {
         cache.store(module(number), &[number; 300]);
         age(number, u64::from(number));

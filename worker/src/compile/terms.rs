@@ -2,10 +2,10 @@
 
 use std::{ffi::OsString, time::Duration};
 
-/// The first argument of a process that is to compile. No command and no option is called so.
+/// The first argument of a process that compiles. No command and no option has this name.
 pub(crate) const ARG: &str = "compile-for-the-worker";
 
-/// What the worker lets the child have.
+/// The limits that the worker gives to the child.
 pub(crate) struct Terms {
     pub within: Duration,
     pub memory: u64,
@@ -13,7 +13,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// These, said to a process that is started.
+    /// The limits, as arguments of a process.
     pub fn args(&self) -> [String; 5] {
         let parent = std::process::id();
         let Terms { within, memory, threads } = self;
@@ -22,7 +22,7 @@ impl Terms {
         [ARG.into(), parent, within, memory, threads]
     }
 
-    /// What was said, and the parent.
+    /// The parent's process id and the limits, from the arguments; `None` if they are malformed.
     pub fn heard(args: impl Iterator<Item = OsString>) -> Option<(i32, Terms)> {
         let numbers: Option<Vec<u64>> =
             args.map(|arg| arg.to_str().and_then(|arg| arg.parse().ok())).collect();

@@ -1,6 +1,6 @@
 //! What the end of a compiling child says about the module. Never guesses in favour of a module: a
-//! compiler that crashed on it once would crash on it again, on each worker in turn. One that was
-//! killed has not crashed, and what the host did not give is no fault of the module.
+//! compiler that crashed once on a module would crash again, on one worker after another. A child that
+//! was killed has not crashed, and a module is not to blame for a shortage of the host.
 
 use super::{CODE_MAX, CompileError, Compiled};
 use crate::shortage;
@@ -8,16 +8,16 @@ use nix::sys::signal::Signal;
 use rustix::io::Errno;
 use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
-/// Exit code of a child that has refused the module; its complaint is the reason.
+/// The exit code of a child that has refused the module; its complaint is the reason.
 pub(crate) const REJECTED: u8 = 3;
 
-/// Exit code of a child that got no more memory.
+/// The exit code of a child that ran into its memory limit.
 pub(crate) const NO_MEMORY: u8 = 4;
 
-/// Exit code of a child that could not begin: nothing is known of the module.
+/// The exit code of a child that could not begin: nothing is known about the module.
 pub(crate) const NOT_BEGUN: u8 = 5;
 
-/// Exit code of a child that asked for memory in vain although it had some left.
+/// The exit code of a child whose allocation failed although it could still allocate some memory.
 pub(crate) const MEMORY_OR_HOST: u8 = 6;
 
 const HUP: i32 = Signal::SIGHUP as i32;
@@ -28,16 +28,16 @@ const TERM: i32 = Signal::SIGTERM as i32;
 const XCPU: i32 = Signal::SIGXCPU as i32;
 const BUS: i32 = Signal::SIGBUS as i32;
 
-/// Exit code of a program that panics and unwinds.
+/// The exit code of a Rust program that panics and unwinds.
 const PANICKED: i32 = 101;
 
 /// How a child ended.
 pub(super) enum End {
-    /// By itself, or by a signal that this process did not send.
+    /// It ended by itself, or by a signal that this process did not send.
     Exit { status: ExitStatus, code: Vec<u8>, complaint: String },
-    /// It was killed when its time was over.
+    /// This process killed it at the timeout.
     OutOfTime,
-    /// It wrote more than any module needs, and was not heard to its end.
+    /// It wrote more code than [`CODE_MAX`]; the rest was not read.
     TooMuchCode,
 }
 
@@ -61,30 +61,31 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
         }
         (Some(exit), _) if exit == i32::from(REJECTED) => complaint.into(),
         (Some(exit), _) if exit == i32::from(NO_MEMORY) => out_of_memory(),
-        // Its processor time was over before this process, which was stopped, saw that its time was.
+        // The child used up its processor time before this process noticed the timeout: this process
+        // was stopped.
         (_, Some(XCPU)) => out_of_time(),
-        // A signal to the group of processes that this one is in: it stops as well.
+        // A signal to the process group, to which this process belongs: the worker stops as well.
         (_, Some(signal @ (HUP | INT | TERM))) => {
             let told = format!("its compilation was told to stop (signal {signal})");
             return Err(CompileError::NotTried(told));
         }
-        // This process kills none whose end it wants to know.
+        // Not this process: it kills only children whose end it no longer waits for.
         (_, Some(KILL)) => {
             tracing::warn!("a compilation was killed; is the machine short of memory?");
             let told =
                 format!("its compilation was killed (signal {KILL}), maybe for lack of memory");
             return Err(CompileError::Killed(told));
         }
-        // It may be the module and it may be the host: tried again as one that was killed is.
+        // The cause may be the module or the host: retried like a child that was killed.
         (Some(exit), _) if exit == i32::from(MEMORY_OR_HOST) => {
             return Err(CompileError::Killed(with_remedy(format!("its compiler: {complaint}"))));
         }
-        // How the kernel says that a file which is mapped, such as the program, cannot be read.
+        // SIGBUS: the kernel could not read a mapped file, such as the program.
         (_, Some(BUS)) => {
             let told = format!("its compilation was ended (signal {BUS}), maybe by a broken disk");
             return Err(CompileError::Killed(told));
         }
-        // How the allocator of the standard library ends a process.
+        // SIGABRT with this text: the allocator of the standard library ended the process.
         (_, Some(ABRT)) if complaint.contains("memory allocation of") => out_of_memory(),
         (Some(PANICKED), _) if let Some((errno, remedy)) = shortage::told(complaint) => {
             let told = format!("its compiler ended: {complaint}; {remedy}");
@@ -101,7 +102,7 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
             tracing::warn!(signal, complaint, "a compilation crashed");
             format!("its compilation crashed (signal {signal})")
         }
-        // Not one of ours: the program did not get as far as its first line.
+        // Not an exit code of this program: it did not reach its first line.
         (exit, None) => {
             let exit = exit.unwrap_or(-1);
             let told = format!("its compiler ended with exit code {exit}: {complaint}");
@@ -111,7 +112,7 @@ pub(super) fn of(end: End, within: Duration, memory: u64) -> Result<Compiled, Co
     Err(CompileError::Rejected(rejected))
 }
 
-/// A sentence and, where it names a want of the host, what to do about it.
+/// A sentence and, if it names a shortage of the host, what to do about it.
 fn with_remedy(told: String) -> String {
     match shortage::told(&told) {
         Some((_, remedy)) if !told.contains(remedy) => format!("{told}; {remedy}"),

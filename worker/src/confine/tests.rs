@@ -1,5 +1,5 @@
-//! What a confined thread finds closed, and what open. Each enters its domain on a thread of its own,
-//! so that the test's own process stays as it was.
+//! What a confined thread can and cannot reach. Each test enters its domain on a thread of its own, so
+//! that the test process itself is not confined.
 
 use super::*;
 use rustix::process::{Signal, getppid, kill_process, test_kill_process};
@@ -9,7 +9,8 @@ use std::{
     process::Command,
 };
 
-/// Where a kernel without all of it makes the rest of a test pointless; it says so.
+/// Runs a test on a thread of its own. Says so if the kernel does not enforce everything, and the test
+/// was cut short.
 fn on_a_thread(test: impl FnOnce(&Path) -> Enforced + Send + 'static) {
     let dir = std::env::temp_dir().join(format!(
         "muster-confine-{}-{:?}",
@@ -120,7 +121,7 @@ fn what_is_shut_keeps_what_is_open_and_gets_nothing_more() {
         let open = fs::write(dir.join("state/file"), "text")
             .and_then(|()| File::options().write(true).open(dir.join("state/file")));
         shut().expect("a domain");
-        // How much of it the kernel has, another domain on top says.
+        // A second domain on top reports how much of it the kernel enforces.
         let enforced = enter(&Files::default()).expect("a domain");
         if enforced == Enforced::Fully {
             use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! Compiling in a process that has no other purpose. Never runs or links what it makes, and reserves
-//! no addresses for runs: the process has few.
+//! Compiles in a process that has no other purpose. Never runs or links the code, and reserves no
+//! addresses for runs, since the process may use only few.
 
 use super::{Shape, code_config, inspect, not_here};
 use crate::shortage;
@@ -7,18 +7,18 @@ use rustix::io::Errno;
 
 /// Why there is no code.
 pub(crate) enum Unmade {
-    /// The module cannot be run, with the sentence that says why.
+    /// The module cannot be run; the text is a sentence that says why.
     Rejected(String),
-    /// The compiler was given no more memory.
+    /// The compiler ran out of memory.
     Memory,
-    /// The compiler was given no more memory, and has some left: what it asked for at once was over
-    /// its own limit, or the host has no more.
+    /// One allocation of the compiler failed although some memory was left: it was larger than the rest
+    /// of the limit, or the host has no more memory.
     MemoryOrHost(String),
-    /// Nothing is known of the module: the host lacks something, or there is no engine at all.
+    /// Nothing is known about the module: the host lacks something, or no engine could be made.
     Host(String),
 }
 
-/// The compiled form of a module, as [`super::Program::code`] has it.
+/// The compiled form of a module, in the form of [`super::Program::code`].
 pub(crate) fn compile_ahead(wasm: &[u8]) -> Result<Vec<u8>, Unmade> {
     let failed = |error: wasmtime::Error| match error.is::<wasmtime::OutOfMemory>() {
         true => Unmade::Memory,

@@ -1,4 +1,4 @@
-//! That the engine and the crate that inspects modules agree; never how a guest behaves.
+//! Tests that the engine and the crate that inspects modules agree. Never tests how a guest behaves.
 
 use super::*;
 use wasi_preview1_component_adapter_provider::{
@@ -47,7 +47,7 @@ fn engine_and_inspection_enable_the_same_proposals() {
 fn every_function_of_preview1_that_inspection_knows_is_linked() {
     let runtime = runtime();
     let linker = core_linker(&runtime).expect("a linker");
-    // None of them takes and returns nothing, so a linked one is found to have another type.
+    // None of these functions has the type `func ()`, so a linked one yields an error about its type.
     let error = |function: &str| {
         let import = format!(r#"(module (import "wasi_snapshot_preview1" "{function}" (func)))"#);
         let module = Module::new(&runtime, binary(&import)).expect("a module");
@@ -173,7 +173,7 @@ fn what_was_compiled_once_is_made_ready_again() {
     let revived = later.revive(digest, &kept(&code)).expect("it fits");
     assert!(matches!(revived.entry(), Entry::Command(_)));
     assert_eq!(revived.digest(), digest);
-    // Not even this worker's own bytes are believed to be of another kind.
+    // Code under a wrong kind is refused, even if this worker wrote it.
     for kind in [PROGRAM, TASK, 9] {
         let mut wrong = code.clone();
         wrong[0] = kind;

@@ -1,5 +1,5 @@
-//! The thread that makes running guests look up every few milliseconds. Never runs while no guest
-//! does: an idle worker must cost nothing.
+//! The thread that interrupts running guests every few milliseconds, so that they check their gate.
+//! Never ticks while no guest runs: an idle worker must cost nothing.
 
 use std::{
     io,
@@ -11,15 +11,15 @@ use std::{
     time::Duration,
 };
 
-/// How long a guest computes before it is asked. Twenty times finer than the promise that a time
-/// limit is kept within 100 ms, and 200 wake-ups a second while anything runs.
+/// How long a guest computes before it is interrupted. This is twenty times finer than the promise that
+/// a time limit is kept within 100 ms, and costs 200 wake-ups a second while a guest runs.
 pub const TICK: Duration = Duration::from_millis(5);
 
-/// How many ticks without a run until the thread sleeps: waking it costs more than the runs of a
-/// worker that gets one short task after another.
+/// The number of ticks without a run until the thread sleeps. A wake-up costs more than a short run, so
+/// a worker that gets one short task after another keeps the thread awake.
 const IDLE_TICKS: u32 = 20;
 
-/// Ticks the epoch of one engine until it is dropped.
+/// Increments the epoch of one engine until this is dropped.
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -32,7 +32,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Keeps the epoch ticking as long as it lives.
+/// Keeps the epoch ticking until this is dropped.
 pub(crate) struct Ticking(Arc<Shared>);
 
 impl Ticker {
@@ -45,10 +45,10 @@ impl Ticker {
         Ok(Ticker { shared, thread: Some(thread) })
     }
 
-    /// To be held while a guest runs.
+    /// A guard to hold while a guest runs.
     pub fn ticking(&self) -> Ticking {
-        // Counted before the look at `asleep`, as the thread says `asleep` before it counts: one
-        // of the two sees the other.
+        // This counts before it reads `asleep`, and the thread sets `asleep` before it reads the count:
+        // so one of the two sees the other.
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {
             self.wake();
@@ -92,7 +92,7 @@ impl Drop for Ticker {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // It can only have ended early by a panic, which its own message told of.
+            // An error means that the thread panicked, and the panic was logged.
             let _ = thread.join();
         }
     }

@@ -1,5 +1,5 @@
-//! What a run needs and what it leaves, carried from and to the masters. It must never decide what
-//! becomes of an attempt.
+//! Moves a run's module, input, output and reports between this worker and the masters. It must never
+//! decide what happens to an attempt.
 
 use crate::{
     artifact::{ArtifactError, Artifacts},
@@ -23,8 +23,8 @@ use muster_protocol::{
 use quinn::Connection;
 use tokio::sync::mpsc;
 
-/// Gets an attempt's module, and its input where that is not in the dispatch, through `first` if that
-/// is a link.
+/// Fetches an attempt's module, and its input if that is not in the dispatch. `first` is the link to
+/// try first, if there is one.
 pub(super) async fn get(
     artifacts: &Artifacts,
     inputs: &Inputs,
@@ -44,7 +44,7 @@ pub(super) async fn get(
     }
 }
 
-/// Gets a module that was at hand before.
+/// Fetches a module again that was evicted after it was prepared.
 pub(super) async fn get_again(
     artifacts: &Artifacts,
     links: &Links,
@@ -74,7 +74,7 @@ impl From<ObjectError> for ArtifactError {
     }
 }
 
-/// Drops work for a run whose gate closes.
+/// Does work for a run; `None` if the run's gate closes before the work is done.
 pub(super) async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -83,8 +83,8 @@ pub(super) async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>)
     }
 }
 
-/// Brings an output that is too large for a record to the data shelf. `None` where the lease ended
-/// before that was done.
+/// Stores an output that is too large for a record in the data store. `None` if the gate closed before
+/// that was done.
 pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outcome> {
     let Data::Inline(bytes) = &outcome.output else { return Some(outcome) };
     if bytes.len() <= limit::INLINE_SIZE_MAX {
@@ -102,7 +102,7 @@ pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> O
     Some(outcome)
 }
 
-/// Passes on what guests say for people, through whichever master listens. Lost if none does.
+/// Sends the logs and the progress of guests over any link that is up. They are lost if none is up.
 pub(super) async fn pass_on(mut heard: mpsc::Receiver<GuestReport>, links: Links) {
     while let Some(report) = heard.recv().await {
         let Some(road) = link::any(&links) else { continue };

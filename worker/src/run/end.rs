@@ -18,10 +18,10 @@ impl RunEnd {
         RunEnd(Err(reason))
     }
 
-    /// Its outcome. The output is inline whatever its size: who reports it must first store
-    /// one that is larger than [`muster_protocol::limit::INLINE_SIZE_MAX`]. Guests that did not
-    /// complete or fail by themselves have none. Or why its worker killed it; what the guest did by then
-    /// counts for nothing.
+    /// The outcome. Its output is inline, whatever its size: the caller must first store an output that is
+    /// larger than [`muster_protocol::limit::INLINE_SIZE_MAX`]. The output is empty unless the guest
+    /// completed or failed by itself. Or why the worker killed the run: then nothing that the guest did
+    /// counts.
     pub fn into_result(self) -> Result<Outcome, KillReason> {
         self.0
     }

@@ -1,5 +1,5 @@
-//! From how a guest came back to what is said about it. Never decides for a run that was stopped
-//! from outside: that cause comes before anything the guest did.
+//! The verdict on a guest that ended by itself. Never decides for a run that was stopped from outside:
+//! that cause takes precedence over anything the guest did.
 
 use crate::{
     engine::WASM_STACK_MAX,
@@ -12,34 +12,35 @@ use muster_protocol::{
 use wasmtime::{Trap, WasmBacktrace, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
-/// How a guest came back by itself.
+/// How a guest ended by itself.
 pub(super) enum Returned {
-    /// With nothing to say but that it is done.
+    /// It succeeded and returned nothing.
     Done,
-    /// With failure and no more.
+    /// It failed and gave no message.
     Failed,
-    /// With its output.
+    /// It succeeded and returned its output.
     Output(Vec<u8>),
-    /// With a message of failure.
+    /// It failed with a message.
     Message(String),
 }
 
-/// Functions named in the message of a trap: where it happened, and who led there.
+/// Functions named in the message of a trap: the one that trapped, then its callers.
 const FRAMES_SHOWN: usize = 4;
 
-/// The longest name of a function in a message; generic ones have thousands of letters.
+/// The longest name of a function in a message, in bytes; names of generic functions can have
+/// thousands.
 const NAME_SHOWN: usize = 80;
 
-/// The verdict on a guest that was not stopped. `refused`: what it was ever refused more of;
-/// `stderr`: the end of what it wrote there.
+/// The verdict on a guest that was not stopped. `refused`: the limit at which the guest was ever
+/// refused more, with its maximum; `stderr`: the end of the guest's standard error.
 pub(super) fn judge(
     result: &wasmtime::Result<Returned>,
     limits: &Limits,
     refused: Option<(LimitName, u64)>,
     stderr: &str,
 ) -> Verdict {
-    // A guest that lives to explain itself is believed; one that dies after it was refused memory
-    // died of that, whether it trapped (C, Rust) or exited (Go, Python).
+    // A message from the guest itself counts as its own failure. A guest that dies after it was refused
+    // memory died of that, whether it trapped (C, Rust) or exited (Go, Python).
     let failed = |code: u8| match refused {
         Some((limit, max)) => over(limit, max),
         None => Verdict::Failed { code, message: last_line(stderr) },
@@ -64,12 +65,13 @@ pub(super) fn judge(
     }
 }
 
-/// The verdict on a guest that wanted more of something than it may have.
+/// The verdict on a guest that asked for more of something than its limit allows.
 pub(super) fn over(limit: LimitName, max: u64) -> Verdict {
     Verdict::OverLimit { limit: limit.into(), max }
 }
 
-/// What the runtime says of limits without a type that could be asked for, by a part of it.
+/// Limits for which the runtime's error has no type: a part of its text, the limit's name and its
+/// maximum.
 const SAID: &[(&str, LimitName, u64)] = &[
     ("fuel allocated for hostcalls", LimitName::HostCopyBytes, HOSTCALL_FUEL),
     ("instance count too high", LimitName::CoreInstances, CORE_INSTANCES_MAX as u64),
@@ -77,7 +79,7 @@ const SAID: &[(&str, LimitName, u64)] = &[
     ("memory count too high", LimitName::Memories, MEMORIES_MAX as u64),
 ];
 
-/// The limit that an error of the runtime is about, if it is about one.
+/// The limit that an error of the runtime is about; `None` where it is about no limit.
 fn limit_of(error: &wasmtime::Error) -> Option<(LimitName, u64)> {
     if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
         return Some((LimitName::StackBytes, WASM_STACK_MAX as u64));
@@ -91,7 +93,7 @@ fn limit_of(error: &wasmtime::Error) -> Option<(LimitName, u64)> {
     said.map(|&(_, limit, max)| (limit, max))
 }
 
-/// As a Unix parent sees it: the lowest byte, but never success.
+/// The exit code as a Unix parent sees it: the lowest byte, but 1 where that byte is 0.
 fn exit_code(code: i32) -> u8 {
     match code.to_le_bytes()[0] {
         0 => 1,
@@ -104,7 +106,7 @@ fn last_line(stderr: &str) -> String {
     line.map_or(String::new(), |line| clip(line, limit::MESSAGE_SIZE_MAX).into())
 }
 
-/// Which trap, and in which function: `out of bounds memory access in parse < main`.
+/// The trap and the functions in which it happened: `out of bounds memory access in parse < main`.
 fn describe(error: &wasmtime::Error) -> String {
     let what = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
@@ -121,7 +123,7 @@ fn describe(error: &wasmtime::Error) -> String {
     clip(&message, limit::MESSAGE_SIZE_MAX).into()
 }
 
-/// A Rust name without its hash, and any name within bounds.
+/// A Rust name without its hash; any name is cut to [`NAME_SHOWN`].
 fn short(name: &str) -> &str {
     let plain = match name.rsplit_once("::h") {
         Some((plain, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {

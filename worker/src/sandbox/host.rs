@@ -1,5 +1,5 @@
-//! What the SDK's world offers a guest. Never an effect that was not checked against the gate, and
-//! nothing that waits but for a checkpoint.
+//! The functions that the SDK's world offers to a guest. Never performs an effect without a check of
+//! the gate, and never waits except for checkpoints.
 
 use super::{Sandbox, Stop, outbox::LOG_CHUNK_MAX};
 use crate::{checkpoint::Refused, clock::boottime};
@@ -8,13 +8,14 @@ use muster_protocol::task::{LimitName, clip};
 use std::time::Duration;
 use wasmtime::{Error, Result};
 
-/// The shortest time between two checkpoints of a run; a call that comes earlier waits.
+/// The shortest time between two checkpoints of a run; an earlier call waits.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_millis(20);
 
-/// What a run may keep for long, in bytes per second: each state stays in the registry for days.
+/// Bytes of checkpoints per second that a run may store over time: each one stays in the registry for
+/// days.
 pub const CHECKPOINT_RATE: u64 = 4 * 1024 * 1024;
 
-/// Generated from the same file that guests are built against.
+/// Bindings that are generated from the same file against which guests are built.
 #[allow(missing_docs)]
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
@@ -58,7 +59,7 @@ impl Host for Sandbox {
             self.watch.end(Stop::Over { limit: LimitName::CheckpointBytes, max });
             return Err(ended());
         }
-        // A write to the registry each time: one run must not be able to fill its pipe.
+        // Each checkpoint is a write to the registry, so the rate of one run is limited.
         if let Some(next) = self.save_next {
             let wait = next.since(boottime());
             tokio::time::sleep(wait).await;
@@ -74,7 +75,7 @@ impl Host for Sandbox {
 
     async fn resume(&mut self) -> Result<Option<Vec<u8>>> {
         self.watch.permit().map(drop).ok_or_else(ended)?;
-        // Nobody was there before the first.
+        // The first attempt has no earlier checkpoint.
         if self.number == 1 {
             return Ok(None);
         }
@@ -91,7 +92,8 @@ impl Host for Sandbox {
             Level::Debug => "DEBUG",
             Level::Trace => "TRACE",
         };
-        // One call is one line, whatever it contains: a guest must not be able to forge others.
+        // One call writes one line, whatever the message contains: a guest must not be able to forge
+        // other lines.
         let message = clip(&message, LOG_CHUNK_MAX - 16).replace(['\n', '\r'], " ");
         outbox.log(permit, format!("{level} {message}\n"));
         Ok(())
@@ -109,7 +111,7 @@ impl Sandbox {
     }
 }
 
-/// What a host call fails with once the run has to end; the cause is in the watch.
+/// The error of a host call once the run has to end; the cause is in the watch.
 fn ended() -> Error {
     Error::msg("the run has ended")
 }

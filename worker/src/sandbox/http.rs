@@ -1,5 +1,6 @@
-//! Outgoing HTTP: only where it was granted, only while the lease holds, and with the names of task
-//! and attempt, so that whoever is asked can tell a repetition. Never a byte after the lease's end.
+//! Outgoing HTTP requests of guests: only to hosts that were granted, and only while the lease holds.
+//! Each request names the task and the attempt, so that the server can recognize a repeated one. Never
+//! sends a byte after the lease's end.
 
 mod connection;
 mod socket;
@@ -31,27 +32,27 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks, io::TokioIo};
 
-/// The header that names the task: the same for each of its attempts, so that it serves as an
+/// The header that names the task. It is the same for each attempt of the task, so it can serve as an
 /// idempotency key.
 pub const TASK_HEADER: &str = "muster-task";
 
 /// The header that names the attempt.
 pub const ATTEMPT_HEADER: &str = "muster-attempt";
 
-/// Bytes of headers that a request or a response may have: servers take 8 to 32 KiB.
+/// Bytes of headers that a request or a response may have; servers allow 8 to 32 KiB.
 pub const HEADERS_SIZE_MAX: usize = 32 * 1024;
 
-/// How long each step may take unless the guest says otherwise: connecting, the first byte of the
-/// answer, and from one part of it to the next. Proxies wait half a minute to one.
+/// How long each step may take unless the guest asks for less: connecting, the first byte of the
+/// response, and the time between two parts of it. Proxies wait from half a minute to a minute.
 pub const STEP_MAX: Duration = Duration::from_secs(30);
 
-/// Requests of one run under way at once; more wait. A browser has six for each host.
+/// Requests of one run at the same time; further ones wait. A browser allows six for each host.
 pub const REQUESTS_MAX: usize = 16;
 
-/// Names of one run that are looked up at once; more wait.
+/// Name lookups of one run at the same time; further ones wait.
 pub(super) const LOOKUPS_MAX: usize = 4;
 
-/// What a request of a guest passes through.
+/// Sends the requests of one run, within its grants.
 pub(super) struct Hooks {
     pub(super) places: Arc<Semaphore>,
     pub(super) lookups: Arc<Semaphore>,
@@ -82,7 +83,7 @@ impl WasiHttpHooks for Hooks {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         name(request.headers_mut(), self.key);
-        // From here on, so that the run's end waits for all that follows.
+        // Created here, so that the end of the run waits for everything that follows.
         let (allowed, run) = (self.allowed.clone(), UnderWay::of(&self.watch));
         let (places, lookups) = (self.places.clone(), self.lookups.clone());
         Box::new(async move {
@@ -100,7 +101,7 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-/// Whether only the worker may set a header.
+/// Whether a guest may not set a header, because the worker or the runtime does.
 fn is_the_workers(name: &HeaderName) -> bool {
     name == TASK_HEADER
         || name == ATTEMPT_HEADER
@@ -142,10 +143,10 @@ async fn send(
         .max_buf_size(HEADERS_SIZE_MAX)
         .handshake(TokioIo::new(stream))
         .await?;
-    // What the server is asked for is a path; the rest of the address is in `Host`.
+    // The request line has only the path; the host is in the header `Host`.
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-    // Before the first byte, though every later one is checked as well.
+    // Checked before the first byte; the connection checks again at every write.
     run.watch().permit().map(drop).ok_or(Error::ConnectionTerminated)?;
     let carrying =
         wasmtime_wasi::runtime::spawn(async move { connection.await.map_err(Error::from) });
@@ -157,7 +158,7 @@ async fn send(
     Ok((response, Box::new(carrying)))
 }
 
-/// A connection to the first address of a host that may be reached.
+/// Connects to the first address of a host that the grants allow and that answers.
 async fn connect(
     allowed: &BTreeSet<HttpRule>,
     run: &UnderWay,
@@ -171,7 +172,8 @@ async fn connect(
         Some(address) => vec![SocketAddr::new(address, port)],
         None => look_up(run.watch(), lookups, bare.into(), port).await?,
     };
-    // Looked at once and then connected to: nobody can swap the address in between.
+    // The address is resolved once and then used, so nobody can change it between the check and the
+    // connection.
     let reachable =
         |address: &&SocketAddr| grant::may_reach(allowed, address.ip(), port, literal.is_some());
     let mut last = Error::DestinationIpProhibited;
@@ -185,8 +187,8 @@ async fn connect(
     Err(last)
 }
 
-/// The addresses of a name. The system's resolver cannot be stopped, so that its place is held until
-/// it has come to its end, whoever still waits for it; and it does not begin for a run that has ended.
+/// The addresses of a name. The system's resolver cannot be cancelled, so its permit is held until it
+/// returns, even if nothing waits for it any more. It is not started for a run that has ended.
 async fn look_up(
     watch: &Arc<Watch>,
     lookups: Arc<Semaphore>,
@@ -209,7 +211,7 @@ fn resolve(_: Permit<'_>, name: &str, port: u16) -> std::io::Result<Vec<SocketAd
     (name, port).to_socket_addrs().map(Iterator::collect)
 }
 
-/// A host without the brackets that an IPv6 address stands in.
+/// A host without the brackets around an IPv6 address.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
@@ -224,13 +226,13 @@ async fn secure(
     secured.map_err(|_| Error::ConnectionTimeout)?.map(Box::new).map_err(Error::Tls)
 }
 
-/// TLS with the authorities that the host trusts, read once.
+/// The TLS configuration with the certificate authorities that the host trusts; read once.
 fn authorities() -> Result<Arc<ClientConfig>, Error> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
         return Ok(config.clone());
     }
-    // A failure is not kept: the next request may find what was missing.
+    // A failure is not cached: a later request may find the certificates.
     let config = (|| {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
@@ -250,7 +252,7 @@ fn authorities() -> Result<Arc<ClientConfig>, Error> {
     config.map(|config| CONFIG.get_or_init(|| config).clone()).ok_or(Error::TlsCertificateError)
 }
 
-/// A response's body, given up when its next part takes too long.
+/// The body of a response; it fails if its next part takes longer than `between`.
 struct Paced {
     body: hyper::body::Incoming,
     between: Duration,

@@ -1,30 +1,30 @@
-//! How much of each kind of thing a guest may have inside the runtime. Never grants more because
-//! a guest has several memories: they share one limit.
+//! Limits how much memory and how many tables a guest may have in the runtime. Never grants more
+//! because a guest has several memories: all memories share one limit.
 
 use muster_protocol::task::LimitName;
 use wasmtime::{ResourceLimiter, Result};
 
-/// Core instances of one run. A component of Python has 14, each of its native libraries one more.
+/// Core instances of one run. A Python component has 14, and one more for each of its native libraries.
 pub const CORE_INSTANCES_MAX: u32 = 64;
 
-/// Linear memories of one run: composed components have one for each part.
+/// Linear memories of one run; a composed component has one for each part.
 pub const MEMORIES_MAX: u32 = 4;
 
-/// Tables of one run: two for each part of a composed component, and room.
+/// Tables of one run: two for each part of a composed component, and a reserve.
 pub const TABLES_MAX: u32 = 16;
 
 /// Elements of one table: the functions that are called by pointer. JavaScript has 7,700.
 pub const TABLE_ELEMENTS_MAX: usize = 100_000;
 
-/// Counts the memory of one run and remembers whether it wanted more.
+/// Counts the memory of one run, and remembers whether the guest was refused more.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     memory_max: u64,
-    /// What was granted so far. Never reduced, not even when the machine had no memory left for
-    /// it: the runtime reports failures that no grant preceded too, and a guest could use them to
-    /// have its grants forgotten.
+    /// Bytes granted so far. Never reduced, not even when the machine had no memory left for a grant:
+    /// the runtime also reports failures without an earlier grant, and a guest could use them to reset
+    /// this count.
     memory_used: u64,
-    /// The first of what it wanted more than it may have.
+    /// The first limit that the guest tried to exceed, with its maximum.
     refused: Option<(LimitName, u64)>,
 }
 
@@ -33,7 +33,7 @@ impl Limiter {
         Limiter { memory_max, memory_used: 0, refused: None }
     }
 
-    /// Of what the guest was ever refused more, and how much of it it may have.
+    /// The first limit that the guest tried to exceed, with its maximum; `None` if there is none.
     pub fn refused(&self) -> Option<(LimitName, u64)> {
         self.refused
     }
@@ -47,7 +47,7 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The memory's own type forbids it, which is no matter of limits.
+            // The memory's own type forbids it; this is not a limit of the task.
             return Ok(false);
         }
         let growth = desired.saturating_sub(current) as u64;
@@ -65,7 +65,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        // Looked at first: the pool's own maximum, which is the same, comes as the type's.
+        // Checked first, because `maximum` may be the pool's limit, which has the same value.
         if desired > TABLE_ELEMENTS_MAX {
             self.refused.get_or_insert((LimitName::TableElements, TABLE_ELEMENTS_MAX as u64));
             return Ok(false);

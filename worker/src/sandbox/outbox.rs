@@ -1,5 +1,5 @@
-//! What a run says to people while it goes on: log lines and progress, at a bounded rate. Never
-//! blocks the guest, and never lets one that talks much cost more than one that talks little.
+//! The reports of a run while it goes on: log lines and progress, at a bounded rate. Never blocks the
+//! guest, and never lets a guest that logs much cost more than its limits.
 
 use bytes::Bytes;
 use muster_protocol::{
@@ -11,37 +11,37 @@ use muster_protocol::{
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// What a run may write at once, in bytes: a stack trace or a start-up banner.
+/// Bytes of log that a run may write at once: a stack trace or a start-up banner.
 pub const LOG_BURST: u64 = 64 * 1024;
 
-/// What a run may write for long, in bytes per second: 2,000 lines of 128 bytes.
+/// Bytes of log per second that a run may write over time: 2,000 lines of 128 bytes.
 pub const LOG_RATE: u64 = 256 * 1024;
 
-/// The longest piece of a log. A line of `log` is cut there; one of standard error continues in
-/// the next piece.
+/// The longest piece of a log, in bytes. A line of `log` is cut there; a line of standard error
+/// continues in the next piece.
 pub const LOG_CHUNK_MAX: usize = 4 * 1024;
 
-/// What a piece costs besides its bytes, so that empty lines are not free.
+/// Bytes that a piece costs besides its own, so that empty lines are not free.
 const LOG_CHUNK_COST: u64 = 64;
 
 /// The shortest time between two reports of progress: people read no faster.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the beginning of a line of standard error waits for its end.
+/// How long the beginning of a line of standard error waits for the rest of the line.
 const LINE_WAIT: Duration = Duration::from_millis(100);
 
-/// Something a guest says while it runs.
+/// A report of a guest while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GuestReport {
-    /// For its log.
+    /// A piece of the task's log.
     Log(LogChunk),
-    /// How far it is.
+    /// The progress of the run.
     Progress {
-        /// Whose.
+        /// The attempt whose guest reports progress.
         key: AttemptKey,
-        /// Steps done.
+        /// Steps done so far.
         done: u64,
-        /// Of so many; 0 where unknown.
+        /// Steps in all; 0 if unknown.
         total: u64,
     },
 }
@@ -56,29 +56,29 @@ impl Reports {
     }
 }
 
-/// Gathers, slows down and sends the reports of one run.
+/// Collects, throttles and sends the reports of one run.
 pub(crate) struct Outbox {
     key: AttemptKey,
     sender: Reports,
-    /// Bytes that may be written now, as of `filled`.
+    /// Bytes of log that may be written now, as of `filled`.
     budget: u64,
     filled: Time,
-    /// Bytes that may be written at all.
+    /// Bytes of log that may still be written in the whole run.
     left: u64,
-    /// Bytes not sent since the last notice, and in all.
+    /// Bytes dropped since the last notice, and bytes dropped in all.
     unsaid: u64,
     dropped: u64,
     /// The beginning of a line of standard error, and since when it waits.
     line: Vec<u8>,
     line_since: Time,
-    /// The end of standard error, somewhat longer than what is kept of it.
+    /// The end of standard error, somewhat longer than the part that is reported.
     tail: Vec<u8>,
     progress: Option<(u64, u64)>,
     progress_next: Time,
 }
 
 impl Outbox {
-    /// `bytes_max`: what may be written in all.
+    /// `bytes_max`: bytes of log that may be written in the whole run.
     pub fn new(
         key: AttemptKey,
         sender: mpsc::Sender<GuestReport>,
@@ -101,17 +101,17 @@ impl Outbox {
         }
     }
 
-    /// Whose it is.
+    /// The attempt whose reports these are.
     pub fn key(&self) -> AttemptKey {
         self.key
     }
 
-    /// One line from the SDK's `log`.
+    /// Sends one line from the SDK's `log`.
     pub fn log(&mut self, permit: Permit<'_>, text: String) {
         self.chunk(&permit, LogSource::Log, text.into());
     }
 
-    /// Some bytes of standard error. Whole lines are sent together.
+    /// Takes some bytes of standard error. Whole lines are sent together.
     pub fn stderr(&mut self, permit: Permit<'_>, bytes: &[u8]) {
         let now = permit.at();
         self.remember(bytes);
@@ -131,13 +131,13 @@ impl Outbox {
         }
     }
 
-    /// The newest progress; an older one that was not sent yet is forgotten.
+    /// Takes the newest progress; it replaces an older one that was not sent yet.
     pub fn progress(&mut self, permit: Permit<'_>, done: u64, total: u64) {
         self.progress = Some((done, total));
         self.flush(permit);
     }
 
-    /// Sends what has waited long enough.
+    /// Sends everything that has waited long enough.
     pub fn flush(&mut self, permit: Permit<'_>) {
         let now = permit.at();
         if now >= self.progress_next {
@@ -148,14 +148,14 @@ impl Outbox {
         }
     }
 
-    /// When [`Outbox::flush`] has something to do.
+    /// When to call [`Outbox::flush`] next; `None` if nothing waits.
     pub fn due(&self) -> Option<Time> {
         let progress = self.progress.map(|_| self.progress_next);
         let line = (!self.line.is_empty()).then(|| self.line_since + LINE_WAIT);
         progress.into_iter().chain(line).min()
     }
 
-    /// Sends what is left when the run has ended.
+    /// Sends everything that is left, after the run has ended.
     pub fn finish(&mut self, permit: &Permit<'_>) {
         self.send_progress(permit);
         self.send_line(permit);
@@ -169,7 +169,7 @@ impl Outbox {
             start += 1;
         }
         let text = String::from_utf8_lossy(&self.tail[start..]);
-        // Replacements for what is not UTF-8 are longer than what they replace.
+        // A replacement character is longer than the bytes that it replaces.
         muster_protocol::task::clip(&text, limit::STDERR_TAIL_MAX).into()
     }
 
@@ -183,7 +183,7 @@ impl Outbox {
     fn send_progress(&mut self, permit: &Permit<'_>) {
         let Some((done, total)) = self.progress.take() else { return };
         self.progress_next = permit.at() + PROGRESS_EVERY;
-        // A full channel loses a report that the next one makes stale anyway.
+        // A report that is lost in a full queue would soon be replaced by the next one anyway.
         self.sender.send(permit, GuestReport::Progress { key: self.key, done, total });
     }
 
@@ -231,7 +231,7 @@ impl Outbox {
         if self.unsaid > self.left { "size" } else { "rate" }
     }
 
-    /// Says in the log itself that something is missing from it.
+    /// Writes into the log itself how many bytes are missing there.
     fn notice(&mut self, permit: &Permit<'_>) {
         if self.unsaid == 0 {
             return;

@@ -1,5 +1,5 @@
-//! A directory of one run's own: empty at first, gone afterwards, and bounded. Never seen by another
-//! run.
+//! The scratch directory of one run: empty at first, removed afterwards, and limited in size. Never
+//! visible to another run.
 
 mod tree;
 
@@ -15,18 +15,18 @@ use std::{
 };
 use tree::{Count, TooMuch};
 
-/// Files and directories in it. Each costs the host an inode, and a listing of them all is kept in
-/// the worker's memory for each handle that reads one: 80 MB for 250 of them.
+/// Files and directories in a scratch directory. Each costs the host an inode, and the worker's memory
+/// holds a listing of them for each handle that reads a directory: 80 MB for 250 handles.
 pub const SCRATCH_ENTRIES_MAX: u64 = 1_024;
 
-/// How much longer the next measurement waits than the last one took: a guest with many files must
-/// not make its worker look at them all the time.
+/// The backoff of measurements: the next one waits this many times as long as the last one took, so
+/// that a guest with many files does not keep the worker busy with measuring.
 const REST: u32 = 10;
 
-/// A scratch directory, removed when this is dropped.
+/// A scratch directory; it is removed when this is dropped.
 pub(crate) struct Scratch {
     path: PathBuf,
-    /// Kept open, so that it can be measured when nothing more can be opened by its path.
+    /// Kept open, so that it can be measured even when the process cannot open more files.
     dir: OwnedFd,
     device: u64,
     bytes_max: u64,
@@ -34,10 +34,10 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a directory of this name below `place`.
+    /// Makes a directory with this name below `place`.
     pub(crate) fn new(place: &Path, name: &str, bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(place)?;
-        // As the kernel names what is open in it.
+        // The path in the form in which the kernel reports open files.
         let path = place.canonicalize()?.join(name);
         fs::create_dir(&path)?;
         let dir = tree::open_at(&path)?;
@@ -49,7 +49,8 @@ impl Scratch {
         &self.path
     }
 
-    /// Of what it holds more than it may, and how much that is, as far as that was looked at.
+    /// The limit that the directory exceeds, with its maximum; `None` if it exceeds none, or if the
+    /// next measurement is not due yet.
     pub(crate) fn over(&mut self) -> Option<(LimitName, u64)> {
         let began = Instant::now();
         if began < self.next {
@@ -74,7 +75,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what a life that was killed has left, while this one begins.
+/// Removes the scratch directories that a killed process has left behind; called at the start.
 pub(crate) fn sweep(place: &Path) {
     let left = fs::read_dir(place).into_iter().flatten().flatten();
     let left: Vec<PathBuf> = left.map(|entry| entry.path()).collect();
@@ -83,18 +84,18 @@ pub(crate) fn sweep(place: &Path) {
     }
 }
 
-/// Removes directories on a thread of its own: on a slow disk that takes longer than guests and leases
-/// can wait.
+/// Removes directories on a thread of its own: on a slow disk, removal takes longer than guests and
+/// leases can wait.
 fn remove_aside(paths: Vec<PathBuf>) {
     let removing = move || {
         for path in paths {
             if let Err(error) = tree::remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "a scratch directory stays behind");
+                tracing::warn!(path = %path.display(), %error, "a scratch directory cannot be removed");
             }
         }
     };
     if let Err(error) = thread::Builder::new().name("sweep".into()).spawn(removing) {
-        tracing::warn!(%error, "scratch directories stay behind until the worker begins anew");
+        tracing::warn!(%error, "scratch directories cannot be removed before the worker starts again");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The guest's standard streams. Never the worker's own, and never without a bound.
+//! The standard streams of a guest. Never the worker's own, and never without a limit.
 
 use super::watch::Watch;
 use bytes::{Bytes, BytesMut};
@@ -10,8 +10,8 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
-/// What one write may hand over: an allocation on the guest's behalf, and work that nothing
-/// interrupts.
+/// Bytes that one write may pass: each write is an allocation on the guest's behalf, and work that
+/// cannot be interrupted.
 const WRITE_MAX: usize = 64 * 1024;
 
 fn permitted(bytes: &Bytes) -> StreamResult<()> {
@@ -36,7 +36,7 @@ impl Output {
         Output(Arc::new(Mutex::new(Kept { bytes: BytesMut::new(), max, over: false })))
     }
 
-    /// What was written, and whether the guest tried to write more than it may.
+    /// The bytes written so far, and whether the guest tried to write more than its limit.
     pub fn take(&self) -> (Bytes, bool) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.bytes.split().freeze(), kept.over)
@@ -64,13 +64,13 @@ impl OutputStream for Output {
         Ok(())
     }
 
-    // Says so even where no room is left: the write that goes over is what ends the run.
+    // The same value even if no space is left: the write that exceeds the limit ends the run.
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(WRITE_MAX)
     }
 }
 
-/// Standard error: goes to the log.
+/// Standard error, which goes to the log.
 #[derive(Clone)]
 pub(crate) struct ErrorStream(pub Arc<Watch>);
 
@@ -110,7 +110,7 @@ macro_rules! standard_stream {
         }
 
         impl StdoutStream for $name {
-            // For WASI 0.3, which is not linked.
+            // Needed for WASI 0.3 only, which is not linked.
             fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
                 Box::new(tokio::io::sink())
             }

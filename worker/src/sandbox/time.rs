@@ -1,14 +1,14 @@
-//! What a guest sees of time: real, and no finer than it was granted. Never finer for one clock
-//! than for another.
+//! The clocks of a guest: real time, at the resolution that was granted. Never finer for one clock than
+//! for the other.
 
 use std::time::Duration;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
-/// Both clocks of a guest, at the resolution of its grant.
+/// Both clocks of a guest, at the resolution that was granted.
 #[derive(Clone, Copy)]
 pub(super) struct Grained {
     grain_ns: u64,
-    /// When the monotonic one began, in nanoseconds of `CLOCK_BOOTTIME`: a guest need not know how
+    /// When the monotonic clock began, in nanoseconds of `CLOCK_BOOTTIME`: a guest need not know how
     /// long the machine has been up.
     began: u64,
 }
@@ -26,7 +26,7 @@ impl HostMonotonicClock for Grained {
 
     fn now(&self) -> u64 {
         let elapsed = crate::clock::boottime().as_nanos().saturating_sub(self.began);
-        // From one on: Go's runtime ends at a clock that stands at zero.
+        // The first value is one step: Go's runtime exits if the clock reads zero.
         (elapsed / self.grain_ns + 1).saturating_mul(self.grain_ns)
     }
 }

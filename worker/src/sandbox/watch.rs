@@ -1,5 +1,6 @@
-//! What may end a run before its guest does: the gate and the time limit, looked at on every tick
-//! and while the guest waits. Never undecided: the first cause found is the one that counts.
+//! The causes that may end a run before its guest ends: the gate, the time limit and other limits,
+//! checked on every tick and while the guest waits. Never changes its decision: the first cause found
+//! counts.
 
 use super::outbox::Outbox;
 use crate::{clock::boottime, gate::Gate, journal::Journal};
@@ -17,17 +18,18 @@ use tokio::sync::Notify;
 /// Why a run was ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// By its worker.
+    /// The worker killed it.
     Killed(KillReason),
-    /// By its time limit.
+    /// It reached its time limit.
     TimedOut,
-    /// Because its task's state is another attempt's: it has been taken over, or its record is gone.
+    /// Its checkpoint was refused: another attempt has taken the task over, or the task's record is
+    /// gone.
     Stale,
-    /// By another limit, of this name.
+    /// It exceeded another limit.
     Over { limit: LimitName, max: u64 },
 }
 
-/// What a run, its epoch callback and its host functions look at together.
+/// The state that a run, its epoch callback and its host functions share.
 pub(crate) struct Watch {
     gate: Gate,
     deadline: Time,
@@ -35,7 +37,7 @@ pub(crate) struct Watch {
     stop: OnceLock<Stop>,
     outbox: Mutex<Outbox>,
     journal: Journal,
-    /// How many [`UnderWay`] there are, and told when there are none.
+    /// The number of [`UnderWay`] guards, and the notification that the last one is gone.
     under_way: AtomicUsize,
     quiet: Notify,
 }
@@ -48,19 +50,19 @@ impl Watch {
         Watch { gate, deadline, cpu, stop, outbox, journal, under_way, quiet }
     }
 
-    /// Ends the run for a reason of its own, unless it has another already.
+    /// Ends the run for this cause, unless it has another cause already.
     pub fn end(&self, stop: Stop) {
         let _ = self.stop.set(stop);
         self.gate.wake();
     }
 
-    /// What the guest has computed so far, in nanoseconds of a processor. Asked within
-    /// [`Watch::computing`], it includes the present turn.
+    /// Nanoseconds of processor time that the guest has used so far. Within [`Watch::computing`], this
+    /// includes the current turn.
     pub fn cpu(&self) -> u64 {
         self.cpu.used.load(Ordering::Relaxed) + self.cpu.turn()
     }
 
-    /// Counts what `guest` computes.
+    /// Polls `guest`, and counts its processor time.
     pub async fn computing<T>(&self, guest: impl Future<Output = T>) -> T {
         let mut guest = std::pin::pin!(guest);
         std::future::poll_fn(|context| {
@@ -74,8 +76,8 @@ impl Watch {
         .await
     }
 
-    /// The same as [`Watch::check`], from where the guest computes: also whether it has done so for
-    /// too long.
+    /// The same as [`Watch::check`], called where the guest computes: also checks the limit of
+    /// processor time.
     pub fn tick(&self, now: Time) -> Option<Stop> {
         let max = self.cpu.max_ms;
         if self.cpu() >= max.saturating_mul(1_000_000) {
@@ -84,7 +86,7 @@ impl Watch {
         self.check(now)
     }
 
-    /// Why the run has to end, if it has to.
+    /// Why the run has to end; `None` if it may go on.
     pub fn check(&self, now: Time) -> Option<Stop> {
         self.pass(now).err()
     }
@@ -119,8 +121,8 @@ impl Watch {
         self.deadline
     }
 
-    /// For a host call with an effect outside the guest: the permit for it, which also says the time, and
-    /// what it may write to. `None` once the run has to end; the call must do nothing then.
+    /// Call this before an effect outside the guest. Returns the permit, which says the time, and the
+    /// outbox, and writes the journal. `None` once the run has to end: then the host call must do nothing.
     pub fn effect(&self) -> Option<(Permit<'_>, MutexGuard<'_, Outbox>)> {
         let permit = self.pass(boottime()).ok()?;
         let outbox = self.outbox();
@@ -128,24 +130,24 @@ impl Watch {
         Some((permit, outbox))
     }
 
-    /// The same for an effect that says nothing to people.
+    /// The permit for an effect that does not use the outbox; otherwise like [`Watch::effect`].
     pub fn permit(&self) -> Option<Permit<'_>> {
         self.effect().map(|(permit, _)| permit)
     }
 
-    /// What the run says to people. A panic elsewhere leaves it usable: it holds text only.
+    /// The reports of the run. They stay usable after a panic elsewhere: they hold text only.
     pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has [`Watch::stopped`] look again, after a report that waits.
+    /// Wakes [`Watch::stopped`], so that it takes a waiting report into account.
     pub fn wake(&self) {
         self.gate.wake();
     }
 
-    /// Waits until the run has to end; sends reports that wait meanwhile. This is for guests that
-    /// wait in a host call: one that computes is asked by [`Watch::check`] on every tick. Needs
-    /// nobody outside to notice a lease that ends, and goes on when it was renewed in time.
+    /// Waits until the run has to end, and meanwhile sends reports that are due. This is for guests
+    /// that wait in a host call; for guests that compute, [`Watch::tick`] is called on every tick. It
+    /// notices the end of the lease by itself, and goes on if the lease was renewed in time.
     pub async fn stopped(&self) -> Stop {
         loop {
             let now = boottime();
@@ -169,8 +171,9 @@ impl Watch {
 }
 
 impl Watch {
-    /// Waits until nothing acts for the run any more, once its store is gone. A loop that was aborted
-    /// may still be in a poll on another thread, past the gate and not yet at its effect.
+    /// Waits until nothing acts for the run any more; call this after its store is gone. A loop that
+    /// was aborted may still be in a poll on another thread, after its check of the gate and before its
+    /// effect.
     pub async fn quiet(&self) {
         while self.under_way.load(Ordering::SeqCst) > 0 {
             self.quiet.notified().await;
@@ -178,18 +181,18 @@ impl Watch {
     }
 }
 
-/// What acts for a run beside its guest, in a loop of its own: a request, or its connection. The run
-/// has not ended while there is one. Clones are further ones.
+/// A guard for work that acts for a run beside its guest: a request, or its connection. The run has not
+/// ended while there is one. A clone is one more guard.
 pub(crate) struct UnderWay(Arc<Watch>);
 
 impl UnderWay {
-    /// One more for this run.
+    /// One more guard for this run.
     pub fn of(watch: &Arc<Watch>) -> Self {
         watch.under_way.fetch_add(1, Ordering::SeqCst);
         UnderWay(watch.clone())
     }
 
-    /// Whose it is.
+    /// The watch of the run.
     pub fn watch(&self) -> &Arc<Watch> {
         &self.0
     }
@@ -209,12 +212,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// Time on processors.
+/// Counts processor time.
 struct Cpu {
     max_ms: u64,
-    /// Nanoseconds in turns that are over.
+    /// Nanoseconds in turns that have ended.
     used: AtomicU64,
-    /// When the present turn began, on the clock of its thread; 0 where there is none.
+    /// When the current turn began, on the clock of its thread; 0 if there is none.
     since: AtomicU64,
 }
 
@@ -227,7 +230,7 @@ impl Cpu {
     }
 }
 
-/// Nanoseconds that this thread has computed. Never 0: it has come as far as here.
+/// Nanoseconds of processor time that this thread has used; at least 1, since 0 means no turn.
 fn on_this_thread() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     (time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64).max(1)

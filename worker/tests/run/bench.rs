@@ -1,4 +1,4 @@
-//! What the tests of runs share: an engine, an order, and what came of it.
+//! Shared by the tests of runs: an engine, a specification of a run, and the result of a run.
 
 use muster_protocol::{
     AttemptId, TaskId, Time,
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 pub const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
 
-/// An engine and a lease that can be moved.
+/// An engine and a lease that tests can extend or end.
 pub struct Bench {
     pub engine: Engine,
     pub lease: Deadman,
@@ -31,14 +31,14 @@ pub struct Bench {
     pub checkpoints: Checkpoints,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub struct Seen {
     pub ended: Result<Outcome, KillReason>,
     pub reports: Vec<GuestReport>,
     pub took: Duration,
 }
 
-/// A runtime as the worker makes it for guests.
+/// Runs a future on a runtime like the one that the worker makes for guests.
 pub fn on_threads<T: Send + 'static>(
     threads: usize,
     future: impl Future<Output = T> + Send + 'static,
@@ -46,7 +46,7 @@ pub fn on_threads<T: Send + 'static>(
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(threads).thread_name("guest").enable_all();
     let runtime = runtime.build().unwrap();
-    // Spawned, because the thread that blocks here is not one of the runtime's.
+    // Spawned, because the thread that blocks here does not belong to the runtime.
     runtime.block_on(async { tokio::spawn(future).await.unwrap() })
 }
 
@@ -66,7 +66,7 @@ pub fn run_spec(input: &str) -> RunSpec {
 
 impl Bench {
     pub fn new(slots: u32) -> Arc<Self> {
-        // Its timer is never armed: these guests hold nothing.
+        // The kernel timer is never armed, since these tests never call `hold`.
         let lease = Deadman::new(Duration::ZERO).unwrap();
         lease.extend(Time::NEVER).unwrap();
         Arc::new(Bench {
@@ -77,7 +77,7 @@ impl Bench {
         })
     }
 
-    /// What runs say goes to `reports`.
+    /// The surroundings of a run that reports to `reports`.
     pub fn around(&self, reports: mpsc::Sender<GuestReport>) -> Surroundings {
         Surroundings {
             reports,
@@ -91,7 +91,7 @@ impl Bench {
         Gate::new(self.lease.end())
     }
 
-    /// Ends the lease that long from now.
+    /// Sets the end of the lease to `left` from now.
     pub fn lease(&self, left: Duration) -> Time {
         let until = boottime() + left;
         self.lease.extend(until).unwrap();
@@ -116,7 +116,7 @@ impl Bench {
     }
 }
 
-/// Compiles and runs a guest with everything open, on one thread.
+/// Compiles and runs a guest while the lease holds, on one thread.
 pub fn check(text: &str, order: RunSpec) -> Seen {
     let (text, bench) = (text.to_string(), Bench::new(1));
     on_threads(1, async move {
@@ -156,7 +156,7 @@ impl Seen {
         }
     }
 
-    /// What went to the log from there, joined.
+    /// Everything that went to the log from this source, joined.
     pub fn log(&self, from: LogSource) -> String {
         let texts = self.reports.iter().filter_map(|report| match report {
             GuestReport::Log(chunk) if chunk.source == from => {

@@ -1,6 +1,6 @@
-//! That the kernel ends a worker's process which still holds a guest past its lease, although the
-//! process is stopped as a whole, or the machine was suspended before, and leaves an idle one alone. In
-//! processes of their own.
+//! Tests that the kernel kills a worker's process that still holds a guest past its lease, even if the
+//! whole process is stopped, or the machine was suspended before; and that the kernel leaves an idle
+//! process alone. Each test uses processes of its own.
 
 use super::{bench::*, guests::*};
 use muster_protocol::lease::LeaseEnd;
@@ -13,29 +13,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Says to this very program that it is the process that is to be killed, and whether it runs a guest.
+/// The variable that tells this very program to be the process that is killed, and whether to run a
+/// guest.
 const MODE: &str = "MUSTER_TEST_DEADMAN";
 
 const LEASE: Duration = Duration::from_millis(300);
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// How late a kill may be, as promised.
+/// The promised limit of how late a kill may be.
 const LATE_MAX: Duration = Duration::from_millis(10);
 
-/// What a machine that is shared adds to the worst of some trials: a process that is killed must
-/// still get its turn to die, and the one that waits for it to notice.
+/// What a shared machine adds to the slowest trial: the killed process must still be scheduled to die,
+/// and the waiting process to notice.
 const SLACK: Duration = Duration::from_millis(250);
 
 const TRIALS: usize = 12;
 
-/// The same where the machine was suspended: a clock that stops then is wrong by an hour, not by some
-/// milliseconds.
+/// The number of trials on a machine that seems to have been suspended. Few are enough: a wrong clock
+/// is an hour off, not some milliseconds.
 const SUSPENDED_TRIALS: usize = 3;
 
-/// How long the machine seems to have been suspended since it began, in seconds.
+/// How long the machine seems to have been suspended since it booted, in seconds.
 const SUSPENDED_S: u64 = 3600;
 
-/// How long the kernel has to end a process before the test fails.
+/// How long the kernel may take to end a process before the test fails.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
@@ -48,10 +49,10 @@ fn child() {
     if mode == "guest" {
         let bench = Bench::new(1);
         let held = deadman.hold().unwrap();
-        // Renewed while it runs, so that the timer has to move.
+        // The lease is extended while the guest may run, so the timer has to move.
         let until = boottime() + LEASE;
         deadman.extend(until).unwrap();
-        // A gate that never closes: only the kernel can end this.
+        // This gate never closes: only the kernel can end the run.
         let gate = Gate::new(LeaseEnd::never());
         println!("\nend {}", (until + MARGIN).as_nanos());
         on_threads(1, async move {
@@ -67,12 +68,13 @@ fn child() {
     println!("\nalive {}", boottime().as_nanos());
 }
 
-/// A process that has said what its end is to be.
+/// Starts a process in this mode, with a function that reads a number that the process prints.
 fn start(mode: &str) -> (Child, impl FnMut(&str) -> u64) {
     start_by(Command::new(std::env::current_exe().unwrap()), mode)
 }
 
-/// The same, started by another program to whose arguments its own are added.
+/// The same, but another program starts the process: the process' command line follows that program's
+/// own arguments.
 fn start_by(mut command: Command, mode: &str) -> (Child, impl FnMut(&str) -> u64) {
     let mut child = command
         .args(["run::deadman::child", "--exact", "--ignored", "--nocapture"])
@@ -89,7 +91,7 @@ fn start_by(mut command: Command, mode: &str) -> (Child, impl FnMut(&str) -> u64
     (child, said)
 }
 
-/// Waits for the end of a process that somebody else has to bring about.
+/// Waits for the end of a process that this process does not end.
 fn ended(child: &mut Child) -> ExitStatus {
     let began = Instant::now();
     loop {
@@ -105,7 +107,7 @@ fn ended(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// How long ago its time was, on this program's clock, for a process that has just ended.
+/// How late a process that has just ended was killed, on this process' clock.
 fn since(end_ns: u64) -> Duration {
     let (now, end) = (boottime(), muster_protocol::Time::from_nanos(end_ns));
     assert!(now >= end, "killed before its time");
@@ -129,18 +131,19 @@ fn a_stopped_process_with_a_guest_is_killed_on_time() {
     assert!(p25 < LATE_MAX && most < LATE_MAX + SLACK, "{late:?}");
 }
 
-/// Says what became of the program that is named after it: what starts it here does not.
+/// A shell script that runs its arguments and prints their exit status, which the program that starts
+/// the shell does not report.
 const TELL: &str = r#""$@"; printf '\nstatus %s\n' $?"#;
 
-/// The start of a command line on a machine that was suspended: its boot clock is ahead of the one that
-/// stops in suspend. `None` where the kernel does not let this user have such a clock.
+/// The start of a command line that runs as if the machine had been suspended: its boot clock is ahead
+/// of the clock that stops in suspend. `None` if the kernel does not let this user have such a clock.
 fn after_a_suspend() -> Option<Command> {
     let command = || {
         let mut command = Command::new("unshare");
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
         }
-        // All that is in there ends with the first process, and that with this command.
+        // Everything in the namespace ends with its first process, which ends with this command.
         command.args(["--pid", "--fork", "--kill-child", "--time", "--boottime"]);
         command.arg(SUSPENDED_S.to_string());
         command
@@ -157,7 +160,8 @@ fn on_a_machine_that_was_suspended_it_is_killed_on_time() {
         };
         command.args(["sh", "-c", TELL, "sh"]).arg(std::env::current_exe().unwrap());
         let (mut child, mut said) = start_by(command, "guest");
-        // Said in there, on the clock of leases. Were that one that stops, it would be an hour behind.
+        // Printed in the namespace, on the clock of leases. If that clock stopped in suspend, the
+        // number would be an hour too low.
         let end_ns = said("end ") - SUSPENDED_S * 1_000_000_000;
         ended(&mut child);
         let late = since(end_ns);

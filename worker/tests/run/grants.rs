@@ -1,5 +1,5 @@
-//! What WASI gives a guest with a grant and without, to programs and to components alike. Never a
-//! case for only one of the two kinds.
+//! What WASI gives a guest with and without each grant, for programs and for components. Never tests
+//! only one of the two kinds.
 
 use super::{bench::*, guests::*};
 use muster_protocol::{
@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-/// Runs the same guest as a core module and as a component, in turn.
+/// Runs the same guest as a core module and as a component, one after the other.
 fn both(text: &str, order: impl Fn() -> RunSpec) -> [Seen; 2] {
     let core = wat::parse_str(text).unwrap();
     [core, component(text)].map(|wasm| {
@@ -36,7 +36,8 @@ fn granted(change: impl FnOnce(&mut Grants)) -> RunSpec {
     RunSpec { grants: Arc::new(grants), ..run_spec("") }
 }
 
-/// Says all that `sizes` and `get` know: variables or arguments, each with a zero byte at its end.
+/// A guest that prints everything that `sizes` and `get` return: variables or arguments, each with a
+/// zero byte at its end.
 fn says_all(sizes: &str, get: &str) -> String {
     command(&format!(
         r#"(func (export "_start")
@@ -76,8 +77,8 @@ fn environment() {
     }
 }
 
-/// Says, as eight bytes each, the resolution of a clock, and its reading twice: the second one is
-/// the next that differs.
+/// A guest that prints, as eight bytes each, the resolution of a clock and two readings of it; the
+/// second reading is the next one that differs.
 fn clock(id: u32) -> String {
     command(&format!(
         r#"(func (export "_start")
@@ -116,7 +117,7 @@ fn clocks() {
 
 #[test]
 fn standard_streams() {
-    // What it reads goes to its output, and once more to its standard error.
+    // The guest writes its input to its output and to its standard error.
     let guest = command(
         r#"(func (export "_start")
             (i32.store (i32.const 0) (i32.const 1024))
@@ -162,7 +163,7 @@ fn random() {
     assert_eq!(real.len(), count, "the machine's differ each time");
 }
 
-/// A place for scratch directories; gone when the test is.
+/// A directory for scratch directories; removed when this is dropped.
 struct TempDir(PathBuf);
 
 impl TempDir {
@@ -188,10 +189,11 @@ impl Drop for TempDir {
     }
 }
 
-/// Opens the file `f` of the first directory for reading and writing, where `$file` finds it;
-/// exits with the error number where it cannot be. `body` comes next.
+/// A guest that opens the file `f` of its first directory for reading and writing, stores the
+/// descriptor at address 28, and then runs `body`. It exits with the error number if it cannot open the
+/// file.
 fn with_file(body: &str) -> String {
-    // CREAT; the rights of reading, writing and seeking.
+    // The open flag CREAT; the rights to read, write and seek.
     command(&format!(
         r#"(data (i32.const 512) "f")
         (data (i32.const 1024) "kept for now")
@@ -226,7 +228,7 @@ fn a_directory() {
     let [core, component] = both(&preopen, || place.order(0));
     let refused = Verdict::Failed { code: BAD_DESCRIPTOR, message: String::new() };
     assert_eq!(core.verdict(), &refused);
-    // WASI 0.2 knows success and failure only.
+    // WASI 0.2 has no exit codes, only success and failure.
     assert_eq!(component.verdict(), &Verdict::Failed { code: 1, message: String::new() });
     for seen in both(&keeps, || place.order(0)) {
         assert!(matches!(seen.verdict(), Verdict::Failed { .. }), "{:?}", seen.ended);
@@ -234,7 +236,7 @@ fn a_directory() {
     for seen in both(&keeps, || RunSpec { scratch: None, ..place.order(1 << 20) }) {
         assert!(matches!(seen.verdict(), Verdict::Rejected { .. }), "{:?}", seen.ended);
     }
-    // A place where the host lets nothing be made is no fault of the task.
+    // If the host does not allow a directory there, the task is not to blame.
     for seen in both(&keeps, || RunSpec { scratch: Some("/proc/1".into()), ..place.order(1 << 20) })
     {
         assert!(matches!(seen.verdict(), Verdict::Returned { .. }), "{:?}", seen.ended);

@@ -4,8 +4,8 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
 
-/// A program with the functions of WASI that the tests need and `$say`, which writes a part of
-/// the memory to a stream. Addresses below 64 are scratch. The hostile guests stand in the same frame.
+/// A program with the functions of WASI that the tests need, and with `$say`, which writes a part of
+/// the memory to a stream. Addresses below 64 are scratch. The hostile guests use the same frame.
 pub fn command(body: &str) -> String {
     include_str!("../../../tests/hostile/frame/command.wat").replace("{body}", body)
 }
@@ -41,7 +41,7 @@ pub fn sleep() -> String {
     )
 }
 
-/// Runs `body` and says `text` to a stream at address 1024 with `$say`.
+/// A guest that runs `body`, with `text` in its memory at address 1024 for `$say`.
 pub fn with_text(text: &str, body: &str) -> String {
     command(&format!(r#"(data (i32.const 1024) "{text}") (func (export "_start") {body})"#))
 }
@@ -58,8 +58,8 @@ pub fn component(command: &str) -> Vec<u8> {
         .unwrap()
 }
 
-/// A guest of the SDK's world. `run` has the parameters `$at` and `$size`, and returns the address
-/// of a result: a flag that is 1 for an error, then where its bytes are and how many.
+/// A guest of the SDK's world. `run` has the parameters `$at` and `$size`, and returns the address of a
+/// result: a flag that is 1 for an error, then the address and the number of its bytes.
 pub fn task(run: &str) -> Vec<u8> {
     let text = include_str!("../../../tests/hostile/frame/task.wat").replace("{body}", run);
     let mut core = wat::parse_str(&text).unwrap();

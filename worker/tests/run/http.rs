@@ -1,5 +1,5 @@
-//! What a guest's HTTP requests may and may not do, against servers on loopback that say what
-//! reached them. Never a request to another machine.
+//! What a guest's HTTP requests may and may not do, against servers on loopback that report what
+//! reached them. Never sends a request to another machine.
 
 use super::bench::*;
 use muster_protocol::{
@@ -23,25 +23,25 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How long nothing comes before nothing more is on its way. A kernel that has to ask whether it
-/// may go on sending does so after 200 ms.
+/// How long nothing may arrive until the test concludes that nothing more is on its way. A kernel that
+/// probes a full receiver does so after 200 ms.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// How long a guest has to fill all that lies between it and a server that does not read. Where it
-/// needs longer, the tests see less and still hold.
+/// How long a guest may take to fill all buffers between it and a server that does not read. If it
+/// takes longer, the tests see less and still hold.
 const FILLING: Duration = Duration::from_millis(300);
 
-/// More than the kernel and the worker hold between a guest and its server.
+/// More bytes than the kernel and the worker buffer between a guest and its server.
 const BODY: u64 = 1 << 30;
 
-/// `examples/fetch`.
+/// The guest of `examples/fetch`.
 fn guest() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../.muster/guests/fetch.wasm");
     let core = std::fs::read(path).expect("it is built: run setup/guests");
     muster_module::to_component(&core).unwrap()
 }
 
-/// What to ask for, and where one may.
+/// A run that sends the requests in `lines`, with the grants in `rules`.
 fn asking(rules: &[&str], lines: &str) -> RunSpec {
     let http = rules.iter().map(|rule| rule.parse().unwrap()).collect();
     RunSpec { grants: Arc::new(Grants { http, ..Grants::default() }), ..run_spec(lines) }
@@ -69,7 +69,7 @@ fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Whether anybody ever connected.
+/// Whether any client ever connected.
 fn was_reached(listener: &TcpListener) -> bool {
     listener.set_nonblocking(true).unwrap();
     match listener.accept() {
@@ -108,11 +108,12 @@ fn what_is_not_allowed_is_never_connected_to() {
         (Some("127.0.0.1:1"), "127.0.0.1", "HttpRequestDenied"),
         (Some(&*named), "localhost", "HttpRequestDenied"),
         (Some(&*named), "127.0.0.1", "HttpRequestDenied"),
-        // Any name and any address, but none of the machine itself.
+        // This rule allows any name and any address, except those of the machine itself.
         (Some(&*any), "localhost", "HttpRequestDenied"),
         (Some(&*any), "127.0.0.1", "HttpRequestDenied"),
         (Some(&*any), "[::1]", "HttpRequestDenied"),
-        // No addresses as they are written, so names that are allowed; and those resolve to loopback.
+        // These are not written as addresses, so they count as names, which are allowed; they resolve
+        // to loopback.
         (Some(&*any), "127.1", "DestinationIpProhibited"),
         (Some(&*any), "2130706433", "DestinationIpProhibited"),
         (Some(&*short), "127.1", "DestinationIpProhibited"),
@@ -160,8 +161,8 @@ fn a_guest_cannot_name_another_task() {
     assert!(!was_reached(&listener));
 }
 
-/// Reads until the other side ends the connection or nothing comes for a while: how many bytes,
-/// when the last came, and whether the connection has ended.
+/// Reads until the other side ends the connection or nothing arrives for [`QUIET`]. Returns the number
+/// of bytes, the time of the last one, and whether the connection has ended.
 fn drain(mut stream: &TcpStream) -> (usize, Time, bool) {
     stream.set_read_timeout(Some(QUIET)).unwrap();
     let (mut buffer, mut size, mut last) = (vec![0; 1 << 16], 0, Time::ZERO);
@@ -175,7 +176,7 @@ fn drain(mut stream: &TcpStream) -> (usize, Time, bool) {
     }
 }
 
-/// Posts more than anybody takes.
+/// A run that posts more bytes than the server reads.
 fn posting(address: SocketAddr) -> RunSpec {
     let limits = Limits { timeout_ms: 60_000, ..run_spec("").limits };
     let lines = format!("http://{address}/\nbody {BODY}");
@@ -191,7 +192,7 @@ fn a_worker_held_up_across_the_leases_end_sends_nothing_more() {
     let lease = bench.clone();
     let server = once(listener, move |stream| {
         held.recv().unwrap();
-        // All that was sent, though not yet read; the worker still has more of it.
+        // Everything that was sent but not read yet; the worker still has more to send.
         let (before, came, _) = drain(&stream);
         let until = lease.lease(Duration::ZERO);
         go.send(()).unwrap();
@@ -208,10 +209,10 @@ fn a_worker_held_up_across_the_leases_end_sends_nothing_more() {
             seen = &mut run => panic!("{:?}", seen.ended),
             () = tokio::time::sleep(FILLING) => {}
         }
-        // Nothing runs on the only thread, as if the process were stopped.
+        // This blocks the only thread, as if the process were stopped.
         hold.send(()).unwrap();
         gone.recv().unwrap();
-        // Now the connection goes on by itself, while nobody looks after the run.
+        // Now the loop of the connection goes on, while nothing polls the run.
         told.await.unwrap();
         assert_eq!(run.await.killed(), KillReason::Fenced);
     });
@@ -224,7 +225,7 @@ fn what_waits_to_be_sent_is_dropped_at_the_leases_end() {
     let (listener, address) = listen();
     let (tell, told) = mpsc::channel();
     let server = once(listener, move |stream| {
-        // Reads nothing before the run has ended.
+        // The server reads nothing before the run has ended.
         told.recv().unwrap();
         let arrived = reset(&stream);
         let (size, ..) = drain(&stream);
@@ -240,7 +241,8 @@ fn what_waits_to_be_sent_is_dropped_at_the_leases_end() {
     });
 }
 
-/// Waits until the other side's kernel has reset the connection; how many bytes had come by then.
+/// Waits until the other side's kernel has reset the connection; returns how many bytes had arrived by
+/// then.
 fn reset(stream: &TcpStream) -> u64 {
     let began = Instant::now();
     loop {
@@ -256,12 +258,13 @@ fn reset(stream: &TcpStream) -> u64 {
 
 #[test]
 fn what_waits_to_be_sent_is_dropped_at_the_runs_end() {
-    // More than the kernel of a server that does not read takes, and less than that of the worker.
+    // More than the kernel of a server that does not read takes, and less than the worker's kernel
+    // takes.
     const SENT: u64 = 1 << 20;
     let (listener, address) = listen();
     let (tell, told) = mpsc::channel();
     let server = once(listener, move |stream| {
-        // Reads nothing before the run has ended.
+        // The server reads nothing before the run has ended.
         told.recv().unwrap();
         let arrived = reset(&stream);
         let (size, ..) = drain(&stream);
@@ -307,7 +310,8 @@ fn a_request_that_was_not_answered_is_reset_at_the_leases_end() {
         let seen = bench.run(&program, order, bench.gate()).await;
         assert_eq!(seen.killed(), KillReason::Fenced);
     });
-    // An end in good order would say that the guest had no more to say: that is for the guest to say.
+    // A connection that is closed in good order would say that the guest had sent everything; only the
+    // guest may say that.
     let error = server.join().unwrap().expect_err("it ended in good order");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
@@ -327,7 +331,8 @@ fn nothing_of_a_run_is_left_when_it_has_ended() {
         let (stream, _) = listener.accept().unwrap();
         gate.kill(KillReason::Revoked);
         assert_eq!(run.await.killed(), KillReason::Revoked);
-        // At once: whoever hears of the run's end may begin another one.
+        // The reset must be there at once: a master that hears of the run's end may start another
+        // attempt.
         let error = stream.take_error().unwrap().map(|error| error.kind());
         assert_eq!(error, Some(ErrorKind::ConnectionReset), "its connection is still there");
     });
@@ -337,7 +342,7 @@ fn nothing_of_a_run_is_left_when_it_has_ended() {
 fn only_so_many_requests_are_under_way_at_once() {
     const ASKED: usize = REQUESTS_MAX + 8;
     let (listener, address) = listen();
-    // Those that are open now, and the most that ever were.
+    // The number of open requests, and the highest number so far.
     let open = Arc::new((Mutex::new((0_usize, 0_usize)), Condvar::new()));
     let counts = open.clone();
     std::thread::spawn(move || {
@@ -348,13 +353,13 @@ fn only_so_many_requests_are_under_way_at_once() {
                 counts.0 += 1;
                 counts.1 = counts.1.max(counts.0);
                 open.1.notify_all();
-                // None is answered before as many have come as may; then one that may not has time
-                // to come.
+                // No request is answered before [`REQUESTS_MAX`] of them are open. Then the server
+                // waits a while, so that a request beyond the limit would have time to arrive.
                 let many = open.1.wait_while(counts, |counts| counts.1 < REQUESTS_MAX).unwrap();
                 drop(many);
                 head(&stream);
                 std::thread::sleep(Duration::from_millis(100));
-                // Before the answer: the next request may come right after it.
+                // Counted before the answer, since the next request may follow the answer at once.
                 open.0.lock().unwrap().0 -= 1;
                 stream.write_all(HELLO).unwrap();
             });
@@ -372,7 +377,7 @@ fn an_answer_that_stalls_ends_when_the_guest_says() {
     let server = once(listener, |mut stream| {
         head(&stream);
         stream.write_all(&HELLO[..HELLO.len() - 2]).unwrap();
-        // Until the guest gives up.
+        // This waits until the guest gives up.
         let _ = stream.read(&mut [0]);
     });
     let lines = format!("http://{address}/\nbetween 300");

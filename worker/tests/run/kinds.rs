@@ -1,4 +1,4 @@
-//! What programs are given and what is made of how they end.
+//! What programs are given, and which verdict follows from how they end.
 
 use super::{bench::*, guests::*};
 use muster_protocol::{
@@ -67,8 +67,8 @@ fn traps_have_words_and_names() {
 
 #[test]
 fn nothing_is_granted() {
-    // As its exit code: the number of environment variables, and the answer for the first
-    // directory (8 is "bad file descriptor").
+    // Each guest's exit code is the result: the number of environment variables, and the answer for the
+    // first directory (8 is "bad file descriptor").
     let environ = command(
         r#"(func (export "_start")
             (drop (call $environ (i32.const 16) (i32.const 20)))
@@ -101,7 +101,7 @@ fn components_run_like_programs() {
         let program = bench.engine.compile(&component(&echo())).unwrap();
         let seen = bench.run(&program, run_spec("hello"), bench.gate()).await;
         assert_eq!((seen.verdict(), seen.output()), (&Verdict::Completed, "hello"));
-        // WASI 0.2 knows success and failure only.
+        // WASI 0.2 has no exit codes, only success and failure.
         let exit = command(r#"(func (export "_start") (call $exit (i32.const 3)))"#);
         let program = bench.engine.compile(&component(&exit)).unwrap();
         let seen = bench.run(&program, run_spec(""), bench.gate()).await;

@@ -1,4 +1,4 @@
-//! That every limit ends a run by its name, and that room is always there for the next one.
+//! Tests that every limit ends a run under its name, and that the next run always has its space.
 
 use super::{bench::*, guests::*};
 use muster_protocol::task::{Data, LimitName, Verdict};
@@ -70,7 +70,7 @@ fn random_bytes_of_one_call() {
 
 #[test]
 fn a_deep_stack_leaves_room_for_host_calls() {
-    // Overrunning the native stack in a host function would abort the whole worker.
+    // An overflow of the native stack in a host function would abort the whole worker.
     let guest = with_text("deep", "(call $down (i32.const 0))").replace(
         "(func (export",
         "(func $down (param i32)
@@ -84,8 +84,8 @@ fn a_deep_stack_leaves_room_for_host_calls() {
 
 #[test]
 fn nothing_of_a_run_is_left_for_the_next() {
-    // Traps unless a word in each page is as the module says, and then spoils them all. The first
-    // pages are cleared by writing, those behind are given back to the kernel.
+    // The guest traps if a word in a page differs from the module's data, and then overwrites all of
+    // these words. The first pages are cleared by writing, the others are returned to the kernel.
     let spoil = |data: &str, first: u32| {
         format!(
             r#"(module (memory 16) (data (i32.const 65536) "{data}")
@@ -111,7 +111,7 @@ fn nothing_of_a_run_is_left_for_the_next() {
     });
 }
 
-/// A program with as many memories as a run may have, that waits.
+/// A program that has as many memories as a run may have, and then waits.
 fn largest() -> Vec<u8> {
     let text = r#"(component
         (core module $memory (memory 1))

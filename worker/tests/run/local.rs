@@ -1,4 +1,4 @@
-//! Tasks without a fleet.
+//! Tests of tasks that run without a fleet.
 
 use super::guests::*;
 use muster_protocol::{
@@ -21,7 +21,7 @@ fn spec(change: impl FnOnce(&mut TaskSpec)) -> TaskSpec {
     spec
 }
 
-/// Runs it as the command does; what came of it, and what was heard of it.
+/// Runs a task as the command does. Returns its outcome, and what was heard in the meantime.
 fn check(wasm: Vec<u8>, input: &str, spec: TaskSpec) -> (Outcome, Vec<Heard>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let heard = RefCell::new(Vec::new());
@@ -65,7 +65,8 @@ fn it_is_given_what_it_asks_for() {
 
 #[test]
 fn the_next_attempt_resumes_from_the_checkpoint() {
-    // Without a state it keeps its input as one, and fails; with one, the state is its output.
+    // Without a checkpoint, the guest stores its input as one and fails; with a checkpoint, it returns
+    // that as its output.
     let guest = task(
         "(call $resume (i32.const 256))
          (if (result i32) (i32.load8_u (i32.const 256))

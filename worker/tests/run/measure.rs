@@ -1,4 +1,4 @@
-//! What a run costs, for people: `cargo nextest run --release --run-ignored only measure`.
+//! Measures what a run costs: `cargo nextest run --release --run-ignored only measure`.
 
 use super::{bench::*, guests::*};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Guests of the SDK's world.
+//! Tests of guests of the SDK's world.
 
 use super::{bench::*, guests::task};
 use muster_protocol::{
@@ -43,7 +43,8 @@ fn an_error_is_a_failure_in_its_own_words() {
 
 #[test]
 fn a_guest_knows_who_it_is() {
-    // Each part of the record in turn, chosen by the input: where its bytes are, and how many.
+    // Each guest returns one field of the record: the record has the address and the length of its
+    // bytes.
     let part = |field: &'static str| check_task(field, run_spec("")).output().to_string();
     let text = |at: u32| {
         format!(
@@ -92,7 +93,7 @@ fn progress_is_seldom_and_the_last_is_sent() {
 
 #[test]
 fn a_report_that_waits_is_sent_while_the_guest_computes() {
-    // The second report comes too soon to be sent at once, and then the guest says nothing more.
+    // The second report comes too early to be sent at once, and then the guest reports nothing more.
     let bench = Bench::new(1);
     on_threads(1, async move {
         let guest = task(
@@ -117,7 +118,8 @@ fn a_report_that_waits_is_sent_while_the_guest_computes() {
     });
 }
 
-/// Keeps "said", then returns what an earlier attempt has left; an error where that is nothing.
+/// Stores the checkpoint "said", then returns the checkpoint of an earlier attempt; an error if there
+/// is none.
 const RESUMES: &str = "
     (call $resume (i32.const 512))
     (call $checkpoint (i32.const 1024) (i32.const 4))

@@ -1,5 +1,5 @@
-//! That a run ends when it must: at its time limit, at the lease's end, at a word of its master;
-//! whether it computes or waits, and without anybody else's help.
+//! Tests that a run ends when it must: at its time limit, at the end of the lease, or when its master
+//! revokes it; whether the guest computes or waits, and without help from outside.
 
 use super::{bench::*, guests::*};
 use muster_protocol::{lease::KillReason, task::Verdict};
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// The promise is 100 ms on a machine of one's own; the tests share theirs.
+/// The promise is 100 ms on a dedicated machine; the tests share theirs with others.
 const SLACK: Duration = Duration::from_millis(250);
 
 fn endless() -> [String; 3] {
@@ -148,7 +148,7 @@ fn hundreds_that_compute_end_together_without_help() {
     let bench = Bench::new(GUESTS);
     let late = on_threads(1, async move {
         let program = bench.compile(LOOP);
-        // Each computes for a tick before the next one begins.
+        // Each guest computes for a tick before the next one begins.
         let until = bench.lease(2 * GUESTS * muster_worker::engine::TICK);
         let runs: Vec<_> = (0..GUESTS)
             .map(|_| {
@@ -169,6 +169,6 @@ fn hundreds_that_compute_end_together_without_help() {
     });
     let most = late.iter().max().unwrap();
     println!("{GUESTS} on one thread ended {most:?} after the lease");
-    // Were each to compute for one more tick, it would take twice that.
+    // If each guest computed for one more tick, this would take twice as long.
     assert!(*most < GUESTS * muster_worker::engine::TICK / 2, "{most:?}");
 }

@@ -49,7 +49,7 @@ fn a_new_session_greets_on_every_link() {
 }
 
 #[test]
-fn what_was_given_up_in_a_session_that_goes_on_is_confessed_when_it_has_stopped() {
+fn attempts_dropped_in_a_session_that_goes_on_are_reported_once_their_runs_have_stopped() {
     let mut d = Harness::new();
     d.give(1);
     d.told(1, dispatch(2));
@@ -194,5 +194,15 @@ fn a_worker_that_said_it_is_quiet_for_good_takes_nothing_though_its_lease_lasts(
     check(d.told(1, dispatch(1)), &[]);
     check(d.held(9), &[]);
     check(d.told(1, dispatch(1)), &[]);
+    d.empty();
+}
+
+#[test]
+fn a_run_revoked_but_fenced_before_it_stopped_has_no_outcome() {
+    let mut d = Harness::new();
+    d.give(1);
+    d.told(1, ToWorker::Revoke { key: key(1), revision: 1 });
+    check(d.pass(SECOND * 4), &[]);
+    check(d.see(Event::Stopped(key(1))), &[]);
     d.empty();
 }

@@ -1,6 +1,5 @@
-//! The workers of a group that may be given attempts, and which of them have room, by what they offer:
-//! workers that offer the same are looked at once, and by a label its bearers are found. Never knows of
-//! tasks.
+//! The workers of a group that may be given attempts, and which of them have free slots. Workers with
+//! equal offers form a kind and are examined once; kinds are indexed by label. Never knows of tasks.
 
 use super::{Load, Need};
 use crate::{WorkerId, lease::Offer};
@@ -10,7 +9,7 @@ use alloc::{
     sync::Arc,
 };
 
-/// The number of a kind, in the order in which they came.
+/// The number of a kind, in the order in which the kinds appeared.
 type Number = u64;
 
 /// See the [module](self).
@@ -19,9 +18,9 @@ pub(in crate::fleet) struct Candidates {
     listed: BTreeMap<WorkerId, Listing>,
     kinds: BTreeMap<Number, Kind>,
     numbers: BTreeMap<Arc<Offer>, Number>,
-    /// The kinds that carry a label with this value.
+    /// The kinds that carry a label, by the label's key and value.
     labels: BTreeMap<String, BTreeMap<String, BTreeSet<Number>>>,
-    /// The least loaded worker of each kind that has room.
+    /// The least loaded worker of each kind that has a free slot.
     heads: BTreeSet<(Load, WorkerId, Number)>,
     newest: Number,
 }
@@ -29,29 +28,29 @@ pub(in crate::fleet) struct Candidates {
 #[derive(Debug)]
 struct Listing {
     kind: Number,
-    /// Its load, if it has room.
+    /// The load of the worker, if it has a free slot.
     room: Option<Load>,
 }
 
-/// Workers that offer the same.
+/// The workers that offer the same.
 #[derive(Debug)]
 struct Kind {
     offer: Arc<Offer>,
     workers: BTreeSet<WorkerId>,
-    /// Those that have room, by load.
+    /// Those with a free slot, by load.
     roomy: BTreeSet<(Load, WorkerId)>,
 }
 
-/// The kinds that carry a label which nobody carries.
+/// The result for a label that no kind carries.
 static NOBODY: BTreeSet<Number> = BTreeSet::new();
 
 impl Candidates {
-    /// Whether no worker may be given anything.
+    /// Whether no worker may be given attempts.
     pub(in crate::fleet) fn is_empty(&self) -> bool {
         self.listed.is_empty()
     }
 
-    /// Whether none has room.
+    /// Whether no worker has a free slot.
     pub(super) fn is_full(&self) -> bool {
         self.heads.is_empty()
     }
@@ -61,8 +60,8 @@ impl Candidates {
         self.listed.len()
     }
 
-    /// Lists a worker, with its load if it has room. What a listed worker offers does not change: it
-    /// is taken off before.
+    /// Adds or updates a worker; `room` is its load if it has a free slot. The offer of a worker does
+    /// not change while it is listed: it is removed before.
     pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Load>) {
         let (kind, old) = match self.listed.get_mut(id) {
             Some(place) => (place.kind, core::mem::replace(&mut place.room, room)),
@@ -78,7 +77,7 @@ impl Candidates {
         self.reload(id, kind, old, room);
     }
 
-    /// Takes a worker off the list, if it is on it.
+    /// Removes a worker, if it is listed.
     pub(super) fn unlist(&mut self, id: &WorkerId) {
         let Some(Listing { kind: number, room }) = self.listed.remove(id) else { return };
         self.reload(id, number, room, None);
@@ -91,11 +90,12 @@ impl Candidates {
         }
     }
 
-    /// The least loaded worker that has what is needed, and room.
+    /// The least loaded worker that fits the need and has a free slot.
     pub(super) fn choose(&self, need: &Need) -> Option<&WorkerId> {
         let kind = |number: &Number| self.kinds.get(number).filter(|kind| need.fits(&kind.offer));
         let bearers = self.bearers(need);
-        // The first that fits is mostly near the front; where few can fit, these are looked at instead.
+        // The first worker that fits is mostly near the front. Where few kinds can fit, look at those
+        // instead.
         let enough = bearers.map_or(usize::MAX, BTreeSet::len);
         let first = self.heads.iter().take(enough).find(|(.., number)| kind(number).is_some());
         first.map(|(_, id, _)| id).or_else(|| {
@@ -104,7 +104,7 @@ impl Candidates {
         })
     }
 
-    /// What fits, with or without room, and the workers that offer it.
+    /// The offers that fit, whether or not slots are free, and the workers of each.
     pub(super) fn fitting<'a>(
         &'a self,
         need: &'a Need,
@@ -118,7 +118,7 @@ impl Candidates {
             .map(|kind| (&*kind.offer, &kind.workers))
     }
 
-    /// The kinds that carry the rarest of the labels that are needed; `None` where none is.
+    /// The kinds that carry the rarest of the required labels; `None` where no label is required.
     fn bearers(&self, need: &Need) -> Option<&BTreeSet<Number>> {
         let kinds = need.selector.iter().map(|(key, value)| {
             self.labels.get(key).and_then(|values| values.get(value)).unwrap_or(&NOBODY)
@@ -126,7 +126,7 @@ impl Candidates {
         kinds.min_by_key(|kinds| kinds.len())
     }
 
-    /// A worker's load has changed, or whether it has room.
+    /// The load of a worker has changed, or whether it has a free slot.
     fn reload(&mut self, id: &WorkerId, number: Number, old: Option<Load>, new: Option<Load>) {
         let Some(kind) = self.kinds.get_mut(&number) else { return };
         if old == new {
@@ -167,7 +167,7 @@ impl Candidates {
         number
     }
 
-    /// Nobody offers this any more.
+    /// No worker offers this any more.
     fn forget(&mut self, number: Number, offer: &Offer) {
         self.numbers.remove(offer);
         for (key, value) in &offer.labels {
@@ -183,7 +183,7 @@ impl Candidates {
         }
     }
 
-    /// What must hold of it.
+    /// The invariants.
     #[cfg(test)]
     pub(in crate::fleet) fn audit(&self) {
         let mut heads = BTreeSet::new();
@@ -220,7 +220,8 @@ mod tests {
     use crate::{grant::RequestedGrants, task::mix};
     use alloc::format;
 
-    /// What a worker offers and a task needs, by a number: one of four zones, and a host of its own.
+    /// The offer of worker `number` and the matching need: one of four zones, and a host label of its
+    /// own.
     fn label(number: u64) -> (String, String) {
         match number % 3 {
             0 => ("zone".into(), format!("z{}", number % 4)),

@@ -1,16 +1,16 @@
-//! The tasks of a group that wait, by what they need: one that fits nowhere blocks only its like.
-//! Never knows of workers.
+//! The queued tasks of a group, in classes of equal needs: a task that fits no worker blocks only its
+//! own class. Never knows of workers.
 
 use super::{Need, QueueKey};
 use crate::TaskId;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Bound;
 
-/// A line of waiting tasks.
+/// A queue of tasks.
 #[derive(Debug, Default)]
 pub(in crate::fleet) struct Queue {
     classes: BTreeMap<Need, BTreeSet<QueueKey>>,
-    /// The first of each class.
+    /// The first task of each class.
     heads: BTreeMap<QueueKey, Need>,
 }
 
@@ -19,7 +19,7 @@ impl Queue {
         self.classes.is_empty()
     }
 
-    /// The waiting tasks.
+    /// The queued tasks.
     #[cfg(test)]
     pub(in crate::fleet) fn ids(&self) -> BTreeSet<TaskId> {
         for (need, class) in &self.classes {
@@ -29,12 +29,12 @@ impl Queue {
         self.classes.values().flatten().map(|&(_, _, _, id)| id).collect()
     }
 
-    /// The first head after this one.
+    /// The first head whose key is after this one.
     pub(super) fn head_after(&self, after: Bound<QueueKey>) -> Option<(QueueKey, &Need)> {
         self.heads.range((after, Bound::Unbounded)).next().map(|(key, need)| (*key, need))
     }
 
-    /// The task that is first of all.
+    /// The first task of all.
     pub(super) fn first(&self) -> Option<TaskId> {
         self.heads.first_key_value().map(|(key, _)| key.3)
     }

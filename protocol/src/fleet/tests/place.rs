@@ -283,7 +283,7 @@ fn explanations_say_what_is_missing() {
     w.unlink("w2", 22);
     assert_eq!(
         why(&w, 1),
-        "given to worker w2, which is not connected; its lease is waited for, another 4.5 s at most"
+        "given to worker w2, which is not connected; waiting for the end of its lease, at most another 4.5 s"
     );
     w.link("w2", 2, 23, &[w.key(1, 'A')]);
     w.cancel(1, 1);

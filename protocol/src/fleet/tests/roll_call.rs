@@ -125,7 +125,7 @@ fn a_renewal_answers_too_and_a_loss_of_the_worker_as_well() {
 }
 
 #[test]
-fn an_earlier_session_of_the_same_server_life_makes_it_needless() {
+fn an_earlier_session_with_the_same_server_process_makes_it_needless() {
     let mut w = anew_with_a_worker(|config| config.memory.vouched = config.server.clone());
     load(&mut w);
     assert!(w.fleet.may_act());

@@ -176,7 +176,7 @@ fn what_a_host_lacks_is_said_at_once_and_in_the_next_session() {
 }
 
 #[test]
-fn a_want_that_comes_and_goes_at_most_doubles_the_renewals() {
+fn a_shortage_that_comes_and_goes_at_most_doubles_the_renewals() {
     let mut worker = Worker::held(9);
     let (intervals, flaps) = (2, 50);
     let mut sent = Vec::new();

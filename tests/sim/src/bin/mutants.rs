@@ -1,6 +1,6 @@
-//! Breaks the protocol on purpose, and what a worker's process does, one mutant after the other, and demands
-//! that a script of what once went wrong notices each, or the simulation, or a test. Never touches the
-//! sources themselves: it works on copies under target/.
+//! Breaks one rule of the protocol, or of what a worker's process does, at a time. Demands that a script
+//! of a former failure, the simulation, or a test notices each mutant. Never changes the sources
+//! themselves: it works on copies under target/.
 
 #[path = "mutants/process.rs"]
 mod process;
@@ -16,7 +16,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Seeds that are played against a mutant, until one notices it. Most need a few.
+/// The number of seeds that are run against a mutant, unless one notices it earlier. Most need a few.
 const SEEDS: &str = "3000";
 
 /// The switch, added to the copy of the protocol.
@@ -65,7 +65,8 @@ fn main() -> Result<ExitCode> {
     Ok(if caught == of { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Tries each mutant of the protocol, or the one called `only`; how many were noticed, and of how many.
+/// Tries each mutant of the protocol, or only the mutant `only`. Returns how many were noticed, and how
+/// many were tried.
 fn try_protocol(root: &Path, folder: &Path, only: Option<&str>) -> Result<(usize, usize)> {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let mutants: Vec<_> =
@@ -81,7 +82,7 @@ fn try_protocol(root: &Path, folder: &Path, only: Option<&str>) -> Result<(usize
         if noticed.is_none() && !ROWS.contains(&name) {
             noticed = play(&sim, at + 1)?;
         }
-        // What the seeds happen not to notice, a row may: the rarest faults take more worlds than that.
+        // Table tests notice the mutants for which these seeds do not have faults that are rare enough.
         if noticed.is_none() {
             noticed = rows(folder, at + 1)?;
         }
@@ -92,8 +93,8 @@ fn try_protocol(root: &Path, folder: &Path, only: Option<&str>) -> Result<(usize
     Ok((caught, of))
 }
 
-/// Copies what is needed, with every mutant in it and none switched on. Files that are the same as
-/// before are left alone, so that only what has changed is built again.
+/// Copies the needed sources with every mutant applied and none switched on. Leaves unchanged files
+/// alone, so that cargo builds only the changed ones again.
 fn copy_all(root: &Path, copy: &Path) -> Result<()> {
     for room in ["protocol", "tests/sim"] {
         copy_file(root, copy, Path::new(room).join("Cargo.toml"), Ok)?;
@@ -165,8 +166,8 @@ fn build(folder: &Path) -> Result<PathBuf> {
     Ok(target.join("debug/sim"))
 }
 
-/// Runs the rows of the protocol's own tests against a mutant; the first that failed, if one did. They are
-/// built once.
+/// Runs the table tests of the protocol against a mutant. Returns the first test that failed, if any.
+/// The tests are built once.
 fn rows(folder: &Path, number: usize) -> Result<Option<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
@@ -183,8 +184,8 @@ fn rows(folder: &Path, number: usize) -> Result<Option<String>> {
     Ok(failed.map(|line| format!("row {}", line.trim_end_matches(" stdout ----"))))
 }
 
-/// Plays the scripts that are about a mutant; the first in which something was broken, if there is one.
-/// Each that does not notice is said: it tests nothing.
+/// Runs the scripts that name a mutant. Returns the first script that noticed it, if any. Prints each
+/// script that did not notice it: that script does not test what it claims.
 fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
     let mut noticed = None;
     for former in FORMER.iter().filter(|former| former.mutants.contains(&mutant)) {
@@ -193,7 +194,7 @@ fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
             .env("MUTANT", number.to_string())
             .output()?;
         if output.status.success() {
-            // Others may notice it; then this script says too much.
+            // Another script may notice the mutant; then this script names it wrongly.
             println!("{mutant:<48} IS NOT NOTICED by script {}", former.name);
             continue;
         }
@@ -202,7 +203,7 @@ fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
     Ok(noticed)
 }
 
-/// Plays seeds against a mutant; what was broken and by which seed, if anything was.
+/// Runs seeds against a mutant. Returns the violated invariant and the seed, if there was a violation.
 fn play(sim: &Path, number: usize) -> Result<Option<String>> {
     let output = Command::new(sim)
         .args(["--seeds", SEEDS, "--stop"])

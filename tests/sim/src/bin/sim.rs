@@ -1,5 +1,5 @@
-//! Plays seeds of the simulation: many, or one with a trace. Never decides what is right (that is
-//! the checker).
+//! Runs seeds of the simulation: many, or one with a trace. Never decides what is right: the checker
+//! does.
 //!
 //! `sim [--seeds N] [--first N] [--stop]`, `sim --seed N`, or `sim --former NAME`.
 
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Seeds unless said otherwise: what two cores play in about a minute and a half.
+/// The default number of seeds: two cores run them in about a minute and a half.
 const SEEDS: u64 = 2_000;
 
 fn main() -> ExitCode {

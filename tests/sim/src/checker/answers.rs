@@ -1,5 +1,5 @@
-//! What a worker owes to the master that dispatches: a run, or a word that there is none. A dispatch
-//! that nobody answers leaves its task with a worker that does nothing about it.
+//! Checks that a worker answers every dispatch: it runs the attempt, or says that it does not. A task
+//! whose dispatch stays unanswered would wait for that worker for ever.
 
 use crate::{
     network::LinkId,
@@ -12,33 +12,33 @@ use muster_protocol::{
 };
 use std::collections::BTreeMap;
 
-/// How long a worker that has a free slot and gets its turns may take: five tries to get ready what is
-/// needed, a second apart, and a few seconds for the rest.
+/// How long a worker that has a free slot and gets its turns may take to answer: five tries to prepare
+/// the attempt, one second apart, and a few seconds of margin.
 const ANSWER_WITHIN: Nanos = 10 * SECOND;
 
-/// What each worker, by index, has heard and said of an attempt.
+/// What each worker, by its index, has received and sent about an attempt.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// Dispatches not answered yet: the link, and when the first came.
+    /// Dispatches that are not answered yet: the link, and when the first one came.
     owed: BTreeMap<(usize, AttemptKey), (LinkId, Nanos)>,
-    /// Outcomes that were sent, and by which link, until they are acknowledged.
+    /// Outcomes that were sent and are not acknowledged yet, with the link on which they were sent.
     sent: BTreeMap<(usize, AttemptKey), LinkId>,
 }
 
 impl Answers {
-    /// The attempt runs.
+    /// The attempt runs, which answers its dispatch.
     pub fn runs(&mut self, at: usize, key: AttemptKey) {
         self.owed.remove(&(at, key));
     }
 
-    /// A worker says something.
+    /// A worker sends a message.
     pub fn said(&mut self, at: usize, link: LinkId, message: &ToMaster) {
         match message {
             ToMaster::Finished { key, .. } => {
                 self.owed.remove(&(at, *key));
                 self.sent.insert((at, *key), link);
             }
-            // Whoever gave it sends it again, or sees that the session is another.
+            // The master that wrote the dispatch sends it again, or sees that the session has changed.
             ToMaster::Hello(Hello { attempts, .. }) => self.owed.retain(|(of, key), (by, _)| {
                 (*of, *by) != (at, link) || attempts.iter().any(|held| held.key == *key)
             }),
@@ -46,18 +46,18 @@ impl Answers {
         }
     }
 
-    /// A link is down: what was said on it is said again on another.
+    /// A link is down: its dispatches and outcomes are sent again on another link.
     pub fn link_lost(&mut self, at: usize, link: LinkId) {
         self.owed.retain(|(of, _), (by, _)| (*of, *by) != (at, link));
         self.sent.retain(|(of, _), by| (*of, *by) != (at, link));
     }
 
-    /// Its session is over, or its process: the lease tells what its attempts come to.
+    /// The session of a worker has ended: the master decides about its attempts by the lease.
     pub fn session_over(&mut self, at: usize) {
         self.owed.retain(|(of, _), _| *of != at);
     }
 
-    /// Its process is over.
+    /// The process of a worker has ended.
     pub fn process_over(&mut self, at: usize) {
         self.session_over(at);
         self.sent.retain(|(of, _), _| *of != at);
@@ -65,7 +65,7 @@ impl Answers {
 }
 
 impl World {
-    /// A worker's mind hears a master.
+    /// A worker's state machine receives a message from a master.
     pub fn worker_hears(&mut self, at: usize, link: LinkId, message: &ToWorker) {
         match message {
             ToWorker::Dispatch(dispatch) => self.dispatch_heard(at, link, dispatch),
@@ -78,11 +78,12 @@ impl World {
 
     fn dispatch_heard(&mut self, at: usize, link: LinkId, dispatch: &Dispatch) {
         let (worker, key) = (&self.workers[at], dispatch.key);
-        let is_meant =
-            worker.keeper.session() == dispatch.session && worker.deadman.end().get() != Time::ZERO;
+        let is_meant = worker.lease_loop.session() == dispatch.session
+            && worker.deadman.end().get() != Time::ZERO;
         let is_answered =
             worker.runs.contains_key(&key) || self.checker.answers.sent.contains_key(&(at, key));
-        // What comes from a link that is gone meanwhile is told on the next one.
+        // A worker ignores a frame from a link that is down; the worker and master repeat it on the next
+        // link.
         if !is_meant || is_answered || !worker.links.contains_key(&link) {
             return;
         }
@@ -91,14 +92,14 @@ impl World {
         self.later(ANSWER_WITHIN, SimEvent::AnswerDue { worker: at, key, since });
     }
 
-    /// A dispatch came a while ago.
+    /// Checks, some time after a dispatch came, that the worker has answered it.
     pub fn no_dispatch_goes_unanswered(&mut self, at: usize, key: AttemptKey, since: Nanos) {
         match self.checker.answers.owed.get(&(at, key)) {
             Some(&(_, of)) if of == since => {}
             _ => return,
         }
         let worker = &self.workers[at];
-        let still = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
+        let still = self.still_until(&worker.process).max(worker.loop_queue.busy_until);
         let full = if worker.runs.len() >= SLOTS as usize { self.now } else { worker.full_until };
         let due = since.max(still).max(full) + ANSWER_WITHIN;
         if self.now < due {

@@ -1,5 +1,6 @@
-//! What attempts leave for those after them: nothing goes back, nothing that was acknowledged is
-//! forgotten, and whoever is refused is not current and ends nothing.
+//! Checks the checkpoints of attempts: no checkpoint is replaced by an older one, no acknowledged
+//! checkpoint is lost, and an attempt whose checkpoint is refused is not current and does not end its
+//! task.
 
 use crate::world::World;
 use muster_protocol::{
@@ -10,22 +11,22 @@ use muster_protocol::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A task in one of its incarnations, which began then: its id may be used again.
+/// One use of a task id, with the time of its submission: an id may be used again.
 type Incarnation = (TaskId, u64);
 
-/// A checkpoint of a incarnation: which try's, and which of that try's.
+/// A checkpoint of one use of a task id: the number of its attempt, and its number within that attempt.
 type Count = (u32, u64);
 
-/// See the [module](self).
+/// What the checker knows of checkpoints. See the [module](self).
 #[derive(Debug, Default)]
 pub struct Checkpoints {
-    /// Attempts that some record has named: of which incarnation, and which try.
+    /// The attempts that any record has named: the use of the task id, and the number of the attempt.
     stored: BTreeMap<AttemptId, (Incarnation, u32)>,
-    /// The newest that was acknowledged to its attempt.
+    /// The newest checkpoint that was acknowledged to its attempt.
     kept: BTreeMap<Incarnation, Count>,
-    /// The latest try that was told what earlier ones left.
+    /// The highest number of an attempt that has received the checkpoint of an earlier one.
     resumed: BTreeMap<Incarnation, u32>,
-    /// Attempts that were refused.
+    /// Attempts whose checkpoint was refused.
     refused: BTreeSet<AttemptId>,
 }
 
@@ -69,7 +70,7 @@ impl World {
         }
     }
 
-    /// An attempt hears that its checkpoint is kept.
+    /// An attempt receives the acknowledgement of its checkpoint.
     pub fn checkpoint_acknowledged(&mut self, key: AttemptKey, save: u64) {
         let checkpoints = &mut self.checker.checkpoints;
         let Some(&(incarnation, number)) = checkpoints.stored.get(&key.attempt) else { return };
@@ -77,7 +78,7 @@ impl World {
         *kept = (number, save).max(*kept);
     }
 
-    /// An attempt hears what earlier ones left.
+    /// An attempt receives the checkpoint of earlier attempts, or learns that there is none.
     pub fn checkpoint_resumed(&mut self, key: AttemptKey, state: Option<Data>) {
         self.counters.resumed += u64::from(state.is_some());
         let checkpoints = &mut self.checker.checkpoints;
@@ -98,7 +99,7 @@ impl World {
         }
     }
 
-    /// An attempt hears that it is not current.
+    /// An attempt learns that it is not current.
     pub fn refusal_heard(&mut self, key: AttemptKey) {
         self.counters.checkpoints_refused += 1;
         self.checker.checkpoints.refused.insert(key.attempt);
@@ -109,7 +110,7 @@ impl World {
         }
     }
 
-    /// A task has ended by an attempt.
+    /// A task has ended with the outcome of this attempt.
     pub(super) fn a_refused_checkpoint_ends_no_task(
         &mut self,
         attempt: &Attempt,

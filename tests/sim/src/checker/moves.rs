@@ -1,28 +1,29 @@
-//! That a task gets away from a worker which can get nothing ready. Once everything else has healed one
-//! worker may stay as it is, for good.
+//! Checks that a task moves away from a worker that cannot prepare any attempt. In some worlds one
+//! worker stays in that state for good, after everything else has healed.
 
 use crate::world::{Nanos, SECOND, SimEvent, World};
 use muster_protocol::{TaskId, lease::LeaseState, registry::FailoverGuard, task::TaskRecord};
 use std::collections::{BTreeMap, btree_map::Entry};
 
-/// Two masters each try the worker until it gets a rest: three attempts, each given back after five tries
-/// that are a second apart. And a few seconds for the rest.
+/// Two masters each try the worker until it is in backoff: three attempts, each returned after five
+/// tries that are one second apart. The rest is margin.
 const MOVES_WITHIN: Nanos = 40 * SECOND;
 
-/// A worker that can get nothing ready, and the tasks that it was given.
+/// The worker that cannot prepare any attempt, and the tasks that were dispatched to it.
 #[derive(Debug, Default)]
 pub struct Moves {
     sick: Option<usize>,
-    /// From when on nothing else keeps a task from going elsewhere.
+    /// From this time on nothing else keeps a task from moving to another worker.
     from: Nanos,
     guarded: bool,
-    /// Since when a task has been given to nobody else.
+    /// Tasks that were dispatched to the worker and to no other worker since, with the time of that
+    /// dispatch.
     stuck: BTreeMap<TaskId, Nanos>,
 }
 
 impl World {
-    /// A worker stays unable to get anything ready, and says so or does not know why; all else is well from
-    /// then on.
+    /// One worker stays unable to prepare any attempt; everything else is well from the time `from` on.
+    /// With `says_so` the worker knows about the shortage and reports it.
     pub fn stays_unwell(&mut self, at: usize, from: Nanos, says_so: bool) {
         self.workers[at].unwell_until = Nanos::MAX;
         self.workers[at].says_so = says_so;
@@ -30,14 +31,14 @@ impl World {
         self.checker.moves.from = from;
     }
 
-    /// Under a guard nothing goes anywhere.
+    /// While a failover guard is raised no task moves.
     pub(super) fn moves_guarded(&mut self, guard: &FailoverGuard) {
         let moves = &mut self.checker.moves;
         moves.guarded = !guard.lifted;
         moves.from = moves.from.max(self.now);
     }
 
-    /// A record is in the registry.
+    /// The registry has accepted a task record.
     pub(super) fn moves_committed(&mut self, record: &TaskRecord) {
         let Some(sick) = self.checker.moves.sick else { return };
         let stuck = &mut self.checker.moves.stuck;
@@ -54,7 +55,7 @@ impl World {
         }
     }
 
-    /// A task was given to the sick worker a while ago.
+    /// Checks, some time after a task was dispatched to the unwell worker, that the task has moved.
     pub fn a_task_moves_while_another_worker_fits(&mut self, task: TaskId) {
         let moves = &self.checker.moves;
         let (Some(&since), Some(sick)) = (moves.stuck.get(&task), moves.sick) else { return };
@@ -70,7 +71,8 @@ impl World {
         });
     }
 
-    /// Since when a worker has had a free slot, if it takes tasks.
+    /// The time since when a worker has had a free slot; `None` if it takes no tasks or has no free
+    /// slot.
     fn free_since(&self, at: usize) -> Option<Nanos> {
         let worker = &self.workers[at];
         let takes = worker.process.alive && self.standing(at) == Some(LeaseState::Live);

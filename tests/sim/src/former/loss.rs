@@ -1,4 +1,4 @@
-//! Scripts in which the registry loses writes or a stream, or seems to.
+//! Scripts in which the registry loses writes or a stream, or seems to lose them.
 
 use super::{attempts, cut_from_masters, one_runs, pass};
 use crate::{
@@ -7,7 +7,8 @@ use crate::{
     world::{MS, SECOND, World},
 };
 
-/// The record of a second attempt is lost, and the worker that runs it reaches the registry and no master.
+/// The registry loses the record of a second attempt. The worker that runs it reaches the registry but
+/// no master.
 pub(super) fn a_cut_off_worker(world: &mut World) {
     let first = one_runs(world);
     let before = world.now;
@@ -20,7 +21,7 @@ pub(super) fn a_cut_off_worker(world: &mut World) {
     cut_from_masters(world, second, 170 * SECOND);
     pass(world, 5 * SECOND);
     world.roll_back([None, None, Some(before)]);
-    // Nobody else knows.
+    // After the crash no master knows of the second attempt.
     for master in 0..world.masters.len() {
         world.strike(Fault::Crash(Peer::Master(master), SECOND));
     }
@@ -30,7 +31,7 @@ pub(super) fn a_cut_off_worker(world: &mut World) {
     assert_eq!(world.running(1), 1);
 }
 
-/// A master starts while a guard stands that others have raised.
+/// A master starts while a failover guard stands that another master has raised.
 pub(super) fn a_fresh_master(world: &mut World) {
     one_runs(world);
     world.roll_back([None, None, Some(4 * SECOND / 2)]);
@@ -47,7 +48,7 @@ pub(super) fn a_fresh_master(world: &mut World) {
     assert!((2..=4).all(|task| world.completed(task)));
 }
 
-/// The second break comes before the registry has been read again.
+/// The connection breaks a second time before the new session has read the registry.
 pub(super) fn two_breaks(world: &mut World) {
     one_runs(world);
     let incarnations = world.counters.master_sessions;
@@ -63,7 +64,7 @@ pub(super) fn two_breaks(world: &mut World) {
     assert_eq!(attempts(world, 1), 1);
 }
 
-/// The workers' leases are gone; who runs something has to be waited for.
+/// The workers' leases are gone; the masters have to wait for every worker that may run something.
 pub(super) fn a_bucket_made_anew(world: &mut World) {
     let worker = one_runs(world);
     world.strike(Fault::MakeAnew(0));
@@ -73,7 +74,7 @@ pub(super) fn a_bucket_made_anew(world: &mut World) {
     assert_eq!((attempts(world, 1), world.running(1)), (2, 1));
 }
 
-/// The records are gone: whatever ran is over before anything new runs.
+/// The task records are gone; every old run has to end before a new one starts.
 pub(super) fn the_tasks_made_anew(world: &mut World) {
     one_runs(world);
     world.strike(Fault::MakeAnew(2));
@@ -88,7 +89,8 @@ pub(super) fn the_tasks_made_anew(world: &mut World) {
     assert!((2..=4).all(|task| world.completed(task)));
 }
 
-/// Sessions of one process follow each other so fast that none reads the registry; its server starts again.
+/// The sessions of one master process follow each other so fast that none of them reads the registry.
+/// Its server starts again.
 pub(super) fn many_reconnects(world: &mut World) {
     one_runs(world);
     world.registry.server += 1;

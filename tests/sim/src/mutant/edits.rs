@@ -1,4 +1,4 @@
-//! The mutants of the code that ships, as replacements of text. Each is one broken rule.
+//! The mutants of the shipped code, as text replacements. Each breaks one rule.
 
 use super::Edit;
 
@@ -20,7 +20,7 @@ const RETRY: &str = "protocol/src/fleet/retry.rs";
 const SESSIONS: &str = "protocol/src/sessions.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LOOP: &str = "protocol/src/lease/lease_loop.rs";
-const TENURE: &str = "protocol/src/lease/lease_clock.rs";
+const LEASE_CLOCK: &str = "protocol/src/lease/lease_clock.rs";
 pub(super) const ATTEMPTS: &str = "protocol/src/attempts.rs";
 const PEERS: &str = "protocol/src/fleet/peers.rs";
 pub(super) const ENDING: &str = "protocol/src/attempts/ending.rs";
@@ -55,17 +55,17 @@ pub(super) const ROWS: &[&str] = &[
     "a-leader-that-is-behind-refuses-an-outcome",
     "a-session-forgets-how-far-it-knew",
     "a-process-does-not-remember-its-sessions",
-    "what-is-given-back-goes-out-again-at-once",
+    "a-returned-attempt-is-placed-again-at-once",
     "an-ended-attempt-runs-again",
-    "what-lost-its-worker-waits-behind-all",
-    "rests-in-company",
+    "a-task-that-lost-its-worker-waits-behind-all",
+    "a-watch-pauses-although-others-write",
     "a-new-watch-begins-too-late",
     "a-stream-that-went-back-is-followed",
     "a-gate-that-was-closed-opens-again",
     "the-leases-end-is-inside-of-it",
     "the-kernels-timer-stays-behind",
     "a-guest-starts-without-a-lease",
-    "what-was-given-up-is-not-confessed",
+    "dropped-attempts-are-not-reported",
     "a-leader-that-is-behind-refuses-a-checkpoint",
     "a-session-asks-a-leader-as-long-again",
     "a-lease-whose-time-is-over-is-missed",
@@ -73,11 +73,11 @@ pub(super) const ROWS: &[&str] = &[
     "a-refused-checkpoint-ends-the-task",
     "workers-of-a-home-that-is-known-to-be-over-are-forgotten",
     "an-unwell-worker-is-placed-like-others",
-    "a-want-is-never-over",
-    "a-want-that-comes-and-goes-renews-each-time",
+    "a-shortage-is-never-over",
+    "a-shortage-that-comes-and-goes-renews-each-time",
 ];
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         FLEET_LEASE,
@@ -144,8 +144,8 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         MASTERS,
-        "now < self.tenure.until() && !self.over",
-        "(ON[home-extends-past-its-own-lease] || now < self.tenure.until()) && !self.over",
+        "now < self.clock.until() && !self.over",
+        "(ON[home-extends-past-its-own-lease] || now < self.clock.until()) && !self.over",
     ),
     edit(
         MASTERS,
@@ -185,12 +185,12 @@ pub(super) const EDITS: &[Edit] = &[
         "        self.home_counts &= ON[old-home-counts-after-a-switch] || self.home == self.lease.home;",
     ),
     edit(
-        TENURE,
+        LEASE_CLOCK,
         "        if revision <= self.known {",
         "        if revision <= self.known && !ON[a-late-acknowledgement-rewinds] {",
     ),
     edit(
-        TENURE,
+        LEASE_CLOCK,
         "        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);",
         "        let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);
         let newest = self.sent.last().map(|sent| sent.1);
@@ -465,7 +465,7 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         RETRY,
         "        let wait = wait_after_returns(record, &reason);",
-        "        let wait = if ON[what-is-given-back-goes-out-again-at-once] {
+        "        let wait = if ON[a-returned-attempt-is-placed-again-at-once] {
             Duration::ZERO
         } else {
             wait_after_returns(record, &reason)
@@ -474,14 +474,14 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         TOLD,
         "        if self.over.contains(&dispatch.key) {
-            // Whoever",
+            // Its sender",
         "        if self.over.contains(&dispatch.key) && !ON[an-ended-attempt-runs-again] {
-            // Whoever",
+            // Its sender",
     ),
     edit(
         PLACE,
         "record.attempts == 0, record.submitted_at.0,",
-        "record.attempts == 0 || ON[what-lost-its-worker-waits-behind-all], record.submitted_at.0,",
+        "record.attempts == 0 || ON[a-task-that-lost-its-worker-waits-behind-all], record.submitted_at.0,",
     ),
     edit(
         MASTERS,

@@ -1,11 +1,11 @@
-//! The mutants of a worker's gate and of what arms the kernel's timer. Each is one broken rule.
+//! The mutants of a worker's gate and of the code that arms the kernel's timer. Each breaks one rule.
 
 use super::{Edit, edits::edit};
 
 const GATE: &str = "protocol/src/lease/gate.rs";
 const DEADMAN: &str = "protocol/src/lease/deadman.rs";
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         GATE,

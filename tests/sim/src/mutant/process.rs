@@ -1,16 +1,17 @@
-//! The mutants of what a worker's process does, as replacements of text, each with the test that has to
-//! notice it. Never of a decision of the protocol: those are in `edits`.
+//! The mutants of what a worker's process does, as text replacements, each with the test that has to
+//! notice it. Never a mutant of a decision of the protocol: those are in `edits`.
 
 use super::{Edit, apply, edits::edit};
 
 /// Where the test is that has to notice a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judge {
-    /// Among the worker's own tests, beside the code.
+    /// A unit test of the worker, in the same file as the code.
     Unit(&'static str),
-    /// Among the tests that run guests, `worker/tests/run`.
+    /// A test in `worker/tests/run`, which runs guests.
     Run(&'static str),
-    /// Among the tests of whole fleets, `tests/tests/e2e`, with the broken program as every worker.
+    /// A test in `tests/tests/e2e`, which runs whole fleets. Every worker of the fleet is the broken
+    /// program.
     Fleet(&'static str),
 }
 
@@ -32,7 +33,7 @@ const SET: Judge = Judge::Unit(
 const AT_THE_END: Judge = Judge::Run("run::stops::at_the_end_of_the_lease_by_itself");
 const UNSENT: Judge = Judge::Run("run::http::what_waits_to_be_sent_is_dropped_at_the_runs_end");
 
-/// Which test has to notice which mutant. Mutants are numbered in this order, from 1.
+/// Each mutant with the test that has to notice it. Mutants are numbered in this order, from 1.
 pub const JUDGES: &[(&str, Judge)] = &[
     ("the-clock-of-leases-stops-in-suspend", SUSPENDED),
     ("the-kernels-timer-stops-in-suspend", SUSPENDED),
@@ -73,7 +74,7 @@ pub const JUDGES: &[(&str, Judge)] = &[
     ),
 ];
 
-/// Every change. `ON[name]` is true while the mutant of that name is switched on.
+/// Every edit of this file. `ON[name]` is true while the mutant `name` is switched on.
 const EDITS: &[Edit] = &[
     edit(
         CLOCK,
@@ -200,14 +201,15 @@ fn pass(run: &UnderWay) -> io::Result<Permit<'_>> {",
     ),
 ];
 
-/// The text of the file `name` with every change in it, or why that cannot be.
+/// Applies every edit to the text of the file `name`. Returns an error sentence if an edit does not
+/// apply.
 pub fn mutate(name: &str, text: String) -> Result<String, String> {
     let names = names();
     let mut changes = edits().filter(|edit| edit.file == name);
     changes.try_fold(text, |text, edit| apply(edit, &text, "wire", &names))
 }
 
-/// Every change.
+/// Every edit of this file.
 pub(super) fn edits() -> impl Iterator<Item = &'static Edit> {
     EDITS.iter()
 }

@@ -1,4 +1,4 @@
-//! The mutants of how tasks, attempts and checkpoints are answered, moved and kept. Each is one broken
+//! The mutants of how the code answers, moves and keeps tasks, attempts and checkpoints. Each breaks one
 //! rule.
 
 use super::{
@@ -14,7 +14,7 @@ const PLACE: &str = "protocol/src/fleet/place.rs";
 const HEALTH: &str = "protocol/src/health.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         RECORD,
@@ -38,7 +38,7 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         ENDING,
         "            self.floor = self.floor.max(revision);",
-        "            if !ON[what-is-forgotten-may-come-again] {
+        "            if !ON[a-forgotten-attempt-may-run-again] {
                 self.floor = self.floor.max(revision);
             }",
     ),
@@ -144,18 +144,18 @@ pub(super) const EDITS: &[Edit] = &[
         "        if self.lapsed
             && self.session.is_some()",
         "        if self.lapsed
-            && !ON[what-was-given-up-is-not-confessed]
+            && !ON[dropped-attempts-are-not-reported]
             && self.session.is_some()",
     ),
     edit(
         ATTEMPTS,
         "        } else if tries >= PREPARES_MAX {",
-        "        } else if tries >= PREPARES_MAX && !ON[what-cannot-be-got-is-tried-for-ever] {",
+        "        } else if tries >= PREPARES_MAX && !ON[what-cannot-be-fetched-is-tried-for-ever] {",
     ),
     edit(
         REST,
         "        self.until.is_some()",
-        "        self.until.is_some() && !ON[a-worker-that-gives-back-never-rests]",
+        "        self.until.is_some() && !ON[a-worker-that-returns-attempts-gets-no-backoff]",
     ),
     edit(
         PLACE,
@@ -167,12 +167,12 @@ pub(super) const EDITS: &[Edit] = &[
         HEALTH,
         "until.is_none_or(|until| now >= until));",
         "until.is_none_or(|until| now >= until)
-                    && !ON[a-want-is-never-over]);",
+                    && !ON[a-shortage-is-never-over]);",
     ),
     edit(
         HOLDER,
         "            if !core::mem::replace(&mut self.hurried, true) {",
-        "            let each = ON[a-want-that-comes-and-goes-renews-each-time];
+        "            let each = ON[a-shortage-that-comes-and-goes-renews-each-time];
             if !core::mem::replace(&mut self.hurried, true) || each {",
     ),
 ];

@@ -1,17 +1,17 @@
-//! The mutants of how a master follows the streams. Each is one broken rule.
+//! The mutants of how a master follows the streams. Each breaks one rule.
 
 use super::{Edit, edits::edit};
 
 const WATCH: &str = "protocol/src/watch.rs";
 const WATERMARK: &str = "protocol/src/watch/watermark.rs";
 
-/// Every change.
+/// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
         WATCH,
         "        let is_alone = self.bucket == Bucket::Tasks && !self.company;",
         "        let is_alone = self.bucket == Bucket::Tasks
-            && (ON[rests-in-company] || !self.company);",
+            && (ON[a-watch-pauses-although-others-write] || !self.company);",
     ),
     edit(
         WATCH,

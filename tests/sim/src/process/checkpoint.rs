@@ -1,5 +1,5 @@
-//! Checkpoints on their way: from a guest to a master, from its shell to the registry, and back. Never
-//! decides whether one is kept.
+//! The path of a checkpoint: from a guest to a master, from the master to the registry, and back. Never
+//! decides whether a checkpoint is kept.
 
 use super::{GuestIn, WorkerLoopInput};
 use crate::{
@@ -21,33 +21,33 @@ use std::sync::Arc;
 /// How long a worker waits for an answer before it asks again.
 const ANSWER_WITHIN: Nanos = 5 * SECOND;
 
-/// How long it waits before it asks again where it was told to, or has no link.
+/// How long a worker waits before it asks again, when the master tells it to or when it has no link.
 const AGAIN: Nanos = CHECKPOINT.wait.as_nanos() as Nanos;
 
-/// The longest that an answer of the registry is late: longer than a worker is waited for.
+/// The longest delay of an answer of the registry: longer than the masters wait for a lease.
 const LATE_MAX: Nanos = 6 * SECOND;
 
-/// What a guest wants of its checkpoint and has not been answered.
+/// A guest's request about checkpoints that is not answered yet.
 #[derive(Clone, Debug)]
 pub struct Asking {
     want: Want,
     waiting: Waiting,
-    /// When it was asked for last.
+    /// When the worker sent the question last.
     asked: Time,
 }
 
-/// What a run does about checkpoints.
+/// The checkpoints of one run.
 #[derive(Clone, Debug)]
 pub struct Leaves {
     revision: Revision,
     saves: u64,
-    /// Counts its questions: only the latest is listened to.
+    /// The number of questions; only the answer to the latest one counts.
     questions: u64,
-    /// What it waits for.
+    /// The request that the run waits for.
     pub asking: Option<Asking>,
 }
 
-/// A question to a master, and where it is.
+/// A question to a master, and the step that comes next.
 #[derive(Clone, Debug)]
 pub struct Question {
     worker: (usize, u64),
@@ -62,27 +62,27 @@ pub struct Question {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The record is read.
+    /// The master reads the record.
     Record,
-    /// The checkpoint is read; this was the record.
+    /// The master reads the checkpoint. The value is the record that it found.
     Found(Option<(Arc<TaskRecord>, Revision)>),
-    /// It is written.
+    /// The master writes the checkpoint.
     Write(Revision, Checkpoint),
-    /// The write is under way, and its author has given up on it.
+    /// The write is still on its way; the master has stopped waiting for its answer.
     Ghost(Revision, Checkpoint),
-    /// The worker hears the answer.
+    /// The worker receives the answer.
     Answer(StreamReply),
 }
 
 impl Leaves {
-    /// Of an attempt that a record of this revision gave.
+    /// For a run whose dispatch was written in the record's `revision`.
     pub fn new(revision: Revision) -> Self {
         Leaves { revision, saves: 0, questions: 0, asking: None }
     }
 }
 
 impl World {
-    /// A run that leaves checkpoints begins.
+    /// Starts the checkpoints of a run. The first attempt only saves; a later one resumes first.
     pub fn begins_to_leave(
         &mut self,
         permit: Permit<'_>,
@@ -103,7 +103,7 @@ impl World {
         self.later(wait, SimEvent::Guest(at, incarnation, GuestIn::Save(key, run)));
     }
 
-    /// The guest leaves its state.
+    /// The guest saves a checkpoint.
     pub fn save(&mut self, permit: Permit<'_>, at: usize, key: AttemptKey, run: u64) {
         let Some(leaves) = self.leaves(at, key) else { return };
         leaves.saves += 1;
@@ -122,7 +122,8 @@ impl World {
         self.ask_master_of(permit, at, key, run);
     }
 
-    /// Asks any master that is linked, and again where no answer comes.
+    /// Sends the question to one of the linked masters, and schedules its repetition in case no answer
+    /// comes.
     pub fn ask_master_of(&mut self, _: Permit<'_>, at: usize, key: AttemptKey, run: u64) {
         let incarnation = self.workers[at].process.incarnation;
         let links: Vec<LinkId> = self.workers[at].links.keys().copied().collect();
@@ -148,13 +149,14 @@ impl World {
         self.goes_to_registry(arrives, question);
     }
 
-    /// From a master to the registry, which is what comes next.
+    /// Sends a question from its master to the registry, which it reaches one network delay after
+    /// `from`.
     fn goes_to_registry(&mut self, from: Nanos, question: Question) {
         let way = self.arrival(Peer::Master(question.master.0), Peer::Registry) - self.now;
         self.at(from + way, SimEvent::Checkpoint(Box::new(question)));
     }
 
-    /// A question is where it was going.
+    /// A question has arrived where its next step happens.
     pub fn checkpoint(&mut self, mut question: Question) {
         let (master, incarnation) = question.master;
         if let Step::Answer(told) = question.step {
@@ -291,7 +293,7 @@ impl World {
         }
     }
 
-    /// The run ends, and its attempt goes back.
+    /// Ends the run, whose checkpoint was refused, and reports its outcome.
     fn checkpoint_refused(&mut self, at: usize, key: AttemptKey, refused: Stale) {
         self.refusal_heard(key);
         self.run_is_gone(at, key);
@@ -301,7 +303,7 @@ impl World {
         self.later(0, SimEvent::WorkerLoop(at, incarnation, ended));
     }
 
-    /// Whether this is the question that the guest waits for.
+    /// Whether the guest still waits for the answer to this question.
     pub fn still_asks(&mut self, at: usize, key: AttemptKey, count: u64) -> bool {
         self.leaves(at, key)
             .is_some_and(|leaves| leaves.asking.is_some() && leaves.questions == count)

@@ -1,5 +1,5 @@
-//! Guests: they run from their start to their end, a kill, or the end of the lease, and want to
-//! have an effect now and then. Never ask anybody but the gate and the clock.
+//! Guests: a run lasts until its end, a kill, or the end of the lease, and tries to have an effect now
+//! and then. Never asks anything but the gate and the clock whether it may continue.
 
 use super::{GuestIn, WorkerLoopInput, checkpoint::Leaves, worker::SLOTS};
 use crate::world::{MS, Nanos, SECOND, SimEvent, World};
@@ -14,16 +14,17 @@ use muster_protocol::{
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Which run of the world it is.
+    /// The number of the run, unique in its world.
     pub number: u64,
-    /// Of which session.
+    /// The session that runs it.
     pub session: SessionId,
-    /// What its effects have to pass.
+    /// The gate that its effects have to pass.
     gate: Gate,
-    /// It is stuck in something for long, and notices neither a kill nor the lease's end.
+    /// Whether the run is blocked for long periods, in which it notices neither a kill nor the end of
+    /// the lease.
     stubborn: bool,
     started: Nanos,
-    /// What it does about checkpoints, if it leaves any.
+    /// Its checkpoints; `None` if it saves none.
     pub leaves: Option<Leaves>,
 }
 
@@ -35,7 +36,7 @@ impl Run {
 }
 
 impl World {
-    fn tell_mind(&mut self, at: usize, event: Event) {
+    fn tell_worker_loop(&mut self, at: usize, event: Event) {
         let incarnation = self.workers[at].process.incarnation;
         self.later(
             0,
@@ -48,7 +49,7 @@ impl World {
         let key = dispatch.key;
         let now = self.worker_clock(at);
         if self.workers[at].deadman.hold(now).is_err() {
-            return self.tell_mind(at, Event::Stopped(key));
+            return self.tell_worker_loop(at, Event::Stopped(key));
         }
         self.arm_kernel_timer(at);
         self.counters.runs += 1;
@@ -77,7 +78,7 @@ impl World {
         }
     }
 
-    /// Kills a run. The engine may take its time.
+    /// Kills a run. The run may take a while to stop.
     pub fn kill(&mut self, at: usize, key: AttemptKey, why: KillReason) {
         let Some(run) = self.workers[at].runs.get(&key) else { return };
         run.gate.kill(why);
@@ -88,7 +89,7 @@ impl World {
         self.later(wait, SimEvent::Guest(at, incarnation, GuestIn::Stop(key, number)));
     }
 
-    /// Something happens to a guest.
+    /// Handles what happens to a guest.
     pub fn guest(&mut self, at: usize, incarnation: u64, what: GuestIn) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation {
@@ -118,7 +119,7 @@ impl World {
             (GuestIn::Ask(_, _, count), Some(permit)) if self.still_asks(at, key, count) => {
                 self.ask_master_of(permit, at, key, number);
             }
-            // The gate's next look ends it.
+            // The next check of the gate ends the run.
             (GuestIn::Save(..) | GuestIn::Ask(..), _) => {}
             (GuestIn::End(..), Some(_)) if run.waits() => {
                 self.later(50 * MS, SimEvent::Guest(at, incarnation, what));
@@ -126,16 +127,16 @@ impl World {
             (GuestIn::End(..), Some(permit)) => {
                 self.run_is_gone(at, key);
                 let outcome = self.outcome(permit, key, &run);
-                self.tell_mind(at, Event::Ended { key, outcome });
+                self.tell_worker_loop(at, Event::Ended { key, outcome });
             }
             _ => {
                 self.run_is_gone(at, key);
-                self.tell_mind(at, Event::Stopped(key));
+                self.tell_worker_loop(at, Event::Stopped(key));
             }
         }
     }
 
-    /// A run is over.
+    /// Removes a run that has ended.
     pub fn run_is_gone(&mut self, at: usize, key: AttemptKey) {
         let (now, worker) = (self.now, &mut self.workers[at]);
         if worker.runs.len() >= SLOTS as usize {
@@ -145,7 +146,8 @@ impl World {
         let Ok(()) = worker.deadman.release();
     }
 
-    /// How a run ends; what it gives back names its attempt.
+    /// Draws the outcome of a run. Its output is the attempt's id, so that the checker can tell them
+    /// apart.
     fn outcome(&mut self, _: Permit<'_>, key: AttemptKey, run: &Run) -> Outcome {
         let verdict = match self.rng.below(10) {
             _ if !self.setting.disorder => Verdict::Completed,

@@ -1,20 +1,21 @@
-//! A worker's probes of its host, and what its lease is told of that. Never decides when it is well.
+//! A worker's probes of its host, and what the worker's lease is told of them. Never decides when a
+//! worker is well.
 
 use super::LeaseIn;
 use crate::world::{MS, Nanos, SimEvent, World};
 use muster_protocol::lease::LeaseEvent;
 
-/// What the host lacks.
+/// The shortage that a worker reports.
 const WANT: &str = "a disk is full";
 
 impl World {
-    /// A worker's host lacks something, and the worker knows it for that.
+    /// Whether the worker's host has a shortage that the worker knows about.
     fn meets_a_want(&self, at: usize) -> bool {
         let worker = &self.workers[at];
         self.now < worker.unwell_until && worker.says_so
     }
 
-    /// Something could not be got ready.
+    /// A preparation has failed.
     pub fn host_failed(&mut self, at: usize, incarnation: u64) {
         if self.meets_a_want(at) {
             let now = self.worker_clock(at);
@@ -23,7 +24,7 @@ impl World {
         }
     }
 
-    /// It is time for a probe, unless another time was set since.
+    /// Probes the host, unless the probe was rescheduled since.
     pub fn probe(&mut self, at: usize, incarnation: u64, due: Nanos) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation || worker.probe_due != due {
@@ -37,7 +38,7 @@ impl World {
         self.tell_health(at, incarnation);
     }
 
-    /// Tells the lease what has changed, and sees to the next probe.
+    /// Tells the lease about a change, and schedules the next probe.
     pub fn tell_health(&mut self, at: usize, incarnation: u64) {
         let worker = &mut self.workers[at];
         let unwell = worker.health.unwell().cloned();

@@ -1,5 +1,5 @@
 //! A worker's shell around `LeaseLoop`: how renewals travel, and what moves the gate and the kernel's
-//! timer. Never decides anything about the lease.
+//! timer. Never makes a decision about the lease.
 
 use super::{LeaseIn, WorkerLoopInput};
 use crate::{
@@ -16,7 +16,7 @@ use muster_protocol::{
 };
 use std::convert::Infallible;
 
-/// The kernel's timer: when it ends the process, if it is armed. It can always be moved.
+/// The kernel's timer: the time at which it kills the process, if it is armed. Moving it never fails.
 #[derive(Debug, Default)]
 pub struct KernelTimer(Option<Time>);
 
@@ -35,14 +35,14 @@ impl KillTimer for KernelTimer {
 }
 
 impl World {
-    /// Something reaches the loop that keeps a lease.
+    /// Gives an input to the loop that keeps the lease.
     pub fn give_lease_thread(&mut self, at: usize, incarnation: u64, input: LeaseIn) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation || !worker.process.alive {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
-        let (input, turn) = self.workers[at].lease_desk.take_in(self.now, free, input);
+        let free = self.still_until(&worker.process).max(worker.lease_queue.busy_until);
+        let (input, turn) = self.workers[at].lease_queue.take_in(self.now, free, input);
         if let Some(turn) = turn {
             self.at(turn, SimEvent::LeaseThreadTurn(at, incarnation));
         }
@@ -52,22 +52,22 @@ impl World {
         }
     }
 
-    /// A fact reaches it.
+    /// Gives an event to the loop that keeps the lease.
     pub fn tell_lease_thread(&mut self, at: usize, incarnation: u64, event: LeaseEvent) {
         self.give_lease_thread(at, incarnation, LeaseIn::Event(Box::new(event)));
     }
 
-    /// The loop gets its turn.
+    /// Gives the loop its turn.
     pub fn lease_thread_turn(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.lease_desk.busy_until);
+        let free = self.still_until(&worker.process).max(worker.lease_queue.busy_until);
         if free > self.now {
             return self.at(free, SimEvent::LeaseThreadTurn(at, incarnation));
         }
-        while let Some(input) = self.workers[at].lease_desk.next_in() {
+        while let Some(input) = self.workers[at].lease_queue.next_in() {
             self.lease_thread_hears(at, incarnation, input);
             if self.workers[at].process.incarnation != incarnation {
                 return;
@@ -79,17 +79,17 @@ impl World {
     fn lease_thread_hears(&mut self, at: usize, incarnation: u64, input: LeaseIn) {
         let now = self.worker_clock(at);
         match input {
-            LeaseIn::Event(event) => self.workers[at].keeper.observe(now, *event),
+            LeaseIn::Event(event) => self.workers[at].lease_loop.observe(now, *event),
             LeaseIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Worker(at), number) {
-                    self.workers[at].keeper.observe(now, LeaseEvent::Direct(false));
+                    self.workers[at].lease_loop.observe(now, LeaseEvent::Direct(false));
                     self.later(SECOND / 10, SimEvent::Reconnect(Peer::Worker(at), incarnation));
                 }
             }
             LeaseIn::Tick(due) => {
                 let worker = &mut self.workers[at];
-                if worker.keeper_due == due {
-                    worker.keeper_due = 0;
+                if worker.lease_due == due {
+                    worker.lease_due = 0;
                 }
             }
         }
@@ -101,26 +101,26 @@ impl World {
         if worker.process.incarnation != incarnation {
             return;
         }
-        // What the attempts hold is read before each look at the lease, as late as can be.
+        // The revisions of the held attempts are read just before each decision about the lease.
         let holds = worker.holds;
-        worker.keeper.observe(now, LeaseEvent::SetHolds(holds));
+        worker.lease_loop.observe(now, LeaseEvent::SetHolds(holds));
         let mut effects = Vec::new();
-        worker.keeper.plan(now, WallMillis(0), &mut effects);
+        worker.lease_loop.plan(now, WallMillis(0), &mut effects);
         for effect in effects {
             self.carry_out_lease(at, incarnation, effect);
             if self.workers[at].process.incarnation != incarnation {
                 return;
             }
         }
-        let Some(wakeup) = self.workers[at].keeper.wakeup() else { return };
+        let Some(wakeup) = self.workers[at].lease_loop.wakeup() else { return };
         if wakeup <= now {
-            self.violate("a_mind_never_spins", || format!("the lease of worker {at} would spin"));
+            self.violate("a_loop_never_spins", || format!("the lease of worker {at} would spin"));
         }
         let machine = self.workers[at].process.machine;
         let due = self.machines[machine].when(wakeup).max(self.now + MS / 10);
         let worker = &mut self.workers[at];
-        if worker.keeper_due == 0 || due < worker.keeper_due {
-            worker.keeper_due = due;
+        if worker.lease_due == 0 || due < worker.lease_due {
+            worker.lease_due = due;
             self.at(due, SimEvent::LeaseThread(at, incarnation, LeaseIn::Tick(due)));
         }
     }
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// The kernel looks at a worker's timer when it expires, as it is set now.
+    /// Schedules the expiry of the kernel's timer, as it is set now.
     pub fn arm_kernel_timer(&mut self, at: usize) {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };
@@ -185,7 +185,8 @@ impl World {
         self.at(when, SimEvent::KernelTimer(at, worker.process.incarnation));
     }
 
-    /// The kernel's timer: it needs no turn of the process, but a machine that is awake.
+    /// The kernel's timer may have expired. It needs no turn of the process, but its machine must be
+    /// awake.
     pub fn kernel_timer(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         let Some(expires) = worker.deadman.timer().0 else { return };

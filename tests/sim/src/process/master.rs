@@ -1,5 +1,5 @@
-//! A master's shell: one mind a incarnation, and hands that do as it says. Never lets an answer to an
-//! earlier incarnation reach a later one.
+//! A master's shell: one `Fleet` for each session, and an executor of its effects. Never passes an
+//! answer for an earlier session to a later one.
 
 use super::{LoopQueue, MasterIn, Process, watch::Follower};
 use crate::{
@@ -21,7 +21,7 @@ use muster_protocol::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// Earlier incarnations that a master remembers.
+/// The number of earlier sessions that a master remembers.
 const PAST_MAX: usize = 32;
 
 /// A master.
@@ -31,43 +31,43 @@ pub struct Master {
     pub name: MasterId,
     /// Its process.
     pub process: Process,
-    /// What waits for its loop.
-    pub desk: LoopQueue<MasterIn>,
-    /// Its way to the registry.
+    /// The inputs that wait for its loop.
+    pub queue: LoopQueue<MasterIn>,
+    /// Its connection to the registry.
     pub connection: Connection,
-    /// Its newest incarnation.
+    /// Its newest session.
     pub current: Option<MasterSession>,
-    /// Its sessions with the registry.
+    /// The state machine of its sessions with the registry.
     sessions: Sessions,
-    /// What its state directory keeps: its sessions, and the highest revisions it knew.
+    /// The contents of its state directory: its sessions, and the highest revisions that it knew.
     disk: (Vec<SessionId>, Marks),
     links: BTreeSet<LinkId>,
 }
 
-/// One incarnation of a master.
+/// One session of a master.
 #[derive(Debug)]
 pub struct MasterSession {
-    /// The mind.
+    /// The state machine.
     pub fleet: Fleet,
-    /// What the incarnation is called.
+    /// The id of the session.
     pub session: SessionId,
-    /// How it follows the streams.
+    /// The followers of the streams.
     pub followers: [Follower; 3],
     due: Nanos,
 }
 
 impl Master {
-    /// The session of its newest incarnation.
+    /// The id of its newest session.
     pub fn session(&self) -> Option<SessionId> {
-        self.current.as_ref().map(|mind| mind.session)
+        self.current.as_ref().map(|current| current.session)
     }
 
-    /// One that is not started.
+    /// A master that is not started yet.
     pub fn new(index: usize, machine: usize) -> Self {
         Master {
             name: format!("m{}", index + 1).parse().expect("a name"),
             process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
-            desk: LoopQueue::default(),
+            queue: LoopQueue::default(),
             connection: Connection::default(),
             current: None,
             sessions: Sessions::new(Vec::new(), Marks::default()),
@@ -82,9 +82,10 @@ impl World {
         self.machines[self.masters[at].process.machine].clock(self.now)
     }
 
-    /// The process starts.
+    /// Starts the process.
     pub fn boot_master(&mut self, at: usize) {
-        // The lock of its directory proves its predecessor dead; it may have another directory.
+        // The lock of the state directory proves that the predecessor is dead. The new process may have
+        // another directory, and then it has no proof.
         let proven = self.setting.keeps_disk && (!self.setting.disorder || self.rng.once_in(2));
         let master = &mut self.masters[at];
         if master.process.alive {
@@ -92,7 +93,7 @@ impl World {
         }
         master.process.incarnation += 1;
         master.process.alive = true;
-        master.desk = LoopQueue::default();
+        master.queue = LoopQueue::default();
         master.sessions = if proven {
             let (sessions, known) = master.disk.clone();
             Sessions::new(sessions, known)
@@ -103,7 +104,7 @@ impl World {
         self.later(0, SimEvent::Reconnect(Peer::Master(at), self.masters[at].process.incarnation));
     }
 
-    /// The process is gone.
+    /// Ends the process, and starts it again after `again_in`.
     pub fn end_master(&mut self, at: usize, again_in: Nanos) {
         let master = &mut self.masters[at];
         if !master.process.alive {
@@ -130,14 +131,14 @@ impl World {
         }
     }
 
-    /// Something reaches a master.
+    /// Gives an input to a master.
     pub fn give_master(&mut self, at: usize, incarnation: u64, input: MasterIn) {
         let master = &self.masters[at];
         if master.process.incarnation != incarnation || !master.process.alive {
             return;
         }
-        let free = self.still_until(&master.process).max(master.desk.busy_until);
-        let (input, turn) = self.masters[at].desk.take_in(self.now, free, input);
+        let free = self.still_until(&master.process).max(master.queue.busy_until);
+        let (input, turn) = self.masters[at].queue.take_in(self.now, free, input);
         if let Some(turn) = turn {
             self.at(turn, SimEvent::MasterTurn(at, incarnation));
         }
@@ -147,18 +148,18 @@ impl World {
         }
     }
 
-    /// A master gets its turn: it learns all that waits, and plans once.
+    /// Gives a master its turn: it takes all queued inputs, and then plans once.
     pub fn master_turn(&mut self, at: usize, incarnation: u64) {
         let master = &self.masters[at];
         if master.process.incarnation != incarnation || !master.process.alive {
             return;
         }
-        let free = self.still_until(&master.process).max(master.desk.busy_until);
+        let free = self.still_until(&master.process).max(master.queue.busy_until);
         if free > self.now {
             return self.at(free, SimEvent::MasterTurn(at, incarnation));
         }
         while self.masters[at].process.incarnation == incarnation
-            && let Some(input) = self.masters[at].desk.next_in()
+            && let Some(input) = self.masters[at].queue.next_in()
         {
             self.master_hears(at, input);
         }
@@ -182,7 +183,7 @@ impl World {
                 self.observe(at, fleet::Event::Unlinked { worker, link });
             }
             MasterIn::Frame(link, frame) => self.master_frame(at, link, *frame),
-            MasterIn::Connected => self.begin_life(at),
+            MasterIn::Connected => self.begin_session(at),
             MasterIn::ConnectionLost(number) => {
                 if self.notice_loss(Peer::Master(at), number) {
                     self.masters[at].sessions.broken();
@@ -196,10 +197,10 @@ impl World {
                 self.told_follower(at, session, stream, number, *word);
             }
             MasterIn::Tick(due) => {
-                if let Some(mind) = &mut self.masters[at].current
-                    && mind.due == due
+                if let Some(current) = &mut self.masters[at].current
+                    && current.due == due
                 {
-                    mind.due = 0;
+                    current.due = 0;
                 }
             }
             MasterIn::Stop => self.observe(at, fleet::Event::Stopping),
@@ -212,18 +213,18 @@ impl World {
 
     fn observe(&mut self, at: usize, event: fleet::Event) {
         let now = self.master_clock(at);
-        if let Some(mind) = &mut self.masters[at].current {
-            mind.fleet.observe(now, event);
+        if let Some(current) = &mut self.masters[at].current {
+            current.fleet.observe(now, event);
         }
     }
 
-    /// The registry has told a session something.
+    /// The registry has answered a session.
     pub fn told(&mut self, at: usize, session: SessionId, event: fleet::Event) {
         if let fleet::Event::TaskWritten { answer: CasAnswer::Written(revision), .. } = &event {
             self.own_write_acknowledged(at, session, *revision);
         }
         let master = &mut self.masters[at];
-        if master.current.as_ref().is_none_or(|mind| mind.session != session) {
+        if master.current.as_ref().is_none_or(|current| current.session != session) {
             return;
         }
         master.sessions.heard(&event);
@@ -252,8 +253,9 @@ impl World {
         self.observe(at, event);
     }
 
-    /// The registry is connected, or this incarnation was declared lost: a new mind begins.
-    fn begin_life(&mut self, at: usize) {
+    /// Starts a session with a new `Fleet`: the registry is connected, or the last session was declared
+    /// lost.
+    fn begin_session(&mut self, at: usize) {
         self.counters.master_sessions += 1;
         let session = SessionId(self.rng.any());
         let clock = self.master_clock(at);
@@ -263,7 +265,8 @@ impl World {
         let ends = self.ends();
         let server = (!self.setting.cluster).then(|| ServerId(self.registry.server.to_string()));
         let master = &mut self.masters[at];
-        let memory = master.current.take().map(|mind| mind.fleet.memory()).unwrap_or_default();
+        let memory =
+            master.current.take().map(|current| current.fleet.memory()).unwrap_or_default();
         master.sessions.begin(session, ends, memory);
         master.disk.0.push(session);
         let surplus = master.disk.0.len().saturating_sub(PAST_MAX);
@@ -280,7 +283,7 @@ impl World {
         };
         let mut fleet = Fleet::new(config);
         fleet.observe(clock, fleet::Event::Clock(wall));
-        // There are no modules here.
+        // The simulation has no modules.
         master.sessions.loaded(Bucket::Modules);
         let followers = Follower::of_session(session, &ends, self.now);
         master.current = Some(MasterSession { fleet, session, followers, due: 0 });
@@ -296,20 +299,20 @@ impl World {
 
     fn welcome(&mut self, at: usize, link: LinkId) {
         let master = &self.masters[at];
-        let Some(mind) = &master.current else { return };
-        let home = Home { master: master.name.clone(), session: mind.session };
+        let Some(current) = &master.current else { return };
+        let home = Home { master: master.name.clone(), session: current.session };
         let machine = self.machines[master.process.machine].boot;
         let version = String::new();
         self.send_down(link, ToWorker::Welcome { master: home, machine, version });
     }
 
-    /// A stream has been shown whole to the newest incarnation.
+    /// The newest session has read a stream to its end.
     pub fn stream_loaded(&mut self, at: usize, stream: usize) {
         let sessions = &mut self.masters[at].sessions;
         let Some(loaded) = sessions.loaded(STREAMS[stream]) else { return };
         self.say(|world| format!("{} knows the registry", world.masters[at].name));
         self.observe(at, fleet::Event::Loaded(loaded));
-        // Workers say again what they have, now that it counts.
+        // The workers send their `Hello` again, because this session counts it.
         for link in self.masters[at].links.clone() {
             self.welcome(at, link);
         }
@@ -319,21 +322,21 @@ impl World {
         let now = self.master_clock(at);
         let mut effects = Vec::new();
         let incarnation = self.masters[at].process.incarnation;
-        let Some(mind) = &mut self.masters[at].current else { return };
-        let session = mind.session;
-        mind.fleet.plan(now, &mut effects);
+        let Some(current) = &mut self.masters[at].current else { return };
+        let session = current.session;
+        current.fleet.plan(now, &mut effects);
         self.rest_or_follow(at);
-        let Some(mind) = &mut self.masters[at].current else { return };
-        let wakeup = mind.fleet.wakeup();
+        let Some(current) = &mut self.masters[at].current else { return };
+        let wakeup = current.fleet.wakeup();
         if let Some(next) = wakeup {
             if next <= now {
-                self.violate("a_mind_never_spins", || format!("m{} would spin", at + 1));
+                self.violate("a_loop_never_spins", || format!("m{} would spin", at + 1));
             }
             let due =
                 self.machines[self.masters[at].process.machine].when(next).max(self.now + MS / 10);
-            let Some(mind) = &mut self.masters[at].current else { return };
-            if mind.due == 0 || due < mind.due {
-                mind.due = due;
+            let Some(current) = &mut self.masters[at].current else { return };
+            if current.due == 0 || due < current.due {
+                current.due = due;
                 self.at(due, SimEvent::Master(at, incarnation, MasterIn::Tick(due)));
             }
         }
@@ -368,7 +371,7 @@ impl World {
             }
             Effect::BeginAnew => {
                 self.masters[at].sessions.broken();
-                self.begin_life(at);
+                self.begin_session(at);
             }
             Effect::Released => {
                 let again = self.rng.between(100 * MS, 2 * SECOND);

@@ -1,5 +1,5 @@
-//! How a master follows the streams: consumers that show what is written, late, in order, or not at all,
-//! and questions for the end of a stream. Never decides what a message or an end means.
+//! How a master follows the streams: consumers that deliver writes late, in order, or not at all, and
+//! queries for the end of a stream. Never decides what a message or an end means.
 
 use super::MasterIn;
 use crate::{
@@ -15,20 +15,20 @@ use muster_protocol::{
 };
 use std::sync::Arc;
 
-/// How long before a consumer that missed something is replaced.
+/// The delay before a consumer that has missed something is replaced.
 const AGAIN_AFTER: Nanos = 250 * MS;
 
-/// The streams that a master follows, by index; the stream of tasks is the last.
+/// The index of the stream of tasks, the last of the streams that a master follows.
 const TASKS: usize = 2;
 
-/// How one session of a master follows one stream.
+/// One session of a master that follows one stream.
 #[derive(Debug)]
 pub struct Follower {
     watch: Watch,
-    /// Counts the consumers, and the times without one.
+    /// The number of the present consumer. It also grows when the follower begins to rest.
     number: u64,
     state: FollowState,
-    /// Up to when it has been shown what was written.
+    /// The time at which the consumer has delivered every earlier write.
     shown: Nanos,
 }
 
@@ -36,32 +36,33 @@ pub struct Follower {
 enum FollowState {
     /// There is no consumer yet.
     Beginning,
-    /// There is one, and it shows what is written.
+    /// The consumer delivers writes.
     Following,
-    /// There is one that shows nothing any more, and nobody has said so.
+    /// The consumer has stopped delivering, without an error.
     Dead,
-    /// None is needed.
+    /// No consumer is needed.
     Resting,
 }
 
-/// Something that a consumer or the registry says to a follower.
+/// A message of a consumer or of the registry to a follower.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each is explained by its variant")]
 pub enum Word {
-    /// The consumer is there; the stream ended there before.
+    /// The consumer is created. The stream ended at `end` at that time.
     Began { end: Revision, has_more: bool },
-    /// The consumer shows a message.
+    /// The consumer delivers a write.
     Shown(Shown, Box<fleet::Event>),
-    /// It is time to ask for the end of the stream.
+    /// It is time to query the end of the stream.
     CompareDue,
-    /// The stream ends there; what was known before that was asked.
+    /// The answer to a query: the ends of the streams, and the revision that was known when the query
+    /// was sent.
     End { asked_at: Revision, ends: Marks },
-    /// Another consumer has to be made.
+    /// The follower needs another consumer.
     Again,
 }
 
 impl Follower {
-    /// All of a session, which has read where the streams end.
+    /// The followers of a session that has read the ends of the streams.
     pub fn of_session(session: SessionId, ends: &Marks, now: Nanos) -> [Follower; 3] {
         STREAMS.map(|bucket| Follower {
             watch: Watch::new(bucket, session, ends.of(bucket).stream),
@@ -71,12 +72,12 @@ impl Follower {
         })
     }
 
-    /// The consumer shows nothing before that.
+    /// The consumer delivers nothing before `until`.
     pub fn stall(&mut self, until: Nanos) {
         self.shown = self.shown.max(until);
     }
 
-    /// The consumer shows nothing from now on. Whether there was one.
+    /// The consumer stops delivering. Returns whether there was one that delivered.
     pub fn die(&mut self) -> bool {
         let follows = self.state == FollowState::Following;
         if follows {
@@ -94,8 +95,9 @@ impl Follower {
 
 impl World {
     fn follower(&mut self, at: usize, session: SessionId, stream: usize) -> Option<&mut Follower> {
-        let mind = self.masters[at].current.as_mut().filter(|mind| mind.session == session)?;
-        Some(&mut mind.followers[stream])
+        let current =
+            self.masters[at].current.as_mut().filter(|current| current.session == session)?;
+        Some(&mut current.followers[stream])
     }
 
     fn follower_hears(
@@ -113,7 +115,7 @@ impl World {
         self.at(when, SimEvent::Master(at, incarnation, input));
     }
 
-    /// A consumer is made for a session of a master, and shows what there is.
+    /// Creates a consumer for a session of a master, and delivers the present values.
     pub fn list(&mut self, at: usize, session: SessionId, stream: usize) {
         if !self.masters[at].connection.up {
             return;
@@ -146,7 +148,7 @@ impl World {
         self.follower_hears(due, at, session, stream, number, Word::CompareDue);
     }
 
-    /// The newest values after a revision, as a consumer shows them.
+    /// The newest values after a revision, as a consumer delivers them.
     fn contents(&self, stream: usize, after: Revision) -> Vec<(Shown, fleet::Event)> {
         let registry = &self.registry;
         let mut found: Vec<(Shown, fleet::Event)> = match stream {
@@ -184,19 +186,19 @@ impl World {
         Shown { revision, has_more: false, writer, is_done }
     }
 
-    /// Shows a write to every master that follows the stream: late, and in order.
+    /// Delivers a write to every master that follows the stream, with a delay and in order.
     pub fn show(&mut self, stream: usize, event: impl Fn() -> fleet::Event) {
         for at in 0..self.masters.len() {
             let master = &self.masters[at];
-            let Some(mind) = master.current.as_ref() else { continue };
-            let follower = &mind.followers[stream];
+            let Some(current) = master.current.as_ref() else { continue };
+            let follower = &current.followers[stream];
             if !master.connection.alive
                 || !master.connection.up
                 || follower.state != FollowState::Following
             {
                 continue;
             }
-            let (session, number, last) = (mind.session, follower.number, follower.shown);
+            let (session, number, last) = (current.session, follower.number, follower.shown);
             let when = self.arrival(Peer::Registry, Peer::Master(at)).max(last);
             if let Some(follower) = self.follower(at, session, stream) {
                 follower.shown = when;
@@ -207,16 +209,16 @@ impl World {
         }
     }
 
-    /// A stream was deleted: its consumers show nothing any more.
+    /// A stream was deleted: its consumers deliver nothing any more.
     pub fn consumers_end(&mut self, stream: usize) {
         for master in &mut self.masters {
-            if let Some(mind) = &mut master.current {
-                mind.followers[stream].die();
+            if let Some(current) = &mut master.current {
+                current.followers[stream].die();
             }
         }
     }
 
-    /// A follower of a session hears something.
+    /// A follower of a session receives a message.
     pub fn told_follower(
         &mut self,
         at: usize,
@@ -270,7 +272,7 @@ impl World {
         }
     }
 
-    /// The end of a stream is asked for.
+    /// The query for the end of a stream reaches the registry.
     pub fn end_asked(
         &mut self,
         at: usize,
@@ -288,20 +290,21 @@ impl World {
         self.follower_hears(when, at, session, stream, number, word);
     }
 
-    /// A write of a session to the stream of tasks was acknowledged.
+    /// The registry has acknowledged a session's own write to the stream of tasks.
     pub fn own_write_acknowledged(&mut self, at: usize, session: SessionId, revision: Revision) {
         if let Some(follower) = self.follower(at, session, TASKS) {
             follower.watch.wrote(revision);
         }
     }
 
-    /// Rests from following the tasks where that is possible, and ends a rest that is not any more.
+    /// Stops following the tasks where that is possible, and follows them again where it has become
+    /// necessary.
     pub fn rest_or_follow(&mut self, at: usize) {
         let now = self.now;
-        let Some(mind) = &mut self.masters[at].current else { return };
-        let company = mind.fleet.has_company();
-        let session = mind.session;
-        let follower = &mut mind.followers[TASKS];
+        let Some(current) = &mut self.masters[at].current else { return };
+        let company = current.fleet.has_company();
+        let session = current.session;
+        let follower = &mut current.followers[TASKS];
         follower.watch.meet(company);
         match follower.state {
             FollowState::Following | FollowState::Dead if follower.watch.may_rest() => {
@@ -318,7 +321,7 @@ impl World {
         }
     }
 
-    /// The registry lacks what a session knows: the session ends.
+    /// The registry lacks something that the session knows, which ends the session.
     fn went_back(&mut self, at: usize) {
         self.counters.went_back += 1;
         self.flap(Peer::Master(at));

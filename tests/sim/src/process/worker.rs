@@ -1,5 +1,5 @@
-//! A worker's shell: its process, its links, and the loop of its mind. Never runs anything itself
-//! (that is `guest`), and never touches the lease (that is `lease`, with a loop of its own).
+//! A worker's shell: its process, its links, and its main loop. Never runs a guest itself (that is
+//! `guest`), and never touches the lease (that is `lease_thread`, with a loop of its own).
 
 use super::{LeaseIn, LoopQueue, Process, WorkerLoopInput, guest::Run, lease_thread::KernelTimer};
 use crate::{
@@ -20,47 +20,48 @@ use std::collections::BTreeMap;
 /// A worker.
 #[derive(Debug)]
 pub struct SimWorker {
-    /// Its name. Two processes may have the same.
+    /// Its name. Two processes may have the same name.
     pub name: WorkerId,
     /// Its process.
     pub process: Process,
-    /// Its way to the registry, if it has one.
+    /// Its connection to the registry, if it has one.
     pub connection: Option<Connection>,
-    /// What waits for the loop of its lease.
-    pub lease_desk: LoopQueue<LeaseIn>,
-    /// What waits for the loop of its mind.
-    pub mind_desk: LoopQueue<WorkerLoopInput>,
-    /// Its side of the lease.
-    pub keeper: LeaseLoop,
-    /// What its leases say but for the session.
+    /// The inputs that wait for its lease loop.
+    pub lease_queue: LoopQueue<LeaseIn>,
+    /// The inputs that wait for its main loop.
+    pub loop_queue: LoopQueue<WorkerLoopInput>,
+    /// The worker's state machine of the lease.
+    pub lease_loop: LeaseLoop,
+    /// The content of its leases, except for the session.
     draft: Lease,
-    /// When its lease wants to be looked at.
-    pub keeper_due: Nanos,
-    /// Up to where it holds attempts: shared by its two loops.
+    /// When the lease loop needs its next turn.
+    pub lease_due: Nanos,
+    /// The highest revisions of the attempts that it holds. Its two loops share this value.
     pub holds: Holds,
-    /// Its mind.
-    pub mind: Attempts,
-    mind_due: Nanos,
-    /// Its end of each link that is open: to whom, and whether greeted.
+    /// The state machine of its attempts.
+    pub current: Attempts,
+    loop_due: Nanos,
+    /// Its end of each open link.
     pub links: BTreeMap<LinkId, LinkEnd>,
-    /// What runs.
+    /// Its runs.
     pub runs: BTreeMap<AttemptKey, Run>,
-    /// The end of its lease as its guests' gates see it, and the kernel's timer behind that.
+    /// The end of its lease, as the gates of its guests see it, with the kernel's timer behind the
+    /// gates.
     pub deadman: Deadman<KernelTimer>,
     stopping: bool,
-    /// Whether it is a second process under another's name.
+    /// Whether it is a second process under the name of another.
     pub twin: bool,
-    /// Until when it cannot get anything ready.
+    /// The time until which it cannot prepare any attempt.
     pub unwell_until: Nanos,
-    /// Whether it knows that for a want of its host.
+    /// Whether it knows about the shortage of its host.
     pub says_so: bool,
-    /// What it thinks of its host.
+    /// The state machine of its host's health.
     pub health: Health,
-    /// When it probes that next.
+    /// When it probes the host next.
     pub probe_due: Nanos,
-    /// What its lease was told of that.
+    /// The shortage that its lease reports.
     pub unwell: Option<Unwell>,
-    /// When all its slots were full the last time; they may be now.
+    /// The last time at which all its slots were full. They may be full now.
     pub full_until: Nanos,
 }
 
@@ -72,11 +73,11 @@ pub struct LinkEnd {
     greeted: bool,
 }
 
-/// Attempts a worker runs at once.
+/// The number of attempts that a worker runs at once.
 pub const SLOTS: u32 = 2;
 
 impl SimWorker {
-    /// One that is not started.
+    /// A worker that is not started yet.
     pub fn new(name: &str, machine: usize, world: &mut World) -> Self {
         let timing = world.setting.timing;
         let draft = Lease {
@@ -89,14 +90,14 @@ impl SimWorker {
             name: draft.worker.clone(),
             process: Process { incarnation: 0, alive: false, machine, stopped_until: 0 },
             connection: has_nats.then(Connection::default),
-            lease_desk: LoopQueue::default(),
-            mind_desk: LoopQueue::default(),
-            keeper: LeaseLoop::new(timing, draft.clone(), 0),
+            lease_queue: LoopQueue::default(),
+            loop_queue: LoopQueue::default(),
+            lease_loop: LeaseLoop::new(timing, draft.clone(), 0),
             draft,
-            keeper_due: 0,
+            lease_due: 0,
             holds: Holds::default(),
-            mind: Attempts::new(SLOTS as usize, String::new()),
-            mind_due: 0,
+            current: Attempts::new(SLOTS as usize, String::new()),
+            loop_due: 0,
             links: BTreeMap::new(),
             runs: BTreeMap::new(),
             deadman: Deadman::new(timing.kill_margin(), KernelTimer::default()),
@@ -113,14 +114,14 @@ impl SimWorker {
 }
 
 impl World {
-    /// What the clock of a worker's machine shows to its process.
+    /// The reading of the clock that a worker's process sees.
     pub fn worker_clock(&self, at: usize) -> Time {
         self.machines[self.workers[at].process.machine].clock(self.now)
     }
 
-    /// The process starts.
+    /// Starts the process.
     pub fn boot_worker(&mut self, at: usize) {
-        // Whether it got the lock of the directory that its predecessor had.
+        // Whether it has the lock of its predecessor's state directory.
         let proven = self.setting.keeps_disk && (!self.setting.disorder || self.rng.once_in(2));
         let (home_dir, seed) = (Nonce(self.rng.any()), self.rng.any());
         let (timing, over_max) = (self.setting.timing, self.setting.over_max);
@@ -130,15 +131,15 @@ impl World {
         }
         worker.process.incarnation += 1;
         worker.process.alive = true;
-        (worker.lease_desk, worker.mind_desk) = (LoopQueue::default(), LoopQueue::default());
+        (worker.lease_queue, worker.loop_queue) = (LoopQueue::default(), LoopQueue::default());
         if !proven {
             worker.draft.home_dir = home_dir;
         }
-        worker.keeper = LeaseLoop::new(timing, worker.draft.clone(), seed);
-        worker.keeper_due = 0;
+        worker.lease_loop = LeaseLoop::new(timing, worker.draft.clone(), seed);
+        worker.lease_due = 0;
         worker.holds = Holds::default();
-        worker.mind = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
-        worker.mind_due = 0;
+        worker.current = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
+        worker.loop_due = 0;
         worker.stopping = false;
         worker.unwell = None;
         worker.deadman = Deadman::new(timing.kill_margin(), KernelTimer::default());
@@ -154,7 +155,7 @@ impl World {
         self.tell_health(at, incarnation);
     }
 
-    /// The process is gone.
+    /// Ends the process, and starts it again after `again_in`.
     pub fn end_worker(&mut self, at: usize, again_in: Nanos) {
         let worker = &mut self.workers[at];
         if !worker.process.alive {
@@ -176,7 +177,7 @@ impl World {
         self.later(again_in, SimEvent::Boot(Peer::Worker(at)));
     }
 
-    /// The process dials every master to which it has no link.
+    /// Dials every master to which the process has no link.
     pub fn dial_all(&mut self, at: usize, incarnation: u64) {
         if self.workers[at].process.incarnation != incarnation {
             return;
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    /// A frame arrives.
+    /// A frame arrives at a worker.
     pub fn worker_frame(&mut self, link: LinkId, frame: ToWorker) {
         let Some(known) = self.network.links.get(&link).filter(|link| link.open_below) else {
             return;
@@ -241,7 +242,7 @@ impl World {
         }
     }
 
-    /// The worker's end of a link notices that it is lost.
+    /// The worker's end of a link notices that the link is lost.
     pub fn lost_below(&mut self, link: LinkId) {
         let Some(known) = self.network.links.get_mut(&link) else { return };
         let (at, incarnation) = known.worker;
@@ -260,40 +261,40 @@ impl World {
         );
     }
 
-    /// Something reaches the loop of a worker's mind.
+    /// Gives an input to a worker's main loop.
     pub fn give_worker_loop(&mut self, at: usize, incarnation: u64, input: WorkerLoopInput) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation || !worker.process.alive {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
-        let (input, turn) = self.workers[at].mind_desk.take_in(self.now, free, input);
+        let free = self.still_until(&worker.process).max(worker.loop_queue.busy_until);
+        let (input, turn) = self.workers[at].loop_queue.take_in(self.now, free, input);
         if let Some(turn) = turn {
             self.at(turn, SimEvent::WorkerLoopTurn(at, incarnation));
         }
         if let Some(input) = input {
-            self.mind_hears(at, input);
-            self.plan_mind(at);
+            self.worker_loop_hears(at, input);
+            self.plan_worker_loop(at);
         }
     }
 
-    /// The mind gets its turn.
+    /// Gives the main loop its turn.
     pub fn worker_loop_turn(&mut self, at: usize, incarnation: u64) {
         let worker = &self.workers[at];
         if worker.process.incarnation != incarnation {
             return;
         }
-        let free = self.still_until(&worker.process).max(worker.mind_desk.busy_until);
+        let free = self.still_until(&worker.process).max(worker.loop_queue.busy_until);
         if free > self.now {
             return self.at(free, SimEvent::WorkerLoopTurn(at, incarnation));
         }
-        while let Some(input) = self.workers[at].mind_desk.next_in() {
-            self.mind_hears(at, input);
+        while let Some(input) = self.workers[at].loop_queue.next_in() {
+            self.worker_loop_hears(at, input);
         }
-        self.plan_mind(at);
+        self.plan_worker_loop(at);
     }
 
-    fn mind_hears(&mut self, at: usize, input: WorkerLoopInput) {
+    fn worker_loop_hears(&mut self, at: usize, input: WorkerLoopInput) {
         let now = self.worker_clock(at);
         if let WorkerLoopInput::Frame(link, frame) = &input {
             self.worker_hears(at, *link, frame);
@@ -302,7 +303,7 @@ impl World {
         let event = match input {
             WorkerLoopInput::Event(event) => *event,
             WorkerLoopInput::Frame(link, frame) => {
-                // What came before its link was lost is heard, though this loop was busy.
+                // A frame that came before its link was lost still counts, although this loop was busy.
                 match (worker.links.get_mut(&link), *frame) {
                     (None, ToWorker::Welcome { .. }) => return,
                     (Some(end), ToWorker::Welcome { master, .. }) if !end.greeted => {
@@ -313,31 +314,31 @@ impl World {
                 }
             }
             WorkerLoopInput::Tick(due) => {
-                if worker.mind_due == due {
-                    worker.mind_due = 0;
+                if worker.loop_due == due {
+                    worker.loop_due = 0;
                 }
                 return;
             }
         };
         worker.stopping |= matches!(event, Event::StopAsked { .. });
-        worker.mind.observe(now, event);
+        worker.current.observe(now, event);
     }
 
-    fn plan_mind(&mut self, at: usize) {
+    fn plan_worker_loop(&mut self, at: usize) {
         let now = self.worker_clock(at);
         let worker = &mut self.workers[at];
         let incarnation = worker.process.incarnation;
         let mut effects = Vec::new();
-        worker.mind.plan(now, &mut effects);
-        if let Some(next) = worker.mind.wakeup() {
+        worker.current.plan(now, &mut effects);
+        if let Some(next) = worker.current.wakeup() {
             if next <= now {
-                self.violate("a_mind_never_spins", || format!("worker {at} would spin"));
+                self.violate("a_loop_never_spins", || format!("worker {at} would spin"));
             }
             let due =
                 self.machines[self.workers[at].process.machine].when(next).max(self.now + MS / 10);
             let worker = &mut self.workers[at];
-            if worker.mind_due == 0 || due < worker.mind_due {
-                worker.mind_due = due;
+            if worker.loop_due == 0 || due < worker.loop_due {
+                worker.loop_due = due;
                 self.at(due, SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Tick(due)));
             }
         }

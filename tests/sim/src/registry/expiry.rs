@@ -1,12 +1,13 @@
-//! What the registry forgets because its time is over: records of ended tasks, and leases that are over.
-//! Nobody is told. An id may be used again afterwards, and somebody does.
+//! Values that the registry deletes after their retention time: records of ended tasks, and leases of
+//! ended sessions. No process is told of that. A client may use the id of a deleted task again, and some
+//! do.
 
 use crate::world::{Nanos, SimEvent, World};
 use muster_protocol::{Revision, SessionId, TaskId, WorkerId, lease::LeaseState};
 
 use super::MasterKey;
 
-/// A value that has been kept for as long as its writer wanted, if it is still there.
+/// A value whose retention time is over. The value may have been replaced.
 #[derive(Clone, Debug)]
 pub enum Expired {
     /// A record.
@@ -18,7 +19,7 @@ pub enum Expired {
 }
 
 impl World {
-    /// A record was written that is kept for a time, if `keeps`.
+    /// A record was written. If `keeps` is set, the record expires.
     pub(super) fn record_kept(&mut self, task: TaskId, revision: Revision, keeps: bool) {
         let Some(keep) = self.setting.records_keep.filter(|_| keeps) else { return };
         self.will_expire(keep, Expired::Task(task, revision));
@@ -28,7 +29,7 @@ impl World {
         }
     }
 
-    /// A lease of this standing was written.
+    /// A lease in this lease state was written.
     pub(super) fn lease_kept(&mut self, standing: LeaseState, what: Expired) {
         if let Some(keep) = self.setting.leases_keep.filter(|_| standing.keep().is_some()) {
             self.will_expire(keep, what);
@@ -40,12 +41,13 @@ impl World {
         self.later(keep, SimEvent::Expire { what, losses });
     }
 
-    /// How often revisions may have been given out again.
+    /// The number of losses after which revisions may have been assigned again.
     fn losses(&self) -> u64 {
         self.counters.rollbacks + self.counters.made_anew
     }
 
-    /// The time of a value is over. After a loss its revision may be another value's.
+    /// Deletes an expired value. After a loss nothing is deleted: the revision may belong to another
+    /// value.
     pub fn expire(&mut self, what: Expired, losses: u64) {
         if losses != self.losses() {
             return;

@@ -1,5 +1,5 @@
-//! A stream of the registry: compare-and-set on its keys, and what it may forget. Never a write from a
-//! revision that is not the key's.
+//! A stream of the registry: compare-and-set on its keys, and the loss of its newest writes. Never
+//! accepts a write whose expected revision is not the key's.
 
 use crate::world::Nanos;
 use muster_protocol::{
@@ -9,15 +9,15 @@ use muster_protocol::{
 };
 use std::collections::BTreeMap;
 
-/// A stream: the newest value of each key, and how it came to be.
+/// A stream: the newest value of each key, and the history of its writes.
 #[derive(Debug)]
 pub struct Stream<K, V> {
-    /// Which creation of the stream this is.
+    /// The identity of the stream; a stream that is created again has another one.
     id: StreamId,
     last: Revision,
-    /// What there is.
+    /// The present values.
     pub values: BTreeMap<K, (V, Revision)>,
-    /// Without the values that have expired.
+    /// The history, without the values that have expired.
     log: Vec<(Nanos, Revision, K, Option<V>)>,
 }
 
@@ -26,17 +26,17 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         Stream { id: StreamId(1), last: ABSENT, values: BTreeMap::new(), log: Vec::new() }
     }
 
-    /// The key's value and revision.
+    /// The value and the revision of a key.
     pub fn get(&self, key: &K) -> Option<(V, Revision)> {
         self.values.get(key).cloned()
     }
 
-    /// Where it ends.
+    /// The end of the stream.
     pub fn end(&self) -> Mark {
         Mark { stream: self.id, revision: self.last }
     }
 
-    /// What a server shows that has not seen the stream's newest write.
+    /// The value that a server without the stream's newest write knows.
     fn behind(&self, key: &K) -> Option<(V, Revision)> {
         let newest = self.get(key)?;
         if newest.1 != self.last {
@@ -46,12 +46,12 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         earlier.and_then(|(_, at, _, value)| Some((value.clone()?, *at)))
     }
 
-    /// The key's value as the server that is asked knows it.
+    /// The value that a server knows; with `lags` it is a server without the newest write.
     pub fn read(&self, key: &K, lags: bool) -> Option<(V, Revision)> {
         if lags { self.behind(key) } else { self.get(key) }
     }
 
-    /// Somebody has deleted it, and it is made anew.
+    /// Deletes the stream and creates it again.
     pub fn make_anew(&mut self) {
         *self = Stream { id: StreamId(self.id.0 + 1), ..Stream::new() };
     }
@@ -69,7 +69,7 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         value: V,
         lags: bool,
     ) -> CasAnswer<V> {
-        // Whoever takes itself for the leader judges by what it knows.
+        // The server that acts as the leader judges by what it knows.
         let shown = self.read(&key, lags).map_or(ABSENT, |(_, at)| at);
         if shown != expect || self.revision(&key) != expect {
             return CasAnswer::Conflict(self.read(&key, lags));
@@ -80,7 +80,7 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         CasAnswer::Written(self.last)
     }
 
-    /// The time of a value is over; it may have been replaced. Whether it was there.
+    /// Deletes an expired value, unless it was replaced. Returns whether the value was still there.
     pub fn expire(&mut self, key: &K, revision: Revision) -> bool {
         if self.revision(key) != revision {
             return false;
@@ -94,7 +94,7 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         true
     }
 
-    /// Forgets everything after then, as a server does that lost what was not on its disk.
+    /// Loses every write after the time `to`, as a server does that loses what was not on its disk.
     pub fn rewind(&mut self, to: Nanos) {
         self.log.retain(|(at, ..)| *at <= to);
         self.values.clear();

@@ -1,4 +1,5 @@
-//! Runs a model in every order of events and says what came of it. Never ends early unseen.
+//! Explores a model in every order of events, and reports the result. Never stops before it has explored
+//! all states or found a counterexample.
 
 use stateright::{Checker, HasDiscoveries, Model};
 use std::{collections::BTreeSet, fmt::Debug, hash::Hash, time::Instant};
@@ -6,7 +7,7 @@ use std::{collections::BTreeSet, fmt::Debug, hash::Hash, time::Instant};
 /// The promise that every fault has to break.
 pub const AT_MOST_ONE: &str = "at_most_one_attempt_runs_at_any_moment";
 
-/// The states from which `properties` are judged are all there are, and all properties hold.
+/// Demands that all states were explored, and that all properties hold.
 pub fn holds<M>(name: &str, model: M)
 where
     M: Model + Send + Sync + 'static,
@@ -21,7 +22,7 @@ where
     checker.assert_properties();
 }
 
-/// There is a way to break `property`, and the shortest is printed.
+/// Demands a counterexample to `property`, and prints the shortest one.
 pub fn breaks<M>(name: &str, model: M, property: &'static str)
 where
     M: Model + Send + Sync + 'static,
@@ -30,7 +31,7 @@ where
 {
     let start = Instant::now();
     let found = HasDiscoveries::AnyOf(BTreeSet::from([property]));
-    // One thread: then the search is breadth first, and the same every time.
+    // With one thread the search is breadth first, and the same every time.
     let checker = model.checker().finish_when(found).spawn_bfs().join();
     println!("{name}: {} states in {:.1?}", checker.unique_state_count(), start.elapsed());
     let path = checker.discovery(property);

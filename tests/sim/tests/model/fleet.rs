@@ -1,9 +1,10 @@
 //! A lease in the registry: two workers, two masters, one task. Never a home: see `home`.
 //!
-//! A master keeps nothing in mind but the write that it has in flight, so two masters are also one
-//! that gave a write up which may still land. What a master has seen is not modelled: one that has
-//! seen a renewal at once may declare the earliest, and one that is behind cannot win its
-//! compare-and-set. Where a fault lets it win, `wait` counts from what it saw last.
+//! A master has no state except the write that it has in flight. So two masters also stand for one
+//! master that has stopped waiting for a write which may still be accepted. The model does not contain
+//! what a master has seen: a master that saw a renewal at once may declare the loss first, and a master
+//! that is behind cannot win its compare-and-set. Where a fault lets such a master win, `wait` counts
+//! from the renewal that it saw last.
 
 mod act;
 
@@ -15,47 +16,47 @@ use stateright::{Model, Property};
 pub enum Fault {
     /// The worker counts a renewal from its acknowledgement.
     StampsAtAnswer,
-    /// The masters' wait is a tick less than the inequality asks for.
+    /// The masters' wait is a tick less than the inequality demands.
     WaitsTooShort,
-    /// A master writes `lost` over whatever is there (M2).
+    /// A master writes `lost` over any revision (M2).
     DeclaresWithoutCas,
-    /// A master gives the task away because it has waited, without `lost` in the registry (M2).
+    /// A master dispatches the task again after its wait, without `lost` in the registry (M2).
     RedispatchesBeforeLost,
-    /// A dispatch is run by whatever session of the worker it comes to.
+    /// Any session of the worker runs a dispatch that reaches it.
     DispatchNamesNoSession,
-    /// A new session takes the key while the one before it still runs, as if that were dead.
+    /// A new session takes the key while the session before it still runs, as if that session were dead.
     SucceedsWithoutProof,
-    /// A session that was declared lost before it knew that it had a lease writes itself back.
+    /// A session that was declared lost before it knew of its lease writes a new lease.
     RisesFromLost,
-    /// A dispatch is sent with its write and not after it.
+    /// A dispatch is sent together with its write, and not after it.
     SendsBeforeItIsStored,
-    /// An outcome is written over whatever is there (M3).
+    /// An outcome is written over any revision (M3).
     CommitsWithoutCas,
 }
 
-/// The model, with one rule broken or none.
+/// The model, with one broken rule or none.
 pub struct Fleet(pub Option<Fault>);
 
 /// Sessions of a worker: one to be lost and one to come after it.
 const SESSIONS: u8 = 2;
-/// Attempts of the task: the third may be where the first was.
+/// Attempts of the task: the third may run where the first ran.
 const ATTEMPTS: u8 = 3;
 /// Dispatches on their way, one for each attempt.
 const MAIL_MAX: usize = ATTEMPTS as usize;
 /// Renewals of a worker in flight, one for each session.
 const SENT_MAX: usize = SESSIONS as usize;
-/// A session of another process of the same name.
+/// The session of another process with the same name.
 const STRANGER: u8 = SESSIONS + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct State {
     keys: [Key; 2],
     workers: [Worker; 2],
-    /// What each master has in flight.
+    /// The write that each master has in flight.
     masters: [Option<Write>; 2],
     task: Task,
     mail: [Option<Dispatch>; MAIL_MAX],
-    /// Attempts whose outcomes were sent, as bits.
+    /// The attempts whose outcomes were sent, as bits.
     outcomes: u8,
     committed: u8,
 }
@@ -65,7 +66,7 @@ pub struct State {
 struct Key {
     session: u8,
     lost: bool,
-    /// What is left of `L_m` for a master that saw the newest renewal at once.
+    /// The remaining part of `L_m`, for a master that saw the newest renewal at once.
     wait: u8,
 }
 
@@ -74,13 +75,14 @@ struct Worker {
     session: u8,
     /// Whether any renewal of this session was acknowledged.
     held: bool,
-    /// Ticks until the kernel kills what runs. The gate is open while they are more than [`MARGIN`].
+    /// Ticks until the kernel kills the runs. The gate is open while there are more than [`MARGIN`] of
+    /// them.
     left: u8,
     /// The attempts that run, as bits.
     runs: u8,
-    /// Renewals from the key's present revision that have neither landed nor got lost.
+    /// Renewals from the key's present revision that are neither accepted nor lost.
     sent: [Option<Renewal>; SENT_MAX],
-    /// The age of the renewal that landed, while the worker does not know that it did.
+    /// The age of the accepted renewal, until the worker learns that it was accepted.
     landed: Option<u8>,
 }
 
@@ -97,7 +99,7 @@ struct Dispatch {
     session: u8,
 }
 
-/// A master's compare-and-set from the newest revision.
+/// A master's compare-and-set from the newest revision of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Write {
     Lost(u8),
@@ -117,12 +119,12 @@ pub enum Action {
     Tick,
     /// This worker sends a renewal.
     Renew(u8),
-    /// The registry takes one of this worker's.
+    /// The registry accepts a renewal of this worker.
     Land(u8, u8),
     Lose(u8, u8),
-    /// This worker learns that its renewal was taken.
+    /// This worker learns that its renewal was accepted.
     Learn(u8),
-    /// This worker ends, with all it runs, and begins a new session with proof of that.
+    /// This worker ends with all its runs, and begins a new session with proof of that.
     Restart(u8),
     /// The run of this worker ends and its outcome is sent.
     Finish(u8),
@@ -130,14 +132,14 @@ pub enum Action {
     Deliver(u8),
     /// A master sends `lost` for a worker.
     Declare(u8, u8),
-    /// A master writes that a worker is given the task.
+    /// A master writes that the task is dispatched to a worker.
     Dispatch(u8, u8),
     /// A master writes the outcome of an attempt.
     Commit(u8, u8),
-    /// The registry takes what this master sent.
+    /// The registry accepts the write of this master.
     Store(u8),
     LoseWrite(u8),
-    /// By [`Fault::SucceedsWithoutProof`].
+    /// Another process takes the key: [`Fault::SucceedsWithoutProof`].
     Usurp(u8),
 }
 
@@ -146,7 +148,7 @@ impl State {
         self.workers[w].held && self.workers[w].left <= MARGIN
     }
 
-    /// Whether the registry calls this worker's present session lost.
+    /// Whether the registry has declared this worker's present session lost.
     fn is_lost(&self, w: usize) -> bool {
         self.keys[w].lost && self.keys[w].session == self.workers[w].session
     }
@@ -178,7 +180,7 @@ impl Model for Fleet {
 
     fn actions(&self, s: &State, actions: &mut Vec<Action>) {
         use Action::*;
-        // Nothing can start any more.
+        // No run can start any more.
         if s.task == Task::Done && s.mail == [None; MAIL_MAX] && s.masters == [None; 2] {
             return;
         }
@@ -213,7 +215,7 @@ impl Model for Fleet {
                 "a re-dispatch happened, twice",
                 |_, s: &State| matches!(s.task, Task::Dispatched(dispatch) if dispatch.attempt == ATTEMPTS),
             ),
-            // In this very tick, of a session that has lapsed.
+            // The write was accepted in this tick, and its session had lapsed.
             Property::sometimes("a late write landed", |_, s: &State| {
                 (0..2).any(|w| {
                     let key = s.keys[w];

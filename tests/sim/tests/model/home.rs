@@ -1,5 +1,5 @@
-//! A lease that its home may extend without the registry: one worker, two masters. Never more than
-//! one session of the worker: what sessions do is in `fleet`.
+//! A lease that its home may extend without the registry: one worker, two masters. Never more than one
+//! session of the worker: `fleet` models the sessions.
 
 mod act;
 
@@ -13,9 +13,9 @@ pub enum Fault {
     StampsAtAnswer,
     /// The worker counts an extension from its acknowledgement.
     StampsExtensionAtAnswer,
-    /// The masters' wait is a tick less than the inequality asks for.
+    /// The masters' wait is a tick less than the inequality demands.
     WaitsTooShort,
-    /// A master writes `lost` over whatever is there (M2).
+    /// A master writes `lost` over any revision (M2).
     DeclaresWithoutCas,
     /// A master that is not the home declares the worker lost.
     NonHomeDeclares,
@@ -31,26 +31,29 @@ pub enum Fault {
     ExtendsAfterLost,
     /// The worker counts its old home's acknowledgements after it sent a switch.
     CountsOldHomeAfterSwitch,
-    /// An answer about an older revision brings the home of that revision back.
+    /// An answer about an older revision restores the home of that revision.
     CountsOlderAnswer,
-    /// So does one about the newest revision that was known already when the switch was sent.
+    /// An answer about the newest revision restores its home, although the worker knew that revision
+    /// when it sent the switch.
     CountsReadBack,
-    /// A session whose lease ran out, but of which no run had to be killed, is extended.
+    /// A session whose lease has ended counts an extension, if none of its runs had to be killed.
     CountsAfterLapse,
-    /// A session without proof may take the key, and masters give the tasks of the one before it
-    /// away when they have seen that for `L_m`.
+    /// A session without proof may take the key, and masters dispatch the tasks of the session before it
+    /// again when they have seen the new session for `L_m`.
     StrangerIsWaitedFor,
 }
 
 /// The model.
 pub struct Home {
-    /// The rules that are broken.
+    /// The broken rules.
     pub broken: &'static [Fault],
-    /// Renewals in flight, and questions for an extension: with two, one to each master.
+    /// The number of renewals in flight, and of questions for an extension. With two, each master may
+    /// have one.
     pub in_flight: usize,
 }
 
-/// The most renewals in flight: two are enough for two that race, such as a switch and none.
+/// The most renewals in flight. Two are enough for a race, such as one that switches the home and one
+/// that does not.
 const SENT_MAX: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,24 +70,26 @@ pub struct State {
 struct Key {
     home: u8,
     lost: bool,
-    /// It was written when the session of that renewal had lapsed.
+    /// The newest renewal was accepted after its session had lapsed.
     late: bool,
-    /// The home of the revision before, where a fault can bring it back.
-    elder: Option<u8>,
-    /// Another session has it, where a fault allows that.
+    /// The home of the previous revision, where a fault can restore it.
+    older: Option<u8>,
+    /// Another session has the key, where a fault allows that.
     stranger: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Worker {
-    /// Ticks until the kernel kills what runs. The gate is open while they are more than [`MARGIN`].
+    /// Ticks until the kernel kills the run. The gate is open while there are more than [`MARGIN`] of
+    /// them.
     left: u8,
     run: Run,
-    /// The home whose acknowledgements count; none from a switch until a newer revision is known.
+    /// The home whose acknowledgements count. `None` from a switch until the worker knows a newer
+    /// revision.
     home: Option<u8>,
-    /// Renewals from the key's present revision that have neither landed nor got lost.
+    /// Renewals from the key's present revision that are neither accepted nor lost.
     sent: [Option<Renewal>; SENT_MAX],
-    /// The age of the renewal that landed, while the worker does not know that it did.
+    /// The age of the accepted renewal, until the worker learns that it was accepted.
     landed: Option<u8>,
     /// The newest question to each master.
     asks: [Option<ExtendRequest>; 2],
@@ -92,8 +97,8 @@ struct Worker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Run {
-    /// The dispatch is stored and on its way. While no session comes back from a lapse it is the
-    /// same as [`Run::Runs`], where the gate is open.
+    /// The dispatch is stored and on its way. As long as no session returns from a lapse, this is the
+    /// same as [`Run::Runs`] with an open gate.
     Expected,
     Runs,
     Killed,
@@ -114,9 +119,10 @@ struct ExtendRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Master {
     lease: MasterLease,
-    /// What is left of `L_m` since it saw the newest revision or extended it; none if it is behind.
+    /// The remaining part of `L_m` since the master saw the newest revision or extended the lease.
+    /// `None` if the master is behind.
     seen: Option<u8>,
-    /// It has sent `lost`, from the revision it saw last.
+    /// The master has sent `lost`, from the revision that it saw last.
     declared: bool,
 }
 
@@ -124,7 +130,8 @@ struct Master {
 enum MasterLease {
     Held,
     Lapsed,
-    /// With what is left of `L_m` since the other master saw it. Seeing it later only waits longer.
+    /// The remaining part of `L_m` since the other master saw the loss. If it sees the loss later, it
+    /// only waits longer.
     Lost(u8),
 }
 
@@ -133,16 +140,16 @@ pub enum Action {
     Tick,
     /// The worker sends a renewal that names this home.
     Renew(u8),
-    /// The registry takes a renewal.
+    /// The registry accepts a renewal.
     Land(u8),
     Lose(u8),
-    /// The worker learns that its renewal was taken.
+    /// The worker learns that its renewal was accepted.
     Learn,
     /// The worker asks its home for an extension.
     Ask,
     /// This master acknowledges it.
     Extend(u8),
-    /// The worker hears this master's acknowledgement.
+    /// The worker receives this master's acknowledgement.
     Hear(u8),
     /// The dispatch arrives.
     Start,
@@ -150,18 +157,18 @@ pub enum Action {
     See(u8),
     /// This master sends `lost`.
     Declare(u8),
-    /// The registry takes it.
+    /// The registry accepts the `lost` of this master.
     LandLost(u8),
     LapseMaster(u8),
     RenewMaster(u8),
     DeposeMaster(u8),
-    /// Somebody gives the task to the other worker.
+    /// A master dispatches the task to the other worker.
     Redispatch,
-    /// By [`Fault::CountsOlderAnswer`].
+    /// The worker receives an older answer: [`Fault::CountsOlderAnswer`].
     HearOlder,
-    /// By [`Fault::CountsReadBack`].
+    /// The worker reads the newest revision: [`Fault::CountsReadBack`].
     ReadBack,
-    /// By [`Fault::StrangerIsWaitedFor`].
+    /// Another process takes the key: [`Fault::StrangerIsWaitedFor`].
     Usurp,
 }
 
@@ -179,7 +186,7 @@ impl Model for Home {
             landed: None,
             asks: [None; 2],
         };
-        let key = Key { home: 0, lost: false, late: false, elder: None, stranger: false };
+        let key = Key { home: 0, lost: false, late: false, older: None, stranger: false };
         let master = Master { lease: MasterLease::Held, seen: None, declared: false };
         vec![State { key, worker, masters: [master; 2], replaced: false }]
     }
@@ -210,7 +217,7 @@ impl Model for Home {
                 !(s.key.lost && s.worker.left > MARGIN)
             }),
             Property::sometimes("a re-dispatch happened", |_, s: &State| s.replaced),
-            // A master that is no home saw the newest renewal `L_m` ago.
+            // The master that is not the home saw the newest renewal at least `L_m` ago.
             Property::sometimes("an extension carried a run past its registry lease", |_, s| {
                 let s: &State = s;
                 let other = s.masters[1 - s.key.home as usize];
@@ -231,9 +238,9 @@ fn a_lease_with_a_home_is_safe() {
     check::holds("home", Home { broken: &[], in_flight: 2 });
 }
 
-/// That the home extends nothing after it sent `lost` is a second wall: when such a `lost` can
-/// still land, the worker has lapsed, and a session that lapsed counts nothing. Either rule is
-/// enough; without both, a session that was idle when it lapsed comes back and is given a run.
+/// The rule that the home extends nothing after it has sent `lost` is a second protection. When such a
+/// `lost` can still be accepted, the worker has lapsed, and a lapsed session counts nothing. Either rule
+/// is enough. Without both, a session that was idle when it lapsed returns and may get a run.
 #[test]
 fn either_of_two_walls_is_enough() {
     for broken in [&[Fault::ExtendsAfterLost], &[Fault::CountsAfterLapse]] {

@@ -1,5 +1,5 @@
-//! A guest's connection, plain or secured. It must never carry a byte out once its run has to end,
-//! and never leave one to the kernel that could follow then.
+//! A guest's connection, plain or TLS. It must never send a byte once its run has to end, and never
+//! leave a byte to the kernel that could be sent then.
 
 use super::{super::watch::UnderWay, socket::Socket};
 use muster_protocol::lease::Permit;
@@ -14,22 +14,22 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// How long a connection that closes waits for the other side to acknowledge what was sent last: a
-/// few times as long as a packet takes around the world.
+/// How long a closing connection waits until the other side has acknowledged the last bytes: a few
+/// times the round trip around the world.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often it looks meanwhile. The kernel tells nobody when the last byte was acknowledged.
+/// How often a closing connection checks that: the kernel does not report the last acknowledgement.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
-/// A connection that carries nothing out once its run has to end.
+/// A connection that sends nothing once its run has to end.
 ///
-/// The kernel resets it when it is closed, also where the whole process is killed: what the kernel
-/// has taken and not sent yet must not follow after the run's end, whenever the other side gets
-/// round to reading it. Only one of which nothing is left to send is closed in good order.
+/// By default the kernel resets the connection when it is closed, even if the whole process is killed:
+/// bytes that the kernel holds unsent must not follow after the run's end, however late the other side
+/// reads. Only a connection with nothing left to send is closed in good order.
 pub(super) struct Gated {
     socket: Socket,
     closing: Option<Closing>,
-    /// After the socket, so that the run's end waits until that is closed.
+    /// Dropped after the socket, so that the end of the run waits until the stream is closed.
     run: UnderWay,
 }
 
@@ -39,7 +39,7 @@ struct Closing {
 }
 
 impl Gated {
-    /// Takes a connection over before the first byte.
+    /// Takes over a connection before its first byte.
     pub(super) fn new(socket: Socket, run: UnderWay) -> Self {
         Gated { socket, closing: None, run }
     }
@@ -51,8 +51,8 @@ fn pass(run: &UnderWay) -> io::Result<Permit<'_>> {
 }
 
 impl Drop for Gated {
-    /// Lets the kernel close the connection in good order where it holds nothing unsent and the run
-    /// goes on; otherwise the kernel resets it.
+    /// If the kernel holds nothing unsent and the run goes on, the kernel may close the connection in
+    /// good order; otherwise it resets it.
     fn drop(&mut self) {
         if let Ok(permit) = pass(&self.run)
             && self.socket.is_sent()
@@ -88,8 +88,9 @@ impl AsyncWrite for Gated {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until the other side has all that was written, a secured connection's goodbye included.
-    /// The socket itself is closed when this is dropped: its end would count as unsent until then.
+    /// Waits until the other side has acknowledged everything that was written, including the closing
+    /// message of TLS. The socket itself is closed when this is dropped: its FIN would count as unsent
+    /// until then.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             drop(pass(&self.run)?);
@@ -109,7 +110,7 @@ impl AsyncWrite for Gated {
     }
 }
 
-/// A connection, secured or not.
+/// A connection, with or without TLS.
 pub(super) enum Stream {
     Plain(Gated),
     Tls(Box<tokio_rustls::client::TlsStream<Gated>>),

@@ -1,21 +1,20 @@
-//! How many bytes of a connection the kernel still holds. One question to the kernel, and never an
+//! How many bytes of a connection the kernel still holds. Makes one system call, and never has an
 //! effect on the connection.
 //!
-//! Neither the standard library nor rustix nor nix has a safe function for this question.
+//! Neither the standard library nor rustix nor nix has a safe function for this.
 #![allow(unsafe_code)]
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use std::{ffi::c_int, io, os::fd::AsFd};
 
-/// The question, as terminals have it too. Of a TCP socket it is called `SIOCOUTQ`.
+/// The request, under its name for terminals. For a TCP socket it is called `SIOCOUTQ`.
 const OUTPUT_QUEUE: Opcode = nix::libc::TIOCOUTQ as Opcode;
 
-/// Bytes that were written to a TCP socket and that the other side's kernel has not acknowledged; 0
-/// where it has acknowledged all of them.
+/// Bytes that were written to a TCP socket and not yet acknowledged by the kernel of the other side.
 pub(super) fn unsent(socket: impl AsFd) -> io::Result<u64> {
-    // SAFETY: the request reads nothing and writes one `int` to the place that it is given
-    // (`tcp_ioctl` in Linux, with `put_user`), and `Getter` gives it a place for one. Other kinds of
-    // descriptors write one `int` or fail.
+    // SAFETY: the request reads nothing and writes one `int` to the given address (`tcp_ioctl` in
+    // Linux, with `put_user`), and `Getter` provides space for one. Other kinds of descriptors write
+    // one `int` or fail.
     let bytes = unsafe { ioctl(socket, Getter::<OUTPUT_QUEUE, c_int>::new()) }?;
     Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! Rows of what a run says and what of it is sent, at times that are made up.
+//! Tests of what a run reports and what of it is sent, at times that the tests choose.
 
 use super::*;
 use muster_protocol::{
@@ -22,7 +22,7 @@ fn pass(now: Time, effect: impl FnOnce(Permit<'_>)) {
     effect(Gate::new(LeaseEnd::never()).pass(now).expect("it is open"));
 }
 
-/// What was sent, as text.
+/// Takes all reports that were sent, as text.
 fn sent(receiver: &mut mpsc::Receiver<GuestReport>) -> Vec<String> {
     let mut texts = Vec::new();
     while let Ok(report) = receiver.try_recv() {

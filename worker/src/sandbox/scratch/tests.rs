@@ -1,4 +1,4 @@
-//! Directories as hostile guests leave them.
+//! Tests of directories as hostile guests leave them.
 
 use super::*;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
@@ -27,7 +27,7 @@ fn over(scratch: &mut Scratch) -> Option<(LimitName, u64)> {
     scratch.over()
 }
 
-/// Makes directories within directories, deeper than any path can be.
+/// Makes nested directories, deeper than any path can reach.
 fn dig(scratch: &Scratch, levels: u32) {
     let mut dir = tree::open_at(scratch.path()).expect("it is there");
     let name = "x".repeat(250);

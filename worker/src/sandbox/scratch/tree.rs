@@ -1,6 +1,6 @@
-//! What is in a directory that a guest has filled: how much, and away with it. Every step is relative
-//! to an open directory, because a guest can make paths that are longer than any path may be. Never
-//! takes what cannot be read for nothing.
+//! Measures and removes a directory that a guest has filled. Every step is relative to an open
+//! directory, because a guest can make paths that are longer than the kernel allows. Never counts an
+//! entry that cannot be read as nothing.
 
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -9,21 +9,21 @@ use rustix::{
 };
 use std::{ffi::CString, path::Path};
 
-/// How deep directories may lie in each other; a path of them is shorter than the kernel's longest.
+/// How deep directories may be nested; a path of that depth is shorter than the kernel's limit.
 pub const SCRATCH_DEPTH_MAX: u64 = 8;
 
-/// What an entry counts besides its bytes: the host's usual block.
+/// Bytes that an entry counts at least: the usual block size of a host.
 pub(super) const ENTRY_SIZE: u64 = 4_096;
 
-/// Rounds of removal: a call that the guest had under way may still put something there.
+/// Rounds of removal: a pending call of the guest may still create an entry.
 const ROUNDS_MAX: u32 = 4;
 
-/// Where the kernel shows the files that this process has open, and what it calls one whose name is
-/// gone.
+/// The directory in which the kernel shows the open files of this process, and the suffix of a file
+/// without a name.
 const OPEN_FILES: &str = "/proc/self/fd";
 const DELETED: &str = " (deleted)";
 
-/// There is more than there may be, or nobody can tell.
+/// The limit that is exceeded. If the kernel does not answer, that counts as too many entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TooMuch {
     Bytes,
@@ -31,7 +31,7 @@ pub(super) enum TooMuch {
     Depth,
 }
 
-/// What was counted so far.
+/// The limits, and what was counted so far.
 pub(super) struct Count {
     pub bytes_max: u64,
     pub entries_max: u64,
@@ -40,8 +40,8 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// Counts what is below an open directory, until it is too much. What vanishes meanwhile is not
-    /// there.
+    /// Counts everything below an open directory, and stops at the first limit that is exceeded. An
+    /// entry that vanishes in the meantime does not count.
     pub(super) fn below(&mut self, dir: BorrowedFd<'_>, depth: u64) -> Result<(), TooMuch> {
         if depth > SCRATCH_DEPTH_MAX {
             return Err(TooMuch::Depth);
@@ -62,12 +62,12 @@ impl Count {
         Ok(())
     }
 
-    /// Counts the files of a directory that have no name any more and are still open: what is written
-    /// to them is on the disk as well. One whose path is too long to be told is anybody's.
+    /// Counts the open files of a directory that have no name any more: their contents are on the disk
+    /// as well. A file whose path is too long to be reported counts for every run.
     pub(super) fn nameless(&mut self, path: &Path, device: u64) -> Result<(), TooMuch> {
         let open = open_at(OPEN_FILES).map_err(|_| TooMuch::Entries)?;
         for name in names(open.as_fd()).map_err(|_| TooMuch::Entries)? {
-            // The entry leads to the file itself, whatever it is called.
+            // The link leads to the file itself, whatever the file's name is.
             let Ok(stat) = fs::statat(&open, &name, AtFlags::empty()) else { continue };
             if stat.st_nlink > 0 || stat.st_dev != device {
                 continue;
@@ -88,7 +88,7 @@ impl Count {
 
     fn add(&mut self, stat: &Stat) -> Result<(), TooMuch> {
         self.entries += 1;
-        // A file with holes may claim more than it has, and fill them one by one.
+        // A sparse file counts with its full size, since a guest can fill its holes later.
         self.bytes += u64::try_from(stat.st_size).unwrap_or(0).max(ENTRY_SIZE);
         if self.entries > self.entries_max {
             return Err(TooMuch::Entries);
@@ -100,7 +100,7 @@ impl Count {
     }
 }
 
-/// Removes a directory and all that is in it, however deep: what lies deeper is first moved up.
+/// Removes a directory and everything in it, however deep: deep directories are first moved up.
 pub(super) fn remove(path: &Path) -> Result<(), Errno> {
     let top = match open_at(path) {
         Err(Errno::NOENT) => return Ok(()),
@@ -110,7 +110,7 @@ pub(super) fn remove(path: &Path) -> Result<(), Errno> {
     for _ in 0..ROUNDS_MAX {
         while let Some(name) = names(top.as_fd())?.into_iter().next() {
             match clear(top.as_fd(), &name, &mut moved) {
-                // It vanished by itself.
+                // The entry has vanished in the meantime.
                 Err(Errno::NOENT) => {}
                 cleared => cleared?,
             }
@@ -131,7 +131,7 @@ fn clear(top: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> Result<(), Err
     let dir = open(top, name)?;
     for child in names(dir.as_fd())? {
         if is_dir(&fs::statat(&dir, &child, AtFlags::SYMLINK_NOFOLLOW)?) {
-            // No guest chose such a name before: each is tried until it is free.
+            // A guest may have chosen such a name, so names are tried until one is free.
             loop {
                 *moved += 1;
                 let up = format!("moved-{moved}");
@@ -154,7 +154,7 @@ fn names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
         if name.as_bytes() != b"." && name.as_bytes() != b".." {
             names.push(name);
         }
-        // Enough to know that it is too much.
+        // More names are not needed: the limit is exceeded.
         if names.len() as u64 > super::SCRATCH_ENTRIES_MAX {
             break;
         }

@@ -1,6 +1,7 @@
-//! Breaks what a worker's process does, and demands that the test named for each mutant notices it. All
-//! mutants are built once, each behind a switch. Never touches what the workspace itself has built, but
-//! shares the libraries of others with it: building the runtime a second time would take minutes.
+//! Breaks what a worker's process does, and demands that the test that is named for each mutant notices
+//! it. All mutants are built once, each behind a switch. Never changes what the workspace itself has
+//! built. It shares the compiled dependencies of the workspace, because building the runtime again takes
+//! minutes.
 
 use super::{copy_file, sources};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,24 +14,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a test may take. A guest that nobody stops any more makes its test run for ever.
+/// The timeout of a test. A mutant may leave a guest that nothing stops, and then its test never ends.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// The same of a whole fleet, whose tests end by themselves: they wait for half a minute at most, and
-/// leave nothing behind only when they have ended.
+/// The timeout of a test of a whole fleet. Such a test ends by itself after half a minute at most, and
+/// only then has it ended all its processes.
 const FLEET_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often a test is looked at.
+/// How often a running test is checked for its end.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What is built with all its sources.
+/// The packages that are copied with all their sources.
 const ROOMS: [&str; 4] = ["protocol", "module", "wire", "worker"];
 
-/// What has no code in the copy. Its dependencies still decide how those of the others are built.
+/// The packages that have no code in the copy. Their dependencies still decide how the dependencies of
+/// the others are built.
 const BARE: [&str; 7] =
     ["master", "guest-sdk", "guest-sdk/macros", "cli", "tests", "tests/sim", "benches"];
 
-/// What else the sources and the tests of the worker read.
+/// Other files that the sources and the tests of the worker read.
 const READ: [&str; 5] = [
     "Cargo.lock",
     "guest-sdk/wit/world.wit",
@@ -49,7 +51,7 @@ pub fn mutant(number: u32) -> bool {
 }
 ";
 
-/// The programs in which the tests are.
+/// The built programs that contain the tests, and the broken worker.
 struct Built {
     copy: PathBuf,
     worker: PathBuf,
@@ -58,7 +60,7 @@ struct Built {
     fleet: PathBuf,
 }
 
-/// Tries each mutant, or the one called `only`; how many were noticed, and of how many.
+/// Tries each mutant, or only the mutant `only`. Returns how many were noticed, and how many were tried.
 pub(super) fn try_all(root: &Path, folder: &Path, only: Option<&str>) -> Result<(usize, usize)> {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let mutants: Vec<_> = JUDGES.iter().enumerate().filter(|(_, (name, _))| wanted(name)).collect();
@@ -67,7 +69,7 @@ pub(super) fn try_all(root: &Path, folder: &Path, only: Option<&str>) -> Result<
     }
     let built = build(root, &folder.join("process"), &folder.join("process.target"))?;
     let of = mutants.len();
-    // Tests of fleets wait for most of their time: they do so beside the others.
+    // Tests of fleets wait most of the time, so they run beside the others.
     let (fleets, others): (Vec<_>, Vec<_>) =
         mutants.into_iter().partition(|(_, (_, judge))| matches!(judge, Judge::Fleet(_)));
     let caught = std::thread::scope(|scope| {
@@ -78,8 +80,8 @@ pub(super) fn try_all(root: &Path, folder: &Path, only: Option<&str>) -> Result<
     Ok((caught, of))
 }
 
-/// Copies what is needed, with every mutant in it and none switched on. Its version is another one, and
-/// so are the names of all that is built of it.
+/// Copies the needed sources with every mutant applied and none switched on. The copy has a version of
+/// its own, so that its build results have names of their own.
 fn copy_all(root: &Path, copy: &Path) -> Result<()> {
     let all = |text| Ok(text);
     for file in READ {
@@ -89,7 +91,8 @@ fn copy_all(root: &Path, copy: &Path) -> Result<()> {
         let version = text.lines().find(|line| line.starts_with("version = "));
         let version = version.context("the workspace has no version")?;
         let text = text.replacen(version, "version = \"0.0.0-mutants\"", 1);
-        // Of what is built here. The levels of others stay, or they would be built again.
+        // Only for the packages of the workspace. The levels of the dependencies stay, or cargo would
+        // build them again.
         let mut text = text.replace("opt-level = 3\n", "opt-level = 0\n");
         for package in ["module", "wire", "worker"] {
             text += &format!("[profile.dev.package.muster-{package}]\nopt-level = 0\n");
@@ -122,7 +125,8 @@ fn copy_all(root: &Path, copy: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What cargo is to know of a package: no programs but the worker, and no tests but the worker's.
+/// The manifest of a package in the copy: without programs except the worker's, and without tests except
+/// the worker's.
 fn manifest(text: &str) -> String {
     let is_worker = text.contains("name = \"muster-worker\"");
     let mut kept = true;
@@ -158,8 +162,9 @@ fn build(root: &Path, copy: &Path, target: &Path) -> Result<Built> {
     copy_all(root, copy)?;
     let cargo = || Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
     let mut command = cargo();
-    // All packages, because which there are decides how each library is built. What the compiler leaves
-    // goes where the workspace's own is, under other names; the programs themselves do not.
+    // All packages, because the set of packages decides how each dependency is built. Intermediate
+    // results go to the build directory of the workspace, under other names; the programs go to
+    // `target`.
     command.args(["test", "--workspace", "--no-run", "--offline", "--message-format", "json"]);
     command.arg("--target-dir").arg(target).env("CARGO_BUILD_BUILD_DIR", root.join("target"));
     let of_worker = programs(command.current_dir(copy))?;
@@ -182,7 +187,7 @@ fn build(root: &Path, copy: &Path, target: &Path) -> Result<Built> {
     })
 }
 
-/// The programs that a build has made, as it says itself.
+/// The programs that a cargo build reports.
 fn programs(command: &mut Command) -> Result<Vec<PathBuf>> {
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
@@ -197,13 +202,13 @@ fn programs(command: &mut Command) -> Result<Vec<PathBuf>> {
 }
 
 impl Built {
-    /// Tries these mutants, each with its number less one; how many were noticed.
+    /// Tries these mutants, each with its number minus one. Returns how many were noticed.
     fn try_each(&self, mutants: &[(usize, &(&str, Judge))]) -> Result<usize> {
         let mut sound: Vec<Judge> = Vec::new();
         let mut caught = 0;
         for &(at, &(name, judge)) in mutants {
             if !sound.contains(&judge) {
-                // What fails anyway notices nothing.
+                // A test that fails without a mutant proves nothing.
                 let failed = self.judge(judge, None)?;
                 ensure!(failed.is_none(), "without a mutant {}", failed.unwrap_or_default());
                 sound.push(judge);
@@ -215,7 +220,7 @@ impl Built {
         Ok(caught)
     }
 
-    /// Runs a test with a mutant, or with none; what became of it, unless it was passed.
+    /// Runs a test with a mutant, or without one. Returns how the test failed; `None` if it passed.
     fn judge(&self, judge: Judge, mutant: Option<usize>) -> Result<Option<String>> {
         let (program, name, kind, within) = match judge {
             Judge::Unit(name) => (&self.unit, name, "row", WITHIN),

@@ -1,4 +1,5 @@
-//! What each action of `fleet` needs and does: none if it is not possible. Never a choice.
+//! The condition and the effect of each action of `fleet`. An action returns `None` if it is not
+//! possible. Never chooses between actions.
 
 use super::*;
 
@@ -7,7 +8,7 @@ impl Fleet {
         self.0 == Some(fault)
     }
 
-    /// What is left of `L_m` when it begins.
+    /// The value of `L_m` when the wait begins.
     pub(super) fn wait(&self) -> u8 {
         if self.has(Fault::WaitsTooShort) { WAIT - 1 } else { WAIT }
     }
@@ -55,7 +56,7 @@ impl Fleet {
         Some(())
     }
 
-    /// What was sent from the revision before can never land.
+    /// Drops the writes from the earlier revision of the key: none of them can be accepted.
     fn key_moved(&self, s: &mut State, w: u8) {
         s.workers[w as usize].sent = [None; SENT_MAX];
         let behind = [Fault::DeclaresWithoutCas, Fault::RedispatchesBeforeLost];
@@ -68,7 +69,7 @@ impl Fleet {
         }
     }
 
-    /// Likewise.
+    /// Drops the writes from the earlier revision of the task: none of them can be accepted.
     fn task_moved(&self, s: &mut State) {
         for write in &mut s.masters {
             *write = write.filter(|write| match write {
@@ -79,7 +80,8 @@ impl Fleet {
         }
     }
 
-    /// A session that has no lease yet reads the key before it writes; one that has, never again.
+    /// A session without a lease reads the key before it writes. A session with a lease does not read it
+    /// again.
     fn renew(&self, s: &mut State, w: usize) -> Option<()> {
         when(!s.has_lapsed(w) && s.workers[w].landed.is_none())?;
         let (key, worker) = (s.keys[w], &mut s.workers[w]);
@@ -112,7 +114,7 @@ impl Fleet {
         Some(())
     }
 
-    /// Once each: a worker knows an attempt again that it has had.
+    /// Delivers a dispatch once: a worker recognizes an attempt that it has had.
     fn deliver(&self, s: &mut State, slot: u8) -> Option<()> {
         let dispatch = s.mail[slot as usize].take()?;
         let worker = &mut s.workers[dispatch.worker as usize];
@@ -129,8 +131,8 @@ impl Fleet {
         key.session > given.session || (key.session == given.session && (key.lost || waited))
     }
 
-    /// Any session that has the key will do, lost or not: that it can change until the task is
-    /// written is the same.
+    /// Chooses any session that has the key, even a lost one: the session may be lost before the task is
+    /// written in any case.
     fn dispatch(&self, s: &mut State, m: u8, w: u8) -> Option<()> {
         let attempt = match s.task {
             Task::Queued => 1,
@@ -169,8 +171,8 @@ impl Fleet {
         Some(())
     }
 
-    /// Drops what can no longer matter, and which of two is which, so that states that differ only
-    /// in it are one.
+    /// Drops the parts of a state that cannot matter any more, and the order of equal parts, so that
+    /// states which differ only in them are the same state.
     pub(super) fn forget(&self, s: &mut State) {
         for w in 0..2 {
             if s.has_lapsed(w) || s.keys[w].lost || s.keys[w].session != s.workers[w].session {
@@ -188,7 +190,7 @@ impl Fleet {
             *slot = slot.filter(|dispatch| {
                 let w = dispatch.worker as usize;
                 let worker = seen.workers[w];
-                // Where a dispatch names no session, it waits for the last one.
+                // A dispatch that names no session may wait for the last session.
                 let last = if anyone { SESSIONS } else { dispatch.session };
                 worker.session < last || (worker.session == last && !seen.has_lapsed(w))
             });
@@ -231,7 +233,7 @@ fn sort(s: &mut State) {
     s.masters.sort_unstable();
 }
 
-/// The same with the workers' names exchanged.
+/// The same state with the two workers exchanged.
 fn swapped(mut s: State) -> State {
     let other = |dispatch: &mut Dispatch| dispatch.worker = 1 - dispatch.worker;
     s.workers.swap(0, 1);

@@ -1,4 +1,5 @@
-//! What each action of `home` needs and does: none if it is not possible. Never a choice.
+//! The condition and the effect of each action of `home`. An action returns `None` if it is not
+//! possible. Never chooses between actions.
 
 use super::*;
 
@@ -7,7 +8,7 @@ impl Home {
         self.broken.contains(&fault)
     }
 
-    /// What is left of `L_m` when it begins.
+    /// The value of `L_m` when the wait begins.
     fn wait(&self) -> u8 {
         if self.has(Fault::WaitsTooShort) { WAIT - 1 } else { WAIT }
     }
@@ -68,7 +69,7 @@ impl Home {
             }
             Action::HearOlder => {
                 when(self.is_open(&s.worker))?;
-                s.worker.home = Some(s.key.elder?);
+                s.worker.home = Some(s.key.older?);
             }
             Action::ReadBack => {
                 let current = s.worker.landed.is_none() && self.is_open(&s.worker);
@@ -85,7 +86,7 @@ impl Home {
         Some(())
     }
 
-    /// What was sent from the revision before can never land.
+    /// Drops the writes from the earlier revision of the key: none of them can be accepted.
     fn key_moved(&self, s: &mut State) {
         s.worker.sent = [None; SENT_MAX];
         if !self.has(Fault::DeclaresWithoutCas) {
@@ -106,7 +107,7 @@ impl Home {
 
     fn land(&self, s: &mut State, slot: u8) -> Option<()> {
         let renewal = s.worker.sent[slot as usize]?;
-        s.key.elder = self.has(Fault::CountsOlderAnswer).then_some(s.key.home);
+        s.key.older = self.has(Fault::CountsOlderAnswer).then_some(s.key.home);
         s.key.home = renewal.home;
         s.key.late = !self.is_open(&s.worker);
         s.worker.landed = Some(renewal.age);
@@ -123,7 +124,8 @@ impl Home {
         Some(())
     }
 
-    /// A master need not know whether it is the home: nobody else's acknowledgement counts.
+    /// Any master may acknowledge, even one that is not the home: the worker counts only its home's
+    /// answers.
     fn extend(&self, s: &mut State, m: u8) -> Option<()> {
         let (ask, master) = (s.worker.asks[m as usize].as_mut()?, &mut s.masters[m as usize]);
         when(!ask.acknowledged)?;
@@ -144,7 +146,7 @@ impl Home {
         Some(())
     }
 
-    /// With a newer revision in sight, a `lost` from the one before is known to be void.
+    /// A master that sees a newer revision knows that its `lost` from an earlier revision is void.
     fn see(&self, s: &mut State, m: u8) -> Option<()> {
         let master = &mut s.masters[m as usize];
         let behind = master.seen.is_none() || self.has(Fault::DeclaresWithoutCas);
@@ -168,7 +170,8 @@ impl Home {
         Some(())
     }
 
-    /// Drops what can no longer matter, so that states which differ only in it are one.
+    /// Drops the parts of a state that cannot matter any more, so that states which differ only in them
+    /// are the same state.
     pub(super) fn forget(&self, s: &mut State) {
         s.worker.sent[..self.in_flight].sort_unstable();
         if s.key.lost {

@@ -1,19 +1,47 @@
-//! Names that people give to tasks themselves: an order's number, a file's name. Never a name that
-//! means one task today and another tomorrow, while a fleet still has it.
+//! Ids of tasks and batches: new ones, from this machine's wall clock and the kernel's randomness, and those
+//! that follow from a token, a name that a user gives to a task (an order's number, a file's name). Never the
+//! same id for two tasks: two new ids would have to agree in 80 random bits, and a token stands for one id in
+//! a fleet.
 
 use crate::exit::Failure;
+use anyhow::Context as _;
 use muster_protocol::{BatchId, TaskId};
+use muster_wire::process;
 use sha2::{Digest as _, Sha256};
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Random bits of an id; the rest is the time in milliseconds.
+const RANDOM_BITS: u32 = 80;
+
+/// An id for a task.
+pub fn new_task() -> anyhow::Result<TaskId> {
+    Ok(TaskId(number()?))
+}
+
+/// An id for tasks that are submitted together.
+pub fn new_batch() -> anyhow::Result<BatchId> {
+    Ok(BatchId(number()?))
+}
+
+fn number() -> anyhow::Result<u128> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let half = || process::random().context("the kernel gives no random bytes");
+    let random = (u128::from(half()?) << 64 | u128::from(half()?)) & ((1 << RANDOM_BITS) - 1);
+    Ok((now.as_millis() << RANDOM_BITS) | random)
+}
 
 /// The longest token, in bytes: a path or a URL fits.
 const SIZE_MAX: usize = 1_024;
 
 /// A task's id, or a token that stands for one.
 ///
-/// A token's id is the first 128 bits of the SHA-256 of the fleet's name, a zero byte and the token;
-/// for one of several tasks, followed by a zero byte and its number from 1 on in decimals. 128 bits
-/// are not met twice by chance: two tokens would need 10^19 tasks.
+/// The id for a token is the first 128 bits of the SHA-256 of the fleet's name, a zero byte and the
+/// token; for one of several tasks, followed by a zero byte and its number from 1 on in decimal. 128
+/// bits do not collide by chance: two tokens with one id would take about 10^19 tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -22,7 +50,7 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > SIZE_MAX {
-            return Err(format!("an id is a task's, or a text of 1 to {SIZE_MAX} bytes"));
+            return Err(format!("an id is that of a task, or a name of 1 to {SIZE_MAX} bytes"));
         }
         Ok(Token(text.into()))
     }
@@ -35,17 +63,18 @@ impl fmt::Display for Token {
 }
 
 impl Token {
-    /// The id of the one task that is meant.
+    /// The id of a single task.
     pub fn id(&self, fleet: &str) -> TaskId {
         self.0.parse().unwrap_or_else(|_| TaskId(hash(&[fleet, &self.0])))
     }
 
-    /// The ids of several tasks that are meant together, and whom they tell. Not for the id of a
-    /// task: that names one.
+    /// The ids of several tasks and of their batch. Not for a task's id, which names a single task.
     pub fn ids(&self, fleet: &str, count: u64) -> anyhow::Result<(Vec<TaskId>, BatchId)> {
         if self.0.parse::<TaskId>().is_ok() {
-            let failure = Failure::user("--id names one task, --count asks for several");
-            return Err(failure.hint("give them a token together: --id order-4711").into());
+            let failure = Failure::user(
+                "this --id is the id of one task, but --count asks for several tasks",
+            );
+            return Err(failure.hint("choose a name for all of them: --id order-4711").into());
         }
         let number = |number: u64| TaskId(hash(&[fleet, &self.0, &number.to_string()]));
         Ok(((1..=count).map(number).collect(), BatchId(hash(&[fleet, &self.0]))))
@@ -68,7 +97,7 @@ mod tests {
     #[test]
     fn a_token_has_one_id_in_one_fleet() {
         let id = token("order-4711").id("shops");
-        // As `printf 'shops\0order-4711' | sha256sum` has it.
+        // The same value as from `printf 'shops\0order-4711' | sha256sum`.
         assert_eq!(id, TaskId(0xc6ba43e8e0bdbaa0f758f6582bf9ba7f));
         assert_ne!(id, token("order-4712").id("shops"));
         assert_ne!(id, token("order-4711").id("boats"));
@@ -96,5 +125,13 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused() {
         assert!("".parse::<Token>().is_err() && "x".repeat(1_025).parse::<Token>().is_err());
+    }
+
+    #[test]
+    fn ids_differ_and_begin_with_the_time() {
+        let (a, b) = (new_task().expect("random"), new_task().expect("random"));
+        assert_ne!(a, b);
+        assert!((a.0 >> 80).abs_diff(b.0 >> 80) < 60_000);
+        assert_eq!(a.to_string().parse(), Ok(a));
     }
 }

@@ -178,7 +178,7 @@ fn a_session_that_another_followed_without_proof_is_over_after_the_wait() {
 }
 
 #[test]
-fn an_elder_session_is_not_over_while_the_registry_was_down_just_now() {
+fn a_previous_session_is_not_over_while_the_registry_was_down_just_now() {
     let mut w = held(|_| ());
     w.renews("w1", 5, |_| ());
     w.watch_lease("w1");
@@ -194,7 +194,7 @@ fn an_elder_session_is_not_over_while_the_registry_was_down_just_now() {
 }
 
 #[test]
-fn an_attempt_of_a_session_not_seen_yet_is_not_taken_for_an_elder_one() {
+fn an_attempt_of_a_session_not_seen_yet_is_not_taken_for_a_previous_one() {
     let mut w = held(|_| ());
     w.renews("w1", 5, |lease| lease.succeeds = vec![SessionId(1)]);
     // Another master has seen session 5 and given it task 2; the watch of leases is behind.
@@ -257,7 +257,7 @@ fn the_record_of_a_worker_never_seen_is_taken_from_it_in_the_same_way() {
 }
 
 #[test]
-fn a_lease_first_seen_as_lost_does_not_hide_an_elder_session() {
+fn a_lease_first_seen_as_lost_does_not_hide_a_previous_session() {
     let mut w = held(|_| ());
     w.renews("w1", 5, |lease| lease.state = LeaseState::Lost);
     check(w.restart(), &[]);

@@ -35,6 +35,7 @@ demo: setup ## the main job, told in readable lines
 test: setup ## every test, with a real nats-server
 	cargo build --workspace --all-targets
 	cargo test --quiet --all-features -p muster -p muster-macros
+	cargo test --quiet --doc -p muster-protocol
 	cd examples && cargo test --quiet
 	cargo $(RUN_TESTS) --workspace
 

@@ -94,9 +94,10 @@ impl Gate {
 /// The proof that a run's gate was open. Each function that has an effect for a guest takes one, so that
 /// code that forgets to pass the gate does not compile. Only [`Gate::pass`] makes one:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
+/// # use core::marker::PhantomData;
 /// # use muster_protocol::{Time, lease::Permit};
-/// let permit = Permit { at: Time::ZERO };
+/// let permit = Permit { at: Time::ZERO, gate: PhantomData };
 /// ```
 ///
 /// A permit is for one effect, so it is neither `Clone` nor `Copy`:

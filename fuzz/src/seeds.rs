@@ -14,8 +14,8 @@ use muster_protocol::{
     },
     registry::Mark,
     task::{
-        Attempt, Data, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec, TaskState,
-        Verdict,
+        Attempt, Data, LimitName, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec,
+        TaskState, Verdict,
     },
     time::WallMillis,
 };

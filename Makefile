@@ -15,7 +15,7 @@ endif
 # The folders of ip and nft, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test examples-all sim mutants hostile chaos failover fuzz lint deny bench setup clean
+.PHONY: help build demo test examples-all sim mutants hostile chaos failover mixed-fleet fuzz lint deny bench setup clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,10 @@ mutants: setup ## break the protocol and the worker on purpose, and demand that 
 hostile: setup ## let hostile guests loose on a worker (ONLY=part-of-a-name)
 	cargo build --workspace
 	@target/debug/hostile $(ONLY)
+
+mixed-fleet: setup ## an older version and this one in one fleet: BEFORE=commit, or BEFORE_BIN=its program muster
+	cargo build --workspace
+	@before=$(if $(BEFORE_BIN),$(BEFORE_BIN),$$(setup/before $(BEFORE))) && target/debug/mixed-fleet --before "$$before"
 
 fuzz: ## random bytes for every decoder: SECONDS=60 for each target, ONLY=frame|record|module
 	@setup/guests

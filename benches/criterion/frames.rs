@@ -4,14 +4,15 @@
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use muster_benches::fleet_rig::{completed, noop};
 use muster_protocol::{
-    AttemptId, SessionId, TaskId, WorkerId, frame,
+    AttemptId, SessionId, TaskId, WorkerId,
+    frame::{self, Encoding, Message},
     lease::{Home, Lease},
     limit::INLINE_SIZE_MAX,
     message::{AttemptKey, Dispatch, ToMaster, ToWorker},
+    record,
     task::{Attempt, Data, Outcome, TaskRecord, TaskState},
     time::WallMillis,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use std::{hint::black_box, sync::Arc};
 
 const KEY: AttemptKey =
@@ -49,7 +50,7 @@ fn renew() -> ToMaster {
     ToMaster::Renew { expect: 1_000_000, lease }
 }
 
-fn record(state: TaskState) -> TaskRecord {
+fn in_state(state: TaskState) -> TaskRecord {
     let wall = WallMillis(1_700_000_000_000);
     TaskRecord { attempts: 1, state, ..TaskRecord::queued(KEY.task, Arc::new(noop(1)), wall) }
 }
@@ -63,35 +64,36 @@ fn dispatched() -> Attempt {
         lease: 1_000_000,
         lease_stream: Default::default(),
         dispatched_at: WallMillis(1_700_000_000_000),
+        unknown: Default::default(),
     }
 }
 
 fn frames(criterion: &mut Criterion) {
-    framed(criterion, "dispatch", &dispatch());
-    framed(criterion, "finished, 16 bytes", &finished(16));
-    framed(criterion, "finished, 16 KiB", &finished(INLINE_SIZE_MAX));
-    framed(criterion, "renew", &renew());
+    for encoding in Encoding::ALL {
+        framed(criterion, encoding, "dispatch", &dispatch());
+        framed(criterion, encoding, "finished, 16 bytes", &finished(16));
+        framed(criterion, encoding, "finished, 16 KiB", &finished(INLINE_SIZE_MAX));
+        framed(criterion, encoding, "renew", &renew());
+    }
 }
 
 /// Encodes into a buffer that is used again, and decodes the result.
-fn framed<T>(criterion: &mut Criterion, what: &str, message: &T)
-where
-    T: Serialize + DeserializeOwned,
-{
+fn framed<T: Message>(criterion: &mut Criterion, encoding: Encoding, what: &str, message: &T) {
     let mut bytes = Vec::new();
-    frame::encode(message, &mut bytes).expect("it fits");
-    let mut group = criterion.benchmark_group(format!("frames/{what}"));
+    frame::encode(encoding, message, &mut bytes).expect("it fits");
+    let name = String::from_utf8_lossy(encoding.alpn());
+    let mut group = criterion.benchmark_group(format!("frames/{name}/{what}"));
     group.throughput(Throughput::Bytes(bytes.len() as u64));
     group.bench_function("write", |bencher: &mut Bencher| {
         let mut out = Vec::new();
         bencher.iter(|| {
             out.clear();
-            frame::encode(black_box(message), &mut out).expect("it fits");
+            frame::encode(encoding, black_box(message), &mut out).expect("it fits");
         });
     });
     group.bench_function("read", |bencher: &mut Bencher| {
         let body = &bytes[frame::HEADER_SIZE..];
-        bencher.iter(|| frame::decode::<T>(black_box(body)).expect("a message"));
+        bencher.iter(|| frame::decode::<T>(encoding, black_box(body)).expect("a message"));
     });
     group.finish();
 }
@@ -105,16 +107,15 @@ fn records(criterion: &mut Criterion) {
     };
     for (what, state) in [("dispatched", TaskState::Dispatched(dispatched())), ("completed", done)]
     {
-        let record = record(state);
-        let text = serde_json::to_vec(&record).expect("it has a form in JSON");
+        let record = in_state(state);
+        let text = record::write(&record).expect("it has a form in JSON");
         let mut group = criterion.benchmark_group(format!("records/{what}"));
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function("write", |bencher| {
-            bencher.iter(|| serde_json::to_vec(black_box(&record)).expect("it has a form"));
+            bencher.iter(|| record::write(black_box(&record)).expect("it has a form"));
         });
         group.bench_function("read", |bencher| {
-            bencher
-                .iter(|| serde_json::from_slice::<TaskRecord>(black_box(&text)).expect("a record"));
+            bencher.iter(|| record::read::<TaskRecord>(black_box(&text)).expect("a record"));
         });
         group.finish();
     }

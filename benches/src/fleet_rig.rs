@@ -6,6 +6,7 @@ use muster_protocol::{
     Digest, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
     api::{NewTask, Submit},
     fleet::{Config, Effect, Event, Fleet, LinkId, Loaded},
+    frame::FrameRange,
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease, Offer},
     message::{AttemptKey, Dispatch, Hello, ToWorker},
     task::{Data, ModuleRef, Outcome, TaskRecord, TaskSpec, Verdict},
@@ -170,7 +171,7 @@ impl FleetRig {
         let (worker, session) = (lease.worker.clone(), lease.session);
         let to = SessionId(7);
         let (attempts, holds, version) = (Vec::new(), Default::default(), String::new());
-        let hello = Hello { to, session, attempts, holds, version };
+        let hello = Hello { to, session, attempts, holds, version, frames: FrameRange::SPOKEN };
         Event::Linked { worker, link: number as LinkId, hello }
     }
 
@@ -250,6 +251,7 @@ impl FleetRig {
             remembers: Vec::new(),
             vouches: None,
             renewed_at: WALL,
+            unknown: Default::default(),
         };
         let revision = self.next_revision();
         self.tell(vec![Event::MasterSeen(lease, revision)])

@@ -367,9 +367,13 @@ mod tests {
             size: 1,
             kind: "module".into(),
             pushed_at: WallMillis(0),
+            unknown: Default::default(),
         };
-        let entry =
-            ModuleEntry { name: "hello".into(), versions: vec![version("1", 1), version("2", 2)] };
+        let entry = ModuleEntry {
+            name: "hello".into(),
+            versions: vec![version("1", 1), version("2", 2)],
+            unknown: Default::default(),
+        };
         let digest =
             |what: &str| find(std::slice::from_ref(&entry), what).map(|found| found.digest.0[0]);
         assert_eq!(digest("hello"), Some(2));

@@ -4,12 +4,14 @@ pub mod seeds;
 
 use muster_module::{inspect, to_component};
 use muster_protocol::{
-    api::ModuleEntry,
+    api::{ModuleEntry, Submit},
     checkpoint::Checkpoint,
-    frame,
+    frame::{self, Encoding, Message},
     grant::HttpRule,
     lease::{Lease, MasterLease},
     message::{LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
+    record::{self, Record},
+    registry::FailoverGuard,
     task::{TaskRecord, TaskSpec},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,21 +31,27 @@ pub fn frame(bytes: &[u8]) {
     message::<LogChunk>(bytes);
 }
 
-fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) {
-    let Ok(message) = frame::decode::<T>(body) else { return };
-    let mut out = Vec::new();
-    frame::encode(&message, &mut out).expect("it fitted into a frame");
-    let again = frame::decode::<T>(&out[frame::HEADER_SIZE..]).expect("it was encoded here");
-    assert_eq!(again, message);
+fn message<T: Message + PartialEq + Debug>(body: &[u8]) {
+    for encoding in Encoding::ALL {
+        let Ok(message) = frame::decode::<T>(encoding, body) else { continue };
+        let mut out = Vec::new();
+        // With the names of its fields it may be longer than what was read, which had fewer of them.
+        if frame::encode(encoding, &message, &mut out).is_ok() {
+            let again = frame::decode::<T>(encoding, &out[frame::HEADER_SIZE..]);
+            assert_eq!(again.expect("it was encoded here"), message);
+        }
+    }
 }
 
 /// The same for what is stored as JSON. The checks of a submission do not panic either.
 pub fn record(bytes: &[u8]) {
-    let task = json::<TaskRecord>(bytes).map(|record| record.spec);
-    json::<Lease>(bytes);
-    json::<MasterLease>(bytes);
-    json::<Checkpoint>(bytes);
-    json::<ModuleEntry>(bytes);
+    let task = kept::<TaskRecord>(bytes).map(|record| record.spec);
+    kept::<Lease>(bytes);
+    kept::<MasterLease>(bytes);
+    kept::<FailoverGuard>(bytes);
+    kept::<Checkpoint>(bytes);
+    kept::<ModuleEntry>(bytes);
+    let _ = record::read_request::<Submit>(bytes);
     if let Some(spec) = task {
         let _ = spec.check();
     }
@@ -56,6 +64,17 @@ pub fn record(bytes: &[u8]) {
         assert_eq!(rule.to_string().parse(), Ok(rule.clone()), "{text:?}");
         assert!(rule.covers(&rule), "{text:?}");
     }
+}
+
+/// The same with what is not known of it: that is written back.
+fn kept<T: Record + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+    json::<T>(bytes)?;
+    // One may have more that is not known than a record may.
+    let value: T = record::read(bytes).ok()?;
+    let text = record::write(&value).expect("it can be written");
+    let again: T = record::read(&text).expect("it was written here");
+    assert_eq!(again, value);
+    Some(value)
 }
 
 fn json<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {

@@ -5,7 +5,7 @@ use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId,
     api::{ModuleEntry, ModuleVersion},
     checkpoint::Checkpoint,
-    frame,
+    frame::{self, Encoding, FrameRange, Message},
     grant::Grants,
     lease::{Lease, LeaseState, MasterLease},
     message::{
@@ -38,7 +38,7 @@ pub fn frames() {
     let messages = [
         body(&ToMaster::Hello(hello())),
         body(&ToMaster::Renew { expect: 9, lease: lease() }),
-        body(&ToMaster::RenewUnwell { expect: 9, lease: lease(), unwell: "a disk is full".into() }),
+        body(&ToMaster::Renew { expect: 9, lease: unwell() }),
         body(&ToMaster::Extend { session: SessionId(1), renewal: 2 }),
         body(&ToMaster::Finished { key: KEY, revision: 9, outcome: outcome() }),
         body(&ToMaster::Progress { key: KEY, done: 1, total: 300 }),
@@ -55,21 +55,25 @@ pub fn frames() {
         body(&StreamReply::Failed("later".into())),
         body(&LogChunk { key: KEY, source: LogSource::Log, text: "line\n".into() }),
     ];
-    for (number, message) in messages.iter().enumerate() {
-        keep("frame", &format!("seed-{number}"), message);
+    for (number, bodies) in messages.iter().enumerate() {
+        for (encoding, message) in Encoding::ALL.iter().zip(bodies) {
+            keep("frame", &format!("seed-{number}-{encoding:?}"), message);
+        }
     }
 }
 
 fn hello() -> Hello {
     let attempts = vec![HeldAttempt { key: KEY, revision: 9 }];
     let (to, session) = (SessionId(2), SessionId(1));
-    Hello { to, session, attempts, holds: Mark::default(), version: "1".into() }
+    Hello { to, session, attempts, holds: Mark::default(), version: "1".into(), frames: FrameRange::SPOKEN }
 }
 
-fn body(message: &impl Serialize) -> Vec<u8> {
-    let mut out = Vec::new();
-    frame::encode(message, &mut out).expect("a small message");
-    out.split_off(frame::HEADER_SIZE)
+fn body(message: &impl Message) -> [Vec<u8>; 2] {
+    Encoding::ALL.map(|encoding| {
+        let mut out = Vec::new();
+        frame::encode(encoding, message, &mut out).expect("a small message");
+        out.split_off(frame::HEADER_SIZE)
+    })
 }
 
 /// Records of every kind, and HTTP rules.
@@ -99,6 +103,7 @@ pub fn records() {
         remembers: Vec::new(),
         vouches: None,
         renewed_at: WallMillis(1),
+        unknown: Default::default(),
     };
     let checkpoint = Checkpoint {
         submitted_at: WallMillis(1),
@@ -107,6 +112,7 @@ pub fn records() {
         save: 2,
         state: Some(inline()),
         saved_at: WallMillis(1),
+        unknown: Default::default(),
     };
     let version = ModuleVersion {
         version: "1.2".into(),
@@ -114,8 +120,9 @@ pub fn records() {
         size: 3,
         kind: "module".into(),
         pushed_at: WallMillis(1),
+        unknown: Default::default(),
     };
-    let module = ModuleEntry { name: "upper".into(), versions: vec![version] };
+    let module = ModuleEntry { name: "upper".into(), versions: vec![version], unknown: Default::default() };
     let values = [
         json(&task),
         json(&running),
@@ -214,6 +221,7 @@ fn attempt() -> Attempt {
         lease: 5,
         lease_stream: Default::default(),
         dispatched_at: WallMillis(2),
+        unknown: Default::default(),
     }
 }
 
@@ -225,6 +233,10 @@ fn lease() -> Lease {
     let mut lease = Lease::new("w1".parse().expect("a name"), SessionId(1));
     lease.home_dir = Nonce(3);
     lease
+}
+
+fn unwell() -> Lease {
+    Lease { unwell: Some("a disk is full".into()), ..lease() }
 }
 
 fn inline() -> Data {

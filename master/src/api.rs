@@ -17,9 +17,10 @@ use muster_protocol::{
     api::{CommandWorker, Endpoint, ErrorCode, Masters, Workers},
     fleet::{self, Fleet},
     message::ObjectStore,
+    record,
     subject::{Names, SERVICE},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
@@ -132,16 +133,21 @@ impl ApiServer {
             Endpoint::TaskList => write(&self.list(read(body)?).await?),
             Endpoint::TaskCancel => write(&self.cancel(read(body)?).await?),
             Endpoint::WorkerList => {
+                read_nothing(body)?;
                 let workers = self.look(|fleet, _| fleet.workers()).await?;
                 write(&Workers { workers })
             }
             Endpoint::WorkerOrder => write(&self.order(read(body)?).await?),
             Endpoint::MasterList => {
+                read_nothing(body)?;
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
                 write(&Masters { masters })
             }
             Endpoint::ModuleRegister => write(&self.register(read(body)?).await?),
-            Endpoint::ModuleList => write(&self.modules().await?),
+            Endpoint::ModuleList => {
+                read_nothing(body)?;
+                write(&self.modules().await?)
+            }
             Endpoint::ModuleRemove => write(&self.remove(read(body)?).await?),
         }
     }
@@ -230,8 +236,16 @@ impl ApiServer {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> ApiResult<T> {
-    serde_json::from_slice(body)
+    record::read_request(body)
         .map_err(|error| ApiRefusal::bad(format!("the request is malformed: {error}")))
+}
+
+/// A request that says nothing, as `{}` or as no bytes.
+fn read_nothing(body: &Bytes) -> ApiResult<()> {
+    #[derive(Deserialize)]
+    struct Nothing {}
+
+    if body.is_empty() { Ok(()) } else { read::<Nothing>(body).map(|Nothing {}| ()) }
 }
 
 fn write<T: Serialize>(answer: &T) -> ApiResult<Bytes> {

@@ -14,6 +14,7 @@ use muster_protocol::{
     Nonce, SessionId, Time,
     advisory::{Advisory, MasterEvent, RegistryEvent},
     fleet::{self, Effect, Event, Fleet, Loaded},
+    frame::FrameRange,
     lease::Home,
     limit,
     message::ToWorker,
@@ -233,6 +234,7 @@ impl Connection {
             master: Home { master: self.config.name.clone(), session: self.session() },
             machine: self.machine,
             version: env!("CARGO_PKG_VERSION").into(),
+            frames: FrameRange::SPOKEN,
         }
     }
 

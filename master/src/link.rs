@@ -7,16 +7,16 @@ use muster_protocol::{
     Digest, WorkerId,
     checkpoint::{Request, Want},
     fleet::{Event, LinkId},
-    lease::Lease,
+    frame::{FrameRange, NoCommonFrames, Speaker},
     limit,
-    message::{LogChunk, ObjectStore, StreamReply, StreamRequest, ToMaster},
+    message::{Hello, LogChunk, ObjectStore, StreamReply, StreamRequest, ToMaster},
     subject::Names,
 };
 use muster_wire::{
-    quic::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
+    quic::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
     tls,
 };
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Endpoint, Incoming};
 use std::{
     sync::{
         Arc,
@@ -40,6 +40,7 @@ static LINKS: AtomicU64 = AtomicU64::new(1);
 /// What a control stream needs to know of its link.
 struct Control {
     link: LinkId,
+    connection: Connection,
     /// Whether the link has a control stream already.
     first: Arc<AtomicBool>,
     /// Receives the cause when the control stream has ended; the link then ends too.
@@ -85,14 +86,27 @@ async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
             match host.admit(incoming).await {
                 Ok((connection, worker)) => {
                     // The main loop logs that a link is down. The cause is for debugging only.
-                    if let Err(cause) = host.link(connection, worker).await {
-                        tracing::debug!(%from, %cause, "a link ended");
+                    if let Err(cause) = host.link(connection, worker.clone()).await {
+                        match misunderstanding(&cause) {
+                            Some(cause) => {
+                                tracing::warn!(%worker, cause, "a worker is not understood")
+                            }
+                            None => tracing::debug!(%from, %cause, "a link ended"),
+                        }
                     }
                 }
-                Err(cause) => tracing::warn!(%from, %cause, "a connection is refused"),
+                Err(cause) => {
+                    let cause = misunderstanding(&cause).unwrap_or_else(|| cause.to_string());
+                    tracing::warn!(%from, cause, "a connection is refused");
+                }
             }
         });
     }
+}
+
+/// What to do about a link that ended because its two ends do not understand each other.
+fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
+    quic::misunderstanding(cause.downcast_ref()?)
 }
 
 impl LinkServer {
@@ -109,6 +123,8 @@ impl LinkServer {
     async fn link(self: Arc<Self>, connection: Connection, worker: WorkerId) -> anyhow::Result<()> {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let result = self.streams(&connection, &worker, link).await;
+        // Why a stream broke is known to the connection.
+        let result = result.map_err(|error| connection.close_reason().map_or(error, Into::into));
         connection.close(0u32.into(), b"");
         result
     }
@@ -128,17 +144,21 @@ impl LinkServer {
     ) -> anyhow::Result<()> {
         let (control_ended, mut ended) = mpsc::channel(1);
         let has_control = Arc::new(AtomicBool::new(false));
+        let encoding = quic::encoding(connection);
         loop {
             tokio::select! {
                 stream = connection.accept_bi() => {
                     let (send, receive) = stream?;
                     let (host, worker) = (self.clone(), worker.clone());
-                    let control = Control { link, first: has_control.clone(), ended: control_ended.clone() };
-                    tokio::spawn(async move { host.stream(send, receive, worker, control).await });
+                    let (connection, first) = (connection.clone(), has_control.clone());
+                    let control = Control { link, connection, first, ended: control_ended.clone() };
+                    let reader = FrameReader::new(receive, encoding);
+                    let writer = FrameWriter::new(send, encoding);
+                    tokio::spawn(async move { host.stream(reader, writer, worker, control).await });
                 }
                 stream = connection.accept_uni() => {
                     let (host, stream) = (self.clone(), stream?);
-                    tokio::spawn(async move { host.logs(stream).await });
+                    tokio::spawn(async move { host.logs(FrameReader::new(stream, encoding)).await });
                 }
                 cause = ended.recv() => anyhow::bail!(cause.unwrap_or_default()),
             }
@@ -147,12 +167,11 @@ impl LinkServer {
 
     async fn stream(
         self: Arc<Self>,
-        send: SendStream,
-        receive: RecvStream,
+        mut reader: FrameReader,
+        writer: FrameWriter,
         worker: WorkerId,
         control: Control,
     ) {
-        let (mut reader, writer) = (FrameReader::new(receive), FrameWriter::new(send));
         let asked = match tokio::time::timeout(HANDSHAKE_MAX, reader.next::<StreamRequest>()).await
         {
             Ok(Ok(Some(asked))) => asked,
@@ -163,7 +182,7 @@ impl LinkServer {
                 let cause = if control.first.swap(true, Ordering::SeqCst) {
                     "a link has one control stream".into()
                 } else {
-                    let result = self.control(reader, writer, worker, control.link).await;
+                    let result = self.control(reader, writer, worker, &control).await;
                     result
                         .err()
                         .map_or_else(|| "the worker closed it".into(), |error| error.to_string())
@@ -207,15 +226,16 @@ impl LinkServer {
         mut reader: FrameReader,
         writer: FrameWriter,
         worker: WorkerId,
-        link: LinkId,
+        control: &Control,
     ) -> Result<(), StreamError> {
+        let link = control.link;
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         // One loop sends opened, the messages and closed, so that the main loop receives them in this
         // order.
         let _ = self.inbox.send(Input::LinkOpened { worker: worker.clone(), link, frames }).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
-            result = self.listen(&mut reader, worker.clone(), link) => result,
+            result = self.listen(&mut reader, worker.clone(), control) => result,
         };
         let _ = self.inbox.send(Input::LinkClosed { worker, link }).await;
         result
@@ -225,17 +245,17 @@ impl LinkServer {
         &self,
         reader: &mut FrameReader,
         worker: WorkerId,
-        link: LinkId,
+        control: &Control,
     ) -> Result<(), StreamError> {
+        let link = control.link;
         while let Some(message) = reader.next::<ToMaster>().await? {
             let worker = worker.clone();
             let input = match message {
-                ToMaster::Hello(hello) => Input::Fleet(Event::Linked { worker, link, hello }),
-                ToMaster::Renew { expect, lease } => {
-                    Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
+                ToMaster::Hello(hello) => {
+                    understood(&worker, &hello, &control.connection)?;
+                    Input::Fleet(Event::Linked { worker, link, hello })
                 }
-                ToMaster::RenewUnwell { expect, lease, unwell } => {
-                    let lease = Lease { unwell: Some(unwell), ..lease };
+                ToMaster::Renew { expect, lease } => {
                     Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
                 }
                 ToMaster::Extend { session, renewal } => {
@@ -253,8 +273,7 @@ impl LinkServer {
         Ok(())
     }
 
-    async fn logs(&self, stream: RecvStream) {
-        let mut reader = FrameReader::new(stream);
+    async fn logs(&self, mut reader: FrameReader) {
         while let Ok(Some(chunk)) = reader.next::<LogChunk>().await {
             if self.inbox.send(Input::Log(chunk)).await.is_err() {
                 return;
@@ -321,6 +340,23 @@ impl LinkServer {
         writer.send(&told).await?;
         writer.finish()
     }
+}
+
+/// Closes the link of a worker with which this master has no version of frames in common.
+fn understood(
+    worker: &WorkerId,
+    hello: &Hello,
+    connection: &Connection,
+) -> Result<(), StreamError> {
+    let (name, version, frames) = (worker.to_string(), hello.version.clone(), hello.frames);
+    let there = Speaker { role: "worker", name, version, frames };
+    let checked = NoCommonFrames::check("master", FrameRange::SPOKEN, there);
+    checked.map(drop).map_err(|cause| {
+        let cause = cause.to_string();
+        tracing::warn!(%worker, cause, "a worker is not understood");
+        connection.close(quic::NO_COMMON_FRAMES.into(), cause.as_bytes());
+        StreamError::Down(cause)
+    })
 }
 
 /// Reads exactly `size` bytes. `None` if there are fewer or more, or if `size` is above the limit of a

@@ -22,6 +22,7 @@ use muster_protocol::{
     lease::{CasAnswer, Lease, MasterLease},
     limit,
     message::LogChunk,
+    record,
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId, StreamId},
     subject::{Bucket, Names},
     task::TaskRecord,
@@ -207,7 +208,7 @@ impl Registry {
         expect: Revision,
         guard: &FailoverGuard,
     ) -> CasAnswer<FailoverGuard> {
-        let Ok(value) = serde_json::to_vec(guard) else { return CasAnswer::Unknown };
+        let Ok(value) = record::write(guard) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Masters, GUARD_KEY);
         let sent =
             cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;
@@ -250,7 +251,7 @@ impl Registry {
 
     /// Writes a lease by compare-and-set.
     pub async fn write_lease(&self, expect: Revision, lease: &Lease) -> CasAnswer<Lease> {
-        let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
+        let Ok(value) = record::write(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
         let keep = lease.state.keep();
         let sent =
@@ -264,7 +265,7 @@ impl Registry {
         expect: Revision,
         lease: &MasterLease,
     ) -> CasAnswer<MasterLease> {
-        let Ok(value) = serde_json::to_vec(lease) else { return CasAnswer::Unknown };
+        let Ok(value) = record::write(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Masters, lease.key());
         let keep = lease.state.keep();
         let sent =
@@ -286,7 +287,7 @@ impl Registry {
         expect: Revision,
         entry: &ModuleEntry,
     ) -> CasAnswer<ModuleEntry> {
-        let Ok(value) = serde_json::to_vec(entry) else { return CasAnswer::Unknown };
+        let Ok(value) = record::write(entry) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Modules, &entry.name);
         let sent =
             cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;

@@ -9,6 +9,7 @@ use crate::{
     Digest, Revision, TaskId, WorkerId,
     lease::{Lease, MasterLease},
     message::WorkerCommand,
+    record::{Record, Unknown},
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
 };
@@ -187,6 +188,9 @@ pub struct ModuleVersion {
     pub kind: String,
     /// For people: when it was pushed.
     pub pushed_at: WallMillis,
+    /// What this version does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A module name's value in the modules bucket.
@@ -196,6 +200,26 @@ pub struct ModuleEntry {
     pub name: String,
     /// Its versions, oldest first. The last one is what the bare name means.
     pub versions: Vec<ModuleVersion>,
+    /// What this version does not know of it.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl ModuleEntry {
+    /// A name that has no version yet.
+    pub fn new(name: &str) -> Self {
+        ModuleEntry { name: name.into(), versions: Vec::new(), unknown: Unknown::default() }
+    }
+}
+
+impl Record for ModuleEntry {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
 }
 
 /// The named modules.

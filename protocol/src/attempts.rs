@@ -19,7 +19,9 @@ pub(crate) use ending::{DRAINED, PREEMPTED};
 pub use event::{Effect, Event, Kill, LinkId};
 
 use crate::{
-    ABSENT, AttemptId, Revision, SessionId, Time, limit,
+    ABSENT, AttemptId, Revision, SessionId, Time,
+    frame::FrameRange,
+    limit,
     message::{AttemptKey, Dispatch, HeldAttempt, Hello, ToMaster},
     registry::Mark,
     run_estimate::RunEstimate,
@@ -270,7 +272,14 @@ impl Attempts {
         };
         let attempts = self.attempts.iter().map(held).collect();
         let (holds, version) = (self.holds, self.version.clone());
-        let message = ToMaster::Hello(Hello { to, session, attempts, holds, version });
+        let message = ToMaster::Hello(Hello {
+            to,
+            session,
+            attempts,
+            holds,
+            version,
+            frames: FrameRange::SPOKEN,
+        });
         self.outbox.push(Effect::Send { link, message });
     }
 

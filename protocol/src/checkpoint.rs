@@ -10,7 +10,12 @@ mod request;
 
 pub use request::{Next, Request, Stale, Waiting, Want};
 
-use crate::{AttemptId, task::Data, time::WallMillis};
+use crate::{
+    AttemptId,
+    record::{Record, Unknown},
+    task::Data,
+    time::WallMillis,
+};
 use serde::{Deserialize, Serialize};
 
 /// The newest checkpoint of a task.
@@ -33,6 +38,19 @@ pub struct Checkpoint {
     /// When it was saved, on the wall clock of the master that wrote it. For people: no decision
     /// uses it.
     pub saved_at: WallMillis,
+    /// What this version does not know of it.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for Checkpoint {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
 }
 
 /// The attempt that saves or resumes, as the task's record has it.
@@ -69,7 +87,8 @@ pub fn save(
         Some(found) if asker.is_behind(found) => Step::Stale,
         // This very checkpoint was saved and its acknowledgement lost.
         Some(found) if found.number == asker.number && found.save >= save => Step::Done,
-        _ => asker.write(save, Some(state), now),
+        // What is not known of the one before is about its state, and is not said of this one.
+        _ => asker.write(save, Some(state), now, Unknown::default()),
     }
 }
 
@@ -78,7 +97,10 @@ pub fn resume(found: Option<&Checkpoint>, asker: Asker, now: WallMillis) -> Step
     match asker.own(found) {
         Some(found) if asker.is_behind(found) => Step::Stale,
         Some(found) if found.number == asker.number => Step::Done,
-        found => asker.write(0, found.and_then(|found| found.state.clone()), now),
+        found => {
+            let unknown = found.map(|found| found.unknown.clone()).unwrap_or_default();
+            asker.write(0, found.and_then(|found| found.state.clone()), now, unknown)
+        }
     }
 }
 
@@ -95,9 +117,9 @@ impl Asker {
         found.number > self.number || (found.number == self.number && found.attempt != self.attempt)
     }
 
-    fn write(self, save: u64, state: Option<Data>, saved_at: WallMillis) -> Step {
-        let Asker { submitted_at: born, attempt, number } = self;
-        Step::Write(Checkpoint { submitted_at: born, attempt, number, save, state, saved_at })
+    fn write(self, save: u64, state: Option<Data>, saved_at: WallMillis, unknown: Unknown) -> Step {
+        let Asker { submitted_at, attempt, number } = self;
+        Step::Write(Checkpoint { submitted_at, attempt, number, save, state, saved_at, unknown })
     }
 }
 

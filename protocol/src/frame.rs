@@ -1,13 +1,65 @@
-//! Frames: a length in four bytes, little-endian, then a message in postcard. Never allocates for
-//! a length that is over the limit.
+//! Frames: a length in four bytes, little-endian, then a message. Never allocates for a length that is over the
+//! limit.
+//!
+//! There are two encodings. Frames 1 are postcard, in which the shape of no message can change. Frames from 2 on
+//! are CBOR (RFC 8949) with the names of fields: what reads one ignores the fields that it does not know, and
+//! gives those that are absent their defaults. TLS says which of the two a link has, and the first messages
+//! say which versions each side speaks.
 
-use crate::limit::FRAME_SIZE_MAX;
+mod first;
+mod range;
+
+pub use range::{FrameRange, NoCommonFrames, Speaker};
+
+use crate::{
+    limit::FRAME_SIZE_MAX,
+    message::{LogChunk, StreamReply, StreamRequest},
+};
 use alloc::vec::Vec;
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Bytes before a message: its length.
 pub const HEADER_SIZE: usize = 4;
+
+/// How the messages of a link are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Frames from 2 on: fields have names.
+    Named,
+    /// Frames 1: fields have places.
+    Positional,
+}
+
+impl Encoding {
+    /// Each, the preferred one first.
+    pub const ALL: [Encoding; 2] = [Encoding::Named, Encoding::Positional];
+
+    /// What a QUIC connection of it is called in the TLS handshake.
+    pub const fn alpn(self) -> &'static [u8] {
+        match self {
+            Encoding::Named => b"muster/2",
+            Encoding::Positional => b"muster/1",
+        }
+    }
+}
+
+/// What can be said in a frame.
+pub trait Message: Serialize + DeserializeOwned {
+    /// Appends it as frames 1 have it.
+    fn encode_first(&self, out: Vec<u8>) -> postcard::Result<Vec<u8>> {
+        postcard::to_extend(self, out)
+    }
+
+    /// Reads it as frames 1 have it, and says what follows.
+    fn decode_first(body: &[u8]) -> postcard::Result<(Self, &[u8])> {
+        postcard::take_from_bytes(body)
+    }
+}
+
+impl Message for StreamRequest {}
+impl Message for StreamReply {}
+impl Message for LogChunk {}
 
 /// Why bytes are not a frame. The connection they came on cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,15 +73,27 @@ pub enum FrameError {
 }
 
 /// Appends `message` to `out` as one frame.
-pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+pub fn encode<T: Message>(
+    encoding: Encoding,
+    message: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_SIZE]);
-    let written = postcard::to_extend(message, core::mem::take(out));
-    *out = written.map_err(|_| FrameError::Malformed)?;
-    let size = out.len() - start - HEADER_SIZE;
-    if size > FRAME_SIZE_MAX {
+    let written = match encoding {
+        Encoding::Positional => {
+            let written = message.encode_first(core::mem::take(out));
+            written.map(|written| *out = written).map_err(|_| FrameError::Malformed)
+        }
+        Encoding::Named => message
+            .serialize(&mut minicbor_serde::Serializer::new(&mut *out))
+            .map_err(|_| FrameError::Malformed),
+    };
+    let size = (out.len().saturating_sub(start)).saturating_sub(HEADER_SIZE);
+    let fits = if size > FRAME_SIZE_MAX { Err(FrameError::TooLong(size)) } else { Ok(()) };
+    if let Err(error) = written.and(fits) {
         out.truncate(start);
-        return Err(FrameError::TooLong(size));
+        return Err(error);
     }
     out[start..start + HEADER_SIZE].copy_from_slice(&(size as u32).to_le_bytes());
     Ok(())
@@ -42,9 +106,19 @@ pub fn size(header: [u8; HEADER_SIZE]) -> Result<usize, FrameError> {
 }
 
 /// Reads one message that fills `body` wholly.
-pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
-    match postcard::take_from_bytes(body) {
-        Ok((message, [])) => Ok(message),
+pub fn decode<T: Message>(encoding: Encoding, body: &[u8]) -> Result<T, FrameError> {
+    let read = match encoding {
+        Encoding::Positional => {
+            T::decode_first(body).ok().map(|(message, rest)| (message, rest.len()))
+        }
+        Encoding::Named => {
+            let mut cbor = minicbor_serde::Deserializer::new(body);
+            let message = T::deserialize(&mut cbor).ok();
+            message.map(|message| (message, body.len() - cbor.decoder().position()))
+        }
+    };
+    match read {
+        Some((message, 0)) => Ok(message),
         _ => Err(FrameError::Malformed),
     }
 }
@@ -61,38 +135,4 @@ pub fn split(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-
-    #[test]
-    fn frames_come_back_in_order_however_the_bytes_are_cut() {
-        let messages = vec!["a".repeat(5), "".into(), "b".repeat(300)];
-        let mut bytes = Vec::new();
-        for message in &messages {
-            encode(message, &mut bytes).expect("fits");
-        }
-        for cut in 1..bytes.len() {
-            let mut buffer = BytesMut::new();
-            let mut seen = Vec::new();
-            for part in bytes.chunks(cut) {
-                buffer.extend_from_slice(part);
-                while let Some(body) = split(&mut buffer).expect("frames") {
-                    seen.push(decode::<alloc::string::String>(&body).expect("a string"));
-                }
-            }
-            assert_eq!(seen, messages, "cut every {cut} bytes");
-        }
-    }
-
-    #[test]
-    fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
-        let mut buffer = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
-        assert_eq!(split(&mut buffer), Err(FrameError::TooLong(u32::MAX as usize)));
-    }
-
-    #[test]
-    fn bytes_behind_a_message_are_refused() {
-        assert_eq!(decode::<u8>(&[1, 2]), Err(FrameError::Malformed));
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ pub const SCRATCH_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
 /// The grants that a task asks for; none by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Grants {
     /// Environment variables, with their values.
     pub env: BTreeMap<String, String>,
@@ -127,7 +127,7 @@ pub struct RequestedGrants {
 /// What a worker grants to tasks. It is part of the worker's lease, so that masters place tasks
 /// accordingly; the worker checks it again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Policy {
     /// Whether tasks may have environment variables.
     pub env: bool,

@@ -23,6 +23,7 @@ use crate::{
     GroupName, MasterId, Nonce, Revision, SessionId, WorkerId,
     grant::Policy,
     limit,
+    record::{Record, Unknown},
     registry::{Mark, ServerId},
     time::WallMillis,
     words::words,
@@ -269,8 +270,21 @@ pub struct Lease {
     pub renewed_at: WallMillis,
     /// What the worker's host lacks; absent if it lacks nothing. Not part of the offer: masters sort
     /// workers into kinds by the offer, which does not change within a session, and this does.
-    #[serde(default, with = "unwell::in_records")]
+    #[serde(default)]
     pub unwell: Option<Unwell>,
+    /// What this version does not know of it.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for Lease {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
 }
 
 /// How many earlier sessions a lease names. A master that missed more of them waits instead.
@@ -293,6 +307,7 @@ impl Lease {
             offer: Offer::default(),
             renewed_at: WallMillis(0),
             unwell: None,
+            unknown: Unknown::default(),
         }
     }
 
@@ -331,6 +346,19 @@ pub struct MasterLease {
     pub vouches: Option<ServerId>,
     /// When this was written, on the master's wall clock. For people.
     pub renewed_at: WallMillis,
+    /// What this version does not know of it.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for MasterLease {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
 }
 
 impl MasterLease {
@@ -369,6 +397,32 @@ pub enum CasAnswer<T> {
     Gone(Revision),
     /// It is not known whether it was written; it may still be.
     Unknown,
+}
+
+impl<T> CasAnswer<T> {
+    /// The same without owning the value.
+    pub fn as_ref(&self) -> CasAnswer<&T> {
+        match self {
+            CasAnswer::Written(revision) => CasAnswer::Written(*revision),
+            CasAnswer::Conflict(found) => {
+                CasAnswer::Conflict(found.as_ref().map(|(value, revision)| (value, *revision)))
+            }
+            CasAnswer::Gone(revision) => CasAnswer::Gone(*revision),
+            CasAnswer::Unknown => CasAnswer::Unknown,
+        }
+    }
+
+    /// The same with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> CasAnswer<U> {
+        match self {
+            CasAnswer::Written(revision) => CasAnswer::Written(revision),
+            CasAnswer::Conflict(found) => {
+                CasAnswer::Conflict(found.map(|(value, revision)| (change(value), revision)))
+            }
+            CasAnswer::Gone(revision) => CasAnswer::Gone(revision),
+            CasAnswer::Unknown => CasAnswer::Unknown,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod id;
 pub mod lease;
 pub mod limit;
 pub mod message;
+pub mod record;
 pub mod registry;
 pub mod retry;
 mod run_estimate;

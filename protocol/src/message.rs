@@ -4,17 +4,16 @@ pub use crate::subject::LogSource;
 
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
+    frame::FrameRange,
     grant::Grants,
-    lease::{CasAnswer, Home, Lease, LeaseState, Unwell},
+    lease::{CasAnswer, Home, Lease, LeaseState},
+    record::in_frames,
     registry::{Mark, StreamId},
     task::{Data, Limits, Outcome},
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-
-/// The name of this protocol in the TLS handshake (ALPN).
-pub const ALPN: &[u8] = b"muster/1";
 
 /// An attempt by its task and its nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,6 +47,9 @@ pub struct Hello {
     pub holds: Mark,
     /// The version of the worker's program.
     pub version: String,
+    /// The frames that it speaks.
+    #[serde(default)]
+    pub frames: FrameRange,
 }
 
 /// From a worker, on the control stream.
@@ -60,6 +62,7 @@ pub enum ToMaster {
         /// The revision that the key must have.
         expect: Revision,
         /// The new value.
+        #[serde(with = "in_frames")]
         lease: Lease,
     },
     /// The registry does not answer: extend the worker's lease, as its home. Answered by
@@ -89,25 +92,6 @@ pub enum ToMaster {
         /// Steps in all; 0 if not known.
         total: u64,
     },
-    /// [`ToMaster::Renew`] of a worker whose host lacks something.
-    RenewUnwell {
-        /// The revision that the key must have.
-        expect: Revision,
-        /// The new value, without what frames of a lease leave out.
-        lease: Lease,
-        /// What the host lacks.
-        unwell: Unwell,
-    },
-}
-
-impl ToMaster {
-    /// The frame that asks for a renewal.
-    pub fn renew(expect: Revision, lease: Lease) -> Self {
-        match lease.unwell.clone() {
-            None => ToMaster::Renew { expect, lease },
-            Some(unwell) => ToMaster::RenewUnwell { expect, lease, unwell },
-        }
-    }
 }
 
 /// From a master, on the control stream.
@@ -122,6 +106,9 @@ pub enum ToWorker {
         machine: Nonce,
         /// The version of the master's program.
         version: String,
+        /// The frames that it speaks.
+        #[serde(default)]
+        frames: FrameRange,
     },
     /// Run this attempt. A second copy changes nothing.
     Dispatch(Dispatch),
@@ -147,6 +134,7 @@ pub enum ToWorker {
         /// The number of the renewal.
         renewal: u64,
         /// The registry's answer.
+        #[serde(with = "in_frames::answer")]
         answer: CasAnswer<Lease>,
     },
     /// The home has extended the lease, and waits from now on.
@@ -298,114 +286,4 @@ pub struct LogChunk {
     /// The text: whole lines, or the part of a line that is too long for one frame. It need not be
     /// UTF-8.
     pub text: Bytes,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        GroupName, WorkerId, frame, grant::Policy, lease::Offer, task::Verdict, time::WallMillis,
-    };
-    use alloc::collections::BTreeMap;
-
-    fn body(message: &impl Serialize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        frame::encode(message, &mut bytes).expect("it fits");
-        bytes.split_off(frame::HEADER_SIZE)
-    }
-
-    /// Frames have no names of fields: what is left out of one side's value is missing in the other's.
-    #[test]
-    fn a_lease_with_nothing_in_it_survives_a_frame() {
-        let lease = Lease::new("w1".parse().expect("a name"), SessionId(1));
-        let answer = CasAnswer::Conflict(Some((lease.clone(), 3)));
-        let renewed = ToWorker::Renewed { session: SessionId(1), renewal: 2, answer };
-        let renew = ToMaster::Renew { expect: 3, lease };
-        let outcome = Outcome::bare(Verdict::Cancelled);
-        let attempt = AttemptId(1);
-        let key = AttemptKey { task: TaskId(1), attempt };
-        let finished = ToMaster::Finished { key, revision: 1, outcome };
-        for message in [renew, finished] {
-            let mut bytes = Vec::new();
-            frame::encode(&message, &mut bytes).expect("it fits");
-            assert_eq!(frame::decode(&bytes[frame::HEADER_SIZE..]), Ok(message));
-        }
-        let mut bytes = Vec::new();
-        frame::encode(&renewed, &mut bytes).expect("it fits");
-        assert_eq!(frame::decode(&bytes[frame::HEADER_SIZE..]), Ok(renewed));
-    }
-
-    /// A lease in frames, before it could say that a worker is unwell; the same since.
-    #[derive(Serialize)]
-    struct Before {
-        worker: WorkerId,
-        session: SessionId,
-        renewal: u64,
-        standing: LeaseState,
-        home_dir: Nonce,
-        succeeds: Vec<SessionId>,
-        fenced: bool,
-        holds: Mark,
-        home: Option<Home>,
-        master_wait_ms: u64,
-        offer: (GroupName, BTreeMap<String, String>, u32, u64, String, Arc<Policy>),
-        renewed_at: WallMillis,
-    }
-
-    #[test]
-    fn frames_are_those_of_before_as_long_as_a_worker_is_well() {
-        let labels: BTreeMap<String, String> = [("zone".into(), "north".into())].into();
-        let version = String::from("0.1.0");
-        let offer = Offer { labels, slots: 4, version, ..Offer::default() };
-        let lease = Lease {
-            succeeds: [SessionId(6)].into(),
-            home: Some(Home { master: "m1".parse().expect("a name"), session: SessionId(9) }),
-            offer,
-            renewed_at: WallMillis(1_700_000_000_000),
-            ..Lease::new("w1".parse().expect("a name"), SessionId(1))
-        };
-        let Lease { worker, session, renewal, state: standing, home_dir, succeeds, fenced, .. } =
-            lease.clone();
-        let Lease { holds, home, master_wait_ms, offer, renewed_at, .. } = lease.clone();
-        let Offer { group, labels, slots, memory_bytes, version, policy } = offer;
-        let offer = (group, labels, slots, memory_bytes, version, policy);
-        let before = Before {
-            worker,
-            session,
-            renewal,
-            standing,
-            home_dir,
-            succeeds,
-            fenced,
-            holds,
-            home,
-            master_wait_ms,
-            offer,
-            renewed_at,
-        };
-        assert_eq!(body(&lease), body(&before));
-        let unwell = Lease { unwell: Some("a disk is full".into()), ..lease.clone() };
-        assert_eq!(body(&unwell), body(&before), "masters of before read their answers");
-        // One after which something follows.
-        let mut answered = body(&before);
-        answered.push(7);
-        assert_eq!(frame::decode(&answered), Ok((lease, 7_u64)));
-    }
-
-    #[test]
-    fn a_renewal_says_that_a_worker_is_unwell() {
-        let lease = Lease::new("w1".parse().expect("a name"), SessionId(1));
-        for unwell in [None, Some(Unwell::from("a disk is full"))] {
-            let lease = Lease { unwell, ..lease.clone() };
-            let read = frame::decode(&body(&ToMaster::renew(3, lease.clone())));
-            let read = match read.expect("it was encoded here") {
-                ToMaster::Renew { lease, .. } => lease,
-                ToMaster::RenewUnwell { lease, unwell, .. } => {
-                    Lease { unwell: Some(unwell), ..lease }
-                }
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(read, lease);
-        }
-    }
 }

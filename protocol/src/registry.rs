@@ -1,8 +1,13 @@
 //! What can be known of the registry's streams without their values: which stream it is, and where it
 //! ends. A stream that ends before a revision that somebody knows has lost writes. Never the values.
 
-use crate::{Nonce, Revision, SessionId, subject::Bucket, time::WallMillis};
-use alloc::string::String;
+use crate::{
+    Nonce, Revision, SessionId,
+    record::{Record, Unknown},
+    subject::Bucket,
+    time::WallMillis,
+};
+use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Names one creation of a stream: nanoseconds since 1970, by the clock of the registry's host. A
@@ -52,9 +57,21 @@ pub struct Holds {
     pub upto: Mark,
 }
 
-/// A mark for each bucket that masters follow.
+/// A mark for each bucket that masters follow. As JSON, a list in their order: a later version may follow more
+/// of them, which are passed over, and an earlier one fewer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Mark>")]
 pub struct Marks([Mark; Bucket::FOLLOWED.len()]);
+
+impl From<Vec<Mark>> for Marks {
+    fn from(list: Vec<Mark>) -> Self {
+        let mut marks = Marks::default();
+        for (mark, known) in marks.0.iter_mut().zip(list) {
+            *mark = known;
+        }
+        marks
+    }
+}
 
 impl Marks {
     /// The mark of a bucket; none for a bucket that masters do not follow.
@@ -123,6 +140,19 @@ pub struct FailoverGuard {
     pub reason: String,
     /// When the guard was raised, on that master's wall clock. For people.
     pub raised_at: WallMillis,
+    /// What this version does not know of it.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for FailoverGuard {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
 }
 
 /// The key of the [`FailoverGuard`]. It has no dot, unlike the keys of masters' leases.

@@ -11,7 +11,11 @@ pub use outcome::{Outcome, Verdict};
 
 use crate::{
     AttemptId, BatchId, Digest, GroupName, Nonce, Revision, SessionId, TaskId, WorkerId,
-    grant::Grants, limit, registry::StreamId, time::WallMillis,
+    grant::Grants,
+    limit,
+    record::{Record, Unknown},
+    registry::StreamId,
+    time::WallMillis,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -19,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 /// What an attempt may use. Every field has a default; a worker enforces each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Limits {
     /// Time from the start of the run until it is killed, in milliseconds.
     pub timeout_ms: u64,
@@ -53,7 +57,7 @@ impl Default for Limits {
 
 /// What to do when a run fails or traps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Retry {
     /// How many attempts may fail before the task has failed; at least 1.
     pub attempts_max: u32,
@@ -252,6 +256,9 @@ pub struct Attempt {
     pub lease_stream: StreamId,
     /// When it was dispatched, on that master's wall clock. For people.
     pub dispatched_at: WallMillis,
+    /// What this version does not know of it.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// An attempt that is over without having ended its task.
@@ -342,6 +349,19 @@ pub struct TaskRecord {
     pub writer: SessionId,
     /// What the client submitted.
     pub spec: Arc<TaskSpec>,
+    /// What this version does not know of it.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for TaskRecord {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
 }
 
 fn nobody() -> SessionId {
@@ -363,6 +383,7 @@ impl TaskRecord {
             write: Nonce(0),
             writer: nobody(),
             spec,
+            unknown: Unknown::default(),
         }
     }
 
@@ -380,6 +401,7 @@ impl TaskRecord {
             write: self.write,
             writer: self.writer,
             spec: self.spec.clone(),
+            unknown: self.unknown.outside("state"),
         }
     }
 

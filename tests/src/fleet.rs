@@ -51,6 +51,8 @@ pub struct Fleet {
     logs: BTreeMap<String, Stdio>,
     /// The address on which each master listens for workers.
     quic: BTreeMap<String, SocketAddr>,
+    /// The program of a daemon, where it is not the one of this version.
+    programs: BTreeMap<String, PathBuf>,
     /// The mount points of the hosts' own disks.
     disks: Vec<PathBuf>,
     groups: group::Groups,
@@ -107,8 +109,9 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, logs, quic) = Default::default();
         let lease = lease.map(Into::into);
-        let (disks, groups) = Default::default();
-        let mut fleet = Fleet { dir, net, lease, nats, children, logs, quic, disks, groups };
+        let (programs, disks, groups) = Default::default();
+        let mut fleet =
+            Fleet { dir, net, lease, nats, children, logs, quic, programs, disks, groups };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -191,6 +194,12 @@ impl Fleet {
         self.launch_as_worker(command, name, options);
     }
 
+    /// Launches a worker whose only master, no process of this fleet, is at an address.
+    pub fn launch_worker_of(&mut self, name: &str, master: SocketAddr) {
+        let command = self.daemon("worker", name);
+        self.launch_as_worker(command, name, &["--master", &master.to_string()]);
+    }
+
     /// Launches a worker with the program `muster-worker`.
     pub fn launch_lone_worker(&mut self, name: &str, options: &[&str]) {
         let nats = self.nats_from(name);
@@ -243,12 +252,24 @@ impl Fleet {
         }
     }
 
+    /// The daemon `name` is another version's program from its next start on.
+    pub fn run_by(&mut self, name: &str, program: &Path) {
+        self.programs.insert(name.into(), program.into());
+    }
+
+    /// It is this version's program again.
+    pub fn run_by_this(&mut self, name: &str) {
+        self.programs.remove(name);
+    }
+
     /// The command line of a daemon. Makes its certificate and removes its old ready file.
     fn daemon(&mut self, role: &str, name: &str) -> Command {
         let command = match place::other_worker().filter(|_| role == "worker") {
             Some(worker) => self.net.command(name, &worker),
             None => {
-                let mut command = self.net.command(name, &place::program("muster"));
+                let own = self.programs.get(name).cloned();
+                let program = own.unwrap_or_else(|| place::program("muster"));
+                let mut command = self.net.command(name, &program);
                 command.arg(role);
                 command
             }

@@ -11,8 +11,12 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use muster_protocol::{Revision, lease::CasAnswer};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use muster_protocol::{
+    Revision,
+    lease::CasAnswer,
+    record::{self, Record},
+};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long to wait for an acknowledgement. After that, the outcome of the write is unknown.
@@ -75,7 +79,7 @@ pub fn expecting(headers: &mut HeaderMap, expect: Revision, keep: Option<Duratio
 impl Sent {
     /// Waits for the outcome of the write. After a conflict, reads from the stream's leader what the
     /// write met.
-    pub async fn answer<T: DeserializeOwned>(self, context: &Context) -> CasAnswer<T> {
+    pub async fn answer<T: Record>(self, context: &Context) -> CasAnswer<T> {
         let Some(ack) = self.ack else { return CasAnswer::Unknown };
         match ack.await {
             Ok(ack) => CasAnswer::Written(ack.sequence),
@@ -96,7 +100,7 @@ fn not_known(key: &Key, error: &PublishError) {
 }
 
 /// Reads the value that a refused write met at its key.
-pub async fn met<T: DeserializeOwned>(context: &Context, key: &Key) -> CasAnswer<T> {
+pub async fn met<T: Record>(context: &Context, key: &Key) -> CasAnswer<T> {
     match look(context, key).await {
         Ok(Found::Nothing) => CasAnswer::Conflict(None),
         Ok(Found::Mark(revision)) => CasAnswer::Gone(revision),
@@ -199,7 +203,7 @@ const NO_MESSAGE: u64 = 10_037;
 
 /// The newest value of a key, read from the stream's leader. A direct get could be answered by a replica
 /// that is behind.
-pub async fn read<T: DeserializeOwned>(
+pub async fn read<T: Record>(
     context: &Context,
     key: &Key,
 ) -> Result<Option<(T, Revision)>, ReadError> {
@@ -219,7 +223,7 @@ enum Found<T> {
     Value(T, Revision),
 }
 
-async fn look<T: DeserializeOwned>(context: &Context, key: &Key) -> Result<Found<T>, ReadError> {
+async fn look<T: Record>(context: &Context, key: &Key) -> Result<Found<T>, ReadError> {
     let unavailable = |cause: String| ReadError::Unavailable(cause);
     let ask = GetMessage { last_by_subj: &key.subject };
     let got: GotMessage = context
@@ -233,7 +237,7 @@ async fn look<T: DeserializeOwned>(context: &Context, key: &Key) -> Result<Found
             let bytes = base64::engine::general_purpose::STANDARD
                 .decode(stored.data)
                 .map_err(|error| unavailable(error.to_string()))?;
-            let value = serde_json::from_slice(&bytes)
+            let value = record::read(&bytes)
                 .map_err(|cause| ReadError::Malformed { subject: key.subject.clone(), cause })?;
             Ok(Found::Value(value, stored.seq))
         }

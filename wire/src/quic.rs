@@ -3,15 +3,14 @@
 
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
-    frame::{self, FrameError},
+    frame::{self, Encoding, FrameError, Message},
     limit::FRAME_SIZE_MAX,
 };
 use quinn::{
-    AckFrequencyConfig, ClientConfig, IdleTimeout, RecvStream, SendStream, ServerConfig,
-    TransportConfig, VarInt,
-    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
+    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, IdleTimeout, RecvStream,
+    SendStream, ServerConfig, TransportConfig, TransportErrorCode, VarInt,
+    crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
@@ -95,20 +94,61 @@ pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipher
     Ok(config)
 }
 
+/// The encoding that the two ends of a link agreed on.
+pub fn encoding(connection: &Connection) -> Encoding {
+    let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    let name = agreed.and_then(|data| data.protocol);
+    let is_named = |encoding: &Encoding| Some(encoding.alpn()) == name.as_deref();
+    // TLS lets nobody in who speaks none of them.
+    Encoding::ALL.into_iter().find(is_named).unwrap_or(Encoding::Positional)
+}
+
+/// The code with which a link is closed whose ends speak no common version of frames. The sentence beside it
+/// says which of them to upgrade.
+pub const NO_COMMON_FRAMES: u32 = 2;
+
+/// The code with which TLS says that it has no protocol in common with the peer (RFC 7301, alert 120).
+const NO_COMMON_PROTOCOL: u8 = 120;
+
+/// Why the two ends of a link do not understand each other, in words that say what to do; `None` where a
+/// connection ended for another reason.
+pub fn misunderstanding(error: &ConnectionError) -> Option<String> {
+    let no_protocol = TransportErrorCode::crypto(NO_COMMON_PROTOCOL);
+    let is_tls = match error {
+        ConnectionError::TransportError(error) => error.code == no_protocol,
+        ConnectionError::ConnectionClosed(close) => close.error_code == no_protocol,
+        ConnectionError::ApplicationClosed(close)
+            if close.error_code == VarInt::from_u32(NO_COMMON_FRAMES) =>
+        {
+            let reason = String::from_utf8_lossy(&close.reason).into_owned();
+            return Some(format!("the other side says: {reason}"));
+        }
+        _ => false,
+    };
+    let names = Encoding::ALL.map(|encoding| String::from_utf8_lossy(encoding.alpn()));
+    is_tls.then(|| {
+        format!(
+            "the other side speaks no frames that this one speaks ({}): upgrade the older of the two",
+            names.join(", ")
+        )
+    })
+}
+
 /// Reads frames from a stream.
 pub struct FrameReader {
     stream: RecvStream,
+    encoding: Encoding,
     buffer: BytesMut,
 }
 
 impl FrameReader {
-    /// Reads frames from `stream`.
-    pub fn new(stream: RecvStream) -> Self {
-        FrameReader { stream, buffer: BytesMut::new() }
+    /// Reads frames of this encoding from `stream`.
+    pub fn new(stream: RecvStream, encoding: Encoding) -> Self {
+        FrameReader { stream, encoding, buffer: BytesMut::new() }
     }
 
     /// The next message; `None` if the peer has ended the stream between two frames.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    pub async fn next<T: Message>(&mut self) -> Result<Option<T>, StreamError> {
         loop {
             if let Some(message) = self.ready()? {
                 return Ok(Some(message));
@@ -123,9 +163,9 @@ impl FrameReader {
     }
 
     /// The next message, if it has arrived already.
-    pub fn ready<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StreamError> {
+    pub fn ready<T: Message>(&mut self) -> Result<Option<T>, StreamError> {
         match frame::split(&mut self.buffer)? {
-            Some(body) => Ok(Some(frame::decode(&body)?)),
+            Some(body) => Ok(Some(frame::decode(self.encoding, &body)?)),
             None => Ok(None),
         }
     }
@@ -146,7 +186,7 @@ impl FrameReader {
 const GATHER_BYTES: usize = 64 * 1024;
 
 /// Sends messages as they come, all that wait in one write, until the channel is closed.
-pub async fn speak<T: Serialize>(
+pub async fn speak<T: Message>(
     mut writer: FrameWriter,
     mut waiting: mpsc::Receiver<T>,
 ) -> Result<(), StreamError> {
@@ -164,23 +204,24 @@ pub async fn speak<T: Serialize>(
 /// Writes frames to a stream. Sends nothing before [`FrameWriter::flush`].
 pub struct FrameWriter {
     stream: SendStream,
+    encoding: Encoding,
     buffer: Vec<u8>,
 }
 
 impl FrameWriter {
-    /// Writes frames to `stream`.
-    pub fn new(stream: SendStream) -> Self {
-        FrameWriter { stream, buffer: Vec::new() }
+    /// Writes frames of this encoding to `stream`.
+    pub fn new(stream: SendStream, encoding: Encoding) -> Self {
+        FrameWriter { stream, encoding, buffer: Vec::new() }
     }
 
     /// Adds a message.
-    pub fn push<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
-        Ok(frame::encode(message, &mut self.buffer)?)
+    pub fn push<T: Message>(&mut self, message: &T) -> Result<(), StreamError> {
+        Ok(frame::encode(self.encoding, message, &mut self.buffer)?)
     }
 
     /// Adds a message. Drops a message that is too long for a frame: a retry would fail as well, and the
     /// link must survive.
-    fn push_if_it_fits<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
+    fn push_if_it_fits<T: Message>(&mut self, message: &T) -> Result<(), StreamError> {
         match self.push(message) {
             Err(StreamError::Frame(FrameError::TooLong(size))) => {
                 tracing::error!(size, "a message is too long for a frame and was not sent");
@@ -209,7 +250,7 @@ impl FrameWriter {
     }
 
     /// Adds a message and sends all that was added.
-    pub async fn send<T: Serialize>(&mut self, message: &T) -> Result<(), StreamError> {
+    pub async fn send<T: Message>(&mut self, message: &T) -> Result<(), StreamError> {
         self.push(message)?;
         self.flush().await
     }

@@ -5,6 +5,8 @@ use crate::process;
 use anyhow::{Context as _, bail};
 use muster_protocol::{Nonce, SessionId, registry::Marks};
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::{
     fs::File,
     hash::{DefaultHasher, Hash, Hasher},
@@ -85,14 +87,22 @@ impl StateDir {
     /// How far earlier processes knew the registry to reach. `None` if the directory is a copy, or the
     /// machine was booted since.
     pub fn known(&self) -> Option<Marks> {
+        self.read_known()
+    }
+
+    fn read_known<T: DeserializeOwned>(&self) -> Option<T> {
         let text = std::fs::read_to_string(self.dir.join("known")).ok()?;
         let (nonce, known) = text.split_once('\n')?;
         (nonce.parse() == Ok(self.nonce)).then(|| serde_json::from_str(known).ok())?
     }
 
-    /// Notes how far this process knows the registry to reach.
+    /// Notes how far this process knows the registry to reach. Of the streams that only a later version
+    /// follows, what that knew is kept: they reach no less far.
     pub fn note_known(&self, known: &Marks) -> io::Result<()> {
-        let text = format!("{}\n{}", self.nonce, serde_json::to_string(known)?);
+        let mut list: Vec<Value> = serde_json::from_value(serde_json::to_value(known)?)?;
+        let before: Vec<Value> = self.read_known().unwrap_or_default();
+        list.extend(before.into_iter().skip(list.len()));
+        let text = format!("{}\n{}", self.nonce, serde_json::to_string(&list)?);
         process::write_whole(&self.dir.join("known"), &text)
     }
 
@@ -138,4 +148,32 @@ fn here(stored: Nonce, lock: &File) -> anyhow::Result<Nonce> {
     let mut hasher = DefaultHasher::new();
     (stored.0, boot.trim(), file.dev(), file.ino()).hash(&mut hasher);
     Ok(Nonce(hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::{
+        registry::{Mark, StreamId},
+        subject::Bucket,
+    };
+
+    #[test]
+    fn what_a_later_version_knew_of_more_streams_is_kept() {
+        let dir = std::env::temp_dir().join(format!("muster-known-{}", std::process::id()));
+        let state = StateDir::open(&dir).expect("a state directory");
+        let mut known = Marks::default();
+        known.set(Bucket::Tasks, Mark { stream: StreamId(1), revision: 5 });
+        state.note_known(&known).expect("it can be written");
+        let text = std::fs::read_to_string(dir.join("known")).expect("it was written");
+        let more = r#",{"stream":7,"revision":9,"new_field":1}]"#;
+        let later = format!("{}{more}", text.strip_suffix(']').expect("a list"));
+        std::fs::write(dir.join("known"), &later).expect("it is ours");
+        assert_eq!(state.known(), Some(known));
+        state.note_known(&known).expect("it can be written");
+        let kept = std::fs::read_to_string(dir.join("known")).expect("it was written");
+        assert_eq!(kept.len(), later.len(), "{kept}");
+        assert!(kept.contains(r#""new_field":1"#), "{kept}");
+        std::fs::remove_dir_all(&dir).expect("it is ours");
+    }
 }

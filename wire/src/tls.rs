@@ -1,7 +1,7 @@
 //! The certificates of masters and workers, verified on both sides. Never TLS below 1.3, and never
 //! session tickets or early data, because neither verifies the certificate again.
 
-use muster_protocol::message::ALPN;
+use muster_protocol::frame::Encoding;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, client::Resumption, crypto::CryptoProvider,
     server::WebPkiClientVerifier, version::TLS13,
@@ -72,6 +72,11 @@ fn unusable(error: impl ToString) -> TlsError {
     TlsError::Unusable(error.to_string())
 }
 
+/// The encodings of frames, the preferred one first.
+fn protocols() -> Vec<Vec<u8>> {
+    Encoding::ALL.map(|encoding| encoding.alpn().to_vec()).into()
+}
+
 /// TLS for a master: every peer must present a certificate of the fleet's authority.
 pub fn server(files: &Files) -> Result<ServerConfig, TlsError> {
     let Loaded { roots, chain, key } = files.load()?;
@@ -84,7 +89,7 @@ pub fn server(files: &Files) -> Result<ServerConfig, TlsError> {
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(unusable)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = protocols();
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
@@ -99,7 +104,7 @@ pub fn client(files: &Files) -> Result<ClientConfig, TlsError> {
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(unusable)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = protocols();
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(config)

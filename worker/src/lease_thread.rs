@@ -13,6 +13,7 @@ use muster_protocol::{
     attempts::Event,
     lease::{Lease, LeaseEffect, LeaseEvent, LeaseLoop, LeaseTiming},
     message::ToMaster,
+    record,
     registry::Holds,
     subject::{Bucket, Names},
 };
@@ -53,8 +54,8 @@ pub(crate) fn start(
         runtime.block_on(async move {
             let nats = Nats::open(&terms, answers.clone()).await;
             let lease = LeaseLoop::new(terms.timing, terms.draft.clone(), seed);
-            let keeper = LeaseThread { terms, deadman, links, told, nats, answers, lease };
-            keeper.keep(events).await;
+            let lease_loop = LeaseThread { terms, deadman, links, told, nats, answers, lease };
+            lease_loop.keep(events).await;
         });
     })?;
     Ok(sender)
@@ -206,13 +207,13 @@ impl LeaseThread {
     fn renew(&self, expect: Revision, lease: Lease, direct: bool, links: &[LinkId]) {
         // Every master that is asked tries the same write on the same key: it can only succeed once.
         for &link in links {
-            self.send(link, ToMaster::renew(expect, lease.clone()));
+            self.send(link, ToMaster::Renew { expect, lease: lease.clone() });
         }
         let Some(nats) = self.nats.as_ref().filter(|_| direct) else { return };
         let (context, key, answers) =
             (nats.context.clone(), nats.key.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let Ok(value) = serde_json::to_vec(&lease) else { return };
+            let Ok(value) = record::write(&lease) else { return };
             let (keep, headers) = (lease.state.keep(), HeaderMap::new());
             let sent = cas::send(&context, key, expect, value.into(), keep, headers).await;
             let answer = sent.answer(&context).await;

@@ -11,13 +11,14 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{
     Digest, Nonce,
     attempts::Event,
+    frame::{FrameRange, NoCommonFrames, Speaker},
     lease::{Home, LeaseEvent, Permit},
     message::{LogChunk, ObjectStore, StreamReply, StreamRequest, ToWorker},
     subject::Names,
 };
 use muster_wire::{
     process,
-    quic::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
+    quic::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
 };
 use quinn::{ClientConfig, Connection, Endpoint};
 use std::{
@@ -37,6 +38,10 @@ const LOGS_MAX: usize = 1_024;
 /// The first and the longest backoff before a master is dialled again.
 const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
 const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How long to wait before a master is dialled again that speaks no frames that this worker speaks: one of them
+/// has to be upgraded first.
+const DIAL_AFTER_UPGRADE: Duration = Duration::from_secs(10);
 
 /// How long a master may take to accept a connection, and then to say `Welcome`.
 const DIAL_MAX: Duration = Duration::from_secs(3);
@@ -135,10 +140,18 @@ impl Dialler {
                 Ok(connection) => {
                     let ended = self.link(connection.clone(), &mut welcomed).await;
                     // The connection knows better than the stream why the stream broke.
-                    ended.map_err(|error| connection.close_reason().map_or(error, Into::into))
+                    ended.map_err(|error| match error.is::<NoCommonFrames>() {
+                        true => error,
+                        false => connection.close_reason().map_or(error, Into::into),
+                    })
                 }
                 Err(cause) => Err(cause),
             };
+            if let Some(cause) = ended.as_ref().err().and_then(misunderstanding) {
+                tracing::warn!(master, cause, "this master is not understood; dialling on later");
+                tokio::time::sleep(spread(DIAL_AFTER_UPGRADE)).await;
+                continue;
+            }
             let cause = ended.err().map(|cause| cause.to_string());
             if welcomed {
                 // A link that ends soon after its welcome does not reset the backoff.
@@ -149,10 +162,7 @@ impl Dialler {
             } else if let Some(cause) = cause {
                 tracing::warn!(master, cause, "no link to this master; dialling again");
             }
-            // Add a jitter of up to a half, so that the workers of a fleet do not all come back at
-            // once.
-            let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
-            tokio::time::sleep(wait + Duration::from_millis(spread)).await;
+            tokio::time::sleep(spread(wait)).await;
             wait = (wait * 2).min(DIAL_AGAIN_MAX);
         }
     }
@@ -175,12 +185,15 @@ impl Dialler {
     /// Serves one link until it ends. Sets `welcomed` once the master lets this worker in.
     async fn link(&self, connection: Connection, welcomed: &mut bool) -> anyhow::Result<()> {
         let (send, receive) = connection.open_bi().await?;
-        let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+        let encoding = quic::encoding(&connection);
+        let mut reader = FrameReader::new(receive, encoding);
+        let mut writer = FrameWriter::new(send, encoding);
         writer.send(&StreamRequest::Control).await?;
         let welcome = tokio::time::timeout(DIAL_MAX, reader.next::<ToWorker>()).await??;
-        let Some(ToWorker::Welcome { master, machine, version }) = welcome else {
+        let Some(ToWorker::Welcome { master, machine, version, frames }) = welcome else {
             anyhow::bail!("it did not send Welcome");
         };
+        understood(&master, &version, frames, &connection)?;
         *welcomed = true;
         let address = connection.remote_address();
         tracing::info!(master = %master.master, version, %address, "linked");
@@ -222,15 +235,13 @@ impl Dialler {
                 ToWorker::Extended { session, home, renewal } => {
                     let _ = self.deps.lease.send(LeaseEvent::Extended { session, home, renewal });
                 }
-                ToWorker::Welcome { master, machine, version } => {
-                    self.met(link, master.clone(), machine);
-                    let again = ToWorker::Welcome { master, machine, version };
-                    let _ =
-                        self.deps.inbox.send(Input::Attempts(Event::Received(link, again))).await;
-                }
                 message => {
-                    if let ToWorker::Dispatch(dispatch) = &message {
-                        self.deps.journal.received(dispatch.key);
+                    match &message {
+                        ToWorker::Welcome { master, machine, .. } => {
+                            self.met(link, master.clone(), *machine);
+                        }
+                        ToWorker::Dispatch(dispatch) => self.deps.journal.received(dispatch.key),
+                        _ => {}
                     }
                     let _ =
                         self.deps.inbox.send(Input::Attempts(Event::Received(link, message))).await;
@@ -274,6 +285,33 @@ where
     }
 }
 
+/// Adds a jitter of up to a half, so that the workers of a fleet do not all come back at once.
+fn spread(wait: Duration) -> Duration {
+    let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
+    wait + Duration::from_millis(spread)
+}
+
+/// What to do about a link that ended because its two ends do not understand each other.
+fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
+    let frames = cause.downcast_ref::<NoCommonFrames>().map(ToString::to_string);
+    frames.or_else(|| quic::misunderstanding(cause.downcast_ref()?))
+}
+
+/// Closes the link to a master with which this worker has no version of frames in common.
+fn understood(
+    master: &Home,
+    version: &str,
+    frames: FrameRange,
+    connection: &Connection,
+) -> Result<(), NoCommonFrames> {
+    let (name, version) = (master.master.to_string(), version.into());
+    let there = Speaker { role: "master", name, version, frames };
+    let checked = NoCommonFrames::check("worker", FrameRange::SPOKEN, there);
+    checked.map(drop).inspect_err(|cause| {
+        connection.close(quic::NO_COMMON_FRAMES.into(), cause.to_string().as_bytes());
+    })
+}
+
 /// Sends logs on a stream of their own, which is opened when there is something to send.
 async fn write_logs(
     connection: &Connection,
@@ -285,9 +323,8 @@ async fn write_logs(
             Some(writer) => writer,
             None => {
                 let opened = connection.open_uni().await;
-                stream.insert(FrameWriter::new(
-                    opened.map_err(|error| StreamError::Down(error.to_string()))?,
-                ))
+                let opened = opened.map_err(|error| StreamError::Down(error.to_string()))?;
+                stream.insert(FrameWriter::new(opened, quic::encoding(connection)))
             }
         };
         writer.send(&chunk).await?;
@@ -301,9 +338,10 @@ async fn ask(
 ) -> Result<(FrameReader, FrameWriter), StreamError> {
     let opened = connection.open_bi().await;
     let (send, receive) = opened.map_err(|error| StreamError::Down(error.to_string()))?;
-    let mut writer = FrameWriter::new(send);
+    let encoding = quic::encoding(connection);
+    let mut writer = FrameWriter::new(send, encoding);
     writer.send(ask).await?;
-    Ok((FrameReader::new(receive), writer))
+    Ok((FrameReader::new(receive, encoding), writer))
 }
 
 /// A link that is up; `None` if none is up.

@@ -15,8 +15,10 @@ use async_nats::HeaderMap;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use muster_protocol::{
     ABSENT, SessionId, WorkerId,
+    frame::FrameRange,
     lease::{CasAnswer, Lease, LeaseHolder, LeaseStep, LeaseTiming, Offer},
     message::{Hello, StreamRequest, ToMaster, ToWorker},
+    record,
     subject::{Bucket, Names},
 };
 use muster_tests::{Fleet, fleet::NATS};
@@ -142,7 +144,9 @@ impl RenewingWorker {
         let master: SocketAddr = fleet.quic("m1").parse()?;
         let connection = endpoint.connect(master, &names.master_host())?.await?;
         let (send, receive) = connection.open_bi().await?;
-        let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+        let encoding = quic::encoding(&connection);
+        let mut reader = FrameReader::new(receive, encoding);
+        let mut writer = FrameWriter::new(send, encoding);
         writer.send(&StreamRequest::Control).await?;
         let Some(ToWorker::Welcome { master, version, .. }) = reader.next().await? else {
             anyhow::bail!("the master did not say welcome");
@@ -151,7 +155,8 @@ impl RenewingWorker {
         let session = SessionId(process::random()?);
         let (to, attempts) = (master.session, Vec::new());
         let (holds, said) = (Default::default(), version.clone());
-        let hello = Hello { to, session, attempts, holds, version: said };
+        let hello =
+            Hello { to, session, attempts, holds, version: said, frames: FrameRange::SPOKEN };
         writer.send(&ToMaster::Hello(hello)).await?;
         let address = fleet.nats_url().parse()?;
         let client = nats::options(format!("muster-worker {name}"), &address);
@@ -175,7 +180,7 @@ impl RenewingWorker {
                 Some(LeaseStep::Over { .. }) => anyhow::bail!("a lease is over"),
                 Some(LeaseStep::Write { expect, lease, doubtful, .. }) => {
                     anyhow::ensure!(!doubtful, "a renewal was not answered");
-                    let value = serde_json::to_vec(&lease)?.into();
+                    let value = record::write(&lease)?.into();
                     let (key, headers) = (self.key.clone(), HeaderMap::new());
                     let sent = cas::send(&self.context, key, expect, value, None, headers).await;
                     let answer = sent.answer(&self.context).await;

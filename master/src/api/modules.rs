@@ -67,6 +67,7 @@ impl ApiServer {
             size,
             kind: info.kind.to_string(),
             pushed_at: clock::wall(),
+            unknown: Default::default(),
         };
         self.change(&asked.name, |entry| {
             let wanted = asked.version.clone();
@@ -130,8 +131,7 @@ impl ApiServer {
         let mut gone = muster_protocol::ABSENT;
         for _ in 0..RACES_MAX {
             let found = self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?;
-            let (mut entry, revision) = found
-                .unwrap_or_else(|| (ModuleEntry { name: name.into(), versions: Vec::new() }, gone));
+            let (mut entry, revision) = found.unwrap_or_else(|| (ModuleEntry::new(name), gone));
             let old = entry.clone();
             change(&mut entry)?;
             if entry == old {

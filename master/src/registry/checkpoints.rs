@@ -7,6 +7,7 @@ use muster_protocol::{
     checkpoint::{Checkpoint, Next, Request},
     lease::CasAnswer,
     message::StreamReply,
+    record,
     subject::Bucket,
     task::Data,
 };
@@ -62,7 +63,7 @@ impl Registry {
         expect: Revision,
         new: &Checkpoint,
     ) -> CasAnswer<Checkpoint> {
-        let Ok(value) = serde_json::to_vec(new) else { return CasAnswer::Unknown };
+        let Ok(value) = record::write(new) else { return CasAnswer::Unknown };
         let (key, headers) = (at.clone(), async_nats::HeaderMap::new());
         let sent = cas::send(&self.context, key, expect, value.into(), None, headers).await;
         sent.answer(&self.context).await

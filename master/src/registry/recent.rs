@@ -6,7 +6,7 @@ use async_nats::jetstream::{
     stream::Stream,
 };
 use futures::StreamExt;
-use muster_protocol::{api::ListPlace, subject::Bucket, task::TaskRecord};
+use muster_protocol::{api::ListPlace, record, subject::Bucket, task::TaskRecord};
 use std::{cmp::Reverse, ops::Range, time::Duration};
 
 /// Stream entries to read for each requested record, in the first piece: some are gaps or unfinished
@@ -114,7 +114,7 @@ impl Registry {
             }
             let at_ms = info.published.unix_timestamp_nanos() / 1_000_000;
             written_ms.get_or_insert(u64::try_from(at_ms).unwrap_or_default());
-            if let Ok(record) = serde_json::from_slice::<TaskRecord>(&message.payload)
+            if let Ok(record) = record::read::<TaskRecord>(&message.payload)
                 && record.is_done()
                 && wanted(&record)
             {

@@ -13,6 +13,7 @@ use muster_protocol::{
     api::ModuleEntry,
     fleet::Event,
     lease::{Lease, MasterLease},
+    record,
     registry::{GUARD_KEY, Mark},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
@@ -223,8 +224,7 @@ impl<H: Hearer> Follower<H> {
         };
         match self.bucket {
             Bucket::Tasks => {
-                let record: TaskRecord =
-                    serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let record: TaskRecord = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::TaskSeen(Box::new(record), sequence)))
             }
             Bucket::Checkpoints => None,
@@ -233,7 +233,7 @@ impl<H: Hearer> Follower<H> {
                 Some(Fact::Fleet(Event::LeaseGone(worker, sequence)))
             }
             Bucket::Masters if message.subject.rsplit('.').next() == Some(GUARD_KEY) => {
-                let guard = serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let guard = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::GuardSeen(guard, sequence)))
             }
             Bucket::Masters if message.payload.is_empty() => {
@@ -241,20 +241,18 @@ impl<H: Hearer> Follower<H> {
                 Some(Fact::Fleet(Event::MasterGone(session)))
             }
             Bucket::Masters => {
-                let lease: MasterLease =
-                    serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let lease: MasterLease = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::MasterSeen(lease, sequence)))
             }
             Bucket::Workers => {
-                let lease: Lease = serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let lease: Lease = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::LeaseSeen(lease, sequence)))
             }
             Bucket::Modules if message.payload.is_empty() => {
                 Some(Fact::ModuleGone(message.subject.rsplit('.').next()?.into()))
             }
             Bucket::Modules => {
-                let entry: ModuleEntry =
-                    serde_json::from_slice(&message.payload).map_err(broken).ok()?;
+                let entry: ModuleEntry = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::ModuleSeen(entry))
             }
         }

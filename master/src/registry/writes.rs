@@ -11,6 +11,7 @@ use muster_protocol::{
     fleet::Event,
     lease::CasAnswer,
     limit::WRITES_MAX,
+    record,
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
 };
@@ -30,9 +31,6 @@ const WRITER: HeaderName = HeaderName::from_static(WRITER_HEADER);
 
 /// How often to look for writes whose answer is overdue.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// The initial buffer for a record, in bytes: most records fit.
-const RECORD_SIZE: usize = 1_024;
 
 /// A record to be written.
 struct Write {
@@ -105,9 +103,8 @@ async fn carry(
 
 /// Sends a write. `None` if it was not sent; once sent, it may still arrive after any failure.
 async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
+    let value = record::write(&*write.record).ok()?;
     let Write { expect, record, keep } = write;
-    let mut value = Vec::with_capacity(RECORD_SIZE);
-    serde_json::to_writer(&mut value, &record).ok()?;
     let mut headers = HeaderMap::new();
     cas::expecting(&mut headers, expect, keep);
     headers.insert(WRITER, registry.session.to_string());

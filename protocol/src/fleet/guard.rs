@@ -138,6 +138,7 @@ impl Fleet {
                 wait_ms: self.guard_wait().as_millis() as u64 + 1,
                 reason,
                 raised_at: self.stamps.wall(now),
+                unknown: Default::default(),
             }
         } else {
             match self.guard.until() {

@@ -38,6 +38,7 @@ impl Own {
             remembers: config.remembers.clone(),
             vouches: None,
             renewed_at: Default::default(),
+            unknown: Default::default(),
         };
         let clock = LeaseClock::new(timing.outage(), ABSENT);
         Own { lease, clock, next: Time::ZERO, over: false, told: false }
@@ -338,5 +339,6 @@ fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease 
         remembers: Vec::new(),
         vouches: None,
         renewed_at: Default::default(),
+        unknown: Default::default(),
     }
 }

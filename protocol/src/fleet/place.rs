@@ -342,6 +342,7 @@ impl Fleet {
             lease,
             lease_stream,
             dispatched_at,
+            unknown: Default::default(),
         }));
         record.attempts = number;
         self.dequeue(id);

@@ -138,8 +138,7 @@ impl Fleet {
             let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
             return self.commit(now, id, &next, outcome, None, out);
         }
-        next.state = TaskState::Queued { wait_ms: 0 };
-        self.write(now, id, next, None, out);
+        self.write(now, id, next.in_state(TaskState::Queued { wait_ms: 0 }), None, out);
     }
 
     fn past(&self, now: Time, attempt: &Attempt, lost: bool, reason: &str) -> PastAttempt {

@@ -405,6 +405,7 @@ impl World {
             attempts: has.iter().map(|&key| HeldAttempt { key, revision: 0 }).collect(),
             holds: Mark::default(),
             version: String::new(),
+            frames: Default::default(),
         };
         self.see(Event::Linked { worker: name(worker), link, hello })
     }

@@ -38,30 +38,6 @@ impl Lease {
     }
 }
 
-/// How a lease has it: in records, and not in frames, which have no names of fields. A field more would
-/// make the frames of before unreadable, so that they carry it beside the lease.
-pub(super) mod in_records {
-    use super::Unwell;
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    pub fn serialize<S: Serializer>(
-        unwell: &Option<Unwell>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            unwell.serialize(serializer)
-        } else {
-            serializer.serialize_unit()
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Unwell>, D::Error> {
-        if deserializer.is_human_readable() { Option::deserialize(deserializer) } else { Ok(None) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

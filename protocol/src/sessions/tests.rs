@@ -36,6 +36,7 @@ fn renewed(session: u64, revision: Revision) -> Event {
         remembers: Vec::new(),
         vouches: None,
         renewed_at: WallMillis(0),
+        unknown: Default::default(),
     };
     Event::MasterWritten { lease, answer: CasAnswer::Written(revision) }
 }

@@ -173,7 +173,12 @@ fn a_master_that_begins_anew_hears_everything_again() {
     d.give(2);
     d.ended(2);
     let master = Home { master: "m1".parse().expect("a name"), session: SessionId(9) };
-    let welcome = ToWorker::Welcome { master, machine: Nonce(1), version: String::new() };
+    let welcome = ToWorker::Welcome {
+        master,
+        machine: Nonce(1),
+        version: String::new(),
+        frames: Default::default(),
+    };
     check(d.told(1, welcome), &["link 1: hello of session 1 with [1, 2]", "link 1: t2 completed"]);
 }
 

@@ -12,24 +12,25 @@ fn home(session: u64) -> Option<Home> {
 }
 
 /// A lease of another master.
-fn lease_of(session: u64, renewal: u64, standing: LeaseState) -> MasterLease {
+fn lease_of(session: u64, renewal: u64, state: LeaseState) -> MasterLease {
     MasterLease {
         master: "m2".parse().expect("a name"),
         session: SessionId(session),
         renewal,
-        state: standing,
+        state,
         wait_ms: 0,
         workers: 1,
         remembers: Vec::new(),
         vouches: None,
         renewed_at: WallMillis(0),
+        unknown: Default::default(),
     }
 }
 
 impl World {
     /// The watch shows the lease of another master.
-    fn master(&mut self, session: u64, renewal: u64, standing: LeaseState) -> Vec<String> {
-        let lease = lease_of(session, renewal, standing);
+    fn master(&mut self, session: u64, renewal: u64, state: LeaseState) -> Vec<String> {
+        let lease = lease_of(session, renewal, state);
         self.see(Event::MasterSeen(lease, renewal))
     }
 
@@ -222,6 +223,7 @@ fn what_another_master_has_given_out_is_sent_by_it_and_by_this_one_only_after_a_
         lease: 1,
         lease_stream: Default::default(),
         dispatched_at: WallMillis(0),
+        unknown: Default::default(),
     });
     w.cas(ABSENT, &record);
     check(w.watch(1), &[]);

@@ -20,6 +20,7 @@ fn given_under(w: &mut World, session: SessionId, lease: Revision, lease_stream:
             lease,
             lease_stream,
             dispatched_at: WallMillis(0),
+            unknown: Default::default(),
         });
     });
 }
@@ -53,7 +54,7 @@ fn load(w: &mut World) -> Vec<String> {
 fn hello(w: &mut World, holds: Revision, to: SessionId) -> Vec<String> {
     let holds = Mark { revision: holds, ..Mark::default() };
     let (session, attempts, version) = (SessionId(1), Vec::new(), String::new());
-    let hello = Hello { to, session, attempts, holds, version };
+    let hello = Hello { to, session, attempts, holds, version, frames: Default::default() };
     w.see(Event::Linked { worker: name("w1"), link: 11, hello })
 }
 
@@ -86,6 +87,7 @@ fn master(session: u64, change: impl FnOnce(&mut MasterLease)) -> MasterLease {
         remembers: Vec::new(),
         vouches: None,
         renewed_at: WallMillis(0),
+        unknown: Default::default(),
     };
     change(&mut lease);
     lease
@@ -346,6 +348,7 @@ fn a_guard_that_the_registry_has_lost_is_raised_again() {
         wait_ms: 60_000,
         reason: String::new(),
         raised_at: WallMillis(0),
+        unknown: Default::default(),
     };
     let since = World::unloaded().now;
     let mut w = anew(|config| config.memory.guard = Some((guard.clone(), since)));

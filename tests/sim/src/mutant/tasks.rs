@@ -111,11 +111,10 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         CHECKPOINT,
-        "        found => asker.write(0, found.and_then(|found| found.state.clone()), now),",
-        "        found => {
-            let state = found.and_then(|found| found.state.clone());
-            asker.write(0, state.filter(|_| !ON[one-that-resumes-drops-what-it-found]), now)
-        }",
+        "            asker.write(0, found.and_then(|found| found.state.clone()), now, unknown)",
+        "            let state = found.and_then(|found| found.state.clone());
+            let state = state.filter(|_| !ON[one-that-resumes-drops-what-it-found]);
+            asker.write(0, state, now, unknown)",
     ),
     edit(
         REQUEST,

@@ -131,7 +131,7 @@ impl World {
                 let boottime = self.machines[self.workers[at].process.machine].boottime(self.now);
                 self.checker.renewal_sent(lease.session, lease.renewal, boottime);
                 for link in links {
-                    self.send_up(link, ToMaster::renew(expect, lease.clone()));
+                    self.send_up(link, ToMaster::Renew { expect, lease: lease.clone() });
                 }
                 if direct {
                     let session = lease.session;

@@ -11,6 +11,7 @@ use muster_protocol::{
     MasterId, SessionId, Time,
     advisory::{Advisory, FailoverEvent, RegistryEvent},
     fleet::{self, Effect, Fleet},
+    frame::FrameRange,
     lease::{CasAnswer, Home},
     limit,
     message::{ToMaster, ToWorker},
@@ -238,7 +239,7 @@ impl World {
         let worker = self.worker_of(link);
         let event = match frame {
             ToMaster::Hello(hello) => fleet::Event::Linked { worker, link, hello },
-            ToMaster::Renew { expect, lease } | ToMaster::RenewUnwell { expect, lease, .. } => {
+            ToMaster::Renew { expect, lease } => {
                 self.counters.relayed += 1;
                 fleet::Event::RenewAsked { worker, link, expect, lease }
             }
@@ -303,7 +304,10 @@ impl World {
         let home = Home { master: master.name.clone(), session: current.session };
         let machine = self.machines[master.process.machine].boot;
         let version = String::new();
-        self.send_down(link, ToWorker::Welcome { master: home, machine, version });
+        self.send_down(
+            link,
+            ToWorker::Welcome { master: home, machine, version, frames: FrameRange::SPOKEN },
+        );
     }
 
     /// The newest session has read a stream to its end.

@@ -1,0 +1,180 @@
+//! Two ends of a link that are not of one version: they use what both speak, or both say whom to upgrade.
+
+use crate::later::Buckets;
+use muster_protocol::{
+    SessionId, WorkerId,
+    frame::{Encoding, FrameRange},
+    lease::{CasAnswer, Home, Lease},
+    message::{Hello, StreamRequest, ToMaster, ToWorker},
+    record,
+    subject::Bucket,
+};
+use muster_tests::{Fleet, fleet::wait_for};
+use muster_wire::{
+    quic::{self, FrameReader, FrameWriter},
+    tls,
+};
+use quinn::{Connection, ConnectionError, Endpoint};
+use serde_json::json;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+const HERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// How long a worker is watched that must not dial again. It waits for ten seconds.
+const WATCHED_FOR: Duration = Duration::from_secs(4);
+
+fn files(fleet: &Fleet, role: &str, name: &str) -> tls::Files {
+    fleet.certificate(role, name);
+    let file = |ending: &str| fleet.path("tls").join(format!("{name}.{ending}"));
+    tls::Files { ca: fleet.path("tls/ca.pem"), cert: file("pem"), key: file("key") }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().expect("threads").block_on(future)
+}
+
+/// Dials the master as `w9` does, in these encodings.
+async fn dial(fleet: &Fleet, alpn: &[&[u8]]) -> (Endpoint, Result<Connection, ConnectionError>) {
+    let mut tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let mut endpoint = Endpoint::client(SocketAddr::from(HERE)).expect("a port");
+    endpoint.set_default_client_config(quic::client(tls).expect("TLS 1.3"));
+    let master: SocketAddr = fleet.quic("m1").parse().expect("an address");
+    let connecting = endpoint.connect(master, &fleet.names().master_host()).expect("a name");
+    (endpoint, connecting.await)
+}
+
+/// The control stream of a link, once the master has said welcome.
+async fn welcomed(connection: &Connection) -> (FrameReader, FrameWriter, Home, FrameRange) {
+    let encoding = quic::encoding(connection);
+    let (send, receive) = connection.open_bi().await.expect("a stream");
+    let mut reader = FrameReader::new(receive, encoding);
+    let mut writer = FrameWriter::new(send, encoding);
+    writer.send(&StreamRequest::Control).await.expect("it is up");
+    match reader.next().await.expect("it is up") {
+        Some(ToWorker::Welcome { master, frames, .. }) => (reader, writer, master, frames),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn hello(to: SessionId, frames: FrameRange) -> ToMaster {
+    let (attempts, holds, version) = (Vec::new(), Default::default(), "9.9.9".into());
+    ToMaster::Hello(Hello { to, session: SessionId(7), attempts, holds, version, frames })
+}
+
+#[test]
+fn a_master_renews_for_a_newer_worker_with_all_that_its_lease_says() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master("m1");
+    let worker: WorkerId = "w9".parse().expect("a name");
+    let mut lease = serde_json::to_value(Lease::new(worker, SessionId(7))).expect("JSON");
+    lease["offer"]["new_field"] = json!({"of": [1, null]});
+    let lease: Lease = record::read(lease.to_string().as_bytes()).expect("a lease");
+    let both = Encoding::ALL.map(Encoding::alpn);
+    block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &both).await;
+        let connection = connection.expect("it is let in");
+        assert_eq!(quic::encoding(&connection), Encoding::Named);
+        let (mut reader, mut writer, master, frames) = welcomed(&connection).await;
+        assert_eq!(frames, FrameRange::SPOKEN);
+        let newer = FrameRange { oldest: 2, newest: 9 };
+        writer.send(&hello(master.session, newer)).await.expect("it is up");
+        writer.send(&ToMaster::Renew { expect: 0, lease }).await.expect("it is up");
+        loop {
+            match reader.next().await.expect("it is up").expect("it goes on") {
+                ToWorker::Renewed { answer: CasAnswer::Written(_), .. } => break,
+                ToWorker::Renewed { answer, .. } => panic!("{answer:?}"),
+                _ => {}
+            }
+        }
+    });
+    let written = Buckets::of(&fleet).read(Bucket::Workers, "w9");
+    assert_eq!(written["offer"]["new_field"], json!({"of": [1, null]}), "{written}");
+}
+
+#[test]
+fn a_worker_of_frames_1_is_spoken_to_in_them() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master("m1");
+    block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[b"muster/1"]).await;
+        let connection = connection.expect("it is let in");
+        assert_eq!(quic::encoding(&connection), Encoding::Positional);
+        let (_reader, _writer, _, frames) = welcomed(&connection).await;
+        assert_eq!(frames, FrameRange::FIRST);
+    });
+}
+
+#[test]
+fn a_master_refuses_a_worker_whose_frames_it_does_not_speak_and_says_whom_to_upgrade() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master("m1");
+    let sentence =
+        "this master speaks frames 1 to 2, worker w9 (9.9.9) speaks 8 to 9: upgrade the master";
+    block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[b"muster/2"]).await;
+        let connection = connection.expect("TLS knows no frames");
+        let (_reader, mut writer, master, _) = welcomed(&connection).await;
+        let frames = FrameRange { oldest: 8, newest: 9 };
+        writer.send(&hello(master.session, frames)).await.expect("it is up");
+        let ConnectionError::ApplicationClosed(close) = connection.closed().await else {
+            panic!("the master has closed it");
+        };
+        assert_eq!(close.error_code, quic::NO_COMMON_FRAMES.into());
+        assert_eq!(String::from_utf8_lossy(&close.reason), sentence);
+    });
+    wait_for("the master's log", || fleet.log("m1").contains(sentence).then_some(()));
+    let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
+    assert_eq!(workers["workers"], json!([]), "it was never linked");
+}
+
+#[test]
+fn where_tls_finds_no_frames_in_common_both_sides_say_so_in_words() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master("m1");
+    let words = "speaks no frames that this one speaks (muster/2, muster/1): upgrade the older";
+    block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[b"muster/9"]).await;
+        let error = connection.expect_err("there is nothing in common");
+        let told = quic::misunderstanding(&error).unwrap_or_else(|| panic!("{error:?}"));
+        assert!(told.contains(words), "{told}");
+    });
+    wait_for("the master's log", || fleet.log("m1").contains(words).then_some(()));
+}
+
+/// A master of a later version, which a worker dials.
+#[test]
+fn a_worker_refuses_a_master_whose_frames_it_does_not_speak_and_waits() {
+    let mut fleet = Fleet::registry();
+    let sentence =
+        "this worker speaks frames 1 to 2, master m9 (9.9.9) speaks 8 to 9: upgrade the worker";
+    let tls = tls::server(&files(&fleet, "master", "m9")).expect("certificates");
+    block_on(async {
+        let server = quic::server(tls).expect("TLS 1.3");
+        let endpoint = Endpoint::server(server, SocketAddr::from(HERE)).expect("a port");
+        let address = endpoint.local_addr().expect("it is bound");
+        fleet.launch_worker_of("w1", address);
+        let connection = endpoint.accept().await.expect("a worker").await.expect("it is let in");
+        let (send, receive) = connection.accept_bi().await.expect("the control stream");
+        let mut reader = FrameReader::new(receive, Encoding::Named);
+        assert_eq!(reader.next().await.expect("it is up"), Some(StreamRequest::Control));
+        let master = Home { master: "m9".parse().expect("a name"), session: SessionId(1) };
+        let frames = FrameRange { oldest: 8, newest: 9 };
+        let (machine, version) = (muster_protocol::Nonce(1), "9.9.9".into());
+        let welcome = ToWorker::Welcome { master, machine, version, frames };
+        let mut writer = FrameWriter::new(send, Encoding::Named);
+        writer.send(&welcome).await.expect("it is up");
+        let ConnectionError::ApplicationClosed(close) = connection.closed().await else {
+            panic!("the worker has closed it");
+        };
+        assert_eq!(close.error_code, quic::NO_COMMON_FRAMES.into());
+        assert_eq!(String::from_utf8_lossy(&close.reason), sentence);
+        let again = tokio::time::timeout(WATCHED_FOR, endpoint.accept()).await;
+        assert!(again.is_err(), "it dials on as if nothing had been said");
+    });
+    wait_for("the worker's log", || fleet.log("w1").contains(sentence).then_some(()));
+    assert_eq!(fleet.log("w1").matches(sentence).count(), 1);
+}

@@ -7,9 +7,8 @@
 //! say which versions each side speaks.
 
 mod first;
-mod range;
 
-pub use range::{FrameRange, NoCommonFrames, Speaker};
+pub use crate::frame_range::{FrameRange, NoCommonFrames, Speaker};
 
 use crate::{
     limit::FRAME_SIZE_MAX,

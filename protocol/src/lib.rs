@@ -13,6 +13,7 @@ pub mod attempts;
 pub mod checkpoint;
 pub mod fleet;
 pub mod frame;
+mod frame_range;
 pub mod grant;
 pub mod health;
 pub mod id;

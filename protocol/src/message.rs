@@ -1,13 +1,14 @@
 //! The frames that masters and workers send each other over QUIC. Types only; no decisions.
 
+mod in_frames;
+
 pub use crate::subject::LogSource;
 
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
-    frame::FrameRange,
+    frame_range::FrameRange,
     grant::Grants,
     lease::{CasAnswer, Home, Lease, LeaseState},
-    record::in_frames,
     registry::{Mark, StreamId},
     task::{Data, Limits, Outcome},
 };

@@ -2,8 +2,6 @@
 //! reads one ignores the fields that a later version has added, and keeps them when it writes the record
 //! back. Never loses such a field silently, and never takes one that a client has misspelt for one.
 
-pub(crate) mod in_frames;
-
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use core::fmt;
 use serde::{

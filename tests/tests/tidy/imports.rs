@@ -13,18 +13,20 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: id lease message subject task time
-        attempts: id lease limit message registry run_estimate task time
-        checkpoint: id lease limit message task time
+        api: id lease message record subject task time
+        attempts: frame id lease limit message registry run_estimate task time
+        checkpoint: id lease limit message record task time
         fleet: advisory api attempts grant id lease limit message registry run_estimate subject task time
-        frame: limit
+        frame: frame_range id lease limit message record registry task time
+        frame_range: task
         health: lease time
-        lease: grant id limit registry task time words
-        message: grant id lease registry subject task
-        registry: id subject time
+        lease: grant id limit record registry task time words
+        message: frame_range grant id lease record registry subject task
+        record: limit
+        registry: id record subject time
         sessions: fleet id lease registry subject
         subject: id words
-        task: grant id limit registry time words
+        task: grant id limit record registry time words
         watch: id registry subject
         ",
     ),

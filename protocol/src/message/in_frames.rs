@@ -1,8 +1,10 @@
 //! A lease in frames that have names of fields: the bytes of its record. What a master is to write for a worker
 //! is what the worker has written, with all that only the worker knows.
 
-use super::{Record, read, write};
-use crate::lease::{CasAnswer, Lease};
+use crate::{
+    lease::{CasAnswer, Lease},
+    record::{Record, read, write},
+};
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};

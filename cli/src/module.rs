@@ -1,6 +1,9 @@
 //! `muster module`: Wasm files and their names in the store. Never stores a file that a worker would
 //! refuse.
 
+// Help texts have brackets that are no links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use crate::{
     blob,
     client::{Client, ConnectArgs},

@@ -136,7 +136,7 @@
 //! # Checkpoints
 //!
 //! When a worker is lost, its tasks run again on other workers. They run from the start, unless they have
-//! stored a checkpoint. [`checkpoint`] stores a state, of any type that serde supports, for later attempts;
+//! stored a checkpoint. [`checkpoint()`] stores a state, of any type that serde supports, for later attempts;
 //! when it returns, the state is stored in the fleet. [`resume`] returns the latest state, and `None` in a
 //! first attempt.
 //!

@@ -9,7 +9,7 @@ pub(crate) const INBOX_MAX: usize = 16 * 1024;
 /// An input of the worker's loop.
 #[expect(clippy::large_enum_variant, reason = "nearly every input is a fact for the state machine")]
 pub(crate) enum Input {
-    /// An event for the state machine, [`Attempts`].
+    /// An event for the state machine, [`Attempts`](muster_protocol::attempts::Attempts).
     Attempts(Event),
     /// The lease was given back; the process can end.
     Released,

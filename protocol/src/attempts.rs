@@ -218,7 +218,7 @@ impl Attempts {
             self.dirty.insert(key);
         }
         while let Some(key) = self.dirty.pop_first() {
-            self.settle(now, key);
+            self.reconcile(now, key);
         }
         self.resync(now);
         self.start();
@@ -334,7 +334,7 @@ impl Attempts {
         }
     }
 
-    fn settle(&mut self, now: Time, key: AttemptKey) {
+    fn reconcile(&mut self, now: Time, key: AttemptKey) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         // Use the link on which the attempt arrived if it is up, else any.
         let link = Some(attempt.link).filter(|link| self.links.contains_key(link));

@@ -130,8 +130,8 @@ fn play(mixture: &Mixture, args: &Args) -> anyhow::Result<String> {
     let runs: usize = run_log.tasks().values().map(Vec::len).sum();
     let (tasks, links) = (args.tasks, versions(&fleet)?);
     Ok(format!(
-        "{tasks} tasks in {took:.1?}, {runs} runs, {moved} of them after {victim} was killed and its task \
-         lost, none lost, none twice at once; {links}"
+        "{tasks} tasks in {took:.1?}, each with its one right result; {runs} runs, none of a task twice at \
+         once; {victim} was killed, and {moved} ran again elsewhere; workers: {links}"
     ))
 }
 

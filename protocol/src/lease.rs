@@ -2,8 +2,8 @@
 //! values in the registry, and the rules of the side that holds a lease. Never uses a wall clock, and
 //! never decides who is lost (`fleet` does).
 //!
-//! The argument that nothing runs twice at once rests on two lines of `lease_clock`: a renewal is
-//! stamped before it is sent, and an old answer changes nothing. See docs/SAFETY.md.
+//! The argument that nothing runs twice at once rests on `LeaseClock::sends`, which stamps a renewal before it is
+//! sent, and on `LeaseClock::acknowledged`, which ignores old answers. See docs/SAFETY.md.
 
 mod deadman;
 mod gate;

@@ -130,7 +130,7 @@ impl Fleet {
     fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
         self.roll.exists(Bucket::Masters, revision);
         if lease.state.is_held() {
-            self.own.clock.count(lease.renewal, revision);
+            self.own.clock.acknowledged(lease.renewal, revision);
         } else if lease.state == LeaseState::Lost {
             self.own.over = true;
         }

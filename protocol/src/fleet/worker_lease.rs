@@ -226,8 +226,9 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
-    /// A worker whose home is this master cannot reach the registry. Its lease is extended from now, if
-    /// nothing was decided about it; this master waits from now on, too.
+    /// A worker whose home is this master cannot reach the registry. If nothing was decided about its lease,
+    /// this master allows an extension, and its own wait starts anew now. The worker counts from the time at
+    /// which it asked.
     pub(super) fn extend_asked(
         &mut self,
         now: Time,

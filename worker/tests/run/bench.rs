@@ -94,7 +94,7 @@ impl Bench {
     /// Sets the end of the lease to `left` from now.
     pub fn lease(&self, left: Duration) -> Time {
         let until = boottime() + left;
-        self.lease.extend(until).unwrap();
+        self.lease.move_end(until).unwrap();
         until
     }
 

@@ -5,7 +5,6 @@
 //! A lone master stops following the tasks: the consumer would deliver only the master's own writes,
 //! which costs a tenth of the registry's work for a task. It does so only while its acknowledgements
 //! follow each other without a gap. A gap is a write of another master.
-//! each other without a gap. A gap is somebody else's write.
 
 mod watermark;
 

@@ -5,7 +5,7 @@ use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId
 use alloc::{format, string::String, string::ToString, vec::Vec};
 use serde::Serialize;
 
-/// Something that happened.
+/// An event that is published: what happened, and to what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Advisory {

@@ -1,4 +1,4 @@
-//! What a master has to decide in its next plan. Never the decision.
+//! The tasks and groups that a master has to consider in its next plan. Never decides about them.
 //!
 //! Invariant: a task or group is listed at most once, however many events put it there.
 

@@ -1,4 +1,4 @@
-//! What one session of a master leaves to the next. Never what the next session concludes from it
+//! What one session of a master leaves to the next session. Never decides what follows from it
 //! (`sessions` does).
 
 use crate::{

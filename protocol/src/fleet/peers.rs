@@ -1,4 +1,4 @@
-//! The other masters, as far as they are known. Never what follows from that.
+//! The other masters, as far as they are known. Never decides what follows from that.
 //!
 //! Invariant: every master that counts as renewing in time is a known master.
 

@@ -17,7 +17,7 @@ struct Waiting {
 }
 
 impl Requests {
-    /// A submission of so many tasks, of which so many (at least one) are not stored.
+    /// Adds a submission of `tasks` tasks. `left` of them, at least one, are not stored yet.
     pub(super) fn wait(&mut self, request: RequestId, tasks: u64, left: u64) {
         self.0.insert(request, Waiting { tasks, left });
     }

@@ -75,7 +75,7 @@ pub enum TimingError {
         lease: Duration,
         /// The interval asked for.
         given: Duration,
-        /// The longest that leaves room for two lost renewals.
+        /// The longest interval that leaves time for two renewals before the lease ends.
         most: Duration,
     },
     /// A duration is zero.
@@ -133,7 +133,7 @@ impl LeaseTiming {
         }
     }
 
-    /// The default: survives three lost renewals, and replaces a lost worker in about 5 s.
+    /// The default: survives two lost renewals in a row, and replaces a lost worker in about 5 s.
     pub const STANDARD: LeaseTiming = LeaseTiming::profile(4_000, 250, 1_000, 4_500);
     /// For good networks: replaces a lost worker in under 1 s.
     pub const FAST: LeaseTiming = LeaseTiming::profile(600, 100, 150, 750);

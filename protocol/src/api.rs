@@ -26,9 +26,9 @@ pub enum ErrorCode {
     /// An id in the request belongs to a different task. Other tasks of the same request may be
     /// stored.
     Conflict = 409,
-    /// It is not known whether it was carried out. Asking again with the same ids is safe.
+    /// It is not known whether the request was carried out. Asking again with the same ids is safe.
     Unknown = 500,
-    /// It was not carried out; ask again later.
+    /// The request was not carried out; ask again later.
     Unavailable = 503,
 }
 

@@ -59,7 +59,7 @@ pub struct Attempts {
     session: Option<SessionId>,
     ended_session: Option<SessionId>,
     until: Time,
-    /// The session is over; later events do not change that.
+    /// The session is over, and its runs have yet to be stopped; later events do not change that.
     fence_owed: bool,
     /// Attempts were dropped because the lease seemed to be over, and the masters do not know it yet.
     lapsed: bool,

@@ -123,7 +123,7 @@ pub fn decode<T: Message>(encoding: Encoding, body: &[u8]) -> Result<T, FrameErr
     }
 }
 
-/// Takes the next whole frame's message out of `buffer`; `None` until enough bytes are there.
+/// Takes the message of the next frame out of `buffer`; `None` until the whole frame is there.
 pub fn split(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some(header) = buffer.first_chunk::<HEADER_SIZE>() else { return Ok(None) };
     let size = size(*header)?;

@@ -1,4 +1,4 @@
-//! Ids and names. Never an address or a permission.
+//! Ids and names. None of them is an address or a permission.
 
 use alloc::{string::String, sync::Arc};
 use core::{fmt, marker::PhantomData, str::FromStr};

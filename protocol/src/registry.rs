@@ -1,5 +1,5 @@
 //! The identities and ends of the registry's streams. A stream that ends before a revision that
-//! somebody knows has lost writes. Never the values in the streams.
+//! somebody knows has lost writes. Never reads the values in the streams.
 
 use crate::{
     Nonce, Revision, SessionId,

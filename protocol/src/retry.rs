@@ -1,5 +1,5 @@
 //! The retry policies of a worker's requests to masters: how long to wait, and how many tries. Never
-//! what is tried, and never a clock.
+//! tries anything, and never reads a clock.
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A task as it is submitted, stored and ended. Never how it is run.
+//! A task as it is submitted, stored and ended. Never decides how it is run.
 
 mod data;
 mod difference;

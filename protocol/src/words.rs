@@ -1,4 +1,4 @@
-//! The macro for enums whose values have words. Never a word of its own.
+//! The macro for enums whose values have words. Never defines a word itself.
 
 /// Defines an enum with `ALL` and `word()`, from which records, subjects, tables and `--help` take the
 /// words.

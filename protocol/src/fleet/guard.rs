@@ -1,6 +1,6 @@
 //! The failover guard: after the registry has lost writes, nothing is dispatched until every run from
 //! before has certainly ended. The guard is stored in the registry, so that it binds every master.
-//! Never lifted before one master has waited for the whole time.
+//! It is never lifted before one master has waited for the whole time.
 
 use super::{ASK_AGAIN, Effect, Fleet, Memory, Timer};
 use crate::{

@@ -1,5 +1,5 @@
 //! Inquiries: questions of workers about attempts that this master does not know, and the reads that
-//! answer them. Never the answer.
+//! answer them. Never decides the answer.
 //!
 //! Invariant: a read answers only questions from before it was sent. Reads are numbered in the order in
 //! which they are sent.
@@ -23,7 +23,8 @@ pub(super) struct Inquiry {
     pub(super) after: u64,
     /// When it was first asked.
     pub(super) since: Time,
-    /// The number of the first read that was sent when no leader could be behind any more.
+    /// The number of the first read that was sent when no leader could be behind any more; `None`
+    /// before such a read.
     pub(super) first: Option<u64>,
 }
 

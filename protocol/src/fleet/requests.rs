@@ -1,4 +1,4 @@
-//! Submissions that are not answered yet. Never the answer.
+//! Submissions that are not answered yet. Never decides the answer.
 //!
 //! Invariant: a submission is here as long as one of its tasks is not stored, and is answered once.
 

@@ -1,4 +1,4 @@
-//! The timers of a master, and the ends of queueing times. Never what is done then.
+//! The timers of a master, and the ends of queueing times. Never decides what is done then.
 //!
 //! Invariant: a timer that is due is returned once, in the order of the times, and never early.
 

@@ -1,5 +1,5 @@
-//! Writes of records: how many are under way, and which new tasks wait to be written. Never what is
-//! written.
+//! Writes of records: how many are under way, and which new tasks wait to be written. Never decides
+//! what is written.
 //!
 //! Invariant: at most [`limit::WRITES_MAX`] writes are under way, and a task that is being written does
 //! not wait.

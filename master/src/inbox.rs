@@ -1,4 +1,4 @@
-//! What others report to the master's loop. Never what the loop does about it.
+//! The inbox of the master's loop. Never what the loop does about an input.
 
 use crate::registry::{ObjectError, Registry, Said};
 use async_nats::service::Service;
@@ -23,13 +23,13 @@ pub(crate) type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 
 /// An input of the loop.
 pub(crate) enum Input {
-    /// Something that the registry said.
+    /// An event of the registry.
     Registry(Said),
     /// A connection to the registry is up: the next session can begin.
     Connected(Registry),
     /// The client API is served.
     Served(Service),
-    /// A fact for the fleet, from a worker.
+    /// An event for the fleet, from a worker.
     Fleet(Event),
     /// A link is up; frames for its worker go to this sender.
     LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },

@@ -1,4 +1,4 @@
-//! Which Wasm guests may be made of. Never more than the worker's engine enables.
+//! The Wasm proposals that guests may use. Never more than the worker's engine enables.
 
 use wasmparser::WasmFeatures;
 

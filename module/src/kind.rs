@@ -1,6 +1,6 @@
-//! How a Wasm file is run, in words. Never how that is found out.
+//! The kinds of Wasm files. Never how the kind is found out.
 
-/// How a Wasm file is run.
+/// The kind of a Wasm file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A core module that exports `_start`, as `wasm32-wasip1` programs do. Standard input is the task's
@@ -8,7 +8,7 @@ pub enum Kind {
     Command,
     /// A component.
     Component {
-        /// What it exports.
+        /// The entry point that it exports.
         world: World,
     },
     /// A core module built against the SDK or another WIT world: it cannot run before
@@ -17,13 +17,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it cannot run before [`to_component`](crate::to_component) has made it a component.
+    /// Whether it cannot run before [`to_component`](crate::to_component) has made a component of it.
     pub fn needs_component(self) -> bool {
         self == Kind::SdkCore
     }
 }
 
-/// `module` or `component`, as listings show it.
+/// `module` or `component`, as in listings.
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

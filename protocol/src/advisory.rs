@@ -1,11 +1,11 @@
-//! Events, published for operators and tools: what happened to which task, worker, master or group.
-//! Each bad event has a subject of its own, so that an alarm can be set on it. Never read by Muster.
+//! Advisories: events published for operators and tools, about a task, worker, master or group.
+//! Each bad event has a subject of its own, so that an alarm can be set on it. Muster never reads them.
 
 use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId, words::words};
 use alloc::{format, string::String, string::ToString, vec::Vec};
 use serde::Serialize;
 
-/// Something that happened.
+/// An event that is published: what happened, and to what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Advisory {

@@ -16,19 +16,19 @@ use crate::{
 use alloc::{string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-/// Why a request was not answered with what it asked for.
+/// Why a request failed, and whether anything was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The request is wrong; asking again will not help. Nothing was stored.
     BadRequest = 400,
-    /// What it names does not exist. Nothing was stored.
+    /// Something that the request names does not exist. Nothing was stored.
     NotFound = 404,
-    /// An id in it belongs to another task, which differs. Other tasks of the same request may be
+    /// An id in the request belongs to a different task. Other tasks of the same request may be
     /// stored.
     Conflict = 409,
-    /// It is not known whether it was carried out. Asking again with the same ids is safe.
+    /// It is not known whether the request was carried out. Asking again with the same ids is safe.
     Unknown = 500,
-    /// It was not carried out; ask again later.
+    /// The request was not carried out; ask again later.
     Unavailable = 503,
 }
 
@@ -56,14 +56,14 @@ pub struct Submitted {
     pub stored: u64,
 }
 
-/// Some tasks by id.
+/// The tasks to get or to cancel, by id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskIds {
     /// The ids of the tasks, in any order. Ids that are not known are left out of the answer.
     pub ids: Vec<TaskId>,
 }
 
-/// Tasks with something in common.
+/// Which tasks to list: those that meet every condition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ListTasks {
@@ -151,7 +151,7 @@ pub struct WorkerView {
 /// Send a command to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandWorker {
-    /// The name of the worker that shall obey.
+    /// The name of the worker that shall carry out the command.
     pub worker: WorkerId,
     /// What the worker shall do.
     pub order: WorkerCommand,
@@ -169,7 +169,7 @@ pub struct Masters {
 pub struct RegisterModule {
     /// The name.
     pub name: String,
-    /// The version; the next number where absent.
+    /// The version; if absent, the next number.
     pub version: Option<String>,
     /// The digest of the module in the module store.
     pub digest: Digest,
@@ -180,15 +180,15 @@ pub struct RegisterModule {
 pub struct ModuleVersion {
     /// The version.
     pub version: String,
-    /// Its bytes.
+    /// The SHA-256 of the module.
     pub digest: Digest,
     /// The length of the module in bytes.
     pub size: u64,
     /// `module` or `component`.
     pub kind: String,
-    /// For people: when it was pushed.
+    /// When it was pushed. For people.
     pub pushed_at: WallMillis,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
 }
@@ -196,11 +196,11 @@ pub struct ModuleVersion {
 /// A module name's value in the modules bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleEntry {
-    /// Its key.
+    /// The name, which is the key.
     pub name: String,
     /// Its versions, oldest first. The last one is what the bare name means.
     pub versions: Vec<ModuleVersion>,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
 }
@@ -229,11 +229,11 @@ pub struct Modules {
     pub modules: Vec<ModuleEntry>,
 }
 
-/// Forget a name, or one version of it.
+/// Remove a name, or one version of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RemoveModule {
     /// The name.
     pub name: String,
-    /// The version; all where absent.
+    /// The version; if absent, all versions.
     pub version: Option<String>,
 }

@@ -48,7 +48,7 @@ const PREPARES_MAX: u32 = 5;
 const WARM_MAX: usize = 1_024;
 
 /// How many acknowledged attempts are remembered: about a second of the smallest tasks, in under 1 MiB.
-/// A dispatch that is older than those is returned unrun.
+/// A dispatch that is older than those is returned, and not run.
 const OVER_MAX: usize = 8_192;
 
 /// See the [module](self).
@@ -59,7 +59,7 @@ pub struct Attempts {
     session: Option<SessionId>,
     ended_session: Option<SessionId>,
     until: Time,
-    /// The session is over; later events do not change that.
+    /// The session is over, and its runs have yet to be stopped; later events do not change that.
     fence_owed: bool,
     /// Attempts were dropped because the lease seemed to be over, and the masters do not know it yet.
     lapsed: bool,
@@ -172,7 +172,7 @@ impl Attempts {
         }
     }
 
-    /// The same, remembering at most so many ended attempts.
+    /// The same state machine, which remembers at most `over_max` ended attempts.
     pub fn remembering(self, over_max: usize) -> Self {
         Attempts { over_max, ..self }
     }
@@ -218,7 +218,7 @@ impl Attempts {
             self.dirty.insert(key);
         }
         while let Some(key) = self.dirty.pop_first() {
-            self.settle(now, key);
+            self.reconcile(now, key);
         }
         self.resync(now);
         self.start();
@@ -237,8 +237,8 @@ impl Attempts {
     /// When [`plan`](Attempts::plan) has to be called again if no event comes before.
     pub fn wakeup(&self) -> Option<Time> {
         let holds = self.holding > 0;
-        // Few attempts hold no work: those killed but not stopped yet, and those about to be
-        // acknowledged.
+        // Only few attempts hold no work: those that were killed and have not stopped yet, and those
+        // whose outcome is about to be acknowledged.
         let fence = holds || self.attempts.values().any(Attempt::can_be_fenced);
         let fence = fence.then_some(self.until);
         let undelivered = self.quiet_owed && self.running == 0;
@@ -334,7 +334,7 @@ impl Attempts {
         }
     }
 
-    fn settle(&mut self, now: Time, key: AttemptKey) {
+    fn reconcile(&mut self, now: Time, key: AttemptKey) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         // Use the link on which the attempt arrived if it is up, else any.
         let link = Some(attempt.link).filter(|link| self.links.contains_key(link));

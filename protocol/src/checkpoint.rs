@@ -30,7 +30,7 @@ pub struct Checkpoint {
     /// The number of that attempt, from 1.
     pub number: u32,
     /// The number of the checkpoint within its attempt, from 1; 0 if the attempt has only taken over
-    /// what it found.
+    /// the state of an earlier attempt.
     pub save: u64,
     /// The state of the guest; absent if no attempt has saved one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +38,7 @@ pub struct Checkpoint {
     /// When it was saved, on the wall clock of the master that wrote it. For people: no decision
     /// uses it.
     pub saved_at: WallMillis,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
 }
@@ -87,7 +87,7 @@ pub fn save(
         Some(found) if asker.is_behind(found) => Step::Stale,
         // This very checkpoint was saved and its acknowledgement lost.
         Some(found) if found.number == asker.number && found.save >= save => Step::Done,
-        // What is not known of the one before is about its state, and is not said of this one.
+        // Unknown fields of the previous checkpoint describe its state; the new one does not have them.
         _ => asker.write(save, Some(state), now, Unknown::default()),
     }
 }

@@ -1,10 +1,10 @@
-//! Frames: a length in four bytes, little-endian, then a message. Never allocates for a length that is over the
-//! limit.
+//! Frames: a length in four bytes, little-endian, then a message. Never allocates for a length that is
+//! over the limit.
 //!
-//! There are two encodings. Frames 1 are postcard, in which the shape of no message can change. Frames from 2 on
-//! are CBOR (RFC 8949) with the names of fields: what reads one ignores the fields that it does not know, and
-//! gives those that are absent their defaults. TLS says which of the two a link has, and the first messages
-//! say which versions each side speaks.
+//! There are two encodings. Frames 1 are postcard, where the shape of a message can never change.
+//! Frames 2 and later are CBOR (RFC 8949) with named fields: a reader ignores unknown fields and uses
+//! the default for absent ones. TLS (ALPN) selects the encoding of a link, and the first messages say
+//! which versions each side speaks.
 
 mod first;
 
@@ -18,23 +18,23 @@ use alloc::vec::Vec;
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Bytes before a message: its length.
+/// The length of the header, in bytes.
 pub const HEADER_SIZE: usize = 4;
 
-/// How the messages of a link are written.
+/// The encoding of a link's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// Frames from 2 on: fields have names.
+    /// Frames 2 and later: fields by name.
     Named,
-    /// Frames 1: fields have places.
+    /// Frames 1: fields by position.
     Positional,
 }
 
 impl Encoding {
-    /// Each, the preferred one first.
+    /// Every encoding, the preferred one first.
     pub const ALL: [Encoding; 2] = [Encoding::Named, Encoding::Positional];
 
-    /// What a QUIC connection of it is called in the TLS handshake.
+    /// The name of the encoding in the TLS handshake (ALPN).
     pub const fn alpn(self) -> &'static [u8] {
         match self {
             Encoding::Named => b"muster/2",
@@ -43,14 +43,14 @@ impl Encoding {
     }
 }
 
-/// What can be said in a frame.
+/// A type that can be sent in a frame.
 pub trait Message: Serialize + DeserializeOwned {
-    /// Appends it as frames 1 have it.
+    /// Appends it in frames 1.
     fn encode_first(&self, out: Vec<u8>) -> postcard::Result<Vec<u8>> {
         postcard::to_extend(self, out)
     }
 
-    /// Reads it as frames 1 have it, and says what follows.
+    /// Reads it from frames 1; also returns the bytes after it.
     fn decode_first(body: &[u8]) -> postcard::Result<(Self, &[u8])> {
         postcard::take_from_bytes(body)
     }
@@ -104,7 +104,7 @@ pub fn size(header: [u8; HEADER_SIZE]) -> Result<usize, FrameError> {
     if size > FRAME_SIZE_MAX { Err(FrameError::TooLong(size)) } else { Ok(size) }
 }
 
-/// Reads one message that fills `body` wholly.
+/// Reads one message, which must fill `body`.
 pub fn decode<T: Message>(encoding: Encoding, body: &[u8]) -> Result<T, FrameError> {
     let read = match encoding {
         Encoding::Positional => {
@@ -122,7 +122,7 @@ pub fn decode<T: Message>(encoding: Encoding, body: &[u8]) -> Result<T, FrameErr
     }
 }
 
-/// Takes the next whole frame's message out of `buffer`; `None` until enough bytes are there.
+/// Takes the message of the next frame out of `buffer`; `None` until the whole frame is there.
 pub fn split(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some(header) = buffer.first_chunk::<HEADER_SIZE>() else { return Ok(None) };
     let size = size(*header)?;

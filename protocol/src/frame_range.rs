@@ -1,28 +1,28 @@
-//! Which versions of frames each side of a link speaks, and which of them both do. Never a guess: where there is
-//! none, the link ends with a sentence that says whom to upgrade.
+//! The versions of frames that each side of a link speaks, and the newest that both speak. Never a
+//! guess: if there is none, the link ends with a sentence that says which side to upgrade.
 
 use crate::task::clip;
 use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// Bytes shown of the version that another process says it has.
+/// How many bytes of another process's program version are shown.
 const VERSION_SHOWN_MAX: usize = 32;
 
-/// The versions of frames that a program speaks, one after another.
+/// The versions of frames that a program speaks: a range without gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameRange {
-    /// The oldest.
+    /// The oldest version.
     pub oldest: u16,
-    /// The newest.
+    /// The newest version.
     pub newest: u16,
 }
 
 impl FrameRange {
-    /// What this version speaks.
+    /// The range of this program.
     pub const SPOKEN: FrameRange = FrameRange { oldest: 1, newest: 2 };
 
-    /// What a program speaks that does not say: such ones know of frames 1 only.
+    /// The range of a program that does not say it: such a program knows only frames 1.
     pub const FIRST: FrameRange = FrameRange { oldest: 1, newest: 1 };
 
     /// The newest version that both speak.
@@ -47,20 +47,20 @@ impl fmt::Display for FrameRange {
     }
 }
 
-/// One end of a link, and what it speaks.
+/// One end of a link, and the frames that it speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speaker {
     /// `master` or `worker`.
     pub role: &'static str,
-    /// Its name.
+    /// The name of the worker or master.
     pub name: String,
-    /// The version of its program.
+    /// The version of the program.
     pub version: String,
     /// The frames that it speaks.
     pub frames: FrameRange,
 }
 
-/// Two ends of a link speak no common version of frames, as this end says it.
+/// The two ends of a link have no version of frames in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoCommonFrames {
     /// The role of this end.
@@ -72,7 +72,8 @@ pub struct NoCommonFrames {
 }
 
 impl NoCommonFrames {
-    /// Whether the two ends have a version of frames in common; the error is for both of them.
+    /// Whether the two ends have a version of frames in common. The error's text is for the logs of
+    /// both.
     pub fn check(here: &'static str, spoken: FrameRange, there: Speaker) -> Result<u16, Self> {
         spoken.common(there.frames).ok_or(NoCommonFrames { here, spoken, there })
     }

@@ -36,7 +36,8 @@ pub struct Grants {
     pub secrets: BTreeSet<String>,
     /// Where it may send HTTP requests.
     pub http: BTreeSet<HttpRule>,
-    /// The size of an own directory in bytes, empty at first and removed afterwards; 0 for none.
+    /// The size in bytes of the run's scratch directory, which is empty at first and removed after the
+    /// run; 0 for none.
     pub dir_bytes: u64,
     /// The resolution of its clock, in nanoseconds.
     pub clock_ns: u64,
@@ -125,7 +126,7 @@ pub struct RequestedGrants {
 }
 
 /// What a worker grants to tasks. It is part of the worker's lease, so that masters place tasks
-/// accordingly; the worker checks it again.
+/// accordingly. The worker checks the policy again before each run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Policy {
@@ -158,8 +159,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Why the policy denies what a task asks for, as the words that follow "the policy"; `None` if it
-    /// denies nothing.
+    /// Why the policy denies the grants that a task asks for, as a text that continues a sentence after
+    /// "the policy"; `None` if it denies nothing.
     pub fn denies(&self, wants: &RequestedGrants) -> Option<String> {
         if wants.env && !self.env {
             return Some("has no environment variables".into());
@@ -197,9 +198,9 @@ impl Policy {
 /// A place that HTTP requests may go to: `HOST[:PORT]`.
 ///
 /// `HOST` is a name, `*.` and a domain (any name below it), `*` (any name and any public address),
-/// an address, or a network (`10.1.0.0/16`, `[fd00::]/8`). Without a port 80 and 443 are meant; `:*`
-/// is any. A name that resolves to a private or loopback address may be reached only where that
-/// address is named as well; `localhost` names its own.
+/// an address, or a network (`10.1.0.0/16`, `[fd00::]/8`). Without a port, 80 and 443 are allowed; `:*`
+/// allows every port. If a name resolves to a private or loopback address, another rule must name that
+/// address as well; `localhost` also names the loopback addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpRule {
     host: HostPattern,
@@ -230,7 +231,7 @@ pub struct HttpRuleError(String);
 const WEB_PORTS: [u16; 2] = [80, 443];
 
 impl HttpRule {
-    /// Whether all that the other allows is allowed by this one.
+    /// Whether this rule allows everything that the other one allows.
     pub fn covers(&self, other: &HttpRule) -> bool {
         let host = match (&self.host, &other.host) {
             (HostPattern::Any, HostPattern::Net(address, bits)) => {
@@ -337,8 +338,8 @@ fn in_net(address: IpAddr, net: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// Whether an address is of the public internet, by IANA's registries of special-purpose addresses. An
-/// address that is not known to be public is not.
+/// Whether an address belongs to the public internet, by IANA's registries of special-purpose
+/// addresses. An address that is not known to be public counts as not public.
 pub fn is_public(address: IpAddr) -> bool {
     let within = |nets: &[(&str, u8)]| {
         nets.iter()

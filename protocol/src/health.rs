@@ -4,16 +4,17 @@
 use crate::{Time, lease::Unwell};
 use core::time::Duration;
 
-/// How often the host of a well worker is probed: an idle worker may not notice a full disk for so
+/// How often the host of a well worker is probed: an idle worker may not notice a full disk for that
 /// long. A probe starts a process, which takes some hundredths of a second.
 pub const PROBE_WELL_EVERY: Duration = Duration::from_secs(20);
 
-/// How often the host of an unwell worker is probed: it is well again at most so long after the
-/// shortage has ended. Also how long after its start a worker probes first.
+/// How often the host of an unwell worker is probed: the worker is well again at most this long after
+/// the shortage has ended. A worker's first probe is also this long after its start.
 pub const PROBE_UNWELL_EVERY: Duration = Duration::from_secs(2);
 
-/// How long a worker stays unwell because something failed, if no probe finds the shortage (memory for
-/// a large guest, say). As long as the longest backoff of a worker that returns attempts.
+/// How long a worker stays unwell because something failed, if no probe finds the shortage (for
+/// example, of memory for a large guest). As long as the longest backoff of a worker that returns
+/// attempts.
 pub const WORD_LASTS: Duration = Duration::from_secs(30);
 
 /// See the [module](self).

@@ -1,4 +1,4 @@
-//! Ids and names. Never anything that is an address or a permission.
+//! Ids and names. None of them is an address or a permission.
 
 use alloc::{string::String, sync::Arc};
 use core::{fmt, marker::PhantomData, str::FromStr};
@@ -31,7 +31,7 @@ pub enum IdError {
 /// Crockford's base 32: no I, L, O or U, so that an id can be read over the telephone.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// No digit.
+/// The entry in [`DIGITS`] of a byte that is not a digit.
 const NONE: u8 = u8::MAX;
 
 /// The digit that each byte stands for: every record has ten ids, and is read and written often.
@@ -70,7 +70,7 @@ fn decode(text: &str, length: usize) -> Option<u128> {
     Some(value)
 }
 
-/// Letters that were put together here.
+/// The text of letters from [`ALPHABET`].
 fn ascii(text: &[u8]) -> &str {
     core::str::from_utf8(text).expect("it has letters of an alphabet only")
 }
@@ -150,7 +150,8 @@ macro_rules! numeric_id {
 
 numeric_id!(
     /// A task: 48 bits of the submitter's wall clock in milliseconds, then 80 random bits, so that
-    /// ids sort roughly by submission. Text: 26 letters of Crockford's base 32 (the ULID form).
+    /// ids sort roughly by submission. If the client names the task, the id is a hash of the name.
+    /// Text: 26 letters of Crockford's base 32 (the ULID form).
     TaskId, u128, "task", 26, "26 letters or digits, as `muster task ls` prints them"
 );
 numeric_id!(

@@ -2,8 +2,8 @@
 //! values in the registry, and the rules of the side that holds a lease. Never uses a wall clock, and
 //! never decides who is lost (`fleet` does).
 //!
-//! The argument that nothing runs twice at once rests on two lines of `lease_clock`: a renewal is
-//! stamped before it is sent, and an old answer changes nothing. See docs/SAFETY.md.
+//! The argument that nothing runs twice at once rests on `LeaseClock::sends`, which stamps a renewal before it is
+//! sent, and on `LeaseClock::acknowledged`, which ignores old answers. See docs/SAFETY.md.
 
 mod deadman;
 mod gate;
@@ -75,7 +75,7 @@ pub enum TimingError {
         lease: Duration,
         /// The interval asked for.
         given: Duration,
-        /// The longest that leaves room for two lost renewals.
+        /// The longest interval that leaves time for two renewals before the lease ends.
         most: Duration,
     },
     /// A duration is zero.
@@ -86,8 +86,8 @@ pub enum TimingError {
 impl LeaseTiming {
     /// Lease of the worker, margin until the kernel kills it, renewal interval, wait of the master.
     ///
-    /// Refuses any master's wait shorter than `(worker + kill_margin) · (1 + ρ) / (1 − ρ)`, ρ being
-    /// [`CLOCK_RATE_PPM`]. Rounds against itself.
+    /// Refuses any master's wait shorter than `(worker + kill_margin) · (1 + ρ) / (1 − ρ)`, where ρ is
+    /// [`CLOCK_RATE_PPM`]. The bound is rounded up.
     pub const fn new(
         worker: Duration,
         kill_margin: Duration,
@@ -109,7 +109,8 @@ impl LeaseTiming {
         Ok(LeaseTiming { worker, kill_margin, renew_every, master, outage: OUTAGE_TOLERANCE })
     }
 
-    /// The same with another [`OUTAGE_TOLERANCE`]. Refuses one that a master could not renew in.
+    /// The same with another [`OUTAGE_TOLERANCE`]. Refuses one of fewer than three renewal intervals of
+    /// a master.
     pub fn with_outage(self, outage: Duration) -> Result<Self, TimingError> {
         let least = MASTER_RENEWS_EVERY * 3;
         if outage < least {
@@ -132,7 +133,7 @@ impl LeaseTiming {
         }
     }
 
-    /// The default: survives three lost renewals, and replaces a lost worker in about 5 s.
+    /// The default: survives two lost renewals in a row, and replaces a lost worker in about 5 s.
     pub const STANDARD: LeaseTiming = LeaseTiming::profile(4_000, 250, 1_000, 4_500);
     /// For good networks: replaces a lost worker in under 1 s.
     pub const FAST: LeaseTiming = LeaseTiming::profile(600, 100, 150, 750);
@@ -199,7 +200,8 @@ words!(
         Live = "live",
         /// The worker keeps its attempts and takes no new ones, until an operator says otherwise.
         Cordoned = "cordoned",
-        /// As `Cordoned`; and runs that are not over at the drain's deadline are stopped and queued again.
+        /// As `Cordoned`. In addition, runs that are not over at the drain's deadline are stopped, and
+        /// their tasks are queued again.
         Draining = "draining",
         /// The worker gave the lease back after its last run had ended.
         Released = "released",
@@ -214,13 +216,14 @@ impl LeaseState {
         matches!(self, LeaseState::Live | LeaseState::Cordoned | LeaseState::Draining)
     }
 
-    /// How long the registry keeps a lease of this state; for ever where absent.
+    /// How long the registry keeps a lease of this state; for ever if absent.
     pub fn keep(self) -> Option<Duration> {
         (!self.is_held()).then_some(limit::LEASE_KEEP)
     }
 }
 
-/// What people read in place of [`LeaseState::Live`] where a worker's host lacks something.
+/// The word that people read instead of that of [`LeaseState::Live`] if a worker's host lacks
+/// something.
 pub const UNWELL: &str = "unwell";
 
 /// The master that may declare a worker lost, and extend its lease while the registry is away: one
@@ -269,10 +272,10 @@ pub struct Lease {
     /// When this was written, on the worker's wall clock. For people.
     pub renewed_at: WallMillis,
     /// What the worker's host lacks; absent if it lacks nothing. Not part of the offer: masters sort
-    /// workers into kinds by the offer, which does not change within a session, and this does.
+    /// workers into kinds by the offer, which does not change within a session; a shortage does.
     #[serde(default)]
     pub unwell: Option<Unwell>,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
 }
@@ -346,7 +349,7 @@ pub struct MasterLease {
     pub vouches: Option<ServerId>,
     /// When this was written, on the master's wall clock. For people.
     pub renewed_at: WallMillis,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
 }
@@ -386,7 +389,7 @@ pub struct Offer {
     pub policy: Arc<Policy>,
 }
 
-/// A registry's answer to a compare-and-set: three outcomes, never two.
+/// A registry's answer to a compare-and-set: written, not written, or unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CasAnswer<T> {
     /// It was written, under this revision.

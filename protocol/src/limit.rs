@@ -16,7 +16,7 @@ pub const PAYLOAD_SIZE_MAX: u64 = 64 * 1024 * 1024;
 /// The largest module. Python and JavaScript guests carry their interpreter: 12 to 18 MB.
 pub const MODULE_SIZE_MAX: u64 = 64 * 1024 * 1024;
 
-/// Most tasks in one submission: with small inputs that is one NATS message of under 1 MiB.
+/// The most tasks in one submission: with small inputs that is one NATS message of under 1 MiB.
 pub const SUBMIT_TASKS_MAX: usize = 1_000;
 
 /// The largest request or answer body: NATS' own default `max_payload`.
@@ -34,29 +34,29 @@ pub const MESSAGE_SIZE_MAX: usize = 2 * 1024;
 /// The end of standard error kept with an outcome, in bytes.
 pub const STDERR_TAIL_MAX: usize = 2 * 1024;
 
-/// The longest time limit of an attempt, and the default.
+/// The longest time limit that a task may ask for.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// See [`TIMEOUT_MAX`].
+/// The time limit of an attempt, unless the task says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 
 /// How long a task may be queued, by default and at most: a task that nobody ran for a week is of no
 /// use to its client any more.
 pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Bytes of log of an attempt, by default: a minute at the full rate; and at most: an hour of it. The
-/// log stream keeps the newest of all tasks together, up to the size that its master was configured
-/// with.
+/// The most bytes of log of an attempt, unless the task says otherwise: about a minute at the full rate
+/// of 256 KiB/s. The log stream keeps the newest of all tasks together, up to the size that its master
+/// was configured with.
 pub const LOG_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
-/// See [`LOG_BYTES_DEFAULT`].
+/// The most bytes of log that a task may ask for: about an hour at the full rate.
 pub const LOG_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// The largest checkpoint of a task unless it says otherwise, in bytes: a second on a slow line of
 /// 16 MB/s. At most [`PAYLOAD_SIZE_MAX`].
 pub const CHECKPOINT_DEFAULT: u64 = 16 * 1024 * 1024;
 
-/// Linear memory of an attempt unless the task says otherwise, and the most it may ask for.
+/// The linear memory of an attempt in bytes, unless the task says otherwise.
 pub const MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
-/// See [`MEMORY_DEFAULT`]: 32-bit Wasm cannot address more.
+/// The most linear memory that a task may ask for, in bytes: 32-bit Wasm cannot address more.
 pub const MEMORY_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// How long a finished record is kept at most.
@@ -100,7 +100,7 @@ pub const LEASE_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a master declares no worker lost because too many are silent at once. Afterwards it does:
 /// half a fleet may really have lost power.
 pub const MASS_SILENCE_MAX: Duration = Duration::from_secs(60);
-/// The smallest number of workers for which that is done.
+/// The smallest fleet, in workers, for which failovers are paused.
 pub const MASS_SILENCE_WORKERS_MIN: usize = 4;
 
 /// The longest text in a lease on what the worker's host lacks, in bytes: a path and two sentences.

@@ -167,7 +167,7 @@ pub enum WorkerCommand {
     /// Take no new attempts; return those that have not started, and at the deadline those that still
     /// run.
     Drain {
-        /// Milliseconds from now.
+        /// How long the worker waits for its runs, in milliseconds from the receipt of the command.
         deadline_ms: u64,
     },
     /// Take new attempts again.
@@ -197,7 +197,7 @@ pub struct Dispatch {
     /// The tasks' stream.
     pub stream: StreamId,
     /// How many attempts the worker may hold, this one included: another master may have dispatched
-    /// some at the same time. The worker returns what is beyond it.
+    /// some at the same time. The worker returns the surplus.
     pub held_max: u32,
     /// The number of the attempt within its task, from 1.
     pub number: u32,
@@ -218,7 +218,7 @@ pub struct Dispatch {
 pub enum ObjectStore {
     /// Modules: kept until removed.
     Modules,
-    /// Inputs and outputs: kept as long as task records.
+    /// Inputs, outputs and checkpoints: they expire, but not while an open task needs them.
     Data,
 }
 
@@ -250,7 +250,7 @@ pub enum StreamRequest {
         /// The state to keep: inline, or a reference to an object that was stored before.
         state: Data,
     },
-    /// Send what earlier attempts saved, and let none of them save anything more:
+    /// Send the state that earlier attempts saved, and let none of them save anything more:
     /// [`StreamReply::State`], [`StreamReply::Missing`] or [`StreamReply::Stale`].
     Resume {
         /// The attempt that resumes.

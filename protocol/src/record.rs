@@ -1,6 +1,6 @@
-//! Records: what is stored as JSON, in the registry and in state directories, and outlives a version. What
-//! reads one ignores the fields that a later version has added, and keeps them when it writes the record
-//! back. Never loses such a field silently, and never takes one that a client has misspelt for one.
+//! Records: values that are stored as JSON, in the registry and in state directories, and are read by
+//! other versions. A reader ignores the fields that a later version added, and a writer keeps them.
+//! Never loses such a field silently, and never ignores an unknown name in a client's request.
 
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use core::fmt;
@@ -12,22 +12,21 @@ use serde::{
 use serde_ignored::Path;
 use serde_json::Value;
 
-/// The most bytes of unknown fields that a record may have, names and values, as JSON. As much as an inline
-/// input: a later version adds some numbers and names.
+/// The most bytes of unknown fields that a record may have: names and values, as JSON. As much as an
+/// inline input, since a later version adds only some numbers and names.
 ///
-/// A record with more is refused as a whole, and not cut: what refuses a record does not write it either, so
-/// that nothing of it is lost, and says which process to upgrade.
+/// A record with more is refused as a whole, not cut: a process that refuses a record does not write
+/// it, so nothing is lost, and the error says which process to upgrade.
 pub const UNKNOWN_SIZE_MAX: usize = crate::limit::INLINE_SIZE_MAX;
 
-/// The fields of a record that this version does not know. Almost always none, which takes no memory of its own.
+/// The fields of a record that this version does not know. Almost always none, which allocates nothing.
 ///
-/// It is a field of the record's own type, so that a copy of a record has them as well. An element of a list
-/// and a value that moves within its record have one of their own, flattened: they keep theirs wherever they
-/// go.
+/// It is a field of the record's type, so that copies of the record have it as well. Elements of lists,
+/// and values that move within their record, have one of their own, flattened, which moves with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unknown(Box<[Field]>);
 
-/// One of them: where it stands, from the record's root down, and what it is.
+/// An unknown field: its path from the record's root, and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Field {
     path: Vec<String>,
@@ -36,9 +35,9 @@ struct Field {
 
 /// A value that is stored as a whole.
 pub trait Record: Serialize + DeserializeOwned {
-    /// Its fields that this version does not know. Its form in JSON leaves them out.
+    /// The fields that this version does not know. They are not part of the type's own JSON.
     fn unknown(&self) -> &Unknown;
-    /// The same, to be set.
+    /// The same, mutable.
     fn unknown_mut(&mut self) -> &mut Unknown;
 }
 
@@ -52,7 +51,7 @@ impl<T: Record> Record for Box<T> {
     }
 }
 
-/// Reads a record, with what this version does not know of it.
+/// Reads a record, with its unknown fields.
 pub fn read<T: Record>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let mut ignored = Ignored::default();
     let mut record: T = parse(bytes, |path| ignored.note(&path))?;
@@ -62,7 +61,7 @@ pub fn read<T: Record>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     Ok(record)
 }
 
-/// Writes a record, with what was not known of it when it was read.
+/// Writes a record, with the unknown fields that it was read with.
 pub fn write<T: Record>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
     let bytes = serde_json::to_vec(record)?;
     if record.unknown().is_empty() {
@@ -75,8 +74,8 @@ pub fn write<T: Record>(record: &T) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&root)
 }
 
-/// Reads what somebody has asked for. A name that is not known is misspelt, or of a later version; what it
-/// asks for would not be done, so that it is refused.
+/// Reads a client's request. An unknown name is misspelt or of a later version; what it asks for would
+/// not be done, so the request is refused.
 pub fn read_request<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let mut ignored = Ignored::default();
     let request = parse(bytes, |path| ignored.note(&path))?;
@@ -101,7 +100,7 @@ fn parse<T: DeserializeOwned>(
     Ok(value)
 }
 
-/// The places of fields that were ignored, without the names of variants, which serde does not say.
+/// The paths of ignored fields, without the names of enum variants, which serde does not report.
 #[derive(Default)]
 struct Ignored {
     paths: Vec<Vec<String>>,
@@ -113,13 +112,13 @@ impl Ignored {
         let mut steps = Vec::new();
         walk(path, &mut steps);
         self.size += steps.iter().map(String::len).sum::<usize>();
-        // Enough to be refused; the rest needs no memory.
+        // This is enough for the record to be refused; further paths are not kept.
         if self.size <= UNKNOWN_SIZE_MAX || self.paths.is_empty() {
             self.paths.push(steps);
         }
     }
 
-    /// The fields at these places of a record.
+    /// The fields at these paths of a record.
     fn taken_from(self, root: &Value) -> Result<Unknown, serde_json::Error> {
         let mut finds = Finds::default();
         for path in &self.paths {
@@ -160,7 +159,7 @@ fn too_much<E: de::Error>() -> E {
     ))
 }
 
-/// Fields as they are found, as many as a record may have.
+/// Unknown fields as they are found, up to the limit.
 #[derive(Default)]
 struct Finds {
     size: usize,
@@ -177,7 +176,8 @@ impl Finds {
         Ok(())
     }
 
-    /// The same ones however they stood in the text, where one may stand twice.
+    /// Sorted by path, so that records compare equal whatever the order in the text; a duplicate is
+    /// dropped.
     fn into_unknown(mut self) -> Unknown {
         self.fields.sort_by(|a, b| a.path.cmp(&b.path));
         self.fields.dedup_by(|a, b| a.path == b.path);
@@ -202,8 +202,8 @@ fn text_size(value: &Value) -> usize {
 }
 
 impl Field {
-    /// The field at a place. A variant with fields is an object of one entry around them, of which the path
-    /// does not know.
+    /// The field at a path. A variant with fields is an object with one entry around them; the path
+    /// does not contain that entry.
     fn of(path: &[String], root: &Value) -> Option<Self> {
         let mut at = root;
         let mut whole = Vec::new();
@@ -222,7 +222,7 @@ impl Field {
         Some(Field { path: whole, value: at.clone() })
     }
 
-    /// Puts it where it stood, if what it stood in is still there and does not have it by now.
+    /// Puts the field back, if its parent still exists and does not have it.
     fn put_into(&self, root: &mut Value) {
         let Some((name, parents)) = self.path.split_last() else { return };
         let mut at = root;
@@ -252,19 +252,19 @@ fn child<'a>(value: &'a Value, step: &str) -> Option<&'a Value> {
 }
 
 impl Unknown {
-    /// Whether everything is known.
+    /// Whether every field is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All but what stands in this field of the record, which is to have another value.
+    /// The unknown fields outside of this field of the record, whose value is being replaced.
     pub(crate) fn outside(&self, field: &str) -> Self {
         let is_outside = |found: &&Field| found.path.first().is_none_or(|first| first != field);
         Unknown(self.0.iter().filter(is_outside).cloned().collect())
     }
 }
 
-/// Flattened into an element: its own fields only.
+/// Flattened into an element: only the element's own fields.
 impl Serialize for Unknown {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;

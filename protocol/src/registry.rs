@@ -1,5 +1,5 @@
-//! What can be known of the registry's streams without their values: which stream it is, and where it
-//! ends. A stream that ends before a revision that somebody knows has lost writes. Never the values.
+//! The identities and ends of the registry's streams. A stream that ends before a revision that
+//! somebody knows has lost writes. Never reads the values in the streams.
 
 use crate::{
     Nonce, Revision, SessionId,
@@ -48,7 +48,7 @@ impl Mark {
     }
 }
 
-/// Up to where attempts were dispatched to a session of a worker.
+/// The latest revision under which an attempt was dispatched to a session of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holds {
     /// The session of the worker; `None` before the first attempt.
@@ -57,8 +57,9 @@ pub struct Holds {
     pub upto: Mark,
 }
 
-/// A mark for each bucket that masters follow. As JSON, a list in their order: a later version may follow more
-/// of them, which are passed over, and an earlier one fewer.
+/// A mark for each bucket that masters follow. As JSON, it is a list in the order of
+/// [`Bucket::FOLLOWED`]. A list of a later version may be longer: the further marks are ignored. A list
+/// of an earlier version may be shorter: the absent marks are empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Mark>")]
 pub struct Marks([Mark; Bucket::FOLLOWED.len()]);
@@ -140,7 +141,7 @@ pub struct FailoverGuard {
     pub reason: String,
     /// When the guard was raised, on that master's wall clock. For people.
     pub raised_at: WallMillis,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
 }

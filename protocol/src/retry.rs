@@ -1,35 +1,35 @@
-//! How a worker tries again what a master did not do for it: how long it waits, and how often it tries. Never
-//! what is tried, and never a clock.
+//! The retry policies of a worker's requests to masters: how long to wait, and how many tries. Never
+//! tries anything, and never reads a clock.
 
 use core::time::Duration;
 
-/// A policy of tries.
+/// A retry policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// From a try that failed to the next one.
+    /// The wait between a failed try and the next one.
     pub wait: Duration,
-    /// Tries in all; without an end where absent.
+    /// The greatest number of tries; unlimited if absent.
     pub tries_max: Option<u32>,
 }
 
 impl RetryPolicy {
-    /// How long to wait after so many tries that failed; `None` where that was the last.
+    /// How long to wait after this many failed tries; `None` after the last one.
     pub fn after(self, failed: u32) -> Option<Duration> {
         self.tries_max.is_none_or(|max| failed < max).then_some(self.wait)
     }
 }
 
-/// A checkpoint that is saved or resumed. The guest waits for it, and the end of the run ends it.
+/// Saving or resuming a checkpoint. The guest waits for it; the end of the run stops it.
 pub const CHECKPOINT: RetryPolicy =
     RetryPolicy { wait: Duration::from_millis(200), tries_max: None };
 
-/// An output that is too large for a record. The end of the lease ends it.
+/// Storing an output that is too large for a record. The end of the lease stops it.
 pub const OUTPUT: RetryPolicy = RetryPolicy { wait: Duration::from_millis(500), tries_max: None };
 
-/// An object that masters say is missing: after so many answers it counts as missing. Masters ask the
-/// store's leader, which knows all that was acknowledged. A leader that was just elected, or a master that
-/// is behind, may answer wrongly at first; within these three seconds NATS elects a leader and followers
-/// catch up.
+/// Fetching an object that masters report as missing: after this many answers it counts as missing.
+/// Masters ask the store's leader, which has everything that was acknowledged. A leader that was just
+/// elected, or a master that is behind, may answer wrongly at first; within these three seconds NATS
+/// elects a leader and followers catch up.
 pub const MISSING: RetryPolicy = RetryPolicy { wait: Duration::from_secs(1), tries_max: Some(4) };
 
 #[cfg(test)]

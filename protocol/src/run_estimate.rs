@@ -1,5 +1,5 @@
 //! An estimate of how long the next runs take, used to decide how many attempts a worker queues. Never
-//! a reason to run anything.
+//! decides whether anything runs.
 
 use core::time::Duration;
 

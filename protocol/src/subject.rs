@@ -116,12 +116,12 @@ impl Names {
         format!("muster_{}_modules", self.fleet)
     }
 
-    /// The object store that keeps inputs and outputs, by the hex of their digest.
+    /// The object store that keeps inputs, outputs and checkpoints, by the hex of their digest.
     pub fn data_store(&self) -> String {
         format!("muster_{}_data", self.fleet)
     }
 
-    /// The subject of a request to masters: `task.submit`, say.
+    /// The subject of a request to masters, such as `task.submit`.
     pub fn api(&self, endpoint: Endpoint) -> String {
         format!("muster.{}.api.{}", self.fleet, endpoint.word())
     }

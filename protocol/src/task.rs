@@ -1,4 +1,4 @@
-//! A task as it is submitted, stored and ended. Never how it is run.
+//! A task as it is submitted, stored and ended. Never decides how it is run.
 
 mod data;
 mod difference;
@@ -35,7 +35,7 @@ pub struct Limits {
     pub cpu_ms: u64,
     /// Time in the queue, in milliseconds, as counted by the master that places the task.
     pub queue_ms: u64,
-    /// Standard error and log, in bytes. What is beyond it is dropped, and counted in the outcome.
+    /// Standard error and log, in bytes. Further bytes are dropped, and counted in the outcome.
     pub log_bytes: u64,
     /// The state in a checkpoint, in bytes.
     pub checkpoint_bytes: u64,
@@ -55,7 +55,7 @@ impl Default for Limits {
     }
 }
 
-/// What to do when a run fails or traps.
+/// What to do when a run fails, traps or times out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Retry {
@@ -148,7 +148,7 @@ fn priority_default() -> u8 {
 pub struct SpecError(String);
 
 impl TaskSpec {
-    /// A task with a default for every choice.
+    /// A specification with a default for every field but these two.
     pub fn new(module: ModuleRef, input: Data) -> Self {
         TaskSpec {
             module,
@@ -256,7 +256,7 @@ pub struct Attempt {
     pub lease_stream: StreamId,
     /// When it was dispatched, on that master's wall clock. For people.
     pub dispatched_at: WallMillis,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
 }
@@ -293,7 +293,8 @@ pub enum TaskState {
     Done {
         /// How the task ended.
         outcome: Arc<Outcome>,
-        /// The attempt that ended it; absent if none did (cancelled while queued, say).
+        /// The attempt that ended it; absent if none did, for example if the task was
+        /// cancelled while it was queued.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         attempt: Option<Attempt>,
         /// When it ended, on the wall clock of the master that wrote the record. For people: no
@@ -349,7 +350,7 @@ pub struct TaskRecord {
     pub writer: SessionId,
     /// What the client submitted.
     pub spec: Arc<TaskSpec>,
-    /// What this version does not know of it.
+    /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
 }
@@ -413,13 +414,13 @@ impl TaskRecord {
         }
     }
 
-    /// When its present attempt should have ended, if it began at once. For people.
+    /// When its present attempt should have ended, if the run started at the dispatch. For people.
     pub fn due(&self) -> Option<WallMillis> {
         let given = self.attempt()?.dispatched_at.0;
         Some(WallMillis(given.saturating_add(self.spec.limits.timeout_ms)))
     }
 
-    /// Whether nothing may change it any more.
+    /// Whether the task is over, so that nothing may change the record any more.
     pub fn is_done(&self) -> bool {
         matches!(self.state, TaskState::Done { .. })
     }

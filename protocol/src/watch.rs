@@ -1,11 +1,10 @@
 //! Following a stream by a consumer that may be late, or may stop without notice: where a consumer
 //! begins, which of its messages are new to the fleet, whether it still delivers everything, and when
-//! no consumer is needed. Never the values.
+//! no consumer is needed. Never reads the values.
 //!
 //! A lone master stops following the tasks: the consumer would deliver only the master's own writes,
 //! which costs a tenth of the registry's work for a task. It does so only while its acknowledgements
 //! follow each other without a gap. A gap is a write of another master.
-//! each other without a gap. A gap is somebody else's write.
 
 mod watermark;
 

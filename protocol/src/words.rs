@@ -1,7 +1,7 @@
-//! How a closed list of words is written: an enum with `ALL` and `word()`. It must never have a word of its
-//! own.
+//! The macro for enums whose values have words. Never defines a word itself.
 
-/// An enum of words that records, subjects, tables and `--help` have from it.
+/// Defines an enum with `ALL` and `word()`, from which records, subjects, tables and `--help` take the
+/// words.
 macro_rules! words {
     (
         $(#[$doc:meta])*

@@ -58,8 +58,8 @@ impl Deadman {
     }
 
     /// Sets the end of the lease to `until`. On an error the end has not changed.
-    pub fn extend(&self, until: Time) -> Result<(), DeadmanError> {
-        self.lock().extend(until).map_err(DeadmanError::Timer)
+    pub fn move_end(&self, until: Time) -> Result<(), DeadmanError> {
+        self.lock().move_end(until).map_err(DeadmanError::Timer)
     }
 
     /// Closes every gate. The timer stays armed, for guests that do not end.
@@ -138,11 +138,11 @@ mod tests {
     fn the_kernels_timer_is_armed_while_guests_run_and_moves_with_the_lease() {
         let deadman = Deadman::new(Duration::from_secs(1)).expect("a timer");
         assert!(matches!(deadman.hold(), Err(DeadmanError::Lapsed)), "there is no lease yet");
-        deadman.extend(boottime() + Duration::from_secs(100)).expect("a timer");
+        deadman.move_end(boottime() + Duration::from_secs(100)).expect("a timer");
         assert_eq!(left(&deadman), None, "nothing runs");
         let (first, second) = (deadman.hold().expect("a lease"), deadman.hold().expect("a lease"));
         assert_eq!(left(&deadman), Some(101));
-        deadman.extend(boottime() + Duration::from_secs(200)).expect("a timer");
+        deadman.move_end(boottime() + Duration::from_secs(200)).expect("a timer");
         assert_eq!(left(&deadman), Some(201));
         drop(first);
         assert_eq!(left(&deadman), Some(201), "one still runs");

@@ -1,4 +1,4 @@
-//! What others report to the worker's loop. Never what the loop does about it.
+//! The inbox of the worker's loop. Never what the loop does about an input.
 
 use muster_protocol::attempts::Event;
 

@@ -158,7 +158,7 @@ impl LeaseThread {
             LeaseEffect::AskHome { link, session, renewal } => {
                 self.send(link, ToMaster::Extend { session, renewal });
             }
-            LeaseEffect::Extend { session, until } => match self.deadman.extend(until) {
+            LeaseEffect::MoveEnd { session, until } => match self.deadman.move_end(until) {
                 Ok(()) => self.tell(Event::LeaseHeld { session, until }),
                 Err(error) => {
                     tracing::error!(%error, "the kernel's timer cannot be moved, so a renewal of the lease does not count")

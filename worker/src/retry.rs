@@ -1,5 +1,5 @@
-//! What is sent to a master for a run, until that is done or the gate of the run is closed. It must never
-//! try without a permit.
+//! Requests to masters for a run, repeated until they succeed or the run's gate is closed. Never tries
+//! without a permit.
 
 use crate::{
     clock::boottime,
@@ -12,8 +12,8 @@ use muster_protocol::{
     retry::RetryPolicy,
 };
 
-/// Sends through whichever master is linked. `judge` says whether the answer is a result, or else why it is
-/// not; then it is sent again after a while.
+/// Sends a request through any linked master. `judge` returns the result, or why the answer is none;
+/// then the request is repeated after a wait.
 pub(crate) async fn until_done<R, T, F>(
     gate: &Gate,
     links: &Links,

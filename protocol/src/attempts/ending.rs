@@ -1,6 +1,6 @@
-//! How an attempt ends: by its run, by a word of a master, or by the end of the lease or of the worker; and
-//! how long its outcome is kept. Never forgets an outcome before a master has acknowledged it, and never
-//! gives one to what was stopped because the lease was over.
+//! How an attempt ends: by itself, by a frame of a master, or with the lease or the worker; and how
+//! long its outcome is kept. Never forgets an outcome before a master has acknowledged it, and never
+//! keeps an outcome of a run that was stopped because the lease was over.
 
 use super::{Attempt, Attempts, Effect, Kill, LinkId, Phase};
 use crate::{
@@ -154,7 +154,7 @@ impl Attempts {
         self.dirty.insert(key);
     }
 
-    /// A master knows the outcome: nothing is owed any more.
+    /// A master knows the outcome: forget it.
     pub(super) fn acknowledged(&mut self, key: AttemptKey) {
         if let Some(attempt) = self.attempts.get(&key)
             && matches!(attempt.phase, Phase::Ended { .. })

@@ -1,6 +1,6 @@
-//! About what a master has to decide in its next plan. Never what it decides.
+//! The tasks and groups that a master has to consider in its next plan. Never decides about them.
 //!
-//! Invariant: a task or group is on it once at most, however many facts put it there.
+//! Invariant: a task or group is listed at most once, however many events put it there.
 
 use crate::{GroupName, TaskId};
 use alloc::collections::BTreeSet;

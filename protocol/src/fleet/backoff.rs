@@ -1,5 +1,5 @@
-//! Backoff for workers that return several attempts unrun in a row: they get none for a while. So tasks
-//! go to workers that can run them, and a fleet without another worker does not write records
+//! Backoff for workers that return several attempts in a row: they get no attempts for a while. So
+//! tasks go to workers that can run them, and a fleet without another worker does not write records
 //! endlessly.
 
 use super::{Fleet, Timer};
@@ -10,8 +10,9 @@ use crate::{
 };
 use core::time::Duration;
 
-/// How many attempts a worker may return in a row without a backoff. A drain that its lease does not
-/// show yet, or two masters that filled it at the same time, cause as many.
+/// How many attempts a worker has to return in a row before its backoff begins. One or two are normal:
+/// a drain that its lease does not show yet causes them, or two masters that filled it at the same
+/// time.
 const RETURNS_MAX: u32 = 3;
 
 /// The first backoff; each further one without a run in between is twice as long.

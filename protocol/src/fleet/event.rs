@@ -213,7 +213,7 @@ pub enum Event {
     },
 }
 
-/// Something that the executor has to do. It carries its reason where the reason is not obvious.
+/// Something that the executor has to do. It has a reason if the reason is not obvious.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Replace a task record if its revision is still `expect`.

@@ -1,6 +1,6 @@
 //! The failover guard: after the registry has lost writes, nothing is dispatched until every run from
 //! before has certainly ended. The guard is stored in the registry, so that it binds every master.
-//! Never lifted before one master has waited for the whole time.
+//! It is never lifted before one master has waited for the whole time.
 
 use super::{ASK_AGAIN, Effect, Fleet, Memory, Timer};
 use crate::{
@@ -117,8 +117,7 @@ impl Fleet {
     }
 
     /// How long runs from before a loss may go on: until the last home's own lease is over, and then
-    /// for the longest lease of a worker.
-    /// for the longest lease of a worker.
+    /// for the longest wait that a worker's lease asks for.
     fn guard_wait(&self) -> Duration {
         let waits = self.workers.values().map(|worker| worker.wait);
         self.longest_home() + waits.fold(self.config.timing.master(), Duration::max)
@@ -237,7 +236,7 @@ impl Fleet {
     }
 
     /// Ends every worker's session at once, because the registry has forgotten attempts of theirs.
-    /// Their runs are still waited for.
+    /// Nothing is dispatched until their runs have certainly ended.
     fn end_all_sessions(&mut self) {
         let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
         let sessions: Vec<SessionId> = leases.map(|lease| lease.session).collect();

@@ -1,8 +1,8 @@
-//! Workers' words about attempts that this master does not know, and the reads that answer them. Never the
-//! answer.
+//! Inquiries: questions of workers about attempts that this master does not know, and the reads that
+//! answer them. Never decides the answer.
 //!
-//! Invariant: a read answers only what was asked before it was sent. Reads are numbered in the order in which
-//! they are sent.
+//! Invariant: a read answers only questions from before it was sent. Reads are numbered in the order in
+//! which they are sent.
 
 use super::LinkId;
 use crate::{Revision, TaskId, Time, WorkerId, message::AttemptKey, task::Outcome};
@@ -23,7 +23,8 @@ pub(super) struct Inquiry {
     pub(super) after: u64,
     /// When it was first asked.
     pub(super) since: Time,
-    /// The number of the first read that was sent when no leader could be behind any more.
+    /// The number of the first read that was sent when no leader could be behind any more; `None`
+    /// before such a read.
     pub(super) first: Option<u64>,
 }
 
@@ -31,18 +32,19 @@ pub(super) struct Inquiry {
 #[derive(Debug, Default)]
 pub(super) struct Inquiries {
     waiting: BTreeMap<TaskId, Vec<Inquiry>>,
-    /// Reads asked for so far.
+    /// How many reads were requested so far.
     reads: u64,
 }
 
 impl Inquiries {
-    /// The number of a read that is sent now.
+    /// The number for a read that is sent now.
     pub(super) fn next_read(&mut self) -> u64 {
         self.reads += 1;
         self.reads
     }
 
-    /// The number of a read of this task that is sent now. After `patience` no leader is behind any more.
+    /// The number for a read of this task that is sent now. After `patience` no leader can be behind
+    /// any more.
     pub(super) fn read(&mut self, now: Time, task: TaskId, patience: Duration) -> u64 {
         let read = self.next_read();
         for inquiry in self.waiting.get_mut(&task).into_iter().flatten() {
@@ -53,7 +55,7 @@ impl Inquiries {
         read
     }
 
-    /// Whether anything about this task waits for a read.
+    /// Whether a question about this task waits for a read.
     pub(super) fn has(&self, task: TaskId) -> bool {
         self.waiting.contains_key(&task)
     }
@@ -63,7 +65,7 @@ impl Inquiries {
         self.reads
     }
 
-    /// Waits for a read, in the place of the same worker's earlier word about the same attempt.
+    /// Adds a question; it replaces an earlier one of the same worker about the same attempt.
     pub(super) fn add(&mut self, inquiry: Inquiry) {
         let waiting = self.waiting.entry(inquiry.key.task).or_default();
         let same =
@@ -77,7 +79,7 @@ impl Inquiries {
         }
     }
 
-    /// Takes out those about a task that are answered; the others wait on.
+    /// Takes out the answered questions about a task; the others go on waiting.
     pub(super) fn take(
         &mut self,
         task: TaskId,

@@ -1,5 +1,5 @@
-//! Links to workers: which are up, and what a worker has when a link comes up. Never takes a worker for
-//! lost because it has no link.
+//! Links to workers: which are up, and what a worker has when a link comes up. Never considers a
+//! worker lost because it has no link.
 
 use super::{Effect, Fleet, LinkId, Timer, inquiries::Inquiry, reconcile::counted};
 use crate::{

@@ -1,5 +1,5 @@
-//! Pauses failovers while too many workers are silent at once. Never for longer than
-//! [`MASS_SILENCE_MAX`](limit::MASS_SILENCE_MAX).
+//! Pauses failovers while too many workers are silent at once. Never pauses them for
+//! longer than [`MASS_SILENCE_MAX`](limit::MASS_SILENCE_MAX).
 
 use super::{ASK_AGAIN, Effect, Fleet, Worker};
 use crate::{

@@ -1,5 +1,5 @@
 //! The masters of the fleet: this master's own lease, the leases of the others, and which master owns
-//! which task. Ownership decides who acts first, never who may act: the registry decides that.
+//! which task. Ownership only decides who acts first. It never decides who may act; the registry does.
 
 use super::{ASK_AGAIN, Config, Effect, Fleet, Timer, peers::Peer};
 use crate::{
@@ -130,7 +130,7 @@ impl Fleet {
     fn own_seen(&mut self, lease: &MasterLease, revision: Revision) {
         self.roll.exists(Bucket::Masters, revision);
         if lease.state.is_held() {
-            self.own.clock.count(lease.renewal, revision);
+            self.own.clock.acknowledged(lease.renewal, revision);
         } else if lease.state == LeaseState::Lost {
             self.own.over = true;
         }
@@ -260,8 +260,8 @@ impl Fleet {
         peer.over
     }
 
-    /// Whether this master acts first for the thing with this number: rendezvous hashing over the
-    /// sessions of the masters that have a worker linked.
+    /// Whether this master acts first for the task or worker with this number: rendezvous hashing over
+    /// the sessions of the masters that have a worker linked.
     pub(super) fn is_owner(&self, number: u64) -> bool {
         let rank = |session: SessionId| mix(session.0 ^ mix(number));
         let able = |session: &&SessionId| {

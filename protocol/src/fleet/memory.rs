@@ -1,4 +1,5 @@
-//! What one session of a master leaves to the next. Never what the next one makes of it (that is `sessions`).
+//! What one session of a master leaves to the next session. Never decides what follows from it
+//! (`sessions` does).
 
 use crate::{
     Revision, SessionId, Time, WorkerId,

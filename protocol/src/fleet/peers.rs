@@ -1,6 +1,6 @@
-//! The other masters, as far as they are known. Never what follows from that.
+//! The other masters, as far as they are known. Never decides what follows from that.
 //!
-//! Invariant: a master that is said to renew its lease in time is known.
+//! Invariant: every master that counts as renewing in time is a known master.
 
 use crate::{ABSENT, MasterId, Revision, SessionId, Time, lease::MasterLease};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -58,7 +58,7 @@ impl Peer {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: BTreeMap<SessionId, Peer>,
-    /// Those that renew their leases in time.
+    /// The sessions that renew their leases in time.
     fresh: BTreeSet<SessionId>,
 }
 
@@ -71,17 +71,17 @@ impl Peers {
         self.known.get_mut(session)
     }
 
-    /// A master that is known, or is from now on.
+    /// A known session, added if it is new.
     pub(super) fn meet(&mut self, session: SessionId, unknown: impl FnOnce() -> Peer) -> &mut Peer {
         self.known.entry(session).or_insert_with(unknown)
     }
 
-    /// Each of them.
+    /// Every known session.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SessionId, &Peer)> {
         self.known.iter()
     }
 
-    /// Those that renew their leases in time.
+    /// The sessions that renew their leases in time.
     pub(super) fn fresh(&self) -> impl Iterator<Item = &SessionId> {
         self.fresh.iter()
     }
@@ -91,7 +91,7 @@ impl Peers {
         self.fresh.contains(&session)
     }
 
-    /// One of them renews its lease in time, or does not. Whether that is news.
+    /// Notes whether a session renews its lease in time. Returns whether that has changed.
     pub(super) fn set_fresh(&mut self, session: SessionId, is_fresh: bool) -> bool {
         match is_fresh && self.known.contains_key(&session) {
             true => self.fresh.insert(session),

@@ -85,6 +85,13 @@ impl Group {
         self.own.ids().union(&self.others.ids()).copied().collect()
     }
 
+    fn queue_of(&self, owner: QueueOwner) -> &Queue {
+        match owner {
+            QueueOwner::Own => &self.own,
+            QueueOwner::Others => &self.others,
+        }
+    }
+
     fn queue(&mut self, whose: QueueOwner) -> &mut Queue {
         match whose {
             QueueOwner::Own => &mut self.own,
@@ -96,8 +103,8 @@ impl Group {
     /// slot for it, since the slot may have been freed for it by a preemption: a task of much lower
     /// priority in it would be preempted again.
     fn urgent(&self) -> Option<u8> {
-        let (turn, need) = self.others.head_after(Bound::Unbounded)?;
-        self.candidates.choose(need).map(|_| turn.0.0)
+        let (key, need) = self.others.head_after(Bound::Unbounded)?;
+        self.candidates.choose(need).map(|_| key.0.0)
     }
 }
 
@@ -182,14 +189,15 @@ impl Fleet {
         let Some(task) = self.tasks.get(&id) else { return };
         let whose = self.queue_owner(id, task.revision);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Some(old) = task.queued_in.as_mut().map(|line| core::mem::replace(line, whose)) else {
+        let Some(old) = task.queued_in.as_mut().map(|owner| core::mem::replace(owner, whose))
+        else {
             return;
         };
         let spec = &task.record.spec;
         let Some(group) = self.groups.get_mut(&spec.group) else { return };
-        let (need, turn) = (Need::of(spec), queue_key(&task.record));
-        group.queue(old).dequeue(&need, &turn);
-        group.queue(whose).enqueue(need, turn);
+        let (need, key) = (Need::of(spec), queue_key(&task.record));
+        group.queue(old).dequeue(&need, &key);
+        group.queue(whose).enqueue(need, key);
     }
 
     /// Takes a task out of its queue, if it is in one.
@@ -232,7 +240,7 @@ impl Fleet {
         }
     }
 
-    /// A task takes up one place of the worker.
+    /// A task takes up one slot of the worker, or a place in its short queue.
     pub(super) fn reserve(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.insert(task)
@@ -241,7 +249,7 @@ impl Fleet {
         }
     }
 
-    /// The task does not take up a place of the worker any more.
+    /// The task does not take up a slot of the worker any more.
     pub(super) fn release(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
             && worker.tasks.remove(&task)
@@ -263,7 +271,7 @@ impl Fleet {
     }
 
     fn place_group(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
-        self.place_queue(now, name, false, out);
+        self.place_queue(now, name, QueueOwner::Own, out);
         self.place_others(now, name, out);
         let Some(group) = self.groups.get_mut(name) else { return };
         // A task that is not stored yet leaves the queue while it is stored, and comes back.
@@ -294,32 +302,37 @@ impl Fleet {
         if now < from {
             self.timers.set(from, Timer::Group(name.clone()));
         } else {
-            self.place_queue(now, name, true, out);
+            self.place_queue(now, name, QueueOwner::Others, out);
         }
     }
 
-    fn place_queue(&mut self, now: Time, name: &GroupName, others: bool, out: &mut Vec<Effect>) {
+    fn place_queue(
+        &mut self,
+        now: Time,
+        name: &GroupName,
+        owner: QueueOwner,
+        out: &mut Vec<Effect>,
+    ) {
         // Slots only get fewer in this loop. So a class of tasks that fits no free slot need not be
         // tried again, and the next key is always greater than the last.
         let mut after = Bound::Unbounded;
-        let urgent = self.groups.get(name).filter(|_| !others).and_then(Group::urgent);
+        let urgent =
+            self.groups.get(name).filter(|_| owner == QueueOwner::Own).and_then(Group::urgent);
         while let Some(group) = self.groups.get(name)
             && !group.candidates.is_full()
-            && let Some((turn, need)) =
-                (if others { &group.others } else { &group.own }).head_after(after)
+            && let Some((key, need)) = group.queue_of(owner).head_after(after)
         {
             if !self.write_queue.has_room() {
                 self.agenda.group(name.clone());
                 return;
             }
-            if urgent
-                .is_some_and(|priority| turn.0.0.saturating_add(limit::PREEMPT_GAP) <= priority)
+            if urgent.is_some_and(|priority| key.0.0.saturating_add(limit::PREEMPT_GAP) <= priority)
             {
                 return;
             }
-            after = Bound::Excluded(turn);
+            after = Bound::Excluded(key);
             if let Some(worker) = group.candidates.choose(need).cloned() {
-                self.assign(now, turn.3, worker, out);
+                self.assign(now, key.3, worker, out);
             }
         }
     }
@@ -328,7 +341,7 @@ impl Fleet {
         let attempt_id = AttemptId(self.stamps.next_nonce());
         let dispatched_at = self.stamps.wall(now);
         let Some(task) = self.tasks.get(&id) else { return };
-        debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are in line");
+        debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are queued");
         let Some(entry) = self.workers.get(&worker) else { return };
         let Some(session) = entry.lease.as_ref().map(|lease| lease.session) else { return };
         let lease = entry.revision;

@@ -1,5 +1,6 @@
 //! Preemption: a run of much lower priority is stopped to make room for a more urgent task, and the
-//! stopped task is queued again. Never before the worker has confirmed the stop, or is lost.
+//! stopped task is queued again. It is never queued before the worker has confirmed the stop, or is
+//! lost.
 
 use super::{Effect, Fleet, place::Need};
 use crate::{

@@ -27,8 +27,8 @@ pub(super) struct Tombstones {
     oldest: VecDeque<(Revision, TaskId)>,
 }
 
-/// More tombstones than a watch is ever behind. Beyond it the oldest are dropped, to bound memory. A
-/// master whose watch pauses keeps as many.
+/// The most tombstones that a master keeps: more ends than a watch is ever behind. If there are more,
+/// the oldest are dropped, to bound memory. A master whose watch pauses keeps as many.
 const TOMBSTONES_MAX: usize = 65_536;
 
 impl Tombstones {

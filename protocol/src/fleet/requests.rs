@@ -1,6 +1,6 @@
-//! Submissions of clients that are not answered yet. Never what is answered.
+//! Submissions that are not answered yet. Never decides the answer.
 //!
-//! Invariant: a submission is here as long as a task of it is not stored, and is answered once.
+//! Invariant: a submission is here as long as one of its tasks is not stored, and is answered once.
 
 use super::RequestId;
 use alloc::collections::BTreeMap;
@@ -12,17 +12,17 @@ pub(super) struct Requests(BTreeMap<RequestId, Waiting>);
 #[derive(Debug)]
 struct Waiting {
     tasks: u64,
-    /// How many of them are not stored.
+    /// How many of its tasks are not stored.
     left: u64,
 }
 
 impl Requests {
-    /// A submission of so many tasks, of which so many are not stored: one at least.
+    /// Adds a submission of `tasks` tasks. `left` of them, at least one, are not stored yet.
     pub(super) fn wait(&mut self, request: RequestId, tasks: u64, left: u64) {
         self.0.insert(request, Waiting { tasks, left });
     }
 
-    /// A task of it is stored. How many it has, if that was the last one.
+    /// A task of the submission is stored. Returns how many tasks it has, if this was the last one.
     pub(super) fn stored(&mut self, request: RequestId) -> Option<u64> {
         let waiting = self.0.get_mut(&request)?;
         waiting.left -= 1;
@@ -32,7 +32,7 @@ impl Requests {
         self.0.remove(&request).map(|waiting| waiting.tasks)
     }
 
-    /// It is answered otherwise. Whether it was not answered before.
+    /// The submission is answered early. Returns whether it was not answered before.
     pub(super) fn end(&mut self, request: RequestId) -> bool {
         self.0.remove(&request).is_some()
     }

@@ -92,7 +92,7 @@ impl Fleet {
         self.write(now, id, next, None, out);
     }
 
-    /// The worker returned the attempt unrun, which is no fault of the task.
+    /// The worker returned the attempt, which does not count as a failure of the task.
     fn returned(
         &mut self,
         now: Time,

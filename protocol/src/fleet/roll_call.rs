@@ -80,7 +80,7 @@ impl RollCall {
         self.loaded.is_some() && revision > self.first_ends.of(bucket).revision
     }
 
-    /// This revision exists.
+    /// Notes that this revision exists.
     pub(super) fn exists(&mut self, bucket: Bucket, revision: Revision) {
         if self.loaded.is_some() && revision > self.ends.of(bucket).revision {
             self.ends.raise(bucket, revision);
@@ -88,7 +88,7 @@ impl RollCall {
         }
     }
 
-    /// A failover guard covers every claim.
+    /// Drops every claim, because a failover guard covers them.
     pub(super) fn drop_claims(&mut self) {
         self.claims.clear();
     }

@@ -1,7 +1,7 @@
-//! What a master's writes are stamped with: the wall clock, for people, and nonces. Never a decision: nothing
+//! The stamps of a master's writes: the wall clock, for people, and nonces. Never a decision: nothing
 //! depends on the wall clock.
 //!
-//! Invariant: no nonce is given twice.
+//! Invariant: no nonce is used twice.
 
 use crate::{SessionId, Time, task::mix, time::WallMillis};
 

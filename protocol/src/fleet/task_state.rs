@@ -35,7 +35,7 @@ pub(super) struct Task {
     pub(super) pending: Option<Box<Pending>>,
 }
 
-/// What waits for the next record of a task.
+/// The requests and writes that wait for the next record of a task.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// Requests that wait for the task, or for its cancellation, to be stored.
@@ -97,7 +97,7 @@ impl Task {
         self.not_before() + Duration::from_millis(self.record.spec.limits.queue_ms)
     }
 
-    /// Whether a record that is newer than the known one was written by this master.
+    /// Whether this master wrote a record that is newer than the known one.
     pub(super) fn is_mine(&self, new: &TaskRecord) -> bool {
         let writing = matches!(&self.phase, Phase::Writing(intent) if intent.write == new.write);
         writing || self.pending.as_ref().is_some_and(|known| known.unsure.contains(&new.write))

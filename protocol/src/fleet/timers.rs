@@ -1,12 +1,11 @@
-//! When a master looks again at something, and when tasks have waited for long enough. Never what it does
-//! then.
+//! The timers of a master, and the ends of queueing times. Never decides what is done then.
 //!
-//! Invariant: what is due comes out in the order of its times, once, and never before its time.
+//! Invariant: a timer that is due is returned once, in the order of the times, and never early.
 
 use crate::{GroupName, SessionId, TaskId, Time, WorkerId};
 use alloc::collections::BTreeSet;
 
-/// What a master has to look at.
+/// What a timer is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// This master's own lease has to be renewed.
@@ -38,28 +37,28 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Looks at this then. It may be set several times.
+    /// Sets a timer. The same timer may be set several times.
     pub(super) fn set(&mut self, at: Time, timer: Timer) {
         self.set.insert((at, timer));
     }
 
-    /// A task waits in line until then.
+    /// The queueing time of a task ends at `until`.
     pub(super) fn enqueued(&mut self, until: Time, task: TaskId) {
         self.queue_ends.insert((until, task));
     }
 
-    /// A task that was to wait until then does not any more.
+    /// The task is not queued any more.
     pub(super) fn dequeued(&mut self, until: Time, task: TaskId) {
         self.queue_ends.remove(&(until, task));
     }
 
-    /// When the next of them is due.
+    /// When the next timer is due.
     pub(super) fn next(&self) -> Option<Time> {
         let (timer, queue) = (self.set.first(), self.queue_ends.first());
         timer.map(|&(at, _)| at).into_iter().chain(queue.map(|&(at, _)| at)).min()
     }
 
-    /// The next task that has waited for as long as it may.
+    /// The next task whose queueing time is over.
     pub(super) fn pop_queue_end(&mut self, now: Time) -> Option<TaskId> {
         let is_due = self.queue_ends.first().is_some_and(|&(at, _)| at <= now);
         is_due.then(|| self.queue_ends.pop_first()).flatten().map(|(_, task)| task)

@@ -1,4 +1,4 @@
-//! The events that a change of a worker's lease is published as. Never decides anything about the
+//! The events that are published when a worker's lease changes. Never decides anything about the
 //! worker.
 
 use crate::{

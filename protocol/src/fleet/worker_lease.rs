@@ -1,9 +1,9 @@
-//! Which worker is lost: the master's side of a worker's lease. Never takes a task from a worker before
-//! the registry says that the session which holds it is over.
+//! The master's side of a worker's lease: decides which worker is lost. Never takes a task from a
+//! worker before the registry says that the session which holds it is over.
 //!
 //! M1: a master may declare a worker lost only after `wait` has passed since it saw the newest renewal,
-//! all of it with the registry in reach. M2: before a task is dispatched again, the lease key must have
-//! been written to `lost`, from exactly the revision of that renewal.
+//! all of it with the registry in reach. M2: before a task is dispatched again, a
+//! compare-and-set must have replaced exactly that renewal by `lost`.
 
 use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, worker_events};
 use crate::{
@@ -226,8 +226,9 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
-    /// A worker whose home is this master cannot reach the registry. Its lease is extended from now, if
-    /// nothing was decided about it; this master waits from now on, too.
+    /// A worker whose home is this master cannot reach the registry. If nothing was decided about its lease,
+    /// this master allows an extension, and its own wait starts anew now. The worker counts from the time at
+    /// which it asked.
     pub(super) fn extend_asked(
         &mut self,
         now: Time,

@@ -1,7 +1,8 @@
-//! Writes of records: how many are under way, and which new tasks wait for theirs. Never what is written.
+//! Writes of records: how many are under way, and which new tasks wait to be written. Never decides
+//! what is written.
 //!
-//! Invariant: no more than [`limit::WRITES_MAX`] are under way, and a task that is being written does not
-//! wait.
+//! Invariant: at most [`limit::WRITES_MAX`] writes are under way, and a task that is being written does
+//! not wait.
 
 use crate::{TaskId, limit};
 use alloc::collections::BTreeSet;
@@ -15,7 +16,7 @@ pub(super) struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// Whether another write may begin.
+    /// Whether another write may start.
     pub(super) fn has_room(&self) -> bool {
         self.under_way < limit::WRITES_MAX
     }
@@ -25,7 +26,7 @@ impl WriteQueue {
         self.unstored.insert(task);
     }
 
-    /// A task is stored, or gone.
+    /// A task was stored, or is gone.
     pub(super) fn leave(&mut self, task: TaskId) {
         self.unstored.remove(&task);
     }
@@ -35,7 +36,7 @@ impl WriteQueue {
         self.unstored.pop_first()
     }
 
-    /// The write of a task begins.
+    /// The write of a task starts.
     pub(super) fn begin(&mut self, task: TaskId) {
         self.unstored.remove(&task);
         self.under_way += 1;

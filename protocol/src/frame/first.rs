@@ -1,5 +1,5 @@
-//! Frames 1: postcard, without names of fields, as version 0.1 has them. No type may change its shape here, byte
-//! for byte, as long as frames 1 are spoken; what has another shape by now has its old one in this file.
+//! Frames 1: postcard, as version 0.1 has them. As long as frames 1 are spoken, every type here keeps
+//! its shape byte for byte; a message that has changed since has its old shape in this file.
 
 use super::{FrameRange, Message};
 use crate::{
@@ -36,7 +36,7 @@ enum FirstToMaster<'a> {
         done: u64,
         total: u64,
     },
-    /// A renewal of a worker whose host lacks something: a lease here cannot say so itself.
+    /// A renewal of an unwell worker: the lease in frames 1 has no field for that.
     RenewUnwell {
         expect: Revision,
         lease: FirstLease<'a>,

@@ -1,4 +1,4 @@
-//! Frames of both encodings: cut anywhere, too long, hostile, and of neighbours that know more or less.
+//! Frames of both encodings: cut anywhere, too long, hostile, and from peers of another version.
 
 use super::*;
 use crate::{
@@ -105,7 +105,7 @@ fn messages_come_back_in_either_encoding() {
     }
 }
 
-/// Masters of before read the answers that they are given, whatever a worker lacks.
+/// Masters of 0.1 can read the answers that they get, even if the worker is unwell.
 #[test]
 fn a_lease_in_frames_1_does_not_say_what_its_worker_lacks() {
     let unwell = Lease { unwell: Some(Unwell::from("a disk is full")), ..lease() };
@@ -132,14 +132,14 @@ fn a_lease_of_a_later_version_comes_to_its_master_with_all_it_has() {
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&written).expect("JSON"), value);
 }
 
-/// Lengths that are lies and nesting without end take neither memory nor the stack.
+/// Wrong lengths and deep nesting take neither memory nor stack.
 #[test]
 fn hostile_cbor_is_refused() {
     let (array, map) = (0x80_u8, 0xa0_u8);
     let lying = |major: u8| [&[major | 0x1b][..], &u64::MAX.to_be_bytes()].concat();
     let deep = |byte: u8| vec![byte; FRAME_SIZE_MAX];
     let text = |text: &str| [&[0x60 | text.len() as u8][..], text.as_bytes()].concat();
-    // A field that is not known, and in it whatever.
+    // An unknown field with any content.
     let unknown = |value: Vec<u8>| {
         let name = text("Progress");
         [&[map | 1][..], &name, &[map | 4], &text("new"), &value].concat()

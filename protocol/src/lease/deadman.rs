@@ -56,7 +56,7 @@ impl<T: KillTimer> Deadman<T> {
     }
 
     /// The lease now ends at `until`. If this fails, the end has not changed.
-    pub fn extend(&mut self, until: Time) -> Result<(), T::Error> {
+    pub fn move_end(&mut self, until: Time) -> Result<(), T::Error> {
         if self.guests > 0 {
             self.timer.set(until + self.margin)?;
         }
@@ -126,7 +126,7 @@ mod tests {
     fn the_timer_is_armed_from_the_first_guest_to_the_last() {
         let mut deadman = Deadman::new(MARGIN, Timer::default());
         assert_eq!(deadman.hold(at(1)), Err(HoldError::Lapsed), "there is no lease yet");
-        assert_eq!(deadman.extend(at(10)), Ok(()));
+        assert_eq!(deadman.move_end(at(10)), Ok(()));
         assert_eq!(deadman.timer().at, None, "nothing runs");
         assert_eq!(deadman.hold(at(1)), Ok(()));
         assert_eq!(deadman.hold(at(1)), Ok(()));
@@ -142,12 +142,12 @@ mod tests {
     #[test]
     fn it_moves_with_the_lease_and_before_any_gate_knows() {
         let mut deadman = Deadman::new(MARGIN, Timer::default());
-        assert_eq!(deadman.extend(at(10)), Ok(()));
+        assert_eq!(deadman.move_end(at(10)), Ok(()));
         assert_eq!(deadman.hold(at(1)), Ok(()));
-        assert_eq!(deadman.extend(at(20)), Ok(()));
+        assert_eq!(deadman.move_end(at(20)), Ok(()));
         assert_eq!((deadman.timer().at, deadman.end().get()), (Some(at(25)), at(20)));
         deadman.timer.broken = true;
-        assert_eq!(deadman.extend(at(30)), Err(()));
+        assert_eq!(deadman.move_end(at(30)), Err(()));
         assert_eq!(deadman.end().get(), at(20), "no gate stays open longer than the timer lets it");
     }
 }

@@ -251,7 +251,7 @@ impl LeaseHolder {
             return self.lapses();
         }
         if self.over.is_none() && self.home().is_some_and(|known| known.session == home) {
-            self.clock.extend(renewal);
+            self.clock.extended(renewal);
         }
     }
 
@@ -284,7 +284,7 @@ impl LeaseHolder {
 
     /// Returns whether the revision was newer.
     fn count(&mut self, renewal: u64, revision: Revision, home: Option<Option<Home>>) -> bool {
-        let news = self.clock.count(renewal, revision);
+        let news = self.clock.acknowledged(renewal, revision);
         if news {
             self.home_counts = home.is_some();
             self.home = home.flatten();

@@ -14,6 +14,7 @@ pub(crate) struct LeaseClock<T> {
     lasts: Duration,
     known: Revision,
     held: bool,
+    /// The end of the lease, on this machine's clock.
     until: Time,
     /// Renewals that were sent and not answered, by number, with the clock **before** each was sent.
     sent: Vec<(u64, Time, T)>,
@@ -54,9 +55,9 @@ impl<T: Clone> LeaseClock<T> {
         self.sent.iter().find(|(number, ..)| *number == renewal).map(|(_, _, what)| what)
     }
 
-    /// The registry has this renewal under this revision. Returns `false` and changes nothing if the
-    /// revision is not newer than the newest known one.
-    pub(crate) fn count(&mut self, renewal: u64, revision: Revision) -> bool {
+    /// The registry has this renewal under this revision: the lease lasts until the stamp of the renewal plus
+    /// its length. Returns `false` and changes nothing if the revision is not newer than the newest known one.
+    pub(crate) fn acknowledged(&mut self, renewal: u64, revision: Revision) -> bool {
         if revision <= self.known {
             return false;
         }
@@ -71,7 +72,7 @@ impl<T: Clone> LeaseClock<T> {
     }
 
     /// The home has extended the lease, in answer to a request that was sent with this renewal.
-    pub(crate) fn extend(&mut self, renewal: u64) {
+    pub(crate) fn extended(&mut self, renewal: u64) {
         let stamp = self.sent.iter().find(|(number, ..)| *number == renewal).map(|sent| sent.1);
         if let Some(stamp) = stamp.filter(|_| self.held) {
             self.until = self.until.max(stamp + self.lasts);

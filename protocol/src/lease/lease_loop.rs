@@ -94,9 +94,9 @@ pub enum LeaseEffect {
         /// The number of the renewal that is sent with it.
         renewal: u64,
     },
-    /// The lease now ends at `until`: set the kernel's timer first, then open the gates, then tell the
+    /// The lease now ends at `until`: set the kernel's timer first, then let the gates know the new end, then tell the
     /// worker's state machine.
-    Extend {
+    MoveEnd {
         /// The session.
         session: SessionId,
         /// The new end.
@@ -195,13 +195,13 @@ impl LeaseLoop {
                 }
                 if session == self.holder.session() {
                     self.holder.answered(now, renewal, answer);
-                    self.extend();
+                    self.move_end();
                 }
             }
             LeaseEvent::Extended { session, home, renewal } => {
                 if session == self.holder.session() {
                     self.holder.extended(now, home, renewal);
-                    self.extend();
+                    self.move_end();
                 }
             }
             LeaseEvent::Linked { link, master, near } => {
@@ -279,15 +279,15 @@ impl LeaseLoop {
         next.into_iter().chain(self.release_by).min()
     }
 
-    /// Opens the gates for longer, if the lease has become longer. The gates of a session that is over,
+    /// Lets the gates know a later end of the lease, if there is one. The gates of a session that is over,
     /// or is being given back, stay closed.
-    fn extend(&mut self) {
+    fn move_end(&mut self) {
         let until = self.holder.until();
         let closed = self.over.is_some() || self.release_by.is_some() || self.holder.is_released();
         if until > self.told_until && !closed {
             self.told_until = until;
             let session = self.holder.session();
-            self.outbox.push(LeaseEffect::Extend { session, until });
+            self.outbox.push(LeaseEffect::MoveEnd { session, until });
         }
     }
 

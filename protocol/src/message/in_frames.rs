@@ -1,5 +1,5 @@
-//! A lease in frames that have names of fields: the bytes of its record. What a master is to write for a worker
-//! is what the worker has written, with all that only the worker knows.
+//! Records in frames with named fields: the bytes of the JSON. So a master that renews a lease for a
+//! worker writes exactly what the worker sent, with fields that only the worker knows.
 
 use crate::{
     lease::{CasAnswer, Lease},
@@ -50,7 +50,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     InFrame::deserialize(deserializer).map(|InFrame(lease)| lease)
 }
 
-/// The same in the answer to a compare-and-set.
+/// The same for the record in the answer to a compare-and-set.
 pub(crate) mod answer {
     use super::{CasAnswer, Deserialize, Deserializer, InFrame, Lease, Serialize, Serializer};
 

@@ -1,4 +1,4 @@
-//! Records with fields of a later version, at every depth, through every change.
+//! Records with fields of a later version, at every depth, through every change of the record.
 
 use super::*;
 use crate::{
@@ -20,7 +20,7 @@ fn attempt() -> Value {
     })
 }
 
-/// A record of a task of a later version.
+/// A task's record, as a later version might write it.
 fn task() -> Value {
     let module = ModuleRef { name: None, digest: Digest([0; 32]) };
     let spec = Arc::new(TaskSpec::new(module, Default::default()));
@@ -86,7 +86,7 @@ fn what_a_later_version_has_added_is_written_back() {
 #[test]
 fn unknown_fields_follow_what_they_are_about() {
     let record: TaskRecord = read_value(&task());
-    // Its attempt ends, and it waits for another: the field of the attempt goes to the history with it.
+    // The attempt ends and another one follows: the field of the attempt moves into the history.
     let attempt = record.attempt().expect("it is dispatched").clone();
     let mut waits = record.in_state(TaskState::Queued { wait_ms: 0 });
     waits.push_history(PastAttempt {
@@ -100,7 +100,7 @@ fn unknown_fields_follow_what_they_are_about() {
     assert_eq!(shown["history"][1]["new_attempt"], task()["state"]["dispatched"]["new_attempt"]);
     assert_eq!(shown["spec"], task()["spec"]);
     assert_eq!(shown["new_record"], task()["new_record"]);
-    // It ends by its attempt.
+    // The attempt ends the task.
     let outcome = Arc::new(Outcome::bare(Verdict::Completed));
     let done = record.in_state(TaskState::Done {
         outcome,
@@ -148,13 +148,13 @@ fn more_than_the_limit_is_refused_and_the_sentence_says_whom_to_upgrade() {
     assert!(with(text(UNKNOWN_SIZE_MAX - 3)).is_ok());
     let refused = with(text(UNKNOWN_SIZE_MAX - 2)).expect_err("it is too long");
     assert!(refused.to_string().contains("upgrade this process"), "{refused}");
-    // Of many small ones.
+    // Many small fields.
     let mut many = serde_json::to_value(&lease).expect("JSON");
     for number in 0..UNKNOWN_SIZE_MAX {
         many[number.to_string()] = json!(0);
     }
     assert!(read::<Lease>(many.to_string().as_bytes()).is_err());
-    // In an element.
+    // Fields of an element.
     let mut task = task();
     task["state"]["dispatched"]["x"] = text(UNKNOWN_SIZE_MAX);
     assert!(read::<TaskRecord>(task.to_string().as_bytes()).is_err());

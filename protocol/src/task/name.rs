@@ -1,5 +1,5 @@
-//! The names of states and of limits, as records, tables and `--help` have them. Never what follows from
-//! one.
+//! The names of states and limits, as they stand in records, tables and `--help`. Never what follows
+//! from one.
 
 use crate::words::words;
 use alloc::string::String;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 words!(
     /// The state of a task, or how an attempt ended.
     pub enum StateName {
-        /// It waits for a worker.
+        /// It is queued.
         Queued = "queued",
-        /// A worker has it.
+        /// It is dispatched to a worker.
         Dispatched = "dispatched",
         /// See [`Verdict::Completed`](super::Verdict::Completed).
         Completed = "completed",
@@ -25,7 +25,7 @@ words!(
         OverLimit = "over_limit",
         /// See [`Verdict::Rejected`](super::Verdict::Rejected).
         Rejected = "rejected",
-        /// See [`Verdict::Cancelled`](super::Verdict::Cancelled).
+        /// See [`Verdict::Returned`](super::Verdict::Returned): only of attempts.
         Cancelled = "cancelled",
         /// See [`Verdict::Returned`](super::Verdict::Returned): of attempts alone.
         Returned = "returned",
@@ -35,51 +35,51 @@ words!(
 );
 
 impl StateName {
-    /// Those that a task may be in.
+    /// The states that a task may have.
     pub fn of_tasks() -> impl Iterator<Item = StateName> {
         Self::ALL.into_iter().filter(|name| *name != StateName::Returned)
     }
 }
 
 words!(
-    /// The name of a limit that a run was ended at. Those of a task's own have the names that
-    /// [`Limits`](super::Limits) and [`Grants`](crate::grant::Grants) give them.
+    /// The name of the limit at which a run was stopped. A task's own limits have the names of the
+    /// fields of [`Limits`](super::Limits) and [`Grants`](crate::grant::Grants).
     pub enum LimitName {
-        /// Time in line for a worker.
+        /// Time in the queue.
         QueueMs = "queue_ms",
-        /// Time on a processor.
+        /// Processor time.
         CpuMs = "cpu_ms",
         /// Linear memory.
         MemoryBytes = "memory_bytes",
-        /// The output.
+        /// The size of the output.
         OutputBytes = "output_bytes",
-        /// One checkpoint.
+        /// The size of one checkpoint.
         CheckpointBytes = "checkpoint_bytes",
-        /// The scratch directory.
+        /// The size of the scratch directory.
         DirBytes = "dir_bytes",
         /// Files in the scratch directory.
         DirEntries = "dir_entries",
-        /// Directories in each other.
+        /// The depth of directories in the scratch directory.
         DirDepth = "dir_depth",
-        /// The guest's stack.
+        /// The stack of the guest.
         StackBytes = "stack_bytes",
-        /// Elements of one table.
+        /// The elements of one table.
         TableElements = "table_elements",
-        /// Tables.
+        /// The number of tables.
         Tables = "tables",
-        /// Memories.
+        /// The number of memories.
         Memories = "memories",
-        /// Core instances.
+        /// The number of core instances.
         CoreInstances = "core_instances",
-        /// Files, streams and timers.
+        /// Handles: files, streams and timers.
         Handles = "handles",
-        /// What one host call copies.
+        /// The bytes that one host call copies.
         HostCopyBytes = "host_copy_bytes",
     }
 );
 
-/// The name of a limit in a verdict: one that this version knows, or what was read. In records and frames
-/// it is a string.
+/// The name of a limit in a verdict: known to this version, or as it was read. A string in records and
+/// frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitWord {
     /// A limit of this version.

@@ -1,6 +1,6 @@
-//! Records and frames as each version wrote them, read for ever. The files are in `tests/compat/`, a folder for
-//! each minor version and a line for each value. Those of a version are written once, before its release:
-//! `cargo test -p muster-protocol --test compat -- --ignored`. None is ever changed.
+//! Recorded records and frames of each version can be read. The files are in `tests/compat/`: a folder
+//! for each minor version, a line for each value. The files of a version are written once, before its
+//! release, by `cargo test -p muster-protocol --test compat -- --ignored`. They are never changed.
 
 mod values;
 
@@ -15,10 +15,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Debug, fs, path::PathBuf};
 
-/// The folder of the version that is being made.
+/// The version in development.
 const THIS: &str = "0.2";
 
-/// What 0.2 says that it speaks.
+/// The range of frames that 0.2 speaks.
 const SPOKEN: FrameRange = FrameRange { oldest: 1, newest: 2 };
 
 fn path(version: &str, file: &str) -> PathBuf {
@@ -66,7 +66,8 @@ fn body<T: Message>(encoding: Encoding, message: &T) -> Vec<u8> {
     bytes.split_off(HEADER_SIZE)
 }
 
-/// Every message is read as what it is. Where it has a place for each field it is written as it was, too.
+/// Each message is decoded to the expected value. In frames 1 the value is also encoded to the same
+/// bytes.
 fn frames<T>(lines: &mut Lines, encoding: Encoding, messages: Vec<(String, T)>)
 where
     T: Message + PartialEq + Debug,
@@ -100,8 +101,8 @@ fn frames_2_are_read_as_version_0_2_wrote_them() {
     all_frames("0.2", "frames-2", Encoding::Named, SPOKEN);
 }
 
-/// A record is read as what it is, and with fields that a later version might add to any part of it; those are
-/// written back.
+/// Each record is read as the expected value. With fields added that a later version might have, at
+/// every place, it is read as well, and written back with them.
 fn a_record<T: Record + PartialEq + Debug>(lines: &mut Lines, name: &str, value: &T) {
     let text = lines.take(name);
     assert_eq!(record::read::<T>(text.as_bytes()).expect(name), *value, "{name}");
@@ -119,14 +120,14 @@ fn a_record<T: Record + PartialEq + Debug>(lines: &mut Lines, name: &str, value:
     }
 }
 
-/// Where the fields of structs are: not the entries of maps, nor the one entry of a variant.
+/// The objects that are structs: not maps, and not the single entry of a variant.
 fn places(value: &Value) -> Vec<String> {
     let maps = ["selector", "labels", "env"];
     let variants = ["state", "verdict", "input", "output"];
     let mut found = vec![];
     walk(value, "", &mut |place| {
         let name = place.rsplit('/').next().unwrap_or_default();
-        // A checkpoint's state is some data, and that of a task is one of its states.
+        // The state of a checkpoint is data; the state of a task is a variant.
         if !maps.contains(&name) && !variants.contains(&name) {
             found.push(place.to_string());
         }
@@ -246,7 +247,7 @@ fn a_field_that_a_frame_does_not_have_takes_its_default() {
     assert_eq!(hello.frames, FrameRange::FIRST);
 }
 
-/// Writes what this version records, unless that is there.
+/// Writes the recordings of this version, unless they exist.
 #[test]
 #[ignore = "it writes the recordings of a version, once"]
 fn record_this_version() {

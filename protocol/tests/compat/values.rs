@@ -1,4 +1,4 @@
-//! What is recorded of each version: one value of each kind, none of whose fields has its default.
+//! The recorded values: one of each kind, none of whose fields has its default.
 
 use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId,
@@ -110,7 +110,7 @@ fn outcome(verdict: Verdict, output: Data) -> Outcome {
     Outcome { verdict, output, stderr, run_us: 1_000, cpu_us: 300, log_dropped: 4 }
 }
 
-/// Each verdict, with another kind of output by turns.
+/// Each verdict, with different kinds of output.
 pub fn outcomes() -> Vec<Outcome> {
     let message = String::from("why");
     let verdicts = [
@@ -244,7 +244,7 @@ fn held() -> HeldAttempt {
     HeldAttempt { key: KEY, revision: 1_000_000 }
 }
 
-/// What a worker says on the control stream, by name.
+/// The frames of a worker on the control stream, by name.
 pub fn to_master(frames: FrameRange) -> Vec<(String, ToMaster)> {
     let hello = Hello {
         to: SessionId(1),
@@ -284,7 +284,7 @@ pub fn dispatch() -> Dispatch {
     }
 }
 
-/// What a master says on the control stream, by name.
+/// The frames of a master on the control stream, by name.
 pub fn to_worker(frames: FrameRange) -> Vec<(String, ToWorker)> {
     let master = Home { master: "m1".parse().expect("a name"), session: SESSION };
     let machine = Nonce(u64::MAX);
@@ -310,7 +310,7 @@ pub fn to_worker(frames: FrameRange) -> Vec<(String, ToWorker)> {
     .into()
 }
 
-/// What a worker asks beside the control stream, by name.
+/// The requests of a worker on other streams, by name.
 pub fn asks() -> Vec<(String, StreamRequest)> {
     let digest = Digest([0xcd; 32]);
     [
@@ -325,7 +325,7 @@ pub fn asks() -> Vec<(String, StreamRequest)> {
     .into()
 }
 
-/// What it is told, by name.
+/// The replies to them, by name.
 pub fn tolds() -> Vec<(String, StreamReply)> {
     [
         ("told-size", StreamReply::Size(70_000)),
@@ -340,7 +340,7 @@ pub fn tolds() -> Vec<(String, StreamReply)> {
     .into()
 }
 
-/// Pieces of logs, by name.
+/// Log chunks, by name.
 pub fn logs() -> Vec<(String, LogChunk)> {
     let chunk = |source, text: &'static [u8]| LogChunk { key: KEY, source, text: text.into() };
     [

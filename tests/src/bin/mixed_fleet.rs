@@ -1,6 +1,6 @@
-//! Two versions of the programs in one fleet, as while it is upgraded: a map of many tasks, a worker that dies in
-//! the middle of it, and every result as it has to be. Prints what came of each mixture; exit code 1 where one
-//! is not right.
+//! Two versions of the programs in one fleet, as during an upgrade: a map of many tasks, a worker that
+//! is killed in the middle of it, and a check of every result. Prints a line for each mixture; exits
+//! with 1 if one failed.
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -18,32 +18,33 @@ use std::{
     time::Instant,
 };
 
-/// Ranges from 1, and how many primes are in each (OEIS A006880 and A007053's tables of π).
+/// Upper ends of ranges from 1, and the number of primes in each (OEIS A006880 and the tables of
+/// A007053).
 const RANGES: [(u64, u64); 3] =
     [(100_000_000, 5_761_455), (200_000_000, 11_078_937), (500_000_000, 26_355_867)];
 
-/// Results that are awaited before a worker is killed.
+/// How many results to await before a worker is killed.
 const RESULTS_BEFORE: usize = 6;
 
 const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 
-/// A fleet of two versions.
+/// Runs a fleet of two versions.
 #[derive(Debug, Parser)]
 struct Args {
     /// The program `muster` of the other version
     #[arg(long)]
     before: PathBuf,
-    /// How many tasks each mixture has
+    /// How many tasks each mixture runs
     #[arg(long, default_value_t = 36)]
     tasks: usize,
 }
 
-/// Who has the other version's program.
+/// Which processes run the other version's program.
 struct Mixture {
     what: &'static str,
     masters: &'static [&'static str],
     workers: &'static [&'static str],
-    /// A master that is started anew, with this version's program, once the worker is dead.
+    /// The master that is restarted with this version's program after the worker was killed.
     upgraded: Option<&'static str>,
 }
 
@@ -79,7 +80,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What came of a mixture, in figures.
+/// Runs one mixture; returns its figures.
 fn play(mixture: &Mixture, args: &Args) -> anyhow::Result<String> {
     let mut fleet = Fleet::registry();
     for name in mixture.masters.iter().chain(mixture.workers) {
@@ -129,12 +130,12 @@ fn play(mixture: &Mixture, args: &Args) -> anyhow::Result<String> {
     let runs: usize = run_log.tasks().values().map(Vec::len).sum();
     let (tasks, links) = (args.tasks, versions(&fleet)?);
     Ok(format!(
-        "{tasks} tasks in {took:.1?}, {runs} runs, {moved} of them after {victim} was killed and its task \
-         lost, none lost, none twice at once; {links}"
+        "{tasks} tasks in {took:.1?}, each with its one right result; {runs} runs, none of a task twice at \
+         once; {victim} was killed, and {moved} ran again elsewhere; workers: {links}"
     ))
 }
 
-/// A worker that has a task now.
+/// A worker that runs a task now.
 fn busy(fleet: &Fleet) -> Option<String> {
     let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
     let has_task = |view: &&Value| view["attempts"].as_array().is_some_and(|held| !held.is_empty());
@@ -142,7 +143,8 @@ fn busy(fleet: &Fleet) -> Option<String> {
     found["lease"]["worker"].as_str().map(Into::into)
 }
 
-/// Whether each line has its one result, and the right one; how many tasks have lost a worker.
+/// Checks that each line has exactly one result, the right one. Returns how many tasks have lost a
+/// worker.
 fn check(fleet: &Fleet, results: &Path, tasks: usize) -> anyhow::Result<usize> {
     let text = std::fs::read_to_string(results)?;
     let mut seen = BTreeSet::new();
@@ -164,7 +166,7 @@ fn check(fleet: &Fleet, results: &Path, tasks: usize) -> anyhow::Result<usize> {
     Ok(listed.iter().filter(lost).count())
 }
 
-/// Which versions the leases of the workers name.
+/// The program versions in the workers' leases.
 fn versions(fleet: &Fleet) -> anyhow::Result<String> {
     let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
     let workers = workers["workers"].as_array().context("a list")?;

@@ -1,4 +1,5 @@
-//! Two ends of a link that are not of one version: they use what both speak, or both say whom to upgrade.
+//! The two ends of a link have different versions: they use the newest common version of frames, or
+//! both say which side to upgrade.
 
 use crate::later::Buckets;
 use muster_protocol::{
@@ -23,7 +24,7 @@ use std::{
 
 const HERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// How long a worker is watched that must not dial again. It waits for ten seconds.
+/// How long to check that a worker does not dial again; it waits for ten seconds.
 const WATCHED_FOR: Duration = Duration::from_secs(4);
 
 fn files(fleet: &Fleet, role: &str, name: &str) -> tls::Files {
@@ -36,7 +37,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().expect("threads").block_on(future)
 }
 
-/// Dials the master as `w9` does, in these encodings.
+/// Dials the master as worker `w9`, with these encodings.
 async fn dial(fleet: &Fleet, alpn: &[&[u8]]) -> (Endpoint, Result<Connection, ConnectionError>) {
     let mut tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -47,7 +48,7 @@ async fn dial(fleet: &Fleet, alpn: &[&[u8]]) -> (Endpoint, Result<Connection, Co
     (endpoint, connecting.await)
 }
 
-/// The control stream of a link, once the master has said welcome.
+/// The control stream of a link, after the master's Welcome.
 async fn welcomed(connection: &Connection) -> (FrameReader, FrameWriter, Home, FrameRange) {
     let encoding = quic::encoding(connection);
     let (send, receive) = connection.open_bi().await.expect("a stream");
@@ -145,7 +146,7 @@ fn where_tls_finds_no_frames_in_common_both_sides_say_so_in_words() {
     wait_for("the master's log", || fleet.log("m1").contains(words).then_some(()));
 }
 
-/// A master of a later version, which a worker dials.
+/// A master of a later version, for a worker to dial.
 #[test]
 fn a_worker_refuses_a_master_whose_frames_it_does_not_speak_and_waits() {
     let mut fleet = Fleet::registry();

@@ -1,5 +1,5 @@
-//! What a later version has added to a record: this one passes over it and keeps it. What a client asks for
-//! by a name that is not known is refused.
+//! Records with fields of a later version are read, and the fields are kept. Requests with an unknown
+//! name are refused.
 
 use async_nats::jetstream;
 use muster_protocol::{
@@ -28,7 +28,7 @@ impl Buckets {
         self.change(bucket, key, |_| false)
     }
 
-    /// Changes a value, and says what it is then.
+    /// Changes a value; returns the new value.
     fn change(&self, bucket: Bucket, key: &str, change: impl Fn(&mut Value) -> bool) -> Value {
         self.runtime.block_on(async {
             let context = jetstream::new(self.client.clone());
@@ -47,7 +47,7 @@ impl Buckets {
         })
     }
 
-    /// What a master answers to a request: a sentence where it refuses.
+    /// A master's answer to a request, or the sentence with which it refuses.
     fn ask(&self, endpoint: Endpoint, body: &Value) -> Result<Value, String> {
         let body = serde_json::to_vec(body).expect("JSON");
         let asked = self.client.request(self.names.api(endpoint), body.into());
@@ -60,7 +60,7 @@ impl Buckets {
     }
 }
 
-/// Adds what a later version might have.
+/// Adds fields that a later version might have.
 fn add(value: &mut Value, places: &[&str]) -> bool {
     for place in places {
         value.pointer_mut(place).expect("a place")["new_field"] = json!({"of": [0.2, "x"]});
@@ -94,7 +94,7 @@ fn records_of_a_later_version_are_read_and_written_back_with_all_they_have() {
         let record = buckets.read(Bucket::Tasks, task);
         assert!(!record["state"]["done"].is_null() && has(&record, &places), "{record}");
     }
-    // A module that gets another version.
+    // Another version is added to a module.
     let module = ["", "/versions/0"];
     buckets.change(Bucket::Modules, "upper", |entry| add(entry, &module));
     let guest = muster_tests::place::guest("upper");
@@ -102,7 +102,7 @@ fn records_of_a_later_version_are_read_and_written_back_with_all_they_have() {
     fleet.run(&["module", "push", guest, "--name", "upper:next"]).ok();
     let entry = buckets.read(Bucket::Modules, "upper");
     assert!(entry["versions"][1].is_object() && has(&entry, &module), "{entry}");
-    // A worker that a master declares lost.
+    // A master declares a worker lost.
     let lease = ["", "/offer", "/offer/policy"];
     fleet.kill("w1");
     buckets.change(Bucket::Workers, "w1", |value| add(value, &lease));

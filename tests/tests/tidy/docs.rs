@@ -1,4 +1,4 @@
-//! The pages name code that exists, and link to pages that exist. Never a matter of style.
+//! The places and links in the pages exist. Never a matter of style.
 
 use muster_tests::place::root;
 use std::{
@@ -31,7 +31,7 @@ pub fn pages() -> Vec<(PathBuf, String)> {
     found.into_iter().map(page).collect()
 }
 
-/// The texts between backticks, outside of blocks of code.
+/// The texts between backticks, outside of code blocks.
 pub fn quotes(page: &str) -> Vec<&str> {
     let outside = page.split("```").step_by(2);
     outside.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
@@ -107,7 +107,7 @@ fn the_walks_and_the_recipes_name_places_in_the_code() {
     }
 }
 
-/// The anchor that a heading has on the usual sites.
+/// The anchor of a heading, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));

@@ -1,5 +1,5 @@
-//! Who imports whom among the top-level modules of each crate: the whole of it is in [`MAP`], and there is
-//! no circle in it. Tests may import what they like.
+//! The imports among the top-level modules of each crate: exactly those in [`MAP`], without a circle.
+//! Tests may import anything.
 
 use super::{root, sources};
 use std::{
@@ -116,7 +116,7 @@ const MAP: &[(&str, &str)] = &[
 /// What each module of a crate imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// A source without comments, strings and the tests at its end, as words and signs.
+/// A source as tokens, without comments, strings and the test module at its end.
 fn tokens(text: &str) -> Vec<String> {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut tokens: Vec<String> = Vec::new();
@@ -179,7 +179,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one tree of a `use`, which groups may nest; where it ends.
+/// Reads one tree of a `use`, with nested groups; returns where it ends.
 fn tree(
     tokens: &[String],
     mut at: usize,
@@ -208,7 +208,7 @@ fn tree(
     if token(at) == "as" { at + 2 } else { at }
 }
 
-/// Where a path leads from a module, counted from the crate's root. `None` where it leaves the crate.
+/// The top-level module that a path in a module leads to; `None` if the path leaves the crate.
 fn resolved(module: &[&str], path: &[String]) -> Option<Vec<String>> {
     let mut base: Vec<String> = module.iter().map(|part| part.to_string()).collect();
     let mut rest = path;
@@ -231,7 +231,8 @@ fn resolved(module: &[&str], path: &[String]) -> Option<Vec<String>> {
     Some(base)
 }
 
-/// The parts of a module's path, by its file; `None` for the root of a crate, another program, or tests.
+/// The parts of a module's path, from its file; `None` for the root of a crate, another program, or
+/// tests.
 fn module_of(file: &Path, src: &Path) -> Option<Vec<String>> {
     let path = file.strip_prefix(src).ok()?.with_extension("");
     let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -246,7 +247,8 @@ fn imports(room: &str) -> (Imports, Vec<String>) {
     let modules: Vec<(Vec<String>, &String)> =
         files.iter().filter_map(|(file, text)| Some((module_of(file, &src)?, text))).collect();
     let tops: BTreeSet<&str> = modules.iter().map(|(parts, _)| parts[0].as_str()).collect();
-    // What the root only hands on is where it comes from; other crates' are no module's.
+    // A name that the root re-exports counts for the module that defines it; names of other crates do
+    // not count.
     let mut handed_on: BTreeMap<String, String> = BTreeMap::new();
     let roots = ["lib.rs", "main.rs"].map(|name| src.join(name));
     for (_, text) in files.iter().filter(|(file, _)| roots.contains(file)) {
@@ -278,7 +280,7 @@ fn imports(room: &str) -> (Imports, Vec<String>) {
 
 /// The modules of a circle, if there is one.
 fn circle(imports: &Imports) -> Option<Vec<String>> {
-    // Who imports nobody that is left is in no circle.
+    // A module that imports none of the remaining ones is in no circle.
     let mut left = imports.clone();
     loop {
         let names: BTreeSet<String> = left.keys().cloned().collect();
@@ -289,7 +291,8 @@ fn circle(imports: &Imports) -> Option<Vec<String>> {
             break;
         }
     }
-    // Whoever is left imports another that is left: following them comes back to one that was met.
+    // Each remaining module imports another remaining one: following the imports returns to one that
+    // was met.
     let mut way = vec![left.keys().next()?.clone()];
     loop {
         let next = left.get(way.last()?)?.first()?.clone();

@@ -1,5 +1,5 @@
-//! Terms that were replaced by those of the glossary do not come back. Never a judge of ordinary English:
-//! what has an ordinary meaning as well is retired only as a whole name, or as a whole phrase.
+//! Retired terms do not come back. Never a judge of ordinary English: a word with an ordinary meaning
+//! is retired only as a whole name, or as a whole phrase.
 
 use super::{docs, sources};
 use std::{collections::BTreeSet, path::Path};
@@ -90,7 +90,7 @@ const PHRASES: [(&str, &str); 14] = [
     ("life of a master", "session of a master"),
 ];
 
-/// The names in a source file: not what stands in comments, texts and characters.
+/// The names in a source file: not comments, strings and characters.
 fn names(source: &str) -> Vec<&str> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -118,14 +118,14 @@ fn names(source: &str) -> Vec<&str> {
     found
 }
 
-/// How many `#` a raw text has that begins here.
+/// How many `#` the raw string that begins here has.
 fn raw_text(source: &str) -> Option<usize> {
     let after = source.strip_prefix('r')?;
     let hashes = after.len() - after.trim_start_matches('#').len();
     after[hashes..].starts_with('"').then_some(hashes)
 }
 
-/// The bytes of the text that begins here.
+/// The length in bytes of the string that begins here.
 fn text_size(source: &str) -> usize {
     let mut is_escaped = false;
     let end = source.char_indices().skip(1).find(|&(_, c)| {
@@ -136,7 +136,7 @@ fn text_size(source: &str) -> usize {
     end.map_or(source.len(), |(at, _)| at + 1)
 }
 
-/// The bytes of the character that begins here; one where it is a lifetime.
+/// The length in bytes of the character that begins here; 1 for a lifetime.
 fn character_size(source: &str) -> usize {
     let mut chars = source.char_indices().skip(1);
     match (chars.next(), chars.next()) {
@@ -173,7 +173,7 @@ fn has_phrase(text: &str, phrase: &str) -> bool {
     })
 }
 
-/// What is wrong with a name, if something is.
+/// What is wrong with a name, if anything.
 fn retired(name: &str) -> Option<&'static str> {
     let whole = NAMES.iter().find(|(retired, _)| *retired == name);
     let parts = parts(name);
@@ -198,7 +198,7 @@ fn no_name_in_the_code_is_a_retired_term() {
 fn no_page_uses_a_retired_term() {
     let mut found = BTreeSet::new();
     for (page, text) in docs::pages() {
-        // It tells what was once, in the words of that time.
+        // This page quotes the terms of the past.
         if page == Path::new("CHANGELOG.md") {
             continue;
         }

@@ -1,8 +1,8 @@
-//! What a worker tells a process that is to compile for it. Never what that does then.
+//! What a worker tells its compile child. Never what the child does.
 
 use std::{ffi::OsString, time::Duration};
 
-/// The first argument of a process that compiles. No command and no option has this name.
+/// The first argument of a compile child. No command and no option has this name.
 pub(crate) const ARG: &str = "compile-for-the-worker";
 
 /// The limits that the worker gives to the child.
@@ -13,7 +13,7 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    /// The limits, as arguments of a process.
+    /// The limits as arguments.
     pub fn args(&self) -> [String; 5] {
         let parent = std::process::id();
         let Terms { within, memory, threads } = self;

@@ -1,4 +1,4 @@
-//! How a run ended. A run whose gate was closed must never have an outcome.
+//! How a run ended. Never an outcome for a run whose gate was closed.
 
 use muster_protocol::{
     lease::{KillReason, Permit},

@@ -68,7 +68,7 @@ impl Bench {
     pub fn new(slots: u32) -> Arc<Self> {
         // The kernel timer is never armed, since these tests never call `hold`.
         let lease = Deadman::new(Duration::ZERO).unwrap();
-        lease.extend(Time::NEVER).unwrap();
+        lease.move_end(Time::NEVER).unwrap();
         Arc::new(Bench {
             engine: Engine::new(slots).unwrap(),
             lease,
@@ -94,7 +94,7 @@ impl Bench {
     /// Sets the end of the lease to `left` from now.
     pub fn lease(&self, left: Duration) -> Time {
         let until = boottime() + left;
-        self.lease.extend(until).unwrap();
+        self.lease.move_end(until).unwrap();
         until
     }
 

@@ -45,13 +45,13 @@ fn child() {
     let Ok(mode) = std::env::var(MODE) else { return };
     let deadman = Deadman::new(MARGIN).unwrap();
     let until = boottime() + LEASE;
-    deadman.extend(until).unwrap();
+    deadman.move_end(until).unwrap();
     if mode == "guest" {
         let bench = Bench::new(1);
         let held = deadman.hold().unwrap();
         // The lease is extended while the guest may run, so the timer has to move.
         let until = boottime() + LEASE;
-        deadman.extend(until).unwrap();
+        deadman.move_end(until).unwrap();
         // This gate never closes: only the kernel can end the run.
         let gate = Gate::new(LeaseEnd::never());
         println!("\nend {}", (until + MARGIN).as_nanos());

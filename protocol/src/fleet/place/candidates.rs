@@ -64,7 +64,7 @@ impl Candidates {
     /// not change while it is listed: it is removed before.
     pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Load>) {
         let (kind, old) = match self.listed.get_mut(id) {
-            Some(place) => (place.kind, core::mem::replace(&mut place.room, room)),
+            Some(listing) => (listing.kind, core::mem::replace(&mut listing.room, room)),
             None => {
                 let kind = self.kind_of(offer);
                 if let Some(kind) = self.kinds.get_mut(&kind) {

@@ -262,14 +262,14 @@ pub(super) const EDITS: &[Edit] = &[
     edit(
         LOOP,
         "                    self.holder.answered(now, renewal, answer);
-                    self.extend();",
+                    self.move_end();",
         "                    self.holder.answered(now, renewal, answer);
                     if ON[stamp-at-acknowledgement] && self.holder.until() > now {
                         let (session, until) = (session, now + self.timing.worker());
                         self.told_until = until;
-                        self.outbox.push(LeaseEffect::Extend { session, until });
+                        self.outbox.push(LeaseEffect::MoveEnd { session, until });
                     }
-                    self.extend();",
+                    self.move_end();",
     ),
     edit(
         LOOP,

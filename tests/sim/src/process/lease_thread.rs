@@ -141,9 +141,9 @@ impl World {
             LeaseEffect::AskHome { link, session, renewal } => {
                 self.send_up(link, ToMaster::Extend { session, renewal });
             }
-            LeaseEffect::Extend { session, until } => {
+            LeaseEffect::MoveEnd { session, until } => {
                 self.counters.leases_extended += 1;
-                let Ok(()) = self.workers[at].deadman.extend(until);
+                let Ok(()) = self.workers[at].deadman.move_end(until);
                 self.arm_kernel_timer(at);
                 let held = Box::new(Event::LeaseHeld { session, until });
                 self.later(0, SimEvent::WorkerLoop(at, incarnation, WorkerLoopInput::Event(held)));

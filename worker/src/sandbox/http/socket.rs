@@ -1,4 +1,4 @@
-//! The socket of a guest's connection. It must never connect, write, or close in good order without a
+//! The socket of a guest's connection. Never connects, writes, or closes in good order without a
 //! permit.
 
 use super::unsent::unsent;
@@ -48,7 +48,7 @@ impl Socket {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
-    /// Whether the other side has acknowledged all that was written.
+    /// Whether the other side has acknowledged every byte.
     pub(super) fn is_sent(&self) -> bool {
         unsent(&self.0).is_ok_and(|bytes| bytes == 0)
     }

@@ -65,7 +65,14 @@ pub fn frames() {
 fn hello() -> Hello {
     let attempts = vec![HeldAttempt { key: KEY, revision: 9 }];
     let (to, session) = (SessionId(2), SessionId(1));
-    Hello { to, session, attempts, holds: Mark::default(), version: "1".into(), frames: FrameRange::SPOKEN }
+    Hello {
+        to,
+        session,
+        attempts,
+        holds: Mark::default(),
+        version: "1".into(),
+        frames: FrameRange::SPOKEN,
+    }
 }
 
 fn body(message: &impl Message) -> [Vec<u8>; 2] {
@@ -122,7 +129,8 @@ pub fn records() {
         pushed_at: WallMillis(1),
         unknown: Default::default(),
     };
-    let module = ModuleEntry { name: "upper".into(), versions: vec![version], unknown: Default::default() };
+    let module =
+        ModuleEntry { name: "upper".into(), versions: vec![version], unknown: Default::default() };
     let values = [
         json(&task),
         json(&running),

@@ -1,5 +1,4 @@
-//! Grants: what a task may have besides its input, and what a worker's policy allows. Nothing is
-//! granted by default.
+//! Grants: what a task may have besides its input, and what a worker's policy allows. By default: nothing.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -351,8 +350,7 @@ pub fn is_public(address: IpAddr) -> bool {
             ("10.0.0.0", 8),
             ("100.64.0.0", 10),
             ("127.0.0.0", 8),
-            // Agents of cloud providers answer their virtual machines here, though the address is
-            // public.
+            // A public address at which agents of cloud providers answer their virtual machines.
             ("168.63.129.16", 32),
             ("169.254.0.0", 16),
             ("172.16.0.0", 12),

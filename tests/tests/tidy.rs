@@ -56,6 +56,37 @@ fn master_and_worker_do_not_know_each_other_and_protocol_knows_nobody() {
     }
 }
 
+/// Names with which the rules of leases, sessions, guards and lost writes decide. These rules are in
+/// `protocol/` only: the simulation and the mutants run what is there, and nothing else.
+const DECIDING: [&str; 14] = [
+    "LeaseState::Lost",
+    "LeaseState::Released",
+    "has_lapsed",
+    "is_missing_from",
+    "runs_out",
+    "raise_guard",
+    "guard_wait",
+    "master_wait_ms",
+    "wait_ms",
+    "longest_home",
+    "outage_wait",
+    "LEADER_LAG_MAX",
+    "CLOCK_RATE_PPM",
+    "MASS_SILENCE_MAX",
+];
+
+#[test]
+fn no_shell_has_a_rule_of_a_lease() {
+    for room in ["master/src", "worker/src", "wire/src", "cli/src/dev"] {
+        for (path, text) in sources(room) {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                let rule = DECIDING.iter().find(|name| line.contains(*name));
+                assert_eq!(rule, None, "move this rule to protocol/: {}: {line}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn no_file_is_a_hall() {
     for room in [

@@ -5,7 +5,7 @@ use crate::{
     api,
     config::Config,
     inbox::Input,
-    registry::{Fact, Registry, RegistryError, Said},
+    registry::{Fact, Registry, RegistryError, SessionFact},
     upkeep,
 };
 use anyhow::Context as _;
@@ -69,9 +69,9 @@ impl Seeker {
         let inbox = self.inbox.clone();
         let on_break = move || {
             let inbox = inbox.clone();
-            tokio::spawn(
-                async move { inbox.send(Input::Registry(Said(session, Fact::Down))).await },
-            );
+            tokio::spawn(async move {
+                inbox.send(Input::Registry(SessionFact(session, Fact::Down))).await
+            });
         };
         let (address, names) = (&self.config.nats, self.names.clone());
         let keep = self.config.keep();
@@ -271,7 +271,7 @@ impl Connection {
                 }
                 Err(cause) => {
                     tracing::warn!(%cause, "clients cannot be answered");
-                    let _ = inbox.send(Input::Registry(Said(session, Fact::Down))).await;
+                    let _ = inbox.send(Input::Registry(SessionFact(session, Fact::Down))).await;
                 }
             }
         });

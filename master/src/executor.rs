@@ -4,7 +4,7 @@
 use crate::{
     inbox::Input,
     publisher::{Batch, Publisher},
-    registry::{Fact, ObjectError, Registry, Said, Writes},
+    registry::{Fact, ObjectError, Registry, SessionFact, Writes},
 };
 use muster_protocol::{
     Digest, TaskId, checkpoint,
@@ -215,7 +215,7 @@ impl Executor {
         let work = work(self.registry.clone());
         tokio::spawn(async move {
             let event = work.await;
-            let _ = inbox.send(Input::Registry(Said(session, Fact::Fleet(event)))).await;
+            let _ = inbox.send(Input::Registry(SessionFact(session, Fact::Fleet(event)))).await;
         });
     }
 
@@ -225,7 +225,8 @@ impl Executor {
             match registry.read_end(bucket).await {
                 Ok(end) => {
                     let event = Event::EndRead { bucket, read, end };
-                    let event = Input::Registry(Said(registry.session(), Fact::Fleet(event)));
+                    let event =
+                        Input::Registry(SessionFact(registry.session(), Fact::Fleet(event)));
                     let _ = inbox.send(event).await;
                 }
                 // The fleet gets no event, and asks again.
@@ -242,7 +243,8 @@ impl Executor {
             match registry.read_task(task).await {
                 Ok(found) => {
                     let event = Event::TaskRead { task, read, found };
-                    let event = Input::Registry(Said(registry.session(), Fact::Fleet(event)));
+                    let event =
+                        Input::Registry(SessionFact(registry.session(), Fact::Fleet(event)));
                     let _ = inbox.send(event).await;
                 }
                 // The fleet gets no event, and asks again.

@@ -1,6 +1,6 @@
 //! The inbox of the master's loop. Never what the loop does about an input.
 
-use crate::registry::{ObjectError, Registry, Said};
+use crate::registry::{ObjectError, Registry, SessionFact};
 use async_nats::service::Service;
 use muster_protocol::{
     Digest, WorkerId,
@@ -24,7 +24,7 @@ pub(crate) type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 /// An input of the loop.
 pub(crate) enum Input {
     /// An event of the registry.
-    Registry(Said),
+    Registry(SessionFact),
     /// A connection to the registry is up: the next session can begin.
     Connected(Registry),
     /// The client API is served.
@@ -59,8 +59,8 @@ pub(crate) enum Input {
     Look(Look),
 }
 
-impl From<Said> for Input {
-    fn from(said: Said) -> Self {
-        Input::Registry(said)
+impl From<SessionFact> for Input {
+    fn from(fact: SessionFact) -> Self {
+        Input::Registry(fact)
     }
 }

@@ -32,7 +32,7 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{clock, quic, state, tls};
-use registry::{Fact, Registry, Said};
+use registry::{Fact, Registry, SessionFact};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
@@ -160,7 +160,7 @@ impl Master {
     fn take(&mut self, input: Input) -> anyhow::Result<()> {
         let now = clock::boottime();
         match input {
-            Input::Registry(Said(session, fact)) if self.connection.is_current(session) => {
+            Input::Registry(SessionFact(session, fact)) if self.connection.is_current(session) => {
                 self.learn(fact)?;
             }
             Input::Registry(..) => {}

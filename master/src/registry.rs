@@ -60,12 +60,12 @@ pub(crate) enum Fact {
 
 /// A fact from the registry, and the session in which it was learned. The loop drops facts of any other
 /// session.
-pub(crate) struct Said(pub SessionId, pub Fact);
+pub(crate) struct SessionFact(pub SessionId, pub Fact);
 
-/// Who hears what a registry says.
-pub(crate) trait Hearer: From<Said> + Send + 'static {}
+/// An inbox input that a fact from the registry can be turned into.
+pub(crate) trait FactInput: From<SessionFact> + Send + 'static {}
 
-impl<T: From<Said> + Send + 'static> Hearer for T {}
+impl<T: From<SessionFact> + Send + 'static> FactInput for T {}
 
 /// Why the registry cannot be used at the start. At most empty streams were created.
 #[derive(Debug, thiserror::Error)]
@@ -230,7 +230,7 @@ impl Registry {
     pub fn follow(
         &self,
         company: &tokio::sync::watch::Receiver<bool>,
-        inbox: &mpsc::Sender<impl Hearer>,
+        inbox: &mpsc::Sender<impl FactInput>,
     ) -> JoinSet<()> {
         let follow = |bucket| watch::follow(self.clone(), bucket, company.clone(), inbox.clone());
         Bucket::FOLLOWED.map(follow).into_iter().collect()

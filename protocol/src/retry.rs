@@ -23,7 +23,7 @@ impl RetryPolicy {
 pub const CHECKPOINT: RetryPolicy =
     RetryPolicy { wait: Duration::from_millis(200), tries_max: None };
 
-/// Storing an output that is too large for a record. The end of the lease stops it.
+/// Storing an output that is too large for a record. A closed gate stops it: the end of the lease, or a kill.
 pub const OUTPUT: RetryPolicy = RetryPolicy { wait: Duration::from_millis(500), tries_max: None };
 
 /// Fetching an object that masters report as missing: after this many answers it counts as missing.

@@ -1,8 +1,8 @@
 //! Compiles a module in a child process with a limit of time and of memory. Never compiles in this
 //! process: a module that harms its compiler must not harm the worker.
 //!
-//! The child is this same executable; its first argument tells it to compile ([`child()`](crate::compile_child::child)). It reads
-//! Wasm from its standard input and writes code, in the form of [`crate::engine::Program::code`], to
+//! The child is this same executable; its first argument tells it to compile
+//! ([`child()`](crate::compile_child::child)). It reads Wasm from its standard input and writes code, in the form of [`crate::engine::Program::code`], to
 //! its standard output. For the makers of the runtime, a compiler that never ends is no vulnerability:
 //! the process that starts it must stop it.
 

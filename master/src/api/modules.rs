@@ -4,7 +4,7 @@
 use super::{ApiRefusal, ApiResult, ApiServer};
 use crate::{
     inbox::Input,
-    registry::{Fact, Said},
+    registry::{Fact, SessionFact},
 };
 use muster_protocol::{
     api::{ErrorCode, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
@@ -140,7 +140,7 @@ impl ApiServer {
             match self.registry.write_module(revision, &entry).await {
                 CasAnswer::Written(_) => {
                     let fact = Fact::ModuleSeen(entry);
-                    self.tell(Input::Registry(Said(self.registry.session(), fact))).await?;
+                    self.tell(Input::Registry(SessionFact(self.registry.session(), fact))).await?;
                     return Ok(());
                 }
                 CasAnswer::Conflict(_) => {}

@@ -1,7 +1,7 @@
 //! Follows a bucket: all present values, then every change. Creates consumers and reads the stream's
 //! end. Never interprets them; [`Watch`] decides what they mean.
 
-use super::{Fact, Hearer, Registry, Said, layout, mark_of};
+use super::{Fact, FactInput, Registry, SessionFact, layout, mark_of};
 use async_nats::jetstream::{
     Message,
     consumer::{DeliverPolicy, push::OrderedConfig},
@@ -37,7 +37,7 @@ pub(super) async fn follow(
     registry: Registry,
     bucket: Bucket,
     company: watch::Receiver<bool>,
-    inbox: mpsc::Sender<impl Hearer>,
+    inbox: mpsc::Sender<impl FactInput>,
 ) {
     let watch = match bucket {
         Bucket::Tasks => registry.tasks.clone(),
@@ -81,7 +81,7 @@ enum WatchEnd {
     Rested,
 }
 
-impl<H: Hearer> Follower<H> {
+impl<H: FactInput> Follower<H> {
     /// Follows with one consumer, until it is dropped.
     async fn run(&mut self) -> Result<WatchEnd, async_nats::Error> {
         let name = self.registry.names.stream(self.bucket);
@@ -197,7 +197,7 @@ impl<H: Hearer> Follower<H> {
     }
 
     async fn tell(&self, fact: Fact) {
-        let _ = self.inbox.send(Said(self.registry.session, fact).into()).await;
+        let _ = self.inbox.send(SessionFact(self.registry.session, fact).into()).await;
     }
 
     async fn take(&self, message: Message) -> Result<(), async_nats::Error> {

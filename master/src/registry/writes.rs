@@ -2,7 +2,7 @@
 //! compare-and-set, and reports each exactly once: written, conflict or unknown. Never waits for one
 //! answer before the next write, and needs no timer and no loop per write.
 
-use super::{Fact, Hearer, Registry, Said};
+use super::{Fact, FactInput, Registry, SessionFact};
 use async_nats::{HeaderMap, Message, Subject, header::HeaderName};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -44,7 +44,7 @@ pub(crate) struct Writes(mpsc::Sender<Write>);
 
 impl Writes {
     /// Writes in the session of this registry. The results go to `inbox`.
-    pub(crate) fn begin(registry: &Registry, inbox: &mpsc::Sender<impl Hearer>) -> Self {
+    pub(crate) fn begin(registry: &Registry, inbox: &mpsc::Sender<impl FactInput>) -> Self {
         let (sender, writes) = mpsc::channel(WRITES_MAX);
         tokio::spawn(carry(registry.clone(), writes, inbox.clone()));
         Writes(sender)
@@ -65,7 +65,7 @@ impl Writes {
 async fn carry(
     registry: Registry,
     mut writes: mpsc::Receiver<Write>,
-    inbox: mpsc::Sender<impl Hearer>,
+    inbox: mpsc::Sender<impl FactInput>,
 ) {
     let replies = registry.client.new_inbox();
     let Ok(mut answers) = registry.client.subscribe(format!("{replies}.*")).await else {
@@ -125,7 +125,7 @@ async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
 /// write met.
 async fn answered(
     registry: &Registry,
-    inbox: &mpsc::Sender<impl Hearer>,
+    inbox: &mpsc::Sender<impl FactInput>,
     record: Arc<TaskRecord>,
     ack: Ack,
 ) {
@@ -161,12 +161,12 @@ async fn met(registry: &Registry, record: &TaskRecord) -> CasAnswer<Box<TaskReco
 
 async fn say(
     registry: &Registry,
-    inbox: &mpsc::Sender<impl Hearer>,
+    inbox: &mpsc::Sender<impl FactInput>,
     task: TaskId,
     answer: CasAnswer<Box<TaskRecord>>,
 ) {
     let event = Event::TaskWritten { task, answer };
-    let _ = inbox.send(Said(registry.session, Fact::Fleet(event)).into()).await;
+    let _ = inbox.send(SessionFact(registry.session, Fact::Fleet(event)).into()).await;
 }
 
 /// The number of the write that a message answers: the last token of its subject.

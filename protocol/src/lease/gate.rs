@@ -80,9 +80,9 @@ impl Gate {
         self.end.get()
     }
 
-    /// The permit for one effect at `now`, or why the run was killed. A gate that was found closed stays closed: a
-    /// renewal that is acknowledged after the lease's end must not revive a run that may have a
-    /// successor.
+    /// The permit for one effect at `now`, or why the run was killed. A gate that was found closed stays
+    /// closed: a renewal that is acknowledged after the lease's end must not revive a run that may have
+    /// a successor.
     pub fn pass(&self, now: Time) -> Result<Permit<'_>, KillReason> {
         if now >= self.until() {
             self.kill(KillReason::Fenced);

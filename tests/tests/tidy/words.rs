@@ -1,22 +1,8 @@
 //! Retired terms do not come back. Never a judge of ordinary English: a word with an ordinary meaning
 //! is retired only as a whole name, or as a whole phrase.
 
-use super::{docs, sources};
+use super::{ROOMS, docs, sources};
 use std::{collections::BTreeSet, path::Path};
-
-/// Folders with code.
-const ROOMS: [&str; 10] = [
-    "protocol",
-    "module",
-    "wire",
-    "master",
-    "worker",
-    "guest-sdk",
-    "cli",
-    "tests",
-    "benches",
-    "fuzz",
-];
 
 /// Retired wherever they are a part of a name, and the term that is meant.
 const PARTS: [(&str, &str); 14] = [

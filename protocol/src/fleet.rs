@@ -11,7 +11,7 @@
 //! - a [`Effect::WriteTask`] names the revision it replaces;
 //! - a [`Dispatch`](crate::message::Dispatch) is planned only for an attempt that the known record names;
 //! - a task is taken from a worker only after the worker's lease says `lost` or `released`, or another
-//!   session has taken the lease over (see [`worker_lease`](self)).
+//!   session has taken the lease over (see `liveness.rs`).
 
 mod agenda;
 mod backoff;
@@ -23,6 +23,7 @@ mod guard;
 mod inquiries;
 mod intern;
 mod link;
+mod liveness;
 mod mass_silence;
 mod masters;
 mod memory;
@@ -41,7 +42,7 @@ mod task_state;
 mod tests;
 mod timers;
 mod worker_events;
-mod worker_lease;
+mod workers;
 mod write_queue;
 
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
@@ -54,21 +55,16 @@ use requests::Requests;
 use stamps::Stamps;
 use task_state::{OutcomeReport, Phase, Task};
 use timers::{Timer, Timers};
+use workers::{Worker, Workers};
 use write_queue::WriteQueue;
 
 use crate::{
-    ABSENT, GroupName, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
-    lease::Lease,
+    Nonce, TaskId, Time, WorkerId,
     message::{AttemptKey, HeldAttempt},
-    run_estimate::RunEstimate,
     subject::Bucket,
     task::TaskRecord,
 };
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 /// How long a master waits before it asks the registry again whether a write landed.
@@ -86,54 +82,20 @@ pub struct Fleet {
     roll: roll_call::RollCall,
     own: masters::Own,
     peers: Peers,
-    /// How many workers are linked to this master.
-    linked: usize,
     mass_silence: mass_silence::MassSilence,
     tasks: BTreeMap<TaskId, Task>,
     interner: intern::Interner,
-    workers: BTreeMap<WorkerId, Worker>,
-    groups: BTreeMap<GroupName, place::Group>,
+    workers: Workers,
+    scheduler: place::Scheduler,
     agenda: Agenda,
     write_queue: WriteQueue,
     timers: Timers,
     requests: Requests,
     inquiries: Inquiries,
-    /// The run that is being stopped to make room, by the queued task it makes room for.
-    preempted: BTreeMap<TaskId, AttemptKey>,
     end_rate: retry::Rate,
     tombstones: record::Tombstones,
     /// Effects that `observe` has decided and `plan` will return.
     outbox: Vec<Effect>,
-}
-
-/// What this master knows of a worker.
-#[derive(Debug)]
-struct Worker {
-    lease: Option<Lease>,
-    revision: Revision,
-    /// When this master first saw the newest lease value.
-    seen: Time,
-    /// When this master first saw the current session.
-    session_seen: Time,
-    /// When this master, as the worker's home, last extended the lease.
-    extended: Time,
-    /// The longest wait that any lease of this worker has asked for.
-    wait: Duration,
-    /// The session of the worker that has answered the roll call.
-    answered: Option<SessionId>,
-    /// This master has sent a `lost` against the newest lease value; the write may land at any time.
-    lost_sent: bool,
-    /// That write is not answered yet.
-    declaring: bool,
-    /// Whether this master declared the newest lease value lost.
-    declared_here: bool,
-    /// Requests that wait until the worker has obeyed a command, and the lease state that shows it.
-    commands: Vec<(RequestId, crate::lease::LeaseState)>,
-    links: link::WorkerLinks,
-    /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
-    tasks: BTreeSet<TaskId>,
-    run_estimate: RunEstimate,
-    backoff: backoff::WorkerBackoff,
 }
 
 impl Fleet {
@@ -149,18 +111,16 @@ impl Fleet {
             roll: roll_call::RollCall::default(),
             own,
             peers: Peers::default(),
-            linked: 0,
             mass_silence: mass_silence::MassSilence::default(),
             tasks: BTreeMap::new(),
             interner: intern::Interner::default(),
-            workers: BTreeMap::new(),
-            groups: BTreeMap::new(),
+            workers: Workers::default(),
+            scheduler: place::Scheduler::default(),
             agenda: Agenda::default(),
             write_queue: WriteQueue::default(),
             timers: Timers::default(),
             requests: Requests::default(),
             inquiries: Inquiries::default(),
-            preempted: BTreeMap::new(),
             end_rate: retry::Rate::default(),
             tombstones: record::Tombstones::default(),
             outbox: Vec::new(),
@@ -291,25 +251,9 @@ impl Fleet {
             .is_some_and(|attempt| attempt.id == key.attempt && attempt.worker == *worker)
     }
 
+    /// What is known of the worker of this name, which may be nothing yet.
     fn worker(&mut self, now: Time, id: &WorkerId) -> &mut Worker {
-        let wait = self.config.timing.master();
-        self.workers.entry(id.clone()).or_insert_with(|| Worker {
-            lease: None,
-            revision: ABSENT,
-            seen: now,
-            session_seen: now,
-            extended: Time::ZERO,
-            wait,
-            answered: None,
-            lost_sent: false,
-            declaring: false,
-            declared_here: false,
-            commands: Vec::new(),
-            links: link::WorkerLinks::default(),
-            tasks: BTreeSet::new(),
-            run_estimate: RunEstimate::default(),
-            backoff: backoff::WorkerBackoff::default(),
-        })
+        self.workers.meet(now, id, self.config.timing.master())
     }
 
     /// Starts the write that replaces the task's known record by `record`.

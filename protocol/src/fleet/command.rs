@@ -16,8 +16,8 @@ const COMMANDS_MAX: usize = 16;
 impl Fleet {
     pub(super) fn command_asked(&mut self, request: RequestId, id: WorkerId, order: WorkerCommand) {
         let known = self.workers.get_mut(&id).and_then(|worker| {
-            let lease = worker.lease.as_ref().filter(|lease| lease.state.is_held())?;
-            let link = worker.links.newest_of(lease.session)?;
+            let session = worker.held_lease()?.session;
+            let link = worker.links().newest_of(session)?;
             Some((link, &mut worker.commands))
         });
         let Some((link, orders)) = known else {

@@ -23,7 +23,7 @@ impl Fleet {
         let Some(worker) = self.workers.get(id) else {
             return format!("given to worker {id}, which this master has not seen");
         };
-        if worker.links.is_empty() {
+        if worker.links().is_empty() {
             let left = (worker.seen + worker.wait).since(now).as_secs_f32();
             return format!(
                 "given to worker {id}, which is not connected; waiting for the end of its lease, at most another {left:.1} s"
@@ -72,11 +72,11 @@ impl Fleet {
 
     /// Every worker that holds or held a lease.
     pub fn workers(&self) -> Vec<WorkerView> {
-        let view = |worker: &super::Worker| {
+        let view = |worker: &super::workers::Worker| {
             Some(WorkerView {
                 lease: worker.lease.clone()?,
                 revision: worker.revision,
-                linked: !worker.links.is_empty(),
+                linked: !worker.links().is_empty(),
                 attempts: worker.tasks.iter().copied().collect(),
             })
         };

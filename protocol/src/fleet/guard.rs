@@ -209,8 +209,7 @@ impl Fleet {
     /// What this session leaves to the next session of this process.
     pub fn memory(&self) -> Memory {
         let held = |(id, worker): (&WorkerId, &super::Worker)| {
-            let held = worker.lease.as_ref().is_some_and(|lease| lease.state.is_held());
-            held.then(|| (id.clone(), (worker.revision, worker.seen)))
+            worker.held_lease().map(|_| (id.clone(), (worker.revision, worker.seen)))
         };
         Memory {
             guard: self.guard.known.clone(),
@@ -241,7 +240,7 @@ impl Fleet {
         let leases = self.workers.values().filter_map(|worker| worker.lease.as_ref());
         let sessions: Vec<SessionId> = leases.map(|lease| lease.session).collect();
         self.guard.forgotten.extend(sessions);
-        for id in self.workers.keys().cloned().collect::<Vec<_>>() {
+        for id in self.workers.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.end_forgotten_session(&id);
         }
     }

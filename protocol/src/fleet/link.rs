@@ -3,38 +3,13 @@
 
 use super::{Effect, Fleet, LinkId, Timer, inquiries::Inquiry, reconcile::counted};
 use crate::{
-    ABSENT, SessionId, TaskId, Time, WorkerId,
+    ABSENT, TaskId, Time, WorkerId,
     advisory::TaskEvent,
     message::{AttemptKey, HeldAttempt, Hello, ToWorker},
     subject::Bucket,
     task::{Outcome, TaskRecord},
 };
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec::Vec,
-};
-
-/// The links of a worker that are up. There may be more than one while an old one is being closed, and
-/// the `Hello`s on them may arrive in any order.
-#[derive(Debug, Default)]
-pub(super) struct WorkerLinks {
-    pub(super) up: BTreeMap<LinkId, SessionId>,
-}
-
-impl WorkerLinks {
-    pub(super) fn is_empty(&self) -> bool {
-        self.up.is_empty()
-    }
-
-    pub(super) fn newest(&self) -> Option<LinkId> {
-        self.up.last_key_value().map(|(&link, _)| link)
-    }
-
-    pub(super) fn newest_of(&self, session: SessionId) -> Option<LinkId> {
-        self.up.iter().rev().find(|&(_, &of)| of == session).map(|(&link, _)| link)
-    }
-}
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
 impl Fleet {
     pub(super) fn linked(&mut self, now: Time, worker: WorkerId, link: LinkId, hello: Hello) {
@@ -45,9 +20,10 @@ impl Fleet {
             entry.answered = Some(session);
             self.claim(now, Bucket::Tasks, holds);
         }
+        let none_linked = self.workers.linked() == 0;
+        self.worker(now, &worker);
+        self.workers.link(&worker, link, session);
         let entry = self.worker(now, &worker);
-        let first = entry.links.is_empty();
-        entry.links.up.insert(link, session);
         let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
         let known: BTreeSet<AttemptKey> = attempts.iter().map(|held| held.key).collect();
         // Resend missing dispatches at once, even those that another master assigned.
@@ -68,29 +44,22 @@ impl Fleet {
             }
         }
         self.reindex(&worker);
-        if first {
-            self.linked += 1;
-            if self.linked == 1 {
-                self.reassign();
-            }
+        if none_linked {
+            self.reassign();
         }
     }
 
     pub(super) fn unlinked(&mut self, worker: WorkerId, link: LinkId) {
-        let Some(entry) = self.workers.get_mut(&worker) else { return };
-        if entry.links.up.remove(&link).is_some() {
-            // Frames on this link may not have arrived: send them again on another link.
-            if entry.links.is_empty() {
-                self.linked -= 1;
-            } else {
-                self.agenda.tasks(entry.tasks.iter().copied());
-            }
-            if self.linked == 0 {
-                self.reassign();
-            }
-            self.reindex(&worker);
-            self.dismiss(&worker);
+        let Some(entry) = self.workers.unlink(&worker, link) else { return };
+        // Frames on this link may not have arrived: send them again on another link.
+        if !entry.links().is_empty() {
+            self.agenda.tasks(entry.tasks.iter().copied());
         }
+        if self.workers.linked() == 0 {
+            self.reassign();
+        }
+        self.reindex(&worker);
+        self.dismiss(&worker);
     }
 
     pub(super) fn inquire(

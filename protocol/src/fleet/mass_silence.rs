@@ -24,9 +24,7 @@ impl Fleet {
         let over_half = match self.mass_silence.looked {
             Some((at, over_half)) if at == now => over_half,
             _ => {
-                let held = |worker: &&Worker| {
-                    worker.lease.as_ref().is_some_and(|lease| lease.state.is_held())
-                };
+                let held = |worker: &&Worker| worker.held_lease().is_some();
                 let all = self.workers.values().filter(held).count();
                 // Count a worker as silent from half of its wait on: workers that fall silent together
                 // have not all renewed at the same moment.

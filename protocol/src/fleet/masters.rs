@@ -77,7 +77,7 @@ impl Fleet {
         own.lease.vouches = vouches;
         own.next = now + MASTER_RENEWS_EVERY;
         own.lease.renewal += 1;
-        own.lease.workers = self.linked as u32;
+        own.lease.workers = self.workers.linked() as u32;
         own.lease.renewed_at = wall;
         own.clock.sends(own.lease.renewal, now, ());
         let (expect, lease) = (own.clock.known(), own.lease.clone());
@@ -270,7 +270,7 @@ impl Fleet {
         };
         let best = self.peers.fresh().filter(able).map(|&session| rank(session)).max();
         let me = rank(self.own.session());
-        best.is_none_or(|best| me > best && (self.linked > 0))
+        best.is_none_or(|best| me > best && (self.workers.linked() > 0))
     }
 
     pub(super) fn is_mine(&self, task: TaskId) -> bool {
@@ -300,7 +300,7 @@ impl Fleet {
             self.change_queue(id);
         }
         self.agenda.tasks(others);
-        self.agenda.groups(self.groups.keys());
+        self.agenda.groups(self.scheduler.names());
     }
 
     /// The sessions of other masters that are over, and when this master first knew it.

@@ -87,9 +87,9 @@ impl Fleet {
         }
         let is_held = self.is_guarded(now);
         let Some(worker) = self.workers.get(&attempt.worker) else { return };
-        let link = worker.links.newest_of(attempt.session);
+        let link = worker.links().newest_of(attempt.session);
         let Some(link) = link.filter(|_| !is_held) else { return };
-        if task.told.is_some_and(|told| worker.links.up.contains_key(&told)) {
+        if task.told.is_some_and(|told| worker.links().has(told)) {
             return;
         }
         // The master that wrote the record sends the dispatch; the others only if that master does not.
@@ -126,7 +126,7 @@ impl Fleet {
     /// Forgets a task that is over.
     fn forget(&mut self, id: TaskId, out: &mut Vec<Effect>) {
         let Some(task) = self.tasks.remove(&id) else { return };
-        self.preempted.remove(&id);
+        self.scheduler.needs_no_room(id);
         self.tombstones.add(id, task.revision);
         if let Some(report) = &task.report {
             let message = self.acknowledgement(&task.record, report);
@@ -145,9 +145,8 @@ impl Fleet {
         report: &OutcomeReport,
     ) -> Option<Effect> {
         // The worker waits for the answer on the link on which it reported.
-        let links = &self.workers.get(&report.worker)?.links;
-        let link =
-            if links.up.contains_key(&report.link) { report.link } else { links.newest()? };
+        let links = self.workers.get(&report.worker)?.links();
+        let link = if links.has(report.link) { report.link } else { links.newest()? };
         let key = AttemptKey { task: record.id, attempt: report.attempt };
         let committed = counted(record, key);
         Some(Effect::Send { link, message: ToWorker::Ack { key, committed } })

@@ -87,7 +87,7 @@ impl Fleet {
         let id = new.id;
         let Some(task) = self.tasks.get(&id) else { return };
         let old = task.record.clone();
-        self.given(Some(&old), Some(&new));
+        self.scheduler.replace(Some(&old), Some(&new));
         self.dequeue(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.record = new.clone();
@@ -344,7 +344,7 @@ impl Fleet {
     fn vanished(&mut self, id: TaskId) {
         self.dequeue(id);
         let Some(mut task) = self.tasks.remove(&id) else { return };
-        self.given(Some(&task.record), None);
+        self.scheduler.replace(Some(&task.record), None);
         self.write_queue.leave(id);
         let pending = task.pending.take().unwrap_or_default();
         let deleted = String::from("somebody has deleted this task's key; submit it again");
@@ -358,7 +358,7 @@ impl Fleet {
             self.outbox.extend(message);
         } else if let Some(attempt) = task.record.attempt()
             && let Some(link) =
-                self.workers.get(&attempt.worker).and_then(|worker| worker.links.newest())
+                self.workers.get(&attempt.worker).and_then(|worker| worker.links().newest())
         {
             let key = AttemptKey { task: id, attempt: attempt.id };
             let message = ToWorker::Revoke { key, revision: task.revision };

@@ -238,7 +238,7 @@ impl Fleet {
     /// Makes this master reconsider every task and every group: nothing keeps it from acting any more.
     pub(super) fn look_at_everything(&mut self) {
         self.agenda.tasks(self.tasks.keys().copied());
-        self.agenda.groups(self.groups.keys());
+        self.agenda.groups(self.scheduler.names());
     }
 
     /// Whether tasks may be written now. They may while a guard is in force in the registry, since the
@@ -267,9 +267,7 @@ impl Fleet {
     pub(super) fn next_missing(&self, now: Time) -> Option<String> {
         self.missing_master(now).or_else(|| {
             let missing = self.workers.iter().find(|(_, worker)| {
-                worker.lease.as_ref().is_some_and(|lease| {
-                    lease.state.is_held() && worker.answered != Some(lease.session)
-                })
+                worker.held_lease().is_some_and(|lease| worker.answered != Some(lease.session))
             });
             missing.map(|(id, _)| format!("worker {id}"))
         })

@@ -3,6 +3,7 @@
 
 mod audit;
 mod cancel;
+mod liveness;
 mod masters;
 mod outcome;
 mod place;
@@ -10,14 +11,13 @@ mod restart;
 mod roll_call;
 mod store;
 mod submit;
-mod worker_lease;
 
 use super::*;
 use crate::{
-    AttemptId, Digest, SessionId,
+    ABSENT, AttemptId, Digest, Revision, SessionId,
     advisory::Advisory,
     api::NewTask,
-    lease::{CasAnswer, LeaseState, LeaseTiming, Offer},
+    lease::{CasAnswer, Lease, LeaseState, LeaseTiming, Offer},
     limit,
     message::{Dispatch, HeldAttempt, Hello, ToWorker},
     registry::{FailoverGuard, Mark, Marks, ServerId},
@@ -467,7 +467,7 @@ impl World {
                 && fleet.agenda.dirty().is_empty()
                 && fleet.write_queue.under_way() == 0
         );
-        assert!(fleet.groups.values().all(|group| group.queued().is_empty()), "{:?}", fleet.groups);
+        assert!(fleet.scheduler.audit().is_empty(), "{:?}", fleet.scheduler);
         assert!(fleet.workers.values().all(|worker| worker.tasks.is_empty()));
     }
 }

@@ -12,12 +12,7 @@ impl Fleet {
         );
         let writing = self.tasks.values().filter(|task| matches!(task.phase, Phase::Writing(_)));
         assert_eq!(self.write_queue.under_way(), writing.count(), "writes under way");
-        let mut in_line = BTreeSet::new();
-        for group in self.groups.values() {
-            assert!(!group.is_empty(), "an empty group is kept");
-            in_line.extend(group.queued());
-            group.candidates.audit();
-        }
+        let mut in_line = self.scheduler.audit();
         let timer = |wanted: &Timer| self.timers.has(wanted);
         for (&id, task) in &self.tasks {
             let waits = in_line.remove(&id);
@@ -38,10 +33,8 @@ impl Fleet {
 
     fn audit_held(&self, id: TaskId, task: &Task, attempt: &Attempt) {
         assert!(task.report.is_none(), "an outcome that nobody commits: {task:?}");
-        let spec = &task.record.spec;
-        let entry = (spec.priority, core::cmp::Reverse(task.record.submitted_at.0), id);
-        assert!(self.groups[&spec.group].given.contains(&entry), "nobody would push {id} aside");
-        let worker = &self.workers[&attempt.worker];
+        assert!(self.scheduler.is_dispatched(&task.record), "nobody would preempt {id}");
+        let worker = self.workers.get(&attempt.worker).expect("the worker of an attempt is known");
         assert!(worker.tasks.contains(&id), "its worker's loss would not be noticed: {task:?}");
         let timer = Timer::Lease(attempt.worker.clone());
         let waited_for = self.timers.has(&timer);
@@ -60,7 +53,8 @@ impl Fleet {
     }
 
     fn audit_workers(&self) {
-        for (name, worker) in &self.workers {
+        self.workers.audit();
+        for (name, worker) in self.workers.iter() {
             for id in &worker.tasks {
                 let task = self.tasks.get(id).expect("a worker's task is known");
                 let given = match &task.phase {

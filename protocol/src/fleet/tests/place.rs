@@ -246,7 +246,7 @@ fn groups_are_forgotten_with_their_last_task() {
         w.cancel(1, id);
         w.ok(id);
     }
-    assert!(w.fleet.groups.is_empty());
+    assert!(w.fleet.scheduler.is_empty());
     w.empty();
 }
 

@@ -9,10 +9,10 @@ pub(super) const fn edit(file: &'static str, find: &'static str, replace: &'stat
 pub(super) const FLEET: &str = "protocol/src/fleet.rs";
 const GUARD: &str = "protocol/src/fleet/guard.rs";
 pub(super) const ROLL: &str = "protocol/src/fleet/roll_call.rs";
-const PLACE: &str = "protocol/src/fleet/place.rs";
+const SCHEDULER: &str = "protocol/src/fleet/place/scheduler.rs";
 const LINK: &str = "protocol/src/fleet/link.rs";
 const SUBMIT: &str = "protocol/src/fleet/submit.rs";
-const FLEET_LEASE: &str = "protocol/src/fleet/worker_lease.rs";
+const LIVENESS: &str = "protocol/src/fleet/liveness.rs";
 const MASTERS: &str = "protocol/src/fleet/masters.rs";
 const SETTLE: &str = "protocol/src/fleet/reconcile.rs";
 pub(super) const RECORD: &str = "protocol/src/fleet/record.rs";
@@ -80,13 +80,13 @@ pub(super) const ROWS: &[&str] = &[
 /// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "            return matches!(lease.state, LeaseState::Released | LeaseState::Lost);",
         "            return matches!(lease.state, LeaseState::Released | LeaseState::Lost)
                 || (ON[acts-before-lost-is-written] && worker.lost_sent);",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         let Some(lease) = &worker.lease else { return false };",
         "        let Some(worker) = self.workers.get(&attempt.worker) else { return false };
@@ -132,13 +132,13 @@ pub(super) const EDITS: &[Edit] = &[
             return self.inquire(now, worker, link, held, Some(outcome));",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "            Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),",
         "            Some(_) if ON[anybody-declares] => Some(Time::ZERO),
             Some(lease) => self.may_declare_from(now, lease.home.clone().as_ref()),",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "        let from = if from == Time::ZERO { from }",
         "        let from = if from == Time::ZERO || ON[no-wait-after-the-home-is-lost] { from }",
     ),
@@ -197,7 +197,7 @@ pub(super) const EDITS: &[Edit] = &[
         let stamp = if ON[a-late-extension-counts-for-the-newest-renewal] { newest } else { stamp };",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "        worker.seen.max(worker.extended).max(healthy) + worker.wait
 ",
         "        let extended =
@@ -231,7 +231,7 @@ pub(super) const EDITS: &[Edit] = &[
         self.registry_up = Some(if long_ago { Time::ZERO } else { now });",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "        let speaks = self.speaks_for(&id);
         let answers",
         "        let speaks = self.speaks_for(&id);
@@ -245,7 +245,7 @@ pub(super) const EDITS: &[Edit] = &[
         "        if left == 0 || ON[acknowledges-before-it-stores] {",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "        if comparable && worker.revision < attempt.lease {",
         "        let older = worker.revision < attempt.lease;
         if comparable && older && !ON[an-older-lease-proves-a-newer-session-over] {",
@@ -358,10 +358,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "                    lease.state.is_held() && worker.answered != Some(lease.session)",
-        "                    lease.state.is_held()
-                        && worker.answered != Some(lease.session)
-                        && !ON[workers-need-not-answer]",
+        "worker.held_lease().is_some_and(|lease| worker.answered != Some(lease.session))",
+        "!ON[workers-need-not-answer]
+                    && worker.held_lease().is_some_and(|lease| worker.answered != Some(lease.session))",
     ),
     edit(
         ROLL,
@@ -417,13 +416,13 @@ pub(super) const EDITS: &[Edit] = &[
         self.answered || self.over.is_some_and(|over| now >= over + wait)",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "        let comparable = attempt.lease_stream == self.roll.stream(Bucket::Workers);",
         "        let comparable = ON[revisions-of-two-streams-are-compared]
             || attempt.lease_stream == self.roll.stream(Bucket::Workers);",
     ),
     edit(
-        FLEET_LEASE,
+        LIVENESS,
         "                if asked_by.is_none() && !is_news {",
         "                if asked_by.is_none() && !is_news && !ON[a-refused-loss-is-not-tried-again] {",
     ),
@@ -479,7 +478,7 @@ pub(super) const EDITS: &[Edit] = &[
             // Its sender",
     ),
     edit(
-        PLACE,
+        SCHEDULER,
         "record.attempts == 0, record.submitted_at.0,",
         "record.attempts == 0 || ON[a-task-that-lost-its-worker-waits-behind-all], record.submitted_at.0,",
     ),

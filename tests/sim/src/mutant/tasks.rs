@@ -10,7 +10,7 @@ const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
 const REST: &str = "protocol/src/fleet/backoff.rs";
 const KNOWN: &str = "protocol/src/fleet/task_state.rs";
-const PLACE: &str = "protocol/src/fleet/place.rs";
+const WORKERS: &str = "protocol/src/fleet/workers.rs";
 const HEALTH: &str = "protocol/src/health.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 
@@ -157,10 +157,10 @@ pub(super) const EDITS: &[Edit] = &[
         "        self.until.is_some() && !ON[a-worker-that-returns-attempts-gets-no-backoff]",
     ),
     edit(
-        PLACE,
-        "        (lease.lacks().is_some(), per_slot)",
+        WORKERS,
+        "        Some((lease.lacks().is_some(), per_slot))",
         "        let like_others = ON[an-unwell-worker-is-placed-like-others];
-        (lease.lacks().is_some() && !like_others, per_slot)",
+        Some((lease.lacks().is_some() && !like_others, per_slot))",
     ),
     edit(
         HEALTH,

@@ -5,7 +5,7 @@
 //! all of it with the registry in reach. M2: before a task is dispatched again, a
 //! compare-and-set must have replaced exactly that renewal by `lost`.
 
-use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, Worker, worker_events};
+use super::{ASK_AGAIN, Effect, Fleet, LinkId, Timer, worker_events, workers::Worker};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     advisory::{Advisory, WorkerEvent},
@@ -56,7 +56,7 @@ impl Fleet {
         if let Some(old) = old
             && old.offer != lease.offer
         {
-            self.deindex(&old.offer.group, &id);
+            self.scheduler.unlist(&old.offer.group, &id);
         }
         // Also for a lease that is over: earlier sessions may not be, while their leases are waited
         // for.
@@ -83,7 +83,7 @@ impl Fleet {
         let due = now + worker.wait;
         self.timers.set(due, Timer::Lease(id.clone()));
         if let Some(old) = old {
-            self.deindex(&old.offer.group, &id);
+            self.scheduler.unlist(&old.offer.group, &id);
         }
     }
 
@@ -110,13 +110,13 @@ impl Fleet {
                 Lease { state: LeaseState::Lost, ..lease.clone() }
             }
             Some(_) => {
-                let (keep, idle) = (worker.seen + self.config.leases_keep, worker.tasks.is_empty());
-                if !idle || !worker.links.is_empty() {
+                let keep = worker.seen + self.config.leases_keep;
+                if !worker.is_idle() {
                     return self.reconsider(&id);
                 }
                 // Names that never come back are forgotten eventually.
                 if now >= keep {
-                    self.workers.remove(&id);
+                    self.workers.forget(&id);
                 } else {
                     self.timers.set(keep, Timer::Lease(id));
                 }
@@ -157,9 +157,8 @@ impl Fleet {
 
     /// Forgets a worker that has no lease, no link and no task.
     pub(super) fn dismiss(&mut self, id: &WorkerId) {
-        let Some(worker) = self.workers.get(id) else { return };
-        if worker.lease.is_none() && worker.links.is_empty() && worker.tasks.is_empty() {
-            self.workers.remove(id);
+        if self.workers.get(id).is_some_and(|worker| worker.lease.is_none()) {
+            self.workers.forget(id);
         }
     }
 

@@ -1,0 +1,202 @@
+//! The workers that a master knows, with their links. Never decides about them.
+//!
+//! Invariants: `linked` is the number of workers that have a link; a worker with a link or a task is not
+//! forgotten.
+
+use super::{LinkId, RequestId, backoff};
+use crate::{
+    ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
+    lease::{Lease, LeaseState},
+    limit,
+    run_estimate::RunEstimate,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use core::time::Duration;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    known: BTreeMap<WorkerId, Worker>,
+    linked: usize,
+}
+
+/// What this master knows of a worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) lease: Option<Lease>,
+    pub(super) revision: Revision,
+    /// When this master first saw the newest lease value.
+    pub(super) seen: Time,
+    /// When this master first saw the current session.
+    pub(super) session_seen: Time,
+    /// When this master, as the worker's home, last extended the lease.
+    pub(super) extended: Time,
+    /// The longest wait that any lease of this worker has asked for.
+    pub(super) wait: Duration,
+    /// The session of the worker that has answered the roll call.
+    pub(super) answered: Option<SessionId>,
+    /// This master has sent a `lost` against the newest lease value; the write may land at any time.
+    pub(super) lost_sent: bool,
+    /// That write is not answered yet.
+    pub(super) declaring: bool,
+    /// Whether this master declared the newest lease value lost.
+    pub(super) declared_here: bool,
+    /// Requests that wait until the worker has obeyed a command, and the lease state that shows it.
+    pub(super) commands: Vec<(RequestId, LeaseState)>,
+    links: WorkerLinks,
+    /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
+    pub(super) tasks: BTreeSet<TaskId>,
+    pub(super) run_estimate: RunEstimate,
+    pub(super) backoff: backoff::WorkerBackoff,
+}
+
+/// The links of a worker that are up. There may be more than one while an old one is being closed, and
+/// the `Hello`s on them may arrive in any order.
+#[derive(Debug, Default)]
+pub(super) struct WorkerLinks(BTreeMap<LinkId, SessionId>);
+
+/// How workers are ordered when one is chosen: unwell workers last, then by attempts per slot, in
+/// thousandths. Unwell workers are not left out: the task may not need what the host lacks, and a group
+/// whose workers are all unwell still makes progress.
+pub(super) type Load = (IsUnwell, u64);
+
+/// Whether the worker's host lacks something.
+pub(super) type IsUnwell = bool;
+
+impl Workers {
+    pub(super) fn get(&self, id: &WorkerId) -> Option<&Worker> {
+        self.known.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &WorkerId) -> Option<&mut Worker> {
+        self.known.get_mut(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&WorkerId, &Worker)> {
+        self.known.iter()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Worker> {
+        self.known.values()
+    }
+
+    /// The worker of this name; one that was not known has no lease, and this wait.
+    pub(super) fn meet(&mut self, now: Time, id: &WorkerId, wait: Duration) -> &mut Worker {
+        self.known.entry(id.clone()).or_insert_with(|| Worker::unknown(now, wait))
+    }
+
+    /// How many workers have a link to this master.
+    pub(super) fn linked(&self) -> usize {
+        self.linked
+    }
+
+    /// A link of a known worker came up, by this session of it.
+    pub(super) fn link(&mut self, id: &WorkerId, link: LinkId, session: SessionId) {
+        let Some(worker) = self.known.get_mut(id) else { return };
+        self.linked += usize::from(worker.links.is_empty());
+        worker.links.0.insert(link, session);
+    }
+
+    /// A link went down. Returns the worker if that link was up.
+    pub(super) fn unlink(&mut self, id: &WorkerId, link: LinkId) -> Option<&Worker> {
+        let worker = self.known.get_mut(id)?;
+        worker.links.0.remove(&link)?;
+        self.linked -= usize::from(worker.links.is_empty());
+        Some(worker)
+    }
+
+    /// Forgets a worker, unless it has a link or a task.
+    pub(super) fn forget(&mut self, id: &WorkerId) {
+        if self.get(id).is_some_and(Worker::is_idle) {
+            self.known.remove(id);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn audit(&self) {
+        let linked = self.known.values().filter(|worker| !worker.links.is_empty());
+        assert_eq!(self.linked, linked.count());
+    }
+}
+
+impl Worker {
+    fn unknown(now: Time, wait: Duration) -> Self {
+        Worker {
+            lease: None,
+            revision: ABSENT,
+            seen: now,
+            session_seen: now,
+            extended: Time::ZERO,
+            wait,
+            answered: None,
+            lost_sent: false,
+            declaring: false,
+            declared_here: false,
+            commands: Vec::new(),
+            links: WorkerLinks::default(),
+            tasks: BTreeSet::new(),
+            run_estimate: RunEstimate::default(),
+            backoff: backoff::WorkerBackoff::default(),
+        }
+    }
+
+    pub(super) fn links(&self) -> &WorkerLinks {
+        &self.links
+    }
+
+    /// Whether the worker has neither a link nor a task.
+    pub(super) fn is_idle(&self) -> bool {
+        self.links.is_empty() && self.tasks.is_empty()
+    }
+
+    /// The lease, while its state says that the worker holds it.
+    pub(super) fn held_lease(&self) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.state.is_held())
+    }
+
+    /// The lease under which the worker may be given attempts now; `None` if it may not.
+    pub(super) fn open_lease(&self) -> Option<&Lease> {
+        let lease = self.lease.as_ref()?;
+        let linked = self.links.newest_of(lease.session).is_some();
+        let may = linked && !self.lost_sent && !self.backoff.is_on();
+        (lease.state == LeaseState::Live && may).then_some(lease)
+    }
+
+    /// The load of the worker, if it may hold another attempt.
+    pub(super) fn load_with_room(&self, lease: &Lease) -> Option<Load> {
+        let held = self.tasks.len() as u64;
+        if held >= u64::from(self.holds_max(lease)) {
+            return None;
+        }
+        let per_slot = held * 1_000 / u64::from(lease.offer.slots.max(1));
+        Some((lease.lacks().is_some(), per_slot))
+    }
+
+    /// How many attempts the worker may hold: its slots and a short queue.
+    pub(super) fn holds_max(&self, lease: &Lease) -> u32 {
+        let slots = lease.offer.slots;
+        let ahead = self.run_estimate.runs_in(limit::AHEAD_WORK, slots).min(limit::AHEAD_TASKS_MAX);
+        slots.saturating_add(ahead)
+    }
+}
+
+impl WorkerLinks {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.0.contains_key(&link)
+    }
+
+    pub(super) fn newest(&self) -> Option<LinkId> {
+        self.0.last_key_value().map(|(&link, _)| link)
+    }
+
+    pub(super) fn newest_of(&self, session: SessionId) -> Option<LinkId> {
+        self.0.iter().rev().find(|&(_, &of)| of == session).map(|(&link, _)| link)
+    }
+}

@@ -18,7 +18,7 @@ use muster_protocol::{
 use muster_worker::{
     checkpoint::Checkpoints,
     engine::{Engine, Program},
-    gate::Gate,
+    gate::RunGate,
     journal::Journal,
     policy::Secrets,
     run::{self, RunSpec},
@@ -50,7 +50,7 @@ fn now() -> Duration {
 
 /// The time from the call to the guest's first instruction.
 async fn start(engine: &Engine, program: &Program, surroundings: Surroundings) -> Duration {
-    let (order, gate) = (order(), Gate::new(LeaseEnd::never()));
+    let (order, gate) = (order(), RunGate::new(LeaseEnd::never()));
     let before = now();
     let ended = run::run(engine, program, order, gate, surroundings).await;
     let ended = ended.into_result();

@@ -321,13 +321,13 @@ impl Attempts {
         let Phase::Preparing { tries } = attempt.phase else { return };
         let tries = tries + 1;
         if for_good {
-            self.conclude(key, Outcome::bare(Verdict::Rejected { message }));
+            self.set_outcome(key, Outcome::bare(Verdict::Rejected { message }));
         } else if tries >= PREPARES_MAX {
             // Another worker may have what this one could not fetch.
             self.outbox.push(Effect::Drop(key));
             let reason =
                 format!("its worker could not prepare it {tries} times in a row: {message}");
-            self.conclude(key, ending::returned(&reason));
+            self.set_outcome(key, ending::returned(&reason));
         } else {
             attempt.phase = Phase::Lacking { tries };
             self.timers.insert((now + PREPARE_AGAIN, key));

@@ -1,7 +1,10 @@
 //! Names in NATS: the buckets, subjects and headers of a fleet. The table in ARCHITECTURE.md is
 //! generated from here. Never talks to NATS.
 
-use crate::{AttemptId, BatchId, GroupName, TaskId, words::words};
+use crate::{
+    AttemptId, BatchId, GroupName, TaskId,
+    words::{rows, words},
+};
 use alloc::{format, string::String};
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -186,6 +189,12 @@ impl Names {
     pub fn worker_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         host.strip_suffix(&format!(".worker.{}.muster", self.fleet))
     }
+}
+
+/// The request and the answer of each endpoint: the table in docs/FLEET.md.
+pub fn endpoint_table() -> String {
+    let endpoints = Endpoint::ALL.iter().map(|endpoint| (endpoint.word(), endpoint.meaning()));
+    String::from("| endpoint | request → answer |\n|---|---|\n") + &rows(endpoints)
 }
 
 /// What each subject carries: the table in ARCHITECTURE.md.

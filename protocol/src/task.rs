@@ -6,7 +6,7 @@ mod name;
 mod outcome;
 
 pub use data::Data;
-pub use name::{LimitName, LimitWord, StateName};
+pub use name::{LimitName, LimitWord, StateName, state_table};
 pub use outcome::{Outcome, Verdict};
 
 use crate::{

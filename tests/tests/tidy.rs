@@ -132,8 +132,13 @@ fn every_file_opens_with_what_it_is() {
 }
 
 #[test]
-fn the_table_of_subjects_is_the_codes_own() {
-    let table = muster_protocol::subject::table();
-    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("a file");
-    assert!(text.contains(table.trim()), "put this into ARCHITECTURE.md:\n{table}");
+fn the_tables_of_names_are_the_codes_own() {
+    for (page, table) in [
+        ("ARCHITECTURE.md", muster_protocol::subject::table()),
+        ("docs/FLEET.md", muster_protocol::subject::endpoint_table()),
+        ("docs/FLEET.md", muster_protocol::task::state_table()),
+    ] {
+        let text = std::fs::read_to_string(root().join(page)).expect("a file");
+        assert!(text.contains(table.trim()), "put this into {page}:\n{table}");
+    }
 }

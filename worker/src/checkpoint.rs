@@ -3,7 +3,7 @@
 
 use crate::{
     clock::boottime,
-    gate::Gate,
+    gate::RunGate,
     link::{self, ObjectError},
     links::{LinkHandle, Links},
     object,
@@ -49,7 +49,7 @@ impl Checkpoints {
     /// no longer current.
     pub(crate) async fn save(
         &self,
-        gate: &Gate,
+        gate: &RunGate,
         key: AttemptKey,
         save: u64,
         state: Bytes,
@@ -70,7 +70,7 @@ impl Checkpoints {
     /// [`Checkpoints::save`] does.
     pub(crate) async fn resume(
         &self,
-        gate: &Gate,
+        gate: &RunGate,
         key: AttemptKey,
     ) -> Result<Option<Bytes>, Refused> {
         let (links, revision) = match &self.0 {
@@ -113,7 +113,11 @@ fn keep(_: Permit<'_>, kept: &Mutex<Option<Bytes>>, state: Bytes) {
 }
 
 /// Asks masters until one of them gives a final answer.
-async fn ask(gate: &Gate, links: &Links, asked: &StreamRequest) -> Result<Option<Data>, Refused> {
+async fn ask(
+    gate: &RunGate,
+    links: &Links,
+    asked: &StreamRequest,
+) -> Result<Option<Data>, Refused> {
     let mut waiting = Waiting::default();
     let send = |permit: Permit<'_>, link: LinkHandle| {
         let began = boottime();
@@ -129,7 +133,7 @@ async fn ask(gate: &Gate, links: &Links, asked: &StreamRequest) -> Result<Option
 }
 
 /// A checkpoint as a record carries it; a large one is first stored in the data store.
-async fn bring(gate: &Gate, links: &Links, state: Bytes) -> Result<Data, KillReason> {
+async fn bring(gate: &RunGate, links: &Links, state: Bytes) -> Result<Data, KillReason> {
     if state.len() <= limit::INLINE_SIZE_MAX {
         return Ok(Data::Inline(state));
     }
@@ -146,7 +150,7 @@ async fn bring(gate: &Gate, links: &Links, state: Bytes) -> Result<Data, KillRea
 
 /// The bytes of a checkpoint. `None` if the data store has lost them for good: then the attempt starts
 /// from the beginning.
-async fn get(gate: &Gate, links: &Links, state: Data) -> Result<Option<Bytes>, KillReason> {
+async fn get(gate: &RunGate, links: &Links, state: Data) -> Result<Option<Bytes>, KillReason> {
     let (digest, size) = match state {
         Data::Inline(bytes) => return Ok(Some(bytes)),
         Data::Blob { digest, size } => (digest, size),

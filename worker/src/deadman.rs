@@ -34,22 +34,22 @@ pub enum DeadmanError {
 
 /// The end of the lease as gates see it, and the kernel timer that enforces it. Clones share both.
 #[derive(Clone)]
-pub struct Deadman {
+pub struct SharedDeadman {
     end: LeaseEnd,
     shared: Arc<Mutex<lease::Deadman<KillTimer>>>,
 }
 
 /// A guard to hold from before a guest starts until the guest is gone.
 #[must_use]
-pub struct Held(Deadman);
+pub struct Held(SharedDeadman);
 
-impl Deadman {
+impl SharedDeadman {
     /// A closed lease and a disarmed timer. `margin`: how long after the lease's end the kernel kills
     /// the process, [`muster_protocol::lease::LeaseTiming::kill_margin`].
     pub fn new(margin: Duration) -> Result<Self, DeadmanError> {
         let timer = KillTimer::new().map_err(DeadmanError::Timer)?;
         let deadman = lease::Deadman::new(margin, timer);
-        Ok(Deadman { end: deadman.end(), shared: Arc::new(Mutex::new(deadman)) })
+        Ok(SharedDeadman { end: deadman.end(), shared: Arc::new(Mutex::new(deadman)) })
     }
 
     /// The end of the lease, for gates.
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     /// Seconds of real time until the kernel timer expires; `None` if it is not armed.
-    fn left(deadman: &Deadman) -> Option<u64> {
+    fn left(deadman: &SharedDeadman) -> Option<u64> {
         match deadman.lock().timer().0.get().expect("the kernel answers")? {
             Expiration::OneShot(left) => Some(Duration::from(left).as_secs_f32().round() as u64),
             other => panic!("{other:?}"),
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_kernels_timer_is_armed_while_guests_run_and_moves_with_the_lease() {
-        let deadman = Deadman::new(Duration::from_secs(1)).expect("a timer");
+        let deadman = SharedDeadman::new(Duration::from_secs(1)).expect("a timer");
         assert!(matches!(deadman.hold(), Err(DeadmanError::Lapsed)), "there is no lease yet");
         deadman.move_end(boottime() + Duration::from_secs(100)).expect("a timer");
         assert_eq!(left(&deadman), None, "nothing runs");

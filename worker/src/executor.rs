@@ -9,9 +9,9 @@ use crate::{
     code::CodeCache,
     compile::Compiler,
     config::Config,
-    deadman::{Deadman, DeadmanError},
+    deadman::{DeadmanError, SharedDeadman},
     engine::Engine,
-    gate::Gate,
+    gate::RunGate,
     inbox::Input,
     inputs::Inputs,
     journal::Journal,
@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     pub rules: Arc<Rules>,
     /// The directory in which runs have their scratch directories.
     pub scratch: PathBuf,
-    pub deadman: Deadman,
+    pub deadman: SharedDeadman,
     pub journal: Journal,
     pub wants: Shortages,
     pub draining: Arc<AtomicBool>,
@@ -82,7 +82,7 @@ pub(crate) struct Executor {
     shared: Shared,
     /// A file that exists while the worker takes no new attempts.
     cordon: PathBuf,
-    gates: HashMap<AttemptKey, Gate>,
+    gates: HashMap<AttemptKey, RunGate>,
     inputs: Inputs,
     /// The preparations that are under way, until they end or are no longer needed.
     preparing: HashMap<AttemptKey, AbortHandle>,
@@ -261,7 +261,7 @@ impl Executor {
             Ok(secrets) => secrets,
             Err(message) => return self.ends(key, Verdict::Rejected { message }),
         };
-        let gate = Gate::new(self.shared.deadman.end());
+        let gate = RunGate::new(self.shared.deadman.end());
         self.gates.insert(key, gate.clone());
         let order = RunSpec {
             key,

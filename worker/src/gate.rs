@@ -11,15 +11,15 @@ use tokio::sync::Notify;
 
 /// The handle by which the lease and a master stop one run. Clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct RunGate {
     gate: lease::Gate,
     changed: Arc<Notify>,
 }
 
-impl Gate {
+impl RunGate {
     /// A gate for one run; it closes at `end`.
     pub fn new(end: LeaseEnd) -> Self {
-        Gate { gate: lease::Gate::new(end), changed: Arc::default() }
+        RunGate { gate: lease::Gate::new(end), changed: Arc::default() }
     }
 
     /// Kills the run, or keeps it from starting. The first reason counts. The run is dropped at its
@@ -57,12 +57,12 @@ impl Gate {
         }
     }
 
-    /// Makes [`Gate::changed`] return, for a waiter that waits for other things besides the gate.
+    /// Makes [`RunGate::changed`] return, for a waiter that waits for other things besides the gate.
     pub(crate) fn wake(&self) {
         self.changed.notify_one();
     }
 
-    /// Waits for [`Gate::kill`] or [`Gate::wake`]. Only one task may wait at a time.
+    /// Waits for [`RunGate::kill`] or [`RunGate::wake`]. Only one task may wait at a time.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }

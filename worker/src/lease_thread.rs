@@ -2,7 +2,7 @@
 //! never decides itself; no guest and no master can delay it.
 
 use crate::{
-    deadman::Deadman,
+    deadman::SharedDeadman,
     inbox::Input,
     journal::Journal,
     links::{LinkId, Links},
@@ -42,7 +42,7 @@ pub(crate) type WorkerInbox = mpsc::UnboundedSender<Input>;
 /// Starts the thread. It ends with the process, or once the lease was given back.
 pub(crate) fn start(
     terms: Terms,
-    deadman: Deadman,
+    deadman: SharedDeadman,
     links: Links,
     told: WorkerInbox,
 ) -> std::io::Result<mpsc::UnboundedSender<LeaseEvent>> {
@@ -117,7 +117,7 @@ fn is_up(event: &async_nats::Event) -> Option<bool> {
 
 struct LeaseThread {
     terms: Terms,
-    deadman: Deadman,
+    deadman: SharedDeadman,
     links: Links,
     told: WorkerInbox,
     nats: Option<Nats>,

@@ -124,7 +124,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
             Some(code::CodeCache::open(dir, engine, max, wants.clone())?)
         }
     };
-    let deadman = deadman::Deadman::new(config.lease.kill_margin())?;
+    let deadman = deadman::SharedDeadman::new(config.lease.kill_margin())?;
     let draining = Arc::new(AtomicBool::new(false));
     let links: Links = Arc::default();
     let (inbox, inputs) = mpsc::channel(INBOX_MAX);

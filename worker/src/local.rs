@@ -5,7 +5,7 @@ use crate::{
     checkpoint::Checkpoints,
     compile::{CompileError, Compiler},
     engine::{Engine, Program},
-    gate::Gate,
+    gate::RunGate,
     journal::Journal,
     policy::Secrets,
     run::{self, RunSpec},
@@ -110,7 +110,7 @@ async fn attempt(
 ) -> Outcome {
     let (reports, mut said) = mpsc::channel(REPORTS_MAX);
     // Without a fleet there is no lease, so this gate never closes by itself.
-    let gate = Gate::new(LeaseEnd::never());
+    let gate = RunGate::new(LeaseEnd::never());
     let (draining, journal) = (Arc::default(), Journal::default());
     let surroundings = Surroundings { reports, draining, journal, checkpoints };
     let mut run = pin!(run::run(engine, program, order, gate, surroundings));

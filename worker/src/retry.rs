@@ -3,7 +3,7 @@
 
 use crate::{
     clock::boottime,
-    gate::Gate,
+    gate::RunGate,
     link,
     links::{LinkHandle, Links},
 };
@@ -15,7 +15,7 @@ use muster_protocol::{
 /// Sends a request through any linked master. `judge` returns the result, or why the answer is none;
 /// then the request is repeated after a wait.
 pub(crate) async fn until_done<R, T, F>(
-    gate: &Gate,
+    gate: &RunGate,
     links: &Links,
     policy: RetryPolicy,
     send: impl Fn(Permit<'_>, LinkHandle) -> F,

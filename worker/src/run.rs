@@ -9,7 +9,7 @@ pub use end::RunEnd;
 use crate::{
     clock::boottime,
     engine::{Engine, Entry, Program},
-    gate::Gate,
+    gate::RunGate,
     policy::Secrets,
     sandbox::{
         self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
@@ -61,7 +61,7 @@ pub async fn run(
     engine: &Engine,
     program: &Program,
     order: RunSpec,
-    gate: Gate,
+    gate: RunGate,
     surroundings: Surroundings,
 ) -> RunEnd {
     // Taken first, so that it is dropped last: the slot is free only when the store is gone.
@@ -130,7 +130,7 @@ pub async fn run(
     let stop = watch.check(ended);
     let refused = store.data().refused();
     let finished = Finished { returned, stop, output, refused, limits, started, ended };
-    let end = finished.conclude(&watch);
+    let end = finished.into_end(&watch);
     drop(store);
     watch.quiet().await;
     drop(begun);
@@ -139,7 +139,7 @@ pub async fn run(
 
 /// The end of a run whose guest did not begin.
 fn not_begun(watch: &Watch, verdict: Verdict) -> RunEnd {
-    match watch.conclude(boottime()) {
+    match watch.permit_report(boottime()) {
         Ok(permit) => RunEnd::outcome(permit, Outcome::bare(verdict)),
         Err(reason) => RunEnd::killed(reason),
     }
@@ -185,9 +185,9 @@ struct Finished {
 }
 
 impl Finished {
-    fn conclude(self, watch: &Watch) -> RunEnd {
+    fn into_end(self, watch: &Watch) -> RunEnd {
         let Finished { returned, stop, output, refused, limits, started, ended } = self;
-        let permit = match watch.conclude(ended) {
+        let permit = match watch.permit_report(ended) {
             Ok(permit) => permit,
             Err(reason) => return RunEnd::killed(reason),
         };
@@ -261,13 +261,13 @@ mod tests {
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (reports, _heard) = tokio::sync::mpsc::channel(1);
         let outbox = Outbox::new(key, reports, u64::MAX, Time::ZERO);
-        let gate = Gate::new(LeaseEnd::never());
+        let gate = RunGate::new(LeaseEnd::never());
         let never = Time::from_nanos(u64::MAX);
         let watch = Watch::new(gate, never, u64::MAX, outbox, Default::default());
         let (limits, output) = (Limits::default(), Output::new(1));
         let (started, ended) = (Time::ZERO, Time::ZERO);
         let finished = Finished { returned, stop, output, refused: None, limits, started, ended };
-        finished.conclude(&watch).into_result().expect("its gate is open").verdict
+        finished.into_end(&watch).into_result().expect("its gate is open").verdict
     }
 
     #[test]

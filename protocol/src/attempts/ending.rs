@@ -29,7 +29,7 @@ impl Attempts {
             | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
                 self.running -= 1;
                 self.run_estimate.count(outcome.run_us);
-                self.conclude(key, outcome);
+                self.set_outcome(key, outcome);
             }
             // The run ended before the kill reached it; but after the end of the lease no outcome
             // counts.
@@ -53,9 +53,9 @@ impl Attempts {
         };
         self.running -= 1;
         match why {
-            Kill::Revoked => self.conclude(key, Outcome::bare(Verdict::Cancelled)),
-            Kill::Preempted => self.conclude(key, returned(PREEMPTED)),
-            Kill::Drained => self.conclude(key, returned(DRAINED)),
+            Kill::Revoked => self.set_outcome(key, Outcome::bare(Verdict::Cancelled)),
+            Kill::Preempted => self.set_outcome(key, returned(PREEMPTED)),
+            Kill::Drained => self.set_outcome(key, returned(DRAINED)),
             Kill::Fenced | Kill::Stopping => {
                 self.attempts.remove(&key);
             }
@@ -84,7 +84,7 @@ impl Attempts {
             }
             Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => {
                 self.outbox.push(Effect::Drop(key));
-                self.conclude(key, outcome);
+                self.set_outcome(key, outcome);
             }
             // Revoked for good after it was to be run again later.
             Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
@@ -109,7 +109,7 @@ impl Attempts {
             .collect();
         for key in waiting {
             self.outbox.push(Effect::Drop(key));
-            self.conclude(key, returned(reason));
+            self.set_outcome(key, returned(reason));
         }
     }
 
@@ -145,7 +145,7 @@ impl Attempts {
     }
 
     /// Keeps an outcome until it is acknowledged.
-    pub(super) fn conclude(&mut self, key: AttemptKey, outcome: Outcome) {
+    pub(super) fn set_outcome(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         self.holding -= usize::from(attempt.holds_work());
         self.ready.remove(&(attempt.arrival, key));

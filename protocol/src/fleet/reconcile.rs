@@ -71,7 +71,7 @@ impl Fleet {
             && report.attempt == attempt.id
         {
             let outcome = report.outcome.clone();
-            return self.conclude(now, id, record, attempt, outcome, out);
+            return self.take_outcome(now, id, record, attempt, outcome, out);
         }
         if self.is_over(now, attempt, task.revision) {
             let from = self.moved_from(id, attempt);

@@ -63,7 +63,7 @@ fn wait_after_returns(record: &TaskRecord, reason: &str) -> Duration {
 
 impl Fleet {
     /// The worker reported the outcome of the current attempt.
-    pub(super) fn conclude(
+    pub(super) fn take_outcome(
         &mut self,
         now: Time,
         id: TaskId,

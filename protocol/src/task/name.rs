@@ -1,7 +1,7 @@
 //! The names of states and limits, as they stand in records, tables and `--help`. Never what follows
 //! from one.
 
-use crate::words::words;
+use crate::words::{rows, words};
 use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,27 +9,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 words!(
     /// The state of a task, or how an attempt ended.
     pub enum StateName {
-        /// It is queued.
+        /// It waits for a worker.
         Queued = "queued",
-        /// It is dispatched to a worker.
+        /// It was given to a worker, and its outcome is not known yet.
         Dispatched = "dispatched",
-        /// See [`Verdict::Completed`](super::Verdict::Completed).
+        /// The guest returned, with exit code 0 or `Ok`.
         Completed = "completed",
-        /// See [`Verdict::Failed`](super::Verdict::Failed).
+        /// The guest returned another exit code, or `Err`.
         Failed = "failed",
-        /// See [`Verdict::Trapped`](super::Verdict::Trapped).
+        /// The guest did what Wasm forbids.
         Trapped = "trapped",
-        /// See [`Verdict::TimedOut`](super::Verdict::TimedOut).
+        /// The time limit was reached and the run was killed.
         TimedOut = "timed_out",
-        /// See [`Verdict::OverLimit`](super::Verdict::OverLimit).
+        /// The guest exceeded another limit and was stopped.
         OverLimit = "over_limit",
-        /// See [`Verdict::Rejected`](super::Verdict::Rejected).
+        /// The module could not be made ready to run.
         Rejected = "rejected",
-        /// See [`Verdict::Returned`](super::Verdict::Returned): only of attempts.
+        /// An operator or client cancelled it.
         Cancelled = "cancelled",
-        /// See [`Verdict::Returned`](super::Verdict::Returned): of attempts alone.
+        /// The worker returned the attempt unrun, and another attempt follows. Only of attempts.
         Returned = "returned",
-        /// See [`Verdict::Lost`](super::Verdict::Lost).
+        /// Its workers were lost, and it may not be tried again.
         Lost = "lost",
     }
 );
@@ -39,6 +39,12 @@ impl StateName {
     pub fn of_tasks() -> impl Iterator<Item = StateName> {
         Self::ALL.into_iter().filter(|name| *name != StateName::Returned)
     }
+}
+
+/// What each state means: the table in docs/FLEET.md.
+pub fn state_table() -> String {
+    let names = StateName::ALL.iter().map(|name| (name.word(), name.meaning()));
+    String::from("| state | meaning |\n|---|---|\n") + &rows(names)
 }
 
 words!(

@@ -4,7 +4,7 @@
 use crate::{
     artifact::{ArtifactError, Artifacts},
     engine::Program,
-    gate::Gate,
+    gate::RunGate,
     inputs::Inputs,
     link::{self, ObjectError},
     links::{LinkHandle, Links},
@@ -75,7 +75,7 @@ impl From<ObjectError> for ArtifactError {
 }
 
 /// Does work for a run; `None` if the run's gate closes before the work is done.
-pub(super) async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_closed<T>(gate: &RunGate, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
         _ = gate.closed() => None,
@@ -85,7 +85,7 @@ pub(super) async fn unless_closed<T>(gate: &Gate, work: impl Future<Output = T>)
 
 /// Stores an output that is too large for a record in the data store. `None` if the gate closed before
 /// that was done.
-pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &Gate) -> Option<Outcome> {
+pub(super) async fn bring(mut outcome: Outcome, links: &Links, gate: &RunGate) -> Option<Outcome> {
     let Data::Inline(bytes) = &outcome.output else { return Some(outcome) };
     if bytes.len() <= limit::INLINE_SIZE_MAX {
         return Some(outcome);

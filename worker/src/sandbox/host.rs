@@ -30,6 +30,13 @@ pub(crate) mod bindings {
     });
 }
 
+impl Sandbox {
+    /// An error once the run has to end.
+    fn check_permitted(&self) -> Result<()> {
+        if self.watch.is_permitted() { Ok(()) } else { Err(ended()) }
+    }
+}
+
 impl Host for Sandbox {
     fn context(&mut self) -> Result<AttemptContext> {
         let left = self.watch.deadline().since(boottime());
@@ -44,7 +51,7 @@ impl Host for Sandbox {
     }
 
     fn progress(&mut self, done: u64, total: u64) -> Result<()> {
-        let (permit, mut outbox) = self.watch.effect().ok_or_else(ended)?;
+        let (permit, mut outbox) = self.watch.permit_with_outbox().ok_or_else(ended)?;
         outbox.progress(permit, done, total);
         if outbox.due().is_some() {
             self.watch.wake();
@@ -53,7 +60,7 @@ impl Host for Sandbox {
     }
 
     async fn checkpoint(&mut self, state: Vec<u8>) -> Result<()> {
-        self.watch.permit().map(drop).ok_or_else(ended)?;
+        self.check_permitted()?;
         let max = self.checkpoint_max;
         if state.len() as u64 > max {
             self.watch.end(Stop::Over { limit: LimitName::CheckpointBytes, max });
@@ -63,7 +70,7 @@ impl Host for Sandbox {
         if let Some(next) = self.save_next {
             let wait = next.since(boottime());
             tokio::time::sleep(wait).await;
-            self.watch.permit().map(drop).ok_or_else(ended)?;
+            self.check_permitted()?;
         }
         let pace = Duration::from_secs_f64(state.len() as f64 / CHECKPOINT_RATE as f64);
         self.save_next = Some(boottime() + pace.max(CHECKPOINT_EVERY));
@@ -74,7 +81,7 @@ impl Host for Sandbox {
     }
 
     async fn resume(&mut self) -> Result<Option<Vec<u8>>> {
-        self.watch.permit().map(drop).ok_or_else(ended)?;
+        self.check_permitted()?;
         // The first attempt has no earlier checkpoint.
         if self.number == 1 {
             return Ok(None);
@@ -84,7 +91,7 @@ impl Host for Sandbox {
     }
 
     fn log(&mut self, level: Level, message: String) -> Result<()> {
-        let (permit, mut outbox) = self.watch.effect().ok_or_else(ended)?;
+        let (permit, mut outbox) = self.watch.permit_with_outbox().ok_or_else(ended)?;
         let level = match level {
             Level::Error => "ERROR",
             Level::Warn => "WARN",

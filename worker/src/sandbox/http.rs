@@ -147,7 +147,9 @@ async fn send(
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
     // Checked before the first byte; the connection checks again at every write.
-    run.watch().permit().map(drop).ok_or(Error::ConnectionTerminated)?;
+    if !run.watch().is_permitted() {
+        return Err(Error::ConnectionTerminated);
+    }
     let carrying =
         wasmtime_wasi::runtime::spawn(async move { connection.await.map_err(Error::from) });
     let response = timeout(within(options.first_byte_timeout), sender.send_request(request))

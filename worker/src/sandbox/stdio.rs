@@ -82,7 +82,7 @@ impl Pollable for ErrorStream {
 impl OutputStream for ErrorStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         permitted(&bytes)?;
-        let Some((permit, mut outbox)) = self.0.effect() else {
+        let Some((permit, mut outbox)) = self.0.permit_with_outbox() else {
             return Err(StreamError::trap("the run has ended"));
         };
         outbox.stderr(permit, &bytes);

@@ -3,7 +3,7 @@
 //! counts.
 
 use super::outbox::Outbox;
-use crate::{clock::boottime, gate::Gate, journal::Journal};
+use crate::{clock::boottime, gate::RunGate, journal::Journal};
 use muster_protocol::{
     Time,
     lease::{KillReason, Permit},
@@ -31,7 +31,7 @@ pub(crate) enum Stop {
 
 /// The state that a run, its epoch callback and its host functions share.
 pub(crate) struct Watch {
-    gate: Gate,
+    gate: RunGate,
     deadline: Time,
     cpu: Cpu,
     stop: OnceLock<Stop>,
@@ -43,7 +43,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub fn new(gate: Gate, deadline: Time, cpu_ms: u64, outbox: Outbox, journal: Journal) -> Self {
+    pub fn new(
+        gate: RunGate,
+        deadline: Time,
+        cpu_ms: u64,
+        outbox: Outbox,
+        journal: Journal,
+    ) -> Self {
         let cpu = Cpu { max_ms: cpu_ms, used: AtomicU64::new(0), since: AtomicU64::new(0) };
         let (stop, outbox) = (OnceLock::new(), Mutex::new(outbox));
         let (under_way, quiet) = Default::default();
@@ -107,12 +113,12 @@ impl Watch {
 
     /// The permit to report the outcome of a run that has ended `ended`. The gate alone is asked: also a
     /// run that was over a limit has an outcome.
-    pub fn conclude(&self, ended: Time) -> Result<Permit<'_>, KillReason> {
+    pub fn permit_report(&self, ended: Time) -> Result<Permit<'_>, KillReason> {
         self.gate.pass(ended)
     }
 
     /// What waits for the gate of this run, or passes it once for each try.
-    pub fn gate(&self) -> &Gate {
+    pub fn gate(&self) -> &RunGate {
         &self.gate
     }
 
@@ -123,16 +129,21 @@ impl Watch {
 
     /// Call this before an effect outside the guest. Returns the permit, which says the time, and the
     /// outbox, and writes the journal. `None` once the run has to end: then the host call must do nothing.
-    pub fn effect(&self) -> Option<(Permit<'_>, MutexGuard<'_, Outbox>)> {
+    pub fn permit_with_outbox(&self) -> Option<(Permit<'_>, MutexGuard<'_, Outbox>)> {
         let permit = self.pass(boottime()).ok()?;
         let outbox = self.outbox();
         self.journal.called(outbox.key());
         Some((permit, outbox))
     }
 
-    /// The permit for an effect that does not use the outbox; otherwise like [`Watch::effect`].
+    /// The permit for an effect that does not use the outbox; otherwise like [`Watch::permit_with_outbox`].
     pub fn permit(&self) -> Option<Permit<'_>> {
-        self.effect().map(|(permit, _)| permit)
+        self.permit_with_outbox().map(|(permit, _)| permit)
+    }
+
+    /// Whether the run may go on now. For host calls whose effect takes a permit of its own later.
+    pub fn is_permitted(&self) -> bool {
+        self.permit().is_some()
     }
 
     /// The reports of the run. They stay usable after a panic elsewhere: they hold text only.
@@ -241,8 +252,8 @@ mod tests {
     use super::*;
     use muster_protocol::{AttemptId, TaskId, lease::LeaseEnd, message::AttemptKey};
 
-    fn watch(until: u64, deadline: u64) -> (Watch, Gate) {
-        let gate = Gate::new(LeaseEnd::at(Time::from_nanos(until)));
+    fn watch(until: u64, deadline: u64) -> (Watch, RunGate) {
+        let gate = RunGate::new(LeaseEnd::at(Time::from_nanos(until)));
         let key = AttemptKey { task: TaskId(1), attempt: AttemptId(1) };
         let (sender, _) = tokio::sync::mpsc::channel(1);
         let outbox = Outbox::new(key, sender, u64::MAX, Time::ZERO);
@@ -253,12 +264,12 @@ mod tests {
     #[test]
     fn no_effect_gets_through_a_closed_gate() {
         let never = u64::MAX;
-        assert!(watch(never, never).0.effect().is_some());
-        assert!(watch(1, never).0.effect().is_none(), "the lease ended long ago");
-        assert!(watch(never, 1).0.effect().is_none(), "its time is over");
+        assert!(watch(never, never).0.permit_with_outbox().is_some());
+        assert!(watch(1, never).0.permit_with_outbox().is_none(), "the lease ended long ago");
+        assert!(watch(never, 1).0.permit_with_outbox().is_none(), "its time is over");
         let (revoked, gate) = watch(never, never);
         gate.kill(KillReason::Revoked);
-        assert!(revoked.effect().is_none());
+        assert!(revoked.permit_with_outbox().is_none());
     }
 
     #[test]

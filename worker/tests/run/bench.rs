@@ -9,9 +9,9 @@ use muster_protocol::{
 use muster_worker::{
     checkpoint::Checkpoints,
     clock::boottime,
-    deadman::Deadman,
+    deadman::SharedDeadman,
     engine::{Engine, Program},
-    gate::Gate,
+    gate::RunGate,
     run::{RunSpec, run},
     sandbox::{GuestReport, Surroundings},
 };
@@ -26,7 +26,7 @@ pub const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) 
 /// An engine and a lease that tests can extend or end.
 pub struct Bench {
     pub engine: Engine,
-    pub lease: Deadman,
+    pub lease: SharedDeadman,
     pub draining: Arc<AtomicBool>,
     pub checkpoints: Checkpoints,
 }
@@ -67,7 +67,7 @@ pub fn run_spec(input: &str) -> RunSpec {
 impl Bench {
     pub fn new(slots: u32) -> Arc<Self> {
         // The kernel timer is never armed, since these tests never call `hold`.
-        let lease = Deadman::new(Duration::ZERO).unwrap();
+        let lease = SharedDeadman::new(Duration::ZERO).unwrap();
         lease.move_end(Time::NEVER).unwrap();
         Arc::new(Bench {
             engine: Engine::new(slots).unwrap(),
@@ -87,8 +87,8 @@ impl Bench {
         }
     }
 
-    pub fn gate(&self) -> Gate {
-        Gate::new(self.lease.end())
+    pub fn gate(&self) -> RunGate {
+        RunGate::new(self.lease.end())
     }
 
     /// Sets the end of the lease to `left` from now.
@@ -102,7 +102,7 @@ impl Bench {
         self.engine.compile(&wat::parse_str(text).unwrap()).unwrap()
     }
 
-    pub async fn run(&self, program: &Program, order: RunSpec, gate: Gate) -> Seen {
+    pub async fn run(&self, program: &Program, order: RunSpec, gate: RunGate) -> Seen {
         let (sender, mut receiver) = mpsc::channel(10_000);
         let around = self.around(sender);
         let began = Instant::now();

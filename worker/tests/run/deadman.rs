@@ -4,7 +4,7 @@
 
 use super::{bench::*, guests::*};
 use muster_protocol::lease::LeaseEnd;
-use muster_worker::{clock::boottime, deadman::Deadman, gate::Gate};
+use muster_worker::{clock::boottime, deadman::SharedDeadman, gate::RunGate};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     io::{BufRead, BufReader},
@@ -43,7 +43,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 #[ignore = "the process that another test kills"]
 fn child() {
     let Ok(mode) = std::env::var(MODE) else { return };
-    let deadman = Deadman::new(MARGIN).unwrap();
+    let deadman = SharedDeadman::new(MARGIN).unwrap();
     let until = boottime() + LEASE;
     deadman.move_end(until).unwrap();
     if mode == "guest" {
@@ -53,7 +53,7 @@ fn child() {
         let until = boottime() + LEASE;
         deadman.move_end(until).unwrap();
         // This gate never closes: only the kernel can end the run.
-        let gate = Gate::new(LeaseEnd::never());
+        let gate = RunGate::new(LeaseEnd::never());
         println!("\nend {}", (until + MARGIN).as_nanos());
         on_threads(1, async move {
             let _held = held;

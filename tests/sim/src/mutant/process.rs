@@ -125,7 +125,7 @@ const EDITS: &[Edit] = &[
         "        let permit = self.pass(boottime()).ok()?;
         let outbox",
         "        let permit = if ON[an-effect-does-not-ask-the-gate] {
-            let open = Gate::new(muster_protocol::lease::LeaseEnd::never());
+            let open = RunGate::new(muster_protocol::lease::LeaseEnd::never());
             Box::leak(Box::new(open)).pass(boottime()).ok()?
         } else {
             self.pass(boottime()).ok()?
@@ -162,7 +162,7 @@ const EDITS: &[Edit] = &[
         "fn pass(run: &UnderWay) -> io::Result<Permit<'_>> {",
         "/// The permit of a gate that never closes.
 fn open() -> Permit<'static> {
-    let open = crate::gate::Gate::new(muster_protocol::lease::LeaseEnd::never());
+    let open = crate::gate::RunGate::new(muster_protocol::lease::LeaseEnd::never());
     Box::leak(Box::new(open)).pass(crate::clock::boottime()).expect(\"it is open\")
 }
 

@@ -1,17 +1,17 @@
 //! The client of the API: connects to a fleet's masters, sends requests, and retries. Never decides what
 //! to request, and never prints an answer.
 
-use crate::{context::Settings, exit::Failure, ids::Token};
+use crate::{exit::Failure, ids::Token};
 use anyhow::Context as _;
-use async_nats::{ConnectErrorKind, RequestErrorKind, jetstream};
-use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
+use async_nats::{RequestErrorKind, jetstream};
+use clap::Args;
 use muster_protocol::{
     GroupName, TaskId,
     api::{self, Endpoint},
     subject::Names,
 };
 use muster_wire::{
-    nats::{Address, NatsRefusal, Refusals},
+    nats::{Address, NatsArgs, NatsRefusal, Refusals, Unconnected},
     objects::{Objects, OpenError},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -47,34 +47,6 @@ const GET_IDS_MAX: usize = 16;
 /// The heading in `--help` of the options that every command takes.
 pub const HEADING: &str = "Global options";
 
-#[derive(Args)]
-struct ParsedConnectArgs {
-    /// NATS servers, separated by commas [default: the selected NATS context, else
-    /// nats://127.0.0.1:4222]
-    #[arg(
-        help_heading = HEADING,
-        long,
-        value_name = "URL|@FILE",
-        env = "MUSTER_NATS",
-        global = true,
-        hide_env_values = true
-    )]
-    nats: Option<Address>,
-    /// A NATS context, as `nats context ls` lists them
-    #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
-    context: Option<String>,
-    /// The fleet
-    #[arg(
-        help_heading = HEADING,
-        long,
-        value_name = "NAME",
-        env = "MUSTER_FLEET",
-        default_value = "default",
-        global = true
-    )]
-    fleet: GroupName,
-}
-
 /// What the server has refused on this command's connection.
 static REFUSALS: LazyLock<Refusals> = LazyLock::new(Refusals::default);
 
@@ -90,55 +62,20 @@ pub fn last_refused() -> Option<NatsRefusal> {
 }
 
 /// The NATS servers to connect to, and the fleet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ConnectArgs {
-    nats: Option<Address>,
-    context: Option<String>,
-    /// The fleet.
+    #[command(flatten)]
+    nats: NatsArgs,
+    /// The fleet
+    #[arg(
+        help_heading = HEADING,
+        long,
+        value_name = "NAME",
+        env = "MUSTER_FLEET",
+        default_value = "default",
+        global = true
+    )]
     pub fleet: GroupName,
-}
-
-impl Args for ConnectArgs {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        ParsedConnectArgs::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        ParsedConnectArgs::augment_args_for_update(command)
-    }
-}
-
-impl FromArgMatches for ConnectArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let ParsedConnectArgs { mut nats, context, fleet } =
-            ParsedConnectArgs::from_arg_matches(matches)?;
-        // A context from the command line takes precedence over a server from the environment. A server
-        // from the command line takes precedence over the context's server.
-        if context.is_some() && matches.value_source("nats") == Some(ValueSource::EnvVariable) {
-            nats = None;
-        }
-        Ok(ConnectArgs { nats: nats.filter(|address| !address.is_empty()), context, fleet })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = ConnectArgs::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl ConnectArgs {
-    /// The servers and how to connect to them.
-    fn settings(&self) -> anyhow::Result<(Address, Settings)> {
-        let settings = match (&self.nats, &self.context) {
-            (_, Some(context)) => Settings::named(context)?,
-            (Some(_), None) => Settings::default(),
-            (None, None) => Settings::selected()?.unwrap_or_default(),
-        };
-        match &self.nats {
-            Some(address) => Ok((address.clone(), settings)),
-            None => Ok((settings.address()?, settings)),
-        }
-    }
 }
 
 /// A connection to a fleet.
@@ -205,13 +142,12 @@ enum Refused {
 impl Client {
     /// Connects. A server that cannot be reached is the user's error.
     pub async fn connect(connect: &ConnectArgs) -> anyhow::Result<Self> {
-        let (address, settings) = connect.settings()?;
+        let access = connect.nats.access_of_person();
+        let access = access.map_err(|error| Failure::user(error.to_string()))?;
         let (count, connections) = watch::channel(0u64);
         let count = Arc::new(count);
-        let options = settings
-            .options(address.who())
-            .await?
-            .name("muster")
+        let options = access
+            .options("muster".into())
             .connection_timeout(CONNECT_WITHIN)
             .event_callback(move |event| {
                 REFUSALS.hear(&event);
@@ -220,10 +156,8 @@ impl Client {
                 }
                 async {}
             });
-        let nats = options
-            .connect(address.servers())
-            .await
-            .map_err(|error| unreachable(&address, &error))?;
+        let nats = access.connect(options).await;
+        let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
         Ok(Client {
             jetstream: jetstream::new(nats.clone()),
             nats,
@@ -374,11 +308,11 @@ impl Client {
 }
 
 fn unreachable(address: &Address, error: &async_nats::ConnectError) -> anyhow::Error {
-    let hint = match error.kind() {
-        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            "give credentials in a NATS context: nats context add, then --context NAME"
+    let hint = match Unconnected::of(error) {
+        Unconnected::Unreachable => {
+            "start one with `muster dev`, or name another with --nats URL or MUSTER_NATS"
         }
-        _ => "start one with `muster dev`, or name another with --nats URL or MUSTER_NATS",
+        other => other.advice(),
     };
     Failure::user(format!("cannot reach NATS at {address}: {error}")).hint(hint).into()
 }

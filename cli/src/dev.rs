@@ -228,6 +228,10 @@ impl Fleet {
         command.arg("--cert").arg(&files.cert);
         command.arg("--key").arg(&files.key);
         command.arg("--until-stdin-closes");
+        // The credentials of the person's own NATS are not for this one.
+        for variable in ["CREDS", "NKEY", "CA", "CERT", "KEY", "TLS_FIRST"] {
+            command.env_remove(format!("MUSTER_NATS_{variable}"));
+        }
         command
     }
 

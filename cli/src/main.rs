@@ -10,7 +10,6 @@ mod cert;
 mod check;
 mod client;
 mod completions;
-mod context;
 mod daemon;
 mod dev;
 mod events;

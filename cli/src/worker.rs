@@ -7,7 +7,7 @@ use crate::{
     output::{self, Cell, Format},
     quantity,
 };
-use clap::{ArgMatches, Args, FromArgMatches, Subcommand, parser::ValueSource};
+use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use muster_protocol::{
     WorkerId,
     api::{CommandWorker, Endpoint, WorkerView, Workers},
@@ -105,12 +105,7 @@ impl FromArgMatches for Command {
         if matches.subcommand_name().is_some() {
             WorkerAction::from_arg_matches(matches).map(Command::Ask)
         } else {
-            let mut config = muster_worker::Config::from_arg_matches(matches)?;
-            // The environment variable is for the other subcommands. A worker connects to NATS directly
-            // only if its command line says so.
-            if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
-                config.nats = None;
-            }
+            let config = muster_worker::Config::from_arg_matches(matches)?;
             Ok(Command::Run(Box::new(config)))
         }
     }

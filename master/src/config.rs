@@ -2,7 +2,7 @@
 
 use crate::registry::Keep;
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
-use muster_wire::nats::Address;
+use muster_wire::nats::NatsArgs;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The largest size of a stream in MiB. In bytes it fits an `i64`, and it is more than any disk of
@@ -23,15 +23,9 @@ pub struct Config {
     /// The fleet it belongs to
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
-    /// The nats-server that keeps the state of the fleet
-    #[arg(
-        long,
-        env = "MUSTER_NATS",
-        hide_env_values = true,
-        default_value = "nats://127.0.0.1:4222",
-        value_name = "URL|@FILE"
-    )]
-    pub nats: Address,
+    /// The NATS that keeps the state of the fleet
+    #[command(flatten)]
+    pub nats: NatsArgs,
     /// The UDP address to which workers connect
     #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]
     pub listen: SocketAddr,

@@ -22,7 +22,7 @@ use muster_protocol::{
     sessions::Sessions,
     subject::{Bucket, Names},
 };
-use muster_wire::{clock, process, state};
+use muster_wire::{clock, nats::Access, process, state};
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -56,6 +56,7 @@ pub(crate) struct Connection {
 #[derive(Clone)]
 struct Seeker {
     config: Config,
+    access: Access,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
     state: Option<Arc<state::StateDir>>,
@@ -73,9 +74,9 @@ impl Seeker {
                 inbox.send(Input::Registry(SessionFact(session, Fact::Down))).await
             });
         };
-        let (address, names) = (&self.config.nats, self.names.clone());
+        let (access, names) = (&self.access, self.names.clone());
         let keep = self.config.keep();
-        let registry = Registry::open(address, names, session, keep, on_break).await?;
+        let registry = Registry::open(access, names, session, keep, on_break).await?;
         // Note the session only after the connection is up, so that failed tries do not push earlier
         // sessions out of the note. Note it before the session can hold anything.
         if let Some(state) = self.state.clone() {
@@ -117,6 +118,7 @@ impl Seeker {
 impl Connection {
     pub(crate) fn new(
         config: &Config,
+        access: Access,
         names: Arc<Names>,
         state: Option<state::StateDir>,
         inbox: mpsc::Sender<Input>,
@@ -128,7 +130,7 @@ impl Connection {
         let state = state.map(Arc::new);
         Ok(Connection {
             config: config.clone(),
-            seeker: Seeker { config: config.clone(), names, inbox, state, noted },
+            seeker: Seeker { config: config.clone(), access, names, inbox, state, noted },
             sessions: Sessions::new(proven, known.unwrap_or_default()),
             machine,
             company: watch::Sender::new(true),

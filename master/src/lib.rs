@@ -61,12 +61,12 @@ pub fn main(config: Config) -> ExitCode {
 pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
-    anyhow::ensure!(!config.nats.is_empty(), "--nats names no server; write nats://HOST:PORT");
+    let access = config.nats.access()?;
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let state = config.state_dir.as_deref().map(state::StateDir::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
-    let mut connection = Connection::new(&config, names.clone(), state, inbox.clone())?;
+    let mut connection = Connection::new(&config, access, names.clone(), state, inbox.clone())?;
     let endpoint = quinn::Endpoint::server(quic, config.listen)
         .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
     let first = tokio::select! {

@@ -10,7 +10,7 @@ mod watch;
 mod writes;
 
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, HeaderMap,
+    Client, ConnectError, HeaderMap,
     jetstream::{Context, context::GetStreamError, stream::Info},
 };
 use bytes::Bytes;
@@ -28,7 +28,10 @@ use muster_protocol::{
     task::TaskRecord,
     watch::Watch,
 };
-use muster_wire::{cas, clock, nats};
+use muster_wire::{
+    cas, clock,
+    nats::{self, Unconnected},
+};
 use std::{
     sync::{
         Arc, Mutex,
@@ -70,23 +73,12 @@ impl<T: From<SessionFact> + Send + 'static> FactInput for T {}
 /// Why the registry cannot be used at the start. At most empty streams were created.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// No server answers. One may be started later.
-    #[error(
-        "no nats-server answers at {url}: {cause}; start one with JetStream on (`nats-server -js`)"
-    )]
-    Unreachable {
-        /// The address that was tried.
-        url: String,
-        /// The client's error.
-        cause: String,
-    },
-    /// A server answers and refuses the connection.
-    #[error(
-        "the nats-server at {url} does not let this master in: {cause}; name a user that it knows \
-         in the URL of --nats"
-    )]
-    NotLetIn {
-        /// The address of the server.
+    /// No server takes the connection.
+    #[error("the nats-server at {url} cannot be used: {cause}; {advice}", advice = .why.advice())]
+    Unconnected {
+        /// The kind of failure.
+        why: Unconnected,
+        /// The addresses.
         url: String,
         /// The client's error.
         cause: String,
@@ -107,18 +99,12 @@ pub enum RegistryError {
 impl RegistryError {
     /// Whether the error may pass without a change to this master's options.
     pub fn is_passing(&self) -> bool {
-        matches!(self, RegistryError::Unreachable { .. })
+        matches!(self, RegistryError::Unconnected { why: Unconnected::Unreachable, .. })
     }
 
     fn of(error: &ConnectError, address: &nats::Address) -> Self {
-        let (url, cause) = (address.to_string(), error.to_string());
-        match error.kind() {
-            ConnectErrorKind::Authentication
-            | ConnectErrorKind::AuthorizationViolation
-            | ConnectErrorKind::ServerParse
-            | ConnectErrorKind::Tls => RegistryError::NotLetIn { url, cause },
-            _ => RegistryError::Unreachable { url, cause },
-        }
+        let (why, url, cause) = (Unconnected::of(error), address.to_string(), error.to_string());
+        RegistryError::Unconnected { why, url, cause }
     }
 }
 
@@ -145,7 +131,7 @@ impl Registry {
     /// Connects, and creates the streams that are missing. When the connection breaks, it is not made
     /// again: the next connection belongs to another session.
     pub async fn open(
-        address: &nats::Address,
+        access: &nats::Access,
         names: Arc<Names>,
         session: SessionId,
         keep: Keep,
@@ -153,8 +139,8 @@ impl Registry {
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
         let refusals = nats::Refusals::default();
-        let client = nats::connect_once(name, address, &refusals, on_break).await;
-        let client = client.map_err(|error| RegistryError::of(&error, address))?;
+        let client = access.connect_once(name, &refusals, on_break).await;
+        let client = client.map_err(|error| RegistryError::of(&error, access.address()))?;
         let context = cas::context(client.clone());
         // NATS does not answer a refused request: the request times out, and the refusal comes on the
         // connection.

@@ -56,6 +56,8 @@ pub struct Fleet {
     /// The mount points of the hosts' own disks.
     disks: Vec<PathBuf>,
     groups: group::Groups,
+    /// Variables in the environment of every process of Muster.
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Fleet {
@@ -82,9 +84,9 @@ impl Fleet {
 
     /// Like [`Fleet::registry`], with a nats-server that has the configuration `config`. The URLs
     /// contain `user`.
-    pub fn registry_with(config: &'static str, user: &'static str) -> Self {
+    pub fn registry_with(config: impl Into<String>, user: impl Into<String>) -> Self {
         let mut nats = nats::Nodes::new(1, config);
-        nats.user = user;
+        nats.user = user.into();
         Fleet::make(Net::Plain, None, nats)
     }
 
@@ -109,9 +111,20 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, logs, quic) = Default::default();
         let lease = lease.map(Into::into);
-        let (programs, disks, groups) = Default::default();
-        let mut fleet =
-            Fleet { dir, net, lease, nats, children, logs, quic, programs, disks, groups };
+        let (programs, disks, groups, environment) = Default::default();
+        let mut fleet = Fleet {
+            dir,
+            net,
+            lease,
+            nats,
+            children,
+            logs,
+            quic,
+            programs,
+            disks,
+            groups,
+            environment,
+        };
         fleet.start_nats();
         let tls = fleet.path("tls");
         fleet.run(&["cert", "ca", "--dir", text(&tls)]).ok();
@@ -127,6 +140,11 @@ impl Fleet {
     pub fn keep(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
         self.dir.path().into()
+    }
+
+    /// Sets a variable in the environment of every process that is started from now on.
+    pub fn set_variable(&mut self, name: &str, path: PathBuf) {
+        self.environment.push((name.into(), path));
     }
 
     /// The fleet's names in NATS.
@@ -156,7 +174,7 @@ impl Fleet {
         let listen = self.quic.get(name).copied().unwrap_or(anywhere).to_string();
         let nats = self.nats_from(name);
         let mut command = self.daemon("master", name);
-        command.args(["--listen", &listen, "--nats", &nats]);
+        command.args(["--listen", &listen]).args(nats);
         command.args(["--replicas", &self.nats_nodes().len().to_string()]);
         command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]);
         self.spawn(name, command);
@@ -179,7 +197,8 @@ impl Fleet {
     /// Launches a worker that may reach NATS, without waiting until it holds a lease.
     pub fn launch_worker(&mut self, name: &str, options: &[&str]) {
         let nats = self.nats_from(name);
-        let options: Vec<&str> = options.iter().copied().chain(["--nats", &nats]).collect();
+        let nats = nats.iter().map(String::as_str);
+        let options: Vec<&str> = options.iter().copied().chain(nats).collect();
         self.launch_worker_without_nats(name, &options);
     }
 
@@ -205,7 +224,8 @@ impl Fleet {
         let nats = self.nats_from(name);
         let command = self.net.command(name, &place::program("muster-worker"));
         let command = self.introduced(command, "worker", name);
-        let options: Vec<&str> = options.iter().copied().chain(["--nats", &nats]).collect();
+        let nats = nats.iter().map(String::as_str);
+        let options: Vec<&str> = options.iter().copied().chain(nats).collect();
         self.launch_as_worker(command, name, &options);
     }
 
@@ -217,7 +237,7 @@ impl Fleet {
         command.arg("worker");
         let mut command = self.introduced_as(command, name, alias);
         self.masters_of(&mut command, name);
-        command.args(options).args(["--nats", &nats]);
+        command.args(options).args(nats);
         self.spawn(alias, command);
     }
 
@@ -289,6 +309,7 @@ impl Fleet {
         let file = |ending: &str| self.path("tls").join(format!("{name}.{ending}"));
         command
             .env_remove("MUSTER_NATS")
+            .envs(self.environment.iter().map(|(name, path)| (name, path)))
             .args(["--name", name, "--until-stdin-closes"])
             .args(["--ca", text(&self.path("tls/ca.pem")), "--cert", text(&file("pem"))])
             .args(["--key", text(&file("key")), "--ready-file", text(&ready)]);

@@ -3,7 +3,7 @@
 use crate::{journal::Journal, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
 use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
-use muster_wire::nats::Address;
+use muster_wire::nats::{Access, AccessError, NatsArgs};
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
 
 /// Whether a worker confines itself.
@@ -37,9 +37,9 @@ pub struct Config {
     /// A master to connect to; repeat this for every master
     #[arg(long = "master", required = true, value_name = "HOST:PORT", value_parser = host_port)]
     pub masters: Vec<String>,
-    /// Also renew the lease straight in this NATS
-    #[arg(long, value_name = "URL|@FILE")]
-    pub nats: Option<Address>,
+    /// The NATS in which it also renews its lease itself, if the command line names one
+    #[command(flatten)]
+    pub nats: NatsArgs,
     /// The group whose tasks this worker runs
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub group: GroupName,
@@ -103,6 +103,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The NATS in which the worker renews its lease itself; `None` unless the command line names one.
+    /// The environment alone does not count: its variables are also those of the command.
+    pub(crate) fn direct_nats(&self) -> Result<Option<Access>, AccessError> {
+        self.nats.is_on_command_line().then(|| self.nats.access()).transpose()
+    }
+
     pub(crate) fn slots(&self) -> u32 {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         self.slots.unwrap_or(processors as u32)

@@ -17,6 +17,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, RestrictionStatus, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
+use muster_wire::nats::Access;
 use rustix::thread::set_no_new_privs;
 use std::{
     fs::{self, File},
@@ -95,12 +96,12 @@ impl Enforced {
 }
 
 /// Confines the worker that `config` describes: this thread, and all that it will start.
-pub(crate) fn worker(config: &Config) -> anyhow::Result<Enforced> {
+pub(crate) fn worker(config: &Config, nats: Option<&Access>) -> anyhow::Result<Enforced> {
     if config.confine == Confine::Off {
         return Ok(Enforced::Off);
     }
     set_no_new_privs(true).context("the kernel does not take away new privileges")?;
-    let enforced = enter(&Files::of(config)).context("this process cannot be confined")?;
+    let enforced = enter(&Files::of(config, nats)).context("this process cannot be confined")?;
     if config.confine == Confine::Require && enforced != Enforced::Fully {
         bail!(
             "--confine require: the kernel does not enforce all of it, which takes Linux 6.12 with \
@@ -133,7 +134,7 @@ struct Files {
 impl Files {
     /// Creates the state directory and the journal, since a rule needs an existing file. If that fails
     /// the file is not reachable, and the code that needs it reports the error.
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, nats: Option<&Access>) -> Self {
         let _ = fs::create_dir_all(&config.state_dir);
         if let Some(journal) = &config.journal {
             let _ = File::options().append(true).create(true).open(journal);
@@ -145,6 +146,7 @@ impl Files {
         let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
         read.extend(CERTIFICATES.iter().filter_map(|name| std::env::var_os(name).map(Into::into)));
         read.extend([config.ca.clone(), config.cert.clone(), config.key.clone()]);
+        read.extend(nats.into_iter().flat_map(Access::files).map(PathBuf::from));
         read.extend(config.policy.iter().flat_map(|path| policy::files(path)));
         Files {
             read,

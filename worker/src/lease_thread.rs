@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 /// The settings of the lease thread.
 pub(crate) struct Terms {
     pub timing: LeaseTiming,
-    pub nats: Option<nats::Address>,
+    pub nats: Option<nats::Access>,
     pub names: Arc<Names>,
     /// The fields of this worker's lease that do not change.
     pub draft: Lease,
@@ -69,9 +69,10 @@ struct Nats {
 
 impl Nats {
     async fn open(terms: &Terms, events: mpsc::UnboundedSender<LeaseEvent>) -> Option<Self> {
-        let address = terms.nats.as_ref()?;
+        let access = terms.nats.as_ref()?;
         let refusals = nats::Refusals::default();
-        let client = nats::options(format!("muster-worker {}", terms.draft.worker), address)
+        let options = access
+            .options(format!("muster-worker {}", terms.draft.worker))
             .retry_on_initial_connect()
             .event_callback(move |event| {
                 refusals.hear_and_log(&event);
@@ -79,8 +80,9 @@ impl Nats {
                     let _ = events.send(LeaseEvent::Direct(is_up));
                 }
                 std::future::ready(())
-            })
-            .connect(address.servers())
+            });
+        let client = access
+            .connect(options)
             .await
             .inspect_err(
                 |error| tracing::warn!(%error, "no direct connection to NATS; masters renew the lease"),

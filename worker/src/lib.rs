@@ -49,6 +49,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     log,
+    nats::Access,
     process::{self, StopSource},
     quic, state, tls,
 };
@@ -88,9 +89,13 @@ pub fn main(config: Config) -> ExitCode {
         (None, false) => StopSource::BySignals,
     };
     // Landlock confines only the calling thread and its later children, so this must stay the only
-    // thread.
-    let confined = match confine::worker(&config) {
-        Ok(confined) => confined,
+    // thread. A NATS context is read before, since it names the files that must stay readable.
+    let begun = config.direct_nats().map_err(anyhow::Error::from).and_then(|nats| {
+        let confined = confine::worker(&config, nats.as_ref())?;
+        Ok((nats, confined))
+    });
+    let (nats, confined) = match begun {
+        Ok(begun) => begun,
         Err(error) => {
             log::say(&format!("error: muster-worker cannot begin: {error:#}"));
             return ExitCode::from(process::NOT_BEGUN);
@@ -98,16 +103,18 @@ pub fn main(config: Config) -> ExitCode {
     };
     process::run("muster-worker", told, LOOP_THREADS, |stop| {
         confined.tell();
-        run(config, stop)
+        run(config, nats, stop)
     })
 }
 
-/// Runs a worker until `stop` becomes true.
-pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+/// Runs a worker until `stop` becomes true. With `nats` it renews its lease itself.
+pub async fn run(
+    config: Config,
+    nats: Option<Access>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
-    let names_none = config.nats.as_ref().is_some_and(|nats| nats.is_empty());
-    anyhow::ensure!(!names_none, "--nats names no server; leave it out, or write nats://HOST:PORT");
     let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::StateDir::open(&config.state_dir)?;
     let (wants, met) = shortage::Shortages::new();
@@ -143,7 +150,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> anyhow::Result<
     let lease = lease_thread::start(
         lease_thread::Terms {
             timing: config.lease,
-            nats: config.nats.clone(),
+            nats,
             names: names.clone(),
             draft: draft(&config, &state, offer)?,
             journal: journal.clone(),

@@ -158,9 +158,9 @@ impl RenewingWorker {
         let hello =
             Hello { to, session, attempts, holds, version: said, frames: FrameRange::SPOKEN };
         writer.send(&ToMaster::Hello(hello)).await?;
-        let address = fleet.nats_url().parse()?;
-        let client = nats::options(format!("muster-worker {name}"), &address);
-        let client = client.connect(address.servers()).await?;
+        let address: nats::Address = fleet.nats_url().parse()?;
+        let access = nats::NatsArgs::from(address).access()?;
+        let client = access.connect(access.options(format!("muster-worker {name}"))).await?;
         let key = cas::Key {
             stream: names.stream(Bucket::Workers),
             subject: names.key(Bucket::Workers, &worker),

@@ -42,6 +42,7 @@ impl Fleet {
     pub fn muster(&self, args: &[&str]) -> Command {
         let mut command = Command::new(place::program("muster"));
         command.args(args).env("MUSTER_NATS", self.nats_url()).env_remove("MUSTER_FLEET");
+        command.envs(self.environment.iter().map(|(name, path)| (name, path)));
         command
     }
 

@@ -18,12 +18,14 @@ pub const NATS: &str = "nats-server";
 /// The nodes of a registry.
 pub(super) struct Nodes {
     /// Additional configuration of each node; usually empty.
-    config: &'static str,
+    config: String,
     /// The user and password in the URLs, if any.
-    pub(super) user: &'static str,
+    pub(super) user: String,
     all: Vec<Node>,
     /// The proxies to and from the last node, if its replicas can lag.
     late: Option<LateRoutes>,
+    /// The name of the NATS context that daemons are told instead of URLs.
+    pub(super) context: Option<String>,
 }
 
 struct Node {
@@ -35,11 +37,17 @@ struct Node {
 }
 
 impl Nodes {
-    pub(super) fn new(count: usize, config: &'static str) -> Self {
+    pub(super) fn new(count: usize, config: impl Into<String>) -> Self {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let name = |number| if count == 1 { NATS.into() } else { format!("{NATS}-{number}") };
         let node = |number| Node { name: name(number), clients: anywhere, routes: anywhere };
-        Nodes { config, user: "", all: (1..=count).map(node).collect(), late: None }
+        Nodes {
+            config: config.into(),
+            user: String::new(),
+            all: (1..=count).map(node).collect(),
+            late: None,
+            context: None,
+        }
     }
 
     /// Three nodes, of which the last can be made to lag.
@@ -137,13 +145,13 @@ impl Fleet {
     }
 
     /// Sets the configuration of nats-server for its next start.
-    pub fn configure_nats(&mut self, config: &'static str) {
-        self.nats.config = config;
+    pub fn configure_nats(&mut self, config: impl Into<String>) {
+        self.nats.config = config.into();
     }
 
     /// Sets the user and password in the URLs of processes that are started from now on.
-    pub fn ask_as(&mut self, user: &'static str) {
-        self.nats.user = user;
+    pub fn ask_as(&mut self, user: impl Into<String>) {
+        self.nats.user = user.into();
     }
 
     /// Launches one node, without waiting until it listens. Returns the id of its process.
@@ -182,9 +190,9 @@ impl Fleet {
     }
 
     fn nats_config(&mut self, name: &str) -> String {
-        let config = if self.has_disks() { SMALL_DISK } else { self.nats.config };
+        let config = if self.has_disks() { SMALL_DISK.into() } else { self.nats.config.clone() };
         if self.nats.all.len() == 1 {
-            return config.into();
+            return config;
         }
         let (dials, dialled) = self.nats.routes(name);
         let Nodes { all, .. } = &self.nats;
@@ -204,11 +212,24 @@ impl Fleet {
         )
     }
 
-    /// The URL at which a host finds the registry.
-    pub(super) fn nats_from(&mut self, host: &str) -> String {
-        let node = self.nats.of(host);
-        let address = self.net.way(host, &node.name, node.clients, Carrier::Tcp);
-        self.nats.url(address)
+    /// Daemons that are started from now on are told the name of a NATS context instead of URLs.
+    pub fn take_context(&mut self, name: &str) {
+        self.nats.context = Some(name.into());
+    }
+
+    /// The options by which a daemon on a host finds the registry: the URLs of its own node first, then
+    /// of the others.
+    pub(super) fn nats_from(&mut self, host: &str) -> [String; 2] {
+        if let Some(context) = &self.nats.context {
+            return ["--context".into(), context.clone()];
+        }
+        let own = self.nats.of(host);
+        let others = self.nats.all.iter().filter(|node| node.name != own.name);
+        let urls = std::iter::once(own).chain(others).map(|node| {
+            let address = self.net.way(host, &node.name, node.clients, Carrier::Tcp);
+            self.nats.url(address)
+        });
+        ["--nats".into(), urls.collect::<Vec<_>>().join(",")]
     }
 }
 

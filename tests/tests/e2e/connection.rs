@@ -7,7 +7,7 @@ use muster_tests::{
     fleet::{text, wait_for},
     place,
 };
-use muster_wire::nats::{self, Refusals};
+use muster_wire::nats::{Address, NatsArgs, Refusals};
 use std::{
     process::{Child, Command, Stdio},
     sync::{
@@ -86,20 +86,21 @@ async fn is_heard_after_a_break(once: bool) -> bool {
     let mut heard = direct.subscribe("said").await.expect("a subscription");
     direct.flush().await.expect("it is known to the server");
     let (by, cut) = proxy(port).await;
-    let address = format!("nats://me:%73ecret@127.0.0.1:{by}").parse().expect("a URL");
+    let address: Address = format!("nats://me:%73ecret@127.0.0.1:{by}").parse().expect("a URL");
+    let access = NatsArgs::from(address).access().expect("usable");
     let broken = Arc::new(AtomicBool::new(false));
     let noticed = broken.clone();
     let on_break = move || noticed.store(true, Ordering::SeqCst);
     let client = if once {
-        nats::connect_once("once".into(), &address, &Refusals::default(), on_break).await
+        access.connect_once("once".into(), &Refusals::default(), on_break).await
     } else {
-        let options = nats::options("for ever".into(), &address).event_callback(move |event| {
+        let options = access.options("for ever".into()).event_callback(move |event| {
             if matches!(event, async_nats::Event::Disconnected) {
                 on_break();
             }
             std::future::ready(())
         });
-        options.connect(address.servers()).await
+        access.connect(options).await
     };
     let client = client.expect("the password is in the URL");
     client.publish("said", "before".into()).await.expect("it is connected");

@@ -12,6 +12,7 @@ mod failover;
 mod frames;
 mod grants;
 mod guests;
+mod identity;
 mod keep;
 mod languages;
 mod later;

@@ -92,9 +92,8 @@ const MAP: &[(&str, &str)] = &[
         build: exit language module output quantity terminal
         cert: exit output
         check: client output
-        client: context exit ids
+        client: exit ids
         completions: client exit
-        context: exit
         dev: cert check exit output
         events: client output quantity stream_reader terminal
         exit: output terminal

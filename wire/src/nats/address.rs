@@ -1,7 +1,7 @@
 //! The address of NATS and the credentials in it, parsed from URLs in the same way for the daemons and
 //! the command. Never shows a secret, not even of a malformed URL.
 
-use async_nats::{Auth, ServerAddr};
+use async_nats::ServerAddr;
 use clap::builder::{TypedValueParser, ValueParserFactory};
 use percent_encoding::percent_decode_str;
 use std::{ffi::OsStr, fmt, str::FromStr};
@@ -63,19 +63,6 @@ impl Address {
     /// Whether the address names no server, as an empty text does.
     pub fn is_empty(&self) -> bool {
         self.servers.is_empty()
-    }
-
-    /// The credentials in the form that the client expects.
-    pub(super) fn auth(&self) -> Auth {
-        let mut auth = Auth::new();
-        match &self.who {
-            Who::Anybody => {}
-            Who::Token(token) => auth.token = Some(token.clone()),
-            Who::User(user, password) => {
-                (auth.username, auth.password) = (Some(user.clone()), Some(password.clone()));
-            }
-        }
-        auth
     }
 }
 

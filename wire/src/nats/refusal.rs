@@ -1,7 +1,8 @@
-//! Refusals of a nats-server, and advice for the operator. Never an answer to a request: the server
-//! reports a refusal on the connection, and the refused request times out.
+//! Refusals of a nats-server, of a connection or of an operation, and advice for the operator. Never an
+//! answer to a request: the server reports a refusal on the connection, and the refused request times
+//! out.
 
-use async_nats::{Event, ServerError};
+use async_nats::{ConnectError, ConnectErrorKind, Event, ServerError};
 use std::fmt;
 use tokio::sync::watch;
 
@@ -85,6 +86,62 @@ impl fmt::Display for NatsRefusal {
             NatsRefusal::Other(text) => write!(f, "NATS refuses this client: {text}"),
         }
     }
+}
+
+/// Why a server takes no connection, and what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unconnected {
+    /// It does not answer. It may later.
+    Unreachable,
+    /// It does not know this user.
+    Login,
+    /// The certificate of one side is not accepted by the other.
+    Tls,
+}
+
+impl Unconnected {
+    /// Why a connection was not made.
+    pub fn of(error: &ConnectError) -> Self {
+        match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                Unconnected::Login
+            }
+            ConnectErrorKind::Tls => Unconnected::Tls,
+            // The client reports a failed handshake as an error of the connection.
+            _ if is_of_tls(error) => Unconnected::Tls,
+            _ => Unconnected::Unreachable,
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Unconnected::Unreachable => {
+                "start a nats-server with JetStream on (`nats-server -js`), or name another with --nats URL"
+            }
+            Unconnected::Login => {
+                "log in with --nats-creds FILE, --nats-nkey FILE, --context NAME, or --nats @FILE with \
+                 nats://USER:PASSWORD@HOST in the file"
+            }
+            Unconnected::Tls => {
+                "name the authority of its certificate with --nats-ca FILE; if it asks for a certificate, \
+                 add --nats-cert and --nats-key; if it begins with TLS, add --nats-tls-first"
+            }
+        }
+    }
+}
+
+fn is_of_tls(error: &ConnectError) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.get_ref().is_some_and(|inner| inner.is::<async_nats::rustls::Error>())
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The latest refusal on a connection. Clones share it.

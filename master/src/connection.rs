@@ -99,7 +99,7 @@ impl Seeker {
             match self.connect().await {
                 Err(error) if !is_final(&error) => {
                     let cause = format!("{error:#}");
-                    tracing::warn!(cause, "the registry cannot be reached; trying again");
+                    tracing::warn!(cause, "the registry cannot be used yet; trying again");
                 }
                 result => return result,
             }
@@ -280,8 +280,9 @@ impl Connection {
         self.serving = Some(serving.abort_handle());
     }
 
-    /// Begins to renew the objects and checkpoints that open tasks need, before they expire.
+    /// Begins to keep the streams, and the objects and checkpoints that open tasks need.
     pub(crate) fn keep_up(&mut self, registry: &Registry) {
+        self.watches.spawn(upkeep::keep_streams(registry.clone()));
         self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.inbox.clone()));
     }
 

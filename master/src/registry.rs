@@ -74,7 +74,7 @@ impl<T: From<SessionFact> + Send + 'static> FactInput for T {}
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// No server takes the connection.
-    #[error("the nats-server at {url} cannot be used: {cause}; {advice}", advice = .why.advice())]
+    #[error("{}: {cause}; {}", .why.at(url), .why.advice())]
     Unconnected {
         /// The kind of failure.
         why: Unconnected,
@@ -86,7 +86,18 @@ pub enum RegistryError {
     /// The server refuses the master's user an operation that every master needs.
     #[error("{0}: {advice}", advice = .0.advice())]
     Refused(nats::NatsRefusal),
-    /// The server cannot keep the fleet's state.
+    /// JetStream does not have a stream yet: the cluster has no leader, or too few servers so far.
+    #[error(
+        "JetStream is not ready to keep {what}: {cause}; waiting for the leaders of the cluster and \
+             for as many servers as --replicas says"
+    )]
+    NotReady {
+        /// The name of the stream.
+        what: String,
+        /// The server's error.
+        cause: String,
+    },
+    /// JetStream will not keep the fleet's state as it is configured.
     #[error("JetStream cannot keep {what}: {cause}")]
     Layout {
         /// The name of the stream.
@@ -99,7 +110,11 @@ pub enum RegistryError {
 impl RegistryError {
     /// Whether the error may pass without a change to this master's options.
     pub fn is_passing(&self) -> bool {
-        matches!(self, RegistryError::Unconnected { why: Unconnected::Unreachable, .. })
+        matches!(
+            self,
+            RegistryError::NotReady { .. }
+                | RegistryError::Unconnected { why: Unconnected::Unreachable, .. }
+        )
     }
 
     fn of(error: &ConnectError, address: &nats::Address) -> Self {
@@ -115,6 +130,7 @@ pub struct Registry {
     context: Context,
     names: Arc<Names>,
     session: SessionId,
+    keep: Keep,
     /// The end of each followed stream when this session began.
     ends: Marks,
     /// The id of the server's process, if the registry is a single server.
@@ -163,13 +179,18 @@ impl Registry {
         for bucket in Bucket::FOLLOWED {
             let what = names.stream(bucket);
             let end = read_end(&context, &what).await;
-            let end =
-                end.map_err(|error| why(RegistryError::Layout { what, cause: error.to_string() }))?;
+            let end = end.map_err(|error| why(layout::unread(what, &error)))?;
             ends.set(bucket, end);
         }
-        let tasks = Watch::new(Bucket::Tasks, session, ends.of(Bucket::Tasks).stream);
+        let stream = ends.of(Bucket::Tasks).stream;
+        let tasks = Watch::new(Bucket::Tasks, session, stream, server.is_none());
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Registry { client, context, names, session, ends, server, events, tasks, stores })
+        Ok(Registry { client, context, names, session, keep, ends, server, events, tasks, stores })
+    }
+
+    /// Creates the streams that have vanished, and brings the others up to date.
+    pub async fn ensure_layout(&self) -> Result<(), RegistryError> {
+        layout::ensure(&self.context, &self.names, self.keep).await
     }
 
     /// The end of each followed stream when this session began.

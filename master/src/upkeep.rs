@@ -1,5 +1,5 @@
-//! Renews what open tasks need: stores old inputs and checkpoints again before they expire. Never
-//! touches anything of an ended task.
+//! Keeps what the fleet needs in NATS: stores inputs and checkpoints of open tasks again before they
+//! expire, and creates streams that somebody has deleted. Never touches anything of an ended task.
 
 use crate::{
     inbox::{Input, Modules},
@@ -11,6 +11,24 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The wait after a round that could not renew everything.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// How often the streams are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Creates streams that vanish while the session lasts. Where one was followed, the session ends by
+/// itself.
+pub(crate) async fn keep_streams(registry: Registry) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match registry.ensure_layout().await {
+            Ok(()) => {}
+            Err(error) if error.is_passing() => {
+                tracing::debug!(%error, "the streams were not looked at")
+            }
+            Err(error) => tracing::warn!(%error, "a stream of the fleet is not as it should be"),
+        }
+    }
+}
 
 /// The objects and checkpoints that open tasks need.
 #[derive(Default)]

@@ -142,6 +142,7 @@ impl Fleet {
                 self.guard_seen(now, guard, revision);
             }
             Event::GuardWritten { guard, answer } => self.guard_written(now, guard, answer),
+            Event::StreamLags { bucket, lags } => self.stream_lags(bucket, lags),
             Event::EndRead { bucket, read, end } => self.end_read(now, bucket, read, end),
             Event::MasterGone(session) => self.master_gone(now, session),
             Event::MasterWritten { lease, answer } => self.master_written(now, lease, answer),

@@ -9,7 +9,8 @@
 mod watermark;
 
 use crate::{
-    Revision, SessionId,
+    Revision, SessionId, Time,
+    limit::LEADER_LAG_MAX,
     registry::{Mark, StreamId},
     subject::Bucket,
 };
@@ -18,6 +19,9 @@ use watermark::Watermark;
 
 /// How often the end of a stream is compared with the known revisions.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is compared while the stream lacks a known revision.
+pub const COMPARE_LAGGING_EVERY: Duration = Duration::from_millis(500);
 
 /// How one session of a master follows one bucket.
 ///
@@ -30,6 +34,8 @@ pub struct Watch {
     bucket: Bucket,
     session: SessionId,
     stream: StreamId,
+    /// How long a leader of the stream may be behind; zero if only one server has it.
+    leader_lag: Duration,
     watermark: Watermark,
     /// Whether other masters may write to the bucket.
     company: bool,
@@ -39,6 +45,18 @@ pub struct Watch {
     clear: bool,
     /// The watermark when it was found to be before the stream's end.
     behind_at: Option<Revision>,
+    /// When the first question was sent whose answer lacked a known revision. `None` after an answer that
+    /// did not.
+    lags_since: Option<Time>,
+}
+
+/// A question for the end of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct EndQuestion {
+    /// When it was sent.
+    pub sent: Time,
+    /// What [`upto`](Watch::upto) was before it was sent: a write in between proves nothing.
+    pub upto: Revision,
 }
 
 /// Where a consumer begins.
@@ -70,23 +88,28 @@ pub enum Compared {
     Fine,
     /// The consumer misses something: make another one.
     Behind,
+    /// The stream lacks a known revision, as far as the server knows that answered: a leader that was
+    /// deposed, or a new one that has not caught up. Write no task until another answer.
+    Lagging,
     /// The stream lacks a known revision: nothing that is known is certain, and a new session has to
     /// begin.
     WentBack,
 }
 
 impl Watch {
-    /// A bucket of which only the stream is known.
-    pub fn new(bucket: Bucket, session: SessionId, stream: StreamId) -> Self {
+    /// A bucket of which only the stream is known. `is_cluster`: whether several servers have it.
+    pub fn new(bucket: Bucket, session: SessionId, stream: StreamId, is_cluster: bool) -> Self {
         Watch {
             bucket,
             session,
             stream,
+            leader_lag: if is_cluster { LEADER_LAG_MAX } else { Duration::ZERO },
             watermark: Watermark::default(),
             company: true,
             loaded: false,
             clear: false,
             behind_at: None,
+            lags_since: None,
         }
     }
 
@@ -150,18 +173,29 @@ impl Watch {
         is_alone && self.loaded && (self.clear || self.watermark.is_ahead())
     }
 
-    /// The last revision before which everything is known. Read it before the stream is asked for its
-    /// end: a write in between proves nothing.
+    /// The last revision before which everything is known.
     pub fn upto(&self) -> Revision {
         self.watermark.upto()
     }
 
-    /// The stream ends at `end`; `asked_at` is what [`upto`](Watch::upto) was before the question was
-    /// sent.
-    pub fn compared(&mut self, asked_at: Revision, end: Mark) -> Compared {
-        if end.stream != self.stream || end.revision < asked_at {
+    /// A question that is sent now.
+    pub fn question(&self, sent: Time) -> EndQuestion {
+        EndQuestion { sent, upto: self.upto() }
+    }
+
+    /// The answer to a question: the stream ends at `end`.
+    pub fn compared(&mut self, question: EndQuestion, end: Mark) -> Compared {
+        if end.stream != self.stream {
             return Compared::WentBack;
         }
+        if end.revision < question.upto {
+            // As with claims: only the answer to a question counts that was sent when no leader can
+            // have been behind any more.
+            let since = *self.lags_since.get_or_insert(question.sent);
+            let is_certain = question.sent >= since + self.leader_lag;
+            return if is_certain { Compared::WentBack } else { Compared::Lagging };
+        }
+        self.lags_since = None;
         let upto = self.watermark.upto();
         let behind = (end.revision > upto).then_some(upto);
         // Behind at the same place twice: the consumer is not late, it misses something.

@@ -8,6 +8,7 @@ mod fault;
 pub mod load;
 pub mod nemesis;
 pub mod observer;
+pub mod pause;
 mod rng;
 pub mod run_log;
 pub mod sink;

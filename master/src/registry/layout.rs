@@ -5,7 +5,11 @@ pub(super) use muster_wire::objects::is_missing;
 
 use super::RegistryError;
 use async_nats::jetstream::{
-    Context,
+    Context, ErrorCode,
+    context::{
+        CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError,
+        RequestErrorKind,
+    },
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
 use muster_protocol::{
@@ -76,9 +80,7 @@ pub(super) async fn ensure(
         let persist_mode = match context.get_stream(&name).await {
             Ok(there) => there.cached_info().config.persist_mode,
             Err(error) if is_missing(&error) => (replicas == 1).then_some(PersistenceMode::Async),
-            Err(error) => {
-                return Err(RegistryError::Layout { what: name, cause: error.to_string() });
-            }
+            Err(error) => return Err(unread(name, &error)),
         };
         let stays_alone = persist_mode == Some(PersistenceMode::Async);
         if stays_alone && replicas > 1 {
@@ -132,20 +134,76 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
 /// Creates a stream, or updates one that differs. Does not touch a stream that is as wanted: a server
 /// with little free disk would refuse to reserve again what the stream already has.
 async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> {
-    if let Ok(there) = context.get_stream(&config.name).await
-        && is_so(&config, &there.cached_info().config)
-    {
-        return Ok(());
-    }
     let (what, wanted) = (config.name.clone(), config.max_bytes);
-    context.create_or_update_stream(config).await.map(drop).map_err(|error| {
+    let made = match context.get_stream(&what).await {
+        Ok(there) if is_so(&config, &there.cached_info().config) => return Ok(()),
+        Ok(_) => context.update_stream(config).await,
+        Err(error) if is_missing(&error) => {
+            let made = context.create_stream(config).await;
+            made.map(|stream| stream.cached_info().clone()).inspect(|_| {
+                tracing::info!(stream = what, "created");
+            })
+        }
+        Err(error) => return Err(unread(what, &error)),
+    };
+    made.map(drop).map_err(|error| {
         let mut cause = error.to_string();
+        if is_too_early(&error) {
+            return RegistryError::NotReady { what, cause };
+        }
         if wanted > 0 {
             cause += "; NATS needs room for it: give NATS more, or the master less by \
                 --events-size and --logs-size";
         }
         RegistryError::Layout { what, cause }
     })
+}
+
+/// Why a stream cannot be looked up.
+pub(super) fn unread(what: String, error: &GetStreamError) -> RegistryError {
+    let cause = error.to_string();
+    match error.kind() {
+        GetStreamErrorKind::JetStream(error) if is_for_good(error.error_code()) => {
+            RegistryError::Layout { what, cause }
+        }
+        _ if is_without_jetstream(error) => RegistryError::Layout {
+            what,
+            cause: format!("{cause}; start nats-server with JetStream on (`nats-server -js`)"),
+        },
+        _ => RegistryError::NotReady { what, cause },
+    }
+}
+
+/// Whether nothing listens for requests of JetStream. In a cluster that is electing something does.
+fn is_without_jetstream(error: &GetStreamError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &RequestError| cause.kind() == RequestErrorKind::NoResponders)
+}
+
+/// Whether a stream could not be made because the cluster is not complete, or has no leader.
+fn is_too_early(error: &CreateStreamError) -> bool {
+    match error.kind() {
+        CreateStreamErrorKind::TimedOut => true,
+        CreateStreamErrorKind::JetStream(error) => !is_for_good(error.error_code()),
+        _ => false,
+    }
+}
+
+/// Whether an error of JetStream will not pass. These pass when servers have joined the cluster, and
+/// when it has a leader.
+fn is_for_good(code: ErrorCode) -> bool {
+    !matches!(
+        code,
+        ErrorCode::CLUSTER_NOT_AVAILABLE
+            | ErrorCode::CLUSTER_NO_PEERS
+            | ErrorCode::CLUSTER_INCOMPLETE
+            | ErrorCode::CLUSTER_NOT_LEADER
+            | ErrorCode::CLUSTER_NOT_ASSIGNED
+            | ErrorCode::RAFT_GENERAL
+            | ErrorCode::STREAM_ASSIGNMENT
+            // Another master has made it meanwhile.
+            | ErrorCode::STREAM_NAME_EXIST
+    )
 }
 
 /// Whether a stream has all settings that a fleet needs. The server chooses the others.

@@ -17,8 +17,9 @@ use muster_protocol::{
     registry::{GUARD_KEY, Mark},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
-    watch::{COMPARE_EVERY, Compared, Shown, Start, Watch},
+    watch::{COMPARE_EVERY, COMPARE_LAGGING_EVERY, Compared, Shown, Start, Watch},
 };
+use muster_wire::clock;
 use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -43,10 +44,11 @@ pub(super) async fn follow(
         Bucket::Tasks => registry.tasks.clone(),
         _ => {
             let stream = registry.ends.of(bucket).stream;
-            Arc::new(Mutex::new(Watch::new(bucket, registry.session, stream)))
+            let is_cluster = registry.server.is_none();
+            Arc::new(Mutex::new(Watch::new(bucket, registry.session, stream, is_cluster)))
         }
     };
-    let mut follower = Follower { registry, bucket, company, inbox, watch };
+    let mut follower = Follower { registry, bucket, company, inbox, watch, lags: false };
     let mut wait = AGAIN_MIN;
     while !follower.inbox.is_closed() {
         let began = Instant::now();
@@ -71,6 +73,8 @@ struct Follower<H> {
     company: watch::Receiver<bool>,
     inbox: mpsc::Sender<H>,
     watch: Arc<Mutex<Watch>>,
+    /// Whether the last comparison found that the stream lacks a known revision.
+    lags: bool,
 }
 
 /// Why a consumer was dropped.
@@ -124,10 +128,14 @@ impl<H: FactInput> Follower<H> {
                 },
                 Ok(()) = self.company.changed() => {}
                 () = tokio::time::sleep_until(compare) => {
-                    compare = Instant::now() + COMPARE_EVERY;
-                    if let (_, Compared::Behind) = self.compare(&mut stream).await? {
-                        return Ok(WatchEnd::Behind);
+                    match self.compare(&mut stream).await {
+                        Ok((_, Compared::Behind)) => return Ok(WatchEnd::Behind),
+                        Ok(_) => {}
+                        // A cluster that is electing does not answer. The consumer may go on all the
+                        // same, and the next comparison shows whether it has.
+                        Err(cause) => tracing::debug!(%cause, "the end of a stream is unknown"),
                     }
+                    compare = Instant::now() + self.compare_after();
                 }
             }
         }
@@ -141,7 +149,7 @@ impl<H: FactInput> Follower<H> {
     }
 
     /// Waits until another master may write, or the stream's end shows a write of somebody else.
-    async fn rest(&self, stream: &mut Stream) -> Result<(), async_nats::Error> {
+    async fn rest(&mut self, stream: &mut Stream) -> Result<(), async_nats::Error> {
         let mut company = self.company.clone();
         loop {
             tokio::select! {
@@ -152,8 +160,8 @@ impl<H: FactInput> Follower<H> {
                     // The session is over; this loop will be aborted.
                     std::future::pending().await
                 }
-                () = tokio::time::sleep(COMPARE_EVERY) => {
-                    if let (_, Compared::Behind) = self.compare(stream).await? {
+                () = tokio::time::sleep(self.compare_after()) => {
+                    if let Ok((_, Compared::Behind)) = self.compare(stream).await {
                         return Ok(());
                     }
                 }
@@ -161,17 +169,31 @@ impl<H: FactInput> Follower<H> {
         }
     }
 
+    fn compare_after(&self) -> Duration {
+        if self.lags { COMPARE_LAGGING_EVERY } else { COMPARE_EVERY }
+    }
+
     /// Compares the end of the stream with the watermark. If the stream went back, ends the session and
     /// does not return.
-    async fn compare(&self, stream: &mut Stream) -> Result<(Mark, Compared), async_nats::Error> {
-        let asked_at = self.watch().upto();
+    async fn compare(
+        &mut self,
+        stream: &mut Stream,
+    ) -> Result<(Mark, Compared), async_nats::Error> {
+        let question = self.watch().question(clock::boottime());
         let end = mark_of(stream.info().await?);
-        let compared = self.watch().compared(asked_at, end);
+        let compared = self.watch().compared(question, end);
+        let lags = compared == Compared::Lagging;
+        if std::mem::replace(&mut self.lags, lags) != lags {
+            let stream = self.registry.names.stream(self.bucket);
+            let (known, end) = (question.upto, end.revision);
+            tracing::info!(stream, known, end, lags, "whether a server lacks known writes");
+            self.tell(Fact::Fleet(Event::StreamLags { bucket: self.bucket, lags })).await;
+        }
         if compared == Compared::WentBack {
             let stream = self.registry.names.stream(self.bucket);
             tracing::warn!(
                 stream,
-                known = asked_at,
+                known = question.upto,
                 end = end.revision,
                 "the registry has lost writes; another session begins from what there is"
             );

@@ -90,6 +90,13 @@ pub enum Event {
         /// The registry's answer.
         answer: CasAnswer<FailoverGuard>,
     },
+    /// Whether a stream lacks a revision that the session knows, as far as a server of a cluster knows.
+    StreamLags {
+        /// The bucket.
+        bucket: Bucket,
+        /// Whether it does now.
+        lags: bool,
+    },
     /// The answer to [`Effect::ReadEnd`], from the stream's leader.
     EndRead {
         /// The bucket.

@@ -48,6 +48,9 @@ impl Fleet {
             return "nothing is dispatched for now: the registry has lost writes, and earlier runs must end first".into();
         }
         if !self.may_act() {
+            if self.lags() {
+                return "nothing is dispatched for now: a server of the registry lacks newer writes; waiting until it has them".into();
+            }
             let missing = self.next_missing(now);
             let missing = missing.as_deref().unwrap_or("the registry");
             return format!(

@@ -32,6 +32,8 @@ pub(super) struct RollCall {
     claims: BTreeMap<Claim, Asked>,
     /// The streams whose end is being asked for.
     asking: BTreeSet<BucketIndex>,
+    /// The streams that lack a known revision at the moment, as far as a server of a cluster knows.
+    lagging: BTreeSet<BucketIndex>,
     /// Sessions of masters whose process has answered in a later session.
     pub(super) remembered: BTreeSet<SessionId>,
 }
@@ -176,6 +178,21 @@ impl Fleet {
         claims.collect()
     }
 
+    /// A watch has compared what it knows with the end of its stream.
+    pub(super) fn stream_lags(&mut self, bucket: Bucket, lags: bool) {
+        let Some(place) = place(bucket) else { return };
+        if lags {
+            self.roll.lagging.insert(place);
+        } else {
+            self.roll.lagging.remove(&place);
+        }
+    }
+
+    /// Whether a stream lacks a known revision.
+    pub(super) fn lags(&self) -> bool {
+        !self.roll.lagging.is_empty()
+    }
+
     /// The leader has reported the end of a stream.
     pub(super) fn end_read(&mut self, now: Time, bucket: Bucket, read: u64, end: Mark) {
         let Some(place) = place(bucket) else { return };
@@ -244,7 +261,7 @@ impl Fleet {
     /// Whether tasks may be written now. They may while a guard is in force in the registry, since the
     /// guard keeps every master from dispatching.
     pub(super) fn may_act(&self) -> bool {
-        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty()
+        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty() && !self.lags()
     }
 
     /// Whether this session may write its own lease: the lease tells the others that this process has

@@ -6,11 +6,15 @@ const ME: SessionId = SessionId(1);
 const STREAM: StreamId = StreamId(7);
 
 fn tasks() -> Watch {
-    Watch::new(Bucket::Tasks, ME, STREAM)
+    Watch::new(Bucket::Tasks, ME, STREAM, false)
 }
 
 fn end(revision: Revision) -> Mark {
     Mark { stream: STREAM, revision }
+}
+
+fn asked(upto: Revision) -> EndQuestion {
+    EndQuestion { sent: Time::ZERO, upto }
 }
 
 fn shown(revision: Revision) -> Shown {
@@ -81,7 +85,7 @@ fn own_writes_and_what_had_ended_before_are_no_news() {
     assert_eq!(news(&watch), [false, false, true]);
     watch.began(3, false);
     assert_eq!(news(&watch), [false, true, true], "another master's end is news");
-    let workers = Watch::new(Bucket::Workers, ME, STREAM);
+    let workers = Watch::new(Bucket::Workers, ME, STREAM, false);
     assert_eq!(news(&workers), [true; 3]);
 }
 
@@ -99,7 +103,7 @@ fn only_who_is_alone_and_knows_everything_rests() {
     assert!(!watch.may_rest(), "the consumer has more to show");
     watch.wrote(12);
     assert!(watch.may_rest(), "what it has to show is this session's own");
-    let mut workers = Watch::new(Bucket::Workers, ME, STREAM);
+    let mut workers = Watch::new(Bucket::Workers, ME, STREAM, false);
     workers.meet(false);
     workers.began(10, false);
     assert!(!workers.may_rest(), "workers write there");
@@ -108,20 +112,44 @@ fn only_who_is_alone_and_knows_everything_rests() {
 #[test]
 fn a_watch_that_stands_still_before_the_end_is_behind() {
     let mut watch = loaded();
-    assert_eq!(watch.compared(10, end(12)), Compared::Fine, "it may be late");
+    assert_eq!(watch.compared(asked(10), end(12)), Compared::Fine, "it may be late");
     watch.showed(&shown(11));
-    assert_eq!(watch.compared(11, end(13)), Compared::Fine, "it moves");
-    assert_eq!(watch.compared(11, end(13)), Compared::Behind);
+    assert_eq!(watch.compared(asked(11), end(13)), Compared::Fine, "it moves");
+    assert_eq!(watch.compared(asked(11), end(13)), Compared::Behind);
     watch.begin();
-    assert_eq!(watch.compared(11, end(13)), Compared::Fine, "a new consumer has its own time");
+    assert_eq!(
+        watch.compared(asked(11), end(13)),
+        Compared::Fine,
+        "a new consumer has its own time"
+    );
 }
 
 #[test]
 fn a_stream_that_ends_before_what_is_known_or_is_another_went_back() {
     let mut watch = loaded();
     watch.wrote(11);
-    assert_eq!(watch.compared(10, end(10)), Compared::Fine, "11 was written after the question");
-    assert_eq!(watch.compared(11, end(10)), Compared::WentBack);
+    assert_eq!(
+        watch.compared(asked(10), end(10)),
+        Compared::Fine,
+        "11 was written after the question"
+    );
+    assert_eq!(watch.compared(asked(11), end(10)), Compared::WentBack);
     let other = Mark { stream: StreamId(8), revision: 50 };
-    assert_eq!(watch.compared(11, other), Compared::WentBack);
+    assert_eq!(watch.compared(asked(11), other), Compared::WentBack);
+}
+
+#[test]
+fn in_a_cluster_a_stream_went_back_only_if_no_leader_can_be_behind() {
+    let mut watch = Watch::new(Bucket::Tasks, ME, STREAM, true);
+    watch.began(11, false);
+    let asked = |seconds| EndQuestion { sent: Time::ZERO + Duration::from_secs(seconds), upto: 11 };
+    let lag = LEADER_LAG_MAX.as_secs();
+    assert_eq!(watch.compared(asked(1), end(10)), Compared::Lagging);
+    assert_eq!(watch.compared(asked(lag), end(10)), Compared::Lagging, "it may still be behind");
+    assert_eq!(watch.compared(asked(lag + 1), end(11)), Compared::Fine, "it has caught up");
+    assert_eq!(watch.compared(asked(lag + 2), end(10)), Compared::Lagging, "another one is behind");
+    assert_eq!(watch.compared(asked(lag + 2), end(10)), Compared::Lagging);
+    assert_eq!(watch.compared(asked(lag * 2 + 2), end(10)), Compared::WentBack);
+    let other = Mark { stream: StreamId(8), revision: 50 };
+    assert_eq!(watch.compared(asked(lag + 3), other), Compared::WentBack, "it is another stream");
 }

@@ -94,6 +94,8 @@ counters!(
     rewatched,
     /// Times that a master which is alone stopped following the tasks.
     rests,
+    /// Times that a follower found its stream to lack what it knew, for a while.
+    followers_lag,
     /// Sessions that ended because a stream lacked something that they knew.
     went_back,
     /// Workers that could not prepare any attempt for a while.

@@ -21,10 +21,11 @@ use crate::{
     setting::Setting,
 };
 use muster_protocol::{
-    Revision, SessionId, TaskId, fleet,
+    SessionId, TaskId, fleet,
     lease::LeaseEvent,
     limit,
     message::{AttemptKey, ToMaster, ToWorker},
+    watch::EndQuestion,
 };
 use std::collections::BinaryHeap;
 
@@ -50,14 +51,33 @@ pub enum SimEvent {
     Reconnect(Peer, u64),
     ConnectionLost(Peer, u64),
     Dial(usize, u64),
-    LinkLost { link: LinkId, above: bool },
+    LinkLost {
+        link: LinkId,
+        above: bool,
+    },
     Up(LinkId, Box<ToMaster>),
     Down(LinkId, Box<ToWorker>),
     Land(Box<Request>),
-    Answer { to: Peer, id: u64, connection: u64, session: SessionId, answer: Box<fleet::Event> },
+    Answer {
+        to: Peer,
+        id: u64,
+        connection: u64,
+        session: SessionId,
+        answer: Box<fleet::Event>,
+    },
     GiveUp(Peer, u64),
-    List { master: usize, session: SessionId, stream: usize },
-    EndAsked { master: usize, session: SessionId, stream: usize, number: u64, asked_at: Revision },
+    List {
+        master: usize,
+        session: SessionId,
+        stream: usize,
+    },
+    EndAsked {
+        master: usize,
+        session: SessionId,
+        stream: usize,
+        number: u64,
+        question: EndQuestion,
+    },
     Master(usize, u64, MasterIn),
     MasterTurn(usize, u64),
     LeaseThread(usize, u64, LeaseIn),
@@ -66,10 +86,21 @@ pub enum SimEvent {
     WorkerLoopTurn(usize, u64),
     Guest(usize, u64, GuestIn),
     KernelTimer(usize, u64),
-    Probe { worker: usize, incarnation: u64, due: Nanos },
+    Probe {
+        worker: usize,
+        incarnation: u64,
+        due: Nanos,
+    },
     Checkpoint(Box<Question>),
-    Expire { what: Expired, losses: u64 },
-    AnswerDue { worker: usize, key: AttemptKey, since: Nanos },
+    Expire {
+        what: Expired,
+        losses: u64,
+    },
+    AnswerDue {
+        worker: usize,
+        key: AttemptKey,
+        since: Nanos,
+    },
     MoveDue(TaskId),
     Woken(usize),
     Submit(usize),
@@ -319,8 +350,8 @@ impl World {
             }
             SimEvent::GiveUp(peer, id) => self.give_up(peer, id),
             SimEvent::List { master, session, stream } => self.list(master, session, stream),
-            SimEvent::EndAsked { master, session, stream, number, asked_at } => {
-                self.end_asked(master, session, stream, number, asked_at);
+            SimEvent::EndAsked { master, session, stream, number, question } => {
+                self.end_asked(master, session, stream, number, question);
             }
             SimEvent::Master(at, incarnation, input) => self.give_master(at, incarnation, input),
             SimEvent::MasterTurn(at, incarnation) => self.master_turn(at, incarnation),

@@ -16,6 +16,7 @@ use muster_tests::{
         nemesis::{Fault, Nemesis, Targets},
         now_ns,
         observer::Observer,
+        pause::{self, PlainClient},
         percentile,
         run_log::RunLog,
         sink::{self, Sink},
@@ -105,6 +106,8 @@ struct Go {
     nemesis: Nemesis,
     client: Client,
     observer: Observer,
+    /// Writes beside the fleet, where the registry is a cluster.
+    plain: Option<PlainClient>,
     runtime: tokio::runtime::Runtime,
     submissions: Arc<Mutex<Submissions>>,
     run_log: RunLog,
@@ -127,7 +130,9 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     let mut rng = Rng::new(seed);
     let mut go = begin(args, timing, net, &mut rng)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let amount = Amount { long: 5, short: 3, calls: 2, longest: timing.master() * 2 };
+    // Where pauses of results are measured, results come often.
+    let short = if args.nodes == 1 { 3 } else { 12 };
+    let amount = Amount { long: 5, short, calls: 2, longest: timing.master() * 2 };
     let busy = {
         let (urls, names) = (go.fleet.nats_urls(), go.fleet.names());
         let digest = digest(&go.fleet, GUEST)?;
@@ -208,6 +213,10 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
     let caller = Caller::new(&digest(&fleet, CALLER)?, address, sink::BODY)?;
     let observer = runtime.block_on(Observer::start(&fleet.nats_urls(), &fleet.names()))?;
     let (urls, digest) = (fleet.nats_urls(), digest(&fleet, GUEST)?);
+    let plain = match args.nodes {
+        1 => None,
+        _ => Some(runtime.block_on(PlainClient::start(&urls, &fleet.names()))?),
+    };
     let client = Client::connect(&urls, fleet.names(), &digest, rng.clone());
     let client = runtime.block_on(client)?;
     // A lease has lapsed, was declared lost and was taken again, and a link is up again.
@@ -222,6 +231,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
         nemesis,
         client,
         observer,
+        plain,
         runtime,
         submissions,
         run_log,
@@ -317,10 +327,15 @@ impl Go {
         let wholes: Vec<Duration> = failovers.iter().map(|failover| failover.whole).collect();
         let seconds =
             |percent| percentile(&wholes, percent).map_or(f64::NAN, |found| found.as_secs_f64());
+        let pauses = self.plain.as_ref().map_or_else(String::new, |plain| {
+            let nodes = self.fleet.nats_nodes();
+            let pauses = pause::pauses(&faults, &nodes, &self.observer.seen(), plain);
+            format!(" {}", pause::tell(&pauses))
+        });
         println!(
             "chaos: trials={} faults={} {} restored={} requests={} broken_off={} \
              overlaps={} duplicates={duplicates} late_requests={} failed_requests={failed} lost={lost} \
-             forgotten={forgotten} failover_p50={:.3}s failover_p99={:.3}s",
+             forgotten={forgotten} failover_p50={:.3}s failover_p99={:.3}s{pauses}",
             checker::trials(&self.run_log, &faults),
             faults.len(),
             counters::kinds(&faults),

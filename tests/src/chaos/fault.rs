@@ -2,14 +2,14 @@
 //! strikes or how often: the nemesis does.
 
 use crate::{
-    fleet::{Disk, DiskCopy, Fleet, Scarce},
+    fleet::{Disk, DiskCopy, Fleet, NATS, Scarce},
     net,
 };
 use rustix::process::Signal;
 use std::{collections::BTreeSet, time::Duration};
 
 /// The names of the kinds.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 17] = [
     "kill",
     "crash",
     "end",
@@ -24,7 +24,14 @@ pub const KINDS: [&str; 14] = [
     "full_log",
     "full_state",
     "full_registry",
+    "kill_node",
+    "stop_node",
+    "isolate_node",
 ];
+
+fn is_node(host: &str) -> bool {
+    host.starts_with(NATS)
+}
 
 /// A kind of fault, with the hosts that it strikes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +75,7 @@ pub enum FaultKind {
         /// Whether the messages in the other direction are lost too.
         both: bool,
     },
-    /// All messages to and from a worker are lost.
+    /// All messages to and from a worker, or a node of the registry, are lost.
     Isolate {
         /// The host that is struck.
         host: String,
@@ -118,6 +125,9 @@ impl FaultKind {
     /// The name of the kind, one word.
     pub fn kind(&self) -> &'static str {
         match self {
+            FaultKind::Kill { host } if is_node(host) => "kill_node",
+            FaultKind::Stop { host } if is_node(host) => "stop_node",
+            FaultKind::Isolate { host } if is_node(host) => "isolate_node",
             FaultKind::Kill { .. } => "kill",
             FaultKind::Crash { .. } => "crash",
             FaultKind::End { .. } => "end",
@@ -184,7 +194,7 @@ impl FaultKind {
         }
     }
 
-    /// Injects the fault. `partners` are the hosts that workers talk to.
+    /// Injects the fault. `partners` are all hosts of the fleet.
     pub fn strike(&self, fleet: &mut Fleet, partners: &[String]) {
         match self {
             FaultKind::Kill { host } => fleet.kill(host),
@@ -267,7 +277,10 @@ impl FaultKind {
         match self {
             FaultKind::Cut { from, to, both: false } => vec![(from, to)],
             FaultKind::Cut { from, to, both: true } => net::around(from, [to.as_str()]),
-            FaultKind::Isolate { host } => net::around(host, partners.iter().map(String::as_str)),
+            FaultKind::Isolate { host } => {
+                let others = partners.iter().filter(|other| *other != host);
+                net::around(host, others.map(String::as_str))
+            }
             _ => Vec::new(),
         }
     }

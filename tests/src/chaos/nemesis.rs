@@ -27,6 +27,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(150);
 /// The probability, in percent, that all streams are put back instead of one.
 const FORGETS_ALL_PERCENT: u64 = 25;
 
+/// How long a node of a cluster is lost, at least and at most.
+const NODE_AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
+
 /// The least and the longest phase of a fault that breaks connections several times.
 const FLAP: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
@@ -103,7 +106,8 @@ pub struct Nemesis {
 impl Nemesis {
     /// A nemesis that has not injected anything yet.
     pub fn new(rng: Rng, field: Targets) -> Self {
-        let partners = field.nodes.iter().chain(&field.masters).cloned().collect();
+        let hosts = field.nodes.iter().chain(&field.masters).chain(&field.workers);
+        let partners = hosts.cloned().collect();
         let now = now_ns();
         let next_ns = now + nanos(field.settle);
         Nemesis {
@@ -189,7 +193,7 @@ impl Nemesis {
 
     /// Whether all hosts run.
     pub fn is_whole(&self, fleet: &Fleet) -> bool {
-        self.partners.iter().chain(&self.targets.workers).all(|host| fleet.runs(host))
+        self.partners.iter().all(|host| fleet.runs(host))
     }
 
     fn active(&self) -> impl Iterator<Item = &Fault> {
@@ -353,7 +357,16 @@ impl Nemesis {
             26..39 => (FaultKind::Isolate { host: worker }, lasts),
             39..46 => (FaultKind::Kill { host: master }, away),
             46..52 => (FaultKind::Stop { host: master }, lasts),
-            52..56 => (FaultKind::Kill { host: node }, away_node),
+            52..56 if is_alone => (FaultKind::Kill { host: node }, away_node),
+            // Longer than the cluster needs to elect another leader.
+            52..56 => {
+                let fault = match rng.within(0, 3) {
+                    0 => FaultKind::Kill { host: node },
+                    1 => FaultKind::Stop { host: node },
+                    _ => FaultKind::Isolate { host: node },
+                };
+                (fault, rng.time(NODE_AWAY.0, NODE_AWAY.1))
+            }
             56..60 => (FaultKind::End { host: node }, away_node),
             60..67 if is_alone => return ("forget", None, Duration::ZERO),
             60..67 => {

@@ -1,6 +1,6 @@
 //! An observer of the registry: it watches all writes from the outside. Never writes to the registry.
 
-use super::now_ns;
+use super::{now_ns, pause};
 use anyhow::Context as _;
 use async_nats::jetstream::{
     self,
@@ -133,6 +133,8 @@ impl Observer {
             ..OrderedConfig::default()
         };
         let mut messages = stream.create_consumer(config).await?.messages().await?;
+        // No task of the fleet.
+        let plain_task = pause::TASK.to_string();
         while let Some(message) = messages.next().await {
             let message = message?;
             let at_ns = now_ns();
@@ -141,6 +143,9 @@ impl Observer {
             let stored_ns = info.published.unix_timestamp_nanos() - self.ahead_ns;
             *next = (*next).max(revision + 1);
             let key = message.subject.rsplit('.').next().unwrap_or_default();
+            if key == plain_task {
+                continue;
+            }
             match bucket {
                 Bucket::Tasks => {
                     let state = message.headers.as_ref().and_then(|all| all.get(STATE_HEADER));

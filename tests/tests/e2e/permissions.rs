@@ -108,7 +108,7 @@ fn a_master_that_may_not_make_its_streams_says_which_and_ends() {
     fleet.ask_as("nobody:n");
     fleet.launch_master("m2");
     assert_eq!(fleet.ended("m2"), 2);
-    assert!(fleet.log("m2").contains("does not let this master in"), "{}", fleet.log("m2"));
+    assert!(fleet.log("m2").contains("does not let this process in"), "{}", fleet.log("m2"));
 }
 
 #[test]

@@ -113,6 +113,17 @@ impl Unconnected {
         }
     }
 
+    /// What happened, with the address of the servers.
+    pub fn at(self, url: &str) -> String {
+        match self {
+            Unconnected::Unreachable => format!("no nats-server answers at {url}"),
+            Unconnected::Login => {
+                format!("the nats-server at {url} does not let this process in")
+            }
+            Unconnected::Tls => format!("no encrypted connection to the nats-server at {url}"),
+        }
+    }
+
     /// What to do about it.
     pub fn advice(self) -> &'static str {
         match self {

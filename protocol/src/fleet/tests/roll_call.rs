@@ -468,3 +468,13 @@ fn a_server_that_may_be_behind_does_not_refuse_an_outcome() {
     }
     assert!(lines.contains(&"link 11: refuse t1 A".to_string()), "it is lost: {lines:?}");
 }
+
+#[test]
+fn no_task_is_written_while_a_stream_lags() {
+    let mut w = World::new();
+    let lags = |lags| Event::StreamLags { bucket: Bucket::Tasks, lags };
+    w.see(lags(true));
+    check(w.submit(1, vec![new_task(1, |_| ())]), &[]);
+    let lines = w.see(lags(false));
+    assert_eq!(lines, ["write t1@0: queued"]);
+}

@@ -61,6 +61,8 @@ pub(super) const ROWS: &[&str] = &[
     "a-watch-pauses-although-others-write",
     "a-new-watch-begins-too-late",
     "a-stream-that-went-back-is-followed",
+    "a-lagging-answer-is-a-loss",
+    "tasks-are-written-while-a-stream-lags",
     "a-gate-that-was-closed-opens-again",
     "the-leases-end-is-inside-of-it",
     "the-kernels-timer-stays-behind",
@@ -388,9 +390,11 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty()",
+        "        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty() && !self.lags()",
         "        ON[acts-while-the-roll-is-called]
-            || ((self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty())",
+            || ((self.roll.complete || self.guard.stands())
+                && self.roll.claims.is_empty()
+                && (!self.lags() || ON[tasks-are-written-while-a-stream-lags]))",
     ),
     edit(
         ROLL,

@@ -42,10 +42,15 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         WATCH,
-        "        if end.stream != self.stream || end.revision < asked_at {",
-        "        if !ON[a-stream-that-went-back-is-followed]
-            && (end.stream != self.stream || end.revision < asked_at)
-        {",
+        "            return if is_certain { Compared::WentBack } else { Compared::Lagging };",
+        "            let is_certain = is_certain || ON[a-lagging-answer-is-a-loss];
+            return if ON[a-stream-that-went-back-is-followed] {
+                Compared::Fine
+            } else if is_certain {
+                Compared::WentBack
+            } else {
+                Compared::Lagging
+            };",
     ),
     edit(
         WATERMARK,

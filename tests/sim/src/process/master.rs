@@ -286,7 +286,7 @@ impl World {
         fleet.observe(clock, fleet::Event::Clock(wall));
         // The simulation has no modules.
         master.sessions.loaded(Bucket::Modules);
-        let followers = Follower::of_session(session, &ends, self.now);
+        let followers = Follower::of_session(session, &ends, self.setting.cluster, self.now);
         master.current = Some(MasterSession { fleet, session, followers, due: 0 });
         self.say(|world| format!("{} begins incarnation {session}", world.masters[at].name));
         for link in self.masters[at].links.clone() {

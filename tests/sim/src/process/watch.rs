@@ -8,10 +8,10 @@ use crate::{
     world::{MS, Nanos, SimEvent, World},
 };
 use muster_protocol::{
-    Revision, SessionId, fleet,
+    Revision, SessionId, Time, fleet,
     registry::Marks,
     task::TaskRecord,
-    watch::{COMPARE_EVERY, Compared, Shown, Start, Watch},
+    watch::{COMPARE_EVERY, COMPARE_LAGGING_EVERY, Compared, EndQuestion, Shown, Start, Watch},
 };
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub struct Follower {
     state: FollowState,
     /// The time at which the consumer has delivered every earlier write.
     shown: Nanos,
+    /// Whether the last comparison found that the stream lacks a known revision.
+    lags: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,21 +56,26 @@ pub enum Word {
     Shown(Shown, Box<fleet::Event>),
     /// It is time to query the end of the stream.
     CompareDue,
-    /// The answer to a query: the ends of the streams, and the revision that was known when the query
-    /// was sent.
-    End { asked_at: Revision, ends: Marks },
+    /// The answer to a query: the ends of the streams.
+    End { question: EndQuestion, ends: Marks },
     /// The follower needs another consumer.
     Again,
 }
 
 impl Follower {
     /// The followers of a session that has read the ends of the streams.
-    pub fn of_session(session: SessionId, ends: &Marks, now: Nanos) -> [Follower; 3] {
+    pub fn of_session(
+        session: SessionId,
+        ends: &Marks,
+        is_cluster: bool,
+        now: Nanos,
+    ) -> [Follower; 3] {
         STREAMS.map(|bucket| Follower {
-            watch: Watch::new(bucket, session, ends.of(bucket).stream),
+            watch: Watch::new(bucket, session, ends.of(bucket).stream, is_cluster),
             number: 0,
             state: FollowState::Beginning,
             shown: now,
+            lags: false,
         })
     }
 
@@ -120,13 +127,17 @@ impl World {
         if !self.masters[at].connection.up {
             return;
         }
+        let now = self.now;
         let ends = self.ends();
         let end = ends.of(STREAMS[stream]);
         let Some(follower) = self.follower(at, session, stream) else { return };
-        let asked_at = follower.watch.upto();
-        if follower.watch.compared(asked_at, end) == Compared::WentBack {
+        let question = follower.watch.question(Time::from_nanos(now));
+        let compared = follower.watch.compared(question, end);
+        if compared == Compared::WentBack {
             return self.went_back(at);
         }
+        self.compared_lag(at, session, stream, compared == Compared::Lagging);
+        let Some(follower) = self.follower(at, session, stream) else { return };
         let after = match follower.watch.begin() {
             Start::Newest => 0,
             Start::After(upto) => upto,
@@ -249,18 +260,20 @@ impl World {
                 }
             }
             Word::CompareDue => {
-                let asked_at = follower.watch.upto();
-                let due = now + COMPARE_EVERY.as_nanos() as u64;
+                let question = follower.watch.question(Time::from_nanos(now));
+                let wait = if follower.lags { COMPARE_LAGGING_EVERY } else { COMPARE_EVERY };
+                let due = now + wait.as_nanos() as u64;
                 self.follower_hears(due, at, session, stream, number, Word::CompareDue);
                 let when = self.arrival(Peer::Master(at), Peer::Registry);
-                let ask = SimEvent::EndAsked { master: at, session, stream, number, asked_at };
+                let ask = SimEvent::EndAsked { master: at, session, stream, number, question };
                 self.at(when, ask);
             }
-            Word::End { asked_at, ends } => {
-                let compared = follower.watch.compared(asked_at, ends.of(STREAMS[stream]));
+            Word::End { question, ends } => {
+                let compared = follower.watch.compared(question, ends.of(STREAMS[stream]));
                 let wait = if follower.state == FollowState::Resting { 0 } else { AGAIN_AFTER };
+                self.compared_lag(at, session, stream, compared == Compared::Lagging);
                 match compared {
-                    Compared::Fine => {}
+                    Compared::Fine | Compared::Lagging => {}
                     Compared::Behind => {
                         self.counters.rewatched += 1;
                         self.follower_hears(now + wait, at, session, stream, number, Word::Again);
@@ -279,15 +292,25 @@ impl World {
         session: SessionId,
         stream: usize,
         number: u64,
-        asked_at: Revision,
+        question: EndQuestion,
     ) {
         let connection = &self.masters[at].connection;
         if !connection.up || !connection.alive || !self.registry_is_up() {
             return;
         }
         let when = self.arrival(Peer::Registry, Peer::Master(at)).max(self.registry.stalled_until);
-        let word = Word::End { asked_at, ends: self.ends() };
+        let word = Word::End { question, ends: self.ends() };
         self.follower_hears(when, at, session, stream, number, word);
+    }
+
+    /// A follower has compared its stream: tells the fleet if it began or ceased to lag.
+    fn compared_lag(&mut self, at: usize, session: SessionId, stream: usize, lags: bool) {
+        let Some(follower) = self.follower(at, session, stream) else { return };
+        if core::mem::replace(&mut follower.lags, lags) != lags {
+            self.counters.followers_lag += u64::from(lags);
+            let bucket = STREAMS[stream];
+            self.told(at, session, fleet::Event::StreamLags { bucket, lags });
+        }
     }
 
     /// The registry has acknowledged a session's own write to the stream of tasks.

@@ -2,6 +2,7 @@
 //! not hold. Never repairs anything.
 
 mod masters;
+mod monitor;
 mod registry;
 mod server;
 mod tasks;
@@ -27,6 +28,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// How many names a line shows; the others are counted.
 const NAMES_MAX: usize = 5;
+
+/// Check whether the fleet is well: exit code 0, 1 for a warning, 2 for a failure
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The monitoring port of a nats-server, as http://HOST:8222 (repeatable): also check its disk, and
+    /// whether it syncs what it acknowledges
+    #[arg(long, value_name = "URL", value_parser = monitor::url)]
+    monitor: Vec<String>,
+}
 
 /// The health of what was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -96,8 +106,11 @@ impl Finding {
 }
 
 /// Checks, prints, and exits with 0 if all is well, 1 on a warning, and 2 on a failure.
-pub async fn run(connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
+    for address in &check.monitor {
+        monitor::look(address, &mut findings).await;
+    }
     match Client::connect(connect).await {
         Ok(client) => look(&client, &mut findings).await,
         Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),

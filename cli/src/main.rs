@@ -87,8 +87,7 @@ enum Command {
     Map(Box<map::Map>),
     /// Show what happened in the fleet
     Events(events::Events),
-    /// Check whether the fleet is well: exit code 0, 1 for a warning, 2 for a failure
-    Check,
+    Check(check::Check),
     /// Make the certificates with which masters and workers authenticate each other
     #[command(subcommand)]
     Cert(cert::Command),
@@ -138,7 +137,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         Command::Map(map) => wait_for(map.run(connect)),
         Command::Events(events) => wait_for(events.run(connect, format)).map(done),
         // Does not end at a refusal of the server: the check reports it as a finding.
-        Command::Check => run(check::run(connect, format)),
+        Command::Check(check) => run(check::run(check, connect, format)),
     }
 }
 

@@ -25,7 +25,10 @@ use muster_protocol::{
 use muster_wire::{clock, nats::Access, process, state};
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -61,6 +64,8 @@ struct Seeker {
     inbox: mpsc::Sender<Input>,
     state: Option<Arc<state::StateDir>>,
     noted: Arc<Mutex<Vec<SessionId>>>,
+    /// Whether this process has had a connection.
+    was_connected: Arc<AtomicBool>,
 }
 
 impl Seeker {
@@ -76,7 +81,9 @@ impl Seeker {
         };
         let (access, names) = (&self.access, self.names.clone());
         let keep = self.config.keep();
-        let registry = Registry::open(access, names, session, keep, on_break).await?;
+        let is_first = !self.was_connected.load(Ordering::Relaxed);
+        let registry = Registry::open(access, names, session, keep, is_first, on_break).await?;
+        self.was_connected.store(true, Ordering::Relaxed);
         // Note the session only after the connection is up, so that failed tries do not push earlier
         // sessions out of the note. Note it before the session can hold anything.
         if let Some(state) = self.state.clone() {
@@ -130,7 +137,15 @@ impl Connection {
         let state = state.map(Arc::new);
         Ok(Connection {
             config: config.clone(),
-            seeker: Seeker { config: config.clone(), access, names, inbox, state, noted },
+            seeker: Seeker {
+                config: config.clone(),
+                access,
+                names,
+                inbox,
+                state,
+                noted,
+                was_connected: Arc::default(),
+            },
             sessions: Sessions::new(proven, known.unwrap_or_default()),
             machine,
             company: watch::Sender::new(true),

@@ -11,9 +11,11 @@ mod writes;
 
 use async_nats::{
     Client, ConnectError, HeaderMap,
+    connection::State,
     jetstream::{Context, context::GetStreamError, stream::Info},
 };
 use bytes::Bytes;
+use futures::TryFutureExt as _;
 use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
@@ -37,14 +39,25 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 pub use layout::Keep;
 pub(crate) use layout::UPKEEP_EVERY;
 pub use objects::ObjectError;
 pub(crate) use writes::Writes;
+
+/// How long a connection waits for the leaders of the streams before another server is tried: longer
+/// than a cluster elects.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// The pause between two questions for the ends of the streams.
+const READY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long the first question waits for its answer; each further one waits twice as long, up to the
+/// timeout of requests.
+const ASK_WITHIN_MIN: Duration = Duration::from_millis(250);
 
 /// A fact from the registry.
 #[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
@@ -144,13 +157,15 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Connects, and creates the streams that are missing. When the connection breaks, it is not made
-    /// again: the next connection belongs to another session.
+    /// Connects. The first connection of a process also brings all streams up to date; the others expect
+    /// them, since [`ensure_layout`](Registry::ensure_layout) is called regularly. When the connection
+    /// breaks, it is not made again: the next connection belongs to another session.
     pub async fn open(
         access: &nats::Access,
         names: Arc<Names>,
         session: SessionId,
         keep: Keep,
+        is_first: bool,
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
@@ -158,10 +173,6 @@ impl Registry {
         let client = access.connect_once(name, &refusals, on_break).await;
         let client = client.map_err(|error| RegistryError::of(&error, access.address()))?;
         let context = cas::context(client.clone());
-        // NATS does not answer a refused request: the request times out, and the refusal comes on the
-        // connection.
-        let why = |error| refusals.last().map_or(error, RegistryError::Refused);
-        layout::ensure(&context, &names, keep).await.map_err(why)?;
         let (events, stores) = Default::default();
         let info = client.server_info();
         if info.max_payload < limit::API_SIZE_MAX {
@@ -175,13 +186,13 @@ impl Registry {
         // In a cluster, any server may lose writes, so the id of the connected one proves nothing.
         let server =
             (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
-        let mut ends = Marks::default();
-        for bucket in Bucket::FOLLOWED {
-            let what = names.stream(bucket);
-            let end = read_end(&context, &what).await;
-            let end = end.map_err(|error| why(layout::unread(what, &error)))?;
-            ends.set(bucket, end);
-        }
+        let ends = Self::ready(&client, &context, &names, keep, is_first);
+        // NATS does not answer a refused request: the request times out, and the refusal comes on the
+        // connection.
+        let ends = tokio::select! {
+            ends = ends => ends?,
+            refusal = refusals.any() => return Err(RegistryError::Refused(refusal)),
+        };
         let stream = ends.of(Bucket::Tasks).stream;
         let tasks = Watch::new(Bucket::Tasks, session, stream, server.is_none());
         let tasks = Arc::new(Mutex::new(tasks));
@@ -191,6 +202,44 @@ impl Registry {
     /// Creates the streams that have vanished, and brings the others up to date.
     pub async fn ensure_layout(&self) -> Result<(), RegistryError> {
         layout::ensure(&self.context, &self.names, self.keep).await
+    }
+
+    /// Waits until every followed stream has a leader, and returns the ends of the streams. Stays on one
+    /// connection, since another server would not have the leaders sooner.
+    async fn ready(
+        client: &Client,
+        context: &Context,
+        names: &Names,
+        keep: Keep,
+        is_first: bool,
+    ) -> Result<Marks, RegistryError> {
+        let until = Instant::now() + READY_WITHIN;
+        let (mut within, mut has_told) = (ASK_WITHIN_MIN, false);
+        loop {
+            let found = if is_first {
+                layout::ensure(context, names, keep)
+                    .and_then(|()| find_ends(context, names, keep))
+                    .await
+            } else {
+                // A leader that is gone answers nothing. A new one may be there long before the
+                // request's own timeout.
+                let found = tokio::time::timeout(within, find_ends(context, names, keep)).await;
+                found.unwrap_or_else(|_| {
+                    let (what, cause) = ("its streams".into(), format!("no answer in {within:?}"));
+                    Err(RegistryError::NotReady { what, cause })
+                })
+            };
+            let Err(error) = found else { return found };
+            let is_connected = client.connection_state() == State::Connected;
+            if !error.is_passing() || !is_connected || Instant::now() >= until {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut has_told, true) {
+                tracing::info!(%error, "waiting");
+            }
+            tokio::time::sleep(READY_EVERY).await;
+            within = (within * 2).min(cas::ACK_TIMEOUT);
+        }
     }
 
     /// The end of each followed stream when this session began.
@@ -346,6 +395,36 @@ impl Registry {
     pub async fn flush(&self) {
         let _ = tokio::time::timeout(nats::PING_EVERY, self.client.flush()).await;
     }
+}
+
+/// Reads where the followed streams end, and creates one that somebody has deleted.
+async fn find_ends(context: &Context, names: &Names, keep: Keep) -> Result<Marks, RegistryError> {
+    let ends = match read_ends(context, names).await {
+        Err((what, error)) if layout::is_missing(&error) => {
+            tracing::warn!(stream = what, "somebody has deleted a stream; it is created anew");
+            layout::ensure(context, names, keep).await?;
+            read_ends(context, names).await
+        }
+        read => read,
+    };
+    ends.map_err(|(what, error)| layout::unread(what, &error))
+}
+
+/// Reads from the leaders where the followed streams end: all at once, since each leader may be at a
+/// different server. An error comes with the name of the stream.
+async fn read_ends(context: &Context, names: &Names) -> Result<Marks, (String, GetStreamError)> {
+    let read = Bucket::FOLLOWED.map(|bucket| async move {
+        let what = names.stream(bucket);
+        match read_end(context, &what).await {
+            Ok(end) => Ok((bucket, end)),
+            Err(error) => Err((what, error)),
+        }
+    });
+    let mut ends = Marks::default();
+    for (bucket, end) in futures::future::try_join_all(read).await? {
+        ends.set(bucket, end);
+    }
+    Ok(ends)
 }
 
 /// Reads from the leader where a stream ends.

@@ -82,6 +82,8 @@ pub struct Attempts {
     holds: Mark,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
+    /// When to look next for outcomes that no master has acknowledged.
+    report_again: Option<Time>,
     /// Attempts of this session that are over and acknowledged, oldest first in the queue. A dispatch
     /// that was sent before the acknowledgement and arrives after it must not run them again.
     over: BTreeSet<AttemptKey>,
@@ -133,7 +135,8 @@ enum Phase {
     /// The attempt is over, and its outcome has not been acknowledged.
     Ended {
         outcome: Arc<Outcome>,
-        sent: Option<LinkId>,
+        /// On which link it was reported, and when.
+        sent: Option<(LinkId, Time)>,
     },
 }
 
@@ -162,6 +165,7 @@ impl Attempts {
             holds: Mark::default(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
+            report_again: None,
             over: BTreeSet::new(),
             over_order: VecDeque::new(),
             floor: ABSENT,
@@ -211,6 +215,9 @@ impl Attempts {
         if matches!(self.intake, Intake::Draining(deadline) if now >= deadline) {
             self.stop_all(Kill::Drained);
         }
+        if self.report_again.is_some_and(|at| now >= at) {
+            self.report_again(now);
+        }
         while let Some(&(at, key)) = self.timers.first()
             && at <= now
         {
@@ -248,7 +255,7 @@ impl Attempts {
             _ => None,
         };
         let timer = self.timers.first().map(|&(at, _)| at);
-        [fence, stop, drain, timer].into_iter().flatten().min()
+        [fence, stop, drain, timer, self.report_again].into_iter().flatten().min()
     }
 
     /// How many runs have been started and not ended, those that wait for a slot included.
@@ -287,7 +294,7 @@ impl Attempts {
         self.links.remove(&link);
         for (key, attempt) in &mut self.attempts {
             if let Phase::Ended { sent, .. } = &mut attempt.phase
-                && *sent == Some(link)
+                && sent.is_some_and(|(on, _)| on == link)
             {
                 *sent = None;
                 self.dirty.insert(*key);
@@ -353,7 +360,8 @@ impl Attempts {
                 if sent.is_none()
                     && let Some(link) = link
                 {
-                    *sent = Some(link);
+                    *sent = Some((link, now));
+                    self.report_again.get_or_insert(now + limit::PATIENCE);
                     let (revision, outcome) = (attempt.revision, Outcome::clone(outcome));
                     let message = ToMaster::Finished { key, revision, outcome };
                     self.outbox.push(Effect::Send { link, message });

@@ -83,15 +83,23 @@ impl Sent {
         let Some(ack) = self.ack else { return CasAnswer::Unknown };
         match ack.await {
             Ok(ack) => CasAnswer::Written(ack.sequence),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                met(context, &self.key).await
-            }
+            Err(error) if is_refused(&error) => met(context, &self.key).await,
             Err(error) => {
                 not_known(&self.key, &error);
                 CasAnswer::Unknown
             }
         }
     }
+}
+
+/// Whether a publish was refused because the key has another revision than was expected.
+fn is_refused(error: &PublishError) -> bool {
+    // The client knows one of the two codes by its kind.
+    let code = std::error::Error::source(error)
+        .and_then(|cause| cause.downcast_ref::<async_nats::jetstream::Error>())
+        .map(|error| error.error_code().0);
+    error.kind() == PublishErrorKind::WrongLastSequence
+        || code.is_some_and(|code| WRONG_LAST_SEQUENCE.contains(&code))
 }
 
 /// Logs why the outcome of a write is unknown.
@@ -133,7 +141,9 @@ impl Ack {
             error: Option<ApiError>,
         }
         match serde_json::from_slice(answer) {
-            Ok(PutReply { error: Some(error), .. }) if error.err_code == WRONG_LAST_SEQUENCE => {
+            Ok(PutReply { error: Some(error), .. })
+                if WRONG_LAST_SEQUENCE.contains(&error.err_code) =>
+            {
                 Ack::Refused
             }
             Ok(PutReply { error: None, seq }) if seq > 0 => Ack::Written(seq),
@@ -195,8 +205,9 @@ struct ApiError {
     description: String,
 }
 
-/// JetStream's code for "wrong last sequence".
-const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// JetStream's codes for "wrong last sequence". The second is the answer of a stream with replicas while
+/// another write of the same key is on its way to them.
+const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// JetStream's code for "no message found".
 const NO_MESSAGE: u64 = 10_037;
@@ -261,12 +272,15 @@ mod tests {
         let refused =
             br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"},
             "stream":"KV_muster_default_tasks","seq":0}"#;
+        let overtaken = br#"{"error":{"code":400,"err_code":10164,
+            "description":"wrong last sequence"},"stream":"KV_muster_default_tasks","seq":0}"#;
         let full =
             br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},
             "stream":"KV_muster_default_tasks","seq":0}"#;
         for (answer, want) in [
             (&br#"{"stream":"KV_muster_default_tasks","seq":7}"#[..], Ack::Written(7)),
             (&refused[..], Ack::Refused),
+            (&overtaken[..], Ack::Refused),
             (&full[..], Ack::Unknown),
             // No stream answers, or something else than a stream does.
             (&b""[..], Ack::Unknown),

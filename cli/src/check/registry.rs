@@ -1,7 +1,7 @@
-//! Checks the fleet's streams: whether they exist, have space and accept a write, and how old their
-//! messages are. Never writes to a stream that masters follow.
+//! Checks the fleet's streams: whether they exist, have space, their replicas and a quorum, whether they
+//! accept a write, and how old their messages are. Never writes to a stream that masters follow.
 
-use super::{Ages, Finding, answer, since};
+use super::{Ages, Finding, answer, few, since};
 use crate::client::{Client, last_refused};
 use async_nats::{
     HeaderMap,
@@ -15,7 +15,10 @@ use futures::StreamExt as _;
 use muster_protocol::subject::Bucket;
 use muster_wire::objects;
 use serde::Deserialize;
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 /// How many bytes are written to test whether writes are accepted: more than a block of any file
 /// system, so that a full disk cannot have room for them by chance.
@@ -27,11 +30,15 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 /// From which share of its limit a stream that refuses what does not fit counts as full, in percent.
 const FULL_PERCENT: u64 = 95;
 
+/// How many replicas a stream needs to survive the loss of a server.
+const REPLICAS_MIN: usize = 3;
+
 /// What is read of a stream. The client library's own type lacks the server's clock.
 #[derive(Deserialize)]
 struct Info {
     config: Option<Config>,
     state: Option<StreamState>,
+    cluster: Option<Cluster>,
     #[serde(default)]
     ts: String,
     error: Option<ApiError>,
@@ -45,6 +52,24 @@ struct Config {
     max_msgs: i64,
     #[serde(default)]
     discard: DiscardPolicy,
+    #[serde(default)]
+    num_replicas: usize,
+}
+
+/// Where the replicas of a stream are. The leader answers, and is not among them.
+#[derive(Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    replicas: Vec<Replica>,
+}
+
+#[derive(Deserialize)]
+struct Replica {
+    name: String,
+    #[serde(default)]
+    current: bool,
+    #[serde(default)]
+    offline: bool,
 }
 
 #[derive(Deserialize)]
@@ -64,17 +89,26 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let stores = [names.module_store(), names.data_store()].map(|name| objects::stream_name(&name));
     let texts = [names.event_stream(), names.log_stream()];
     let streams: Vec<String> = buckets.into_iter().chain(stores).chain(texts).collect();
+    let is_cluster = client.nats.server_info().cluster.is_some();
     let mut wrong = Vec::new();
+    let mut replicas = Replicas::default();
     for stream in &streams {
         let found = match info(client, stream).await {
             Ok(found) => found,
             Err(error) => {
-                wrong.push(Finding::fail("stream", format!("{stream}: {error}")).hint(
-                    "a master makes what is missing when it starts; see the log of nats-server",
-                ));
+                let hint = if is_cluster {
+                    "most of the servers that keep it must run, so that it has a leader; a master makes \
+                     what is missing"
+                } else {
+                    "a master makes what is missing; see the log of nats-server"
+                };
+                wrong.push(Finding::fail("stream", format!("{stream}: {error}")).hint(hint));
                 continue;
             }
         };
+        if is_cluster {
+            replicas.count(stream, &found);
+        }
         if let (Some(config), Some(state)) = (found.config, found.state)
             && let Some(detail) = crowded(&config, &state)
         {
@@ -88,7 +122,66 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         findings.push(Finding::ok("streams", format!("{} are there and have room", streams.len())));
     }
     findings.append(&mut wrong);
+    if is_cluster {
+        replicas.tell(findings);
+    }
     findings.push(write(client).await);
+}
+
+/// What is wrong with the replicas of the streams.
+#[derive(Default)]
+struct Replicas {
+    /// Streams that survive the loss of no server. Not those of events and logs, which nobody waits for.
+    few: Vec<String>,
+    /// Streams whose next lost server stops them.
+    scarce: Vec<String>,
+    /// Servers that do not follow the leader of a stream.
+    behind: BTreeSet<String>,
+}
+
+impl Replicas {
+    fn count(&mut self, stream: &str, found: &Info) {
+        let Some(config) = &found.config else { return };
+        let is_text = config.discard == DiscardPolicy::Old;
+        if config.num_replicas < REPLICAS_MIN && !is_text {
+            self.few.push(stream.into());
+        }
+        let others = found.cluster.iter().flat_map(|cluster| &cluster.replicas);
+        let (current, behind): (Vec<&Replica>, Vec<&Replica>) =
+            others.partition(|replica| replica.current && !replica.offline);
+        self.behind.extend(behind.iter().map(|replica| replica.name.clone()));
+        // The leader and those that follow it.
+        let here = 1 + current.len();
+        if !behind.is_empty() && here <= config.num_replicas / 2 + 1 {
+            self.scarce.push(stream.into());
+        }
+    }
+
+    fn tell(self, findings: &mut Vec<Finding>) {
+        if !self.few.is_empty() {
+            let detail = format!(
+                "{} streams have fewer than {REPLICAS_MIN} replicas in this cluster: {}",
+                self.few.len(),
+                few(&self.few)
+            );
+            let hint = format!("start the masters with --replicas {REPLICAS_MIN}");
+            findings.push(Finding::warn("replicas", detail).hint(hint).names(self.few));
+        }
+        if !self.behind.is_empty() {
+            let servers: Vec<String> = self.behind.into_iter().collect();
+            let detail = format!("not up to date at {}", few(&servers));
+            let hint = "start those servers again, or see their logs";
+            findings.push(Finding::warn("replicas", detail).hint(hint).names(servers));
+        }
+        if !self.scarce.is_empty() {
+            let detail = format!(
+                "{} streams have no quorum if they lose one more server: {}",
+                self.scarce.len(),
+                few(&self.scarce)
+            );
+            findings.push(Finding::warn("quorum", detail).names(self.scarce));
+        }
+    }
 }
 
 /// The limit because of which a stream refuses writes, or is about to. A stream that drops its oldest
@@ -199,12 +292,32 @@ mod tests {
     #[test]
     fn only_a_stream_that_refuses_what_does_not_fit_has_no_room() {
         let crowded = |bytes, max_bytes, discard| {
-            let config = Config { max_bytes, max_msgs: -1, discard };
+            let config = Config { max_bytes, max_msgs: -1, discard, num_replicas: 1 };
             crowded(&config, &StreamState { bytes, messages: 3 })
         };
         assert_eq!(crowded(94, 100, DiscardPolicy::New), None);
         assert_eq!(crowded(95, 100, DiscardPolicy::New).as_deref(), Some("95 of 100 bytes"));
         assert_eq!(crowded(100, 100, DiscardPolicy::Old), None, "its oldest go");
         assert_eq!(crowded(100, -1, DiscardPolicy::New), None, "there is no limit");
+    }
+
+    #[test]
+    fn replicas_that_are_few_or_behind_are_found() {
+        let found = |config: &str, replicas: &str| {
+            let text = format!(r#"{{"config":{config},"cluster":{{"replicas":{replicas}}}}}"#);
+            let mut all = Replicas::default();
+            all.count("s", &serde_json::from_str(&text).expect("JSON"));
+            (all.few.len(), all.behind.len(), all.scarce.len())
+        };
+        let three = r#"{"num_replicas":3,"discard":"new"}"#;
+        let (well, behind) = (r#"{"name":"b","current":true}"#, r#"{"name":"c","current":false}"#);
+        let offline = r#"{"name":"b","current":true,"offline":true}"#;
+        assert_eq!(found(three, &format!("[{well},{well}]")), (0, 0, 0));
+        assert_eq!(found(three, &format!("[{well},{behind}]")), (0, 1, 1));
+        assert_eq!(found(three, &format!("[{offline},{behind}]")), (0, 2, 1));
+        assert_eq!(found(r#"{"num_replicas":1,"discard":"new"}"#, "[]"), (1, 0, 0));
+        assert_eq!(found(r#"{"num_replicas":1,"discard":"old"}"#, "[]"), (0, 0, 0), "events");
+        let five = r#"{"num_replicas":5,"discard":"new"}"#;
+        assert_eq!(found(five, &format!("[{well},{well},{well},{behind}]")), (0, 1, 0));
     }
 }

@@ -9,6 +9,10 @@ use muster_wire::nats::NatsRefusal;
 /// The oldest nats-server with per-message TTL, by which finished tasks expire.
 pub const NATS_VERSION_MIN: (u64, u64) = (2, 11);
 
+/// The oldest nats-server that is recommended: earlier ones lose acknowledged writes in known ways, also
+/// with `sync_interval: always`.
+const NATS_VERSION_SOUND: (u64, u64) = (2, 15);
+
 /// From which share of its storage limit an account counts as full, in percent: the rest fills fast.
 const FULL_PERCENT: u64 = 90;
 
@@ -16,10 +20,14 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let info = client.nats.server_info();
     let server = format!("nats-server {} at {}:{}", info.version, info.host, info.port);
     let (major, minor) = NATS_VERSION_MIN;
-    findings.push(if is_at_least(&info.version, NATS_VERSION_MIN) {
-        Finding::ok("nats", server)
-    } else {
+    findings.push(if !is_at_least(&info.version, NATS_VERSION_MIN) {
         Finding::fail("nats", format!("{server}: {major}.{minor} or newer is needed"))
+    } else if !is_at_least(&info.version, NATS_VERSION_SOUND) {
+        let (major, minor) = NATS_VERSION_SOUND;
+        let detail = format!("{server}: older than {major}.{minor}");
+        Finding::warn("nats", detail).hint("upgrade it; docs/REGISTRY.md says why")
+    } else {
+        Finding::ok("nats", server)
     });
     if info.max_payload < limit::API_SIZE_MAX {
         let (has, needs) = (info.max_payload, limit::API_SIZE_MAX);

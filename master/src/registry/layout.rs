@@ -12,6 +12,7 @@ use async_nats::jetstream::{
     },
     stream::{Config, DiscardPolicy, PersistenceMode, StorageType},
 };
+use futures::future::try_join_all;
 use muster_protocol::{
     limit,
     subject::{Bucket, Names},
@@ -66,9 +67,8 @@ pub(super) async fn ensure(
     keep: Keep,
 ) -> Result<(), RegistryError> {
     let replicas = keep.replicas;
-    for bucket in Bucket::ALL {
-        stream(context, bucket_config(names, bucket, replicas)).await?;
-    }
+    let buckets = Bucket::ALL.map(|bucket| stream(context, bucket_config(names, bucket, replicas)));
+    try_join_all(buckets).await?;
     let texts = [
         (names.event_stream(), names.events(), EVENTS_KEEP, keep.events_bytes),
         (names.log_stream(), names.all_logs(), LOGS_KEEP, keep.logs_bytes),

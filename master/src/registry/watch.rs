@@ -4,7 +4,7 @@
 use super::{Fact, FactInput, Registry, SessionFact, layout, mark_of};
 use async_nats::jetstream::{
     Message,
-    consumer::{DeliverPolicy, push::OrderedConfig},
+    consumer::{Consumer, DeliverPolicy, push::OrderedConfig},
     stream::Stream,
 };
 use futures::{FutureExt as _, StreamExt as _};
@@ -30,8 +30,13 @@ use tokio::{
 };
 
 /// Backoff before a broken watch is made again: the first, and the longest.
-const AGAIN_MIN: Duration = Duration::from_millis(250);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// How long the first try to begin a watch may take; each further one twice as long, up to the longest.
+/// A leader that is gone answers nothing, and a new one may be there long before a request's timeout.
+const BEGIN_WITHIN_MIN: Duration = Duration::from_millis(500);
+const BEGIN_WITHIN_MAX: Duration = Duration::from_secs(8);
 
 /// Follows `bucket` until the inbox is closed. `company` says whether other masters may write to it.
 pub(super) async fn follow(
@@ -49,21 +54,21 @@ pub(super) async fn follow(
         }
     };
     let mut follower = Follower { registry, bucket, company, inbox, watch, lags: false };
-    let mut wait = AGAIN_MIN;
+    let (mut wait, mut within) = (AGAIN_MIN, BEGIN_WITHIN_MIN);
     while !follower.inbox.is_closed() {
         let began = Instant::now();
-        match follower.run().await {
+        match follower.run(within).await {
             Ok(WatchEnd::Rested) => continue,
-            Ok(WatchEnd::Behind) => wait = AGAIN_MIN,
+            Ok(WatchEnd::Behind) => (wait, within) = (AGAIN_MIN, BEGIN_WITHIN_MIN),
             Err(cause) => {
                 tracing::warn!(bucket = bucket.word(), %cause, "a watch broke; it is created anew");
                 if began.elapsed() > COMPARE_EVERY {
-                    wait = AGAIN_MIN;
+                    (wait, within) = (AGAIN_MIN, BEGIN_WITHIN_MIN);
                 }
             }
         }
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(AGAIN_MAX);
+        (wait, within) = ((wait * 2).min(AGAIN_MAX), (within * 2).min(BEGIN_WITHIN_MAX));
     }
 }
 
@@ -86,33 +91,15 @@ enum WatchEnd {
 }
 
 impl<H: FactInput> Follower<H> {
-    /// Follows with one consumer, until it is dropped.
-    async fn run(&mut self) -> Result<WatchEnd, async_nats::Error> {
-        let name = self.registry.names.stream(self.bucket);
-        let found = self.registry.context.get_stream(&name).await;
-        if found.as_ref().is_err_and(layout::is_missing) {
-            tracing::warn!(stream = name, "somebody has deleted a stream; it is created anew");
-            return self.end_session().await;
-        }
-        let mut stream = found?;
-        let (end, _) = self.compare(&mut stream).await?;
-        let deliver_policy = match self.watch().begin() {
-            Start::Newest => DeliverPolicy::LastPerSubject,
-            Start::After(upto) => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
-        };
-        let config = OrderedConfig {
-            deliver_subject: self.registry.client.new_inbox(),
-            deliver_policy,
-            filter_subject: self.registry.names.key(self.bucket, ">"),
-            ..OrderedConfig::default()
-        };
-        let consumer = stream.create_consumer(config).await?;
+    /// Follows with one consumer, until it is dropped. It has to begin `within` a time.
+    async fn run(&mut self, within: Duration) -> Result<WatchEnd, async_nats::Error> {
+        let (mut stream, consumer, end) = tokio::time::timeout(within, self.begin()).await??;
         let consumer_name = consumer.cached_info().name.clone();
         let has_more = consumer.cached_info().num_pending > 0;
         let loaded = self.watch().began(end.revision, has_more);
         self.loaded(loaded).await;
         let mut messages = consumer.messages().await?;
-        let mut compare = Instant::now() + COMPARE_EVERY;
+        let mut compare = Instant::now() + self.compare_after();
         loop {
             if self.may_rest() {
                 drop(messages);
@@ -139,6 +126,32 @@ impl<H: FactInput> Follower<H> {
                 }
             }
         }
+    }
+
+    /// Creates a consumer. Returns it with its stream, and where the stream ended before.
+    async fn begin(
+        &mut self,
+    ) -> Result<(Stream, Consumer<OrderedConfig>, Mark), async_nats::Error> {
+        let name = self.registry.names.stream(self.bucket);
+        let found = self.registry.context.get_stream(&name).await;
+        if found.as_ref().is_err_and(layout::is_missing) {
+            tracing::warn!(stream = name, "somebody has deleted a stream; it is created anew");
+            return self.end_session().await;
+        }
+        let mut stream = found?;
+        let (end, _) = self.compare(&mut stream).await?;
+        let deliver_policy = match self.watch().begin() {
+            Start::Newest => DeliverPolicy::LastPerSubject,
+            Start::After(upto) => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
+        };
+        let config = OrderedConfig {
+            deliver_subject: self.registry.client.new_inbox(),
+            deliver_policy,
+            filter_subject: self.registry.names.key(self.bucket, ">"),
+            ..OrderedConfig::default()
+        };
+        let consumer = stream.create_consumer(config).await?;
+        Ok((stream, consumer, end))
     }
 
     fn may_rest(&self) -> bool {
@@ -183,11 +196,13 @@ impl<H: FactInput> Follower<H> {
         let end = mark_of(stream.info().await?);
         let compared = self.watch().compared(question, end);
         let lags = compared == Compared::Lagging;
-        if std::mem::replace(&mut self.lags, lags) != lags {
+        if self.lags != lags {
             let stream = self.registry.names.stream(self.bucket);
             let (known, end) = (question.upto, end.revision);
             tracing::info!(stream, known, end, lags, "whether a server lacks known writes");
             self.tell(Fact::Fleet(Event::StreamLags { bucket: self.bucket, lags })).await;
+            // Only now: this may be dropped while it waits.
+            self.lags = lags;
         }
         if compared == Compared::WentBack {
             let stream = self.registry.names.stream(self.bucket);

@@ -4,11 +4,12 @@
 
 use super::{Attempt, Attempts, Effect, Kill, LinkId, Phase};
 use crate::{
-    Revision,
+    Revision, Time, limit,
     message::AttemptKey,
     task::{Outcome, Verdict},
 };
 use alloc::{sync::Arc, vec::Vec};
+use core::ops::Bound;
 
 /// The reason of a run that was preempted.
 pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
@@ -152,6 +153,36 @@ impl Attempts {
         attempt.dispatch = None;
         attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
         self.dirty.insert(key);
+    }
+
+    /// Reports outcomes that were not acknowledged for the takeover delay on another link, if there is
+    /// one: the master on the first may not reach the registry.
+    pub(super) fn report_again(&mut self, now: Time) {
+        let mut earliest: Option<Time> = None;
+        for (key, attempt) in &mut self.attempts {
+            let Phase::Ended { sent: Some((link, at)), .. } = attempt.phase else { continue };
+            let due = at + limit::PATIENCE;
+            if now < due {
+                earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
+                continue;
+            }
+            let mut later = self.links.range((Bound::Excluded(link), Bound::Unbounded));
+            let next = later.next().or_else(|| self.links.first_key_value());
+            let next = next.map_or(link, |(&next, _)| next);
+            if let Phase::Ended { sent, .. } = &mut attempt.phase {
+                if next == link {
+                    // The link itself loses nothing.
+                    *sent = Some((link, now));
+                    let due = now + limit::PATIENCE;
+                    earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
+                } else {
+                    *sent = None;
+                    attempt.link = next;
+                    self.dirty.insert(*key);
+                }
+            }
+        }
+        self.report_again = earliest;
     }
 
     /// A master knows the outcome: forget it.

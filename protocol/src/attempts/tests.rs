@@ -273,6 +273,20 @@ fn a_run_that_ends_without_any_link_is_reported_on_the_next() {
 }
 
 #[test]
+fn an_outcome_that_its_master_does_not_acknowledge_is_reported_to_another() {
+    let mut d = Harness::new();
+    d.give(1);
+    check(d.ended(1), &["link 1: t1 completed"]);
+    check(d.pass(crate::limit::PATIENCE), &[]);
+    d.see(Event::Linked(2, MASTER));
+    check(d.pass(crate::limit::PATIENCE), &["link 2: t1 completed"]);
+    check(d.pass(crate::limit::PATIENCE), &["link 1: t1 completed"]);
+    check(d.told(1, ack(1)), &[]);
+    check(d.pass(crate::limit::PATIENCE), &[]);
+    d.empty();
+}
+
+#[test]
 fn a_dispatch_said_twice_is_run_once_whenever_it_comes() {
     let mut d = Harness::new();
     d.see(Event::Linked(2, MASTER));

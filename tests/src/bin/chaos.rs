@@ -77,6 +77,9 @@ struct Args {
     /// Break a promise on purpose, once, to see that the verdict says so
     #[arg(long)]
     betray: bool,
+    /// Keep the directory with the journals and logs, also if every promise was kept
+    #[arg(long)]
+    keep: bool,
     /// How many workers
     #[arg(long, default_value_t = 3)]
     workers: usize,
@@ -114,6 +117,7 @@ struct Go {
     sink: Sink,
     caller: Caller,
     stopped: Arc<AtomicBool>,
+    keep: bool,
 }
 
 fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
@@ -238,6 +242,7 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
         sink,
         caller,
         stopped,
+        keep: args.keep,
     })
 }
 
@@ -317,7 +322,7 @@ impl Go {
         let Kept { lost, forgotten, failed } = self.kept(&losses)?;
         self.tell(&faults, timing);
         let broken = !overlaps.is_empty() || duplicates > 0 || lost > 0 || !late.is_empty();
-        if broken {
+        if broken || self.keep {
             let dir = self.fleet.keep();
             counters::write(&dir.join("faults"), &faults)?;
             println!("chaos: journals, logs and the faults are in {}", dir.display());

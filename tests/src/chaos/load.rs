@@ -29,6 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// registry has lost it.
 const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a record may be unreadable.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long the client waits after a submission that was not acknowledged.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -217,6 +220,19 @@ impl Client {
     ///
     /// When NATS does not answer.
     pub async fn record(&self, task: &str) -> anyhow::Result<Option<Value>> {
+        let began = now_ns();
+        loop {
+            // A cluster that has just lost a node may still be electing.
+            match self.try_record(task).await {
+                Err(_) if between(began, now_ns()) < READ_WITHIN => {
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_record(&self, task: &str) -> anyhow::Result<Option<Value>> {
         let context = jetstream::new(self.nats.clone());
         let stream = context.get_stream_no_info(self.names.stream(Bucket::Tasks)).await?;
         let subject = self.names.key(Bucket::Tasks, task);

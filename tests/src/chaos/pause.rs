@@ -4,9 +4,12 @@
 
 use super::{between, nemesis::Fault, now_ns, observer::Seen, percentile};
 use async_nats::{HeaderMap, jetstream};
+use bytes::Bytes;
 use muster_protocol::{
-    TaskId,
+    Digest, TaskId, record,
     subject::{Bucket, Names, STATE_DONE, STATE_HEADER},
+    task::{Data, ModuleRef, Outcome, TaskRecord, TaskSpec, TaskState, Verdict},
+    time::WallMillis,
 };
 use std::{
     sync::{Arc, Mutex},
@@ -54,18 +57,19 @@ impl PlainClient {
             .timeout(WRITTEN_WITHIN)
             .build(client);
         let plain = PlainClient::default();
+        let record = Bytes::from(record::write(&over())?);
         let (subject, written) = (names.key(Bucket::Tasks, TASK), plain.clone());
         tokio::spawn(async move {
             let room = Arc::new(Semaphore::new(UNANSWERED_MAX));
             loop {
                 tokio::time::sleep(WRITE_EVERY).await;
                 let Ok(place) = room.clone().acquire_owned().await else { return };
-                let (context, subject, written) =
-                    (context.clone(), subject.clone(), written.clone());
+                let (context, subject, written, record) =
+                    (context.clone(), subject.clone(), written.clone(), record.clone());
                 tokio::spawn(async move {
                     let mut headers = HeaderMap::new();
                     headers.insert(STATE_HEADER, STATE_DONE);
-                    let sent = context.publish_with_headers(subject, headers, "{}".into()).await;
+                    let sent = context.publish_with_headers(subject, headers, record).await;
                     if let Ok(ack) = sent
                         && ack.await.is_ok()
                     {
@@ -83,6 +87,16 @@ impl PlainClient {
         written.sort_unstable();
         written
     }
+}
+
+/// The record of a task that has ended.
+fn over() -> TaskRecord {
+    let module = ModuleRef { name: None, digest: Digest([0; 32]) };
+    let spec = Arc::new(TaskSpec::new(module, Data::EMPTY));
+    let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
+    let (attempt, ended_at) = (None, WallMillis(0));
+    let state = TaskState::Done { outcome, attempt, ended_at };
+    TaskRecord { state, ..TaskRecord::queued(TASK, spec, WallMillis(0)) }
 }
 
 /// The pauses after the loss of a node.

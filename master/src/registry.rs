@@ -55,9 +55,10 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// The pause between two questions for the ends of the streams.
 const READY_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the first question waits for its answer; each further one waits twice as long, up to the
-/// timeout of requests.
-const ASK_WITHIN_MIN: Duration = Duration::from_millis(250);
+/// How long a question waits for its answer, in the time in which a cluster elects; later the timeout of
+/// requests counts.
+const ASK_WITHIN: Duration = Duration::from_millis(400);
+const ELECTS_WITHIN: Duration = Duration::from_secs(12);
 
 /// A fact from the registry.
 #[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
@@ -213,8 +214,7 @@ impl Registry {
         keep: Keep,
         is_first: bool,
     ) -> Result<Marks, RegistryError> {
-        let until = Instant::now() + READY_WITHIN;
-        let (mut within, mut has_told) = (ASK_WITHIN_MIN, false);
+        let (began, mut has_told) = (Instant::now(), false);
         loop {
             let found = if is_first {
                 layout::ensure(context, names, keep)
@@ -223,6 +223,8 @@ impl Registry {
             } else {
                 // A leader that is gone answers nothing. A new one may be there long before the
                 // request's own timeout.
+                let is_electing = began.elapsed() < ELECTS_WITHIN;
+                let within = if is_electing { ASK_WITHIN } else { cas::ACK_TIMEOUT * 2 };
                 let found = tokio::time::timeout(within, find_ends(context, names, keep)).await;
                 found.unwrap_or_else(|_| {
                     let (what, cause) = ("its streams".into(), format!("no answer in {within:?}"));
@@ -231,14 +233,15 @@ impl Registry {
             };
             let Err(error) = found else { return found };
             let is_connected = client.connection_state() == State::Connected;
-            if !error.is_passing() || !is_connected || Instant::now() >= until {
+            if !error.is_passing() || !is_connected || began.elapsed() >= READY_WITHIN {
                 return Err(error);
             }
-            if !std::mem::replace(&mut has_told, true) {
+            if std::mem::replace(&mut has_told, true) {
+                tracing::debug!(%error, "still waiting");
+            } else {
                 tracing::info!(%error, "waiting");
             }
             tokio::time::sleep(READY_EVERY).await;
-            within = (within * 2).min(cas::ACK_TIMEOUT);
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Fleet {
     groups: group::Groups,
     /// Variables in the environment of every process of Muster.
     environment: Vec<(String, PathBuf)>,
+    /// How many replicas masters ask for, if not one at each node.
+    replicas: Option<usize>,
 }
 
 impl Fleet {
@@ -111,7 +113,7 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, logs, quic) = Default::default();
         let lease = lease.map(Into::into);
-        let (programs, disks, groups, environment) = Default::default();
+        let (programs, disks, groups, environment, replicas) = Default::default();
         let mut fleet = Fleet {
             dir,
             net,
@@ -124,6 +126,7 @@ impl Fleet {
             disks,
             groups,
             environment,
+            replicas,
         };
         fleet.start_nats();
         let tls = fleet.path("tls");
@@ -145,6 +148,11 @@ impl Fleet {
     /// Sets a variable in the environment of every process that is started from now on.
     pub fn set_variable(&mut self, name: &str, path: PathBuf) {
         self.environment.push((name.into(), path));
+    }
+
+    /// Masters that are started from now on ask for so many replicas.
+    pub fn keep_replicas(&mut self, replicas: usize) {
+        self.replicas = Some(replicas);
     }
 
     /// The fleet's names in NATS.
@@ -175,7 +183,7 @@ impl Fleet {
         let nats = self.nats_from(name);
         let mut command = self.daemon("master", name);
         command.args(["--listen", &listen]).args(nats);
-        command.args(["--replicas", &self.nats_nodes().len().to_string()]);
+        command.args(["--replicas", &self.replicas.unwrap_or(self.nats_nodes().len()).to_string()]);
         command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]);
         self.spawn(name, command);
     }

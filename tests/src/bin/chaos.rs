@@ -134,8 +134,8 @@ fn run(args: &Args, net: Net) -> anyhow::Result<ExitCode> {
     let mut rng = Rng::new(seed);
     let mut go = begin(args, timing, net, &mut rng)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    // Where pauses of results are measured, results come often.
-    let short = if args.nodes == 1 { 3 } else { 12 };
+    // Where pauses of results are measured, more tasks wait than run, as in a map.
+    let short = if args.nodes == 1 { 3 } else { 400 };
     let amount = Amount { long: 5, short, calls: 2, longest: timing.master() * 2 };
     let busy = {
         let (urls, names) = (go.fleet.nats_urls(), go.fleet.names());

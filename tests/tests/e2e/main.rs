@@ -4,6 +4,7 @@
 mod address;
 mod checkpoint;
 mod checkup;
+mod cluster;
 mod confine;
 mod connection;
 mod dev;

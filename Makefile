@@ -48,12 +48,12 @@ examples-all: setup ## the word count in five languages: built, run and compared
 	done; \
 	tools=$$(setup/languages) && PATH="$$tools:$$PATH" cargo $(RUN_TESTS) --workspace --test e2e $(if $(findstring nextest,$(RUN_TESTS)),--run-ignored all languages::,languages:: -- --include-ignored)
 
-chaos: setup ## strike a fleet at random: MINUTES=10 or TRIALS=any, SEED=any LEASE=standard|fast|roaming NODES=1|3 ONLY=kind
+chaos: setup ## strike a fleet at random: MINUTES=10 or TRIALS=any, SEED=any LEASE=standard|fast|roaming CLUSTER=3 ONLY=kind
 	@setup/netns-tools
 	cargo build --workspace
 	@target/debug/chaos --lease $(or $(LEASE),standard) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(filter command environment,$(origin TRIALS)),--trials $(TRIALS),--minutes $(MINUTES)) \
-		$(if $(NODES),--nodes $(NODES) --masters 3)
+		$(if $(CLUSTER),--nodes $(CLUSTER) --masters 3)
 
 failover: setup ## measure failover: TRIALS=50 SEED=any LEASE=standard|fast|roaming; both of the first unless given
 	@setup/netns-tools

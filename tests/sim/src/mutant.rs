@@ -17,6 +17,7 @@
 mod edits;
 mod gate;
 pub mod process;
+mod rows;
 mod tasks;
 mod watch;
 
@@ -27,7 +28,7 @@ fn edits() -> impl Iterator<Item = &'static Edit> {
 
 /// Mutants that the table tests of the protocol have to notice. Another rule covers each of them in the
 /// simulation, or they need more faults at once than a few thousand worlds have.
-pub const ROWS: &[&str] = edits::ROWS;
+pub const ROWS: &[&str] = rows::ROWS;
 
 /// A change of the sources that has no effect until one of its mutants is switched on.
 #[derive(Clone, Copy, Debug)]

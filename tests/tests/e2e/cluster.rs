@@ -81,6 +81,10 @@ fn a_map_goes_on_when_nodes_are_lost_one_after_the_other() {
         if number == 1 {
             fleet.signal(node, Signal::CONT);
         } else {
+            if number == 2 {
+                // As after a crash of its operating system: it may have forgotten what it acknowledged.
+                std::fs::remove_dir_all(fleet.path(&format!("{node}.store"))).expect("its disk");
+            }
             fleet.launch_nats(node);
         }
         // A cluster of three cannot lose two nodes.
@@ -98,10 +102,8 @@ fn a_map_goes_on_when_nodes_are_lost_one_after_the_other() {
         let log = fleet.log(name);
         assert!(!log.contains("has lost writes"), "{log}");
     }
-    for worker in ["w1", "w2", "w3"] {
-        let log = fleet.log(worker);
-        assert!(!log.contains("the lease lapsed"), "{log}");
-    }
+    // Leases may lapse here: the next node is lost before the workers have renewed with the masters' new
+    // sessions as their homes.
 }
 
 #[test]

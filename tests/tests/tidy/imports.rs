@@ -27,7 +27,7 @@ const MAP: &[(&str, &str)] = &[
         sessions: fleet id lease registry subject
         subject: id words
         task: grant id limit record registry time words
-        watch: id registry subject
+        watch: id limit registry subject time
         ",
     ),
     (

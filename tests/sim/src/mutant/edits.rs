@@ -27,58 +27,6 @@ pub(super) const ENDING: &str = "protocol/src/attempts/ending.rs";
 pub(super) const TOLD: &str = "protocol/src/attempts/on_message.rs";
 pub(super) const OVER: &str = "protocol/src/attempts/shutdown.rs";
 
-/// See [`ROWS`](super::ROWS).
-pub(super) const ROWS: &[&str] = &[
-    "a-lease-that-is-given-back-opens-gates",
-    "an-earlier-session-still-holds",
-    "a-guard-is-not-waited-for",
-    "sessions-go-on-under-a-guard",
-    "a-loss-is-forgotten-when-the-connection-breaks",
-    "a-guard-that-was-lost-is-not-raised-again",
-    "workers-need-not-answer",
-    "masters-need-not-answer",
-    "what-is-claimed-is-not-compared",
-    "a-read-that-began-before-a-claim-answers-it",
-    "a-leader-is-never-behind",
-    "a-late-answer-of-a-leader-that-was-behind-counts",
-    "a-late-answer-refuses-an-outcome",
-    "a-write-that-is-refused-late-takes-a-record-for-gone",
-    "acts-while-the-roll-is-called",
-    "what-was-written-before-answers",
-    "any-hello-answers",
-    "a-dead-masters-dispatches-are-not-waited-for",
-    "revisions-of-two-streams-are-compared",
-    "a-refused-loss-is-not-tried-again",
-    "two-attempts-of-a-task-run-here",
-    "a-worker-does-not-say-what-it-holds",
-    "a-read-answers-what-was-asked-later",
-    "a-leader-that-is-behind-refuses-an-outcome",
-    "a-session-forgets-how-far-it-knew",
-    "a-process-does-not-remember-its-sessions",
-    "a-returned-attempt-is-placed-again-at-once",
-    "an-ended-attempt-runs-again",
-    "a-task-that-lost-its-worker-waits-behind-all",
-    "a-watch-pauses-although-others-write",
-    "a-new-watch-begins-too-late",
-    "a-stream-that-went-back-is-followed",
-    "a-lagging-answer-is-a-loss",
-    "tasks-are-written-while-a-stream-lags",
-    "a-gate-that-was-closed-opens-again",
-    "the-leases-end-is-inside-of-it",
-    "the-kernels-timer-stays-behind",
-    "a-guest-starts-without-a-lease",
-    "dropped-attempts-are-not-reported",
-    "a-leader-that-is-behind-refuses-a-checkpoint",
-    "a-session-asks-a-leader-as-long-again",
-    "a-lease-whose-time-is-over-is-missed",
-    "whether-an-attempt-is-current-is-not-looked-at",
-    "a-refused-checkpoint-ends-the-task",
-    "workers-of-a-home-that-is-known-to-be-over-are-forgotten",
-    "an-unwell-worker-is-placed-like-others",
-    "a-shortage-is-never-over",
-    "a-shortage-that-comes-and-goes-renews-each-time",
-];
-
 /// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
     edit(

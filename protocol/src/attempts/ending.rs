@@ -158,31 +158,27 @@ impl Attempts {
     /// Reports outcomes that were not acknowledged for the takeover delay on another link, if there is
     /// one: the master on the first may not reach the registry.
     pub(super) fn report_again(&mut self, now: Time) {
-        let mut earliest: Option<Time> = None;
+        let mut earliest = Time::NEVER;
         for (key, attempt) in &mut self.attempts {
-            let Phase::Ended { sent: Some((link, at)), .. } = attempt.phase else { continue };
-            let due = at + limit::PATIENCE;
-            if now < due {
-                earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
-                continue;
-            }
-            let mut later = self.links.range((Bound::Excluded(link), Bound::Unbounded));
+            let Phase::Ended { sent, .. } = &mut attempt.phase else { continue };
+            let Some((link, at)) = sent else { continue };
+            let mut later = self.links.range((Bound::Excluded(*link), Bound::Unbounded));
             let next = later.next().or_else(|| self.links.first_key_value());
-            let next = next.map_or(link, |(&next, _)| next);
-            if let Phase::Ended { sent, .. } = &mut attempt.phase {
-                if next == link {
-                    // The link itself loses nothing.
-                    *sent = Some((link, now));
-                    let due = now + limit::PATIENCE;
-                    earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
-                } else {
+            match next {
+                Some((&next, _)) if now >= *at + limit::PATIENCE && next != *link => {
                     *sent = None;
                     attempt.link = next;
                     self.dirty.insert(*key);
                 }
+                // The link itself loses nothing.
+                _ if now >= *at + limit::PATIENCE => *at = now,
+                _ => {}
+            }
+            if let Some((_, at)) = sent {
+                earliest = earliest.min(*at + limit::PATIENCE);
             }
         }
-        self.report_again = earliest;
+        self.report_again = (earliest < Time::NEVER).then_some(earliest);
     }
 
     /// A master knows the outcome: forget it.

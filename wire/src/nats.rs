@@ -9,7 +9,7 @@ mod refusal;
 mod servers;
 
 pub use address::{Address, AddressError, Given, Who};
-pub use args::{AccessError, HEADING, NatsArgs, URL_DEFAULT};
+pub use args::{AccessError, NatsArgs, URL_DEFAULT};
 pub use context::ContextError;
 pub use identity::{Identity, UnusableFile};
 pub use refusal::{NatsRefusal, Refusals, Unconnected};

@@ -13,9 +13,6 @@ use std::path::PathBuf;
 /// The server if nothing names one: where nats-server listens by default.
 pub const URL_DEFAULT: &str = "nats://127.0.0.1:4222";
 
-/// The heading of these options in `--help`.
-pub const HEADING: &str = "NATS";
-
 /// Which NATS servers to connect to, and how. Holds no secret but those in [`Address`], which are not
 /// shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,11 +29,11 @@ pub struct NatsArgs {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "NATS")]
 struct ParsedNatsArgs {
     /// NATS servers, separated by commas, or @FILE for a file with them. A master that is told none uses
     /// nats://127.0.0.1:4222; a command uses the selected NATS context, or else the same
     #[arg(
-        help_heading = HEADING,
         long,
         value_name = "URL|@FILE",
         env = "MUSTER_NATS",
@@ -45,11 +42,10 @@ struct ParsedNatsArgs {
     )]
     nats: Option<Address>,
     /// A NATS context, as `nats context ls` lists them
-    #[arg(help_heading = HEADING, long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
     /// The credentials file of the NATS user: its JWT and its key
     #[arg(
-        help_heading = HEADING,
         long,
         value_name = "FILE",
         env = "MUSTER_NATS_CREDS",
@@ -58,26 +54,13 @@ struct ParsedNatsArgs {
     )]
     nats_creds: Option<PathBuf>,
     /// A file with the nkey seed of the NATS user
-    #[arg(
-        help_heading = HEADING,
-        long,
-        value_name = "FILE",
-        env = "MUSTER_NATS_NKEY",
-        global = true
-    )]
+    #[arg(long, value_name = "FILE", env = "MUSTER_NATS_NKEY", global = true)]
     nats_nkey: Option<PathBuf>,
     /// The authority that signed the certificates of NATS [default: those of the system]
-    #[arg(
-        help_heading = HEADING,
-        long,
-        value_name = "FILE",
-        env = "MUSTER_NATS_CA",
-        global = true
-    )]
+    #[arg(long, value_name = "FILE", env = "MUSTER_NATS_CA", global = true)]
     nats_ca: Option<PathBuf>,
     /// The certificate to show to NATS
     #[arg(
-        help_heading = HEADING,
         long,
         value_name = "FILE",
         env = "MUSTER_NATS_CERT",
@@ -87,7 +70,6 @@ struct ParsedNatsArgs {
     nats_cert: Option<PathBuf>,
     /// The private key of that certificate
     #[arg(
-        help_heading = HEADING,
         long,
         value_name = "FILE",
         env = "MUSTER_NATS_KEY",
@@ -96,7 +78,7 @@ struct ParsedNatsArgs {
     )]
     nats_key: Option<PathBuf>,
     /// Begin with TLS, before NATS says anything (its option `handshake_first`)
-    #[arg(help_heading = HEADING, long, env = "MUSTER_NATS_TLS_FIRST", global = true)]
+    #[arg(long, env = "MUSTER_NATS_TLS_FIRST", global = true)]
     nats_tls_first: bool,
 }
 
@@ -124,7 +106,8 @@ pub enum AccessError {
 
 impl Args for NatsArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
-        ParsedNatsArgs::augment_args(command)
+        // The options that follow have a heading of their own.
+        ParsedNatsArgs::augment_args(command).next_help_heading(None)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {

@@ -43,6 +43,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
+use layout::Existing;
 pub use layout::Keep;
 pub(crate) use layout::UPKEEP_EVERY;
 pub use objects::ObjectError;
@@ -158,8 +159,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Connects. The first connection of a process also brings all streams up to date; the others expect
-    /// them, since [`ensure_layout`](Registry::ensure_layout) is called regularly. When the connection
+    /// Connects. The first connection of a process also brings all streams up to date. When the connection
     /// breaks, it is not made again: the next connection belongs to another session.
     pub async fn open(
         access: &nats::Access,
@@ -200,9 +200,9 @@ impl Registry {
         Ok(Registry { client, context, names, session, keep, ends, server, events, tasks, stores })
     }
 
-    /// Creates the streams that have vanished, and brings the others up to date.
-    pub async fn ensure_layout(&self) -> Result<(), RegistryError> {
-        layout::ensure(&self.context, &self.names, self.keep).await
+    /// Creates the streams that have vanished.
+    pub async fn restore_streams(&self) -> Result<(), RegistryError> {
+        layout::ensure(&self.context, &self.names, self.keep, Existing::Leave).await
     }
 
     /// Waits until every followed stream has a leader, and returns the ends of the streams. Stays on one
@@ -217,7 +217,7 @@ impl Registry {
         let (began, mut has_told) = (Instant::now(), false);
         loop {
             let found = if is_first {
-                layout::ensure(context, names, keep)
+                layout::ensure(context, names, keep, Existing::Update)
                     .and_then(|()| find_ends(context, names, keep))
                     .await
             } else {
@@ -405,7 +405,7 @@ async fn find_ends(context: &Context, names: &Names, keep: Keep) -> Result<Marks
     let ends = match read_ends(context, names).await {
         Err((what, error)) if layout::is_missing(&error) => {
             tracing::warn!(stream = what, "somebody has deleted a stream; it is created anew");
-            layout::ensure(context, names, keep).await?;
+            layout::ensure(context, names, keep, Existing::Leave).await?;
             read_ends(context, names).await
         }
         read => read,

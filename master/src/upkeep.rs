@@ -20,12 +20,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 pub(crate) async fn keep_streams(registry: Registry) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        match registry.ensure_layout().await {
+        match registry.restore_streams().await {
             Ok(()) => {}
             Err(error) if error.is_passing() => {
                 tracing::debug!(%error, "the streams were not looked at")
             }
-            Err(error) => tracing::warn!(%error, "a stream of the fleet is not as it should be"),
+            Err(error) => tracing::warn!(%error, "a stream that the fleet needs cannot be created"),
         }
     }
 }

@@ -60,14 +60,25 @@ pub struct Keep {
     pub logs_bytes: u64,
 }
 
-/// Creates the missing streams, and updates the others.
+/// What happens to a stream that exists and has other settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// It gets the settings of this master, once at its start.
+    Update,
+    /// It stays as it is: two masters with different options would change it in turns.
+    Leave,
+}
+
+/// Creates the missing streams.
 pub(super) async fn ensure(
     context: &Context,
     names: &Names,
     keep: Keep,
+    existing: Existing,
 ) -> Result<(), RegistryError> {
     let replicas = keep.replicas;
-    let buckets = Bucket::ALL.map(|bucket| stream(context, bucket_config(names, bucket, replicas)));
+    let buckets =
+        Bucket::ALL.map(|bucket| stream(context, bucket_config(names, bucket, replicas), existing));
     try_join_all(buckets).await?;
     let texts = [
         (names.event_stream(), names.events(), EVENTS_KEEP, keep.events_bytes),
@@ -83,7 +94,7 @@ pub(super) async fn ensure(
             Err(error) => return Err(unread(name, &error)),
         };
         let stays_alone = persist_mode == Some(PersistenceMode::Async);
-        if stays_alone && replicas > 1 {
+        if stays_alone && replicas > 1 && existing == Existing::Update {
             tracing::warn!(
                 stream = name,
                 "it keeps one copy, because it was created so; remove it to have more"
@@ -103,10 +114,10 @@ pub(super) async fn ensure(
             allow_direct: true,
             ..Config::default()
         };
-        stream(context, config).await?;
+        stream(context, config, existing).await?;
     }
-    objects(context, names.module_store(), Duration::ZERO, replicas).await?;
-    objects(context, names.data_store(), DATA_KEEP, replicas).await
+    objects(context, names.module_store(), Duration::ZERO, replicas, existing).await?;
+    objects(context, names.data_store(), DATA_KEEP, replicas, existing).await
 }
 
 fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
@@ -131,11 +142,16 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
     }
 }
 
-/// Creates a stream, or updates one that differs. Does not touch a stream that is as wanted: a server
+/// Creates a stream, or updates one that differs if it may. Does not touch a stream that is as wanted: a server
 /// with little free disk would refuse to reserve again what the stream already has.
-async fn stream(context: &Context, config: Config) -> Result<(), RegistryError> {
+async fn stream(
+    context: &Context,
+    config: Config,
+    existing: Existing,
+) -> Result<(), RegistryError> {
     let (what, wanted) = (config.name.clone(), config.max_bytes);
     let made = match context.get_stream(&what).await {
+        Ok(_) if existing == Existing::Leave => return Ok(()),
         Ok(there) if is_so(&config, &there.cached_info().config) => return Ok(()),
         Ok(_) => context.update_stream(config).await,
         Err(error) if is_missing(&error) => {
@@ -236,6 +252,7 @@ async fn objects(
     bucket: String,
     max_age: Duration,
     num_replicas: usize,
+    existing: Existing,
 ) -> Result<(), RegistryError> {
     let config = Config {
         name: objects::stream_name(&bucket),
@@ -250,5 +267,5 @@ async fn objects(
         allow_rollup: true,
         ..Config::default()
     };
-    stream(context, config).await
+    stream(context, config, existing).await
 }

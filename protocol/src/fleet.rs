@@ -20,6 +20,7 @@ mod command;
 mod event;
 mod explain;
 mod guard;
+mod home;
 mod inquiries;
 mod intern;
 mod link;

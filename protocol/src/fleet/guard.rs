@@ -218,6 +218,7 @@ impl Fleet {
             vouched: self.config.server.clone().filter(|_| self.has_vouched()),
             claims: self.open_claims(),
             owes_guard: !self.may_answer(),
+            extendable: self.extendable(),
         }
     }
 

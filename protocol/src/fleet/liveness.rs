@@ -225,35 +225,6 @@ impl Fleet {
         self.outbox.push(Effect::WriteLease { expect, lease, asked_by: Some(link) });
     }
 
-    /// A worker whose home is this master cannot reach the registry. If nothing was decided about its lease,
-    /// this master allows an extension, and its own wait starts anew now. The worker counts from the time at
-    /// which it asked.
-    pub(super) fn extend_asked(
-        &mut self,
-        now: Time,
-        id: WorkerId,
-        link: LinkId,
-        session: SessionId,
-        renewal: u64,
-    ) {
-        let home = self.own.session();
-        if !self.own.may_extend(now) {
-            return;
-        }
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let is_home = |lease: &Lease| {
-            lease.session == session
-                && lease.state.is_held()
-                && lease.home.as_ref().is_some_and(|named| named.session == home)
-        };
-        if worker.lost_sent || !worker.lease.as_ref().is_some_and(is_home) {
-            return;
-        }
-        worker.extended = now;
-        let message = ToWorker::Extended { session, home, renewal };
-        self.outbox.push(Effect::Send { link, message });
-    }
-
     /// Whether every run of the attempt's session has certainly stopped.
     ///
     /// `record` is the revision of the record that names the attempt.

@@ -48,9 +48,9 @@ impl Own {
         self.lease.session
     }
 
-    /// Whether this master may extend the lease of a worker now.
-    pub(super) fn may_extend(&self, now: Time) -> bool {
-        self.clock.is_held() && now < self.clock.until() && !self.over
+    /// Until when this master may extend the leases of workers; `None` if it may not at all.
+    pub(super) fn extends_until(&self) -> Option<Time> {
+        (self.clock.is_held() && !self.over).then(|| self.clock.until())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What one session of a master leaves to the next session. Never decides what follows from it
 //! (`sessions` does).
 
+use super::home::Extendable;
 use crate::{
     Revision, SessionId, Time, WorkerId,
     registry::{FailoverGuard, Mark, ServerId},
@@ -24,4 +25,6 @@ pub struct Memory {
     pub claims: Vec<(Bucket, Mark, Time)>,
     /// Whether the registry lacked something, and no guard for it is in the registry yet.
     pub owes_guard: bool,
+    /// The leases that the next session may extend until it has loaded the registry.
+    pub extendable: Option<Extendable>,
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod cancel;
+mod home;
 mod liveness;
 mod masters;
 mod outcome;

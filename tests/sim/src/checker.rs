@@ -170,7 +170,7 @@ impl World {
     }
 
     /// A master sends a message to a worker.
-    pub fn master_says(&mut self, _at: usize, message: &ToWorker) {
+    pub fn master_says(&mut self, at: usize, message: &ToWorker) {
         match message {
             ToWorker::Dispatch(dispatch) => {
                 self.no_dispatch_before_its_store(dispatch.key.attempt, "dispatch");
@@ -179,8 +179,10 @@ impl World {
             ToWorker::Ack { key, committed: false } => {
                 self.no_outcome_of_the_current_attempt_is_refused(*key);
             }
-            ToWorker::Extended { session, renewal, .. } => {
+            ToWorker::Extended { session, renewal, home } => {
                 self.counters.extended += 1;
+                let is_earlier = self.masters[at].session() != Some(*home);
+                self.counters.extended_for_earlier += u64::from(is_earlier);
                 self.lease_goes_on(*session, *renewal);
             }
             _ => {}

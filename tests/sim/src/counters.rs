@@ -58,6 +58,8 @@ counters!(
     ghosts_landed,
     /// Extensions that a home sent.
     extended,
+    /// Extensions by a master in the name of its earlier session.
+    extended_for_earlier,
     /// Extensions that made the worker's lease longer.
     leases_extended,
     /// Leases that named another home than before.
@@ -86,6 +88,8 @@ counters!(
     made_anew,
     /// Connections that broke several times in quick succession.
     flaps,
+    /// Nodes of the registry's cluster that failed.
+    nodes_lost,
     /// Times that a server without the newest write answered as the leader.
     lags,
     /// Consumers that stopped delivering without an error.

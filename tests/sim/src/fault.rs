@@ -48,6 +48,8 @@ pub enum Fault {
     Flaps(Peer, u64),
     /// The leaders of the streams do not know the newest write, for this duration.
     LeaderLags(Nanos),
+    /// A node of the registry's cluster fails. Streams have no leader for up to this duration.
+    NodeFails(Nanos),
     /// The answers to a master's reads arrive only after this duration.
     ReadsLate(usize, Nanos),
     /// A stream is deleted and created again.
@@ -162,6 +164,7 @@ impl World {
                 self.counters.lags += 1;
                 self.registry.lags_until = self.now + lasts;
             }
+            Fault::NodeFails(lasts) => self.node_fails(lasts),
             Fault::ReadsLate(master, lasts) => {
                 self.registry.reads_late = Some((master, self.now + lasts));
             }
@@ -242,6 +245,7 @@ impl World {
             30 => return self.draw_double(master, worker),
             39..=41 => Fault::Flaps(process, self.rng.between(1, 10)),
             42 if self.setting.cluster => Fault::LeaderLags(self.rng.between(100 * MS, 8 * SECOND)),
+            49 if self.setting.cluster => Fault::NodeFails(self.rng.between(lease / 2, 4 * lease)),
             43 if self.setting.rollback_at.is_some() && self.rng.once_in(8) => {
                 Fault::MakeAnew(self.rng.below(3) as usize)
             }

@@ -90,6 +90,18 @@ pub enum Op {
     End(Bucket, u64),
 }
 
+impl Op {
+    /// The index of the stream that it reads or writes.
+    fn stream(&self) -> Option<usize> {
+        match self {
+            Op::Lease(..) => Some(0),
+            Op::Master(..) | Op::Guard(..) => Some(1),
+            Op::Task(..) | Op::Read(..) => Some(2),
+            Op::End(bucket, _) => STREAMS.iter().position(|of| of == bucket),
+        }
+    }
+}
+
 /// A request on its way to the registry.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -137,6 +149,8 @@ pub struct Registry {
     pub stalled_until: Nanos,
     /// The time until which the server that acts as the leader does not know the newest write.
     pub lags_until: Nanos,
+    /// The time until which each stream has no leader: nobody answers requests to it.
+    pub elects_until: [Nanos; 3],
     /// A master that receives the answers to its reads only at this time; `None` if there is no such
     /// delay.
     pub reads_late: Option<(usize, Nanos)>,
@@ -156,6 +170,7 @@ impl Default for Registry {
             down_until: 0,
             stalled_until: 0,
             lags_until: 0,
+            elects_until: [0; 3],
             reads_late: None,
             server: 1,
             requests: 0,
@@ -176,6 +191,11 @@ impl World {
     /// Whether the registry answers.
     pub fn registry_is_up(&self) -> bool {
         self.now >= self.registry.down_until
+    }
+
+    /// Whether a stream has no leader at present.
+    pub fn elects(&self, stream: usize) -> bool {
+        self.now < self.registry.elects_until[stream]
     }
 
     /// The ends of the streams.
@@ -235,6 +255,9 @@ impl World {
             {
                 connection.limbo.push(request);
             }
+            return;
+        }
+        if request.op.stream().is_some_and(|stream| self.elects(stream)) {
             return;
         }
         if self.now < self.registry.stalled_until {

@@ -17,6 +17,26 @@ impl World {
         self.all_connections_break();
     }
 
+    /// A node of the cluster fails. The streams that it led have no leader for up to `lasts`, and the
+    /// connections to it break.
+    pub fn node_fails(&mut self, lasts: Nanos) {
+        self.counters.nodes_lost += 1;
+        for stream in 0..3 {
+            if self.rng.once_in(2) {
+                let until = self.now + self.rng.between(lasts / 4, lasts);
+                let known = self.registry.elects_until[stream];
+                self.registry.elects_until[stream] = until.max(known);
+            }
+        }
+        let masters = (0..self.masters.len()).map(Peer::Master);
+        let all: Vec<Peer> = masters.chain((0..self.workers.len()).map(Peer::Worker)).collect();
+        for peer in all {
+            if self.rng.once_in(3) {
+                self.connection_breaks(peer);
+            }
+        }
+    }
+
     fn all_connections_break(&mut self) {
         for at in 0..self.masters.len() {
             self.connection_breaks(Peer::Master(at));

@@ -452,6 +452,7 @@ impl World {
         self.mend();
         self.registry.down_until = self.registry.down_until.min(self.now);
         self.registry.lags_until = self.now;
+        self.registry.elects_until = [self.now; 3];
         for worker in &mut self.workers {
             worker.unwell_until = self.now;
         }

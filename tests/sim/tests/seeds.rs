@@ -24,8 +24,17 @@ fn demand_disorder(counters: &Counters) {
     for (name, count) in counters.counts() {
         // The rarest of them happen in about every third world.
         let least = match name {
-            "rollbacks" | "rewound" | "guards" | "held" | "twins" | "released" | "refused"
-            | "lags" | "rewatched" => SEEDS / 20,
+            "rollbacks"
+            | "rewound"
+            | "guards"
+            | "held"
+            | "twins"
+            | "released"
+            | "refused"
+            | "lags"
+            | "nodes_lost"
+            | "extended_for_earlier"
+            | "rewatched" => SEEDS / 20,
             "made_anew" | "followers_lag" => SEEDS / 100,
             // In most of them the connections break before a follower compares anything.
             "went_back" => SEEDS / 250,

@@ -1,12 +1,12 @@
-//! Several masters: homes, extensions, ownership, and who declares whom.
+//! Several masters: homes, ownership, and who declares whom.
 
 use super::*;
 use crate::lease::{Home, MasterLease};
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 const OUTAGE: Duration = LeaseTiming::STANDARD.outage_wait();
 
-fn home(session: u64) -> Option<Home> {
+pub(super) fn home(session: u64) -> Option<Home> {
     let master = if session == 7 { "m1" } else { "m2" };
     Some(Home { master: master.parse().expect("a name"), session: SessionId(session) })
 }
@@ -46,7 +46,7 @@ impl World {
 }
 
 /// A task runs on a worker with this home.
-fn held(home: Option<Home>) -> World {
+pub(super) fn held(home: Option<Home>) -> World {
     let mut w = World::new();
     w.join("w1", 1, 11, |lease| lease.home = home);
     w.run(1, |_| ());
@@ -117,63 +117,6 @@ fn workers_of_a_home_that_an_earlier_session_saw_end_are_declared_lost() {
     check(w.pass(OUTAGE + WAIT), &["master 9@0: Lost"]);
     check(w.master(9, 41, LeaseState::Lost), &[]);
     check(w.pass(WAIT), &["lease w1@1: Lost"]);
-}
-
-fn ask(w: &mut World, session: u64) -> Vec<String> {
-    let (worker, link) = (name("w1"), 11);
-    w.see(Event::ExtendAsked { worker, link, session: SessionId(session), renewal: 5 })
-}
-
-fn extended(lines: &[String]) -> bool {
-    lines.iter().any(|line| line.contains("Extended"))
-}
-
-#[test]
-fn a_home_extends_while_its_own_lease_lasts_and_counts_from_then() {
-    let mut w = held(home(7));
-    w.see(Event::RegistryDown);
-    w.pass(SECOND * 30);
-    assert!(extended(&ask(&mut w, 1)));
-    assert!(!extended(&ask(&mut w, 2)), "another session of the worker");
-    w.pass(SECOND * 31);
-    assert!(!extended(&ask(&mut w, 1)), "its own lease has run out");
-}
-
-#[test]
-fn an_extension_puts_off_the_declaration() {
-    let mut w = held(home(7));
-    w.pass(WAIT - SECOND);
-    assert!(extended(&ask(&mut w, 1)));
-    check(w.pass(WAIT - MS), &[]);
-    check(w.pass(MS), &["lease w1@1: Lost"]);
-}
-
-#[test]
-fn a_master_extends_nothing_that_it_has_declared_or_is_not_the_home_of() {
-    let mut stranger = held(home(9));
-    assert!(!extended(&ask(&mut stranger, 1)));
-    let mut nobody = held(None);
-    assert!(!extended(&ask(&mut nobody, 1)));
-    let mut w = held(home(7));
-    w.pass(WAIT);
-    assert!(!extended(&ask(&mut w, 1)), "`lost` is on its way");
-    w.lease_unsure("w1", false);
-    assert!(!extended(&ask(&mut w, 1)), "and may land at any time");
-    w.renews("w1", 1, |lease| lease.home = home(7));
-    w.watch_lease("w1");
-    assert!(extended(&ask(&mut w, 1)), "until a newer renewal is known");
-}
-
-#[test]
-fn a_master_that_stops_or_was_declared_lost_extends_nothing() {
-    let mut w = held(home(7));
-    w.see(Event::Stopping);
-    assert!(!extended(&ask(&mut w, 1)));
-    let mut w = held(home(7));
-    let mut lease = w.fleet.masters().remove(0);
-    lease.state = LeaseState::Lost;
-    check(w.see(Event::MasterSeen(lease, 1_000)), &["begin anew"]);
-    assert!(!extended(&ask(&mut w, 1)));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(super) const ROLL: &str = "protocol/src/fleet/roll_call.rs";
 const SCHEDULER: &str = "protocol/src/fleet/place/scheduler.rs";
 const LINK: &str = "protocol/src/fleet/link.rs";
 const SUBMIT: &str = "protocol/src/fleet/submit.rs";
+const HOME: &str = "protocol/src/fleet/home.rs";
 const LIVENESS: &str = "protocol/src/fleet/liveness.rs";
 const MASTERS: &str = "protocol/src/fleet/masters.rs";
 const SETTLE: &str = "protocol/src/fleet/reconcile.rs";
@@ -93,9 +94,19 @@ pub(super) const EDITS: &[Edit] = &[
         "        let from = if from == Time::ZERO || ON[no-wait-after-the-home-is-lost] { from }",
     ),
     edit(
-        MASTERS,
-        "now < self.clock.until() && !self.over",
-        "(ON[home-extends-past-its-own-lease] || now < self.clock.until()) && !self.over",
+        HOME,
+        "        (now < until && lease == session)",
+        "        ((ON[home-extends-past-its-own-lease] || now < until) && lease == session)",
+    ),
+    edit(
+        HOME,
+        "let (home, until, lease) = if self.roll.is_loaded() {
+            let home",
+        "let earlier = self.config.memory.extendable.is_some();
+        let (home, until, lease) = if self.roll.is_loaded()
+            && !(ON[an-earlier-home-extends-after-its-end] && earlier)
+        {
+            let home",
     ),
     edit(
         MASTERS,

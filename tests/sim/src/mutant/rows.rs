@@ -50,4 +50,5 @@ pub(super) const ROWS: &[&str] = &[
     "an-unwell-worker-is-placed-like-others",
     "a-shortage-is-never-over",
     "a-shortage-that-comes-and-goes-renews-each-time",
+    "an-earlier-home-extends-after-its-end",
 ];

@@ -289,9 +289,6 @@ impl World {
         let followers = Follower::of_session(session, &ends, self.setting.cluster, self.now);
         master.current = Some(MasterSession { fleet, session, followers, due: 0 });
         self.say(|world| format!("{} begins incarnation {session}", world.masters[at].name));
-        for link in self.masters[at].links.clone() {
-            self.welcome(at, link);
-        }
         for stream in 0..3 {
             let wait = self.soon() + self.soon();
             self.later(wait, SimEvent::List { master: at, session, stream });

@@ -128,6 +128,10 @@ impl World {
             return;
         }
         let now = self.now;
+        if self.elects(stream) {
+            let at_end = self.registry.elects_until[stream] + self.soon();
+            return self.at(at_end, SimEvent::List { master: at, session, stream });
+        }
         let ends = self.ends();
         let end = ends.of(STREAMS[stream]);
         let Some(follower) = self.follower(at, session, stream) else { return };
@@ -295,7 +299,8 @@ impl World {
         question: EndQuestion,
     ) {
         let connection = &self.masters[at].connection;
-        if !connection.up || !connection.alive || !self.registry_is_up() {
+        let is_up = connection.up && connection.alive && self.registry_is_up();
+        if !is_up || self.elects(stream) {
             return;
         }
         let when = self.arrival(Peer::Registry, Peer::Master(at)).max(self.registry.stalled_until);

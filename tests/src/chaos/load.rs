@@ -8,6 +8,7 @@ use muster_protocol::{
     Digest, TaskId,
     api::{Endpoint, NewTask, Submit, Submitted},
     grant::Grants,
+    limit::PREEMPT_GAP,
     subject::{Bucket, Names},
     task::{Data, ModuleRef, TaskSpec},
 };
@@ -35,6 +36,9 @@ const READ_WITHIN: Duration = Duration::from_secs(30);
 /// How long the client waits after a submission that was not acknowledged.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest duration of a task of the backlog.
+const BACKLOG_TIME: Duration = Duration::from_millis(200);
+
 /// The guest that beats, by its name in the fleet.
 pub const GUEST: &str = "heart";
 
@@ -50,6 +54,9 @@ pub struct Amount {
     pub short: usize,
     /// Tasks that send a request. Each lasts until the server has read the request.
     pub calls: usize,
+    /// Short tasks that wait behind the others, so that results do not depend on this client. They are
+    /// not preempted.
+    pub backlog: usize,
     /// The longest duration of a long task.
     pub longest: Duration,
 }
@@ -157,7 +164,8 @@ impl Client {
         submissions: Arc<Mutex<Submissions>>,
         mut stop: tokio::sync::watch::Receiver<bool>,
     ) {
-        let [mut long, mut short, mut calls] = [const { BTreeMap::<String, u64>::new() }; 3];
+        let [mut long, mut short, mut calls, mut backlog] =
+            [const { BTreeMap::<String, u64>::new() }; 4];
         while !*stop.borrow_and_update() {
             {
                 let seen = observer.seen();
@@ -166,7 +174,7 @@ impl Client {
                     let is_new = between(*acknowledged_ns, now_ns()) < KNOWN_WITHIN;
                     !seen.is_over(task) && (is_new || seen.is_known(task))
                 };
-                for open in [&mut long, &mut short, &mut calls] {
+                for open in [&mut long, &mut short, &mut calls, &mut backlog] {
                     open.retain(is_open);
                 }
             }
@@ -183,6 +191,10 @@ impl Client {
                 let (least, most) = (Duration::from_millis(5), Duration::from_millis(300));
                 let spec = self.beats(least, most);
                 (&mut short, spec)
+            } else if backlog.len() < amount.backlog {
+                let spec = self.beats(BACKLOG_TIME / 2, BACKLOG_TIME);
+                let priority = spec.priority - (PREEMPT_GAP - 1);
+                (&mut backlog, TaskSpec { priority, ..spec })
             } else {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;

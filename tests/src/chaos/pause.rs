@@ -1,9 +1,13 @@
 //! How long results pause after a node of the registry is lost, beside a plain client that writes to the
-//! stream of the same records with the same list of servers. The cluster needs seconds to elect another
-//! leader, and the plain client shows how many. Never judges the promises.
+//! streams that masters follow, with the same list of servers. The cluster needs seconds to elect other
+//! leaders, and the plain client shows how many. Never judges the promises.
 
 use super::{between, nemesis::Fault, now_ns, observer::Seen, percentile};
-use async_nats::{HeaderMap, jetstream};
+use async_nats::{
+    HeaderMap,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    jetstream::{self, context::PublishErrorKind},
+};
 use bytes::Bytes;
 use muster_protocol::{
     Digest, TaskId, record,
@@ -35,9 +39,13 @@ const WINDOW: Duration = Duration::from_secs(20);
 /// The task that the plain client writes again and again: one that has ended, which no master looks at.
 pub(super) const TASK: TaskId = TaskId(u128::MAX);
 
-/// A plain client, and when each of its writes was acknowledged.
+/// The key in the other streams that its writes name. They expect a revision that it never has, so that
+/// their leaders answer and store nothing that a master would have to heed.
+const REFUSED_KEY: &str = "plain-client";
+
+/// A plain client, and when its writes to each stream were answered.
 #[derive(Clone, Debug, Default)]
-pub struct PlainClient(Arc<Mutex<Vec<u64>>>);
+pub struct PlainClient([Arc<Mutex<Vec<u64>>>; Bucket::FOLLOWED.len()]);
 
 impl PlainClient {
     /// Starts to write, until the runtime is dropped.
@@ -58,34 +66,59 @@ impl PlainClient {
             .build(client);
         let plain = PlainClient::default();
         let record = Bytes::from(record::write(&over())?);
-        let (subject, written) = (names.key(Bucket::Tasks, TASK), plain.clone());
-        tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(UNANSWERED_MAX));
-            loop {
-                tokio::time::sleep(WRITE_EVERY).await;
-                let Ok(place) = room.clone().acquire_owned().await else { return };
-                let (context, subject, written, record) =
-                    (context.clone(), subject.clone(), written.clone(), record.clone());
-                tokio::spawn(async move {
-                    let mut headers = HeaderMap::new();
-                    headers.insert(STATE_HEADER, STATE_DONE);
-                    let sent = context.publish_with_headers(subject, headers, record).await;
-                    if let Ok(ack) = sent
-                        && ack.await.is_ok()
-                    {
-                        written.0.lock().expect("no panic").push(now_ns());
-                    }
-                    drop(place);
-                });
-            }
-        });
+        for (bucket, answered) in Bucket::FOLLOWED.into_iter().zip(plain.0.clone()) {
+            let mut headers = HeaderMap::new();
+            let (key, value) = if bucket == Bucket::Tasks {
+                headers.insert(STATE_HEADER, STATE_DONE);
+                (names.key(bucket, TASK), record.clone())
+            } else {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, "1");
+                (names.key(bucket, REFUSED_KEY), Bytes::new())
+            };
+            tokio::spawn(write(context.clone(), key, headers, value, answered));
+        }
         Ok(plain)
     }
 
-    fn written(&self) -> Vec<u64> {
-        let mut written = self.0.lock().expect("no panic").clone();
-        written.sort_unstable();
-        written
+    /// The longest time in which a stream answered nothing, of the stream that was silent longest.
+    fn paused(&self, from: u64, to: u64) -> Duration {
+        let gaps = self.0.iter().map(|answered| {
+            let mut answered = answered.lock().expect("no panic").clone();
+            answered.sort_unstable();
+            longest_gap(&answered, from, to)
+        });
+        gaps.max().unwrap_or_default()
+    }
+}
+
+/// Writes a value again and again, and notes when the stream's leader has answered.
+async fn write(
+    context: jetstream::Context,
+    subject: String,
+    headers: HeaderMap,
+    value: Bytes,
+    answered: Arc<Mutex<Vec<u64>>>,
+) {
+    let room = Arc::new(Semaphore::new(UNANSWERED_MAX));
+    loop {
+        tokio::time::sleep(WRITE_EVERY).await;
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let (context, subject, headers, value, answered) =
+            (context.clone(), subject.clone(), headers.clone(), value.clone(), answered.clone());
+        tokio::spawn(async move {
+            let sent = context.publish_with_headers(subject, headers, value).await;
+            let is_answer = match sent {
+                Ok(ack) => match ack.await {
+                    Ok(_) => true,
+                    Err(error) => error.kind() == PublishErrorKind::WrongLastSequence,
+                },
+                Err(_) => false,
+            };
+            if is_answer {
+                answered.lock().expect("no panic").push(now_ns());
+            }
+            drop(place);
+        });
     }
 }
 
@@ -119,7 +152,6 @@ impl Pause {
 
 /// The pauses after each fault that struck a node and nothing else.
 pub fn pauses(faults: &[Fault], nodes: &[String], seen: &Seen, plain: &PlainClient) -> Vec<Pause> {
-    let written = plain.written();
     let mut ends: Vec<u64> = seen.ends.values().flatten().map(|commit| commit.at_ns).collect();
     ends.sort_unstable();
     let is_of_node = |fault: &&Fault| {
@@ -140,7 +172,7 @@ pub fn pauses(faults: &[Fault], nodes: &[String], seen: &Seen, plain: &PlainClie
         let end = next.min().map_or(end, |next| next.min(end));
         is_alone.then(|| Pause {
             fault: fault.number,
-            plain: longest_gap(&written, fault.at_ns, end),
+            plain: plain.paused(fault.at_ns, end),
             results: longest_gap(&ends, fault.at_ns, end),
         })
     });

@@ -11,6 +11,7 @@ mod leases;
 mod parked;
 mod payload;
 mod primes;
+mod replicated;
 mod scale;
 mod throughput;
 
@@ -28,6 +29,8 @@ pub struct Measurement {
 pub const ALL: &[Measurement] = &[
     Measurement { name: "throughput", run: throughput::run },
     Measurement { name: "throughput-synced", run: throughput::synced },
+    Measurement { name: "replicated", run: replicated::run },
+    Measurement { name: "replicated-synced", run: replicated::synced },
     Measurement { name: "latency", run: latency::run },
     Measurement { name: "first-instruction", run: first::run },
     Measurement { name: "payload", run: payload::run },

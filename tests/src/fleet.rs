@@ -84,6 +84,12 @@ impl Fleet {
         Fleet::make(Net::Plain, None, nats::Nodes::new(1, "jetstream { sync_interval: always }\n"))
     }
 
+    /// Like [`Fleet::registry`], with three nodes of the configuration `config`, and a replica of each stream
+    /// at each node.
+    pub fn replicated_registry(config: impl Into<String>) -> Self {
+        Fleet::make(Net::Plain, None, nats::Nodes::new(3, config))
+    }
+
     /// Like [`Fleet::registry`], with a nats-server that has the configuration `config`. The URLs
     /// contain `user`.
     pub fn registry_with(config: impl Into<String>, user: impl Into<String>) -> Self {

@@ -4,14 +4,26 @@
 
 use crate::figures::Times;
 use anyhow::Context as _;
-use async_nats::jetstream::{self, message::PublishMessage, stream::Config};
+use async_nats::{
+    HeaderMap, header,
+    jetstream::{self, message::PublishMessage, stream::Config},
+};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::subject::{Bucket, Names};
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 /// Writes in flight at once. More of them are not faster, and many fewer are slower.
 const IN_FLIGHT: usize = 2_000;
+
+/// Writes of an atomic batch.
+pub const BATCH: usize = 100;
+
+/// Batches in flight at once. A stream takes 50 open ones.
+const BATCHES_IN_FLIGHT: usize = 16;
 
 /// The timeout of a write. All other writes in flight may be before it, and a disk that syncs each one
 /// may be busy with other programs too.
@@ -43,6 +55,7 @@ pub struct Rates {
 
 /// An empty stream like that of the task records.
 pub struct Raw {
+    client: async_nats::Client,
     context: jetstream::Context,
     name: String,
     sizes: Sizes,
@@ -66,12 +79,13 @@ impl Raw {
         let context = jetstream::context::ContextBuilder::new()
             .timeout(ACK_WITHIN)
             .ack_timeout(ACK_WITHIN)
-            .build(client);
+            .build(client.clone());
         let like = context.get_stream(names.stream(Bucket::Tasks)).await?.cached_info().clone();
+        let subjects = vec![format!("{name}.>")];
         let config =
-            Config { name: name.into(), subjects: vec![format!("{name}.>")], ..like.config };
+            Config { name: name.into(), subjects, allow_atomic_publish: true, ..like.config };
         context.create_stream(config).await?;
-        Ok(Raw { context, name: name.into(), sizes })
+        Ok(Raw { client, context, name: name.into(), sizes })
     }
 
     /// Creates `count` keys and then updates each, as fast as the registry accepts the writes.
@@ -116,6 +130,60 @@ impl Raw {
         Ok(revisions)
     }
 
+    /// Creates `count` keys and then updates each, in atomic batches: the writes of a batch are accepted
+    /// together, or none is. Returns the rate in writes a second, over both together.
+    ///
+    /// # Errors
+    ///
+    /// A batch was refused or not answered.
+    pub async fn batched(&self, count: usize) -> anyhow::Result<f64> {
+        let began = Instant::now();
+        for size in [self.sizes.create, self.sizes.update] {
+            let (value, mut open) = (Bytes::from(vec![b'x'; size]), FuturesUnordered::new());
+            let updates = size == self.sizes.update;
+            for first in (0..count).step_by(BATCH) {
+                let last = count.min(first + BATCH);
+                open.push(self.batch(first..last, updates, value.clone()).await?);
+                if open.len() >= BATCHES_IN_FLIGHT {
+                    open.next().await.context("an acknowledgement")??;
+                }
+            }
+            while let Some(ack) = open.next().await {
+                ack?;
+            }
+        }
+        Ok(2.0 * count as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Sends a batch. Keys are created in the order of their numbers in a stream of their own, so that the
+    /// number of a key says its first revision.
+    async fn batch(
+        &self,
+        keys: Range<usize>,
+        updates: bool,
+        value: Bytes,
+    ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+        let id = format!("{}-{updates}-{}", self.name, keys.start);
+        let (first, last) = (keys.start, keys.end - 1);
+        for number in first..last {
+            let headers = of_batch(&id, number - first, expected(number, updates));
+            self.client.publish_with_headers(self.subject(number), headers, value.clone()).await?;
+        }
+        let mut headers = of_batch(&id, last - first, expected(last, updates));
+        headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+        let subject = self.subject(last);
+        let ack = self.context.publish_with_headers(subject, headers, value).await?;
+        Ok(async move {
+            ack.await?;
+            Ok(())
+        })
+    }
+
+    /// The subject of a key, which is as long as that of a task.
+    fn subject(&self, number: usize) -> String {
+        format!("{}.{number:026}", self.name)
+    }
+
     async fn send(
         &self,
         number: usize,
@@ -128,9 +196,7 @@ impl Raw {
         if let Some(keep) = keep {
             publish = publish.ttl(keep);
         }
-        // The key is as long as that of a task.
-        let subject = format!("{}.{number:026}", self.name);
-        Ok(self.context.send_publish(subject, publish).await?)
+        Ok(self.context.send_publish(self.subject(number), publish).await?)
     }
 
     /// Updates one key again and again, each time after the last answer.
@@ -161,4 +227,18 @@ impl Raw {
         self.context.delete_stream(&self.name).await?;
         Ok(())
     }
+}
+
+/// The revision that a write in a batch expects: none at the creation of a key, and its first one at the
+/// update.
+fn expected(number: usize, updates: bool) -> usize {
+    if updates { number + 1 } else { 0 }
+}
+
+fn of_batch(id: &str, place: usize, expect: usize) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::NATS_BATCH_ID, id);
+    headers.insert(header::NATS_BATCH_SEQUENCE, (place + 1).to_string());
+    headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expect.to_string());
+    headers
 }

@@ -12,7 +12,7 @@
 
 use crate::{
     baseline::{
-        jetstream::{Raw, Sizes},
+        jetstream::{BATCH, Raw, Sizes},
         process,
         runtime::{Bare, Interrupts, processors},
     },
@@ -30,14 +30,14 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio::runtime::Runtime;
 
 /// The fleet, and the size of its rounds.
-struct Plan {
-    workers: usize,
-    slots: usize,
+pub(super) struct Plan {
+    pub(super) workers: usize,
+    pub(super) slots: usize,
     /// The number of tasks in a round.
-    tasks: usize,
-    rounds: usize,
+    pub(super) tasks: usize,
+    pub(super) rounds: usize,
     /// The number of keys that are created and updated for the limit, before and after the rounds.
-    raw: usize,
+    pub(super) raw: usize,
 }
 
 const FAST: Plan = Plan { workers: 2, slots: 2, tasks: 10_000, rounds: 5, raw: 40_000 };
@@ -60,8 +60,8 @@ const RATE_MUST: f64 = 10_000.0;
 const RATE_AIM: f64 = 15_000.0;
 
 /// The desired share of the limit.
-const SHARE: f64 = 0.40;
-const SHARE_SYNCED: f64 = 0.60;
+pub(super) const SHARE: f64 = 0.40;
+pub(super) const SHARE_SYNCED: f64 = 0.60;
 
 /// With the default of nats-server: it writes at once, and syncs every two minutes.
 pub fn run() -> anyhow::Result<Vec<Measure>> {
@@ -71,12 +71,16 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let many = field.rounds("noop", MANY, 1)?;
     let task = field.rounds("noop-task", FAST.tasks, 3)?;
     let after = field.limit()?;
+    let batched = field.batched()?;
     let processes = field.processes()?;
     let (one, all) = loops()?;
 
     let raw = Measure::of_rounds("raw JetStream writes", &[before, after], "/s")
         .as_limit()
         .note(field.told());
+    let batched = Measure::limit("raw JetStream writes, in atomic batches", batched, "/s")
+        .to(&raw)
+        .note(format!("{BATCH} compare-and-sets in each"));
     let allowed = allowed(&raw, &core);
     let rate = Measure::of_rounds("durable no-op tasks by `muster map`", &core.rates, "/s");
     let cpu = Measure::new("no-op tasks, CPU of each", core.cpu(), "µs").note(core.parts());
@@ -95,6 +99,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
         ),
         Measure::of_rounds("no-op tasks, a component for the SDK", &task.rates, "/s"),
         raw,
+        batched,
         allowed,
         processes,
         one,
@@ -119,15 +124,30 @@ fn loops() -> anyhow::Result<(Measure, Measure)> {
 
 /// With a nats-server that syncs every write to its disk before it acknowledges it.
 pub fn synced() -> anyhow::Result<Vec<Measure>> {
-    let mut field = Bench::start(Fleet::synced_registry(), SYNCED)?;
-    let before = field.limit()?;
-    let rounds = field.rounds("noop", SYNCED.tasks, SYNCED.rounds)?;
-    let after = field.limit()?;
-    let name = "raw JetStream writes, synced";
-    let raw = Measure::of_rounds(name, &[before, after], "/s").as_limit().note(field.told());
+    against_raw(Fleet::synced_registry(), SYNCED, "`sync_interval: always`", "synced", SHARE_SYNCED)
+}
+
+/// The rate of no-op tasks, held against the raw writes of the same registry. `setting` and `short` say what
+/// is special about that registry.
+pub(super) fn against_raw(
+    fleet: Fleet,
+    plan: Plan,
+    setting: &str,
+    short: &str,
+    share: f64,
+) -> anyhow::Result<Vec<Measure>> {
+    let mut bench = Bench::start(fleet, plan)?;
+    let before = bench.limit()?;
+    let rounds = bench.rounds("noop", bench.plan.tasks, bench.plan.rounds)?;
+    let after = bench.limit()?;
+    let batched = bench.batched()?;
+    let name = format!("raw JetStream writes, {short}");
+    let batched = Measure::limit(format!("{name}, in atomic batches"), batched, "/s");
+    let raw = Measure::of_rounds(name, &[before, after], "/s").as_limit().note(bench.told());
     let allowed = allowed(&raw, &rounds);
-    let rate = Measure::of_rounds("no-op tasks, `sync_interval: always`", &rounds.rates, "/s");
-    Ok(vec![rate.to(&allowed).aims(Target::RatioAtLeast(SHARE_SYNCED)), raw, allowed])
+    let rate = Measure::of_rounds(format!("no-op tasks, {setting}"), &rounds.rates, "/s");
+    let batched = batched.to(&raw).note(format!("{BATCH} compare-and-sets in each"));
+    Ok(vec![rate.to(&allowed).aims(Target::RatioAtLeast(share)), raw, batched, allowed])
 }
 
 /// The limit on tasks a second, if the registry did nothing but their writes.
@@ -241,6 +261,19 @@ impl Bench {
         })
     }
 
+    /// The rate of the registry alone, in writes a second, when the same writes are sent in atomic batches.
+    fn batched(&mut self) -> anyhow::Result<f64> {
+        let (url, names) = (self.fleet.nats_url(), self.fleet.names());
+        let (sizes, count) = (self.sizes, self.plan.raw);
+        self.runtime.block_on(async {
+            let raw = Raw::beside(&url, &names, "batched", sizes).await?;
+            let rate = raw.batched(count).await?;
+            raw.remove().await?;
+            eprintln!("  raw, in batches: {rate:.0} writes/s");
+            Ok(rate)
+        })
+    }
+
     /// The rate of the same guest with one process for each run, in runs a second.
     fn processes(&self) -> anyhow::Result<Measure> {
         let rate = process::rate(&place::guest("noop"), PROCESSES)?;
@@ -279,14 +312,17 @@ impl Bench {
 
     fn cpu(&self) -> anyhow::Result<BTreeMap<&'static str, Duration>> {
         let fleet = &self.fleet;
-        let mut workers = Duration::ZERO;
+        let (mut servers, mut workers) = (Duration::ZERO, Duration::ZERO);
+        for node in fleet.nats_nodes() {
+            servers += usage::cpu(fleet.pid(&node))?;
+        }
         for number in 1..=self.plan.workers {
             let name = format!("w{number}");
             let child = fleet.child_pid(&name).context("a worker's process")?;
             workers += usage::cpu(fleet.pid(&name))? + usage::cpu(child.unsigned_abs())?;
         }
         Ok(BTreeMap::from([
-            ("nats-server", usage::cpu(fleet.pid(muster_tests::fleet::NATS))?),
+            ("nats-server", servers),
             ("master", usage::cpu(fleet.pid("m1"))?),
             ("workers", workers),
         ]))

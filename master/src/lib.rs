@@ -266,7 +266,10 @@ impl Master {
         self.fleet.plan(clock::boottime(), &mut effects);
         self.connection.meet(self.fleet.has_company());
         if self.executor.execute(effects) {
-            tracing::warn!(session = %self.connection.session(), "declared lost by another master");
+            tracing::warn!(
+                session = %self.connection.session(),
+                "declared lost by another master, or not answered by the registry"
+            );
             self.lose_registry();
         }
     }

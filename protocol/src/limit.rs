@@ -90,6 +90,10 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// leads: it steps down when it has not heard from most of the others for ten seconds.
 pub const LEADER_LAG_MAX: Duration = Duration::from_secs(12);
 
+/// How long the registry may leave all renewals of a master's own lease unanswered before the master
+/// connects to another server. Longer than a cluster elects, which takes up to nine seconds.
+pub const REGISTRY_SILENCE_MAX: Duration = Duration::from_secs(12);
+
 /// How much higher a task's priority must be than that of a run it preempts. The gap keeps neighbouring
 /// priorities from preempting each other in turn.
 pub const PREEMPT_GAP: u8 = 10;

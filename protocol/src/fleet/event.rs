@@ -270,7 +270,8 @@ pub enum Effect {
         /// The new value.
         lease: MasterLease,
     },
-    /// This session of the master was declared lost: begin another session, with a new state machine.
+    /// This session of the master was declared lost, or the registry does not answer it: begin another
+    /// session on another connection, with a new state machine.
     BeginAnew,
     /// This master's own lease is given back, and the process may stop.
     Released,

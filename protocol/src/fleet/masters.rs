@@ -20,8 +20,11 @@ pub(super) struct Own {
     lease: MasterLease,
     clock: LeaseClock<()>,
     next: Time,
+    /// When the first of the renewals that are not answered was sent.
+    unanswered: Option<Time>,
     /// The lease was declared lost, or the master stops: it extends no lease any more.
     over: bool,
+    /// The shell was told to begin another session.
     told: bool,
 }
 
@@ -41,7 +44,8 @@ impl Own {
             unknown: Default::default(),
         };
         let clock = LeaseClock::new(timing.outage(), ABSENT);
-        Own { lease, clock, next: Time::ZERO, over: false, told: false }
+        let next = Time::ZERO;
+        Own { lease, clock, next, unanswered: None, over: false, told: false }
     }
 
     pub(super) fn session(&self) -> SessionId {
@@ -62,7 +66,10 @@ impl Fleet {
 
     /// Renews this master's own lease when that is due.
     pub(super) fn renew_own(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.own.over && !core::mem::replace(&mut self.own.told, true) {
+        // Its server may be cut off from the others, while the connection to it stands.
+        let is_silent =
+            self.own.unanswered.is_some_and(|since| now >= since + limit::REGISTRY_SILENCE_MAX);
+        if (self.own.over || is_silent) && !core::mem::replace(&mut self.own.told, true) {
             out.push(Effect::BeginAnew);
         }
         if now < self.own.next || (self.own.over && self.own.lease.state != LeaseState::Released) {
@@ -80,6 +87,7 @@ impl Fleet {
         own.lease.workers = self.workers.linked() as u32;
         own.lease.renewed_at = wall;
         own.clock.sends(own.lease.renewal, now, ());
+        own.unanswered.get_or_insert(now);
         let (expect, lease) = (own.clock.known(), own.lease.clone());
         self.timers.set(own.next, Timer::Own);
         out.push(Effect::WriteMaster { expect, lease });
@@ -197,6 +205,9 @@ impl Fleet {
     ) {
         let session = lease.session;
         let own = session == self.own.session();
+        if own && answer != CasAnswer::Unknown {
+            self.own.unanswered = None;
+        }
         if !own && let Some(peer) = self.peers.get_mut(&session) {
             peer.declaring = false;
             if answer == CasAnswer::Unknown {

@@ -48,6 +48,8 @@ pub(super) struct World {
     pub lease_writes: BTreeMap<WorkerId, (Revision, Lease, Option<LinkId>)>,
     /// The guard that was last to be written.
     pub guard: Option<FailoverGuard>,
+    /// Whether the registry leaves the renewals of the master's own lease unanswered.
+    pub is_silent: bool,
     /// Attempts by the order in which they were first seen: A, B, C, …
     attempts: Vec<AttemptId>,
     /// What the world was told since [`World::news`] was last asked for.
@@ -125,6 +127,7 @@ impl World {
             ghosts: BTreeMap::new(),
             lease_writes: BTreeMap::new(),
             guard: None,
+            is_silent: false,
             attempts: Vec::new(),
             news: Vec::new(),
         }
@@ -181,7 +184,10 @@ impl World {
             match &effect {
                 // Its own lease is renewed as long as there is a registry.
                 Effect::WriteMaster { lease, .. } if lease.master.as_str() == "m1" => {
-                    let answer = CasAnswer::Written(lease.renewal);
+                    let answer = match self.is_silent {
+                        true => CasAnswer::Unknown,
+                        false => CasAnswer::Written(lease.renewal),
+                    };
                     let written = Event::MasterWritten { lease: lease.clone(), answer };
                     self.fleet.observe(self.now, written);
                     continue;

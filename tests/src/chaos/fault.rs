@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use std::{collections::BTreeSet, time::Duration};
 
 /// The names of the kinds.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     "kill",
     "crash",
     "end",
@@ -27,6 +27,7 @@ pub const KINDS: [&str; 17] = [
     "kill_node",
     "stop_node",
     "isolate_node",
+    "part_node",
 ];
 
 fn is_node(host: &str) -> bool {
@@ -80,6 +81,11 @@ pub enum FaultKind {
         /// The host that is struck.
         host: String,
     },
+    /// All messages between a node of the registry and the other nodes are lost. Clients still reach it.
+    Part {
+        /// The host that is struck.
+        host: String,
+    },
     /// The connections to a node of the registry are broken several times, and can be made again in
     /// between.
     Flap {
@@ -128,6 +134,7 @@ impl FaultKind {
             FaultKind::Kill { host } if is_node(host) => "kill_node",
             FaultKind::Stop { host } if is_node(host) => "stop_node",
             FaultKind::Isolate { host } if is_node(host) => "isolate_node",
+            FaultKind::Part { .. } => "part_node",
             FaultKind::Kill { .. } => "kill",
             FaultKind::Crash { .. } => "crash",
             FaultKind::End { .. } => "end",
@@ -155,6 +162,7 @@ impl FaultKind {
             | FaultKind::Stutter { host, .. }
             | FaultKind::Starve { host, .. }
             | FaultKind::Fill { host, .. }
+            | FaultKind::Part { host }
             | FaultKind::Isolate { host } => vec![host],
             FaultKind::Cut { from, to, .. } => vec![from, to],
             FaultKind::Flap { host, node, .. } => vec![host, node],
@@ -202,7 +210,7 @@ impl FaultKind {
             FaultKind::End { host } => fleet.signal(host, Signal::TERM),
             FaultKind::Stop { host } => fleet.signal(host, Signal::STOP),
             FaultKind::Stutter { .. } | FaultKind::Flap { .. } => self.beat(fleet, true),
-            FaultKind::Cut { .. } | FaultKind::Isolate { .. } => {
+            FaultKind::Cut { .. } | FaultKind::Isolate { .. } | FaultKind::Part { .. } => {
                 fleet.net().cut(&self.lost_ways(partners));
             }
             FaultKind::Starve { host, what, most, crashes } => {
@@ -235,7 +243,7 @@ impl FaultKind {
                 }
             }
             FaultKind::Stutter { .. } | FaultKind::Flap { .. } => self.beat(fleet, false),
-            FaultKind::Cut { .. } | FaultKind::Isolate { .. } => {
+            FaultKind::Cut { .. } | FaultKind::Isolate { .. } | FaultKind::Part { .. } => {
                 fleet.net().heal(&self.lost_ways(partners));
             }
             FaultKind::Fill { host, disk, .. } => {
@@ -279,6 +287,10 @@ impl FaultKind {
             FaultKind::Cut { from, to, both: true } => net::around(from, [to.as_str()]),
             FaultKind::Isolate { host } => {
                 let others = partners.iter().filter(|other| *other != host);
+                net::around(host, others.map(String::as_str))
+            }
+            FaultKind::Part { host } => {
+                let others = partners.iter().filter(|other| *other != host && is_node(other));
                 net::around(host, others.map(String::as_str))
             }
             _ => Vec::new(),

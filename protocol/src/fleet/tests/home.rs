@@ -113,3 +113,33 @@ fn a_session_does_not_extend_what_the_earlier_one_could_not() {
     begin_next(&mut w, 8);
     assert!(!extended(&ask(&mut w, 1)), "its own lease was given back");
 }
+
+#[test]
+fn a_session_that_the_registry_does_not_answer_ends_and_its_extensions_go_on() {
+    let mut w = held(home(7));
+    w.pass(SECOND);
+    w.is_silent = true;
+    let mut begun_anew = Vec::new();
+    for second in 1..=30 {
+        if w.pass(SECOND).contains(&"begin anew".into()) {
+            begun_anew.push(second);
+        }
+        assert!(extended(&ask(&mut w, 1)));
+    }
+    assert_eq!(begun_anew, [13], "later than a cluster elects, and once");
+    begin_next(&mut w, 8);
+    assert!(extended(&ask(&mut w, 1)));
+}
+
+#[test]
+fn an_answer_now_and_then_keeps_a_session() {
+    let mut w = held(home(7));
+    for _ in 0..9 {
+        w.is_silent = true;
+        check(w.pass(SECOND * 4), &[]);
+        assert!(extended(&ask(&mut w, 1)));
+        w.is_silent = false;
+        w.pass(SECOND);
+        assert!(extended(&ask(&mut w, 1)));
+    }
+}

@@ -110,6 +110,12 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         MASTERS,
+        "if (self.own.over || is_silent)",
+        "let is_silent = is_silent && !ON[a-server-that-is-cut-off-is-kept];
+        if (self.own.over || is_silent)",
+    ),
+    edit(
+        MASTERS,
         "        let proven = self.config.succeeds.contains(&session);",
         "        let proven = ON[silent-masters-are-not-waited-for]
             || self.config.succeeds.contains(&session);",

@@ -51,4 +51,5 @@ pub(super) const ROWS: &[&str] = &[
     "a-shortage-is-never-over",
     "a-shortage-that-comes-and-goes-renews-each-time",
     "an-earlier-home-extends-after-its-end",
+    "a-server-that-is-cut-off-is-kept",
 ];

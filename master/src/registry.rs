@@ -15,7 +15,7 @@ use async_nats::{
     jetstream::{Context, context::GetStreamError, stream::Info},
 };
 use bytes::Bytes;
-use futures::TryFutureExt as _;
+use futures::{StreamExt as _, future::try_join_all, stream::FuturesUnordered, try_join};
 use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
@@ -53,13 +53,9 @@ pub(crate) use writes::Writes;
 /// than a cluster elects.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// The pause between two questions for the ends of the streams.
-const READY_EVERY: Duration = Duration::from_millis(100);
-
-/// How long a question waits for its answer, in the time in which a cluster elects; later the timeout of
-/// requests counts.
-const ASK_WITHIN: Duration = Duration::from_millis(400);
-const ELECTS_WITHIN: Duration = Duration::from_secs(12);
+/// The time from one question for the ends of the streams to the next, and how many may be unanswered.
+const ASK_EVERY: Duration = Duration::from_millis(150);
+const ASKED_MAX: usize = 32;
 
 /// A fact from the registry.
 #[expect(clippy::large_enum_variant, reason = "nearly every one is a fact for the fleet")]
@@ -215,21 +211,28 @@ impl Registry {
         is_first: bool,
     ) -> Result<Marks, RegistryError> {
         let (began, mut has_told) = (Instant::now(), false);
+        // A leader that is gone answers nothing, and a new one answers only what was asked since. So
+        // questions overlap. Streams are created by one question at a time.
+        let asked_max = if is_first { 1 } else { ASKED_MAX };
+        let mut asked = FuturesUnordered::new();
+        let mut ask_again = tokio::time::interval(ASK_EVERY);
         loop {
-            let found = if is_first {
-                layout::ensure(context, names, keep, Existing::Update)
-                    .and_then(|()| find_ends(context, names, keep))
-                    .await
-            } else {
-                // A leader that is gone answers nothing. A new one may be there long before the
-                // request's own timeout.
-                let is_electing = began.elapsed() < ELECTS_WITHIN;
-                let within = if is_electing { ASK_WITHIN } else { cas::ACK_TIMEOUT * 2 };
-                let found = tokio::time::timeout(within, find_ends(context, names, keep)).await;
-                found.unwrap_or_else(|_| {
-                    let (what, cause) = ("its streams".into(), format!("no answer in {within:?}"));
+            let found = tokio::select! {
+                Some(found) = asked.next() => found,
+                _ = ask_again.tick(), if asked.len() < asked_max => {
+                    let is_late = !asked.is_empty();
+                    asked.push(async {
+                        if is_first {
+                            layout::ensure(context, names, keep, Existing::Update).await?;
+                        }
+                        find_ends(context, names, keep).await
+                    });
+                    if !is_late {
+                        continue;
+                    }
+                    let (what, cause) = ("its streams".into(), "no answer yet".into());
                     Err(RegistryError::NotReady { what, cause })
-                })
+                }
             };
             let Err(error) = found else { return found };
             let is_connected = client.connection_state() == State::Connected;
@@ -241,7 +244,6 @@ impl Registry {
             } else {
                 tracing::info!(%error, "waiting");
             }
-            tokio::time::sleep(READY_EVERY).await;
         }
     }
 
@@ -414,7 +416,8 @@ async fn find_ends(context: &Context, names: &Names, keep: Keep) -> Result<Marks
 }
 
 /// Reads from the leaders where the followed streams end: all at once, since each leader may be at a
-/// different server. An error comes with the name of the stream.
+/// different server. Waits for the leader of the cluster as well, without which nothing can be watched: it
+/// answers for streams that do not exist. An error comes with the name of the stream.
 async fn read_ends(context: &Context, names: &Names) -> Result<Marks, (String, GetStreamError)> {
     let read = Bucket::FOLLOWED.map(|bucket| async move {
         let what = names.stream(bucket);
@@ -423,8 +426,16 @@ async fn read_ends(context: &Context, names: &Names) -> Result<Marks, (String, G
             Err(error) => Err((what, error)),
         }
     });
+    let nowhere = format!("KV_muster_{}_nowhere", names.fleet());
+    let cluster = async {
+        match context.get_stream(&nowhere).await {
+            Err(error) if !layout::is_missing(&error) => Err((nowhere.clone(), error)),
+            _ => Ok(()),
+        }
+    };
     let mut ends = Marks::default();
-    for (bucket, end) in futures::future::try_join_all(read).await? {
+    let (found, ()) = try_join!(try_join_all(read), cluster)?;
+    for (bucket, end) in found {
         ends.set(bucket, end);
     }
     Ok(ends)

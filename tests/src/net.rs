@@ -3,6 +3,7 @@
 //! make itself.
 
 mod apart;
+mod cuts;
 mod late;
 mod proxy;
 
@@ -73,7 +74,8 @@ impl Net {
         }
     }
 
-    /// Silently loses all messages on these paths from now on. Each path leads from one host to another.
+    /// Silently loses all messages on these paths from now on. Each path leads from one host to another. A
+    /// path that is cut several times is whole when each of these cuts has ended.
     pub fn cut(&mut self, ways: &[(&str, &str)]) {
         self.set(ways, true);
     }
@@ -105,7 +107,7 @@ impl Net {
     fn set(&mut self, ways: &[(&str, &str)], lost: bool) {
         match self {
             Net::Plain => panic!("nobody can be cut off in a plain net"),
-            Net::Proxied(proxies) => ways.iter().for_each(|(from, to)| proxies.set(from, to, lost)),
+            Net::Proxied(proxies) => proxies.set(ways, lost),
             Net::Apart(namespaces) => namespaces.set(ways, lost),
         }
     }

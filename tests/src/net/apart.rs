@@ -3,6 +3,7 @@
 //! kernel removes all of it when this process ends for any reason. Never changes the machine's own
 //! network.
 
+use super::cuts::Cuts;
 use crate::fleet::wait_for;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,6 +44,7 @@ pub struct Namespaces {
     hosts: BTreeMap<String, NetHost>,
     /// Pairs of hosts whose connections are reset.
     broken: BTreeSet<(String, String)>,
+    cuts: Cuts,
 }
 
 struct NetHost {
@@ -64,7 +66,11 @@ impl Namespaces {
             run("ip", &["link", "add", HUB, "type", "bridge"])?;
             run("ip", &["address", "add", &format!("{OWN_ADDRESS}/24"), "dev", HUB])?;
             run("ip", &["link", "set", HUB, "up"])?;
-            return Ok(Namespaces { hosts: BTreeMap::new(), broken: BTreeSet::new() });
+            return Ok(Namespaces {
+                hosts: BTreeMap::new(),
+                broken: BTreeSet::new(),
+                cuts: Cuts::default(),
+            });
         }
         let probe = format!("ip link add {HUB} type bridge && nft add table inet muster");
         let tried = unshare().args(["sh", "-ec", &probe]).output();
@@ -93,7 +99,7 @@ impl Namespaces {
     pub(super) fn set(&mut self, ways: &[(&str, &str)], lost: bool) {
         let verb = if lost { "add" } else { "delete" };
         let mut commands: BTreeMap<&str, String> = BTreeMap::new();
-        for (from, to) in ways {
+        for (from, to) in self.cuts.change(ways, lost) {
             let from = self.host(from).address;
             let element = format!("{verb} element inet muster lost {{ {from} }}; ");
             commands.entry(to).or_default().push_str(&element);

@@ -3,7 +3,7 @@
 //! proxy that breaks connections closes them and refuses new ones. Never changes or reorders what it
 //! passes on.
 
-use super::Carrier;
+use super::{Carrier, cuts::Cuts};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -30,6 +30,7 @@ pub(super) const ANYWHERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 pub struct Proxies {
     runtime: Runtime,
     ways: BTreeMap<(String, String), Way>,
+    cuts: Cuts,
 }
 
 /// A proxy between the host that dials and the host that listens.
@@ -54,7 +55,7 @@ struct Losses {
 
 impl Proxies {
     pub(super) fn new() -> Self {
-        Proxies { runtime: runtime(), ways: BTreeMap::new() }
+        Proxies { runtime: runtime(), ways: BTreeMap::new(), cuts: Cuts::default() }
     }
 
     pub(super) fn way(
@@ -83,13 +84,15 @@ impl Proxies {
         }
     }
 
-    pub(super) fn set(&mut self, from: &str, to: &str, lost: bool) {
+    pub(super) fn set(&mut self, ways: &[(&str, &str)], lost: bool) {
         let pair = |a: &str, b: &str| (a.to_string(), b.to_string());
-        if let Some(way) = self.ways.get(&pair(from, to)) {
-            way.there.send_replace(lost);
-        }
-        if let Some(way) = self.ways.get(&pair(to, from)) {
-            way.back.send_replace(lost);
+        for (from, to) in self.cuts.change(ways, lost) {
+            if let Some(way) = self.ways.get(&pair(from, to)) {
+                way.there.send_replace(lost);
+            }
+            if let Some(way) = self.ways.get(&pair(to, from)) {
+                way.back.send_replace(lost);
+            }
         }
     }
 }

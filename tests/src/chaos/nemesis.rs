@@ -359,11 +359,12 @@ impl Nemesis {
             46..52 => (FaultKind::Stop { host: master }, lasts),
             52..56 if is_alone => (FaultKind::Kill { host: node }, away_node),
             // Longer than the cluster needs to elect another leader.
-            52..56 => {
-                let fault = match rng.within(0, 4) {
+            52..64 if !is_alone => {
+                let fault = match rng.within(0, 5) {
                     0 => FaultKind::Kill { host: node },
                     1 => FaultKind::Stop { host: node },
                     2 => FaultKind::Part { host: node },
+                    3 => FaultKind::End { host: node },
                     _ => FaultKind::Isolate { host: node },
                 };
                 (fault, rng.time(NODE_AWAY.0, NODE_AWAY.1))

@@ -250,6 +250,7 @@ impl FleetRig {
             workers: 1,
             remembers: Vec::new(),
             vouches: None,
+            connected_to: None,
             renewed_at: WALL,
             unknown: Default::default(),
         };

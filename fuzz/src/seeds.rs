@@ -109,6 +109,7 @@ pub fn records() {
         workers: 3,
         remembers: Vec::new(),
         vouches: None,
+        connected_to: None,
         renewed_at: WallMillis(1),
         unknown: Default::default(),
     };

@@ -18,12 +18,13 @@ use muster_protocol::{
     lease::Home,
     limit,
     message::ToWorker,
-    registry::Marks,
+    registry::{Marks, ServerId},
     sessions::Sessions,
     subject::{Bucket, Names},
 };
 use muster_wire::{clock, nats::Access, process, state};
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -55,6 +56,14 @@ pub(crate) struct Connection {
     api: Option<Service>,
 }
 
+/// Which server the next connection is made to, so that one server's failure concerns few masters.
+pub(crate) struct ServerChoice {
+    /// The servers of other masters.
+    pub(crate) avoid: BTreeSet<ServerId>,
+    /// How many servers are left to the masters that have lost the same one.
+    pub(crate) skip: usize,
+}
+
 /// Connects to the registry.
 #[derive(Clone)]
 struct Seeker {
@@ -70,7 +79,7 @@ struct Seeker {
 
 impl Seeker {
     /// Connects under a new random session id.
-    async fn connect(&self) -> anyhow::Result<Registry> {
+    async fn connect(&self, avoid: &BTreeSet<ServerId>) -> anyhow::Result<Registry> {
         let session = SessionId(process::random()?);
         let inbox = self.inbox.clone();
         let on_break = move || {
@@ -82,7 +91,8 @@ impl Seeker {
         let (access, names) = (&self.access, self.names.clone());
         let keep = self.config.keep();
         let is_first = !self.was_connected.load(Ordering::Relaxed);
-        let registry = Registry::open(access, names, session, keep, is_first, on_break).await?;
+        let registry =
+            Registry::open(access, names, session, keep, is_first, avoid, on_break).await?;
         self.was_connected.store(true, Ordering::Relaxed);
         // Note the session only after the connection is up, so that failed tries do not push earlier
         // sessions out of the note. Note it before the session can hold anything.
@@ -99,11 +109,23 @@ impl Seeker {
         Ok(registry)
     }
 
-    /// Connects. Retries after every error unless `is_final` says that the error is final.
-    async fn persist(&self, is_final: impl Fn(&anyhow::Error) -> bool) -> anyhow::Result<Registry> {
-        let mut wait = AGAIN_MIN;
+    /// Connects. Retries after every error unless `is_final` says that the error is final. Avoids some
+    /// servers until each server has been tried.
+    async fn persist(
+        &self,
+        mut avoid: BTreeSet<ServerId>,
+        is_final: impl Fn(&anyhow::Error) -> bool,
+    ) -> anyhow::Result<Registry> {
+        let (mut wait, mut tried) = (AGAIN_MIN, 0);
         loop {
-            match self.connect().await {
+            if tried >= self.access.servers() {
+                avoid.clear();
+            }
+            tried += 1;
+            match self.connect(&avoid).await {
+                Err(error) if matches!(error.downcast_ref(), Some(RegistryError::Shared)) => {
+                    continue;
+                }
                 Err(error) if !is_final(&error) => {
                     let cause = format!("{error:#}");
                     tracing::warn!(cause, "the registry cannot be used yet; trying again");
@@ -115,8 +137,9 @@ impl Seeker {
         }
     }
 
-    async fn seek(self) {
-        if let Ok(registry) = self.persist(|_| false).await {
+    async fn seek(self, choice: ServerChoice) {
+        self.access.skip(choice.skip);
+        if let Ok(registry) = self.persist(choice.avoid, |_| false).await {
             let _ = self.inbox.send(Input::Connected(registry)).await;
         }
     }
@@ -161,7 +184,7 @@ impl Connection {
     pub(crate) async fn connect_first(&mut self) -> anyhow::Result<Registry> {
         let is_passing =
             |error: &anyhow::Error| error.downcast_ref().is_some_and(RegistryError::is_passing);
-        self.seeker.persist(|error| !is_passing(error)).await
+        self.seeker.persist(BTreeSet::new(), |error| !is_passing(error)).await
     }
 
     /// Begins a session on a new connection. `before` is the fleet of the last session.
@@ -175,6 +198,7 @@ impl Connection {
             remembers: self.sessions.remembers(),
             memory: self.sessions.memory().clone(),
             server: registry.server(),
+            connected_to: Some(registry.connected_to()),
             timing: self.config.timing(),
             leases_keep: limit::LEASE_KEEP,
         });
@@ -217,14 +241,14 @@ impl Connection {
     }
 
     /// The connection broke: stops everything that uses it, and looks for the next one.
-    pub(crate) fn lost(&mut self) {
+    pub(crate) fn lost(&mut self, choice: ServerChoice) {
         if !self.sessions.broken() {
             return;
         }
         tracing::warn!(session = %self.session(), "the registry is out of reach; runs go on");
         self.down.get_or_insert(clock::boottime());
         self.stop_watching();
-        tokio::spawn(self.seeker.clone().seek());
+        tokio::spawn(self.seeker.clone().seek(choice));
     }
 
     fn stop_watching(&mut self) {

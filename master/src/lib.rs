@@ -25,7 +25,7 @@ mod upkeep;
 pub use config::Config;
 
 use anyhow::Context as _;
-use connection::Connection;
+use connection::{Connection, ServerChoice};
 use inbox::{INBOX_MAX, Input, Modules};
 use muster_protocol::{
     fleet::{Event, Fleet, Loaded},
@@ -250,8 +250,9 @@ impl Master {
 
     /// The registry is out of reach. Only work that does not need it goes on.
     fn lose_registry(&mut self) {
+        let (avoid, skip) = (self.fleet.servers_of_others(), self.fleet.sharers_before());
         self.fleet.observe(clock::boottime(), Event::RegistryDown);
-        self.connection.lost();
+        self.connection.lost(ServerChoice { avoid, skip });
     }
 
     fn begin_session(&mut self, registry: Registry) {

@@ -35,6 +35,7 @@ use muster_wire::{
     nats::{self, Unconnected},
 };
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -108,6 +109,9 @@ pub enum RegistryError {
         /// The server's error.
         cause: String,
     },
+    /// Another master is connected to this server, and others have not been tried.
+    #[error("another master is connected to this server")]
+    Shared,
     /// JetStream will not keep the fleet's state as it is configured.
     #[error("JetStream cannot keep {what}: {cause}")]
     Layout {
@@ -124,6 +128,7 @@ impl RegistryError {
         matches!(
             self,
             RegistryError::NotReady { .. }
+                | RegistryError::Shared
                 | RegistryError::Unconnected { why: Unconnected::Unreachable, .. }
         )
     }
@@ -146,6 +151,8 @@ pub struct Registry {
     ends: Marks,
     /// The id of the server's process, if the registry is a single server.
     server: Option<ServerId>,
+    /// The id of the process to which this session is connected.
+    connected_to: ServerId,
     /// The number of events that this session has published. Session and number make an event's id.
     events: Arc<AtomicU64>,
     /// The state of the watch of the tasks' bucket. It is shared with the writes, whose acknowledgements
@@ -155,14 +162,15 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Connects. The first connection of a process also brings all streams up to date. When the connection
-    /// breaks, it is not made again: the next connection belongs to another session.
+    /// Connects, but not to a server that is to be avoided. The first connection of a process also brings all
+    /// streams up to date. When the connection breaks, it is not made again: the next connection belongs to another session.
     pub async fn open(
         access: &nats::Access,
         names: Arc<Names>,
         session: SessionId,
         keep: Keep,
         is_first: bool,
+        avoid: &BTreeSet<ServerId>,
         on_break: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, RegistryError> {
         let name = format!("muster-master {}", names.fleet());
@@ -172,6 +180,10 @@ impl Registry {
         let context = cas::context(client.clone());
         let (events, stores) = Default::default();
         let info = client.server_info();
+        let connected_to = ServerId(info.server_id.clone());
+        if avoid.contains(&connected_to) {
+            return Err(RegistryError::Shared);
+        }
         if info.max_payload < limit::API_SIZE_MAX {
             let (max_payload, advice) = (info.max_payload, nats::NatsRefusal::Payload.advice());
             tracing::warn!(
@@ -193,7 +205,19 @@ impl Registry {
         let stream = ends.of(Bucket::Tasks).stream;
         let tasks = Watch::new(Bucket::Tasks, session, stream, server.is_none());
         let tasks = Arc::new(Mutex::new(tasks));
-        Ok(Registry { client, context, names, session, keep, ends, server, events, tasks, stores })
+        Ok(Registry {
+            client,
+            context,
+            names,
+            session,
+            keep,
+            ends,
+            server,
+            connected_to,
+            events,
+            tasks,
+            stores,
+        })
     }
 
     /// Creates the streams that have vanished.
@@ -255,6 +279,11 @@ impl Registry {
     /// The id of the server's process, if the registry is a single server.
     pub fn server(&self) -> Option<ServerId> {
         self.server.clone()
+    }
+
+    /// The id of the process to which this session is connected.
+    pub fn connected_to(&self) -> ServerId {
+        self.connected_to.clone()
     }
 
     /// Reads from the stream's leader where a bucket's stream ends.

@@ -347,6 +347,10 @@ pub struct MasterLease {
     /// has not, or if the registry is several servers.
     #[serde(default)]
     pub vouches: Option<ServerId>,
+    /// The process of the registry's server to which this session is connected. Other masters choose another
+    /// one, so that one server's failure concerns one master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_to: Option<ServerId>,
     /// When this was written, on the master's wall clock. For people.
     pub renewed_at: WallMillis,
     /// The fields that this version does not know.

@@ -96,6 +96,18 @@ impl Access {
         options.connect(self.address.servers()).await
     }
 
+    /// How many servers are known.
+    pub fn servers(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Leaves out the next servers of the circle.
+    pub fn skip(&self, count: usize) {
+        for _ in 0..count.min(self.servers.len()) {
+            self.servers.next();
+        }
+    }
+
     /// Connects once to the next server of the circle, and never reconnects. When the connection
     /// breaks, `on_break` is called and queued messages are dropped, so that no write arrives long
     /// after its sender gave it up. Refusals of the server are logged and noted in `refusals`.

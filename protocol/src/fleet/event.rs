@@ -39,6 +39,8 @@ pub struct Config {
     /// The process of the registry's server to which this session is connected; `None` where the
     /// registry is several servers.
     pub server: Option<ServerId>,
+    /// The process of the registry's server to which this session is connected, also in a cluster.
+    pub connected_to: Option<ServerId>,
     /// How long the master waits before it declares a worker lost. A lease that asks for more gets
     /// more.
     pub timing: LeaseTiming,
@@ -51,7 +53,18 @@ impl Config {
     pub fn new(me: MasterId, session: SessionId, timing: LeaseTiming) -> Self {
         let (succeeds, remembers, memory) = (Vec::new(), Vec::new(), Memory::default());
         let leases_keep = limit::LEASE_KEEP;
-        Config { me, session, succeeds, remembers, memory, server: None, timing, leases_keep }
+        let (server, connected_to) = (None, None);
+        Config {
+            me,
+            session,
+            succeeds,
+            remembers,
+            memory,
+            server,
+            connected_to,
+            timing,
+            leases_keep,
+        }
     }
 }
 

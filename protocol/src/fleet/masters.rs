@@ -7,10 +7,15 @@ use crate::{
     advisory::{Advisory, MasterEvent},
     lease::{CasAnswer, Home, LeaseClock, LeaseState, MASTER_RENEWS_EVERY, MasterLease},
     limit,
+    registry::ServerId,
     subject::Bucket,
     task::mix,
 };
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 use core::time::Duration;
 
 /// This master's own lease. While it holds, the master may extend the leases of workers whose home it
@@ -40,6 +45,7 @@ impl Own {
             workers: 0,
             remembers: config.remembers.clone(),
             vouches: None,
+            connected_to: config.connected_to.clone(),
             renewed_at: Default::default(),
             unknown: Default::default(),
         };
@@ -320,6 +326,28 @@ impl Fleet {
         self.peers.iter().filter_map(over).collect()
     }
 
+    /// The servers to which other live masters are connected.
+    pub fn servers_of_others(&self) -> BTreeSet<ServerId> {
+        self.live_leases().filter_map(|lease| lease.connected_to.clone()).collect()
+    }
+
+    /// How many of the live masters that share the server of this session come before it. When the server
+    /// fails, each of them chooses another one.
+    pub fn sharers_before(&self) -> usize {
+        let own = &self.own.lease;
+        let shares = |lease: &&MasterLease| {
+            own.connected_to.is_some()
+                && lease.connected_to == own.connected_to
+                && lease.session < own.session
+        };
+        self.live_leases().filter(shares).count()
+    }
+
+    fn live_leases(&self) -> impl Iterator<Item = &MasterLease> {
+        let live = self.peers.fresh().filter_map(|&session| self.peers.get(session));
+        live.filter_map(|peer| peer.lease.as_ref())
+    }
+
     /// The leases of other masters.
     pub(super) fn peer_leases(&self) -> impl Iterator<Item = &MasterLease> {
         self.peers.iter().filter_map(|(_, peer)| peer.lease.as_ref())
@@ -349,6 +377,7 @@ fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease 
         workers: 0,
         remembers: Vec::new(),
         vouches: None,
+        connected_to: None,
         renewed_at: Default::default(),
         unknown: Default::default(),
     }

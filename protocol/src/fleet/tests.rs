@@ -88,6 +88,7 @@ pub(super) fn config(session: u64) -> Config {
         remembers: Vec::new(),
         memory: Memory { vouched: Some(server()), ..Memory::default() },
         server: Some(server()),
+        connected_to: Some(server()),
         timing,
         leases_keep: crate::limit::LEASE_KEEP,
     }

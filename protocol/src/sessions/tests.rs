@@ -35,6 +35,7 @@ fn renewed(session: u64, revision: Revision) -> Event {
         workers: 0,
         remembers: Vec::new(),
         vouches: None,
+        connected_to: None,
         renewed_at: WallMillis(0),
         unknown: Default::default(),
     };

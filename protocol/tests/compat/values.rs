@@ -190,6 +190,7 @@ pub fn master() -> MasterLease {
         workers: 3,
         remembers: vec![SessionId(4)],
         vouches: Some(ServerId("NSERVER".into())),
+        connected_to: None,
         renewed_at: WallMillis(1_700_000_000_000),
         unknown: Default::default(),
     }

@@ -22,6 +22,7 @@ fn lease_of(session: u64, renewal: u64, state: LeaseState) -> MasterLease {
         workers: 1,
         remembers: Vec::new(),
         vouches: None,
+        connected_to: None,
         renewed_at: WallMillis(0),
         unknown: Default::default(),
     }
@@ -300,4 +301,24 @@ fn room_that_was_made_for_another_masters_urgent_task_is_left_to_it_for_a_while(
     check(w.beside(9, 20, SECOND), &[]);
     let lines = w.beside(9, 30, SECOND * 2);
     assert!(lines.len() == 1 && lines[0].starts_with(&format!("write t{other}@")), "{lines:?}");
+}
+
+#[test]
+fn masters_that_share_a_server_choose_different_ones_when_it_fails() {
+    let mut w = World::new();
+    let connected = |w: &mut World, session, to: &str| {
+        let mut lease = lease_of(session, session, LeaseState::Live);
+        lease.connected_to = Some(ServerId(to.into()));
+        w.see(Event::MasterSeen(lease, session));
+    };
+    assert!(w.fleet.servers_of_others().is_empty());
+    // This master has session 7, and is connected to `server`.
+    connected(&mut w, 5, "server");
+    connected(&mut w, 9, "server");
+    connected(&mut w, 10, "another");
+    let names = ["another", "server"].map(|name| ServerId(name.into()));
+    assert_eq!(w.fleet.servers_of_others(), names.into());
+    assert_eq!(w.fleet.sharers_before(), 1, "session 5 chooses before this one");
+    w.pass(OUTAGE);
+    assert!(w.fleet.servers_of_others().is_empty(), "they are silent");
 }

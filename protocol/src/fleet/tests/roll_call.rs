@@ -86,6 +86,7 @@ fn master(session: u64, change: impl FnOnce(&mut MasterLease)) -> MasterLease {
         workers: 0,
         remembers: Vec::new(),
         vouches: None,
+        connected_to: None,
         renewed_at: WallMillis(0),
         unknown: Default::default(),
     };

@@ -279,6 +279,7 @@ impl World {
             remembers: master.sessions.remembers(),
             memory: master.sessions.memory().clone(),
             server,
+            connected_to: None,
             timing,
             leases_keep,
         };

@@ -210,7 +210,7 @@ impl Fleet {
             match timer {
                 Timer::Own => {}
                 Timer::Guard => self.guard_due(now, out),
-                Timer::RollCall => self.roll_due(),
+                Timer::RollCall => self.roll_due(now),
                 Timer::Master(session) => self.master_due(now, session, out),
                 Timer::Group(name) => {
                     self.agenda.group(name);

@@ -73,6 +73,7 @@ impl Fleet {
             // Another master noticed a loss during this session: its guard replaces the owed one.
             self.guard.owed = None;
             if is_new {
+                self.roll.drop_missed();
                 self.end_all_sessions();
             }
         }
@@ -211,10 +212,12 @@ impl Fleet {
         let held = |(id, worker): (&WorkerId, &super::Worker)| {
             worker.held_lease().map(|_| (id.clone(), (worker.revision, worker.seen)))
         };
+        let missed = self.roll.missed().iter().map(|(id, known)| (id.clone(), *known));
         Memory {
             guard: self.guard.known.clone(),
             over: self.peers_over(),
-            leases: self.workers.iter().filter_map(held).collect(),
+            leases: self.workers.iter().filter_map(held).chain(missed).collect(),
+            missed_since: self.missed_since(),
             vouched: self.config.server.clone().filter(|_| self.has_vouched()),
             claims: self.open_claims(),
             owes_guard: !self.may_answer(),

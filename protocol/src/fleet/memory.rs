@@ -18,6 +18,8 @@ pub struct Memory {
     pub over: BTreeMap<SessionId, Time>,
     /// The revision of each worker's lease that was held, and when it was first seen.
     pub leases: BTreeMap<WorkerId, (Revision, Time)>,
+    /// Since when the registry shows older leases than these, if it did when the session was declared lost.
+    pub missed_since: Option<Time>,
     /// The process of the registry's server in which the session completed its roll call, if it did.
     pub vouched: Option<ServerId>,
     /// What the registry lacked when the session was declared lost, and since when: a new session does

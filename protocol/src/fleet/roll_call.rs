@@ -34,6 +34,11 @@ pub(super) struct RollCall {
     asking: BTreeSet<BucketIndex>,
     /// The streams that lack a known revision at the moment, as far as a server of a cluster knows.
     lagging: BTreeSet<BucketIndex>,
+    /// Leases that this process knew, and that the registry does not show, or only as they were before:
+    /// the known revision, and when it was first seen.
+    missed: BTreeMap<WorkerId, (Revision, Time)>,
+    /// Since when any lease is missed.
+    missed_since: Option<Time>,
     /// Sessions of masters whose process has answered in a later session.
     pub(super) remembered: BTreeSet<SessionId>,
 }
@@ -90,9 +95,25 @@ impl RollCall {
         }
     }
 
-    /// Drops every claim, because a failover guard covers them.
+    /// Drops every claim and every missed lease, because a failover guard covers them.
     pub(super) fn drop_claims(&mut self) {
         self.claims.clear();
+        self.drop_missed();
+    }
+
+    /// Drops every missed lease, because the guard of another master covers them.
+    pub(super) fn drop_missed(&mut self) {
+        self.missed.clear();
+    }
+
+    /// The leases that are missed.
+    pub(super) fn missed(&self) -> &BTreeMap<WorkerId, (Revision, Time)> {
+        &self.missed
+    }
+
+    /// Whether nothing is known to be missing from the registry.
+    fn is_met(&self) -> bool {
+        self.claims.is_empty() && self.missed.is_empty()
     }
 
     /// Drops the claims that are within the known end of the stream.
@@ -130,17 +151,41 @@ impl Fleet {
         // A lease that was seen long ago may be over and expired. Half of the retention is a safe
         // margin for two clocks that do not agree exactly.
         let kept = self.config.leases_keep / 2;
-        let lacks = |(id, &(known, seen)): (&WorkerId, &(Revision, Time))| {
-            now < seen + kept && self.workers.get(id).is_none_or(|worker| worker.revision < known)
-        };
-        if self.config.memory.leases.iter().any(lacks) {
-            self.raise_guard(now, String::from("it shows an older lease of a worker than before"));
-        }
+        let known = self.config.memory.leases.iter().filter(|(_, (_, seen))| now < *seen + kept);
+        self.roll.missed = known.map(|(id, known)| (id.clone(), *known)).collect();
+        self.roll.missed_since = self.config.memory.missed_since.or(Some(now));
+        self.judge_missed_leases(now);
         let attempts = self.tasks.values().filter_map(|task| task.record.attempt());
         let latest = attempts.map(|attempt| (attempt.lease_stream, attempt.lease)).max();
         if let Some((stream, revision)) = latest {
             self.claim(now, Bucket::Workers, Mark { stream, revision });
         }
+    }
+
+    /// Forgets the missed leases that the registry shows by now.
+    fn find_missed_leases(&mut self) {
+        let workers = &self.workers;
+        self.roll
+            .missed
+            .retain(|id, (known, _)| workers.get(id).is_none_or(|worker| worker.revision < *known));
+    }
+
+    /// Raises the guard if leases are missed for so long that no replica of a cluster can be behind them.
+    fn judge_missed_leases(&mut self, now: Time) {
+        self.find_missed_leases();
+        let since = self.roll.missed_since.filter(|_| !self.roll.missed.is_empty());
+        let Some(certain) = since.map(|since| since + self.leader_lag()) else { return };
+        if now >= certain {
+            self.raise_guard(now, String::from("it shows an older lease of a worker than before"));
+        } else {
+            self.timers.set(certain, Timer::RollCall);
+        }
+    }
+
+    /// Since when leases are missed, in a session that is still connected.
+    pub(super) fn missed_since(&self) -> Option<Time> {
+        let is_missed = self.registry_up.is_some() && !self.roll.missed.is_empty();
+        self.roll.missed_since.filter(|_| is_missed)
     }
 
     /// Whether a master completed a roll call with this same process of the registry's server.
@@ -216,6 +261,7 @@ impl Fleet {
 
     /// Asks for the ends of streams with open claims, and checks whether everyone has answered.
     pub(super) fn call_roll(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.find_missed_leases();
         let places: BTreeSet<BucketIndex> =
             self.roll.claims.keys().map(|claim| claim.place).collect();
         for &place in &places {
@@ -231,7 +277,7 @@ impl Fleet {
                 self.timers.set(now + ASK_AGAIN, Timer::RollCall);
             }
         }
-        if places.is_empty()
+        if self.roll.is_met()
             && !self.roll.complete
             && !self.is_guarded(now)
             && self.next_missing(now).is_none()
@@ -241,8 +287,9 @@ impl Fleet {
     }
 
     /// It is time to ask again.
-    pub(super) fn roll_due(&mut self) {
+    pub(super) fn roll_due(&mut self, now: Time) {
         self.roll.asking.clear();
+        self.judge_missed_leases(now);
     }
 
     /// Everyone has answered, or is over.
@@ -261,13 +308,13 @@ impl Fleet {
     /// Whether tasks may be written now. They may while a guard is in force in the registry, since the
     /// guard keeps every master from dispatching.
     pub(super) fn may_act(&self) -> bool {
-        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty() && !self.lags()
+        (self.roll.complete || self.guard.stands()) && self.roll.is_met() && !self.lags()
     }
 
     /// Whether this session may write its own lease: the lease tells the others that this process has
     /// compared what it knows with the registry.
     pub(super) fn may_answer(&self) -> bool {
-        !self.guard.is_owed() && self.roll.claims.is_empty()
+        !self.guard.is_owed() && self.roll.is_met()
     }
 
     /// Whether the roll call of this session is complete and no guard is in force.

@@ -1,6 +1,8 @@
 //! What a new session does before it writes a task: everybody answers, and what somebody knows to
 //! exist is compared with what is there. And the guard that follows a loss.
 
+mod missed;
+
 use super::*;
 use crate::{
     lease::{Home, MasterLease},

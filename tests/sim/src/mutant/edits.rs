@@ -355,10 +355,10 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "        (self.roll.complete || self.guard.stands()) && self.roll.claims.is_empty() && !self.lags()",
+        "        (self.roll.complete || self.guard.stands()) && self.roll.is_met() && !self.lags()",
         "        ON[acts-while-the-roll-is-called]
             || ((self.roll.complete || self.guard.stands())
-                && self.roll.claims.is_empty()
+                && self.roll.is_met()
                 && (!self.lags() || ON[tasks-are-written-while-a-stream-lags]))",
     ),
     edit(

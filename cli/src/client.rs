@@ -301,7 +301,10 @@ impl Client {
         let found = self.tasks(&[token.id(self.names.fleet())]).await?.pop();
         found.ok_or_else(|| {
             Failure::user(format!("there is no task {token}"))
-                .hint("finished tasks are kept for a day at most; see: muster task ls")
+                .hint(
+                    "finished tasks are kept for a day at most, and a registry that has lost writes forgets \
+                     others; see: muster task ls, muster events",
+                )
                 .into()
         })
     }

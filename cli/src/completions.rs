@@ -8,6 +8,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use muster_protocol::{
     BatchId, TaskId,
     api::{self, TaskEnded},
+    limit,
     task::{Outcome, TaskState},
 };
 use std::{
@@ -27,15 +28,19 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How many tasks are asked for at once; the others follow in the next round.
 const ROUND_MAX: usize = 512;
 
-/// How many rounds must miss a record before it counts as gone: one master may be behind.
-const MISSES_MAX: u8 = 3;
+/// How long a record must be missing before it counts as gone: until then, the server from which a master
+/// has read may be behind.
+const GONE_AFTER: Duration = limit::LEADER_LAG_MAX;
+
+/// Why there is no record of a task that was submitted.
+pub const GONE: &str = "its record has expired, or the registry has lost it";
 
 /// The end of a task.
 #[derive(Clone, Debug)]
 pub struct Completion {
     /// The task that ended.
     pub task: TaskId,
-    /// How the task ended; absent if its record expired before it was read.
+    /// How the task ended; absent if its record is [`GONE`].
     pub outcome: Option<Arc<Outcome>>,
 }
 
@@ -44,8 +49,8 @@ pub struct Completion {
 enum Open {
     /// It is being submitted; the registry may not have it yet.
     Sent,
-    /// It is in the registry; this many rounds did not find it.
-    Stored { misses: u8 },
+    /// It is in the registry; and since when rounds do not find it, if the last one did not.
+    Stored { missing_since: Option<Instant> },
 }
 
 /// The answer to one round: the ids asked for, and the tasks that were found.
@@ -123,7 +128,7 @@ impl Completions {
     pub fn stored(&mut self, task: TaskId) {
         // The task may have ended before the acknowledgement was read.
         if let Some(open) = self.open.get_mut(&task) {
-            *open = Open::Stored { misses: 0 };
+            *open = Open::Stored { missing_since: None };
         }
     }
 
@@ -219,9 +224,10 @@ impl Completions {
         }
         for id in asked {
             let found = views.iter().any(|view| view.record.id == *id);
-            let Some(Open::Stored { misses }) = self.open.get_mut(id) else { continue };
-            *misses = if found { 0 } else { *misses + 1 };
-            if *misses >= MISSES_MAX {
+            let Some(Open::Stored { missing_since }) = self.open.get_mut(id) else { continue };
+            if found {
+                *missing_since = None;
+            } else if missing_since.get_or_insert_with(Instant::now).elapsed() >= GONE_AFTER {
                 self.end(*id, None);
             }
         }
@@ -244,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_open_task_has_its_turn() {
-        let stored = Open::Stored { misses: 0 };
+        let stored = Open::Stored { missing_since: None };
         let mut open: BTreeMap<_, _> = (1..=5).map(|id| (TaskId(id), stored)).collect();
         open.insert(TaskId(6), Open::Sent);
         let ids = |cursor: Option<u128>, max| {

@@ -5,10 +5,11 @@ mod disk;
 mod group;
 mod limits;
 mod nats;
+mod options;
 mod room;
 
 pub use ask::Ran;
-pub use disk::{DiskCopy, STREAMS};
+pub use disk::{DiskCopy, STREAMS, StoreCopy};
 pub use limits::Scarce;
 pub use nats::NATS;
 pub use room::{Disk, fill, free};
@@ -60,6 +61,8 @@ pub struct Fleet {
     environment: Vec<(String, PathBuf)>,
     /// How many replicas masters ask for, if not one at each node.
     replicas: Option<usize>,
+    /// How long masters tolerate an outage of the registry, in seconds, if not the default.
+    tolerance_s: Option<u64>,
 }
 
 impl Fleet {
@@ -119,7 +122,7 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("muster-test-").tempdir().expect("a directory");
         let (children, logs, quic) = Default::default();
         let lease = lease.map(Into::into);
-        let (programs, disks, groups, environment, replicas) = Default::default();
+        let (programs, disks, groups, environment, replicas, tolerance_s) = Default::default();
         let mut fleet = Fleet {
             dir,
             net,
@@ -133,6 +136,7 @@ impl Fleet {
             groups,
             environment,
             replicas,
+            tolerance_s,
         };
         fleet.start_nats();
         let tls = fleet.path("tls");
@@ -154,11 +158,6 @@ impl Fleet {
     /// Sets a variable in the environment of every process that is started from now on.
     pub fn set_variable(&mut self, name: &str, path: PathBuf) {
         self.environment.push((name.into(), path));
-    }
-
-    /// Masters that are started from now on ask for so many replicas.
-    pub fn keep_replicas(&mut self, replicas: usize) {
-        self.replicas = Some(replicas);
     }
 
     /// The fleet's names in NATS.
@@ -189,7 +188,7 @@ impl Fleet {
         let nats = self.nats_from(name);
         let mut command = self.daemon("master", name);
         command.args(["--listen", &listen]).args(nats);
-        command.args(["--replicas", &self.replicas.unwrap_or(self.nats_nodes().len()).to_string()]);
+        command.args(self.master_options());
         command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]);
         self.spawn(name, command);
     }

@@ -1,7 +1,12 @@
 //! Prints the results of a run as lines of JSON, in order if requested. Never prints a result twice.
 
 use super::state::MapState;
-use crate::{blob, client::Client, completions::Completion, output, terminal};
+use crate::{
+    blob,
+    client::Client,
+    completions::{self, Completion},
+    output, terminal,
+};
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -181,7 +186,7 @@ fn tell<'a>(line: u64, came: &Came, output: Option<&'a [u8]>) -> ResultLine<'a> 
     match came {
         Came::Refused(why) => shape(line, None, REFUSED, None, Some(why.clone())),
         Came::Ended(Completion { task, outcome: None }) => {
-            let reason = "its record has expired".to_owned();
+            let reason = completions::GONE.to_owned();
             shape(line, Some(*task), GONE, None, Some(reason))
         }
         Came::Ended(Completion { task, outcome: Some(outcome) }) => {

@@ -5,7 +5,7 @@ use super::local::Local;
 use crate::{
     blob,
     client::{Client, ConnectArgs},
-    completions::{Completion, Completions},
+    completions::{self, Completion, Completions},
     exit::{self, Failure},
     ids,
     ids::Token,
@@ -200,7 +200,7 @@ async fn wait(
             early.insert(end.task, end);
         };
         let Some(outcome) = end.outcome else {
-            exit::error(&format!("task {id} is gone: its record has expired"));
+            exit::error(&format!("task {id} is gone: {}", completions::GONE));
             code = if code == 0 { exit::FAILED } else { code };
             continue;
         };

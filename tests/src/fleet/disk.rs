@@ -3,6 +3,7 @@
 
 use super::Fleet;
 use crate::chaos::now_ns;
+use rustix::process::Signal;
 use std::{
     fmt, fs,
     io::{self, ErrorKind},
@@ -115,6 +116,39 @@ impl Fleet {
             life.lines().any(|line| line.contains("Restored") && line.contains(&end))
         };
         copy.streams.iter().filter(says).count()
+    }
+}
+
+/// A copy of everything that a node of a cluster stores, with its logs of Raft.
+pub struct StoreCopy {
+    node: String,
+    dir: PathBuf,
+}
+
+impl Fleet {
+    /// Copies everything that a node stores, as at one moment: the node is stopped meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When a file can be neither read nor written.
+    pub fn copy_store(&self, node: &str) -> io::Result<StoreCopy> {
+        let dir = self.path(&format!("{node}.store-{}", now_ns()));
+        self.signal(node, Signal::STOP);
+        let copied = copy(&self.store(node), &dir);
+        self.signal(node, Signal::CONT);
+        copied.map(|()| StoreCopy { node: node.into(), dir })
+    }
+
+    /// Replaces everything that a node stores by the copy. The node must not run.
+    ///
+    /// # Errors
+    ///
+    /// When the file system returns an error; the store may then be incomplete.
+    pub fn put_back_store(&self, copy: &StoreCopy) -> io::Result<()> {
+        assert!(!self.runs(&copy.node), "{} still runs", copy.node);
+        let to = self.store(&copy.node);
+        fs::remove_dir_all(&to)?;
+        self::copy(&copy.dir, &to)
     }
 }
 

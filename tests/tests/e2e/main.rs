@@ -31,6 +31,7 @@ mod permissions;
 mod process_end;
 mod refuse;
 mod restart;
+mod rewound;
 mod silence;
 mod terminal;
 mod tokens;

@@ -321,7 +321,7 @@ impl Connection {
 
     /// Begins to keep the streams, and the objects and checkpoints that open tasks need.
     pub(crate) fn keep_up(&mut self, registry: &Registry) {
-        self.watches.spawn(upkeep::keep_streams(registry.clone()));
+        self.watches.spawn(upkeep::keep_streams(registry.clone(), self.config.name.clone()));
         self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.inbox.clone()));
     }
 

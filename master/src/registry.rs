@@ -220,8 +220,8 @@ impl Registry {
         })
     }
 
-    /// Creates the streams that have vanished.
-    pub async fn restore_streams(&self) -> Result<(), RegistryError> {
+    /// Creates the streams that have vanished. Returns their names.
+    pub async fn restore_streams(&self) -> Result<Vec<String>, RegistryError> {
         layout::ensure(&self.context, &self.names, self.keep, Existing::Leave).await
     }
 
@@ -434,8 +434,7 @@ impl Registry {
 /// Reads where the followed streams end, and creates one that somebody has deleted.
 async fn find_ends(context: &Context, names: &Names, keep: Keep) -> Result<Marks, RegistryError> {
     let ends = match read_ends(context, names).await {
-        Err((what, error)) if layout::is_missing(&error) => {
-            tracing::warn!(stream = what, "somebody has deleted a stream; it is created anew");
+        Err((_, error)) if layout::is_missing(&error) => {
             layout::ensure(context, names, keep, Existing::Leave).await?;
             read_ends(context, names).await
         }

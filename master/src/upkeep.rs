@@ -5,7 +5,12 @@ use crate::{
     inbox::{Input, Modules},
     registry::{ObjectError, Registry, UPKEEP_EVERY},
 };
-use muster_protocol::{Digest, TaskId, fleet::Fleet, task::Data};
+use muster_protocol::{
+    Digest, MasterId, TaskId,
+    advisory::{Advisory, RegistryEvent},
+    fleet::Fleet,
+    task::Data,
+};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,12 +21,19 @@ const AGAIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Creates streams that vanish while the session lasts. Where one was followed, the session ends by
-/// itself.
-pub(crate) async fn keep_streams(registry: Registry) {
+/// itself, and the next one waits for the runs of tasks that were in it.
+pub(crate) async fn keep_streams(registry: Registry, me: MasterId) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         match registry.restore_streams().await {
-            Ok(()) => {}
+            Ok(created) => {
+                for stream in created {
+                    let (master, what) = (me.clone(), RegistryEvent::Rewound);
+                    let reason =
+                        format!("{stream} was deleted; it is there again, without what it held");
+                    registry.publish(&Advisory::Registry { master, what, reason }).await;
+                }
+            }
             Err(error) if error.is_passing() => {
                 tracing::debug!(%error, "the streams were not looked at")
             }

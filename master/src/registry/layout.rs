@@ -69,17 +69,17 @@ pub(super) enum Existing {
     Leave,
 }
 
-/// Creates the missing streams.
+/// Creates the missing streams. Returns their names.
 pub(super) async fn ensure(
     context: &Context,
     names: &Names,
     keep: Keep,
     existing: Existing,
-) -> Result<(), RegistryError> {
+) -> Result<Vec<String>, RegistryError> {
     let replicas = keep.replicas;
     let buckets =
         Bucket::ALL.map(|bucket| stream(context, bucket_config(names, bucket, replicas), existing));
-    try_join_all(buckets).await?;
+    let mut created = try_join_all(buckets).await?;
     let texts = [
         (names.event_stream(), names.events(), EVENTS_KEEP, keep.events_bytes),
         (names.log_stream(), names.all_logs(), LOGS_KEEP, keep.logs_bytes),
@@ -114,10 +114,14 @@ pub(super) async fn ensure(
             allow_direct: true,
             ..Config::default()
         };
-        stream(context, config, existing).await?;
+        created.push(stream(context, config, existing).await?);
     }
-    objects(context, names.module_store(), Duration::ZERO, replicas, existing).await?;
-    objects(context, names.data_store(), DATA_KEEP, replicas, existing).await
+    for (store, max_age) in
+        [(names.module_store(), Duration::ZERO), (names.data_store(), DATA_KEEP)]
+    {
+        created.push(objects(context, store, max_age, replicas, existing).await?);
+    }
+    Ok(created.into_iter().flatten().collect())
 }
 
 fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
@@ -142,27 +146,36 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
     }
 }
 
-/// Creates a stream, or updates one that differs if it may. Does not touch a stream that is as wanted: a server
-/// with little free disk would refuse to reserve again what the stream already has.
+/// Creates a stream and returns its name, or updates one that differs if it may. Does not touch a stream that is
+/// as wanted: a server with little free disk would refuse to reserve again what the stream already has.
 async fn stream(
     context: &Context,
     config: Config,
     existing: Existing,
-) -> Result<(), RegistryError> {
+) -> Result<Option<String>, RegistryError> {
     let (what, wanted) = (config.name.clone(), config.max_bytes);
     let made = match context.get_stream(&what).await {
-        Ok(_) if existing == Existing::Leave => return Ok(()),
-        Ok(there) if is_so(&config, &there.cached_info().config) => return Ok(()),
-        Ok(_) => context.update_stream(config).await,
+        Ok(_) if existing == Existing::Leave => return Ok(None),
+        Ok(there) if is_so(&config, &there.cached_info().config) => return Ok(None),
+        Ok(there) => {
+            // Where the replicas are is up to the operator.
+            let placement = there.cached_info().config.placement.clone();
+            context.update_stream(Config { placement, ..config }).await.map(|_| None)
+        }
         Err(error) if is_missing(&error) => {
-            let made = context.create_stream(config).await;
-            made.map(|stream| stream.cached_info().clone()).inspect(|_| {
-                tracing::info!(stream = what, "created");
+            context.create_stream(config).await.map(|_| Some(what.clone())).inspect(|_| {
+                match existing {
+                    Existing::Update => tracing::info!(stream = what, "created"),
+                    Existing::Leave => tracing::warn!(
+                        stream = what,
+                        "somebody has deleted a stream; it is created anew"
+                    ),
+                }
             })
         }
         Err(error) => return Err(unread(what, &error)),
     };
-    made.map(drop).map_err(|error| {
+    made.map_err(|error| {
         let mut cause = error.to_string();
         if is_too_early(&error) {
             return RegistryError::NotReady { what, cause };
@@ -253,7 +266,7 @@ async fn objects(
     max_age: Duration,
     num_replicas: usize,
     existing: Existing,
-) -> Result<(), RegistryError> {
+) -> Result<Option<String>, RegistryError> {
     let config = Config {
         name: objects::stream_name(&bucket),
         subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],

@@ -93,7 +93,7 @@ enum WatchEnd {
 impl<H: FactInput> Follower<H> {
     /// Follows with one consumer, until it is dropped. It has to begin `within` a time.
     async fn run(&mut self, within: Duration) -> Result<WatchEnd, async_nats::Error> {
-        let (mut stream, consumer, end) = tokio::time::timeout(within, self.begin()).await??;
+        let (stream, consumer, end) = tokio::time::timeout(within, self.begin()).await??;
         let consumer_name = consumer.cached_info().name.clone();
         let has_more = consumer.cached_info().num_pending > 0;
         let loaded = self.watch().began(end.revision, has_more);
@@ -105,7 +105,7 @@ impl<H: FactInput> Follower<H> {
                 drop(messages);
                 // Delete the consumer now: the server would keep it for another half a minute.
                 let _ = stream.delete_consumer(&consumer_name).await;
-                self.rest(&mut stream).await?;
+                self.rest().await?;
                 return Ok(WatchEnd::Rested);
             }
             tokio::select! {
@@ -115,8 +115,8 @@ impl<H: FactInput> Follower<H> {
                 },
                 Ok(()) = self.company.changed() => {}
                 () = tokio::time::sleep_until(compare) => {
-                    match self.compare(&mut stream).await {
-                        Ok((_, Compared::Behind)) => return Ok(WatchEnd::Behind),
+                    match self.compare().await {
+                        Ok((.., Compared::Behind)) => return Ok(WatchEnd::Behind),
                         Ok(_) => {}
                         // A cluster that is electing does not answer. The consumer may go on all the
                         // same, and the next comparison shows whether it has.
@@ -132,14 +132,7 @@ impl<H: FactInput> Follower<H> {
     async fn begin(
         &mut self,
     ) -> Result<(Stream, Consumer<OrderedConfig>, Mark), async_nats::Error> {
-        let name = self.registry.names.stream(self.bucket);
-        let found = self.registry.context.get_stream(&name).await;
-        if found.as_ref().is_err_and(layout::is_missing) {
-            tracing::warn!(stream = name, "somebody has deleted a stream; it is created anew");
-            return self.end_session().await;
-        }
-        let mut stream = found?;
-        let (end, _) = self.compare(&mut stream).await?;
+        let (stream, end, _) = self.compare().await?;
         let deliver_policy = match self.watch().begin() {
             Start::Newest => DeliverPolicy::LastPerSubject,
             Start::After(upto) => DeliverPolicy::ByStartSequence { start_sequence: upto + 1 },
@@ -162,7 +155,7 @@ impl<H: FactInput> Follower<H> {
     }
 
     /// Waits until another master may write, or the stream's end shows a write of somebody else.
-    async fn rest(&mut self, stream: &mut Stream) -> Result<(), async_nats::Error> {
+    async fn rest(&mut self) -> Result<(), async_nats::Error> {
         let mut company = self.company.clone();
         loop {
             tokio::select! {
@@ -174,7 +167,7 @@ impl<H: FactInput> Follower<H> {
                     std::future::pending().await
                 }
                 () = tokio::time::sleep(self.compare_after()) => {
-                    if let Ok((_, Compared::Behind)) = self.compare(stream).await {
+                    if let Ok((.., Compared::Behind)) = self.compare().await {
                         return Ok(());
                     }
                 }
@@ -186,14 +179,16 @@ impl<H: FactInput> Follower<H> {
         if self.lags { COMPARE_LAGGING_EVERY } else { COMPARE_EVERY }
     }
 
-    /// Compares the end of the stream with the watermark. If the stream went back, ends the session and
-    /// does not return.
-    async fn compare(
-        &mut self,
-        stream: &mut Stream,
-    ) -> Result<(Mark, Compared), async_nats::Error> {
+    /// Compares the end of the stream with the watermark. If the stream went back or was deleted, ends the
+    /// session and does not return.
+    async fn compare(&mut self) -> Result<(Stream, Mark, Compared), async_nats::Error> {
         let question = self.watch().question(clock::boottime());
-        let end = mark_of(stream.info().await?);
+        let found = self.registry.context.get_stream(self.registry.names.stream(self.bucket)).await;
+        if found.as_ref().is_err_and(layout::is_missing) {
+            return self.end_session().await;
+        }
+        let found = found?;
+        let end = mark_of(found.cached_info());
         let compared = self.watch().compared(question, end);
         let lags = compared == Compared::Lagging;
         if self.lags != lags {
@@ -214,7 +209,7 @@ impl<H: FactInput> Follower<H> {
             );
             return self.end_session().await;
         }
-        Ok((end, compared))
+        Ok((found, end, compared))
     }
 
     /// Asks for another session, and waits until this loop is aborted.

@@ -37,4 +37,5 @@ mod terminal;
 mod tokens;
 mod twins;
 mod unwell;
+mod vanish;
 mod waits;

@@ -1,7 +1,8 @@
-//! Checks what only the monitoring port of a nats-server tells: whether it syncs what it acknowledges,
-//! and how full its disk is. Never connects to NATS.
+//! Checks what only the monitoring port of a nats-server tells: its version, also if this command is
+//! connected to another server; whether it syncs what it acknowledges; and how full its storage is. Never
+//! connects to NATS.
 
-use super::{ANSWER_WITHIN, Finding};
+use super::{ANSWER_WITHIN, Finding, server};
 use anyhow::Context as _;
 use serde::Deserialize;
 use std::time::Duration;
@@ -23,6 +24,8 @@ const FULL_PERCENT: u64 = 90;
 #[derive(Deserialize)]
 struct About {
     server_name: String,
+    #[serde(default)]
+    version: String,
     jetstream: JetStream,
 }
 
@@ -85,12 +88,14 @@ async fn ask(address: &str) -> anyhow::Result<About> {
 }
 
 fn judge(about: About) -> Vec<Finding> {
-    let About { server_name, jetstream } = about;
+    let About { server_name, version, jetstream } = about;
+    let mut found: Vec<Finding> = server::outdated(&server_name, &version).into_iter().collect();
     let Some(config) = jetstream.config else {
         let hint = "start it with JetStream on (`nats-server -js`)";
-        return vec![Finding::fail("sync", format!("{server_name} has no JetStream")).hint(hint)];
+        found.push(Finding::fail("sync", format!("{server_name} has no JetStream")).hint(hint));
+        return found;
     };
-    let mut found = vec![if config.sync_always {
+    found.push(if config.sync_always {
         Finding::ok("sync", format!("{server_name} syncs every write before it is acknowledged"))
     } else {
         let every = Duration::from_nanos(config.sync_interval).as_secs();
@@ -98,7 +103,7 @@ fn judge(about: About) -> Vec<Finding> {
             format!("{server_name} may lose the writes of {every} s when its host loses power");
         Finding::warn("sync", detail)
             .hint("set jetstream { sync_interval: always }; docs/REGISTRY.md says why")
-    }];
+    });
     let used = jetstream.stats.map_or(0, |stats| stats.storage);
     let is_full = config.max_storage > 0 && used >= config.max_storage / 100 * FULL_PERCENT;
     if is_full {
@@ -116,9 +121,10 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_sync_or_is_nearly_full_is_found() {
-        let about = |sync_always: bool, storage: u64| {
+        let judged = |version: &str, sync_always: bool, storage: u64| {
             let text = serde_json::json!({
                 "server_name": "n",
+                "version": version,
                 "jetstream": {
                     "config": {
                         "max_storage": 1000, "sync_interval": 120_000_000_000_u64,
@@ -130,7 +136,10 @@ mod tests {
             let found = judge(serde_json::from_value(text).expect("JSON"));
             found.iter().map(|finding| finding.health).collect::<Vec<_>>()
         };
+        let about = |sync_always, storage| judged("2.15.1", sync_always, storage);
         assert_eq!(about(true, 0), [Health::Ok]);
+        assert_eq!(judged("2.14.9", true, 0), [Health::Warn, Health::Ok]);
+        assert_eq!(judged("2.10.0", true, 0), [Health::Fail, Health::Ok]);
         assert_eq!(about(false, 899), [Health::Warn]);
         assert_eq!(about(true, 900), [Health::Ok, Health::Fail]);
         assert_eq!(url("http://h:1/").as_deref(), Ok("h:1"));

@@ -11,7 +11,7 @@ use async_nats::{
         stream::DiscardPolicy,
     },
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future::join_all};
 use muster_protocol::subject::Bucket;
 use muster_wire::objects;
 use serde::Deserialize;
@@ -56,9 +56,12 @@ struct Config {
     num_replicas: usize,
 }
 
-/// Where the replicas of a stream are. The leader answers, and is not among them.
+/// Where the replicas of a stream are. The leader answers, and is not among them. Where there is none, any
+/// server answers.
 #[derive(Deserialize)]
 struct Cluster {
+    #[serde(default)]
+    leader: String,
     #[serde(default)]
     replicas: Vec<Replica>,
 }
@@ -80,8 +83,21 @@ struct StreamState {
 
 #[derive(Deserialize)]
 struct ApiError {
+    #[serde(default)]
+    err_code: u64,
     description: String,
 }
+
+/// Why nothing is known of a stream.
+enum Unread {
+    /// There is no such stream.
+    Missing(String),
+    /// No leader answers, or something else is wrong.
+    Unanswered(String),
+}
+
+/// JetStream's code for "stream not found".
+const NO_STREAM: u64 = 10_059;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let names = &client.names;
@@ -92,16 +108,17 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let is_cluster = client.nats.server_info().cluster.is_some();
     let mut wrong = Vec::new();
     let mut replicas = Replicas::default();
-    for stream in &streams {
-        let found = match info(client, stream).await {
+    // All at once: where the cluster has no leader, each answer is waited for in vain.
+    let infos = join_all(streams.iter().map(|stream| info(client, stream))).await;
+    for (stream, found) in streams.iter().zip(infos) {
+        let found = match found {
             Ok(found) => found,
-            Err(error) => {
-                let hint = if is_cluster {
-                    "most of the servers that keep it must run, so that it has a leader; a master makes \
-                     what is missing"
-                } else {
-                    "a master makes what is missing; see the log of nats-server"
-                };
+            Err(Unread::Unanswered(_)) if is_cluster => {
+                replicas.stopped.push(stream.clone());
+                continue;
+            }
+            Err(Unread::Missing(error) | Unread::Unanswered(error)) => {
+                let hint = "a master makes what is missing; see the log of nats-server";
                 wrong.push(Finding::fail("stream", format!("{stream}: {error}")).hint(hint));
                 continue;
             }
@@ -118,7 +135,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
             );
         }
     }
-    if wrong.is_empty() {
+    if wrong.is_empty() && replicas.stopped.is_empty() {
         findings.push(Finding::ok("streams", format!("{} are there and have room", streams.len())));
     }
     findings.append(&mut wrong);
@@ -131,6 +148,8 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
 /// What is wrong with the replicas of the streams.
 #[derive(Default)]
 struct Replicas {
+    /// Streams without a quorum.
+    stopped: Vec<String>,
     /// Streams that survive the loss of no server. Not those of events and logs, which nobody waits for.
     few: Vec<String>,
     /// Streams whose next lost server stops them.
@@ -151,13 +170,26 @@ impl Replicas {
             others.partition(|replica| replica.current && !replica.offline);
         self.behind.extend(behind.iter().map(|replica| replica.name.clone()));
         // The leader and those that follow it.
-        let here = 1 + current.len();
-        if !behind.is_empty() && here <= config.num_replicas / 2 + 1 {
+        let has_leader = found.cluster.as_ref().is_some_and(|cluster| !cluster.leader.is_empty());
+        let (here, quorum) = (1 + current.len(), config.num_replicas / 2 + 1);
+        if !has_leader || here < quorum {
+            self.stopped.push(stream.into());
+        } else if !behind.is_empty() && here == quorum {
             self.scarce.push(stream.into());
         }
     }
 
     fn tell(self, findings: &mut Vec<Finding>) {
+        if !self.stopped.is_empty() {
+            let detail = format!(
+                "{} streams have no quorum, so nothing is stored: {}",
+                self.stopped.len(),
+                few(&self.stopped)
+            );
+            let hint = "most of the servers that keep them must run and reach each other: start those that \
+                        do not run, and see their logs";
+            findings.push(Finding::fail("quorum", detail).hint(hint).names(self.stopped));
+        }
         if !self.few.is_empty() {
             let detail = format!(
                 "{} streams have fewer than {REPLICAS_MIN} replicas in this cluster: {}",
@@ -199,11 +231,13 @@ fn crowded(config: &Config, state: &StreamState) -> Option<String> {
         .map(|(has, max, unit)| format!("{has} of {max} {unit}"))
 }
 
-async fn info(client: &Client, stream: &str) -> Result<Info, String> {
+async fn info(client: &Client, stream: &str) -> Result<Info, Unread> {
     let subject = format!("STREAM.INFO.{stream}");
-    let info: Info = answer(client.jetstream.request(subject, &())).await?;
+    let info: Info =
+        answer(client.jetstream.request(subject, &())).await.map_err(Unread::Unanswered)?;
     match info.error {
-        Some(error) => Err(error.description),
+        Some(error) if error.err_code == NO_STREAM => Err(Unread::Missing(error.description)),
+        Some(error) => Err(Unread::Unanswered(error.description)),
         None => Ok(info),
     }
 }
@@ -249,7 +283,9 @@ pub(super) async fn ages(client: &Client, bucket: Bucket) -> Result<Ages, String
 
 /// The time of the server that leads a bucket's stream.
 pub(super) async fn clock(client: &Client, bucket: Bucket) -> Result<SystemTime, String> {
-    let now = info(client, &client.names.stream(bucket)).await?.ts.parse::<jiff::Timestamp>();
+    let found = info(client, &client.names.stream(bucket)).await;
+    let found = found.map_err(|(Unread::Missing(why) | Unread::Unanswered(why))| why)?;
+    let now = found.ts.parse::<jiff::Timestamp>();
     now.map(SystemTime::from).map_err(|error| format!("its clock cannot be read: {error}"))
 }
 
@@ -304,17 +340,18 @@ mod tests {
     #[test]
     fn replicas_that_are_few_or_behind_are_found() {
         let found = |config: &str, replicas: &str| {
-            let text = format!(r#"{{"config":{config},"cluster":{{"replicas":{replicas}}}}}"#);
+            let cluster = format!(r#"{{"leader":"a","replicas":{replicas}}}"#);
+            let text = format!(r#"{{"config":{config},"cluster":{cluster}}}"#);
             let mut all = Replicas::default();
             all.count("s", &serde_json::from_str(&text).expect("JSON"));
-            (all.few.len(), all.behind.len(), all.scarce.len())
+            (all.few.len(), all.behind.len(), all.scarce.len() + 10 * all.stopped.len())
         };
         let three = r#"{"num_replicas":3,"discard":"new"}"#;
         let (well, behind) = (r#"{"name":"b","current":true}"#, r#"{"name":"c","current":false}"#);
         let offline = r#"{"name":"b","current":true,"offline":true}"#;
         assert_eq!(found(three, &format!("[{well},{well}]")), (0, 0, 0));
         assert_eq!(found(three, &format!("[{well},{behind}]")), (0, 1, 1));
-        assert_eq!(found(three, &format!("[{offline},{behind}]")), (0, 2, 1));
+        assert_eq!(found(three, &format!("[{offline},{behind}]")), (0, 2, 10), "it has no quorum");
         assert_eq!(found(r#"{"num_replicas":1,"discard":"new"}"#, "[]"), (1, 0, 0));
         assert_eq!(found(r#"{"num_replicas":1,"discard":"old"}"#, "[]"), (0, 0, 0), "events");
         let five = r#"{"num_replicas":5,"discard":"new"}"#;

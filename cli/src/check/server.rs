@@ -18,17 +18,11 @@ const FULL_PERCENT: u64 = 90;
 
 pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let info = client.nats.server_info();
-    let server = format!("nats-server {} at {}:{}", info.version, info.host, info.port);
-    let (major, minor) = NATS_VERSION_MIN;
-    findings.push(if !is_at_least(&info.version, NATS_VERSION_MIN) {
-        Finding::fail("nats", format!("{server}: {major}.{minor} or newer is needed"))
-    } else if !is_at_least(&info.version, NATS_VERSION_SOUND) {
-        let (major, minor) = NATS_VERSION_SOUND;
-        let detail = format!("{server}: older than {major}.{minor}");
-        Finding::warn("nats", detail).hint("upgrade it; docs/REGISTRY.md says why")
-    } else {
-        Finding::ok("nats", server)
-    });
+    let address = format!("{}:{}", info.host, info.port);
+    let outdated = outdated(&format!("nats-server at {address}"), &info.version);
+    findings.push(outdated.unwrap_or_else(|| {
+        Finding::ok("nats", format!("nats-server {} at {address}", info.version))
+    }));
     if info.max_payload < limit::API_SIZE_MAX {
         let (has, needs) = (info.max_payload, limit::API_SIZE_MAX);
         let detail = format!(
@@ -41,6 +35,20 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         Err(error) => Finding::fail("jetstream", format!("not usable: {error}"))
             .hint("start nats-server with -js, and see its log"),
     });
+}
+
+/// The finding about a server that is too old, or older than is recommended.
+pub(super) fn outdated(server: &str, version: &str) -> Option<Finding> {
+    if !is_at_least(version, NATS_VERSION_MIN) {
+        let (major, minor) = NATS_VERSION_MIN;
+        let detail = format!("{server} has version {version}: {major}.{minor} or newer is needed");
+        return Some(Finding::fail("nats", detail));
+    }
+    (!is_at_least(version, NATS_VERSION_SOUND)).then(|| {
+        let (major, minor) = NATS_VERSION_SOUND;
+        let detail = format!("{server} has version {version}, older than {major}.{minor}");
+        Finding::warn("nats", detail).hint("upgrade it; docs/REGISTRY.md says why")
+    })
 }
 
 /// The finding about an account's storage, if the account has a limit.
@@ -67,6 +75,15 @@ pub fn is_at_least(version: &str, least: (u64, u64)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Health;
+
+    #[test]
+    fn a_server_that_is_too_old_fails_and_one_that_loses_writes_is_warned_of() {
+        let health = |version| outdated("n", version).map(|found| found.health);
+        assert_eq!(health("2.15.0"), None);
+        assert_eq!(health("2.14.9"), Some(Health::Warn));
+        assert_eq!(health("2.10.26"), Some(Health::Fail));
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

@@ -3,8 +3,17 @@
 
 use async_nats::jetstream;
 use muster_protocol::subject::Bucket;
-use muster_tests::{Fleet, fleet::wait_for};
+use muster_tests::{
+    Fleet,
+    fleet::{NATS, wait_for},
+    net::Net,
+};
 use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// How long a check may take where no stream answers. Each of its questions waits 3 s, and nine streams that
+/// were asked one after the other would be most of it.
+const CHECKED_WITHIN: Duration = Duration::from_secs(24);
 
 /// Changes the streams of a fleet, as an operator would.
 fn with_streams<F: Future<Output = ()>>(fleet: &Fleet, work: impl FnOnce(jetstream::Context) -> F) {
@@ -137,4 +146,67 @@ fn whoever_may_not_write_is_no_full_disk() {
     let words = ["NATS refuses to publish to $O.muster_default_data.>", "docs/PERMISSIONS.md"];
     let findings = until_found(&fleet, 1, &words);
     assert_eq!(about(&findings, "writes")[0]["health"], "warn", "{findings}");
+}
+
+/// A free port of this host.
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn a_server_that_does_not_sync_or_whose_storage_is_nearly_full_is_found_by_its_monitoring_port() {
+    let port = free_port();
+    let config = |sync: &str| {
+        format!("http: \"127.0.0.1:{port}\"\njetstream {{\n  max_file_store: 1MB\n  {sync}\n}}\n")
+    };
+    let mut fleet = Fleet::registry_with(config(""), "");
+    let url = format!("http://127.0.0.1:{port}");
+    let found = |fleet: &Fleet, about: &str| {
+        let findings = fleet.run(&["-o", "json", "check", "--monitor", &url]).json();
+        let about = self::about(&findings, about);
+        about.first().map(|finding| (finding["health"].clone(), finding["detail"].to_string()))
+    };
+    let (health, detail) = found(&fleet, "sync").expect("a finding");
+    assert!(health == "warn" && detail.contains("120 s"), "{detail}");
+    assert_eq!(found(&fleet, "disk"), None);
+    with_streams(&fleet, |context| async move {
+        let config = jetstream::stream::Config { name: "full".into(), ..Default::default() };
+        context.create_stream(config).await.expect("a stream");
+        for _ in 0..19 {
+            let sent = context.publish("full", vec![0; 50_000].into()).await.expect("it is sent");
+            sent.await.expect("it is stored");
+        }
+    });
+    let (health, detail) = found(&fleet, "disk").expect("a finding");
+    assert!(health == "fail" && detail.contains("of its 1048576 bytes"), "{detail}");
+    fleet.kill(NATS);
+    fleet.configure_nats(config("sync_interval: always"));
+    fleet.start_nats();
+    assert_eq!(found(&fleet, "sync").expect("a finding").0, "ok");
+}
+
+#[test]
+fn streams_without_a_quorum_are_told_at_once() {
+    let mut fleet = Fleet::clustered(Net::Plain, None, 3);
+    fleet.start_master("m1");
+    let nodes = fleet.nats_nodes();
+    fleet.kill(&nodes[1]);
+    until_found(&fleet, 1, &["no quorum if they lose one more server", &nodes[1]]);
+    fleet.kill(&nodes[2]);
+    // A leader steps down only when it has not heard from the others for ten seconds.
+    let (findings, took) = wait_for("no stream to have a quorum", || {
+        let began = Instant::now();
+        let ran = fleet.run(&["-o", "json", "check"]);
+        let (findings, took) = (ran.json(), began.elapsed());
+        let is_all = |finding: &&Value| {
+            let detail =
+                finding["detail"].as_str().is_some_and(|it| it.contains("have no quorum, so"));
+            detail && finding["names"].as_array().is_some_and(|names| names.len() == 9)
+        };
+        let found = about(&findings, "quorum").into_iter().any(|finding| is_all(&finding));
+        (ran.code == 2 && found).then_some((findings, took))
+    });
+    println!("it took {took:?}: {findings}");
+    assert!(took < CHECKED_WITHIN, "{took:?}");
 }

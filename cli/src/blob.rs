@@ -2,7 +2,7 @@
 //! is there already, and never creates a store: the masters do.
 
 use crate::{
-    client::{Client, TryError, persist},
+    client::{self, Client, TryError, persist},
     exit::Failure,
     quantity,
 };
@@ -124,8 +124,8 @@ async fn open(client: &Client, store: &str) -> Result<Objects, TryError> {
             let text = format!("the object store {store} does not answer");
             return TryError::Passing(anyhow::Error::new(error).context(text));
         }
-        let failure = Failure::new(format!("the fleet has no object store {store}"))
-            .hint("the first master makes it: start one with `muster master` or `muster dev`");
+        let failure =
+            Failure::new(format!("the fleet has no object store {store}")).hint(client::NO_STREAM);
         TryError::Lasting(failure.into())
     })
 }

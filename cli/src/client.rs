@@ -3,7 +3,7 @@
 
 use crate::{exit::Failure, ids::Token};
 use anyhow::Context as _;
-use async_nats::{RequestErrorKind, jetstream};
+use async_nats::RequestErrorKind;
 use clap::Args;
 use muster_protocol::{
     GroupName, TaskId,
@@ -11,7 +11,7 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
-    nats::{Address, NatsArgs, NatsRefusal, Refusals, Unconnected},
+    nats::{Address, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected},
     objects::{Objects, OpenError},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,6 +43,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How many ids one `task.get` may have. A view is up to about 50 KB (inline input and output,
 /// escaped), and an answer may have 1 MiB.
 const GET_IDS_MAX: usize = 16;
+
+/// What to do where a stream of the fleet is missing.
+pub const NO_STREAM: &str = "the first master makes it: start one with `muster master` or `muster dev`; \
+                             if the fleet is at a site, name its JetStream domain with --nats-domain";
 
 /// The heading in `--help` of the options that every command takes.
 pub const HEADING: &str = "Global options";
@@ -84,7 +88,7 @@ pub struct Client {
     /// The NATS client.
     pub nats: async_nats::Client,
     /// JetStream.
-    pub jetstream: jetstream::Context,
+    pub jetstream: JetStream,
     /// The names of the fleet.
     pub names: Names,
     /// Counts connections: changes whenever messages may have been missed.
@@ -158,8 +162,12 @@ impl Client {
             });
         let nats = access.connect(options).await;
         let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
+        let jetstream = JetStream::new(nats.clone(), access.domain());
+        if access.domain().is_some() {
+            jetstream.look().await.map_err(|error| Failure::user(error.to_string()))?;
+        }
         Ok(Client {
-            jetstream: jetstream::new(nats.clone()),
+            jetstream,
             nats,
             names: Names::new(connect.fleet.clone()),
             connections,

@@ -2,7 +2,7 @@
 //! behind: it is ordered and ends with the command.
 
 use crate::{
-    client::{Client, TryError},
+    client::{self, Client, TryError},
     exit::{self, Failure},
 };
 use anyhow::Context as _;
@@ -179,8 +179,7 @@ impl StreamReader {
                 return TryError::Passing(anyhow::Error::new(error).context(text));
             }
             let failure = Failure::new(format!("the fleet has no stream {}", self.stream));
-            let hint = "the first master makes it: start one with `muster master` or `muster dev`";
-            TryError::Lasting(failure.hint(hint).into())
+            TryError::Lasting(failure.hint(client::NO_STREAM).into())
         })?;
         let state = stream.cached_info().state.clone();
         let created_ns = stream.cached_info().created.unix_timestamp_nanos();

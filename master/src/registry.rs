@@ -12,7 +12,7 @@ mod writes;
 use async_nats::{
     Client, ConnectError, HeaderMap,
     connection::State,
-    jetstream::{Context, context::GetStreamError, stream::Info},
+    jetstream::{context::GetStreamError, stream::Info},
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, future::try_join_all, stream::FuturesUnordered, try_join};
@@ -32,7 +32,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     cas, clock,
-    nats::{self, Unconnected},
+    nats::{self, JetStream, Unconnected},
 };
 use std::{
     collections::BTreeSet,
@@ -98,6 +98,9 @@ pub enum RegistryError {
     /// The server refuses the master's user an operation that every master needs.
     #[error("{0}: {advice}", advice = .0.advice())]
     Refused(nats::NatsRefusal),
+    /// Nothing answers requests of JetStream.
+    #[error(transparent)]
+    NoJetStream(#[from] nats::NoJetStream),
     /// JetStream does not have a stream yet: the cluster has no leader, or too few servers so far.
     #[error(
         "JetStream is not ready to keep {what}: {cause}; waiting for the leaders of the cluster and \
@@ -143,7 +146,7 @@ impl RegistryError {
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
-    context: Context,
+    context: JetStream,
     names: Arc<Names>,
     session: SessionId,
     keep: Keep,
@@ -177,12 +180,18 @@ impl Registry {
         let refusals = nats::Refusals::default();
         let client = access.connect_once(name, &refusals, on_break).await;
         let client = client.map_err(|error| RegistryError::of(&error, access.address()))?;
-        let context = cas::context(client.clone());
+        let context = cas::context(client.clone(), access.domain());
         let (events, stores) = Default::default();
         let info = client.server_info();
         let connected_to = ServerId(info.server_id.clone());
         if avoid.contains(&connected_to) {
             return Err(RegistryError::Shared);
+        }
+        if !context.is_local() {
+            tracing::warn!(
+                "the registry is behind a leaf node; let masters connect to the server that keeps it, so that \
+                 no write of theirs waits on the way"
+            );
         }
         if info.max_payload < limit::API_SIZE_MAX {
             let (max_payload, advice) = (info.max_payload, nats::NatsRefusal::Payload.advice());
@@ -195,7 +204,7 @@ impl Registry {
         // In a cluster, any server may lose writes, so the id of the connected one proves nothing.
         let server =
             (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
-        let ends = Self::ready(&client, &context, &names, keep, is_first);
+        let ends = Self::ready(&client, &context, &names, &keep, is_first);
         // NATS does not answer a refused request: the request times out, and the refusal comes on the
         // connection.
         let ends = tokio::select! {
@@ -222,16 +231,16 @@ impl Registry {
 
     /// Creates the streams that have vanished. Returns their names.
     pub async fn restore_streams(&self) -> Result<Vec<String>, RegistryError> {
-        layout::ensure(&self.context, &self.names, self.keep, Existing::Leave).await
+        layout::ensure(&self.context, &self.names, &self.keep, Existing::Leave).await
     }
 
     /// Waits until every followed stream has a leader, and returns the ends of the streams. Stays on one
     /// connection, since another server would not have the leaders sooner.
     async fn ready(
         client: &Client,
-        context: &Context,
+        context: &JetStream,
         names: &Names,
-        keep: Keep,
+        keep: &Keep,
         is_first: bool,
     ) -> Result<Marks, RegistryError> {
         let (began, mut has_told) = (Instant::now(), false);
@@ -432,7 +441,11 @@ impl Registry {
 }
 
 /// Reads where the followed streams end, and creates one that somebody has deleted.
-async fn find_ends(context: &Context, names: &Names, keep: Keep) -> Result<Marks, RegistryError> {
+async fn find_ends(
+    context: &JetStream,
+    names: &Names,
+    keep: &Keep,
+) -> Result<Marks, RegistryError> {
     let ends = match read_ends(context, names).await {
         Err((_, error)) if layout::is_missing(&error) => {
             layout::ensure(context, names, keep, Existing::Leave).await?;
@@ -440,13 +453,13 @@ async fn find_ends(context: &Context, names: &Names, keep: Keep) -> Result<Marks
         }
         read => read,
     };
-    ends.map_err(|(what, error)| layout::unread(what, &error))
+    ends.map_err(|(what, error)| layout::unread(context, what, &error))
 }
 
 /// Reads from the leaders where the followed streams end: all at once, since each leader may be at a
 /// different server. Waits for the leader of the cluster as well, without which nothing can be watched: it
 /// answers for streams that do not exist. An error comes with the name of the stream.
-async fn read_ends(context: &Context, names: &Names) -> Result<Marks, (String, GetStreamError)> {
+async fn read_ends(context: &JetStream, names: &Names) -> Result<Marks, (String, GetStreamError)> {
     let read = Bucket::FOLLOWED.map(|bucket| async move {
         let what = names.stream(bucket);
         match read_end(context, &what).await {
@@ -470,7 +483,7 @@ async fn read_ends(context: &Context, names: &Names) -> Result<Marks, (String, G
 }
 
 /// Reads from the leader where a stream ends.
-async fn read_end(context: &Context, stream: &str) -> Result<Mark, GetStreamError> {
+async fn read_end(context: &JetStream, stream: &str) -> Result<Mark, GetStreamError> {
     Ok(mark_of(context.get_stream(stream).await?.cached_info()))
 }
 

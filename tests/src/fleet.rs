@@ -4,15 +4,18 @@ mod ask;
 mod disk;
 mod group;
 mod limits;
+mod master;
 mod nats;
 mod options;
 mod room;
+mod site;
 
 pub use ask::Ran;
 pub use disk::{DiskCopy, STREAMS, StoreCopy};
 pub use limits::Scarce;
 pub use nats::NATS;
 pub use room::{Disk, fill, free};
+pub use site::HUB;
 
 use crate::{
     net::{Carrier, Net},
@@ -168,29 +171,6 @@ impl Fleet {
     /// The network between the hosts.
     pub fn net(&mut self) -> &mut Net {
         &mut self.net
-    }
-
-    /// Starts a master and waits until it serves. A restarted master has the same port as before.
-    pub fn start_master(&mut self, name: &str) {
-        self.launch_master(name);
-        let ready = self.path(&format!("{name}.ready"));
-        let quic = wait_for("the master to serve", || {
-            let ready: Value = serde_json::from_slice(&std::fs::read(&ready).ok()?).ok()?;
-            ready["quic"].as_str()?.parse().ok()
-        });
-        self.quic.insert(name.into(), quic);
-    }
-
-    /// Starts a master, without waiting until it serves.
-    pub fn launch_master(&mut self, name: &str) {
-        let anywhere = SocketAddr::new(self.net.address(name), 0);
-        let listen = self.quic.get(name).copied().unwrap_or(anywhere).to_string();
-        let nats = self.nats_from(name);
-        let mut command = self.daemon("master", name);
-        command.args(["--listen", &listen]).args(nats);
-        command.args(self.master_options());
-        command.args(["--state-dir", text(&self.path(&format!("{name}.state")))]);
-        self.spawn(name, command);
     }
 
     /// Starts a worker that may reach NATS, and waits until it is ready.

@@ -1,6 +1,7 @@
 //! Compare-and-set on keys of JetStream buckets, with its three outcomes: written, conflict, unknown.
 //! Never a plain put, and never reports a write as failed when its outcome is unknown.
 
+use crate::nats::{Domain, JetStream};
 use async_nats::{
     HeaderMap, HeaderValue,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL},
@@ -25,13 +26,15 @@ pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Writes that a process may have under way at once.
 const IN_FLIGHT_MAX: usize = 8 * 1024;
 
-/// A JetStream context with the timeouts of this module.
-pub fn context(client: async_nats::Client) -> Context {
-    async_nats::jetstream::context::ContextBuilder::new()
-        .timeout(ACK_TIMEOUT)
-        .ack_timeout(ACK_TIMEOUT)
-        .max_ack_inflight(IN_FLIGHT_MAX)
-        .build(client)
+/// JetStream in a domain, with the timeouts of this module.
+pub fn context(client: async_nats::Client, domain: Option<Domain>) -> JetStream {
+    JetStream::tuned(domain, |builder| {
+        builder
+            .timeout(ACK_TIMEOUT)
+            .ack_timeout(ACK_TIMEOUT)
+            .max_ack_inflight(IN_FLIGHT_MAX)
+            .build(client)
+    })
 }
 
 /// A key: its stream and its subject.
@@ -39,7 +42,7 @@ pub fn context(client: async_nats::Client) -> Context {
 pub struct Key {
     /// The stream behind the bucket.
     pub stream: String,
-    /// The subject of the key.
+    /// The subject of the key, as its stream knows it.
     pub subject: String,
 }
 
@@ -54,7 +57,7 @@ pub struct Sent {
 /// `keep` is how long the value is kept: whole seconds, at least one; for ever if absent. `headers` are
 /// stored with the value.
 pub async fn send(
-    context: &Context,
+    context: &JetStream,
     key: Key,
     expect: Revision,
     value: Bytes,
@@ -63,8 +66,8 @@ pub async fn send(
 ) -> Sent {
     expecting(&mut headers, expect, keep);
     let publish = PublishMessage::build().payload(value).headers(headers);
-    let ack = context.send_publish(key.subject.clone(), publish).await;
-    let ack = ack.inspect_err(|error| not_known(&key, error)).ok();
+    let ack = context.send_publish(context.written_to(&key.subject), publish).await;
+    let ack = ack.inspect_err(|error| not_known(context, &key, error)).ok();
     Sent { key, ack }
 }
 
@@ -79,13 +82,13 @@ pub fn expecting(headers: &mut HeaderMap, expect: Revision, keep: Option<Duratio
 impl Sent {
     /// Waits for the outcome of the write. After a conflict, reads from the stream's leader what the
     /// write met.
-    pub async fn answer<T: Record>(self, context: &Context) -> CasAnswer<T> {
+    pub async fn answer<T: Record>(self, context: &JetStream) -> CasAnswer<T> {
         let Some(ack) = self.ack else { return CasAnswer::Unknown };
         match ack.await {
             Ok(ack) => CasAnswer::Written(ack.sequence),
             Err(error) if is_refused(&error) => met(context, &self.key).await,
             Err(error) => {
-                not_known(&self.key, &error);
+                not_known(context, &self.key, &error);
                 CasAnswer::Unknown
             }
         }
@@ -103,7 +106,11 @@ fn is_refused(error: &PublishError) -> bool {
 }
 
 /// Logs why the outcome of a write is unknown.
-fn not_known(key: &Key, error: &PublishError) {
+fn not_known(context: &JetStream, key: &Key, error: &PublishError) {
+    if error.kind() == PublishErrorKind::StreamNotFound && !context.is_local() {
+        let error = context.is_missing();
+        return tracing::warn!(%error, "a write was not acknowledged");
+    }
     tracing::warn!(stream = key.stream, %error, "a write was not acknowledged");
 }
 

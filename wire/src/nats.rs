@@ -4,6 +4,7 @@
 mod address;
 mod args;
 mod context;
+mod domain;
 mod identity;
 mod refusal;
 mod servers;
@@ -11,6 +12,7 @@ mod servers;
 pub use address::{Address, AddressError, Given, Who};
 pub use args::{AccessError, NatsArgs, URL_DEFAULT};
 pub use context::ContextError;
+pub use domain::{Domain, DomainError, JetStream, NoJetStream};
 pub use identity::{Identity, UnusableFile};
 pub use refusal::{NatsRefusal, Refusals, Unconnected};
 pub use servers::Servers;
@@ -45,23 +47,29 @@ const SEND_QUEUE: usize = 16 * 1024;
 const AGAIN_STEP: Duration = Duration::from_millis(50);
 const AGAIN_STEPS: u32 = 20;
 
-/// Where NATS is and how to log in. Clones share the circle of servers.
+/// Where NATS is, how to log in, and in which domain the registry is. Clones share the circle of servers.
 #[derive(Clone)]
 pub struct Access {
     address: Address,
     identity: Identity,
     servers: Servers,
+    domain: Option<Domain>,
 }
 
 impl Access {
-    fn new(address: Address, identity: Identity) -> Self {
+    fn new(address: Address, identity: Identity, domain: Option<Domain>) -> Self {
         let servers = Servers::new(address.servers());
-        Access { address, identity, servers }
+        Access { address, identity, servers, domain }
     }
 
     /// The named servers, without credentials.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The JetStream domain of the registry; `None` for that of the connected server.
+    pub fn domain(&self) -> Option<Domain> {
+        self.domain.clone()
     }
 
     /// The files that are read for each connection.

@@ -7,7 +7,7 @@ use crate::{
     journal::Journal,
     links::{LinkId, Links},
 };
-use async_nats::{HeaderMap, jetstream::Context};
+use async_nats::HeaderMap;
 use muster_protocol::{
     Revision,
     attempts::Event,
@@ -63,7 +63,7 @@ pub(crate) fn start(
 
 /// The direct connection to NATS.
 struct Nats {
-    context: Context,
+    context: nats::JetStream,
     key: cas::Key,
 }
 
@@ -92,7 +92,7 @@ impl Nats {
             stream: terms.names.stream(Bucket::Workers),
             subject: terms.names.key(Bucket::Workers, &terms.draft.worker),
         };
-        Some(Nats { context: cas::context(client), key })
+        Some(Nats { context: cas::context(client, access.domain()), key })
     }
 }
 

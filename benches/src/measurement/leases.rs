@@ -125,7 +125,7 @@ fn name(number: usize) -> String {
 /// A worker that only holds its lease.
 struct RenewingWorker {
     holder: LeaseHolder,
-    context: async_nats::jetstream::Context,
+    context: nats::JetStream,
     key: cas::Key,
     reader: FrameReader,
     _writer: FrameWriter,
@@ -169,7 +169,7 @@ impl RenewingWorker {
         let lease = Lease { offer, ..Lease::new(worker, session) };
         let mut holder = LeaseHolder::new(LeaseTiming::STANDARD, lease, ABSENT);
         holder.linked(master, true);
-        let context = cas::context(client);
+        let context = cas::context(client, None);
         Ok(RenewingWorker { holder, context, key, reader, _writer: writer, _endpoint: endpoint })
     }
 

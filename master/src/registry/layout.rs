@@ -5,7 +5,7 @@ pub(super) use muster_wire::objects::is_missing;
 
 use super::RegistryError;
 use async_nats::jetstream::{
-    Context, ErrorCode,
+    ErrorCode,
     context::{
         CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError,
         RequestErrorKind,
@@ -17,7 +17,10 @@ use muster_protocol::{
     limit,
     subject::{Bucket, Names},
 };
-use muster_wire::{nats, objects};
+use muster_wire::{
+    nats::{self, JetStream},
+    objects,
+};
 use std::time::Duration;
 
 /// The interval of the upkeep. A round costs one read for each input and each checkpoint. The interval
@@ -50,7 +53,7 @@ const _: () = assert!(
 );
 
 /// The options of a fleet's streams that an operator may choose.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Keep {
     /// Replicas of each stream.
     pub replicas: usize,
@@ -71,9 +74,9 @@ pub(super) enum Existing {
 
 /// Creates the missing streams. Returns their names.
 pub(super) async fn ensure(
-    context: &Context,
+    context: &JetStream,
     names: &Names,
-    keep: Keep,
+    keep: &Keep,
     existing: Existing,
 ) -> Result<Vec<String>, RegistryError> {
     let replicas = keep.replicas;
@@ -91,7 +94,7 @@ pub(super) async fn ensure(
         let persist_mode = match context.get_stream(&name).await {
             Ok(there) => there.cached_info().config.persist_mode,
             Err(error) if is_missing(&error) => (replicas == 1).then_some(PersistenceMode::Async),
-            Err(error) => return Err(unread(name, &error)),
+            Err(error) => return Err(unread(context, name, &error)),
         };
         let stays_alone = persist_mode == Some(PersistenceMode::Async);
         if stays_alone && replicas > 1 && existing == Existing::Update {
@@ -149,12 +152,12 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
 /// Creates a stream and returns its name, or updates one that differs if it may. Does not touch a stream that is
 /// as wanted: a server with little free disk would refuse to reserve again what the stream already has.
 async fn stream(
-    context: &Context,
+    context: &JetStream,
     config: Config,
     existing: Existing,
 ) -> Result<Option<String>, RegistryError> {
     let (what, wanted) = (config.name.clone(), config.max_bytes);
-    let made = match context.get_stream(&what).await {
+    let done = match context.get_stream(&what).await {
         Ok(_) if existing == Existing::Leave => return Ok(None),
         Ok(there) if is_so(&config, &there.cached_info().config) => return Ok(None),
         Ok(there) => {
@@ -173,14 +176,23 @@ async fn stream(
                 }
             })
         }
-        Err(error) => return Err(unread(what, &error)),
+        Err(error) => return Err(unread(context, what, &error)),
     };
+    made(done, what, u64::try_from(wanted).unwrap_or(0))
+}
+
+/// Turns the server's refusal to make a stream that reserves so many bytes into an error.
+fn made<T>(
+    made: Result<T, CreateStreamError>,
+    what: String,
+    reserves: u64,
+) -> Result<T, RegistryError> {
     made.map_err(|error| {
         let mut cause = error.to_string();
         if is_too_early(&error) {
             return RegistryError::NotReady { what, cause };
         }
-        if wanted > 0 {
+        if reserves > 0 {
             cause += "; NATS needs room for it: give NATS more, or the master less by \
                 --events-size and --logs-size";
         }
@@ -189,16 +201,13 @@ async fn stream(
 }
 
 /// Why a stream cannot be looked up.
-pub(super) fn unread(what: String, error: &GetStreamError) -> RegistryError {
+pub(super) fn unread(context: &JetStream, what: String, error: &GetStreamError) -> RegistryError {
     let cause = error.to_string();
     match error.kind() {
         GetStreamErrorKind::JetStream(error) if is_for_good(error.error_code()) => {
             RegistryError::Layout { what, cause }
         }
-        _ if is_without_jetstream(error) => RegistryError::Layout {
-            what,
-            cause: format!("{cause}; start nats-server with JetStream on (`nats-server -js`)"),
-        },
+        _ if is_without_jetstream(error) => context.is_missing().into(),
         _ => RegistryError::NotReady { what, cause },
     }
 }
@@ -261,7 +270,7 @@ const UNLIMITED: i64 = -1;
 /// An object store as a client creates it, but without direct gets: a replica that is behind could
 /// report an object as missing that was stored just now.
 async fn objects(
-    context: &Context,
+    context: &JetStream,
     bucket: String,
     max_age: Duration,
     num_replicas: usize,

@@ -111,7 +111,7 @@ async fn send(registry: &Registry, write: Write, reply: String) -> Option<()> {
     if record.is_done() {
         headers.insert(STATE, STATE_DONE);
     }
-    let subject = registry.names.key(Bucket::Tasks, record.id);
+    let subject = registry.context.written_to(&registry.names.key(Bucket::Tasks, record.id));
     let sent = registry.client.publish_with_reply_and_headers(
         Subject::from(subject),
         Subject::from(reply),

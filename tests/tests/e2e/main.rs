@@ -33,6 +33,7 @@ mod refuse;
 mod restart;
 mod rewound;
 mod silence;
+mod sites;
 mod terminal;
 mod tokens;
 mod twins;

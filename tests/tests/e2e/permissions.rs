@@ -45,7 +45,20 @@ fn said(fleet: &Fleet, name: &str, words: &str) -> usize {
 
 #[test]
 fn a_fleet_works_with_the_permissions_in_the_docs() {
-    let mut fleet = Fleet::registry_with(documented(), MASTER);
+    works(Fleet::registry_with(documented(), MASTER));
+}
+
+#[test]
+fn behind_a_leaf_node_every_subject_of_jetstream_names_the_domain() {
+    let block = documented().replace("\"$JS.API.", "\"$JS.hub.API.");
+    let block = block.replace("\"$KV.", "\"$JS.hub.API.$KV.");
+    let (_hub, leafs) = Fleet::hub();
+    let mut fleet = Fleet::behind_a_leaf_node(leafs, &block);
+    fleet.ask_as(MASTER);
+    works(fleet);
+}
+
+fn works(mut fleet: Fleet) {
     fleet.start_master("m1");
     fleet.ask_as(WORKER);
     fleet.start_worker("w1", &[]);

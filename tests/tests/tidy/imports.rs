@@ -43,6 +43,7 @@ const MAP: &[(&str, &str)] = &[
     (
         "wire",
         "
+        cas: nats
         process: log
         state: process
         ",

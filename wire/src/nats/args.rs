@@ -5,6 +5,7 @@ use super::{
     Access,
     address::{Address, AddressError, Who},
     context::{ContextError, SavedContext},
+    domain::{Domain, DomainError},
     identity::{Identity, Login, UnusableFile},
 };
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
@@ -24,6 +25,7 @@ pub struct NatsArgs {
     ca: Option<PathBuf>,
     own: Option<(PathBuf, PathBuf)>,
     tls_first: bool,
+    domain: Option<Domain>,
     /// Whether the command line says where NATS is, and not the environment alone.
     on_command_line: bool,
 }
@@ -80,6 +82,9 @@ struct ParsedNatsArgs {
     /// Begin with TLS, before NATS says anything (its option `handshake_first`)
     #[arg(long, env = "MUSTER_NATS_TLS_FIRST", global = true)]
     nats_tls_first: bool,
+    /// The JetStream domain of the registry, if it is at another server than this one, behind a leaf node
+    #[arg(long, value_name = "NAME", env = "MUSTER_NATS_DOMAIN", global = true)]
+    nats_domain: Option<Domain>,
 }
 
 /// Why the options cannot be used. Shows no secret.
@@ -93,6 +98,11 @@ pub enum AccessError {
         "the url of the NATS context cannot be used: {0}; correct it with: nats context edit, or name a server with --nats URL"
     )]
     ContextUrl(AddressError),
+    /// The domain of the context cannot be used.
+    #[error(
+        "the jetstream_domain of the NATS context cannot be used: {0}; correct it with: nats context edit, or name a domain with --nats-domain"
+    )]
+    ContextDomain(DomainError),
     /// No server is named.
     #[error("--nats names no server; leave it out, or write nats://HOST:PORT")]
     NoServer,
@@ -130,6 +140,7 @@ impl FromArgMatches for NatsArgs {
             ca: parsed.nats_ca,
             own: parsed.nats_cert.zip(parsed.nats_key),
             tls_first: parsed.nats_tls_first,
+            domain: parsed.nats_domain,
             on_command_line: is_given("nats") || is_given("context"),
         })
     }
@@ -182,6 +193,10 @@ impl NatsArgs {
                 url.parse().map_err(AccessError::ContextUrl)?
             }
         };
+        let domain = match &self.domain {
+            Some(domain) => Some(domain.clone()),
+            None => context.domain().map_err(AccessError::ContextDomain)?,
+        };
         let Identity { mut login, mut tls, inbox_prefix } = context.identity(&address);
         let own = match (&self.creds, &self.nkey) {
             (Some(file), _) => Some(Login::Creds(file.clone())),
@@ -199,6 +214,6 @@ impl NatsArgs {
         tls.first |= self.tls_first;
         let identity = Identity { login, tls, inbox_prefix };
         identity.check()?;
-        Ok(Access::new(address, identity))
+        Ok(Access::new(address, identity, domain))
     }
 }

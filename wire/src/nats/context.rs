@@ -3,6 +3,7 @@
 
 use super::{
     address::{Address, Who},
+    domain::{Domain, DomainError},
     identity::{Identity, Login, TlsFiles},
 };
 use serde::Deserialize;
@@ -27,6 +28,7 @@ pub(super) struct SavedContext {
     key: String,
     inbox_prefix: String,
     tls_first: bool,
+    jetstream_domain: String,
     /// An account of the `nsc` tool, which is not called here.
     nsc: String,
 }
@@ -108,6 +110,12 @@ impl SavedContext {
         &self.url
     }
 
+    /// The JetStream domain, if it names one.
+    pub fn domain(&self) -> Result<Option<Domain>, DomainError> {
+        let name = Some(self.jetstream_domain.as_str()).filter(|name| !name.is_empty());
+        name.map(str::parse).transpose()
+    }
+
     /// How to log in and connect. Credentials in a URL come first.
     pub fn identity(&self, address: &Address) -> Identity {
         let login = if *address.who() != Who::Anybody {
@@ -179,13 +187,15 @@ mod tests {
                 (
                     "context/edge.json",
                     r#"{"description":"","url":"nats://10.0.0.1:4222,nats://10.0.0.2:4222",
-                    "user":"me","password":"s","color_scheme":"","jetstream_domain":"",
+                    "user":"me","password":"s","color_scheme":"","jetstream_domain":"hub",
                     "ca":"/ca.pem","tls_first":true}"#,
                 ),
             ],
         );
         let context = SavedContext::selected_in(&dir.0).expect("readable").expect("selected");
         assert_eq!(context.url(), "nats://10.0.0.1:4222,nats://10.0.0.2:4222");
+        assert_eq!(context.domain(), Ok("hub".parse().ok()));
+        assert_eq!(SavedContext::default().domain(), Ok(None), "that of the server");
         let address = context.url().parse().expect("a URL");
         let identity = context.identity(&address);
         assert!(identity.login == Login::Who(Who::User("me".into(), "s".into())));

@@ -2,6 +2,7 @@
 //! answer to a request: the server reports a refusal on the connection, and the refused request times
 //! out.
 
+use super::domain::without_domain;
 use async_nats::{ConnectError, ConnectErrorKind, Event, ServerError};
 use std::fmt;
 use tokio::sync::watch;
@@ -195,6 +196,11 @@ impl Refusals {
 /// The pattern of subjects that one permission covers. Keys, inboxes and consumers have names of their
 /// own, and each single subject would be logged as a new refusal.
 fn family(subject: &str) -> String {
+    if let Some((domain, local)) = without_domain(subject) {
+        let known_as = family(&local);
+        let rest = known_as.strip_prefix("$JS.API.").unwrap_or(&known_as);
+        return format!("$JS.{domain}.API.{rest}");
+    }
     let tokens: Vec<&str> = subject.split('.').collect();
     let whole = match tokens[..] {
         ["_INBOX", _, ..] => 1,
@@ -248,6 +254,9 @@ mod tests {
             ("$JS.API.CONSUMER.CREATE.KV_b.name.$KV.b.>", "$JS.API.CONSUMER.CREATE.KV_b.>"),
             ("$JS.API.CONSUMER.CREATE.KV_b", "$JS.API.CONSUMER.CREATE.KV_b"),
             ("$JS.API.DIRECT.GET.KV_b.$KV.b.k", "$JS.API.DIRECT.GET.KV_b.>"),
+            ("$JS.hub.API.CONSUMER.CREATE.KV_b.name.x", "$JS.hub.API.CONSUMER.CREATE.KV_b.>"),
+            ("$JS.hub.API.STREAM.INFO.KV_b", "$JS.hub.API.STREAM.INFO.KV_b"),
+            ("$JS.hub.API.$KV.b.k", "$JS.hub.API.$KV.b.>"),
             ("$JS.API.CONSUMER.MSG.NEXT.s.c", "$JS.API.CONSUMER.MSG.NEXT.s.>"),
             ("$O.store.C.nuid", "$O.store.>"),
             ("$JS.FC.s.c.x", "$JS.FC.>"),

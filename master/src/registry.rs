@@ -201,9 +201,7 @@ impl Registry {
                 "NATS does not accept the largest messages of Muster"
             );
         }
-        // In a cluster, any server may lose writes, so the id of the connected one proves nothing.
-        let server =
-            (keep.replicas == 1 && info.cluster.is_none()).then_some(ServerId(info.server_id));
+        let may_be_alone = keep.replicas == 1 && info.cluster.is_none();
         let ends = Self::ready(&client, &context, &names, &keep, is_first);
         // NATS does not answer a refused request: the request times out, and the refusal comes on the
         // connection.
@@ -211,6 +209,10 @@ impl Registry {
             ends = ends => ends?,
             refusal = refusals.any() => return Err(RegistryError::Refused(refusal)),
         };
+        // In a cluster, and behind a leaf node, another server may lose writes than the connected one, whose
+        // id then proves nothing.
+        let is_alone = may_be_alone && keeps(&context, &names, &info.server_name).await;
+        let server = is_alone.then_some(ServerId(info.server_id));
         let stream = ends.of(Bucket::Tasks).stream;
         let tasks = Watch::new(Bucket::Tasks, session, stream, server.is_none());
         let tasks = Arc::new(Mutex::new(tasks));
@@ -485,6 +487,14 @@ async fn read_ends(context: &JetStream, names: &Names) -> Result<Marks, (String,
 /// Reads from the leader where a stream ends.
 async fn read_end(context: &JetStream, stream: &str) -> Result<Mark, GetStreamError> {
     Ok(mark_of(context.get_stream(stream).await?.cached_info()))
+}
+
+/// Whether the server of this name keeps the tasks. No, if it is not known.
+async fn keeps(context: &JetStream, names: &Names, server: &str) -> bool {
+    let Ok(stream) = context.get_stream(names.stream(Bucket::Tasks)).await else { return false };
+    let leader =
+        stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.as_deref());
+    context.is_local() && leader == Some(server)
 }
 
 /// Where a stream ends, and the stream's identity: its time of creation.

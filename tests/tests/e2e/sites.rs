@@ -1,11 +1,15 @@
 //! Sites: a place with a nats-server of its own that is a leaf node of the hub's.
 
 use async_nats::jetstream;
+use futures::TryStreamExt as _;
 use muster_protocol::{
     GroupName,
     subject::{Bucket, Names},
 };
-use muster_tests::{Fleet, fleet::HUB};
+use muster_tests::{
+    Fleet,
+    fleet::{HUB, wait_for},
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -47,6 +51,35 @@ fn a_worker_at_a_site_may_hold_its_lease_at_the_hub() {
         jetstream::new(client).query_account().await.expect("JetStream answers").streams
     });
     assert_eq!(streams, 0, "nothing is copied to the site");
+}
+
+/// The newest lease of a master of the hub's fleet.
+fn lease_of(hub: &Fleet, master: &str) -> Option<Value> {
+    let bucket = Names::new(GroupName::default()).bucket(Bucket::Masters);
+    tokio::runtime::Runtime::new().expect("threads").block_on(async {
+        let bucket = jetstream::new(client_of(hub).await).get_key_value(bucket).await.ok()?;
+        let keys: Vec<String> = bucket.keys().await.ok()?.try_collect().await.ok()?;
+        let key = keys.iter().find(|key| key.starts_with(&format!("{master}.")))?;
+        serde_json::from_slice(&bucket.get(key.as_str()).await.ok()??).ok()
+    })
+}
+
+#[test]
+fn a_master_behind_a_leaf_node_does_not_vouch_for_the_server_of_the_hub() {
+    let (mut hub, leafs) = Fleet::hub();
+    let mut fleet = Fleet::behind_a_leaf_node(leafs, "");
+    fleet.start_master("m1");
+    hub.start_master("m2");
+    let renewals = |lease: &Value| lease["renewal"].as_u64().expect("a number");
+    let direct = wait_for("a master to have called the roll", || {
+        lease_of(&hub, "m2").filter(|lease| lease["vouches"].is_string())
+    });
+    // By now the other one has called it as well.
+    let behind = wait_for("as many renewals", || {
+        lease_of(&hub, "m1").filter(|lease| renewals(lease) > renewals(&direct) + 1)
+    });
+    assert!(behind["vouches"].is_null(), "its server may outlive what the hub has lost: {behind}");
+    assert!(fleet.log("m1").contains("behind a leaf node"), "{}", fleet.log("m1"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod masters;
 mod monitor;
 mod registry;
 mod server;
+mod sites;
 mod tasks;
 mod workers;
 
@@ -133,6 +134,7 @@ async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let serving = masters::look(client, findings).await;
     workers::look(client, &serving, findings).await;
     tasks::look(client, findings).await;
+    sites::look(client, findings).await;
     if let Some(refusal) = client::last_refused() {
         findings.push(Finding::warn("permissions", refusal.to_string()).hint(refusal.advice()));
     }

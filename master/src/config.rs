@@ -1,6 +1,6 @@
 //! The options of a master. Never a default for a choice that the operator has to make.
 
-use crate::registry::Keep;
+use crate::registry::{Keep, Site};
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
 use muster_wire::nats::NatsArgs;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -59,6 +59,10 @@ pub struct Config {
     /// are removed
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub logs_size: u64,
+    /// A site whose events this fleet's registry copies: the name of the fleet there, and the JetStream
+    /// domain of its nats-server if that has another name (repeatable)
+    #[arg(long = "site", value_name = "NAME[=DOMAIN]")]
+    pub sites: Vec<Site>,
     /// Write this file when the master serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -73,6 +77,7 @@ impl Config {
             replicas: self.replicas,
             events_bytes: self.events_size * 1024 * 1024,
             logs_bytes: self.logs_size * 1024 * 1024,
+            sites: self.sites.clone().into(),
         }
     }
 

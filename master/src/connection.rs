@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     inbox::Input,
     registry::{Fact, Registry, RegistryError, SessionFact},
-    upkeep,
+    sites, upkeep,
 };
 use anyhow::Context as _;
 use async_nats::service::Service;
@@ -323,6 +323,10 @@ impl Connection {
     pub(crate) fn keep_up(&mut self, registry: &Registry) {
         self.watches.spawn(upkeep::keep_streams(registry.clone(), self.config.name.clone()));
         self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.inbox.clone()));
+        for site in &self.config.sites {
+            let master = self.config.name.clone();
+            self.watches.spawn(sites::watch(registry.clone(), site.clone(), master));
+        }
     }
 
     pub(crate) fn served(&mut self, api: Service) {

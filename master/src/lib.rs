@@ -20,6 +20,7 @@ mod inbox;
 mod link;
 mod publisher;
 mod registry;
+mod sites;
 mod upkeep;
 
 pub use config::Config;
@@ -62,6 +63,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let files =
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let access = config.nats.access()?;
+    registry::Site::check(&config.sites, &config.fleet)?;
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let state = config.state_dir.as_deref().map(state::StateDir::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));

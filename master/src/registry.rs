@@ -3,9 +3,11 @@
 //! compare-and-set.
 
 mod checkpoints;
+mod copies;
 mod layout;
 mod objects;
 mod recent;
+mod site;
 mod watch;
 mod writes;
 
@@ -48,6 +50,7 @@ use layout::Existing;
 pub use layout::Keep;
 pub(crate) use layout::UPKEEP_EVERY;
 pub use objects::ObjectError;
+pub use site::Site;
 pub(crate) use writes::Writes;
 
 /// How long a connection waits for the leaders of the streams before another server is tried: longer
@@ -233,7 +236,7 @@ impl Registry {
 
     /// Creates the streams that have vanished. Returns their names.
     pub async fn restore_streams(&self) -> Result<Vec<String>, RegistryError> {
-        layout::ensure(&self.context, &self.names, &self.keep, Existing::Leave).await
+        ensure(&self.context, &self.names, &self.keep, Existing::Leave).await
     }
 
     /// Waits until every followed stream has a leader, and returns the ends of the streams. Stays on one
@@ -258,7 +261,7 @@ impl Registry {
                     let is_late = !asked.is_empty();
                     asked.push(async {
                         if is_first {
-                            layout::ensure(context, names, keep, Existing::Update).await?;
+                            ensure(context, names, keep, Existing::Update).await?;
                         }
                         find_ends(context, names, keep).await
                     });
@@ -440,6 +443,18 @@ impl Registry {
     pub async fn flush(&self) {
         let _ = tokio::time::timeout(nats::PING_EVERY, self.client.flush()).await;
     }
+}
+
+/// Creates the missing streams of the fleet, and the copies of the events of its sites.
+async fn ensure(
+    context: &JetStream,
+    names: &Names,
+    keep: &Keep,
+    existing: Existing,
+) -> Result<Vec<String>, RegistryError> {
+    let created = layout::ensure(context, names, keep, existing).await?;
+    copies::ensure(context, keep, existing).await?;
+    Ok(created)
 }
 
 /// Reads where the followed streams end, and creates one that somebody has deleted.

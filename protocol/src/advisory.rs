@@ -1,5 +1,6 @@
 //! Advisories: events published for operators and tools, about a task, worker, master or group.
-//! Each bad event has a subject of its own, so that an alarm can be set on it. Muster never reads them.
+//! Each bad event has a subject of its own, so that an alarm can be set on it. Muster decides nothing by
+//! them.
 
 use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId, words::words};
 use alloc::{format, string::String, string::ToString, vec::Vec};
@@ -64,6 +65,23 @@ pub enum Advisory {
         /// What happened to the registry. It is a token of the subject, and not in the body.
         #[serde(skip)]
         what: RegistryEvent,
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// About a site.
+    Site {
+        /// The fleet at the site.
+        site: GroupName,
+        /// The master that noticed it. Several masters may publish the same.
+        master: MasterId,
+        /// What happened to the copy of its events. It is a token of the subject, and not in the body.
+        #[serde(skip)]
+        what: SiteEvent,
+        /// For how many seconds the copy has not been complete.
+        seconds: u64,
+        /// How many events the copy lacks, as far as the master knows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        behind: Option<u64>,
         /// Why, as a sentence.
         reason: String,
     },
@@ -165,6 +183,15 @@ words!(
     }
 );
 words!(
+    /// What happens to the copy of a site's events at the hub.
+    pub enum SiteEvent {
+        /// It has not been complete for a while.
+        Lagging = "lagging",
+        /// It is complete.
+        CaughtUp = "caught_up",
+    }
+);
+words!(
     /// What happens to failovers.
     pub enum FailoverEvent {
         /// So many workers are silent at once that none is declared lost for now.
@@ -191,6 +218,7 @@ impl Advisory {
             Advisory::Registry { master, what, .. } => {
                 ("all", "registry", what.word(), master.to_string())
             }
+            Advisory::Site { site, what, .. } => ("all", "site", what.word(), site.to_string()),
             Advisory::Failover { master, what, .. } => {
                 ("all", "failover", what.word(), master.to_string())
             }

@@ -25,6 +25,7 @@ pub mod registry;
 pub mod retry;
 mod run_estimate;
 pub mod sessions;
+pub mod site;
 pub mod subject;
 pub mod task;
 pub mod time;

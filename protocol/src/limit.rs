@@ -111,6 +111,21 @@ pub const MASS_SILENCE_WORKERS_MIN: usize = 4;
 /// Every renewal carries it.
 pub const UNWELL_SIZE_MAX: usize = 512;
 
+/// How many sites a master watches. Each costs the hub a stream, and NATS reserves room for it; and each
+/// is looked at every few seconds.
+pub const SITES_MAX: usize = 64;
+/// How often a master looks at the copy of a site's events: a source that stands still goes on after this
+/// time and a second.
+pub const SITE_LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a site that is heard may be silent: its heartbeat comes every second.
+pub const SITE_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long the copy of a site's events may be incomplete before it counts as lagging: longer than the
+/// restart of a server takes, or a bad moment of a long line.
+pub const SITE_LAGGING_AFTER: Duration = Duration::from_secs(15);
+/// How long a source that was set up anew is left alone: several times as long as an answer takes on a
+/// slow line.
+pub const SITE_RENEW_EVERY: Duration = Duration::from_secs(15);
+
 /// The longest deadline of a drain.
 pub const DRAIN_MAX: Duration = Duration::from_secs(24 * 3600);
 

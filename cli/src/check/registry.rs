@@ -289,7 +289,8 @@ pub(super) async fn clock(client: &Client, bucket: Bucket) -> Result<SystemTime,
     now.map(SystemTime::from).map_err(|error| format!("its clock cannot be read: {error}"))
 }
 
-async fn read(
+/// The ages of the newest messages of these subjects, by the subjects without their first two tokens.
+pub(super) async fn read(
     client: &Client,
     name: &str,
     keys: &str,

@@ -3,7 +3,7 @@
 
 pub(super) use muster_wire::objects::is_missing;
 
-use super::RegistryError;
+use super::{RegistryError, site::Site};
 use async_nats::jetstream::{
     ErrorCode,
     context::{
@@ -21,14 +21,14 @@ use muster_wire::{
     nats::{self, JetStream},
     objects,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// The interval of the upkeep. A round costs one read for each input and each checkpoint. The interval
 /// is a small part of the day after which objects are old.
 pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// How long events are kept.
-const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long logs are kept: as long as the records they belong to.
 const LOGS_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// How long inputs, outputs and checkpoints are kept after they were stored. `upkeep` renews what an
@@ -61,6 +61,8 @@ pub struct Keep {
     pub events_bytes: u64,
     /// The most bytes of logs; the oldest are removed first. NATS reserves this much of its disk.
     pub logs_bytes: u64,
+    /// The sites whose events are copied; each copy has the size of the events.
+    pub sites: Arc<[Site]>,
 }
 
 /// What happens to a stream that exists and has other settings.
@@ -158,6 +160,13 @@ async fn stream(
 ) -> Result<Option<String>, RegistryError> {
     let (what, wanted) = (config.name.clone(), config.max_bytes);
     let done = match context.get_stream(&what).await {
+        Ok(there) if there.cached_info().config.sources.is_some() => {
+            let cause =
+                "it is a hub's copy of the events of a site; name the domain of the site's own \
+                server with --nats-domain, or another fleet with --fleet"
+                    .into();
+            return Err(RegistryError::Layout { what, cause });
+        }
         Ok(_) if existing == Existing::Leave => return Ok(None),
         Ok(there) if is_so(&config, &there.cached_info().config) => return Ok(None),
         Ok(there) => {
@@ -182,7 +191,7 @@ async fn stream(
 }
 
 /// Turns the server's refusal to make a stream that reserves so many bytes into an error.
-fn made<T>(
+pub(super) fn made<T>(
     made: Result<T, CreateStreamError>,
     what: String,
     reserves: u64,
@@ -265,7 +274,7 @@ fn is_so(wanted: &Config, there: &Config) -> bool {
 }
 
 /// JetStream's number for "no limit".
-const UNLIMITED: i64 = -1;
+pub(super) const UNLIMITED: i64 = -1;
 
 /// An object store as a client creates it, but without direct gets: a replica that is behind could
 /// report an object as missing that was stored just now.

@@ -25,6 +25,7 @@ const MAP: &[(&str, &str)] = &[
         record: limit
         registry: id record subject time
         sessions: fleet id lease registry subject
+        site: advisory limit time
         subject: id words
         task: grant id limit record registry time words
         watch: id limit registry subject time
@@ -53,11 +54,12 @@ const MAP: &[(&str, &str)] = &[
         "
         api: config inbox registry
         config: registry
-        connection: api config inbox registry upkeep
+        connection: api config inbox registry sites upkeep
         executor: inbox publisher registry
         inbox: registry
         link: inbox registry
         publisher: registry
+        sites: registry
         upkeep: inbox registry
         ",
     ),

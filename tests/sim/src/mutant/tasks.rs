@@ -66,8 +66,8 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         ROLL,
-        "            now < seen + kept && self",
-        "            (now < seen + kept || ON[a-lease-whose-time-is-over-is-missed]) && self",
+        "| now < *seen + kept)",
+        "| now < *seen + kept || ON[a-lease-whose-time-is-over-is-missed])",
     ),
     edit(
         ROLL,

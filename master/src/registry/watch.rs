@@ -1,7 +1,7 @@
 //! Follows a bucket: all present values, then every change. Creates consumers and reads the stream's
 //! end. Never interprets them; [`Watch`] decides what they mean.
 
-use super::{Fact, FactInput, Registry, SessionFact, layout, mark_of};
+use super::{Fact, FactInput, Registry, SessionFact, layout, ready::mark_of};
 use async_nats::jetstream::{
     Message,
     consumer::{Consumer, DeliverPolicy, push::OrderedConfig},

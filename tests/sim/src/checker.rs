@@ -238,6 +238,9 @@ impl World {
         }
         let Some(old) = old else { return };
         let same = old.session == new.session;
+        if !same && new.state.is_held() {
+            self.moves_session_began();
+        }
         // After a rollback the registry assigns revisions again, and a late write may match one by
         // chance. Its session is then ended again before the guard is lifted.
         let again = same && !old.state.is_held() && new.state.is_held();

@@ -162,7 +162,7 @@ impl World {
             Fault::LeaderLags(_) if self.now < self.registry.lags_until + 15 * SECOND => {}
             Fault::LeaderLags(lasts) => {
                 self.counters.lags += 1;
-                self.registry.lags_until = self.now + lasts;
+                (self.registry.lags_from, self.registry.lags_until) = (self.now, self.now + lasts);
             }
             Fault::NodeFails(lasts) => self.node_fails(lasts),
             Fault::ReadsLate(master, lasts) => {

@@ -6,6 +6,7 @@
 //! it could not send before.
 
 mod expiry;
+mod leader;
 mod stream;
 
 pub use expiry::Expired;
@@ -21,7 +22,7 @@ use muster_protocol::{
     checkpoint::Checkpoint,
     fleet,
     lease::{CasAnswer, Lease, LeaseEvent, MasterLease},
-    registry::{FailoverGuard, Mark, Marks},
+    registry::FailoverGuard,
     subject::Bucket,
     task::TaskRecord,
 };
@@ -149,6 +150,8 @@ pub struct Registry {
     pub stalled_until: Nanos,
     /// The time until which the server that acts as the leader does not know the newest write.
     pub lags_until: Nanos,
+    /// The time since which it does not. It knows every earlier write.
+    pub lags_from: Nanos,
     /// The time until which each stream has no leader: nobody answers requests to it.
     pub elects_until: [Nanos; 3],
     /// A master that receives the answers to its reads only at this time; `None` if there is no such
@@ -170,6 +173,7 @@ impl Default for Registry {
             down_until: 0,
             stalled_until: 0,
             lags_until: 0,
+            lags_from: 0,
             elects_until: [0; 3],
             reads_late: None,
             server: 1,
@@ -191,31 +195,6 @@ impl World {
     /// Whether the registry answers.
     pub fn registry_is_up(&self) -> bool {
         self.now >= self.registry.down_until
-    }
-
-    /// Whether a stream has no leader at present.
-    pub fn elects(&self, stream: usize) -> bool {
-        self.now < self.registry.elects_until[stream]
-    }
-
-    /// The ends of the streams.
-    pub fn ends(&self) -> Marks {
-        let mut ends = Marks::default();
-        for bucket in STREAMS {
-            let mut end = self.end_of(bucket);
-            end.revision -= u64::from(self.now < self.registry.lags_until).min(end.revision);
-            ends.set(bucket, end);
-        }
-        ends
-    }
-
-    fn end_of(&self, bucket: Bucket) -> Mark {
-        match bucket {
-            Bucket::Workers => self.registry.workers.end(),
-            Bucket::Masters => self.registry.masters.end(),
-            Bucket::Tasks => self.registry.tasks.end(),
-            Bucket::Modules | Bucket::Checkpoints => Mark::default(),
-        }
     }
 
     /// Sends a request of a process to the registry.
@@ -302,7 +281,8 @@ impl World {
 
     fn perform(&mut self, session: SessionId, op: Op) -> fleet::Event {
         let now = self.now;
-        let lags = now < self.registry.lags_until;
+        let stream = op.stream().map_or(Bucket::Modules, |stream| STREAMS[stream]);
+        let lags = self.lags(self.written_at(stream));
         match op {
             Op::Lease(expect, lease, asked_by) => {
                 let old = self.registry.workers.get(&lease.worker);

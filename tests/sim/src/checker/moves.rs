@@ -38,6 +38,12 @@ impl World {
         moves.from = moves.from.max(self.now);
     }
 
+    /// A new session of a worker holds its lease: from now on it may be given tasks.
+    pub(super) fn moves_session_began(&mut self) {
+        let moves = &mut self.checker.moves;
+        moves.from = moves.from.max(self.now);
+    }
+
     /// The registry has accepted a task record.
     pub(super) fn moves_committed(&mut self, record: &TaskRecord) {
         let Some(sick) = self.checker.moves.sick else { return };
@@ -75,7 +81,11 @@ impl World {
     /// slot.
     fn free_since(&self, at: usize) -> Option<Nanos> {
         let worker = &self.workers[at];
-        let takes = worker.process.alive && self.standing(at) == Some(LeaseState::Live);
+        let lease = self.registry.workers.values.get(&worker.name).map(|(lease, _)| lease);
+        let holds = lease.is_some_and(|lease| {
+            lease.state == LeaseState::Live && lease.session == worker.lease_loop.session()
+        });
+        let takes = worker.process.alive && holds;
         let is_full = worker.runs.len() >= crate::process::worker::SLOTS as usize;
         (takes && !is_full).then_some(worker.full_until)
     }

@@ -184,7 +184,8 @@ impl World {
             let at = self.registry.stalled_until;
             return self.at(at, SimEvent::Checkpoint(Box::new(question)));
         }
-        let lags = self.now < self.registry.lags_until;
+        let newest = self.registry.tasks.written_at().min(self.registry.checkpoints.written_at());
+        let lags = self.lags(newest);
         let mut back = self.arrival(Peer::Registry, Peer::Master(master));
         if !self.healing && self.setting.disorder && self.rng.once_in(6) {
             back += self.rng.below(LATE_MAX);

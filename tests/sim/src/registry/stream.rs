@@ -36,6 +36,11 @@ impl<K: Ord + Clone, V: Clone> Stream<K, V> {
         Mark { stream: self.id, revision: self.last }
     }
 
+    /// The time of the newest write.
+    pub fn written_at(&self) -> Nanos {
+        self.log.last().map_or(0, |(at, ..)| *at)
+    }
+
     /// The value that a server without the stream's newest write knows.
     fn behind(&self, key: &K) -> Option<(V, Revision)> {
         let newest = self.get(key)?;

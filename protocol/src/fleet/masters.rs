@@ -58,6 +58,11 @@ impl Own {
         self.lease.session
     }
 
+    /// Whether the lease was declared lost, or is given back.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Until when this master may extend the leases of workers; `None` if it may not at all.
     pub(super) fn extends_until(&self) -> Option<Time> {
         (self.clock.is_held() && !self.over).then(|| self.clock.until())

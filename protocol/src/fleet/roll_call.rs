@@ -182,10 +182,16 @@ impl Fleet {
         }
     }
 
-    /// Since when leases are missed, in a session that is still connected.
+    /// Since when leases are missed, if the next session goes on waiting.
     pub(super) fn missed_since(&self) -> Option<Time> {
-        let is_missed = self.registry_up.is_some() && !self.roll.missed.is_empty();
+        let is_missed = self.goes_on_waiting() && !self.roll.missed.is_empty();
         self.roll.missed_since.filter(|_| is_missed)
+    }
+
+    /// Whether the next session goes on with the patience of this one: not if the connection broke, since
+    /// the next one may lead to another leader.
+    fn goes_on_waiting(&self) -> bool {
+        self.registry_up.is_some() || self.own.is_over()
     }
 
     /// Whether a master completed a roll call with this same process of the registry's server.
@@ -213,9 +219,9 @@ impl Fleet {
         }
     }
 
-    /// A claim that the registry does not meet, and since when, in a session that is still connected.
+    /// A claim that the registry does not meet, and since when, if the next session goes on waiting.
     pub(super) fn open_claims(&self) -> Vec<(Bucket, Mark, Time)> {
-        let claims = self.roll.claims.iter().filter(|_| self.registry_up.is_some());
+        let claims = self.roll.claims.iter().filter(|_| self.goes_on_waiting());
         let claims = claims.map(|(claim, asked)| {
             let mark = Mark { stream: claim.stream, revision: claim.revision };
             (Bucket::FOLLOWED[claim.place], mark, asked.since)

@@ -341,9 +341,9 @@ fn the_guard_stands_until_one_master_has_waited_for_all_and_then_for_nobody() {
     check(w.see(Event::GuardSeen(lifted, revision)), &["write t1@2: A at w1"]);
 }
 
-#[test]
-fn a_guard_that_the_registry_has_lost_is_raised_again() {
-    let guard = FailoverGuard {
+/// The guard of another master.
+fn guard_of_another() -> FailoverGuard {
+    FailoverGuard {
         nonce: Nonce(3),
         raised_by: SessionId(9),
         lifted: false,
@@ -352,7 +352,12 @@ fn a_guard_that_the_registry_has_lost_is_raised_again() {
         reason: String::new(),
         raised_at: WallMillis(0),
         unknown: Default::default(),
-    };
+    }
+}
+
+#[test]
+fn a_guard_that_the_registry_has_lost_is_raised_again() {
+    let guard = guard_of_another();
     let since = World::unloaded().now;
     let mut w = anew(|config| config.memory.guard = Some((guard.clone(), since)));
     check(load(&mut w), &["guard@0: raised"]);

@@ -372,6 +372,7 @@ impl World {
                 self.ask_registry(me, session, Op::Master(expect, lease));
             }
             Effect::BeginAnew => {
+                self.observe(at, fleet::Event::RegistryDown);
                 self.masters[at].sessions.broken();
                 self.begin_session(at);
             }

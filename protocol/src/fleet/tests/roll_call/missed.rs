@@ -32,6 +32,10 @@ fn a_lease_that_no_leader_shows_any_more_is_a_loss_also_for_the_next_session() {
     let lines = w.pass(limit::LEADER_LAG_MAX - SECOND);
     assert!(!lines.contains(&raised), "{lines:?}");
     // It is declared lost meanwhile, and goes on with the wait of the session before.
+    let mut own = w.fleet.masters().remove(0);
+    own.state = LeaseState::Lost;
+    check(w.see(Event::MasterSeen(own, 1_000)), &["begin anew"]);
+    w.see(Event::RegistryDown);
     let (memory, now) = (w.fleet.memory(), w.now);
     let mut w = anew_on_a_replica_that_is_behind(memory.clone());
     w.now = now;
@@ -49,18 +53,8 @@ fn a_lease_that_no_leader_shows_any_more_is_a_loss_also_for_the_next_session() {
 fn the_guard_of_another_master_covers_a_missed_lease() {
     let mut w = anew_on_a_replica_that_is_behind(Memory::default());
     load(&mut w);
-    let guard = FailoverGuard {
-        nonce: Nonce(3),
-        raised_by: SessionId(9),
-        lifted: false,
-        tasks: Mark::default(),
-        wait_ms: 60_000,
-        reason: String::new(),
-        raised_at: WallMillis(0),
-        unknown: Default::default(),
-    };
     let revision = w.next();
-    check(w.see(Event::GuardSeen(guard, revision)), &["lease w1@1: Lost"]);
+    check(w.see(Event::GuardSeen(guard_of_another(), revision)), &["lease w1@1: Lost"]);
     w.lease_ok("w1");
     let lines = w.pass(limit::LEADER_LAG_MAX * 2);
     assert!(lines.iter().all(|line| !line.starts_with("guard")), "{lines:?}");

@@ -78,9 +78,7 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     let raw = Measure::of_rounds("raw JetStream writes", &[before, after], "/s")
         .as_limit()
         .note(field.told());
-    let batched = Measure::limit("raw JetStream writes, in atomic batches", batched, "/s")
-        .to(&raw)
-        .note(format!("{BATCH} compare-and-sets in each"));
+    let batched = in_batches(batched, &raw);
     let allowed = allowed(&raw, &core);
     let rate = Measure::of_rounds("durable no-op tasks by `muster map`", &core.rates, "/s");
     let cpu = Measure::new("no-op tasks, CPU of each", core.cpu(), "µs").note(core.parts());
@@ -142,12 +140,17 @@ pub(super) fn against_raw(
     let after = bench.limit()?;
     let batched = bench.batched()?;
     let name = format!("raw JetStream writes, {short}");
-    let batched = Measure::limit(format!("{name}, in atomic batches"), batched, "/s");
     let raw = Measure::of_rounds(name, &[before, after], "/s").as_limit().note(bench.told());
     let allowed = allowed(&raw, &rounds);
     let rate = Measure::of_rounds(format!("no-op tasks, {setting}"), &rounds.rates, "/s");
-    let batched = batched.to(&raw).note(format!("{BATCH} compare-and-sets in each"));
+    let batched = in_batches(batched, &raw);
     Ok(vec![rate.to(&allowed).aims(Target::RatioAtLeast(share)), raw, batched, allowed])
+}
+
+/// The rate of the same raw writes in atomic batches.
+fn in_batches(rate: f64, raw: &Measure) -> Measure {
+    let name = format!("{}, in atomic batches", raw.name);
+    Measure::limit(name, rate, "/s").to(raw).note(format!("{BATCH} compare-and-sets in each"))
 }
 
 /// The limit on tasks a second, if the registry did nothing but their writes.

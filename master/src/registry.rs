@@ -121,7 +121,6 @@ impl RegistryError {
         matches!(
             self,
             RegistryError::NotReady { .. }
-                | RegistryError::Shared
                 | RegistryError::Unconnected { why: Unconnected::Unreachable, .. }
         )
     }

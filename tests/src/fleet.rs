@@ -42,6 +42,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often a condition is checked while a test waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The environment variable that keeps the directories of fleets whose tests fail.
+const KEEP: &str = "MUSTER_TEST_KEEP";
+
 /// A fleet of real processes. All processes that it started are killed when it is dropped.
 pub struct Fleet {
     dir: TempDir,
@@ -447,6 +450,9 @@ impl Drop for Fleet {
         self.groups.remove();
         self.unmount_disks();
         if std::thread::panicking() {
+            if std::env::var_os(KEEP).is_some() {
+                eprintln!("kept: {}", self.keep().display());
+            }
             for entry in std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
                 if entry.path().extension().is_some_and(|ending| ending == "log") {
                     let log = std::fs::read_to_string(entry.path()).unwrap_or_default();

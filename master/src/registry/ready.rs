@@ -140,9 +140,46 @@ pub(super) async fn keeps(context: &JetStream, names: &Names, server: &str) -> b
     context.is_local() && leader == Some(server)
 }
 
+/// Whether a server of a cluster has everything that the stream has, as its leader knows. A replica that
+/// cannot catch up delivers what it has all the same, of which the stream may have lost a part.
+pub(super) fn is_in_step(stream: &Info, server: &str) -> bool {
+    let Some(cluster) = &stream.cluster else { return true };
+    let is_leader = cluster.leader.as_deref() == Some(server);
+    is_leader || cluster.replicas.iter().any(|replica| replica.name == server && replica.current)
+}
+
 /// Where a stream ends, and the stream's identity: its time of creation.
 pub(super) fn mark_of(info: &Info) -> Mark {
     let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH);
     let created = created.map(|since| since.as_nanos() as u64).unwrap_or_default();
     Mark { stream: StreamId(created), revision: info.state.last_sequence }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that the server `a` leads. The replica at `b` has everything, the one at `c` has not.
+    const CLUSTER: &str = r#"{"leader": "a", "replicas": [
+        {"name": "b", "current": true, "active": 0},
+        {"name": "c", "current": false, "active": 0, "lag": 7}]}"#;
+
+    #[test]
+    fn a_replica_that_cannot_catch_up_is_not_in_step() {
+        let stream = |cluster: &str| -> Info {
+            let info = format!(
+                r#"{{"created": "2026-01-01T00:00:00Z", "cluster": {cluster}, "state": {{
+                    "messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0,
+                    "first_ts": "2026-01-01T00:00:00Z", "last_ts": "2026-01-01T00:00:00Z"}},
+                    "config": {{"name": "tasks", "max_consumers": -1, "max_msgs": -1, "max_bytes": -1,
+                    "discard": "new", "retention": "limits", "max_age": 0, "num_replicas": 3,
+                    "duplicate_window": 0, "storage": "file"}}}}"#
+            );
+            serde_json::from_str(&info).expect("a description of a stream")
+        };
+        let cluster = stream(CLUSTER);
+        let in_step = ["a", "b", "c", "d"].map(|server| is_in_step(&cluster, server));
+        assert_eq!(in_step, [true, true, false, false]);
+        assert!(is_in_step(&stream("null"), "a"), "one server has everything");
+    }
 }

@@ -1,10 +1,13 @@
 //! Follows a bucket: all present values, then every change. Creates consumers and reads the stream's
 //! end. Never interprets them; [`Watch`] decides what they mean.
 
-use super::{Fact, FactInput, Registry, SessionFact, layout, ready::mark_of};
+use super::{
+    Fact, FactInput, Registry, SessionFact, layout,
+    ready::{is_in_step, mark_of},
+};
 use async_nats::jetstream::{
     Message,
-    consumer::{Consumer, DeliverPolicy, push::OrderedConfig},
+    consumer::{Consumer, DeliverPolicy, Info, push::OrderedConfig},
     stream::Stream,
 };
 use futures::{FutureExt as _, StreamExt as _};
@@ -111,7 +114,15 @@ impl<H: FactInput> Follower<H> {
             tokio::select! {
                 message = messages.next() => match message {
                     None => return Ok(WatchEnd::Behind),
-                    Some(message) => self.take(message?).await?,
+                    Some(message) => {
+                        let message = message?;
+                        // The client library has replaced the consumer, maybe at a server that lacks
+                        // something.
+                        if message.info()?.consumer != consumer_name {
+                            return Ok(WatchEnd::Behind);
+                        }
+                        self.take(message).await?;
+                    }
                 },
                 Ok(()) = self.company.changed() => {}
                 () = tokio::time::sleep_until(compare) => {
@@ -144,7 +155,23 @@ impl<H: FactInput> Follower<H> {
             ..OrderedConfig::default()
         };
         let consumer = stream.create_consumer(config).await?;
+        self.demand_in_step(&stream, consumer.cached_info()).await?;
         Ok((stream, consumer, end))
+    }
+
+    /// Deletes a consumer and fails, unless it is at a server that has everything that the stream has.
+    async fn demand_in_step(
+        &self,
+        stream: &Stream,
+        consumer: &Info,
+    ) -> Result<(), async_nats::Error> {
+        let at = consumer.cluster.as_ref().and_then(|cluster| cluster.leader.as_deref());
+        let Some(at) = at.filter(|_| self.registry.server.is_none()) else { return Ok(()) };
+        if is_in_step(&stream.get_info().await?, at) {
+            return Ok(());
+        }
+        let _ = stream.delete_consumer(&consumer.name).await;
+        Err(format!("its server {at} has not caught up with the stream").into())
     }
 
     fn may_rest(&self) -> bool {

@@ -230,4 +230,21 @@ fn what_two_of_three_nodes_have_forgotten_is_waited_for() {
     );
     assert!(over < begun, "nothing is dispatched before every run from before has ended");
     assert_eq!(s.runs.runs(&s.new).len(), 1, "nobody knows of it any more");
+    // The third node cannot catch up with two that have forgotten, and still has what they lost. A
+    // master that followed a stream there would take it for a second loss.
+    for master in MASTERS {
+        let log = s.fleet.log(master);
+        assert!(!log.contains("the registry has lost writes"), "{log}");
+    }
+    // What docs/REGISTRY.md says of that node.
+    let last = s.fleet.nats_nodes().pop().expect("three nodes");
+    let is_behind = |fleet: &Fleet| {
+        let text = fleet.run(&["check"]).text();
+        text.contains(&format!("not up to date at {last}"))
+    };
+    assert!(is_behind(&s.fleet), "{}", s.fleet.run(&["check"]).text());
+    s.fleet.kill(&last);
+    std::fs::remove_dir_all(s.fleet.path(&format!("{last}.store"))).expect("it can be removed");
+    s.fleet.launch_nats(&last);
+    wait_for("the node to have everything", || (!is_behind(&s.fleet)).then_some(()));
 }

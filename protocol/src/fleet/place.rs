@@ -209,7 +209,8 @@ impl Fleet {
         let dispatched_at = self.stamps.wall(now);
         let Some(task) = self.tasks.get(&id) else { return };
         debug_assert!(matches!(task.phase, Phase::Idle), "only idle tasks are queued");
-        let Some(entry) = self.workers.get(&worker) else { return };
+        let Some(entry) = self.workers.get_mut(&worker) else { return };
+        entry.placed();
         let Some(session) = entry.lease.as_ref().map(|lease| lease.session) else { return };
         let lease = entry.revision;
         let lease_stream = self.roll.stream(Bucket::Workers);

@@ -102,9 +102,8 @@ impl Fleet {
         let message = if record.cancel {
             ToWorker::Revoke { key, revision: task.revision }
         } else {
-            let held_max = worker.lease.as_ref().map_or(u32::MAX, |lease| worker.holds_max(lease));
             let given = Mark { stream: self.roll.stream(Bucket::Tasks), revision: task.revision };
-            dispatch(&record.spec, attempt, key, given, held_max)
+            dispatch(&record.spec, attempt, key, given, worker.held_max())
         };
         out.push(Effect::Send { link, message });
         if let Some(task) = self.tasks.get_mut(&id) {

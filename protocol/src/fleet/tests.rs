@@ -50,6 +50,8 @@ pub(super) struct World {
     pub guard: Option<FailoverGuard>,
     /// Whether the registry leaves the renewals of the master's own lease unanswered.
     pub is_silent: bool,
+    /// How many attempts the worker may hold, as the dispatch of each task says.
+    pub held_max: BTreeMap<TaskId, u32>,
     /// Attempts by the order in which they were first seen: A, B, C, …
     attempts: Vec<AttemptId>,
     /// What the world was told since [`World::news`] was last asked for.
@@ -129,6 +131,7 @@ impl World {
             lease_writes: BTreeMap::new(),
             guard: None,
             is_silent: false,
+            held_max: BTreeMap::new(),
             attempts: Vec::new(),
             news: Vec::new(),
         }
@@ -275,6 +278,9 @@ impl World {
     }
 
     fn say_sent(&mut self, message: &ToWorker) -> String {
+        if let ToWorker::Dispatch(Dispatch { key, held_max, .. }) = message {
+            self.held_max.insert(key.task, *held_max);
+        }
         let mut name = |key: &AttemptKey| format!("t{} {}", key.task.0, self.letter(key.attempt));
         match message {
             ToWorker::Dispatch(Dispatch { key, .. }) => format!("dispatch {}", name(key)),

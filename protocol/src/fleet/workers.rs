@@ -49,6 +49,8 @@ pub(super) struct Worker {
     links: WorkerLinks,
     /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
     pub(super) tasks: BTreeSet<TaskId>,
+    /// How many attempts it might hold when this master last placed a task there.
+    held_max: u32,
     pub(super) run_estimate: RunEstimate,
     pub(super) backoff: backoff::WorkerBackoff,
 }
@@ -138,6 +140,7 @@ impl Worker {
             commands: Vec::new(),
             links: WorkerLinks::default(),
             tasks: BTreeSet::new(),
+            held_max: 0,
             run_estimate: RunEstimate::default(),
             backoff: backoff::WorkerBackoff::default(),
         }
@@ -175,8 +178,21 @@ impl Worker {
         Some((lease.lacks().is_some(), per_slot))
     }
 
+    /// A task is being placed there.
+    pub(super) fn placed(&mut self) {
+        self.held_max = self.lease.as_ref().map_or(0, |lease| self.holds_max(lease));
+    }
+
+    /// How many attempts the worker may hold, as a dispatch tells it: no fewer than when its task was
+    /// placed, though runs may take longer by now. Otherwise the worker would return attempts, and get
+    /// none for a while.
+    pub(super) fn held_max(&self) -> u32 {
+        let now = self.lease.as_ref().map_or(u32::MAX, |lease| self.holds_max(lease));
+        now.max(self.held_max)
+    }
+
     /// How many attempts the worker may hold: its slots and a short queue.
-    pub(super) fn holds_max(&self, lease: &Lease) -> u32 {
+    fn holds_max(&self, lease: &Lease) -> u32 {
         let slots = lease.offer.slots;
         let ahead = self.run_estimate.runs_in(limit::AHEAD_WORK, slots).min(limit::AHEAD_TASKS_MAX);
         slots.saturating_add(ahead)

@@ -179,6 +179,27 @@ fn a_worker_holds_ahead_what_it_runs_in_20_ms_and_no_long_task() {
 }
 
 #[test]
+fn a_worker_takes_what_was_placed_there_even_if_its_runs_take_longer_meanwhile() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, slots(2));
+    let end = |run_us| Outcome { run_us, ..Outcome::bare(Verdict::Completed) };
+    for task in [998, 999] {
+        w.run(task, |_| ());
+    }
+    let key = w.key(998, 'A');
+    w.finish("w1", 11, key, end(1));
+    w.ok(998);
+    w.submit(1, (1..=300).map(|id| new_task(id, |_| ())).collect());
+    let given = w.writes.values().filter(|(_, record)| record.attempt().is_some());
+    assert_eq!(given.count(), 257, "one is there already");
+    // Their writes are still under way when a run has taken long.
+    let key = w.key(999, 'B');
+    w.finish("w1", 11, key, end(40_000_000));
+    give_all(&mut w);
+    assert_eq!(w.held_max[&TaskId(1)], 258);
+}
+
+#[test]
 fn what_was_cancelled_before_it_ran_does_not_make_a_worker_look_quick() {
     let mut w = World::new();
     w.join("w1", 1, 11, slots(1));

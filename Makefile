@@ -63,7 +63,7 @@ failover: setup ## measure failover: TRIALS=50 SEED=any LEASE=standard|fast|roam
 	done
 
 sim: ## the fleet simulated: many seeds, or one with a trace (SEED=7, SEEDS=10000)
-	@cargo build --quiet -p muster-sim --bin sim
+	@cargo build --quiet --workspace --bin sim
 	@target/debug/sim $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
 
 mutants: setup ## break the protocol and the worker on purpose, and demand that a test notices (ONLY=name)

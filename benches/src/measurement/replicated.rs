@@ -8,7 +8,7 @@ use muster_tests::Fleet;
 const PLAN: Plan = Plan { workers: 2, slots: 2, tasks: 5_000, rounds: 5, raw: 10_000 };
 
 /// With three fsyncs for each write on the same disk.
-const SYNCED: Plan = Plan { workers: 2, slots: 2, tasks: 1_000, rounds: 3, raw: 1_000 };
+const SYNCED: Plan = Plan { workers: 2, slots: 2, tasks: 4_000, rounds: 5, raw: 4_000 };
 
 /// With the default of nats-server: it writes at once, and syncs every two minutes.
 pub fn run() -> anyhow::Result<Vec<Measure>> {

@@ -388,6 +388,7 @@ impl Go {
                 // The task has ended, and its guest reported the cause: a worker with few open files
                 // cannot connect.
                 kept.failed += 1;
+                println!("chaos: {task} could not send its request: {}", verdict["failed"]);
             } else if verdict.as_str() != Some("completed") {
                 kept.lost += 1;
                 println!("LOST: {task}, {submission:?}: {record}");

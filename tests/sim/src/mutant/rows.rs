@@ -52,4 +52,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-shortage-that-comes-and-goes-renews-each-time",
     "an-earlier-home-extends-after-its-end",
     "a-server-that-is-cut-off-is-kept",
+    "a-worker-returns-what-was-placed-there",
+    "a-source-that-stands-still-is-left-so",
+    "a-site-that-lags-is-told-again-and-again",
 ];

@@ -13,6 +13,7 @@ const KNOWN: &str = "protocol/src/fleet/task_state.rs";
 const WORKERS: &str = "protocol/src/fleet/workers.rs";
 const HEALTH: &str = "protocol/src/health.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
+const SITE: &str = "protocol/src/site.rs";
 
 /// Every edit of this file.
 pub(super) const EDITS: &[Edit] = &[
@@ -173,5 +174,24 @@ pub(super) const EDITS: &[Edit] = &[
         "            if !core::mem::replace(&mut self.hurried, true) {",
         "            let each = ON[a-shortage-that-comes-and-goes-renews-each-time];
             if !core::mem::replace(&mut self.hurried, true) || each {",
+    ),
+    edit(
+        WORKERS,
+        "        now.max(self.held_max)",
+        "        if ON[a-worker-returns-what-was-placed-there] { now } else { now.max(self.held_max) }",
+    ),
+    edit(
+        SITE,
+        "        let renew = !is_heard && look.answers && now >= self.renew_from;",
+        "        let renew = !is_heard
+            && look.answers
+            && now >= self.renew_from
+            && !ON[a-source-that-stands-still-is-left-so];",
+    ),
+    edit(
+        SITE,
+        "        let is_new = self.told.replace(what) != Some(what);",
+        "        let is_new = self.told.replace(what) != Some(what)
+            || ON[a-site-that-lags-is-told-again-and-again];",
     ),
 ];

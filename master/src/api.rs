@@ -18,7 +18,7 @@ use muster_protocol::{
     fleet::{self, Fleet},
     message::ObjectStore,
     record,
-    subject::{Names, SERVICE},
+    subject::{Names, SERVICE, is_inbox},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
@@ -109,6 +109,12 @@ async fn answer_all(
 ) {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
     while let Some(request) = requests.next().await {
+        let reply = request.message.reply.as_deref();
+        if !reply.is_some_and(is_inbox) {
+            let (endpoint, reply) = (endpoint.word(), reply.unwrap_or_default());
+            tracing::warn!(endpoint, reply, "a request without an inbox for its answer; ignored");
+            continue;
+        }
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let host = host.clone();
         tokio::spawn(async move {

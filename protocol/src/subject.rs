@@ -217,3 +217,41 @@ pub fn table() -> String {
     }
     text
 }
+
+/// Whether the reply subject of a request is the inbox of a client, so that a program that may write
+/// more than the client may answer there. Otherwise a client could name the key of a record, and the
+/// answer would replace the record.
+///
+/// Clients have inboxes under `_INBOX`, or under a prefix of their own that begins with `_INBOX`. For
+/// requests from another account, nats-server puts `_R_` in their place, and it puts
+/// `_GR_.CLUSTER.SERVER` before the inboxes of another cluster.
+pub fn is_inbox(reply: &str) -> bool {
+    let inbox = match reply.strip_prefix("_GR_.") {
+        Some(routed) => routed.splitn(3, '.').nth(2).unwrap_or_default(),
+        None => reply,
+    };
+    inbox.starts_with("_INBOX") || inbox.starts_with("_R_.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_inbox;
+
+    #[test]
+    fn answers_go_to_inboxes_only() {
+        for reply in ["_INBOX.a.b", "_INBOX_alice.a", "_R_.a.b", "_GR_.c.s._INBOX.a.b"] {
+            assert!(is_inbox(reply), "{reply}");
+        }
+        for reply in [
+            "$KV.muster_default_tasks.a",
+            "$JS.API.STREAM.PURGE.KV_muster_default_tasks",
+            "_GR_.c.s.$KV.muster_default_tasks.a",
+            "_GR_.c.s",
+            "_GR_.c.s._GR_.c.s._INBOX.a",
+            "muster.default.done.a",
+            "",
+        ] {
+            assert!(!is_inbox(reply), "{reply}");
+        }
+    }
+}

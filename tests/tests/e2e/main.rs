@@ -13,6 +13,7 @@ mod failover;
 mod frames;
 mod grants;
 mod guests;
+mod hostile_client;
 mod identity;
 mod keep;
 mod languages;

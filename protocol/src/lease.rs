@@ -281,6 +281,8 @@ pub struct Lease {
 }
 
 impl Record for Lease {
+    const UNREADABLE_IS_GONE: bool = true;
+
     fn unknown(&self) -> &Unknown {
         &self.unknown
     }
@@ -359,6 +361,8 @@ pub struct MasterLease {
 }
 
 impl Record for MasterLease {
+    const UNREADABLE_IS_GONE: bool = true;
+
     fn unknown(&self) -> &Unknown {
         &self.unknown
     }
@@ -400,7 +404,8 @@ pub enum CasAnswer<T> {
     Written(Revision),
     /// It was not written: the key has this value, or none.
     Conflict(Option<(T, Revision)>),
-    /// It was not written: the key was deleted, with a delete marker of this revision.
+    /// It was not written: the key was deleted, with a delete marker of this revision, or it has a value
+    /// of this revision that counts as deleted.
     Gone(Revision),
     /// It is not known whether it was written; it may still be.
     Unknown,

@@ -35,6 +35,11 @@ struct Field {
 
 /// A value that is stored as a whole.
 pub trait Record: Serialize + DeserializeOwned {
+    /// Whether a value that cannot be read counts as deleted, so that it can be replaced. It does for
+    /// leases: whoever holds one ends its session, and masters wait as after a deletion. Otherwise one
+    /// such value would stop a worker and its tasks for ever.
+    const UNREADABLE_IS_GONE: bool = false;
+
     /// The fields that this version does not know. They are not part of the type's own JSON.
     fn unknown(&self) -> &Unknown;
     /// The same, mutable.
@@ -42,6 +47,8 @@ pub trait Record: Serialize + DeserializeOwned {
 }
 
 impl<T: Record> Record for Box<T> {
+    const UNREADABLE_IS_GONE: bool = T::UNREADABLE_IS_GONE;
+
     fn unknown(&self) -> &Unknown {
         (**self).unknown()
     }

@@ -235,7 +235,8 @@ pub async fn read<T: Record>(
 enum Found<T> {
     /// No value and no tombstone, as far as the stream remembers.
     Nothing,
-    /// A tombstone and its revision. Muster leaves none, but an operator with `nats kv del` may.
+    /// A tombstone and its revision. Muster leaves none, but an operator with `nats kv del` may. A value
+    /// that cannot be read is one, too, where it counts as deleted.
     Mark(Revision),
     /// A value and its revision.
     Value(T, Revision),
@@ -255,9 +256,14 @@ async fn look<T: Record>(context: &Context, key: &Key) -> Result<Found<T>, ReadE
             let bytes = base64::engine::general_purpose::STANDARD
                 .decode(stored.data)
                 .map_err(|error| unavailable(error.to_string()))?;
-            let value = record::read(&bytes)
-                .map_err(|cause| ReadError::Malformed { subject: key.subject.clone(), cause })?;
-            Ok(Found::Value(value, stored.seq))
+            match record::read(&bytes) {
+                Ok(value) => Ok(Found::Value(value, stored.seq)),
+                Err(error) if T::UNREADABLE_IS_GONE => {
+                    tracing::warn!(subject = key.subject, %error, "a value counts as deleted");
+                    Ok(Found::Mark(stored.seq))
+                }
+                Err(cause) => Err(ReadError::Malformed { subject: key.subject.clone(), cause }),
+            }
         }
         (None, Some(error)) if error.err_code == NO_MESSAGE => Ok(Found::Nothing),
         (None, Some(error)) => Err(unavailable(error.description)),

@@ -279,7 +279,9 @@ impl<H: FactInput> Follower<H> {
 
     fn read(&self, message: &Message, sequence: u64) -> Option<Fact> {
         let broken = |error: serde_json::Error| {
-            tracing::warn!(subject = %message.subject, %error, "a value cannot be read; passed over");
+            if !message.payload.is_empty() {
+                tracing::warn!(subject = %message.subject, %error, "a value cannot be read");
+            }
         };
         match self.bucket {
             Bucket::Tasks => {
@@ -287,25 +289,27 @@ impl<H: FactInput> Follower<H> {
                 Some(Fact::Fleet(Event::TaskSeen(Box::new(record), sequence)))
             }
             Bucket::Checkpoints => None,
-            Bucket::Workers if message.payload.is_empty() => {
-                let worker: WorkerId = message.subject.rsplit('.').next()?.parse().ok()?;
-                Some(Fact::Fleet(Event::LeaseGone(worker, sequence)))
-            }
+            Bucket::Workers => match record::read::<Lease>(&message.payload).map_err(broken) {
+                Ok(lease) => Some(Fact::Fleet(Event::LeaseSeen(lease, sequence))),
+                // A tombstone, or a value that nobody can read.
+                Err(()) => {
+                    let worker: WorkerId = message.subject.rsplit('.').next()?.parse().ok()?;
+                    Some(Fact::Fleet(Event::LeaseGone(worker, sequence)))
+                }
+            },
             Bucket::Masters if message.subject.rsplit('.').next() == Some(GUARD_KEY) => {
                 let guard = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::Fleet(Event::GuardSeen(guard, sequence)))
             }
-            Bucket::Masters if message.payload.is_empty() => {
-                let session: SessionId = message.subject.rsplit('.').next()?.parse().ok()?;
-                Some(Fact::Fleet(Event::MasterGone(session)))
-            }
             Bucket::Masters => {
-                let lease: MasterLease = record::read(&message.payload).map_err(broken).ok()?;
-                Some(Fact::Fleet(Event::MasterSeen(lease, sequence)))
-            }
-            Bucket::Workers => {
-                let lease: Lease = record::read(&message.payload).map_err(broken).ok()?;
-                Some(Fact::Fleet(Event::LeaseSeen(lease, sequence)))
+                match record::read::<MasterLease>(&message.payload).map_err(broken) {
+                    Ok(lease) => Some(Fact::Fleet(Event::MasterSeen(lease, sequence))),
+                    Err(()) => {
+                        let session: SessionId =
+                            message.subject.rsplit('.').next()?.parse().ok()?;
+                        Some(Fact::Fleet(Event::MasterGone(session)))
+                    }
+                }
             }
             Bucket::Modules if message.payload.is_empty() => {
                 Some(Fact::ModuleGone(message.subject.rsplit('.').next()?.into()))

@@ -316,6 +316,12 @@ impl Lease {
         }
     }
 
+    /// How long a master has to wait at least before it declares the worker lost, at most
+    /// [`MASTER_WAIT_MAX`](limit::MASTER_WAIT_MAX).
+    pub fn master_wait(&self) -> Duration {
+        Duration::from_millis(self.master_wait_ms).min(limit::MASTER_WAIT_MAX)
+    }
+
     /// Makes this lease succeed a lease whose session is proven over.
     pub fn succeed(&mut self, old: &Lease) {
         self.succeeds = old.succeeds.clone();

@@ -86,6 +86,11 @@ pub const WRITES_MAX: usize = 1_024;
 /// well. A master's silence is noticed in the same time.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The longest wait that a worker's lease may ask of masters. Each profile asks for less, and so must
+/// those of later versions: masters of this version would declare their workers lost too early. A forged
+/// lease makes its tasks wait no longer.
+pub const MASTER_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// How long a nats-server of a cluster may consider itself the leader of a stream that another server
 /// leads: it steps down when it has not heard from most of the others for ten seconds.
 pub const LEADER_LAG_MAX: Duration = Duration::from_secs(12);

@@ -40,7 +40,7 @@ impl Fleet {
         }
         worker.revision = revision;
         worker.seen = now;
-        worker.wait = worker.wait.max(Duration::from_millis(lease.master_wait_ms));
+        worker.wait = worker.wait.max(lease.master_wait());
         (worker.lost_sent, worker.declaring, worker.declared_here) = (false, false, false);
         let due = now + worker.wait;
         let standing_changed = old.as_ref().is_none_or(|old| old.state != lease.state);

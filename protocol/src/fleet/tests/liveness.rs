@@ -75,6 +75,18 @@ fn a_lease_that_asks_for_a_longer_wait_gets_it_for_good() {
 }
 
 #[test]
+fn no_lease_makes_masters_wait_without_end() {
+    for timing in [LeaseTiming::STANDARD, LeaseTiming::FAST, LeaseTiming::ROAMING] {
+        assert!(timing.master() < limit::MASTER_WAIT_MAX, "{timing:?}");
+    }
+    let mut w = held(|_| ());
+    w.renews("w1", 1, |lease| lease.master_wait_ms = u64::MAX);
+    w.watch_lease("w1");
+    check(pass(&mut w, limit::MASTER_WAIT_MAX - MS), &[]);
+    check(pass(&mut w, MS), &["lease w1@4: Lost"]);
+}
+
+#[test]
 fn nobody_is_declared_while_the_registry_is_down_or_has_just_come_back() {
     let mut w = held(|_| ());
     w.see(Event::RegistryDown);

@@ -239,7 +239,9 @@ mod tests {
 
     #[test]
     fn answers_go_to_inboxes_only() {
-        for reply in ["_INBOX.a.b", "_INBOX_alice.a", "_R_.a.b", "_GR_.c.s._INBOX.a.b"] {
+        for reply in
+            ["_INBOX.a.b", "_INBOX_alice", "_INBOX_alice.a", "_R_.a.b", "_GR_.c.s._INBOX.a.b"]
+        {
             assert!(is_inbox(reply), "{reply}");
         }
         for reply in [

@@ -179,7 +179,10 @@ fn a_context_by_its_name() {
     fs::write(&file, user.seed().expect("it has its seed")).expect("a file");
     let contexts = fleet.path("config/nats/context");
     fs::create_dir_all(&contexts).expect("a directory");
-    let context = serde_json::json!({"url": fleet.nats_url(), "nkey": text(&file)});
+    let mut context = serde_json::json!({"url": fleet.nats_url(), "nkey": text(&file)});
+    context["inbox_prefix"] = "alice".into();
+    fs::write(contexts.join("odd.json"), context.to_string()).expect("a file");
+    context["inbox_prefix"] = "_INBOX_alice".into();
     fs::write(contexts.join("edge.json"), context.to_string()).expect("a file");
     fleet.set_variable("XDG_CONFIG_HOME", fleet.path("config"));
     fleet.take_context("edge");
@@ -189,6 +192,8 @@ fn a_context_by_its_name() {
     assert!(ran.text().contains("w1"), "{ran:?}");
     let ran = fleet.run(&["--context", "nowhere", "worker", "ls"]);
     assert!(ran.code == 2 && ran.err.contains("nats context ls"), "{ran:?}");
+    let ran = fleet.run(&["--context", "odd", "worker", "ls"]);
+    assert!(ran.code == 2 && ran.err.contains("such as _INBOX_alice"), "{ran:?}");
     assert!(fleet.log("w1").contains("the direct connection to NATS is open"));
 }
 

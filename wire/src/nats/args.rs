@@ -9,6 +9,7 @@ use super::{
     identity::{Identity, Login, UnusableFile},
 };
 use clap::{ArgMatches, Args, FromArgMatches, parser::ValueSource};
+use muster_protocol::subject::is_inbox;
 use std::path::PathBuf;
 
 /// The server if nothing names one: where nats-server listens by default.
@@ -103,6 +104,11 @@ pub enum AccessError {
         "the jetstream_domain of the NATS context cannot be used: {0}; correct it with: nats context edit, or name a domain with --nats-domain"
     )]
     ContextDomain(DomainError),
+    /// The inboxes of the context are none for a master.
+    #[error(
+        "the inbox_prefix of the NATS context is {0}, where masters do not answer; correct it with: nats context edit, to one that begins with _INBOX, such as _INBOX_alice"
+    )]
+    ContextInbox(String),
     /// No server is named.
     #[error("--nats names no server; leave it out, or write nats://HOST:PORT")]
     NoServer,
@@ -198,6 +204,9 @@ impl NatsArgs {
             None => context.domain().map_err(AccessError::ContextDomain)?,
         };
         let Identity { mut login, mut tls, inbox_prefix } = context.identity(&address);
+        if !inbox_prefix.is_empty() && !is_inbox(&inbox_prefix) {
+            return Err(AccessError::ContextInbox(inbox_prefix));
+        }
         let own = match (&self.creds, &self.nkey) {
             (Some(file), _) => Some(Login::Creds(file.clone())),
             (None, Some(file)) => Some(Login::Nkey(file.clone())),

@@ -12,14 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::{Digest, limit, task::Data};
 use muster_wire::{
     nats,
-    objects::{Objects, ReadError},
+    objects::{self, Objects, ReadError},
 };
-use std::{
-    io::{self, IsTerminal as _},
-    pin::Pin,
-    task::{Context, Poll},
-};
-use tokio::io::{AsyncRead, ReadBuf};
+use std::io::{self, IsTerminal as _};
 
 /// Below this size an upload is over before a progress bar could be read.
 const BAR_FROM: usize = 1024 * 1024;
@@ -80,7 +75,7 @@ pub async fn put(
     client: &Client,
     store: &str,
     digest: Digest,
-    bytes: &[u8],
+    bytes: &Bytes,
 ) -> anyhow::Result<bool> {
     persist(|| put_once(client, store, digest, bytes)).await
 }
@@ -89,10 +84,9 @@ async fn put_once(
     client: &Client,
     store: &str,
     digest: Digest,
-    bytes: &[u8],
+    bytes: &Bytes,
 ) -> Result<bool, TryError> {
     let objects = open(client, store).await?;
-    let name = digest.hex();
     let there = objects.info(digest).await;
     let there = there.map_err(|error| unread(error, format!("cannot ask {store} for {digest}")))?;
     // Inputs expire, so an old one is stored again. Modules do not expire.
@@ -101,11 +95,11 @@ async fn put_once(
     }) {
         return Ok(false);
     }
-    let mut upload = Upload { rest: bytes, bar: bar(bytes.len()) };
-    let stored = objects.store().put(name.as_str(), &mut upload).await;
-    upload.bar.finish_and_clear();
+    let bar = bar(bytes.len());
+    let stored = objects.put(digest, bytes.clone(), |size| bar.inc(size as u64)).await;
+    bar.finish_and_clear();
     let what = || format!("cannot store {digest} in {store}");
-    stored.map(|_| true).with_context(what).map_err(TryError::Passing)
+    stored.map(|()| true).with_context(what).map_err(TryError::Passing)
 }
 
 /// Why an object was not read. A store that does not answer may answer later.
@@ -120,7 +114,7 @@ fn unread(error: ReadError, what: String) -> TryError {
 
 async fn open(client: &Client, store: &str) -> Result<Objects, TryError> {
     client.store(store).await.map_err(|error| {
-        if !error.is_missing() {
+        if !objects::is_missing(&error) {
             let text = format!("the object store {store} does not answer");
             return TryError::Passing(anyhow::Error::new(error).context(text));
         }
@@ -137,24 +131,4 @@ fn bar(size: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
         .expect("the template is a constant and well-formed");
     ProgressBar::new(size as u64).with_style(style)
-}
-
-/// Counts bytes that are being uploaded.
-struct Upload<'a> {
-    rest: &'a [u8],
-    bar: ProgressBar,
-}
-
-impl AsyncRead for Upload<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let (now, rest) = self.rest.split_at(self.rest.len().min(buffer.remaining()));
-        buffer.put_slice(now);
-        self.rest = rest;
-        self.bar.inc(now.len() as u64);
-        Poll::Ready(Ok(()))
-    }
 }

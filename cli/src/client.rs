@@ -3,7 +3,7 @@
 
 use crate::{exit::Failure, ids::Token};
 use anyhow::Context as _;
-use async_nats::RequestErrorKind;
+use async_nats::{RequestErrorKind, jetstream::context::GetStreamError};
 use clap::Args;
 use muster_protocol::{
     GroupName, TaskId,
@@ -12,7 +12,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     nats::{Address, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected},
-    objects::{Objects, OpenError},
+    objects::Objects,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// Opens an object store of the fleet, which must exist.
-    pub async fn store(&self, name: &str) -> Result<Objects, OpenError> {
+    pub async fn store(&self, name: &str) -> Result<Objects, GetStreamError> {
         let known = || self.stores.lock().expect("no holder of this lock panics");
         if let Some(store) = known().get(name) {
             return Ok(store.clone());

@@ -298,7 +298,8 @@ impl Wasm {
     }
 
     async fn store(&self, client: &Client) -> anyhow::Result<bool> {
-        blob::put(client, &client.names.module_store(), self.digest, &self.bytes).await
+        let bytes = self.bytes.clone().into();
+        blob::put(client, &client.names.module_store(), self.digest, &bytes).await
     }
 }
 
@@ -369,11 +370,8 @@ mod tests {
             pushed_at: WallMillis(0),
             unknown: Default::default(),
         };
-        let entry = ModuleEntry {
-            name: "hello".into(),
-            versions: vec![version("1", 1), version("2", 2)],
-            unknown: Default::default(),
-        };
+        let versions = vec![version("1", 1), version("2", 2)];
+        let entry = ModuleEntry { versions, ..ModuleEntry::new("hello") };
         let digest =
             |what: &str| find(std::slice::from_ref(&entry), what).map(|found| found.digest.0[0]);
         assert_eq!(digest("hello"), Some(2));

@@ -171,7 +171,11 @@ async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Re
     for chunk in ids.chunks(CANCEL_MAX) {
         let question = TaskIds { ids: chunk.to_vec() };
         let answer: Tasks = client.insist(Endpoint::TaskCancel, &question).await?;
+        // All of them are cancelled, though one answer may not have room to show them.
+        let is_missing = |id: &&TaskId| answer.tasks.iter().all(|view| view.record.id != **id);
+        let missing: Vec<TaskId> = chunk.iter().filter(is_missing).copied().collect();
         found.tasks.extend(answer.tasks);
+        found.tasks.extend(client.tasks(&missing).await?);
     }
     if format == Format::Json {
         output::json(&found)?;

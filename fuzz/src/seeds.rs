@@ -131,7 +131,7 @@ pub fn records() {
         unknown: Default::default(),
     };
     let module =
-        ModuleEntry { name: "upper".into(), versions: vec![version], unknown: Default::default() };
+        ModuleEntry { versions: vec![version], removed: vec!["0".into()], ..ModuleEntry::new("upper") };
     let values = [
         json(&task),
         json(&running),

@@ -65,6 +65,8 @@ struct ApiServer {
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
     known: Mutex<HashSet<Digest>>,
+    /// Digests known to have had these names. A name never changes its meaning.
+    named: Mutex<HashSet<(String, Digest)>>,
 }
 
 /// Begins to answer clients, until the service is stopped.
@@ -88,7 +90,12 @@ pub(crate) async fn serve(
         .start(SERVICE, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(|error| anyhow::anyhow!("the client API cannot be served: {error}"))?;
-    let host = Arc::new(ApiServer { registry: registry.clone(), inbox, known: Mutex::default() });
+    let host = Arc::new(ApiServer {
+        registry: registry.clone(),
+        inbox,
+        known: Mutex::default(),
+        named: Mutex::default(),
+    });
     for endpoint in Endpoint::ALL {
         let name = endpoint.word();
         let requests = service

@@ -7,9 +7,9 @@ use crate::{
     registry::{Fact, ObjectError, Registry, SessionFact, Writes},
 };
 use muster_protocol::{
-    Digest, TaskId, checkpoint,
+    Digest, TaskId, WorkerId, checkpoint,
     fleet::{ClientReply, Effect, Event, LinkId, RequestId},
-    message::{ObjectStore, StreamReply, ToWorker},
+    message::{AttemptKey, ObjectStore, StreamReply, ToWorker},
     subject::Bucket,
 };
 use std::collections::BTreeMap;
@@ -152,6 +152,20 @@ impl Executor {
         });
     }
 
+    /// Answers from the registry how many bytes of log an attempt of this worker may have.
+    pub(crate) fn log_max(
+        &self,
+        worker: WorkerId,
+        key: AttemptKey,
+        reply: oneshot::Sender<Option<u64>>,
+    ) {
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            let found = registry.read_task(key.task).await.ok().flatten();
+            let _ = reply.send(found.and_then(|(record, _)| record.log_max(&worker, key.attempt)));
+        });
+    }
+
     /// Carries out effects in order. Returns whether this session is over.
     pub(crate) fn execute(&mut self, effects: Vec<Effect>) -> bool {
         let mut is_over = false;
@@ -190,6 +204,10 @@ impl Executor {
                 Effect::BeginAnew => is_over = true,
                 Effect::Released => self.released = true,
                 Effect::Send { link, message } => self.send(link, message),
+                Effect::CloseLink { link, worker, why } => {
+                    tracing::warn!(%worker, why, "its link is closed");
+                    self.links.remove(&link);
+                }
                 Effect::Reply { request, answer } => {
                     if let Some(reply) = self.requests.remove(&request) {
                         let _ = reply.send(answer);

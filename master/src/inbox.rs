@@ -35,10 +35,13 @@ pub(crate) enum Input {
     LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },
     /// A link is down.
     LinkClosed { worker: WorkerId, link: fleet::LinkId },
-    /// Text that a guest wrote to its log or to standard error.
+    /// Text that a guest wrote to its log or to standard error; its worker has the attempt.
     Log(LogChunk),
+    /// A worker writes to the log of this attempt: how many bytes may it have? `None` if the worker has no
+    /// such attempt.
+    LogMax { worker: WorkerId, key: AttemptKey, reply: oneshot::Sender<Option<u64>> },
     /// Progress that a guest reported.
-    Progress { key: AttemptKey, done: u64, total: u64 },
+    Progress { worker: WorkerId, key: AttemptKey, done: u64, total: u64 },
     /// A worker asks for an object.
     Fetch {
         store: ObjectStore,

@@ -185,8 +185,14 @@ impl Master {
                 self.fleet.observe(now, Event::Unlinked { worker, link });
             }
             Input::Log(chunk) => self.executor.publisher().log(chunk),
-            Input::Progress { key, done, total } => {
-                self.executor.publisher().progress(key.task, done, total);
+            Input::LogMax { worker, key, reply } => match self.fleet.log_max(&worker, key) {
+                Some(bytes) => drop(reply.send(Some(bytes))),
+                None => self.executor.log_max(worker, key, reply),
+            },
+            Input::Progress { worker, key, done, total } => {
+                if self.fleet.runs(&worker, key) {
+                    self.executor.publisher().progress(key.task, done, total);
+                }
             }
             Input::Fetch { store, digest, reply } => self.executor.fetch(store, digest, reply),
             Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),

@@ -1,39 +1,46 @@
-//! QUIC as the master uses it: one link per worker, and the streams on it. Only this module talks QUIC.
+//! QUIC as the master uses it: the links of workers, and the streams on them. Only this module talks QUIC.
 //! Never takes a worker's name from a frame, only from its certificate.
 
-use crate::{inbox::Input, registry::ObjectError};
-use bytes::{Bytes, BytesMut};
+mod admission;
+mod logs;
+mod objects;
+mod peers;
+
+use crate::inbox::Input;
+use admission::{Admission, Handshake, Verdict};
+use logs::Logs;
 use muster_protocol::{
-    Digest, WorkerId,
+    WorkerId,
     checkpoint::{Request, Want},
     fleet::{Event, LinkId},
     frame::{FrameRange, NoCommonFrames, Speaker},
     limit,
-    message::{Hello, LogChunk, ObjectStore, StreamReply, StreamRequest, ToMaster},
+    message::{Hello, OverBound, StreamReply, StreamRequest, ToMaster},
     subject::Names,
 };
 use muster_wire::{
-    quic::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
+    quic::{self, FrameReader, FrameWriter, StreamError, speak},
     tls,
 };
+use peers::Peers;
 use quinn::{Connection, Endpoint, Incoming};
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Frames that may wait for one worker. A worker that leaves more unread loses its link.
 const FRAMES_MAX: usize = 4 * 1024;
 
-/// Objects in the memory of this process at once, up to 64 MiB each.
-const OBJECTS_MAX: usize = 8;
-
 /// How long a peer may take for the handshake, and for the first frame of each stream.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// The code with which a link is closed whose worker says what no worker may.
+const OVER_BOUND: u32 = 4;
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
@@ -45,12 +52,14 @@ struct Control {
     first: Arc<AtomicBool>,
     /// Receives the cause when the control stream has ended; the link then ends too.
     ended: mpsc::Sender<String>,
+    /// Permits for objects of this worker.
+    objects: Arc<Semaphore>,
 }
 
 /// State shared by all links.
 struct LinkServer {
-    /// Permits for objects in the memory of this process.
-    objects: Semaphore,
+    peers: Peers,
+    logs: Logs,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
 }
@@ -65,7 +74,7 @@ impl Workers {
         Workers {
             waiting: Some((
                 endpoint,
-                Arc::new(LinkServer { objects: Semaphore::new(OBJECTS_MAX), names, inbox }),
+                Arc::new(LinkServer { peers: Peers::new(), logs: Logs::default(), names, inbox }),
             )),
         }
     }
@@ -79,11 +88,25 @@ impl Workers {
 }
 
 async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
+    let admission = Admission::default();
     while let Some(incoming) = endpoint.accept().await {
+        let from = incoming.remote_address();
+        let is_proven = incoming.remote_address_validated();
+        let handshake = match admission.judge(Instant::now(), from, is_proven) {
+            Verdict::Begin(handshake) => handshake,
+            Verdict::Retry => {
+                // Refused only where the address is proven already.
+                let _ = incoming.retry();
+                continue;
+            }
+            Verdict::Ignore => {
+                incoming.ignore();
+                continue;
+            }
+        };
         let host = host.clone();
         tokio::spawn(async move {
-            let from = incoming.remote_address();
-            match host.admit(incoming).await {
+            match host.admit(incoming, handshake).await {
                 Ok((connection, worker)) => {
                     // The main loop logs that a link is down. The cause is for debugging only.
                     if let Err(cause) = host.link(connection, worker.clone()).await {
@@ -111,18 +134,31 @@ fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
 
 impl LinkServer {
     /// Completes the handshake. Returns the worker that the peer has proven to be.
-    async fn admit(&self, incoming: Incoming) -> anyhow::Result<(Connection, WorkerId)> {
-        let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
-        let Some(worker) = self.name(&connection) else {
-            connection.close(1u32.into(), b"not a worker of this fleet");
-            anyhow::bail!("its certificate is not that of a worker of this fleet");
+    async fn admit(
+        &self,
+        incoming: Incoming,
+        handshake: Handshake,
+    ) -> anyhow::Result<(Connection, WorkerId)> {
+        let admitted = async {
+            let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
+            let Some(worker) = self.name(&connection) else {
+                connection.close(1u32.into(), b"not a worker of this fleet");
+                anyhow::bail!("its certificate is not that of a worker of this fleet");
+            };
+            Ok((connection, worker))
         };
-        Ok((connection, worker))
+        let admitted = admitted.await;
+        if admitted.is_err() {
+            handshake.failed(Instant::now());
+        }
+        admitted
     }
 
     async fn link(self: Arc<Self>, connection: Connection, worker: WorkerId) -> anyhow::Result<()> {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
-        let result = self.streams(&connection, &worker, link).await;
+        let objects = self.peers.joined(&worker, link, connection.clone());
+        let result = self.streams(&connection, &worker, link, &objects).await;
+        self.peers.left(&worker, link);
         // Why a stream broke is known to the connection.
         let result = result.map_err(|error| connection.close_reason().map_or(error, Into::into));
         connection.close(0u32.into(), b"");
@@ -141,6 +177,7 @@ impl LinkServer {
         connection: &Connection,
         worker: &WorkerId,
         link: LinkId,
+        objects: &Arc<Semaphore>,
     ) -> anyhow::Result<()> {
         let (control_ended, mut ended) = mpsc::channel(1);
         let has_control = Arc::new(AtomicBool::new(false));
@@ -151,14 +188,16 @@ impl LinkServer {
                     let (send, receive) = stream?;
                     let (host, worker) = (self.clone(), worker.clone());
                     let (connection, first) = (connection.clone(), has_control.clone());
-                    let control = Control { link, connection, first, ended: control_ended.clone() };
+                    let (ended, objects) = (control_ended.clone(), objects.clone());
+                    let control = Control { link, connection, first, ended, objects };
                     let reader = FrameReader::new(receive, encoding);
                     let writer = FrameWriter::new(send, encoding);
                     tokio::spawn(async move { host.stream(reader, writer, worker, control).await });
                 }
                 stream = connection.accept_uni() => {
-                    let (host, stream) = (self.clone(), stream?);
-                    tokio::spawn(async move { host.logs(FrameReader::new(stream, encoding)).await });
+                    let reader = FrameReader::new(stream?, encoding);
+                    let (host, worker) = (self.clone(), worker.clone());
+                    tokio::spawn(async move { host.logs(&worker, reader).await });
                 }
                 cause = ended.recv() => anyhow::bail!(cause.unwrap_or_default()),
             }
@@ -172,8 +211,8 @@ impl LinkServer {
         worker: WorkerId,
         control: Control,
     ) {
-        let asked = match tokio::time::timeout(HANDSHAKE_MAX, reader.next::<StreamRequest>()).await
-        {
+        let asked = reader.next_within::<StreamRequest>(limit::REQUEST_SIZE_MAX);
+        let asked = match tokio::time::timeout(HANDSHAKE_MAX, asked).await {
             Ok(Ok(Some(asked))) => asked,
             _ => return,
         };
@@ -191,7 +230,7 @@ impl LinkServer {
                 return;
             }
             StreamRequest::Fetch { store, digest } => {
-                self.in_time(self.fetch(writer, store, digest)).await
+                self.fetch(writer, control.objects, store, digest).await
             }
             StreamRequest::Checkpoint { attempt, save, state } => {
                 let want = Want::Save { save, state };
@@ -202,23 +241,12 @@ impl LinkServer {
                 self.checkpoint(writer, request).await
             }
             StreamRequest::Put { digest, size } => {
-                self.in_time(self.put(reader, writer, digest, size)).await
+                self.put(reader, writer, control.objects, digest, size).await
             }
         };
         if let Err(cause) = result {
             tracing::debug!(%worker, %cause, "a stream ended");
         }
-    }
-
-    /// Transfers an object once there is a permit for its memory, and gives up after [`OBJECT_WITHIN`].
-    async fn in_time(
-        &self,
-        work: impl Future<Output = Result<(), StreamError>>,
-    ) -> Result<(), StreamError> {
-        let _place = self.objects.acquire().await;
-        tokio::time::timeout(OBJECT_WITHIN, work)
-            .await
-            .unwrap_or_else(|_| Err(StreamError::Down("it took too long".into())))
     }
 
     async fn control(
@@ -250,7 +278,7 @@ impl LinkServer {
         let link = control.link;
         while let Some(message) = reader.next::<ToMaster>().await? {
             let worker = worker.clone();
-            let input = match message {
+            let input = match message.bounded().map_err(|cause| refuse(&worker, control, cause))? {
                 ToMaster::Hello(hello) => {
                     understood(&worker, &hello, &control.connection)?;
                     Input::Fleet(Event::Linked { worker, link, hello })
@@ -264,44 +292,15 @@ impl LinkServer {
                 ToMaster::Finished { key, revision, outcome } => {
                     Input::Fleet(Event::Finished { worker, link, key, revision, outcome })
                 }
-                ToMaster::Progress { key, done, total } => Input::Progress { key, done, total },
+                ToMaster::Progress { key, done, total } => {
+                    Input::Progress { worker, key, done, total }
+                }
             };
             if self.inbox.send(input).await.is_err() {
                 break;
             }
         }
         Ok(())
-    }
-
-    async fn logs(&self, mut reader: FrameReader) {
-        while let Ok(Some(chunk)) = reader.next::<LogChunk>().await {
-            if self.inbox.send(Input::Log(chunk)).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn fetch(
-        &self,
-        mut writer: FrameWriter,
-        store: ObjectStore,
-        digest: Digest,
-    ) -> Result<(), StreamError> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.inbox.send(Input::Fetch { store, digest, reply }).await;
-        match answer.await {
-            Ok(Ok(Some(bytes))) => {
-                writer.send(&StreamReply::Size(bytes.len() as u64)).await?;
-                writer.bytes(bytes).await?;
-            }
-            // The stored bytes do not match the digest. A retry would read the same bytes.
-            Ok(Ok(None) | Err(ObjectError::Corrupt(_))) => {
-                writer.send(&StreamReply::Missing).await?
-            }
-            Ok(Err(error)) => writer.send(&StreamReply::Failed(error.to_string())).await?,
-            Err(_) => writer.send(&StreamReply::Failed("the master stops".into())).await?,
-        }
-        writer.finish()
     }
 
     async fn checkpoint(
@@ -315,31 +314,14 @@ impl LinkServer {
         writer.send(&told).await?;
         writer.finish()
     }
+}
 
-    async fn put(
-        &self,
-        mut reader: FrameReader,
-        mut writer: FrameWriter,
-        digest: Digest,
-        size: u64,
-    ) -> Result<(), StreamError> {
-        let told = match collect(&mut reader, size).await? {
-            None => StreamReply::Failed(format!(
-                "it does not have exactly the {size} bytes that were announced"
-            )),
-            Some(bytes) => {
-                let (reply, answer) = oneshot::channel();
-                let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;
-                match answer.await {
-                    Ok(Ok(())) => StreamReply::Stored,
-                    Ok(Err(error)) => StreamReply::Failed(error.to_string()),
-                    Err(_) => StreamReply::Failed("the master stops".into()),
-                }
-            }
-        };
-        writer.send(&told).await?;
-        writer.finish()
-    }
+/// Closes the link of a worker that says what no worker may.
+fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError {
+    let cause = cause.to_string();
+    tracing::warn!(%worker, cause, "its link is closed");
+    control.connection.close(OVER_BOUND.into(), cause.as_bytes());
+    StreamError::Down(cause)
 }
 
 /// Closes the link of a worker with which this master has no version of frames in common.
@@ -357,20 +339,4 @@ fn understood(
         connection.close(quic::NO_COMMON_FRAMES.into(), cause.as_bytes());
         StreamError::Down(cause)
     })
-}
-
-/// Reads exactly `size` bytes. `None` if there are fewer or more, or if `size` is above the limit of a
-/// payload.
-async fn collect(reader: &mut FrameReader, size: u64) -> Result<Option<Bytes>, StreamError> {
-    if size > limit::PAYLOAD_SIZE_MAX {
-        return Ok(None);
-    }
-    let mut all = BytesMut::new();
-    while let Some(bytes) = reader.bytes().await? {
-        if all.len() as u64 + bytes.len() as u64 > size {
-            return Ok(None);
-        }
-        all.extend_from_slice(&bytes);
-    }
-    Ok((all.len() as u64 == size).then(|| all.freeze()))
 }

@@ -200,6 +200,9 @@ pub struct ModuleEntry {
     pub name: String,
     /// Its versions, oldest first. The last one is what the bare name means.
     pub versions: Vec<ModuleVersion>,
+    /// Versions that were removed, oldest first. None of them is given to other bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
     /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
@@ -208,7 +211,23 @@ pub struct ModuleEntry {
 impl ModuleEntry {
     /// A name that has no version yet.
     pub fn new(name: &str) -> Self {
-        ModuleEntry { name: name.into(), versions: Vec::new(), unknown: Unknown::default() }
+        let (versions, removed) = (Vec::new(), Vec::new());
+        ModuleEntry { name: name.into(), versions, removed, unknown: Unknown::default() }
+    }
+
+    /// Removes the versions that `is_kept` refuses, for ever.
+    pub fn retain(&mut self, is_kept: impl Fn(&ModuleVersion) -> bool) {
+        let (kept, gone): (Vec<_>, Vec<_>) = self.versions.drain(..).partition(is_kept);
+        self.versions = kept;
+        self.removed.extend(gone.into_iter().map(|old| old.version));
+    }
+
+    /// Whether a version of this name has this digest: the given one, or any.
+    pub fn has(&self, version: Option<&str>, digest: Digest) -> bool {
+        let is_it = |known: &ModuleVersion| {
+            known.digest == digest && version.is_none_or(|version| version == known.version)
+        };
+        self.versions.iter().any(is_it)
     }
 }
 

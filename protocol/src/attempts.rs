@@ -273,11 +273,13 @@ impl Attempts {
 
     fn send_hello(&mut self, link: LinkId) {
         let (Some(session), Some(&to)) = (self.session, self.links.get(&link)) else { return };
-        let held = |(key, attempt): (&AttemptKey, &Attempt)| HeldAttempt {
-            key: *key,
-            revision: attempt.revision,
+        let with_ended = self.attempts.len() <= limit::HELLO_ATTEMPTS_MAX;
+        let held = |(key, attempt): (&AttemptKey, &Attempt)| {
+            let is_told = with_ended || !matches!(attempt.phase, Phase::Ended { .. });
+            is_told.then_some(HeldAttempt { key: *key, revision: attempt.revision })
         };
-        let attempts = self.attempts.iter().map(held).collect();
+        let attempts = self.attempts.iter().filter_map(held);
+        let attempts = attempts.take(limit::HELLO_ATTEMPTS_MAX).collect();
         let (holds, version) = (self.holds, self.version.clone());
         let message = ToMaster::Hello(Hello {
             to,

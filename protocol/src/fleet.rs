@@ -219,8 +219,9 @@ impl Fleet {
                 Timer::Backoff(worker) => self.backoff_due(now, &worker),
                 Timer::Task(task) => self.task_due(now, task, out),
                 Timer::Inquiry(task) => {
-                    if self.inquiries.has(task) {
-                        self.read_task(now, task, Timer::Inquiry(task), out);
+                    if let Some(again) = self.inquiries.is_due(now, task) {
+                        self.read_task(now, task, out);
+                        self.timers.set(again, timer);
                     }
                 }
             }
@@ -234,15 +235,18 @@ impl Fleet {
                 self.agenda.task(id);
             }
             Phase::Writing(_) => {}
-            Phase::Asking => self.read_task(now, id, Timer::Task(id), out),
+            Phase::Asking => {
+                self.read_task(now, id, out);
+                // Again, until the read is answered.
+                self.timers.set(now + ASK_AGAIN, Timer::Task(id));
+            }
         }
     }
 
-    /// Reads a record from the stream's leader, and again until the read is answered.
-    fn read_task(&mut self, now: Time, task: TaskId, again: Timer, out: &mut Vec<Effect>) {
+    /// Reads a record from the stream's leader.
+    fn read_task(&mut self, now: Time, task: TaskId, out: &mut Vec<Effect>) {
         let read = self.inquiries.read(now, task, self.leader_lag());
         out.push(Effect::ReadTask { task, read });
-        self.timers.set(now + ASK_AGAIN, again);
     }
 
     /// Whether the current attempt of the task is this one, on this worker.

@@ -122,10 +122,14 @@ pub fn decode<T: Message>(encoding: Encoding, body: &[u8]) -> Result<T, FrameErr
     }
 }
 
-/// Takes the message of the next frame out of `buffer`; `None` until the whole frame is there.
-pub fn split(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+/// Takes the message of the next frame out of `buffer`; `None` until the whole frame is there. A frame
+/// of more than `size_max` bytes is refused as soon as its length is there.
+pub fn split(buffer: &mut BytesMut, size_max: usize) -> Result<Option<Bytes>, FrameError> {
     let Some(header) = buffer.first_chunk::<HEADER_SIZE>() else { return Ok(None) };
     let size = size(*header)?;
+    if size > size_max {
+        return Err(FrameError::TooLong(size));
+    }
     if buffer.len() < HEADER_SIZE + size {
         return Ok(None);
     }

@@ -281,6 +281,7 @@ pub struct Lease {
 }
 
 impl Record for Lease {
+    const SIZE_MAX: usize = limit::LEASE_SIZE_MAX;
     const UNREADABLE_IS_GONE: bool = true;
 
     fn unknown(&self) -> &Unknown {
@@ -367,6 +368,7 @@ pub struct MasterLease {
 }
 
 impl Record for MasterLease {
+    const SIZE_MAX: usize = limit::LEASE_SIZE_MAX;
     const UNREADABLE_IS_GONE: bool = true;
 
     fn unknown(&self) -> &Unknown {

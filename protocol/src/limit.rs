@@ -6,9 +6,24 @@ use core::time::Duration;
 /// anything is allocated, so that a peer cannot ask for memory.
 pub const FRAME_SIZE_MAX: usize = 256 * 1024;
 
+/// The largest first frame of a stream, beside the control stream's. It may have the state of a checkpoint,
+/// inline.
+pub const REQUEST_SIZE_MAX: usize = 32 * 1024;
+
 /// The largest input or output kept inside the task record. Beyond it the bytes go to the object
 /// store: a record is rewritten at every change, so it has to stay small.
 pub const INLINE_SIZE_MAX: usize = 16 * 1024;
+
+/// The largest specification of a task, as JSON: what a task may have of everything at once would not fit
+/// a frame.
+pub const SPEC_SIZE_MAX: usize = 192 * 1024;
+
+/// The largest record of a task, as JSON: its specification, with an outcome and a history of the longest
+/// texts. NATS' default `max_payload` is a third more.
+pub const RECORD_SIZE_MAX: usize = 768 * 1024;
+
+/// The largest lease, as JSON. Every renewal carries it.
+pub const LEASE_SIZE_MAX: usize = 64 * 1024;
 
 /// The largest input or output of a task.
 pub const PAYLOAD_SIZE_MAX: u64 = 64 * 1024 * 1024;
@@ -42,6 +57,14 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3600);
 /// How long a task may be queued, by default and at most: a task that nobody ran for a week is of no
 /// use to its client any more.
 pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Bytes of log that a run may write at once: a stack trace or a start-up banner.
+pub const LOG_BURST: u64 = 64 * 1024;
+/// Bytes of log per second that a run may write over time: 2,000 lines of 128 bytes.
+pub const LOG_RATE: u64 = 256 * 1024;
+/// The longest piece of a log, in bytes. A line of `log` is cut there; a line of standard error
+/// continues in the next piece.
+pub const LOG_CHUNK_MAX: usize = 4 * 1024;
 
 /// The most bytes of log of an attempt, unless the task says otherwise: about a minute at the full rate
 /// of 256 KiB/s. The log stream keeps the newest of all tasks together, up to the size that its master
@@ -77,6 +100,16 @@ pub const AHEAD_TASKS_MAX: u32 = 256;
 pub const BEGUN_WORK: Duration = Duration::from_millis(1);
 /// The same as a number of tasks: the shortest take some 15 µs.
 pub const BEGUN_TASKS_MAX: u32 = 64;
+
+/// The longest version of a program that a frame may name, in bytes.
+pub const VERSION_SIZE_MAX: usize = 64;
+
+/// The most attempts in one `Hello`. A worker with more of them leaves out those that have ended: it sends
+/// their outcomes anyway.
+pub const HELLO_ATTEMPTS_MAX: usize = 2_048;
+/// How many questions of one worker about attempts that its master does not know may wait for the registry:
+/// as many as one `Hello` has attempts.
+pub const INQUIRIES_MAX: usize = HELLO_ATTEMPTS_MAX;
 
 /// How many writes of tasks a master has under way at once. Enough to saturate the registry (90,000
 /// writes/s at under 10 ms), few enough to bound memory.

@@ -1,8 +1,10 @@
 //! The frames that masters and workers send each other over QUIC. Types only; no decisions.
 
+mod bounds;
 mod in_frames;
 
 pub use crate::subject::LogSource;
+pub use bounds::OverBound;
 
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,

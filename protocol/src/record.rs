@@ -35,6 +35,9 @@ struct Field {
 
 /// A value that is stored as a whole.
 pub trait Record: Serialize + DeserializeOwned {
+    /// The most bytes of a value. A larger one is not read.
+    const SIZE_MAX: usize = crate::limit::API_SIZE_MAX;
+
     /// Whether a value that cannot be read counts as deleted, so that it can be replaced. It does for
     /// leases: whoever holds one ends its session, and masters wait as after a deletion. Otherwise one
     /// such value would stop a worker and its tasks for ever.
@@ -47,6 +50,7 @@ pub trait Record: Serialize + DeserializeOwned {
 }
 
 impl<T: Record> Record for Box<T> {
+    const SIZE_MAX: usize = T::SIZE_MAX;
     const UNREADABLE_IS_GONE: bool = T::UNREADABLE_IS_GONE;
 
     fn unknown(&self) -> &Unknown {
@@ -60,6 +64,13 @@ impl<T: Record> Record for Box<T> {
 
 /// Reads a record, with its unknown fields.
 pub fn read<T: Record>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    if bytes.len() > T::SIZE_MAX {
+        return Err(de::Error::custom(format!(
+            "it has {} bytes, the limit is {}",
+            bytes.len(),
+            T::SIZE_MAX
+        )));
+    }
     let mut ignored = Ignored::default();
     let mut record: T = parse(bytes, |path| ignored.note(&path))?;
     if !ignored.paths.is_empty() {

@@ -1,5 +1,6 @@
 //! Objects by digest in a NATS object store, read so that a replica that is behind cannot hide one.
-//! Never returns a part of an object as the whole.
+//! Never returns a part of an object as the whole, and never writes with a rollup: a store that allows
+//! rollups can be erased by one message of whoever may write to it.
 //!
 //! In a store with several replicas, any of them may answer a *direct get*, and a consumer reads from
 //! the replica on which it runs. Both may lack the latest acknowledged writes. The stream's leader has
@@ -8,15 +9,18 @@
 use async_nats::jetstream::{
     Context, ErrorCode,
     consumer::push::OrderedConfig,
-    context::{GetStreamError, GetStreamErrorKind, ObjectStoreError},
-    object_store::{ObjectInfo, ObjectStore},
+    context::{GetStreamError, GetStreamErrorKind, PublishAckFuture},
+    object_store::{ObjectInfo, ObjectOptions},
     stream::{LastRawMessageErrorKind, Stream},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use muster_protocol::Digest;
-use std::time::Duration;
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 /// How long to wait for the next piece of an object before asking the leader for it. A store on a slow
 /// disk needs milliseconds.
@@ -25,6 +29,12 @@ const PIECE_WITHIN: Duration = Duration::from_secs(2);
 /// How often an object is looked up for one read. If another client stores the object again meanwhile,
 /// the pieces that are being read disappear.
 const READS_MAX: usize = 3;
+
+/// The size of a piece of an object, in bytes: the default of NATS clients.
+const PIECE_BYTES: usize = 128 * 1024;
+
+/// Pieces that are sent before the first of them is acknowledged.
+const PIECES_AHEAD: usize = 8;
 
 /// Why an object could not be read. No bytes were returned.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +57,17 @@ pub enum ReadError {
     },
 }
 
+/// Why an object could not be stored or removed. What was stored of it is never read, and expires.
+#[derive(Debug, thiserror::Error)]
+#[error("the object store did not take it: {0}")]
+pub struct WriteError(String);
+
+impl WriteError {
+    fn new(error: impl ToString) -> Self {
+        WriteError(error.to_string())
+    }
+}
+
 fn unavailable(error: impl ToString) -> ReadError {
     ReadError::Unavailable(error.to_string())
 }
@@ -61,7 +82,6 @@ pub fn stream_name(store: &str) -> String {
 pub struct Objects {
     name: String,
     context: Context,
-    store: ObjectStore,
     stream: Stream,
 }
 
@@ -74,41 +94,81 @@ pub fn is_missing(error: &GetStreamError) -> bool {
     code == ErrorCode::STREAM_NOT_FOUND
 }
 
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The stream behind it is not an object store, or it did not answer.
-    #[error(transparent)]
-    Store(#[from] ObjectStoreError),
-    /// There is no stream behind it, or the stream did not answer.
-    #[error(transparent)]
-    Stream(#[from] GetStreamError),
-}
-
-impl OpenError {
-    /// Whether there is no such store.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, OpenError::Stream(error) if is_missing(error))
-    }
-}
-
 impl Objects {
     /// Opens an existing store.
-    pub async fn open(context: &Context, name: &str) -> Result<Self, OpenError> {
+    pub async fn open(context: &Context, name: &str) -> Result<Self, GetStreamError> {
         let stream = context.get_stream(stream_name(name)).await?;
-        let store = context.get_object_store(name).await?;
-        Ok(Objects { name: name.into(), context: context.clone(), store, stream })
+        Ok(Objects { name: name.into(), context: context.clone(), stream })
     }
 
-    /// The store, for writing objects.
-    pub fn store(&self) -> &ObjectStore {
-        &self.store
+    /// Stores bytes under their digest, which the caller has checked. Calls `stored` with the size of each
+    /// piece that is stored. The object is there when all of it is.
+    pub async fn put(
+        &self,
+        digest: Digest,
+        bytes: Bytes,
+        stored: impl Fn(usize),
+    ) -> Result<(), WriteError> {
+        // Unique, as the last token of an inbox is.
+        let inbox = self.context.client().new_inbox();
+        let nuid = inbox.rsplit('.').next().unwrap_or(&inbox).to_string();
+        let info = ObjectInfo {
+            name: digest.hex(),
+            description: None,
+            metadata: Default::default(),
+            headers: None,
+            options: Some(ObjectOptions { link: None, max_chunk_size: Some(PIECE_BYTES) }),
+            bucket: self.name.clone(),
+            nuid: nuid.clone(),
+            size: bytes.len(),
+            chunks: bytes.len().div_ceil(PIECE_BYTES),
+            modified: Some(SystemTime::now().into()),
+            digest: Some(format!("SHA-256={}", URL_SAFE.encode(digest.0))),
+            deleted: false,
+        };
+        let mut sent = VecDeque::new();
+        for start in (0..bytes.len()).step_by(PIECE_BYTES) {
+            if sent.len() == PIECES_AHEAD
+                && let Some(oldest) = sent.pop_front()
+            {
+                stored(acknowledged(oldest).await?);
+            }
+            let piece = bytes.slice(start..bytes.len().min(start + PIECE_BYTES));
+            let size = piece.len();
+            let answer = self.context.publish(self.pieces_of(&nuid), piece).await;
+            sent.push_back((answer.map_err(WriteError::new)?, size));
+        }
+        for piece in sent {
+            stored(acknowledged(piece).await?);
+        }
+        let info = serde_json::to_vec(&info).map_err(WriteError::new)?;
+        let sent = self.context.publish(self.entry_of(digest), info.into()).await;
+        sent.map_err(WriteError::new)?.await.map_err(WriteError::new)?;
+        Ok(())
+    }
+
+    /// Removes what an object consisted of before it was stored again.
+    pub async fn forget(&self, digest: Digest, old: &ObjectInfo) -> Result<(), WriteError> {
+        let pieces = self.stream.purge().filter(self.pieces_of(&old.nuid)).await;
+        pieces.map_err(WriteError::new)?;
+        let entries = self.stream.purge().filter(self.entry_of(digest)).keep(1).await;
+        entries.map(drop).map_err(WriteError::new)
+    }
+
+    /// The subject of the pieces of an object.
+    fn pieces_of(&self, nuid: &str) -> String {
+        format!("$O.{}.C.{nuid}", self.name)
+    }
+
+    /// The subject of an object's metadata.
+    fn entry_of(&self, digest: Digest) -> String {
+        format!("$O.{}.M.{}", self.name, URL_SAFE.encode(digest.hex()))
     }
 
     /// Reads an object's metadata from the stream's leader; `None` if there is none.
     pub async fn info(&self, digest: Digest) -> Result<Option<ObjectInfo>, ReadError> {
-        let subject = format!("$O.{}.M.{}", self.name, URL_SAFE.encode(digest.hex()));
-        let found = match self.stream.get_last_raw_message_by_subject(&subject).await {
+        let found = match self.stream.get_last_raw_message_by_subject(&self.entry_of(digest)).await
+        {
             Ok(found) => found,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 return Ok(None);
@@ -129,7 +189,7 @@ impl Objects {
                 return Err(ReadError::TooLarge { digest, size, size_max });
             }
             let mut pieces = Pieces { all: BytesMut::with_capacity(info.size), next: 1 };
-            let subject = format!("$O.{}.C.{}", self.name, info.nuid);
+            let subject = self.pieces_of(&info.nuid);
             self.consume(&subject, info.size, &mut pieces).await;
             self.complete(&subject, info.size, &mut pieces).await?;
             if pieces.all.len() == info.size {
@@ -183,6 +243,12 @@ impl Objects {
         }
         Ok(())
     }
+}
+
+/// Waits until a piece is stored. Returns its size.
+async fn acknowledged((answer, size): (PublishAckFuture, usize)) -> Result<usize, WriteError> {
+    answer.await.map_err(WriteError::new)?;
+    Ok(size)
 }
 
 /// The bytes of an object that were read so far.

@@ -24,9 +24,15 @@ pub const IDLE_MAX: Duration = Duration::from_secs(2);
 /// The timeout for the transfer of one object: 64 MiB at 1 MiB/s. A slower peer must ask again.
 pub const OBJECT_WITHIN: Duration = Duration::from_secs(64);
 
-/// Streams that a worker may have open at once: the control stream, fetches, puts and logs. For each
-/// direction.
+/// How long a frame may take from its first byte to its last: the largest one at 26 KiB/s.
+pub const FRAME_WITHIN: Duration = Duration::from_secs(10);
+
+/// Streams that a worker may have open at once, for requests with an answer: the control stream, fetches,
+/// puts and checkpoints.
 pub const STREAMS_MAX: u32 = 64;
+
+/// The same for one-way streams: that of the logs, and the next one.
+const LOG_STREAMS_MAX: u32 = 2;
 
 /// Bytes in flight on one stream. Enough for 1 Gbit/s at a round trip of 2 ms, small enough for a master
 /// with 1,000 workers.
@@ -56,14 +62,14 @@ pub enum StreamError {
 /// start. Losses are noticed as before: by packets out of order, and by time.
 const PACKETS_PER_ACK: u32 = 9;
 
-fn transport(accepts: u32) -> TransportConfig {
+fn transport(accepts: u32, accepts_logs: u32) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK));
     let mut transport = TransportConfig::default();
     transport
         .ack_frequency_config(Some(acks))
         .max_concurrent_bidi_streams(VarInt::from_u32(accepts))
-        .max_concurrent_uni_streams(VarInt::from_u32(accepts))
+        .max_concurrent_uni_streams(VarInt::from_u32(accepts_logs))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(LINK_WINDOW))
         .send_window(u64::from(LINK_WINDOW))
@@ -76,7 +82,7 @@ fn transport(accepts: u32) -> TransportConfig {
 pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config
-        .transport_config(Arc::new(transport(STREAMS_MAX)))
+        .transport_config(Arc::new(transport(STREAMS_MAX, LOG_STREAMS_MAX)))
         .migration(true)
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES)
@@ -88,7 +94,7 @@ pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipher
 /// other acknowledges them.
 pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    let mut transport = transport(0);
+    let mut transport = transport(0, 0);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
     config.transport_config(Arc::new(transport));
     Ok(config)
@@ -147,24 +153,50 @@ impl FrameReader {
         FrameReader { stream, encoding, buffer: BytesMut::new() }
     }
 
-    /// The next message; `None` if the peer has ended the stream between two frames.
+    /// The next message; `None` if the peer has ended the stream between two frames. A frame that is begun
+    /// must be complete within [`FRAME_WITHIN`].
     pub async fn next<T: Message>(&mut self) -> Result<Option<T>, StreamError> {
-        loop {
-            if let Some(message) = self.ready()? {
-                return Ok(Some(message));
-            }
-            match self.stream.read_chunk(FRAME_SIZE_MAX, true).await {
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
-                Ok(None) if self.buffer.is_empty() => return Ok(None),
-                Ok(None) => return Err(FrameError::Malformed.into()),
-                Err(error) => return Err(StreamError::Down(error.to_string())),
-            }
+        self.next_within(FRAME_SIZE_MAX).await
+    }
+
+    /// The same for a message of at most `size_max` bytes.
+    pub async fn next_within<T: Message>(
+        &mut self,
+        size_max: usize,
+    ) -> Result<Option<T>, StreamError> {
+        if let Some(message) = self.ready(size_max)? {
+            return Ok(Some(message));
         }
+        if self.buffer.is_empty() && !self.read().await? {
+            return Ok(None);
+        }
+        let rest = async {
+            loop {
+                if let Some(message) = self.ready(size_max)? {
+                    return Ok(Some(message));
+                }
+                if !self.read().await? {
+                    return Err(FrameError::Malformed.into());
+                }
+            }
+        };
+        let late = |_| Err(StreamError::Down("a frame was begun and not ended".into()));
+        tokio::time::timeout(FRAME_WITHIN, rest).await.unwrap_or_else(late)
+    }
+
+    /// Reads what has arrived. Returns whether the stream goes on.
+    async fn read(&mut self) -> Result<bool, StreamError> {
+        let read = self.stream.read_chunk(FRAME_SIZE_MAX, true).await;
+        let chunk = read.map_err(|error| StreamError::Down(error.to_string()))?;
+        if let Some(chunk) = &chunk {
+            self.buffer.extend_from_slice(&chunk.bytes);
+        }
+        Ok(chunk.is_some())
     }
 
     /// The next message, if it has arrived already.
-    pub fn ready<T: Message>(&mut self) -> Result<Option<T>, StreamError> {
-        match frame::split(&mut self.buffer)? {
+    fn ready<T: Message>(&mut self, size_max: usize) -> Result<Option<T>, StreamError> {
+        match frame::split(&mut self.buffer, size_max)? {
             Some(body) => Ok(Some(frame::decode(self.encoding, &body)?)),
             None => Ok(None),
         }

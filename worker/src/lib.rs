@@ -44,7 +44,9 @@ use links::Links;
 use muster_protocol::{
     attempts::{Attempts, Event},
     lease::{Lease, LeaseEvent, LeaseState, Offer},
+    limit,
     message::{ToWorker, WorkerCommand},
+    record,
     subject::Names,
 };
 use muster_wire::{
@@ -147,12 +149,21 @@ pub async fn run(
         version: version.clone(),
         policy: Arc::new(rules.policy.clone()),
     };
+    let draft = draft(&config, &state, offer)?;
+    let size = record::write(&draft)?.len();
+    if size > limit::LEASE_SIZE_MAX / 2 {
+        anyhow::bail!(
+            "this worker's lease would have {size} bytes, the limit is {}: give it fewer labels, or a \
+             policy with fewer rules",
+            limit::LEASE_SIZE_MAX / 2
+        );
+    }
     let lease = lease_thread::start(
         lease_thread::Terms {
             timing: config.lease,
             nats,
             names: names.clone(),
-            draft: draft(&config, &state, offer)?,
+            draft,
             journal: journal.clone(),
             holds: Arc::clone(&holds),
         },

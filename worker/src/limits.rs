@@ -6,8 +6,8 @@ use crate::{
     policy::Rules,
     sandbox::{
         CHECKPOINT_EVERY, CHECKPOINT_RATE, CORE_INSTANCES_MAX, HANDLES_MAX, HEADERS_SIZE_MAX,
-        HOSTCALL_FUEL, LOG_BURST, LOG_RATE, MEMORIES_MAX, RANDOM_SIZE_MAX, REQUESTS_MAX,
-        SCRATCH_DEPTH_MAX, SCRATCH_ENTRIES_MAX, STEP_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+        HOSTCALL_FUEL, MEMORIES_MAX, RANDOM_SIZE_MAX, REQUESTS_MAX, SCRATCH_DEPTH_MAX,
+        SCRATCH_ENTRIES_MAX, STEP_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
     },
 };
 use muster_module::{FUNCTION_SIZE_MAX, FUNCTIONS_MAX, IMPORTS_MAX, TYPES_MAX};
@@ -63,7 +63,7 @@ pub fn table() -> String {
         ),
         (
             "rate of log and standard error",
-            format!("{}/s after {}", bytes(LOG_RATE), bytes(LOG_BURST)),
+            format!("{}/s after {}", bytes(limit::LOG_RATE), bytes(limit::LOG_BURST)),
             fixed.clone(),
             "dropped, and counted in `log_dropped`".into(),
         ),

@@ -14,7 +14,7 @@ pub use host::{CHECKPOINT_EVERY, CHECKPOINT_RATE};
 pub use http::{ATTEMPT_HEADER, HEADERS_SIZE_MAX, REQUESTS_MAX, STEP_MAX, TASK_HEADER};
 pub use limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use outbox::Outbox;
-pub use outbox::{GuestReport, LOG_BURST, LOG_CHUNK_MAX, LOG_RATE, PROGRESS_EVERY};
+pub use outbox::{GuestReport, PROGRESS_EVERY};
 pub use scratch::{SCRATCH_DEPTH_MAX, SCRATCH_ENTRIES_MAX};
 pub(crate) use scratch::{Scratch, sweep};
 pub(crate) use stdio::Output;

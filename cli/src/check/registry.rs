@@ -5,6 +5,7 @@ use super::{Ages, Finding, answer, few, since};
 use crate::client::{Client, last_refused};
 use async_nats::{
     HeaderMap,
+    header::NATS_MESSAGE_TTL,
     jetstream::{
         consumer::{DeliverPolicy, push::OrderedConfig},
         context::PublishErrorKind,
@@ -44,7 +45,7 @@ struct Info {
     error: Option<ApiError>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
     max_bytes: i64,
@@ -54,6 +55,10 @@ struct Config {
     discard: DiscardPolicy,
     #[serde(default)]
     num_replicas: usize,
+    #[serde(default)]
+    allow_rollup_hdrs: bool,
+    #[serde(default)]
+    allow_msg_ttl: bool,
 }
 
 /// Where the replicas of a stream are. The leader answers, and is not among them. Where there is none, any
@@ -106,7 +111,8 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let texts = [names.event_stream(), names.log_stream()];
     let streams: Vec<String> = buckets.into_iter().chain(stores).chain(texts).collect();
     let is_cluster = client.nats.server_info().cluster.is_some();
-    let mut wrong = Vec::new();
+    let (mut wrong, mut expires) = (Vec::new(), false);
+    let data = objects::stream_name(&names.data_store());
     let mut replicas = Replicas::default();
     // All at once: where the cluster has no leader, each answer is waited for in vain.
     let infos = join_all(streams.iter().map(|stream| info(client, stream))).await;
@@ -126,7 +132,16 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         if is_cluster {
             replicas.count(stream, &found);
         }
-        if let (Some(config), Some(state)) = (found.config, found.state)
+        let Some(config) = found.config else { continue };
+        expires |= stream == &data && config.allow_msg_ttl;
+        if config.allow_rollup_hdrs {
+            let detail = format!("{stream} allows rollups: one message can erase it");
+            let hint = format!(
+                "once no master and no command is of 0.1: nats stream edit {stream} --no-allow-rollup"
+            );
+            wrong.push(Finding::warn("stream", detail).hint(hint));
+        }
+        if let Some(state) = found.state
             && let Some(detail) = crowded(&config, &state)
         {
             let hint = format!("raise the limit: nats stream edit {stream}");
@@ -142,7 +157,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     if is_cluster {
         replicas.tell(findings);
     }
-    findings.push(write(client).await);
+    findings.push(write(client, expires).await);
 }
 
 /// What is wrong with the replicas of the streams.
@@ -242,12 +257,15 @@ async fn info(client: &Client, stream: &str) -> Result<Info, Unread> {
     }
 }
 
-/// Writes a little to the store of inputs. Clients may write there, masters and workers read only
-/// objects that they know by name, and each write replaces the one before.
-async fn write(client: &Client) -> Finding {
+/// Writes a little to the store of inputs, which removes it after a minute; after days, unless it
+/// `expires` messages one by one. Clients may write there, and masters and workers read only objects
+/// that they know by name.
+async fn write(client: &Client, expires: bool) -> Finding {
     let subject = format!("$O.{}.C.check", client.names.data_store());
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Rollup", "sub");
+    if expires {
+        headers.insert(NATS_MESSAGE_TTL, "1m");
+    }
     let written = async {
         let body = vec![0; PROBE_SIZE].into();
         client.jetstream.publish_with_headers(subject, headers, body).await?.await
@@ -329,7 +347,7 @@ mod tests {
     #[test]
     fn only_a_stream_that_refuses_what_does_not_fit_has_no_room() {
         let crowded = |bytes, max_bytes, discard| {
-            let config = Config { max_bytes, max_msgs: -1, discard, num_replicas: 1 };
+            let config = Config { max_bytes, max_msgs: -1, discard, ..Config::default() };
             crowded(&config, &StreamState { bytes, messages: 3 })
         };
         assert_eq!(crowded(94, 100, DiscardPolicy::New), None);

@@ -1,7 +1,7 @@
 //! The endpoints about modules: names and versions for digests. Never names a module that the master has
 //! not inspected itself, whatever the client reports.
 
-use super::{ApiRefusal, ApiResult, ApiServer};
+use super::{ApiRefusal, ApiResult, ApiServer, KNOWN_MAX};
 use crate::{
     inbox::Input,
     registry::{Fact, SessionFact},
@@ -12,6 +12,7 @@ use muster_protocol::{
     lease::CasAnswer,
     limit::MODULE_SIZE_MAX,
     message::ObjectStore,
+    task::ModuleRef,
 };
 use muster_wire::clock;
 
@@ -19,13 +20,47 @@ use muster_wire::clock;
 /// digests.
 const VERSIONS_MAX: usize = 100;
 
+/// Removed versions of a name, which are never given to other bytes.
+const REMOVED_MAX: usize = 10_000;
+
 /// How often a write is tried when other writers win the race.
 const RACES_MAX: usize = 5;
 
 impl ApiServer {
     pub(super) async fn modules(&self) -> ApiResult<Modules> {
-        let modules = self.look(|_, modules| modules.values().cloned().collect()).await?;
+        let modules = self.look(|_, modules| modules.values().map(shown).collect()).await?;
         Ok(Modules { modules })
+    }
+
+    /// Refuses a name for a digest that is not one of its versions: people would take one module for
+    /// another.
+    pub(super) async fn must_be_named(&self, module: &ModuleRef) -> ApiResult<()> {
+        let Some(text) = &module.name else { return Ok(()) };
+        let known = (text.clone(), module.digest);
+        if self.named.lock().is_ok_and(|named| named.contains(&known)) {
+            return Ok(());
+        }
+        let (name, version) = match text.split_once(':') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text.as_str(), None),
+        };
+        let found = match is_name(name) {
+            true => self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?,
+            false => None,
+        };
+        if !found.is_some_and(|(entry, _)| entry.has(version, module.digest)) {
+            return Err(ApiRefusal::bad(format!(
+                "{text:?} does not name the module {}: see `muster module ls`",
+                module.digest
+            )));
+        }
+        if let Ok(mut named) = self.named.lock() {
+            if named.len() >= KNOWN_MAX {
+                named.clear();
+            }
+            named.insert(known);
+        }
+        Ok(())
     }
 
     pub(super) async fn register(&self, asked: RegisterModule) -> ApiResult<ModuleVersion> {
@@ -89,8 +124,21 @@ impl ApiServer {
                     )))
                 };
             }
+            if entry.removed.contains(&version.version) {
+                return Err(ApiRefusal::bad(format!(
+                    "{}:{} was removed; a version does not come back: choose another",
+                    asked.name, version.version
+                )));
+            }
+            if entry.removed.len() >= REMOVED_MAX {
+                return Err(ApiRefusal::bad(format!(
+                    "{} has had {REMOVED_MAX} versions that were removed: choose another name",
+                    asked.name
+                )));
+            }
             if entry.versions.len() >= VERSIONS_MAX {
-                entry.versions.remove(0);
+                let oldest = entry.versions[0].version.clone();
+                entry.retain(|old| old.version != oldest);
             }
             entry.versions.push(version.clone());
             Ok(())
@@ -113,7 +161,7 @@ impl ApiServer {
         }
         self.change(&asked.name, |entry| {
             let before = entry.versions.len();
-            entry.versions.retain(|old| {
+            entry.retain(|old| {
                 asked.version.as_ref().is_some_and(|version| *version != old.version)
             });
             if entry.versions.len() == before { Err(missing()) } else { Ok(()) }
@@ -156,13 +204,19 @@ impl ApiServer {
     }
 }
 
+/// An entry as lists show it: without the names that nobody can use any more.
+fn shown(entry: &ModuleEntry) -> ModuleEntry {
+    ModuleEntry { removed: Vec::new(), ..entry.clone() }
+}
+
 fn is_version(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)
 }
 
-/// The largest numeric version, plus one.
+/// The largest numeric version that there ever was, plus one.
 fn next_number(entry: &ModuleEntry) -> String {
-    let numbers = entry.versions.iter().filter_map(|old| old.version.parse::<u64>().ok());
-    (numbers.max().unwrap_or(0) + 1).to_string()
+    let versions = entry.versions.iter().map(|old| &old.version).chain(&entry.removed);
+    let numbers = versions.filter_map(|old| old.parse::<u64>().ok());
+    numbers.max().unwrap_or(0).saturating_add(1).to_string()
 }

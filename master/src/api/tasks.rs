@@ -11,7 +11,8 @@ use muster_protocol::{
     task::{Data, TaskRecord},
 };
 use muster_wire::clock;
-use std::collections::BTreeSet;
+use serde::Serialize;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::oneshot;
 
 /// Tasks in a list: the default, and the most that a request may ask for.
@@ -41,6 +42,7 @@ impl ApiServer {
                 return Err(refuse(format!("the id {} is used twice", task.id)));
             }
             self.must_have(ObjectStore::Modules, task.spec.module.digest, None).await?;
+            self.must_be_named(&task.spec.module).await?;
             if let Data::Blob { digest, size } = task.spec.input {
                 self.must_have(ObjectStore::Data, digest, Some(size)).await?;
             }
@@ -78,9 +80,16 @@ impl ApiServer {
     }
 
     pub(super) async fn get(&self, asked: TaskIds) -> ApiResult<Tasks> {
-        let mut records = Vec::new();
+        let (mut records, mut bytes) = (Vec::new(), 0);
         for id in few(asked)? {
-            records.extend(self.record(id).await?);
+            // The client asks again for what does not fit one answer.
+            if bytes > ANSWER_BYTES_MAX {
+                break;
+            }
+            if let Some(record) = self.record(id).await? {
+                bytes += size(&record);
+                records.push(record);
+            }
         }
         self.view(records).await
     }
@@ -98,8 +107,9 @@ impl ApiServer {
         let open = wanted.clone();
         // One more than requested, to know whether there are more.
         let mut records = self.look(move |fleet, _| fleet.tasks(limit + 1, open)).await?;
-        let (finished, is_cut) = self.registry.recent(limit + 1, wanted).await;
-        records.extend(finished);
+        // The answer ends before the last of them, where they are cut at its size.
+        let (finished, is_cut) = self.registry.recent(limit + 1, ANSWER_BYTES_MAX, wanted).await;
+        records.extend(finished.into_iter().map(Arc::new));
         // A task may have ended between the two reads. Its finished record is sorted first, and the
         // other one is removed.
         records.sort_by_key(|record| std::cmp::Reverse((ListPlace::of(record), record.is_done())));
@@ -132,30 +142,36 @@ impl ApiServer {
         self.view(records).await
     }
 
-    async fn record(&self, id: TaskId) -> ApiResult<Option<TaskRecord>> {
+    async fn record(&self, id: TaskId) -> ApiResult<Option<Arc<TaskRecord>>> {
         let found = self.registry.read_task(id).await.map_err(ApiRefusal::unavailable)?;
-        Ok(found.map(|(record, _)| *record))
+        Ok(found.map(|(record, _)| Arc::from(record)))
     }
 
-    async fn view(&self, records: Vec<TaskRecord>) -> ApiResult<Tasks> {
-        let mut tasks = self
+    async fn view(&self, records: Vec<Arc<TaskRecord>>) -> ApiResult<Tasks> {
+        let explained = self
             .look(move |fleet, _| {
                 let now = clock::boottime();
-                let view =
-                    |record: TaskRecord| TaskView { why: fleet.explain(now, &record), record };
-                records.into_iter().map(view).collect::<Vec<_>>()
+                let explain = |record: Arc<TaskRecord>| (fleet.explain(now, &record), record);
+                records.into_iter().map(explain).collect::<Vec<_>>()
             })
             .await?;
         // Tasks that do not fit one message are cut off at the end. The client asks again for them.
-        let mut bytes = 0;
-        let fits = |task: &TaskView| {
-            bytes += serde_json::to_vec(task).map_or(0, |text| text.len() + 1);
-            bytes <= ANSWER_BYTES_MAX
-        };
-        let count = tasks.iter().map(fits).take_while(|fits| *fits).count();
-        tasks.truncate(count);
+        let (mut tasks, mut bytes) = (Vec::new(), 0);
+        for (why, record) in explained {
+            let task = TaskView { record: Arc::unwrap_or_clone(record), why };
+            bytes += size(&task) + 1;
+            if bytes > ANSWER_BYTES_MAX {
+                break;
+            }
+            tasks.push(task);
+        }
         Ok(Tasks { tasks, ..Tasks::default() })
     }
+}
+
+/// The size of a value as JSON, in bytes.
+fn size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |text| text.len())
 }
 
 fn few(asked: TaskIds) -> ApiResult<Vec<TaskId>> {

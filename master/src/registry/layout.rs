@@ -1,5 +1,5 @@
-//! The streams of a fleet and their configuration. Never a stock key-value bucket: there, a client that
-//! may write one key can erase all others with a rollup header.
+//! The streams of a fleet and their configuration. Never a stock bucket or object store: there, a client
+//! that may write one key can erase all others with a rollup header.
 
 pub(super) use muster_wire::objects::is_missing;
 
@@ -276,8 +276,8 @@ fn is_so(wanted: &Config, there: &Config) -> bool {
 /// JetStream's number for "no limit".
 pub(super) const UNLIMITED: i64 = -1;
 
-/// An object store as a client creates it, but without direct gets: a replica that is behind could
-/// report an object as missing that was stored just now.
+/// An object store as a client creates it, but without direct gets, since a replica that is behind could
+/// report an object as missing that was stored just now; and a new one without rollups.
 async fn objects(
     context: &JetStream,
     bucket: String,
@@ -285,8 +285,13 @@ async fn objects(
     num_replicas: usize,
     existing: Existing,
 ) -> Result<Option<String>, RegistryError> {
+    let name = objects::stream_name(&bucket);
+    // Masters and commands of 0.1 cannot store objects without rollups. `muster check` says when to
+    // forbid them.
+    let found = context.get_stream(&name).await;
+    let allow_rollup = found.is_ok_and(|there| there.cached_info().config.allow_rollup);
     let config = Config {
-        name: objects::stream_name(&bucket),
+        name,
         subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
         max_age,
         max_bytes: UNLIMITED,
@@ -295,7 +300,9 @@ async fn objects(
         storage: StorageType::File,
         num_replicas,
         allow_direct: false,
-        allow_rollup: true,
+        allow_rollup,
+        // For what is only written to see that writes are stored.
+        allow_message_ttl: true,
         ..Config::default()
     };
     stream(context, config, existing).await

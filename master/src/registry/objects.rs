@@ -95,15 +95,25 @@ impl Registry {
         }
         // An object that is stored already may expire soon, but the record that names it is new.
         let there = self.object(ObjectStore::Data, digest).await?;
-        if there.is_some_and(|info| info.size == bytes.len() && nats::is_young(&info)) {
+        if there.as_ref().is_some_and(|info| info.size == bytes.len() && nats::is_young(info)) {
             return Ok(());
         }
-        self.store(digest, bytes).await
+        self.store(digest, bytes, there.as_ref()).await
     }
 
-    async fn store(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
-        let store = self.store_of(ObjectStore::Data).await?.store();
-        store.put(digest.hex().as_str(), &mut bytes.as_ref()).await.map_err(unavailable)?;
+    async fn store(
+        &self,
+        digest: Digest,
+        bytes: Bytes,
+        old: Option<&ObjectInfo>,
+    ) -> Result<(), ObjectError> {
+        let store = self.store_of(ObjectStore::Data).await?;
+        store.put(digest, bytes, |_| ()).await.map_err(unavailable)?;
+        if let Some(old) = old
+            && let Err(error) = store.forget(digest, old).await
+        {
+            tracing::warn!(%digest, %error, "what an object was before stays until it expires");
+        }
         Ok(())
     }
 
@@ -113,7 +123,7 @@ impl Registry {
         let Some(info) = self.object(ObjectStore::Data, digest).await? else { return Ok(None) };
         if !nats::is_young(&info) {
             let Some(bytes) = self.fetch(ObjectStore::Data, digest).await? else { return Ok(None) };
-            self.store(digest, bytes).await?;
+            self.store(digest, bytes, Some(&info)).await?;
         }
         Ok(Some(info.size as u64))
     }

@@ -6,7 +6,12 @@ use async_nats::jetstream::{
     stream::Stream,
 };
 use futures::StreamExt;
-use muster_protocol::{api::ListPlace, record, subject::Bucket, task::TaskRecord};
+use muster_protocol::{
+    api::ListPlace,
+    record::{self, Record},
+    subject::Bucket,
+    task::TaskRecord,
+};
 use std::{cmp::Reverse, ops::Range, time::Duration};
 
 /// Stream entries to read for each requested record, in the first piece: some are gaps or unfinished
@@ -19,44 +24,76 @@ const READ_MAX: u64 = 200_000;
 /// The largest difference between the wall clocks of masters and NATS that hides no task.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
-/// The records found so far.
+/// The records found so far, with the size of each as JSON.
 struct Found {
     max: usize,
-    records: Vec<TaskRecord>,
+    bytes_max: usize,
+    records: Vec<(TaskRecord, usize)>,
+    /// The size of all of them.
+    bytes: usize,
 }
 
 impl Found {
-    /// Removes duplicates and all but the newest `max` records.
+    fn new(max: usize, bytes_max: usize) -> Self {
+        Found { max, bytes_max, records: Vec::new(), bytes: 0 }
+    }
+
+    fn add(&mut self, record: TaskRecord, size: usize) {
+        self.records.push((record, size));
+        self.bytes += size;
+    }
+
+    /// Whether there are twice as many as are wanted.
+    fn is_large(&self) -> bool {
+        self.records.len() > self.max * 2 || self.bytes > self.bytes_max * 2
+    }
+
+    /// Removes duplicates and all but the newest: `max` records, or as many as have together just over
+    /// `bytes_max` bytes.
     fn keep_newest(&mut self) {
-        self.records.sort_unstable_by_key(|record| Reverse(ListPlace::of(record)));
-        self.records.dedup_by_key(|record| record.id);
-        self.records.truncate(self.max);
+        self.records.sort_unstable_by_key(|(record, _)| Reverse(ListPlace::of(record)));
+        self.records.dedup_by_key(|(record, _)| record.id);
+        let (bytes_max, mut before) = (self.bytes_max, 0);
+        let fits = |&&(_, size): &&(TaskRecord, usize)| {
+            let fits = before <= bytes_max;
+            before += size;
+            fits
+        };
+        let count = self.records.iter().take_while(fits).count();
+        self.records.truncate(count.min(self.max));
+        self.bytes = self.records.iter().map(|(_, size)| size).sum();
+    }
+
+    /// Whether no more are wanted than there are.
+    fn is_full(&self) -> bool {
+        self.records.len() >= self.max || self.bytes > self.bytes_max
     }
 
     /// Whether no entry written before `written_ms` can be among the newest: a record that was written
     /// before then was submitted before then.
     fn is_complete(&self, written_ms: Option<u64>) -> bool {
-        let oldest = self.records.last().filter(|_| self.records.len() >= self.max);
-        oldest.zip(written_ms).is_some_and(|(oldest, written_ms)| {
+        let oldest = self.records.last().filter(|_| self.is_full());
+        oldest.zip(written_ms).is_some_and(|((oldest, _), written_ms)| {
             oldest.submitted_at.0 > written_ms + CLOCKS_DIFFER.as_millis() as u64
         })
     }
 }
 
 impl Registry {
-    /// The newest finished records that `wanted` accepts, newest first, at most `max`; and whether
-    /// others may be missing.
+    /// The newest finished records that `wanted` accepts, newest first: at most `max`, or as many as have
+    /// together just over `bytes_max` bytes as JSON. Also returns whether others may be missing.
     ///
     /// Reads the stream backwards from its end, piece by piece. Does not find records older than the
     /// last [`READ_MAX`] entries.
     pub async fn recent(
         &self,
         max: usize,
+        bytes_max: usize,
         wanted: impl Fn(&TaskRecord) -> bool,
     ) -> (Vec<TaskRecord>, bool) {
-        let mut found = Found { max, records: Vec::new() };
+        let mut found = Found::new(max, bytes_max);
         let is_cut = self.search(&mut found, &wanted).await.unwrap_or(true);
-        (found.records, is_cut)
+        (found.records.into_iter().map(|(record, _)| record).collect(), is_cut)
     }
 
     /// Returns whether records may be missing; `None` if the registry did not answer.
@@ -118,8 +155,13 @@ impl Registry {
                 && record.is_done()
                 && wanted(&record)
             {
-                found.records.push(record);
-                if found.records.len() > found.max * 2 {
+                // The answer has none of the fields that this version does not know.
+                let size = match record.unknown().is_empty() {
+                    true => message.payload.len(),
+                    false => serde_json::to_vec(&record).map_or(0, |text| text.len()),
+                };
+                found.add(record, size);
+                if found.is_large() {
                     found.keep_newest();
                 }
             }
@@ -149,18 +191,34 @@ mod tests {
     #[test]
     fn the_newest_are_kept_and_the_search_goes_on_until_they_are_certain() {
         let minute = CLOCKS_DIFFER.as_millis() as u64;
-        let mut found = Found { max: 2, records: Vec::new() };
+        let mut found = Found::new(2, 1_000);
         // The ids do not follow the age.
         for (submitted_ms, id) in [(5 * minute, 1), (9 * minute, 2), (7 * minute, u128::MAX)] {
-            found.records.push(record(submitted_ms, id));
+            found.add(record(submitted_ms, id), 300);
         }
         assert!(!found.is_complete(None));
         found.keep_newest();
-        let ids: Vec<u128> = found.records.iter().map(|record| record.id.0).collect();
-        assert_eq!(ids, [2, u128::MAX]);
+        assert_eq!(ids(&found), [2, u128::MAX]);
         assert!(!found.is_complete(Some(7 * minute)), "an older change may be of a newer task");
         assert!(found.is_complete(Some(5 * minute)));
         found.max = 3;
         assert!(!found.is_complete(Some(0)), "there is room for more");
+    }
+
+    #[test]
+    fn large_records_are_kept_until_they_are_more_than_an_answer_can_hold() {
+        let minute = CLOCKS_DIFFER.as_millis() as u64;
+        let mut found = Found::new(100, 1_000);
+        for id in 1..=5 {
+            found.add(record(id * 2 * minute, u128::from(id)), 450);
+        }
+        assert!(found.is_large());
+        found.keep_newest();
+        assert_eq!(ids(&found), [5, 4, 3], "the third is the first that does not fit");
+        assert!(!found.is_large() && found.is_complete(Some(4 * minute)));
+    }
+
+    fn ids(found: &Found) -> Vec<u128> {
+        found.records.iter().map(|(record, _)| record.id.0).collect()
     }
 }

@@ -295,6 +295,15 @@ pub enum Effect {
         /// The frame for the worker.
         message: ToWorker,
     },
+    /// Close a worker's link. A new link begins with all that both ends must know.
+    CloseLink {
+        /// The link.
+        link: LinkId,
+        /// The worker at its other end.
+        worker: WorkerId,
+        /// Why, as a sentence for people.
+        why: &'static str,
+    },
     /// Answer a client.
     Reply {
         /// The request that is answered.

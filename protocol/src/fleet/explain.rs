@@ -3,11 +3,12 @@
 
 use super::Fleet;
 use crate::{
-    Time,
+    Time, WorkerId,
     api::{ListPlace, WorkerView},
+    message::AttemptKey,
     task::{TaskRecord, TaskState},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 
 impl Fleet {
     /// Why the task is in its state, as a sentence.
@@ -87,21 +88,31 @@ impl Fleet {
     }
 
     /// The record of every task that is not over.
-    pub fn records(&self) -> impl Iterator<Item = &TaskRecord> {
-        self.tasks.values().map(|task| task.record.as_ref())
+    pub fn records(&self) -> impl Iterator<Item = &Arc<TaskRecord>> {
+        self.tasks.values().map(|task| &task.record)
     }
 
     /// The newest `max` tasks that are not over and that `wanted` accepts.
-    pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<TaskRecord> {
-        let mut records: Vec<&TaskRecord> =
+    pub fn tasks(&self, max: usize, wanted: impl Fn(&TaskRecord) -> bool) -> Vec<Arc<TaskRecord>> {
+        let mut records: Vec<&Arc<TaskRecord>> =
             self.records().filter(|record| wanted(record)).collect();
-        let newest = |record: &&TaskRecord| core::cmp::Reverse(ListPlace::of(record));
+        let newest = |record: &&Arc<TaskRecord>| core::cmp::Reverse(ListPlace::of(record));
         if records.len() > max {
             records.select_nth_unstable_by_key(max, newest);
             records.truncate(max);
         }
         records.sort_unstable_by_key(newest);
         records.into_iter().cloned().collect()
+    }
+
+    /// Whether this worker was given this attempt, and it is the task's current one.
+    pub fn runs(&self, worker: &WorkerId, key: AttemptKey) -> bool {
+        self.holds(worker, key)
+    }
+
+    /// See [`TaskRecord::log_max`]; `None` also for a task that is over, or that this master does not know.
+    pub fn log_max(&self, worker: &WorkerId, key: AttemptKey) -> Option<u64> {
+        self.tasks.get(&key.task)?.record.log_max(worker, key.attempt)
     }
 
     /// How many tasks are not over.

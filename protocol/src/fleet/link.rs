@@ -1,7 +1,11 @@
 //! Links to workers: which are up, and what a worker has when a link comes up. Never considers a
 //! worker lost because it has no link.
 
-use super::{Effect, Fleet, LinkId, Timer, inquiries::Inquiry, reconcile::counted};
+use super::{
+    Effect, Fleet, LinkId, Timer,
+    inquiries::{Inquiry, TooMany},
+    reconcile::counted,
+};
 use crate::{
     ABSENT, TaskId, Time, WorkerId,
     advisory::TaskEvent,
@@ -72,11 +76,15 @@ impl Fleet {
     ) {
         let HeldAttempt { key, revision } = held;
         let (after, since) = (self.inquiries.latest_read(), now);
-        let first = None;
+        let (asking, first) = (worker.clone(), None);
         let inquiry = Inquiry { worker, link, key, revision, outcome, after, since, first };
-        self.inquiries.add(inquiry);
-        // Ask even if a read is under way: it may have begun before this question.
-        self.timers.set(now, Timer::Inquiry(key.task));
+        match self.inquiries.add(now, inquiry) {
+            Ok(due) => self.timers.set(due, Timer::Inquiry(key.task)),
+            Err(TooMany) => {
+                let why = "it asked about too many attempts that this master does not know";
+                self.outbox.push(Effect::CloseLink { link, worker: asking, why });
+            }
+        }
     }
 
     /// Answers a worker that asked about an attempt which this master did not know.

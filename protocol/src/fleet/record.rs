@@ -144,7 +144,8 @@ impl Fleet {
                 attempt.id == inquiry.key.attempt && attempt.worker == inquiry.worker
             })
         };
-        for inquiry in self.inquiries.take(id, is_known) {
+        let (known, _) = self.inquiries.take(now, id, None, is_known);
+        for inquiry in known {
             self.resolve(now, inquiry, None);
         }
     }
@@ -333,7 +334,10 @@ impl Fleet {
             let is_late = inquiry.first.is_some_and(|first| first <= read);
             inquiry.after < read && (!behind || is_late)
         };
-        let answered = self.inquiries.take(id, is_answered);
+        let (answered, due) = self.inquiries.take(now, id, Some(read), is_answered);
+        if let Some(due) = due {
+            self.timers.set(due, Timer::Inquiry(id));
+        }
         self.task_read(now, id, found);
         for inquiry in answered {
             self.resolve(now, inquiry, record.as_deref());

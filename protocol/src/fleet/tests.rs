@@ -4,6 +4,7 @@
 mod audit;
 mod cancel;
 mod home;
+mod inquiries;
 mod liveness;
 mod masters;
 mod outcome;
@@ -262,6 +263,7 @@ impl World {
             Effect::BeginAnew => "begin anew".into(),
             Effect::Released => "released".into(),
             Effect::Send { link, message } => format!("link {link}: {}", self.say_sent(message)),
+            Effect::CloseLink { link, worker, .. } => format!("close link {link} of {worker}"),
             Effect::Reply { request, answer } => format!("reply {request}: {answer:?}"),
             Effect::Tell { ended, .. } => {
                 format!("tell t{}: {}", ended.task.0, ended.outcome.verdict.word())

@@ -37,7 +37,7 @@ fn frames_come_back_in_order_however_the_bytes_are_cut() {
             let mut seen = Vec::new();
             for part in bytes.chunks(cut) {
                 buffer.extend_from_slice(part);
-                while let Some(body) = split(&mut buffer).expect("frames") {
+                while let Some(body) = split(&mut buffer, FRAME_SIZE_MAX).expect("frames") {
                     seen.push(decode::<String>(encoding, &body).expect("a string"));
                 }
             }
@@ -49,7 +49,7 @@ fn frames_come_back_in_order_however_the_bytes_are_cut() {
 #[test]
 fn a_length_over_the_limit_is_refused_before_its_bytes_come() {
     let mut buffer = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
-    assert_eq!(split(&mut buffer), Err(FrameError::TooLong(u32::MAX as usize)));
+    assert_eq!(split(&mut buffer, FRAME_SIZE_MAX), Err(FrameError::TooLong(u32::MAX as usize)));
     for encoding in Encoding::ALL {
         let mut out = vec![7];
         let message = "x".repeat(FRAME_SIZE_MAX);

@@ -4,12 +4,15 @@ use super::{Fleet, text, wait_for};
 use crate::place;
 use serde_json::Value;
 use std::{
+    fmt,
     io::Write,
     process::{Command, Stdio},
 };
 
+/// The most of an output that a failed test shows, in bytes.
+const SHOWN_MAX: usize = 4 * 1024;
+
 /// The result of a command.
-#[derive(Debug)]
 pub struct Ran {
     /// Its exit code.
     pub code: i32,
@@ -17,6 +20,13 @@ pub struct Ran {
     pub out: Vec<u8>,
     /// Its standard error.
     pub err: String,
+}
+
+impl fmt::Debug for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = String::from_utf8_lossy(&self.out[..self.out.len().min(SHOWN_MAX)]);
+        write!(f, "exit code {}, output:\n{out}\nerrors:\n{}", self.code, self.err)
+    }
 }
 
 impl Ran {
@@ -34,6 +44,11 @@ impl Ran {
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
+    }
+
+    /// Demands that it was refused as an error of the user, in these words.
+    pub fn refused(&self, words: &str) {
+        assert!(self.code == 2 && self.err.contains(words), "{self:?}");
     }
 }
 

@@ -11,6 +11,7 @@ use muster_protocol::{
     api::{Endpoint, NewTask, Submit, TaskEnded},
     task::{Data, Limits, ModuleRef, Outcome, TaskSpec},
 };
+use muster_wire::objects::Objects;
 use std::{
     sync::{
         Arc,
@@ -81,9 +82,9 @@ impl HostileFleet {
     /// When the guest did not end, or the neighbour's tasks did not.
     pub async fn fight(&mut self, guest: &Guest) -> anyhow::Result<Outcome> {
         let store = self.fleet.names().module_store();
-        let store = jetstream::new(self.client.clone()).get_object_store(&store).await?;
+        let store = Objects::open(&jetstream::new(self.client.clone()), &store).await?;
         let digest = muster_module::digest(&guest.bytes);
-        store.put(digest.hex().as_str(), &mut guest.bytes.as_slice()).await?;
+        store.put(digest, guest.bytes.clone().into(), |_| ()).await?;
         let spec = self.spec(digest, guest.limits, guest.grants.clone());
         let over = AtomicBool::new(false);
         let (ended, beside) = tokio::join!(

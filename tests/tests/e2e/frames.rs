@@ -1,7 +1,10 @@
 //! The two ends of a link have different versions: they use the newest common version of frames, or
 //! both say which side to upgrade.
 
-use crate::later::Buckets;
+use crate::{
+    later::Buckets,
+    link_client::{HERE, block_on, dial, files, welcomed},
+};
 use muster_protocol::{
     SessionId, WorkerId,
     frame::{Encoding, FrameRange},
@@ -15,51 +18,12 @@ use muster_wire::{
     quic::{self, FrameReader, FrameWriter},
     tls,
 };
-use quinn::{Connection, ConnectionError, Endpoint};
+use quinn::{ConnectionError, Endpoint};
 use serde_json::json;
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
-
-const HERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+use std::{net::SocketAddr, time::Duration};
 
 /// How long to check that a worker does not dial again; it waits for ten seconds.
 const WATCHED_FOR: Duration = Duration::from_secs(4);
-
-fn files(fleet: &Fleet, role: &str, name: &str) -> tls::Files {
-    fleet.certificate(role, name);
-    let file = |ending: &str| fleet.path("tls").join(format!("{name}.{ending}"));
-    tls::Files { ca: fleet.path("tls/ca.pem"), cert: file("pem"), key: file("key") }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Runtime::new().expect("threads").block_on(future)
-}
-
-/// Dials the master as worker `w9`, with these encodings.
-async fn dial(fleet: &Fleet, alpn: &[&[u8]]) -> (Endpoint, Result<Connection, ConnectionError>) {
-    let mut tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
-    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let mut endpoint = Endpoint::client(SocketAddr::from(HERE)).expect("a port");
-    endpoint.set_default_client_config(quic::client(tls).expect("TLS 1.3"));
-    let master: SocketAddr = fleet.quic("m1").parse().expect("an address");
-    let connecting = endpoint.connect(master, &fleet.names().master_host()).expect("a name");
-    (endpoint, connecting.await)
-}
-
-/// The control stream of a link, after the master's Welcome.
-async fn welcomed(connection: &Connection) -> (FrameReader, FrameWriter, Home, FrameRange) {
-    let encoding = quic::encoding(connection);
-    let (send, receive) = connection.open_bi().await.expect("a stream");
-    let mut reader = FrameReader::new(receive, encoding);
-    let mut writer = FrameWriter::new(send, encoding);
-    writer.send(&StreamRequest::Control).await.expect("it is up");
-    match reader.next().await.expect("it is up") {
-        Some(ToWorker::Welcome { master, frames, .. }) => (reader, writer, master, frames),
-        other => panic!("{other:?}"),
-    }
-}
 
 fn hello(to: SessionId, frames: FrameRange) -> ToMaster {
     let (attempts, holds, version) = (Vec::new(), Default::default(), "9.9.9".into());

@@ -1,13 +1,10 @@
 //! The data of an open task does not expire, however long the task is open: the masters store old data
 //! again. The clocks stay as they are; the test changes the stamps of the stored data.
 
-use async_nats::{
-    HeaderMap,
-    jetstream::{self, Context, object_store::ObjectStore},
-};
+use async_nats::jetstream::{self, Context, object_store::ObjectInfo};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use muster_protocol::{
-    TaskId,
+    Digest, TaskId,
     api::{Endpoint, NewTask, Submit, Submitted},
     subject::{Bucket, Names},
     task::{Data, ModuleRef, TaskSpec},
@@ -16,6 +13,7 @@ use muster_tests::{
     Fleet,
     fleet::{text, wait_for},
 };
+use muster_wire::objects::Objects;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -44,35 +42,37 @@ impl Stamps {
         Stamps { runtime, client, context, names: fleet.names() }
     }
 
-    fn store(&self) -> ObjectStore {
-        let store = self.context.get_object_store(self.names.data_store());
-        self.runtime.block_on(store).expect("a master has made it")
+    fn info(&self, digest: Digest) -> ObjectInfo {
+        let name = self.names.data_store();
+        self.runtime.block_on(async {
+            let store = Objects::open(&self.context, &name).await.expect("a master has made it");
+            store.info(digest).await.expect("it answers").expect("it is there")
+        })
     }
 
-    fn put(&self, bytes: &[u8]) -> muster_protocol::Digest {
+    fn put(&self, bytes: &[u8]) -> Digest {
         let digest = muster_module::digest(bytes);
-        let (store, name) = (self.store(), digest.hex());
-        let put = async { store.put(name.as_str(), &mut { bytes }).await };
+        let (name, bytes) = (self.names.data_store(), bytes.to_vec().into());
+        let put = async {
+            let store = Objects::open(&self.context, &name).await.expect("a master has made it");
+            store.put(digest, bytes, |_| ()).await
+        };
         self.runtime.block_on(put).expect("it is stored");
         digest
     }
 
     /// Changes the stamp of an object to a time long ago.
-    fn age(&self, name: &str) {
+    fn age(&self, digest: Digest) {
         let bucket = self.names.data_store();
-        let info = self.runtime.block_on(self.store().info(name)).expect("it is there");
-        let mut info = serde_json::to_value(info).expect("JSON");
+        let mut info = serde_json::to_value(self.info(digest)).expect("JSON");
         info["mtime"] = OLD.into();
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Rollup", "sub");
-        let subject = format!("$O.{bucket}.M.{}", URL_SAFE.encode(name));
-        self.publish(subject, headers, &info);
-        assert!(self.is_old(name));
+        let subject = format!("$O.{bucket}.M.{}", URL_SAFE.encode(digest.hex()));
+        self.publish(subject, &info);
+        assert!(self.is_old(digest));
     }
 
-    fn is_old(&self, name: &str) -> bool {
-        let info = self.runtime.block_on(self.store().info(name)).expect("it is there");
-        serde_json::to_value(info).expect("JSON")["mtime"] == OLD
+    fn is_old(&self, digest: Digest) -> bool {
+        serde_json::to_value(self.info(digest)).expect("JSON")["mtime"] == OLD
     }
 
     /// A task's checkpoint.
@@ -84,10 +84,10 @@ impl Stamps {
         Some(serde_json::from_slice(&found.payload).expect("JSON"))
     }
 
-    fn publish(&self, subject: String, headers: HeaderMap, value: &Value) {
+    fn publish(&self, subject: String, value: &Value) {
         self.runtime.block_on(async {
             let body = serde_json::to_vec(value).expect("JSON").into();
-            let sent = self.context.publish_with_headers(subject, headers, body).await;
+            let sent = self.context.publish(subject, body).await;
             sent.expect("it is sent").await.expect("it is stored");
         });
     }
@@ -114,20 +114,18 @@ fn an_open_tasks_input_and_checkpoint_are_stored_anew_while_they_are_old() {
     fleet.kill("w1");
     let (path, bytes) = input(&fleet, b'x');
     let waits = fleet.run(&["task", "run", "upper", "--input", &path]).ok().text();
-    let digest = muster_module::digest(&bytes).hex();
+    let digest = muster_module::digest(&bytes);
     // The state is stored like a large one, and everything is as old as after a week.
     let state = stamps.put(&vec![b'y'; INPUT]);
     left["state"] = json!(Data::Blob { digest: state, size: INPUT as u64 });
     left["saved_at"] = 0.into();
-    stamps.publish(stamps.names.key(Bucket::Checkpoints, &begun), HeaderMap::new(), &left);
-    stamps.age(digest.as_str());
-    stamps.age(state.hex().as_str());
+    stamps.publish(stamps.names.key(Bucket::Checkpoints, &begun), &left);
+    stamps.age(digest);
+    stamps.age(state);
     fleet.kill("m1");
     fleet.start_master("m1");
-    wait_for("the input to be stored anew", || (!stamps.is_old(digest.as_str())).then_some(()));
-    wait_for("the state to be stored anew", || {
-        (!stamps.is_old(state.hex().as_str())).then_some(())
-    });
+    wait_for("the input to be stored anew", || (!stamps.is_old(digest)).then_some(()));
+    wait_for("the state to be stored anew", || (!stamps.is_old(state)).then_some(()));
     let renewed = wait_for("the checkpoint to be written anew", || {
         stamps.checkpoint(&begun).filter(|found| found["saved_at"] != 0)
     });
@@ -145,7 +143,7 @@ fn an_old_input_is_stored_anew_before_a_task_is_accepted_that_names_it() {
     fleet.push("upper");
     let stamps = Stamps::of(&fleet);
     let digest = stamps.put(&vec![b'z'; INPUT]);
-    stamps.age(digest.hex().as_str());
+    stamps.age(digest);
     let modules = fleet.run(&["-o", "json", "module", "ls"]).ok().json();
     let module = modules["modules"][0]["versions"][0]["digest"].as_str().expect("a digest");
     let module = ModuleRef { name: None, digest: module.parse().expect("a digest") };
@@ -159,5 +157,5 @@ fn an_old_input_is_stored_anew_before_a_task_is_accepted_that_names_it() {
     let answer = answer.expect("an answer").expect("an answer").payload;
     let stored: Submitted = serde_json::from_slice(&answer).expect("it is accepted");
     assert_eq!(stored.stored, 1);
-    assert!(!stamps.is_old(digest.hex().as_str()), "it would expire");
+    assert!(!stamps.is_old(digest), "it would expire");
 }

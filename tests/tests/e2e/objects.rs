@@ -43,10 +43,15 @@ fn only_the_leader_of_a_store_is_asked_for_an_object() {
     let input = format!("@{}", input.display());
     let output = fleet.run(&["task", "run", "upper", "--input", &input, "--wait"]).ok().out;
     assert_eq!(output.len(), INPUT);
+    let said = fleet.run(&["check"]).text();
+    assert!(said.contains("OBJ_muster_default_data allows rollups"), "{said}");
     runtime.block_on(async {
         for store in [names.data_store(), names.module_store()] {
             let stream = context.get_stream(format!("OBJ_{store}")).await.expect("it is there");
-            assert!(!stream.cached_info().config.allow_direct, "replicas of {store} answer");
+            let config = &stream.cached_info().config;
+            assert!(!config.allow_direct, "replicas of {store} answer");
+            let is_stock = store == names.data_store();
+            assert_eq!(config.allow_rollup, is_stock, "masters of 0.1 need it where it is");
         }
         while let Ok(Some(asked)) = tokio::time::timeout(QUIET, heard.next()).await {
             assert!(!asked.subject.contains(".OBJ_"), "{} was asked", asked.subject);

@@ -21,7 +21,7 @@ const MAP: &[(&str, &str)] = &[
         frame_range: task
         health: lease time
         lease: grant id limit record registry task time words
-        message: frame_range grant id lease record registry subject task
+        message: frame_range grant id lease limit record registry subject task
         record: limit
         registry: id record subject time
         sessions: fleet id lease registry subject

@@ -1,10 +1,13 @@
 //! The functions that the SDK's world offers to a guest. Never performs an effect without a check of
 //! the gate, and never waits except for checkpoints.
 
-use super::{Sandbox, Stop, outbox::LOG_CHUNK_MAX};
+use super::{Sandbox, Stop};
 use crate::{checkpoint::Refused, clock::boottime};
 use bindings::muster::task::host::{AttemptContext, Host, Level};
-use muster_protocol::task::{LimitName, clip};
+use muster_protocol::{
+    limit,
+    task::{LimitName, clip},
+};
 use std::time::Duration;
 use wasmtime::{Error, Result};
 
@@ -101,7 +104,7 @@ impl Host for Sandbox {
         };
         // One call writes one line, whatever the message contains: a guest must not be able to forge
         // other lines.
-        let message = clip(&message, LOG_CHUNK_MAX - 16).replace(['\n', '\r'], " ");
+        let message = clip(&message, limit::LOG_CHUNK_MAX - 16).replace(['\n', '\r'], " ");
         outbox.log(permit, format!("{level} {message}\n"));
         Ok(())
     }

@@ -11,16 +11,6 @@ use muster_protocol::{
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Bytes of log that a run may write at once: a stack trace or a start-up banner.
-pub const LOG_BURST: u64 = 64 * 1024;
-
-/// Bytes of log per second that a run may write over time: 2,000 lines of 128 bytes.
-pub const LOG_RATE: u64 = 256 * 1024;
-
-/// The longest piece of a log, in bytes. A line of `log` is cut there; a line of standard error
-/// continues in the next piece.
-pub const LOG_CHUNK_MAX: usize = 4 * 1024;
-
 /// Bytes that a piece costs besides its own, so that empty lines are not free.
 const LOG_CHUNK_COST: u64 = 64;
 
@@ -88,7 +78,7 @@ impl Outbox {
         Outbox {
             key,
             sender: Reports(sender),
-            budget: LOG_BURST,
+            budget: limit::LOG_BURST,
             filled: now,
             left: bytes_max,
             unsaid: 0,
@@ -115,8 +105,8 @@ impl Outbox {
     pub fn stderr(&mut self, permit: Permit<'_>, bytes: &[u8]) {
         let now = permit.at();
         self.remember(bytes);
-        for part in bytes.chunks(LOG_CHUNK_MAX) {
-            if self.line.len() + part.len() > LOG_CHUNK_MAX {
+        for part in bytes.chunks(limit::LOG_CHUNK_MAX) {
+            if self.line.len() + part.len() > limit::LOG_CHUNK_MAX {
                 self.send_line(&permit);
             }
             if self.line.is_empty() {
@@ -196,10 +186,11 @@ impl Outbox {
 
     fn chunk(&mut self, permit: &Permit<'_>, source: LogSource, text: Bytes) {
         let now = permit.at();
-        let gained = now.since(self.filled).as_nanos() * u128::from(LOG_RATE) / 1_000_000_000;
+        let gained =
+            now.since(self.filled).as_nanos() * u128::from(limit::LOG_RATE) / 1_000_000_000;
         if gained > 0 {
             let gained = u64::try_from(gained).unwrap_or(u64::MAX);
-            self.budget = self.budget.saturating_add(gained).min(LOG_BURST);
+            self.budget = self.budget.saturating_add(gained).min(limit::LOG_BURST);
             self.filled = now;
         }
         let size = text.len() as u64;

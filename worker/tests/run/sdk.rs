@@ -7,7 +7,7 @@ use muster_protocol::{
     message::LogSource,
     task::{LimitName, Verdict},
 };
-use muster_worker::{run::RunSpec, sandbox::LOG_CHUNK_MAX};
+use muster_worker::run::RunSpec;
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// Compiles and runs a guest of the SDK.
@@ -74,7 +74,7 @@ fn lines_of_the_log_are_one_line_each_and_cut() {
     let seen = check_task(logs, run_spec("one\ntwo"));
     assert_eq!(seen.log(LogSource::Log), "WARN one two\n");
     let seen = check_task(logs, run_spec(&"x".repeat(100_000)));
-    assert!(seen.log(LogSource::Log).len() <= LOG_CHUNK_MAX);
+    assert!(seen.log(LogSource::Log).len() <= limit::LOG_CHUNK_MAX);
 }
 
 #[test]

@@ -66,6 +66,7 @@ impl Fleet {
             }
         }
         self.requests.audit();
+        self.inquiries.audit();
         for task in self.inquiries.tasks() {
             assert!(self.timers.has(&Timer::Inquiry(*task)));
         }

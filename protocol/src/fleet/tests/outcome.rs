@@ -139,7 +139,8 @@ fn an_outcome_reaches_its_acknowledgement_over_a_new_link() {
     w.unlink("w1", 11);
     check(w.ok(1), &["tell t1: completed"]);
     check(w.link("w1", 1, 12, &[key]), &["read t1"]);
-    check(w.finish("w1", 12, key, outcome(Verdict::Completed)), &["read t1"]);
+    check(w.finish("w1", 12, key, outcome(Verdict::Completed)), &[]);
+    check(w.read(1), &["read t1"]);
     check(w.read(1), &["link 12: ack t1 A"]);
     w.empty();
 }
@@ -178,9 +179,9 @@ fn a_read_that_began_before_an_outcome_came_does_not_refuse_it() {
         changed.state = TaskState::Dispatched(Attempt { id: AttemptId(77), ..attempt.clone() });
     });
     let second = AttemptKey { attempt: AttemptId(77), ..key };
-    check(w.finish("w1", 11, second, outcome(Verdict::Completed)), &["read t1"]);
+    check(w.finish("w1", 11, second, outcome(Verdict::Completed)), &[]);
     let lines = w.see(Event::TaskRead { task: TaskId(1), read, found: stale });
-    check(lines, &["link 11: refuse t1 B"]);
+    check(lines, &["link 11: refuse t1 B", "read t1"]);
     let lines = w.read(1);
     assert!(lines.iter().any(|line| line.ends_with("completed")), "{lines:?}");
 }

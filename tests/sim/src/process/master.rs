@@ -384,6 +384,10 @@ impl World {
                 self.master_says(at, &message);
                 self.send_down(link, message);
             }
+            Effect::CloseLink { link, .. } => {
+                self.close_above(link);
+                self.link_breaks(link, 0);
+            }
             Effect::Reply { request, answer } => self.replied(request, answer),
             Effect::Tell { .. } => {}
             Effect::Publish(advisory) => match advisory {

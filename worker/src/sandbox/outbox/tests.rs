@@ -53,10 +53,10 @@ fn lines_of_stderr_are_sent_whole() {
 #[test]
 fn a_line_without_end_is_sent_in_pieces() {
     let (mut outbox, mut receiver) = outbox(9);
-    pass(at(0), |permit| outbox.stderr(permit, &[b'x'; 2 * LOG_CHUNK_MAX + 5]));
+    pass(at(0), |permit| outbox.stderr(permit, &[b'x'; 2 * limit::LOG_CHUNK_MAX + 5]));
     pass(at(0), |permit| outbox.stderr(permit, b"6"));
     let pieces = sent(&mut receiver);
-    assert!(pieces.len() == 2 && pieces.iter().all(|piece| piece.len() == LOG_CHUNK_MAX));
+    assert!(pieces.len() == 2 && pieces.iter().all(|piece| piece.len() == limit::LOG_CHUNK_MAX));
     assert!(outbox.line == b"xxxxx6" && outbox.tail.len() <= 2 * limit::STDERR_TAIL_MAX);
     assert_eq!(outbox.stderr_tail().len(), limit::STDERR_TAIL_MAX);
 }
@@ -79,7 +79,7 @@ fn what_is_over_the_rate_is_dropped_with_a_notice() {
     for _ in 0..100 {
         pass(at(0), |permit| outbox.log(permit, line.clone()));
     }
-    assert_eq!(sent(&mut receiver).len() as u64, LOG_BURST / 1024);
+    assert_eq!(sent(&mut receiver).len() as u64, limit::LOG_BURST / 1024);
     pass(at(1000), |permit| outbox.log(permit, "later".into()));
     let notice = "[muster: 34560 bytes dropped here, over the log's rate]\n";
     assert_eq!(sent(&mut receiver), [notice, "later"]);
@@ -87,7 +87,10 @@ fn what_is_over_the_rate_is_dropped_with_a_notice() {
         (0..10).for_each(|_| pass(at(now), |permit| outbox.log(permit, String::new())));
     }
     let lines = sent(&mut receiver).len() as u64;
-    assert!(lines <= (LOG_BURST + LOG_RATE) / LOG_CHUNK_COST, "{lines} empty lines in a second");
+    assert!(
+        lines <= (limit::LOG_BURST + limit::LOG_RATE) / LOG_CHUNK_COST,
+        "{lines} empty lines in a second"
+    );
 }
 
 #[test]

@@ -1,0 +1,240 @@
+//! A stolen worker: it has a certificate of the fleet and says whatever it likes. It harms only itself.
+
+use crate::link_client::{block_on, dial, resident_bytes, welcomed};
+use futures::StreamExt as _;
+use muster_protocol::{
+    AttemptId, Digest, SessionId, TaskId,
+    frame::{Encoding, FrameRange},
+    limit,
+    message::{AttemptKey, HeldAttempt, Hello, LogChunk, LogSource, StreamRequest, ToMaster},
+    registry::Mark,
+    task::{Outcome, Verdict},
+};
+use muster_tests::{Fleet, fleet::wait_for};
+use muster_wire::quic::{self, FrameWriter};
+use quinn::{Connection, ConnectionError, SendStream};
+use std::time::Duration;
+
+/// How long a master may take to close a link on which nothing more can be right.
+const CLOSED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How much memory one stolen worker may cost its master.
+const MEMORY_MAX: u64 = 64 << 20;
+
+fn key(number: u128) -> AttemptKey {
+    AttemptKey { task: TaskId(number), attempt: AttemptId(1) }
+}
+
+/// How the master closed this link.
+async fn closed(connection: &Connection) -> Result<String, &'static str> {
+    match tokio::time::timeout(CLOSED_WITHIN, connection.closed()).await {
+        Ok(ConnectionError::ApplicationClosed(close)) => {
+            Ok(String::from_utf8_lossy(&close.reason).into_owned())
+        }
+        Ok(_) => Err("the link ended in another way"),
+        Err(_) => Err("the link is still up"),
+    }
+}
+
+/// The rest of the fleet works.
+fn works(fleet: &Fleet) {
+    let task = fleet.run(&["task", "run", "upper", "--input", "a"]).ok().text();
+    let done = fleet.until("its end", &task, |record| record["state"]["done"].is_object());
+    assert_eq!(done["state"]["done"]["outcome"]["verdict"], "completed", "{done}");
+}
+
+fn fleet() -> Fleet {
+    let fleet = Fleet::start(1, 1);
+    fleet.push("upper");
+    fleet
+}
+
+/// Each attempt that a master does not know is a read of the registry.
+#[test]
+fn a_hello_with_too_many_attempts_ends_its_link() {
+    let fleet = fleet();
+    let before = resident_bytes(&fleet, "m1");
+    let reason = block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Positional.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let (_reader, mut writer, master, _) = welcomed(&connection).await;
+        let attempts = (0..45_000).map(|task| HeldAttempt { key: key(task), revision: 0 });
+        let hello = Hello {
+            to: master.session,
+            session: SessionId(7),
+            attempts: attempts.collect(),
+            holds: Mark::default(),
+            version: "9.9.9".into(),
+            frames: FrameRange::SPOKEN,
+        };
+        writer.send(&ToMaster::Hello(hello)).await.expect("it fits a frame");
+        closed(&connection).await
+    });
+    works(&fleet);
+    let used = resident_bytes(&fleet, "m1").saturating_sub(before);
+    assert!(used < MEMORY_MAX, "{} MiB", used >> 20);
+    assert_eq!(reason.as_deref(), Ok("its Hello names 45000 attempts, the limit is 2048"));
+}
+
+/// Many frames may ask what one may not.
+#[test]
+fn outcomes_of_attempts_that_nobody_knows_end_their_link_when_they_are_too_many() {
+    let fleet = fleet();
+    let reason = block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let (_reader, mut writer, _, _) = welcomed(&connection).await;
+        for task in 0..20_000 {
+            let (outcome, revision) = (Outcome::bare(Verdict::Completed), u64::MAX);
+            let finished = ToMaster::Finished { key: key(task), revision, outcome };
+            if writer.send(&finished).await.is_err() {
+                break;
+            }
+        }
+        closed(&connection).await
+    });
+    works(&fleet);
+    assert!(reason.is_ok(), "{reason:?}");
+    assert!(fleet.log("m1").contains("it asked about too many attempts"));
+}
+
+/// An output that is not in the store and longer than what is kept in a record would be stored with it.
+#[test]
+fn an_outcome_that_is_too_large_for_a_record_ends_its_link() {
+    let fleet = fleet();
+    let reason = block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let (_reader, mut writer, _, _) = welcomed(&connection).await;
+        let mut outcome = Outcome::bare(Verdict::Completed);
+        outcome.output = muster_protocol::task::Data::Inline(vec![b'x'; 200 << 10].into());
+        let finished = ToMaster::Finished { key: key(1), revision: 1, outcome };
+        writer.send(&finished).await.expect("it fits a frame");
+        closed(&connection).await
+    });
+    let reason = reason.expect("the link is closed");
+    assert_eq!(reason, "it reports an inline output of 204800 bytes, the limit is 16384");
+}
+
+/// Begins a frame of the largest size and never ends it.
+async fn half_a_frame(connection: &Connection) -> Option<SendStream> {
+    let (mut send, _) =
+        tokio::time::timeout(CLOSED_WITHIN, connection.open_bi()).await.ok()?.ok()?;
+    send.write_all(&(limit::FRAME_SIZE_MAX as u32).to_le_bytes()).await.ok()?;
+    let bytes = vec![0; limit::FRAME_SIZE_MAX / 2];
+    let _ = tokio::time::timeout(Duration::from_millis(20), send.write_all(&bytes)).await;
+    Some(send)
+}
+
+#[test]
+fn a_worker_has_few_links_and_its_half_frames_cost_little_memory() {
+    const LINKS: usize = 20;
+    let fleet = fleet();
+    let before = resident_bytes(&fleet, "m1");
+    let (up, most) = block_on(async {
+        let (mut links, mut streams, mut most) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..LINKS {
+            let (endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+            let Ok(connection) = connection else { continue };
+            for _ in 0..quic::STREAMS_MAX {
+                let Some(stream) = half_a_frame(&connection).await else { break };
+                streams.push(stream);
+            }
+            most = most.max(resident_bytes(&fleet, "m1"));
+            links.push((endpoint, connection));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        (links.iter().filter(|(_, link)| link.close_reason().is_none()).count(), most)
+    });
+    works(&fleet);
+    let used = most.saturating_sub(before) >> 20;
+    assert!(up <= 4, "{up} of {LINKS} links are up, with {used} MiB");
+    assert!(used < MEMORY_MAX >> 20, "{used} MiB");
+}
+
+#[test]
+fn a_frame_that_is_begun_and_not_ended_ends_its_link() {
+    let fleet = fleet();
+    let reason = block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let (mut send, _receive) = connection.open_bi().await.expect("a stream");
+        let mut frame = Vec::new();
+        let control = StreamRequest::Control;
+        muster_protocol::frame::encode(Encoding::Named, &control, &mut frame).expect("it fits");
+        frame.extend([9, 0, 0, 0, 1]);
+        send.write_all(&frame).await.expect("it is up");
+        closed(&connection).await
+    });
+    assert!(reason.is_ok(), "{reason:?}");
+}
+
+/// Transfers that do not move hold the places of this worker and not those of others.
+#[test]
+fn transfers_that_stand_still_leave_others_their_places() {
+    let fleet = fleet();
+    block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let _control = welcomed(&connection).await;
+        let mut streams = Vec::new();
+        for _ in 0..16 {
+            let (send, receive) = connection.open_bi().await.expect("a stream");
+            let mut writer = FrameWriter::new(send, Encoding::Named);
+            let put = StreamRequest::Put { digest: Digest([7; 32]), size: 8 << 20 };
+            writer.send(&put).await.expect("it is up");
+            writer.bytes(vec![1].into()).await.expect("it is up");
+            streams.push((writer, receive));
+        }
+        // Its input and output are objects.
+        let input = "a".repeat(limit::INLINE_SIZE_MAX + 1);
+        let ran = fleet.run_with(&["task", "run", "upper", "--input", "-"], input.as_bytes());
+        let task = ran.ok().text();
+        fleet.until("its end", &task, |record| record["state"]["done"].is_object());
+    });
+}
+
+/// A log is evidence: nobody but the worker of an attempt writes to it.
+#[test]
+fn nobody_writes_to_the_log_of_an_attempt_that_another_worker_has() {
+    let fleet = fleet();
+    fleet.push("heart");
+    let input = r#"{"for_ms":20000,"every_us":100000,"rest":true}"#;
+    let task = fleet.run(&["task", "run", "heart", "--input", input]).ok().text();
+    let record = fleet.until("its run", &task, |record| record["state"]["dispatched"].is_object());
+    let of = |value: &serde_json::Value| value.as_str().expect("an id").to_string();
+    let key = AttemptKey {
+        task: of(&record["id"]).parse().expect("an id"),
+        attempt: serde_json::from_value(record["state"]["dispatched"]["id"].clone())
+            .expect("an id"),
+    };
+    block_on(async {
+        let client = async_nats::connect(fleet.nats_url()).await.expect("it answers");
+        let heard = client.subscribe(fleet.names().progress(key.task)).await;
+        let mut heard = heard.expect("a subscription");
+        client.flush().await.expect("it answers");
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let (_reader, mut control, _, _) = welcomed(&connection).await;
+        let stream = connection.open_uni().await.expect("a stream");
+        let mut logs = FrameWriter::new(stream, Encoding::Named);
+        for text in ["PAYMENT OK\n", "AND AGAIN\n"] {
+            let (source, text) = (LogSource::Log, text.into());
+            logs.send(&LogChunk { key, source, text }).await.expect("it is up");
+        }
+        let progress = ToMaster::Progress { key, done: 77, total: 77 };
+        control.send(&progress).await.expect("it is up");
+        wait_for("the log to be refused", || {
+            let log = fleet.log("m1");
+            log.contains("it writes to the log of an attempt that it does not have").then_some(())
+        });
+        while let Ok(Some(message)) =
+            tokio::time::timeout(Duration::from_millis(500), heard.next()).await
+        {
+            let said = String::from_utf8_lossy(&message.payload).into_owned();
+            assert!(!said.contains("\"total\":77"), "{said}");
+        }
+    });
+    let logs = fleet.run(&["task", "logs", &task]).ok().text();
+    assert!(!logs.contains("PAYMENT OK"), "{logs}");
+}

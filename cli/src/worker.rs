@@ -10,13 +10,12 @@ use crate::{
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use muster_protocol::{
     WorkerId,
-    api::{CommandWorker, Endpoint, WorkerView, Workers},
+    api::{CommandWorker, Endpoint, ListAfter, WorkerView, Workers},
     grant::Policy,
     lease::{self, Lease, LeaseState},
     limit,
     message::WorkerCommand,
 };
-use serde_json::json;
 use std::time::Duration;
 
 /// How often a worker is looked at that drains.
@@ -118,7 +117,15 @@ impl FromArgMatches for Command {
 
 /// Asks every master for the workers.
 pub async fn list(client: &Client) -> anyhow::Result<Workers> {
-    client.insist(Endpoint::WorkerList, &json!({})).await
+    let (mut all, mut asked) = (Workers::default(), ListAfter::default());
+    loop {
+        let page: Workers = client.insist(Endpoint::WorkerList, &asked).await?;
+        all.workers.extend(page.workers);
+        asked.after = page.more;
+        if asked.after.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 /// Gives an order, and waits until the worker has obeyed.

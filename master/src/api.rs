@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest,
-    api::{CommandWorker, Endpoint, ErrorCode, Masters, Workers},
+    api::{CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Workers},
     fleet::{self, Fleet},
     message::ObjectStore,
     record,
@@ -36,6 +36,9 @@ const OBEY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Digests known to be in a store. A full set is cleared and filled again.
 const KNOWN_MAX: usize = 16 * 1024;
+
+/// The most bytes of an answer: NATS' default limit, less the headers.
+const ANSWER_BYTES_MAX: usize = 1_000_000;
 
 /// An error answer to a client.
 pub(crate) struct ApiRefusal {
@@ -146,21 +149,19 @@ impl ApiServer {
             Endpoint::TaskList => write(&self.list(read(body)?).await?),
             Endpoint::TaskCancel => write(&self.cancel(read(body)?).await?),
             Endpoint::WorkerList => {
-                read_nothing(body)?;
-                let workers = self.look(|fleet, _| fleet.workers()).await?;
-                write(&Workers { workers })
+                let ListAfter { after } = read_or_default(body)?;
+                let workers = self.look(move |fleet, _| fleet.workers(after.as_deref())).await?;
+                let (workers, more) = page(workers, |view| view.lease.worker.to_string());
+                write(&Workers { workers, more })
             }
             Endpoint::WorkerOrder => write(&self.order(read(body)?).await?),
             Endpoint::MasterList => {
-                read_nothing(body)?;
+                let Nothing {} = read_or_default(body)?;
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
                 write(&Masters { masters })
             }
             Endpoint::ModuleRegister => write(&self.register(read(body)?).await?),
-            Endpoint::ModuleList => {
-                read_nothing(body)?;
-                write(&self.modules().await?)
-            }
+            Endpoint::ModuleList => write(&self.modules(read_or_default(body)?).await?),
             Endpoint::ModuleRemove => write(&self.remove(read(body)?).await?),
         }
     }
@@ -253,14 +254,53 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> ApiResult<T> {
         .map_err(|error| ApiRefusal::bad(format!("the request is malformed: {error}")))
 }
 
-/// A request that says nothing, as `{}` or as no bytes.
-fn read_nothing(body: &Bytes) -> ApiResult<()> {
-    #[derive(Deserialize)]
-    struct Nothing {}
+/// A request that says nothing.
+#[derive(Default, Deserialize)]
+struct Nothing {}
 
-    if body.is_empty() { Ok(()) } else { read::<Nothing>(body).map(|Nothing {}| ()) }
+/// A request that may say nothing, as `{}` or as no bytes.
+fn read_or_default<T: Default + DeserializeOwned>(body: &Bytes) -> ApiResult<T> {
+    if body.is_empty() { Ok(T::default()) } else { read(body) }
+}
+
+/// The size of a value as JSON, in bytes.
+fn size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(0, |text| text.len())
+}
+
+/// The first of these items, as many as fit one answer; and the name of the last of them, if others
+/// follow. At least one, since none is larger than an answer.
+fn page<T: Serialize>(items: Vec<T>, name: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        bytes += size(&item) + 1;
+        if bytes > ANSWER_BYTES_MAX && !shown.is_empty() {
+            let more = shown.last().map(name);
+            return (shown, more);
+        }
+        shown.push(item);
+    }
+    (shown, None)
 }
 
 fn write<T: Serialize>(answer: &T) -> ApiResult<Bytes> {
     serde_json::to_vec(answer).map(Bytes::from).map_err(ApiRefusal::unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_where_an_answer_is_full_and_says_where_the_next_begins() {
+        let items: Vec<String> = ["a", "b", "c"].map(|name| name.repeat(400_000)).into();
+        let name = |item: &String| item[..1].to_string();
+        let (first, more) = page(items.clone(), name);
+        assert_eq!((first.len(), more.as_deref()), (2, Some("b")));
+        let rest = items.into_iter().filter(|item| Some(name(item)) > more).collect();
+        let (last, more) = page(rest, name);
+        assert_eq!((last.len(), more), (1, None));
+        assert_eq!(page(vec!["x".repeat(2_000_000)], name).0.len(), 1, "it goes on in any case");
+        assert_eq!(page(Vec::new(), name), (Vec::new(), None));
+    }
 }

@@ -2,7 +2,7 @@
 //! an event. Never waits, retries or decides.
 
 use crate::{
-    inbox::Input,
+    inbox::{Input, LinkHandle},
     publisher::{Batch, Publisher},
     registry::{Fact, ObjectError, Registry, SessionFact, Writes},
 };
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) struct Executor {
     registry: Registry,
     inbox: mpsc::Sender<Input>,
-    links: BTreeMap<LinkId, mpsc::Sender<ToWorker>>,
+    links: BTreeMap<LinkId, LinkHandle>,
     requests: BTreeMap<RequestId, oneshot::Sender<ClientReply>>,
     request: RequestId,
     writing: usize,
@@ -85,8 +85,8 @@ impl Executor {
         }
     }
 
-    pub(crate) fn opened(&mut self, link: LinkId, frames: mpsc::Sender<ToWorker>) {
-        self.links.insert(link, frames);
+    pub(crate) fn opened(&mut self, link: LinkId, handle: LinkHandle) {
+        self.links.insert(link, handle);
     }
 
     pub(crate) fn closed(&mut self, link: LinkId) {
@@ -161,7 +161,7 @@ impl Executor {
     ) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let found = registry.read_task(key.task).await.ok().flatten();
+            let Ok(found) = registry.read_task(key.task).await else { return };
             let _ = reply.send(found.and_then(|(record, _)| record.log_max(&worker, key.attempt)));
         });
     }
@@ -205,8 +205,9 @@ impl Executor {
                 Effect::Released => self.released = true,
                 Effect::Send { link, message } => self.send(link, message),
                 Effect::CloseLink { link, worker, why } => {
-                    tracing::warn!(%worker, why, "its link is closed");
-                    self.links.remove(&link);
+                    if self.close(link, why) {
+                        tracing::warn!(%worker, why, "its link is closed");
+                    }
                 }
                 Effect::Reply { request, answer } => {
                     if let Some(reply) = self.requests.remove(&request) {
@@ -272,12 +273,18 @@ impl Executor {
     }
 
     fn send(&mut self, link: LinkId, message: ToWorker) {
-        let Some(frames) = self.links.get(&link) else { return };
+        let Some(LinkHandle { frames, .. }) = self.links.get(&link) else { return };
         if let Err(mpsc::error::TrySendError::Full(_)) = frames.try_send(message) {
-            // The worker does not read its frames. Drop the link: a new link begins with all that the
-            // worker must know.
+            // A new link begins with all that the worker must know.
             tracing::warn!(link, "a worker does not read its frames; its link is closed");
-            self.links.remove(&link);
+            self.close(link, "the worker does not read its frames");
         }
+    }
+
+    /// Closes a link. Returns whether it was up.
+    fn close(&mut self, link: LinkId, why: &'static str) -> bool {
+        let Some(handle) = self.links.remove(&link) else { return false };
+        let _ = handle.close.send(why);
+        true
     }
 }

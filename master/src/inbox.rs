@@ -21,6 +21,14 @@ pub(crate) type Modules = BTreeMap<String, ModuleEntry>;
 /// A function that reads the state of the loop, on the loop.
 pub(crate) type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
 
+/// The loop's end of a link. The link ends with it.
+pub(crate) struct LinkHandle {
+    /// Frames for the worker.
+    pub frames: mpsc::Sender<ToWorker>,
+    /// Closes the link, and tells the worker why.
+    pub close: oneshot::Sender<&'static str>,
+}
+
 /// An input of the loop.
 pub(crate) enum Input {
     /// An event of the registry.
@@ -31,14 +39,14 @@ pub(crate) enum Input {
     Served(Service),
     /// An event for the fleet, from a worker.
     Fleet(Event),
-    /// A link is up; frames for its worker go to this sender.
-    LinkOpened { worker: WorkerId, link: fleet::LinkId, frames: mpsc::Sender<ToWorker> },
+    /// A link is up.
+    LinkOpened { worker: WorkerId, link: fleet::LinkId, handle: LinkHandle },
     /// A link is down.
     LinkClosed { worker: WorkerId, link: fleet::LinkId },
-    /// Text that a guest wrote to its log or to standard error; its worker has the attempt.
+    /// Text that a guest wrote to its log or to standard error; its worker was given the attempt.
     Log(LogChunk),
-    /// A worker writes to the log of this attempt: how many bytes may it have? `None` if the worker has no
-    /// such attempt.
+    /// A worker writes to the log of this attempt: how many bytes may it have? `None` if the worker was not
+    /// given the attempt. No answer if the registry does not say.
     LogMax { worker: WorkerId, key: AttemptKey, reply: oneshot::Sender<Option<u64>> },
     /// Progress that a guest reported.
     Progress { worker: WorkerId, key: AttemptKey, done: u64, total: u64 },

@@ -174,9 +174,9 @@ impl Master {
                 }
             }
             Input::Fleet(event) => self.fleet.observe(now, event),
-            Input::LinkOpened { worker, link, frames } => {
+            Input::LinkOpened { worker, link, handle } => {
                 tracing::info!(%worker, link, "linked");
-                self.executor.opened(link, frames);
+                self.executor.opened(link, handle);
                 self.executor.welcome(link, self.connection.welcome());
             }
             Input::LinkClosed { worker, link } => {
@@ -190,7 +190,7 @@ impl Master {
                 None => self.executor.log_max(worker, key, reply),
             },
             Input::Progress { worker, key, done, total } => {
-                if self.fleet.runs(&worker, key) {
+                if self.fleet.holds(&worker, key) {
                     self.executor.publisher().progress(key.task, done, total);
                 }
             }

@@ -6,8 +6,8 @@ mod logs;
 mod objects;
 mod peers;
 
-use crate::inbox::Input;
-use admission::{Admission, Handshake, Verdict};
+use crate::inbox::{Input, LinkHandle};
+use admission::{Admission, Decision, Handshake};
 use logs::Logs;
 use muster_protocol::{
     WorkerId,
@@ -39,7 +39,7 @@ const FRAMES_MAX: usize = 4 * 1024;
 /// How long a peer may take for the handshake, and for the first frame of each stream.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// The code with which a link is closed whose worker says what no worker may.
+/// The code with which a link is closed whose worker is over a bound.
 const OVER_BOUND: u32 = 4;
 
 static LINKS: AtomicU64 = AtomicU64::new(1);
@@ -93,13 +93,13 @@ async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
         let from = incoming.remote_address();
         let is_proven = incoming.remote_address_validated();
         let handshake = match admission.judge(Instant::now(), from, is_proven) {
-            Verdict::Begin(handshake) => handshake,
-            Verdict::Retry => {
+            Decision::Begin(handshake) => handshake,
+            Decision::Retry => {
                 // Refused only where the address is proven already.
                 let _ = incoming.retry();
                 continue;
             }
-            Verdict::Ignore => {
+            Decision::Ignore => {
                 incoming.ignore();
                 continue;
             }
@@ -258,12 +258,19 @@ impl LinkServer {
     ) -> Result<(), StreamError> {
         let link = control.link;
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
+        let (close, closed) = oneshot::channel();
+        let handle = LinkHandle { frames, close };
         // One loop sends opened, the messages and closed, so that the main loop receives them in this
         // order.
-        let _ = self.inbox.send(Input::LinkOpened { worker: worker.clone(), link, frames }).await;
+        let _ = self.inbox.send(Input::LinkOpened { worker: worker.clone(), link, handle }).await;
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
             result = self.listen(&mut reader, worker.clone(), control) => result,
+            why = closed => {
+                let why = why.unwrap_or("the master has dropped it");
+                control.connection.close(OVER_BOUND.into(), why.as_bytes());
+                Err(StreamError::Down(why.into()))
+            }
         };
         let _ = self.inbox.send(Input::LinkClosed { worker, link }).await;
         result
@@ -303,20 +310,15 @@ impl LinkServer {
         Ok(())
     }
 
-    async fn checkpoint(
-        &self,
-        mut writer: FrameWriter,
-        request: Request,
-    ) -> Result<(), StreamError> {
+    async fn checkpoint(&self, writer: FrameWriter, request: Request) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Input::Checkpoint { request, reply }).await;
         let told = answer.await.unwrap_or_else(|_| StreamReply::Failed("the master stops".into()));
-        writer.send(&told).await?;
-        writer.finish()
+        objects::reply_with(writer, told).await
     }
 }
 
-/// Closes the link of a worker that says what no worker may.
+/// Closes the link of a worker whose frame is over a bound.
 fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError {
     let cause = cause.to_string();
     tracing::warn!(%worker, cause, "its link is closed");

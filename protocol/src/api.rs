@@ -128,11 +128,23 @@ pub struct TaskEnded {
     pub outcome: Arc<crate::task::Outcome>,
 }
 
+/// Asks for the part of a list of workers or modules that follows this name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListAfter {
+    /// The name; absent for the beginning of the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
 /// The workers that hold or held a lease.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Workers {
     /// One entry for each lease in the workers bucket, in the order of the workers' names.
     pub workers: Vec<WorkerView>,
+    /// The last name of this part, if others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<String>,
 }
 
 /// A worker as clients see it.
@@ -200,7 +212,8 @@ pub struct ModuleEntry {
     pub name: String,
     /// Its versions, oldest first. The last one is what the bare name means.
     pub versions: Vec<ModuleVersion>,
-    /// Versions that were removed, oldest first. None of them is given to other bytes.
+    /// Versions that are gone, oldest first: somebody removed them, or newer ones took their place. None of
+    /// them comes back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
     /// The fields that this version does not know.
@@ -242,10 +255,13 @@ impl Record for ModuleEntry {
 }
 
 /// The named modules.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Modules {
-    /// One entry for each name, with all its versions.
+    /// One entry for each name, with all its versions, in the order of the names.
     pub modules: Vec<ModuleEntry>,
+    /// The last name of this part, if others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<String>,
 }
 
 /// Remove a name, or one version of it.

@@ -250,7 +250,7 @@ impl Fleet {
     }
 
     /// Whether the current attempt of the task is this one, on this worker.
-    fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
+    pub fn holds(&self, worker: &WorkerId, key: AttemptKey) -> bool {
         self.tasks
             .get(&key.task)
             .and_then(|task| task.record.attempt())

@@ -6,16 +6,15 @@ use core::time::Duration;
 /// anything is allocated, so that a peer cannot ask for memory.
 pub const FRAME_SIZE_MAX: usize = 256 * 1024;
 
-/// The largest first frame of a stream, beside the control stream's. It may have the state of a checkpoint,
-/// inline.
+/// The largest first frame of a stream. It may have the state of a checkpoint, inline.
 pub const REQUEST_SIZE_MAX: usize = 32 * 1024;
 
 /// The largest input or output kept inside the task record. Beyond it the bytes go to the object
 /// store: a record is rewritten at every change, so it has to stay small.
 pub const INLINE_SIZE_MAX: usize = 16 * 1024;
 
-/// The largest specification of a task, as JSON: what a task may have of everything at once would not fit
-/// a frame.
+/// The largest specification of a task, as JSON. The limits of its single fields add up to more than a frame
+/// holds.
 pub const SPEC_SIZE_MAX: usize = 192 * 1024;
 
 /// The largest record of a task, as JSON: its specification, with an outcome and a history of the longest
@@ -24,6 +23,9 @@ pub const RECORD_SIZE_MAX: usize = 768 * 1024;
 
 /// The largest lease, as JSON. Every renewal carries it.
 pub const LEASE_SIZE_MAX: usize = 64 * 1024;
+/// The largest lease with which a worker starts. The rest is for what a lease gains: earlier sessions, a
+/// home, a shortage, fields of a later version.
+pub const LEASE_DRAFT_MAX: usize = LEASE_SIZE_MAX / 2;
 
 /// The largest input or output of a task.
 pub const PAYLOAD_SIZE_MAX: u64 = 64 * 1024 * 1024;
@@ -62,6 +64,8 @@ pub const QUEUE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const LOG_BURST: u64 = 64 * 1024;
 /// Bytes of log per second that a run may write over time: 2,000 lines of 128 bytes.
 pub const LOG_RATE: u64 = 256 * 1024;
+/// Bytes that a piece of a log costs besides its own, so that empty lines are not free.
+pub const LOG_CHUNK_COST: u64 = 64;
 /// The longest piece of a log, in bytes. A line of `log` is cut there; a line of standard error
 /// continues in the next piece.
 pub const LOG_CHUNK_MAX: usize = 4 * 1024;
@@ -107,9 +111,9 @@ pub const VERSION_SIZE_MAX: usize = 64;
 /// The most attempts in one `Hello`. A worker with more of them leaves out those that have ended: it sends
 /// their outcomes anyway.
 pub const HELLO_ATTEMPTS_MAX: usize = 2_048;
-/// How many questions of one worker about attempts that its master does not know may wait for the registry:
-/// as many as one `Hello` has attempts.
-pub const INQUIRIES_MAX: usize = HELLO_ATTEMPTS_MAX;
+/// How many inquiries of one worker about attempts that its master does not know may wait for the registry:
+/// as many as one `Hello` has attempts, and as many outcomes besides.
+pub const INQUIRIES_MAX: usize = 2 * HELLO_ATTEMPTS_MAX;
 
 /// How many writes of tasks a master has under way at once. Enough to saturate the registry (90,000
 /// writes/s at under 10 ms), few enough to bound memory.

@@ -35,7 +35,7 @@ struct Field {
 
 /// A value that is stored as a whole.
 pub trait Record: Serialize + DeserializeOwned {
-    /// The most bytes of a value. A larger one is not read.
+    /// The most bytes of a value. A larger one is refused as unreadable.
     const SIZE_MAX: usize = crate::limit::API_SIZE_MAX;
 
     /// Whether a value that cannot be read counts as deleted, so that it can be replaced. It does for

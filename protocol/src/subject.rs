@@ -56,7 +56,7 @@ words!(
         TaskList = "task.list",
         /// [`TaskIds`](crate::api::TaskIds) → [`Tasks`](crate::api::Tasks).
         TaskCancel = "task.cancel",
-        /// `{}` → [`Workers`](crate::api::Workers).
+        /// [`ListAfter`](crate::api::ListAfter) → [`Workers`](crate::api::Workers), in parts of at most 1 MB.
         WorkerList = "worker.list",
         /// [`CommandWorker`](crate::api::CommandWorker) → `{}`, once the worker's lease says that it has obeyed.
         WorkerOrder = "worker.order",
@@ -64,7 +64,7 @@ words!(
         MasterList = "master.list",
         /// [`RegisterModule`](crate::api::RegisterModule) → [`ModuleVersion`](crate::api::ModuleVersion).
         ModuleRegister = "module.register",
-        /// `{}` → [`Modules`](crate::api::Modules).
+        /// [`ListAfter`](crate::api::ListAfter) → [`Modules`](crate::api::Modules), in parts of at most 1 MB.
         ModuleList = "module.list",
         /// [`RemoveModule`](crate::api::RemoveModule) → [`Modules`](crate::api::Modules).
         ModuleRemove = "module.remove",

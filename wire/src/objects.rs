@@ -57,9 +57,10 @@ pub enum ReadError {
     },
 }
 
-/// Why an object could not be stored or removed. What was stored of it is never read, and expires.
+/// Why an object could not be stored, or its old pieces not be removed. Pieces without an entry are never
+/// read.
 #[derive(Debug, thiserror::Error)]
-#[error("the object store did not take it: {0}")]
+#[error("the object store refused it or did not answer: {0}")]
 pub struct WriteError(String);
 
 impl WriteError {
@@ -109,9 +110,7 @@ impl Objects {
         bytes: Bytes,
         stored: impl Fn(usize),
     ) -> Result<(), WriteError> {
-        // Unique, as the last token of an inbox is.
-        let inbox = self.context.client().new_inbox();
-        let nuid = inbox.rsplit('.').next().unwrap_or(&inbox).to_string();
+        let nuid = self.new_nuid(digest);
         let info = ObjectInfo {
             name: digest.hex(),
             description: None,
@@ -147,12 +146,23 @@ impl Objects {
         Ok(())
     }
 
-    /// Removes what an object consisted of before it was stored again.
+    /// Removes what an object consisted of before it was stored again. Does nothing if `put` has not stored
+    /// it: whoever may write an entry may name the pieces of another object there.
     pub async fn forget(&self, digest: Digest, old: &ObjectInfo) -> Result<(), WriteError> {
+        if !is_of(&old.nuid, digest) {
+            return Ok(());
+        }
         let pieces = self.stream.purge().filter(self.pieces_of(&old.nuid)).await;
         pieces.map_err(WriteError::new)?;
         let entries = self.stream.purge().filter(self.entry_of(digest)).keep(1).await;
         entries.map(drop).map_err(WriteError::new)
+    }
+
+    /// A token for the pieces of an object that is stored now: its digest, and what makes it unique.
+    fn new_nuid(&self, digest: Digest) -> String {
+        // The last token of an inbox is unique.
+        let inbox = self.context.client().new_inbox();
+        format!("{}{}", digest.hex(), inbox.rsplit('.').next().unwrap_or_default())
     }
 
     /// The subject of the pieces of an object.
@@ -188,7 +198,10 @@ impl Objects {
             if size > size_max {
                 return Err(ReadError::TooLarge { digest, size, size_max });
             }
-            let mut pieces = Pieces { all: BytesMut::with_capacity(info.size), next: 1 };
+            if !is_token(&info.nuid) {
+                return Err(ReadError::Torn(digest));
+            }
+            let mut pieces = Pieces { all: BytesMut::new(), next: 1 };
             let subject = self.pieces_of(&info.nuid);
             self.consume(&subject, info.size, &mut pieces).await;
             self.complete(&subject, info.size, &mut pieces).await?;
@@ -245,6 +258,16 @@ impl Objects {
     }
 }
 
+/// Whether these are pieces that `put` has stored for this digest.
+fn is_of(nuid: &str, digest: Digest) -> bool {
+    nuid.starts_with(&digest.hex()) && is_token(nuid)
+}
+
+/// Whether it is one token of a subject, and not a wildcard.
+fn is_token(nuid: &str) -> bool {
+    !nuid.is_empty() && nuid.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Waits until a piece is stored. Returns its size.
 async fn acknowledged((answer, size): (PublishAckFuture, usize)) -> Result<usize, WriteError> {
     answer.await.map_err(WriteError::new)?;
@@ -262,5 +285,22 @@ impl Pieces {
     fn take(&mut self, sequence: u64, piece: &[u8]) {
         self.all.extend_from_slice(piece);
         self.next = sequence + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pieces_that_were_stored_for_a_digest_are_of_it() {
+        let (digest, other) = (Digest([1; 32]), Digest([2; 32]));
+        let own = format!("{}Ab3", digest.hex());
+        assert!(is_of(&own, digest) && !is_of(&own, other));
+        let wild = [">".into(), "*".into(), format!("{}.>", digest.hex()), String::new()];
+        for nuid in wild {
+            assert!(!is_of(&nuid, digest) && !is_token(&nuid), "{nuid}");
+        }
+        assert!(is_token("J4qXbNZ8mS0eHg2fKcLwYd"), "as other clients make them");
     }
 }

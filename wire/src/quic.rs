@@ -31,7 +31,7 @@ pub const FRAME_WITHIN: Duration = Duration::from_secs(10);
 /// puts and checkpoints.
 pub const STREAMS_MAX: u32 = 64;
 
-/// The same for one-way streams: that of the logs, and the next one.
+/// The same for one-way streams: one for logs, and one more while the old one closes.
 const LOG_STREAMS_MAX: u32 = 2;
 
 /// Bytes in flight on one stream. Enough for 1 Gbit/s at a round trip of 2 ms, small enough for a master
@@ -180,11 +180,12 @@ impl FrameReader {
                 }
             }
         };
-        let late = |_| Err(StreamError::Down("a frame was begun and not ended".into()));
+        let late =
+            |_| Err(StreamError::Down(format!("a frame was not complete within {FRAME_WITHIN:?}")));
         tokio::time::timeout(FRAME_WITHIN, rest).await.unwrap_or_else(late)
     }
 
-    /// Reads what has arrived. Returns whether the stream goes on.
+    /// Reads what has arrived. Returns false at the end of the stream.
     async fn read(&mut self) -> Result<bool, StreamError> {
         let read = self.stream.read_chunk(FRAME_SIZE_MAX, true).await;
         let chunk = read.map_err(|error| StreamError::Down(error.to_string()))?;

@@ -151,11 +151,11 @@ pub async fn run(
     };
     let draft = draft(&config, &state, offer)?;
     let size = record::write(&draft)?.len();
-    if size > limit::LEASE_SIZE_MAX / 2 {
+    if size > limit::LEASE_DRAFT_MAX {
         anyhow::bail!(
             "this worker's lease would have {size} bytes, the limit is {}: give it fewer labels, or a \
              policy with fewer rules",
-            limit::LEASE_SIZE_MAX / 2
+            limit::LEASE_DRAFT_MAX
         );
     }
     let lease = lease_thread::start(

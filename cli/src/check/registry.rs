@@ -111,7 +111,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
     let texts = [names.event_stream(), names.log_stream()];
     let streams: Vec<String> = buckets.into_iter().chain(stores).chain(texts).collect();
     let is_cluster = client.nats.server_info().cluster.is_some();
-    let (mut wrong, mut expires) = (Vec::new(), false);
+    let (mut wrong, mut loose, mut expires) = (Vec::new(), Vec::new(), false);
     let data = objects::stream_name(&names.data_store());
     let mut replicas = Replicas::default();
     // All at once: where the cluster has no leader, each answer is waited for in vain.
@@ -139,7 +139,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
             let hint = format!(
                 "once no master and no command is of 0.1: nats stream edit {stream} --no-allow-rollup"
             );
-            wrong.push(Finding::warn("stream", detail).hint(hint));
+            loose.push(Finding::warn("stream", detail).hint(hint));
         }
         if let Some(state) = found.state
             && let Some(detail) = crowded(&config, &state)
@@ -154,6 +154,7 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         findings.push(Finding::ok("streams", format!("{} are there and have room", streams.len())));
     }
     findings.append(&mut wrong);
+    findings.append(&mut loose);
     if is_cluster {
         replicas.tell(findings);
     }
@@ -257,9 +258,9 @@ async fn info(client: &Client, stream: &str) -> Result<Info, Unread> {
     }
 }
 
-/// Writes a little to the store of inputs, which removes it after a minute; after days, unless it
-/// `expires` messages one by one. Clients may write there, and masters and workers read only objects
-/// that they know by name.
+/// Writes a probe to the store of inputs. The store removes it after a minute if messages there may
+/// have a time to live (`expires`), otherwise after days. Clients may write there, and masters and
+/// workers read only objects that they know by name.
 async fn write(client: &Client, expires: bool) -> Finding {
     let subject = format!("$O.{}.C.check", client.names.data_store());
     let mut headers = HeaderMap::new();

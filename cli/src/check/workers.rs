@@ -4,11 +4,10 @@
 use super::{Finding, Health, answer, few, masters::Serving, registry};
 use crate::client::Client;
 use muster_protocol::{
-    api::{Endpoint, WorkerView, Workers},
+    api::{Endpoint, ListAfter, WorkerView, Workers},
     lease::LeaseState,
     subject::Bucket,
 };
-use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 
 /// How much older than its length a lease may be: the time of a renewal on its way, and of this check.
@@ -20,11 +19,21 @@ const GROUPS_MAX: usize = 20;
 /// For how many unwell workers the shortage is shown.
 const UNWELL_TOLD_MAX: usize = 3;
 
+async fn list(client: &Client) -> Result<Vec<WorkerView>, String> {
+    let (mut all, mut asked) = (Vec::new(), ListAfter::default());
+    loop {
+        let page: Workers = answer(client.ask(Endpoint::WorkerList, &asked)).await?;
+        all.extend(page.workers);
+        asked.after = page.more;
+        if asked.after.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
 pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
-    let asked = json!({});
-    let list = answer::<Workers, _>(client.ask(Endpoint::WorkerList, &asked)).await;
-    let workers = match list {
-        Ok(Workers { workers }) => workers,
+    let workers = match list(client).await {
+        Ok(workers) => workers,
         Err(error) => {
             let hint = "masters report the workers: repair the masters first";
             findings.push(Finding::fail("workers", error).hint(hint));

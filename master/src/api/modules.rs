@@ -1,13 +1,16 @@
 //! The endpoints about modules: names and versions for digests. Never names a module that the master has
 //! not inspected itself, whatever the client reports.
 
-use super::{ApiRefusal, ApiResult, ApiServer, KNOWN_MAX};
+use super::{ApiRefusal, ApiResult, ApiServer, KNOWN_MAX, page};
 use crate::{
-    inbox::Input,
+    inbox::{self, Input},
     registry::{Fact, SessionFact},
 };
 use muster_protocol::{
-    api::{ErrorCode, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
+    api::{
+        ErrorCode, ListAfter, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule,
+    },
+    fleet::Fleet,
     id::{NAME_FORM, is_name},
     lease::CasAnswer,
     limit::MODULE_SIZE_MAX,
@@ -20,20 +23,30 @@ use muster_wire::clock;
 /// digests.
 const VERSIONS_MAX: usize = 100;
 
-/// Removed versions of a name, which are never given to other bytes.
-const REMOVED_MAX: usize = 10_000;
+/// The most bytes of the versions of a name that are gone, as JSON. With numbers for versions these are some
+/// 60,000 of them.
+const REMOVED_BYTES_MAX: usize = 512 * 1024;
+
+/// Larger numbers are not counted on from: somebody chose them.
+const NUMBER_MAX: u64 = 1 << 53;
 
 /// How often a write is tried when other writers win the race.
 const RACES_MAX: usize = 5;
 
 impl ApiServer {
-    pub(super) async fn modules(&self) -> ApiResult<Modules> {
-        let modules = self.look(|_, modules| modules.values().map(shown).collect()).await?;
-        Ok(Modules { modules })
+    pub(super) async fn modules(&self, asked: ListAfter) -> ApiResult<Modules> {
+        let follows = move |entry: &&ModuleEntry| {
+            asked.after.as_ref().is_none_or(|after| entry.name > *after)
+        };
+        let look = |_: &Fleet, modules: &inbox::Modules| {
+            modules.values().filter(follows).map(shown).collect()
+        };
+        let (modules, more) = page(self.look(look).await?, |entry| entry.name.clone());
+        Ok(Modules { modules, more })
     }
 
-    /// Refuses a name for a digest that is not one of its versions: people would take one module for
-    /// another.
+    /// Refuses a name for a digest that is not one of its versions. Otherwise lists would show a wrong
+    /// name.
     pub(super) async fn must_be_named(&self, module: &ModuleRef) -> ApiResult<()> {
         let Some(text) = &module.name else { return Ok(()) };
         let known = (text.clone(), module.digest);
@@ -130,10 +143,11 @@ impl ApiServer {
                     asked.name, version.version
                 )));
             }
-            if entry.removed.len() >= REMOVED_MAX {
+            if entry.removed.iter().map(|old| old.len() + 3).sum::<usize>() > REMOVED_BYTES_MAX {
                 return Err(ApiRefusal::bad(format!(
-                    "{} has had {REMOVED_MAX} versions that were removed: choose another name",
-                    asked.name
+                    "{} has had {} versions that are gone: choose another name",
+                    asked.name,
+                    entry.removed.len()
                 )));
             }
             if entry.versions.len() >= VERSIONS_MAX {
@@ -167,7 +181,7 @@ impl ApiServer {
             if entry.versions.len() == before { Err(missing()) } else { Ok(()) }
         })
         .await?;
-        self.modules().await
+        self.modules(ListAfter::default()).await
     }
 
     /// Changes a name's versions by compare-and-set. Retries after a conflict.
@@ -204,9 +218,10 @@ impl ApiServer {
     }
 }
 
-/// An entry as lists show it: without the names that nobody can use any more.
+/// An entry as lists show it: without the versions that are gone.
 fn shown(entry: &ModuleEntry) -> ModuleEntry {
-    ModuleEntry { removed: Vec::new(), ..entry.clone() }
+    let (versions, unknown) = (entry.versions.clone(), entry.unknown.clone());
+    ModuleEntry { versions, unknown, ..ModuleEntry::new(&entry.name) }
 }
 
 fn is_version(text: &str) -> bool {
@@ -218,5 +233,5 @@ fn is_version(text: &str) -> bool {
 fn next_number(entry: &ModuleEntry) -> String {
     let versions = entry.versions.iter().map(|old| &old.version).chain(&entry.removed);
     let numbers = versions.filter_map(|old| old.parse::<u64>().ok());
-    numbers.max().unwrap_or(0).saturating_add(1).to_string()
+    (numbers.filter(|number| *number < NUMBER_MAX).max().unwrap_or(0) + 1).to_string()
 }

@@ -1,6 +1,6 @@
 //! The endpoints about tasks. Never stores a task of a submission before all of its tasks are checked.
 
-use super::{ApiRefusal, ApiResult, ApiServer};
+use super::{ANSWER_BYTES_MAX, ApiRefusal, ApiResult, ApiServer, size};
 use crate::inbox::Input;
 use muster_protocol::{
     TaskId,
@@ -11,7 +11,6 @@ use muster_protocol::{
     task::{Data, TaskRecord},
 };
 use muster_wire::clock;
-use serde::Serialize;
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::oneshot;
 
@@ -21,9 +20,6 @@ const LIST_MAX: u64 = 1_000;
 
 /// Ids in one request. With small outputs, the answer fits one NATS message.
 const GET_MAX: usize = 100;
-
-/// The most bytes of an answer: NATS' default limit, less the headers.
-const ANSWER_BYTES_MAX: usize = 1_000_000;
 
 impl ApiServer {
     pub(super) async fn submit(&self, submit: Submit) -> ApiResult<Submitted> {
@@ -42,7 +38,12 @@ impl ApiServer {
                 return Err(refuse(format!("the id {} is used twice", task.id)));
             }
             self.must_have(ObjectStore::Modules, task.spec.module.digest, None).await?;
-            self.must_be_named(&task.spec.module).await?;
+            if let Err(refusal) = self.must_be_named(&task.spec.module).await
+                // A submission may be repeated after its module was removed.
+                && self.record(task.id).await?.is_none()
+            {
+                return Err(refusal);
+            }
             if let Data::Blob { digest, size } = task.spec.input {
                 self.must_have(ObjectStore::Data, digest, Some(size)).await?;
             }
@@ -87,7 +88,7 @@ impl ApiServer {
                 break;
             }
             if let Some(record) = self.record(id).await? {
-                bytes += size(&record);
+                bytes += size(&*record);
                 records.push(record);
             }
         }
@@ -107,7 +108,7 @@ impl ApiServer {
         let open = wanted.clone();
         // One more than requested, to know whether there are more.
         let mut records = self.look(move |fleet, _| fleet.tasks(limit + 1, open)).await?;
-        // The answer ends before the last of them, where they are cut at its size.
+        // If their size cuts them, `view` cuts before the last of them.
         let (finished, is_cut) = self.registry.recent(limit + 1, ANSWER_BYTES_MAX, wanted).await;
         records.extend(finished.into_iter().map(Arc::new));
         // A task may have ended between the two reads. Its finished record is sorted first, and the
@@ -125,7 +126,7 @@ impl ApiServer {
     }
 
     pub(super) async fn cancel(&self, asked: TaskIds) -> ApiResult<Tasks> {
-        let mut records = Vec::new();
+        let (mut records, mut bytes) = (Vec::new(), 0);
         for id in few(asked)? {
             let Some(record) = self.record(id).await? else {
                 return Err(ApiRefusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
@@ -137,7 +138,13 @@ impl ApiServer {
                     return Err(ApiRefusal::unavailable(reason));
                 }
             }
-            records.extend(self.record(id).await?);
+            // The client asks again for what does not fit one answer.
+            if bytes <= ANSWER_BYTES_MAX
+                && let Some(record) = self.record(id).await?
+            {
+                bytes += size(&*record);
+                records.push(record);
+            }
         }
         self.view(records).await
     }
@@ -167,11 +174,6 @@ impl ApiServer {
         }
         Ok(Tasks { tasks, ..Tasks::default() })
     }
-}
-
-/// The size of a value as JSON, in bytes.
-fn size(value: &impl Serialize) -> usize {
-    serde_json::to_vec(value).map_or(0, |text| text.len())
 }
 
 fn few(asked: TaskIds) -> ApiResult<Vec<TaskId>> {

@@ -1,9 +1,9 @@
-//! Which connections are let in, before any of them has cost much. Never looks at certificates.
+//! Decides which incoming connections may begin a handshake. Never looks at certificates.
 //!
 //! While few handshakes are under way, each is begun at once. Otherwise an address has to prove first that
 //! it receives what it is sent: a stateless Retry (RFC 9000, section 8.1.2), which costs no signature
-//! and keeps no state. An address that has many handshakes under way, or whose handshakes fail again and
-//! again, is left without an answer for a while; an honest worker behind it tries again.
+//! and keeps no state. Packets of an address that has many handshakes under way, or whose handshakes fail
+//! again and again, are ignored for some seconds. An honest worker there tries again.
 
 use std::{
     collections::HashMap,
@@ -28,12 +28,12 @@ const ADDRESSES_MAX: usize = 4 * 1024;
 
 /// What to do about an incoming connection.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     /// Begin the handshake, and keep this until it is over.
     Begin(Handshake),
     /// Demand a proof of the address.
     Retry,
-    /// Do not answer.
+    /// Drop the packet without an answer; the client sends it again.
     Ignore,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Handshake {
     admission: Admission,
 }
 
-/// See the [module](self). Clones are the same.
+/// See the [module](self). Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admission(Arc<Mutex<Counts>>);
 
@@ -86,12 +86,12 @@ impl Counter {
 
 impl Admission {
     /// Decides about a connection from `from`, which may have proven its address.
-    pub(super) fn judge(&self, now: Instant, from: SocketAddr, is_proven: bool) -> Verdict {
+    pub(super) fn judge(&self, now: Instant, from: SocketAddr, is_proven: bool) -> Decision {
         let mut counts = self.0.lock().expect("no holder of this lock panics");
         let counts = &mut *counts;
         let is_loaded = counts.under_way >= FREE_UNDER_WAY || counts.begun.at(now) >= FREE_BEGUN;
         if is_loaded && !is_proven {
-            return Verdict::Retry;
+            return Decision::Retry;
         }
         let address = network(from.ip());
         let known = counts.addresses.get(&address);
@@ -100,7 +100,7 @@ impl Admission {
             || same >= HANDSHAKES_OF_ADDRESS_MAX
             || failed >= FAILURES_MAX
         {
-            return Verdict::Ignore;
+            return Decision::Ignore;
         }
         if known.is_none() && counts.addresses.len() >= ADDRESSES_MAX {
             counts.addresses.retain(|_, address| address.under_way > 0);
@@ -108,7 +108,7 @@ impl Admission {
         counts.under_way += 1;
         counts.begun.add(now);
         counts.addresses.entry(address).or_default().under_way += 1;
-        Verdict::Begin(Handshake { address, is_proven, admission: self.clone() })
+        Decision::Begin(Handshake { address, is_proven, admission: self.clone() })
     }
 }
 
@@ -158,9 +158,9 @@ mod tests {
         SocketAddr::from(([10, 0, 0, host], 9))
     }
 
-    fn begun(verdict: Verdict) -> Handshake {
+    fn begun(verdict: Decision) -> Handshake {
         match verdict {
-            Verdict::Begin(handshake) => handshake,
+            Decision::Begin(handshake) => handshake,
             other => panic!("{other:?}"),
         }
     }
@@ -171,7 +171,7 @@ mod tests {
         let held: Vec<_> = (0..FREE_UNDER_WAY)
             .map(|host| begun(admission.judge(now, from(host as u8), false)))
             .collect();
-        assert!(matches!(admission.judge(now, from(99), false), Verdict::Retry));
+        assert!(matches!(admission.judge(now, from(99), false), Decision::Retry));
         begun(admission.judge(now, from(99), true));
         drop(held);
         begun(admission.judge(now, from(99), false));
@@ -183,7 +183,7 @@ mod tests {
         for _ in 0..FREE_BEGUN {
             begun(admission.judge(now, from(1), false));
         }
-        assert!(matches!(admission.judge(now, from(2), false), Verdict::Retry));
+        assert!(matches!(admission.judge(now, from(2), false), Decision::Retry));
         begun(admission.judge(now + WINDOW, from(2), false));
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let held: Vec<_> = (0..HANDSHAKES_OF_ADDRESS_MAX)
             .map(|_| begun(admission.judge(now, from(1), true)))
             .collect();
-        assert!(matches!(admission.judge(now, from(1), true), Verdict::Ignore));
+        assert!(matches!(admission.judge(now, from(1), true), Decision::Ignore));
         begun(admission.judge(now, from(2), true));
         drop(held);
         begun(admission.judge(now, from(1), true));
@@ -205,7 +205,7 @@ mod tests {
         for _ in 0..FAILURES_MAX {
             begun(admission.judge(now, from(1), true)).failed(now);
         }
-        assert!(matches!(admission.judge(now, from(1), true), Verdict::Ignore));
+        assert!(matches!(admission.judge(now, from(1), true), Decision::Ignore));
         begun(admission.judge(now, from(2), true));
         begun(admission.judge(now + WINDOW, from(1), true));
     }

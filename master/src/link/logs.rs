@@ -1,6 +1,5 @@
 //! What guests write to their logs, as it arrives from workers. A worker may write only for attempts
-//! that it was given, and no more than a guest may: a stolen worker can neither speak for the tasks of others
-//! nor displace their logs.
+//! that it was given, and for each no more than a guest may.
 
 use super::LinkServer;
 use crate::inbox::Input;
@@ -22,10 +21,10 @@ const FRAME_MAX: usize = 2 * limit::LOG_CHUNK_MAX;
 /// What a log may have beyond its limit: notes on how much was dropped.
 const NOTES_MAX: u64 = 4 * 1024;
 
-/// How long a worker waits that wrote what it may not. Each such piece was a read of the registry.
+/// The pause after a refused piece, because each one causes a read of the registry.
 const REFUSED_WAIT: Duration = Duration::from_millis(100);
 
-/// Logs that are remembered. Beyond it those are forgotten that nobody wrote to for [`IDLE`].
+/// Logs that are remembered. If there are more, those without a write for [`IDLE`] are forgotten.
 const LOGS_MAX: usize = 16 * 1024;
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -37,7 +36,7 @@ pub(super) struct Logs(Mutex<HashMap<(WorkerId, AttemptKey), Log>>);
 #[derive(Debug)]
 struct Log {
     left: u64,
-    /// When what was written so far is over at the rate of a guest.
+    /// When a guest that writes at [`limit::LOG_RATE`] would have written all of it.
     paid: Instant,
 }
 
@@ -52,17 +51,23 @@ enum Answer {
     Unknown,
 }
 
+/// How long a guest may write so many bytes.
+fn time_of(bytes: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / limit::LOG_RATE as f64)
+}
+
+/// Who has paid up to this time may write a whole burst.
+fn burst_before(now: Instant) -> Instant {
+    now.checked_sub(time_of(limit::LOG_BURST)).unwrap_or(now)
+}
+
 impl Log {
     fn spend(&mut self, now: Instant, size: u64) -> Answer {
         if size > self.left {
             return Answer::Drop;
         }
         self.left -= size;
-        let per_second =
-            |bytes: u64| Duration::from_secs_f64(bytes as f64 / limit::LOG_RATE as f64);
-        let burst = per_second(limit::LOG_BURST);
-        let earliest = now.checked_sub(burst).unwrap_or(now);
-        self.paid = self.paid.max(earliest) + per_second(size);
+        self.paid = self.paid.max(burst_before(now)) + time_of(size + limit::LOG_CHUNK_COST);
         Answer::Publish(self.paid.saturating_duration_since(now))
     }
 }
@@ -84,7 +89,7 @@ impl Logs {
             logs.clear();
         }
         let left = bytes.saturating_add(NOTES_MAX);
-        logs.entry((worker.clone(), key)).or_insert(Log { left, paid: now });
+        logs.entry((worker.clone(), key)).or_insert(Log { left, paid: burst_before(now) });
     }
 }
 
@@ -93,12 +98,15 @@ impl LinkServer {
     pub(super) async fn logs(&self, worker: &WorkerId, mut reader: FrameReader) {
         while let Ok(Some(chunk)) = reader.next_within::<LogChunk>(FRAME_MAX).await {
             let answer = match self.spend(worker, &chunk) {
-                Answer::Unknown => {
-                    if let Some(bytes) = self.log_max(worker, chunk.key).await {
+                Answer::Unknown => match self.log_max(worker, chunk.key).await {
+                    Ok(Some(bytes)) => {
                         self.logs.open(Instant::now(), worker, chunk.key, bytes);
+                        self.spend(worker, &chunk)
                     }
-                    self.spend(worker, &chunk)
-                }
+                    Ok(None) => Answer::Unknown,
+                    // Without the registry, nothing can be published.
+                    Err(_) => Answer::Drop,
+                },
                 answer => answer,
             };
             match answer {
@@ -111,7 +119,7 @@ impl LinkServer {
                 Answer::Drop => {}
                 Answer::Unknown => {
                     let task = chunk.key.task;
-                    tracing::warn!(%worker, %task, "it writes to the log of an attempt that it does not have");
+                    tracing::warn!(%worker, %task, "a worker writes to the log of an attempt that it was not given");
                     tokio::time::sleep(REFUSED_WAIT).await;
                 }
             }
@@ -122,12 +130,18 @@ impl LinkServer {
         self.logs.spend(Instant::now(), worker, chunk.key, chunk.text.len())
     }
 
-    /// How many bytes of log an attempt of this worker may have; `None` if it has no such attempt.
-    async fn log_max(&self, worker: &WorkerId, key: AttemptKey) -> Option<u64> {
+    /// How many bytes of log an attempt of this worker may have; `None` if it was not given the attempt. An
+    /// error if the registry does not say.
+    async fn log_max(
+        &self,
+        worker: &WorkerId,
+        key: AttemptKey,
+    ) -> Result<Option<u64>, oneshot::error::RecvError> {
         let (reply, answer) = oneshot::channel();
         let asked = Input::LogMax { worker: worker.clone(), key, reply };
-        self.inbox.send(asked).await.ok()?;
-        answer.await.ok().flatten()
+        // Dropped with its sender if the loop has ended.
+        let _ = self.inbox.send(asked).await;
+        answer.await
     }
 }
 
@@ -159,15 +173,16 @@ mod tests {
         let (w1, burst) = (worker("w1"), limit::LOG_BURST as usize);
         logs.open(now, &w1, key(1), 4 * limit::LOG_BURST);
         now += Duration::from_secs(1);
-        assert_eq!(logs.spend(now, &w1, key(1), burst), Answer::Publish(Duration::ZERO));
-        let quarter = Duration::from_millis(250);
-        assert_eq!(logs.spend(now, &w1, key(1), burst), Answer::Publish(quarter));
-        now += 2 * quarter;
-        assert_eq!(logs.spend(now, &w1, key(1), burst), Answer::Publish(Duration::ZERO));
+        let cost = limit::LOG_CHUNK_COST as usize;
+        assert_eq!(logs.spend(now, &w1, key(1), burst - cost), Answer::Publish(Duration::ZERO));
+        let Answer::Publish(wait) = logs.spend(now, &w1, key(1), burst) else { panic!("it waits") };
+        assert_eq!(wait.as_millis(), 250, "the time of its bytes, and of what two pieces cost");
+        now += 2 * wait;
+        assert_eq!(logs.spend(now, &w1, key(1), burst - cost), Answer::Publish(Duration::ZERO));
         now += Duration::from_secs(60);
         logs.open(now, &w1, key(1), u64::MAX);
         assert_eq!(logs.spend(now, &w1, key(1), 2 * burst), Answer::Drop, "it was open already");
-        assert_eq!(logs.spend(now, &w1, key(1), burst), Answer::Publish(Duration::ZERO));
+        assert_eq!(logs.spend(now, &w1, key(1), burst - cost), Answer::Publish(Duration::ZERO));
     }
 
     #[test]

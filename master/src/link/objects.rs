@@ -1,4 +1,5 @@
-//! Objects that workers fetch and store. A transfer holds a place in memory only while it moves.
+//! Objects that workers fetch and store. A transfer keeps its permit only while it
+//! moves.
 
 use super::LinkServer;
 use crate::{inbox::Input, registry::ObjectError};
@@ -14,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 /// The least rate of a transfer, in bytes a second.
 const RATE_MIN: u64 = 128 * 1024;
 
-/// What a transfer may take in addition: a bad moment of the line.
+/// What a transfer may take in addition: a short interruption of the network.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl LinkServer {
@@ -25,34 +26,35 @@ impl LinkServer {
         store: ObjectStore,
         digest: Digest,
     ) -> Result<(), StreamError> {
-        let _place = self.peers.place(of_worker).await;
+        let _permit = self.peers.transfer(of_worker).await;
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Input::Fetch { store, digest, reply }).await;
-        match answer.await {
-            Ok(Ok(Some(bytes))) => {
+        let told = match answered(answer).await {
+            Ok(Some(bytes)) => {
                 let size = bytes.len() as u64;
-                writer.send(&StreamReply::Size(size)).await?;
-                in_time(size, writer.bytes(bytes)).await?;
+                let sent = async {
+                    writer.send(&StreamReply::Size(size)).await?;
+                    writer.bytes(bytes).await?;
+                    writer.finish()
+                };
+                return in_time(size, sent).await;
             }
             // The stored bytes do not match the digest. A retry would read the same bytes.
-            Ok(Ok(None) | Err(ObjectError::Corrupt(_))) => {
-                writer.send(&StreamReply::Missing).await?
-            }
-            Ok(Err(error)) => writer.send(&StreamReply::Failed(error.to_string())).await?,
-            Err(_) => writer.send(&StreamReply::Failed("the master stops".into())).await?,
-        }
-        writer.finish()
+            Ok(None) | Err(ObjectError::Corrupt(_)) => StreamReply::Missing,
+            Err(error) => StreamReply::Failed(error.to_string()),
+        };
+        reply_with(writer, told).await
     }
 
     pub(super) async fn put(
         &self,
         mut reader: FrameReader,
-        mut writer: FrameWriter,
+        writer: FrameWriter,
         of_worker: Arc<Semaphore>,
         digest: Digest,
         size: u64,
     ) -> Result<(), StreamError> {
-        let _place = self.peers.place(of_worker).await;
+        let _permit = self.peers.transfer(of_worker).await;
         let told = match in_time(size, collect(&mut reader, size)).await? {
             None => StreamReply::Failed(format!(
                 "it does not have exactly the {size} bytes that were announced"
@@ -60,16 +62,35 @@ impl LinkServer {
             Some(bytes) => {
                 let (reply, answer) = oneshot::channel();
                 let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;
-                match answer.await {
-                    Ok(Ok(())) => StreamReply::Stored,
-                    Ok(Err(error)) => StreamReply::Failed(error.to_string()),
-                    Err(_) => StreamReply::Failed("the master stops".into()),
+                match answered(answer).await {
+                    Ok(()) => StreamReply::Stored,
+                    Err(error) => StreamReply::Failed(error.to_string()),
                 }
             }
         };
-        writer.send(&told).await?;
-        writer.finish()
+        reply_with(writer, told).await
     }
+}
+
+/// The registry's answer, which has to come within [`OBJECT_WITHIN`].
+async fn answered<T>(answer: oneshot::Receiver<Result<T, ObjectError>>) -> Result<T, ObjectError> {
+    match tokio::time::timeout(OBJECT_WITHIN, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(ObjectError::Unavailable("the master stops".into())),
+        Err(_) => Err(ObjectError::Unavailable(format!("no answer within {OBJECT_WITHIN:?}"))),
+    }
+}
+
+/// Sends an answer of one frame, unless the worker does not read it.
+pub(super) async fn reply_with(
+    mut writer: FrameWriter,
+    answer: StreamReply,
+) -> Result<(), StreamError> {
+    let sent = async {
+        writer.send(&answer).await?;
+        writer.finish()
+    };
+    in_time(0, sent).await
 }
 
 /// Gives up a transfer of so many bytes that is slower than [`RATE_MIN`], or takes longer than
@@ -79,9 +100,10 @@ async fn in_time<T>(
     transfer: impl Future<Output = Result<T, StreamError>>,
 ) -> Result<T, StreamError> {
     let within = (PAUSE_MAX + Duration::from_secs(size / RATE_MIN)).min(OBJECT_WITHIN);
-    tokio::time::timeout(within, transfer)
-        .await
-        .unwrap_or_else(|_| Err(StreamError::Down("it took too long".into())))
+    tokio::time::timeout(within, transfer).await.unwrap_or_else(|_| {
+        let late = format!("the transfer of {size} bytes took over {within:?}");
+        Err(StreamError::Down(late))
+    })
 }
 
 /// Reads exactly `size` bytes. `None` if there are fewer or more, or if `size` is above the limit of a

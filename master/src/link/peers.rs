@@ -1,5 +1,4 @@
-//! The links and transfers of each worker, and their bounds. A worker that takes more than its share
-//! delays only itself.
+//! The links and transfers of each worker, and their bounds. One worker alone cannot take all transfers.
 
 use muster_protocol::{WorkerId, fleet::LinkId};
 use quinn::Connection;
@@ -13,12 +12,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// may be dialled by several names.
 const LINKS_MAX: usize = 4;
 
-/// Objects in the memory of this process at once, up to 64 MiB each.
+/// Objects that are transferred at once, up to 64 MiB each: what they may cost of this process's memory.
 const OBJECTS_MAX: usize = 8;
 /// The same of one worker.
 const OBJECTS_OF_WORKER_MAX: usize = 4;
 
-/// The code with which a link is closed that is one too many.
+/// The close code of a worker's oldest link when it opens too many.
 const TOO_MANY_LINKS: u32 = 3;
 
 /// See the [module](self).
@@ -35,7 +34,7 @@ struct Peer {
 }
 
 /// The right to have one object in memory.
-pub(super) struct Place<'a> {
+pub(super) struct TransferPermit<'a> {
     _of_worker: tokio::sync::OwnedSemaphorePermit,
     _of_all: SemaphorePermit<'a>,
 }
@@ -73,17 +72,18 @@ impl Peers {
         let mut workers = self.workers.lock().expect("no holder of this lock panics");
         if let Some(peer) = workers.get_mut(worker) {
             peer.links.retain(|&(of, _)| of != link);
-            if peer.links.is_empty() {
-                workers.remove(worker);
-            }
         }
+        // Transfers of a link that is down may still have permits.
+        workers.retain(|_, peer| {
+            !peer.links.is_empty() || peer.objects.available_permits() < OBJECTS_OF_WORKER_MAX
+        });
     }
 
     /// Waits until a worker with these permits may have another object in memory.
-    pub(super) async fn place(&self, of_worker: Arc<Semaphore>) -> Option<Place<'_>> {
+    pub(super) async fn transfer(&self, of_worker: Arc<Semaphore>) -> Option<TransferPermit<'_>> {
         // Its own share first: a worker that has taken it waits without a place among the others.
         let of_worker = of_worker.acquire_owned().await.ok()?;
         let of_all = self.objects.acquire().await.ok()?;
-        Some(Place { _of_worker: of_worker, _of_all: of_all })
+        Some(TransferPermit { _of_worker: of_worker, _of_all: of_all })
     }
 }

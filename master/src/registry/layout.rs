@@ -286,10 +286,16 @@ async fn objects(
     existing: Existing,
 ) -> Result<Option<String>, RegistryError> {
     let name = objects::stream_name(&bucket);
-    // Masters and commands of 0.1 cannot store objects without rollups. `muster check` says when to
-    // forbid them.
-    let found = context.get_stream(&name).await;
-    let allow_rollup = found.is_ok_and(|there| there.cached_info().config.allow_rollup);
+    // Masters and commands of 0.1 cannot store objects without rollups, and would try to change back what
+    // is changed here. `muster check` says when to forbid rollups, and writes a probe with a time to live.
+    let (allow_rollup, allow_message_ttl) = match context.get_stream(&name).await {
+        Ok(there) => {
+            let config = &there.cached_info().config;
+            (config.allow_rollup, config.allow_message_ttl)
+        }
+        Err(error) if is_missing(&error) => (false, true),
+        Err(error) => return Err(unread(context, name, &error)),
+    };
     let config = Config {
         name,
         subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
@@ -301,8 +307,7 @@ async fn objects(
         num_replicas,
         allow_direct: false,
         allow_rollup,
-        // For what is only written to see that writes are stored.
-        allow_message_ttl: true,
+        allow_message_ttl,
         ..Config::default()
     };
     stream(context, config, existing).await

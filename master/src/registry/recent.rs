@@ -43,13 +43,13 @@ impl Found {
         self.bytes += size;
     }
 
-    /// Whether there are twice as many as are wanted.
+    /// Whether it holds over twice of what it keeps.
     fn is_large(&self) -> bool {
         self.records.len() > self.max * 2 || self.bytes > self.bytes_max * 2
     }
 
-    /// Removes duplicates and all but the newest: `max` records, or as many as have together just over
-    /// `bytes_max` bytes.
+    /// Removes duplicates and all but the newest: `max` records, or those up to the first one that is over
+    /// `bytes_max`.
     fn keep_newest(&mut self) {
         self.records.sort_unstable_by_key(|(record, _)| Reverse(ListPlace::of(record)));
         self.records.dedup_by_key(|(record, _)| record.id);
@@ -64,7 +64,7 @@ impl Found {
         self.bytes = self.records.iter().map(|(_, size)| size).sum();
     }
 
-    /// Whether no more are wanted than there are.
+    /// Whether it has all that it keeps.
     fn is_full(&self) -> bool {
         self.records.len() >= self.max || self.bytes > self.bytes_max
     }
@@ -80,8 +80,8 @@ impl Found {
 }
 
 impl Registry {
-    /// The newest finished records that `wanted` accepts, newest first: at most `max`, or as many as have
-    /// together just over `bytes_max` bytes as JSON. Also returns whether others may be missing.
+    /// The newest finished records that `wanted` accepts, newest first: at most `max`, and none after the first
+    /// one with which they have over `bytes_max` bytes as JSON. Also returns whether others may be missing.
     ///
     /// Reads the stream backwards from its end, piece by piece. Does not find records older than the
     /// last [`READ_MAX`] entries.

@@ -74,8 +74,8 @@ impl Fleet {
         }
     }
 
-    /// Every worker that holds or held a lease.
-    pub fn workers(&self) -> Vec<WorkerView> {
+    /// Every worker that holds or held a lease and whose name follows this one, in the order of the names.
+    pub fn workers(&self, after: Option<&str>) -> Vec<WorkerView> {
         let view = |worker: &super::workers::Worker| {
             Some(WorkerView {
                 lease: worker.lease.clone()?,
@@ -84,7 +84,9 @@ impl Fleet {
                 attempts: worker.tasks.iter().copied().collect(),
             })
         };
-        self.workers.values().filter_map(view).collect()
+        let follows = |id: &WorkerId| after.is_none_or(|after| id.as_str() > after);
+        let workers = self.workers.iter().filter(|(id, _)| follows(id));
+        workers.filter_map(|(_, worker)| view(worker)).collect()
     }
 
     /// The record of every task that is not over.
@@ -105,12 +107,8 @@ impl Fleet {
         records.into_iter().cloned().collect()
     }
 
-    /// Whether this worker was given this attempt, and it is the task's current one.
-    pub fn runs(&self, worker: &WorkerId, key: AttemptKey) -> bool {
-        self.holds(worker, key)
-    }
-
-    /// See [`TaskRecord::log_max`]; `None` also for a task that is over, or that this master does not know.
+    /// How many bytes of log the attempt may have. `None` if this master does not know the task, the task is
+    /// over, or its record does not say that this worker was given the attempt.
     pub fn log_max(&self, worker: &WorkerId, key: AttemptKey) -> Option<u64> {
         self.tasks.get(&key.task)?.record.log_max(worker, key.attempt)
     }

@@ -1,9 +1,9 @@
 //! Inquiries: questions of workers about attempts that this master does not know, and the reads that
 //! answer them. Never decides the answer.
 //!
-//! Invariants: a read answers only questions from before it was sent; reads are numbered in the order in
-//! which they are sent. A worker has at most [`INQUIRIES_MAX`] questions waiting, and about
-//! [`READ_AT_ONCE`] of them are read in each [`ASK_AGAIN`].
+//! Invariants: a read answers only inquiries from before it was sent; reads are numbered in the order in
+//! which they are sent. A worker has at most [`INQUIRIES_MAX`] inquiries waiting, and causes at most
+//! [`READS_MAX`] reads at once and in each [`ASK_AGAIN`] after that.
 
 use super::{ASK_AGAIN, LinkId};
 use crate::{
@@ -12,9 +12,9 @@ use crate::{
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
-/// How many questions of one worker are read without a pause. A worker with more of them waits longer for
-/// each, in proportion.
-const READ_AT_ONCE: usize = 64;
+/// How many reads one worker may cause in each [`ASK_AGAIN`]: as many as a worker of usual size has
+/// attempts.
+const READS_MAX: u32 = 64;
 
 /// A worker's question about an attempt that this master does not know; the record answers it.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Inquiry {
     /// The revision of the record that dispatched the attempt.
     pub(super) revision: Revision,
     pub(super) outcome: Option<Outcome>,
-    /// The number of the latest read that was requested before this question: only a later read answers
+    /// The number of the latest read that was requested before this inquiry: only a later read answers
     /// it.
     pub(super) after: u64,
     /// When it was first asked.
@@ -35,13 +35,13 @@ pub(super) struct Inquiry {
     pub(super) first: Option<u64>,
 }
 
-/// The worker has [`INQUIRIES_MAX`] questions waiting already.
+/// The worker has [`INQUIRIES_MAX`] inquiries waiting already.
 #[derive(Debug)]
 pub(super) struct TooMany;
 
-/// The questions about one task.
+/// The inquiries about one task.
 #[derive(Debug)]
-struct Waiting {
+struct TaskInquiries {
     inquiries: Vec<Inquiry>,
     /// When the record is read next.
     due: Time,
@@ -49,12 +49,30 @@ struct Waiting {
     asked: Option<u64>,
 }
 
+/// A worker that asks.
+#[derive(Debug, Default)]
+struct Asker {
+    /// How many of its inquiries wait.
+    waiting: usize,
+    /// When all reads that it has caused are over at the rate of [`READS_MAX`].
+    paid: Time,
+}
+
+impl Asker {
+    /// The time of its next read: now, unless it has caused [`READS_MAX`] of them just before.
+    fn next_read(&mut self, now: Time) -> Time {
+        self.paid = self.paid.max(now);
+        let ahead = self.paid.since(now);
+        self.paid = self.paid + ASK_AGAIN / READS_MAX;
+        now + ahead.saturating_sub(ASK_AGAIN - ASK_AGAIN / READS_MAX)
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Inquiries {
-    waiting: BTreeMap<TaskId, Waiting>,
-    /// How many questions of each worker wait.
-    counts: BTreeMap<WorkerId, usize>,
+    tasks: BTreeMap<TaskId, TaskInquiries>,
+    askers: BTreeMap<WorkerId, Asker>,
     /// How many reads were requested so far.
     reads: u64,
 }
@@ -70,9 +88,9 @@ impl Inquiries {
     /// any more.
     pub(super) fn read(&mut self, now: Time, task: TaskId, patience: Duration) -> u64 {
         let read = self.next_read();
-        if let Some(waiting) = self.waiting.get_mut(&task) {
-            waiting.asked = Some(read);
-            for inquiry in &mut waiting.inquiries {
+        if let Some(about) = self.tasks.get_mut(&task) {
+            about.asked = Some(read);
+            for inquiry in &mut about.inquiries {
                 if now >= inquiry.since + patience {
                     inquiry.first.get_or_insert(read);
                 }
@@ -81,14 +99,18 @@ impl Inquiries {
         read
     }
 
-    /// Whether the record of this task has to be read now for a question. The next read is due at the
+    /// Whether the record of this task has to be read now for an inquiry. The next read is due at the
     /// returned time, unless this one is answered before.
     pub(super) fn is_due(&mut self, now: Time, task: TaskId) -> Option<Time> {
-        let waiting = self.waiting.get_mut(&task).filter(|waiting| waiting.due <= now)?;
-        let counts =
-            waiting.inquiries.iter().filter_map(|inquiry| self.counts.get(&inquiry.worker));
-        waiting.due = now + ASK_AGAIN + pause(counts.copied().max().unwrap_or_default());
-        Some(waiting.due)
+        let about = self.tasks.get_mut(&task).filter(|about| about.due <= now)?;
+        about.due = now + ASK_AGAIN;
+        // The worker that has caused the fewest reads decides: nobody delays the inquiries of others.
+        let askers = about.inquiries.iter().map(|inquiry| &inquiry.worker);
+        let least = askers.min_by_key(|worker| self.askers.get(*worker).map(|asker| asker.paid));
+        if let Some(asker) = least.and_then(|worker| self.askers.get_mut(worker)) {
+            about.due = about.due.max(asker.next_read(now));
+        }
+        Some(about.due)
     }
 
     /// The number of the latest read that was sent.
@@ -96,89 +118,98 @@ impl Inquiries {
         self.reads
     }
 
-    /// Adds a question; it replaces an earlier one of the same worker about the same attempt. Returns when
-    /// the record has to be read: a read that is under way is waited for.
+    /// Adds an inquiry; it replaces an earlier one of the same worker about the same attempt. Returns when
+    /// the record is read next. If a read is under way, the next one is sent after its answer.
     pub(super) fn add(&mut self, now: Time, inquiry: Inquiry) -> Result<Time, TooMany> {
         let same =
             |known: &&mut Inquiry| (&known.worker, known.key) == (&inquiry.worker, inquiry.key);
         let task = inquiry.key.task;
-        let known = self.waiting.get_mut(&task);
-        if let Some(waiting) = known
-            && let Some(known) = waiting.inquiries.iter_mut().find(same)
+        if let Some(about) = self.tasks.get_mut(&task)
+            && let Some(known) = about.inquiries.iter_mut().find(same)
         {
             known.link = inquiry.link;
             known.after = inquiry.after;
             known.outcome = inquiry.outcome.or(known.outcome.take());
-            return Ok(waiting.due);
+            return Ok(about.due);
         }
-        let count = self.counts.get(&inquiry.worker).copied().unwrap_or_default();
-        if count >= INQUIRIES_MAX {
+        if !self.askers.contains_key(&inquiry.worker) {
+            self.askers.retain(|_, asker| asker.waiting > 0 || asker.paid > now);
+        }
+        let asker = self.askers.entry(inquiry.worker.clone()).or_default();
+        if asker.waiting >= INQUIRIES_MAX {
             return Err(TooMany);
         }
-        self.counts.insert(inquiry.worker.clone(), count + 1);
-        let soon = now + pause(count);
-        let waiting = self.waiting.entry(task).or_insert_with(|| Waiting {
+        asker.waiting += 1;
+        let about = self.tasks.entry(task).or_insert_with(|| TaskInquiries {
             inquiries: Vec::new(),
-            due: soon,
+            due: Time::NEVER,
             asked: None,
         });
-        waiting.inquiries.push(inquiry);
-        if waiting.asked.is_none() {
-            waiting.due = waiting.due.min(soon);
-        }
-        Ok(waiting.due)
+        about.inquiries.push(inquiry);
+        let soon = match about.asked {
+            None => asker.next_read(now),
+            Some(_) => now + ASK_AGAIN,
+        };
+        about.due = about.due.min(soon);
+        Ok(about.due)
     }
 
-    /// Takes out the answered questions about a task; the others go on waiting. Also returns when the
-    /// record has to be read again for them.
-    pub(super) fn take(
+    /// Takes out the inquiries about a task that need no read.
+    pub(super) fn take_known(
+        &mut self,
+        task: TaskId,
+        is_known: impl FnMut(&Inquiry) -> bool,
+    ) -> Vec<Inquiry> {
+        let Some(about) = self.tasks.get_mut(&task) else { return Vec::new() };
+        let all = core::mem::take(&mut about.inquiries);
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(is_known);
+        about.inquiries = left;
+        if about.inquiries.is_empty() {
+            self.tasks.remove(&task);
+        }
+        for inquiry in &taken {
+            let asker = self.askers.get_mut(&inquiry.worker).expect("it has an inquiry");
+            asker.waiting -= 1;
+        }
+        taken
+    }
+
+    /// Takes out the inquiries about a task that this read answers. Also returns when the record has to be
+    /// read again for the others.
+    pub(super) fn take_answered(
         &mut self,
         now: Time,
         task: TaskId,
-        read: Option<u64>,
+        read: u64,
         is_answered: impl FnMut(&Inquiry) -> bool,
     ) -> (Vec<Inquiry>, Option<Time>) {
-        let Some(mut waiting) = self.waiting.remove(&task) else { return (Vec::new(), None) };
-        let (answered, left): (Vec<_>, Vec<_>) =
-            waiting.inquiries.into_iter().partition(is_answered);
-        for inquiry in &answered {
-            let count = self.counts.get_mut(&inquiry.worker).expect("each question is counted");
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&inquiry.worker);
+        let answered = self.take_known(task, is_answered);
+        let Some(about) = self.tasks.get_mut(&task) else { return (answered, None) };
+        if about.asked == Some(read) {
+            about.asked = None;
+            // It came while that read was under way.
+            let late = about.inquiries.iter().find(|inquiry| inquiry.after >= read);
+            if let Some(asker) = late.and_then(|late| self.askers.get_mut(&late.worker)) {
+                about.due = about.due.min(asker.next_read(now));
             }
         }
-        if left.is_empty() {
-            return (answered, None);
-        }
-        if read.is_some() && waiting.asked == read {
-            waiting.asked = None;
-            // A question that came while that read was under way.
-            if left.iter().any(|inquiry| Some(inquiry.after) >= read) {
-                waiting.due = now;
-            }
-        }
-        let due = waiting.due;
-        self.waiting.insert(task, Waiting { inquiries: left, ..waiting });
-        (answered, Some(due))
+        (answered, Some(about.due))
     }
 
     #[cfg(test)]
     pub(super) fn tasks(&self) -> impl Iterator<Item = &TaskId> {
-        self.waiting.keys()
+        self.tasks.keys()
     }
 
     #[cfg(test)]
     pub(super) fn audit(&self) {
         let mut counts = BTreeMap::new();
-        for inquiry in self.waiting.values().flat_map(|waiting| &waiting.inquiries) {
+        for inquiry in self.tasks.values().flat_map(|about| &about.inquiries) {
             *counts.entry(inquiry.worker.clone()).or_insert(0) += 1;
         }
-        assert_eq!(self.counts, counts);
+        for (worker, asker) in &self.askers {
+            assert_eq!(asker.waiting, counts.remove(worker).unwrap_or_default());
+        }
+        assert!(counts.is_empty(), "{counts:?}");
     }
-}
-
-/// How long a question waits beside so many others of its worker.
-fn pause(count: usize) -> Duration {
-    ASK_AGAIN * (count / READ_AT_ONCE) as u32
 }

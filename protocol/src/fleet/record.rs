@@ -144,8 +144,7 @@ impl Fleet {
                 attempt.id == inquiry.key.attempt && attempt.worker == inquiry.worker
             })
         };
-        let (known, _) = self.inquiries.take(now, id, None, is_known);
-        for inquiry in known {
+        for inquiry in self.inquiries.take_known(id, is_known) {
             self.resolve(now, inquiry, None);
         }
     }
@@ -334,7 +333,7 @@ impl Fleet {
             let is_late = inquiry.first.is_some_and(|first| first <= read);
             inquiry.after < read && (!behind || is_late)
         };
-        let (answered, due) = self.inquiries.take(now, id, Some(read), is_answered);
+        let (answered, due) = self.inquiries.take_answered(now, id, read, is_answered);
         if let Some(due) = due {
             self.timers.set(due, Timer::Inquiry(id));
         }

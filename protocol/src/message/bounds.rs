@@ -4,9 +4,10 @@
 use super::{Hello, ToMaster};
 use crate::{
     limit::{
-        HELLO_ATTEMPTS_MAX, INLINE_SIZE_MAX, MESSAGE_SIZE_MAX, PAYLOAD_SIZE_MAX, STDERR_TAIL_MAX,
-        VERSION_SIZE_MAX,
+        HELLO_ATTEMPTS_MAX, INLINE_SIZE_MAX, LEASE_SIZE_MAX, MESSAGE_SIZE_MAX, PAYLOAD_SIZE_MAX,
+        STDERR_TAIL_MAX, VERSION_SIZE_MAX,
     },
+    record,
     task::{Data, Outcome, Verdict, clip},
 };
 use alloc::string::String;
@@ -20,6 +21,9 @@ pub enum OverBound {
     /// A version of this many bytes.
     #[error("its version has {0} bytes, the limit is {VERSION_SIZE_MAX}")]
     Version(usize),
+    /// A lease of this many bytes.
+    #[error("its lease has {0} bytes, the limit is {LEASE_SIZE_MAX}")]
+    Lease(usize),
     /// An output of this many bytes, which is not in the data store.
     #[error("it reports an inline output of {0} bytes, the limit is {INLINE_SIZE_MAX}")]
     Inline(usize),
@@ -41,7 +45,13 @@ impl ToMaster {
                 }
             }
             ToMaster::Finished { outcome, .. } => outcome.bound()?,
-            ToMaster::Renew { .. } | ToMaster::Extend { .. } | ToMaster::Progress { .. } => {}
+            ToMaster::Renew { lease, .. } => {
+                let size = record::write(lease).map_or(usize::MAX, |text| text.len());
+                if size > LEASE_SIZE_MAX {
+                    return Err(OverBound::Lease(size));
+                }
+            }
+            ToMaster::Extend { .. } | ToMaster::Progress { .. } => {}
         }
         Ok(self)
     }
@@ -85,6 +95,7 @@ mod tests {
     use crate::{
         AttemptId, Digest, SessionId, TaskId,
         frame_range::FrameRange,
+        lease::Lease,
         message::{AttemptKey, HeldAttempt},
         registry::Mark,
     };
@@ -140,6 +151,17 @@ mod tests {
         ] {
             assert_eq!(frame.bounded(), Err(want));
         }
+    }
+
+    #[test]
+    fn a_lease_that_nobody_would_read_is_not_written() {
+        let mut lease = Lease::new("w1".parse().expect("a name"), SessionId(1));
+        let renew = |lease: &Lease| ToMaster::Renew { expect: 0, lease: lease.clone() }.bounded();
+        assert!(renew(&lease).is_ok());
+        lease.offer.labels.insert("of".into(), "x".repeat(LEASE_SIZE_MAX));
+        assert!(matches!(renew(&lease), Err(OverBound::Lease(_))));
+        let text = record::write(&lease).expect("JSON");
+        assert!(record::read::<Lease>(&text).is_err(), "it counts as deleted");
     }
 
     #[test]

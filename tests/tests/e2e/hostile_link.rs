@@ -226,7 +226,8 @@ fn nobody_writes_to_the_log_of_an_attempt_that_another_worker_has() {
         control.send(&progress).await.expect("it is up");
         wait_for("the log to be refused", || {
             let log = fleet.log("m1");
-            log.contains("it writes to the log of an attempt that it does not have").then_some(())
+            log.contains("a worker writes to the log of an attempt that it was not given")
+                .then_some(())
         });
         while let Ok(Some(message)) =
             tokio::time::timeout(Duration::from_millis(500), heard.next()).await

@@ -11,9 +11,6 @@ use muster_protocol::{
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Bytes that a piece costs besides its own, so that empty lines are not free.
-const LOG_CHUNK_COST: u64 = 64;
-
 /// The shortest time between two reports of progress: people read no faster.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
@@ -194,7 +191,7 @@ impl Outbox {
             self.filled = now;
         }
         let size = text.len() as u64;
-        let cost = size + LOG_CHUNK_COST;
+        let cost = size + limit::LOG_CHUNK_COST;
         if cost > self.budget || size > self.left {
             return self.drop(size);
         }
@@ -232,9 +229,11 @@ impl Outbox {
             self.unsaid,
             self.over()
         );
+        let size = text.len() as u64;
         let chunk = LogChunk { key: self.key, source: LogSource::Log, text: text.into() };
         if self.sender.send(permit, GuestReport::Log(chunk)) {
             self.unsaid = 0;
+            self.left = self.left.saturating_sub(size);
         }
     }
 }

@@ -283,7 +283,7 @@ fn a_late_view_of_an_older_lease_changes_nothing() {
     w.renews("w1", 1, |lease| lease.state = LeaseState::Draining);
     w.watch_lease("w1");
     w.see(Event::LeaseSeen(old, at));
-    let view = w.fleet.workers();
+    let view = w.fleet.workers(None);
     assert_eq!(view[0].lease.state, LeaseState::Draining);
 }
 

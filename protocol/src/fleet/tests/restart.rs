@@ -97,7 +97,7 @@ fn an_older_link_that_goes_down_late_does_not_take_the_newer_with_it() {
     w.link("w1", 1, 12, &keys);
     w.link("w1", 1, 13, &keys);
     w.unlink("w1", 12);
-    assert!(w.fleet.workers()[0].linked);
+    assert!(w.fleet.workers(None)[0].linked);
     w.cancel(1, 1);
     check(w.ok(1), &["reply 1: CancelStored", "link 13: revoke t1 A"]);
 }
@@ -115,7 +115,7 @@ fn greetings_on_two_links_may_come_in_any_order_and_either_link_may_stay() {
             // Those that were known of on the link that is gone are said again, to be sure.
             lines.retain(|line| !line.starts_with(&format!("link {left}: dispatch")));
             check(lines, &[]);
-            assert!(w.fleet.workers()[0].linked);
+            assert!(w.fleet.workers(None)[0].linked);
             let lines = w.finish("w1", left, keys[0], outcome(Verdict::Completed));
             check(lines, &["write t1@2: completed", "write t3@4: C at w1"]);
             let dispatched = format!("link {left}: dispatch t3 C");

@@ -75,7 +75,7 @@ fn the_tail_is_text_and_within_its_limit() {
 #[test]
 fn what_is_over_the_rate_is_dropped_with_a_notice() {
     let (mut outbox, mut receiver) = outbox(99_999);
-    let line = "x".repeat(1024 - LOG_CHUNK_COST as usize);
+    let line = "x".repeat(1024 - limit::LOG_CHUNK_COST as usize);
     for _ in 0..100 {
         pass(at(0), |permit| outbox.log(permit, line.clone()));
     }
@@ -88,7 +88,7 @@ fn what_is_over_the_rate_is_dropped_with_a_notice() {
     }
     let lines = sent(&mut receiver).len() as u64;
     assert!(
-        lines <= (limit::LOG_BURST + limit::LOG_RATE) / LOG_CHUNK_COST,
+        lines <= (limit::LOG_BURST + limit::LOG_RATE) / limit::LOG_CHUNK_COST,
         "{lines} empty lines in a second"
     );
 }

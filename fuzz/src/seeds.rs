@@ -130,8 +130,11 @@ pub fn records() {
         pushed_at: WallMillis(1),
         unknown: Default::default(),
     };
-    let module =
-        ModuleEntry { versions: vec![version], removed: vec!["0".into()], ..ModuleEntry::new("upper") };
+    let module = ModuleEntry {
+        versions: vec![version],
+        removed: vec!["0".into()],
+        ..ModuleEntry::new("upper")
+    };
     let values = [
         json(&task),
         json(&running),

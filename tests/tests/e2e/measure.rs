@@ -22,7 +22,7 @@ const GUESTS: usize = 500;
 /// a margin.
 const GOOD_LIFE: Duration = Duration::from_millis(5_200);
 
-fn tell(what: &str, times: &mut [Duration]) -> [Duration; 3] {
+pub fn tell(what: &str, times: &mut [Duration]) -> [Duration; 3] {
     times.sort();
     let rank = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
     let [p50, p99, most] = [rank(50), rank(99), rank(100)];

@@ -7,7 +7,7 @@ use async_nats::{RequestErrorKind, jetstream::context::GetStreamError};
 use clap::Args;
 use muster_protocol::{
     GroupName, TaskId,
-    api::{self, Endpoint},
+    api::{self, Endpoint, ListAfter},
     subject::Names,
 };
 use muster_wire::{
@@ -315,6 +315,23 @@ impl Client {
                 )
                 .into()
         })
+    }
+}
+
+/// All items of a list that is answered in pages. `ask` asks for the page after a name, and `split` takes
+/// the items of a page, and the name after which the next one begins.
+pub async fn pages<P, T, E, F: Future<Output = Result<P, E>>>(
+    ask: impl Fn(ListAfter) -> F,
+    split: impl Fn(P) -> (Vec<T>, Option<String>),
+) -> Result<Vec<T>, E> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (items, more) = split(ask(ListAfter { after }).await?);
+        all.extend(items);
+        if more.is_none() {
+            return Ok(all);
+        }
+        after = more;
     }
 }
 

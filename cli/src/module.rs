@@ -6,7 +6,7 @@
 
 use crate::{
     blob,
-    client::{Client, ConnectArgs},
+    client::{self, Client, ConnectArgs},
     exit::Failure,
     output::{self, Cell, Format},
     quantity, terminal,
@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use muster_module::ModuleInfo;
 use muster_protocol::{
     Digest,
-    api::{Endpoint, ListAfter, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
+    api::{Endpoint, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
     id, limit,
     task::ModuleRef,
 };
@@ -217,15 +217,9 @@ async fn rm(name: &str, yes: bool, connect: &ConnectArgs, format: Format) -> any
 }
 
 async fn list(client: &Client) -> anyhow::Result<Modules> {
-    let (mut all, mut asked) = (Modules::default(), ListAfter::default());
-    loop {
-        let page: Modules = client.insist(Endpoint::ModuleList, &asked).await?;
-        all.modules.extend(page.modules);
-        asked.after = page.more;
-        if asked.after.is_none() {
-            return Ok(all);
-        }
-    }
+    let ask = |asked| async move { client.insist(Endpoint::ModuleList, &asked).await };
+    let modules = client::pages(ask, |page: Modules| (page.modules, page.more)).await?;
+    Ok(Modules { modules, more: None })
 }
 
 /// The module that `what` names: a file, which is stored by its digest; a digest; a name.

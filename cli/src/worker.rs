@@ -2,7 +2,7 @@
 //! carried out before the worker's lease shows it.
 
 use crate::{
-    client::{Client, ConnectArgs},
+    client::{self, Client, ConnectArgs},
     exit::Failure,
     output::{self, Cell, Format},
     quantity,
@@ -10,7 +10,7 @@ use crate::{
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use muster_protocol::{
     WorkerId,
-    api::{CommandWorker, Endpoint, ListAfter, WorkerView, Workers},
+    api::{CommandWorker, Endpoint, WorkerView, Workers},
     grant::Policy,
     lease::{self, Lease, LeaseState},
     limit,
@@ -117,15 +117,9 @@ impl FromArgMatches for Command {
 
 /// Asks every master for the workers.
 pub async fn list(client: &Client) -> anyhow::Result<Workers> {
-    let (mut all, mut asked) = (Workers::default(), ListAfter::default());
-    loop {
-        let page: Workers = client.insist(Endpoint::WorkerList, &asked).await?;
-        all.workers.extend(page.workers);
-        asked.after = page.more;
-        if asked.after.is_none() {
-            return Ok(all);
-        }
-    }
+    let ask = |asked| async move { client.insist(Endpoint::WorkerList, &asked).await };
+    let workers = client::pages(ask, |page: Workers| (page.workers, page.more)).await?;
+    Ok(Workers { workers, more: None })
 }
 
 /// Gives an order, and waits until the worker has obeyed.

@@ -2,9 +2,9 @@
 //! to a master. Never sends them commands.
 
 use super::{Finding, Health, answer, few, masters::Serving, registry};
-use crate::client::Client;
+use crate::client::{self, Client};
 use muster_protocol::{
-    api::{Endpoint, ListAfter, WorkerView, Workers},
+    api::{Endpoint, WorkerView, Workers},
     lease::LeaseState,
     subject::Bucket,
 };
@@ -19,20 +19,9 @@ const GROUPS_MAX: usize = 20;
 /// For how many unwell workers the shortage is shown.
 const UNWELL_TOLD_MAX: usize = 3;
 
-async fn list(client: &Client) -> Result<Vec<WorkerView>, String> {
-    let (mut all, mut asked) = (Vec::new(), ListAfter::default());
-    loop {
-        let page: Workers = answer(client.ask(Endpoint::WorkerList, &asked)).await?;
-        all.extend(page.workers);
-        asked.after = page.more;
-        if asked.after.is_none() {
-            return Ok(all);
-        }
-    }
-}
-
 pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
-    let workers = match list(client).await {
+    let ask = |asked| async move { answer(client.ask(Endpoint::WorkerList, &asked)).await };
+    let workers = match client::pages(ask, |page: Workers| (page.workers, page.more)).await {
         Ok(workers) => workers,
         Err(error) => {
             let hint = "masters report the workers: repair the masters first";

@@ -39,9 +39,6 @@ const FRAMES_MAX: usize = 4 * 1024;
 /// How long a peer may take for the handshake, and for the first frame of each stream.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// The code with which a link is closed whose worker is over a bound.
-const OVER_BOUND: u32 = 4;
-
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
 /// What a control stream needs to know of its link.
@@ -142,7 +139,7 @@ impl LinkServer {
         let admitted = async {
             let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
             let Some(worker) = self.name(&connection) else {
-                connection.close(1u32.into(), b"not a worker of this fleet");
+                connection.close(quic::NOT_A_WORKER.into(), b"not a worker of this fleet");
                 anyhow::bail!("its certificate is not that of a worker of this fleet");
             };
             Ok((connection, worker))
@@ -268,7 +265,7 @@ impl LinkServer {
             result = self.listen(&mut reader, worker.clone(), control) => result,
             why = closed => {
                 let why = why.unwrap_or("the master has dropped it");
-                control.connection.close(OVER_BOUND.into(), why.as_bytes());
+                control.connection.close(quic::OVER_BOUND.into(), why.as_bytes());
                 Err(StreamError::Down(why.into()))
             }
         };
@@ -322,7 +319,7 @@ impl LinkServer {
 fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError {
     let cause = cause.to_string();
     tracing::warn!(%worker, cause, "its link is closed");
-    control.connection.close(OVER_BOUND.into(), cause.as_bytes());
+    control.connection.close(quic::OVER_BOUND.into(), cause.as_bytes());
     StreamError::Down(cause)
 }
 

@@ -112,6 +112,12 @@ pub fn encoding(connection: &Connection) -> Encoding {
 /// The code with which a link is closed whose ends speak no common version of frames. The sentence beside it
 /// says which of them to upgrade.
 pub const NO_COMMON_FRAMES: u32 = 2;
+/// The code with which a connection is closed whose certificate is not that of a worker of the fleet.
+pub const NOT_A_WORKER: u32 = 1;
+/// The code with which a worker's oldest link is closed when it opens too many.
+pub const TOO_MANY_LINKS: u32 = 3;
+/// The code with which a link is closed whose worker is over a bound.
+pub const OVER_BOUND: u32 = 4;
 
 /// The code with which TLS says that it has no protocol in common with the peer (RFC 7301, alert 120).
 const NO_COMMON_PROTOCOL: u8 = 120;

@@ -1,6 +1,7 @@
 //! The links and transfers of each worker, and their bounds. One worker alone cannot take all transfers.
 
 use muster_protocol::{WorkerId, fleet::LinkId};
+use muster_wire::quic;
 use quinn::Connection;
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,9 +17,6 @@ const LINKS_MAX: usize = 4;
 const OBJECTS_MAX: usize = 8;
 /// The same of one worker.
 const OBJECTS_OF_WORKER_MAX: usize = 4;
-
-/// The close code of a worker's oldest link when it opens too many.
-const TOO_MANY_LINKS: u32 = 3;
 
 /// See the [module](self).
 pub(super) struct Peers {
@@ -62,7 +60,7 @@ impl Peers {
             && let Some((link, oldest)) = peer.links.pop_front()
         {
             tracing::warn!(%worker, link, "it has more than {LINKS_MAX} links; the oldest is closed");
-            oldest.close(TOO_MANY_LINKS.into(), b"the worker has too many links");
+            oldest.close(quic::TOO_MANY_LINKS.into(), b"the worker has too many links");
         }
         peer.objects.clone()
     }

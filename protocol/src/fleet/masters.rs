@@ -239,6 +239,12 @@ impl Fleet {
                 self.master_seen(now, lease, revision);
             }
             CasAnswer::Conflict(Some((found, revision))) => self.master_seen(now, found, revision),
+            CasAnswer::Conflict(None) if own => {
+                self.own.over |= self.own.clock.is_refuted_by_nothing(lease.renewal);
+            }
+            CasAnswer::Gone(revision) if own => {
+                self.own.over |= self.own.clock.is_refuted_by(revision);
+            }
             CasAnswer::Conflict(None) => self.master_gone(now, session),
             CasAnswer::Gone(revision) => {
                 self.master_gone(now, session);

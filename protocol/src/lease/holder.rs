@@ -236,10 +236,12 @@ impl LeaseHolder {
                 let home = self.clock.remembered(renewal).cloned();
                 self.count(renewal, revision, home);
             }
-            CasAnswer::Conflict(None) if self.clock.known() == ABSENT => {}
             // The next session begins from nothing.
-            CasAnswer::Conflict(None) => self.gone(ABSENT),
-            CasAnswer::Gone(revision) => self.gone(revision),
+            CasAnswer::Conflict(None) if self.clock.is_refuted_by_nothing(renewal) => {
+                self.gone(ABSENT);
+            }
+            CasAnswer::Gone(revision) if self.clock.is_refuted_by(revision) => self.gone(revision),
+            CasAnswer::Conflict(None) | CasAnswer::Gone(_) => {}
             CasAnswer::Conflict(Some((lease, revision))) => self.conflicted(lease, revision),
         }
     }
@@ -271,10 +273,9 @@ impl LeaseHolder {
             if self.count(renewal, revision, Some(found.home)) && renewal < self.lease.renewal {
                 self.next = Time::ZERO;
             }
-        } else if revision > self.clock.known() || !self.is_held() {
+        } else if self.clock.is_refuted_by(revision) {
             self.over = Some(Some((found, revision)));
         }
-        // Otherwise the value that was read is older than the known one: the reader was behind.
     }
 
     fn gone(&mut self, revision: Revision) {

@@ -1,7 +1,7 @@
 //! How long a key is held: for a fixed time after the stamp of the newest acknowledged renewal. Never
 //! longer than the registry could have accepted.
 
-use crate::{Revision, Time};
+use crate::{ABSENT, Revision, Time};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -18,12 +18,24 @@ pub(crate) struct LeaseClock<T> {
     until: Time,
     /// Renewals that were sent and not answered, by number, with the clock **before** each was sent.
     sent: Vec<(u64, Time, T)>,
+    /// The number of the last renewal that was sent.
+    last_sent: u64,
+    /// The last renewal that was sent before the newest known value was known.
+    sent_before_known: u64,
 }
 
 impl<T: Clone> LeaseClock<T> {
     /// Holds nothing yet; `known` is the revision that the first renewal may replace.
     pub(crate) fn new(lasts: Duration, known: Revision) -> Self {
-        LeaseClock { lasts, known, held: false, until: Time::ZERO, sent: Vec::new() }
+        LeaseClock {
+            lasts,
+            known,
+            held: false,
+            until: Time::ZERO,
+            sent: Vec::new(),
+            last_sent: 0,
+            sent_before_known: 0,
+        }
     }
 
     /// The revision of the newest known value.
@@ -48,6 +60,21 @@ impl<T: Clone> LeaseClock<T> {
             self.sent.remove(0);
         }
         self.sent.push((renewal, now, what));
+        self.last_sent = renewal;
+    }
+
+    /// Whether a value of this revision, which refused a renewal, shows that the key is not what is
+    /// known of it. An older value does not, once the lease is held: the server that read it was
+    /// behind. The known value does not either: it was read while another write was on its way.
+    pub(crate) fn is_refuted_by(&self, revision: Revision) -> bool {
+        revision > self.known || (!self.held && revision < self.known)
+    }
+
+    /// Whether an empty key, which refused this renewal, shows that the key was deleted. It does not if
+    /// nothing was known of the key when the renewal was sent: the key may have been read before its
+    /// first value was written.
+    pub(crate) fn is_refuted_by_nothing(&self, renewal: u64) -> bool {
+        self.known != ABSENT && renewal > self.sent_before_known
     }
 
     /// What was remembered of a renewal that is not answered yet.
@@ -62,6 +89,7 @@ impl<T: Clone> LeaseClock<T> {
             return false;
         }
         self.known = revision;
+        self.sent_before_known = self.last_sent;
         if let Some(at) = self.sent.iter().position(|(number, ..)| *number == renewal) {
             let (_, stamp, _) = self.sent[at];
             self.sent.drain(..=at);

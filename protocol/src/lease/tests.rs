@@ -145,6 +145,49 @@ fn a_vanished_key_ends_the_session_and_the_next_begins_from_nothing() {
     assert_eq!(holder.revision(), ABSENT);
 }
 
+/// Two masters are asked for the same write. One answers that it landed, the other read before that.
+#[test]
+fn a_read_from_before_the_session_was_known_does_not_end_it() {
+    let stale = [CasAnswer::Conflict(None), CasAnswer::Gone(6), CasAnswer::Gone(7)];
+    for answer in stale {
+        let mut first = holder();
+        let (landed, ..) = write(&mut first, start());
+        first.hurry();
+        let (second, expect, _) = write(&mut first, start());
+        assert_eq!(expect, ABSENT);
+        first.answered(start(), landed, CasAnswer::Written(7));
+        first.answered(start(), second, answer.clone());
+        assert_eq!(first.plan(start(), WallMillis(0)), None, "{answer:?}");
+        assert_eq!(first.revision(), 7);
+    }
+}
+
+/// A session that takes over a lease finds it again: its own first renewal is still on its way to the
+/// servers. Another session would give up the one that is about to be held.
+#[test]
+fn a_read_of_what_the_session_replaces_does_not_end_it() {
+    let mut old = lease();
+    old.state = LeaseState::Lost;
+    old.session = SessionId(3);
+    for answer in [CasAnswer::Conflict(Some((old.clone(), 5))), CasAnswer::Gone(5)] {
+        let mut holder = LeaseHolder::new(LeaseTiming::STANDARD, lease(), 5);
+        let (landed, ..) = write(&mut holder, start());
+        holder.hurry();
+        let (second, expect, _) = write(&mut holder, start());
+        assert_eq!(expect, 5);
+        holder.answered(start(), second, answer.clone());
+        assert_eq!(holder.plan(start(), WallMillis(0)), None, "{answer:?}");
+        holder.answered(start(), landed, CasAnswer::Written(6));
+        assert_eq!(holder.until(), start() + LEASE);
+    }
+    // The registry went back to an older state: the session can replace only what is there now.
+    let mut holder = LeaseHolder::new(LeaseTiming::STANDARD, lease(), 5);
+    let (renewal, ..) = write(&mut holder, start());
+    holder.answered(start(), renewal, CasAnswer::Conflict(Some((old.clone(), 4))));
+    let over = LeaseStep::Over { by: Some((old, 4)) };
+    assert_eq!(holder.plan(start(), WallMillis(0)), Some(over));
+}
+
 #[test]
 fn the_echo_of_the_newest_renewal_does_not_hurry_the_next() {
     let mut holder = holder();

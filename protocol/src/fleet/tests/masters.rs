@@ -112,6 +112,21 @@ fn a_home_whose_lease_was_removed_is_declared_over_what_is_left_of_it() {
 }
 
 #[test]
+fn a_read_from_before_its_own_lease_does_not_end_a_master() {
+    let mut w = World::new();
+    check(w.plan(), &[]);
+    check(w.pass(SECOND), &[]);
+    // Its first renewal was written with revision 1, and later ones after it.
+    let refused = |renewal, answer| Event::MasterWritten {
+        lease: lease_of(7, renewal, LeaseState::Live),
+        answer,
+    };
+    check(w.see(refused(1, CasAnswer::Conflict(None))), &[]);
+    check(w.see(refused(1, CasAnswer::Gone(1))), &[]);
+    check(w.see(refused(u64::MAX, CasAnswer::Conflict(None))), &["begin anew"]);
+}
+
+#[test]
 fn workers_of_a_home_that_an_earlier_session_saw_end_are_declared_lost() {
     let mut w = held(home(9));
     w.fleet.config.memory.over = [(SessionId(9), w.now)].into();

@@ -50,6 +50,8 @@ pub(super) const ROWS: &[&str] = &[
     "an-unwell-worker-is-placed-like-others",
     "a-shortage-is-never-over",
     "a-shortage-that-comes-and-goes-renews-each-time",
+    "an-empty-read-from-before-a-lease-ends-it",
+    "a-session-ends-for-what-it-replaces",
     "an-earlier-home-extends-after-its-end",
     "a-server-that-is-cut-off-is-kept",
     "a-worker-returns-what-was-placed-there",

@@ -13,6 +13,7 @@ const KNOWN: &str = "protocol/src/fleet/task_state.rs";
 const WORKERS: &str = "protocol/src/fleet/workers.rs";
 const HEALTH: &str = "protocol/src/health.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
+const LEASE_CLOCK: &str = "protocol/src/lease/lease_clock.rs";
 const SITE: &str = "protocol/src/site.rs";
 
 /// Every edit of this file.
@@ -174,6 +175,18 @@ pub(super) const EDITS: &[Edit] = &[
         "            if !core::mem::replace(&mut self.hurried, true) {",
         "            let each = ON[a-shortage-that-comes-and-goes-renews-each-time];
             if !core::mem::replace(&mut self.hurried, true) || each {",
+    ),
+    edit(
+        LEASE_CLOCK,
+        "        self.known != ABSENT && renewal > self.sent_before_known",
+        "        let counts = ON[an-empty-read-from-before-a-lease-ends-it];
+        self.known != ABSENT && (renewal > self.sent_before_known || counts)",
+    ),
+    edit(
+        LEASE_CLOCK,
+        "        revision > self.known || (!self.held && revision < self.known)",
+        "        let same = ON[a-session-ends-for-what-it-replaces] && revision == self.known;
+        revision > self.known || (!self.held && (revision < self.known || same))",
     ),
     edit(
         WORKERS,

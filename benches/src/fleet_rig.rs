@@ -5,6 +5,7 @@
 use muster_protocol::{
     Digest, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
     api::{NewTask, Submit},
+    entitlement::Entitlement,
     fleet::{Config, Effect, Event, Fleet, LinkId, Loaded},
     frame::FrameRange,
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease, Offer},
@@ -172,7 +173,8 @@ impl FleetRig {
         let to = SessionId(7);
         let (attempts, holds, version) = (Vec::new(), Default::default(), String::new());
         let hello = Hello { to, session, attempts, holds, version, frames: FrameRange::SPOKEN };
-        Event::Linked { worker, link: number as LinkId, hello }
+        let entitlement = Arc::new(Entitlement::any());
+        Event::Linked { worker, link: number as LinkId, entitlement, hello }
     }
 
     /// A submission as the API decodes it.

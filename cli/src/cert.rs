@@ -1,30 +1,21 @@
 //! `muster cert`: creates the certificate authority of a fleet, and certificates for its masters and
 //! workers. Never replaces an authority, and never makes a key readable for other users.
 
+use crate::entitlement::EntitlementArgs;
 use crate::exit::Failure;
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use muster_protocol::{GroupName, MasterId, WorkerId, subject::Names};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use muster_protocol::{GroupName, MasterId, WorkerId, entitlement::Entitlement, subject::Names};
+use muster_wire::authority::{self, Authority, AuthorityError, Issued};
 use std::{
     fs,
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
-
-/// How long an authority is valid: longer than the hosts that trust it are in use.
-const CA_DAYS: u32 = 3_650;
 
 /// How long a certificate is valid by default.
 const LEAF_DAYS: u32 = 365;
-
-/// Certificates are valid from a day ago on: clocks of edge hosts may be behind.
-const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 /// What to make.
 #[derive(Subcommand)]
@@ -42,10 +33,16 @@ pub enum Command {
         #[command(flatten)]
         leaf: Leaf,
     },
-    /// Make a worker's certificate: NAME.pem and NAME.key
+    /// Make a worker's certificate: NAME.pem and NAME.key. It says what the worker may offer to tasks
+    #[command(after_help = "Examples:
+  muster cert worker shop-42 --dir tls --group shops --label region=eu
+  muster cert worker vault-1 --dir tls --group vault --secret API_KEY --slots 4
+  muster cert worker test --dir tls --group '*' --label '*' --secret '*'    permits everything")]
     Worker {
         /// The name of the worker
         name: WorkerId,
+        #[command(flatten)]
+        entitlement: EntitlementArgs,
         #[command(flatten)]
         leaf: Leaf,
     },
@@ -95,9 +92,10 @@ pub fn run(command: Command, fleet: &GroupName) -> anyhow::Result<()> {
             let files = master(&leaf.dir, out, &names, &name, leaf.days)?;
             vec![files.cert, files.key]
         }
-        Command::Worker { name, leaf } => {
+        Command::Worker { name, entitlement, leaf } => {
             let out = leaf.out.as_ref().unwrap_or(&leaf.dir);
-            let files = worker(&leaf.dir, out, &names, &name, leaf.days)?;
+            let files =
+                worker(&leaf.dir, out, &names, &name, &entitlement.entitlement(), leaf.days)?;
             vec![files.cert, files.key]
         }
     };
@@ -113,14 +111,20 @@ pub fn ensure_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
 }
 
 fn make_ca(dir: &Path, fleet: &GroupName) -> anyhow::Result<()> {
-    let key = KeyPair::generate().context("cannot make a key")?;
-    let mut params = params(&format!("Muster fleet {fleet}"), Vec::new(), CA_DAYS)?;
-    // The authority may sign masters and workers, but no further authorities.
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let cert = params.self_signed(&key).context("cannot make a certificate authority")?;
-    write(dir, "ca.key", &key.serialize_pem(), 0o600)?;
-    write(dir, "ca.pem", &cert.pem(), 0o644)
+    let made = authority::make(fleet)?;
+    write(dir, "ca.key", &made.key, 0o600)?;
+    write(dir, "ca.pem", &made.cert, 0o644)
+}
+
+/// The authority in `dir`.
+fn authority_in(dir: &Path) -> anyhow::Result<Authority> {
+    Authority::read(&dir.join("ca.pem"), &dir.join("ca.key")).map_err(|error| {
+        let failure = Failure::user(error.to_string());
+        let make =
+            format!("make a certificate authority first: muster cert ca --dir {}", dir.display());
+        if matches!(error, AuthorityError::File { .. }) { failure.hint(make) } else { failure }
+            .into()
+    })
 }
 
 /// A master's certificate, signed by the authority in `dir`.
@@ -131,9 +135,8 @@ pub fn master(
     name: &MasterId,
     days: u32,
 ) -> anyhow::Result<Files> {
-    let host = names.master_host();
-    let hosts = vec![format!("{name}.{host}"), host];
-    leaf(dir, out, name.as_str(), hosts, ExtendedKeyUsagePurpose::ServerAuth, days)
+    let issued = authority_in(dir)?.master(names, name, lasting(days))?;
+    files(dir, out, name.as_str(), &issued)
 }
 
 /// A worker's certificate, signed by the authority in `dir`.
@@ -142,59 +145,26 @@ pub fn worker(
     out: &Path,
     names: &Names,
     name: &WorkerId,
+    entitlement: &Entitlement,
     days: u32,
 ) -> anyhow::Result<Files> {
-    let hosts = vec![names.worker_host(name.as_str())];
-    leaf(dir, out, name.as_str(), hosts, ExtendedKeyUsagePurpose::ClientAuth, days)
+    let issued = authority_in(dir)?.worker(names, name, entitlement, lasting(days));
+    let issued = issued.map_err(|error| Failure::user(error.to_string()))?;
+    files(dir, out, name.as_str(), &issued)
 }
 
-fn leaf(
-    dir: &Path,
-    out: &Path,
-    name: &str,
-    hosts: Vec<String>,
-    usage: ExtendedKeyUsagePurpose,
-    days: u32,
-) -> anyhow::Result<Files> {
+fn lasting(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 3600)
+}
+
+fn files(dir: &Path, out: &Path, name: &str, issued: &Issued) -> anyhow::Result<Files> {
     if name == "ca" {
         return Err(Failure::user("the name ca is reserved for the certificate authority").into());
     }
-    let ca = dir.join("ca.pem");
-    let read = |file: &Path| {
-        fs::read_to_string(file).map_err(|error| {
-            Failure::user(format!("cannot read {}: {error}", file.display())).hint(format!(
-                "make a certificate authority first: muster cert ca --dir {}",
-                dir.display()
-            ))
-        })
-    };
-    let (ca_pem, ca_key) = (read(&ca)?, read(&dir.join("ca.key"))?);
-    let ca_key =
-        KeyPair::from_pem(&ca_key).context("the key of the certificate authority is malformed")?;
-    let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key);
-    let issuer = issuer.context("the certificate of the certificate authority is malformed")?;
-    let key = KeyPair::generate().context("cannot make a key")?;
-    let mut params = params(name, hosts, days)?;
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
-    let cert = params.signed_by(&key, &issuer).context("cannot sign the certificate")?;
     let (key_file, cert_file) = (format!("{name}.key"), format!("{name}.pem"));
-    write(out, &key_file, &key.serialize_pem(), 0o600)?;
-    write(out, &cert_file, &cert.pem(), 0o644)?;
-    Ok(Files { ca, cert: out.join(cert_file), key: out.join(key_file) })
-}
-
-fn params(name: &str, hosts: Vec<String>, days: u32) -> anyhow::Result<CertificateParams> {
-    let mut params = CertificateParams::new(hosts).context("a name cannot be in a certificate")?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    params.not_before = epoch + now.saturating_sub(BEFORE);
-    params.not_after = epoch + (now + Duration::from_secs(u64::from(days) * 24 * 3600));
-    Ok(params)
+    write(out, &key_file, &issued.key, 0o600)?;
+    write(out, &cert_file, &issued.cert, 0o644)?;
+    Ok(Files { ca: dir.join("ca.pem"), cert: out.join(cert_file), key: out.join(key_file) })
 }
 
 /// Writes a file wholly or not at all, with this mode from its first byte on.
@@ -232,8 +202,9 @@ mod tests {
 
         let names = Names::new(fleet);
         let name = "w1".parse().expect("a name");
-        let files = worker(&dir, &dir, &names, &name, 30).expect("a certificate");
-        worker(&dir, &dir, &names, &name, 30).expect("certificates can be made anew");
+        let make = || worker(&dir, &dir, &names, &name, &Entitlement::any(), 30);
+        let files = make().expect("a certificate");
+        make().expect("certificates can be made anew");
         for key in [dir.join("ca.key"), files.key] {
             let mode = fs::metadata(key).expect("made").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);

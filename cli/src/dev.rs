@@ -12,7 +12,7 @@ use crate::{
 use anyhow::Context as _;
 use child::Child;
 use clap::Args;
-use muster_protocol::{GroupName, subject::Names};
+use muster_protocol::{GroupName, entitlement::Entitlement, subject::Names};
 use rustix::{
     fs::{FlockOperation, flock},
     io::{FdFlags, fcntl_setfd},
@@ -192,7 +192,7 @@ impl Fleet {
         let mut starting = Vec::new();
         for number in 1..=dev.workers {
             let name = format!("w{number}").parse().context("a letter and a number are a name")?;
-            let files = cert::worker(&tls, &tls, &names, &name, CERT_DAYS)?;
+            let files = cert::worker(&tls, &tls, &names, &name, &Entitlement::any(), CERT_DAYS)?;
             let name = name.as_str();
             let mut command = self.daemon("worker", name, &nats, &files);
             command.args(["--master", &quic, "--group", dev.group.as_str()]);

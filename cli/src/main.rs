@@ -12,6 +12,7 @@ mod client;
 mod completions;
 mod daemon;
 mod dev;
+mod entitlement;
 mod events;
 mod exit;
 mod ids;

@@ -208,7 +208,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
         let lease = &view.lease;
         let mut row = vec![
             Cell::new(&lease.worker),
-            output::state_cell(state(lease)),
+            output::state_cell(state(view)),
             Cell::new(&lease.offer.group),
             Cell::new(format!("{}/{}", view.attempts.len(), lease.offer.slots)),
             Cell::new(quantity::show_size(lease.offer.memory_bytes)),
@@ -232,9 +232,14 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
     output::table(&headers, less, rows.collect())
 }
 
+/// The word for a worker whose lease offers more than its certificate permits.
+const DENIED: &str = "denied";
+
 /// How a worker is, as one word. What it was ordered says more than that it is unwell.
-fn state(lease: &Lease) -> &'static str {
+fn state(view: &WorkerView) -> &'static str {
+    let lease = &view.lease;
     match (lease.state, lease.lacks()) {
+        (LeaseState::Live, _) if view.denied.is_some() => DENIED,
         (LeaseState::Live, Some(_)) => lease::UNWELL,
         (standing, _) => standing.word(),
     }
@@ -250,7 +255,11 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
     let attempts = view.attempts.iter().map(ToString::to_string).collect::<Vec<_>>();
     output::fields(&[
         ("name", lease.worker.to_string()),
-        ("state", state(lease).into()),
+        ("state", state(view).into()),
+        (
+            "denied",
+            view.denied.as_ref().map_or(String::new(), |why| format!("its certificate {why}")),
+        ),
         ("lacks", lacks(lease)),
         ("group", lease.offer.group.to_string()),
         ("labels", labels(view)),

@@ -12,6 +12,7 @@ use logs::Logs;
 use muster_protocol::{
     WorkerId,
     checkpoint::{Request, Want},
+    entitlement::Entitlement,
     fleet::{Event, LinkId},
     frame::{FrameRange, NoCommonFrames, Speaker},
     limit,
@@ -19,8 +20,9 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
+    clock,
     quic::{self, FrameReader, FrameWriter, StreamError, speak},
-    tls,
+    tls::Identity,
 };
 use peers::Peers;
 use quinn::{Connection, Endpoint, Incoming};
@@ -45,6 +47,8 @@ static LINKS: AtomicU64 = AtomicU64::new(1);
 struct Control {
     link: LinkId,
     connection: Connection,
+    /// What the worker may offer.
+    entitlement: Arc<Entitlement>,
     /// Whether the link has a control stream already.
     first: Arc<AtomicBool>,
     /// Receives the cause when the control stream has ended; the link then ends too.
@@ -104,9 +108,9 @@ async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
         let host = host.clone();
         tokio::spawn(async move {
             match host.admit(incoming, handshake).await {
-                Ok((connection, worker)) => {
+                Ok((connection, worker, entitlement)) => {
                     // The main loop logs that a link is down. The cause is for debugging only.
-                    if let Err(cause) = host.link(connection, worker.clone()).await {
+                    if let Err(cause) = host.link(connection, worker.clone(), entitlement).await {
                         match misunderstanding(&cause) {
                             Some(cause) => {
                                 tracing::warn!(%worker, cause, "a worker is not understood")
@@ -130,19 +134,24 @@ fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
 }
 
 impl LinkServer {
-    /// Completes the handshake. Returns the worker that the peer has proven to be.
+    /// Completes the handshake. Returns the worker that the peer has proven to be, and what it may offer.
     async fn admit(
         &self,
         incoming: Incoming,
         handshake: Handshake,
-    ) -> anyhow::Result<(Connection, WorkerId)> {
+    ) -> anyhow::Result<(Connection, WorkerId, Arc<Entitlement>)> {
         let admitted = async {
             let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
-            let Some(worker) = self.name(&connection) else {
+            let Identity { names, entitlement } =
+                Identity::of_peer(&connection).inspect_err(|error| {
+                    connection.close(quic::NOT_A_WORKER.into(), error.to_string().as_bytes());
+                })?;
+            let named = names.iter().find_map(|name| self.names.worker_of(name)?.parse().ok());
+            let Some(worker) = named else {
                 connection.close(quic::NOT_A_WORKER.into(), b"not a worker of this fleet");
                 anyhow::bail!("its certificate is not that of a worker of this fleet");
             };
-            Ok((connection, worker))
+            Ok((connection, worker, Arc::new(entitlement)))
         };
         let admitted = admitted.await;
         if admitted.is_err() {
@@ -151,21 +160,27 @@ impl LinkServer {
         admitted
     }
 
-    async fn link(self: Arc<Self>, connection: Connection, worker: WorkerId) -> anyhow::Result<()> {
+    async fn link(
+        self: Arc<Self>,
+        connection: Connection,
+        worker: WorkerId,
+        entitlement: Arc<Entitlement>,
+    ) -> anyhow::Result<()> {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let objects = self.peers.joined(&worker, link, connection.clone());
-        let result = self.streams(&connection, &worker, link, &objects).await;
+        let ends = entitlement.ends;
+        let result = tokio::select! {
+            result = self.streams(&connection, &worker, link, entitlement, &objects) => result,
+            () = until(ends) => {
+                connection.close(quic::EXPIRED.into(), b"its certificate has ended");
+                Err(anyhow::anyhow!("the worker's certificate has ended"))
+            }
+        };
         self.peers.left(&worker, link);
         // Why a stream broke is known to the connection.
         let result = result.map_err(|error| connection.close_reason().map_or(error, Into::into));
         connection.close(0u32.into(), b"");
         result
-    }
-
-    /// The worker named in the peer's certificate.
-    fn name(&self, connection: &Connection) -> Option<WorkerId> {
-        let names = tls::peer_names(connection);
-        names.iter().find_map(|name| self.names.worker_of(name)?.parse().ok())
     }
 
     /// Serves the streams that a worker opens, until its control stream or the link ends.
@@ -174,6 +189,7 @@ impl LinkServer {
         connection: &Connection,
         worker: &WorkerId,
         link: LinkId,
+        entitlement: Arc<Entitlement>,
         objects: &Arc<Semaphore>,
     ) -> anyhow::Result<()> {
         let (control_ended, mut ended) = mpsc::channel(1);
@@ -186,7 +202,8 @@ impl LinkServer {
                     let (host, worker) = (self.clone(), worker.clone());
                     let (connection, first) = (connection.clone(), has_control.clone());
                     let (ended, objects) = (control_ended.clone(), objects.clone());
-                    let control = Control { link, connection, first, ended, objects };
+                    let entitlement = entitlement.clone();
+                    let control = Control { link, connection, entitlement, first, ended, objects };
                     let reader = FrameReader::new(receive, encoding);
                     let writer = FrameWriter::new(send, encoding);
                     tokio::spawn(async move { host.stream(reader, writer, worker, control).await });
@@ -285,9 +302,13 @@ impl LinkServer {
             let input = match message.bounded().map_err(|cause| refuse(&worker, control, cause))? {
                 ToMaster::Hello(hello) => {
                     understood(&worker, &hello, &control.connection)?;
-                    Input::Fleet(Event::Linked { worker, link, hello })
+                    let entitlement = control.entitlement.clone();
+                    Input::Fleet(Event::Linked { worker, link, entitlement, hello })
                 }
                 ToMaster::Renew { expect, lease } => {
+                    if let Some(denied) = control.entitlement.denies(&lease) {
+                        return Err(deny(&worker, control, &denied));
+                    }
                     Input::Fleet(Event::RenewAsked { worker, link, expect, lease })
                 }
                 ToMaster::Extend { session, renewal } => {
@@ -321,6 +342,25 @@ fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError
     tracing::warn!(%worker, cause, "its link is closed");
     control.connection.close(quic::OVER_BOUND.into(), cause.as_bytes());
     StreamError::Down(cause)
+}
+
+/// Closes the link of a worker that offers more than its certificate permits.
+fn deny(worker: &WorkerId, control: &Control, denied: &str) -> StreamError {
+    let cause = format!("the worker's certificate {denied}");
+    tracing::warn!(%worker, cause, "its link is closed");
+    control.connection.close(quic::NOT_PERMITTED.into(), cause.as_bytes());
+    StreamError::Down(cause)
+}
+
+/// Waits until this time, in seconds since 1970; for ever if there is none.
+async fn until(end: Option<u64>) {
+    match end {
+        Some(end) => {
+            let left = (end * 1_000).saturating_sub(clock::wall().0);
+            tokio::time::sleep(Duration::from_millis(left)).await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Closes the link of a worker with which this master has no version of frames in common.

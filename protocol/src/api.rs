@@ -156,6 +156,10 @@ pub struct WorkerView {
     pub revision: Revision,
     /// Whether this master has a link to it.
     pub linked: bool,
+    /// Why the certificate of its link does not permit what the lease offers, as a text that continues a
+    /// sentence after "the certificate". It is given no tasks then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<String>,
     /// The tasks whose attempts it holds now.
     pub attempts: Vec<TaskId>,
 }

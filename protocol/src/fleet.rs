@@ -168,7 +168,9 @@ impl Fleet {
             }
             Event::TaskRead { task, read, found } => self.task_answered(now, task, read, found),
             Event::TaskWritten { task, answer } => self.task_written(now, task, answer),
-            Event::Linked { worker, link, hello } => self.linked(now, worker, link, hello),
+            Event::Linked { worker, link, entitlement, hello } => {
+                self.linked(now, worker, link, entitlement, hello);
+            }
             Event::Unlinked { worker, link } => self.unlinked(worker, link),
             Event::Finished { worker, link, key, revision, outcome } => {
                 self.finished(now, worker, link, HeldAttempt { key, revision }, outcome);

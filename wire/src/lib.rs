@@ -5,6 +5,7 @@
 // The print macros panic when nobody reads the output. Use `log` instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+pub mod authority;
 pub mod cas;
 pub mod clock;
 pub mod log;

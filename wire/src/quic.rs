@@ -118,6 +118,10 @@ pub const NOT_A_WORKER: u32 = 1;
 pub const TOO_MANY_LINKS: u32 = 3;
 /// The code with which a link is closed whose worker is over a bound.
 pub const OVER_BOUND: u32 = 4;
+/// The code with which a link is closed whose worker offers more than its certificate permits.
+pub const NOT_PERMITTED: u32 = 5;
+/// The code with which a link is closed when the worker's certificate ends.
+pub const EXPIRED: u32 = 6;
 
 /// The code with which TLS says that it has no protocol in common with the peer (RFC 7301, alert 120).
 const NO_COMMON_PROTOCOL: u8 = 120;

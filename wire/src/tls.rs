@@ -1,7 +1,7 @@
 //! The certificates of masters and workers, verified on both sides. Never TLS below 1.3, and never
 //! session tickets or early data, because neither verifies the certificate again.
 
-use muster_protocol::frame::Encoding;
+use muster_protocol::{Digest, entitlement::Entitlement, frame::Encoding};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, client::Resumption, crypto::CryptoProvider,
     server::WebPkiClientVerifier, version::TLS13,
@@ -64,6 +64,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         .map_err(|cause| TlsError::File { path: path.into(), cause })
 }
 
+/// The SHA-256 by which a certificate or a key is recognised.
+pub fn fingerprint(der: &[u8]) -> Digest {
+    let hash = ring::digest::digest(&ring::digest::SHA256, der);
+    Digest(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -110,11 +116,35 @@ pub fn client(files: &Files) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-/// The DNS names in the certificate that the peer of a connection holds.
-pub fn peer_names(connection: &quinn::Connection) -> Vec<String> {
-    let Some(identity) = connection.peer_identity() else { return Vec::new() };
-    let Ok(chain) = identity.downcast::<Vec<CertificateDer<'static>>>() else { return Vec::new() };
-    let Some(leaf) = chain.first() else { return Vec::new() };
-    let Ok(leaf) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
-    leaf.valid_dns_names().map(String::from).collect()
+/// What the certificate of a peer, or of this process, says.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its DNS names.
+    pub names: Vec<String>,
+    /// What it permits a worker to offer.
+    pub entitlement: Entitlement,
+}
+
+impl Identity {
+    fn of(leaf: &CertificateDer<'_>) -> Result<Self, TlsError> {
+        let leaf = webpki::EndEntityCert::try_from(leaf).map_err(unusable)?;
+        let entitlement = Entitlement::among(leaf.valid_uri_names());
+        let entitlement = entitlement
+            .map_err(|error| unusable(format!("what one permits is unknown: {error}")))?;
+        Ok(Identity { names: leaf.valid_dns_names().map(String::from).collect(), entitlement })
+    }
+
+    /// That of the peer of a connection, whose certificate was verified.
+    pub fn of_peer(connection: &quinn::Connection) -> Result<Self, TlsError> {
+        let chain = connection.peer_identity();
+        let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let leaf = chain.as_ref().and_then(|chain| chain.first());
+        Identity::of(leaf.ok_or_else(|| unusable("the peer has none"))?)
+    }
+
+    /// That of the first certificate in a file.
+    pub fn of_file(path: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(path)?;
+        Identity::of(chain.first().ok_or_else(|| unusable("there is none"))?)
+    }
 }

@@ -150,6 +150,13 @@ pub async fn run(
         policy: Arc::new(rules.policy.clone()),
     };
     let draft = draft(&config, &state, offer)?;
+    let entitlement = tls::Identity::of_file(&config.cert)?.entitlement;
+    if let Some(denied) = entitlement.denies(&draft) {
+        anyhow::bail!(
+            "its certificate {denied}: start it with what is permitted, or make another certificate with \
+             `muster cert worker`"
+        );
+    }
     let size = record::write(&draft)?.len();
     if size > limit::LEASE_DRAFT_MAX {
         anyhow::bail!(
@@ -302,5 +309,6 @@ impl WorkerLoop {
 fn draft(config: &Config, state: &state::StateDir, offer: Offer) -> std::io::Result<Lease> {
     let session = muster_protocol::SessionId(process::random()?);
     let home_dir = state.nonce();
-    Ok(Lease { home_dir, offer, ..Lease::new(config.name.clone(), session) })
+    let master_wait_ms = config.lease.master().as_millis() as u64;
+    Ok(Lease { home_dir, offer, master_wait_ms, ..Lease::new(config.name.clone(), session) })
 }

@@ -135,7 +135,7 @@ mod tests {
         let name = format!("w{number}").parse().expect("a name");
         let mut lease = Lease::new(name, SessionId(1));
         lease.offer.group = format!("g{number}").parse().expect("a name");
-        WorkerView { lease, revision: 1, linked: false, attempts: Vec::new() }
+        WorkerView { lease, revision: 1, linked: false, denied: None, attempts: Vec::new() }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
     advisory::Advisory,
     api::{NewTask, TaskEnded},
+    entitlement::Entitlement,
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
     limit,
     message::{AttemptKey, Hello, ToWorker, WorkerCommand},
@@ -163,6 +164,8 @@ pub enum Event {
         worker: WorkerId,
         /// The link's number.
         link: LinkId,
+        /// What the worker may offer, from its certificate.
+        entitlement: Arc<Entitlement>,
         /// What the worker has, by its own account.
         hello: Hello,
     },

@@ -81,6 +81,7 @@ impl Fleet {
                 lease: worker.lease.clone()?,
                 revision: worker.revision,
                 linked: !worker.links().is_empty(),
+                denied: worker.denied().map(String::from),
                 attempts: worker.tasks.iter().copied().collect(),
             })
         };

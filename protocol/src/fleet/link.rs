@@ -9,14 +9,22 @@ use super::{
 use crate::{
     ABSENT, TaskId, Time, WorkerId,
     advisory::TaskEvent,
+    entitlement::Entitlement,
     message::{AttemptKey, HeldAttempt, Hello, ToWorker},
     subject::Bucket,
     task::{Outcome, TaskRecord},
 };
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 
 impl Fleet {
-    pub(super) fn linked(&mut self, now: Time, worker: WorkerId, link: LinkId, hello: Hello) {
+    pub(super) fn linked(
+        &mut self,
+        now: Time,
+        worker: WorkerId,
+        link: LinkId,
+        entitlement: Arc<Entitlement>,
+        hello: Hello,
+    ) {
         let Hello { to, session, attempts, holds, .. } = hello;
         let answers = self.roll.is_loaded() && to == self.config.session;
         let entry = self.worker(now, &worker);
@@ -26,7 +34,7 @@ impl Fleet {
         }
         let none_linked = self.workers.linked() == 0;
         self.worker(now, &worker);
-        self.workers.link(&worker, link, session);
+        self.workers.link(&worker, link, session, entitlement);
         let entry = self.worker(now, &worker);
         let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
         let known: BTreeSet<AttemptKey> = attempts.iter().map(|held| held.key).collect();

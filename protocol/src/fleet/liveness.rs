@@ -45,6 +45,7 @@ impl Fleet {
         let due = now + worker.wait;
         let standing_changed = old.as_ref().is_none_or(|old| old.state != lease.state);
         worker.lease = Some(lease.clone());
+        worker.look_at_entitlement();
         self.obeyed(&id, lease.state);
         if self.registry_up.is_some() && speaks {
             let stands = worker_events::of_state(old.as_ref(), &lease);

@@ -19,6 +19,7 @@ use crate::{
     ABSENT, AttemptId, Digest, Revision, SessionId,
     advisory::Advisory,
     api::NewTask,
+    entitlement::Entitlement,
     lease::{CasAnswer, Lease, LeaseState, LeaseTiming, Offer},
     limit,
     message::{Dispatch, HeldAttempt, Hello, ToWorker},
@@ -53,6 +54,8 @@ pub(super) struct World {
     pub is_silent: bool,
     /// How many attempts the worker may hold, as the dispatch of each task says.
     pub held_max: BTreeMap<TaskId, u32>,
+    /// What the certificates of links permit that come up from now on.
+    pub entitlement: Arc<Entitlement>,
     /// Attempts by the order in which they were first seen: A, B, C, …
     attempts: Vec<AttemptId>,
     /// What the world was told since [`World::news`] was last asked for.
@@ -133,6 +136,7 @@ impl World {
             guard: None,
             is_silent: false,
             held_max: BTreeMap::new(),
+            entitlement: Arc::new(Entitlement::any()),
             attempts: Vec::new(),
             news: Vec::new(),
         }
@@ -423,7 +427,8 @@ impl World {
             version: String::new(),
             frames: Default::default(),
         };
-        self.see(Event::Linked { worker: name(worker), link, hello })
+        let entitlement = self.entitlement.clone();
+        self.see(Event::Linked { worker: name(worker), link, entitlement, hello })
     }
 
     pub fn unlink(&mut self, worker: &str, link: LinkId) -> Vec<String> {

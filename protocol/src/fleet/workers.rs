@@ -6,12 +6,15 @@
 use super::{LinkId, RequestId, backoff};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
+    entitlement::Entitlement,
     lease::{Lease, LeaseState},
     limit,
     run_estimate::RunEstimate,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
     vec::Vec,
 };
 use core::time::Duration;
@@ -27,6 +30,8 @@ pub(super) struct Workers {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) lease: Option<Lease>,
+    /// What the lease offers although the certificate of the link does not permit it.
+    denied: Option<String>,
     pub(super) revision: Revision,
     /// When this master first saw the newest lease value.
     pub(super) seen: Time,
@@ -58,7 +63,14 @@ pub(super) struct Worker {
 /// The links of a worker that are up. There may be more than one while an old one is being closed, and
 /// the `Hello`s on them may arrive in any order.
 #[derive(Debug, Default)]
-pub(super) struct WorkerLinks(BTreeMap<LinkId, SessionId>);
+pub(super) struct WorkerLinks(BTreeMap<LinkId, Linked>);
+
+/// What came up with a link: the session, and what the certificate permits it to offer.
+#[derive(Debug)]
+struct Linked {
+    session: SessionId,
+    entitlement: Arc<Entitlement>,
+}
 
 /// How workers are ordered when one is chosen: unwell workers last, then by attempts per slot, in
 /// thousandths. Unwell workers are not left out: the task may not need what the host lacks, and a group
@@ -96,10 +108,17 @@ impl Workers {
     }
 
     /// A link of a known worker came up, by this session of it.
-    pub(super) fn link(&mut self, id: &WorkerId, link: LinkId, session: SessionId) {
+    pub(super) fn link(
+        &mut self,
+        id: &WorkerId,
+        link: LinkId,
+        session: SessionId,
+        entitlement: Arc<Entitlement>,
+    ) {
         let Some(worker) = self.known.get_mut(id) else { return };
         self.linked += usize::from(worker.links.is_empty());
-        worker.links.0.insert(link, session);
+        worker.links.0.insert(link, Linked { session, entitlement });
+        worker.look_at_entitlement();
     }
 
     /// A link went down. Returns the worker if that link was up.
@@ -107,6 +126,7 @@ impl Workers {
         let worker = self.known.get_mut(id)?;
         worker.links.0.remove(&link)?;
         self.linked -= usize::from(worker.links.is_empty());
+        worker.look_at_entitlement();
         Some(worker)
     }
 
@@ -128,6 +148,7 @@ impl Worker {
     fn unknown(now: Time, wait: Duration) -> Self {
         Worker {
             lease: None,
+            denied: None,
             revision: ABSENT,
             seen: now,
             session_seen: now,
@@ -160,11 +181,25 @@ impl Worker {
         self.lease.as_ref().filter(|lease| lease.state.is_held())
     }
 
+    /// Compares the lease with the certificate of its session's link. Call it when either has changed.
+    pub(super) fn look_at_entitlement(&mut self) {
+        self.denied = self.lease.as_ref().and_then(|lease| {
+            let (_, linked) = self.links.newest_with(lease.session)?;
+            linked.entitlement.denies(lease)
+        });
+    }
+
+    /// Why the worker may not be given attempts under its certificate, as a text that continues a
+    /// sentence after "the certificate".
+    pub(super) fn denied(&self) -> Option<&str> {
+        self.denied.as_deref()
+    }
+
     /// The lease under which the worker may be given attempts now; `None` if it may not.
     pub(super) fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
-        let may = linked && !self.lost_sent && !self.backoff.is_on();
+        let may = linked && self.denied.is_none() && !self.lost_sent && !self.backoff.is_on();
         (lease.state == LeaseState::Live && may).then_some(lease)
     }
 
@@ -212,7 +247,11 @@ impl WorkerLinks {
         self.0.last_key_value().map(|(&link, _)| link)
     }
 
+    fn newest_with(&self, session: SessionId) -> Option<(&LinkId, &Linked)> {
+        self.0.iter().rev().find(|(_, linked)| linked.session == session)
+    }
+
     pub(super) fn newest_of(&self, session: SessionId) -> Option<LinkId> {
-        self.0.iter().rev().find(|&(_, &of)| of == session).map(|(&link, _)| link)
+        self.newest_with(session).map(|(&link, _)| link)
     }
 }

@@ -32,7 +32,16 @@ pub async fn dial(
     fleet: &Fleet,
     alpn: &[&[u8]],
 ) -> (Endpoint, Result<Connection, ConnectionError>) {
-    let mut tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
+    let tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
+    dial_with(fleet, tls, alpn).await
+}
+
+/// Dials the master `m1` with this TLS, and with these encodings.
+pub async fn dial_with(
+    fleet: &Fleet,
+    mut tls: rustls::ClientConfig,
+    alpn: &[&[u8]],
+) -> (Endpoint, Result<Connection, ConnectionError>) {
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let mut endpoint = Endpoint::client(SocketAddr::from(HERE)).expect("a port");
     endpoint.set_default_client_config(quic::client(tls).expect("TLS 1.3"));

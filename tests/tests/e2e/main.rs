@@ -9,6 +9,7 @@ mod confine;
 mod connection;
 mod dev;
 mod echo;
+mod entitlement;
 mod failover;
 mod frames;
 mod grants;

@@ -29,6 +29,29 @@ fn the_least_loaded_worker_comes_first_by_attempts_per_slot() {
     assert_eq!(w.writes[&TaskId(7)].1.state.word(), "queued", "nobody has more than its slots");
 }
 
+/// A worker may write any offer to the registry. Masters believe its certificate.
+#[test]
+fn a_worker_is_given_nothing_while_it_offers_more_than_its_certificate_permits() {
+    let mut w = World::new();
+    w.entitlement =
+        Arc::new("muster:entitlement?group=default&slots=1".parse().expect("a entitlement"));
+    w.join("w1", 1, 11, slots(2));
+    check(w.run(1, |_| ()), &[]);
+    let shown = &w.fleet.workers(None)[0];
+    assert_eq!(shown.denied.as_deref(), Some("permits 1 slots, not 2"));
+    // Another link shows another certificate of the same worker.
+    w.entitlement = Arc::new(Entitlement::any());
+    w.link("w1", 1, 12, &[]);
+    assert_eq!(give_all(&mut w), ["link 12: dispatch t1 a"]);
+    w.unlink("w1", 12);
+    check(w.run(2, |_| ()), &[]);
+    // A later session keeps to it.
+    w.renews("w1", 3, slots(1));
+    w.watch_lease("w1");
+    w.link("w1", 3, 11, &[]);
+    assert_eq!(w.fleet.workers(None)[0].denied, None);
+}
+
 #[test]
 fn higher_priority_goes_first_and_then_the_earlier_submission() {
     let mut w = World::new();

@@ -57,7 +57,8 @@ fn hello(w: &mut World, holds: Revision, to: SessionId) -> Vec<String> {
     let holds = Mark { revision: holds, ..Mark::default() };
     let (session, attempts, version) = (SessionId(1), Vec::new(), String::new());
     let hello = Hello { to, session, attempts, holds, version, frames: Default::default() };
-    w.see(Event::Linked { worker: name("w1"), link: 11, hello })
+    let entitlement = w.entitlement.clone();
+    w.see(Event::Linked { worker: name("w1"), link: 11, entitlement, hello })
 }
 
 /// The leader says where a stream ends.

@@ -10,6 +10,7 @@ use crate::{
 use muster_protocol::{
     MasterId, SessionId, Time,
     advisory::{Advisory, FailoverEvent, RegistryEvent},
+    entitlement::Entitlement,
     fleet::{self, Effect, Fleet},
     frame::FrameRange,
     lease::{CasAnswer, Home},
@@ -20,7 +21,7 @@ use muster_protocol::{
     subject::Bucket,
     time::WallMillis,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// The number of earlier sessions that a master remembers.
 const PAST_MAX: usize = 32;
@@ -238,7 +239,10 @@ impl World {
         }
         let worker = self.worker_of(link);
         let event = match frame {
-            ToMaster::Hello(hello) => fleet::Event::Linked { worker, link, hello },
+            ToMaster::Hello(hello) => {
+                let entitlement = Arc::new(Entitlement::any());
+                fleet::Event::Linked { worker, link, entitlement, hello }
+            }
             ToMaster::Renew { expect, lease } => {
                 self.counters.relayed += 1;
                 fleet::Event::RenewAsked { worker, link, expect, lease }

@@ -253,6 +253,8 @@ impl FleetRig {
             remembers: Vec::new(),
             vouches: None,
             connected_to: None,
+            address: None,
+            issues: false,
             renewed_at: WALL,
             unknown: Default::default(),
         };

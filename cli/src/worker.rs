@@ -1,6 +1,8 @@
 //! `muster worker`: the daemon, or requests and commands about workers. Never reports a command as
 //! carried out before the worker's lease shows it.
 
+mod access;
+
 use crate::{
     client::{self, Client, ConnectArgs},
     exit::Failure,
@@ -68,6 +70,8 @@ pub enum WorkerAction {
         #[arg(long, short)]
         wait: bool,
     },
+    #[command(flatten)]
+    Access(access::AccessAction),
 }
 
 fn deadline(text: &str) -> Result<Duration, String> {
@@ -166,11 +170,16 @@ async fn until_empty(
 /// Answers the question.
 pub async fn run(ask: WorkerAction, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let client = Client::connect(connect).await?;
-    let mut workers = list(&client).await?;
     let mut emptied_within = None;
     let (name, wanted) = match ask {
-        WorkerAction::Ls if format == Format::Json => return output::json(&workers),
-        WorkerAction::Ls => return table(&workers.workers),
+        WorkerAction::Access(action) => return access::run(&client, action, format).await,
+        WorkerAction::Ls => {
+            let workers = list(&client).await?;
+            return match format {
+                Format::Json => output::json(&workers),
+                Format::Table => table(&workers.workers),
+            };
+        }
         WorkerAction::Get { name } => (name, None),
         WorkerAction::Cordon { name } => (name, Some(WorkerCommand::Cordon)),
         WorkerAction::Uncordon { name } => (name, Some(WorkerCommand::Uncordon)),
@@ -180,6 +189,7 @@ pub async fn run(ask: WorkerAction, connect: &ConnectArgs, format: Format) -> an
             (name, Some(WorkerCommand::Drain { deadline_ms }))
         }
     };
+    let mut workers = list(&client).await?;
     let found = workers.workers.iter().position(|view| view.lease.worker == name);
     let Some(found) = found else {
         let failure = Failure::user(format!("there is no worker {name}"));

@@ -1,12 +1,14 @@
 //! The client API, as a NATS service that `nats service ls` shows. Checks every request before anything
 //! is stored. Never answers that a task is stored before it is.
 
+mod access;
 mod modules;
 mod tasks;
 
 use crate::{
     config::Config,
-    inbox::{Input, Modules},
+    enrol::Registrar,
+    inbox::{Input, Known},
     registry::Registry,
 };
 use async_nats::service::{self, Service, ServiceExt};
@@ -65,6 +67,7 @@ type ApiResult<T> = Result<T, ApiRefusal>;
 /// State shared by all endpoints.
 struct ApiServer {
     registry: Registry,
+    registrar: Arc<Registrar>,
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
     known: Mutex<HashSet<Digest>>,
@@ -77,6 +80,7 @@ pub(crate) async fn serve(
     registry: &Registry,
     config: &Config,
     names: Arc<Names>,
+    registrar: Arc<Registrar>,
     inbox: mpsc::Sender<Input>,
 ) -> anyhow::Result<Service> {
     let metadata = HashMap::from([
@@ -95,6 +99,7 @@ pub(crate) async fn serve(
         .map_err(|error| anyhow::anyhow!("the client API cannot be served: {error}"))?;
     let host = Arc::new(ApiServer {
         registry: registry.clone(),
+        registrar,
         inbox,
         known: Mutex::default(),
         named: Mutex::default(),
@@ -155,6 +160,10 @@ impl ApiServer {
                 write(&Workers { workers, more })
             }
             Endpoint::WorkerOrder => write(&self.order(read(body)?).await?),
+            Endpoint::WorkerInvite => write(&self.invite(read(body)?).await?),
+            Endpoint::WorkerMembers => write(&self.members(read_or_default(body)?).await?),
+            Endpoint::WorkerApprove => write(&self.approve(read(body)?).await?),
+            Endpoint::WorkerRevoke => write(&self.revoke(read(body)?).await?),
             Endpoint::MasterList => {
                 let Nothing {} = read_or_default(body)?;
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
@@ -185,11 +194,11 @@ impl ApiServer {
     /// Runs `look` on the loop, with the loop's state.
     async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Fleet, &Modules) -> T + Send + Sync + 'static,
+        look: impl FnOnce(&Fleet, &Known) -> T + Send + Sync + 'static,
     ) -> ApiResult<T> {
         let (reply, answer) = oneshot::channel();
-        let look = Box::new(move |fleet: &Fleet, modules: &Modules| {
-            let _ = reply.send(look(fleet, modules));
+        let look = Box::new(move |fleet: &Fleet, known: &Known| {
+            let _ = reply.send(look(fleet, known));
         });
         self.tell(Input::Look(look)).await?;
         answer.await.map_err(|_| ApiRefusal::unavailable("the master stops"))

@@ -4,6 +4,7 @@
 use crate::{
     api,
     config::Config,
+    enrol::Registrar,
     inbox::Input,
     registry::{Fact, Registry, RegistryError, SessionFact},
     sites, upkeep,
@@ -68,6 +69,7 @@ pub(crate) struct ServerChoice {
 #[derive(Clone)]
 struct Seeker {
     config: Config,
+    registrar: Arc<Registrar>,
     access: Access,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
@@ -150,6 +152,7 @@ impl Connection {
         config: &Config,
         access: Access,
         names: Arc<Names>,
+        registrar: Arc<Registrar>,
         state: Option<state::StateDir>,
         inbox: mpsc::Sender<Input>,
     ) -> anyhow::Result<Self> {
@@ -162,6 +165,7 @@ impl Connection {
             config: config.clone(),
             seeker: Seeker {
                 config: config.clone(),
+                registrar,
                 access,
                 names,
                 inbox,
@@ -199,6 +203,8 @@ impl Connection {
             memory: self.sessions.memory().clone(),
             server: registry.server(),
             connected_to: Some(registry.connected_to()),
+            address: self.config.address(),
+            issues: self.config.ca_key.is_some(),
             timing: self.config.timing(),
             leases_keep: limit::LEASE_KEEP,
         });
@@ -305,8 +311,8 @@ impl Connection {
         let (registry, seeker) = (registry.clone(), self.seeker.clone());
         let session = registry.session();
         let serving = tokio::spawn(async move {
-            let inbox = seeker.inbox.clone();
-            match api::serve(&registry, &seeker.config, seeker.names, inbox.clone()).await {
+            let Seeker { inbox, config, names, registrar, .. } = seeker;
+            match api::serve(&registry, &config, names, registrar, inbox.clone()).await {
                 Ok(api) => {
                     let _ = inbox.send(Input::Served(api)).await;
                 }

@@ -2,6 +2,7 @@
 //! an event. Never waits, retries or decides.
 
 use crate::{
+    enrol::Registrar,
     inbox::{Input, LinkHandle},
     publisher::{Batch, Publisher},
     registry::{Fact, ObjectError, Registry, SessionFact, Writes},
@@ -9,10 +10,10 @@ use crate::{
 use muster_protocol::{
     Digest, TaskId, WorkerId, checkpoint,
     fleet::{ClientReply, Effect, Event, LinkId, RequestId},
-    message::{AttemptKey, ObjectStore, StreamReply, ToWorker},
+    message::{AttemptKey, Join, JoinReply, ObjectStore, StreamReply, ToWorker},
     subject::Bucket,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
 /// The handles with which the loop carries out effects.
@@ -149,6 +150,20 @@ impl Executor {
         let registry = self.registry.clone();
         tokio::spawn(async move {
             let _ = reply.send(registry.checkpoint(request).await);
+        });
+    }
+
+    /// Answers a program that wants to join; all masters listen at `masters`.
+    pub(crate) fn join(
+        &self,
+        registrar: Arc<Registrar>,
+        masters: Vec<String>,
+        join: Join,
+        reply: oneshot::Sender<JoinReply>,
+    ) {
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            let _ = reply.send(registrar.answer(&registry, masters, join).await);
         });
     }
 

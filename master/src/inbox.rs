@@ -6,8 +6,11 @@ use muster_protocol::{
     Digest, WorkerId,
     api::{ModuleEntry, NewTask},
     checkpoint,
+    enrolment::Member,
     fleet::{self, ClientReply, Event, Fleet},
-    message::{AttemptKey, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand},
+    message::{
+        AttemptKey, Join, JoinReply, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand,
+    },
 };
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
@@ -15,11 +18,17 @@ use tokio::sync::{mpsc, oneshot};
 /// Inputs that may wait for the loop. When the inbox is full, its senders wait.
 pub(crate) const INBOX_MAX: usize = 16 * 1024;
 
-/// The named modules.
-pub(crate) type Modules = BTreeMap<String, ModuleEntry>;
+/// What the registry has besides what the fleet needs for its decisions.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// The named modules.
+    pub modules: BTreeMap<String, ModuleEntry>,
+    /// Workers that have joined by an invitation, or are revoked.
+    pub members: BTreeMap<WorkerId, Member>,
+}
 
 /// A function that reads the state of the loop, on the loop.
-pub(crate) type Look = Box<dyn FnOnce(&Fleet, &Modules) + Send + Sync>;
+pub(crate) type Look = Box<dyn FnOnce(&Fleet, &Known) + Send + Sync>;
 
 /// The loop's end of a link. The link ends with it.
 pub(crate) struct LinkHandle {
@@ -58,6 +67,8 @@ pub(crate) enum Input {
     },
     /// A worker sends an object to be stored.
     Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
+    /// A program wants to join, or needs another certificate.
+    Join { join: Join, reply: oneshot::Sender<JoinReply> },
     /// An attempt saves a checkpoint, or asks for the latest one.
     Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
     /// A client submits tasks, which the API has checked.

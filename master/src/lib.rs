@@ -15,6 +15,7 @@
 mod api;
 mod config;
 mod connection;
+mod enrol;
 mod executor;
 mod inbox;
 mod link;
@@ -27,14 +28,14 @@ pub use config::Config;
 
 use anyhow::Context as _;
 use connection::{Connection, ServerChoice};
-use inbox::{INBOX_MAX, Input, Modules};
+use inbox::{INBOX_MAX, Input, Known};
 use muster_protocol::{
     fleet::{Event, Fleet, Loaded},
     subject::Names,
 };
 use muster_wire::{clock, quic, state, tls};
 use registry::{Fact, Registry, SessionFact};
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 /// Inputs that the loop takes before it plans.
@@ -67,21 +68,27 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let state = config.state_dir.as_deref().map(state::StateDir::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
-    let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
-    let mut connection = Connection::new(&config, access, names.clone(), state, inbox.clone())?;
     let endpoint = quinn::Endpoint::server(quic, config.listen)
         .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
+    let listens = endpoint.local_addr().context("the UDP address is unknown")?;
+    let config = Config { listen: listens, ..config };
+    let registrar = Arc::new(enrol::Registrar::new(&config, names.clone())?);
+    let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
+    let (names_too, registrar_too) = (names.clone(), registrar.clone());
+    let mut connection =
+        Connection::new(&config, access, names_too, registrar_too, state, inbox.clone())?;
     let first = tokio::select! {
         first = connection.connect_first() => first?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let mut master = Master {
         fleet: connection.begin(&first, None),
-        modules: BTreeMap::new(),
+        known: Known::default(),
+        registrar,
         executor: executor::Executor::new(first, inbox.clone()),
         workers: link::Workers::new(endpoint.clone(), names, inbox),
         connection,
-        ready: Some(endpoint.local_addr().context("the UDP address is unknown")?),
+        ready: Some(listens),
     };
     master.serve(&mut inputs, stop).await?;
     tracing::info!("stopping");
@@ -93,7 +100,8 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
 
 struct Master {
     fleet: Fleet,
-    modules: Modules,
+    known: Known,
+    registrar: Arc<enrol::Registrar>,
     connection: Connection,
     executor: executor::Executor,
     workers: link::Workers,
@@ -196,6 +204,10 @@ impl Master {
             }
             Input::Fetch { store, digest, reply } => self.executor.fetch(store, digest, reply),
             Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),
+            Input::Join { join, reply } => {
+                let masters = self.fleet.addresses();
+                self.executor.join(self.registrar.clone(), masters, join, reply);
+            }
             Input::Checkpoint { request, reply } => self.executor.checkpoint(request, reply),
             Input::Submit { tasks, reply } => {
                 let request = self.executor.ask(reply);
@@ -209,7 +221,7 @@ impl Master {
                 let request = self.executor.ask(reply);
                 self.fleet.observe(now, Event::CommandAsked { request, worker, command: order });
             }
-            Input::Look(look) => look(&self.fleet, &self.modules),
+            Input::Look(look) => look(&self.fleet, &self.known),
         }
         Ok(())
     }
@@ -228,13 +240,17 @@ impl Master {
                 }
             }
             Fact::ModuleSeen(entry) if entry.versions.is_empty() => {
-                self.modules.remove(&entry.name);
+                self.known.modules.remove(&entry.name);
             }
             Fact::ModuleSeen(entry) => {
-                self.modules.insert(entry.name.clone(), entry);
+                self.known.modules.insert(entry.name.clone(), entry);
+            }
+            Fact::MemberSeen(member) => {
+                self.workers.heard(&member);
+                self.known.members.insert(member.worker.clone(), member);
             }
             Fact::ModuleGone(name) => {
-                self.modules.remove(&name);
+                self.known.modules.remove(&name);
             }
             Fact::Down => self.lose_registry(),
         }
@@ -247,7 +263,7 @@ impl Master {
         self.connection.note_known();
         tracing::info!(
             session = %self.connection.session(), open = self.fleet.tasks_open(),
-            modules = self.modules.len(), "loaded"
+            modules = self.known.modules.len(), "loaded"
         );
         self.executor.execute(self.connection.greeting());
         self.workers.accept();
@@ -265,7 +281,8 @@ impl Master {
 
     fn begin_session(&mut self, registry: Registry) {
         self.fleet = self.connection.begin(&registry, Some(&self.fleet));
-        self.modules.clear();
+        // Who was revoked stays so, also if the registry has forgotten it.
+        self.known.modules.clear();
         self.executor.begin_session(registry);
         self.connection.follow(self.executor.registry());
     }

@@ -2,6 +2,7 @@
 //! Never takes a worker's name from a frame, only from its certificate.
 
 mod admission;
+mod join;
 mod logs;
 mod objects;
 mod peers;
@@ -12,6 +13,7 @@ use logs::Logs;
 use muster_protocol::{
     WorkerId,
     checkpoint::{Request, Want},
+    enrolment::Member,
     entitlement::Entitlement,
     fleet::{Event, LinkId},
     frame::{FrameRange, NoCommonFrames, Speaker},
@@ -63,28 +65,35 @@ struct LinkServer {
     logs: Logs,
     names: Arc<Names>,
     inbox: mpsc::Sender<Input>,
+    /// Permits for programs that join.
+    joins: Semaphore,
 }
 
 /// The endpoint that workers dial, until it accepts.
 pub(crate) struct Workers {
-    waiting: Option<(Endpoint, Arc<LinkServer>)>,
+    endpoint: Option<Endpoint>,
+    server: Arc<LinkServer>,
 }
 
 impl Workers {
     pub(crate) fn new(endpoint: Endpoint, names: Arc<Names>, inbox: mpsc::Sender<Input>) -> Self {
-        Workers {
-            waiting: Some((
-                endpoint,
-                Arc::new(LinkServer { peers: Peers::new(), logs: Logs::default(), names, inbox }),
-            )),
-        }
+        let (peers, logs) = (Peers::new(), Logs::default());
+        let joins = Semaphore::new(join::JOINS_MAX);
+        let server = Arc::new(LinkServer { peers, logs, names, inbox, joins });
+        Workers { endpoint: Some(endpoint), server }
     }
 
     /// Begins to accept links, until the endpoint is closed. A second call has no effect.
     pub(crate) fn accept(&mut self) {
-        if let Some((endpoint, host)) = self.waiting.take() {
-            tokio::spawn(accept(endpoint, host));
+        if let Some(endpoint) = self.endpoint.take() {
+            tokio::spawn(accept(endpoint, self.server.clone()));
         }
+    }
+
+    /// A worker may be revoked: closes its links that came up with a revoked certificate, and accepts none
+    /// from now on.
+    pub(crate) fn heard(&self, member: &Member) {
+        self.server.peers.heard(member);
     }
 }
 
@@ -108,7 +117,8 @@ async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
         let host = host.clone();
         tokio::spawn(async move {
             match host.admit(incoming, handshake).await {
-                Ok((connection, worker, entitlement)) => {
+                Ok(None) => {}
+                Ok(Some((connection, worker, entitlement))) => {
                     // The main loop logs that a link is down. The cause is for debugging only.
                     if let Err(cause) = host.link(connection, worker.clone(), entitlement).await {
                         match misunderstanding(&cause) {
@@ -135,13 +145,17 @@ fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
 
 impl LinkServer {
     /// Completes the handshake. Returns the worker that the peer has proven to be, and what it may offer.
+    /// Answers a program that wants to join, and returns nothing.
     async fn admit(
         &self,
         incoming: Incoming,
         handshake: Handshake,
-    ) -> anyhow::Result<(Connection, WorkerId, Arc<Entitlement>)> {
+    ) -> anyhow::Result<Option<(Connection, WorkerId, Arc<Entitlement>)>> {
         let admitted = async {
             let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
+            if quic::joins(&connection) {
+                return self.join(connection).await.map(|()| None).map_err(anyhow::Error::from);
+            }
             let Identity { names, entitlement } =
                 Identity::of_peer(&connection).inspect_err(|error| {
                     connection.close(quic::NOT_A_WORKER.into(), error.to_string().as_bytes());
@@ -151,7 +165,7 @@ impl LinkServer {
                 connection.close(quic::NOT_A_WORKER.into(), b"not a worker of this fleet");
                 anyhow::bail!("its certificate is not that of a worker of this fleet");
             };
-            Ok((connection, worker, Arc::new(entitlement)))
+            Ok(Some((connection, worker, Arc::new(entitlement))))
         };
         let admitted = admitted.await;
         if admitted.is_err() {
@@ -167,7 +181,11 @@ impl LinkServer {
         entitlement: Arc<Entitlement>,
     ) -> anyhow::Result<()> {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
-        let objects = self.peers.joined(&worker, link, connection.clone());
+        let issued = entitlement.issued;
+        let Some(objects) = self.peers.joined(&worker, link, connection.clone(), issued) else {
+            connection.close(quic::REVOKED.into(), b"the worker is revoked");
+            anyhow::bail!("it is revoked");
+        };
         let ends = entitlement.ends;
         let result = tokio::select! {
             result = self.streams(&connection, &worker, link, entitlement, &objects) => result,

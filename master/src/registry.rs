@@ -2,6 +2,7 @@
 //! apart from the client API. Never decides, and never writes a record or a lease without
 //! compare-and-set.
 
+mod access;
 mod checkpoints;
 mod copies;
 mod layout;
@@ -18,6 +19,7 @@ use muster_protocol::{
     Revision, SessionId, TaskId,
     advisory::Advisory,
     api::{ModuleEntry, TaskEnded},
+    enrolment::Member,
     fleet::Event,
     lease::{CasAnswer, Lease, MasterLease},
     limit,
@@ -57,6 +59,8 @@ pub(crate) enum Fact {
     Loaded(Bucket),
     /// A module name has these versions.
     ModuleSeen(ModuleEntry),
+    /// A worker has joined, or is revoked.
+    MemberSeen(Member),
     /// A module name is gone.
     ModuleGone(String),
     /// The registry does not answer any more, or this session cannot go on with it.

@@ -2,7 +2,7 @@
 //! expire, and creates streams that somebody has deleted. Never touches anything of an ended task.
 
 use crate::{
-    inbox::{Input, Modules},
+    inbox::{Input, Known},
     registry::{ObjectError, Registry, UPKEEP_EVERY},
 };
 use muster_protocol::{
@@ -66,7 +66,7 @@ pub(crate) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
 
 async fn needs(inbox: &mpsc::Sender<Input>) -> Option<Needs> {
     let (reply, answer) = oneshot::channel();
-    let look = Box::new(move |fleet: &Fleet, _: &Modules| {
+    let look = Box::new(move |fleet: &Fleet, _: &Known| {
         let mut needs = Needs::default();
         for record in fleet.records() {
             if let Data::Blob { digest, .. } = record.spec.input {

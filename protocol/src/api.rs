@@ -7,13 +7,15 @@ pub use crate::subject::Endpoint;
 
 use crate::{
     Digest, Revision, TaskId, WorkerId,
+    enrolment::Member,
+    entitlement::Entitlement,
     lease::{Lease, MasterLease},
     message::WorkerCommand,
     record::{Record, Unknown},
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
 };
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Why a request failed, and whether anything was stored.
@@ -171,6 +173,62 @@ pub struct CommandWorker {
     pub worker: WorkerId,
     /// What the worker shall do.
     pub order: WorkerCommand,
+}
+
+/// Let workers join. The client keeps the secret, which is only in the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// The SHA-256 of the secret.
+    pub secret: Digest,
+    /// The worker that is invited; any name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// What the workers may offer.
+    pub entitlement: Entitlement,
+    /// For how long, in seconds; at most [`INVITATION_MAX_S`](crate::enrolment::INVITATION_MAX_S).
+    pub ttl_s: u64,
+    /// How many workers may join; at most [`USES_MAX`](crate::enrolment::USES_MAX).
+    pub uses: u32,
+    /// Whether an operator has to approve each of them.
+    #[serde(default)]
+    pub approve: bool,
+}
+
+/// What a token needs besides the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invited {
+    /// Where masters that issue certificates listen, as `HOST:PORT`, as far as they have said so.
+    pub masters: Vec<String>,
+    /// The SHA-256 of the authority's certificate.
+    pub authority: Digest,
+    /// Until when workers may join, in seconds since 1970.
+    pub ends: u64,
+}
+
+/// Workers that have joined by an invitation, or are revoked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// In the order of their names.
+    pub members: Vec<Member>,
+    /// The last name of this part, if others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<String>,
+}
+
+/// Names a worker that has joined, or is to be revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameWorker {
+    /// The worker.
+    pub worker: WorkerId,
+}
+
+/// A worker is revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The worker; certificates that were issued up to [`revoked`](Member::revoked) are refused.
+    pub member: Member,
+    /// The secrets that it could see: those of its certificate, and those of its last lease.
+    pub secrets: BTreeSet<String>,
 }
 
 /// The masters that hold or held a lease.

@@ -8,9 +8,9 @@
 //! muster:entitlement?group=shops&label=region%3Deu&secret=API%5FKEY&slots=8&issued=…&ends=…
 //! ```
 
-use crate::lease::Lease;
+use crate::{GroupName, lease::Lease};
 use alloc::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
@@ -114,6 +114,23 @@ impl Entitlement {
             secrets: Allowed::any(),
             ..Entitlement::default()
         }
+    }
+
+    /// The group that a worker belongs to that does not choose one: the only one that is permitted.
+    pub fn only_group(&self) -> Option<GroupName> {
+        let mut groups = self.groups.0.iter();
+        let group = groups.next().filter(|_| groups.next().is_none())?;
+        group.parse().ok()
+    }
+
+    /// The labels of a worker that does not choose others: those with a single permitted value.
+    pub fn only_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for (key, value) in self.labels.0.iter().filter_map(|label| label.split_once('=')) {
+            labels.entry(key).or_insert_with(Vec::new).push(value);
+        }
+        let only = labels.into_iter().filter(|(_, values)| values.len() == 1 && values[0] != ANY);
+        only.map(|(key, values)| (key.into(), values[0].into())).collect()
     }
 
     /// The entitlement among the URIs of a certificate: [`Entitlement::any`] if there is none.
@@ -295,6 +312,21 @@ mod tests {
             assert!(Entitlement::default().denies(&lease).is_some());
             assert_eq!(Entitlement::any().denies(&lease), None);
         }
+    }
+
+    #[test]
+    fn a_worker_that_chooses_nothing_gets_what_is_certain() {
+        assert_eq!(shop().only_group(), "shops".parse().ok());
+        assert_eq!(shop().only_labels(), [("region".to_string(), "eu".to_string())].into());
+        let many = Entitlement {
+            groups: names(&["a", "b"]),
+            labels: names(&["region=eu", "region=us", "zone=1"]),
+            ..shop()
+        };
+        assert_eq!(many.only_group(), None);
+        assert_eq!(many.only_labels(), [("zone".to_string(), "1".to_string())].into());
+        assert_eq!(Entitlement::any().only_group(), None);
+        assert!(Entitlement::any().only_labels().is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use crate::frame_range::{FrameRange, NoCommonFrames, Speaker};
 
 use crate::{
     limit::FRAME_SIZE_MAX,
-    message::{LogChunk, StreamReply, StreamRequest},
+    message::{Join, JoinReply, LogChunk, StreamReply, StreamRequest},
 };
 use alloc::vec::Vec;
 use bytes::{Buf, Bytes, BytesMut};
@@ -59,6 +59,8 @@ pub trait Message: Serialize + DeserializeOwned {
 impl Message for StreamRequest {}
 impl Message for StreamReply {}
 impl Message for LogChunk {}
+impl Message for Join {}
+impl Message for JoinReply {}
 
 /// Why bytes are not a frame. The connection they came on cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

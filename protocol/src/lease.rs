@@ -317,6 +317,11 @@ impl Lease {
         }
     }
 
+    /// The lease of a worker with this timing: masters wait accordingly.
+    pub fn timed(self, timing: LeaseTiming) -> Self {
+        Lease { master_wait_ms: timing.master().as_millis() as u64, ..self }
+    }
+
     /// How long a master has to wait at least before it declares the worker lost, at most
     /// [`MASTER_WAIT_MAX`](limit::MASTER_WAIT_MAX).
     pub fn master_wait(&self) -> Duration {
@@ -360,6 +365,12 @@ pub struct MasterLease {
     /// one, so that one server's failure concerns one master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected_to: Option<ServerId>,
+    /// Where workers reach it, as `HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Whether it issues certificates.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub issues: bool,
     /// When this was written, on the master's wall clock. For people.
     pub renewed_at: WallMillis,
     /// The fields that this version does not know.

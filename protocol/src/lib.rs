@@ -11,6 +11,7 @@ pub mod advisory;
 pub mod api;
 pub mod attempts;
 pub mod checkpoint;
+pub mod enrolment;
 pub mod entitlement;
 pub mod fleet;
 pub mod frame;

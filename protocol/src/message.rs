@@ -2,9 +2,11 @@
 
 mod bounds;
 mod in_frames;
+mod join;
 
 pub use crate::subject::LogSource;
 pub use bounds::OverBound;
+pub use join::{JOIN_ALPN, JOIN_SIZE_MAX, Join, JoinReply, Joined};
 
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,

@@ -36,13 +36,15 @@ words!(
         Modules = "modules",
         /// The newest checkpoint of each task, by task id.
         Checkpoints = "checkpoints",
+        /// Invitations (`invitation.ID`), and workers that have joined or are revoked (`member.NAME`).
+        Access = "access",
     }
 );
 
 impl Bucket {
     /// The buckets that masters follow; the others are read on demand.
-    pub const FOLLOWED: [Bucket; 4] =
-        [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules];
+    pub const FOLLOWED: [Bucket; 5] =
+        [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules, Bucket::Access];
 }
 
 words!(
@@ -60,6 +62,14 @@ words!(
         WorkerList = "worker.list",
         /// [`CommandWorker`](crate::api::CommandWorker) → `{}`, once the worker's lease says that it has obeyed.
         WorkerOrder = "worker.order",
+        /// [`Invite`](crate::api::Invite) → [`Invited`](crate::api::Invited).
+        WorkerInvite = "worker.invite",
+        /// [`ListAfter`](crate::api::ListAfter) → [`Members`](crate::api::Members), in parts of at most 1 MB.
+        WorkerMembers = "worker.members",
+        /// [`NameWorker`](crate::api::NameWorker) → the [`Member`](crate::enrolment::Member), which is approved.
+        WorkerApprove = "worker.approve",
+        /// [`NameWorker`](crate::api::NameWorker) → [`Revoked`](crate::api::Revoked).
+        WorkerRevoke = "worker.revoke",
         /// `{}` → [`Masters`](crate::api::Masters).
         MasterList = "master.list",
         /// [`RegisterModule`](crate::api::RegisterModule) → [`ModuleVersion`](crate::api::ModuleVersion).

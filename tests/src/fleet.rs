@@ -209,6 +209,17 @@ impl Fleet {
         self.launch_as_worker(command, name, options);
     }
 
+    /// Launches a worker on a new host: it has a state directory, these options and nothing else.
+    pub fn launch_new_worker(&mut self, alias: &str, options: &[&str]) {
+        let mut command = self.net.command(alias, &place::program("muster"));
+        let ready = self.path(&format!("{alias}.ready"));
+        let _ = std::fs::remove_file(&ready);
+        command.env_remove("MUSTER_NATS").args(["worker", "--until-stdin-closes"]);
+        command.args(["--ready-file", text(&ready)]);
+        command.args(["--state-dir", text(&self.path(&format!("{alias}.state")))]).args(options);
+        self.spawn(alias, command);
+    }
+
     /// Launches a worker whose only master, no process of this fleet, is at an address.
     pub fn launch_worker_of(&mut self, name: &str, master: SocketAddr) {
         let command = self.daemon("worker", name);

@@ -5,6 +5,7 @@ use rustix::rand::GetRandomFlags;
 use std::{
     future::Future,
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
@@ -189,12 +190,20 @@ pub fn random() -> io::Result<u64> {
 
 /// Writes a small file atomically: a reader sees the old content or all of the new one.
 pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    write_whole_as(path, text, 0o666)
+}
+
+/// The same for a file that has this mode from its first byte on, less what the process masks.
+pub fn write_whole_as(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     // Two threads may write the same file at once, so each writes a draft of its own.
     static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let mut draft = path.as_os_str().to_owned();
     let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
     draft.push(format!(".{}.{number}", std::process::id()));
-    let mut file = std::fs::File::create(&draft)?;
+    // A draft of an earlier process would keep its own mode.
+    let _ = std::fs::remove_file(&draft);
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&draft, path)

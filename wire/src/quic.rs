@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     frame::{self, Encoding, FrameError, Message},
     limit::FRAME_SIZE_MAX,
+    message::JOIN_ALPN,
 };
 use quinn::{
     AckFrequencyConfig, ClientConfig, Connection, ConnectionError, IdleTimeout, RecvStream,
@@ -100,10 +101,22 @@ pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipher
     Ok(config)
 }
 
+/// Whether the peer of a connection wants to join, and so has shown no certificate.
+pub fn joins(connection: &Connection) -> bool {
+    protocol(connection).as_deref() == Some(JOIN_ALPN)
+}
+
+fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+    let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    agreed.and_then(|data| data.protocol)
+}
+
 /// The encoding that the two ends of a link agreed on.
 pub fn encoding(connection: &Connection) -> Encoding {
-    let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    let name = agreed.and_then(|data| data.protocol);
+    let name = protocol(connection);
+    if name.as_deref() == Some(JOIN_ALPN) {
+        return Encoding::Named;
+    }
     let is_named = |encoding: &Encoding| Some(encoding.alpn()) == name.as_deref();
     // TLS lets nobody in who speaks none of them.
     Encoding::ALL.into_iter().find(is_named).unwrap_or(Encoding::Positional)
@@ -122,6 +135,8 @@ pub const OVER_BOUND: u32 = 4;
 pub const NOT_PERMITTED: u32 = 5;
 /// The code with which a link is closed when the worker's certificate ends.
 pub const EXPIRED: u32 = 6;
+/// The code with which the links of a revoked worker are closed.
+pub const REVOKED: u32 = 7;
 
 /// The code with which TLS says that it has no protocol in common with the peer (RFC 7301, alert 120).
 const NO_COMMON_PROTOCOL: u8 = 120;

@@ -2,9 +2,14 @@
 
 use crate::{journal::Journal, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
-use muster_protocol::{GroupName, WorkerId, lease::LeaseTiming, limit};
+use muster_protocol::{
+    GroupName, WorkerId, enrolment::Token, entitlement::Entitlement, lease::LeaseTiming, limit,
+};
 use muster_wire::nats::{Access, AccessError, NatsArgs};
 use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
+
+/// The most memory of one run unless the options say otherwise, in MiB.
+const MEMORY_MIB: u64 = 1024;
 
 /// Whether a worker confines itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,6 +26,8 @@ pub enum Confine {
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  muster worker --join @token --state-dir /var/lib/muster
+  muster worker invite shop-42                prints such a token, where masters can be reached
   muster worker --name shop-42 --master hq.example.com:7400 \\
       --ca ca.pem --cert shop-42.pem --key shop-42.key --state-dir /var/lib/muster
   muster cert worker shop-42 --dir tls        makes these certificates
@@ -28,31 +35,35 @@ Examples:
 A worker needs one outgoing UDP port and nothing else. With --nats it also renews its lease
 straight in NATS; then its runs go on when it has lost all its masters.")]
 pub struct Config {
-    /// The name of this worker, as in its certificate
+    /// Join the fleet with a token of `muster worker invite`: the token, or @FILE with it. A worker that has
+    /// joined before does not need it any more, and ignores it
+    #[arg(long, env = "MUSTER_JOIN", hide_env_values = true, value_name = "TOKEN")]
+    pub join: Option<String>,
+    /// The name of this worker, as in its certificate; a worker that joins has it from its token
     #[arg(long, value_name = "NAME")]
-    pub name: WorkerId,
-    /// The fleet that this worker belongs to
+    pub name: Option<WorkerId>,
+    /// The fleet that this worker belongs to; a worker that joins has it from its token
     #[arg(long, env = "MUSTER_FLEET", default_value = "default", value_name = "NAME")]
     pub fleet: GroupName,
-    /// A master to connect to; repeat this for every master
-    #[arg(long = "master", required = true, value_name = "HOST:PORT", value_parser = host_port)]
+    /// A master to connect to; repeat this for every master. A worker that joins knows its masters
+    #[arg(long = "master", value_name = "HOST:PORT", value_parser = host_port)]
     pub masters: Vec<String>,
     /// The NATS in which it also renews its lease itself, if the command line names one
     #[command(flatten)]
     pub nats: NatsArgs,
-    /// The group whose tasks this worker runs
-    #[arg(long, default_value = "default", value_name = "NAME")]
-    pub group: GroupName,
-    /// A label that tasks may select (repeatable)
+    /// The group whose tasks this worker runs [default: the only one that its certificate permits, or
+    /// `default`]
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<GroupName>,
+    /// A label that tasks may select (repeatable) [default: those that its certificate permits]
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// How many tasks it runs at once [default: one for each processor]
+    /// How many tasks it runs at once [default: one for each processor, as far as its certificate permits]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
-    /// The maximum memory of one run, in MiB
-    #[arg(long, default_value_t = 1024, value_name = "MIB",
-          value_parser = clap::value_parser!(u64).range(1..=4096))]
-    pub memory_mib: u64,
+    /// The maximum memory of one run, in MiB [default: 1024, as far as its certificate permits]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub memory_mib: Option<u64>,
     /// How much compiled code to keep on disk, in MiB; 0 for none
     #[arg(long, default_value_t = 512, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(..=1_048_576))]
@@ -65,14 +76,14 @@ pub struct Config {
     #[arg(long, value_name = "DIR")]
     pub state_dir: PathBuf,
     /// The fleet's certificate authority
-    #[arg(long, value_name = "FILE")]
-    pub ca: PathBuf,
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    pub ca: Option<PathBuf>,
     /// This worker's certificate
-    #[arg(long, value_name = "FILE")]
-    pub cert: PathBuf,
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
+    pub cert: Option<PathBuf>,
     /// The certificate's private key
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "cert"])]
+    pub key: Option<PathBuf>,
     /// How long the lease lasts without contact: `standard` 4 s, `fast` 0.6 s, `roaming` 15 s
     #[arg(long, default_value = "standard", value_name = "PROFILE")]
     pub lease: LeaseTiming,
@@ -109,15 +120,45 @@ impl Config {
         self.nats.is_on_command_line().then(|| self.nats.access()).transpose()
     }
 
+    /// The token with which it joins.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<Token>> {
+        let Some(text) = &self.join else { return Ok(None) };
+        let read = |path: &str| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("the token {path} cannot be read"))
+        };
+        let text = text.strip_prefix('@').map_or_else(|| Ok(text.clone()), read)?;
+        Ok(Some(text.parse().context("--join")?))
+    }
+
+    /// The options of a worker with this certificate: what they leave open is what it permits.
+    pub(crate) fn entitled(self, to: &Entitlement) -> Self {
+        let labels = if self.labels.is_empty() { to.only_labels() } else { self.labels() };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as u32;
+        let slots = to.slots.map_or(processors, |most| most.min(processors));
+        let memory = to.memory.map_or(MEMORY_MIB, |most| (most >> 20).clamp(1, MEMORY_MIB));
+        Config {
+            group: self.group.or_else(|| to.only_group()),
+            labels: labels.into_iter().collect(),
+            slots: self.slots.or(Some(slots)),
+            memory_mib: self.memory_mib.or(Some(memory)),
+            ..self
+        }
+    }
+
+    pub(crate) fn group(&self) -> GroupName {
+        self.group.clone().unwrap_or_default()
+    }
+
     pub(crate) fn slots(&self) -> u32 {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         self.slots.unwrap_or(processors as u32)
     }
 
     /// The journal; an empty one unless the configuration names a file.
-    pub(crate) fn journal(&self, wants: Shortages) -> anyhow::Result<Journal> {
+    pub(crate) fn journal(&self, worker: WorkerId, wants: Shortages) -> anyhow::Result<Journal> {
         let Some(path) = &self.journal else { return Ok(Journal::default()) };
-        Journal::open(path, self.name.clone(), wants)
+        Journal::open(path, worker, wants)
             .with_context(|| format!("the journal {} cannot be written to", path.display()))
     }
 
@@ -126,7 +167,7 @@ impl Config {
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {
-        (self.memory_mib * 1024 * 1024).min(limit::MEMORY_MAX)
+        (self.memory_mib.unwrap_or(MEMORY_MIB) * 1024 * 1024).min(limit::MEMORY_MAX)
     }
 
     pub(crate) fn code_cache_bytes(&self) -> u64 {

@@ -145,7 +145,9 @@ impl Files {
         });
         let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
         read.extend(CERTIFICATES.iter().filter_map(|name| std::env::var_os(name).map(Into::into)));
-        read.extend([config.ca.clone(), config.cert.clone(), config.key.clone()]);
+        read.extend([&config.ca, &config.cert, &config.key].into_iter().flatten().cloned());
+        let token = config.join.as_deref().and_then(|join| join.strip_prefix('@'));
+        read.extend(token.map(PathBuf::from));
         read.extend(nats.into_iter().flat_map(Access::files).map(PathBuf::from));
         read.extend(config.policy.iter().flat_map(|path| policy::files(path)));
         Files {

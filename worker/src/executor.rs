@@ -8,7 +8,6 @@ use crate::{
     checkpoint::Checkpoints,
     code::CodeCache,
     compile::Compiler,
-    config::Config,
     deadman::{DeadmanError, SharedDeadman},
     engine::Engine,
     gate::RunGate,
@@ -60,6 +59,8 @@ const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// What the executor shares with the other parts of the worker.
 pub(crate) struct Shared {
+    /// The name of this worker.
+    pub worker: WorkerId,
     pub rules: Arc<Rules>,
     /// The directory in which runs have their scratch directories.
     pub scratch: PathBuf,
@@ -96,7 +97,6 @@ pub(crate) struct Executor {
 
 impl Executor {
     pub(crate) fn new(
-        config: &Config,
         engine: Engine,
         code: Option<CodeCache>,
         shared: Shared,
@@ -115,7 +115,7 @@ impl Executor {
         let (reports, heard) = mpsc::channel(REPORTS_MAX);
         tokio::spawn(pass_on(heard, shared.links.clone()));
         Ok(Executor {
-            worker: config.name.clone(),
+            worker: shared.worker.clone(),
             artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
             engine,
             cordon,

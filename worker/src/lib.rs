@@ -15,10 +15,12 @@ pub mod compile_child;
 mod config;
 mod confine;
 pub mod deadman;
+mod dial;
 pub mod engine;
 mod executor;
 pub mod gate;
 mod health;
+mod identity;
 mod inbox;
 mod inputs;
 pub mod journal;
@@ -39,11 +41,13 @@ pub use config::{Config, Confine};
 pub use muster_wire::clock;
 
 use anyhow::Context as _;
+use identity::Identity;
 use inbox::{INBOX_MAX, Input};
 use links::Links;
 use muster_protocol::{
+    WorkerId,
     attempts::{Attempts, Event},
-    lease::{Lease, LeaseEvent, LeaseState, Offer},
+    lease::{Lease, LeaseEvent, LeaseState, LeaseTiming, Offer},
     limit,
     message::{ToWorker, WorkerCommand},
     record,
@@ -58,7 +62,7 @@ use muster_wire::{
 use std::{
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -113,18 +117,22 @@ pub fn main(config: Config) -> ExitCode {
 pub async fn run(
     config: Config,
     nats: Option<Access>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let files =
-        tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
-    let quic = quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
     let state = state::StateDir::open(&config.state_dir)?;
+    let identity = tokio::select! {
+        identity = Identity::of(&config) => identity?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let config = config.entitled(&identity.entitlement);
+    let quic = quic::client(tls::client(&identity.files)?).context("QUIC cannot be set up")?;
+    let quic = Arc::new(Mutex::new(quic));
     let (wants, met) = shortage::Shortages::new();
-    let journal = config.journal(wants.clone())?;
+    let journal = config.journal(identity.name.clone(), wants.clone())?;
     let rules = config.rules()?;
     let scratch = state.path("scratch");
     sandbox::sweep(&scratch);
-    let names = Arc::new(Names::new(config.fleet.clone()));
+    let names = Arc::new(Names::new(identity.fleet.clone()));
     let engine = engine::Engine::new(config.slots())?;
     let code = match config.code_cache_bytes() {
         0 => None,
@@ -142,16 +150,15 @@ pub async fn run(
     let version = env!("CARGO_PKG_VERSION").to_string();
 
     let offer = Offer {
-        group: config.group.clone(),
+        group: config.group(),
         labels: config.labels(),
         slots: config.slots(),
         memory_bytes: config.memory_bytes(),
         version: version.clone(),
         policy: Arc::new(rules.policy.clone()),
     };
-    let draft = draft(&config, &state, offer)?;
-    let entitlement = tls::Identity::of_file(&config.cert)?.entitlement;
-    if let Some(denied) = entitlement.denies(&draft) {
+    let draft = draft(&identity.name, config.lease, &state, offer)?;
+    if let Some(denied) = identity.entitlement.denies(&draft) {
         anyhow::bail!(
             "its certificate {denied}: start it with what is permitted, or make another certificate with \
              `muster cert worker`"
@@ -185,13 +192,16 @@ pub async fn run(
         inbox: inbox.clone(),
         journal: journal.clone(),
     };
-    link::dial_all(&config.masters, quic, &names, machine, &deps)?;
+    link::dial_all(&identity.masters, quic.clone(), &names, machine, &deps)?;
+    if let Some(renewal) = identity.renewal {
+        tokio::spawn(renewal.keep_up(quic));
+    }
     let executor = executor::Executor::new(
-        &config,
         engine,
         code,
         executor::Shared {
             rules: Arc::new(rules),
+            worker: identity.name.clone(),
             scratch: scratch.clone(),
             deadman,
             journal: journal.clone(),
@@ -219,7 +229,7 @@ pub async fn run(
             Event::Received(0, ToWorker::Command(WorkerCommand::Cordon)),
         );
     }
-    tracing::info!(worker = %config.name, slots = config.slots(), group = %config.group, "started");
+    tracing::info!(worker = %identity.name, slots = config.slots(), group = %config.group(), "started");
     let ready = config.ready_file.clone();
     let worker = WorkerLoop {
         config,
@@ -306,9 +316,14 @@ impl WorkerLoop {
 }
 
 /// The draft of this worker's lease: its name, its first session, its state directory and its offer.
-fn draft(config: &Config, state: &state::StateDir, offer: Offer) -> std::io::Result<Lease> {
+fn draft(
+    name: &WorkerId,
+    timing: LeaseTiming,
+    state: &state::StateDir,
+    offer: Offer,
+) -> std::io::Result<Lease> {
     let session = muster_protocol::SessionId(process::random()?);
     let home_dir = state.nonce();
-    let master_wait_ms = config.lease.master().as_millis() as u64;
-    Ok(Lease { home_dir, offer, master_wait_ms, ..Lease::new(config.name.clone(), session) })
+    let lease = Lease { home_dir, offer, ..Lease::new(name.clone(), session) };
+    Ok(lease.timed(timing))
 }

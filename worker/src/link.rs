@@ -2,12 +2,13 @@
 //! objects. Only this module speaks QUIC; it never decides what is sent.
 
 use crate::{
+    dial::{self, DIAL_MAX},
+    identity::QuicConfig,
     inbox::Input,
     journal::Journal,
     links::{LinkHandle, LinkId, Links},
 };
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{
     Digest, Nonce,
     attempts::Event,
@@ -20,9 +21,8 @@ use muster_wire::{
     process,
     quic::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
 };
-use quinn::{ClientConfig, Connection, Endpoint};
+use quinn::{Connection, Endpoint};
 use std::{
-    net::{Ipv6Addr, SocketAddr},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -42,13 +42,6 @@ const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long to wait before a master is dialled again that speaks no frames that this worker speaks: one of them
 /// has to be upgraded first.
 const DIAL_AFTER_UPGRADE: Duration = Duration::from_secs(10);
-
-/// How long a master may take to accept a connection, and then to say `Welcome`.
-const DIAL_MAX: Duration = Duration::from_secs(3);
-
-/// How long the first address of a master is tried before the next one is tried as well, as in RFC
-/// 8305.
-const DIAL_NEXT: Duration = Duration::from_millis(250);
 
 /// How long a master may take to answer with one frame.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -104,26 +97,22 @@ pub(crate) struct LinkDeps {
 #[derive(Clone)]
 struct Dialler {
     endpoint: Endpoint,
+    quic: QuicConfig,
     host: String,
     machine: Nonce,
     deps: LinkDeps,
 }
 
-/// Dials every master until the process ends.
+/// Dials every master until the process ends, each time with the present certificate.
 pub(crate) fn dial_all(
     masters: &[String],
-    quic: ClientConfig,
+    quic: QuicConfig,
     names: &Names,
     machine: Nonce,
     deps: &LinkDeps,
 ) -> std::io::Result<()> {
-    // Any port and any address, since an edge host may be behind any NAT or firewall. An IPv6 socket
-    // reaches IPv4 as well, where the machine has IPv6 at all.
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let mut endpoint =
-        Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
-    endpoint.set_default_client_config(quic);
-    let dialler = Dialler { endpoint, host: names.master_host(), machine, deps: deps.clone() };
+    let (endpoint, host) = (dial::endpoint()?, names.master_host());
+    let dialler = Dialler { endpoint, quic, host, machine, deps: deps.clone() };
     for master in masters {
         tokio::spawn(dialler.clone().dial_for_ever(master.clone()));
     }
@@ -136,7 +125,8 @@ impl Dialler {
         loop {
             let mut welcomed = false;
             let began = tokio::time::Instant::now();
-            let ended = match self.dial(&master).await {
+            let quic = self.quic.lock().expect("no holder of this lock panics").clone();
+            let ended = match dial::dial(&self.endpoint, &quic, &master, &self.host).await {
                 Ok(connection) => {
                     let ended = self.link(connection.clone(), &mut welcomed).await;
                     // The connection knows better than the stream why the stream broke.
@@ -165,21 +155,6 @@ impl Dialler {
             tokio::time::sleep(spread(wait)).await;
             wait = (wait * 2).min(DIAL_AGAIN_MAX);
         }
-    }
-
-    async fn dial(&self, master: &str) -> anyhow::Result<Connection> {
-        let local_v6 = self.endpoint.local_addr()?.is_ipv6();
-        let addresses = tokio::net::lookup_host(master).await?.map(|address| match address {
-            SocketAddr::V4(v4) if local_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-            other => other,
-        });
-        let dialled = first_of(addresses, |address| async move {
-            let connecting = self.endpoint.connect(address, &self.host)?;
-            let connected = tokio::time::timeout(DIAL_MAX, connecting).await;
-            let late = |_| anyhow::anyhow!("{address} did not answer within {DIAL_MAX:?}");
-            Ok(connected.map_err(late)??)
-        });
-        dialled.await.unwrap_or_else(|| anyhow::bail!("the name {master} has no address"))
     }
 
     /// Serves one link until it ends. Sets `welcomed` once the master lets this worker in.
@@ -249,39 +224,6 @@ impl Dialler {
             }
         }
         Ok(())
-    }
-}
-
-/// Dials addresses side by side: the next one [`DIAL_NEXT`] after the one before, or as soon as one has
-/// failed. Returns the first success, or else the last failure; `None` if there is no address.
-async fn first_of<A, T, F>(
-    addresses: impl Iterator<Item = A>,
-    dial: impl Fn(A) -> F,
-) -> Option<anyhow::Result<T>>
-where
-    F: Future<Output = anyhow::Result<T>>,
-{
-    let mut addresses = addresses.fuse();
-    let mut dialling = FuturesUnordered::new();
-    let mut failure = None;
-    loop {
-        let next = addresses.next();
-        let is_last = next.is_none();
-        dialling.extend(next.map(&dial));
-        let turn = async {
-            match is_last {
-                true => std::future::pending().await,
-                false => tokio::time::sleep(DIAL_NEXT).await,
-            }
-        };
-        tokio::select! {
-            dialled = dialling.next() => match dialled {
-                Some(Ok(connection)) => return Some(Ok(connection)),
-                Some(Err(cause)) => failure = Some(Err(cause)),
-                None => return failure,
-            },
-            () = turn => {}
-        }
     }
 }
 
@@ -434,42 +376,5 @@ async fn bring(connection: Connection, digest: Digest, bytes: Bytes) -> Result<(
         Some(StreamReply::Stored) => Ok(()),
         Some(StreamReply::Failed(cause)) => Err(ObjectError::Carried(cause)),
         _ => Err(ObjectError::Carried("the master's answer is not valid".into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many milliseconds it takes to reach one of these addresses, and which one is reached. Each
-    /// answers after so many milliseconds, with success (`true`) or a failure.
-    fn reached(addresses: &[(u64, bool)]) -> (u64, Option<u64>) {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-        runtime.block_on(async {
-            let began = tokio::time::Instant::now();
-            let dial = |&(after, is_well): &(u64, bool)| async move {
-                tokio::time::sleep(Duration::from_millis(after)).await;
-                anyhow::ensure!(is_well, "refused");
-                Ok(after)
-            };
-            let reached = first_of(addresses.iter(), dial).await.and_then(Result::ok);
-            (began.elapsed().as_millis() as u64, reached)
-        })
-    }
-
-    #[test]
-    fn a_dead_address_costs_a_moment_and_not_the_limit_of_a_dial() {
-        let dead = (DIAL_MAX.as_millis() as u64, false);
-        for (addresses, reached_after) in [
-            (&[(7, true)][..], (7, Some(7))),
-            (&[dead, (7, true)], (257, Some(7))),
-            (&[(5, false), (7, true)], (12, Some(7))),
-            (&[(400, true), (7, true)], (257, Some(7))),
-            (&[dead, dead], (3_250, None)),
-            (&[], (0, None)),
-        ] {
-            assert_eq!(reached(addresses), reached_after, "{addresses:?}");
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{ApiRefusal, ApiResult, ApiServer, KNOWN_MAX, page};
 use crate::{
-    inbox::{self, Input},
+    inbox::{Input, Known},
     registry::{Fact, SessionFact},
 };
 use muster_protocol::{
@@ -38,9 +38,8 @@ impl ApiServer {
         let follows = move |entry: &&ModuleEntry| {
             asked.after.as_ref().is_none_or(|after| entry.name > *after)
         };
-        let look = |_: &Fleet, modules: &inbox::Modules| {
-            modules.values().filter(follows).map(shown).collect()
-        };
+        let look =
+            |_: &Fleet, known: &Known| known.modules.values().filter(follows).map(shown).collect();
         let (modules, more) = page(self.look(look).await?, |entry| entry.name.clone());
         Ok(Modules { modules, more })
     }

@@ -1,6 +1,6 @@
 //! The links and transfers of each worker, and their bounds. One worker alone cannot take all transfers.
 
-use muster_protocol::{WorkerId, fleet::LinkId};
+use muster_protocol::{WorkerId, enrolment::Member, fleet::LinkId};
 use muster_wire::quic;
 use quinn::Connection;
 use std::{
@@ -20,15 +20,29 @@ const OBJECTS_OF_WORKER_MAX: usize = 4;
 
 /// See the [module](self).
 pub(super) struct Peers {
-    workers: Mutex<HashMap<WorkerId, Peer>>,
+    state: Mutex<State>,
     /// Permits for objects in the memory of this process.
     objects: Semaphore,
 }
 
+#[derive(Default)]
+struct State {
+    workers: HashMap<WorkerId, Peer>,
+    /// Workers of which certificates are revoked.
+    revoked: HashMap<WorkerId, Member>,
+}
+
 struct Peer {
     /// The oldest first.
-    links: VecDeque<(LinkId, Connection)>,
+    links: VecDeque<Link>,
     objects: Arc<Semaphore>,
+}
+
+struct Link {
+    link: LinkId,
+    connection: Connection,
+    /// When its certificate was issued, in seconds since 1970.
+    issued: Option<u64>,
 }
 
 /// The right to have one object in memory.
@@ -39,40 +53,59 @@ pub(super) struct TransferPermit<'a> {
 
 impl Peers {
     pub(super) fn new() -> Self {
-        Peers { workers: Mutex::default(), objects: Semaphore::new(OBJECTS_MAX) }
+        Peers { state: Mutex::default(), objects: Semaphore::new(OBJECTS_MAX) }
     }
 
-    /// A link of this worker is up. Closes the worker's oldest link if it has too many. Returns the permits
-    /// for its objects.
+    /// A link of this worker is up, with a certificate that was `issued` then. Closes the worker's oldest
+    /// link if it has too many. Returns the permits for its objects; `None` if the certificate is revoked.
     pub(super) fn joined(
         &self,
         worker: &WorkerId,
         link: LinkId,
         connection: Connection,
-    ) -> Arc<Semaphore> {
-        let mut workers = self.workers.lock().expect("no holder of this lock panics");
-        let peer = workers.entry(worker.clone()).or_insert_with(|| Peer {
+        issued: Option<u64>,
+    ) -> Option<Arc<Semaphore>> {
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        if state.revoked.get(worker).is_some_and(|member| member.revokes(issued)) {
+            return None;
+        }
+        let peer = state.workers.entry(worker.clone()).or_insert_with(|| Peer {
             links: VecDeque::new(),
             objects: Arc::new(Semaphore::new(OBJECTS_OF_WORKER_MAX)),
         });
-        peer.links.push_back((link, connection));
+        peer.links.push_back(Link { link, connection, issued });
         if peer.links.len() > LINKS_MAX
-            && let Some((link, oldest)) = peer.links.pop_front()
+            && let Some(Link { link, connection, .. }) = peer.links.pop_front()
         {
             tracing::warn!(%worker, link, "it has more than {LINKS_MAX} links; the oldest is closed");
-            oldest.close(quic::TOO_MANY_LINKS.into(), b"the worker has too many links");
+            connection.close(quic::TOO_MANY_LINKS.into(), b"the worker has too many links");
         }
-        peer.objects.clone()
+        Some(peer.objects.clone())
+    }
+
+    /// What is known of a worker has changed. Closes its links that came up with a revoked certificate.
+    pub(super) fn heard(&self, member: &Member) {
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        if member.revoked.is_none() {
+            return;
+        }
+        for of in state.workers.get(&member.worker).into_iter().flat_map(|peer| &peer.links) {
+            if member.revokes(of.issued) {
+                tracing::warn!(worker = %member.worker, link = of.link, "it is revoked; its link is closed");
+                of.connection.close(quic::REVOKED.into(), b"the worker is revoked");
+            }
+        }
+        state.revoked.insert(member.worker.clone(), member.clone());
     }
 
     /// A link of this worker is down.
     pub(super) fn left(&self, worker: &WorkerId, link: LinkId) {
-        let mut workers = self.workers.lock().expect("no holder of this lock panics");
-        if let Some(peer) = workers.get_mut(worker) {
-            peer.links.retain(|&(of, _)| of != link);
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        if let Some(peer) = state.workers.get_mut(worker) {
+            peer.links.retain(|of| of.link != link);
         }
         // Transfers of a link that is down may still have permits.
-        workers.retain(|_, peer| {
+        state.workers.retain(|_, peer| {
             !peer.links.is_empty() || peer.objects.available_permits() < OBJECTS_OF_WORKER_MAX
         });
     }

@@ -14,6 +14,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use muster_protocol::{
     SessionId, WorkerId,
     api::ModuleEntry,
+    enrolment::{MEMBER, Member},
     fleet::Event,
     lease::{Lease, MasterLease},
     record,
@@ -317,6 +318,12 @@ impl<H: FactInput> Follower<H> {
             Bucket::Modules => {
                 let entry: ModuleEntry = record::read(&message.payload).map_err(broken).ok()?;
                 Some(Fact::ModuleSeen(entry))
+            }
+            Bucket::Access => {
+                // Invitations are read when somebody uses them.
+                message.subject.rsplit('.').nth(1).filter(|&kind| kind == MEMBER)?;
+                let member: Member = record::read(&message.payload).map_err(broken).ok()?;
+                Some(Fact::MemberSeen(member))
             }
         }
     }

@@ -42,6 +42,10 @@ pub struct Config {
     pub server: Option<ServerId>,
     /// The process of the registry's server to which this session is connected, also in a cluster.
     pub connected_to: Option<ServerId>,
+    /// Where workers reach the master, as `HOST:PORT`.
+    pub address: Option<String>,
+    /// Whether it issues certificates.
+    pub issues: bool,
     /// How long the master waits before it declares a worker lost. A lease that asks for more gets
     /// more.
     pub timing: LeaseTiming,
@@ -63,6 +67,8 @@ impl Config {
             memory,
             server,
             connected_to,
+            address: None,
+            issues: false,
             timing,
             leases_keep,
         }

@@ -5,6 +5,7 @@ use super::Fleet;
 use crate::{
     Time, WorkerId,
     api::{ListPlace, WorkerView},
+    lease::Lease,
     message::AttemptKey,
     task::{TaskRecord, TaskState},
 };
@@ -88,6 +89,11 @@ impl Fleet {
         let follows = |id: &WorkerId| after.is_none_or(|after| id.as_str() > after);
         let workers = self.workers.iter().filter(|(id, _)| follows(id));
         workers.filter_map(|(_, worker)| view(worker)).collect()
+    }
+
+    /// The last lease of a worker.
+    pub fn lease_of(&self, worker: &WorkerId) -> Option<Lease> {
+        self.workers.get(worker)?.lease.clone()
     }
 
     /// The record of every task that is not over.

@@ -46,6 +46,8 @@ impl Own {
             remembers: config.remembers.clone(),
             vouches: None,
             connected_to: config.connected_to.clone(),
+            address: config.address.clone(),
+            issues: config.issues,
             renewed_at: Default::default(),
             unknown: Default::default(),
         };
@@ -359,6 +361,21 @@ impl Fleet {
         live.filter_map(|peer| peer.lease.as_ref())
     }
 
+    /// Where the live masters listen, this one first, as far as they have said so.
+    pub fn addresses(&self) -> Vec<String> {
+        self.live_masters().filter_map(|lease| lease.address.clone()).collect()
+    }
+
+    /// The same, of those that issue certificates.
+    pub fn issuers(&self) -> Vec<String> {
+        let issuers = self.live_masters().filter(|lease| lease.issues);
+        issuers.filter_map(|lease| lease.address.clone()).collect()
+    }
+
+    fn live_masters(&self) -> impl Iterator<Item = &MasterLease> {
+        core::iter::once(&self.own.lease).chain(self.live_leases())
+    }
+
     /// The leases of other masters.
     pub(super) fn peer_leases(&self) -> impl Iterator<Item = &MasterLease> {
         self.peers.iter().filter_map(|(_, peer)| peer.lease.as_ref())
@@ -389,6 +406,8 @@ fn vacancy(master: MasterId, session: SessionId, wait: Duration) -> MasterLease 
         remembers: Vec::new(),
         vouches: None,
         connected_to: None,
+        address: None,
+        issues: false,
         renewed_at: Default::default(),
         unknown: Default::default(),
     }

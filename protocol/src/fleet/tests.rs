@@ -95,6 +95,8 @@ pub(super) fn config(session: u64) -> Config {
         memory: Memory { vouched: Some(server()), ..Memory::default() },
         server: Some(server()),
         connected_to: Some(server()),
+        address: None,
+        issues: false,
         timing,
         leases_keep: crate::limit::LEASE_KEEP,
     }

@@ -60,10 +60,8 @@ pub struct LeaseHolder {
 impl LeaseHolder {
     /// A session that does not hold the lease yet. `expect` is the revision that it may replace:
     /// [`ABSENT`], or that of a predecessor's lease that is over.
-    pub fn new(timing: LeaseTiming, mut lease: Lease, expect: Revision) -> Self {
-        lease.renewal = 0;
-        lease.home = None;
-        lease.master_wait_ms = timing.master().as_millis() as u64;
+    pub fn new(timing: LeaseTiming, lease: Lease, expect: Revision) -> Self {
+        let lease = Lease { renewal: 0, home: None, ..lease.timed(timing) };
         LeaseHolder {
             timing,
             lease,

@@ -36,6 +36,8 @@ fn renewed(session: u64, revision: Revision) -> Event {
         remembers: Vec::new(),
         vouches: None,
         connected_to: None,
+        address: None,
+        issues: false,
         renewed_at: WallMillis(0),
         unknown: Default::default(),
     };

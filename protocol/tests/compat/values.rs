@@ -191,6 +191,8 @@ pub fn master() -> MasterLease {
         remembers: vec![SessionId(4)],
         vouches: Some(ServerId("NSERVER".into())),
         connected_to: None,
+        address: None,
+        issues: false,
         renewed_at: WallMillis(1_700_000_000_000),
         unknown: Default::default(),
     }
@@ -235,7 +237,8 @@ pub fn module() -> ModuleEntry {
 
 pub fn marks() -> Marks {
     let mut marks = Marks::default();
-    for bucket in Bucket::FOLLOWED {
+    // The others were added later.
+    for bucket in [Bucket::Workers, Bucket::Masters, Bucket::Tasks, Bucket::Modules] {
         marks.set(bucket, mark());
     }
     marks

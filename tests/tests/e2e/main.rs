@@ -18,6 +18,7 @@ mod handshakes;
 mod hostile_client;
 mod hostile_link;
 mod identity;
+mod join;
 mod keep;
 mod languages;
 mod later;

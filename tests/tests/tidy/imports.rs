@@ -13,10 +13,12 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: id lease message record subject task time
+        api: enrolment entitlement id lease message record subject task time
         attempts: frame id lease limit message registry run_estimate task time
         checkpoint: id lease limit message record task time
-        fleet: advisory api attempts grant id lease limit message registry run_estimate subject task time
+        enrolment: entitlement id record
+        entitlement: id lease
+        fleet: advisory api attempts entitlement grant id lease limit message registry run_estimate subject task time
         frame: frame_range id lease limit message record registry task time
         frame_range: task
         health: lease time
@@ -44,6 +46,7 @@ const MAP: &[(&str, &str)] = &[
     (
         "wire",
         "
+        authority: tls
         cas: nats
         process: log
         state: process
@@ -52,10 +55,11 @@ const MAP: &[(&str, &str)] = &[
     (
         "master",
         "
-        api: config inbox registry
+        api: config enrol inbox registry
         config: registry
-        connection: api config inbox registry sites upkeep
-        executor: inbox publisher registry
+        connection: api config enrol inbox registry sites upkeep
+        enrol: config registry
+        executor: enrol inbox publisher registry
         inbox: registry
         link: inbox registry
         publisher: registry
@@ -74,13 +78,14 @@ const MAP: &[(&str, &str)] = &[
         config: journal policy shortage
         confine: config policy
         engine: code sandbox shortage
-        executor: artifact checkpoint code compile config deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage
+        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage
         health: journal shortage
+        identity: config dial
         inputs: artifact
         journal: shortage
         lease_thread: deadman inbox journal links
         limits: engine policy sandbox
-        link: inbox journal links
+        link: dial identity inbox journal links
         local: checkpoint compile engine gate journal policy run sandbox
         object: link links
         retry: gate link links
@@ -93,7 +98,7 @@ const MAP: &[(&str, &str)] = &[
         "
         blob: client exit quantity
         build: exit language module output quantity terminal
-        cert: exit output
+        cert: entitlement exit output
         check: client output
         client: exit ids
         completions: client exit
@@ -110,7 +115,7 @@ const MAP: &[(&str, &str)] = &[
         stream_reader: client exit
         submit: client exit
         task: blob client completions exit ids module output quantity request stream_reader submit terminal
-        worker: client exit output quantity
+        worker: client entitlement exit output quantity
         ",
     ),
 ];

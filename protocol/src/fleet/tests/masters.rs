@@ -23,6 +23,8 @@ fn lease_of(session: u64, renewal: u64, state: LeaseState) -> MasterLease {
         remembers: Vec::new(),
         vouches: None,
         connected_to: None,
+        address: None,
+        issues: false,
         renewed_at: WallMillis(0),
         unknown: Default::default(),
     }

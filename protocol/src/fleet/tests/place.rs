@@ -34,17 +34,17 @@ fn the_least_loaded_worker_comes_first_by_attempts_per_slot() {
 fn a_worker_is_given_nothing_while_it_offers_more_than_its_certificate_permits() {
     let mut w = World::new();
     w.entitlement =
-        Arc::new("muster:entitlement?group=default&slots=1".parse().expect("a entitlement"));
+        Arc::new("muster:entitlement?group=default&slots=1".parse().expect("an entitlement"));
     w.join("w1", 1, 11, slots(2));
-    check(w.run(1, |_| ()), &[]);
+    check(w.run(1, |_| ()), &["reply 101: Stored(1)"]);
     let shown = &w.fleet.workers(None)[0];
     assert_eq!(shown.denied.as_deref(), Some("permits 1 slots, not 2"));
     // Another link shows another certificate of the same worker.
     w.entitlement = Arc::new(Entitlement::any());
     w.link("w1", 1, 12, &[]);
-    assert_eq!(give_all(&mut w), ["link 12: dispatch t1 a"]);
+    assert_eq!(give_all(&mut w), ["link 12: dispatch t1 A"]);
     w.unlink("w1", 12);
-    check(w.run(2, |_| ()), &[]);
+    check(w.run(2, |_| ()), &["reply 102: Stored(1)"]);
     // A later session keeps to it.
     w.renews("w1", 3, slots(1));
     w.watch_lease("w1");

@@ -90,6 +90,8 @@ fn master(session: u64, change: impl FnOnce(&mut MasterLease)) -> MasterLease {
         remembers: Vec::new(),
         vouches: None,
         connected_to: None,
+        address: None,
+        issues: false,
         renewed_at: WallMillis(0),
         unknown: Default::default(),
     };

@@ -284,13 +284,16 @@ impl World {
             memory: master.sessions.memory().clone(),
             server,
             connected_to: None,
+            address: None,
+            issues: false,
             timing,
             leases_keep,
         };
         let mut fleet = Fleet::new(config);
         fleet.observe(clock, fleet::Event::Clock(wall));
-        // The simulation has no modules.
+        // The simulation has no modules, and nobody joins.
         master.sessions.loaded(Bucket::Modules);
+        master.sessions.loaded(Bucket::Access);
         let followers = Follower::of_session(session, &ends, self.setting.cluster, self.now);
         master.current = Some(MasterSession { fleet, session, followers, due: 0 });
         self.say(|world| format!("{} begins incarnation {session}", world.masters[at].name));

@@ -36,7 +36,7 @@ impl World {
             Bucket::Workers => self.registry.workers.written_at(),
             Bucket::Masters => self.registry.masters.written_at(),
             Bucket::Tasks => self.registry.tasks.written_at(),
-            Bucket::Modules | Bucket::Checkpoints => 0,
+            Bucket::Modules | Bucket::Checkpoints | Bucket::Access => 0,
         }
     }
 
@@ -45,7 +45,7 @@ impl World {
             Bucket::Workers => self.registry.workers.end(),
             Bucket::Masters => self.registry.masters.end(),
             Bucket::Tasks => self.registry.tasks.end(),
-            Bucket::Modules | Bucket::Checkpoints => Mark::default(),
+            Bucket::Modules | Bucket::Checkpoints | Bucket::Access => Mark::default(),
         }
     }
 }

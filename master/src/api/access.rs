@@ -1,0 +1,113 @@
+//! Requests about who may be a worker: invitations, approvals, revocations.
+
+use super::{ApiRefusal, ApiResult, ApiServer, page};
+use crate::{enrol, inbox::Known};
+use muster_protocol::{
+    ABSENT,
+    api::{ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
+    enrolment::{ADDRESSES_MAX, INVITATION_MAX_S, Invitation, Member, USES_MAX, invitation_id},
+    fleet::Fleet,
+    lease::CasAnswer,
+};
+use std::collections::BTreeMap;
+
+impl From<String> for ApiRefusal {
+    fn from(cause: String) -> Self {
+        ApiRefusal::unavailable(cause)
+    }
+}
+
+impl ApiServer {
+    pub(super) async fn invite(&self, asked: Invite) -> ApiResult<Invited> {
+        let Invite { secret, worker, entitlement, ttl_s, uses, approve } = asked;
+        if !(1..=INVITATION_MAX_S).contains(&ttl_s) {
+            let sentence = format!("an invitation is good for 1 to {INVITATION_MAX_S} seconds");
+            return Err(ApiRefusal::bad(sentence));
+        }
+        let most = if worker.is_some() { 1 } else { USES_MAX };
+        if !(1..=most).contains(&uses) {
+            return Err(ApiRefusal::bad(format!(
+                "an invitation lets in 1 to {USES_MAX} workers; 1 if it names the worker"
+            )));
+        }
+        entitlement.uri().map_err(|error| {
+            ApiRefusal::bad(format!(
+                "what the worker may offer does not fit a certificate: {error}"
+            ))
+        })?;
+        let ends = enrol::now() + ttl_s;
+        let invitation = Invitation {
+            id: invitation_id(secret),
+            secret,
+            worker,
+            entitlement,
+            ends,
+            uses,
+            approve,
+            used_by: BTreeMap::new(),
+            unknown: Default::default(),
+        };
+        match self.registry.write_invitation(ABSENT, &invitation).await {
+            CasAnswer::Written(_) => {}
+            // The same request came twice.
+            CasAnswer::Conflict(Some((found, _))) if found.secret == secret => {}
+            CasAnswer::Conflict(_) | CasAnswer::Gone(_) => {
+                let sentence = "there is another invitation with this secret";
+                return Err(ApiRefusal::new(ErrorCode::Conflict, sentence));
+            }
+            CasAnswer::Unknown => {
+                return Err(ApiRefusal::unavailable("the registry did not answer"));
+            }
+        }
+        let mut masters = self.look(|fleet, _| fleet.issuers()).await?;
+        masters.truncate(ADDRESSES_MAX);
+        Ok(Invited { masters, authority: self.registrar.fingerprint(), ends })
+    }
+
+    pub(super) async fn members(&self, asked: ListAfter) -> ApiResult<Members> {
+        let ListAfter { after } = asked;
+        let follows = move |member: &&Member| {
+            after.as_deref().is_none_or(|after| member.worker.as_str() > after)
+        };
+        let look = |_: &Fleet, known: &Known| -> Vec<Member> {
+            known.members.values().filter(follows).cloned().collect()
+        };
+        let (members, more) = page(self.look(look).await?, |member| member.worker.to_string());
+        Ok(Members { members, more })
+    }
+
+    pub(super) async fn approve(&self, asked: NameWorker) -> ApiResult<Member> {
+        let NameWorker { worker } = asked;
+        let unknown = || {
+            let sentence = format!("no worker {worker} waits to be approved");
+            ApiRefusal::new(ErrorCode::NotFound, sentence)
+        };
+        enrol::change_member(&self.registry, &worker, |known| {
+            let member = known.filter(|member| member.key.is_some()).ok_or_else(unknown)?;
+            if member.revokes(Some(member.since)) {
+                let sentence = format!("the worker {worker} is revoked; invite it again");
+                return Err(ApiRefusal::bad(sentence));
+            }
+            Ok(Member { pending: false, ..member })
+        })
+        .await
+    }
+
+    /// Revokes the certificates of a worker. All masters hear of it by the registry.
+    pub(super) async fn revoke(&self, asked: NameWorker) -> ApiResult<Revoked> {
+        let NameWorker { worker } = asked;
+        let offered = worker.clone();
+        let lease = self.look(move |fleet, _| fleet.lease_of(&offered)).await?;
+        let member = enrol::change_member(&self.registry, &worker, |known| {
+            if known.is_none() && lease.is_none() {
+                // A certificate may exist all the same, and it is revoked.
+                tracing::warn!(%worker, "a worker is revoked that nobody has seen");
+            }
+            Ok::<_, ApiRefusal>(Member::revoked(worker.clone(), known, enrol::now()))
+        });
+        let member = member.await?;
+        let mut secrets = member.entitlement.secrets.0.clone();
+        secrets.extend(lease.into_iter().flat_map(|lease| lease.offer.policy.secrets.clone()));
+        Ok(Revoked { member, secrets })
+    }
+}

@@ -1,0 +1,341 @@
+//! How workers join a fleet: invitations, the members that have joined, and what a master decides when a
+//! worker knocks. Never signs anything, and never keeps the secret of an invitation.
+//!
+//! An operator makes an invitation. Its token goes to the host of the worker, on whatever way; its secret
+//! is in the token and nowhere else. The worker makes a key, and shows the token and a request for a
+//! certificate of that key to a master. The master counts the use of the invitation first, then writes the
+//! member, and signs last. A worker that got no answer asks again with the same key, and is not counted
+//! again.
+
+use crate::{
+    Digest, GroupName, WorkerId,
+    entitlement::Entitlement,
+    record::{Record, Unknown},
+};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use core::{fmt, str::FromStr};
+use serde::{Deserialize, Serialize};
+
+/// The most workers that one invitation lets in.
+pub const USES_MAX: u32 = 1_000;
+
+/// The longest time for which an invitation is good, in seconds.
+pub const INVITATION_MAX_S: u64 = 30 * 24 * 3600;
+
+/// How long a used invitation is remembered after its end, in seconds: a worker that waits for an operator
+/// may still come back.
+pub const REMEMBERED_S: u64 = 7 * 24 * 3600;
+
+/// How far the clocks of those who issue certificates may differ, in seconds. A revocation refuses
+/// certificates that seem to be issued up to this long after it.
+pub const CLOCKS_DIFFER_S: u64 = 60;
+
+/// The length of an invitation's secret, in bytes.
+pub const SECRET_SIZE: usize = 16;
+
+/// The longest token, in characters.
+pub const TOKEN_SIZE_MAX: usize = 4 * 1024;
+
+/// The most addresses in a token.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// The value under `invitation.ID` in the access bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Its id: the first 16 hex digits of the SHA-256 of the secret.
+    pub id: String,
+    /// The SHA-256 of the secret.
+    pub secret: Digest,
+    /// The worker that is invited; any name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// What the workers may offer.
+    pub entitlement: Entitlement,
+    /// Until when new workers may join, in seconds since 1970.
+    pub ends: u64,
+    /// How many workers may still join.
+    pub uses: u32,
+    /// Whether an operator has to approve each worker.
+    #[serde(default)]
+    pub approve: bool,
+    /// The workers that have joined, each with the fingerprint of its key.
+    #[serde(default)]
+    pub used_by: BTreeMap<WorkerId, Digest>,
+    /// The fields that this version does not know.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for Invitation {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
+}
+
+/// The value under `member.NAME` in the access bucket: a worker that has joined, or whose certificates are
+/// revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The worker, which is the last part of the key.
+    pub worker: WorkerId,
+    /// The fingerprint of the worker's key; absent if the worker has not joined by an invitation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
+    /// What its certificates permit.
+    #[serde(default)]
+    pub entitlement: Entitlement,
+    /// Whether an operator has to approve it before it gets a certificate.
+    #[serde(default)]
+    pub pending: bool,
+    /// Certificates that were issued up to this time are refused, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<u64>,
+    /// From when its certificates count as issued, in seconds since 1970: when it joined, and after every
+    /// revocation before that.
+    pub since: u64,
+    /// The fields that this version does not know.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+impl Record for Member {
+    fn unknown(&self) -> &Unknown {
+        &self.unknown
+    }
+
+    fn unknown_mut(&mut self) -> &mut Unknown {
+        &mut self.unknown
+    }
+}
+
+/// What the keys of the access bucket begin with.
+pub const INVITATION: &str = "invitation";
+/// See [`INVITATION`].
+pub const MEMBER: &str = "member";
+
+/// What a worker shows that wants to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knock {
+    /// The secret of the invitation.
+    pub secret: Digest,
+    /// The name that it wants; the invitation's if absent.
+    pub worker: Option<WorkerId>,
+    /// The fingerprint of its key.
+    pub key: Digest,
+}
+
+/// What a master does for a worker that knocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Write the invitation, then the member; then ask again.
+    Admit(Invitation, Member),
+    /// Issue a certificate for this member.
+    Certify(Member),
+    /// Tell the worker to ask again: an operator has to approve it.
+    Wait(Member),
+}
+
+/// Why a worker may not join. Nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is no invitation with this secret, or not any more.
+    #[error("the token is not valid: it has ended, or belongs to another fleet")]
+    Unknown,
+    /// The time of the invitation is over.
+    #[error("the token has ended; ask for another one: muster worker invite")]
+    Ended,
+    /// It has let in as many workers as it may.
+    #[error("the token has been used; ask for another one: muster worker invite")]
+    Used,
+    /// It is for another worker.
+    #[error("the token is for the worker {0}")]
+    Name(WorkerId),
+    /// It is for any worker, and the worker did not say which one it is.
+    #[error("the token does not name the worker: choose a name with --name")]
+    NoName,
+    /// There is a worker of this name, with another key.
+    #[error(
+        "there is a worker {0} already, with another key: choose another name, or let an operator invite \
+         this one by its name"
+    )]
+    Taken(WorkerId),
+    /// An operator has revoked the worker after it joined.
+    #[error("the worker {0} has been revoked; let an operator invite it again")]
+    Revoked(WorkerId),
+}
+
+impl Invitation {
+    /// What to do for a worker that knocks now, in seconds since 1970. `member` is what the registry has
+    /// under the name that [`Invitation::name`] gives.
+    pub fn admit(
+        &self,
+        knock: &Knock,
+        member: Option<&Member>,
+        now: u64,
+    ) -> Result<Admission, Refused> {
+        let worker = self.name(knock)?;
+        let has_used = self.used_by.get(&worker) == Some(&knock.key);
+        match member {
+            Some(member) if has_used && member.key == Some(knock.key) => {
+                if member.revokes(Some(member.since)) {
+                    return Err(Refused::Revoked(worker));
+                }
+                let member = member.clone();
+                return Ok(if member.pending {
+                    Admission::Wait(member)
+                } else {
+                    Admission::Certify(member)
+                });
+            }
+            // An invitation of any name takes nobody's name. One for this worker replaces its key.
+            Some(member) if self.worker.is_none() && member.key != Some(knock.key) => {
+                return Err(Refused::Taken(worker));
+            }
+            _ => {}
+        }
+        let mut invitation = self.clone();
+        if !has_used {
+            if now >= self.ends {
+                return Err(Refused::Ended);
+            }
+            if self.uses == 0 {
+                return Err(Refused::Used);
+            }
+            invitation.uses -= 1;
+            invitation.used_by.insert(worker.clone(), knock.key);
+        }
+        let revoked = member.and_then(|member| member.revoked);
+        let member = Member {
+            worker,
+            key: Some(knock.key),
+            entitlement: self.entitlement.clone(),
+            pending: self.approve,
+            revoked,
+            since: revoked.map_or(now, |at| now.max(at + 1)),
+            unknown: member.map(|member| member.unknown.clone()).unwrap_or_default(),
+        };
+        Ok(Admission::Admit(invitation, member))
+    }
+
+    /// The name that a worker gets that knocks.
+    pub fn name(&self, knock: &Knock) -> Result<WorkerId, Refused> {
+        if self.secret != knock.secret {
+            return Err(Refused::Unknown);
+        }
+        match (&self.worker, &knock.worker) {
+            (Some(mine), Some(asked)) if mine != asked => Err(Refused::Name(mine.clone())),
+            (Some(mine), _) => Ok(mine.clone()),
+            (None, Some(asked)) => Ok(asked.clone()),
+            (None, None) => Err(Refused::NoName),
+        }
+    }
+}
+
+impl Member {
+    /// A worker that is revoked now, in seconds since 1970, after it joined or not.
+    pub fn revoked(worker: WorkerId, known: Option<Member>, now: u64) -> Self {
+        let known = known.unwrap_or_else(|| Member {
+            worker,
+            key: None,
+            entitlement: Entitlement::default(),
+            pending: false,
+            revoked: None,
+            since: 0,
+            unknown: Unknown::default(),
+        });
+        let revoked = (now + CLOCKS_DIFFER_S).max(known.revoked.unwrap_or(0));
+        Member { revoked: Some(revoked), ..known }
+    }
+
+    /// Whether a certificate that was issued at this time is revoked. One that does not say when it was
+    /// issued is, after any revocation.
+    pub fn revokes(&self, issued: Option<u64>) -> bool {
+        self.revoked.is_some_and(|at| issued.is_none_or(|issued| issued <= at))
+    }
+
+    /// Whether a worker with this certificate may have another one, for the key with this fingerprint. The
+    /// error continues a sentence after "the worker".
+    pub fn may_renew(&self, issued: Option<u64>, key: Digest) -> Result<(), &'static str> {
+        if self.revokes(issued) {
+            return Err("has been revoked");
+        }
+        if self.pending {
+            return Err("has to be approved first");
+        }
+        match self.key {
+            Some(known) if known == key => Ok(()),
+            Some(_) => Err("has another key by now"),
+            None => Err(
+                "has not joined by an invitation: make its certificates with `muster cert worker`",
+            ),
+        }
+    }
+}
+
+/// What an operator gives to the host of a worker.
+///
+/// As text: `muster-join.` and the base64 (RFC 4648, section 5) of its JSON.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The fleet.
+    pub fleet: GroupName,
+    /// Where masters listen, as `HOST:PORT`; at most [`ADDRESSES_MAX`].
+    pub masters: Vec<String>,
+    /// The SHA-256 of the authority's certificate, by which the worker knows its masters.
+    pub authority: Digest,
+    /// The secret.
+    pub secret: [u8; SECRET_SIZE],
+    /// The worker that is invited; any name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+}
+
+/// A text is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a whole token of `muster worker invite`")]
+pub struct NotAToken;
+
+const TOKEN_PREFIX: &str = "muster-join.";
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| fmt::Error)?;
+        write!(f, "{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+/// Without the secret.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a token of fleet {} for {:?} at {:?}", self.fleet, self.worker, self.masters)
+    }
+}
+
+impl FromStr for Token {
+    type Err = NotAToken;
+
+    fn from_str(text: &str) -> Result<Self, NotAToken> {
+        let text = text.trim();
+        if text.len() > TOKEN_SIZE_MAX {
+            return Err(NotAToken);
+        }
+        let text = text.strip_prefix(TOKEN_PREFIX).ok_or(NotAToken)?;
+        let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotAToken)?;
+        let token: Token = serde_json::from_slice(&json).map_err(|_| NotAToken)?;
+        let is_whole = !token.masters.is_empty() && token.masters.len() <= ADDRESSES_MAX;
+        if is_whole { Ok(token) } else { Err(NotAToken) }
+    }
+}
+
+/// The id of the invitation whose secret has this digest.
+pub fn invitation_id(secret: Digest) -> String {
+    secret.hex()[..16].into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! Who this worker is: its name, its masters, its certificate. An operator gives it all of that as options,
+//! or it joins the fleet with a token, and keeps what it got in its state directory. Never sends its key
+//! anywhere, and never lets a certificate end that it may renew.
+
+use crate::{
+    config::Config,
+    dial::{self, DIAL_MAX},
+};
+use anyhow::{Context as _, bail};
+use muster_protocol::{
+    Digest, GroupName, WorkerId,
+    enrolment::Token,
+    entitlement::Entitlement,
+    message::{Join, JoinReply, Joined},
+    subject::Names,
+};
+use muster_wire::{
+    authority, clock, process,
+    quic::{self, FrameReader, FrameWriter},
+    tls,
+};
+use quinn::{ClientConfig, Endpoint};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// QUIC with the present certificate. Dials clone it.
+pub(crate) type QuicConfig = Arc<Mutex<ClientConfig>>;
+
+/// How long to wait before all masters are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a master may take to decide.
+const DECIDED_WITHIN: Duration = Duration::from_secs(15);
+
+/// The directory of what a worker got when it joined, in its state directory.
+const DIR: &str = "identity";
+
+/// See the [module](self).
+pub(crate) struct Identity {
+    pub name: WorkerId,
+    pub fleet: GroupName,
+    pub masters: Vec<String>,
+    pub files: tls::Files,
+    pub entitlement: Entitlement,
+    /// What renews its certificate; absent if an operator made that.
+    pub renewal: Option<Renewal>,
+}
+
+/// What a worker that has joined needs besides its certificate, as JSON.
+#[derive(Clone, Serialize, Deserialize)]
+struct Note {
+    worker: WorkerId,
+    fleet: GroupName,
+    masters: Vec<String>,
+    authority: Digest,
+}
+
+/// Renews the certificate of a worker that has joined.
+#[derive(Clone)]
+pub(crate) struct Renewal {
+    dir: PathBuf,
+    note: Note,
+}
+
+fn files(dir: &Path) -> tls::Files {
+    let file = |name: &str| dir.join(name);
+    tls::Files { ca: file("ca.pem"), cert: file("worker.pem"), key: file("worker.key") }
+}
+
+impl Identity {
+    /// Who this worker is, by its options or its state directory. Joins the fleet first if it has a token
+    /// and has not joined yet.
+    pub(crate) async fn of(config: &Config) -> anyhow::Result<Self> {
+        if let (Some(ca), Some(cert), Some(key)) = (&config.ca, &config.cert, &config.key) {
+            let files = tls::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+            let name = config.name.clone();
+            let name = name.context("with --cert, --name has to say what name is in it")?;
+            if config.masters.is_empty() {
+                bail!("with --cert, --master has to say where a master listens: HOST:PORT");
+            }
+            let entitlement = tls::Identity::of_file(&files.cert)?.entitlement;
+            let (fleet, masters) = (config.fleet.clone(), config.masters.clone());
+            return Ok(Identity { name, fleet, masters, files, entitlement, renewal: None });
+        }
+        let dir = config.state_dir.join(DIR);
+        let note = dir.join("joined.json");
+        let text = match fs::read_to_string(&note) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let token = config.token()?.context(
+                    "it does not know who it is: give it a token of `muster worker invite` with --join, or \
+                     --name, --master, --ca, --cert and --key",
+                )?;
+                join(&dir, &token, config.name.clone()).await?;
+                fs::read_to_string(&note).with_context(|| note.display().to_string())?
+            }
+            Err(error) => return Err(error).with_context(|| note.display().to_string()),
+        };
+        let note: Note = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; remove it and join again", note.display()))?;
+        if let Some(name) = config.name.as_ref().filter(|name| **name != note.worker) {
+            bail!("it has joined as {}, not as {name}: leave --name out", note.worker);
+        }
+        let (name, fleet) = (note.worker.clone(), note.fleet.clone());
+        let masters = match config.masters.is_empty() {
+            true => note.masters.clone(),
+            false => config.masters.clone(),
+        };
+        let files = files(&dir);
+        let entitlement = tls::Identity::of_file(&files.cert)?.entitlement;
+        let renewal = Some(Renewal { dir, note });
+        Ok(Identity { name, fleet, masters, files, entitlement, renewal })
+    }
+}
+
+/// Joins a fleet: makes a key, and asks masters until one of them issues a certificate.
+async fn join(dir: &Path, token: &Token, name: Option<WorkerId>) -> anyhow::Result<()> {
+    let made = || -> anyhow::Result<String> {
+        fs::create_dir_all(dir)?;
+        let file = files(dir).key;
+        // A key of an earlier try: masters have counted it, and do not count it again.
+        if let Ok(key) = fs::read_to_string(&file) {
+            return Ok(key);
+        }
+        let (key, _) = authority::request()?;
+        process::write_whole_as(&file, &key, 0o600)?;
+        Ok(key)
+    };
+    let key = made().with_context(|| format!("{} cannot be written to", dir.display()))?;
+    let request = authority::request_of(&key)?;
+    let knock = Join {
+        secret: Some(token.secret.to_vec().into()),
+        worker: name.or_else(|| token.worker.clone()),
+        request: request.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let desk = Desk::new(token.fleet.clone(), token.authority)?;
+    tracing::info!(fleet = %token.fleet, "joining");
+    let mut waits = false;
+    loop {
+        match desk.ask_any(&token.masters, &knock).await? {
+            Some(JoinReply::Joined(joined)) => {
+                let mut note = Note {
+                    worker: joined.worker.clone(),
+                    fleet: token.fleet.clone(),
+                    masters: joined.masters.clone(),
+                    authority: token.authority,
+                };
+                if note.masters.is_empty() {
+                    note.masters = token.masters.clone();
+                }
+                keep(dir, &note, &joined)?;
+                tracing::info!(worker = %joined.worker, "joined");
+                return Ok(());
+            }
+            Some(JoinReply::Wait) if !waits => {
+                waits = true;
+                let name = knock.worker.as_ref().map(ToString::to_string).unwrap_or_default();
+                let key = authority::key_of(&knock.request)?;
+                tracing::info!(
+                    %key,
+                    "an operator has to approve it, if the key is the same there: muster worker approve {name}"
+                );
+            }
+            _ => {}
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Stores what a master has sent. The note comes last: it says that the rest is there.
+fn keep(dir: &Path, note: &Note, joined: &Joined) -> anyhow::Result<()> {
+    if tls::authority_of(&joined.authority)? != note.authority {
+        bail!("the master has sent the certificate of another authority");
+    }
+    let tls::Files { ca, cert, .. } = files(dir);
+    let text = serde_json::to_string(note)?;
+    let write = || {
+        process::write_whole(&ca, &joined.authority)?;
+        process::write_whole(&cert, &joined.cert)?;
+        process::write_whole(&dir.join("joined.json"), &text)
+    };
+    write().with_context(|| format!("{} cannot be written to", dir.display()))
+}
+
+/// Where workers join: asks masters for certificates.
+struct Desk {
+    endpoint: Endpoint,
+    quic: ClientConfig,
+    host: String,
+}
+
+impl Desk {
+    fn new(fleet: GroupName, authority: Digest) -> anyhow::Result<Self> {
+        let quic = quic::client(tls::joining(authority)?).context("QUIC cannot be set up")?;
+        let host = Names::new(fleet).master_host();
+        Ok(Desk { endpoint: dial::endpoint()?, quic, host })
+    }
+
+    /// Asks one master after the other, until one has decided. An error is a refusal.
+    async fn ask_any(&self, masters: &[String], join: &Join) -> anyhow::Result<Option<JoinReply>> {
+        for master in masters {
+            match self.ask(master, join).await {
+                Ok(JoinReply::Refused(why)) => bail!("{why}"),
+                Ok(JoinReply::Unavailable(cause)) => {
+                    tracing::warn!(master, cause, "no certificate from this master; asking on");
+                }
+                Ok(reply) => return Ok(Some(reply)),
+                Err(error) => {
+                    let cause = format!("{error:#}");
+                    tracing::warn!(master, cause, "no certificate from this master; asking on");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask(&self, master: &str, join: &Join) -> anyhow::Result<JoinReply> {
+        let connection = dial::dial(&self.endpoint, &self.quic, master, &self.host).await?;
+        let asked = async {
+            let (send, receive) = connection.open_bi().await?;
+            let encoding = quic::encoding(&connection);
+            let mut writer = FrameWriter::new(send, encoding);
+            writer.send(join).await?;
+            let mut reader = FrameReader::new(receive, encoding);
+            let reply = tokio::time::timeout(DECIDED_WITHIN, reader.next::<JoinReply>()).await??;
+            reply.context("it closed the connection")
+        };
+        let reply = asked.await;
+        connection.close(0u32.into(), b"");
+        reply
+    }
+}
+
+impl Renewal {
+    /// Renews the certificate at half of its time, for ever, and lets dials use the new one.
+    pub(crate) async fn keep_up(self, quic: QuicConfig) {
+        loop {
+            tokio::time::sleep(self.left()).await;
+            match self.renew().await {
+                Ok(renewed) => {
+                    *quic.lock().expect("no holder of this lock panics") = renewed;
+                    tracing::info!("the certificate was renewed");
+                }
+                Err(error) => {
+                    let cause = format!("{error:#}");
+                    tracing::warn!(cause, "the certificate cannot be renewed yet; trying again");
+                    tokio::time::sleep(self.lasts() / 20 + DIAL_MAX).await;
+                }
+            }
+        }
+    }
+
+    /// How long the present certificate lasts in all.
+    fn lasts(&self) -> Duration {
+        let times = tls::Identity::of_file(&files(&self.dir).cert);
+        let times = times.ok().map(|identity| identity.entitlement);
+        let lasts = times.and_then(|times| times.ends?.checked_sub(times.issued?));
+        Duration::from_secs(lasts.unwrap_or(0))
+    }
+
+    /// How long it may go on until it is renewed. At most half of its time, also on a host whose clock is
+    /// behind.
+    fn left(&self) -> Duration {
+        let half = self.lasts() / 2;
+        let ends = tls::Identity::of_file(&files(&self.dir).cert);
+        let ends = ends.ok().and_then(|identity| identity.entitlement.ends).unwrap_or(0);
+        let left = Duration::from_millis((ends * 1_000).saturating_sub(clock::wall().0));
+        left.saturating_sub(half).min(half)
+    }
+
+    async fn renew(&self) -> anyhow::Result<ClientConfig> {
+        let files = files(&self.dir);
+        let key = fs::read_to_string(&files.key)
+            .with_context(|| format!("{} cannot be read", files.key.display()))?;
+        let join = Join {
+            secret: None,
+            worker: Some(self.note.worker.clone()),
+            request: authority::request_of(&key)?.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let desk = Desk::new(self.note.fleet.clone(), self.note.authority)?;
+        match desk.ask_any(&self.note.masters, &join).await? {
+            Some(JoinReply::Joined(joined)) => {
+                let mut note = self.note.clone();
+                if !joined.masters.is_empty() {
+                    note.masters = joined.masters.clone();
+                }
+                keep(&self.dir, &note, &joined)?;
+                quic::client(tls::client(&files)?).context("QUIC cannot be set up")
+            }
+            _ => bail!("no master has issued one"),
+        }
+    }
+}

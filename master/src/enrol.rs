@@ -104,7 +104,7 @@ async fn admit(registry: &Registry, knock: Knock) -> Result<Member, JoinReply> {
             Admission::Wait(_) => return Err(JoinReply::Wait),
             Admission::Admit(counted, member) => (counted, member),
         };
-        let is_counted = counted == invitation
+        let is_counted = *counted == invitation
             || is_written(registry.write_invitation(counted_at, &counted).await)?;
         let expect = known.map_or(ABSENT, |(_, revision)| revision);
         if is_counted && is_written(registry.write_member(expect, &member).await)? {

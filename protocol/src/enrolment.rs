@@ -12,7 +12,7 @@ use crate::{
     entitlement::Entitlement,
     record::{Record, Unknown},
 };
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use core::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
@@ -133,7 +133,7 @@ pub struct Knock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Write the invitation, then the member; then ask again.
-    Admit(Invitation, Member),
+    Admit(Box<Invitation>, Member),
     /// Issue a certificate for this member.
     Certify(Member),
     /// Tell the worker to ask again: an operator has to approve it.
@@ -219,7 +219,7 @@ impl Invitation {
             since: revoked.map_or(now, |at| now.max(at + 1)),
             unknown: member.map(|member| member.unknown.clone()).unwrap_or_default(),
         };
-        Ok(Admission::Admit(invitation, member))
+        Ok(Admission::Admit(Box::new(invitation), member))
     }
 
     /// The name that a worker gets that knocks.

@@ -23,7 +23,7 @@ use std::time::Duration;
 #[derive(Subcommand)]
 pub enum AccessAction {
     /// Let a worker join the fleet: prints a token for its host
-    Invite(InviteArgs),
+    Invite(Box<InviteArgs>),
     /// List the workers that have joined by an invitation, those that wait to be approved, and those that
     /// are revoked
     Members,
@@ -46,7 +46,7 @@ has ended. To use the host again: muster worker invite NAME"
 /// Carries it out.
 pub async fn run(client: &Client, action: AccessAction, format: Format) -> anyhow::Result<()> {
     match action {
-        AccessAction::Invite(args) => invite(client, args, format).await,
+        AccessAction::Invite(args) => invite(client, *args, format).await,
         AccessAction::Members => members(client, format).await,
         AccessAction::Approve { name } => approve(client, name, format).await,
         AccessAction::Revoke { name } => revoke(client, name, format).await,

@@ -50,7 +50,7 @@ impl Registry {
         loop {
             match self.invitation.admit(knock, self.members.get(&name), now)? {
                 Admission::Admit(invitation, member) => {
-                    self.invitation = invitation;
+                    self.invitation = *invitation;
                     self.members.insert(name.clone(), member);
                 }
                 Admission::Certify(member) => return Ok(Some(member)),

@@ -30,6 +30,7 @@ fn dispatch() -> ToWorker {
         revision: 1_000_000,
         stream: Default::default(),
         held_max: 256,
+        alone: false,
         number: 1,
         module: spec.module.digest,
         input: spec.input,
@@ -64,6 +65,7 @@ fn dispatched() -> Attempt {
         lease: 1_000_000,
         lease_stream: Default::default(),
         dispatched_at: WallMillis(1_700_000_000_000),
+        alone: false,
         unknown: Default::default(),
     }
 }

@@ -274,7 +274,7 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ("group", lease.offer.group.to_string()),
         ("labels", labels(view)),
         ("slots", lease.offer.slots.to_string()),
-        ("memory", quantity::show_size(lease.offer.memory_bytes)),
+        ("memory", memory(lease)),
         ("policy", policy(&lease.offer.policy)),
         ("version", lease.offer.version.clone()),
         ("linked", if view.linked { "yes" } else { "not to the master that answered" }.into()),
@@ -287,6 +287,15 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ("revision", view.revision.to_string()),
         ("runs", attempts.join("\n")),
     ])
+}
+
+/// The memory of one run, and of all together if the worker says it.
+fn memory(lease: &Lease) -> String {
+    let one = quantity::show_size(lease.offer.memory_bytes);
+    match lease.offer.memory_total {
+        Some(total) => format!("{one} for a run, {} for all", quantity::show_size(total)),
+        None => one,
+    }
 }
 
 /// What tasks may have there, a line for each kind of grant.

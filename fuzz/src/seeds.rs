@@ -215,6 +215,7 @@ fn dispatch() -> Dispatch {
         revision: 5,
         stream: Default::default(),
         held_max: 4,
+        alone: false,
         number: 1,
         module: Digest([1; 32]),
         input: inline(),
@@ -233,6 +234,7 @@ fn attempt() -> Attempt {
         lease: 5,
         lease_stream: Default::default(),
         dispatched_at: WallMillis(2),
+        alone: true,
         unknown: Default::default(),
     }
 }

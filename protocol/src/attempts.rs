@@ -23,6 +23,7 @@ use crate::{
     frame::FrameRange,
     limit,
     message::{AttemptKey, Dispatch, HeldAttempt, Hello, ToMaster},
+    occupancy::{Occupancy, Share},
     registry::Mark,
     run_estimate::RunEstimate,
     task::{Outcome, Verdict},
@@ -54,7 +55,9 @@ const OVER_MAX: usize = 8_192;
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Attempts {
-    slots: usize,
+    slots: u32,
+    /// The most memory that runs may have together, in bytes; not limited if absent.
+    memory_total: Option<u64>,
     version: String,
     session: Option<SessionId>,
     ended_session: Option<SessionId>,
@@ -72,9 +75,10 @@ pub struct Attempts {
     /// Attempts that can start, in the order in which they arrived.
     ready: BTreeSet<(u64, AttemptKey)>,
     arrivals: u64,
-    running: usize,
-    /// How many attempts run or may still run.
-    holding: usize,
+    /// Those that run, or were killed and have not stopped yet.
+    running: Occupancy,
+    /// Those that wait or run, and were not killed.
+    holding: Occupancy,
     run_estimate: RunEstimate,
     /// The links that are up, and the session of the master on each.
     links: BTreeMap<LinkId, SessionId>,
@@ -143,9 +147,10 @@ enum Phase {
 impl Attempts {
     /// A state machine without attempts, for a worker that runs `slots` of them at once. It starts a
     /// few more attempts that are very short; they wait for a slot next to the running ones.
-    pub fn new(slots: usize, version: String) -> Self {
+    pub fn new(slots: u32, version: String) -> Self {
         Attempts {
             slots,
+            memory_total: None,
             version,
             session: None,
             ended_session: None,
@@ -158,8 +163,8 @@ impl Attempts {
             attempts: BTreeMap::new(),
             ready: BTreeSet::new(),
             arrivals: 0,
-            running: 0,
-            holding: 0,
+            running: Occupancy::default(),
+            holding: Occupancy::default(),
             run_estimate: RunEstimate::default(),
             links: BTreeMap::new(),
             holds: Mark::default(),
@@ -179,6 +184,11 @@ impl Attempts {
     /// The same state machine, which remembers at most `over_max` ended attempts.
     pub fn remembering(self, over_max: usize) -> Self {
         Attempts { over_max, ..self }
+    }
+
+    /// The same state machine, whose runs may have so many bytes of linear memory together.
+    pub fn within(self, memory_total: u64) -> Self {
+        Attempts { memory_total: Some(memory_total), ..self }
     }
 
     /// Takes in one event.
@@ -236,19 +246,19 @@ impl Attempts {
         }
         out.append(&mut self.outbox);
         debug_assert_eq!(
-            self.holding,
+            self.holding.count(),
             self.attempts.values().filter(|attempt| attempt.holds_work()).count()
         );
     }
 
     /// When [`plan`](Attempts::plan) has to be called again if no event comes before.
     pub fn wakeup(&self) -> Option<Time> {
-        let holds = self.holding > 0;
+        let holds = self.holding.count() > 0;
         // Only few attempts hold no work: those that were killed and have not stopped yet, and those
         // whose outcome is about to be acknowledged.
         let fence = holds || self.attempts.values().any(Attempt::can_be_fenced);
         let fence = fence.then_some(self.until);
-        let undelivered = self.quiet_owed && self.running == 0;
+        let undelivered = self.quiet_owed && self.running.count() == 0;
         let stop = self.stopping.filter(|_| undelivered || holds);
         let drain = match self.intake {
             Intake::Draining(deadline) if holds => Some(deadline),
@@ -260,7 +270,7 @@ impl Attempts {
 
     /// How many runs have been started and not ended, those that wait for a slot included.
     pub fn running(&self) -> usize {
-        self.running
+        self.running.count()
     }
 
     /// A link is up, or the master on it has begun another session, which knows nothing of earlier
@@ -374,10 +384,10 @@ impl Attempts {
     }
 
     fn start(&mut self) {
-        let slots = u32::try_from(self.slots).unwrap_or(u32::MAX);
-        let ahead = self.run_estimate.runs_in(limit::BEGUN_WORK, slots).min(limit::BEGUN_TASKS_MAX);
+        let ahead = self.run_estimate.runs_in(limit::BEGUN_WORK, self.slots);
+        let most = self.slots.saturating_add(ahead.min(limit::BEGUN_TASKS_MAX)) as usize;
         let mut after = Bound::Unbounded;
-        while self.running < self.slots + ahead as usize
+        while self.running.count() < most
             && let Some(&(arrival, key)) = self.ready.range((after, Bound::Unbounded)).next()
         {
             after = Bound::Excluded((arrival, key));
@@ -385,12 +395,16 @@ impl Attempts {
             if self.runs_another(key) {
                 continue;
             }
-            self.ready.remove(&(arrival, key));
             let Some(attempt) = self.attempts.get_mut(&key) else { continue };
             let Some(dispatch) = &attempt.dispatch else { continue };
+            // Those behind it wait as well, or it might wait for ever.
+            if !has_room(&self.running, attempt.share(), self.slots, self.memory_total) {
+                break;
+            }
+            self.ready.remove(&(arrival, key));
+            self.running.add(attempt.share());
             self.outbox.push(Effect::Start(dispatch.clone()));
             attempt.phase = Phase::Running;
-            self.running += 1;
         }
     }
 }
@@ -410,7 +424,19 @@ impl Attempts {
     }
 }
 
+/// Whether an attempt with this share may run beside those that run.
+fn has_room(running: &Occupancy, share: Share, slots: u32, memory_total: Option<u64>) -> bool {
+    let is_kept_alone = running.has_alone() || (share.alone && running.count() > 0);
+    let free = memory_total.map_or(u64::MAX, |total| running.memory_free(slots, total));
+    !is_kept_alone && share.memory_bytes <= free
+}
+
 impl Attempt {
+    fn share(&self) -> Share {
+        let dispatch = self.dispatch.as_ref();
+        dispatch.map_or_else(Share::default, |dispatch| dispatch.share())
+    }
+
     /// Whether the attempt runs or may still run, and was not killed.
     fn holds_work(&self) -> bool {
         !matches!(self.phase, Phase::Ended { .. } | Phase::Killed(_))

@@ -409,11 +409,22 @@ pub struct Offer {
     pub slots: u32,
     /// The most linear memory that one of its runs may have, in bytes.
     pub memory_bytes: u64,
+    /// The most linear memory that all of its runs may have together, in bytes; not known if absent. A
+    /// worker that says so also keeps attempts alone that have to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_total: Option<u64>,
     /// The version of the worker's program.
     pub version: String,
     /// What the worker grants to tasks.
     #[serde(default)]
     pub policy: Arc<Policy>,
+}
+
+impl Offer {
+    /// The most linear memory that a run may have if nothing else runs, in bytes.
+    pub fn run_memory_max(&self) -> u64 {
+        self.memory_total.map_or(self.memory_bytes, |total| total.min(self.memory_bytes))
+    }
 }
 
 /// A registry's answer to a compare-and-set: written, not written, or unknown.

@@ -22,6 +22,7 @@ pub mod id;
 pub mod lease;
 pub mod limit;
 pub mod message;
+mod occupancy;
 pub mod record;
 pub mod registry;
 pub mod retry;

@@ -42,8 +42,12 @@ pub const API_SIZE_MAX: usize = 1024 * 1024;
 /// Earlier attempts kept in a record; older ones are counted, not listed.
 pub const HISTORY_MAX: usize = 16;
 
-/// How often a task may lose its worker before it is quarantined.
-pub const LOST_MAX_DEFAULT: u32 = 5;
+/// How often a task may be lost with its worker before it is a suspect, which runs alone. A loss may have
+/// another cause, such as a power failure; two are seldom chance.
+pub const SUSPECT_AFTER: u32 = 2;
+/// How often a task may be lost with its worker while it runs alone, before it is quarantined: with the
+/// losses that made it a suspect, it has lost five workers by then.
+pub const LOST_ALONE_MAX: u32 = 3;
 
 /// The longest message kept of a failure, in bytes.
 pub const MESSAGE_SIZE_MAX: usize = 2 * 1024;

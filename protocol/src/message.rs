@@ -13,6 +13,7 @@ use crate::{
     frame_range::FrameRange,
     grant::Grants,
     lease::{CasAnswer, Home, Lease, LeaseState},
+    occupancy::Share,
     registry::{Mark, StreamId},
     task::{Data, Limits, Outcome},
 };
@@ -203,6 +204,9 @@ pub struct Dispatch {
     /// How many attempts the worker may hold, this one included: another master may have dispatched
     /// some at the same time. The worker returns the surplus.
     pub held_max: u32,
+    /// Whether nothing else may run beside it.
+    #[serde(default)]
+    pub alone: bool,
     /// The number of the attempt within its task, from 1.
     pub number: u32,
     /// The module to run.
@@ -215,6 +219,13 @@ pub struct Dispatch {
     pub limits: Limits,
     /// What the attempt is granted besides.
     pub grants: Arc<Grants>,
+}
+
+impl Dispatch {
+    /// What the attempt takes of its worker.
+    pub(crate) fn share(&self) -> Share {
+        Share { memory_bytes: self.limits.memory_bytes, alone: self.alone }
+    }
 }
 
 /// The two object stores of a fleet.

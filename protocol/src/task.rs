@@ -13,6 +13,7 @@ pub use spec::{Limits, ModuleRef, OnWorkerLost, PRIORITY_MAX, Retry, SpecError, 
 
 use crate::{
     AttemptId, BatchId, Nonce, Revision, SessionId, TaskId, WorkerId, limit,
+    occupancy::Share,
     record::{Record, Unknown},
     registry::StreamId,
     time::WallMillis,
@@ -40,6 +41,9 @@ pub struct Attempt {
     pub lease_stream: StreamId,
     /// When it was dispatched, on that master's wall clock. For people.
     pub dispatched_at: WallMillis,
+    /// Whether nothing else may run beside it, because its task is a suspect.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub alone: bool,
     /// The fields that this version does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -60,6 +64,15 @@ pub struct PastAttempt {
     pub reason: String,
 }
 
+/// A worker that is given no attempts until a suspect can run there alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptWorker {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The session of the worker; none other is kept free.
+    pub session: SessionId,
+}
+
 /// The state of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,6 +83,9 @@ pub enum TaskState {
         /// milliseconds.
         #[serde(default)]
         wait_ms: u64,
+        /// The worker that is kept free for the task, which is a suspect; absent if none is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<KeptWorker>,
     },
     /// It is dispatched to a worker.
     Dispatched(Attempt),
@@ -88,6 +104,11 @@ pub enum TaskState {
 }
 
 impl TaskState {
+    /// The state of a task that waits so long before it may be placed.
+    pub(crate) fn queued_for(wait: Duration) -> Self {
+        TaskState::Queued { wait_ms: wait.as_millis() as u64, kept: None }
+    }
+
     /// The state as one word.
     pub fn word(&self) -> &'static str {
         self.name().word()
@@ -122,6 +143,9 @@ pub struct TaskRecord {
     /// How many of them were lost with their worker.
     #[serde(default)]
     pub losses: u32,
+    /// How many of these were lost while nothing ran beside them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub losses_alone: u32,
     /// The latest earlier attempts, oldest first; at most [`limit::HISTORY_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastAttempt>,
@@ -170,16 +194,21 @@ fn nobody() -> SessionId {
     SessionId(0)
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl TaskRecord {
     /// A record of a task that is not placed yet.
     pub fn queued(id: TaskId, spec: Arc<TaskSpec>, submitted_at: WallMillis) -> Self {
         TaskRecord {
             id,
-            state: TaskState::Queued { wait_ms: 0 },
+            state: TaskState::queued_for(Duration::ZERO),
             cancel: false,
             attempts: 0,
             failures: 0,
             losses: 0,
+            losses_alone: 0,
             history: Vec::new(),
             submitted_at,
             write: Nonce(0),
@@ -198,6 +227,7 @@ impl TaskRecord {
             attempts: self.attempts,
             failures: self.failures,
             losses: self.losses,
+            losses_alone: self.losses_alone,
             history: self.history.clone(),
             submitted_at: self.submitted_at,
             write: self.write,
@@ -213,6 +243,25 @@ impl TaskRecord {
             TaskState::Dispatched(attempt) => Some(attempt),
             _ => None,
         }
+    }
+
+    /// Whether the task was lost with its workers so often that it may be the cause. From then on it runs
+    /// alone: no other task is lost with it.
+    pub fn is_suspect(&self) -> bool {
+        self.losses >= limit::SUSPECT_AFTER
+    }
+
+    /// The worker that is kept free for it.
+    pub(crate) fn kept(&self) -> Option<&KeptWorker> {
+        match &self.state {
+            TaskState::Queued { kept, .. } => kept.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What an attempt of it takes of its worker.
+    pub(crate) fn share(&self) -> Share {
+        Share { memory_bytes: self.spec.limits.memory_bytes, alone: self.is_suspect() }
     }
 
     /// When its present attempt should have ended, if the run started at the dispatch. For people.

@@ -1,12 +1,17 @@
 //! The options of a worker. Never a default for a choice that the operator has to make.
 
-use crate::{journal::Journal, policy::Rules, shortage::Shortages};
+use crate::{journal::Journal, memory, policy::Rules, shortage::Shortages};
 use anyhow::Context as _;
 use muster_protocol::{
     GroupName, WorkerId, enrolment::Token, entitlement::Entitlement, lease::LeaseTiming, limit,
 };
 use muster_wire::nats::{Access, AccessError, NatsArgs};
-use std::{collections::BTreeMap, net::Ipv6Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// The most memory of one run unless the options say otherwise, in MiB.
 const MEMORY_MIB: u64 = 1024;
@@ -64,6 +69,10 @@ pub struct Config {
     /// The maximum memory of one run, in MiB [default: 1024, as far as its certificate permits]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub memory_mib: Option<u64>,
+    /// The maximum memory of all runs together, in MiB; set it where several programs share the host
+    /// [default: what the host and its control groups allow, without a quarter or 2 GiB]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+    pub memory_total_mib: Option<u64>,
     /// How much compiled code to keep on disk, in MiB; 0 for none
     #[arg(long, default_value_t = 512, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(..=1_048_576))]
@@ -166,8 +175,17 @@ impl Config {
         self.policy.as_deref().map_or_else(|| Ok(Rules::default()), Rules::read)
     }
 
+    /// The most memory of one run, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        (self.memory_mib.unwrap_or(MEMORY_MIB) * 1024 * 1024).min(limit::MEMORY_MAX)
+        let one = (self.memory_mib.unwrap_or(MEMORY_MIB) * 1024 * 1024).min(limit::MEMORY_MAX);
+        // Also for masters that do not know the total.
+        self.memory_total().map_or(one, |total| total.min(one))
+    }
+
+    /// The most memory of all runs together, in bytes; `None` if the system does not show its memory.
+    pub(crate) fn memory_total(&self) -> Option<u64> {
+        let given = self.memory_total_mib.map(|mib| mib * 1024 * 1024);
+        given.or_else(|| memory::for_runs(Path::new("/")))
     }
 
     pub(crate) fn code_cache_bytes(&self) -> u64 {

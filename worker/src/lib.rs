@@ -29,6 +29,7 @@ pub mod limits;
 mod link;
 mod links;
 pub mod local;
+mod memory;
 mod object;
 pub mod policy;
 mod retry;
@@ -149,11 +150,13 @@ pub async fn run(
     let holds = Arc::default();
     let version = env!("CARGO_PKG_VERSION").to_string();
 
+    let memory_total = config.memory_total();
     let offer = Offer {
         group: config.group(),
         labels: config.labels(),
         slots: config.slots(),
         memory_bytes: config.memory_bytes(),
+        memory_total,
         version: version.clone(),
         policy: Arc::new(rules.policy.clone()),
     };
@@ -221,7 +224,10 @@ pub async fn run(
         compile: Box::new(move || runtime.block_on(artifacts.probe())),
     };
     health::start(probe, met, lease.clone())?;
-    let mut attempts = Attempts::new(config.slots() as usize, version);
+    let mut attempts = Attempts::new(config.slots(), version);
+    if let Some(total) = memory_total {
+        attempts = attempts.within(total);
+    }
     if executor.was_cordoned() {
         // A cordon survives restarts: it holds until an operator lifts it.
         attempts.observe(
@@ -229,7 +235,8 @@ pub async fn run(
             Event::Received(0, ToWorker::Command(WorkerCommand::Cordon)),
         );
     }
-    tracing::info!(worker = %identity.name, slots = config.slots(), group = %config.group(), "started");
+    let (slots, group) = (config.slots(), config.group());
+    tracing::info!(worker = %identity.name, slots, ?memory_total, %group, "started");
     let ready = config.ready_file.clone();
     let worker = WorkerLoop {
         config,

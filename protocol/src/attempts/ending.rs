@@ -28,7 +28,7 @@ impl Attempts {
         match attempt.phase {
             Phase::Running
             | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
-                self.running -= 1;
+                self.running.remove(attempt.share());
                 self.run_estimate.count(outcome.run_us);
                 self.set_outcome(key, outcome);
             }
@@ -47,12 +47,12 @@ impl Attempts {
             // without a kill. If the session continues nevertheless, the masters must be told.
             Phase::Running => {
                 self.lapsed = true;
-                self.holding -= 1;
+                self.holding.remove(attempt.share());
                 Kill::Fenced
             }
             _ => return,
         };
-        self.running -= 1;
+        self.running.remove(attempt.share());
         match why {
             Kill::Revoked => self.set_outcome(key, Outcome::bare(Verdict::Cancelled)),
             Kill::Preempted => self.set_outcome(key, returned(PREEMPTED)),
@@ -80,7 +80,7 @@ impl Attempts {
         match &mut attempt.phase {
             Phase::Running => {
                 attempt.phase = Phase::Killed(why);
-                self.holding -= 1;
+                self.holding.remove(attempt.share());
                 self.outbox.push(Effect::Kill { key, why });
             }
             Phase::Lacking { .. } | Phase::Preparing { .. } | Phase::Ready => {
@@ -122,7 +122,7 @@ impl Attempts {
             match attempt.phase {
                 Phase::Running => {
                     attempt.phase = Phase::Killed(why);
-                    self.holding -= 1;
+                    self.holding.remove(attempt.share());
                     self.lapsed |= why == Kill::Fenced;
                     self.outbox.push(Effect::Kill { key: *key, why });
                 }
@@ -138,7 +138,7 @@ impl Attempts {
         self.lapsed |= why == Kill::Fenced && !gone.is_empty();
         for key in gone {
             if let Some(attempt) = self.attempts.remove(&key) {
-                self.holding -= 1;
+                self.holding.remove(attempt.share());
                 self.ready.remove(&(attempt.arrival, key));
                 self.outbox.push(Effect::Drop(key));
             }
@@ -148,7 +148,9 @@ impl Attempts {
     /// Keeps an outcome until it is acknowledged.
     pub(super) fn set_outcome(&mut self, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        self.holding -= usize::from(attempt.holds_work());
+        if attempt.holds_work() {
+            self.holding.remove(attempt.share());
+        }
         self.ready.remove(&(attempt.arrival, key));
         attempt.dispatch = None;
         attempt.phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };

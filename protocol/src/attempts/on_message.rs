@@ -1,7 +1,7 @@
 //! Frames from masters: dispatch, revoke, preempt, acknowledge, command. A frame that comes twice,
 //! late, or on two links changes nothing more.
 
-use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase, ending::returned};
+use super::{Attempt, Attempts, Effect, Intake, Kill, LinkId, Phase, ending::returned, has_room};
 use crate::{
     Time, limit,
     message::{AttemptKey, Dispatch, ToWorker, WorkerCommand},
@@ -56,8 +56,14 @@ impl Attempts {
             Some("its worker stops")
         } else if self.intake != Intake::Open {
             Some("its worker takes no new attempts")
-        } else if self.holding as u64 >= u64::from(dispatch.held_max) {
+        } else if self.holding.count() as u64 >= u64::from(dispatch.held_max) {
             Some("its worker was full")
+        } else if self.holding.has_alone() {
+            Some("its worker has an attempt that has to run alone")
+        } else if dispatch.alone && self.holding.count() > 0 {
+            Some("it has to run alone, and its worker had other attempts")
+        } else if !has_room(&self.holding, dispatch.share(), self.slots, self.memory_total) {
+            Some("its worker had not enough memory left")
         } else if dispatch.revision <= self.floor {
             // It may have run here and been acknowledged, so long ago that it is not remembered.
             Some("it came so late that it may have ended here already")
@@ -104,8 +110,9 @@ impl Attempts {
         } else {
             self.dirty.insert(key);
         }
+        let share = dispatch.share();
         let dispatch = Some(Arc::new(dispatch));
-        self.holding += 1;
+        self.holding.add(share);
         self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
     }
 }

@@ -10,8 +10,10 @@ impl Attempts {
         match self.stopping {
             // A stopping worker still runs its queued attempts and delivers every outcome, unless the
             // deadline is over.
-            Some(deadline) => self.attempts.is_empty() || (now >= deadline && self.running == 0),
-            None => self.running == 0,
+            Some(deadline) => {
+                self.attempts.is_empty() || (now >= deadline && self.running.count() == 0)
+            }
+            None => self.running.count() == 0,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The worker's state machine, event by event: effects come out as lines. Time is a number.
 
+mod occupancy;
 mod prepare;
 mod shutdown;
 
@@ -32,6 +33,7 @@ fn dispatch(task: u128) -> ToWorker {
         revision: 1,
         stream: StreamId(1),
         held_max: u32::MAX,
+        alone: false,
         number: 1,
         module: Digest([task as u8; 32]),
         input: Data::EMPTY,
@@ -98,7 +100,7 @@ impl Harness {
         let mut out = Vec::new();
         self.attempts.plan(self.now, &mut out);
         let busy = |attempt: &&Attempt| matches!(attempt.phase, Phase::Running | Phase::Killed(_));
-        assert_eq!(self.attempts.running, self.attempts.attempts.values().filter(busy).count());
+        assert_eq!(self.attempts.running(), self.attempts.attempts.values().filter(busy).count());
         assert!(
             self.attempts.wakeup().is_none_or(|at| at > self.now),
             "it would be woken without end"
@@ -141,7 +143,7 @@ impl Harness {
     #[track_caller]
     fn empty(&self) {
         assert!(self.attempts.attempts.is_empty() && self.attempts.ready.is_empty());
-        assert!(self.attempts.dirty.is_empty() && self.attempts.running == 0);
+        assert!(self.attempts.dirty.is_empty() && self.attempts.running() == 0);
     }
 }
 

@@ -205,6 +205,7 @@ mod tests {
             lease: 1,
             lease_stream: StreamId(1),
             dispatched_at: NOW,
+            alone: false,
             unknown: Default::default(),
         };
         let record = TaskRecord::queued(KEY.task, spec, WallMillis(1));

@@ -39,7 +39,6 @@ impl Fleet {
 
     fn explain_queued(&self, now: Time, record: &TaskRecord) -> String {
         let spec = &record.spec;
-        let group = &spec.group;
         if let Some(task) = self.tasks.get(&record.id)
             && now < task.not_before()
         {
@@ -62,17 +61,7 @@ impl Fleet {
         if let Some(denied) = self.denied(spec) {
             return denied;
         }
-        match self.fitting(spec) {
-            (0, _) => format!(
-                "no worker of group {group} is connected to this master and takes new attempts"
-            ),
-            (some, 0) => format!(
-                "none of the {some} connected workers of group {group} has the labels and the memory it needs"
-            ),
-            (_, fit) => {
-                format!("all slots of the {fit} workers of group {group} that fit are taken")
-            }
-        }
+        self.explain_room(record)
     }
 
     /// Every worker that holds or held a lease and whose name follows this one, in the order of the names.
@@ -83,7 +72,7 @@ impl Fleet {
                 revision: worker.revision,
                 linked: !worker.links().is_empty(),
                 denied: worker.denied().map(String::from),
-                attempts: worker.tasks.iter().copied().collect(),
+                attempts: worker.tasks().collect(),
             })
         };
         let follows = |id: &WorkerId| after.is_none_or(|after| id.as_str() > after);

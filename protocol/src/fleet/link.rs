@@ -36,7 +36,7 @@ impl Fleet {
         self.worker(now, &worker);
         self.workers.link(&worker, link, session, entitlement);
         let entry = self.worker(now, &worker);
-        let held: Vec<TaskId> = entry.tasks.iter().copied().collect();
+        let held: Vec<TaskId> = entry.tasks().collect();
         let known: BTreeSet<AttemptKey> = attempts.iter().map(|held| held.key).collect();
         // Resend missing dispatches at once, even those that another master assigned.
         for id in held {
@@ -65,7 +65,7 @@ impl Fleet {
         let Some(entry) = self.workers.unlink(&worker, link) else { return };
         // Frames on this link may not have arrived: send them again on another link.
         if !entry.links().is_empty() {
-            self.agenda.tasks(entry.tasks.iter().copied());
+            self.agenda.tasks(entry.tasks());
         }
         if self.workers.linked() == 0 {
             self.reassign();

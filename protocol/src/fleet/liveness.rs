@@ -85,6 +85,7 @@ impl Fleet {
         self.timers.set(due, Timer::Lease(id.clone()));
         if let Some(old) = old {
             self.scheduler.unlist(&old.offer.group, &id);
+            self.reindex(&id);
         }
     }
 
@@ -292,7 +293,7 @@ impl Fleet {
     /// Makes the master reconsider every task of a worker.
     fn reconsider(&mut self, id: &WorkerId) {
         if let Some(worker) = self.workers.get(id) {
-            self.agenda.tasks(worker.tasks.iter().copied());
+            self.agenda.tasks(worker.tasks());
         }
     }
 
@@ -301,7 +302,7 @@ impl Fleet {
         let Some(worker) = self.workers.get(id) else { return };
         let due = self.previous_sessions_run_out(worker);
         let session = worker.lease.as_ref().map(|lease| lease.session);
-        let earlier = worker.tasks.iter().copied().filter(|task| {
+        let earlier = worker.tasks().filter(|task| {
             let attempt = self.tasks.get(task).and_then(|task| task.record.attempt());
             attempt.is_some_and(|attempt| Some(attempt.session) != session)
         });
@@ -314,8 +315,8 @@ impl Fleet {
 
     fn session_of_tasks(&self, id: &WorkerId) -> Option<SessionId> {
         let worker = self.workers.get(id)?;
-        worker.tasks.iter().find_map(|task| {
-            let attempt = self.tasks.get(task)?.record.attempt()?;
+        worker.tasks().find_map(|task| {
+            let attempt = self.tasks.get(&task)?.record.attempt()?;
             (attempt.worker == *id).then_some(attempt.session)
         })
     }

@@ -1,9 +1,11 @@
 //! Chooses the worker for each task. Never gives a worker more than its slots and a short queue, nor an
 //! attempt to a worker without a lease and a link.
 
+mod alone;
 mod candidates;
 mod queue;
 mod scheduler;
+mod why;
 
 use super::{Effect, Fleet, Phase, Timer, workers::Load};
 use crate::{
@@ -12,10 +14,11 @@ use crate::{
     grant::RequestedGrants,
     lease::Offer,
     limit,
+    occupancy::Share,
     subject::Bucket,
     task::{Attempt, TaskRecord, TaskSpec, TaskState},
 };
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use candidates::Candidates;
 use core::{ops::Bound, time::Duration};
 use queue::Queue;
@@ -26,24 +29,47 @@ pub(super) use scheduler::{QueueOwner, Scheduler};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Need {
     memory_bytes: u64,
+    /// Whether nothing else may run on the worker.
+    alone: bool,
     selector: BTreeMap<String, String>,
     wants: RequestedGrants,
 }
 
 impl Need {
-    pub(super) fn of(spec: &TaskSpec) -> Self {
+    pub(super) fn of(record: &TaskRecord) -> Self {
+        Need { alone: record.is_suspect(), ..Need::of_spec(&record.spec) }
+    }
+
+    fn of_spec(spec: &TaskSpec) -> Self {
         Need {
+            alone: false,
             memory_bytes: spec.limits.memory_bytes,
             selector: spec.selector.clone(),
             wants: spec.grants.requested(),
         }
     }
 
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     pub(super) fn fits(&self, offer: &Offer) -> bool {
-        self.memory_bytes <= offer.memory_bytes
+        self.memory_bytes <= offer.run_memory_max()
             && self.selector.iter().all(|(key, value)| offer.labels.get(key) == Some(value))
             && offer.policy.denies(&self.wants).is_none()
     }
+}
+
+/// What a worker that may hold another attempt has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) load: Load,
+    /// The most memory that the other attempt may have, in bytes.
+    pub(super) memory_free: u64,
 }
 
 impl Fleet {
@@ -94,20 +120,21 @@ impl Fleet {
 
     /// Updates a worker's entry among the candidates after a change of its load or lease.
     pub(super) fn reindex(&mut self, id: &WorkerId) {
+        self.reconsider_kept(id);
         let Some(worker) = self.workers.get(id) else { return };
         let Some(lease) = &worker.lease else { return };
         let Some(open) = worker.open_lease() else {
             return self.scheduler.unlist(&lease.offer.group, id);
         };
-        if self.scheduler.list(id, &open.offer, worker.load_with_room(open)) {
+        if self.scheduler.list(id, &open.offer, worker.room(open)) {
             self.agenda.group(open.offer.group.clone());
         }
     }
 
     /// A task takes up one slot of the worker, or a place in its short queue.
-    pub(super) fn reserve(&mut self, id: &WorkerId, task: TaskId) {
+    pub(super) fn reserve(&mut self, id: &WorkerId, task: TaskId, share: Share) {
         if let Some(worker) = self.workers.get_mut(id)
-            && worker.tasks.insert(task)
+            && worker.hold(task, share)
         {
             self.reindex(id);
         }
@@ -116,7 +143,7 @@ impl Fleet {
     /// The task does not take up a slot of the worker any more.
     pub(super) fn release(&mut self, id: &WorkerId, task: TaskId) {
         if let Some(worker) = self.workers.get_mut(id)
-            && worker.tasks.remove(&task)
+            && worker.let_go(task)
         {
             self.reindex(id);
         }
@@ -135,6 +162,7 @@ impl Fleet {
     }
 
     fn place_group(&mut self, now: Time, name: &GroupName, out: &mut Vec<Effect>) {
+        self.place_kept(now, name, out);
         self.place_queue(now, name, QueueOwner::Own, out);
         self.place_others(now, name, out);
         let Some(group) = self.scheduler.group_mut(name) else { return };
@@ -200,6 +228,9 @@ impl Fleet {
             after = Bound::Excluded(key);
             if let Some(worker) = group.candidates().choose(need).cloned() {
                 self.assign(now, key.3, worker, out);
+            } else if need.alone && owner == QueueOwner::Own {
+                let need = need.clone();
+                self.keep_a_worker(now, name, &need, key.3, out);
             }
         }
     }
@@ -223,12 +254,13 @@ impl Fleet {
             lease,
             lease_stream,
             dispatched_at,
+            alone: task.record.is_suspect(),
             unknown: Default::default(),
         }));
         record.attempts = number;
         self.dequeue(id);
         self.scheduler.needs_no_room(id);
-        self.reserve(&worker, id);
+        self.reserve(&worker, id, record.share());
         self.write(now, id, record, None, out);
     }
 
@@ -245,42 +277,12 @@ impl Fleet {
             }
         }
     }
-
-    /// Why no worker of the group may run the task, if workers would fit but for their policies: a
-    /// sentence that quotes the policy of one of them.
-    pub fn denied(&self, spec: &TaskSpec) -> Option<String> {
-        let group = self.scheduler.group(&spec.group)?;
-        let wants = spec.grants.requested();
-        let need = Need { wants: RequestedGrants::default(), ..Need::of(spec) };
-        let mut denial: Option<(&WorkerId, String)> = None;
-        for (offer, workers) in group.candidates().fitting(&need) {
-            let why = offer.policy.denies(&wants)?;
-            let worker = workers.first()?;
-            if denial.as_ref().is_none_or(|(first, _)| worker < *first) {
-                denial = Some((worker, why));
-            }
-        }
-        let (worker, why) = denial?;
-        let group = &spec.group;
-        Some(format!(
-            "no worker of group {group} grants what it asks for: the policy of {worker} {why}"
-        ))
-    }
-
-    /// How many workers of the group may be given attempts now, and how many of them fit the task. For
-    /// explanations.
-    pub(super) fn fitting(&self, spec: &TaskSpec) -> (usize, usize) {
-        let Some(group) = self.scheduler.group(&spec.group) else { return (0, 0) };
-        let need = Need::of(spec);
-        let fits = group.candidates().fitting(&need).map(|(_, workers)| workers.len()).sum();
-        (group.candidates().len(), fits)
-    }
 }
 
 /// How long the record's task has to wait until it may be placed.
 pub(super) fn wait_of(record: &TaskRecord) -> Duration {
     match record.state {
-        TaskState::Queued { wait_ms } => Duration::from_millis(wait_ms),
+        TaskState::Queued { wait_ms, .. } => Duration::from_millis(wait_ms),
         _ => Duration::ZERO,
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     ABSENT, GroupName, TaskId,
     limit::PREEMPT_GAP,
     message::{AttemptKey, ToWorker},
+    task::KeptWorker,
 };
 use alloc::vec::Vec;
 
@@ -22,11 +23,12 @@ impl Fleet {
         }
         self.scheduler.needs_no_room(id);
         let Some(group) = self.scheduler.group(name) else { return };
-        let need = Need::of(&record.spec);
+        let need = Need::of(&record);
+        let kept = record.kept();
         let victims = group.dispatched().take_while(|(priority, ..)| *priority <= below);
-        let victim = victims
-            .map(|&(_, _, id)| id)
-            .find(|&victim| !self.scheduler.is_victim(victim) && self.may_make_room(victim, &need));
+        let victim = victims.map(|&(_, _, id)| id).find(|&victim| {
+            !self.scheduler.is_victim(victim) && self.may_make_room(victim, &need, kept)
+        });
         let Some(victim) = victim else { return };
         let Some(attempt) = self.tasks.get(&victim).and_then(|task| task.record.attempt()) else {
             return;
@@ -40,15 +42,29 @@ impl Fleet {
     }
 
     /// Whether stopping this task's run would make room for the need, and the worker can be told to
-    /// stop it.
-    fn may_make_room(&self, id: TaskId, need: &Need) -> bool {
+    /// stop it. For a suspect, runs are stopped on the worker that is `kept` free for it.
+    fn may_make_room(&self, id: TaskId, need: &Need, kept: Option<&KeptWorker>) -> bool {
         let Some(task) = self.tasks.get(&id).filter(|task| task.is_idle()) else { return false };
         let Some(attempt) = task.record.attempt().filter(|_| task.report.is_none()) else {
             return false;
         };
         let Some(worker) = self.workers.get(&attempt.worker) else { return false };
         worker.open_lease().is_some_and(|lease| {
-            lease.session == attempt.session && need.fits(&lease.offer) && !task.record.cancel
+            let has_room = match need.is_alone() {
+                true => kept.is_some_and(|kept| {
+                    kept.worker == attempt.worker && kept.session == lease.session
+                }),
+                false => {
+                    let free = worker.memory_free(lease, worker.share_of(id));
+                    need.memory_bytes() <= free
+                        && worker.is_kept_for(lease.session).is_none()
+                        && !worker.has_alone_but(id)
+                }
+            };
+            lease.session == attempt.session
+                && need.fits(&lease.offer)
+                && has_room
+                && !task.record.cancel
         })
     }
 

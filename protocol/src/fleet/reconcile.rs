@@ -213,6 +213,7 @@ fn dispatch(
         revision: given.revision,
         stream: given.stream,
         held_max,
+        alone: attempt.alone,
         number: attempt.number,
         module: spec.module.digest,
         input: spec.input.clone(),

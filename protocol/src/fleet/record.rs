@@ -130,8 +130,9 @@ impl Fleet {
             && !has_report
         {
             self.await_end(now, attempt);
-            self.reserve(&attempt.worker, id);
+            self.reserve(&attempt.worker, id, new.share());
         }
+        self.kept_changed(now, id, old.kept(), new.kept());
         self.agenda.task(id);
         self.hear(now, id);
     }
@@ -257,7 +258,9 @@ impl Fleet {
                 };
                 self.announce(intent, what, Some(attempt), reason);
             }
-            TaskState::Queued { .. } => {
+            // This is an older story if only a worker is kept free now.
+            TaskState::Queued { kept: Some(_), .. } => {}
+            TaskState::Queued { kept: None, .. } => {
                 if let Some(past) = intent.history.last().filter(|past| !past.lost) {
                     let reason = past.reason.clone();
                     self.announce(intent, TaskEvent::Retried, Some(&past.attempt), reason);
@@ -271,6 +274,11 @@ impl Fleet {
     fn abandon(&mut self, id: TaskId, intent: &TaskRecord) {
         let Some(task) = self.tasks.get(&id) else { return };
         let held = task.record.attempt().map(|attempt| attempt.worker.clone());
+        if let Some(kept) = intent.kept()
+            && task.record.kept() != Some(kept)
+        {
+            self.keep_no_more(&kept.worker, id);
+        }
         if let Some(attempt) = intent.attempt()
             && held.as_ref() != Some(&attempt.worker)
         {
@@ -369,6 +377,9 @@ impl Fleet {
         }
         if let Some(attempt) = task.record.attempt() {
             self.release(&attempt.worker, id);
+        }
+        if let Some(kept) = task.record.kept() {
+            self.keep_no_more(&kept.worker, id);
         }
         for request in pending.cancelling {
             self.outbox.push(Effect::Reply { request, answer: ClientReply::CancelStored });

@@ -85,7 +85,7 @@ impl Fleet {
             return self.commit(now, id, record, outcome, Some(attempt.clone()), out);
         }
         let wait = backoff(retry, failures.max(1), (id.0 as u64) ^ attempt.id.0);
-        let mut next = record.in_state(TaskState::Queued { wait_ms: wait.as_millis() as u64 });
+        let mut next = record.in_state(TaskState::queued_for(wait));
         next.failures = failures;
         let reason = outcome.verdict.reason();
         next.push_history(self.past(now, attempt, false, &reason));
@@ -108,7 +108,7 @@ impl Fleet {
         }
         let reason = outcome.verdict.reason();
         let wait = wait_after_returns(record, &reason);
-        let mut next = record.in_state(TaskState::Queued { wait_ms: wait.as_millis() as u64 });
+        let mut next = record.in_state(TaskState::queued_for(wait));
         next.push_history(self.past(now, attempt, false, &reason));
         self.write(now, id, next, None, out);
     }
@@ -125,20 +125,22 @@ impl Fleet {
         let fail = record.spec.on_worker_lost == OnWorkerLost::Fail;
         let left = self.has_left(attempt);
         let losses = record.losses + u32::from(fail || !left);
+        // Only a loss in which nothing else ran can be held against the task.
+        let losses_alone = record.losses_alone + u32::from(attempt.alone && !left);
         let what = if left { "left before it had ended" } else { "was lost" };
         let reason = format!("worker {} {what}", attempt.worker);
-        let mut next = TaskRecord { losses, ..record.clone() };
+        let mut next = TaskRecord { losses, losses_alone, ..record.clone() };
         next.push_history(self.past(now, attempt, true, &reason));
         if record.cancel {
             let outcome = Arc::new(Outcome::bare(Verdict::Cancelled));
             return self.commit(now, id, &next, outcome, None, out);
         }
-        let quarantined = losses >= limit::LOST_MAX_DEFAULT;
+        let quarantined = losses_alone >= limit::LOST_ALONE_MAX;
         if fail || quarantined {
             let outcome = Arc::new(Outcome::bare(Verdict::Lost { workers: losses }));
             return self.commit(now, id, &next, outcome, None, out);
         }
-        self.write(now, id, next.in_state(TaskState::Queued { wait_ms: 0 }), None, out);
+        self.write(now, id, next.in_state(TaskState::queued_for(Duration::ZERO)), None, out);
     }
 
     fn past(&self, now: Time, attempt: &Attempt, lost: bool, reason: &str) -> PastAttempt {
@@ -177,7 +179,7 @@ impl Fleet {
         attempt: Option<&Attempt>,
     ) {
         if matches!(outcome.verdict, Verdict::Lost { .. })
-            && record.losses >= limit::LOST_MAX_DEFAULT
+            && record.losses_alone >= limit::LOST_ALONE_MAX
         {
             let last = record.history.last().map(|past| &past.attempt);
             let reason = format!("it has lost {} workers", record.losses);

@@ -1,12 +1,14 @@
 //! The master's state machine, run against a registry of two maps: events in, effects out as lines.
 //! No sleeps: time is a number that a test moves.
 
+mod alone;
 mod audit;
 mod cancel;
 mod home;
 mod inquiries;
 mod liveness;
 mod masters;
+mod memory;
 mod outcome;
 mod place;
 mod restart;
@@ -491,6 +493,6 @@ impl World {
                 && fleet.write_queue.under_way() == 0
         );
         assert!(fleet.scheduler.audit().is_empty(), "{:?}", fleet.scheduler);
-        assert!(fleet.workers.values().all(|worker| worker.tasks.is_empty()));
+        assert!(fleet.workers.values().all(|worker| worker.has_no_task()));
     }
 }

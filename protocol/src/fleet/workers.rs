@@ -3,20 +3,16 @@
 //! Invariants: `linked` is the number of workers that have a link; a worker with a link or a task is not
 //! forgotten.
 
-use super::{LinkId, RequestId, backoff};
+use super::{LinkId, RequestId, backoff, place::Room};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
     entitlement::Entitlement,
     lease::{Lease, LeaseState},
     limit,
+    occupancy::{Occupancy, Share},
     run_estimate::RunEstimate,
 };
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 /// See the [module](self).
@@ -53,7 +49,11 @@ pub(super) struct Worker {
     pub(super) commands: Vec<(RequestId, LeaseState)>,
     links: WorkerLinks,
     /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
-    pub(super) tasks: BTreeSet<TaskId>,
+    tasks: BTreeMap<TaskId, Share>,
+    /// What these take of it together.
+    occupancy: Occupancy,
+    /// Suspects for which a session of it is kept free.
+    kept_for: BTreeMap<TaskId, SessionId>,
     /// How many attempts it might hold when this master last placed a task there.
     held_max: u32,
     pub(super) run_estimate: RunEstimate,
@@ -73,7 +73,7 @@ struct Linked {
 }
 
 /// How workers are ordered when one is chosen: unwell workers last, then by attempts per slot, in
-/// thousandths. Unwell workers are not left out: the task may not need what the host lacks, and a group
+/// thousandths, rounded up: 0 means that it has none. Unwell workers are not left out: the task may not need what the host lacks, and a group
 /// whose workers are all unwell still makes progress.
 pub(super) type Load = (IsUnwell, u64);
 
@@ -160,7 +160,9 @@ impl Worker {
             declared_here: false,
             commands: Vec::new(),
             links: WorkerLinks::default(),
-            tasks: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            occupancy: Occupancy::default(),
+            kept_for: BTreeMap::new(),
             held_max: 0,
             run_estimate: RunEstimate::default(),
             backoff: backoff::WorkerBackoff::default(),
@@ -203,14 +205,80 @@ impl Worker {
         (lease.state == LeaseState::Live && may).then_some(lease)
     }
 
-    /// The load of the worker, if it may hold another attempt.
-    pub(super) fn load_with_room(&self, lease: &Lease) -> Option<Load> {
+    /// The room of the worker, if it may hold another attempt.
+    pub(super) fn room(&self, lease: &Lease) -> Option<Room> {
         let held = self.tasks.len() as u64;
-        if held >= u64::from(self.holds_max(lease)) {
+        let is_full = held >= u64::from(self.holds_max(lease));
+        if is_full || self.occupancy.has_alone() || self.is_kept_for(lease.session).is_some() {
             return None;
         }
-        let per_slot = held * 1_000 / u64::from(lease.offer.slots.max(1));
-        Some((lease.lacks().is_some(), per_slot))
+        let per_slot = (held * 1_000).div_ceil(u64::from(lease.offer.slots.max(1)));
+        let load = (lease.lacks().is_some(), per_slot);
+        Some(Room { load, memory_free: self.memory_free(lease, None) })
+    }
+
+    /// The most memory that another attempt may have, once the attempt `gone` has ended.
+    pub(super) fn memory_free(&self, lease: &Lease, gone: Option<Share>) -> u64 {
+        let free = |total| self.occupancy.memory_free_without(gone, lease.offer.slots, total);
+        lease.offer.memory_total.map_or(u64::MAX, free)
+    }
+
+    /// The suspect for which this session of the worker is kept free: the first one if there are several.
+    pub(super) fn is_kept_for(&self, session: SessionId) -> Option<TaskId> {
+        self.kept_for.iter().find(|&(_, of)| *of == session).map(|(&task, _)| task)
+    }
+
+    /// Whether the worker is kept free for any suspect, in any session.
+    pub(super) fn kept_for(&self) -> impl Iterator<Item = TaskId> {
+        self.kept_for.keys().copied()
+    }
+
+    /// This session of the worker is kept free for the task.
+    pub(super) fn keep_for(&mut self, task: TaskId, session: SessionId) {
+        self.kept_for.insert(task, session);
+    }
+
+    /// The worker is not kept free for the task any more.
+    pub(super) fn keep_no_more(&mut self, task: TaskId) {
+        self.kept_for.remove(&task);
+    }
+
+    /// Tasks that are dispatched to it or being dispatched, and whose outcome is not known.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.keys().copied()
+    }
+
+    /// What such a task takes of the worker.
+    pub(super) fn share_of(&self, task: TaskId) -> Option<Share> {
+        self.tasks.get(&task).copied()
+    }
+
+    pub(super) fn has_no_task(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Whether an attempt has to be alone there, other than that of the task `gone`.
+    pub(super) fn has_alone_but(&self, gone: TaskId) -> bool {
+        self.occupancy.has_alone() && !self.share_of(gone).is_some_and(|share| share.alone)
+    }
+
+    /// A task is dispatched to it. Returns whether that was not known.
+    pub(super) fn hold(&mut self, task: TaskId, share: Share) -> bool {
+        let is_new = !self.tasks.contains_key(&task);
+        if is_new {
+            self.tasks.insert(task, share);
+            self.occupancy.add(share);
+        }
+        is_new
+    }
+
+    /// The task is not dispatched to it any more. Returns whether it was.
+    pub(super) fn let_go(&mut self, task: TaskId) -> bool {
+        let share = self.tasks.remove(&task);
+        if let Some(share) = share {
+            self.occupancy.remove(share);
+        }
+        share.is_some()
     }
 
     /// A task is being placed there.

@@ -3,15 +3,16 @@
 
 use super::{FrameRange, Message};
 use crate::{
-    Nonce, Revision, SessionId, WorkerId,
+    Digest, GroupName, Nonce, Revision, SessionId, WorkerId,
+    grant::{Grants, Policy},
     lease::{CasAnswer, Home, Lease, LeaseState, Offer, Unwell},
     message::{AttemptKey, Dispatch, HeldAttempt, Hello, ToMaster, ToWorker, WorkerCommand},
     record::Unknown,
-    registry::Mark,
-    task::Outcome,
+    registry::{Mark, StreamId},
+    task::{Data, Limits, Outcome},
     time::WallMillis,
 };
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::{borrow::Cow, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// [`ToMaster`] in frames 1.
@@ -48,7 +49,7 @@ enum FirstToMaster<'a> {
 #[derive(Serialize, Deserialize)]
 enum FirstToWorker<'a> {
     Welcome { master: Cow<'a, Home>, machine: Nonce, version: Cow<'a, str> },
-    Dispatch(Cow<'a, Dispatch>),
+    Dispatch(FirstDispatch<'a>),
     Revoke { key: AttemptKey, revision: Revision },
     Preempt { key: AttemptKey, revision: Revision },
     Renewed { session: SessionId, renewal: u64, answer: CasAnswer<FirstLease<'a>> },
@@ -78,8 +79,99 @@ struct FirstLease<'a> {
     holds: Mark,
     home: Option<Cow<'a, Home>>,
     master_wait_ms: u64,
-    offer: Cow<'a, Offer>,
+    offer: FirstOffer<'a>,
     renewed_at: WallMillis,
+}
+
+/// An offer in frames 1 does not say how much memory all runs may have together.
+#[derive(Serialize, Deserialize)]
+struct FirstOffer<'a> {
+    group: Cow<'a, GroupName>,
+    labels: Cow<'a, BTreeMap<String, String>>,
+    slots: u32,
+    memory_bytes: u64,
+    version: Cow<'a, str>,
+    policy: Cow<'a, Arc<Policy>>,
+}
+
+/// A dispatch in frames 1 does not say whether the attempt has to be alone.
+#[derive(Serialize, Deserialize)]
+struct FirstDispatch<'a> {
+    key: AttemptKey,
+    session: SessionId,
+    revision: Revision,
+    stream: StreamId,
+    held_max: u32,
+    number: u32,
+    module: Digest,
+    input: Cow<'a, Data>,
+    args: Cow<'a, [String]>,
+    limits: Limits,
+    grants: Cow<'a, Arc<Grants>>,
+}
+
+impl<'a> From<&'a Offer> for FirstOffer<'a> {
+    fn from(offer: &'a Offer) -> Self {
+        FirstOffer {
+            group: Cow::Borrowed(&offer.group),
+            labels: Cow::Borrowed(&offer.labels),
+            slots: offer.slots,
+            memory_bytes: offer.memory_bytes,
+            version: Cow::Borrowed(&offer.version),
+            policy: Cow::Borrowed(&offer.policy),
+        }
+    }
+}
+
+impl From<FirstOffer<'_>> for Offer {
+    fn from(first: FirstOffer<'_>) -> Self {
+        Offer {
+            group: first.group.into_owned(),
+            labels: first.labels.into_owned(),
+            slots: first.slots,
+            memory_bytes: first.memory_bytes,
+            memory_total: None,
+            version: first.version.into_owned(),
+            policy: first.policy.into_owned(),
+        }
+    }
+}
+
+impl<'a> From<&'a Dispatch> for FirstDispatch<'a> {
+    fn from(dispatch: &'a Dispatch) -> Self {
+        FirstDispatch {
+            key: dispatch.key,
+            session: dispatch.session,
+            revision: dispatch.revision,
+            stream: dispatch.stream,
+            held_max: dispatch.held_max,
+            number: dispatch.number,
+            module: dispatch.module,
+            input: Cow::Borrowed(&dispatch.input),
+            args: Cow::Borrowed(&dispatch.args),
+            limits: dispatch.limits,
+            grants: Cow::Borrowed(&dispatch.grants),
+        }
+    }
+}
+
+impl From<FirstDispatch<'_>> for Dispatch {
+    fn from(first: FirstDispatch<'_>) -> Self {
+        Dispatch {
+            key: first.key,
+            session: first.session,
+            revision: first.revision,
+            stream: first.stream,
+            held_max: first.held_max,
+            alone: false,
+            number: first.number,
+            module: first.module,
+            input: first.input.into_owned(),
+            args: first.args.into_owned(),
+            limits: first.limits,
+            grants: first.grants.into_owned(),
+        }
+    }
 }
 
 impl<'a> From<&'a Lease> for FirstLease<'a> {
@@ -95,7 +187,7 @@ impl<'a> From<&'a Lease> for FirstLease<'a> {
             holds: lease.holds,
             home: lease.home.as_ref().map(Cow::Borrowed),
             master_wait_ms: lease.master_wait_ms,
-            offer: Cow::Borrowed(&lease.offer),
+            offer: FirstOffer::from(&lease.offer),
             renewed_at: lease.renewed_at,
         }
     }
@@ -114,7 +206,7 @@ impl FirstLease<'_> {
             holds: self.holds,
             home: self.home.map(Cow::into_owned),
             master_wait_ms: self.master_wait_ms,
-            offer: self.offer.into_owned(),
+            offer: self.offer.into(),
             renewed_at: self.renewed_at,
             unwell,
             unknown: Unknown::default(),
@@ -188,7 +280,7 @@ impl<'a> From<&'a ToWorker> for FirstToWorker<'a> {
                 machine: *machine,
                 version: Cow::Borrowed(version),
             },
-            ToWorker::Dispatch(dispatch) => FirstToWorker::Dispatch(Cow::Borrowed(dispatch)),
+            ToWorker::Dispatch(dispatch) => FirstToWorker::Dispatch(dispatch.into()),
             &ToWorker::Revoke { key, revision } => FirstToWorker::Revoke { key, revision },
             &ToWorker::Preempt { key, revision } => FirstToWorker::Preempt { key, revision },
             ToWorker::Renewed { session, renewal, answer } => FirstToWorker::Renewed {
@@ -214,7 +306,7 @@ impl From<FirstToWorker<'_>> for ToWorker {
                 version: version.into_owned(),
                 frames: FrameRange::FIRST,
             },
-            FirstToWorker::Dispatch(dispatch) => ToWorker::Dispatch(dispatch.into_owned()),
+            FirstToWorker::Dispatch(dispatch) => ToWorker::Dispatch(dispatch.into()),
             FirstToWorker::Revoke { key, revision } => ToWorker::Revoke { key, revision },
             FirstToWorker::Preempt { key, revision } => ToWorker::Preempt { key, revision },
             FirstToWorker::Renewed { session, renewal, answer } => {

@@ -88,7 +88,7 @@ fn unknown_fields_follow_what_they_are_about() {
     let record: TaskRecord = read_value(&task());
     // The attempt ends and another one follows: the field of the attempt moves into the history.
     let attempt = record.attempt().expect("it is dispatched").clone();
-    let mut waits = record.in_state(TaskState::Queued { wait_ms: 0 });
+    let mut waits = record.in_state(TaskState::queued_for(Default::default()));
     waits.push_history(PastAttempt {
         attempt: attempt.clone(),
         ended_at: WallMillis(9),
@@ -118,7 +118,8 @@ fn a_field_of_a_state_that_is_over_does_not_come_back_with_another_of_its_kind()
     let queued: TaskRecord = read_value(&queued);
     assert_eq!(written(&queued)["state"]["queued"]["new_wait"], json!(2));
     let dispatched: TaskRecord = read_value(&task());
-    let again = queued.in_state(dispatched.state).in_state(TaskState::Queued { wait_ms: 3 });
+    let again = queued.in_state(dispatched.state);
+    let again = again.in_state(TaskState::queued_for(core::time::Duration::from_millis(3)));
     assert_eq!(written(&again)["state"], json!({"queued": {"wait_ms": 3}}));
     assert_eq!(written(&again)["new_record"], task()["new_record"]);
 }

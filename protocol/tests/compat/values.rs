@@ -88,6 +88,7 @@ fn attempt() -> Attempt {
         lease: 5,
         lease_stream: StreamId(6),
         dispatched_at: WallMillis(1_700_000_000_001),
+        alone: false,
         unknown: Default::default(),
     }
 }
@@ -130,7 +131,7 @@ pub fn outcomes() -> Vec<Outcome> {
 
 /// Records of tasks, by name.
 pub fn tasks() -> Vec<(String, TaskRecord)> {
-    let queued = TaskState::Queued { wait_ms: 250 };
+    let queued = TaskState::Queued { wait_ms: 250, kept: None };
     let mut tasks = vec![
         ("task-queued".into(), task(queued)),
         ("task-dispatched".into(), task(TaskState::Dispatched(attempt()))),
@@ -158,6 +159,7 @@ pub fn lease() -> Lease {
         labels: [("zone".into(), "north".into())].into(),
         slots: 4,
         memory_bytes: 1 << 33,
+        memory_total: None,
         version: "0.1.0".into(),
         policy: Arc::new(policy),
     };
@@ -279,6 +281,7 @@ pub fn dispatch() -> Dispatch {
         revision: 1_000_000,
         stream: mark().stream,
         held_max: 256,
+        alone: false,
         number: 2,
         module: Digest([1; 32]),
         input: bytes(),

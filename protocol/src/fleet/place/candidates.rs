@@ -1,7 +1,7 @@
 //! The workers of a group that may be given attempts, and which of them have free slots. Workers with
 //! equal offers form a kind and are examined once; kinds are indexed by label. Never knows of tasks.
 
-use super::{Load, Need};
+use super::{Load, Need, Room};
 use crate::{WorkerId, lease::Offer};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +28,8 @@ pub(in crate::fleet) struct Candidates {
 #[derive(Debug)]
 struct Listing {
     kind: Number,
-    /// The load of the worker, if it has a free slot.
-    room: Option<Load>,
+    /// The room of the worker, if it has a free slot.
+    room: Option<Room>,
 }
 
 /// The workers that offer the same.
@@ -37,8 +37,34 @@ struct Listing {
 struct Kind {
     offer: Arc<Offer>,
     workers: BTreeSet<WorkerId>,
-    /// Those with a free slot, by load.
-    roomy: BTreeSet<(Load, WorkerId)>,
+    /// Those with a free slot by load, and the memory that each has free.
+    roomy: BTreeMap<(Load, WorkerId), u64>,
+    /// How many of these have so much memory free.
+    memory_free: BTreeMap<u64, usize>,
+}
+
+impl Kind {
+    /// The least loaded worker with a free slot.
+    fn head(&self) -> Option<&(Load, WorkerId)> {
+        self.roomy.first_key_value().map(|(head, _)| head)
+    }
+
+    /// The least loaded worker with a free slot that has so much memory free.
+    fn first_with(&self, memory: u64) -> Option<&(Load, WorkerId)> {
+        let (&most, _) = self.memory_free.last_key_value()?;
+        let has_it = |&(_, &free): &(_, &u64)| free >= memory;
+        (most >= memory).then(|| self.roomy.iter().find(has_it))?.map(|(head, _)| head)
+    }
+
+    /// One worker fewer with a free slot has so much memory free.
+    fn forget_free(&mut self, memory: u64) {
+        if let Some(count) = self.memory_free.get_mut(&memory) {
+            *count -= 1;
+            if *count == 0 {
+                self.memory_free.remove(&memory);
+            }
+        }
+    }
 }
 
 /// The result for a label that no kind carries.
@@ -60,9 +86,9 @@ impl Candidates {
         self.listed.len()
     }
 
-    /// Adds or updates a worker; `room` is its load if it has a free slot. The offer of a worker does
+    /// Adds or updates a worker; `room` is what it has left if it has a free slot. The offer of a worker does
     /// not change while it is listed: it is removed before.
-    pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Load>) {
+    pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Room>) {
         let (kind, old) = match self.listed.get_mut(id) {
             Some(listing) => (listing.kind, core::mem::replace(&mut listing.room, room)),
             None => {
@@ -90,18 +116,48 @@ impl Candidates {
         }
     }
 
-    /// The least loaded worker that fits the need and has a free slot.
+    /// The least loaded worker that fits the need, has a free slot, and has the memory free. For a suspect:
+    /// one that has no attempt.
     pub(super) fn choose(&self, need: &Need) -> Option<&WorkerId> {
-        let kind = |number: &Number| self.kinds.get(number).filter(|kind| need.fits(&kind.offer));
+        if need.alone {
+            // Those without an attempt come first, except for unwell ones.
+            let empty = self.heads.iter().take_while(|((_, held), ..)| *held == 0);
+            let mut fitting = empty.filter(|(.., number)| self.kind_for(number, need).is_some());
+            return fitting.next().map(|(_, id, _)| id);
+        }
+        self.least_loaded(need, need.memory_bytes)
+    }
+
+    /// The least loaded worker that would fit the need if all its attempts had ended.
+    pub(super) fn choose_to_keep(&self, need: &Need) -> Option<&WorkerId> {
+        self.least_loaded(need, 0)
+    }
+
+    /// The least loaded worker that fits the need, has a free slot, and so much memory free.
+    fn least_loaded(&self, need: &Need, memory: u64) -> Option<&WorkerId> {
+        let first_of = |number| self.kind_for(number, need)?.first_with(memory);
         let bearers = self.bearers(need);
         // The first worker that fits is mostly near the front. Where few kinds can fit, look at those
         // instead.
         let enough = bearers.map_or(usize::MAX, BTreeSet::len);
-        let first = self.heads.iter().take(enough).find(|(.., number)| kind(number).is_some());
-        first.map(|(_, id, _)| id).or_else(|| {
-            let fitting = bearers?.iter().filter_map(kind);
-            fitting.filter_map(|kind| kind.roomy.first()).min().map(|(_, id)| id)
-        })
+        let mut best: Option<&(Load, WorkerId)> = None;
+        for (at, (load, id, number)) in self.heads.iter().enumerate() {
+            // No worker of this kind, or of those behind it, is less loaded.
+            if best.is_some_and(|(least, first)| (least, first) < (load, id)) {
+                break;
+            }
+            if at == enough {
+                best = bearers?.iter().filter_map(first_of).min();
+                break;
+            }
+            let found = first_of(number);
+            best = best.into_iter().chain(found).min();
+        }
+        best.map(|(_, id)| id)
+    }
+
+    fn kind_for(&self, number: &Number, need: &Need) -> Option<&Kind> {
+        self.kinds.get(number).filter(|kind| need.fits(&kind.offer))
     }
 
     /// The offers that fit, whether or not slots are free, and the workers of each.
@@ -127,19 +183,21 @@ impl Candidates {
     }
 
     /// The load of a worker has changed, or whether it has a free slot.
-    fn reload(&mut self, id: &WorkerId, number: Number, old: Option<Load>, new: Option<Load>) {
+    fn reload(&mut self, id: &WorkerId, number: Number, old: Option<Room>, new: Option<Room>) {
         let Some(kind) = self.kinds.get_mut(&number) else { return };
         if old == new {
             return;
         }
-        let head = kind.roomy.first().cloned();
-        if let Some(load) = old {
-            kind.roomy.remove(&(load, id.clone()));
+        let head = kind.head().cloned();
+        if let Some(room) = old {
+            kind.roomy.remove(&(room.load, id.clone()));
+            kind.forget_free(room.memory_free);
         }
-        if let Some(load) = new {
-            kind.roomy.insert((load, id.clone()));
+        if let Some(room) = new {
+            kind.roomy.insert((room.load, id.clone()), room.memory_free);
+            *kind.memory_free.entry(room.memory_free).or_default() += 1;
         }
-        let new_head = kind.roomy.first();
+        let new_head = kind.head();
         if head.as_ref() == new_head {
             return;
         }
@@ -162,8 +220,8 @@ impl Candidates {
             values.entry(value.clone()).or_default().insert(number);
         }
         self.numbers.insert(offer.clone(), number);
-        let (workers, roomy) = (BTreeSet::new(), BTreeSet::new());
-        self.kinds.insert(number, Kind { offer, workers, roomy });
+        let (workers, roomy, memory_free) = Default::default();
+        self.kinds.insert(number, Kind { offer, workers, roomy, memory_free });
         number
     }
 
@@ -193,13 +251,17 @@ impl Candidates {
             for id in &kind.workers {
                 let place = &self.listed[id];
                 assert_eq!(place.kind, number);
-                let has_room = |&load: &Load| kind.roomy.contains(&(load, id.clone()));
+                let has_room = |room: &Room| {
+                    kind.roomy.get(&(room.load, id.clone())) == Some(&room.memory_free)
+                };
                 assert!(place.room.as_ref().is_none_or(has_room));
             }
             for (key, value) in &kind.offer.labels {
                 assert!(self.labels[key][value].contains(&number));
             }
-            let head = kind.roomy.first();
+            let free: usize = kind.memory_free.values().sum();
+            assert_eq!(free, kind.roomy.len());
+            let head = kind.head();
             heads.extend(head.map(|(load, id)| (*load, id.clone(), number)));
         }
         assert_eq!(heads, self.heads);
@@ -231,32 +293,45 @@ mod tests {
 
     #[test]
     fn the_least_loaded_that_fits_is_chosen() {
-        let mut room = Candidates::default();
-        let mut all: BTreeMap<WorkerId, (Offer, Option<Load>)> = BTreeMap::new();
+        let mut candidates = Candidates::default();
+        let mut all: BTreeMap<WorkerId, (Offer, Option<Room>)> = BTreeMap::new();
         for step in 0..5_000 {
             let drawn = mix(step);
             let id: WorkerId = format!("w{}", drawn % 20).parse().expect("a name");
             let labels = [label(drawn >> 8), label(drawn >> 16)].into();
             let offer = Offer { labels, memory_bytes: drawn >> 62, ..Offer::default() };
-            let load =
-                (drawn & 0x10_000 == 0).then_some((drawn & 0x40_000_000 == 0, drawn >> 40 & 7));
+            let load = (drawn & 0x40_000_000 == 0, drawn >> 40 & 7);
+            let room = Room { load, memory_free: drawn >> 44 & 1 };
+            let room = (drawn & 0x10_000 == 0).then_some(room);
             if all.get(&id).is_none_or(|(known, _)| *known != offer) || drawn & 0x20_000 == 0 {
-                room.unlist(&id);
+                candidates.unlist(&id);
                 all.remove(&id);
             }
             if drawn & 0xc0_000 != 0 {
-                room.list(&id, &offer, load);
-                all.insert(id, (offer, load));
+                candidates.list(&id, &offer, room);
+                all.insert(id, (offer, room));
             }
-            room.audit();
+            candidates.audit();
             let wanted = [label(drawn >> 24), label(drawn >> 32)];
             let selector = wanted.into_iter().take((drawn >> 60) as usize % 3).collect();
             let memory_bytes = drawn >> 61 & 1;
-            let need = Need { memory_bytes, selector, wants: RequestedGrants::default() };
+            let alone = drawn >> 36 & 3 == 0;
+            let need = Need { memory_bytes, alone, selector, wants: RequestedGrants::default() };
             let fitting = all.iter().filter(|(_, (offer, _))| need.fits(offer));
-            let least = fitting.clone().filter_map(|(id, &(_, load))| Some((load?, id))).min();
-            assert_eq!(room.choose(&need), least.map(|(_, id)| id));
-            let count: usize = room.fitting(&need).map(|(_, workers)| workers.len()).sum();
+            let roomy = fitting.clone().filter_map(|(id, &(_, room))| Some((room?, id)));
+            let enough = roomy.filter(|(room, _)| alone || room.memory_free >= memory_bytes);
+            let least = enough.min_by_key(|&(room, id)| (room.load, id));
+            if alone {
+                // An unwell worker may be missed behind others that have attempts.
+                let chosen = candidates.choose(&need);
+                let is_empty = |id: &&WorkerId| all[*id].1.is_some_and(|room| room.load.1 == 0);
+                assert!(chosen.is_none_or(|id| is_empty(&id) && need.fits(&all[id].0)));
+                let well = least.filter(|(room, _)| room.load == (false, 0));
+                assert!(well.is_none_or(|(_, id)| chosen == Some(id)));
+            } else {
+                assert_eq!(candidates.choose(&need), least.map(|(_, id)| id));
+            }
+            let count: usize = candidates.fitting(&need).map(|(_, workers)| workers.len()).sum();
             assert_eq!(count, fitting.count());
         }
     }

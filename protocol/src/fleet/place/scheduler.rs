@@ -4,11 +4,17 @@
 //! Invariants: a group is here as long as it has a task or a candidate; a queued task is in one of the
 //! two queues of its group; at most one run is being stopped to make room for a queued task.
 
-use super::{Candidates, Load, Need, Queue};
+use super::{Candidates, Need, Queue, Room};
 use crate::{
-    GroupName, TaskId, Time, WorkerId, lease::Offer, message::AttemptKey, task::TaskRecord,
+    GroupName, TaskId, Time, WorkerId,
+    lease::Offer,
+    message::AttemptKey,
+    task::{KeptWorker, TaskRecord},
 };
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::{cmp::Reverse, ops::Bound};
 
 /// See the [module](self).
@@ -29,6 +35,8 @@ pub(in crate::fleet) struct Group {
     /// Since when there have been free slots that the other masters did not use.
     pub(super) room_since: Option<Time>,
     dispatched: BTreeSet<PreemptKey>,
+    /// The workers that are kept free for suspects of the own queue.
+    kept: BTreeMap<TaskId, KeptWorker>,
     candidates: Candidates,
     /// Whether the event was published that tasks wait and the group has no worker.
     pub(super) told_empty: bool,
@@ -74,18 +82,26 @@ impl Scheduler {
 
     pub(super) fn enqueue(&mut self, record: &TaskRecord, owner: QueueOwner) {
         let group = self.groups.entry(record.spec.group.clone()).or_default();
-        group.queue_mut(owner).enqueue(Need::of(&record.spec), queue_key(record));
+        if owner == QueueOwner::Own
+            && let Some(kept) = record.kept()
+        {
+            group.kept.insert(record.id, kept.clone());
+        }
+        group.queue_mut(owner).enqueue(Need::of(record), queue_key(record));
     }
 
     pub(super) fn dequeue(&mut self, record: &TaskRecord, owner: QueueOwner) {
         self.in_group(&record.spec.group, |group| {
-            group.queue_mut(owner).dequeue(&Need::of(&record.spec), &queue_key(record));
+            if owner == QueueOwner::Own {
+                group.kept.remove(&record.id);
+            }
+            group.queue_mut(owner).dequeue(&Need::of(record), &queue_key(record));
         });
     }
 
-    /// Adds or updates a candidate; `room` is its load if it may hold another attempt. Returns whether
+    /// Adds or updates a candidate; `room` is what it has left if it may hold another attempt. Returns whether
     /// tasks are queued that it could be given.
-    pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Load>) -> bool {
+    pub(super) fn list(&mut self, id: &WorkerId, offer: &Offer, room: Option<Room>) -> bool {
         let group = self.groups.entry(offer.group.clone()).or_default();
         group.candidates.list(id, offer, room);
         group.told_empty = false;
@@ -181,6 +197,11 @@ impl Group {
 
     pub(in crate::fleet) fn candidates(&self) -> &Candidates {
         &self.candidates
+    }
+
+    /// The workers that are kept free for queued suspects of this master.
+    pub(super) fn kept(&self) -> Vec<(TaskId, KeptWorker)> {
+        self.kept.iter().map(|(&task, kept)| (task, kept.clone())).collect()
     }
 
     /// The dispatched tasks, in the order in which they are preempted.

@@ -35,7 +35,7 @@ impl Fleet {
         assert!(task.report.is_none(), "an outcome that nobody commits: {task:?}");
         assert!(self.scheduler.is_dispatched(&task.record), "nobody would preempt {id}");
         let worker = self.workers.get(&attempt.worker).expect("the worker of an attempt is known");
-        assert!(worker.tasks.contains(&id), "its worker's loss would not be noticed: {task:?}");
+        assert!(worker.share_of(id).is_some(), "its worker's loss would not be noticed: {task:?}");
         let timer = Timer::Lease(attempt.worker.clone());
         let waited_for = self.timers.has(&timer);
         let known = worker.lease.as_ref().is_some_and(|lease| lease.session == attempt.session);
@@ -55,8 +55,8 @@ impl Fleet {
     fn audit_workers(&self) {
         self.workers.audit();
         for (name, worker) in self.workers.iter() {
-            for id in &worker.tasks {
-                let task = self.tasks.get(id).expect("a worker's task is known");
+            for id in worker.tasks() {
+                let task = self.tasks.get(&id).expect("a worker's task is known");
                 let given = match &task.phase {
                     Phase::Writing(intent) => intent.attempt(),
                     _ => None,

@@ -301,7 +301,8 @@ fn a_task_that_must_not_be_repeated_ends_with_its_worker() {
 fn a_task_that_loses_five_workers_is_quarantined() {
     let mut w = World::new();
     w.run(1, |_| ());
-    for round in 1..=limit::LOST_MAX_DEFAULT {
+    let most = limit::SUSPECT_AFTER + limit::LOST_ALONE_MAX;
+    for round in 1..=most {
         w.join("w1", u64::from(round), 11, |_| ());
         w.ok(1);
         w.news();
@@ -309,7 +310,7 @@ fn a_task_that_loses_five_workers_is_quarantined() {
         w.watch_lease("w1");
         let lines = w.ok(1);
         w.unlink("w1", 11);
-        if round < limit::LOST_MAX_DEFAULT {
+        if round < most {
             check(lines, &[]);
         } else {
             check(lines, &["tell t1: lost"]);

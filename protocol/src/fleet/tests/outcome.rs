@@ -158,7 +158,10 @@ fn a_worker_that_gives_everything_back_gets_nothing_for_a_while() {
     }
     w.finish("w1", 11, w.key(1, 'C'), back());
     let wait = w.writes[&TaskId(1)].1.state.clone();
-    assert!(matches!(wait, TaskState::Queued { wait_ms: 50 }), "it comes back for the same reason");
+    assert!(
+        matches!(wait, TaskState::Queued { wait_ms: 50, .. }),
+        "it comes back for the same reason"
+    );
     check(w.ok(1), &["link 11: ack t1 C"]);
     check(w.pass(SECOND / 2), &[]);
     w.join("w2", 2, 12, |_| ());

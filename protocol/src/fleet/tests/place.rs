@@ -317,7 +317,7 @@ fn explanations_say_what_is_missing() {
     w.join("w1", 1, 11, |lease| lease.offer.memory_bytes = 1);
     assert_eq!(
         why(&w, 1),
-        "none of the 1 connected workers of group default has the labels and the memory it needs"
+        "its limit of memory is 128 MiB, and workers of group default that have its labels give a run at most 0 MiB"
     );
     w.join("w2", 2, 22, slots(1));
     w.ok(1);

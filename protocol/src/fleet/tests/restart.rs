@@ -141,7 +141,7 @@ fn an_outcome_is_answered_on_the_link_on_which_it_came() {
 fn a_master_that_saw_a_worker_lost_by_another_takes_up_its_tasks() {
     let mut w = restarted();
     w.renews("w1", 1, |lease| lease.state = LeaseState::Lost);
-    w.other_writes(1, |record| record.state = TaskState::Queued { wait_ms: 0 });
+    w.other_writes(1, |record| record.state = TaskState::queued_for(Duration::ZERO));
     // The other master has begun; the watches come in any order.
     check(w.watch(1), &[]);
     check(w.watch_lease("w1"), &["write t2@3: queued"]);

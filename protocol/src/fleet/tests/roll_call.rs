@@ -22,6 +22,7 @@ fn given_under(w: &mut World, session: SessionId, lease: Revision, lease_stream:
             lease,
             lease_stream,
             dispatched_at: WallMillis(0),
+            alone: false,
             unknown: Default::default(),
         });
     });

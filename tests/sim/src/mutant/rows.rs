@@ -57,4 +57,10 @@ pub(super) const ROWS: &[&str] = &[
     "a-worker-returns-what-was-placed-there",
     "a-source-that-stands-still-is-left-so",
     "a-site-that-lags-is-told-again-and-again",
+    "a-worker-is-given-more-than-its-memory",
+    "a-worker-that-is-kept-free-is-given-others",
+    "a-worker-starts-more-than-its-memory",
+    "a-worker-starts-others-beside-one-that-is-alone",
+    "a-suspect-is-placed-beside-others",
+    "a-loss-beside-others-counts-like-one-alone",
 ];

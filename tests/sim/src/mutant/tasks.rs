@@ -3,12 +3,13 @@
 
 use super::{
     Edit,
-    edits::{ATTEMPTS, ENDING, FLEET, OVER, RECORD, ROLL, TOLD, edit},
+    edits::{ATTEMPTS, ENDING, FLEET, OVER, RECORD, RETRY, ROLL, TOLD, edit},
 };
 
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
 const REST: &str = "protocol/src/fleet/backoff.rs";
+const PLACE: &str = "protocol/src/fleet/place.rs";
 const KNOWN: &str = "protocol/src/fleet/task_state.rs";
 const WORKERS: &str = "protocol/src/fleet/workers.rs";
 const HEALTH: &str = "protocol/src/health.rs";
@@ -160,9 +161,42 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         WORKERS,
-        "        Some((lease.lacks().is_some(), per_slot))",
+        "        let load = (lease.lacks().is_some(), per_slot);",
         "        let like_others = ON[an-unwell-worker-is-placed-like-others];
-        Some((lease.lacks().is_some() && !like_others, per_slot))",
+        let load = (lease.lacks().is_some() && !like_others, per_slot);",
+    ),
+    edit(
+        WORKERS,
+        "        lease.offer.memory_total.map_or(u64::MAX, free)",
+        "        let total = lease.offer.memory_total;
+        total.filter(|_| !ON[a-worker-is-given-more-than-its-memory]).map_or(u64::MAX, free)",
+    ),
+    edit(
+        WORKERS,
+        "|| self.is_kept_for(lease.session).is_some() {",
+        "|| self.is_kept_for(lease.session).is_some()
+            && !ON[a-worker-that-is-kept-free-is-given-others]
+        {",
+    ),
+    edit(
+        ATTEMPTS,
+        "    !is_kept_alone && share.memory_bytes <= free",
+        "    let free = if ON[a-worker-starts-more-than-its-memory] { u64::MAX } else { free };
+    let beside = ON[a-worker-starts-others-beside-one-that-is-alone];
+    (!is_kept_alone || beside) && share.memory_bytes <= free",
+    ),
+    edit(
+        PLACE,
+        "        Need { alone: record.is_suspect(), ..Need::of_spec(&record.spec) }",
+        "        let alone = record.is_suspect() && !ON[a-suspect-is-placed-beside-others];
+        Need { alone, ..Need::of_spec(&record.spec) }",
+    ),
+    edit(
+        RETRY,
+        "u32::from(attempt.alone && !left);",
+        "u32::from(
+            (attempt.alone || ON[a-loss-beside-others-counts-like-one-alone]) && !left,
+        );",
     ),
     edit(
         HEALTH,

@@ -24,6 +24,8 @@ pub struct Run {
     /// the lease.
     stubborn: bool,
     started: Nanos,
+    /// Whether nothing may run beside it.
+    alone: bool,
     /// Its checkpoints; `None` if it saves none.
     pub leaves: Option<Leaves>,
 }
@@ -67,7 +69,11 @@ impl World {
         let leaves = leaves.then(|| Leaves::new(dispatch.revision));
         let leaves_any = leaves.is_some();
         let (session, started) = (dispatch.session, self.now);
-        let run = Run { number, session, gate: gate.clone(), stubborn, started, leaves };
+        let alone = dispatch.alone;
+        if self.workers[at].runs.values().any(|beside| beside.alone || alone) {
+            self.violate("a_suspect_runs_alone", || format!("{key:?}"));
+        }
+        let run = Run { number, session, gate: gate.clone(), stubborn, started, alone, leaves };
         self.run_starts(at, key, &run);
         self.workers[at].runs.insert(key, run);
         self.say(|world| format!("{} runs {:?}", world.workers[at].name, key.attempt));

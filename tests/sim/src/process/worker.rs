@@ -96,7 +96,7 @@ impl SimWorker {
             draft,
             lease_due: 0,
             holds: Holds::default(),
-            current: Attempts::new(SLOTS as usize, String::new()),
+            current: Attempts::new(SLOTS, String::new()),
             loop_due: 0,
             links: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -138,7 +138,7 @@ impl World {
         worker.lease_loop = LeaseLoop::new(timing, worker.draft.clone(), seed);
         worker.lease_due = 0;
         worker.holds = Holds::default();
-        worker.current = Attempts::new(SLOTS as usize, String::new()).remembering(over_max);
+        worker.current = Attempts::new(SLOTS, String::new()).remembering(over_max);
         worker.loop_due = 0;
         worker.stopping = false;
         worker.unwell = None;

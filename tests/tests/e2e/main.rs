@@ -30,6 +30,7 @@ mod loss;
 mod map;
 mod masters;
 mod measure;
+mod memory;
 mod objects;
 mod operate;
 mod outage;

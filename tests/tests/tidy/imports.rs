@@ -14,22 +14,22 @@ const MAP: &[(&str, &str)] = &[
         "
         advisory: id words
         api: enrolment entitlement id lease message record subject task time
-        attempts: frame id lease limit message registry run_estimate task time
+        attempts: frame id lease limit message occupancy registry run_estimate task time
         checkpoint: id lease limit message record task time
         enrolment: entitlement id record
         entitlement: id lease
-        fleet: advisory api attempts entitlement grant id lease limit message registry run_estimate subject task time
-        frame: frame_range id lease limit message record registry task time
+        fleet: advisory api attempts entitlement grant id lease limit message occupancy registry run_estimate subject task time
+        frame: frame_range grant id lease limit message record registry task time
         frame_range: task
         health: lease time
         lease: grant id limit record registry task time words
-        message: frame_range grant id lease limit record registry subject task
+        message: frame_range grant id lease limit occupancy record registry subject task
         record: limit
         registry: id record subject time
         sessions: fleet id lease registry subject
         site: advisory limit time
         subject: id words
-        task: grant id limit record registry time words
+        task: grant id limit occupancy record registry time words
         watch: id limit registry subject time
         ",
     ),
@@ -75,7 +75,7 @@ const MAP: &[(&str, &str)] = &[
         code: compile shortage
         compile: policy shortage
         compile_child: compile confine engine supervisor
-        config: journal policy shortage
+        config: journal memory policy shortage
         confine: config policy
         engine: code sandbox shortage
         executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage

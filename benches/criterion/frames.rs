@@ -66,6 +66,7 @@ fn dispatched() -> Attempt {
         lease_stream: Default::default(),
         dispatched_at: WallMillis(1_700_000_000_000),
         alone: false,
+        to_silent: false,
         unknown: Default::default(),
     }
 }

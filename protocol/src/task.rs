@@ -44,6 +44,10 @@ pub struct Attempt {
     /// Whether nothing else may run beside it, because its task is a suspect.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub alone: bool,
+    /// Whether its worker was silent already when it was given the attempt. The attempt is not the cause of
+    /// that.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub to_silent: bool,
     /// The fields that this version does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -140,7 +144,8 @@ pub struct TaskRecord {
     /// How many of them failed, trapped or timed out.
     #[serde(default)]
     pub failures: u32,
-    /// How many of them were lost with their worker.
+    /// How many of them were lost with their worker, except those whose worker was silent already when it
+    /// was given them.
     #[serde(default)]
     pub losses: u32,
     /// How many of these were lost while nothing ran beside them.

@@ -206,6 +206,7 @@ mod tests {
             lease_stream: StreamId(1),
             dispatched_at: NOW,
             alone: false,
+            to_silent: false,
             unknown: Default::default(),
         };
         let record = TaskRecord::queued(KEY.task, spec, WallMillis(1));

@@ -255,6 +255,7 @@ impl Fleet {
             lease_stream,
             dispatched_at,
             alone: task.record.is_suspect(),
+            to_silent: entry.is_silent(now),
             unknown: Default::default(),
         }));
         record.attempts = number;

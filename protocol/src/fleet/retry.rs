@@ -124,9 +124,10 @@ impl Fleet {
     ) {
         let fail = record.spec.on_worker_lost == OnWorkerLost::Fail;
         let left = self.has_left(attempt);
-        let losses = record.losses + u32::from(fail || !left);
+        let is_suspicious = !left && !attempt.to_silent;
+        let losses = record.losses + u32::from(fail || is_suspicious);
         // Only a loss in which nothing else ran can be held against the task.
-        let losses_alone = record.losses_alone + u32::from(attempt.alone && !left);
+        let losses_alone = record.losses_alone + u32::from(attempt.alone && is_suspicious);
         let what = if left { "left before it had ended" } else { "was lost" };
         let reason = format!("worker {} {what}", attempt.worker);
         let mut next = TaskRecord { losses, losses_alone, ..record.clone() };

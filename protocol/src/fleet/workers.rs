@@ -281,6 +281,11 @@ impl Worker {
         share.is_some()
     }
 
+    /// Whether a renewal is long overdue: by half of the time after which the worker is declared lost.
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        now >= self.seen.max(self.extended) + self.wait / 2
+    }
+
     /// A task is being placed there.
     pub(super) fn placed(&mut self) {
         self.held_max = self.lease.as_ref().map_or(0, |lease| self.holds_max(lease));

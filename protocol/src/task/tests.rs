@@ -85,6 +85,7 @@ fn the_largest_record_is_within_its_bound() {
         lease_stream: StreamId(u64::MAX),
         dispatched_at: WallMillis(u64::MAX),
         alone: true,
+        to_silent: true,
         unknown: Unknown::default(),
     };
     let message = longest(limit::MESSAGE_SIZE_MAX);

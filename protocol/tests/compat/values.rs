@@ -89,6 +89,7 @@ fn attempt() -> Attempt {
         lease_stream: StreamId(6),
         dispatched_at: WallMillis(1_700_000_000_001),
         alone: false,
+        to_silent: false,
         unknown: Default::default(),
     }
 }

@@ -39,6 +39,29 @@ fn suspects(tasks: u128) -> World {
     w
 }
 
+/// Two workers fall silent at the same time. The task of the first one is given to the second one, and is
+/// lost again with it; it has caused neither.
+#[test]
+fn a_worker_that_was_silent_already_is_not_held_against_a_task() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, slots(1));
+    w.join("w2", 2, 22, slots(1));
+    w.run(1, |_| ());
+    settle(&mut w);
+    assert_eq!(at(&w, 1), Some("w1"));
+    w.pass(WAIT / 2);
+    lose(&mut w, "w1", 1, 11);
+    assert_eq!(at(&w, 1), Some("w2"));
+    lose(&mut w, "w2", 2, 22);
+    assert_eq!((record(&w, 1).losses, record(&w, 1).attempts), (1, 2));
+    // One that went on for a while afterwards is another matter.
+    w.join("w3", 3, 33, slots(1));
+    settle(&mut w);
+    w.pass(WAIT / 2);
+    lose(&mut w, "w3", 3, 33);
+    assert_eq!(record(&w, 1).losses, 2);
+}
+
 fn record(w: &World, id: u128) -> &TaskRecord {
     &w.tasks[&TaskId(id)].0
 }

@@ -185,6 +185,7 @@ fn what_another_master_has_given_out_is_sent_by_it_and_by_this_one_only_after_a_
         lease_stream: Default::default(),
         dispatched_at: WallMillis(0),
         alone: false,
+        to_silent: false,
         unknown: Default::default(),
     });
     w.cas(ABSENT, &record);

@@ -23,6 +23,7 @@ fn given_under(w: &mut World, session: SessionId, lease: Revision, lease_stream:
             lease_stream,
             dispatched_at: WallMillis(0),
             alone: false,
+            to_silent: false,
             unknown: Default::default(),
         });
     });

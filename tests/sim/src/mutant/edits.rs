@@ -188,8 +188,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         OVER,
-        "            Some(deadline) => self.attempts.is_empty()",
-        "            Some(deadline) => ON[gives-the-lease-back-too-early] || self.attempts.is_empty()",
+        "                self.attempts.is_empty() || (now >= deadline && self.running.count() == 0)",
+        "                let early = ON[gives-the-lease-back-too-early];
+                early || self.attempts.is_empty() || (now >= deadline && self.running.count() == 0)",
     ),
     edit(
         ROLL,

@@ -52,6 +52,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-shortage-that-comes-and-goes-renews-each-time",
     "an-empty-read-from-before-a-lease-ends-it",
     "a-session-ends-for-what-it-replaces",
+    "a-silent-worker-is-held-against-a-task",
     "an-earlier-home-extends-after-its-end",
     "a-server-that-is-cut-off-is-kept",
     "a-worker-returns-what-was-placed-there",

@@ -193,7 +193,7 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         RETRY,
-        "u32::from(attempt.alone && !left);",
+        "u32::from(attempt.alone && is_suspicious);",
         "u32::from(
             (attempt.alone || ON[a-loss-beside-others-counts-like-one-alone]) && !left,
         );",
@@ -209,6 +209,12 @@ pub(super) const EDITS: &[Edit] = &[
         "            if !core::mem::replace(&mut self.hurried, true) {",
         "            let each = ON[a-shortage-that-comes-and-goes-renews-each-time];
             if !core::mem::replace(&mut self.hurried, true) || each {",
+    ),
+    edit(
+        RETRY,
+        "        let is_suspicious = !left && !attempt.to_silent;",
+        "        let to_silent = attempt.to_silent && !ON[a-silent-worker-is-held-against-a-task];
+        let is_suspicious = !left && !to_silent;",
     ),
     edit(
         LEASE_CLOCK,

@@ -73,8 +73,11 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// Paths and contents.
+    type Files<'a> = &'a [(&'a str, &'a str)];
+
     /// The memory for runs on a system with these files.
-    fn found(files: &[(&str, &str)]) -> Option<u64> {
+    fn found(files: Files<'_>) -> Option<u64> {
         let root = std::env::temp_dir().join(format!("muster-memory-{}", std::process::id()));
         fs::create_dir_all(&root).expect("a directory");
         for (path, text) in files {
@@ -95,7 +98,7 @@ mod tests {
         let above = "sys/fs/cgroup/system.slice/memory.max";
         let first = ("proc/self/cgroup", "9:pids:/x\n4:cpu,memory:/box\n0::/\n");
         let first_limit = "sys/fs/cgroup/memory/box/memory.limit_in_bytes";
-        let cases: [(&[(&str, &str)], Option<u64>); 10] = [
+        let cases: [(Files<'_>, Option<u64>); 10] = [
             (&[], None),
             (&[("proc/meminfo", "nonsense")], None),
             (&[machine], Some(6_144 * MIB)),

@@ -86,6 +86,7 @@ pub struct Loaded {
 
 /// Something that happened, for [`Fleet::observe`](super::Fleet::observe).
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "leases, the largest, are most of them")]
 pub enum Event {
     /// The registry does not answer any more. From now on the master only extends leases; when the
     /// registry is back, a new session begins.

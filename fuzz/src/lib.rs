@@ -6,10 +6,11 @@ use muster_module::{inspect, to_component};
 use muster_protocol::{
     api::{ModuleEntry, Submit},
     checkpoint::Checkpoint,
+    enrolment::{Invitation, Member},
     frame::{self, Encoding, Message},
     grant::HttpRule,
     lease::{Lease, MasterLease},
-    message::{LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
+    message::{Join, JoinReply, LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
     record::{self, Record},
     registry::FailoverGuard,
     task::{TaskRecord, TaskSpec},
@@ -29,6 +30,8 @@ pub fn frame(bytes: &[u8]) {
     message::<StreamRequest>(bytes);
     message::<StreamReply>(bytes);
     message::<LogChunk>(bytes);
+    message::<Join>(bytes);
+    message::<JoinReply>(bytes);
 }
 
 fn message<T: Message + PartialEq + Debug>(body: &[u8]) {
@@ -50,6 +53,8 @@ pub fn record(bytes: &[u8]) {
     kept::<MasterLease>(bytes);
     kept::<FailoverGuard>(bytes);
     kept::<Checkpoint>(bytes);
+    kept::<Invitation>(bytes);
+    kept::<Member>(bytes);
     kept::<ModuleEntry>(bytes);
     let _ = record::read_request::<Submit>(bytes);
     if let Some(spec) = task {

@@ -110,6 +110,8 @@ pub fn records() {
         remembers: Vec::new(),
         vouches: None,
         connected_to: None,
+        address: None,
+        issues: false,
         renewed_at: WallMillis(1),
         unknown: Default::default(),
     };
@@ -235,6 +237,7 @@ fn attempt() -> Attempt {
         lease_stream: Default::default(),
         dispatched_at: WallMillis(2),
         alone: true,
+        to_silent: true,
         unknown: Default::default(),
     }
 }

@@ -133,8 +133,20 @@ impl Fleet {
             self.reserve(&attempt.worker, id, new.share());
         }
         self.kept_changed(now, id, old.kept(), new.kept());
+        self.learn_of_ended_sessions(&new);
         self.agenda.task(id);
         self.hear(now, id);
+    }
+
+    /// Another master may have moved the task from a worker whose lease still seems held here. Without
+    /// this, the task is given to that session again and again until its lease is seen.
+    fn learn_of_ended_sessions(&mut self, record: &TaskRecord) {
+        for past in record.history.iter().filter(|past| past.lost) {
+            let Attempt { worker, session, .. } = &past.attempt;
+            if self.workers.get_mut(worker).is_some_and(|entry| entry.session_has_ended(*session)) {
+                self.reindex(worker);
+            }
+        }
     }
 
     /// Workers that asked about the attempt before this master knew it need not wait for a read.

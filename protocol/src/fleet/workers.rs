@@ -45,6 +45,9 @@ pub(super) struct Worker {
     pub(super) declaring: bool,
     /// Whether this master declared the newest lease value lost.
     pub(super) declared_here: bool,
+    /// A session that is over, as the record of a task says. This master's watch of the leases may be
+    /// behind.
+    ended: Option<SessionId>,
     /// Requests that wait until the worker has obeyed a command, and the lease state that shows it.
     pub(super) commands: Vec<(RequestId, LeaseState)>,
     links: WorkerLinks,
@@ -73,8 +76,8 @@ struct Linked {
 }
 
 /// How workers are ordered when one is chosen: unwell workers last, then by attempts per slot, in
-/// thousandths, rounded up: 0 means that it has none. Unwell workers are not left out: the task may not need what the host lacks, and a group
-/// whose workers are all unwell still makes progress.
+/// thousandths, rounded up: 0 means that it has none. Unwell workers are not left out: the task may not need
+/// what the host lacks, and a group whose workers are all unwell still makes progress.
 pub(super) type Load = (IsUnwell, u64);
 
 /// Whether the worker's host lacks something.
@@ -158,6 +161,7 @@ impl Worker {
             lost_sent: false,
             declaring: false,
             declared_here: false,
+            ended: None,
             commands: Vec::new(),
             links: WorkerLinks::default(),
             tasks: BTreeMap::new(),
@@ -191,6 +195,17 @@ impl Worker {
         });
     }
 
+    /// The record of a task says that this session of the worker is over. Returns whether its lease seems
+    /// held although it is.
+    pub(super) fn session_has_ended(&mut self, session: SessionId) -> bool {
+        let is_news = self.ended != Some(session)
+            && self.held_lease().is_some_and(|lease| lease.session == session);
+        if is_news {
+            self.ended = Some(session);
+        }
+        is_news
+    }
+
     /// Why the worker may not be given attempts under its certificate, as a text that continues a
     /// sentence after "the certificate".
     pub(super) fn denied(&self) -> Option<&str> {
@@ -201,7 +216,8 @@ impl Worker {
     pub(super) fn open_lease(&self) -> Option<&Lease> {
         let lease = self.lease.as_ref()?;
         let linked = self.links.newest_of(lease.session).is_some();
-        let may = linked && self.denied.is_none() && !self.lost_sent && !self.backoff.is_on();
+        let is_over = self.lost_sent || self.ended == Some(lease.session);
+        let may = linked && self.denied.is_none() && !is_over && !self.backoff.is_on();
         (lease.state == LeaseState::Live && may).then_some(lease)
     }
 
@@ -228,7 +244,7 @@ impl Worker {
         self.kept_for.iter().find(|&(_, of)| *of == session).map(|(&task, _)| task)
     }
 
-    /// Whether the worker is kept free for any suspect, in any session.
+    /// The suspects for which the worker is kept free, in any session.
     pub(super) fn kept_for(&self) -> impl Iterator<Item = TaskId> {
         self.kept_for.keys().copied()
     }

@@ -283,6 +283,28 @@ fn what_another_master_does_not_move_is_moved_after_a_while_though_the_worker_is
 }
 
 #[test]
+fn a_session_that_another_master_has_found_lost_is_given_nothing_though_its_lease_seems_held() {
+    let mut w = World::new();
+    w.beside(9, 1, SECOND);
+    w.join("w1", 1, 11, |_| ());
+    w.run(1, |_| ());
+    // This master's watch of the leases is behind; its watch of the tasks is not.
+    w.other_writes(1, |record| {
+        let attempt = record.attempt().cloned().expect("it is dispatched");
+        let (ended_at, reason) = (WallMillis(0), String::from("worker w1 was lost"));
+        record.push_history(PastAttempt { attempt, ended_at, lost: true, reason });
+        record.state = TaskState::queued_for(Duration::ZERO);
+    });
+    check(w.watch(1), &[]);
+    check(w.beside(9, 10, SECOND), &[]);
+    check(w.run(2, |_| ()), &["reply 102: Stored(1)"]);
+    // The next session of the worker is given tasks again.
+    w.renews("w1", 2, |lease| lease.succeeds = vec![SessionId(1)]);
+    w.watch_lease("w1");
+    check(w.link("w1", 2, 12, &[]), &["write t2@4: B at w1"]);
+}
+
+#[test]
 fn a_much_more_urgent_task_takes_the_place_of_the_least_urgent_run() {
     let mut w = World::new();
     w.join("w1", 1, 11, |lease| lease.offer.slots = 2);

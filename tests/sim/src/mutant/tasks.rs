@@ -234,6 +234,12 @@ pub(super) const EDITS: &[Edit] = &[
         "        if ON[a-worker-returns-what-was-placed-there] { now } else { now.max(self.held_max) }",
     ),
     edit(
+        WORKERS,
+        "        let is_over = self.lost_sent || self.ended == Some(lease.session);",
+        "        let has_ended = self.ended == Some(lease.session);
+        let is_over = self.lost_sent || (has_ended && !ON[a-session-that-is-over-is-given-tasks]);",
+    ),
+    edit(
         SITE,
         "        let renew = !is_heard && look.answers && now >= self.renew_from;",
         "        let renew = !is_heard

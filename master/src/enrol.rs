@@ -19,6 +19,9 @@ use std::{sync::Arc, time::Duration};
 /// How often a decision is made again because somebody else has written meanwhile.
 const TRIES_MAX: usize = 8;
 
+/// Why it is not known whether something was written.
+const SILENT: &str = "the registry did not answer; ask again";
+
 /// The authority of the fleet, as far as this master has it.
 pub(crate) struct Registrar {
     names: Arc<Names>,
@@ -93,6 +96,7 @@ impl Registrar {
 /// Lets a worker in that shows the secret of an invitation.
 async fn admit(registry: &Registry, knock: Knock) -> Result<Member, JoinReply> {
     let refuse = |refused: Refused| JoinReply::Refused(refused.to_string());
+    let mut gone = ABSENT;
     for _ in 0..TRIES_MAX {
         let found = read(registry.read_invitation(&invitation_id(knock.secret)).await)?;
         let (invitation, counted_at) = found.ok_or_else(|| refuse(Refused::Unknown))?;
@@ -104,11 +108,20 @@ async fn admit(registry: &Registry, knock: Knock) -> Result<Member, JoinReply> {
             Admission::Wait(_) => return Err(JoinReply::Wait),
             Admission::Admit(counted, member) => (counted, member),
         };
-        let is_counted = *counted == invitation
-            || is_written(registry.write_invitation(counted_at, &counted).await)?;
-        let expect = known.map_or(ABSENT, |(_, revision)| revision);
-        if is_counted && is_written(registry.write_member(expect, &member).await)? {
-            tracing::info!(%worker, pending = member.pending, "joined");
+        if *counted != invitation {
+            match registry.write_invitation(counted_at, &counted).await {
+                CasAnswer::Written(_) => {}
+                CasAnswer::Conflict(_) | CasAnswer::Gone(_) => continue,
+                CasAnswer::Unknown => return Err(silent()),
+            }
+        }
+        let expect = known.map_or(gone, |(_, revision)| revision);
+        match registry.write_member(expect, &member).await {
+            CasAnswer::Written(_) => tracing::info!(%worker, pending = member.pending, "joined"),
+            CasAnswer::Conflict(_) => {}
+            // An operator has deleted the key by hand: the write must replace the tombstone.
+            CasAnswer::Gone(mark) => gone = mark,
+            CasAnswer::Unknown => return Err(silent()),
         }
     }
     Err(busy())
@@ -134,14 +147,16 @@ pub(crate) async fn change_member<E: From<String>>(
     worker: &WorkerId,
     change: impl Fn(Option<Member>) -> Result<Member, E>,
 ) -> Result<Member, E> {
+    let mut gone = ABSENT;
     for _ in 0..TRIES_MAX {
         let known = registry.read_member(worker).await.map_err(|error| error.to_string())?;
-        let expect = known.as_ref().map_or(ABSENT, |(_, revision)| *revision);
+        let expect = known.as_ref().map_or(gone, |(_, revision)| *revision);
         let member = change(known.map(|(member, _)| member))?;
         match registry.write_member(expect, &member).await {
             CasAnswer::Written(_) => return Ok(member),
-            CasAnswer::Conflict(_) | CasAnswer::Gone(_) => {}
-            CasAnswer::Unknown => return Err("the registry did not answer".to_string().into()),
+            CasAnswer::Conflict(_) => {}
+            CasAnswer::Gone(mark) => gone = mark,
+            CasAnswer::Unknown => return Err(SILENT.to_string().into()),
         }
     }
     Err("others change the same worker; ask again".to_string().into())
@@ -153,12 +168,8 @@ fn read<T>(
     found.map_err(|error| JoinReply::Unavailable(error.to_string()))
 }
 
-fn is_written<T>(answer: CasAnswer<T>) -> Result<bool, JoinReply> {
-    match answer {
-        CasAnswer::Written(_) => Ok(true),
-        CasAnswer::Conflict(_) | CasAnswer::Gone(_) => Ok(false),
-        CasAnswer::Unknown => Err(JoinReply::Unavailable("the registry did not answer".into())),
-    }
+fn silent() -> JoinReply {
+    JoinReply::Unavailable(SILENT.into())
 }
 
 fn busy() -> JoinReply {

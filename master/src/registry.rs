@@ -24,7 +24,7 @@ use muster_protocol::{
     lease::{CasAnswer, Lease, MasterLease},
     limit,
     message::LogChunk,
-    record,
+    record::{self, Record},
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId},
     subject::{Bucket, Names},
     task::TaskRecord,
@@ -40,6 +40,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -257,11 +258,7 @@ impl Registry {
         expect: Revision,
         guard: &FailoverGuard,
     ) -> CasAnswer<FailoverGuard> {
-        let Ok(value) = record::write(guard) else { return CasAnswer::Unknown };
-        let key = self.key(Bucket::Masters, GUARD_KEY);
-        let sent =
-            cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;
-        sent.answer(&self.context).await
+        self.write(self.key(Bucket::Masters, GUARD_KEY), expect, guard, None).await
     }
 
     /// The id of this session.
@@ -289,6 +286,20 @@ impl Registry {
         cas::Key { stream: self.names.stream(bucket), subject: self.names.key(bucket, key) }
     }
 
+    /// Writes a record by compare-and-set. The registry keeps it so long, or for ever.
+    async fn write<T: Record>(
+        &self,
+        key: cas::Key,
+        expect: Revision,
+        record: &T,
+        keep: Option<Duration>,
+    ) -> CasAnswer<T> {
+        let Ok(value) = record::write(record) else { return CasAnswer::Unknown };
+        let sent =
+            cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
+        sent.answer(&self.context).await
+    }
+
     /// Reads a task record from the stream's leader. An error means that the record is unknown, not that
     /// it is missing.
     pub async fn read_task(
@@ -300,12 +311,8 @@ impl Registry {
 
     /// Writes a lease by compare-and-set.
     pub async fn write_lease(&self, expect: Revision, lease: &Lease) -> CasAnswer<Lease> {
-        let Ok(value) = record::write(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Workers, &lease.worker);
-        let keep = lease.state.keep();
-        let sent =
-            cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
-        sent.answer(&self.context).await
+        self.write(key, expect, lease, lease.state.keep()).await
     }
 
     /// Writes a master's lease by compare-and-set.
@@ -314,12 +321,8 @@ impl Registry {
         expect: Revision,
         lease: &MasterLease,
     ) -> CasAnswer<MasterLease> {
-        let Ok(value) = record::write(lease) else { return CasAnswer::Unknown };
         let key = self.key(Bucket::Masters, lease.key());
-        let keep = lease.state.keep();
-        let sent =
-            cas::send(&self.context, key, expect, value.into(), keep, HeaderMap::new()).await;
-        sent.answer(&self.context).await
+        self.write(key, expect, lease, lease.state.keep()).await
     }
 
     /// Reads the versions of a module name.
@@ -336,11 +339,7 @@ impl Registry {
         expect: Revision,
         entry: &ModuleEntry,
     ) -> CasAnswer<ModuleEntry> {
-        let Ok(value) = record::write(entry) else { return CasAnswer::Unknown };
-        let key = self.key(Bucket::Modules, &entry.name);
-        let sent =
-            cas::send(&self.context, key, expect, value.into(), None, HeaderMap::new()).await;
-        sent.answer(&self.context).await
+        self.write(self.key(Bucket::Modules, &entry.name), expect, entry, None).await
     }
 
     /// Publishes an event. It is lost while NATS is away: the records are the truth.

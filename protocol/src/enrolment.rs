@@ -59,12 +59,46 @@ pub struct Invitation {
     /// Whether an operator has to approve each worker.
     #[serde(default)]
     pub approve: bool,
-    /// The workers that have joined, each with the fingerprint of its key.
+    /// The workers that have joined.
     #[serde(default)]
-    pub used_by: BTreeMap<WorkerId, Digest>,
+    pub used_by: BTreeMap<WorkerId, Use>,
     /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
+}
+
+/// One use of an invitation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// The fingerprint of the worker's key.
+    pub key: Digest,
+    /// The [`since`](Member::since) of the member that it lets in.
+    pub since: u64,
+}
+
+impl Use {
+    /// What to do for the worker that has used the invitation, if its member is written. The name may have
+    /// been revoked since, or may belong to another key by now.
+    fn completed(
+        self,
+        worker: &WorkerId,
+        member: Option<&Member>,
+    ) -> Result<Option<Admission>, Refused> {
+        let Some(member) = member else { return Ok(None) };
+        if member.revokes(Some(self.since)) {
+            return Err(Refused::Revoked(worker.clone()));
+        }
+        if member.key != Some(self.key) {
+            // That of an earlier invitation, if it is older than this use.
+            let is_earlier = member.since <= self.since;
+            return if is_earlier { Ok(None) } else { Err(Refused::Taken(worker.clone())) };
+        }
+        let member = member.clone();
+        Ok(Some(match member.pending {
+            true => Admission::Wait(member),
+            false => Admission::Certify(member),
+        }))
+    }
 }
 
 impl Record for Invitation {
@@ -179,47 +213,54 @@ impl Invitation {
         now: u64,
     ) -> Result<Admission, Refused> {
         let worker = self.name(knock)?;
-        let has_used = self.used_by.get(&worker) == Some(&knock.key);
-        match member {
-            Some(member) if has_used && member.key == Some(knock.key) => {
-                if member.revokes(Some(member.since)) {
-                    return Err(Refused::Revoked(worker));
+        let used = match self.used_by.get(&worker).copied() {
+            Some(used) if used.key == knock.key => {
+                if let Some(admission) = used.completed(&worker, member)? {
+                    return Ok(admission);
                 }
-                let member = member.clone();
-                return Ok(if member.pending {
-                    Admission::Wait(member)
-                } else {
-                    Admission::Certify(member)
-                });
+                used
             }
-            // An invitation of any name takes nobody's name. One for this worker replaces its key.
-            Some(member) if self.worker.is_none() && member.key != Some(knock.key) => {
-                return Err(Refused::Taken(worker));
-            }
-            _ => {}
-        }
+            other => self.first_use(&worker, knock, other.is_some(), member, now)?,
+        };
         let mut invitation = self.clone();
-        if !has_used {
-            if now >= self.ends {
-                return Err(Refused::Ended);
-            }
-            if self.uses == 0 {
-                return Err(Refused::Used);
-            }
+        if invitation.used_by.insert(worker.clone(), used).is_none() {
             invitation.uses -= 1;
-            invitation.used_by.insert(worker.clone(), knock.key);
         }
-        let revoked = member.and_then(|member| member.revoked);
         let member = Member {
             worker,
-            key: Some(knock.key),
+            key: Some(used.key),
             entitlement: self.entitlement.clone(),
             pending: self.approve,
-            revoked,
-            since: revoked.map_or(now, |at| now.max(at + 1)),
+            since: used.since,
+            revoked: member.and_then(|member| member.revoked),
             unknown: member.map(|member| member.unknown.clone()).unwrap_or_default(),
         };
         Ok(Admission::Admit(Box::new(invitation), member))
+    }
+
+    /// A worker shows this invitation for the first time. `is_used` says whether another key has joined with
+    /// it under the same name.
+    fn first_use(
+        &self,
+        worker: &WorkerId,
+        knock: &Knock,
+        is_used: bool,
+        member: Option<&Member>,
+        now: u64,
+    ) -> Result<Use, Refused> {
+        if now >= self.ends {
+            return Err(Refused::Ended);
+        }
+        if self.uses == 0 {
+            return Err(Refused::Used);
+        }
+        // An invitation of any name takes nobody's name. One for this worker replaces its key.
+        let is_taken = is_used || member.is_some_and(|member| member.key != Some(knock.key));
+        if self.worker.is_none() && is_taken {
+            return Err(Refused::Taken(worker.clone()));
+        }
+        let revoked = member.and_then(|member| member.revoked);
+        Ok(Use { key: knock.key, since: revoked.map_or(now, |at| now.max(at + 1)) })
     }
 
     /// The name that a worker gets that knocks.
@@ -250,6 +291,14 @@ impl Member {
         });
         let revoked = (now + CLOCKS_DIFFER_S).max(known.revoked.unwrap_or(0));
         Member { revoked: Some(revoked), ..known }
+    }
+
+    /// The worker, once an operator has approved it.
+    pub fn approved(self) -> Result<Self, Refused> {
+        if self.key.is_none() || self.revokes(Some(self.since)) {
+            return Err(Refused::Revoked(self.worker));
+        }
+        Ok(Member { pending: false, ..self })
     }
 
     /// Whether a certificate that was issued at this time is revoked. One that does not say when it was

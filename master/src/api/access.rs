@@ -1,7 +1,11 @@
 //! Requests about who may be a worker: invitations, approvals, revocations.
 
 use super::{ApiRefusal, ApiResult, ApiServer, page};
-use crate::{enrol, inbox::Known};
+use crate::{
+    enrol,
+    inbox::{Input, Known},
+    registry::{Fact, SessionFact},
+};
 use muster_protocol::{
     ABSENT,
     api::{ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
@@ -82,15 +86,18 @@ impl ApiServer {
             let sentence = format!("no worker {worker} waits to be approved");
             ApiRefusal::new(ErrorCode::NotFound, sentence)
         };
-        enrol::change_member(&self.registry, &worker, |known| {
+        let member = enrol::change_member(&self.registry, &worker, |known| {
             let member = known.filter(|member| member.key.is_some()).ok_or_else(unknown)?;
-            if member.revokes(Some(member.since)) {
-                let sentence = format!("the worker {worker} is revoked; invite it again");
-                return Err(ApiRefusal::bad(sentence));
-            }
-            Ok(Member { pending: false, ..member })
-        })
-        .await
+            member.approved().map_err(|refused| ApiRefusal::bad(refused.to_string()))
+        });
+        self.learn(member.await?).await
+    }
+
+    /// Lets this master know at once what it has written.
+    async fn learn(&self, member: Member) -> ApiResult<Member> {
+        let fact = Fact::MemberSeen(member.clone());
+        self.tell(Input::Registry(SessionFact(self.registry.session(), fact))).await?;
+        Ok(member)
     }
 
     /// Revokes the certificates of a worker. All masters hear of it by the registry.
@@ -105,7 +112,7 @@ impl ApiServer {
             }
             Ok::<_, ApiRefusal>(Member::revoked(worker.clone(), known, enrol::now()))
         });
-        let member = member.await?;
+        let member = self.learn(member.await?).await?;
         let mut secrets = member.entitlement.secrets.0.clone();
         secrets.extend(lease.into_iter().flat_map(|lease| lease.offer.policy.secrets.clone()));
         Ok(Revoked { member, secrets })

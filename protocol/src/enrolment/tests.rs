@@ -114,7 +114,7 @@ fn an_operator_approves_a_worker() {
     assert_eq!(registry.knock(&knock(None, 1), NOW + 5), Ok(None));
     let member = registry.members.get_mut(&name("a")).expect("it waits");
     assert!(member.may_renew(Some(NOW), Digest([1; 32])).is_err());
-    member.pending = false;
+    *member = member.clone().approved().expect("it waits");
     assert!(matches!(registry.knock(&knock(None, 1), NOW + 1_000), Ok(Some(_))));
 }
 
@@ -128,6 +128,7 @@ fn a_revoked_worker_is_out_until_it_is_invited_again() {
     assert!(member.revokes(Some(NOW)) && member.revokes(Some(NOW + 100)) && member.revokes(None));
     assert!(!member.revokes(Some(NOW + 100 + CLOCKS_DIFFER_S + 1)), "made by hand afterwards");
     assert!(member.may_renew(Some(NOW), Digest([1; 32])).is_err());
+    assert_eq!(member.clone().approved(), Err(Refused::Revoked(name("a"))));
     assert_eq!(registry.knock(&knock(None, 1), NOW + 101), Err(Refused::Revoked(name("a"))));
     // A second revocation does not shorten the first.
     registry.revoke("a", NOW);
@@ -139,6 +140,53 @@ fn a_revoked_worker_is_out_until_it_is_invited_again() {
     assert!(again.revokes(Some(NOW)), "and the stolen one does not");
     assert!(again.may_renew(Some(again.since), Digest([2; 32])).is_ok());
     assert!(again.may_renew(Some(again.since), Digest([1; 32])).is_err(), "another key");
+}
+
+/// The stolen host has its key, and the token that once let it in.
+#[test]
+fn an_old_token_does_not_bring_back_a_worker_whose_name_has_another_key() {
+    let old = invitation(Some("a"), 1);
+    let mut registry = Registry::new(old.clone());
+    registry.knock(&knock(None, 1), NOW).expect("invited").expect("at once");
+    let used = registry.invitation.clone();
+    registry.revoke("a", NOW + 100);
+    registry.invitation = Invitation { secret: Digest([8; 32]), ..old };
+    let anew = Knock { secret: Digest([8; 32]), ..knock(None, 2) };
+    registry.knock(&anew, NOW + 101).expect("invited").expect("at once");
+    registry.invitation = used;
+    assert!(registry.knock(&knock(None, 1), NOW + 102).is_err());
+    assert_eq!(registry.members[&name("a")].key, Some(Digest([2; 32])));
+    // The same without a revocation.
+    let mut registry = Registry::new(invitation(Some("a"), 1));
+    registry.knock(&knock(None, 1), NOW).expect("invited").expect("at once");
+    let used = registry.invitation.clone();
+    registry.invitation = invitation(Some("a"), 1);
+    registry.knock(&knock(None, 2), NOW + 1).expect("invited").expect("at once");
+    registry.invitation = used;
+    assert_eq!(registry.knock(&knock(None, 1), NOW + 2), Err(Refused::Taken(name("a"))));
+}
+
+/// The master stopped between its two writes. The worker comes back with its key.
+#[test]
+fn a_use_that_was_counted_is_completed_unless_the_name_was_revoked_meanwhile() {
+    let counted = |registry: &Registry| {
+        let known = registry.members.get(&name("a"));
+        match registry.invitation.admit(&knock(None, 2), known, NOW + 10) {
+            Ok(Admission::Admit(invitation, _)) => *invitation,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut registry = Registry::new(invitation(Some("a"), 1));
+    registry.knock(&knock(None, 1), NOW).expect("invited").expect("at once");
+    registry.invitation = invitation(Some("a"), 1);
+    registry.invitation = counted(&registry);
+    assert!(matches!(registry.knock(&knock(None, 2), NOW + 5_000), Ok(Some(_))));
+    assert_eq!(registry.members[&name("a")].since, NOW + 10, "since it was let in");
+
+    let mut registry = Registry::new(invitation(Some("a"), 1));
+    registry.invitation = counted(&registry);
+    registry.revoke("a", NOW + 11);
+    assert_eq!(registry.knock(&knock(None, 2), NOW + 12), Err(Refused::Revoked(name("a"))));
 }
 
 #[test]

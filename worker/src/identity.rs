@@ -2,10 +2,7 @@
 //! or it joins the fleet with a token, and keeps what it got in its state directory. Never sends its key
 //! anywhere, and never lets a certificate end that it may renew.
 
-use crate::{
-    config::Config,
-    dial::{self, DIAL_MAX},
-};
+use crate::{config::Config, dial};
 use anyhow::{Context as _, bail};
 use muster_protocol::{
     Digest, GroupName, WorkerId,
@@ -34,6 +31,9 @@ pub(crate) type QuicConfig = Arc<Mutex<ClientConfig>>;
 
 /// How long to wait before all masters are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long to wait at least before a certificate is asked for again that could not be renewed.
+const RENEW_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a master may take to decide.
 const DECIDED_WITHIN: Duration = Duration::from_secs(15);
@@ -242,40 +242,31 @@ impl Renewal {
     /// Renews the certificate at half of its time, for ever, and lets dials use the new one.
     pub(crate) async fn keep_up(self, quic: QuicConfig) {
         loop {
-            tokio::time::sleep(self.left()).await;
-            match self.renew().await {
-                Ok(renewed) => {
-                    *quic.lock().expect("no holder of this lock panics") = renewed;
-                    tracing::info!("the certificate was renewed");
-                }
-                Err(error) => {
-                    let cause = format!("{error:#}");
-                    tracing::warn!(cause, "the certificate cannot be renewed yet; trying again");
-                    tokio::time::sleep(self.lasts() / 20 + DIAL_MAX).await;
-                }
+            let (lasts, left) = self.times();
+            // At most half of its time, also on a host whose clock is behind.
+            let due = left.saturating_sub(lasts / 2).min(lasts / 2);
+            tokio::time::sleep(due.max(ASK_AGAIN)).await;
+            while let Err(error) = self.renew(&quic).await {
+                let cause = format!("{error:#}");
+                tracing::warn!(cause, "the certificate cannot be renewed yet; trying again");
+                let (_, left) = self.times();
+                // Often when it ends soon, and when it has ended.
+                tokio::time::sleep(left / 20 + RENEW_AGAIN).await;
             }
+            tracing::info!("the certificate was renewed");
         }
     }
 
-    /// How long the present certificate lasts in all.
-    fn lasts(&self) -> Duration {
-        let times = tls::Identity::of_file(&files(&self.dir).cert);
-        let times = times.ok().map(|identity| identity.entitlement);
-        let lasts = times.and_then(|times| times.ends?.checked_sub(times.issued?));
-        Duration::from_secs(lasts.unwrap_or(0))
+    /// How long the present certificate lasts in all, and from now on.
+    fn times(&self) -> (Duration, Duration) {
+        let times = tls::Identity::of_file(&files(&self.dir).cert).ok();
+        let times = times.and_then(|it| it.entitlement.issued.zip(it.entitlement.ends));
+        let (issued, ends) = times.unwrap_or_default();
+        let left = (ends * 1_000).saturating_sub(clock::wall().0);
+        (Duration::from_secs(ends.saturating_sub(issued)), Duration::from_millis(left))
     }
 
-    /// How long it may go on until it is renewed. At most half of its time, also on a host whose clock is
-    /// behind.
-    fn left(&self) -> Duration {
-        let half = self.lasts() / 2;
-        let ends = tls::Identity::of_file(&files(&self.dir).cert);
-        let ends = ends.ok().and_then(|identity| identity.entitlement.ends).unwrap_or(0);
-        let left = Duration::from_millis((ends * 1_000).saturating_sub(clock::wall().0));
-        left.saturating_sub(half).min(half)
-    }
-
-    async fn renew(&self) -> anyhow::Result<ClientConfig> {
+    async fn renew(&self, quic: &QuicConfig) -> anyhow::Result<()> {
         let files = files(&self.dir);
         let key = fs::read_to_string(&files.key)
             .with_context(|| format!("{} cannot be read", files.key.display()))?;
@@ -293,7 +284,10 @@ impl Renewal {
                     note.masters = joined.masters.clone();
                 }
                 keep(&self.dir, &note, &joined)?;
-                quic::client(tls::client(&files)?).context("QUIC cannot be set up")
+                let renewed =
+                    quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
+                *quic.lock().expect("no holder of this lock panics") = renewed;
+                Ok(())
             }
             _ => bail!("no master has issued one"),
         }

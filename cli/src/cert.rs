@@ -1,15 +1,16 @@
 //! `muster cert`: creates the certificate authority of a fleet, and certificates for its masters and
 //! workers. Never replaces an authority, and never makes a key readable for other users.
 
-use crate::entitlement::EntitlementArgs;
-use crate::exit::Failure;
+use crate::{entitlement::EntitlementArgs, exit::Failure};
 use clap::{Args, Subcommand};
 use muster_protocol::{GroupName, MasterId, WorkerId, entitlement::Entitlement, subject::Names};
-use muster_wire::authority::{self, Authority, AuthorityError, Issued};
+use muster_wire::{
+    authority::{self, Authority, AuthorityError, Issued},
+    process,
+};
 use std::{
     fs,
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -170,19 +171,9 @@ fn files(dir: &Path, out: &Path, name: &str, issued: &Issued) -> anyhow::Result<
 /// Writes a file wholly or not at all, with this mode from its first byte on.
 fn write(dir: &Path, name: &str, text: &str, mode: u32) -> anyhow::Result<()> {
     let file = dir.join(name);
-    let new = dir.join(format!(".{name}.new"));
-    let write = || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // A file left from an earlier try would keep its own mode.
-        let _ = fs::remove_file(&new);
-        let mut handle =
-            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-        handle.write_all(text.as_bytes())?;
-        fs::rename(&new, &file)
-    };
-    write().map_err(|error: std::io::Error| {
-        Failure::user(format!("cannot write {}: {error}", file.display())).into()
-    })
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.and_then(|()| process::write_whole_as(&file, text, mode))
+        .map_err(|error| Failure::user(format!("cannot write {}: {error}", file.display())).into())
 }
 
 #[cfg(test)]

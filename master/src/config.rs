@@ -46,8 +46,8 @@ pub struct Config {
     /// of it. A revoked worker is out after this time even where no master hears of it
     #[arg(long, default_value_t = 86_400, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..=31_536_000))]
     pub certificate_s: u64,
-    /// Where workers reach this master, so that invitations name it, and workers that join dial it [default
-    /// with --ca-key: the address on which it listens, unless that is any address of the host]
+    /// Where workers reach this master, so that invitations name it, and workers that join dial it [default:
+    /// the address on which it listens, unless that is any address of the host]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise: Option<String>,
     /// How long leases last: `standard` replaces a lost worker in 5 s, `fast` in 1 s, and `roaming`
@@ -96,8 +96,7 @@ impl Config {
     /// Where workers reach this master, as far as that is known before it listens.
     pub(crate) fn address(&self) -> Option<String> {
         let is_one = !self.listen.ip().is_unspecified() && self.listen.port() != 0;
-        let issues = self.ca_key.is_some();
-        self.advertise.clone().or_else(|| (issues && is_one).then(|| self.listen.to_string()))
+        self.advertise.clone().or_else(|| is_one.then(|| self.listen.to_string()))
     }
 
     pub(crate) fn timing(&self) -> LeaseTiming {

@@ -72,7 +72,9 @@ impl Allowed {
     }
 
     fn has_label(&self, key: &str, value: &str) -> bool {
-        self.has(&format!("{key}={value}")) || self.0.contains(&format!("{key}={ANY}"))
+        self.is_any()
+            || self.0.contains(&format!("{key}={value}"))
+            || self.0.contains(&format!("{key}={ANY}"))
     }
 }
 

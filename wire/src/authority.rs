@@ -61,7 +61,6 @@ pub struct Issued {
 /// The authority, with its key in memory.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
 }
 
 /// Makes the authority of a fleet.
@@ -89,12 +88,7 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_pem(&pem, key);
         let issuer = issuer
             .map_err(malformed("the certificate of the certificate authority is malformed"))?;
-        Ok(Authority { issuer, pem })
-    }
-
-    /// Its certificate, as PEM.
-    pub fn pem(&self) -> &str {
-        &self.pem
+        Ok(Authority { issuer })
     }
 
     /// Issues the certificate of a master.

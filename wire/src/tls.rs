@@ -178,12 +178,11 @@ impl ServerCertVerifier for ByFingerprint {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signed, known)
+        Err(rustls::PeerIncompatible::Tls12NotOfferedOrEnabled.into())
     }
 
     fn verify_tls13_signature(

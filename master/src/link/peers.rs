@@ -85,10 +85,10 @@ impl Peers {
 
     /// What is known of a worker has changed. Closes its links that came up with a revoked certificate.
     pub(super) fn heard(&self, member: &Member) {
-        let mut state = self.state.lock().expect("no holder of this lock panics");
         if member.revoked.is_none() {
             return;
         }
+        let mut state = self.state.lock().expect("no holder of this lock panics");
         for of in state.workers.get(&member.worker).into_iter().flat_map(|peer| &peer.links) {
             if member.revokes(of.issued) {
                 tracing::warn!(worker = %member.worker, link = of.link, "it is revoked; its link is closed");

@@ -16,13 +16,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest,
-    api::{CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Workers},
+    api::{CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Request, Workers},
     fleet::{self, Fleet},
     message::ObjectStore,
-    record,
     subject::{Names, SERVICE, is_inbox},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
@@ -148,30 +147,29 @@ async fn answer_all(
 
 impl ApiServer {
     async fn answer(&self, endpoint: Endpoint, body: &Bytes) -> ApiResult<Bytes> {
-        match endpoint {
-            Endpoint::TaskSubmit => write(&self.submit(read(body)?).await?),
-            Endpoint::TaskGet => write(&self.get(read(body)?).await?),
-            Endpoint::TaskList => write(&self.list(read(body)?).await?),
-            Endpoint::TaskCancel => write(&self.cancel(read(body)?).await?),
-            Endpoint::WorkerList => {
-                let ListAfter { after } = read_or_default(body)?;
+        let request = Request::read(endpoint, body);
+        match request.map_err(|error| ApiRefusal::bad(error.to_string()))? {
+            Request::Submit(asked) => write(&self.submit(asked).await?),
+            Request::Get(asked) => write(&self.get(asked).await?),
+            Request::List(asked) => write(&self.list(asked).await?),
+            Request::Cancel(asked) => write(&self.cancel(asked).await?),
+            Request::Workers(ListAfter { after }) => {
                 let workers = self.look(move |fleet, _| fleet.workers(after.as_deref())).await?;
                 let (workers, more) = page(workers, |view| view.lease.worker.to_string());
                 write(&Workers { workers, more })
             }
-            Endpoint::WorkerOrder => write(&self.order(read(body)?).await?),
-            Endpoint::WorkerInvite => write(&self.invite(read(body)?).await?),
-            Endpoint::WorkerMembers => write(&self.members(read_or_default(body)?).await?),
-            Endpoint::WorkerApprove => write(&self.approve(read(body)?).await?),
-            Endpoint::WorkerRevoke => write(&self.revoke(read(body)?).await?),
-            Endpoint::MasterList => {
-                let Nothing {} = read_or_default(body)?;
+            Request::Order(asked) => write(&self.order(asked).await?),
+            Request::Invite(asked) => write(&self.invite(asked).await?),
+            Request::Members(asked) => write(&self.members(asked).await?),
+            Request::Approve(asked) => write(&self.approve(asked).await?),
+            Request::Revoke(asked) => write(&self.revoke(asked).await?),
+            Request::Masters => {
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
                 write(&Masters { masters })
             }
-            Endpoint::ModuleRegister => write(&self.register(read(body)?).await?),
-            Endpoint::ModuleList => write(&self.modules(read_or_default(body)?).await?),
-            Endpoint::ModuleRemove => write(&self.remove(read(body)?).await?),
+            Request::Register(asked) => write(&self.register(asked).await?),
+            Request::Modules(asked) => write(&self.modules(asked).await?),
+            Request::Remove(asked) => write(&self.remove(asked).await?),
         }
     }
 
@@ -256,20 +254,6 @@ impl ApiServer {
         }
         Ok(())
     }
-}
-
-fn read<T: DeserializeOwned>(body: &Bytes) -> ApiResult<T> {
-    record::read_request(body)
-        .map_err(|error| ApiRefusal::bad(format!("the request is malformed: {error}")))
-}
-
-/// A request that says nothing.
-#[derive(Default, Deserialize)]
-struct Nothing {}
-
-/// A request that may say nothing, as `{}` or as no bytes.
-fn read_or_default<T: Default + DeserializeOwned>(body: &Bytes) -> ApiResult<T> {
-    if body.is_empty() { Ok(T::default()) } else { read(body) }
 }
 
 /// The size of a value as JSON, in bytes.

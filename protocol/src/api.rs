@@ -1,9 +1,12 @@
-//! The requests of clients to masters, as JSON over NATS. Types only.
+//! The requests of clients to masters, as JSON over NATS: their types, and how a master reads them.
 //!
 //! An answer is JSON of the type named here; an error is a NATS service error: a code and a
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
+mod request;
+
 pub use crate::subject::Endpoint;
+pub use request::{IDS_MAX, Request, RequestError};
 
 use crate::{
     Digest, Revision, TaskId, WorkerId,

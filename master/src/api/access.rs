@@ -9,7 +9,7 @@ use crate::{
 use muster_protocol::{
     ABSENT,
     api::{ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
-    enrolment::{ADDRESSES_MAX, INVITATION_MAX_S, Invitation, Member, USES_MAX, invitation_id},
+    enrolment::{ADDRESSES_MAX, Invitation, Member, invitation_id},
     fleet::Fleet,
     lease::CasAnswer,
 };
@@ -24,21 +24,6 @@ impl From<String> for ApiRefusal {
 impl ApiServer {
     pub(super) async fn invite(&self, asked: Invite) -> ApiResult<Invited> {
         let Invite { secret, worker, entitlement, ttl_s, uses, approve } = asked;
-        if !(1..=INVITATION_MAX_S).contains(&ttl_s) {
-            let sentence = format!("an invitation is good for 1 to {INVITATION_MAX_S} seconds");
-            return Err(ApiRefusal::bad(sentence));
-        }
-        let most = if worker.is_some() { 1 } else { USES_MAX };
-        if !(1..=most).contains(&uses) {
-            return Err(ApiRefusal::bad(format!(
-                "an invitation lets in 1 to {USES_MAX} workers; 1 if it names the worker"
-            )));
-        }
-        entitlement.uri().map_err(|error| {
-            ApiRefusal::bad(format!(
-                "what the worker may offer does not fit a certificate: {error}"
-            ))
-        })?;
         let ends = enrol::now() + ttl_s;
         let invitation = Invitation {
             id: invitation_id(secret),

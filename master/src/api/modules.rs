@@ -11,7 +11,7 @@ use muster_protocol::{
         ErrorCode, ListAfter, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule,
     },
     fleet::Fleet,
-    id::{NAME_FORM, is_name},
+    id::is_name,
     lease::CasAnswer,
     limit::MODULE_SIZE_MAX,
     message::ObjectStore,
@@ -76,19 +76,6 @@ impl ApiServer {
     }
 
     pub(super) async fn register(&self, asked: RegisterModule) -> ApiResult<ModuleVersion> {
-        if !is_name(&asked.name) {
-            return Err(ApiRefusal::bad(format!(
-                "{:?} cannot be a module's name: {NAME_FORM}",
-                asked.name
-            )));
-        }
-        if let Some(version) = &asked.version
-            && !is_version(version)
-        {
-            return Err(ApiRefusal::bad(format!(
-                "{version:?} cannot be a version: letters, digits, '.', '-' and '_', at most 64"
-            )));
-        }
         self.must_have(ObjectStore::Modules, asked.digest, None).await?;
         let bytes = match self.registry.fetch(ObjectStore::Modules, asked.digest).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
@@ -221,11 +208,6 @@ impl ApiServer {
 fn shown(entry: &ModuleEntry) -> ModuleEntry {
     let (versions, unknown) = (entry.versions.clone(), entry.unknown.clone());
     ModuleEntry { versions, unknown, ..ModuleEntry::new(&entry.name) }
-}
-
-fn is_version(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)
 }
 
 /// The largest numeric version that there ever was, plus one.

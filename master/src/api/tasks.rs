@@ -6,37 +6,20 @@ use muster_protocol::{
     TaskId,
     api::{ErrorCode, ListPlace, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},
     fleet,
-    limit::SUBMIT_TASKS_MAX,
     message::ObjectStore,
     task::{Data, TaskRecord},
 };
 use muster_wire::clock;
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Tasks in a list: the default, and the most that a request may ask for.
 const LIST_DEFAULT: u64 = 50;
 const LIST_MAX: u64 = 1_000;
 
-/// Ids in one request. With small outputs, the answer fits one NATS message.
-const GET_MAX: usize = 100;
-
 impl ApiServer {
     pub(super) async fn submit(&self, submit: Submit) -> ApiResult<Submitted> {
-        if submit.tasks.is_empty() || submit.tasks.len() > SUBMIT_TASKS_MAX {
-            return Err(ApiRefusal::bad(format!(
-                "a submission has from 1 to {SUBMIT_TASKS_MAX} tasks"
-            )));
-        }
-        let mut seen = BTreeSet::new();
-        for (at, task) in submit.tasks.iter().enumerate() {
-            let refuse = |cause: String| {
-                ApiRefusal::bad(format!("task {} of {}: {cause}", at + 1, submit.tasks.len()))
-            };
-            task.spec.check().map_err(|error| refuse(error.to_string()))?;
-            if !seen.insert(task.id) {
-                return Err(refuse(format!("the id {} is used twice", task.id)));
-            }
+        for task in &submit.tasks {
             self.must_have(ObjectStore::Modules, task.spec.module.digest, None).await?;
             if let Err(refusal) = self.must_be_named(&task.spec.module).await
                 // A submission may be repeated after its module was removed.
@@ -82,7 +65,7 @@ impl ApiServer {
 
     pub(super) async fn get(&self, asked: TaskIds) -> ApiResult<Tasks> {
         let (mut records, mut bytes) = (Vec::new(), 0);
-        for id in few(asked)? {
+        for id in asked.ids {
             // The client asks again for what does not fit one answer.
             if bytes > ANSWER_BYTES_MAX {
                 break;
@@ -127,7 +110,7 @@ impl ApiServer {
 
     pub(super) async fn cancel(&self, asked: TaskIds) -> ApiResult<Tasks> {
         let (mut records, mut bytes) = (Vec::new(), 0);
-        for id in few(asked)? {
+        for id in asked.ids {
             let Some(record) = self.record(id).await? else {
                 return Err(ApiRefusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
             };
@@ -174,11 +157,4 @@ impl ApiServer {
         }
         Ok(Tasks { tasks, ..Tasks::default() })
     }
-}
-
-fn few(asked: TaskIds) -> ApiResult<Vec<TaskId>> {
-    if asked.ids.is_empty() || asked.ids.len() > GET_MAX {
-        return Err(ApiRefusal::bad(format!("a request has from 1 to {GET_MAX} ids")));
-    }
-    Ok(asked.ids)
 }

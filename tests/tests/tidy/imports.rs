@@ -13,7 +13,7 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement id lease message record subject task time
+        api: enrolment entitlement id lease limit message record subject task time
         attempts: frame id lease limit message occupancy registry run_estimate task time
         checkpoint: id lease limit message record task time
         enrolment: entitlement id record

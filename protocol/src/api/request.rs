@@ -1,0 +1,224 @@
+//! How a master reads a client's request: from bytes to a request that is complete and consistent in
+//! itself. Never compares it with anything that is stored.
+
+use super::{
+    CommandWorker, Endpoint, Invite, ListAfter, ListTasks, NameWorker, RegisterModule, RemoveModule,
+    Submit, TaskIds,
+};
+use crate::{
+    enrolment::{INVITATION_MAX_S, USES_MAX},
+    id::{NAME_FORM, is_name},
+    limit::SUBMIT_TASKS_MAX,
+    record,
+};
+use alloc::{collections::BTreeSet, format, string::String};
+use serde::{Deserialize, de::DeserializeOwned};
+
+/// Ids in one request. With small outputs, the answer fits one NATS message.
+pub const IDS_MAX: usize = 100;
+
+/// A version of a module has at most this many bytes.
+const VERSION_SIZE_MAX: usize = 64;
+
+/// A request, by its endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// [`Endpoint::TaskSubmit`].
+    Submit(Submit),
+    /// [`Endpoint::TaskGet`].
+    Get(TaskIds),
+    /// [`Endpoint::TaskList`].
+    List(ListTasks),
+    /// [`Endpoint::TaskCancel`].
+    Cancel(TaskIds),
+    /// [`Endpoint::WorkerList`].
+    Workers(ListAfter),
+    /// [`Endpoint::WorkerOrder`].
+    Order(CommandWorker),
+    /// [`Endpoint::WorkerInvite`].
+    Invite(Invite),
+    /// [`Endpoint::WorkerMembers`].
+    Members(ListAfter),
+    /// [`Endpoint::WorkerApprove`].
+    Approve(NameWorker),
+    /// [`Endpoint::WorkerRevoke`].
+    Revoke(NameWorker),
+    /// [`Endpoint::MasterList`].
+    Masters,
+    /// [`Endpoint::ModuleRegister`].
+    Register(RegisterModule),
+    /// [`Endpoint::ModuleList`].
+    Modules(ListAfter),
+    /// [`Endpoint::ModuleRemove`].
+    Remove(RemoveModule),
+}
+
+/// Why bytes are no request. Nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// They are not JSON of the endpoint's type, or have a name that this version does not know.
+    #[error("the request is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// What it asks for can never be done.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A request that says nothing.
+#[derive(Default, Deserialize)]
+struct Nothing {}
+
+impl Request {
+    /// Reads what was sent to an endpoint, and checks it as far as that needs nothing else.
+    pub fn read(endpoint: Endpoint, body: &[u8]) -> Result<Self, RequestError> {
+        let request = match endpoint {
+            Endpoint::TaskSubmit => Request::Submit(record::read_request(body)?),
+            Endpoint::TaskGet => Request::Get(record::read_request(body)?),
+            Endpoint::TaskList => Request::List(record::read_request(body)?),
+            Endpoint::TaskCancel => Request::Cancel(record::read_request(body)?),
+            Endpoint::WorkerList => Request::Workers(read_or_default(body)?),
+            Endpoint::WorkerOrder => Request::Order(record::read_request(body)?),
+            Endpoint::WorkerInvite => Request::Invite(record::read_request(body)?),
+            Endpoint::WorkerMembers => Request::Members(read_or_default(body)?),
+            Endpoint::WorkerApprove => Request::Approve(record::read_request(body)?),
+            Endpoint::WorkerRevoke => Request::Revoke(record::read_request(body)?),
+            Endpoint::MasterList => {
+                let Nothing {} = read_or_default(body)?;
+                Request::Masters
+            }
+            Endpoint::ModuleRegister => Request::Register(record::read_request(body)?),
+            Endpoint::ModuleList => Request::Modules(read_or_default(body)?),
+            Endpoint::ModuleRemove => Request::Remove(record::read_request(body)?),
+        };
+        request.check().map_err(RequestError::Refused)?;
+        Ok(request)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Request::Submit(asked) => check_tasks(asked),
+            Request::Get(asked) | Request::Cancel(asked) => {
+                let is_some = (1..=IDS_MAX).contains(&asked.ids.len());
+                refuse_unless(is_some, || format!("a request has from 1 to {IDS_MAX} ids"))
+            }
+            Request::Register(asked) => check_version(asked),
+            Request::Invite(asked) => check_invite(asked),
+            Request::List(_)
+            | Request::Workers(_)
+            | Request::Order(_)
+            | Request::Members(_)
+            | Request::Approve(_)
+            | Request::Revoke(_)
+            | Request::Masters
+            | Request::Modules(_)
+            | Request::Remove(_) => Ok(()),
+        }
+    }
+}
+
+fn check_tasks(asked: &Submit) -> Result<(), String> {
+    let count = asked.tasks.len();
+    refuse_unless((1..=SUBMIT_TASKS_MAX).contains(&count), || {
+        format!("a submission has from 1 to {SUBMIT_TASKS_MAX} tasks")
+    })?;
+    let mut seen = BTreeSet::new();
+    for (at, task) in asked.tasks.iter().enumerate() {
+        let place = || format!("task {} of {count}", at + 1);
+        task.spec.check().map_err(|error| format!("{}: {error}", place()))?;
+        refuse_unless(seen.insert(task.id), || {
+            format!("{}: the id {} is used twice", place(), task.id)
+        })?;
+    }
+    Ok(())
+}
+
+fn check_invite(asked: &Invite) -> Result<(), String> {
+    refuse_unless((1..=INVITATION_MAX_S).contains(&asked.ttl_s), || {
+        format!("an invitation is good for 1 to {INVITATION_MAX_S} seconds")
+    })?;
+    let most = if asked.worker.is_some() { 1 } else { USES_MAX };
+    refuse_unless((1..=most).contains(&asked.uses), || {
+        format!("an invitation lets in 1 to {USES_MAX} workers; 1 if it names the worker")
+    })?;
+    let fits = asked.entitlement.uri().map(|_| ());
+    fits.map_err(|error| format!("what the worker may offer does not fit a certificate: {error}"))
+}
+
+fn check_version(asked: &RegisterModule) -> Result<(), String> {
+    refuse_unless(is_name(&asked.name), || {
+        format!("{:?} cannot be a module's name: {NAME_FORM}", asked.name)
+    })?;
+    let Some(version) = &asked.version else { return Ok(()) };
+    refuse_unless(is_version(version), || {
+        format!(
+            "{version:?} cannot be a version: letters, digits, '.', '-' and '_', at most \
+             {VERSION_SIZE_MAX}"
+        )
+    })
+}
+
+fn is_version(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !text.is_empty() && text.len() <= VERSION_SIZE_MAX && text.bytes().all(allowed)
+}
+
+fn refuse_unless(good: bool, sentence: impl FnOnce() -> String) -> Result<(), String> {
+    if good { Ok(()) } else { Err(sentence()) }
+}
+
+/// A request that may say nothing, as `{}` or as no bytes.
+fn read_or_default<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    if body.is_empty() { Ok(T::default()) } else { record::read_request(body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, entitlement::Entitlement};
+    use alloc::vec;
+
+    #[test]
+    fn a_request_is_read_or_refused_with_a_sentence() {
+        let ids = |count: usize| {
+            let ids = vec![r#""01m7y31ehbzwpzdmwrs5vq8rjp""#; count].join(",");
+            format!(r#"{{"ids":[{ids}]}}"#)
+        };
+        let digest = "ab".repeat(32);
+        let register = |name: &str, version: &str| {
+            format!(r#"{{"name":"{name}","version":"{version}","digest":"{digest}"}}"#)
+        };
+        let invite = |ttl_s, uses| {
+            let (secret, entitlement) = (Digest([1; 32]), Entitlement::any());
+            let asked = Invite { secret, worker: None, entitlement, ttl_s, uses, approve: false };
+            serde_json::to_string(&asked).expect("it is written")
+        };
+        for (endpoint, body, refusal) in [
+            (Endpoint::TaskGet, ids(1), ""),
+            (Endpoint::TaskGet, ids(0), "from 1 to 100 ids"),
+            (Endpoint::TaskCancel, ids(101), "from 1 to 100 ids"),
+            (Endpoint::TaskSubmit, r#"{"tasks":[]}"#.into(), "from 1 to"),
+            (Endpoint::TaskList, "".into(), "malformed"),
+            (Endpoint::TaskList, "{}".into(), ""),
+            (Endpoint::WorkerList, "".into(), ""),
+            (Endpoint::MasterList, r#"{"x":1}"#.into(), "unknown field `x`"),
+            (Endpoint::ModuleList, "{} {}".into(), "malformed"),
+            (Endpoint::WorkerInvite, invite(60, 1), ""),
+            (Endpoint::WorkerInvite, invite(0, 1), "seconds"),
+            (Endpoint::WorkerInvite, invite(60, 0), "workers"),
+            (Endpoint::WorkerMembers, "".into(), ""),
+            (Endpoint::WorkerRevoke, r#"{"worker":"w1"}"#.into(), ""),
+            (Endpoint::WorkerApprove, "{}".into(), "missing field `worker`"),
+            (Endpoint::ModuleRegister, register("upper", "1.2"), ""),
+            (Endpoint::ModuleRegister, register("Upper", "1.2"), "cannot be a module's name"),
+            (Endpoint::ModuleRegister, register("upper", "1/2"), "cannot be a version"),
+        ] {
+            let read = Request::read(endpoint, body.as_bytes()).map_err(|error| format!("{error}"));
+            match read {
+                Ok(_) => assert!(refusal.is_empty(), "{endpoint:?}: {body} is not refused"),
+                Err(said) => {
+                    assert!(!refusal.is_empty() && said.contains(refusal), "{endpoint:?}: {said}");
+                }
+            }
+        }
+    }
+}

@@ -196,6 +196,8 @@ impl Fleet {
             let name = name.as_str();
             let mut command = self.daemon("worker", name, &nats, &files);
             command.args(["--master", &quic, "--group", dev.group.as_str()]);
+            // These workers run for the person who starts them and has no other user to give.
+            command.arg("--allow-root");
             command.arg("--state-dir").arg(self.dir.join(name).join("state"));
             if let Some(slots) = dev.slots {
                 command.args(["--slots", &slots.to_string()]);

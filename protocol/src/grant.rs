@@ -256,6 +256,15 @@ impl HttpRule {
         host && port
     }
 
+    /// The ports that it allows; `None` for every port.
+    pub fn ports(&self) -> Option<Vec<u16>> {
+        match self.port {
+            Port::Any => None,
+            Port::Web => Some(WEB_PORTS.into()),
+            Port::One(port) => Some([port].into()),
+        }
+    }
+
     fn has_port(&self, port: u16) -> bool {
         match self.port {
             Port::Any => true,

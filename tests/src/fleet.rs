@@ -253,6 +253,10 @@ impl Fleet {
             let quic = self.net.way(name, master, *quic, Carrier::Udp);
             command.args(["--master", &quic.to_string()]);
         }
+        // Whoever runs tests may be root. The program of an earlier version does not know this option.
+        if !self.programs.contains_key(name) {
+            command.arg("--allow-root");
+        }
     }
 
     fn launch_as_worker(&mut self, mut command: Command, name: &str, options: &[&str]) {

@@ -15,7 +15,7 @@ pub(crate) use verdict::{MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED};
 use crate::{policy::Rules, shortage};
 use bytes::Bytes;
 use muster_protocol::limit;
-use std::{io, path::PathBuf, process::Stdio, thread, time::Duration};
+use std::{io, path::PathBuf, process::Stdio, sync::OnceLock, thread, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
@@ -41,6 +41,25 @@ const THREADS_MAX: usize = 8;
 
 /// Arenas of the child's allocator; each takes 64 MiB of addresses.
 const ARENAS_MAX: usize = 2;
+
+/// See [`measure`].
+static ADDRESSES: OnceLock<u64> = OnceLock::new();
+
+/// Notes how many bytes of addresses this program takes before it has done anything. A confined worker's
+/// child cannot read that of itself, and it is the same program.
+pub(crate) fn measure() {
+    if let Ok(addresses) = addresses() {
+        let _ = ADDRESSES.set(addresses);
+    }
+}
+
+/// Bytes of addresses that this process has mapped so far: mostly the program and its libraries.
+pub(crate) fn addresses() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB"));
+    let kib: Option<u64> = size.and_then(|size| size.trim().parse().ok());
+    Ok(kib.ok_or_else(|| io::Error::other("/proc/self/status has no VmSize"))? * 1024)
+}
 
 /// Why there is no code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,9 +151,11 @@ impl Compiler {
     fn start(&self) -> io::Result<Child> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let threads = processors.min(THREADS_MAX);
+        let addresses = ADDRESSES.get().copied();
+        let terms = Terms { within: self.within, memory: self.memory, threads, addresses };
         Command::new(&self.program)
             .arg0("muster-compile")
-            .args(Terms { within: self.within, memory: self.memory, threads }.args())
+            .args(terms.args())
             .env_clear()
             .env("RAYON_NUM_THREADS", threads.to_string())
             .env("MALLOC_ARENA_MAX", ARENAS_MAX.to_string())

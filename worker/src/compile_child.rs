@@ -2,7 +2,7 @@
 //! Never runs the code that it made, never opens a file, and never outlives the worker.
 
 use crate::{
-    compile::{ARG, MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED, Terms},
+    compile::{self, ARG, MEMORY_OR_HOST, NO_MEMORY, NOT_BEGUN, REJECTED, Terms},
     confine,
     engine::{Unmade, compile_ahead},
     supervisor,
@@ -62,7 +62,7 @@ fn begin(args: impl Iterator<Item = OsString>) -> io::Result<()> {
 fn keep_to(terms: &Terms) -> io::Result<()> {
     set_no_new_privs(true)?;
     nice(NICENESS)?;
-    let addresses = addresses()?;
+    let addresses = terms.addresses.map_or_else(compile::addresses, Ok)?;
     confine::shut().map_err(io::Error::other)?;
     let limits = [
         (Resource::Core, 0, 0),
@@ -137,12 +137,4 @@ fn complain(code: u8, why: &str) -> ExitCode {
     // An error means that the worker no longer reads, and does not need the line.
     let _ = writeln!(io::stderr(), "{}", why.replace('\n', " "));
     ExitCode::from(code)
-}
-
-/// Bytes of addresses that this process has mapped so far: mostly the program and its libraries.
-fn addresses() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB"));
-    let kib: Option<u64> = size.and_then(|size| size.trim().parse().ok());
-    Ok(kib.ok_or_else(|| io::Error::other("/proc/self/status has no VmSize"))? * 1024)
 }

@@ -108,9 +108,13 @@ pub struct Config {
     /// its process
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// Let the kernel (Landlock) restrict this process to the files, ports and processes that it needs
+    /// Let the kernel (Landlock, seccomp) restrict this process to the files, sockets, ports and
+    /// processes that it needs
     #[arg(long, default_value = "try", value_name = "HOW")]
     pub confine: Confine,
+    /// Run although the user is root. Without it, a worker that root starts ends with exit code 2
+    #[arg(long)]
+    pub allow_root: bool,
     /// Stop when standard input ends, so that it does not outlive the process that started it
     #[arg(long)]
     pub until_stdin_closes: bool,

@@ -1,25 +1,35 @@
-//! Confines the worker's process by Landlock to the files, ports and processes that it needs. Never
-//! decides what a guest may use, which is less.
+//! Confines the worker's process by Landlock and seccomp to the files, ports, sockets and processes that
+//! it needs. Never decides what a guest may use, which is less.
 //!
 //! A guest that broke out of the runtime would be code in this process. It would find the worker's own
-//! state and key, and a network to dial. It could write no other file, start no other program, listen
-//! on no TCP port and signal no process outside.
+//! state, the key of its certificate and the values of its secrets in memory, and could send UDP anywhere
+//! and TCP to a few ports. It could write no other file, read no other program's files or arguments, start
+//! no other program, listen on no TCP port, reach no program by a Unix socket, and signal no process
+//! outside.
 //!
-//! A Landlock domain holds for the thread that enters it and for everything that this thread starts. So
-//! each worker process enters its domain before it has a second thread.
+//! A Landlock domain and a filter hold for the thread that enters them and for everything that this thread
+//! starts. So each worker process enters them before it has a second thread.
+
+mod sockets;
+mod system;
 
 use crate::{
     config::{Config, Confine},
-    policy,
+    policy::Rules,
 };
 use anyhow::{Context as _, bail};
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, RestrictionStatus, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, NetPort, RestrictionStatus, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, make_bitflags,
+    path_beneath_rules,
 };
 use muster_wire::nats::Access;
-use rustix::thread::set_no_new_privs;
+use rustix::{
+    process::geteuid,
+    thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs},
+};
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
 };
@@ -28,31 +38,8 @@ use std::{
 /// sockets since 6.12. A kernel that lacks a feature does not enforce it.
 const WANTED: ABI = ABI::V6;
 
-/// Files of the system that programs read. Whole directories, because files like `resolv.conf` are
-/// replaced while a worker runs, and a rule applies to a file and not to its name.
-const SYSTEM: [&str; 15] = [
-    // Libraries, including those that name resolution loads later; certificates of authorities.
-    "/usr",
-    "/lib",
-    "/lib64",
-    "/nix/store",
-    "/etc",
-    // The targets of the symbolic link `/etc/resolv.conf`.
-    "/run/systemd/resolve",
-    "/run/resolvconf",
-    "/run/NetworkManager",
-    "/run/connman",
-    // This process, this boot, and how many processors this process may use.
-    "/proc",
-    "/sys/devices/system/cpu",
-    "/sys/fs/cgroup",
-    "/sys/kernel/mm/transparent_hugepage",
-    "/dev/urandom",
-    "/dev/random",
-];
-
-/// Variables that name another place for certificates of authorities.
-const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// The TCP port of servers of names, which are asked by TCP if an answer is too large for UDP.
+const NAMES_PORT: u16 = 53;
 
 /// The null device: a process that is started without a standard stream gets this instead.
 const NULL: &str = "/dev/null";
@@ -83,9 +70,11 @@ impl Enforced {
     /// Logs how far the kernel enforces the domain.
     pub(crate) fn tell(self) {
         match self {
-            Enforced::Fully => tracing::info!("confined fully: files, TCP ports, signals"),
+            Enforced::Fully => tracing::info!("confined fully: files, sockets, TCP ports, signals"),
             Enforced::Partly => {
-                tracing::warn!("confined partly: all of it takes Linux 6.12 with Landlock");
+                tracing::warn!(
+                    "confined partly: all of it takes Linux 6.12 with Landlock and seccomp"
+                );
             }
             Enforced::Not => {
                 tracing::warn!("confined not at all: the kernel has no Landlock, or not enabled");
@@ -95,20 +84,68 @@ impl Enforced {
     }
 }
 
-/// Confines the worker that `config` describes: this thread, and all that it will start.
-pub(crate) fn worker(config: &Config, nats: Option<&Access>) -> anyhow::Result<Enforced> {
+/// A worker's confinement.
+#[derive(Clone, Debug)]
+pub(crate) struct Confined {
+    /// How far the kernel enforces it.
+    pub enforced: Enforced,
+    resolver: Vec<PathBuf>,
+}
+
+impl Confined {
+    /// The first file of name resolution that this process could read when it began and may not read any
+    /// more, because another file was put in its place. Names cannot be resolved as the host says then.
+    pub(crate) fn replaced(&self) -> Option<&Path> {
+        self.resolver.iter().find(|path| system::is_denied(path)).map(PathBuf::as_path)
+    }
+}
+
+/// Refuses to be root without `--allow-root`.
+pub(crate) fn check_user(config: &Config) -> anyhow::Result<()> {
+    if geteuid().is_root() && !config.allow_root {
+        bail!(
+            "a worker is not to run as root, since a guest that broke out of its sandbox would then be \
+             root: start it as a user of its own who may write to {}, as setup/muster-worker.service does, \
+             or pass --allow-root",
+            config.state_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// Confines the worker that `config` describes: this thread, and all that it will start. Files that are
+/// read only once were read before.
+pub(crate) fn worker(
+    config: &Config,
+    nats: Option<&Access>,
+    rules: &Rules,
+) -> anyhow::Result<Confined> {
     if config.confine == Confine::Off {
-        return Ok(Enforced::Off);
+        return Ok(Confined { enforced: Enforced::Off, resolver: Vec::new() });
     }
     set_no_new_privs(true).context("the kernel does not take away new privileges")?;
-    let enforced = enter(&Files::of(config, nats)).context("this process cannot be confined")?;
+    drop_capabilities().context("the kernel does not take away capabilities")?;
+    let resolver = system::resolver();
+    let reach = Reach::of(config, nats, rules);
+    system::pin();
+    let enforced = enter(&reach).context("this process cannot be confined")?;
     if config.confine == Confine::Require && enforced != Enforced::Fully {
         bail!(
             "--confine require: the kernel does not enforce all of it, which takes Linux 6.12 with \
-             Landlock among its security modules; update it, or start with --confine try"
+             Landlock among its security modules, and seccomp; update it, or start with --confine try"
         );
     }
-    Ok(enforced)
+    Ok(Confined { enforced, resolver })
+}
+
+/// Gives up what root may do beyond being the owner of its files. No program that is started gets it back,
+/// since there are no new privileges.
+fn drop_capabilities() -> rustix::io::Result<()> {
+    let none = CapabilitySet::empty();
+    if capabilities(None)?.permitted == none {
+        return Ok(());
+    }
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }
 
 /// Confines a process that needs nothing but the files it has open, as far as the kernel can. Other
@@ -121,20 +158,22 @@ pub(crate) fn shut() -> Result<(), RulesetError> {
     ruleset.create()?.restrict_self().map(|_| ())
 }
 
-/// The files that a worker needs.
+/// What a worker needs.
 #[derive(Default)]
-struct Files {
+struct Reach {
     read: Vec<PathBuf>,
     run: Vec<PathBuf>,
     keep: Vec<PathBuf>,
     replace: Vec<PathBuf>,
     append: Vec<PathBuf>,
+    /// The TCP ports to connect to, at any address; `None` for all ports.
+    ports: Option<BTreeSet<u16>>,
 }
 
-impl Files {
+impl Reach {
     /// Creates the state directory and the journal, since a rule needs an existing file. If that fails
     /// the file is not reachable, and the code that needs it reports the error.
-    fn of(config: &Config, nats: Option<&Access>) -> Self {
+    fn of(config: &Config, nats: Option<&Access>, rules: &Rules) -> Self {
         let _ = fs::create_dir_all(&config.state_dir);
         if let Some(journal) = &config.journal {
             let _ = File::options().append(true).create(true).open(journal);
@@ -143,21 +182,29 @@ impl Files {
             Some(dir) if dir != Path::new("") => dir.into(),
             _ => PathBuf::from("."),
         });
-        let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
-        read.extend(CERTIFICATES.iter().filter_map(|name| std::env::var_os(name).map(Into::into)));
-        read.extend([&config.ca, &config.cert, &config.key].into_iter().flatten().cloned());
-        let token = config.join.as_deref().and_then(|join| join.strip_prefix('@'));
-        read.extend(token.map(PathBuf::from));
+        let mut read = system::files();
+        // Read again for each connection to NATS.
         read.extend(nats.into_iter().flat_map(Access::files).map(PathBuf::from));
-        read.extend(config.policy.iter().flat_map(|path| policy::files(path)));
-        Files {
+        Reach {
             read,
             run: programs(),
             keep: vec![config.state_dir.clone()],
             replace: ready.into_iter().collect(),
             append: config.journal.iter().cloned().collect(),
+            ports: ports(nats, rules),
         }
     }
+}
+
+/// The TCP ports of the NATS servers that are named, of the HTTP requests that the policy allows, and of
+/// servers of names. Masters are reached by UDP.
+fn ports(nats: Option<&Access>, rules: &Rules) -> Option<BTreeSet<u16>> {
+    let mut ports = BTreeSet::from([NAMES_PORT]);
+    ports.extend(nats.into_iter().flat_map(|nats| nats.address().servers()).map(|url| url.port()));
+    for rule in &rules.policy.http {
+        ports.extend(rule.ports()?);
+    }
+    Some(ports)
 }
 
 /// This executable, since the worker compiles in a child, and the dynamic loader that loads it.
@@ -172,11 +219,16 @@ fn programs() -> Vec<PathBuf> {
     std::iter::once(PathBuf::from("/proc/self/exe")).chain(loader).collect()
 }
 
-fn enter(reach: &Files) -> Result<Enforced, RulesetError> {
+fn enter(reach: &Reach) -> Result<Enforced, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let net = match reach.ports {
+        Some(_) => AccessNet::BindTcp | AccessNet::ConnectTcp,
+        None => AccessNet::BindTcp.into(),
+    };
+    let port = |port: &u16| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp));
     let status: RestrictionStatus = Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?
-        .handle_access(AccessNet::BindTcp)?
+        .handle_access(net)?
         .scope(Scope::from_all(WANTED))?
         .create()?
         .add_rules(path_beneath_rules(&reach.read, read))?
@@ -185,11 +237,13 @@ fn enter(reach: &Files) -> Result<Enforced, RulesetError> {
         .add_rules(path_beneath_rules(&reach.replace, REPLACE))?
         .add_rules(path_beneath_rules(&reach.append, AccessFs::WriteFile))?
         .add_rules(path_beneath_rules([NULL], AccessFs::ReadFile | AccessFs::WriteFile))?
+        .add_rules(reach.ports.iter().flatten().map(port))?
         .restrict_self()?;
+    let sockets = sockets::close();
     Ok(match status.ruleset {
-        RulesetStatus::FullyEnforced => Enforced::Fully,
-        RulesetStatus::PartiallyEnforced => Enforced::Partly,
-        RulesetStatus::NotEnforced => Enforced::Not,
+        RulesetStatus::FullyEnforced if sockets => Enforced::Fully,
+        RulesetStatus::NotEnforced if !sockets => Enforced::Not,
+        _ => Enforced::Partly,
     })
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Identity {
     pub name: WorkerId,
     pub fleet: GroupName,
     pub masters: Vec<String>,
-    pub files: tls::Files,
+    pub quic: ClientConfig,
     pub entitlement: Entitlement,
     /// What renews its certificate; absent if an operator made that.
     pub renewal: Option<Renewal>,
@@ -73,27 +73,44 @@ fn files(dir: &Path) -> tls::Files {
     tls::Files { ca: file("ca.pem"), cert: file("worker.pem"), key: file("worker.key") }
 }
 
-impl Identity {
-    /// Who this worker is, by its options or its state directory. Joins the fleet first if it has a token
-    /// and has not joined yet.
-    pub(crate) async fn of(config: &Config) -> anyhow::Result<Self> {
-        if let (Some(ca), Some(cert), Some(key)) = (&config.ca, &config.cert, &config.key) {
-            let files = tls::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
-            let name = config.name.clone();
-            let name = name.context("with --cert, --name has to say what name is in it")?;
-            if config.masters.is_empty() {
-                bail!("with --cert, --master has to say where a master listens: HOST:PORT");
-            }
-            let entitlement = tls::Identity::of_file(&files.cert)?.entitlement;
-            let (fleet, masters) = (config.fleet.clone(), config.masters.clone());
-            return Ok(Identity { name, fleet, masters, files, entitlement, renewal: None });
+/// What a worker's options say about who it is.
+pub(crate) enum Claim {
+    /// They say it, and its certificate and key have been read.
+    Given(Box<Identity>),
+    /// It has joined a fleet, or joins with this token.
+    Joins(Option<Token>),
+}
+
+impl Claim {
+    /// Reads the files that the options name. None of them is read again.
+    pub(crate) fn read(config: &Config) -> anyhow::Result<Self> {
+        let (Some(ca), Some(cert), Some(key)) = (&config.ca, &config.cert, &config.key) else {
+            let token = if note(config).exists() { None } else { config.token()? };
+            return Ok(Claim::Joins(token));
+        };
+        let files = tls::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+        let name = config.name.clone();
+        let name = name.context("with --cert, --name has to say what name is in it")?;
+        if config.masters.is_empty() {
+            bail!("with --cert, --master has to say where a master listens: HOST:PORT");
         }
-        let dir = config.state_dir.join(DIR);
-        let note = dir.join("joined.json");
+        let (quic, entitlement) = credentials(&files)?;
+        let (fleet, masters) = (config.fleet.clone(), config.masters.clone());
+        let identity = Identity { name, fleet, masters, quic, entitlement, renewal: None };
+        Ok(Claim::Given(Box::new(identity)))
+    }
+
+    /// Joins the fleet first if the worker has a token and has not joined yet.
+    pub(crate) async fn settle(self, config: &Config) -> anyhow::Result<Identity> {
+        let token = match self {
+            Claim::Given(identity) => return Ok(*identity),
+            Claim::Joins(token) => token,
+        };
+        let (dir, note) = (config.state_dir.join(DIR), note(config));
         let text = match fs::read_to_string(&note) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let token = config.token()?.context(
+                let token = token.context(
                     "it does not know who it is: give it a token of `muster worker invite` with --join, or \
                      --name, --master, --ca, --cert and --key",
                 )?;
@@ -112,11 +129,21 @@ impl Identity {
             true => note.masters.clone(),
             false => config.masters.clone(),
         };
-        let files = files(&dir);
-        let entitlement = tls::Identity::of_file(&files.cert)?.entitlement;
+        let (quic, entitlement) = credentials(&files(&dir))?;
         let renewal = Some(Renewal { dir, note });
-        Ok(Identity { name, fleet, masters, files, entitlement, renewal })
+        Ok(Identity { name, fleet, masters, quic, entitlement, renewal })
     }
+}
+
+/// The file of a worker that has joined.
+fn note(config: &Config) -> PathBuf {
+    config.state_dir.join(DIR).join("joined.json")
+}
+
+/// QUIC with a certificate, and what the certificate permits.
+fn credentials(files: &tls::Files) -> anyhow::Result<(ClientConfig, Entitlement)> {
+    let quic = quic::client(tls::client(files)?).context("QUIC cannot be set up")?;
+    Ok((quic, tls::Identity::of_file(&files.cert)?.entitlement))
 }
 
 /// Joins a fleet: makes a key, and asks masters until one of them issues a certificate.
@@ -284,8 +311,7 @@ impl Renewal {
                     note.masters = joined.masters.clone();
                 }
                 keep(&self.dir, &note, &joined)?;
-                let renewed =
-                    quic::client(tls::client(&files)?).context("QUIC cannot be set up")?;
+                let (renewed, _) = credentials(&files)?;
                 *quic.lock().expect("no holder of this lock panics") = renewed;
                 Ok(())
             }

@@ -42,7 +42,7 @@ pub use config::{Config, Confine};
 pub use muster_wire::clock;
 
 use anyhow::Context as _;
-use identity::Identity;
+use identity::Claim;
 use inbox::{INBOX_MAX, Input};
 use links::Links;
 use muster_protocol::{
@@ -76,6 +76,13 @@ const DRAIN_MAX: usize = 1_024;
 /// Threads that run the loops (see [`process::run`]). Guests and the lease have other threads.
 const LOOP_THREADS: usize = 1;
 
+/// How often to look whether the files of name resolution were replaced: a few times within the time in
+/// which a network that has changed is of use again.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The exit code of a process that is to be started again: neither success nor [`process::NOT_BEGUN`].
+const AGAIN: i32 = 1;
+
 /// How long a stopping worker may still live after its grace: 2 s to give the lease back, and some time
 /// for the last outcomes.
 const END_MARGIN: Duration = Duration::from_secs(5);
@@ -83,6 +90,10 @@ const END_MARGIN: Duration = Duration::from_secs(5);
 /// Runs a worker until it is told to stop. Unless `--unsupervised` is set, this process becomes the
 /// supervisor: it starts the worker as a child and restarts it after a crash.
 pub fn main(config: Config) -> ExitCode {
+    if let Err(error) = confine::check_user(&config) {
+        log::say(&format!("error: muster-worker cannot begin: {error}"));
+        return ExitCode::from(process::NOT_BEGUN);
+    }
     let told = match (config.supervised_by, config.until_stdin_closes) {
         (Some(supervisor), _) => {
             if let Err(error) = supervisor::tie(supervisor) {
@@ -95,13 +106,7 @@ pub fn main(config: Config) -> ExitCode {
         (None, true) => StopSource::BySignalsOrInput,
         (None, false) => StopSource::BySignals,
     };
-    // Landlock confines only the calling thread and its later children, so this must stay the only
-    // thread. A NATS context is read before, since it names the files that must stay readable.
-    let begun = config.direct_nats().map_err(anyhow::Error::from).and_then(|nats| {
-        let confined = confine::worker(&config, nats.as_ref())?;
-        Ok((nats, confined))
-    });
-    let (nats, confined) = match begun {
+    let begun = match Begun::new(&config) {
         Ok(begun) => begun,
         Err(error) => {
             log::say(&format!("error: muster-worker cannot begin: {error:#}"));
@@ -109,28 +114,49 @@ pub fn main(config: Config) -> ExitCode {
         }
     };
     process::run("muster-worker", told, LOOP_THREADS, |stop| {
-        confined.tell();
-        run(config, nats, stop)
+        begun.confined.enforced.tell();
+        run(config, begun, stop)
     })
 }
 
-/// Runs a worker until `stop` becomes true. With `nats` it renews its lease itself.
-pub async fn run(
-    config: Config,
+/// What a worker process has read, and how it is confined since.
+struct Begun {
+    claim: Claim,
+    /// The NATS in which it renews its lease itself.
     nats: Option<Access>,
+    rules: policy::Rules,
+    confined: confine::Confined,
+}
+
+impl Begun {
+    /// Reads the certificates, the key, the NATS context, the policy and its secrets, none of which is read
+    /// again. Then confines this thread. It must be the only thread: another one would stay free.
+    fn new(config: &Config) -> anyhow::Result<Self> {
+        compile::measure();
+        let claim = Claim::read(config)?;
+        let nats = config.direct_nats()?;
+        let rules = config.rules()?;
+        let confined = confine::worker(config, nats.as_ref(), &rules)?;
+        Ok(Begun { claim, nats, rules, confined })
+    }
+}
+
+/// Runs a worker until `stop` becomes true.
+async fn run(
+    config: Config,
+    begun: Begun,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
+    let Begun { claim, nats, rules, confined } = begun;
     let state = state::StateDir::open(&config.state_dir)?;
     let identity = tokio::select! {
-        identity = Identity::of(&config) => identity?,
+        identity = claim.settle(&config) => identity?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let config = config.entitled(&identity.entitlement);
-    let quic = quic::client(tls::client(&identity.files)?).context("QUIC cannot be set up")?;
-    let quic = Arc::new(Mutex::new(quic));
+    let quic = Arc::new(Mutex::new(identity.quic));
     let (wants, met) = shortage::Shortages::new();
     let journal = config.journal(identity.name.clone(), wants.clone())?;
-    let rules = config.rules()?;
     let scratch = state.path("scratch");
     sandbox::sweep(&scratch);
     let names = Arc::new(Names::new(identity.fleet.clone()));
@@ -245,6 +271,9 @@ pub async fn run(
         lease,
         draining,
         ready,
+        confined,
+        replaced: false,
+        restarts: false,
         leased: false,
         stopping: false,
     };
@@ -260,6 +289,11 @@ struct WorkerLoop {
     draining: Arc<AtomicBool>,
     /// The file to write once the worker holds a lease and has a link; taken when it is written.
     ready: Option<std::path::PathBuf>,
+    confined: confine::Confined,
+    /// Whether a file of name resolution was replaced, so that this process cannot read it.
+    replaced: bool,
+    /// Whether this process stops because of that, and not because it was told to.
+    restarts: bool,
     leased: bool,
     stopping: bool,
 }
@@ -272,6 +306,7 @@ impl WorkerLoop {
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(DRAIN_MAX);
+        let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             let wakeup = self.attempts.wakeup();
             tokio::select! {
@@ -280,10 +315,15 @@ impl WorkerLoop {
                 Some(input) = lease_told.recv() => batch.push(input),
                 _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
                 () = clock::sleep_until(wakeup) => {}
+                _ = look.tick(), if !self.stopping => self.look_for_replaced(),
             }
             let now = clock::boottime();
             for input in batch.drain(..) {
                 match input {
+                    Input::Released if self.restarts && !*stop.borrow() => {
+                        log::flush();
+                        std::process::exit(AGAIN);
+                    }
                     Input::Released => return Ok(()),
                     Input::Attempts(event) => {
                         self.leased |= matches!(event, Event::LeaseHeld { .. });
@@ -309,6 +349,27 @@ impl WorkerLoop {
         let now = clock::boottime();
         self.attempts.observe(now, Event::StopAsked { deadline: now + grace });
         process::end_after(grace + END_MARGIN);
+    }
+
+    /// If name resolution cannot read its files any more, ends this process when nothing runs, so that it
+    /// is started again with rules for the new files.
+    fn look_for_replaced(&mut self) {
+        let Some(file) = self.confined.replaced() else {
+            self.replaced = false;
+            return;
+        };
+        if !self.replaced {
+            tracing::warn!(
+                file = %file.display(),
+                "another file was put in its place, which this confined process cannot read: names may \
+                 not resolve until the worker is started again, as soon as nothing runs"
+            );
+        }
+        self.replaced = true;
+        if self.attempts.running() == 0 {
+            self.restarts = true;
+            self.stop();
+        }
     }
 
     fn tell_ready(&mut self) -> anyhow::Result<()> {

@@ -138,14 +138,6 @@ impl Rules {
     }
 }
 
-/// The files that [`Rules::read`] reads: the policy and the files of its secrets. A policy that cannot
-/// be parsed names no secrets here; [`Rules::read`] reports what is wrong with it.
-pub(crate) fn files(path: &Path) -> Vec<PathBuf> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let file: File = toml::from_str(&text).unwrap_or_default();
-    std::iter::once(path.into()).chain(file.secrets.into_values()).collect()
-}
-
 /// A secret as its file has it, without the final line break that editors add.
 fn secret(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)?;

@@ -67,25 +67,51 @@ impl Fleet {
         name: &str,
         options: &[&str],
     ) -> Option<PathBuf> {
-        let tried = Command::new("unshare").args(["--mount", "true"]).output();
-        if !tried.is_ok_and(|tried| tried.status.success()) {
-            return None;
-        }
         let state = self.disk(name, Disk::State);
         let size = format!("size={OWN_STATE_MIB}m,mode=0700");
         let script = format!(
             "mkdir -p \"$0\" && mount -t tmpfs -o {size} muster-test \"$0\" && exec \"$@\""
         );
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-ec", &script, text(&state)]);
-        command.arg(place::program("muster")).arg("worker");
-        let command = self.introduced(command, "worker", name);
-        self.launch_as_worker(command, name, options);
-        self.until_ready(name);
+        self.start_worker_among_own_mounts(name, options, &script, &state)?;
         Some(
             Path::new(&format!("/proc/{}/root", self.pid(name)))
                 .join(state.strip_prefix("/").ok()?),
         )
+    }
+
+    /// Starts a worker that sees a copy of `/etc` in its place. Returns the path of that copy; `None` if
+    /// this is not possible.
+    pub fn start_worker_with_its_own_etc(
+        &mut self,
+        name: &str,
+        options: &[&str],
+    ) -> Option<PathBuf> {
+        let etc = self.path(&format!("{name}.etc"));
+        let script = "cp -a /etc \"$0\" && mount --bind \"$0\" /etc && exec \"$@\"";
+        self.start_worker_among_own_mounts(name, options, script, &etc)?;
+        Some(etc)
+    }
+
+    /// Starts a worker in its own mount namespace. First the shell runs `script` there with `path` as `$0`;
+    /// the script has to execute `"$@"`.
+    fn start_worker_among_own_mounts(
+        &mut self,
+        name: &str,
+        options: &[&str],
+        script: &str,
+        path: &Path,
+    ) -> Option<()> {
+        let tried = Command::new("unshare").args(["--mount", "true"]).output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", script, text(path)]);
+        command.arg(place::program("muster")).arg("worker");
+        let command = self.introduced(command, "worker", name);
+        self.launch_as_worker(command, name, options);
+        self.until_ready(name);
+        Some(())
     }
 
     /// The file that receives a process's standard error.

@@ -40,7 +40,7 @@ fn a_password_is_not_shown_by_who_cannot_use_the_url() {
         let mut line = vec![role.to_owned(), "--name".into(), name.into(), "--ca".into(), ca];
         line.extend(["--cert".into(), cert, "--key".into(), key, "--state-dir".into(), state]);
         if role == "worker" {
-            line.extend(["--master".into(), "127.0.0.1:1".into()]);
+            line.extend(["--allow-root".into(), "--master".into(), "127.0.0.1:1".into()]);
         }
         line
     };

@@ -41,11 +41,63 @@ fn a_worker_that_must_be_confined_is_or_does_not_start() {
     fleet.start_worker("w2", &[&require[..], &["--group", "closed"]].concat());
     let pid = fleet.child_pid("w2").expect("it was ready");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000"] {
+        assert!(status.lines().any(|found| found == line), "{line}: {status}");
+    }
     fleet.push("upper");
     let ran = fleet.run(&["task", "run", "upper", "--group", "closed", "--input", "a", "--wait"]);
     assert_eq!(ran.ok().text(), "A");
     assert!(!fleet.journal(&journal).is_empty());
+}
+
+#[test]
+fn a_worker_does_not_run_as_root_unless_it_is_told_to() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested: this user is not root");
+        return;
+    }
+    let fleet = Fleet::start(1, 1);
+    let (state, tls) = (fleet.path("w2.state"), fleet.path("tls"));
+    let [ca, cert, key] = ["ca.pem", "w1.pem", "w1.key"].map(|name| tls.join(name));
+    let worker = ["worker", "--name", "w1", "--master", "127.0.0.1:1"];
+    let files = ["--ca", text(&ca), "--cert", text(&cert), "--key", text(&key)];
+    let ran = fleet.run(&[&worker[..], &files, &["--state-dir", text(&state)]].concat());
+    assert_eq!(ran.code, 2, "{ran:?}");
+    for word in ["root", "a user of its own", "--allow-root", text(&state)] {
+        assert!(ran.err.contains(word), "{word}: {ran:?}");
+    }
+    assert!(!state.exists(), "it has done nothing");
+}
+
+#[test]
+fn a_worker_whose_name_files_were_replaced_is_started_again_when_nothing_runs() {
+    let mut fleet = Fleet::start(0, 1);
+    let Some(etc) = fleet.start_worker_with_its_own_etc("w1", &["--slots", "1"]) else {
+        eprintln!("not tested: this user may not mount");
+        return;
+    };
+    if !fleet.log("w1").contains("confined fully") {
+        eprintln!("not tested: this kernel cannot confine");
+        return;
+    }
+    let first = fleet.child_pid("w1").expect("it was ready");
+    fleet.push("primes");
+    let task = fleet.run(&["task", "run", "primes", "--input", r#"{"from":1,"to":3000000000}"#]);
+    let task = task.ok().text();
+    wait_for("it to run", || fleet.record(&task)["state"]["dispatched"].is_object().then_some(()));
+    std::fs::copy(etc.join("hosts"), etc.join("new")).expect("free");
+    std::fs::rename(etc.join("new"), etc.join("hosts")).expect("free");
+    wait_for("it to notice", || fleet.log("w1").contains("/etc/hosts").then_some(()));
+    assert_eq!(fleet.child_pid("w1"), Some(first), "a task runs");
+    fleet.run(&["task", "cancel", &task]).ok();
+    wait_for("the next process", || {
+        fleet.child_pid("w1").filter(|pid| *pid != first && fleet.is_ready("w1"))
+    });
+    fleet.push("upper");
+    let ran = fleet.run(&["task", "run", "upper", "--input", "a", "--wait"]);
+    assert_eq!(ran.ok().text(), "A");
+    let noticed = fleet.log("w1").matches("/etc/hosts").count();
+    assert_eq!(noticed, 1, "the next process can read it: {}", fleet.log("w1"));
 }
 
 #[test]

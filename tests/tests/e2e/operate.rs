@@ -134,6 +134,7 @@ fn two_workers_cannot_share_a_state_directory() {
     let file = |name: &str| tls.join(name).to_str().expect("UTF-8").to_string();
     let second = fleet.run(&[
         "worker",
+        "--allow-root",
         "--name",
         "w1",
         "--master",

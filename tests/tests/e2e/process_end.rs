@@ -170,7 +170,7 @@ fn what_cannot_be_meant_is_refused_at_once() {
     let (ca, cert, key) = (file("ca.pem"), file("w1.pem"), file("w1.key"));
     let state = fleet.path("w2.state");
     let refused = |more: &[&str], said: &str| {
-        let worker = ["worker", "--name", "w1", "--state-dir", text(&state)];
+        let worker = ["worker", "--allow-root", "--name", "w1", "--state-dir", text(&state)];
         let tls = ["--ca", &ca, "--cert", &cert, "--key", &key];
         let ran = fleet.run(&[&worker[..], &tls[..], more].concat());
         assert_eq!(ran.code, 2, "{ran:?}");
@@ -188,7 +188,8 @@ fn what_cannot_be_meant_is_refused_at_once() {
 fn without_the_kernels_timer_no_worker_begins() {
     let fleet = Fleet::start(1, 1);
     let file = |name: &str| text(&fleet.path("tls")).to_string() + "/" + name;
-    let worker = fleet.muster(&["worker", "--name", "w1", "--master", "127.0.0.1:1"]);
+    let worker = ["worker", "--allow-root", "--name", "w1", "--master", "127.0.0.1:1"];
+    let worker = fleet.muster(&worker);
     // If no signal may be pending, the kernel makes no timer.
     let mut command = std::process::Command::new("bash");
     command.args(["-c", "ulimit -i 0 && exec \"$@\"", "bash"]).arg(worker.get_program());
@@ -213,7 +214,12 @@ fn a_worker_that_is_refused_says_so_once() {
     // A worker that trusts the master, but has a certificate that the master does not trust.
     let mut command = fleet.muster(&["worker", "--name", "w2", "--master", &fleet.quic("m1")]);
     command
-        .args(["--state-dir", text(&fleet.path("w2.state")), "--until-stdin-closes"])
+        .args([
+            "--allow-root",
+            "--state-dir",
+            text(&fleet.path("w2.state")),
+            "--until-stdin-closes",
+        ])
         .args(["--ca", &file(&tls, "ca.pem"), "--cert", &file(&other, "w2.pem")])
         .args(["--key", &file(&other, "w2.key")]);
     fleet.spawn("w2", command);

@@ -183,7 +183,7 @@ mod tests {
             let ids = vec![r#""01m7y31ehbzwpzdmwrs5vq8rjp""#; count].join(",");
             format!(r#"{{"ids":[{ids}]}}"#)
         };
-        let digest = "ab".repeat(32);
+        let digest = format!("sha256:{}", "ab".repeat(32));
         let register = |name: &str, version: &str| {
             format!(r#"{{"name":"{name}","version":"{version}","digest":"{digest}"}}"#)
         };

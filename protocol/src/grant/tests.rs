@@ -53,6 +53,15 @@ fn a_rule_is_read_and_written_the_same() {
 }
 
 #[test]
+fn a_rule_names_its_ports() {
+    for (text, ports) in
+        [("example.com", Some(vec![80, 443])), ("10.0.0.0/8:9000", Some(vec![9000])), ("*:*", None)]
+    {
+        assert_eq!(text.parse().map(|rule: HttpRule| rule.ports()), Ok(ports), "{text}");
+    }
+}
+
+#[test]
 fn a_request_goes_only_where_it_is_allowed() {
     let rows: &[(&[&str], &str, u16, bool)] = &[
         (&["example.com"], "example.com", 443, true),

@@ -78,12 +78,12 @@ mixed-fleet: setup ## an older version and this one in one fleet: BEFORE=commit,
 	cargo build --workspace
 	@before=$(if $(BEFORE_BIN),$(BEFORE_BIN),$$(setup/before $(BEFORE))) && target/debug/mixed-fleet --before "$$before"
 
-fuzz: ## random bytes for every decoder: SECONDS=60 for each target, ONLY=frame|record|module
+fuzz: ## random bytes for every decoder: SECONDS=60 for each target or RUNS=any, ONLY=frame|api|record|module
 	@setup/guests
 	@setup/cargo-fuzz >/dev/null
-	@for target in $(or $(ONLY),frame record module); do \
+	@for target in $(or $(ONLY),frame api record module); do \
 		(cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- \
-			-max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1) \
+			$(if $(RUNS),-runs=$(RUNS),-max_total_time=$(SECONDS)) -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1) \
 			|| exit 1; \
 	done
 

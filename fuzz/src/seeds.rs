@@ -3,7 +3,10 @@
 
 use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId,
-    api::{ModuleEntry, ModuleVersion},
+    api::{
+        CommandWorker, ListAfter, ListPlace, ListTasks, ModuleEntry, ModuleVersion, NewTask,
+        RegisterModule, RemoveModule, Submit, TaskIds,
+    },
     checkpoint::Checkpoint,
     frame::{self, Encoding, FrameRange, Message},
     grant::Grants,
@@ -81,6 +84,44 @@ fn body(message: &impl Message) -> [Vec<u8>; 2] {
         frame::encode(encoding, message, &mut out).expect("a small message");
         out.split_off(frame::HEADER_SIZE)
     })
+}
+
+/// Requests to every endpoint, and subjects of answers.
+pub fn requests() {
+    let (task, second) = (TaskId(7), TaskId(8));
+    let worker = "w1".parse().expect("a name");
+    let submit = |ids: &[TaskId]| {
+        let tasks = ids.iter().map(|&id| NewTask { id, spec: Arc::new(spec()) });
+        json(&Submit { tasks: tasks.collect() })
+    };
+    let list = ListTasks {
+        state: Some("queued".into()),
+        group: Some("default".into()),
+        limit: 3,
+        before: Some(ListPlace { submitted_ms: 1, id: task }),
+        due_before: Some(WallMillis(9)),
+    };
+    let (name, version) = (String::from("upper"), Some(String::from("1.2")));
+    let requests = [
+        submit(&[task]),
+        submit(&[task, second]),
+        json(&TaskIds { ids: vec![task, second] }),
+        json(&list),
+        json(&ListTasks::default()),
+        json(&ListAfter { after: Some("w1".into()) }),
+        json(&CommandWorker { worker, order: WorkerCommand::Drain { deadline_ms: 1_000 } }),
+        json(&RegisterModule {
+            name: name.clone(),
+            version: version.clone(),
+            digest: Digest([1; 32]),
+        }),
+        json(&RemoveModule { name, version }),
+    ];
+    let subjects = ["_INBOX.a.b", "_R_.a", "_GR_.a.b._INBOX.c", "$KV.muster_default_tasks.a"];
+    let subjects = subjects.map(|subject| subject.as_bytes().to_vec());
+    for (number, bytes) in requests.iter().chain(&subjects).enumerate() {
+        keep("api", &format!("seed-{number}"), bytes);
+    }
 }
 
 /// Records of every kind, and HTTP rules.

@@ -142,11 +142,7 @@ impl Begun {
 }
 
 /// Runs a worker until `stop` becomes true.
-async fn run(
-    config: Config,
-    begun: Begun,
-    mut stop: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let Begun { claim, nats, rules, confined } = begun;
     let state = state::StateDir::open(&config.state_dir)?;
     let identity = tokio::select! {

@@ -2,8 +2,8 @@
 //! itself. Never compares it with anything that is stored.
 
 use super::{
-    CommandWorker, Endpoint, Invite, ListAfter, ListTasks, NameWorker, RegisterModule, RemoveModule,
-    Submit, TaskIds,
+    CommandWorker, Endpoint, Invite, ListAfter, ListTasks, NameWorker, RegisterModule,
+    RemoveModule, Submit, TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},

@@ -214,7 +214,7 @@ impl Fleet {
         let mut command = self.net.command(alias, &place::program("muster"));
         let ready = self.path(&format!("{alias}.ready"));
         let _ = std::fs::remove_file(&ready);
-        command.env_remove("MUSTER_NATS").args(["worker", "--until-stdin-closes"]);
+        command.env_remove("MUSTER_NATS").args(["worker", "--until-stdin-closes", "--allow-root"]);
         command.args(["--ready-file", text(&ready)]);
         command.args(["--state-dir", text(&self.path(&format!("{alias}.state")))]).args(options);
         self.spawn(alias, command);

@@ -5,10 +5,12 @@
 mod apart;
 mod cuts;
 mod late;
+mod port;
 mod proxy;
 
 pub use apart::Namespaces;
 pub use late::{Hears, LateRoutes};
+pub use port::own_port;
 pub use proxy::Proxies;
 
 use std::{

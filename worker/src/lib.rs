@@ -58,7 +58,7 @@ use muster_wire::{
     log,
     nats::Access,
     process::{self, StopSource},
-    quic, state, tls,
+    state,
 };
 use std::{
     process::ExitCode,

@@ -1,6 +1,7 @@
 //! Starts the masters of a fleet. Never knows what they do.
 
 use super::{Fleet, text, wait_for};
+use crate::net::own_port;
 use serde_json::Value;
 use std::net::SocketAddr;
 
@@ -28,8 +29,10 @@ impl Fleet {
 
     /// Like [`Fleet::launch_master`], with further options.
     pub fn launch_master_with(&mut self, name: &str, options: &[&str]) {
-        let anywhere = SocketAddr::new(self.net.address(name), 0);
-        let listen = self.quic.get(name).copied().unwrap_or(anywhere).to_string();
+        let known = self.quic.get(name).copied();
+        let listen = known
+            .unwrap_or_else(|| SocketAddr::new(self.net.address(name), own_port()))
+            .to_string();
         let nats = self.nats_from(name);
         let mut command = self.daemon("master", name);
         command.args(["--listen", &listen]).args(nats).args(options);

@@ -3,12 +3,12 @@
 
 use super::{Fleet, room::SMALL_DISK, text, wait_for};
 use crate::{
-    net::{Carrier, Hears, LateRoutes, Net},
+    net::{Carrier, Hears, LateRoutes, Net, own_port},
     place,
 };
 use serde_json::Value;
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -165,7 +165,7 @@ impl Fleet {
         std::fs::write(&config, self.nats_config(name)).expect("a file");
         let store = self.store(name);
         let node = self.nats.all.iter().find(|node| node.name == name).expect("a node");
-        let port = if node.clients.port() == 0 { -1 } else { i32::from(node.clients.port()) };
+        let port = node.clients.port();
         let mut command = self.net.command(name, &place::nats_server());
         command
             .args(["--addr", &node.clients.ip().to_string(), "--jetstream"])
@@ -174,18 +174,17 @@ impl Fleet {
         self.spawn(name, command)
     }
 
-    /// Chooses the address on which a node listens for the others, once.
+    /// Chooses the addresses on which a node listens, once. Nodes must know each other's before any of
+    /// them listens.
     fn locate(&mut self, at: usize) {
-        let is_alone = self.nats.all.len() == 1;
         let node = &mut self.nats.all[at];
         let ip: IpAddr = self.net.address(&node.name);
         node.clients.set_ip(ip);
         node.routes.set_ip(ip);
-        if node.routes.port() == 0 && !is_alone {
-            // Nodes must know each other's ports before any of them listens. This program may be on
-            // another host than the node, so only the port number is taken from here.
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            node.routes.set_port(free.local_addr().expect("it is bound").port());
+        for address in [&mut node.clients, &mut node.routes] {
+            if address.port() == 0 {
+                address.set_port(own_port());
+            }
         }
     }
 

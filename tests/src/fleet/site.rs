@@ -3,10 +3,10 @@
 
 use super::{Fleet, NATS, nats::Nodes};
 use crate::{
-    net::{Carrier, Net},
+    net::{Carrier, Net, own_port},
     place,
 };
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// The JetStream domain of the hub, and its name in the network of a site.
 pub const HUB: &str = "hub";
@@ -27,9 +27,7 @@ impl Fleet {
     /// Like [`Fleet::registry`], with a nats-server that accepts leaf nodes. Also returns the address for
     /// them.
     pub fn hub() -> (Self, SocketAddr) {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let leafs = free.local_addr().expect("it is bound");
-        drop(free);
+        let leafs = SocketAddr::from((Ipv4Addr::LOCALHOST, own_port()));
         // A site that learned of this address would bypass its proxy.
         let config = format!(
             "jetstream {{ domain: {HUB} }}\nleafnodes {{ listen: \"{leafs}\", no_advertise: true }}\n\

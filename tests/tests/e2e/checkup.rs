@@ -6,7 +6,7 @@ use muster_protocol::subject::Bucket;
 use muster_tests::{
     Fleet,
     fleet::{NATS, wait_for},
-    net::Net,
+    net::{Net, own_port},
 };
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -148,15 +148,9 @@ fn whoever_may_not_write_is_no_full_disk() {
     assert_eq!(about(&findings, "writes")[0]["health"], "warn", "{findings}");
 }
 
-/// A free port of this host.
-fn free_port() -> u16 {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    free.local_addr().expect("it is bound").port()
-}
-
 #[test]
 fn a_server_that_does_not_sync_or_whose_storage_is_nearly_full_is_found_by_its_monitoring_port() {
-    let port = free_port();
+    let port = own_port();
     let config = |sync: &str| {
         format!("http: \"127.0.0.1:{port}\"\njetstream {{\n  max_file_store: 1MB\n  {sync}\n}}\n")
     };

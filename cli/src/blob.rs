@@ -1,19 +1,23 @@
-//! Objects in the fleet's object stores, named by the hex of their digest. Never stores an object that
-//! is there already, and never creates a store: the masters do.
+//! Objects of the fleet by digest, sent to masters and read from them in pieces. Never sends an object that
+//! is stored already, and never returns bytes that do not have their digest.
 
 use crate::{
-    client::{self, Client, TryError, persist},
+    client::{Client, TryError, persist},
     exit::Failure,
     quantity,
 };
-use anyhow::Context as _;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use indicatif::{ProgressBar, ProgressStyle};
-use muster_protocol::{Digest, limit, task::Data};
-use muster_wire::{
-    nats,
-    objects::{self, Objects, ReadError},
+use muster_protocol::{
+    Digest, Nonce,
+    api::{
+        Endpoint, FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Piece, PieceStored, PutPiece,
+    },
+    limit,
+    message::ObjectStore,
+    task::Data,
 };
+use muster_wire::process;
 use std::io::{self, IsTerminal as _};
 
 /// Below this size an upload is over before a progress bar could be read.
@@ -27,7 +31,7 @@ pub async fn input(client: &Client, bytes: Bytes) -> anyhow::Result<Data> {
         return Ok(Data::Inline(bytes));
     }
     let digest = muster_module::digest(&bytes);
-    put(client, &client.names.data_store(), digest, &bytes).await?;
+    put(client, ObjectStore::Data, digest, &bytes).await?;
     Ok(Data::Blob { digest, size: bytes.len() as u64 })
 }
 
@@ -48,80 +52,87 @@ pub async fn bytes(client: &Client, data: &Data) -> anyhow::Result<Bytes> {
         Data::Blob { digest, size } => (digest, *size),
     };
     check_size(size)?;
-    fetch(client, &client.names.data_store(), *digest, size).await
+    fetch(client, ObjectStore::Data, *digest, size).await
 }
 
 /// The object with this digest, of `size_max` bytes at most.
 pub async fn fetch(
     client: &Client,
-    store: &str,
+    store: ObjectStore,
     digest: Digest,
     size_max: u64,
 ) -> anyhow::Result<Bytes> {
-    let read = || async {
-        let read = open(client, store).await?.read(digest, size_max).await;
-        read.map_err(|error| unread(error, format!("cannot read {digest} from {store}")))
-    };
-    let bytes = persist(read).await?.with_context(|| format!("{store} has no {digest}"))?;
+    let bytes = persist(|| fetch_once(client, store, digest, size_max)).await?;
     anyhow::ensure!(
         muster_module::digest(&bytes) == digest,
-        "{store} has wrong bytes under {digest}"
+        "the masters have wrong bytes for {digest}"
     );
     Ok(bytes)
+}
+
+async fn fetch_once(
+    client: &Client,
+    store: ObjectStore,
+    digest: Digest,
+    size_max: u64,
+) -> Result<Bytes, TryError> {
+    let (mut all, mut after) = (BytesMut::new(), None);
+    loop {
+        let question = GetPiece { store, digest, after };
+        let Piece { place, bytes, whole } = client.attempt(Endpoint::ObjectGet, &question).await?;
+        let size = all.len() + bytes.len();
+        if whole > size_max || size as u64 > whole || (bytes.is_empty() && whole > 0) {
+            let error = anyhow::anyhow!("{digest} has other bytes than were expected");
+            return Err(TryError::Lasting(error));
+        }
+        all.extend_from_slice(&bytes);
+        if size as u64 == whole {
+            return Ok(all.freeze());
+        }
+        after = Some(place);
+    }
 }
 
 /// Stores bytes under their digest, unless they are stored already. Returns whether it stored them.
 pub async fn put(
     client: &Client,
-    store: &str,
+    store: ObjectStore,
     digest: Digest,
     bytes: &Bytes,
 ) -> anyhow::Result<bool> {
-    persist(|| put_once(client, store, digest, bytes)).await
-}
-
-async fn put_once(
-    client: &Client,
-    store: &str,
-    digest: Digest,
-    bytes: &Bytes,
-) -> Result<bool, TryError> {
-    let objects = open(client, store).await?;
-    let there = objects.info(digest).await;
-    let there = there.map_err(|error| unread(error, format!("cannot ask {store} for {digest}")))?;
-    // Inputs expire, so an old one is stored again. Modules do not expire.
-    if there.is_some_and(|info| {
-        info.size == bytes.len() && (store == client.names.module_store() || nats::is_young(&info))
-    }) {
+    let question = FindObject { store, digest };
+    let found: FoundObject = client.insist(Endpoint::ObjectFind, &question).await?;
+    if found.size == Some(bytes.len() as u64) {
         return Ok(false);
     }
-    let bar = bar(bytes.len());
-    let stored = objects.put(digest, bytes.clone(), |size| bar.inc(size as u64)).await;
-    bar.finish_and_clear();
-    let what = || format!("cannot store {digest} in {store}");
-    stored.map(|()| true).with_context(what).map_err(TryError::Passing)
+    persist(|| upload(client, store, digest, bytes)).await?;
+    Ok(true)
 }
 
-/// Why an object was not read. A store that does not answer may answer later.
-fn unread(error: ReadError, what: String) -> TryError {
-    match error {
-        ReadError::Unavailable(_) => TryError::Passing(anyhow::Error::new(error).context(what)),
-        ReadError::Torn(_) | ReadError::TooLarge { .. } => {
-            TryError::Lasting(anyhow::Error::new(error).context(what))
+/// Sends an object once. An upload that fails is begun anew, since nobody knows whether its last piece was
+/// stored.
+async fn upload(
+    client: &Client,
+    store: ObjectStore,
+    digest: Digest,
+    bytes: &Bytes,
+) -> Result<(), TryError> {
+    let upload = Nonce(process::random().map_err(|error| TryError::Lasting(error.into()))?);
+    let bar = bar(bytes.len());
+    let (mut sent, mut after) = (0, 0);
+    loop {
+        let end = bytes.len().min(sent + PIECE_BYTES_MAX);
+        let piece = bytes.slice(sent..end);
+        let whole = (end == bytes.len()).then_some(bytes.len() as u64);
+        let question = PutPiece { store, digest, upload, after, bytes: piece, whole };
+        let stored: PieceStored = client.attempt(Endpoint::ObjectPut, &question).await?;
+        bar.inc((end - sent) as u64);
+        (sent, after) = (end, stored.at);
+        if whole.is_some() {
+            bar.finish_and_clear();
+            return Ok(());
         }
     }
-}
-
-async fn open(client: &Client, store: &str) -> Result<Objects, TryError> {
-    client.store(store).await.map_err(|error| {
-        if !objects::is_missing(&error) {
-            let text = format!("the object store {store} does not answer");
-            return TryError::Passing(anyhow::Error::new(error).context(text));
-        }
-        let failure =
-            Failure::new(format!("the fleet has no object store {store}")).hint(client::NO_STREAM);
-        TryError::Lasting(failure.into())
-    })
 }
 
 fn bar(size: usize) -> ProgressBar {

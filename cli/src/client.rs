@@ -3,22 +3,18 @@
 
 use crate::{exit::Failure, ids::Token};
 use anyhow::Context as _;
-use async_nats::{RequestErrorKind, jetstream::context::GetStreamError};
+use async_nats::RequestErrorKind;
 use clap::Args;
 use muster_protocol::{
     GroupName, TaskId,
     api::{self, Endpoint, ListAfter},
     subject::Names,
 };
-use muster_wire::{
-    nats::{Address, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected},
-    objects::Objects,
-};
+use muster_wire::nats::{Address, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -43,10 +39,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How many ids one `task.get` may have. A view is up to about 50 KB (inline input and output,
 /// escaped), and an answer may have 1 MiB.
 const GET_IDS_MAX: usize = 16;
-
-/// What to do where a stream of the fleet is missing.
-pub const NO_STREAM: &str = "the first master makes it: start one with `muster master` or `muster dev`; \
-                             if the fleet is at a site, name its JetStream domain with --nats-domain";
 
 /// The heading in `--help` of the options that every command takes.
 pub const HEADING: &str = "Global options";
@@ -93,8 +85,6 @@ pub struct Client {
     pub names: Names,
     /// Counts connections: changes whenever messages may have been missed.
     pub connections: watch::Receiver<u64>,
-    /// The object stores that were opened.
-    stores: Arc<Mutex<BTreeMap<String, Objects>>>,
     /// Whether a master has ever answered: then silence means a failover, not a fleet without masters.
     answered: Arc<AtomicBool>,
 }
@@ -171,20 +161,8 @@ impl Client {
             nats,
             names: Names::new(connect.fleet.clone()),
             connections,
-            stores: Arc::default(),
             answered: Arc::default(),
         })
-    }
-
-    /// Opens an object store of the fleet, which must exist.
-    pub async fn store(&self, name: &str) -> Result<Objects, GetStreamError> {
-        let known = || self.stores.lock().expect("no holder of this lock panics");
-        if let Some(store) = known().get(name) {
-            return Ok(store.clone());
-        }
-        let store = Objects::open(&self.jetstream, name).await?;
-        known().insert(name.into(), store.clone());
-        Ok(store)
     }
 
     /// Sends a request once.
@@ -203,9 +181,18 @@ impl Client {
         endpoint: Endpoint,
         question: &impl Serialize,
     ) -> anyhow::Result<A> {
-        let body = serde_json::to_vec(question).context("a question is always JSON")?;
-        let body = bytes::Bytes::from(body);
-        let sort = |refused: Refused| {
+        persist(|| self.attempt(endpoint, question)).await
+    }
+
+    /// Sends a request once, and says of a failure whether it may pass.
+    pub async fn attempt<A: DeserializeOwned>(
+        &self,
+        endpoint: Endpoint,
+        question: &impl Serialize,
+    ) -> Result<A, TryError> {
+        let body = serde_json::to_vec(question).context("a question is always JSON");
+        let body = body.map_err(TryError::Lasting)?;
+        self.ask_raw(endpoint, body.into()).await.map_err(|refused| {
             let is_passing = match &refused {
                 Refused::Unknown(_) => true,
                 Refused::Nobody => self.answered.load(Ordering::Relaxed),
@@ -214,8 +201,7 @@ impl Client {
             };
             let error = self.explain(refused);
             if is_passing { TryError::Passing(error) } else { TryError::Lasting(error) }
-        };
-        persist(|| async { self.ask_raw(endpoint, body.clone()).await.map_err(sort) }).await
+        })
     }
 
     async fn ask_raw<A: DeserializeOwned>(

@@ -4,11 +4,12 @@ use crate::{
     client::{Client, ConnectArgs},
     output::{self, Format},
     quantity,
-    stream_reader::{Start, StreamReader},
+    stream_reader::{History, StreamReader},
     terminal::plain,
 };
 use anyhow::Context as _;
 use clap::Args;
+use muster_protocol::api::{PageMessage, PageStart};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -53,13 +54,11 @@ impl Events {
     pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
         let client = Client::connect(connect).await?;
         let start = match (self.since, self.follow) {
-            (Some(ago), _) => Start::Since(ago),
-            (None, true) => Start::New,
-            (None, false) => Start::Since(SINCE_DEFAULT),
+            (Some(ago), _) => since(ago),
+            (None, true) => PageStart::New,
+            (None, false) => since(SINCE_DEFAULT),
         };
-        let names = &client.names;
-        let mut replay =
-            StreamReader::open(&client, &names.event_stream(), names.events(), start).await?;
+        let mut replay = StreamReader::open(&client, History::Events, start).await?;
         let is_json = self.json || format == Format::Json;
         while let Some(message) = replay.next().await? {
             show(&message, is_json)?;
@@ -78,12 +77,16 @@ impl Events {
     }
 }
 
-fn show(message: &async_nats::Message, is_json: bool) -> anyhow::Result<()> {
+fn since(ago: Duration) -> PageStart {
+    PageStart::SinceMs(ago.as_millis().try_into().unwrap_or(u64::MAX))
+}
+
+fn show(message: &PageMessage, is_json: bool) -> anyhow::Result<()> {
     if is_json {
-        output::raw(&message.payload)?;
+        output::raw(&message.body)?;
         return output::raw(b"\n");
     }
-    let sentences = sentences(&message.subject, &message.payload);
+    let sentences = sentences(&message.subject, &message.body);
     sentences.iter().try_for_each(|Sentence { style, when, what, more }| {
         output::pieces(&[plain(when), (*style, what), plain(more)])
     })

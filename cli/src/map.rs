@@ -28,6 +28,7 @@ use muster_protocol::{
     BatchId, Digest, TaskId,
     api::NewTask,
     limit,
+    message::ObjectStore,
     task::{Data, TaskSpec},
 };
 use results::Results;
@@ -159,11 +160,10 @@ struct Request {
 
 impl Request {
     async fn send(self, client: Client) -> anyhow::Result<Vec<TaskId>> {
-        let store = client.names.data_store();
         stream::iter(self.blobs.iter().map(Ok))
             .try_for_each_concurrent(UPLOADS_MAX, |(digest, bytes)| {
-                let (client, store) = (&client, &store);
-                async move { blob::put(client, store, *digest, bytes).await.map(drop) }
+                let client = &client;
+                async move { blob::put(client, ObjectStore::Data, *digest, bytes).await.map(drop) }
             })
             .await?;
         self.tasks.submit(&client).await?;

@@ -17,6 +17,7 @@ use muster_protocol::{
     Digest,
     api::{Endpoint, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
     id, limit,
+    message::ObjectStore,
     task::ModuleRef,
 };
 use serde_json::{Value, json};
@@ -171,8 +172,8 @@ async fn inspect(what: &str, connect: &ConnectArgs, format: Format) -> anyhow::R
     } else {
         let client = Client::connect(connect).await?;
         let module = resolve(&client, what).await?;
-        let store = client.names.module_store();
-        let data = blob::fetch(&client, &store, module.digest, limit::MODULE_SIZE_MAX).await?;
+        let store = ObjectStore::Modules;
+        let data = blob::fetch(&client, store, module.digest, limit::MODULE_SIZE_MAX).await?;
         examine(&data, what)?
     };
     if format == Format::Json {
@@ -301,7 +302,7 @@ impl Wasm {
 
     async fn store(&self, client: &Client) -> anyhow::Result<bool> {
         let bytes = self.bytes.clone().into();
-        blob::put(client, &client.names.module_store(), self.digest, &bytes).await
+        blob::put(client, ObjectStore::Modules, self.digest, &bytes).await
     }
 }
 

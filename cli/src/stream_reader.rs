@@ -1,218 +1,156 @@
-//! Reads a stream of the fleet from a given position, across restarts of NATS. Never leaves a consumer
-//! behind: it is ordered and ends with the command.
+//! Reads the events of the fleet or the logs of a task from masters, page by page, across restarts of masters
+//! and of NATS. Never misses a message that is kept.
 
 use crate::{
-    client::{self, Client, TryError},
-    exit::{self, Failure},
-};
-use anyhow::Context as _;
-use async_nats::jetstream::{
-    consumer::{DeliverPolicy, pull},
-    stream::State,
+    client::{Client, TryError},
+    exit,
 };
 use futures::StreamExt as _;
-use muster_wire::objects;
-use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use muster_protocol::{
+    TaskId,
+    api::{Endpoint, Page, PageMessage, PageStart, ReadEvents, ReadLogs},
+};
+use std::{collections::VecDeque, time::Duration};
+use tokio::time::{Interval, MissedTickBehavior};
 
-/// After this silence no further message will come: a server answers within milliseconds.
-const SILENCE: Duration = Duration::from_secs(5);
+/// How often to ask for the next page when no message has told that there is one.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long to wait before opening a stream again that could not be read.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long to wait at least between two pages while messages arrive one by one.
+const ASK_AFTER: Duration = Duration::from_millis(50);
 
-/// Where to begin.
+/// What to read.
 #[derive(Clone, Copy, Debug)]
-pub enum Start {
-    /// With the oldest message that is kept.
-    First,
-    /// With messages from now on.
-    New,
-    /// With messages that are at most this old.
-    Since(Duration),
+pub enum History {
+    /// The events of the fleet.
+    Events,
+    /// The logs of the runs of a task.
+    Logs(TaskId),
 }
 
-/// A position in a stream.
+/// A position among the messages.
 pub struct StreamReader {
     client: Client,
-    stream: String,
-    subject: String,
-    start: Start,
-    connections: watch::Receiver<u64>,
-    /// `None` while the stream cannot be read.
-    reading: Option<Reading>,
-    /// The sequence of the last message that was returned, or of the last one before the start.
-    at: Option<u64>,
-    /// The server process that it was read from, and when the stream was created.
-    server: String,
-    created_ns: i128,
+    history: History,
+    /// Messages that were read and are not returned yet.
+    read: VecDeque<PageMessage>,
+    /// Where the next page begins.
+    from: PageStart,
     /// How many messages were there at the beginning and are not read yet.
     pending: u64,
+    /// Messages as they are published: hints that there is another page. They may be missed.
+    hints: async_nats::Subscriber,
+    ask: Interval,
     /// Whether the user was warned of the present outage.
     warned: bool,
 }
 
-struct Reading {
-    messages: pull::Ordered,
-    pending: u64,
-    state: State,
-    created_ns: i128,
-}
-
 impl StreamReader {
-    /// Goes to the start in the messages of `subject` that the stream keeps.
-    pub async fn open(
-        client: &Client,
-        stream: &str,
-        subject: String,
-        start: Start,
-    ) -> anyhow::Result<Self> {
-        let mut connections = client.connections.clone();
-        connections.mark_unchanged();
-        let mut replay = StreamReader {
+    /// Goes to the start among the messages that are kept.
+    pub async fn open(client: &Client, history: History, start: PageStart) -> anyhow::Result<Self> {
+        let subject = match history {
+            History::Events => client.names.events(),
+            History::Logs(task) => client.names.logs(task),
+        };
+        let hints = client.nats.subscribe(subject).await?;
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reader = StreamReader {
             client: client.clone(),
-            stream: stream.into(),
-            subject,
-            start,
-            connections,
-            reading: None,
-            at: None,
-            server: client.nats.server_info().server_id,
-            created_ns: 0,
+            history,
+            read: VecDeque::new(),
+            from: start,
             pending: 0,
+            hints,
+            ask,
             warned: false,
         };
-        let reading = replay.begin().await.map_err(|fault| match fault {
-            TryError::Passing(error) | TryError::Lasting(error) => error,
-        })?;
-        (replay.pending, replay.created_ns) = (reading.pending, reading.created_ns);
-        replay.at = match start {
-            Start::First => Some(0),
-            // None of the messages written after this point was returned yet.
-            Start::New => Some(reading.state.last_sequence),
-            Start::Since(_) => None,
+        let page: Page = match history {
+            History::Events => {
+                client.insist(Endpoint::EventRead, &ReadEvents { from: start }).await?
+            }
+            History::Logs(task) => {
+                client.insist(Endpoint::LogRead, &ReadLogs { task, from: start }).await?
+            }
         };
-        replay.reading = Some(reading);
-        Ok(replay)
+        reader.pending = page.messages.len() as u64 + page.left;
+        reader.take(page);
+        Ok(reader)
     }
 
     /// The next of the messages that were there at the beginning.
-    pub async fn next(&mut self) -> anyhow::Result<Option<async_nats::Message>> {
-        if self.pending == 0 {
-            return Ok(None);
+    pub async fn next(&mut self) -> anyhow::Result<Option<PageMessage>> {
+        while self.pending > 0 {
+            if let Some(message) = self.read.pop_front() {
+                self.pending -= 1;
+                return Ok(Some(message));
+            }
+            if !self.more().await? {
+                // The messages that were counted have expired meanwhile.
+                self.pending = 0;
+            }
         }
-        let Ok(message) = tokio::time::timeout(SILENCE, self.read()).await else {
-            anyhow::ensure!(self.reading.is_some(), "the stream {} cannot be read", self.stream);
-            // The messages that were counted have expired meanwhile.
-            self.pending = 0;
-            return Ok(None);
-        };
-        let message = message?;
-        let left = message.info().map(|info| info.pending).unwrap_or_default();
-        // `left` also counts messages written meanwhile. Count down, so that the reading ends.
-        self.pending = left.min(self.pending - 1);
-        Ok(Some(message.into()))
+        Ok(None)
     }
 
     /// The next message, whenever it arrives. May be dropped and called again.
-    pub async fn follow(&mut self) -> anyhow::Result<async_nats::Message> {
-        Ok(self.read().await?.into())
-    }
-
-    async fn read(&mut self) -> anyhow::Result<async_nats::jetstream::Message> {
+    pub async fn follow(&mut self) -> anyhow::Result<PageMessage> {
         loop {
-            let Some(reading) = &mut self.reading else {
-                self.go_on().await?;
+            if let Some(message) = self.read.pop_front() {
+                return Ok(message);
+            }
+            if self.more().await? {
                 continue;
-            };
+            }
             tokio::select! {
-                message = reading.messages.next() => match message {
-                    Some(Ok(message)) => {
-                        self.at = message.info().ok().map(|info| info.stream_sequence).or(self.at);
-                        return Ok(message);
-                    }
-                    // The consumer ends with the server's process.
-                    Some(Err(_)) | None => self.reading = None,
-                },
-                changed = self.connections.changed() => {
-                    changed.context("the connection to NATS is closed")?;
-                    self.reading = None;
+                hint = self.hints.next() => {
+                    anyhow::ensure!(hint.is_some(), "the connection to NATS is closed");
+                    // Its stream has the message a moment later. Others may follow at once.
+                    tokio::time::sleep(ASK_AFTER).await;
+                    while let Some(Some(_)) = futures::FutureExt::now_or_never(self.hints.next()) {}
                 }
+                _ = self.ask.tick() => {}
             }
         }
     }
 
-    /// Opens the stream again after the last returned message, however long that takes.
-    async fn go_on(&mut self) -> anyhow::Result<()> {
+    /// Reads the next page, however long that takes. Returns whether it has messages.
+    async fn more(&mut self) -> anyhow::Result<bool> {
         loop {
-            match self.begin().await {
-                Ok(reading) => {
+            let from = self.from;
+            let page = match self.history {
+                History::Events => {
+                    self.client.attempt(Endpoint::EventRead, &ReadEvents { from }).await
+                }
+                History::Logs(task) => {
+                    self.client.attempt(Endpoint::LogRead, &ReadLogs { task, from }).await
+                }
+            };
+            match page {
+                Ok(page) => {
                     self.warned = false;
-                    let server = self.client.nats.server_info().server_id;
-                    let is_same = server == std::mem::replace(&mut self.server, server.clone());
-                    if !is_same || !follows(&reading.state, self.at) {
-                        exit::warn("the connection was lost; messages of that time may be missing");
-                    }
-                    // A server that lost its newest messages assigns their sequence numbers again.
-                    let is_new = reading.created_ns
-                        != std::mem::replace(&mut self.created_ns, reading.created_ns);
-                    let end = if is_new { 0 } else { reading.state.last_sequence };
-                    self.at = self.at.map(|at| at.min(end));
-                    self.reading = Some(reading);
-                    return Ok(());
+                    let has_some = !page.messages.is_empty();
+                    self.take(page);
+                    return Ok(has_some);
                 }
                 Err(TryError::Lasting(error)) => return Err(error),
                 Err(TryError::Passing(error)) => {
                     if !std::mem::replace(&mut self.warned, true) {
                         exit::warn(&format!("{error:#}; trying again"));
                     }
-                    tokio::time::sleep(AGAIN_AFTER).await;
+                    tokio::time::sleep(ASK_EVERY).await;
                 }
             }
         }
     }
 
-    async fn begin(&self) -> Result<Reading, TryError> {
-        let stream = self.client.jetstream.get_stream(&self.stream).await.map_err(|error| {
-            if !objects::is_missing(&error) {
-                let text = format!("the stream {} cannot be read", self.stream);
-                return TryError::Passing(anyhow::Error::new(error).context(text));
-            }
-            let failure = Failure::new(format!("the fleet has no stream {}", self.stream));
-            TryError::Lasting(failure.hint(client::NO_STREAM).into())
-        })?;
-        let state = stream.cached_info().state.clone();
-        let created_ns = stream.cached_info().created.unix_timestamp_nanos();
-        let after = |at: u64| DeliverPolicy::ByStartSequence { start_sequence: at + 1 };
-        let deliver_policy = match (self.at, self.start) {
-            // In a stream that was created again, every message is new.
-            (Some(_), _) if created_ns != self.created_ns => DeliverPolicy::All,
-            (Some(at), _) => after(at.min(state.last_sequence)),
-            (None, Start::First) => DeliverPolicy::All,
-            (None, Start::New) => after(state.last_sequence),
-            (None, Start::Since(ago)) => {
-                DeliverPolicy::ByStartTime { start_time: (SystemTime::now() - ago).into() }
-            }
-        };
-        let config = pull::OrderedConfig {
-            filter_subject: self.subject.clone(),
-            deliver_policy,
-            ..pull::OrderedConfig::default()
-        };
-        let unread =
-            |error: anyhow::Error| TryError::Passing(error.context("cannot read the stream"));
-        let consumer =
-            stream.create_consumer(config).await.map_err(|error| unread(error.into()))?;
-        let pending = consumer.cached_info().num_pending;
-        let messages = consumer.messages().await.map_err(|error| unread(error.into()))?;
-        Ok(Reading { messages, pending, state, created_ns })
-    }
-}
-
-/// Whether a stream still has every message after this one.
-fn follows(state: &State, at: Option<u64>) -> bool {
-    match at {
-        None | Some(0) => true,
-        Some(at) => state.first_sequence <= at + 1 && at <= state.last_sequence,
+    fn take(&mut self, page: Page) {
+        if page.has_gap {
+            exit::warn(
+                "messages are missing here: they were removed, or the registry has lost them",
+            );
+        }
+        self.from = PageStart::After(page.next);
+        self.read.extend(page.messages);
     }
 }

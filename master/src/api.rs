@@ -2,6 +2,7 @@
 //! is stored. Never answers that a task is stored before it is.
 
 mod access;
+mod bulk;
 mod modules;
 mod tasks;
 
@@ -27,7 +28,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 /// Requests of one endpoint in work at once. Further requests wait in NATS.
 const REQUESTS_MAX: usize = 64;
@@ -37,6 +38,9 @@ const OBEY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Digests known to be in a store. A full set is cleared and filled again.
 const KNOWN_MAX: usize = 16 * 1024;
+
+/// Objects that this master holds as a whole for clients at once: at most 64 MiB each.
+const WHOLE_OBJECTS_MAX: usize = 4;
 
 /// The most bytes of an answer: NATS' default limit, less the headers.
 const ANSWER_BYTES_MAX: usize = 1_000_000;
@@ -66,6 +70,9 @@ type ApiResult<T> = Result<T, ApiRefusal>;
 /// State shared by all endpoints.
 struct ApiServer {
     registry: Registry,
+    names: Arc<Names>,
+    /// A permit for each object that is held as a whole.
+    whole: Semaphore,
     registrar: Arc<Registrar>,
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
@@ -98,26 +105,36 @@ pub(crate) async fn serve(
         .map_err(|error| anyhow::anyhow!("the client API cannot be served: {error}"))?;
     let host = Arc::new(ApiServer {
         registry: registry.clone(),
+        names: names.clone(),
+        whole: Semaphore::new(WHOLE_OBJECTS_MAX),
         registrar,
         inbox,
         known: Mutex::default(),
         named: Mutex::default(),
     });
-    for endpoint in Endpoint::ALL {
-        let name = endpoint.word();
+    let own = Endpoint::ALL.into_iter().map(|endpoint| (endpoint, names.clone()));
+    // The events of a site are read from their copy, so that its line is not needed. The site's own masters
+    // answer where they are nearer.
+    let of_sites = config.sites.iter().map(|site| {
+        let names = Names::new(site.fleet.clone());
+        (Endpoint::EventRead, Arc::new(names))
+    });
+    for (endpoint, of) in own.chain(of_sites) {
+        let (name, subject) = (endpoint.word(), of.api(endpoint));
         let requests = service
             .endpoint_builder()
             .name(name.replace('.', "-"))
-            .add(names.api(endpoint))
+            .add(subject.clone())
             .await
-            .map_err(|error| anyhow::anyhow!("{name} cannot be served: {error}"))?;
-        tokio::spawn(answer_all(host.clone(), endpoint, requests));
+            .map_err(|error| anyhow::anyhow!("{subject} cannot be served: {error}"))?;
+        tokio::spawn(answer_all(host.clone(), of, endpoint, requests));
     }
     Ok(service)
 }
 
 async fn answer_all(
     host: Arc<ApiServer>,
+    of: Arc<Names>,
     endpoint: Endpoint,
     mut requests: service::endpoint::Endpoint,
 ) {
@@ -130,9 +147,9 @@ async fn answer_all(
             continue;
         }
         let Ok(place) = places.clone().acquire_owned().await else { return };
-        let host = host.clone();
+        let (host, of) = (host.clone(), of.clone());
         tokio::spawn(async move {
-            let answer = host.answer(endpoint, &request.message.payload).await;
+            let answer = host.answer(&of, endpoint, &request.message.payload).await;
             let answer = answer.map_err(|refusal| async_nats::service::error::Error {
                 status: refusal.sentence,
                 code: refusal.code as usize,
@@ -146,7 +163,8 @@ async fn answer_all(
 }
 
 impl ApiServer {
-    async fn answer(&self, endpoint: Endpoint, body: &Bytes) -> ApiResult<Bytes> {
+    /// Answers a request to the fleet of these names.
+    async fn answer(&self, of: &Names, endpoint: Endpoint, body: &Bytes) -> ApiResult<Bytes> {
         let request = Request::read(endpoint, body);
         match request.map_err(|error| ApiRefusal::bad(error.to_string()))? {
             Request::Submit(asked) => write(&self.submit(asked).await?),
@@ -170,6 +188,11 @@ impl ApiServer {
             Request::Register(asked) => write(&self.register(asked).await?),
             Request::Modules(asked) => write(&self.modules(asked).await?),
             Request::Remove(asked) => write(&self.remove(asked).await?),
+            Request::Find(asked) => write(&self.find(asked).await?),
+            Request::Put(asked) => write(&self.put(asked).await?),
+            Request::Fetch(asked) => write(&self.fetch(asked).await?),
+            Request::Events(asked) => write(&self.read_events(of, asked.from).await?),
+            Request::Logs(asked) => write(&self.read_logs(asked).await?),
         }
     }
 
@@ -187,6 +210,11 @@ impl ApiServer {
                 "worker {worker} was sent the command, and has not carried it out within {OBEY_WITHIN:?}"
             ))),
         }
+    }
+
+    /// Waits until this master may hold another object as a whole.
+    async fn whole_object(&self) -> ApiResult<SemaphorePermit<'_>> {
+        self.whole.acquire().await.map_err(ApiRefusal::unavailable)
     }
 
     /// Runs `look` on the loop, with the loop's state.

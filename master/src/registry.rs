@@ -5,6 +5,7 @@
 mod access;
 mod checkpoints;
 mod copies;
+mod history;
 mod layout;
 mod objects;
 mod ready;
@@ -44,6 +45,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub use history::PageError;
 use layout::Existing;
 pub use layout::Keep;
 pub(crate) use layout::UPKEEP_EVERY;

@@ -3,9 +3,14 @@
 //! An answer is JSON of the type named here; an error is a NATS service error: a code and a
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
+mod bulk;
 mod request;
 
 pub use crate::subject::Endpoint;
+pub use bulk::{
+    FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Page, PageMessage, PageStart, Piece,
+    PiecePlace, PieceStored, PutPiece, ReadEvents, ReadLogs, StreamPlace,
+};
 pub use request::{IDS_MAX, Request, RequestError};
 
 use crate::{

@@ -78,6 +78,16 @@ words!(
         ModuleList = "module.list",
         /// [`RemoveModule`](crate::api::RemoveModule) → [`Modules`](crate::api::Modules).
         ModuleRemove = "module.remove",
+        /// [`FindObject`](crate::api::FindObject) → [`FoundObject`](crate::api::FoundObject).
+        ObjectFind = "object.find",
+        /// [`PutPiece`](crate::api::PutPiece) → [`PieceStored`](crate::api::PieceStored).
+        ObjectPut = "object.put",
+        /// [`GetPiece`](crate::api::GetPiece) → [`Piece`](crate::api::Piece).
+        ObjectGet = "object.get",
+        /// [`ReadEvents`](crate::api::ReadEvents) → [`Page`](crate::api::Page).
+        EventRead = "event.read",
+        /// [`ReadLogs`](crate::api::ReadLogs) → [`Page`](crate::api::Page).
+        LogRead = "log.read",
     }
 );
 
@@ -226,6 +236,11 @@ pub fn table() -> String {
         text.push_str(&format!("| `{}` | {carries} |\n", subject.replace(".default.", ".FLEET.")));
     }
     text
+}
+
+/// Whether it is one token of a subject, and not a wildcard.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Whether the reply subject of a request is the inbox of a client, so that a program that may write

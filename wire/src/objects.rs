@@ -9,14 +9,19 @@
 use async_nats::jetstream::{
     Context, ErrorCode,
     consumer::push::OrderedConfig,
-    context::{GetStreamError, GetStreamErrorKind, PublishAckFuture},
+    context::{GetStreamError, GetStreamErrorKind},
+    message::PublishMessage,
     object_store::{ObjectInfo, ObjectOptions},
     stream::{LastRawMessageErrorKind, Stream},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use muster_protocol::Digest;
+use muster_protocol::{
+    Digest, Nonce,
+    api::{Piece, PiecePlace},
+    subject::is_token,
+};
 use std::{
     collections::VecDeque,
     time::{Duration, SystemTime},
@@ -102,15 +107,102 @@ impl Objects {
         Ok(Objects { name: name.into(), context: context.clone(), stream })
     }
 
-    /// Stores bytes under their digest, which the caller has checked. Calls `stored` with the size of each
-    /// piece that is stored. The object is there when all of it is.
-    pub async fn put(
+    /// Stores bytes under their digest, which the caller has checked.
+    pub async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), WriteError> {
+        let nuid = self.new_nuid(digest);
+        let mut sent = VecDeque::new();
+        for start in (0..bytes.len()).step_by(PIECE_BYTES) {
+            if sent.len() == PIECES_AHEAD
+                && let Some(oldest) = sent.pop_front()
+            {
+                oldest.await.map_err(WriteError::new)?;
+            }
+            let piece = bytes.slice(start..bytes.len().min(start + PIECE_BYTES));
+            let answer = self.context.publish(self.pieces_of(&nuid), piece).await;
+            sent.push_back(answer.map_err(WriteError::new)?);
+        }
+        for piece in sent {
+            piece.await.map_err(WriteError::new)?;
+        }
+        self.enter(digest, nuid, bytes.len(), bytes.len().div_ceil(PIECE_BYTES)).await
+    }
+
+    /// Stores a piece of an upload after the piece at `after`, which is 0 for the first. Returns its place.
+    /// Stores nothing if that is not the last piece of the upload.
+    pub async fn put_piece(
         &self,
         digest: Digest,
-        bytes: Bytes,
-        stored: impl Fn(usize),
+        upload: Nonce,
+        after: u64,
+        piece: Bytes,
+    ) -> Result<u64, WriteError> {
+        let message = PublishMessage::build().payload(piece).expected_last_subject_sequence(after);
+        let subject = self.pieces_of(&nuid_of(digest, upload));
+        let sent = self.context.send_publish(subject, message).await.map_err(WriteError::new)?;
+        Ok(sent.await.map_err(WriteError::new)?.sequence)
+    }
+
+    /// The bytes of an upload, until there are `size` of them or no more.
+    pub async fn upload(
+        &self,
+        digest: Digest,
+        upload: Nonce,
+        size: usize,
+    ) -> Result<Upload, ReadError> {
+        let nuid = nuid_of(digest, upload);
+        let Pieces { all, count, .. } = self.pieces(&nuid, size).await?;
+        Ok(Upload { bytes: all.freeze(), nuid, count })
+    }
+
+    /// Makes an upload the object of this digest. The caller has compared its bytes with the digest.
+    pub async fn enter_upload(&self, digest: Digest, upload: Upload) -> Result<(), WriteError> {
+        self.enter(digest, upload.nuid, upload.bytes.len(), upload.count).await
+    }
+
+    /// Removes the pieces of an upload that is no object.
+    pub async fn forget_upload(&self, digest: Digest, upload: Nonce) -> Result<(), WriteError> {
+        let pieces = self.pieces_of(&nuid_of(digest, upload));
+        self.stream.purge().filter(pieces).await.map(drop).map_err(WriteError::new)
+    }
+
+    /// The first piece of an object, or the one after `after`, if it is still stored so; `None` if there is no
+    /// such object. The caller has no proof that it is a piece of the object until it has all of them.
+    pub async fn piece(
+        &self,
+        digest: Digest,
+        after: Option<&PiecePlace>,
+    ) -> Result<Option<Piece>, ReadError> {
+        let Some(info) = self.info(digest).await? else { return Ok(None) };
+        let (whole, copy) = (info.size as u64, info.nuid);
+        if !is_token(&copy) || after.is_some_and(|place| place.copy != copy) {
+            return Err(ReadError::Torn(digest));
+        }
+        let next = after.map_or(1, |place| place.at + 1);
+        if whole == 0 {
+            let place = PiecePlace { copy, at: next };
+            return Ok(Some(Piece { place, bytes: Bytes::new(), whole }));
+        }
+        let ask = self.stream.raw_message_builder().sequence(next);
+        match ask.next_by_subject(self.pieces_of(&copy)).send().await {
+            Ok(piece) => {
+                let place = PiecePlace { copy, at: piece.sequence };
+                Ok(Some(Piece { place, bytes: piece.payload, whole }))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                Err(ReadError::Torn(digest))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Writes the entry of an object whose pieces are stored.
+    async fn enter(
+        &self,
+        digest: Digest,
+        nuid: String,
+        size: usize,
+        chunks: usize,
     ) -> Result<(), WriteError> {
-        let nuid = self.new_nuid(digest);
         let info = ObjectInfo {
             name: digest.hex(),
             description: None,
@@ -118,28 +210,13 @@ impl Objects {
             headers: None,
             options: Some(ObjectOptions { link: None, max_chunk_size: Some(PIECE_BYTES) }),
             bucket: self.name.clone(),
-            nuid: nuid.clone(),
-            size: bytes.len(),
-            chunks: bytes.len().div_ceil(PIECE_BYTES),
+            nuid,
+            size,
+            chunks,
             modified: Some(SystemTime::now().into()),
             digest: Some(format!("SHA-256={}", URL_SAFE.encode(digest.0))),
             deleted: false,
         };
-        let mut sent = VecDeque::new();
-        for start in (0..bytes.len()).step_by(PIECE_BYTES) {
-            if sent.len() == PIECES_AHEAD
-                && let Some(oldest) = sent.pop_front()
-            {
-                stored(acknowledged(oldest).await?);
-            }
-            let piece = bytes.slice(start..bytes.len().min(start + PIECE_BYTES));
-            let size = piece.len();
-            let answer = self.context.publish(self.pieces_of(&nuid), piece).await;
-            sent.push_back((answer.map_err(WriteError::new)?, size));
-        }
-        for piece in sent {
-            stored(acknowledged(piece).await?);
-        }
         let info = serde_json::to_vec(&info).map_err(WriteError::new)?;
         let sent = self.context.publish(self.entry_of(digest), info.into()).await;
         sent.map_err(WriteError::new)?.await.map_err(WriteError::new)?;
@@ -201,15 +278,21 @@ impl Objects {
             if !is_token(&info.nuid) {
                 return Err(ReadError::Torn(digest));
             }
-            let mut pieces = Pieces { all: BytesMut::new(), next: 1 };
-            let subject = self.pieces_of(&info.nuid);
-            self.consume(&subject, info.size, &mut pieces).await;
-            self.complete(&subject, info.size, &mut pieces).await?;
-            if pieces.all.len() == info.size {
-                return Ok(Some(pieces.all.freeze()));
+            let Pieces { all, .. } = self.pieces(&info.nuid, info.size).await?;
+            if all.len() == info.size {
+                return Ok(Some(all.freeze()));
             }
         }
         Err(ReadError::Torn(digest))
+    }
+
+    /// The bytes of these pieces. Reads until there are `size` of them or no more.
+    async fn pieces(&self, nuid: &str, size: usize) -> Result<Pieces, ReadError> {
+        let mut pieces = Pieces { all: BytesMut::new(), count: 0, next: 1 };
+        let subject = self.pieces_of(nuid);
+        self.consume(&subject, size, &mut pieces).await;
+        self.complete(&subject, size, &mut pieces).await?;
+        Ok(pieces)
     }
 
     /// Reads from one replica as many pieces as it has, many at a time.
@@ -258,25 +341,28 @@ impl Objects {
     }
 }
 
+/// What was uploaded in pieces, and is no object yet.
+pub struct Upload {
+    /// Its bytes.
+    pub bytes: Bytes,
+    nuid: String,
+    count: usize,
+}
+
+/// The token of the pieces of an upload.
+fn nuid_of(digest: Digest, upload: Nonce) -> String {
+    format!("{}{upload}", digest.hex())
+}
+
 /// Whether these are pieces that `put` has stored for this digest.
 fn is_of(nuid: &str, digest: Digest) -> bool {
     nuid.starts_with(&digest.hex()) && is_token(nuid)
 }
 
-/// Whether it is one token of a subject, and not a wildcard.
-fn is_token(nuid: &str) -> bool {
-    !nuid.is_empty() && nuid.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// Waits until a piece is stored. Returns its size.
-async fn acknowledged((answer, size): (PublishAckFuture, usize)) -> Result<usize, WriteError> {
-    answer.await.map_err(WriteError::new)?;
-    Ok(size)
-}
-
 /// The bytes of an object that were read so far.
 struct Pieces {
     all: BytesMut,
+    count: usize,
     /// The sequence in the stream at which to look for the next piece.
     next: u64,
 }
@@ -284,6 +370,7 @@ struct Pieces {
 impl Pieces {
     fn take(&mut self, sequence: u64, piece: &[u8]) {
         self.all.extend_from_slice(piece);
+        self.count += 1;
         self.next = sequence + 1;
     }
 }

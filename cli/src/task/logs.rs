@@ -7,9 +7,10 @@ use crate::{
     exit::Failure,
     ids::Token,
     output::{self, Format},
-    stream_reader::{Start, StreamReader},
+    stream_reader::{History, StreamReader},
     terminal,
 };
+use muster_protocol::api::{PageMessage, PageStart};
 use serde_json::json;
 use std::time::Duration;
 
@@ -28,9 +29,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let record = client.task(token).await?.record;
     let (id, mut ended) = (record.id, record.is_done());
-    let stream = client.names.log_stream();
-    let mut replay =
-        StreamReader::open(client, &stream, client.names.logs(id), Start::First).await?;
+    let mut replay = StreamReader::open(client, History::Logs(id), PageStart::First).await?;
     let mut shown = Shown { attempt: String::new(), format };
     while let Some(message) = replay.next().await? {
         shown.show(&message)?;
@@ -66,12 +65,12 @@ struct Shown {
 }
 
 impl Shown {
-    fn show(&mut self, message: &async_nats::Message) -> anyhow::Result<()> {
+    fn show(&mut self, message: &PageMessage) -> anyhow::Result<()> {
         // muster.FLEET.log.TASK.ATTEMPT.SOURCE
         let mut tail = message.subject.rsplit('.');
         let (source, attempt) = (tail.next().unwrap_or(""), tail.next().unwrap_or(""));
         if self.format == Format::Json {
-            let text = String::from_utf8_lossy(&message.payload);
+            let text = String::from_utf8_lossy(&message.body);
             return output::json_line(&json!({
                 "attempt": attempt, "source": source, "text": text
             }));
@@ -81,6 +80,6 @@ impl Shown {
             let dim = anstyle::Style::new().dimmed();
             terminal::note(&[(dim, &format!("attempt {attempt}:"))]);
         }
-        output::raw(&message.payload)
+        output::raw(&message.body)
     }
 }

@@ -77,6 +77,7 @@ impl ApiServer {
 
     pub(super) async fn register(&self, asked: RegisterModule) -> ApiResult<ModuleVersion> {
         self.must_have(ObjectStore::Modules, asked.digest, None).await?;
+        let _place = self.whole_object().await?;
         let bytes = match self.registry.fetch(ObjectStore::Modules, asked.digest).await {
             Ok(Some(bytes)) if bytes.len() as u64 <= MODULE_SIZE_MAX => bytes,
             Ok(Some(_)) => {

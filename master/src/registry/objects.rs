@@ -4,7 +4,12 @@
 use super::Registry;
 use async_nats::jetstream::object_store::ObjectInfo;
 use bytes::Bytes;
-use muster_protocol::{Digest, limit, message::ObjectStore};
+use muster_protocol::{
+    Digest, Nonce,
+    api::{GetPiece, Piece, PutPiece},
+    limit,
+    message::ObjectStore,
+};
 use muster_wire::{
     nats,
     objects::{Objects, ReadError},
@@ -33,6 +38,15 @@ pub(super) struct OpenStores {
 async fn is_of(bytes: Bytes, digest: Digest) -> bool {
     let made = spawn_blocking(move || muster_module::digest(&bytes)).await;
     made.is_ok_and(|made| made == digest)
+}
+
+/// Removes what an object was before it was stored again.
+async fn forget(store: &Objects, digest: Digest, old: Option<&ObjectInfo>) {
+    if let Some(old) = old
+        && let Err(error) = store.forget(digest, old).await
+    {
+        tracing::warn!(%digest, %error, "what an object was before stays until it expires");
+    }
 }
 
 fn unavailable(error: impl ToString) -> ObjectError {
@@ -108,13 +122,57 @@ impl Registry {
         old: Option<&ObjectInfo>,
     ) -> Result<(), ObjectError> {
         let store = self.store_of(ObjectStore::Data).await?;
-        store.put(digest, bytes, |_| ()).await.map_err(unavailable)?;
-        if let Some(old) = old
-            && let Err(error) = store.forget(digest, old).await
-        {
-            tracing::warn!(%digest, %error, "what an object was before stays until it expires");
-        }
+        store.put(digest, bytes).await.map_err(unavailable)?;
+        forget(store, digest, old).await;
         Ok(())
+    }
+
+    /// Looks for an object that a client is about to name. One that would expire soon is stored again.
+    pub async fn find(
+        &self,
+        store: ObjectStore,
+        digest: Digest,
+    ) -> Result<Option<u64>, ObjectError> {
+        match store {
+            ObjectStore::Modules => self.object_size(store, digest).await,
+            ObjectStore::Data => self.renew(digest).await,
+        }
+    }
+
+    /// Stores a piece of an upload, after the piece at `after`. Returns its place.
+    pub async fn put_piece(&self, asked: PutPiece) -> Result<u64, ObjectError> {
+        let PutPiece { store, digest, upload, after, bytes, .. } = asked;
+        let store = self.store_of(store).await?;
+        store.put_piece(digest, upload, after, bytes).await.map_err(unavailable)
+    }
+
+    /// Makes an upload of `size` bytes an object, if it has the digest. Removes its pieces otherwise.
+    pub async fn end_upload(
+        &self,
+        store: ObjectStore,
+        digest: Digest,
+        upload: Nonce,
+        size: u64,
+    ) -> Result<(), ObjectError> {
+        let old = self.object(store, digest).await?;
+        let store = self.store_of(store).await?;
+        let read = store.upload(digest, upload, size as usize).await.map_err(unavailable)?;
+        if read.bytes.len() as u64 != size || !is_of(read.bytes.clone(), digest).await {
+            if let Err(error) = store.forget_upload(digest, upload).await {
+                tracing::warn!(%digest, %error, "the pieces of an upload that is refused stay");
+            }
+            return Err(ObjectError::Corrupt(digest));
+        }
+        store.enter_upload(digest, read).await.map_err(unavailable)?;
+        forget(store, digest, old.as_ref()).await;
+        Ok(())
+    }
+
+    /// The piece of an object after this one. `None` if there is no such object.
+    pub async fn piece(&self, asked: &GetPiece) -> Result<Option<Piece>, ReadError> {
+        let store = self.store_of(asked.store).await;
+        let store = store.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        store.piece(asked.digest, asked.after.as_ref()).await
     }
 
     /// Stores an object of the data store again unless it is young, because it would expire. Returns its

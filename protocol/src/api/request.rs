@@ -2,14 +2,16 @@
 //! itself. Never compares it with anything that is stored.
 
 use super::{
-    CommandWorker, Endpoint, Invite, ListAfter, ListTasks, NameWorker, RegisterModule,
-    RemoveModule, Submit, TaskIds,
+    CommandWorker, Endpoint, FindObject, GetPiece, Invite, ListAfter, ListTasks, NameWorker,
+    PIECE_BYTES_MAX, PutPiece, ReadEvents, ReadLogs, RegisterModule, RemoveModule, Submit, TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},
     id::{NAME_FORM, is_name},
-    limit::SUBMIT_TASKS_MAX,
+    limit::{MODULE_SIZE_MAX, PAYLOAD_SIZE_MAX, SUBMIT_TASKS_MAX},
+    message::ObjectStore,
     record,
+    subject::is_token,
 };
 use alloc::{collections::BTreeSet, format, string::String};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -51,6 +53,16 @@ pub enum Request {
     Modules(ListAfter),
     /// [`Endpoint::ModuleRemove`].
     Remove(RemoveModule),
+    /// [`Endpoint::ObjectFind`].
+    Find(FindObject),
+    /// [`Endpoint::ObjectPut`].
+    Put(PutPiece),
+    /// [`Endpoint::ObjectGet`].
+    Fetch(GetPiece),
+    /// [`Endpoint::EventRead`].
+    Events(ReadEvents),
+    /// [`Endpoint::LogRead`].
+    Logs(ReadLogs),
 }
 
 /// Why bytes are no request. Nothing was done.
@@ -89,6 +101,11 @@ impl Request {
             Endpoint::ModuleRegister => Request::Register(record::read_request(body)?),
             Endpoint::ModuleList => Request::Modules(read_or_default(body)?),
             Endpoint::ModuleRemove => Request::Remove(record::read_request(body)?),
+            Endpoint::ObjectFind => Request::Find(record::read_request(body)?),
+            Endpoint::ObjectPut => Request::Put(record::read_request(body)?),
+            Endpoint::ObjectGet => Request::Fetch(record::read_request(body)?),
+            Endpoint::EventRead => Request::Events(record::read_request(body)?),
+            Endpoint::LogRead => Request::Logs(record::read_request(body)?),
         };
         request.check().map_err(RequestError::Refused)?;
         Ok(request)
@@ -103,6 +120,13 @@ impl Request {
             }
             Request::Register(asked) => check_version(asked),
             Request::Invite(asked) => check_invite(asked),
+            Request::Put(asked) => check_piece(asked),
+            Request::Fetch(asked) => {
+                let place = asked.after.as_ref();
+                refuse_unless(place.is_none_or(|place| is_token(&place.copy)), || {
+                    "the place of a piece is one that a master has answered".into()
+                })
+            }
             Request::List(_)
             | Request::Workers(_)
             | Request::Order(_)
@@ -111,7 +135,10 @@ impl Request {
             | Request::Revoke(_)
             | Request::Masters
             | Request::Modules(_)
-            | Request::Remove(_) => Ok(()),
+            | Request::Remove(_)
+            | Request::Find(_)
+            | Request::Events(_)
+            | Request::Logs(_) => Ok(()),
         }
     }
 }
@@ -144,6 +171,26 @@ fn check_invite(asked: &Invite) -> Result<(), String> {
     fits.map_err(|error| format!("what the worker may offer does not fit a certificate: {error}"))
 }
 
+fn check_piece(asked: &PutPiece) -> Result<(), String> {
+    let size = asked.bytes.len();
+    let is_empty_object = asked.after == 0 && asked.whole == Some(0);
+    refuse_unless((1..=PIECE_BYTES_MAX).contains(&size) || (size == 0 && is_empty_object), || {
+        format!("a piece has 1 to {PIECE_BYTES_MAX} bytes")
+    })?;
+    let max = size_max(asked.store);
+    refuse_unless(asked.whole.is_none_or(|whole| whole <= max), || {
+        format!("an object has at most {max} bytes")
+    })
+}
+
+/// The most bytes of an object of this store.
+pub fn size_max(store: ObjectStore) -> u64 {
+    match store {
+        ObjectStore::Modules => MODULE_SIZE_MAX,
+        ObjectStore::Data => PAYLOAD_SIZE_MAX,
+    }
+}
+
 fn check_version(asked: &RegisterModule) -> Result<(), String> {
     refuse_unless(is_name(&asked.name), || {
         format!("{:?} cannot be a module's name: {NAME_FORM}", asked.name)
@@ -174,7 +221,7 @@ fn read_or_default<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, serd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Digest, entitlement::Entitlement};
+    use crate::{Digest, Nonce, entitlement::Entitlement};
     use alloc::vec;
 
     #[test]
@@ -192,6 +239,14 @@ mod tests {
             let asked = Invite { secret, worker: None, entitlement, ttl_s, uses, approve: false };
             serde_json::to_string(&asked).expect("it is written")
         };
+        let object = format!(r#""store":"Data","digest":"{digest}""#);
+        let put = |after: u64, bytes: &str, whole: &str| {
+            let upload = Nonce(7);
+            format!(
+                r#"{{{object},"upload":"{upload}","after":{after},"bytes":"{bytes}","whole":{whole}}}"#
+            )
+        };
+        let get = |copy: &str| format!(r#"{{{object},"after":{{"copy":"{copy}","at":1}}}}"#);
         for (endpoint, body, refusal) in [
             (Endpoint::TaskGet, ids(1), ""),
             (Endpoint::TaskGet, ids(0), "from 1 to 100 ids"),
@@ -208,6 +263,16 @@ mod tests {
             (Endpoint::WorkerMembers, "".into(), ""),
             (Endpoint::WorkerRevoke, r#"{"worker":"w1"}"#.into(), ""),
             (Endpoint::WorkerApprove, "{}".into(), "missing field `worker`"),
+            (Endpoint::ObjectPut, put(0, "YQ==", "1"), ""),
+            (Endpoint::ObjectPut, put(0, "", "0"), ""),
+            (Endpoint::ObjectPut, put(1, "", "0"), "a piece has"),
+            (Endpoint::ObjectPut, put(0, &"A".repeat(4 * 131_073), "null"), "a piece has"),
+            (Endpoint::ObjectPut, put(0, "YQ==", "67108865"), "an object has at most"),
+            (Endpoint::ObjectPut, put(0, "?", "1"), "malformed"),
+            (Endpoint::ObjectGet, get("Ab3"), ""),
+            (Endpoint::ObjectGet, get("a.>"), "the place of a piece"),
+            (Endpoint::EventRead, r#"{"from":{"since_ms":1}}"#.into(), ""),
+            (Endpoint::LogRead, r#"{"from":"first"}"#.into(), "missing field `task`"),
             (Endpoint::ModuleRegister, register("upper", "1.2"), ""),
             (Endpoint::ModuleRegister, register("Upper", "1.2"), "cannot be a module's name"),
             (Endpoint::ModuleRegister, register("upper", "1/2"), "cannot be a version"),

@@ -84,7 +84,7 @@ impl HostileFleet {
         let store = self.fleet.names().module_store();
         let store = Objects::open(&jetstream::new(self.client.clone()), &store).await?;
         let digest = muster_module::digest(&guest.bytes);
-        store.put(digest, guest.bytes.clone().into(), |_| ()).await?;
+        store.put(digest, guest.bytes.clone().into()).await?;
         let spec = self.spec(digest, guest.limits, guest.grants.clone());
         let over = AtomicBool::new(false);
         let (ended, beside) = tokio::join!(

@@ -55,7 +55,7 @@ impl Stamps {
         let (name, bytes) = (self.names.data_store(), bytes.to_vec().into());
         let put = async {
             let store = Objects::open(&self.context, &name).await.expect("a master has made it");
-            store.put(digest, bytes, |_| ()).await
+            store.put(digest, bytes).await
         };
         self.runtime.block_on(put).expect("it is stored");
         digest

@@ -153,9 +153,6 @@ impl Client {
         let nats = access.connect(options).await;
         let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
         let jetstream = JetStream::new(nats.clone(), access.domain());
-        if access.domain().is_some() {
-            jetstream.look().await.map_err(|error| Failure::user(error.to_string()))?;
-        }
         Ok(Client {
             jetstream,
             nats,
@@ -243,7 +240,10 @@ impl Client {
         match refused {
             Refused::Nobody => {
                 Failure::new(format!("no master answers for fleet {}", self.names.fleet()))
-                    .hint("start one with `muster master` or `muster dev`, or see `muster check`")
+                    .hint(
+                        "start one with `muster master` or `muster dev`, or see `muster check`; if the fleet \
+                         is at a site, see whether its leaf node is connected",
+                    )
                     .into()
             }
             Refused::Unknown(text) => {

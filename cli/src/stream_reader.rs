@@ -2,7 +2,7 @@
 //! and of NATS. Never misses a message that is kept.
 
 use crate::{
-    client::{Client, TryError},
+    client::{Client, TryError, persist},
     exit,
 };
 use futures::StreamExt as _;
@@ -65,14 +65,7 @@ impl StreamReader {
             ask,
             warned: false,
         };
-        let page: Page = match history {
-            History::Events => {
-                client.insist(Endpoint::EventRead, &ReadEvents { from: start }).await?
-            }
-            History::Logs(task) => {
-                client.insist(Endpoint::LogRead, &ReadLogs { task, from: start }).await?
-            }
-        };
+        let page = persist(|| reader.page()).await?;
         reader.pending = page.messages.len() as u64 + page.left;
         reader.take(page);
         Ok(reader)
@@ -114,19 +107,20 @@ impl StreamReader {
         }
     }
 
+    async fn page(&self) -> Result<Page, TryError> {
+        let from = self.from.clone();
+        match self.history {
+            History::Events => self.client.attempt(Endpoint::EventRead, &ReadEvents { from }).await,
+            History::Logs(task) => {
+                self.client.attempt(Endpoint::LogRead, &ReadLogs { task, from }).await
+            }
+        }
+    }
+
     /// Reads the next page, however long that takes. Returns whether it has messages.
     async fn more(&mut self) -> anyhow::Result<bool> {
         loop {
-            let from = self.from;
-            let page = match self.history {
-                History::Events => {
-                    self.client.attempt(Endpoint::EventRead, &ReadEvents { from }).await
-                }
-                History::Logs(task) => {
-                    self.client.attempt(Endpoint::LogRead, &ReadLogs { task, from }).await
-                }
-            };
-            match page {
+            match self.page().await {
                 Ok(page) => {
                     self.warned = false;
                     let has_some = !page.messages.is_empty();
@@ -146,9 +140,7 @@ impl StreamReader {
 
     fn take(&mut self, page: Page) {
         if page.has_gap {
-            exit::warn(
-                "messages are missing here: they were removed, or the registry has lost them",
-            );
+            exit::warn("messages may be missing here: the registry has removed or lost them");
         }
         self.from = PageStart::After(page.next);
         self.read.extend(page.messages);

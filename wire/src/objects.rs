@@ -9,7 +9,7 @@
 use async_nats::jetstream::{
     Context, ErrorCode,
     consumer::push::OrderedConfig,
-    context::{GetStreamError, GetStreamErrorKind},
+    context::{GetStreamError, GetStreamErrorKind, PublishAckFuture},
     message::PublishMessage,
     object_store::{ObjectInfo, ObjectOptions},
     stream::{LastRawMessageErrorKind, Stream},
@@ -110,7 +110,7 @@ impl Objects {
     /// Stores bytes under their digest, which the caller has checked.
     pub async fn put(&self, digest: Digest, bytes: Bytes) -> Result<(), WriteError> {
         let nuid = self.new_nuid(digest);
-        let mut sent = VecDeque::new();
+        let mut sent: VecDeque<PublishAckFuture> = VecDeque::new();
         for start in (0..bytes.len()).step_by(PIECE_BYTES) {
             if sent.len() == PIECES_AHEAD
                 && let Some(oldest) = sent.pop_front()

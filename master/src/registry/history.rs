@@ -6,7 +6,10 @@ use async_nats::jetstream::{
     stream::State,
 };
 use futures::StreamExt as _;
-use muster_protocol::api::{Page, PageMessage, PageStart, StreamPlace};
+use muster_protocol::{
+    api::{Page, PageMessage, PageStart, StreamPlace},
+    registry::ServerId,
+};
 use muster_wire::objects;
 use std::time::{Duration, SystemTime};
 
@@ -54,15 +57,13 @@ impl Registry {
         })?;
         let info = stream.cached_info();
         let created_ms = (info.created.unix_timestamp_nanos() / 1_000_000) as u64;
-        let begin = Begin::of(from, created_ms, &info.state);
-        let place = |sequence| StreamPlace { sequence, created_ms };
-        let mut page = Page {
-            messages: Vec::new(),
-            next: place(begin.after.unwrap_or_default()),
-            left: 0,
-            has_gap: begin.has_gap,
-        };
-        if from == PageStart::New {
+        let begin = Begin::of(&from, created_ms, &info.state);
+        let (server, sequence) = (self.server(), begin.after.unwrap_or_default());
+        let is_new = matches!(from, PageStart::New);
+        let next = StreamPlace { sequence, created_ms, server };
+        let has_gap = begin.has_gap || has_restarted(from, next.server.as_ref());
+        let mut page = Page { messages: Vec::new(), next, left: 0, has_gap };
+        if is_new {
             return Ok(page);
         }
         let config = pull::Config {
@@ -99,14 +100,14 @@ struct Begin {
 }
 
 impl Begin {
-    fn of(from: PageStart, created_ms: u64, state: &State) -> Self {
+    fn of(from: &PageStart, created_ms: u64, state: &State) -> Self {
         let after = |sequence: u64, has_gap| Begin {
             policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
             after: Some(sequence),
             has_gap,
         };
         let all = |has_gap| Begin { policy: DeliverPolicy::All, after: Some(0), has_gap };
-        match from {
+        match *from {
             PageStart::First => all(false),
             PageStart::New => after(state.last_sequence, false),
             PageStart::SinceMs(ms) => {
@@ -121,7 +122,9 @@ impl Begin {
                 }
             }
             // In a stream that was created again, every message is new.
-            PageStart::After(place) if place.created_ms != created_ms => all(place.sequence > 0),
+            PageStart::After(ref place) if place.created_ms != created_ms => {
+                all(place.sequence > 0)
+            }
             PageStart::After(StreamPlace { sequence, .. }) => {
                 let is_cut = sequence > 0 && state.first_sequence > sequence + 1;
                 // A server that lost its newest messages assigns their numbers again.
@@ -129,6 +132,16 @@ impl Begin {
                 after(sequence.min(state.last_sequence), is_cut || is_back)
             }
         }
+    }
+}
+
+/// Whether the only server that keeps the stream is another process than when the page before was read.
+fn has_restarted(from: PageStart, server: Option<&ServerId>) -> bool {
+    match from {
+        PageStart::After(place) => {
+            place.server.is_some_and(|known| server.is_some_and(|server| *server != known))
+        }
+        PageStart::First | PageStart::New | PageStart::SinceMs(_) => false,
     }
 }
 
@@ -173,7 +186,8 @@ mod tests {
             (state.first_sequence, state.last_sequence) = (first_sequence, last_sequence);
             state
         };
-        let after = |sequence| PageStart::After(StreamPlace { sequence, created_ms: 5 });
+        let place = |sequence, server| StreamPlace { sequence, created_ms: 5, server };
+        let after = |sequence| PageStart::After(place(sequence, None));
         for (from, created_ms, stored, begins_after, has_gap) in [
             (PageStart::First, 5, (1, 9), 0, false),
             (PageStart::New, 5, (1, 9), 9, false),
@@ -185,12 +199,22 @@ mod tests {
             (after(4), 6, (1, 2), 0, true),
             (after(0), 6, (1, 2), 0, false),
         ] {
-            let begin = Begin::of(from, created_ms, &state(stored.0, stored.1));
+            let begin = Begin::of(&from, created_ms, &state(stored.0, stored.1));
             assert_eq!(
                 (begin.after, begin.has_gap),
                 (Some(begins_after), has_gap),
                 "{from:?} {stored:?}"
             );
+        }
+        let (old, new) = (ServerId("old".into()), ServerId("new".into()));
+        for (was, is, restarted) in [
+            (Some(&old), Some(&old), false),
+            (Some(&old), Some(&new), true),
+            (Some(&old), None, false),
+            (None, Some(&new), false),
+        ] {
+            let from = PageStart::After(place(4, was.cloned()));
+            assert_eq!(has_restarted(from, is), restarted, "{was:?} {is:?}");
         }
     }
 }

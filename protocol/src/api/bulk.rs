@@ -1,7 +1,7 @@
 //! What does not fit one message: objects in pieces, and streams in pages. A master keeps nothing between two
 //! such requests, so each may reach another one.
 
-use crate::{Digest, Nonce, TaskId, message::ObjectStore};
+use crate::{Digest, Nonce, TaskId, message::ObjectStore, registry::ServerId};
 use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ pub struct Piece {
 }
 
 /// Where a page begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PageStart {
     /// With the oldest message that is kept.
@@ -101,23 +101,27 @@ pub enum PageStart {
 }
 
 /// A place in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPlace {
     /// The sequence number of a message; 0 for the place before all.
     pub sequence: u64,
     /// When the stream was created, in milliseconds since 1970: another stream counts anew.
     pub created_ms: u64,
+    /// The process of the server that keeps the stream, if it is the only one: the next process may lack what
+    /// was not on its disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerId>,
 }
 
 /// Reads a page of the events of the fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadEvents {
     /// Where the page begins.
     pub from: PageStart,
 }
 
 /// Reads a page of the logs of a task's runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadLogs {
     /// The task.
     pub task: TaskId,
@@ -134,7 +138,7 @@ pub struct Page {
     pub next: StreamPlace,
     /// How many messages followed when this page was read.
     pub left: u64,
-    /// Whether messages between the start and this page are gone.
+    /// Whether messages between the start and this page are gone, or may be.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub has_gap: bool,
 }

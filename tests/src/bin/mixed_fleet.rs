@@ -7,7 +7,7 @@ use clap::Parser;
 use muster_tests::{
     Fleet,
     chaos::{checker, run_log::RunLog},
-    fleet::{text, wait_for},
+    fleet::{COMMAND, text, wait_for},
 };
 use serde_json::Value;
 use std::{
@@ -93,7 +93,12 @@ fn play(mixture: &Mixture, args: &Args) -> anyhow::Result<String> {
     for (worker, journal) in WORKERS.iter().zip(&journals) {
         fleet.start_worker(worker, &["--slots", "1", "--journal", text(journal)]);
     }
+    // A command that is newer than all masters cannot send them modules.
+    if mixture.masters.len() > 1 {
+        fleet.run_by(COMMAND, &args.before);
+    }
     fleet.push("primes");
+    fleet.run_by_this(COMMAND);
     let inputs = fleet.path("inputs");
     let ranges = RANGES.iter().cycle().take(args.tasks);
     let lines: Vec<String> =

@@ -52,10 +52,14 @@ impl Ran {
     }
 }
 
+/// The command, as [`Fleet::run_by`] names it.
+pub const COMMAND: &str = "the command";
+
 impl Fleet {
     /// The command line of this fleet, not yet started.
     pub fn muster(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(place::program("muster"));
+        let program = self.programs.get(COMMAND).cloned();
+        let mut command = Command::new(program.unwrap_or_else(|| place::program("muster")));
         command.args(args).env("MUSTER_NATS", self.nats_url()).env_remove("MUSTER_FLEET");
         command.envs(self.environment.iter().map(|(name, path)| (name, path)));
         command

@@ -13,7 +13,7 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement id lease limit message record subject task time
+        api: enrolment entitlement id lease limit message record registry subject task time
         attempts: frame id lease limit message occupancy registry run_estimate task time
         checkpoint: id lease limit message record task time
         enrolment: entitlement id record
@@ -102,13 +102,15 @@ const MAP: &[(&str, &str)] = &[
         check: client output
         client: exit ids
         completions: client exit
-        dev: cert check exit output
+        dev: cert check exit init nats output
         events: client output quantity stream_reader terminal
         exit: output terminal
         ids: exit
+        init: cert nats output
         language: exit
         map: blob client completions exit ids module output quantity request submit terminal
         module: blob client exit output quantity terminal
+        nats: accounts exit output
         new: build exit language output
         output: quantity terminal
         request: exit quantity

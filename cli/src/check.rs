@@ -129,12 +129,16 @@ pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow:
 }
 
 async fn look(client: &Client, findings: &mut Vec<Finding>) {
-    server::look(client, findings).await;
-    registry::look(client, findings).await;
-    let serving = masters::look(client, findings).await;
-    workers::look(client, &serving, findings).await;
-    tasks::look(client, findings).await;
-    sites::look(client, findings).await;
+    let sees_registry = server::look(client, findings).await;
+    if sees_registry {
+        registry::look(client, findings).await;
+    }
+    let serving = masters::look(client, sees_registry, findings).await;
+    workers::look(client, &serving, sees_registry, findings).await;
+    if sees_registry {
+        tasks::look(client, findings).await;
+        sites::look(client, findings).await;
+    }
     if let Some(refusal) = client::last_refused() {
         findings.push(Finding::warn("permissions", refusal.to_string()).hint(refusal.advice()));
     }

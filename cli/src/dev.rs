@@ -7,12 +7,13 @@ mod nats_server;
 use crate::{
     cert,
     exit::{self, Failure},
+    init::{self, Made},
     output::{self, Format},
 };
 use anyhow::Context as _;
 use child::Child;
 use clap::Args;
-use muster_protocol::{GroupName, entitlement::Entitlement, subject::Names};
+use muster_protocol::{GroupName, WorkerId, entitlement::Entitlement, subject::Names};
 use rustix::{
     fs::{FlockOperation, flock},
     io::{FdFlags, fcntl_setfd},
@@ -35,7 +36,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often the processes of an earlier start are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Days that a daemon's certificate is valid: they are made anew at each start.
+/// Days that a worker's certificate is valid: they are made anew at each start.
 const CERT_DAYS: u32 = 365;
 
 /// What to start.
@@ -132,7 +133,6 @@ impl Dev {
         let _lock = lock(&dir)?;
         let _shared = outlive(&dir).await?;
         let nats_server = nats_server::find()?;
-        cert::ensure_ca(&dir.join("tls"), fleet)?;
         let mut processes = Fleet {
             exe: env::current_exe().context("cannot find this executable")?,
             name: fleet.clone(),
@@ -172,15 +172,19 @@ impl Fleet {
 
     /// Starts nats-server, the master and the workers, each when it can be reached by the next.
     async fn start(&mut self, dev: &Dev, nats_server: &Path) -> anyhow::Result<Summary> {
-        let (child, nats) = nats_server::start(&self.exe, nats_server, &self.dir).await?;
+        let names = Names::new(self.name.clone());
+        let name = "m1".parse().context("m1 is a name")?;
+        let workers = (1..=dev.workers).map(|number| format!("w{number}").parse());
+        let workers: Vec<WorkerId> =
+            workers.collect::<Result<_, _>>().context("a letter and a number are a name")?;
+        let made = init::make(&self.dir, &names, &self.name, &name, &[], &workers)?;
+        let (child, nats) =
+            nats_server::start(&self.exe, nats_server, &self.dir, &made.nats).await?;
         let nats_pid = child.pid();
         self.children.push(child);
-
-        let names = Names::new(self.name.clone());
-        let tls = self.dir.join("tls");
-        let name = "m1".parse().context("m1 is a name")?;
-        let files = cert::master(&tls, &tls, &names, &name, CERT_DAYS)?;
-        let mut command = self.daemon("master", name.as_str(), &nats, &files);
+        let Made { master: files, nats: login, .. } = &made;
+        let mut command = self.daemon("master", name.as_str(), &nats, files);
+        command.arg("--nats-nkey").arg(login.key("master"));
         command.args(["--listen", "127.0.0.1:0"]);
         command.arg("--state-dir").arg(self.dir.join("m1").join("state"));
         let ready = self.spawn("m1", &mut command)?;
@@ -190,11 +194,12 @@ impl Fleet {
             serde_json::from_str(&text).context("the master's ready-file is malformed")?;
 
         let mut starting = Vec::new();
-        for number in 1..=dev.workers {
-            let name = format!("w{number}").parse().context("a letter and a number are a name")?;
-            let files = cert::worker(&tls, &tls, &names, &name, &Entitlement::any(), CERT_DAYS)?;
+        let tls = self.dir.join("tls");
+        for name in &workers {
+            let files = cert::worker(&tls, &tls, &names, name, &Entitlement::any(), CERT_DAYS)?;
             let name = name.as_str();
             let mut command = self.daemon("worker", name, &nats, &files);
+            command.arg("--nats-nkey").arg(login.key(&format!("worker-{name}")));
             command.args(["--master", &quic, "--group", dev.group.as_str()]);
             // These workers run for the person who starts them and has no other user to give.
             command.arg("--allow-root");
@@ -267,6 +272,8 @@ impl Fleet {
             line(&format!("worker {}", worker.id), worker.pid, "")?;
         }
         output::line(&format!("  logs         {}/*/log", self.dir.display()))?;
+        let observer = self.dir.join("nats").join("observer.nk");
+        output::line(&format!("  registry     nats --nkey {} …", observer.display()))?;
         ["", "In another terminal:", ""].iter().try_for_each(|text| output::line(text))?;
         output::pieces(&[(bold, &format!("  export MUSTER_NATS={}", summary.nats))])?;
         if self.name != GroupName::default() {

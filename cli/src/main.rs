@@ -4,6 +4,7 @@
 // The print macros panic when nobody reads the output. Use `terminal` instead.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod accounts;
 mod blob;
 mod build;
 mod cert;
@@ -16,9 +17,11 @@ mod entitlement;
 mod events;
 mod exit;
 mod ids;
+mod init;
 mod language;
 mod map;
 mod module;
+mod nats;
 mod new;
 mod output;
 mod parent_death;
@@ -70,6 +73,8 @@ struct Cli {
 enum Command {
     /// Start a whole fleet on this machine: nats-server, a master and workers
     Dev(dev::Dev),
+    /// Prepare a fleet: its authority, its first master and its NATS. Prints what to do next
+    Init(init::Init),
     /// Run a master
     Master(Box<muster_master::Config>),
     /// Run a worker, or show and control workers
@@ -92,6 +97,9 @@ enum Command {
     /// Make the certificates with which masters and workers authenticate each other
     #[command(subcommand)]
     Cert(cert::Command),
+    /// Write the configuration of nats-server, with an account for the registry and one for clients
+    #[command(subcommand)]
+    Nats(nats::Command),
     /// Print shell completions: source <(muster completions bash)
     Completions {
         /// The shell
@@ -122,6 +130,8 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         }
         Command::Tether(tether) => tether.run().map(|never| match never {}),
         Command::Cert(command) => cert::run(command, &connect.fleet).map(done),
+        Command::Init(init) => init.run(&connect.fleet, format).map(done),
+        Command::Nats(command) => nats::run(command, &connect.fleet).map(done),
         Command::New(new) => new.run(format).map(done),
         Command::Build(build) => build.run(format).map(done),
         Command::Completions { shell } => {

@@ -1,10 +1,18 @@
 //! Checks the nats-server: its version, its limits, JetStream. Never checks the fleet.
 
-use super::{Finding, answer};
+use super::{ANSWER_WITHIN, Finding, answer};
 use crate::client::Client;
-use async_nats::jetstream::account::Account;
-use muster_protocol::limit;
+use async_nats::jetstream::{
+    ErrorCode,
+    account::Account,
+    context::{AccountError, AccountErrorKind},
+};
+use muster_protocol::{
+    api::{Endpoint, Masters},
+    limit,
+};
 use muster_wire::nats::NatsRefusal;
+use serde_json::json;
 
 /// The oldest nats-server with per-message TTL, by which finished tasks expire.
 pub const NATS_VERSION_MIN: (u64, u64) = (2, 11);
@@ -16,7 +24,8 @@ const NATS_VERSION_SOUND: (u64, u64) = (2, 15);
 /// From which share of its storage limit an account counts as full, in percent: the rest fills fast.
 const FULL_PERCENT: u64 = 90;
 
-pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
+/// Returns whether the registry can be looked at. It cannot from another account.
+pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> bool {
     let info = client.nats.server_info();
     let address = format!("{}:{}", info.host, info.port);
     let outdated = outdated(&format!("nats-server at {address}"), &info.version);
@@ -30,11 +39,37 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding::warn("max_payload", detail).hint(NatsRefusal::Payload.advice()));
     }
-    findings.push(match answer(client.jetstream.query_account()).await {
+    let asked = tokio::time::timeout(ANSWER_WITHIN, client.jetstream.query_account()).await;
+    let is_off = matches!(&asked, Ok(Err(error)) if is_off(&error.kind()));
+    // Masters need JetStream: if they answer, they have it in another account.
+    if is_off && client.ask::<Masters>(Endpoint::MasterList, &json!({})).await.is_ok() {
+        let detail =
+            "not looked at: this user is in another account; log in as an observer to check it";
+        findings.push(Finding::ok("registry", detail));
+        return false;
+    }
+    findings.push(match answer(async { asked.unwrap_or_else(|_| Err(silent())) }).await {
         Ok(account) => room(&account),
+        Err(_) if is_off => Finding::fail("jetstream", client.jetstream.is_missing().to_string()),
         Err(error) => Finding::fail("jetstream", format!("not usable: {error}"))
             .hint("start nats-server with -js, and see its log"),
     });
+    true
+}
+
+fn silent() -> AccountError {
+    AccountError::new(AccountErrorKind::TimedOut)
+}
+
+/// Whether an account has no JetStream.
+fn is_off(error: &AccountErrorKind) -> bool {
+    match error {
+        AccountErrorKind::JetStreamUnavailable => true,
+        AccountErrorKind::JetStream(error) => {
+            error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+        }
+        AccountErrorKind::TimedOut | AccountErrorKind::Other => false,
+    }
 }
 
 /// The finding about a server that is too old, or older than is recommended.

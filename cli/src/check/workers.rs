@@ -1,7 +1,7 @@
 //! Checks the workers: how many there are, whether they renew their leases, and whether each is linked
 //! to a master. Never sends them commands.
 
-use super::{Finding, Health, answer, few, masters::Serving, registry};
+use super::{Ages, Finding, Health, answer, few, masters::Serving, registry};
 use crate::client::{self, Client};
 use muster_protocol::{
     api::{Endpoint, WorkerView, Workers},
@@ -19,7 +19,12 @@ const GROUPS_MAX: usize = 20;
 /// For how many unwell workers the shortage is shown.
 const UNWELL_TOLD_MAX: usize = 3;
 
-pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<Finding>) {
+pub(super) async fn look(
+    client: &Client,
+    serving: &Serving,
+    sees_registry: bool,
+    findings: &mut Vec<Finding>,
+) {
     let ask = |asked| async move { answer(client.ask(Endpoint::WorkerList, &asked)).await };
     let workers = match client::pages(ask, |page: Workers| (page.workers, page.more)).await {
         Ok(workers) => workers,
@@ -33,6 +38,7 @@ pub(super) async fn look(client: &Client, serving: &Serving, findings: &mut Vec<
     findings.extend(unwell(&workers));
     let held: Vec<&WorkerView> = workers.iter().filter(|view| view.lease.state.is_held()).collect();
     let ages = match registry::ages(client, Bucket::Workers).await {
+        _ if !sees_registry => Ages::new(),
         Ok(ages) => ages,
         Err(error) => {
             let detail = format!("the ages of their leases are not known: {error}");

@@ -2,7 +2,7 @@
 //! `setup/nats-server` does.
 
 use super::child::Child;
-use crate::{check, exit::Failure};
+use crate::{check, exit::Failure, nats::Written};
 use anyhow::Context as _;
 use serde::Deserialize;
 use std::{
@@ -78,17 +78,26 @@ fn version(file: &Path) -> Option<String> {
     Some(version.to_owned())
 }
 
-/// Starts the server with its data under `dir`; returns its URL.
-pub async fn start(exe: &Path, server: &Path, dir: &Path) -> anyhow::Result<(Child, String)> {
+/// Starts the server with its data under `dir`; returns its URL. Who connects without a login is a client.
+pub async fn start(
+    exe: &Path,
+    server: &Path,
+    dir: &Path,
+    written: &Written,
+) -> anyhow::Result<(Child, String)> {
     let dir = dir.join("nats");
     let ports = dir.join("ports");
     let _ = fs::remove_dir_all(&ports);
     fs::create_dir_all(&ports).with_context(|| format!("cannot make {}", ports.display()))?;
+    let config = dir.join("dev.conf");
+    let text = format!("no_auth_user: {}\ninclude accounts.conf\n", written.client);
+    fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     // nats-server does not read its standard input, so `muster tether` ends it with its parent. `exec`
     // keeps the process and its id.
     let mut command = Command::new(exe);
     command.args(["tether", &std::process::id().to_string(), "--"]).arg(server);
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"]);
+    command.arg("--config").arg(&config);
     command.arg("--store_dir").arg(dir.join("data"));
     command.arg("--ports_file_dir").arg(&ports);
     let mut child = Child::spawn("nats-server", &mut command, &dir.join("log"))?;

@@ -20,7 +20,8 @@ const SITE: &str = "shop7:change-this-4";
 /// The block with that user.
 fn documented() -> String {
     let page = std::fs::read_to_string(place::root().join("docs/PERMISSIONS.md")).expect("a page");
-    page.split("```\n").nth(3).expect("a second block").to_owned()
+    let block = page.split("```\n").find(|part| part.starts_with("{\n  user: shop7"));
+    block.expect("the block of a site").to_owned()
 }
 
 impl Fleet {
@@ -40,15 +41,17 @@ impl Fleet {
     /// The registry of a site, whose nats-server is a leaf node of the hub. Its fleet and its domain are
     /// called `name`. Leases have the profile `lease`.
     pub fn site(name: &str, leafs: SocketAddr, lease: Option<&str>) -> Self {
-        let mut site = Fleet::leaf(name, leafs, SITE, "", lease);
+        let mut site = Fleet::leaf(name, leafs, SITE, "", "", lease);
         site.set_variable("MUSTER_FLEET", name.into());
         site
     }
 
     /// A fleet whose processes connect to a leaf node of the hub, and whose registry is at the hub. The
-    /// leaf node has the further configuration `config`.
-    pub fn behind_a_leaf_node(leafs: SocketAddr, config: &str) -> Self {
-        let mut fleet = Fleet::leaf("leaf", leafs, ALL, config, None);
+    /// leaf node has the further configuration `config`, and its account `account` is the one that is joined to
+    /// the hub.
+    pub fn behind_a_leaf_node(leafs: SocketAddr, config: &str, account: &str) -> Self {
+        let account = format!(", account: \"{account}\"");
+        let mut fleet = Fleet::leaf("leaf", leafs, ALL, &account, config, None);
         fleet.set_variable("MUSTER_NATS_DOMAIN", HUB.into());
         fleet
     }
@@ -58,6 +61,7 @@ impl Fleet {
         domain: &str,
         leafs: SocketAddr,
         user: &str,
+        account: &str,
         config: &str,
         lease: Option<&str>,
     ) -> Self {
@@ -65,7 +69,7 @@ impl Fleet {
         let leafs = net.way(NATS, HUB, leafs, Carrier::Tcp);
         let config = format!(
             "jetstream {{ domain: {domain} }}\n\
-             leafnodes {{ remotes: [ {{ url: \"nats-leaf://{user}@{leafs}\" }} ] }}\n{config}"
+             leafnodes {{ remotes: [ {{ url: \"nats-leaf://{user}@{leafs}\"{account} }} ] }}\n{config}"
         );
         Fleet::make(net, lease, Nodes::new(1, config))
     }

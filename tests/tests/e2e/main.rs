@@ -1,6 +1,7 @@
 //! End to end: every test starts its own nats-server, masters and workers on free ports, and uses the
 //! real command. Never knows how they work inside.
 
+mod accounts;
 mod address;
 mod checkpoint;
 mod checkup;

@@ -10,15 +10,16 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 /// The words in the error of a request that was not answered.
 const SILENT: [&str; 2] = ["timed out", "no answer"];
 
-const MASTER: &str = "master:change-this-1";
-const WORKER: &str = "worker:change-this-2";
-const CLIENT: &str = "client:change-this-3";
+pub const MASTER: &str = "master:change-this-1";
+pub const OBSERVER: &str = "observer:change-this-2";
+pub const CLIENT: &str = "client:change-this-3";
+pub const WORKER: &str = "w1:change-this-4";
 
 /// The configuration from the docs.
-fn documented() -> &'static str {
+pub fn documented() -> &'static str {
     let page = place::root().join("docs/PERMISSIONS.md");
     let page = std::fs::read_to_string(page).expect("a page");
-    let block = page.split("```\n").nth(1).expect("a block");
+    let block = page.split("```\n").find(|part| part.starts_with("accounts {")).expect("a block");
     Box::leak(block.to_owned().into_boxed_str())
 }
 
@@ -53,7 +54,7 @@ fn behind_a_leaf_node_every_subject_of_jetstream_names_the_domain() {
     let block = documented().replace("\"$JS.API.", "\"$JS.hub.API.");
     let block = block.replace("\"$KV.", "\"$JS.hub.API.$KV.");
     let (_hub, leafs) = Fleet::hub();
-    let mut fleet = Fleet::behind_a_leaf_node(leafs, &block);
+    let mut fleet = Fleet::behind_a_leaf_node(leafs, &block, "masters_default");
     fleet.ask_as(MASTER);
     works(fleet);
 }

@@ -1,0 +1,150 @@
+//! The accounts of a fleet in the configuration of nats-server. The registry's account is for masters alone;
+//! what clients and workers may use is imported into accounts of their own. Never writes a file.
+//!
+//! Permissions inside one account do not protect a registry: whoever may read a message by a request to
+//! JetStream chooses where the answer goes, and it may be the key of a record. Between accounts the server
+//! replaces that subject by one of its own.
+
+use muster_protocol::{
+    WorkerId,
+    subject::{Bucket, Names, SERVICE},
+};
+use std::fmt::Write as _;
+
+/// Who logs in: for each, the fields of a user as nats-server has them, such as `nkey: U…`.
+pub struct Logins {
+    /// Masters: everything in the registry's account.
+    pub master: String,
+    /// People who run the fleet: the registry's account, to look at.
+    pub observer: String,
+    /// Clients.
+    pub client: String,
+    /// Workers that renew their leases straight in NATS.
+    pub workers: Vec<(WorkerId, String)>,
+}
+
+/// The subjects that clients subscribe to, as [`Names`] has them.
+const STREAMS: [&str; 4] = ["done", "event", "log", "progress"];
+
+/// The block `accounts` for a fleet. One server may have several fleets, each with such a block.
+pub fn accounts(names: &Names, logins: &Logins) -> String {
+    let fleet = names.fleet();
+    let account = |what: &str| format!("{what}_{fleet}");
+    let (masters, clients, workers) = (account("masters"), account("clients"), account("workers"));
+    let api = format!("muster.{fleet}.api.>");
+    let ping = format!("$SRV.PING.{SERVICE}");
+    let streams = STREAMS.map(|what| format!("muster.{fleet}.{what}.>"));
+    let leases = names.key(Bucket::Workers, "*");
+    let read_lease = format!("$JS.API.STREAM.MSG.GET.{}", names.stream(Bucket::Workers));
+    let mut text = String::from("accounts {\n");
+    let mut line = |depth: usize, line: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{:1$}{line}", "", depth * 2);
+    };
+    line(1, &format!("{masters} {{"));
+    line(2, "jetstream: enabled");
+    line(2, "users: [");
+    line(3, &format!("{{ {} }}", logins.master));
+    line(
+        3,
+        "# Sees everything. Its user could forge records: give it to people who run the fleet.",
+    );
+    line(3, &format!("{{ {}, permissions: {{", logins.observer));
+    line(4, "publish: [");
+    for subject in OBSERVED {
+        line(5, &format!("\"{subject}\""));
+    }
+    line(5, &format!("\"{api}\""));
+    // By which `muster check` tries whether writes are stored.
+    line(5, &format!("\"$O.{}.C.check\"", names.data_store()));
+    line(4, "]");
+    line(4, "subscribe: \">\"");
+    line(3, "} }");
+    line(2, "]");
+    line(2, "exports: [");
+    line(3, &format!("{{ service: \"{api}\", accounts: [{clients}] }}"));
+    line(3, &format!("{{ service: \"{ping}\", response: stream, accounts: [{clients}] }}"));
+    for subject in &streams {
+        line(3, &format!("{{ stream: \"{subject}\", accounts: [{clients}] }}"));
+    }
+    if !logins.workers.is_empty() {
+        line(3, &format!("{{ service: \"{leases}\", accounts: [{workers}] }}"));
+        line(3, &format!("{{ service: \"{read_lease}\", accounts: [{workers}] }}"));
+    }
+    line(2, "]");
+    line(1, "}");
+    line(1, &format!("{clients} {{"));
+    line(2, "users: [");
+    line(3, &format!("{{ {} }}", logins.client));
+    line(2, "]");
+    line(2, "imports: [");
+    for subject in [&api, &ping] {
+        line(3, &format!("{{ service: {{ account: {masters}, subject: \"{subject}\" }} }}"));
+    }
+    for subject in &streams {
+        line(3, &format!("{{ stream: {{ account: {masters}, subject: \"{subject}\" }} }}"));
+    }
+    line(2, "]");
+    line(1, "}");
+    if !logins.workers.is_empty() {
+        line(1, &format!("{workers} {{"));
+        line(2, "users: [");
+        for (worker, login) in &logins.workers {
+            let lease = names.key(Bucket::Workers, worker);
+            line(3, &format!("{{ {login}, permissions: {{"));
+            line(4, &format!("publish: [\"{lease}\", \"{read_lease}\"]"));
+            line(4, "subscribe: \"_INBOX.>\"");
+            line(3, "} }");
+        }
+        line(2, "]");
+        line(2, "imports: [");
+        for subject in [&leases, &read_lease] {
+            line(3, &format!("{{ service: {{ account: {masters}, subject: \"{subject}\" }} }}"));
+        }
+        line(2, "]");
+        line(1, "}");
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// What an observer may ask: about streams and their messages, and who is there.
+const OBSERVED: [&str; 12] = [
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.LIST",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.MSG.GET.*",
+    "$JS.API.DIRECT.GET.>",
+    "$JS.API.CONSUMER.CREATE.>",
+    "$JS.API.CONSUMER.INFO.>",
+    "$JS.API.CONSUMER.DELETE.>",
+    "$JS.API.CONSUMER.MSG.NEXT.>",
+    "$JS.FC.>",
+    "$SRV.>",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path};
+
+    #[test]
+    fn the_docs_show_the_accounts_of_a_fleet() {
+        let user =
+            |name: &str, number: u32| format!("user: {name}, password: change-this-{number}");
+        let logins = Logins {
+            master: user("master", 1),
+            observer: user("observer", 2),
+            client: user("client", 3),
+            workers: vec![("w1".parse().expect("a name"), user("w1", 4))],
+        };
+        let text = accounts(&Names::new(Default::default()), &logins);
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PERMISSIONS.md");
+        let page = fs::read_to_string(page).expect("the page");
+        assert!(
+            page.contains(&format!("```\n{text}```\n")),
+            "docs/PERMISSIONS.md should have:\n{text}"
+        );
+    }
+}

@@ -56,7 +56,16 @@ pub fn api(bytes: &[u8]) {
             Request::Submit(asked) => serde_json::to_vec(asked),
             Request::Get(asked) | Request::Cancel(asked) => serde_json::to_vec(asked),
             Request::List(asked) => serde_json::to_vec(asked),
-            Request::Workers(asked) | Request::Modules(asked) => serde_json::to_vec(asked),
+            Request::Workers(asked) | Request::Modules(asked) | Request::Members(asked) => {
+                serde_json::to_vec(asked)
+            }
+            Request::Invite(asked) => serde_json::to_vec(asked),
+            Request::Approve(asked) | Request::Revoke(asked) => serde_json::to_vec(asked),
+            Request::Find(asked) => serde_json::to_vec(asked),
+            Request::Put(asked) => serde_json::to_vec(asked),
+            Request::Fetch(asked) => serde_json::to_vec(asked),
+            Request::Events(asked) => serde_json::to_vec(asked),
+            Request::Logs(asked) => serde_json::to_vec(asked),
             Request::Order(asked) => serde_json::to_vec(asked),
             Request::Masters => Ok(Vec::new()),
             Request::Register(asked) => serde_json::to_vec(asked),

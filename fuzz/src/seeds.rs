@@ -2,12 +2,14 @@
 //! to another place than the corpora of the targets.
 
 use muster_protocol::{
-    AttemptId, Digest, Nonce, SessionId, TaskId,
+    AttemptId, Digest, Nonce, SessionId, TaskId, WorkerId,
     api::{
-        CommandWorker, ListAfter, ListPlace, ListTasks, ModuleEntry, ModuleVersion, NewTask,
-        RegisterModule, RemoveModule, Submit, TaskIds,
+        CommandWorker, FindObject, GetPiece, Invite, ListAfter, ListPlace, ListTasks, ModuleEntry,
+        ModuleVersion, NameWorker, NewTask, PageStart, PiecePlace, PutPiece, ReadEvents, ReadLogs,
+        RegisterModule, RemoveModule, StreamPlace, Submit, TaskIds,
     },
     checkpoint::Checkpoint,
+    entitlement::Entitlement,
     frame::{self, Encoding, FrameRange, Message},
     grant::Grants,
     lease::{Lease, LeaseState, MasterLease},
@@ -15,7 +17,7 @@ use muster_protocol::{
         AttemptKey, Dispatch, HeldAttempt, Hello, LogChunk, LogSource, ObjectStore, StreamReply,
         StreamRequest, ToMaster, ToWorker, WorkerCommand,
     },
-    registry::Mark,
+    registry::{Mark, ServerId},
     task::{
         Attempt, Data, LimitName, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec,
         TaskState, Verdict,
@@ -102,6 +104,16 @@ pub fn requests() {
         due_before: Some(WallMillis(9)),
     };
     let (name, version) = (String::from("upper"), Some(String::from("1.2")));
+    let (store, digest) = (ObjectStore::Modules, Digest([1; 32]));
+    let invite = Invite {
+        secret: digest,
+        worker: None,
+        entitlement: Entitlement::any(),
+        ttl_s: 900,
+        uses: 2,
+        approve: true,
+    };
+    let place = StreamPlace { sequence: 7, created_ms: 1, server: Some(ServerId("a".into())) };
     let requests = [
         submit(&[task]),
         submit(&[task, second]),
@@ -109,7 +121,21 @@ pub fn requests() {
         json(&list),
         json(&ListTasks::default()),
         json(&ListAfter { after: Some("w1".into()) }),
+        json(&NameWorker { worker: WorkerId::clone(&worker) }),
         json(&CommandWorker { worker, order: WorkerCommand::Drain { deadline_ms: 1_000 } }),
+        json(&invite),
+        json(&FindObject { store, digest }),
+        json(&PutPiece {
+            store,
+            digest,
+            upload: Nonce(7),
+            after: 0,
+            bytes: b"abc".as_slice().into(),
+            whole: Some(3),
+        }),
+        json(&GetPiece { store, digest, after: Some(PiecePlace { copy: "a".into(), at: 1 }) }),
+        json(&ReadEvents { from: PageStart::SinceMs(1_000) }),
+        json(&ReadLogs { task, from: PageStart::After(place) }),
         json(&RegisterModule {
             name: name.clone(),
             version: version.clone(),

@@ -74,7 +74,9 @@ impl Init {
     pub fn run(self, fleet: &GroupName, format: Format) -> anyhow::Result<()> {
         nats::check_servers(&self.servers)?;
         let names = Names::new(fleet.clone());
-        let Init { dir, host, master, servers } = &self;
+        let Init { host, master, servers, .. } = &self;
+        // What is printed may be pasted in another folder.
+        let dir = &std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
         let made = make(dir, &names, fleet, master, servers, &[])?;
         let urls: Vec<String> = match servers.as_slice() {
             [] => vec!["nats://127.0.0.1:4222".into()],
@@ -130,13 +132,14 @@ impl Init {
         ];
         output::pieces(&[(bold, &format!("the fleet {fleet} is prepared in {}", dir.display()))])?;
         for (number, (what, commands)) in steps.iter().enumerate() {
-            output::line(&format!("\n{}. {what}\n", number + 1))?;
+            output::line("")?;
+            output::line(&format!("{}. {what}", number + 1))?;
             commands.iter().try_for_each(|command| output::line(&format!("  {command}")))?;
         }
-        let keep = format!(
-            "\nKeep {} secret: whoever has it can make certificates of any master and worker.",
+        output::line("")?;
+        output::line(&format!(
+            "Keep {} secret: whoever has it can make certificates of any master and worker.",
             made.ca_key.display()
-        );
-        output::line(&keep)
+        ))
     }
 }

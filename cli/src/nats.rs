@@ -22,6 +22,9 @@ use std::{
 /// The file with the accounts, which the file of each server includes.
 const ACCOUNTS: &str = "accounts.conf";
 
+/// Where a server of a cluster stores its data, on its own host.
+const CLUSTER_STORE: &str = "/var/lib/nats";
+
 /// What to make.
 #[derive(Subcommand)]
 pub enum Command {
@@ -138,29 +141,33 @@ pub fn write_config(
     write(&file, &accounts(names, &logins))?;
     let mut written =
         Written { dir: dir.into(), servers: Vec::new(), accounts: file, client, keys };
-    let mut server = |name: &str, cluster: Option<&str>| {
+    let mut server = |name: &str, store: &Path, cluster: Option<&str>| {
         let file = dir.join(format!("{name}.conf"));
-        write(&file, &server_config(name, cluster))?;
+        write(&file, &server_config(name, store, cluster))?;
         written.servers.push(file);
         Ok::<_, anyhow::Error>(())
     };
     if servers.is_empty() {
-        server("nats", None)?;
+        // Not relative to the folder in which nats-server is started.
+        let store = std::path::absolute(dir.join("data")).unwrap_or_else(|_| dir.join("data"));
+        server("nats", &store, None)?;
         return Ok(written);
     }
     let password = cluster_password(dir)?;
     for (name, _) in servers {
-        server(name, Some(&cluster_config(names, servers, name, &password)))?;
+        let cluster = cluster_config(names, servers, name, &password);
+        server(name, Path::new(CLUSTER_STORE), Some(&cluster))?;
     }
     Ok(written)
 }
 
-/// The configuration of one server. Its data is beside it.
-fn server_config(name: &str, cluster: Option<&str>) -> String {
+/// The configuration of one server.
+fn server_config(name: &str, store: &Path, cluster: Option<&str>) -> String {
+    let store = store.display();
     format!(
         "server_name: {name}\n\
          port: 4222\n\
-         jetstream {{\n  store_dir: \"{name}.data\"\n  sync_interval: always\n}}\n\
+         jetstream {{\n  store_dir: \"{store}\"\n  sync_interval: always\n}}\n\
          {}\
          include {ACCOUNTS}\n",
         cluster.unwrap_or_default()

@@ -9,7 +9,7 @@ use crate::{
 };
 use muster_protocol::{
     Digest, TaskId, WorkerId, checkpoint,
-    fleet::{ClientReply, Effect, Event, LinkId, RequestId},
+    fleet::{ClientReply, Effect, Event, LinkId, ObjectAccess, RequestId},
     message::{AttemptKey, Join, JoinReply, ObjectStore, StreamReply, ToWorker},
     subject::Bucket,
 };
@@ -120,13 +120,14 @@ impl Executor {
 
     pub(crate) fn fetch(
         &self,
+        access: ObjectAccess,
         store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     ) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _ = reply.send(registry.fetch(store, digest).await);
+            let _ = reply.send(registry.fetch_for_worker(access, store, digest).await);
         });
     }
 

@@ -61,6 +61,7 @@ pub(crate) enum Input {
     Progress { worker: WorkerId, key: AttemptKey, done: u64, total: u64 },
     /// A worker asks for an object.
     Fetch {
+        worker: WorkerId,
         store: ObjectStore,
         digest: Digest,
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,

@@ -202,7 +202,10 @@ impl Master {
                     self.executor.publisher().progress(key.task, done, total);
                 }
             }
-            Input::Fetch { store, digest, reply } => self.executor.fetch(store, digest, reply),
+            Input::Fetch { worker, store, digest, reply } => {
+                let access = self.fleet.object_access(&worker, store, digest);
+                self.executor.fetch(access, store, digest, reply);
+            }
             Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),
             Input::Join { join, reply } => {
                 let masters = self.fleet.addresses();

@@ -262,7 +262,7 @@ impl LinkServer {
                 return;
             }
             StreamRequest::Fetch { store, digest } => {
-                self.fetch(writer, control.objects, store, digest).await
+                self.fetch(writer, control.objects, worker.clone(), store, digest).await
             }
             StreamRequest::Checkpoint { attempt, save, state } => {
                 let want = Want::Save { save, state };

@@ -28,6 +28,7 @@ mod liveness;
 mod mass_silence;
 mod masters;
 mod memory;
+mod objects;
 mod peers;
 mod place;
 mod preempt;
@@ -48,6 +49,7 @@ mod write_queue;
 
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
 pub use memory::Memory;
+pub use objects::ObjectAccess;
 
 use agenda::Agenda;
 use inquiries::Inquiries;

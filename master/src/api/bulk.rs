@@ -15,7 +15,9 @@ use muster_wire::objects::ReadError;
 impl From<ObjectError> for ApiRefusal {
     fn from(error: ObjectError) -> Self {
         match error {
-            ObjectError::Unavailable(_) => ApiRefusal::unavailable(error),
+            ObjectError::Unavailable(_) | ObjectError::NotNamed(_) => {
+                ApiRefusal::unavailable(error)
+            }
             ObjectError::Corrupt(_) => ApiRefusal::bad(error.to_string()),
         }
     }

@@ -5,7 +5,7 @@ use super::LinkServer;
 use crate::{inbox::Input, registry::ObjectError};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
-    Digest, limit,
+    Digest, WorkerId, limit,
     message::{ObjectStore, StreamReply},
 };
 use muster_wire::quic::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError};
@@ -23,12 +23,13 @@ impl LinkServer {
         &self,
         mut writer: FrameWriter,
         of_worker: Arc<Semaphore>,
+        worker: WorkerId,
         store: ObjectStore,
         digest: Digest,
     ) -> Result<(), StreamError> {
         let _permit = self.peers.transfer(of_worker).await;
         let (reply, answer) = oneshot::channel();
-        let _ = self.inbox.send(Input::Fetch { store, digest, reply }).await;
+        let _ = self.inbox.send(Input::Fetch { worker, store, digest, reply }).await;
         let told = match answered(answer).await {
             Ok(Some(bytes)) => {
                 let size = bytes.len() as u64;

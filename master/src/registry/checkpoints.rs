@@ -3,7 +3,7 @@
 
 use super::{ObjectError, Registry};
 use muster_protocol::{
-    Revision, TaskId,
+    Digest, Revision, TaskId,
     checkpoint::{Checkpoint, Next, Request},
     lease::CasAnswer,
     message::StreamReply,
@@ -40,12 +40,34 @@ impl Registry {
         }
     }
 
+    /// Whether an object is the state of the checkpoint of one of these tasks.
+    pub(super) async fn is_state_of(
+        &self,
+        tasks: &[TaskId],
+        digest: Digest,
+    ) -> Result<bool, ObjectError> {
+        for &task in tasks {
+            let found = self.read_checkpoint(task).await?;
+            let state = found.and_then(|(checkpoint, _)| checkpoint.state);
+            if matches!(state, Some(Data::Blob { digest: of, .. }) if of == digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn read_checkpoint(
+        &self,
+        task: TaskId,
+    ) -> Result<Option<(Checkpoint, Revision)>, ObjectError> {
+        let found = cas::read(&self.context, &self.key(Bucket::Checkpoints, task)).await;
+        found.map_err(|error| ObjectError::Unavailable(error.to_string()))
+    }
+
     /// Renews a task's checkpoint and the object of its state before they expire, unless they are young.
     pub(crate) async fn renew_checkpoint(&self, task: TaskId) -> Result<(), ObjectError> {
         let at = self.key(Bucket::Checkpoints, task);
-        let unavailable = |error: cas::ReadError| ObjectError::Unavailable(error.to_string());
-        let found = cas::read(&self.context, &at).await.map_err(unavailable)?;
-        let Some((found, revision)): Option<(Checkpoint, Revision)> = found else { return Ok(()) };
+        let Some((found, revision)) = self.read_checkpoint(task).await? else { return Ok(()) };
         if let Some(Data::Blob { digest, .. }) = found.state {
             self.renew(digest).await?;
         }

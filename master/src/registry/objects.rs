@@ -7,6 +7,7 @@ use bytes::Bytes;
 use muster_protocol::{
     Digest, Nonce,
     api::{GetPiece, Piece, PutPiece},
+    fleet::ObjectAccess,
     limit,
     message::ObjectStore,
 };
@@ -22,6 +23,9 @@ pub enum ObjectError {
     /// NATS did not carry it out. A retry may help.
     #[error("the object store did not answer: {0}")]
     Unavailable(String),
+    /// The worker may not read it, as far as this master knows. Another master may know more.
+    #[error("no attempt of this worker names {0}")]
+    NotNamed(Digest),
     /// The stored or received bytes do not match the digest.
     #[error("the bytes are not those of {0}")]
     Corrupt(Digest),
@@ -100,6 +104,20 @@ impl Registry {
             true => Ok(Some(bytes)),
             false => Err(damaged(&"its bytes are not those of its name")),
         }
+    }
+
+    /// An object's bytes for a worker, if it may read the object.
+    pub async fn fetch_for_worker(
+        &self,
+        access: ObjectAccess,
+        store: ObjectStore,
+        digest: Digest,
+    ) -> Result<Option<Bytes>, ObjectError> {
+        let may_read = match access {
+            ObjectAccess::Named => true,
+            ObjectAccess::IfStateOf(tasks) => self.is_state_of(&tasks, digest).await?,
+        };
+        if may_read { self.fetch(store, digest).await } else { Err(ObjectError::NotNamed(digest)) }
     }
 
     /// Stores bytes in the data store under their digest, unless they are stored already and young.

@@ -9,6 +9,7 @@ mod inquiries;
 mod liveness;
 mod masters;
 mod memory;
+mod objects;
 mod outcome;
 mod place;
 mod restart;

@@ -6,12 +6,15 @@ use muster_protocol::{
     AttemptId, Digest, SessionId, TaskId,
     frame::{Encoding, FrameRange},
     limit,
-    message::{AttemptKey, HeldAttempt, Hello, LogChunk, LogSource, StreamRequest, ToMaster},
+    message::{
+        AttemptKey, HeldAttempt, Hello, LogChunk, LogSource, ObjectStore, StreamReply,
+        StreamRequest, ToMaster,
+    },
     registry::Mark,
     task::{Outcome, Verdict},
 };
 use muster_tests::{Fleet, fleet::wait_for};
-use muster_wire::quic::{self, FrameWriter};
+use muster_wire::quic::{self, FrameReader, FrameWriter};
 use quinn::{Connection, ConnectionError, SendStream};
 use std::time::Duration;
 
@@ -191,6 +194,37 @@ fn transfers_that_stand_still_leave_others_their_places() {
         let ran = fleet.run_with(&["task", "run", "upper", "--input", "-"], input.as_bytes());
         let task = ran.ok().text();
         fleet.until("its end", &task, |record| record["state"]["done"].is_object());
+    });
+}
+
+/// The modules and the inputs of others are none of a worker's business, even if it knows their digests.
+#[test]
+fn a_worker_reads_only_objects_that_its_attempts_name() {
+    let fleet = fleet();
+    fleet.push("upper");
+    let input = "a".repeat(limit::INLINE_SIZE_MAX + 1);
+    let ran = fleet.run_with(&["task", "run", "upper", "--input", "-"], input.as_bytes());
+    let task = ran.ok().text();
+    let record = fleet.until("its end", &task, |record| record["state"]["done"].is_object());
+    let digest = |value: &serde_json::Value| -> Digest {
+        serde_json::from_value(value.clone()).expect("a digest")
+    };
+    let module = digest(&record["spec"]["module"]["digest"]);
+    let input = digest(&record["spec"]["input"]["blob"]["digest"]);
+    block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let _control = welcomed(&connection).await;
+        for (store, digest) in [(ObjectStore::Modules, module), (ObjectStore::Data, input)] {
+            let (send, receive) = connection.open_bi().await.expect("a stream");
+            let mut writer = FrameWriter::new(send, Encoding::Named);
+            let mut reader = FrameReader::new(receive, Encoding::Named);
+            writer.send(&StreamRequest::Fetch { store, digest }).await.expect("it is up");
+            let reply: Option<StreamReply> = reader.next().await.expect("it is up");
+            let is_refused =
+                matches!(&reply, Some(StreamReply::Failed(why)) if why.contains("no attempt"));
+            assert!(is_refused, "{store:?}: {reply:?}");
+        }
     });
 }
 

@@ -54,6 +54,7 @@ pub(super) const ROWS: &[&str] = &[
     "a-session-ends-for-what-it-replaces",
     "a-silent-worker-is-held-against-a-task",
     "a-session-that-is-over-is-given-tasks",
+    "any-worker-reads-any-object",
     "an-earlier-home-extends-after-its-end",
     "a-server-that-is-cut-off-is-kept",
     "a-worker-returns-what-was-placed-there",

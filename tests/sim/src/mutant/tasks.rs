@@ -13,6 +13,7 @@ const PLACE: &str = "protocol/src/fleet/place.rs";
 const KNOWN: &str = "protocol/src/fleet/task_state.rs";
 const WORKERS: &str = "protocol/src/fleet/workers.rs";
 const HEALTH: &str = "protocol/src/health.rs";
+const OBJECTS: &str = "protocol/src/fleet/objects.rs";
 const HOLDER: &str = "protocol/src/lease/holder.rs";
 const LEASE_CLOCK: &str = "protocol/src/lease/lease_clock.rs";
 const SITE: &str = "protocol/src/site.rs";
@@ -238,6 +239,12 @@ pub(super) const EDITS: &[Edit] = &[
         "        let is_over = self.lost_sent || self.ended == Some(lease.session);",
         "        let has_ended = self.ended == Some(lease.session);
         let is_over = self.lost_sent || (has_ended && !ON[a-session-that-is-over-is-given-tasks]);",
+    ),
+    edit(
+        OBJECTS,
+        "        if records().any(|record| names(record, store, digest)) {",
+        "        let is_named = records().any(|record| names(record, store, digest));
+        if is_named || ON[any-worker-reads-any-object] {",
     ),
     edit(
         SITE,

@@ -77,6 +77,10 @@ impl Registry {
         };
         let consumer = stream.create_consumer(config).await.map_err(unavailable)?;
         page.left = consumer.cached_info().num_pending;
+        if page.left == 0 {
+            // What was in the stream before the consumer was made is all older, or about something else.
+            page.next.sequence = page.next.sequence.max(info.state.last_sequence);
+        }
         let read = tokio::time::timeout(READ_WITHIN, fill(&mut page, &consumer)).await;
         // The server removes it otherwise, only later.
         let _ = stream.delete_consumer(&consumer.cached_info().name).await;

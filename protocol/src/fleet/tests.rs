@@ -28,9 +28,7 @@ use crate::{
     message::{Dispatch, HeldAttempt, Hello, ToWorker},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     sessions::Memory,
-    task::{
-        Attempt, Data, ModuleRef, OnWorkerLost, Outcome, PastAttempt, TaskSpec, TaskState, Verdict,
-    },
+    task::{Attempt, Data, ModuleRef, OnWorkerLost, Outcome, TaskSpec, TaskState, Verdict},
     time::WallMillis,
 };
 use alloc::{

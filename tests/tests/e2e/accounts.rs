@@ -193,7 +193,18 @@ fn a_long_log_comes_in_pages() {
     let task = fleet.run(&["task", "run", "upper", "--input", "a", "--group", "none"]).ok().text();
     let lines: Vec<String> = (0..500).map(|at| format!("{at} {}\n", "x".repeat(2_000))).collect();
     let subject = format!("muster.default.log.{task}.00000000000000000000000001.log");
-    Runtime::new().expect("threads").block_on(async {
+    // A page without messages is followed by what comes, and not by what is older.
+    let runtime = Runtime::new().expect("threads");
+    let page: Value = runtime.block_on(async {
+        let client = as_user(&fleet, CLIENT).await;
+        let question = json!({ "from": { "since_ms": 0 } }).to_string();
+        let asked = fleet.names().api(Endpoint::EventRead);
+        let answer = client.request(asked, question.into()).await.expect("an answer");
+        serde_json::from_slice(&answer.payload).expect("a page")
+    });
+    assert_eq!(page["messages"], json!([]));
+    assert!(page["next"]["sequence"].as_u64().is_some_and(|at| at > 0), "{page}");
+    runtime.block_on(async {
         let context = jetstream::new(as_user(&fleet, MASTER).await);
         for line in &lines {
             let sent = context.publish(subject.clone(), line.clone().into()).await.expect("sent");

@@ -1,7 +1,10 @@
 //! Several masters: homes, ownership, and who declares whom.
 
 use super::*;
-use crate::lease::{Home, MasterLease};
+use crate::{
+    lease::{Home, MasterLease},
+    task::PastAttempt,
+};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 const OUTAGE: Duration = LeaseTiming::STANDARD.outage_wait();

@@ -26,7 +26,8 @@ pub struct Logins {
 /// The subjects that clients subscribe to, as [`Names`] has them.
 const STREAMS: [&str; 4] = ["done", "event", "log", "progress"];
 
-/// The block `accounts` for a fleet. One server may have several fleets, each with such a block.
+/// The block `accounts` for a fleet. A server with several fleets has the accounts of all of them in one
+/// block.
 pub fn accounts(names: &Names, logins: &Logins) -> String {
     let fleet = names.fleet();
     let account = |what: &str| format!("{what}_{fleet}");
@@ -45,10 +46,7 @@ pub fn accounts(names: &Names, logins: &Logins) -> String {
     line(2, "jetstream: enabled");
     line(2, "users: [");
     line(3, &format!("{{ {} }}", logins.master));
-    line(
-        3,
-        "# Sees everything. Its user could forge records: give it to people who run the fleet.",
-    );
+    line(3, "# Sees everything, and could forge records: give it to people who run the fleet.");
     line(3, &format!("{{ {}, permissions: {{", logins.observer));
     line(4, "publish: [");
     for subject in OBSERVED {

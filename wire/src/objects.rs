@@ -124,7 +124,7 @@ impl Objects {
         for piece in sent {
             piece.await.map_err(WriteError::new)?;
         }
-        self.enter(digest, nuid, bytes.len(), bytes.len().div_ceil(PIECE_BYTES)).await
+        self.enter(digest, nuid, bytes.len(), bytes.len().div_ceil(PIECE_BYTES), None).await
     }
 
     /// Stores a piece of an upload after the piece at `after`, which is 0 for the first. Returns its place.
@@ -154,15 +154,17 @@ impl Objects {
         Ok(Upload { bytes: all.freeze(), nuid, count })
     }
 
-    /// Makes an upload the object of this digest. The caller has compared its bytes with the digest.
-    pub async fn enter_upload(&self, digest: Digest, upload: Upload) -> Result<(), WriteError> {
-        self.enter(digest, upload.nuid, upload.bytes.len(), upload.count).await
-    }
-
-    /// Removes the pieces of an upload that is no object.
-    pub async fn forget_upload(&self, digest: Digest, upload: Nonce) -> Result<(), WriteError> {
-        let pieces = self.pieces_of(&nuid_of(digest, upload));
-        self.stream.purge().filter(pieces).await.map(drop).map_err(WriteError::new)
+    /// Makes an upload the object of this digest, while the revision of its entry is `expect`: another entry
+    /// may have come since, and removed the pieces of this upload. The caller has compared its bytes with the
+    /// digest.
+    pub async fn enter_upload(
+        &self,
+        digest: Digest,
+        upload: Upload,
+        expect: u64,
+    ) -> Result<(), WriteError> {
+        let size = upload.bytes.len();
+        self.enter(digest, upload.nuid, size, upload.count, Some(expect)).await
     }
 
     /// The first piece of an object, or the one after `after`, if it is still stored so; `None` if there is no
@@ -202,6 +204,7 @@ impl Objects {
         nuid: String,
         size: usize,
         chunks: usize,
+        expect: Option<u64>,
     ) -> Result<(), WriteError> {
         let info = ObjectInfo {
             name: digest.hex(),
@@ -218,7 +221,11 @@ impl Objects {
             deleted: false,
         };
         let info = serde_json::to_vec(&info).map_err(WriteError::new)?;
-        let sent = self.context.publish(self.entry_of(digest), info.into()).await;
+        let mut message = PublishMessage::build().payload(info.into());
+        if let Some(revision) = expect {
+            message = message.expected_last_subject_sequence(revision);
+        }
+        let sent = self.context.send_publish(self.entry_of(digest), message).await;
         sent.map_err(WriteError::new)?.await.map_err(WriteError::new)?;
         Ok(())
     }
@@ -254,16 +261,21 @@ impl Objects {
 
     /// Reads an object's metadata from the stream's leader; `None` if there is none.
     pub async fn info(&self, digest: Digest) -> Result<Option<ObjectInfo>, ReadError> {
+        Ok(self.entry(digest).await?.0)
+    }
+
+    /// The same, and the revision of the entry, which is 0 if there never was one.
+    pub async fn entry(&self, digest: Digest) -> Result<(Option<ObjectInfo>, u64), ReadError> {
         let found = match self.stream.get_last_raw_message_by_subject(&self.entry_of(digest)).await
         {
             Ok(found) => found,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                return Ok(None);
+                return Ok((None, 0));
             }
             Err(error) => return Err(unavailable(error)),
         };
         let info: ObjectInfo = serde_json::from_slice(&found.payload).map_err(unavailable)?;
-        Ok(Some(info).filter(|info| !info.deleted))
+        Ok((Some(info).filter(|info| !info.deleted), found.sequence))
     }
 
     /// Reads all bytes of an object; `None` if there is none. Checks their number, but not the digest:
@@ -347,6 +359,11 @@ pub struct Upload {
     pub bytes: Bytes,
     nuid: String,
     count: usize,
+}
+
+/// Whether the object consists of the pieces of this upload.
+pub fn is_upload(info: &ObjectInfo, digest: Digest, upload: Nonce) -> bool {
+    info.nuid == nuid_of(digest, upload)
 }
 
 /// The token of the pieces of an upload.

@@ -13,7 +13,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     nats,
-    objects::{Objects, ReadError},
+    objects::{Objects, ReadError, is_upload},
 };
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
@@ -164,7 +164,8 @@ impl Registry {
         store.put_piece(digest, upload, after, bytes).await.map_err(unavailable)
     }
 
-    /// Makes an upload of `size` bytes an object, if it has the digest. Removes its pieces otherwise.
+    /// Makes an upload of `size` bytes an object, if it has the digest. Removes nothing of an upload that has
+    /// not: whoever names it may name pieces of which an object consists.
     pub async fn end_upload(
         &self,
         store: ObjectStore,
@@ -172,16 +173,17 @@ impl Registry {
         upload: Nonce,
         size: u64,
     ) -> Result<(), ObjectError> {
-        let old = self.object(store, digest).await?;
         let store = self.store_of(store).await?;
+        let (old, revision) = store.entry(digest).await.map_err(unavailable)?;
+        // The answer to the last piece was lost, and the piece came again.
+        if old.as_ref().is_some_and(|old| is_upload(old, digest, upload)) {
+            return Ok(());
+        }
         let read = store.upload(digest, upload, size as usize).await.map_err(unavailable)?;
         if read.bytes.len() as u64 != size || !is_of(read.bytes.clone(), digest).await {
-            if let Err(error) = store.forget_upload(digest, upload).await {
-                tracing::warn!(%digest, %error, "the pieces of an upload that is refused stay");
-            }
             return Err(ObjectError::Corrupt(digest));
         }
-        store.enter_upload(digest, read).await.map_err(unavailable)?;
+        store.enter_upload(digest, read, revision).await.map_err(unavailable)?;
         forget(store, digest, old.as_ref()).await;
         Ok(())
     }

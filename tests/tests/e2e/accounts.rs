@@ -180,6 +180,14 @@ fn an_upload_of_other_bytes_is_no_object() {
         assert_eq!((&first["bytes"], &first["whole"]), (&json!("YWI="), &json!(3)));
         assert_eq!(get(&first["place"]).expect("a piece")["bytes"], json!("Yw=="));
         get(&json!({ "copy": "another", "at": 1 })).expect_err("it was never stored so");
+        // Whoever names its upload again, wrongly or with a piece more, destroys nothing.
+        let _ = ask(Endpoint::ObjectPut, piece(3, 0, "", Some(0)));
+        assert_eq!(get(&Value::Null).expect("a piece"), first);
+        let last = get(&first["place"]).expect("a piece")["place"]["at"].as_u64().expect("a place");
+        let _ = ask(Endpoint::ObjectPut, piece(3, last, "Yw==", Some(3)));
+        let _ = ask(Endpoint::ObjectPut, piece(3, last + 1, "Yw==", Some(9)));
+        assert_eq!(get(&Value::Null).expect("a piece"), first);
+        assert_eq!(get(&first["place"]).expect("a piece")["bytes"], json!("Yw=="));
     }
 }
 

@@ -17,10 +17,22 @@ pub struct Logins {
     pub master: String,
     /// People who run the fleet: the registry's account, to look at.
     pub observer: String,
-    /// Clients.
+    /// Clients that share a login.
     pub client: String,
+    /// Clients with a login of their own.
+    pub clients: Vec<NamedClient>,
     /// Workers that renew their leases straight in NATS.
     pub workers: Vec<(WorkerId, String)>,
+}
+
+/// A client with a login of its own.
+pub struct NamedClient {
+    /// Its name: masters answer it at subjects that begin with `_INBOX_NAME`, which no other client hears.
+    pub name: WorkerId,
+    /// See [`Logins`].
+    pub login: String,
+    /// Whether it hears what is published about the tasks of all groups.
+    pub hears: bool,
 }
 
 /// The subjects that clients subscribe to, as [`Names`] has them.
@@ -73,11 +85,28 @@ pub fn accounts(names: &Names, logins: &Logins) -> String {
     line(1, "}");
     line(1, &format!("{clients} {{"));
     line(2, "users: [");
-    line(3, &format!("{{ {} }}", logins.client));
+    let shared = [("_INBOX.>".to_string(), &logins.client, true)].into_iter();
+    let named = logins
+        .clients
+        .iter()
+        .map(|client| (format!("_INBOX_{}.>", client.name), &client.login, client.hears));
+    for (inbox, login, hears) in shared.chain(named) {
+        line(3, &format!("{{ {login}, permissions: {{"));
+        line(4, &format!("publish: [\"{api}\", \"{ping}\"]"));
+        let heard = streams.iter().filter(|_| hears).map(|subject| format!(", \"{subject}\""));
+        line(4, &format!("subscribe: [\"{inbox}\"{}]", heard.collect::<String>()));
+        line(3, "} }");
+    }
     line(2, "]");
     line(2, "imports: [");
     for subject in [&api, &ping] {
-        line(3, &format!("{{ service: {{ account: {masters}, subject: \"{subject}\" }} }}"));
+        // By `share` the server tells masters which user asks.
+        line(
+            3,
+            &format!(
+                "{{ service: {{ account: {masters}, subject: \"{subject}\" }}, share: true }}"
+            ),
+        );
     }
     for subject in &streams {
         line(3, &format!("{{ stream: {{ account: {masters}, subject: \"{subject}\" }} }}"));
@@ -135,6 +164,13 @@ mod tests {
             master: user("master", 1),
             observer: user("observer", 2),
             client: user("client", 3),
+            clients: [("alice", 5, true), ("bob", 6, false)]
+                .map(|(name, number, hears)| NamedClient {
+                    name: name.parse().expect("a name"),
+                    login: user(name, number),
+                    hears,
+                })
+                .into(),
             workers: vec![("w1".parse().expect("a name"), user("w1", 4))],
         };
         let text = accounts(&Names::new(Default::default()), &logins);

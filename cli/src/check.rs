@@ -4,6 +4,7 @@
 mod masters;
 mod monitor;
 mod registry;
+mod roles;
 mod server;
 mod sites;
 mod tasks;
@@ -129,11 +130,16 @@ pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow:
 }
 
 async fn look(client: &Client, findings: &mut Vec<Finding>) {
-    let sees_registry = server::look(client, findings).await;
+    let caller = roles::caller(client).await;
+    let is_outside = caller.as_ref().is_some_and(|caller| !caller.actor.is_of_registry());
+    let sees_registry = server::look(client, is_outside, findings).await;
     if sees_registry {
         registry::look(client, findings).await;
     }
     let serving = masters::look(client, sees_registry, findings).await;
+    if let Some(caller) = &caller {
+        roles::look(caller, findings);
+    }
     workers::look(client, &serving, sees_registry, findings).await;
     if sees_registry {
         tasks::look(client, findings).await;

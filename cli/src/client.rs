@@ -144,7 +144,9 @@ impl Client {
             .options("muster".into())
             .connection_timeout(CONNECT_WITHIN)
             .event_callback(move |event| {
-                REFUSALS.hear(&event);
+                if !is_of_hints(&event) {
+                    REFUSALS.hear(&event);
+                }
                 if matches!(event, async_nats::Event::Connected) {
                     count.send_modify(|count| *count += 1);
                 }
@@ -257,6 +259,9 @@ impl Client {
                 let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`";
                 if code == 404 { failure.hint(hint).into() } else { failure.into() }
             }
+            Refused::Said(403, text) => Failure::user(text)
+                .hint("see your roles: muster user whoami; an admin gives others: muster user set")
+                .into(),
             Refused::Said(409, text) => Failure::user(text)
                 .hint("choose another --id, or show the existing task with: muster task get ID")
                 .into(),
@@ -302,6 +307,16 @@ impl Client {
                 .into()
         })
     }
+}
+
+/// Whether the server refuses to let this user hear what masters publish about tasks. Commands then learn it
+/// later, by asking.
+fn is_of_hints(event: &async_nats::Event) -> bool {
+    let async_nats::Event::ServerError(error) = event else { return false };
+    let Some(NatsRefusal::Subscribe(subject)) = NatsRefusal::of(error) else { return false };
+    let mut tokens = subject.split('.');
+    let hints = ["done", "event", "log", "progress"];
+    tokens.next() == Some("muster") && tokens.nth(1).is_some_and(|what| hints.contains(&what))
 }
 
 /// All items of a list that is answered in pages. `ask` asks for the page after a name, and `split` takes

@@ -8,6 +8,7 @@ use crate::{
     cert,
     exit::{self, Failure},
     init::{self, Made},
+    nats::Users,
     output::{self, Format},
 };
 use anyhow::Context as _;
@@ -177,7 +178,8 @@ impl Fleet {
         let workers = (1..=dev.workers).map(|number| format!("w{number}").parse());
         let workers: Vec<WorkerId> =
             workers.collect::<Result<_, _>>().context("a letter and a number are a name")?;
-        let made = init::make(&self.dir, &names, &self.name, &name, &[], &workers)?;
+        let users = Users { workers: workers.clone(), ..Users::default() };
+        let made = init::make(&self.dir, &names, &self.name, &name, &[], &users)?;
         let (child, nats) =
             nats_server::start(&self.exe, nats_server, &self.dir, &made.nats).await?;
         let nats_pid = child.pid();
@@ -185,7 +187,8 @@ impl Fleet {
         let Made { master: files, nats: login, .. } = &made;
         let mut command = self.daemon("master", name.as_str(), &nats, files);
         command.arg("--nats-nkey").arg(login.key("master"));
-        command.args(["--listen", "127.0.0.1:0"]);
+        // Whoever reaches this fleet is on this machine.
+        command.args(["--listen", "127.0.0.1:0", "--default-role", "admin"]);
         command.arg("--state-dir").arg(self.dir.join("m1").join("state"));
         let ready = self.spawn("m1", &mut command)?;
         let master_pid = self.children.last().map_or(0, Child::pid);

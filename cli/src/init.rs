@@ -3,11 +3,11 @@
 
 use crate::{
     cert,
-    nats::{self, write_config},
+    nats::{self, Users, write_config},
     output::{self, Format},
 };
 use clap::Args;
-use muster_protocol::{GroupName, MasterId, WorkerId, subject::Names};
+use muster_protocol::{GroupName, MasterId, subject::Names};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -51,21 +51,21 @@ pub struct Made {
     pub nats: nats::Written,
 }
 
-/// Makes what is missing in `dir`. The workers are those that renew straight in NATS.
+/// Makes what is missing in `dir`.
 pub fn make(
     dir: &Path,
     names: &Names,
     fleet: &GroupName,
     master: &MasterId,
     servers: &[(String, String)],
-    workers: &[WorkerId],
+    users: &Users,
 ) -> anyhow::Result<Made> {
     let tls = dir.join("tls");
     cert::ensure_ca(&tls, fleet)?;
     Ok(Made {
         master: cert::master(&tls, &tls, names, master, CERT_DAYS)?,
         ca_key: tls.join("ca.key"),
-        nats: write_config(&dir.join("nats"), names, servers, workers)?,
+        nats: write_config(&dir.join("nats"), names, servers, users)?,
     })
 }
 
@@ -77,7 +77,7 @@ impl Init {
         let Init { host, master, servers, .. } = &self;
         // What is printed may be pasted in another folder.
         let dir = &std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let made = make(dir, &names, fleet, master, servers, &[])?;
+        let made = make(dir, &names, fleet, master, servers, &Users::default())?;
         let urls: Vec<String> = match servers.as_slice() {
             [] => vec!["nats://127.0.0.1:4222".into()],
             all => all.iter().map(|(_, host)| format!("nats://{host}:4222")).collect(),
@@ -110,7 +110,10 @@ impl Init {
         if !fleet_option.is_empty() {
             be_client.push_str(&format!(" MUSTER_FLEET={fleet}"));
         }
-        let invite = "muster worker invite shop-42 --group shops";
+        let invite = format!(
+            "MUSTER_NATS_NKEY={} muster worker invite shop-42 --group shops",
+            login("observer")
+        );
         if format == Format::Json {
             return output::json(&json!({
                 "start_nats": start_nats,
@@ -126,8 +129,9 @@ impl Init {
             ("start the master:".into(), vec![start_master]),
             ("be a client:".into(), vec![be_client]),
             (
-                "invite a worker, and run what it prints on the worker's host:".into(),
-                vec![invite.into()],
+                "invite a worker as somebody who may do everything, and run what it prints on the worker's host:"
+                    .into(),
+                vec![invite],
             ),
         ];
         output::pieces(&[(bold, &format!("the fleet {fleet} is prepared in {}", dir.display()))])?;

@@ -5,6 +5,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod accounts;
+mod audit;
 mod blob;
 mod build;
 mod cert;
@@ -31,6 +32,7 @@ mod stream_reader;
 mod submit;
 mod task;
 mod terminal;
+mod user;
 mod worker;
 
 use anyhow::Context as _;
@@ -91,6 +93,12 @@ enum Command {
     Task(task::Command),
     /// Run a module on every line of a file
     Map(Box<map::Map>),
+    /// Say who may do what in which group
+    #[command(subcommand)]
+    User(user::Command),
+    /// Show who has asked for what, and check that nothing was changed afterwards
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Show what happened in the fleet
     Events(events::Events),
     Check(check::Check),
@@ -145,6 +153,8 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         }
         Command::Module(command) => wait_for(module::run(command, connect, format)).map(done),
         Command::Task(command) => wait_for(task::run(command, connect, format)),
+        Command::User(command) => wait_for(user::run(command, connect, format)).map(done),
+        Command::Audit(command) => wait_for(audit::run(command, connect, format)).map(done),
         Command::Map(map) => wait_for(map.run(connect)),
         Command::Events(events) => wait_for(events.run(connect, format)).map(done),
         // Does not end at a refusal of the server: the check reports it as a finding.

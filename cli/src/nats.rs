@@ -2,7 +2,7 @@
 //! a key, and never makes one readable for other users.
 
 use crate::{
-    accounts::{Logins, accounts},
+    accounts::{Logins, NamedClient, accounts},
     exit::Failure,
     output,
 };
@@ -12,6 +12,7 @@ use muster_protocol::{GroupName, WorkerId, subject::Names};
 use muster_wire::process;
 use nkeys::KeyPair;
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     io::ErrorKind,
@@ -32,6 +33,7 @@ pub enum Command {
     #[command(after_help = "Examples:
   muster nats config --dir nats
   muster nats config --dir nats --server n1=10.0.0.1 --server n2=10.0.0.2 --server n3=10.0.0.3
+  muster nats config --dir nats --client alice --restricted-client bob
   muster nats config --dir nats --worker shop-42    a worker that also renews straight in NATS
 
 The registry has an account of its own, which clients cannot reach: docs/PERMISSIONS.md.
@@ -48,6 +50,13 @@ pub struct Config {
     /// A server of a cluster: its name, and where the others reach it
     #[arg(long = "server", value_name = "NAME=HOST", value_parser = server)]
     servers: Vec<(String, String)>,
+    /// A user of the client API with a key of its own (repeatable). Give all of them each time
+    #[arg(long = "client", value_name = "NAME")]
+    clients: Vec<WorkerId>,
+    /// The same for a user who may not see every group: it does not hear what is published about tasks, and
+    /// asks instead
+    #[arg(long = "restricted-client", value_name = "NAME")]
+    restricted: Vec<WorkerId>,
     /// A worker that renews its lease straight in NATS. Give all of them each time
     #[arg(long = "worker", value_name = "NAME")]
     workers: Vec<WorkerId>,
@@ -70,8 +79,43 @@ pub fn run(command: Command, fleet: &GroupName) -> anyhow::Result<()> {
     let Command::Config(config) = command;
     check_servers(&config.servers)?;
     let names = Names::new(fleet.clone());
-    let written = write_config(&config.dir, &names, &config.servers, &config.workers)?;
-    written.all().try_for_each(|file| output::line(&file.display().to_string()))
+    let users =
+        Users { clients: config.clients, restricted: config.restricted, workers: config.workers };
+    users.check()?;
+    let written = write_config(&config.dir, &names, &config.servers, &users)?;
+    written.all().try_for_each(|file| output::line(&file.display().to_string()))?;
+    for (name, user) in &written.named {
+        output::line("")?;
+        output::line(&format!("for {name}, whom NATS calls {user}:"))?;
+        let key = written.key(&format!("client-{name}"));
+        output::line(&format!(
+            "  export MUSTER_NATS_NKEY={} MUSTER_NATS_INBOX_PREFIX=_INBOX_{name}",
+            key.display()
+        ))?;
+    }
+    Ok(())
+}
+
+/// The users that have a login of their own, besides those that every fleet has.
+#[derive(Default)]
+pub struct Users {
+    /// Clients.
+    pub clients: Vec<WorkerId>,
+    /// Clients that hear nothing that is published.
+    pub restricted: Vec<WorkerId>,
+    /// Workers that renew straight in NATS.
+    pub workers: Vec<WorkerId>,
+}
+
+impl Users {
+    fn check(&self) -> anyhow::Result<()> {
+        let mut seen = BTreeSet::new();
+        let twice = self.clients.iter().chain(&self.restricted).find(|name| !seen.insert(*name));
+        match twice {
+            Some(name) => Err(Failure::user(format!("the client {name} is named twice")).into()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Refuses a cluster of two.
@@ -92,11 +136,13 @@ pub struct Written {
     pub accounts: PathBuf,
     /// The public key of clients.
     pub client: String,
+    /// The clients with a key of their own, and their public keys.
+    named: Vec<(WorkerId, String)>,
     keys: Vec<PathBuf>,
 }
 
 impl Written {
-    /// The file with the key of `who`: `master`, `observer`, `client`, or `worker-NAME`.
+    /// The file with the key of `who`: `master`, `observer`, `client`, `client-NAME` or `worker-NAME`.
     pub fn key(&self, who: &str) -> PathBuf {
         key_file(&self.dir, who)
     }
@@ -115,7 +161,7 @@ pub fn write_config(
     dir: &Path,
     names: &Names,
     servers: &[(String, String)],
-    workers: &[WorkerId],
+    users: &Users,
 ) -> anyhow::Result<Written> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| unwritable(dir, &error))?;
@@ -127,12 +173,22 @@ pub fn write_config(
         Ok(key.public_key())
     };
     let client = login("client")?;
+    let hearing = users.clients.iter().map(|name| (name, true));
+    let mut named = Vec::new();
+    let mut clients = Vec::new();
+    for (name, hears) in hearing.chain(users.restricted.iter().map(|name| (name, false))) {
+        let user = login(&format!("client-{name}"))?;
+        clients.push(NamedClient { name: name.clone(), login: format!("nkey: {user}"), hears });
+        named.push((name.clone(), user));
+    }
     let mut login = |who: &str| Ok::<_, anyhow::Error>(format!("nkey: {}", login(who)?));
     let logins = Logins {
         master: login("master")?,
         observer: login("observer")?,
         client: format!("nkey: {client}"),
-        workers: workers
+        clients,
+        workers: users
+            .workers
             .iter()
             .map(|worker| Ok((worker.clone(), login(&format!("worker-{worker}"))?)))
             .collect::<anyhow::Result<_>>()?,
@@ -140,7 +196,7 @@ pub fn write_config(
     let file = dir.join(ACCOUNTS);
     write(&file, &accounts(names, &logins))?;
     let mut written =
-        Written { dir: dir.into(), servers: Vec::new(), accounts: file, client, keys };
+        Written { dir: dir.into(), servers: Vec::new(), accounts: file, client, named, keys };
     let mut server = |name: &str, store: &Path, cluster: Option<&str>| {
         let file = dir.join(format!("{name}.conf"));
         write(&file, &server_config(name, store, cluster))?;
@@ -245,8 +301,8 @@ mod tests {
         let names = Names::new(GroupName::default());
         let worker: WorkerId = "shop-42".parse().expect("a name");
         let make = |servers: &[(String, String)]| {
-            write_config(&dir, &names, servers, std::slice::from_ref(&worker))
-                .expect("it is written")
+            let users = Users { workers: vec![worker.clone()], ..Users::default() };
+            write_config(&dir, &names, servers, &users).expect("it is written")
         };
         let one = make(&[]);
         let text = |file: &str| fs::read_to_string(dir.join(file)).expect("it is there");

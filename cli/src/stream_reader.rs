@@ -1,4 +1,4 @@
-//! Reads the events of the fleet or the logs of a task from masters, page by page, across restarts of masters
+//! Reads the events of the fleet, the logs of a task or the audit from masters, page by page, across restarts of masters
 //! and of NATS. Never misses a message that is kept.
 
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use futures::StreamExt as _;
 use muster_protocol::{
     TaskId,
-    api::{Endpoint, Page, PageMessage, PageStart, ReadEvents, ReadLogs},
+    api::{Endpoint, Page, PageMessage, PageStart, ReadAudit, ReadEvents, ReadLogs},
 };
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -26,6 +26,8 @@ pub enum History {
     Events,
     /// The logs of the runs of a task.
     Logs(TaskId),
+    /// The audit. Its entries are not published to clients.
+    Audit,
 }
 
 /// A position among the messages.
@@ -39,7 +41,7 @@ pub struct StreamReader {
     /// How many messages were there at the beginning and are not read yet.
     pending: u64,
     /// Messages as they are published: hints that there is another page. They may be missed.
-    hints: async_nats::Subscriber,
+    hints: Option<async_nats::Subscriber>,
     ask: Interval,
     /// Whether the user was warned of the present outage.
     warned: bool,
@@ -49,10 +51,14 @@ impl StreamReader {
     /// Goes to the start among the messages that are kept.
     pub async fn open(client: &Client, history: History, start: PageStart) -> anyhow::Result<Self> {
         let subject = match history {
-            History::Events => client.names.events(),
-            History::Logs(task) => client.names.logs(task),
+            History::Events => Some(client.names.events()),
+            History::Logs(task) => Some(client.names.logs(task)),
+            History::Audit => None,
         };
-        let hints = client.nats.subscribe(subject).await?;
+        let hints = match subject {
+            Some(subject) => Some(client.nats.subscribe(subject).await?),
+            None => None,
+        };
         let mut ask = tokio::time::interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reader = StreamReader {
@@ -95,12 +101,16 @@ impl StreamReader {
             if self.more().await? {
                 continue;
             }
+            let Some(hints) = &mut self.hints else {
+                self.ask.tick().await;
+                continue;
+            };
             tokio::select! {
-                hint = self.hints.next() => {
+                hint = hints.next() => {
                     anyhow::ensure!(hint.is_some(), "the connection to NATS is closed");
                     // Its stream has the message a moment later. Others may follow at once.
                     tokio::time::sleep(ASK_AFTER).await;
-                    while let Some(Some(_)) = futures::FutureExt::now_or_never(self.hints.next()) {}
+                    while let Some(Some(_)) = futures::FutureExt::now_or_never(hints.next()) {}
                 }
                 _ = self.ask.tick() => {}
             }
@@ -114,16 +124,18 @@ impl StreamReader {
             History::Logs(task) => {
                 self.client.attempt(Endpoint::LogRead, &ReadLogs { task, from }).await
             }
+            History::Audit => self.client.attempt(Endpoint::AuditRead, &ReadAudit { from }).await,
         }
     }
 
-    /// Reads the next page, however long that takes. Returns whether it has messages.
+    /// Reads the next page, however long that takes. Returns whether it has messages, or others follow it: a page
+    /// has none if this user may see none of them.
     async fn more(&mut self) -> anyhow::Result<bool> {
         loop {
             match self.page().await {
                 Ok(page) => {
                     self.warned = false;
-                    let has_some = !page.messages.is_empty();
+                    let has_some = !page.messages.is_empty() || page.left > 0;
                     self.take(page);
                     return Ok(has_some);
                 }

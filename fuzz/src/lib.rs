@@ -4,7 +4,9 @@ pub mod seeds;
 
 use muster_module::{inspect, to_component};
 use muster_protocol::{
+    Digest,
     api::{Endpoint, ModuleEntry, Request},
+    audit::{Chain, Entry},
     checkpoint::Checkpoint,
     enrolment::{Invitation, Member},
     frame::{self, Encoding, Message},
@@ -13,6 +15,7 @@ use muster_protocol::{
     message::{Join, JoinReply, LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
     record::{self, Record},
     registry::FailoverGuard,
+    role::{Actor, Rights, Role, User},
     subject::is_inbox,
     task::{TaskRecord, TaskSpec},
 };
@@ -52,6 +55,7 @@ fn message<T: Message + PartialEq + Debug>(body: &[u8]) {
 pub fn api(bytes: &[u8]) {
     for endpoint in Endpoint::ALL {
         let Ok(request) = Request::read(endpoint, bytes) else { continue };
+        let _ = (request.demand(&Rights::everywhere(Role::Read)), request.objects());
         let text = match &request {
             Request::Submit(asked) => serde_json::to_vec(asked),
             Request::Get(asked) | Request::Cancel(asked) => serde_json::to_vec(asked),
@@ -67,7 +71,11 @@ pub fn api(bytes: &[u8]) {
             Request::Events(asked) => serde_json::to_vec(asked),
             Request::Logs(asked) => serde_json::to_vec(asked),
             Request::Order(asked) => serde_json::to_vec(asked),
-            Request::Masters => Ok(Vec::new()),
+            Request::Masters | Request::Who => Ok(Vec::new()),
+            Request::Users(asked) => serde_json::to_vec(asked),
+            Request::SetUser(asked) => serde_json::to_vec(asked),
+            Request::ForgetUser(asked) => serde_json::to_vec(asked),
+            Request::Audit(asked) => serde_json::to_vec(asked),
             Request::Register(asked) => serde_json::to_vec(asked),
             Request::Remove(asked) => serde_json::to_vec(asked),
         };
@@ -86,6 +94,12 @@ pub fn record(bytes: &[u8]) {
     kept::<Checkpoint>(bytes);
     kept::<Invitation>(bytes);
     kept::<Member>(bytes);
+    kept::<User>(bytes);
+    if let Some(entry) = kept::<Entry>(bytes) {
+        let _ = Chain::default().follow(&entry, Digest([0; 32]));
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let _ = Actor::of(Some(&text));
     kept::<ModuleEntry>(bytes);
     if let Some(spec) = task {
         let _ = spec.check();

@@ -5,8 +5,8 @@ use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId, WorkerId,
     api::{
         CommandWorker, FindObject, GetPiece, Invite, ListAfter, ListPlace, ListTasks, ModuleEntry,
-        ModuleVersion, NameWorker, NewTask, PageStart, PiecePlace, PutPiece, ReadEvents, ReadLogs,
-        RegisterModule, RemoveModule, StreamPlace, Submit, TaskIds,
+        ModuleVersion, NameUser, NameWorker, NewTask, PageStart, PiecePlace, PutPiece, ReadEvents,
+        ReadLogs, RegisterModule, RemoveModule, SetUser, StreamPlace, Submit, TaskIds,
     },
     checkpoint::Checkpoint,
     entitlement::Entitlement,
@@ -18,6 +18,7 @@ use muster_protocol::{
         StreamRequest, ToMaster, ToWorker, WorkerCommand,
     },
     registry::{Mark, ServerId},
+    role::{Rights, Role},
     task::{
         Attempt, Data, LimitName, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec,
         TaskState, Verdict,
@@ -134,6 +135,15 @@ pub fn requests() {
             whole: Some(3),
         }),
         json(&GetPiece { store, digest, after: Some(PiecePlace { copy: "a".into(), at: 1 }) }),
+        json(&SetUser {
+            user: "alice".into(),
+            called: Some("Alice".into()),
+            rights: Rights {
+                everywhere: Role::Read,
+                groups: [("default".parse().expect("a name"), Role::Admin)].into(),
+            },
+        }),
+        json(&NameUser { user: "alice".into() }),
         json(&ReadEvents { from: PageStart::SinceMs(1_000) }),
         json(&ReadLogs { task, from: PageStart::After(place) }),
         json(&RegisterModule {

@@ -5,21 +5,26 @@ mod access;
 mod bulk;
 mod modules;
 mod tasks;
+mod users;
 
 use crate::{
+    audit::Audit,
     config::Config,
     enrol::Registrar,
     inbox::{Input, Known},
     registry::Registry,
+    users::Users,
 };
 use async_nats::service::{self, Service, ServiceExt};
 use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
-    Digest,
-    api::{CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Request, Workers},
+    Digest, WorkerId,
+    api::{Caller, CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Request, Workers},
+    audit::{Decision, Outcome},
     fleet::{self, Fleet},
     message::ObjectStore,
+    role::{Forbidden, Rights, Role},
     subject::{Names, SERVICE, is_inbox},
 };
 use serde::Serialize;
@@ -65,7 +70,23 @@ impl ApiRefusal {
     }
 }
 
+impl From<Forbidden> for ApiRefusal {
+    fn from(forbidden: Forbidden) -> Self {
+        ApiRefusal::new(ErrorCode::Forbidden, forbidden.to_string())
+    }
+}
+
 type ApiResult<T> = Result<T, ApiRefusal>;
+
+/// What the API of each session has of the process.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub names: Arc<Names>,
+    pub registrar: Arc<Registrar>,
+    pub users: Arc<Users>,
+    pub audit: Audit,
+    pub inbox: mpsc::Sender<Input>,
+}
 
 /// State shared by all endpoints.
 struct ApiServer {
@@ -74,6 +95,8 @@ struct ApiServer {
     /// A permit for each object that is held as a whole.
     whole: Semaphore,
     registrar: Arc<Registrar>,
+    users: Arc<Users>,
+    audit: Audit,
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
     known: Mutex<HashSet<Digest>>,
@@ -85,10 +108,9 @@ struct ApiServer {
 pub(crate) async fn serve(
     registry: &Registry,
     config: &Config,
-    names: Arc<Names>,
-    registrar: Arc<Registrar>,
-    inbox: mpsc::Sender<Input>,
+    served: Served,
 ) -> anyhow::Result<Service> {
+    let Served { names, registrar, users, audit, inbox } = served;
     let metadata = HashMap::from([
         ("fleet".to_string(), names.fleet().to_string()),
         ("master".to_string(), config.name.to_string()),
@@ -108,6 +130,8 @@ pub(crate) async fn serve(
         names: names.clone(),
         whole: Semaphore::new(WHOLE_OBJECTS_MAX),
         registrar,
+        users,
+        audit,
         inbox,
         known: Mutex::default(),
         named: Mutex::default(),
@@ -149,7 +173,7 @@ async fn answer_all(
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let (host, of) = (host.clone(), of.clone());
         tokio::spawn(async move {
-            let answer = host.answer(&of, endpoint, &request.message.payload).await;
+            let answer = host.take(&of, endpoint, &request.message).await;
             let answer = answer.map_err(|refusal| async_nats::service::error::Error {
                 status: refusal.sentence,
                 code: refusal.code as usize,
@@ -163,24 +187,60 @@ async fn answer_all(
 }
 
 impl ApiServer {
-    /// Answers a request to the fleet of these names.
-    async fn answer(&self, of: &Names, endpoint: Endpoint, body: &Bytes) -> ApiResult<Bytes> {
-        let request = Request::read(endpoint, body);
-        match request.map_err(|error| ApiRefusal::bad(error.to_string()))? {
+    /// Answers a request to the fleet of these names, and notes what was decided.
+    async fn take(
+        &self,
+        of: &Names,
+        endpoint: Endpoint,
+        message: &async_nats::Message,
+    ) -> ApiResult<Bytes> {
+        let request = Request::read(endpoint, &message.payload);
+        let request = request.map_err(|error| ApiRefusal::bad(error.to_string()))?;
+        let caller = self.users.caller(message);
+        let objects = request.objects();
+        let answer = match request.demand(&caller.rights) {
+            Ok(()) => self.answer(of, request, &caller).await,
+            Err(forbidden) => Err(forbidden.into()),
+        };
+        let outcome = outcome(&answer);
+        let is_forbidden = matches!(&answer, Err(refusal) if refusal.code == ErrorCode::Forbidden);
+        if objects.is_some() || is_forbidden {
+            let objects = objects.unwrap_or_default();
+            let decision = Decision::new(caller.actor, endpoint.word(), objects, outcome);
+            let is_of_tasks = matches!(endpoint, Endpoint::TaskSubmit | Endpoint::TaskCancel);
+            match answer.is_ok() && !is_of_tasks {
+                true => self.audit.note_now(decision).await,
+                false => self.audit.note(decision),
+            }
+        }
+        answer
+    }
+
+    /// Answers a request whose user has the roles that the request itself needs.
+    async fn answer(&self, of: &Names, request: Request, caller: &Caller) -> ApiResult<Bytes> {
+        let rights = &caller.rights;
+        match request {
             Request::Submit(asked) => write(&self.submit(asked).await?),
-            Request::Get(asked) => write(&self.get(asked).await?),
+            Request::Get(asked) => write(&self.get(asked, rights).await?),
             Request::List(asked) => write(&self.list(asked).await?),
-            Request::Cancel(asked) => write(&self.cancel(asked).await?),
+            Request::Cancel(asked) => write(&self.cancel(asked, rights).await?),
             Request::Workers(ListAfter { after }) => {
-                let workers = self.look(move |fleet, _| fleet.workers(after.as_deref())).await?;
+                let mut workers =
+                    self.look(move |fleet, _| fleet.workers(after.as_deref())).await?;
+                workers.retain(|view| rights.has(Role::Read, view.lease.offer.group.as_str()));
                 let (workers, more) = page(workers, |view| view.lease.worker.to_string());
                 write(&Workers { workers, more })
             }
-            Request::Order(asked) => write(&self.order(asked).await?),
+            Request::Order(asked) => write(&self.order(asked, rights).await?),
             Request::Invite(asked) => write(&self.invite(asked).await?),
             Request::Members(asked) => write(&self.members(asked).await?),
-            Request::Approve(asked) => write(&self.approve(asked).await?),
-            Request::Revoke(asked) => write(&self.revoke(asked).await?),
+            Request::Approve(asked) => write(&self.approve(asked, rights).await?),
+            Request::Revoke(asked) => write(&self.revoke(asked, rights).await?),
+            Request::Users(asked) => write(&self.list_users(asked)?),
+            Request::SetUser(asked) => write(&self.set_user(asked, rights).await?),
+            Request::ForgetUser(asked) => write(&self.forget_user(asked, rights).await?),
+            Request::Who => write(caller),
+            Request::Audit(asked) => write(&self.read_audit(asked.from).await?),
             Request::Masters => {
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
                 write(&Masters { masters })
@@ -191,15 +251,16 @@ impl ApiServer {
             Request::Find(asked) => write(&self.find(asked).await?),
             Request::Put(asked) => write(&self.put(asked).await?),
             Request::Fetch(asked) => write(&self.fetch(asked).await?),
-            Request::Events(asked) => write(&self.read_events(of, asked.from).await?),
-            Request::Logs(asked) => write(&self.read_logs(asked).await?),
+            Request::Events(asked) => write(&self.read_events(of, asked.from, rights).await?),
+            Request::Logs(asked) => write(&self.read_logs(asked, rights).await?),
         }
     }
 
     /// Passes a command on to a worker, and waits until the worker's lease shows that it was carried
     /// out.
-    async fn order(&self, asked: CommandWorker) -> ApiResult<serde_json::Value> {
+    async fn order(&self, asked: CommandWorker, rights: &Rights) -> ApiResult<serde_json::Value> {
         let CommandWorker { worker, order } = asked;
+        self.must_have_role(rights, Role::Operate, &worker).await?;
         let (reply, answer) = oneshot::channel();
         self.tell(Input::Order { worker: worker.clone(), order, reply }).await?;
         match tokio::time::timeout(OBEY_WITHIN, answer).await {
@@ -210,6 +271,24 @@ impl ApiServer {
                 "worker {worker} was sent the command, and has not carried it out within {OBEY_WITHIN:?}"
             ))),
         }
+    }
+
+    /// Demands a role in the group of a worker; in every group, if the worker is not known.
+    async fn must_have_role(
+        &self,
+        rights: &Rights,
+        needs: Role,
+        worker: &WorkerId,
+    ) -> ApiResult<()> {
+        if rights.demand_everywhere(needs).is_ok() {
+            return Ok(());
+        }
+        let asked = worker.clone();
+        let lease = self.look(move |fleet, _| fleet.lease_of(&asked)).await?;
+        Ok(match lease {
+            Some(lease) => rights.demand(needs, lease.offer.group.as_str())?,
+            None => rights.demand_everywhere(needs)?,
+        })
     }
 
     /// Waits until this master may hold another object as a whole.
@@ -281,6 +360,20 @@ impl ApiServer {
             known.insert(digest);
         }
         Ok(())
+    }
+}
+
+/// What the audit says of an answer.
+fn outcome<T>(answer: &ApiResult<T>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Done,
+        Err(ApiRefusal { code, sentence }) => match code {
+            ErrorCode::BadRequest
+            | ErrorCode::Forbidden
+            | ErrorCode::NotFound
+            | ErrorCode::Conflict => Outcome::Refused(sentence.clone()),
+            ErrorCode::Unknown | ErrorCode::Unavailable => Outcome::Failed(sentence.clone()),
+        },
     }
 }
 

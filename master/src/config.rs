@@ -1,7 +1,7 @@
 //! The options of a master. Never a default for a choice that the operator has to make.
 
 use crate::registry::{Keep, Site};
-use muster_protocol::{GroupName, MasterId, lease::LeaseTiming};
+use muster_protocol::{GroupName, MasterId, lease::LeaseTiming, role::Role};
 use muster_wire::nats::NatsArgs;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -71,6 +71,19 @@ pub struct Config {
     /// are removed
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub logs_size: u64,
+    /// How much disk space NATS reserves for the audit, in MiB; when it is full, the oldest entries are
+    /// removed
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
+    pub audit_size: u64,
+    /// How much disk space NATS reserves for inputs, outputs and checkpoints, in MiB; when it is full, nothing
+    /// more is stored until objects expire. Clients may fill four fifths of it [default: no limit, nothing
+    /// reserved]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
+    pub data_size: Option<u64>,
+    /// What a user may do who has no roles of its own (`muster user set`): `none`, `read`, `submit`, `operate`
+    /// or `admin`, in every group. Give all masters the same
+    #[arg(long, default_value = "submit", value_name = "ROLE")]
+    pub default_role: Role,
     /// A site whose events this fleet's registry copies: the name of the fleet there, and the JetStream
     /// domain of its nats-server if that has another name (repeatable)
     #[arg(long = "site", value_name = "NAME[=DOMAIN]")]
@@ -89,6 +102,8 @@ impl Config {
             replicas: self.replicas,
             events_bytes: self.events_size * 1024 * 1024,
             logs_bytes: self.logs_size * 1024 * 1024,
+            audit_bytes: self.audit_size * 1024 * 1024,
+            data_bytes: self.data_size.map(|mib| mib * 1024 * 1024),
             sites: self.sites.clone().into(),
         }
     }

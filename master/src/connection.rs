@@ -4,7 +4,6 @@
 use crate::{
     api,
     config::Config,
-    enrol::Registrar,
     inbox::Input,
     registry::{Fact, Registry, RegistryError, SessionFact},
     sites, upkeep,
@@ -21,7 +20,7 @@ use muster_protocol::{
     message::ToWorker,
     registry::{Marks, ServerId},
     sessions::Sessions,
-    subject::{Bucket, Names},
+    subject::Bucket,
 };
 use muster_wire::{clock, nats::Access, process, state};
 use std::{
@@ -34,7 +33,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 
@@ -69,10 +68,8 @@ pub(crate) struct ServerChoice {
 #[derive(Clone)]
 struct Seeker {
     config: Config,
-    registrar: Arc<Registrar>,
     access: Access,
-    names: Arc<Names>,
-    inbox: mpsc::Sender<Input>,
+    served: api::Served,
     state: Option<Arc<state::StateDir>>,
     noted: Arc<Mutex<Vec<SessionId>>>,
     /// Whether this process has had a connection.
@@ -83,14 +80,14 @@ impl Seeker {
     /// Connects under a new random session id.
     async fn connect(&self, avoid: &BTreeSet<ServerId>) -> anyhow::Result<Registry> {
         let session = SessionId(process::random()?);
-        let inbox = self.inbox.clone();
+        let inbox = self.served.inbox.clone();
         let on_break = move || {
             let inbox = inbox.clone();
             tokio::spawn(async move {
                 inbox.send(Input::Registry(SessionFact(session, Fact::Down))).await
             });
         };
-        let (access, names) = (&self.access, self.names.clone());
+        let (access, names) = (&self.access, self.served.names.clone());
         let keep = self.config.keep();
         let is_first = !self.was_connected.load(Ordering::Relaxed);
         let registry =
@@ -142,7 +139,7 @@ impl Seeker {
     async fn seek(self, choice: ServerChoice) {
         self.access.skip(choice.skip);
         if let Ok(registry) = self.persist(choice.avoid, |_| false).await {
-            let _ = self.inbox.send(Input::Connected(registry)).await;
+            let _ = self.served.inbox.send(Input::Connected(registry)).await;
         }
     }
 }
@@ -151,10 +148,8 @@ impl Connection {
     pub(crate) fn new(
         config: &Config,
         access: Access,
-        names: Arc<Names>,
-        registrar: Arc<Registrar>,
+        served: api::Served,
         state: Option<state::StateDir>,
-        inbox: mpsc::Sender<Input>,
     ) -> anyhow::Result<Self> {
         let proven = state.as_ref().map(state::StateDir::sessions).unwrap_or_default();
         let known: Option<Marks> = state.as_ref().and_then(|state| state.known());
@@ -165,10 +160,8 @@ impl Connection {
             config: config.clone(),
             seeker: Seeker {
                 config: config.clone(),
-                registrar,
                 access,
-                names,
-                inbox,
+                served,
                 state,
                 noted,
                 was_connected: Arc::default(),
@@ -238,7 +231,7 @@ impl Connection {
     /// Follows the buckets, from their present content.
     pub(crate) fn follow(&mut self, registry: &Registry) {
         self.company.send_replace(true);
-        self.watches = registry.follow(&self.company.subscribe(), &self.seeker.inbox);
+        self.watches = registry.follow(&self.company.subscribe(), &self.seeker.served.inbox);
     }
 
     /// Notes whether other masters may write to the registry.
@@ -311,8 +304,10 @@ impl Connection {
         let (registry, seeker) = (registry.clone(), self.seeker.clone());
         let session = registry.session();
         let serving = tokio::spawn(async move {
-            let Seeker { inbox, config, names, registrar, .. } = seeker;
-            match api::serve(&registry, &config, names, registrar, inbox.clone()).await {
+            let Seeker { config, served, .. } = seeker;
+            let inbox = served.inbox.clone();
+            served.audit.begin_session(&registry);
+            match api::serve(&registry, &config, served).await {
                 Ok(api) => {
                     let _ = inbox.send(Input::Served(api)).await;
                 }
@@ -328,7 +323,7 @@ impl Connection {
     /// Begins to keep the streams, and the objects and checkpoints that open tasks need.
     pub(crate) fn keep_up(&mut self, registry: &Registry) {
         self.watches.spawn(upkeep::keep_streams(registry.clone(), self.config.name.clone()));
-        self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.inbox.clone()));
+        self.watches.spawn(upkeep::keep_up(registry.clone(), self.seeker.served.inbox.clone()));
         for site in &self.config.sites {
             let master = self.config.name.clone();
             self.watches.spawn(sites::watch(registry.clone(), site.clone(), master));

@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod api;
+mod audit;
 mod config;
 mod connection;
 mod enrol;
@@ -23,6 +24,7 @@ mod publisher;
 mod registry;
 mod sites;
 mod upkeep;
+mod users;
 
 pub use config::Config;
 
@@ -73,10 +75,17 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let listens = endpoint.local_addr().context("the UDP address is unknown")?;
     let config = Config { listen: listens, ..config };
     let registrar = Arc::new(enrol::Registrar::new(&config, names.clone())?);
+    let users = Arc::new(users::Users::new(config.default_role));
+    let audit = audit::Audit::new(config.name.clone());
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
-    let (names_too, registrar_too) = (names.clone(), registrar.clone());
-    let mut connection =
-        Connection::new(&config, access, names_too, registrar_too, state, inbox.clone())?;
+    let served = api::Served {
+        names: names.clone(),
+        registrar: registrar.clone(),
+        users: users.clone(),
+        audit: audit.clone(),
+        inbox: inbox.clone(),
+    };
+    let mut connection = Connection::new(&config, access, served, state)?;
     let first = tokio::select! {
         first = connection.connect_first() => first?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -85,6 +94,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         fleet: connection.begin(&first, None),
         known: Known::default(),
         registrar,
+        users,
         executor: executor::Executor::new(first, inbox.clone()),
         workers: link::Workers::new(endpoint.clone(), names, inbox),
         connection,
@@ -94,6 +104,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     tracing::info!("stopping");
     master.finish(&mut inputs).await;
     endpoint.close(0u32.into(), b"stopping");
+    audit.flush().await;
     master.executor.flush().await;
     Ok(())
 }
@@ -102,6 +113,7 @@ struct Master {
     fleet: Fleet,
     known: Known,
     registrar: Arc<enrol::Registrar>,
+    users: Arc<users::Users>,
     connection: Connection,
     executor: executor::Executor,
     workers: link::Workers,
@@ -252,6 +264,7 @@ impl Master {
                 self.workers.heard(&member);
                 self.known.members.insert(member.worker.clone(), member);
             }
+            Fact::UserSeen(user) => self.users.heard(user),
             Fact::ModuleGone(name) => {
                 self.known.modules.remove(&name);
             }
@@ -284,7 +297,7 @@ impl Master {
 
     fn begin_session(&mut self, registry: Registry) {
         self.fleet = self.connection.begin(&registry, Some(&self.fleet));
-        // Who was revoked stays so, also if the registry has forgotten it.
+        // Who was revoked stays so, and users keep their roles, also if the registry has forgotten it.
         self.known.modules.clear();
         self.executor.begin_session(registry);
         self.connection.follow(self.executor.registry());

@@ -3,6 +3,7 @@
 //! compare-and-set.
 
 mod access;
+mod audit;
 mod checkpoints;
 mod copies;
 mod history;
@@ -14,7 +15,7 @@ mod site;
 mod watch;
 mod writes;
 
-use async_nats::{Client, ConnectError, HeaderMap};
+use async_nats::{Client, ConnectError, HeaderMap, connection::State};
 use bytes::Bytes;
 use muster_protocol::{
     Revision, SessionId, TaskId,
@@ -27,6 +28,7 @@ use muster_protocol::{
     message::LogChunk,
     record::{self, Record},
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId},
+    role::User,
     subject::{Bucket, Names},
     task::TaskRecord,
     watch::Watch,
@@ -45,6 +47,7 @@ use std::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub(crate) use audit::Newest;
 pub use history::PageError;
 use layout::Existing;
 pub use layout::Keep;
@@ -64,6 +67,8 @@ pub(crate) enum Fact {
     ModuleSeen(ModuleEntry),
     /// A worker has joined, or is revoked.
     MemberSeen(Member),
+    /// A user has these roles.
+    UserSeen(User),
     /// A module name is gone.
     ModuleGone(String),
     /// The registry does not answer any more, or this session cannot go on with it.
@@ -266,6 +271,11 @@ impl Registry {
     /// The id of this session.
     pub fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Whether the connection of this session is up. It does not come back.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
     }
 
     /// The connection, for the client API.

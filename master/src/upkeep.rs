@@ -88,7 +88,7 @@ async fn renew(registry: &Registry, needs: Needs) -> Result<(), ObjectError> {
     // A damaged object stays damaged, and `fetch` has logged it.
     let mut note = |done| match done {
         Ok(()) | Err(ObjectError::Corrupt(_)) => {}
-        Err(error @ (ObjectError::Unavailable(_) | ObjectError::NotNamed(_))) => all = Err(error),
+        Err(error) => all = Err(error),
     };
     for digest in needs.inputs {
         note(registry.renew(digest).await.map(drop));

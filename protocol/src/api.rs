@@ -4,12 +4,13 @@
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
 mod bulk;
+mod needs;
 mod request;
 
 pub use crate::subject::Endpoint;
 pub use bulk::{
     FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Page, PageMessage, PageStart, Piece,
-    PiecePlace, PieceStored, PutPiece, ReadEvents, ReadLogs, StreamPlace,
+    PiecePlace, PieceStored, PutPiece, ReadAudit, ReadEvents, ReadLogs, StreamPlace,
 };
 pub use request::{IDS_MAX, Request, RequestError};
 
@@ -20,6 +21,7 @@ use crate::{
     lease::{Lease, MasterLease},
     message::WorkerCommand,
     record::{Record, Unknown},
+    role::{Actor, Rights, User},
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
 };
@@ -31,6 +33,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The request is wrong; asking again will not help. Nothing was stored.
     BadRequest = 400,
+    /// The user lacks a role, which the sentence names. Nothing was done.
+    Forbidden = 403,
     /// Something that the request names does not exist. Nothing was stored.
     NotFound = 404,
     /// An id in the request belongs to a different task. Other tasks of the same request may be
@@ -237,6 +241,44 @@ pub struct Revoked {
     pub member: Member,
     /// The secrets that it could see: those of its certificate, and those of its last lease.
     pub secrets: BTreeSet<String>,
+}
+
+/// Give a user these roles, in place of those that the user has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetUser {
+    /// What NATS calls the user; see [`is_user`](crate::role::is_user).
+    pub user: String,
+    /// What people call the user; if absent, as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
+    /// The roles, with at most [`GROUPS_MAX`](crate::role::GROUPS_MAX) groups.
+    pub rights: Rights,
+}
+
+/// Names a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameUser {
+    /// What NATS calls the user.
+    pub user: String,
+}
+
+/// The users that have roles of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// In the order of what NATS calls them.
+    pub users: Vec<User>,
+    /// The last name of this part, if others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<String>,
+}
+
+/// Who asks, as masters see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The user.
+    pub actor: Actor,
+    /// What the user may do.
+    pub rights: Rights,
 }
 
 /// The masters that hold or held a lease.

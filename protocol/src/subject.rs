@@ -36,7 +36,8 @@ words!(
         Modules = "modules",
         /// The newest checkpoint of each task, by task id.
         Checkpoints = "checkpoints",
-        /// Invitations (`invitation.ID`), and workers that have joined or are revoked (`member.NAME`).
+        /// Invitations (`invitation.ID`), workers that have joined or are revoked (`member.NAME`), and the roles of
+        /// users (`user.ID`).
         Access = "access",
     }
 );
@@ -70,6 +71,16 @@ words!(
         WorkerApprove = "worker.approve",
         /// [`NameWorker`](crate::api::NameWorker) → [`Revoked`](crate::api::Revoked).
         WorkerRevoke = "worker.revoke",
+        /// [`ListAfter`](crate::api::ListAfter) → [`Users`](crate::api::Users), in parts of at most 1 MB.
+        UserList = "user.list",
+        /// [`SetUser`](crate::api::SetUser) → the [`User`](crate::role::User).
+        UserSet = "user.set",
+        /// [`NameUser`](crate::api::NameUser) → the [`User`](crate::role::User), who has no roles of its own any more.
+        UserForget = "user.forget",
+        /// `{}` → [`Caller`](crate::api::Caller).
+        UserSelf = "user.self",
+        /// [`ReadAudit`](crate::api::ReadAudit) → [`Page`](crate::api::Page).
+        AuditRead = "audit.read",
         /// `{}` → [`Masters`](crate::api::Masters).
         MasterList = "master.list",
         /// [`RegisterModule`](crate::api::RegisterModule) → [`ModuleVersion`](crate::api::ModuleVersion).
@@ -160,6 +171,13 @@ impl Names {
         format!("muster.{}.event.{group}.{about}.{what}.{id}", self.fleet)
     }
 
+    /// The group whose users may see an event, by the event's subject; `None` for all.
+    pub fn group_of_event(subject: &str) -> Option<&str> {
+        let mut tokens = subject.split('.').skip(3);
+        let (group, about) = (tokens.next()?, tokens.next()?);
+        matches!(about, "task" | "worker" | "group").then_some(group)
+    }
+
     /// Every event.
     pub fn events(&self) -> String {
         format!("muster.{}.event.>", self.fleet)
@@ -188,6 +206,16 @@ impl Names {
     /// The stream that keeps logs.
     pub fn log_stream(&self) -> String {
         format!("muster_{}_logs", self.fleet)
+    }
+
+    /// What people and programs have decided; see [`crate::audit`].
+    pub fn audit(&self) -> String {
+        format!("muster.{}.audit", self.fleet)
+    }
+
+    /// The stream that keeps the audit.
+    pub fn audit_stream(&self) -> String {
+        format!("muster_{}_audit", self.fleet)
     }
 
     /// The progress of a run, as its guest reports it.
@@ -227,6 +255,7 @@ pub fn table() -> String {
             names.event("GROUP", "ABOUT", "WHAT", "ID"),
             "events about tasks, a worker, group or master; `ID` of tasks is their batch, or the task itself",
         ),
+        (names.audit(), "what people and programs have decided"),
         (format!("muster.{f}.done.BATCH"), "the ends of tasks, for who waits for them"),
         (format!("muster.{f}.log.TASK.ATTEMPT.stderr"), "what guests write; `log` for the SDK's"),
         (format!("muster.{f}.progress.TASK"), "how far a run is"),
@@ -243,6 +272,20 @@ pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// Whether a request came from another account, by its reply subject. nats-server has put its own in place
+/// of the client's.
+pub fn is_from_another_account(reply: &str) -> bool {
+    unrouted(reply).starts_with("_R_.")
+}
+
+/// The reply subject without the prefix that nats-server adds between clusters.
+fn unrouted(reply: &str) -> &str {
+    match reply.strip_prefix("_GR_.") {
+        Some(routed) => routed.splitn(3, '.').nth(2).unwrap_or_default(),
+        None => reply,
+    }
+}
+
 /// Whether the reply subject of a request is the inbox of a client, so that a program that may write
 /// more than the client may answer there. Otherwise a client could name the key of a record, and the
 /// answer would replace the record.
@@ -251,11 +294,7 @@ pub fn is_token(text: &str) -> bool {
 /// requests from another account, nats-server puts `_R_` in their place, and it puts
 /// `_GR_.CLUSTER.SERVER` before the inboxes of another cluster.
 pub fn is_inbox(reply: &str) -> bool {
-    let inbox = match reply.strip_prefix("_GR_.") {
-        Some(routed) => routed.splitn(3, '.').nth(2).unwrap_or_default(),
-        None => reply,
-    };
-    inbox.starts_with("_INBOX") || inbox.starts_with("_R_.")
+    unrouted(reply).starts_with("_INBOX") || is_from_another_account(reply)
 }
 
 #[cfg(test)]

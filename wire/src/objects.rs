@@ -65,12 +65,26 @@ pub enum ReadError {
 /// Why an object could not be stored, or its old pieces not be removed. Pieces without an entry are never
 /// read.
 #[derive(Debug, thiserror::Error)]
-#[error("the object store refused it or did not answer: {0}")]
-pub struct WriteError(String);
+pub enum WriteError {
+    /// The store has as many bytes as it may have.
+    #[error("the object store is full")]
+    Full,
+    /// It refused the bytes for another reason, or did not answer.
+    #[error("the object store refused it or did not answer: {0}")]
+    Other(String),
+}
+
+/// JetStream's code for "maximum bytes exceeded".
+const STORE_FULL: u64 = 10_077;
 
 impl WriteError {
-    fn new(error: impl ToString) -> Self {
-        WriteError(error.to_string())
+    fn new(error: impl std::error::Error) -> Self {
+        let code =
+            error.source().and_then(|cause| cause.downcast_ref::<async_nats::jetstream::Error>());
+        match code.is_some_and(|error| error.error_code().0 == STORE_FULL) {
+            true => WriteError::Full,
+            false => WriteError::Other(error.to_string()),
+        }
     }
 }
 
@@ -105,6 +119,12 @@ impl Objects {
     pub async fn open(context: &Context, name: &str) -> Result<Self, GetStreamError> {
         let stream = context.get_stream(stream_name(name)).await?;
         Ok(Objects { name: name.into(), context: context.clone(), stream })
+    }
+
+    /// How many bytes the store has now, with what has no entry.
+    pub async fn bytes(&self) -> Result<u64, ReadError> {
+        let info = self.stream.get_info().await.map_err(unavailable)?;
+        Ok(info.state.bytes)
     }
 
     /// Stores bytes under their digest, which the caller has checked.

@@ -24,8 +24,9 @@ const NATS_VERSION_SOUND: (u64, u64) = (2, 15);
 /// From which share of its storage limit an account counts as full, in percent: the rest fills fast.
 const FULL_PERCENT: u64 = 90;
 
-/// Returns whether the registry can be looked at. It cannot from another account.
-pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> bool {
+/// Returns whether the registry can be looked at. It cannot from another account, in which the user is if
+/// `is_outside`.
+pub(super) async fn look(client: &Client, is_outside: bool, findings: &mut Vec<Finding>) -> bool {
     let info = client.nats.server_info();
     let address = format!("{}:{}", info.host, info.port);
     let outdated = outdated(&format!("nats-server at {address}"), &info.version);
@@ -39,13 +40,15 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> bool {
         );
         findings.push(Finding::warn("max_payload", detail).hint(NatsRefusal::Payload.advice()));
     }
+    if is_outside {
+        findings.push(not_looked_at());
+        return false;
+    }
     let asked = tokio::time::timeout(ANSWER_WITHIN, client.jetstream.query_account()).await;
     let is_off = matches!(&asked, Ok(Err(error)) if is_off(&error.kind()));
     // Masters need JetStream: if they answer, they have it in another account.
     if is_off && client.ask::<Masters>(Endpoint::MasterList, &json!({})).await.is_ok() {
-        let detail =
-            "not looked at: this user is in another account; log in as an observer to check it";
-        findings.push(Finding::ok("registry", detail));
+        findings.push(not_looked_at());
         return false;
     }
     findings.push(match answer(async { asked.unwrap_or_else(|_| Err(silent())) }).await {
@@ -55,6 +58,12 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) -> bool {
             .hint("start nats-server with -js, and see its log"),
     });
     true
+}
+
+fn not_looked_at() -> Finding {
+    let detail =
+        "not looked at: this user is in another account; log in as an observer to check it";
+    Finding::ok("registry", detail)
 }
 
 fn silent() -> AccountError {

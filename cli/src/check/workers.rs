@@ -37,8 +37,11 @@ pub(super) async fn look(
     groups(&workers, findings);
     findings.extend(unwell(&workers));
     let held: Vec<&WorkerView> = workers.iter().filter(|view| view.lease.state.is_held()).collect();
-    let ages = match registry::ages(client, Bucket::Workers).await {
-        _ if !sees_registry => Ages::new(),
+    let ages = match sees_registry {
+        true => registry::ages(client, Bucket::Workers).await,
+        false => Ok(Ages::new()),
+    };
+    let ages = match ages {
         Ok(ages) => ages,
         Err(error) => {
             let detail = format!("the ages of their leases are not known: {error}");

@@ -7,11 +7,12 @@ use crate::{
     registry::{Fact, SessionFact},
 };
 use muster_protocol::{
-    ABSENT,
+    ABSENT, WorkerId,
     api::{ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
     enrolment::{ADDRESSES_MAX, Invitation, Member, invitation_id},
     fleet::Fleet,
     lease::CasAnswer,
+    role::{Rights, Role},
 };
 use std::collections::BTreeMap;
 
@@ -65,8 +66,9 @@ impl ApiServer {
         Ok(Members { members, more })
     }
 
-    pub(super) async fn approve(&self, asked: NameWorker) -> ApiResult<Member> {
+    pub(super) async fn approve(&self, asked: NameWorker, rights: &Rights) -> ApiResult<Member> {
         let NameWorker { worker } = asked;
+        self.must_admit(rights, &worker).await?;
         let unknown = || {
             let sentence = format!("no worker {worker} waits to be approved");
             ApiRefusal::new(ErrorCode::NotFound, sentence)
@@ -78,6 +80,22 @@ impl ApiServer {
         self.learn(member.await?).await
     }
 
+    /// Demands the role `admin` in every group that a worker may be in: those of its certificates, if it has
+    /// joined by an invitation, or else those of its lease.
+    async fn must_admit(&self, rights: &Rights, worker: &WorkerId) -> ApiResult<()> {
+        if rights.demand_everywhere(Role::Admin).is_ok() {
+            return Ok(());
+        }
+        let found = self.registry.read_member(worker).await.map_err(ApiRefusal::unavailable)?;
+        match found.map(|(member, _)| member.entitlement.groups) {
+            Some(groups) if !groups.is_any() && !groups.0.is_empty() => {
+                Ok(groups.0.iter().try_for_each(|group| rights.demand(Role::Admin, group))?)
+            }
+            Some(_) => Ok(rights.demand_everywhere(Role::Admin)?),
+            None => self.must_have_role(rights, Role::Admin, worker).await,
+        }
+    }
+
     /// Lets this master know at once what it has written.
     async fn learn(&self, member: Member) -> ApiResult<Member> {
         let fact = Fact::MemberSeen(member.clone());
@@ -86,8 +104,9 @@ impl ApiServer {
     }
 
     /// Revokes the certificates of a worker. All masters hear of it by the registry.
-    pub(super) async fn revoke(&self, asked: NameWorker) -> ApiResult<Revoked> {
+    pub(super) async fn revoke(&self, asked: NameWorker, rights: &Rights) -> ApiResult<Revoked> {
         let NameWorker { worker } = asked;
+        self.must_admit(rights, &worker).await?;
         let offered = worker.clone();
         let lease = self.look(move |fleet, _| fleet.lease_of(&offered)).await?;
         let member = enrol::change_member(&self.registry, &worker, |known| {

@@ -8,6 +8,7 @@ use muster_protocol::{
         ErrorCode, FindObject, FoundObject, GetPiece, Page, PageStart, Piece, PieceStored,
         PutPiece, ReadLogs,
     },
+    role::{Rights, Role},
     subject::Names,
 };
 use muster_wire::objects::ReadError;
@@ -18,7 +19,8 @@ impl From<ObjectError> for ApiRefusal {
             ObjectError::Unavailable(_) | ObjectError::NotNamed(_) => {
                 ApiRefusal::unavailable(error)
             }
-            ObjectError::Corrupt(_) => ApiRefusal::bad(error.to_string()),
+            // To ask again at once does not help.
+            ObjectError::Corrupt(_) | ObjectError::Full => ApiRefusal::bad(error.to_string()),
         }
     }
 }
@@ -62,13 +64,38 @@ impl ApiServer {
         }
     }
 
-    /// Reads events of this fleet, or of a site.
-    pub(super) async fn read_events(&self, names: &Names, from: PageStart) -> ApiResult<Page> {
-        Ok(self.registry.page(&names.event_stream(), names.events(), from).await?)
+    /// Reads events of this fleet, as far as the user may see them, or of a site.
+    pub(super) async fn read_events(
+        &self,
+        names: &Names,
+        from: PageStart,
+        rights: &Rights,
+    ) -> ApiResult<Page> {
+        if names.fleet() != self.names.fleet() {
+            rights.demand_everywhere(Role::Read)?;
+        }
+        let mut page = self.registry.page(&names.event_stream(), names.events(), from).await?;
+        page.messages.retain(|message| {
+            let group = Names::group_of_event(&message.subject);
+            group.is_none_or(|group| rights.has(Role::Read, group))
+        });
+        Ok(page)
     }
 
-    pub(super) async fn read_logs(&self, asked: ReadLogs) -> ApiResult<Page> {
+    /// Reads the logs of a task whose group the user may see.
+    pub(super) async fn read_logs(&self, asked: ReadLogs, rights: &Rights) -> ApiResult<Page> {
+        if rights.demand_everywhere(Role::Read).is_err() {
+            match self.record(asked.task).await? {
+                Some(record) => rights.demand(Role::Read, record.spec.group.as_str())?,
+                None => rights.demand_everywhere(Role::Read)?,
+            }
+        }
         let (names, from) = (&self.names, asked.from);
         Ok(self.registry.page(&names.log_stream(), names.logs(asked.task), from).await?)
+    }
+
+    /// Reads the audit.
+    pub(super) async fn read_audit(&self, from: PageStart) -> ApiResult<Page> {
+        Ok(self.registry.page(&self.names.audit_stream(), self.names.audit(), from).await?)
     }
 }

@@ -7,6 +7,7 @@ use muster_protocol::{
     api::{ErrorCode, ListPlace, ListTasks, NewTask, Submit, Submitted, TaskIds, TaskView, Tasks},
     fleet,
     message::ObjectStore,
+    role::{Rights, Role},
     task::{Data, TaskRecord},
 };
 use muster_wire::clock;
@@ -63,7 +64,7 @@ impl ApiServer {
         }
     }
 
-    pub(super) async fn get(&self, asked: TaskIds) -> ApiResult<Tasks> {
+    pub(super) async fn get(&self, asked: TaskIds, rights: &Rights) -> ApiResult<Tasks> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         for id in asked.ids {
             // The client asks again for what does not fit one answer.
@@ -71,6 +72,7 @@ impl ApiServer {
                 break;
             }
             if let Some(record) = self.record(id).await? {
+                rights.demand(Role::Read, record.spec.group.as_str())?;
                 bytes += size(&*record);
                 records.push(record);
             }
@@ -108,12 +110,13 @@ impl ApiServer {
         Ok(Tasks { is_cut, ..list })
     }
 
-    pub(super) async fn cancel(&self, asked: TaskIds) -> ApiResult<Tasks> {
+    pub(super) async fn cancel(&self, asked: TaskIds, rights: &Rights) -> ApiResult<Tasks> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         for id in asked.ids {
             let Some(record) = self.record(id).await? else {
                 return Err(ApiRefusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
             };
+            rights.demand(Role::Submit, record.spec.group.as_str())?;
             if !record.is_done() {
                 let (reply, answer) = oneshot::channel();
                 self.tell(Input::Cancel { task: id, reply }).await?;
@@ -132,7 +135,7 @@ impl ApiServer {
         self.view(records).await
     }
 
-    async fn record(&self, id: TaskId) -> ApiResult<Option<Arc<TaskRecord>>> {
+    pub(super) async fn record(&self, id: TaskId) -> ApiResult<Option<Arc<TaskRecord>>> {
         let found = self.registry.read_task(id).await.map_err(ApiRefusal::unavailable)?;
         Ok(found.map(|(record, _)| Arc::from(record)))
     }

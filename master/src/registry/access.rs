@@ -1,13 +1,14 @@
-//! Invitations and members in the registry. Never writes one without compare-and-set.
+//! Invitations, members and users in the registry. Never writes one without compare-and-set.
 
 use super::Registry;
 use muster_protocol::{
     Revision, WorkerId,
     enrolment::{INVITATION, Invitation, MEMBER, Member, REMEMBERED_S},
     lease::CasAnswer,
+    role::{USER, User, user_id},
     subject::Bucket,
 };
-use muster_wire::{cas, clock};
+use muster_wire::{cas, clock, tls};
 use std::time::Duration;
 
 impl Registry {
@@ -41,6 +42,22 @@ impl Registry {
     /// Writes a member.
     pub async fn write_member(&self, expect: Revision, member: &Member) -> CasAnswer<Member> {
         self.write(self.member(&member.worker), expect, member, None).await
+    }
+
+    /// Reads what is known of a user.
+    pub async fn read_user(&self, user: &str) -> Result<Option<(User, Revision)>, cas::ReadError> {
+        cas::read(&self.context, &self.user(user)).await
+    }
+
+    /// Writes a user. The registry forgets one without roles, once every master has seen that.
+    pub async fn write_user(&self, expect: Revision, user: &User) -> CasAnswer<User> {
+        let keep = user.rights.is_none().then_some(Duration::from_secs(REMEMBERED_S));
+        self.write(self.user(&user.user), expect, user, keep).await
+    }
+
+    fn user(&self, user: &str) -> cas::Key {
+        let id = user_id(tls::fingerprint(user.as_bytes()));
+        self.key(Bucket::Access, format!("{USER}.{id}"))
     }
 
     fn invitation(&self, id: &str) -> cas::Key {

@@ -31,6 +31,8 @@ pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 pub(super) const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long logs are kept: as long as the records they belong to.
 const LOGS_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// How long the audit is kept, as far as its size allows.
+const AUDIT_KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 /// How long inputs, outputs and checkpoints are kept after they were stored. `upkeep` renews what an
 /// open task needs, so this time need not cover a task's attempts or its wait in the queue.
 const DATA_KEEP: Duration = Duration::from_secs(9 * 24 * 3600);
@@ -61,6 +63,10 @@ pub struct Keep {
     pub events_bytes: u64,
     /// The most bytes of logs; the oldest are removed first. NATS reserves this much of its disk.
     pub logs_bytes: u64,
+    /// The most bytes of the audit; the oldest entries are removed first. NATS reserves this much of its disk.
+    pub audit_bytes: u64,
+    /// The most bytes of inputs, outputs and checkpoints. NATS reserves this much of its disk.
+    pub data_bytes: Option<u64>,
     /// The sites whose events are copied; each copy has the size of the events.
     pub sites: Arc<[Site]>,
 }
@@ -121,10 +127,15 @@ pub(super) async fn ensure(
         };
         created.push(stream(context, config, existing).await?);
     }
-    for (store, max_age) in
-        [(names.module_store(), Duration::ZERO), (names.data_store(), DATA_KEEP)]
-    {
-        created.push(objects(context, store, max_age, replicas, existing).await?);
+    let audit = audit_config(names, keep.audit_bytes, replicas);
+    created.push(stream(context, audit, existing).await?);
+    let data_bytes =
+        keep.data_bytes.map_or(UNLIMITED, |max| i64::try_from(max).unwrap_or(i64::MAX));
+    for (store, max_age, max_bytes) in [
+        (names.module_store(), Duration::ZERO, UNLIMITED),
+        (names.data_store(), DATA_KEEP, data_bytes),
+    ] {
+        created.push(objects(context, store, max_age, max_bytes, replicas, existing).await?);
     }
     Ok(created.into_iter().flatten().collect())
 }
@@ -147,6 +158,26 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
         // Values that are over carry their own time to live. No marker follows an expiry: markers would
         // allow rollups, and nothing here listens for expiries.
         allow_message_ttl: true,
+        ..Config::default()
+    }
+}
+
+/// The stream of the audit, which nobody removes entries from.
+fn audit_config(names: &Names, max_bytes: u64, num_replicas: usize) -> Config {
+    Config {
+        name: names.audit_stream(),
+        subjects: vec![names.audit()],
+        max_age: AUDIT_KEEP,
+        max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+        max_messages_per_subject: UNLIMITED,
+        discard: DiscardPolicy::Old,
+        storage: StorageType::File,
+        num_replicas,
+        // The next entry follows the newest one, which only the leader knows.
+        allow_direct: false,
+        allow_rollup: false,
+        deny_delete: true,
+        deny_purge: true,
         ..Config::default()
     }
 }
@@ -203,7 +234,7 @@ pub(super) fn made<T>(
         }
         if reserves > 0 {
             cause += "; NATS needs room for it: give NATS more, or the master less by \
-                --events-size and --logs-size";
+                --events-size, --logs-size, --audit-size and --data-size";
         }
         RegistryError::Layout { what, cause }
     })
@@ -282,6 +313,7 @@ async fn objects(
     context: &JetStream,
     bucket: String,
     max_age: Duration,
+    max_bytes: i64,
     num_replicas: usize,
     existing: Existing,
 ) -> Result<Option<String>, RegistryError> {
@@ -300,7 +332,7 @@ async fn objects(
         name,
         subjects: vec![format!("$O.{bucket}.C.>"), format!("$O.{bucket}.M.>")],
         max_age,
-        max_bytes: UNLIMITED,
+        max_bytes,
         max_messages_per_subject: UNLIMITED,
         discard: DiscardPolicy::New,
         storage: StorageType::File,

@@ -13,9 +13,14 @@ use muster_protocol::{
 };
 use muster_wire::{
     nats,
-    objects::{Objects, ReadError, is_upload},
+    objects::{Objects, ReadError, WriteError, is_upload},
 };
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use std::time::Duration;
+use tokio::{
+    sync::{Mutex, OnceCell},
+    task::spawn_blocking,
+    time::Instant,
+};
 
 /// Why an object could not be read or stored. No part of an object was returned or stored as the whole.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +28,11 @@ pub enum ObjectError {
     /// NATS did not carry it out. A retry may help.
     #[error("the object store did not answer: {0}")]
     Unavailable(String),
+    /// The data store has as many bytes as it may have.
+    #[error(
+        "the data store is full: objects expire after nine days; give it more with --data-size of the masters"
+    )]
+    Full,
     /// The worker may not read it, as far as this master knows. Another master may know more.
     #[error("no attempt of this worker names {0}")]
     NotNamed(Digest),
@@ -31,11 +41,29 @@ pub enum ObjectError {
     Corrupt(Digest),
 }
 
+impl From<WriteError> for ObjectError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Full => ObjectError::Full,
+            WriteError::Other(_) => unavailable(error),
+        }
+    }
+}
+
+/// The share of the data store that clients may fill, in percent. The rest is for outputs and checkpoints, so
+/// that tasks that run can end.
+const OF_CLIENTS_PERCENT: u64 = 80;
+
+/// How long the size of the data store counts as known.
+const SIZE_KNOWN: Duration = Duration::from_secs(1);
+
 /// The object stores of a session, each opened on first use.
 #[derive(Default)]
 pub(super) struct OpenStores {
     modules: OnceCell<Objects>,
     data: OnceCell<Objects>,
+    /// How many bytes the data store had, and when.
+    bytes: Mutex<Option<(Instant, u64)>>,
 }
 
 /// Whether bytes have this digest. Hashes on another thread, so that no loop waits.
@@ -140,7 +168,7 @@ impl Registry {
         old: Option<&ObjectInfo>,
     ) -> Result<(), ObjectError> {
         let store = self.store_of(ObjectStore::Data).await?;
-        store.put(digest, bytes).await.map_err(unavailable)?;
+        store.put(digest, bytes).await?;
         forget(store, digest, old).await;
         Ok(())
     }
@@ -160,8 +188,27 @@ impl Registry {
     /// Stores a piece of an upload, after the piece at `after`. Returns its place.
     pub async fn put_piece(&self, asked: PutPiece) -> Result<u64, ObjectError> {
         let PutPiece { store, digest, upload, after, bytes, .. } = asked;
-        let store = self.store_of(store).await?;
-        store.put_piece(digest, upload, after, bytes).await.map_err(unavailable)
+        if store == ObjectStore::Data {
+            self.must_have_room_for_clients(bytes.len()).await?;
+        }
+        Ok(self.store_of(store).await?.put_piece(digest, upload, after, bytes).await?)
+    }
+
+    /// Refuses so many bytes of a client if they are more than the clients' share of the data store has room for.
+    async fn must_have_room_for_clients(&self, size: usize) -> Result<(), ObjectError> {
+        let Some(max) = self.keep.data_bytes else { return Ok(()) };
+        let mut known = self.stores.bytes.lock().await;
+        let (at, before) = match *known {
+            Some((at, bytes)) if at.elapsed() < SIZE_KNOWN => (at, bytes),
+            _ => {
+                let found = self.store_of(ObjectStore::Data).await?.bytes().await;
+                (Instant::now(), found.map_err(unavailable)?)
+            }
+        };
+        let after = before + size as u64;
+        let fits = after <= max / 100 * OF_CLIENTS_PERCENT;
+        *known = Some((at, if fits { after } else { before }));
+        if fits { Ok(()) } else { Err(ObjectError::Full) }
     }
 
     /// Makes an upload of `size` bytes an object, if it has the digest. Removes nothing of an upload that has
@@ -183,7 +230,7 @@ impl Registry {
         if read.bytes.len() as u64 != size || !is_of(read.bytes.clone(), digest).await {
             return Err(ObjectError::Corrupt(digest));
         }
-        store.enter_upload(digest, read, revision).await.map_err(unavailable)?;
+        store.enter_upload(digest, read, revision).await?;
         forget(store, digest, old.as_ref()).await;
         Ok(())
     }

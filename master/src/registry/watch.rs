@@ -19,6 +19,7 @@ use muster_protocol::{
     lease::{Lease, MasterLease},
     record,
     registry::{GUARD_KEY, Mark},
+    role::{USER, User},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
     watch::{COMPARE_EVERY, COMPARE_LAGGING_EVERY, Compared, Shown, Start, Watch},
@@ -320,10 +321,18 @@ impl<H: FactInput> Follower<H> {
                 Some(Fact::ModuleSeen(entry))
             }
             Bucket::Access => {
-                // Invitations are read when somebody uses them.
-                message.subject.rsplit('.').nth(1).filter(|&kind| kind == MEMBER)?;
-                let member: Member = record::read(&message.payload).map_err(broken).ok()?;
-                Some(Fact::MemberSeen(member))
+                match message.subject.rsplit('.').nth(1)? {
+                    MEMBER => {
+                        let member: Member = record::read(&message.payload).map_err(broken).ok()?;
+                        Some(Fact::MemberSeen(member))
+                    }
+                    USER => {
+                        let user: User = record::read(&message.payload).map_err(broken).ok()?;
+                        Some(Fact::UserSeen(user))
+                    }
+                    // Invitations are read when somebody uses them.
+                    _ => None,
+                }
             }
         }
     }

@@ -129,6 +129,13 @@ pub struct ReadLogs {
     pub from: PageStart,
 }
 
+/// Reads a page of the audit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadAudit {
+    /// Where the page begins.
+    pub from: PageStart,
+}
+
 /// A page of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {

@@ -2,15 +2,16 @@
 //! itself. Never compares it with anything that is stored.
 
 use super::{
-    CommandWorker, Endpoint, FindObject, GetPiece, Invite, ListAfter, ListTasks, NameWorker,
-    PIECE_BYTES_MAX, PutPiece, ReadEvents, ReadLogs, RegisterModule, RemoveModule, Submit, TaskIds,
+    CommandWorker, Endpoint, FindObject, GetPiece, Invite, ListAfter, ListTasks, NameUser,
+    NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents, ReadLogs, RegisterModule,
+    RemoveModule, SetUser, Submit, TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},
     id::{NAME_FORM, is_name},
     limit::{MODULE_SIZE_MAX, PAYLOAD_SIZE_MAX, SUBMIT_TASKS_MAX},
     message::ObjectStore,
-    record,
+    record, role,
     subject::is_token,
 };
 use alloc::{collections::BTreeSet, format, string::String};
@@ -45,6 +46,16 @@ pub enum Request {
     Approve(NameWorker),
     /// [`Endpoint::WorkerRevoke`].
     Revoke(NameWorker),
+    /// [`Endpoint::UserList`].
+    Users(ListAfter),
+    /// [`Endpoint::UserSet`].
+    SetUser(SetUser),
+    /// [`Endpoint::UserForget`].
+    ForgetUser(NameUser),
+    /// [`Endpoint::UserSelf`].
+    Who,
+    /// [`Endpoint::AuditRead`].
+    Audit(ReadAudit),
     /// [`Endpoint::MasterList`].
     Masters,
     /// [`Endpoint::ModuleRegister`].
@@ -94,6 +105,14 @@ impl Request {
             Endpoint::WorkerMembers => Request::Members(read_or_default(body)?),
             Endpoint::WorkerApprove => Request::Approve(record::read_request(body)?),
             Endpoint::WorkerRevoke => Request::Revoke(record::read_request(body)?),
+            Endpoint::UserList => Request::Users(read_or_default(body)?),
+            Endpoint::UserSet => Request::SetUser(record::read_request(body)?),
+            Endpoint::UserForget => Request::ForgetUser(record::read_request(body)?),
+            Endpoint::UserSelf => {
+                let Nothing {} = read_or_default(body)?;
+                Request::Who
+            }
+            Endpoint::AuditRead => Request::Audit(record::read_request(body)?),
             Endpoint::MasterList => {
                 let Nothing {} = read_or_default(body)?;
                 Request::Masters
@@ -120,6 +139,7 @@ impl Request {
             }
             Request::Register(asked) => check_version(asked),
             Request::Invite(asked) => check_invite(asked),
+            Request::SetUser(asked) => check_user(asked),
             Request::Put(asked) => check_piece(asked),
             Request::Fetch(asked) => {
                 let place = asked.after.as_ref();
@@ -133,6 +153,10 @@ impl Request {
             | Request::Members(_)
             | Request::Approve(_)
             | Request::Revoke(_)
+            | Request::Users(_)
+            | Request::ForgetUser(_)
+            | Request::Who
+            | Request::Audit(_)
             | Request::Masters
             | Request::Modules(_)
             | Request::Remove(_)
@@ -141,6 +165,16 @@ impl Request {
             | Request::Logs(_) => Ok(()),
         }
     }
+}
+
+fn check_user(asked: &SetUser) -> Result<(), String> {
+    let names = [Some(&asked.user), asked.called.as_ref()];
+    refuse_unless(names.into_iter().flatten().all(|name| role::is_user(name)), || {
+        format!("a user's name has 1 to {} bytes and no control characters", role::USER_SIZE_MAX)
+    })?;
+    refuse_unless(asked.rights.groups.len() <= role::GROUPS_MAX, || {
+        format!("a user may have roles of its own in {} groups", role::GROUPS_MAX)
+    })
 }
 
 fn check_tasks(asked: &Submit) -> Result<(), String> {

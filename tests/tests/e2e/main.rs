@@ -40,6 +40,7 @@ mod process_end;
 mod refuse;
 mod restart;
 mod rewound;
+mod roles;
 mod silence;
 mod sites;
 mod terminal;

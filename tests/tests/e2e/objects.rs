@@ -156,3 +156,28 @@ fn a_replica_that_lags_loses_no_task_and_no_checkpoint() {
     let state = fleet.run(&["task", "result", &task]).ok().out;
     assert_eq!(state, vec![0; STATE]);
 }
+
+/// Clients may fill four fifths of the data store, so that tasks that run can store their outputs.
+#[test]
+fn clients_do_not_fill_the_data_store() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master_with("m1", &["--data-size", "10"]);
+    fleet.start_worker("w1", &[]);
+    fleet.push("upper");
+    let input = |letter: &str| letter.repeat(1024 * 1024);
+    let submit = |fleet: &Fleet, letter: &str| {
+        let file = fleet.path(letter);
+        std::fs::write(&file, input(letter)).expect("a file");
+        let file = format!("@{}", text(&file));
+        fleet.run(&["task", "run", "upper", "--input", &file, "--group", "none"])
+    };
+    let letters = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let stored = letters.iter().take_while(|letter| submit(&fleet, letter).code == 0).count();
+    assert!((7..=8).contains(&stored), "{stored} MiB");
+    let refused = submit(&fleet, "k");
+    assert!(refused.err.contains("the data store is full"), "{refused:?}");
+    // The output of a task has room all the same.
+    let file = format!("@{}", text(&fleet.path("a")));
+    let ran = fleet.run(&["task", "run", "upper", "--input", &file, "--wait"]).ok();
+    assert_eq!(ran.text(), input("A"));
+}

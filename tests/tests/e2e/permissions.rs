@@ -14,6 +14,8 @@ pub const MASTER: &str = "master:change-this-1";
 pub const OBSERVER: &str = "observer:change-this-2";
 pub const CLIENT: &str = "client:change-this-3";
 pub const WORKER: &str = "w1:change-this-4";
+pub const ALICE: &str = "alice:change-this-5";
+pub const BOB: &str = "bob:change-this-6";
 
 /// The configuration from the docs.
 pub fn documented() -> &'static str {
@@ -77,8 +79,10 @@ fn works(mut fleet: Fleet) {
     fleet.run(&["task", "get", &task]).ok();
     fleet.run(&["task", "result", &task]).ok();
     fleet.run(&["events", "--since", "1h"]).ok();
+    fleet.ask_as(OBSERVER);
     fleet.run(&["worker", "cordon", "w1"]).ok();
     fleet.run(&["worker", "uncordon", "w1"]).ok();
+    fleet.ask_as(CLIENT);
     wait_for("all to be well", || (fleet.run(&["check"]).code == 0).then_some(()));
     // A restarted master finds its streams, and a second master joins.
     fleet.ask_as(MASTER);

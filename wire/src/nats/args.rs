@@ -27,6 +27,7 @@ pub struct NatsArgs {
     own: Option<(PathBuf, PathBuf)>,
     tls_first: bool,
     domain: Option<Domain>,
+    inbox_prefix: Option<String>,
     /// Whether the command line says where NATS is, and not the environment alone.
     on_command_line: bool,
 }
@@ -86,6 +87,25 @@ struct ParsedNatsArgs {
     /// The JetStream domain of the registry, if it is at another server than this one, behind a leaf node
     #[arg(long, value_name = "NAME", env = "MUSTER_NATS_DOMAIN", global = true)]
     nats_domain: Option<Domain>,
+    /// What the subjects of answers begin with, if the NATS user may hear no others: such as _INBOX_alice
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "MUSTER_NATS_INBOX_PREFIX",
+        global = true,
+        value_parser = inbox_prefix
+    )]
+    nats_inbox_prefix: Option<String>,
+}
+
+fn inbox_prefix(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"*>".contains(&byte));
+    match is_plain && is_inbox(text) {
+        true => Ok(text.into()),
+        false => {
+            Err("masters answer only where it begins with _INBOX, such as _INBOX_alice".into())
+        }
+    }
 }
 
 /// Why the options cannot be used. Shows no secret.
@@ -147,6 +167,7 @@ impl FromArgMatches for NatsArgs {
             own: parsed.nats_cert.zip(parsed.nats_key),
             tls_first: parsed.nats_tls_first,
             domain: parsed.nats_domain,
+            inbox_prefix: parsed.nats_inbox_prefix,
             on_command_line: is_given("nats") || is_given("context"),
         })
     }
@@ -207,6 +228,7 @@ impl NatsArgs {
         if !inbox_prefix.is_empty() && !is_inbox(&inbox_prefix) {
             return Err(AccessError::ContextInbox(inbox_prefix));
         }
+        let inbox_prefix = self.inbox_prefix.clone().unwrap_or(inbox_prefix);
         let own = match (&self.creds, &self.nkey) {
             (Some(file), _) => Some(Login::Creds(file.clone())),
             (None, Some(file)) => Some(Login::Nkey(file.clone())),

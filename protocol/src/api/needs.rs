@@ -1,0 +1,108 @@
+//! What the user of a request needs, and what the audit says of it. Never reads what is stored.
+
+use super::Request;
+use crate::role::{Forbidden, Rights, Role};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+impl Request {
+    /// Refuses a request that needs a role that its user does not have, as far as the request itself shows it. A
+    /// master that reads a task, a worker or a user for it demands the role in the group of what it has read.
+    pub fn demand(&self, rights: &Rights) -> Result<(), Forbidden> {
+        match self {
+            Request::Submit(asked) => asked
+                .tasks
+                .iter()
+                .try_for_each(|task| rights.demand(Role::Submit, task.spec.group.as_str())),
+            Request::List(asked) => match &asked.group {
+                Some(group) => rights.demand(Role::Read, group),
+                None => rights.demand_everywhere(Role::Read),
+            },
+            Request::Invite(asked) => {
+                let groups = &asked.entitlement.groups;
+                rights.demand_somewhere(Role::Admin)?;
+                match groups.is_any() {
+                    true => rights.demand_everywhere(Role::Admin),
+                    false => {
+                        groups.0.iter().try_for_each(|group| rights.demand(Role::Admin, group))
+                    }
+                }
+            }
+            Request::Get(_)
+            | Request::Workers(_)
+            | Request::Masters
+            | Request::Modules(_)
+            | Request::Fetch(_)
+            | Request::Events(_)
+            | Request::Logs(_) => rights.demand_somewhere(Role::Read),
+            Request::Cancel(_) | Request::Find(_) | Request::Put(_) => {
+                rights.demand_somewhere(Role::Submit)
+            }
+            // A module's name is the same in all groups.
+            Request::Register(_) => rights.demand_everywhere(Role::Submit),
+            Request::Remove(_) => rights.demand_everywhere(Role::Operate),
+            Request::Order(_) | Request::Members(_) => rights.demand_somewhere(Role::Operate),
+            Request::Approve(_)
+            | Request::Revoke(_)
+            | Request::Users(_)
+            | Request::SetUser(_)
+            | Request::ForgetUser(_) => rights.demand_somewhere(Role::Admin),
+            Request::Audit(_) => rights.demand_everywhere(Role::Admin),
+            Request::Who => Ok(()),
+        }
+    }
+
+    /// What the audit says of the request: what it names. `None` if it only reads, or stores bytes that have
+    /// no name yet.
+    pub fn objects(&self) -> Option<Vec<String>> {
+        let one = |kind: &str, name: &dyn core::fmt::Display| Some(vec![format!("{kind} {name}")]);
+        match self {
+            Request::Submit(asked) => {
+                Some(asked.tasks.iter().map(|task| format!("task {}", task.id)).collect())
+            }
+            Request::Cancel(asked) => {
+                Some(asked.ids.iter().map(|id| format!("task {id}")).collect())
+            }
+            Request::Order(asked) => Some(vec![
+                format!("worker {}", asked.worker),
+                asked.order.lease_state().word().into(),
+            ]),
+            Request::Invite(asked) => match &asked.worker {
+                Some(worker) => one("worker", worker),
+                None => Some(vec![format!("{} workers of any name", asked.uses)]),
+            },
+            Request::Approve(asked) | Request::Revoke(asked) => one("worker", &asked.worker),
+            Request::SetUser(asked) => {
+                Some(vec![format!("user {}", asked.user), asked.rights.to_string()])
+            }
+            Request::ForgetUser(asked) => one("user", &asked.user),
+            Request::Register(asked) => Some(vec![
+                format!("module {}", asked.name),
+                asked.version.clone().unwrap_or_default(),
+                asked.digest.to_string(),
+            ]),
+            Request::Remove(asked) => match &asked.version {
+                Some(version) => Some(vec![format!("module {}:{version}", asked.name)]),
+                None => one("module", &asked.name),
+            },
+            Request::Get(_)
+            | Request::List(_)
+            | Request::Workers(_)
+            | Request::Members(_)
+            | Request::Users(_)
+            | Request::Who
+            | Request::Audit(_)
+            | Request::Masters
+            | Request::Modules(_)
+            | Request::Find(_)
+            | Request::Put(_)
+            | Request::Fetch(_)
+            | Request::Events(_)
+            | Request::Logs(_) => None,
+        }
+    }
+}

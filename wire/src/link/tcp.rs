@@ -6,6 +6,7 @@
 //! answers it with a code and a sentence.
 
 mod listening;
+mod opening;
 mod streams;
 
 pub use streams::{RecvStream, SendStream};
@@ -16,22 +17,22 @@ use super::{
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
-use h2::{Reason, client, server};
+use h2::{client, server};
 use http::{HeaderValue, Method, Request, Response};
 use listening::Heard;
 use muster_protocol::message::{JOIN_ALPN, JOIN_SIZE_MAX};
+use opening::Opening;
 use rustls::{AlertDescription, ClientConfig, CommonState, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::{
     io,
     net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
-    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Mutex, Semaphore, mpsc, watch},
+    sync::{Mutex, mpsc, watch},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -45,9 +46,6 @@ const CLOSED: &str = "/closed";
 const CODE: &str = "muster-code";
 const REASON: &str = "muster-reason";
 
-/// The longest reason, in bytes.
-const REASON_MAX: usize = 1024;
-
 /// The largest headers of a request or of an answer, in bytes.
 const HEADERS_MAX: u32 = 4 * 1024;
 
@@ -56,9 +54,6 @@ const STREAMS: u32 = STREAMS_MAX + LOG_STREAMS_MAX + 1;
 
 /// The same of a program that joins: its request, and the one that waits for the end.
 const STREAMS_TO_JOIN: u32 = 2;
-
-/// How long the peer may take to read why the connection is closed.
-const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Bytes that may wait in the kernel to be sent: those of one stream. Frames wait behind all of them.
 const KERNEL_BUFFER: u32 = STREAM_WINDOW;
@@ -183,13 +178,7 @@ impl Incoming {
         let role =
             Role::Master { both: Mutex::new(both_opened), one_way: Mutex::new(one_way_opened) };
         let (connection, end) = Connection::new(remote, protocol, certificate, role);
-        let opening = Opening {
-            inner: Arc::downgrade(&connection.0),
-            both,
-            one_way,
-            one_way_permits: Arc::new(Semaphore::new(LOG_STREAMS_MAX as usize)),
-            closed: None,
-        };
+        let opening = Opening::new(&connection.0, both, one_way);
         tokio::spawn(opening.serve(h2, end, heard));
         Ok(super::Connection::Tcp(connection))
     }
@@ -258,96 +247,6 @@ fn said<T>(answer: &Response<T>) -> ConnectionEnd {
     let code = header(CODE).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
     let reason = String::from_utf8_lossy(header(REASON).unwrap_or_default()).into_owned();
     ConnectionEnd::Closed { code: code.unwrap_or_default(), reason }
-}
-
-/// What is done with the streams that a worker opens.
-struct Opening {
-    inner: Weak<Inner>,
-    both: mpsc::Sender<(SendStream, RecvStream)>,
-    one_way: mpsc::Sender<RecvStream>,
-    one_way_permits: Arc<Semaphore>,
-    /// The request that is answered when the link is closed.
-    closed: Option<server::SendResponse<Bytes>>,
-}
-
-impl Opening {
-    /// Carries the connection until it ends.
-    async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
-        mut self,
-        mut h2: server::Connection<T, Bytes>,
-        end: watch::Receiver<Option<ConnectionEnd>>,
-        heard: Heard,
-    ) {
-        let ended = {
-            let opened = async {
-                loop {
-                    match h2.accept().await {
-                        Some(Ok((request, respond))) => self.opened(request, respond),
-                        Some(Err(error)) => return of_h2(error),
-                        None => return at_its_end(),
-                    }
-                }
-            };
-            tokio::select! {
-                biased;
-                () = closed_here(end) => None,
-                ended = opened => Some(ended),
-                () = heard.silence() => Some(ConnectionEnd::Silent),
-            }
-        };
-        let was_closed_here = ended.is_none();
-        report(&self.inner, ended);
-        if was_closed_here {
-            let farewell = self.inner.upgrade().and_then(|inner| inner.farewell.get().cloned());
-            self.say_farewell(farewell.unwrap_or_default());
-            // The worker ends the connection when it has read the farewell. Its new streams are dropped.
-            let read = async { while let Some(Ok(_)) = h2.accept().await {} };
-            let _ = tokio::time::timeout(CLOSE_WITHIN, read).await;
-        }
-    }
-
-    fn opened(
-        &mut self,
-        request: Request<h2::RecvStream>,
-        mut respond: server::SendResponse<Bytes>,
-    ) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        let (head, body) = request.into_parts();
-        let refused = match head.uri.path() {
-            CLOSED if self.closed.is_none() => {
-                self.closed = Some(respond);
-                return;
-            }
-            BOTH => {
-                let Ok(send) = respond.send_response(Response::new(()), false) else { return };
-                let streams = (SendStream::new(send, inner.clone()), RecvStream::new(body, inner));
-                self.both.try_send(streams).is_err()
-            }
-            ONE_WAY => match self.one_way_permits.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    let stream = RecvStream::new(body, inner).with(permit);
-                    self.one_way.try_send(stream).is_err()
-                }
-                Err(_) => true,
-            },
-            _ => true,
-        };
-        if refused {
-            respond.send_reset(Reason::REFUSED_STREAM);
-        }
-    }
-
-    fn say_farewell(&mut self, (code, mut reason): (u32, Vec<u8>)) {
-        let Some(mut respond) = self.closed.take() else { return };
-        reason.truncate(REASON_MAX);
-        let mut answer = Response::new(());
-        answer.headers_mut().insert(CODE, code.into());
-        if let Ok(reason) = HeaderValue::from_bytes(&reason) {
-            answer.headers_mut().insert(REASON, reason);
-        }
-        // Fails only if the worker is gone.
-        let _ = respond.send_response(answer, true);
-    }
 }
 
 /// Waits until this process has closed the connection, or has dropped all of it.

@@ -7,7 +7,7 @@ use crate::{
     tls,
 };
 use muster_protocol::{GroupName, entitlement::Entitlement, frame::Encoding, subject::Names};
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 use tokio::io::AsyncWriteExt as _;
 
 /// How long what happens at once may take on a machine that is busy.
@@ -126,6 +126,11 @@ async fn a_closed_link_gives_nothing_more_of_its_streams() {
     let told = ConnectionEnd::Closed { code: 7, reason: "revoked".into() };
     assert_eq!(soon(worker.closed()).await, told);
     assert_eq!(worker.open_bi().await.map(drop), Err(told));
+    // Also if it is closed before anything has arrived.
+    let (master, worker) = pair().await;
+    master.close(7, b"revoked");
+    let told = ConnectionEnd::Closed { code: 7, reason: "revoked".into() };
+    assert_eq!(soon(worker.closed()).await, told);
     // The other way round there is no reason: the connection ends.
     let (master, worker) = pair().await;
     worker.close(0, b"");

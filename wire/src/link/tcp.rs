@@ -28,6 +28,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -58,6 +59,9 @@ const STREAMS_TO_JOIN: u32 = 2;
 /// Bytes that may wait in the kernel to be sent: those of one stream. Frames wait behind all of them.
 const KERNEL_BUFFER: u32 = STREAM_WINDOW;
 
+/// How long the end of a link may follow the end of a stream that it has caused.
+const END_WITHIN: Duration = Duration::from_millis(100);
+
 /// Connections that the kernel may hold until the master accepts them.
 const BACKLOG: u32 = 256;
 
@@ -73,8 +77,12 @@ struct Inner {
     role: Role,
     end: watch::Sender<Option<ConnectionEnd>>,
     /// What the peer is told, once this end has closed it.
-    farewell: OnceLock<(u32, Vec<u8>)>,
+    farewell: Farewell,
 }
+
+/// The code and the reason with which this end closes a connection. They outlive the connection until the peer has
+/// been told.
+type Farewell = Arc<OnceLock<(u32, Vec<u8>)>>;
 
 #[derive(Debug)]
 enum Role {
@@ -283,10 +291,17 @@ impl Inner {
         &self,
         work: impl Future<Output = Result<T, ConnectionEnd>>,
     ) -> Result<T, ConnectionEnd> {
-        tokio::select! {
+        let done = tokio::select! {
             biased;
             end = self.ended() => Err(end),
             done = work => done,
+        };
+        match (&done, &self.role) {
+            // Why the master closes the link arrives after the end of the link's streams.
+            (Err(_), Role::Worker(_)) => {
+                tokio::time::timeout(END_WITHIN, self.ended()).await.map_or(done, Err)
+            }
+            _ => done,
         }
     }
 }
@@ -299,7 +314,7 @@ impl Connection {
         role: Role,
     ) -> (Self, watch::Receiver<Option<ConnectionEnd>>) {
         let (end, ended) = watch::channel(None);
-        let farewell = OnceLock::new();
+        let farewell = Farewell::default();
         (Connection(Arc::new(Inner { remote, protocol, certificate, role, end, farewell })), ended)
     }
 

@@ -2,8 +2,8 @@
 //! link. Never lets more streams wait than a worker may have.
 
 use super::{
-    BOTH, CLOSED, CODE, Inner, ONE_WAY, REASON, RecvStream, SendStream, at_its_end, closed_here,
-    listening::Heard, of_h2, report,
+    BOTH, CLOSED, CODE, Farewell, Inner, ONE_WAY, REASON, RecvStream, SendStream, at_its_end,
+    closed_here, listening::Heard, of_h2, report,
 };
 use crate::link::{ConnectionEnd, LOG_STREAMS_MAX};
 use bytes::Bytes;
@@ -27,6 +27,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// See the [module](self).
 pub(super) struct Opening {
     inner: Weak<Inner>,
+    farewell: Farewell,
     both: mpsc::Sender<(SendStream, RecvStream)>,
     one_way: mpsc::Sender<RecvStream>,
     one_way_permits: Arc<Semaphore>,
@@ -41,7 +42,8 @@ impl Opening {
         one_way: mpsc::Sender<RecvStream>,
     ) -> Self {
         let one_way_permits = Arc::new(Semaphore::new(LOG_STREAMS_MAX as usize));
-        Opening { inner: Arc::downgrade(inner), both, one_way, one_way_permits, closed: None }
+        let (farewell, inner) = (inner.farewell.clone(), Arc::downgrade(inner));
+        Opening { inner, farewell, both, one_way, one_way_permits, closed: None }
     }
 
     /// Carries the connection until it ends.
@@ -71,8 +73,7 @@ impl Opening {
         let was_closed_here = ended.is_none();
         report(&self.inner, ended);
         if was_closed_here {
-            let farewell = self.inner.upgrade().and_then(|inner| inner.farewell.get().cloned());
-            let farewell = farewell.unwrap_or_default();
+            let farewell = self.farewell.get().cloned().unwrap_or_default();
             if let Some(closed) = self.closed.take() {
                 say_farewell(closed, &farewell);
             }

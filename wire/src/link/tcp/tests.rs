@@ -7,7 +7,7 @@ use crate::{
     tls,
 };
 use muster_protocol::{GroupName, entitlement::Entitlement, frame::Encoding, subject::Names};
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 use tokio::io::AsyncWriteExt as _;
 
 /// How long what happens at once may take on a machine that is busy.

@@ -151,7 +151,7 @@ fn a_confined_worker_dials_but_does_not_listen_and_signals_nobody_outside() {
 }
 
 #[test]
-fn the_ports_of_masters_are_open_and_those_of_their_hosts_are_not() {
+fn the_tcp_ports_of_masters_are_among_those_to_connect_to() {
     let masters = ["hq.example.com:7400".into(), "[2001:db8::1]:7401".into()];
     let ports = ports(None, &Rules::default(), &masters).expect("not all ports");
     assert_eq!(ports, BTreeSet::from([NAMES_PORT, 7400, 7401]));

@@ -4,7 +4,7 @@
 
 use muster_protocol::{
     Digest, Nonce, Revision, SessionId, TaskId, Time, WorkerId,
-    api::{NewTask, Submit},
+    api::{NewTask, Submit, Transport},
     entitlement::Entitlement,
     fleet::{Config, Effect, Event, Fleet, LinkId, Loaded},
     frame::FrameRange,
@@ -174,7 +174,8 @@ impl FleetRig {
         let (attempts, holds, version) = (Vec::new(), Default::default(), String::new());
         let hello = Hello { to, session, attempts, holds, version, frames: FrameRange::SPOKEN };
         let entitlement = Arc::new(Entitlement::any());
-        Event::Linked { worker, link: number as LinkId, entitlement, hello }
+        let (link, transport) = (number as LinkId, Transport::Quic);
+        Event::Linked { worker, link, transport, entitlement, hello }
     }
 
     /// A submission as the API decodes it.

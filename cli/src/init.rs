@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Days that the master's certificate is valid.
 const CERT_DAYS: u32 = 365;
 
-/// The UDP port of the master in what is printed.
+/// The UDP and TCP port of the master in what is printed.
 const QUIC_PORT: u16 = 7400;
 
 /// What to make.

@@ -12,7 +12,7 @@ use crate::{
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand};
 use muster_protocol::{
     WorkerId,
-    api::{CommandWorker, Endpoint, WorkerView, Workers},
+    api::{CommandWorker, Endpoint, Transport, WorkerView, Workers},
     grant::Policy,
     lease::{self, Lease, LeaseState},
     limit,
@@ -222,7 +222,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
             Cell::new(&lease.offer.group),
             Cell::new(format!("{}/{}", view.attempts.len(), lease.offer.slots)),
             Cell::new(quantity::show_size(lease.offer.memory_bytes)),
-            Cell::new(if view.linked { "yes" } else { "no" }),
+            Cell::new(linked(view).unwrap_or("no")),
             Cell::new(labels(view)),
             Cell::new(&lease.offer.version),
             Cell::new(output::ago(lease.renewed_at)),
@@ -255,6 +255,12 @@ fn state(view: &WorkerView) -> &'static str {
     }
 }
 
+/// What carries its link to the master that answered, if it has one. A master of an earlier version does not say
+/// what.
+fn linked(view: &WorkerView) -> Option<&'static str> {
+    view.linked.then(|| view.transport.map_or("yes", Transport::word))
+}
+
 /// What its host lacks.
 fn lacks(lease: &Lease) -> String {
     lease.lacks().map(ToString::to_string).unwrap_or_default()
@@ -277,7 +283,7 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ("memory", memory(lease)),
         ("policy", policy(&lease.offer.policy)),
         ("version", lease.offer.version.clone()),
-        ("linked", if view.linked { "yes" } else { "not to the master that answered" }.into()),
+        ("linked", linked(view).unwrap_or("not to the master that answered").into()),
         ("session", lease.session.to_string()),
         ("home", lease.home.as_ref().map_or("none".into(), |home| home.master.to_string())),
         (

@@ -26,7 +26,7 @@ pub struct Config {
     /// The NATS that keeps the state of the fleet
     #[command(flatten)]
     pub nats: NatsArgs,
-    /// The UDP address to which workers connect
+    /// The address to which workers connect: UDP, and TCP at the same port for workers to whom UDP is blocked
     #[arg(long, default_value = "0.0.0.0:7400", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// The fleet's certificate authority

@@ -35,7 +35,7 @@ use muster_protocol::{
     fleet::{Event, Fleet, Loaded},
     subject::Names,
 };
-use muster_wire::{clock, quic, state, tls};
+use muster_wire::{clock, state, tls};
 use registry::{Fact, Registry, SessionFact};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
@@ -67,12 +67,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         tls::Files { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() };
     let access = config.nats.access()?;
     registry::Site::check(&config.sites, &config.fleet)?;
-    let quic = quic::server(tls::server(&files)?).context("QUIC cannot be set up")?;
     let state = config.state_dir.as_deref().map(state::StateDir::open).transpose()?;
     let names = Arc::new(Names::new(config.fleet.clone()));
-    let endpoint = quinn::Endpoint::server(quic, config.listen)
-        .with_context(|| format!("UDP {} cannot be listened on", config.listen))?;
-    let listens = endpoint.local_addr().context("the UDP address is unknown")?;
+    let listeners = link::Listeners::open(config.listen, &files)?;
+    let listens = listeners.address().context("the UDP address is unknown")?;
     let config = Config { listen: listens, ..config };
     let registrar = Arc::new(enrol::Registrar::new(&config, names.clone())?);
     let users = Arc::new(users::Users::new(config.default_role));
@@ -96,14 +94,14 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         registrar,
         users,
         executor: executor::Executor::new(first, inbox.clone()),
-        workers: link::Workers::new(endpoint.clone(), names, inbox),
+        workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
         ready: Some(listens),
     };
     master.serve(&mut inputs, stop).await?;
     tracing::info!("stopping");
     master.finish(&mut inputs).await;
-    endpoint.close(0u32.into(), b"stopping");
+    listeners.close();
     audit.flush().await;
     master.executor.flush().await;
     Ok(())

@@ -1,14 +1,17 @@
-//! QUIC as the master uses it: the links of workers, and the streams on them. Only this module talks QUIC.
+//! The links of workers, and the streams on them. Only this module accepts connections.
 //! Never takes a worker's name from a frame, only from its certificate.
 
+mod accept;
 mod admission;
 mod join;
 mod logs;
 mod objects;
 mod peers;
 
+pub(crate) use accept::Listeners;
+
 use crate::inbox::{Input, LinkHandle};
-use admission::{Admission, Decision, Handshake};
+use admission::Handshake;
 use logs::Logs;
 use muster_protocol::{
     WorkerId,
@@ -23,11 +26,11 @@ use muster_protocol::{
 };
 use muster_wire::{
     clock,
+    link::{Connection, ConnectionEnd},
     quic::{self, FrameReader, FrameWriter, StreamError, speak},
     tls::Identity,
 };
 use peers::Peers;
-use quinn::{Connection, Endpoint, Incoming};
 use std::{
     sync::{
         Arc,
@@ -69,24 +72,24 @@ struct LinkServer {
     joins: Semaphore,
 }
 
-/// The endpoint that workers dial, until it accepts.
+/// Where workers dial, until it accepts.
 pub(crate) struct Workers {
-    endpoint: Option<Endpoint>,
+    listeners: Option<Listeners>,
     server: Arc<LinkServer>,
 }
 
 impl Workers {
-    pub(crate) fn new(endpoint: Endpoint, names: Arc<Names>, inbox: mpsc::Sender<Input>) -> Self {
+    pub(crate) fn new(listeners: Listeners, names: Arc<Names>, inbox: mpsc::Sender<Input>) -> Self {
         let (peers, logs) = (Peers::new(), Logs::default());
         let joins = Semaphore::new(join::JOINS_MAX);
         let server = Arc::new(LinkServer { peers, logs, names, inbox, joins });
-        Workers { endpoint: Some(endpoint), server }
+        Workers { listeners: Some(listeners), server }
     }
 
-    /// Begins to accept links, until the endpoint is closed. A second call has no effect.
+    /// Begins to accept links, until the listeners are closed. A second call has no effect.
     pub(crate) fn accept(&mut self) {
-        if let Some(endpoint) = self.endpoint.take() {
-            tokio::spawn(accept(endpoint, self.server.clone()));
+        if let Some(listeners) = self.listeners.take() {
+            listeners.accept(&self.server);
         }
     }
 
@@ -94,47 +97,6 @@ impl Workers {
     /// from now on.
     pub(crate) fn heard(&self, member: &Member) {
         self.server.peers.heard(member);
-    }
-}
-
-async fn accept(endpoint: Endpoint, host: Arc<LinkServer>) {
-    let admission = Admission::default();
-    while let Some(incoming) = endpoint.accept().await {
-        let from = incoming.remote_address();
-        let is_proven = incoming.remote_address_validated();
-        let handshake = match admission.judge(Instant::now(), from, is_proven) {
-            Decision::Begin(handshake) => handshake,
-            Decision::Retry => {
-                // Refused only where the address is proven already.
-                let _ = incoming.retry();
-                continue;
-            }
-            Decision::Ignore => {
-                incoming.ignore();
-                continue;
-            }
-        };
-        let host = host.clone();
-        tokio::spawn(async move {
-            match host.admit(incoming, handshake).await {
-                Ok(None) => {}
-                Ok(Some((connection, worker, entitlement))) => {
-                    // The main loop logs that a link is down. The cause is for debugging only.
-                    if let Err(cause) = host.link(connection, worker.clone(), entitlement).await {
-                        match misunderstanding(&cause) {
-                            Some(cause) => {
-                                tracing::warn!(%worker, cause, "a worker is not understood")
-                            }
-                            None => tracing::debug!(%from, %cause, "a link ended"),
-                        }
-                    }
-                }
-                Err(cause) => {
-                    let cause = misunderstanding(&cause).unwrap_or_else(|| cause.to_string());
-                    tracing::warn!(%from, cause, "a connection is refused");
-                }
-            }
-        });
     }
 }
 
@@ -148,21 +110,21 @@ impl LinkServer {
     /// Answers a program that wants to join, and returns nothing.
     async fn admit(
         &self,
-        incoming: Incoming,
+        connecting: impl Future<Output = Result<Connection, ConnectionEnd>>,
         handshake: Handshake,
     ) -> anyhow::Result<Option<(Connection, WorkerId, Arc<Entitlement>)>> {
         let admitted = async {
-            let connection = tokio::time::timeout(HANDSHAKE_MAX, incoming).await??;
+            let connection = tokio::time::timeout(HANDSHAKE_MAX, connecting).await??;
             if quic::joins(&connection) {
                 return self.join(connection).await.map(|()| None).map_err(anyhow::Error::from);
             }
             let Identity { names, entitlement } =
                 Identity::of_peer(&connection).inspect_err(|error| {
-                    connection.close(quic::NOT_A_WORKER.into(), error.to_string().as_bytes());
+                    connection.close(quic::NOT_A_WORKER, error.to_string().as_bytes());
                 })?;
             let named = names.iter().find_map(|name| self.names.worker_of(name)?.parse().ok());
             let Some(worker) = named else {
-                connection.close(quic::NOT_A_WORKER.into(), b"not a worker of this fleet");
+                connection.close(quic::NOT_A_WORKER, b"not a worker of this fleet");
                 anyhow::bail!("its certificate is not that of a worker of this fleet");
             };
             Ok(Some((connection, worker, Arc::new(entitlement))))
@@ -183,21 +145,21 @@ impl LinkServer {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let issued = entitlement.issued;
         let Some(objects) = self.peers.joined(&worker, link, connection.clone(), issued) else {
-            connection.close(quic::REVOKED.into(), b"the worker is revoked");
+            connection.close(quic::REVOKED, b"the worker is revoked");
             anyhow::bail!("it is revoked");
         };
         let ends = entitlement.ends;
         let result = tokio::select! {
             result = self.streams(&connection, &worker, link, entitlement, &objects) => result,
             () = until(ends) => {
-                connection.close(quic::EXPIRED.into(), b"its certificate has ended");
+                connection.close(quic::EXPIRED, b"its certificate has ended");
                 Err(anyhow::anyhow!("the worker's certificate has ended"))
             }
         };
         self.peers.left(&worker, link);
         // Why a stream broke is known to the connection.
         let result = result.map_err(|error| connection.close_reason().map_or(error, Into::into));
-        connection.close(0u32.into(), b"");
+        connection.close(0, b"");
         result
     }
 
@@ -300,7 +262,7 @@ impl LinkServer {
             result = self.listen(&mut reader, worker.clone(), control) => result,
             why = closed => {
                 let why = why.unwrap_or("the master has dropped it");
-                control.connection.close(quic::OVER_BOUND.into(), why.as_bytes());
+                control.connection.close(quic::OVER_BOUND, why.as_bytes());
                 Err(StreamError::Down(why.into()))
             }
         };
@@ -320,8 +282,9 @@ impl LinkServer {
             let input = match message.bounded().map_err(|cause| refuse(&worker, control, cause))? {
                 ToMaster::Hello(hello) => {
                     understood(&worker, &hello, &control.connection)?;
+                    let transport = control.connection.transport();
                     let entitlement = control.entitlement.clone();
-                    Input::Fleet(Event::Linked { worker, link, entitlement, hello })
+                    Input::Fleet(Event::Linked { worker, link, transport, entitlement, hello })
                 }
                 ToMaster::Renew { expect, lease } => {
                     if let Some(denied) = control.entitlement.denies(&lease) {
@@ -358,7 +321,7 @@ impl LinkServer {
 fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError {
     let cause = cause.to_string();
     tracing::warn!(%worker, cause, "its link is closed");
-    control.connection.close(quic::OVER_BOUND.into(), cause.as_bytes());
+    control.connection.close(quic::OVER_BOUND, cause.as_bytes());
     StreamError::Down(cause)
 }
 
@@ -366,7 +329,7 @@ fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError
 fn deny(worker: &WorkerId, control: &Control, denied: &str) -> StreamError {
     let cause = format!("the worker's certificate {denied}");
     tracing::warn!(%worker, cause, "its link is closed");
-    control.connection.close(quic::NOT_PERMITTED.into(), cause.as_bytes());
+    control.connection.close(quic::NOT_PERMITTED, cause.as_bytes());
     StreamError::Down(cause)
 }
 
@@ -393,7 +356,7 @@ fn understood(
     checked.map(drop).map_err(|cause| {
         let cause = cause.to_string();
         tracing::warn!(%worker, cause, "a worker is not understood");
-        connection.close(quic::NO_COMMON_FRAMES.into(), cause.as_bytes());
+        connection.close(quic::NO_COMMON_FRAMES, cause.as_bytes());
         StreamError::Down(cause)
     })
 }

@@ -161,6 +161,26 @@ pub struct Workers {
     pub more: Option<String>,
 }
 
+/// What carries a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// QUIC, over UDP.
+    Quic,
+    /// TLS over TCP, where QUIC does not get through.
+    Tcp,
+}
+
+impl Transport {
+    /// The word for it, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Transport::Quic => "quic",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
 /// A worker as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerView {
@@ -170,6 +190,10 @@ pub struct WorkerView {
     pub revision: Revision,
     /// Whether this master has a link to it.
     pub linked: bool,
+    /// What carries its newest link to this master; absent if it has none, or in the answer of an older
+    /// master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
     /// Why the certificate of its link does not permit what the lease offers, as a text that continues a
     /// sentence after "the certificate". It is given no tasks then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

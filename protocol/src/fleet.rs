@@ -170,8 +170,8 @@ impl Fleet {
             }
             Event::TaskRead { task, read, found } => self.task_answered(now, task, read, found),
             Event::TaskWritten { task, answer } => self.task_written(now, task, answer),
-            Event::Linked { worker, link, entitlement, hello } => {
-                self.linked(now, worker, link, entitlement, hello);
+            Event::Linked { worker, link, transport, entitlement, hello } => {
+                self.linked(now, worker, (link, transport), entitlement, hello);
             }
             Event::Unlinked { worker, link } => self.unlinked(worker, link),
             Event::Finished { worker, link, key, revision, outcome } => {

@@ -22,7 +22,7 @@ use std::{
 /// The protocol of a network path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// QUIC, from a worker to a master.
+    /// Links, from a worker to a master: UDP, and TCP at the same port.
     Udp,
     /// NATS.
     Tcp,
@@ -85,6 +85,26 @@ impl Net {
     /// Ends the cut of these paths.
     pub fn heal(&mut self, ways: &[(&str, &str)]) {
         self.set(ways, false);
+    }
+
+    /// Gives a host another address in the place of the one that it has.
+    pub fn readdress(&mut self, host: &str) {
+        match self {
+            Net::Apart(namespaces) => namespaces.readdress(host),
+            Net::Plain | Net::Proxied(_) => {
+                panic!("only a host in a namespace has its own address")
+            }
+        }
+    }
+
+    /// Silently loses all datagrams from `host` to `other` from now on, or does so no more.
+    pub fn lose_datagrams(&mut self, host: &str, other: &str, lost: bool) {
+        match self {
+            Net::Proxied(proxies) => proxies.lose_datagrams(host, other, lost),
+            Net::Plain | Net::Apart(_) => {
+                panic!("only a proxy tells datagrams from other messages")
+            }
+        }
     }
 
     /// Closes every TCP connection that `host` has made to `other`, at once and at both ends, and

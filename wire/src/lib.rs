@@ -1,5 +1,5 @@
 //! The code that both daemons share to reach the outside world: the boot clock, the log, certificates,
-//! QUIC streams of frames, connections to NATS, compare-and-set and objects in JetStream. Never decides
+//! links and streams of frames, connections to NATS, compare-and-set and objects in JetStream. Never decides
 //! anything.
 
 // The print macros panic when nobody reads the output. Use `log` instead.
@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod cas;
 pub mod clock;
+pub mod link;
 pub mod log;
 pub mod nats;
 pub mod objects;

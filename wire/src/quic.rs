@@ -1,6 +1,10 @@
-//! QUIC for both ends of a link: limits, and streams of frames. Never reads a longer frame, and never
-//! accepts more streams, than the limits allow.
+//! QUIC for both ends of a link, and the frames on the streams of every link. Never reads a longer frame, and
+//! never accepts more streams, than the limits allow.
 
+use crate::link::{
+    Connection, ConnectionEnd, IDLE_MAX, KEEP_ALIVE, LINK_WINDOW, LOG_STREAMS_MAX, RecvStream,
+    STREAM_WINDOW, STREAMS_MAX, SendStream,
+};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     frame::{self, Encoding, FrameError, Message},
@@ -8,39 +12,17 @@ use muster_protocol::{
     message::JOIN_ALPN,
 };
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Connection, ConnectionError, IdleTimeout, RecvStream,
-    SendStream, ServerConfig, TransportConfig, TransportErrorCode, VarInt,
-    crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
+    AckFrequencyConfig, ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
-
-/// How often a worker sends a keep-alive on an idle link. The link's state is only a hint to reconnect;
-/// leases decide whether a worker is lost.
-pub const KEEP_ALIVE: Duration = Duration::from_millis(300);
-
-/// The idle timeout of a link: more than six keep-alives.
-pub const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// The timeout for the transfer of one object: 64 MiB at 1 MiB/s. A slower peer must ask again.
 pub const OBJECT_WITHIN: Duration = Duration::from_secs(64);
 
 /// How long a frame may take from its first byte to its last: the largest one at 26 KiB/s.
 pub const FRAME_WITHIN: Duration = Duration::from_secs(10);
-
-/// Streams that a worker may have open at once, for requests with an answer: the control stream, fetches,
-/// puts and checkpoints.
-pub const STREAMS_MAX: u32 = 64;
-
-/// The same for one-way streams: one for logs, and one more while the old one closes.
-const LOG_STREAMS_MAX: u32 = 2;
-
-/// Bytes in flight on one stream. Enough for 1 Gbit/s at a round trip of 2 ms, small enough for a master
-/// with 1,000 workers.
-const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// Bytes in flight on one link.
-const LINK_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Handshakes under way at once, and the bytes buffered for each, before the peer has proven its
 /// identity.
@@ -56,6 +38,12 @@ pub enum StreamError {
     /// The stream or its link is down.
     #[error("the link is down: {0}")]
     Down(String),
+}
+
+impl From<ConnectionEnd> for StreamError {
+    fn from(end: ConnectionEnd) -> Self {
+        StreamError::Down(end.to_string())
+    }
 }
 
 /// Packets that may arrive before an acknowledgement is due at once; QUIC's default is one. Frames are
@@ -103,17 +91,12 @@ pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipher
 
 /// Whether the peer of a connection wants to join, and so has shown no certificate.
 pub fn joins(connection: &Connection) -> bool {
-    protocol(connection).as_deref() == Some(JOIN_ALPN)
-}
-
-fn protocol(connection: &Connection) -> Option<Vec<u8>> {
-    let agreed = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    agreed.and_then(|data| data.protocol)
+    connection.protocol().as_deref() == Some(JOIN_ALPN)
 }
 
 /// The encoding that the two ends of a link agreed on.
 pub fn encoding(connection: &Connection) -> Encoding {
-    let name = protocol(connection);
+    let name = connection.protocol();
     if name.as_deref() == Some(JOIN_ALPN) {
         return Encoding::Named;
     }
@@ -138,31 +121,22 @@ pub const EXPIRED: u32 = 6;
 /// The code with which the links of a revoked worker are closed.
 pub const REVOKED: u32 = 7;
 
-/// The code with which TLS says that it has no protocol in common with the peer (RFC 7301, alert 120).
-const NO_COMMON_PROTOCOL: u8 = 120;
-
 /// Why the two ends of a link do not understand each other, in words that say what to do; `None` where a
 /// connection ended for another reason.
-pub fn misunderstanding(error: &ConnectionError) -> Option<String> {
-    let no_protocol = TransportErrorCode::crypto(NO_COMMON_PROTOCOL);
-    let is_tls = match error {
-        ConnectionError::TransportError(error) => error.code == no_protocol,
-        ConnectionError::ConnectionClosed(close) => close.error_code == no_protocol,
-        ConnectionError::ApplicationClosed(close)
-            if close.error_code == VarInt::from_u32(NO_COMMON_FRAMES) =>
-        {
-            let reason = String::from_utf8_lossy(&close.reason).into_owned();
-            return Some(format!("the other side says: {reason}"));
+pub fn misunderstanding(end: &ConnectionEnd) -> Option<String> {
+    match end {
+        ConnectionEnd::Closed { code: NO_COMMON_FRAMES, reason } => {
+            Some(format!("the other side says: {reason}"))
         }
-        _ => false,
-    };
-    let names = Encoding::ALL.map(|encoding| String::from_utf8_lossy(encoding.alpn()));
-    is_tls.then(|| {
-        format!(
-            "the other side speaks no frames that this one speaks ({}): upgrade the older of the two",
-            names.join(", ")
-        )
-    })
+        ConnectionEnd::NothingInCommon => {
+            let names = Encoding::ALL.map(|encoding| String::from_utf8_lossy(encoding.alpn()));
+            Some(format!(
+                "the other side speaks no frames that this one speaks ({}): upgrade the older of the two",
+                names.join(", ")
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Reads frames from a stream.
@@ -174,8 +148,8 @@ pub struct FrameReader {
 
 impl FrameReader {
     /// Reads frames of this encoding from `stream`.
-    pub fn new(stream: RecvStream, encoding: Encoding) -> Self {
-        FrameReader { stream, encoding, buffer: BytesMut::new() }
+    pub fn new(stream: impl Into<RecvStream>, encoding: Encoding) -> Self {
+        FrameReader { stream: stream.into(), encoding, buffer: BytesMut::new() }
     }
 
     /// The next message; `None` if the peer has ended the stream between two frames. A frame that is begun
@@ -212,12 +186,11 @@ impl FrameReader {
 
     /// Reads what has arrived. Returns false at the end of the stream.
     async fn read(&mut self) -> Result<bool, StreamError> {
-        let read = self.stream.read_chunk(FRAME_SIZE_MAX, true).await;
-        let chunk = read.map_err(|error| StreamError::Down(error.to_string()))?;
-        if let Some(chunk) = &chunk {
-            self.buffer.extend_from_slice(&chunk.bytes);
+        let read = self.stream.read().await?;
+        if let Some(bytes) = &read {
+            self.buffer.extend_from_slice(bytes);
         }
-        Ok(chunk.is_some())
+        Ok(read.is_some())
     }
 
     /// The next message, if it has arrived already.
@@ -233,10 +206,7 @@ impl FrameReader {
         if !self.buffer.is_empty() {
             return Ok(Some(self.buffer.split().freeze()));
         }
-        match self.stream.read_chunk(FRAME_SIZE_MAX, true).await {
-            Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
-            Err(error) => Err(StreamError::Down(error.to_string())),
-        }
+        Ok(self.stream.read().await?)
     }
 }
 
@@ -268,8 +238,8 @@ pub struct FrameWriter {
 
 impl FrameWriter {
     /// Writes frames of this encoding to `stream`.
-    pub fn new(stream: SendStream, encoding: Encoding) -> Self {
-        FrameWriter { stream, encoding, buffer: Vec::new() }
+    pub fn new(stream: impl Into<SendStream>, encoding: Encoding) -> Self {
+        FrameWriter { stream: stream.into(), encoding, buffer: Vec::new() }
     }
 
     /// Adds a message.
@@ -291,20 +261,18 @@ impl FrameWriter {
 
     /// Sends the added messages.
     pub async fn flush(&mut self) -> Result<(), StreamError> {
-        let sent = self.stream.write_all(&self.buffer).await;
-        self.buffer.clear();
-        sent.map_err(|error| StreamError::Down(error.to_string()))
+        let bytes = std::mem::take(&mut self.buffer);
+        Ok(self.stream.write(bytes.into()).await?)
     }
 
     /// Sends raw bytes after the frames.
     pub async fn bytes(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        let sent = self.stream.write_chunk(bytes).await;
-        sent.map_err(|error| StreamError::Down(error.to_string()))
+        Ok(self.stream.write(bytes).await?)
     }
 
     /// Ends the stream.
     pub fn finish(&mut self) -> Result<(), StreamError> {
-        self.stream.finish().map_err(|error| StreamError::Down(error.to_string()))
+        Ok(self.stream.finish()?)
     }
 
     /// Adds a message and sends all that was added.

@@ -1,6 +1,7 @@
 //! The certificates of masters and workers, verified on both sides. Never TLS below 1.3, and never
 //! session tickets or early data, because neither verifies the certificate again.
 
+use crate::link::Connection;
 use muster_protocol::{Digest, entitlement::Entitlement, frame::Encoding, message::JOIN_ALPN};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
@@ -240,11 +241,9 @@ impl Identity {
     }
 
     /// That of the peer of a connection, whose certificate was verified.
-    pub fn of_peer(connection: &quinn::Connection) -> Result<Self, TlsError> {
-        let chain = connection.peer_identity();
-        let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let leaf = chain.as_ref().and_then(|chain| chain.first());
-        Identity::of(leaf.ok_or_else(|| unusable("the peer has none"))?)
+    pub fn of_peer(connection: &Connection) -> Result<Self, TlsError> {
+        let leaf = connection.peer_certificate();
+        Identity::of(&leaf.ok_or_else(|| unusable("the peer has none"))?)
     }
 
     /// That of the first certificate in a file.

@@ -37,8 +37,9 @@ Examples:
       --ca ca.pem --cert shop-42.pem --key shop-42.key --state-dir /var/lib/muster
   muster cert worker shop-42 --dir tls        makes these certificates
 
-A worker needs one outgoing UDP port and nothing else. With --nats it also renews its lease
-straight in NATS; then its runs go on when it has lost all its masters.")]
+A worker needs one outgoing UDP port, or the same TCP port where UDP is blocked, and nothing else.
+With --nats it also renews its lease straight in NATS; then its runs go on when it has lost all its
+masters.")]
 pub struct Config {
     /// Join the fleet with a token of `muster worker invite`: the token, or @FILE with it. A worker that has
     /// joined before does not need it any more, and ignores it

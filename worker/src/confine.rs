@@ -119,6 +119,7 @@ pub(crate) fn worker(
     config: &Config,
     nats: Option<&Access>,
     rules: &Rules,
+    masters: &[String],
 ) -> anyhow::Result<Confined> {
     if config.confine == Confine::Off {
         return Ok(Confined { enforced: Enforced::Off, resolver: Vec::new() });
@@ -126,7 +127,7 @@ pub(crate) fn worker(
     set_no_new_privs(true).context("the kernel does not take away new privileges")?;
     drop_capabilities().context("the kernel does not take away capabilities")?;
     let resolver = system::resolver();
-    let reach = Reach::of(config, nats, rules);
+    let reach = Reach::of(config, nats, rules, masters);
     system::pin();
     let enforced = enter(&reach).context("this process cannot be confined")?;
     if config.confine == Confine::Require && enforced != Enforced::Fully {
@@ -173,7 +174,7 @@ struct Reach {
 impl Reach {
     /// Creates the state directory and the journal, since a rule needs an existing file. If that fails
     /// the file is not reachable, and the code that needs it reports the error.
-    fn of(config: &Config, nats: Option<&Access>, rules: &Rules) -> Self {
+    fn of(config: &Config, nats: Option<&Access>, rules: &Rules, masters: &[String]) -> Self {
         let _ = fs::create_dir_all(&config.state_dir);
         if let Some(journal) = &config.journal {
             let _ = File::options().append(true).create(true).open(journal);
@@ -191,15 +192,17 @@ impl Reach {
             keep: vec![config.state_dir.clone()],
             replace: ready.into_iter().collect(),
             append: config.journal.iter().cloned().collect(),
-            ports: ports(nats, rules),
+            ports: ports(nats, rules, masters),
         }
     }
 }
 
-/// The TCP ports of the NATS servers that are named, of the HTTP requests that the policy allows, and of
-/// servers of names. Masters are reached by UDP.
-fn ports(nats: Option<&Access>, rules: &Rules) -> Option<BTreeSet<u16>> {
+/// The TCP ports of the NATS servers that are named, of the HTTP requests that the policy allows, of servers of
+/// names, and of masters, which are reached by TCP where UDP is blocked.
+fn ports(nats: Option<&Access>, rules: &Rules, masters: &[String]) -> Option<BTreeSet<u16>> {
     let mut ports = BTreeSet::from([NAMES_PORT]);
+    let port = |master: &String| master.rsplit_once(':')?.1.parse::<u16>().ok();
+    ports.extend(masters.iter().filter_map(port));
     ports.extend(nats.into_iter().flat_map(|nats| nats.address().servers()).map(|url| url.port()));
     for rule in &rules.policy.http {
         ports.extend(rule.ports()?);

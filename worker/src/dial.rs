@@ -1,10 +1,16 @@
-//! Dials a master by its name: all addresses of the name, side by side. Never trusts an address; the
-//! certificate decides.
+//! Dials a master by its name: all addresses of the name, side by side, over QUIC, and over TCP where QUIC gets
+//! no answer. Never trusts an address; the certificate decides.
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use quinn::{ClientConfig, Connection, Endpoint};
+use muster_protocol::{api::Transport, subject::Names};
+use muster_wire::{
+    link::{Connection, ConnectionEnd, tcp},
+    quic,
+};
+use quinn::Endpoint;
 use std::{
     net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,40 +18,142 @@ use std::{
 pub(crate) const DIAL_MAX: Duration = Duration::from_secs(3);
 
 /// How long the first address of a master is tried before the next one is tried as well, as in RFC
-/// 8305.
+/// 8305. The same for QUIC and then TCP, if QUIC is in doubt.
 const DIAL_NEXT: Duration = Duration::from_millis(250);
 
-/// A UDP socket to dial from.
-pub(crate) fn endpoint() -> std::io::Result<Endpoint> {
-    // Any port and any address, since an edge host may be behind any NAT or firewall. An IPv6 socket
-    // reaches IPv4 as well, where the machine has IPv6 at all.
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))
+/// TLS with one certificate, over QUIC and over TCP.
+#[derive(Clone)]
+pub(crate) struct DialTls {
+    quic: quinn::ClientConfig,
+    tcp: Arc<rustls::ClientConfig>,
 }
 
-/// Connects to a master (`HOST:PORT`) whose certificate has the name `host`.
-pub(crate) async fn dial(
-    endpoint: &Endpoint,
-    quic: &ClientConfig,
-    master: &str,
-    host: &str,
+impl DialTls {
+    pub(crate) fn new(tls: rustls::ClientConfig) -> anyhow::Result<Self> {
+        Ok(DialTls { quic: quic::client(tls.clone())?, tcp: Arc::new(tls) })
+    }
+}
+
+/// Dials the masters of a fleet.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    endpoint: Endpoint,
+    /// The name that a master's certificate has.
+    host: String,
+}
+
+impl Dialler {
+    pub(crate) fn new(names: &Names) -> std::io::Result<Self> {
+        // Any port and any address, since an edge host may be behind any NAT or firewall. An IPv6 socket
+        // reaches IPv4 as well, where the machine has IPv6 at all.
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let endpoint =
+            Endpoint::client(any).or_else(|_| Endpoint::client(([0, 0, 0, 0], 0).into()))?;
+        Ok(Dialler { endpoint, host: names.master_host() })
+    }
+
+    /// Connects to a master (`HOST:PORT`). TCP is dialled after QUIC has failed, or, if QUIC is in doubt, a
+    /// moment after it: the lease of a worker that had a link does not wait.
+    pub(crate) async fn dial(
+        &self,
+        tls: &DialTls,
+        master: &str,
+        quic_in_doubt: bool,
+    ) -> anyhow::Result<Connection> {
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(master).await?.collect();
+        if addresses.is_empty() {
+            anyhow::bail!("the name {master} has no address");
+        }
+        let addresses = &addresses;
+        let over = |transport| async move {
+            match transport {
+                Transport::Quic => self.over_quic(tls, addresses).await,
+                Transport::Tcp => self.over_tcp(tls, addresses).await,
+            }
+        };
+        if quic_in_doubt {
+            let both = first_of([Transport::Quic, Transport::Tcp].into_iter(), over);
+            return both.await.expect("there are two");
+        }
+        let refused = match over(Transport::Quic).await {
+            Err(cause) if is_silent(&cause) => cause,
+            dialled => return dialled,
+        };
+        let dialled = over(Transport::Tcp).await;
+        dialled.map_err(|cause| {
+            let both = format!("{refused}; over TCP: {cause}");
+            cause.context(both)
+        })
+    }
+
+    /// The same over QUIC only.
+    pub(crate) async fn dial_quic(
+        &self,
+        tls: &DialTls,
+        master: &str,
+    ) -> anyhow::Result<Connection> {
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(master).await?.collect();
+        self.over_quic(tls, &addresses).await
+    }
+
+    async fn over_quic(
+        &self,
+        tls: &DialTls,
+        addresses: &[SocketAddr],
+    ) -> anyhow::Result<Connection> {
+        let local_v6 = self.endpoint.local_addr()?.is_ipv6();
+        let addresses = addresses.iter().map(|&address| match address {
+            SocketAddr::V4(v4) if local_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            other => other,
+        });
+        let dial = |address| async move {
+            let connecting = self.endpoint.connect_with(tls.quic.clone(), address, &self.host)?;
+            in_time(address, async { Ok(connecting.await?.into()) }).await
+        };
+        one_of(addresses, dial).await
+    }
+
+    async fn over_tcp(
+        &self,
+        tls: &DialTls,
+        addresses: &[SocketAddr],
+    ) -> anyhow::Result<Connection> {
+        let dial = |address| in_time(address, tcp::connect(address, tls.tcp.clone(), &self.host));
+        one_of(addresses.iter().copied(), dial).await
+    }
+}
+
+async fn in_time(
+    address: SocketAddr,
+    connecting: impl Future<Output = Result<Connection, ConnectionEnd>>,
 ) -> anyhow::Result<Connection> {
-    let local_v6 = endpoint.local_addr()?.is_ipv6();
-    let addresses = tokio::net::lookup_host(master).await?.map(|address| match address {
-        SocketAddr::V4(v4) if local_v6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-        other => other,
-    });
-    let dialled = first_of(addresses, |address| async move {
-        let connecting = endpoint.connect_with(quic.clone(), address, host)?;
-        let connected = tokio::time::timeout(DIAL_MAX, connecting).await;
-        let late = |_| anyhow::anyhow!("{address} did not answer within {DIAL_MAX:?}");
-        Ok(connected.map_err(late)??)
-    });
-    dialled.await.unwrap_or_else(|| anyhow::bail!("the name {master} has no address"))
+    let connected = tokio::time::timeout(DIAL_MAX, connecting).await;
+    let late = |_| {
+        let late = format!("{address} did not answer within {DIAL_MAX:?}");
+        anyhow::Error::new(ConnectionEnd::Silent).context(late)
+    };
+    Ok(connected.map_err(late)??)
 }
 
-/// Dials addresses side by side: the next one [`DIAL_NEXT`] after the one before, or as soon as one has
-/// failed. Returns the first success, or else the last failure; `None` if there is no address.
+/// Whether a dial failed, or a link ended, because nothing came back. A master that refuses this worker over QUIC
+/// would refuse it over TCP as well.
+pub(crate) fn is_silent(cause: &anyhow::Error) -> bool {
+    cause.downcast_ref::<ConnectionEnd>() == Some(&ConnectionEnd::Silent)
+}
+
+async fn one_of<F>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    dial: impl Fn(SocketAddr) -> F,
+) -> anyhow::Result<Connection>
+where
+    F: Future<Output = anyhow::Result<Connection>>,
+{
+    let dialled = first_of(addresses, dial).await;
+    dialled.unwrap_or_else(|| anyhow::bail!("the name of the master has no address"))
+}
+
+/// Dials side by side: the next address, or transport, [`DIAL_NEXT`] after the one before, or as soon as one has
+/// failed. Returns the first success, or else the last failure; `None` if there is none.
 async fn first_of<A, T, F>(
     addresses: impl Iterator<Item = A>,
     dial: impl Fn(A) -> F,

@@ -213,7 +213,7 @@ impl Executor {
         if road.frames.try_send(message).is_err() {
             // The queue is full and the message is lost. Close the link: on the next one, the worker
             // tells the master everything it must know.
-            road.connection.close(0u32.into(), b"it does not listen");
+            road.connection.close(0, b"it does not listen");
         }
     }
 

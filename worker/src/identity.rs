@@ -2,7 +2,10 @@
 //! or it joins the fleet with a token, and keeps what it got in its state directory. Never sends its key
 //! anywhere, and never lets a certificate end that it may renew.
 
-use crate::{config::Config, dial};
+use crate::{
+    config::Config,
+    dial::{DialTls, Dialler},
+};
 use anyhow::{Context as _, bail};
 use muster_protocol::{
     Digest, GroupName, WorkerId,
@@ -16,7 +19,6 @@ use muster_wire::{
     quic::{self, FrameReader, FrameWriter},
     tls,
 };
-use quinn::{ClientConfig, Endpoint};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -26,8 +28,8 @@ use std::{
     time::Duration,
 };
 
-/// QUIC with the present certificate. Dials clone it.
-pub(crate) type QuicConfig = Arc<Mutex<ClientConfig>>;
+/// TLS with the present certificate. Dials clone it.
+pub(crate) type PresentTls = Arc<Mutex<DialTls>>;
 
 /// How long to wait before all masters are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -46,7 +48,7 @@ pub(crate) struct Identity {
     pub name: WorkerId,
     pub fleet: GroupName,
     pub masters: Vec<String>,
-    pub quic: ClientConfig,
+    pub tls: DialTls,
     pub entitlement: Entitlement,
     /// What renews its certificate; absent if an operator made that.
     pub renewal: Option<Renewal>,
@@ -82,6 +84,20 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
+    /// The masters that it dials, as far as that is known before it has joined.
+    pub(crate) fn masters(&self, config: &Config) -> Vec<String> {
+        match self {
+            Claim::Given(identity) => identity.masters.clone(),
+            Claim::Joins(token) => {
+                let note = fs::read_to_string(note(config)).ok();
+                let note = note.and_then(|text| serde_json::from_str::<Note>(&text).ok());
+                let noted = note.map(|note| note.masters).unwrap_or_default();
+                let named = token.iter().flat_map(|token| token.masters.clone());
+                named.chain(noted).chain(config.masters.clone()).collect()
+            }
+        }
+    }
+
     /// Reads the files that the options name. None of them is read again.
     pub(crate) fn read(config: &Config) -> anyhow::Result<Self> {
         let (Some(ca), Some(cert), Some(key)) = (&config.ca, &config.cert, &config.key) else {
@@ -94,9 +110,9 @@ impl Claim {
         if config.masters.is_empty() {
             bail!("with --cert, --master has to say where a master listens: HOST:PORT");
         }
-        let (quic, entitlement) = credentials(&files)?;
+        let (tls, entitlement) = credentials(&files)?;
         let (fleet, masters) = (config.fleet.clone(), config.masters.clone());
-        let identity = Identity { name, fleet, masters, quic, entitlement, renewal: None };
+        let identity = Identity { name, fleet, masters, tls, entitlement, renewal: None };
         Ok(Claim::Given(Box::new(identity)))
     }
 
@@ -129,9 +145,9 @@ impl Claim {
             true => note.masters.clone(),
             false => config.masters.clone(),
         };
-        let (quic, entitlement) = credentials(&files(&dir))?;
+        let (tls, entitlement) = credentials(&files(&dir))?;
         let renewal = Some(Renewal { dir, note });
-        Ok(Identity { name, fleet, masters, quic, entitlement, renewal })
+        Ok(Identity { name, fleet, masters, tls, entitlement, renewal })
     }
 }
 
@@ -140,10 +156,10 @@ fn note(config: &Config) -> PathBuf {
     config.state_dir.join(DIR).join("joined.json")
 }
 
-/// QUIC with a certificate, and what the certificate permits.
-fn credentials(files: &tls::Files) -> anyhow::Result<(ClientConfig, Entitlement)> {
-    let quic = quic::client(tls::client(files)?).context("QUIC cannot be set up")?;
-    Ok((quic, tls::Identity::of_file(&files.cert)?.entitlement))
+/// TLS with a certificate, and what the certificate permits.
+fn credentials(files: &tls::Files) -> anyhow::Result<(DialTls, Entitlement)> {
+    let tls = DialTls::new(tls::client(files)?).context("QUIC cannot be set up")?;
+    Ok((tls, tls::Identity::of_file(&files.cert)?.entitlement))
 }
 
 /// Joins a fleet: makes a key, and asks masters until one of them issues a certificate.
@@ -218,16 +234,14 @@ fn keep(dir: &Path, note: &Note, joined: &Joined) -> anyhow::Result<()> {
 
 /// Where workers join: asks masters for certificates.
 struct Desk {
-    endpoint: Endpoint,
-    quic: ClientConfig,
-    host: String,
+    dialler: Dialler,
+    tls: DialTls,
 }
 
 impl Desk {
     fn new(fleet: GroupName, authority: Digest) -> anyhow::Result<Self> {
-        let quic = quic::client(tls::joining(authority)?).context("QUIC cannot be set up")?;
-        let host = Names::new(fleet).master_host();
-        Ok(Desk { endpoint: dial::endpoint()?, quic, host })
+        let tls = DialTls::new(tls::joining(authority)?).context("QUIC cannot be set up")?;
+        Ok(Desk { dialler: Dialler::new(&Names::new(fleet))?, tls })
     }
 
     /// Asks one master after the other, until one has decided. An error is a refusal.
@@ -249,7 +263,7 @@ impl Desk {
     }
 
     async fn ask(&self, master: &str, join: &Join) -> anyhow::Result<JoinReply> {
-        let connection = dial::dial(&self.endpoint, &self.quic, master, &self.host).await?;
+        let connection = self.dialler.dial(&self.tls, master, false).await?;
         let asked = async {
             let (send, receive) = connection.open_bi().await?;
             let encoding = quic::encoding(&connection);
@@ -260,20 +274,20 @@ impl Desk {
             reply.context("it closed the connection")
         };
         let reply = asked.await;
-        connection.close(0u32.into(), b"");
+        connection.close(0, b"");
         reply
     }
 }
 
 impl Renewal {
     /// Renews the certificate at half of its time, for ever, and lets dials use the new one.
-    pub(crate) async fn keep_up(self, quic: QuicConfig) {
+    pub(crate) async fn keep_up(self, present: PresentTls) {
         loop {
             let (lasts, left) = self.times();
             // At most half of its time, also on a host whose clock is behind.
             let due = left.saturating_sub(lasts / 2).min(lasts / 2);
             tokio::time::sleep(due.max(ASK_AGAIN)).await;
-            while let Err(error) = self.renew(&quic).await {
+            while let Err(error) = self.renew(&present).await {
                 let cause = format!("{error:#}");
                 tracing::warn!(cause, "the certificate cannot be renewed yet; trying again");
                 let (_, left) = self.times();
@@ -293,7 +307,7 @@ impl Renewal {
         (Duration::from_secs(ends.saturating_sub(issued)), Duration::from_millis(left))
     }
 
-    async fn renew(&self, quic: &QuicConfig) -> anyhow::Result<()> {
+    async fn renew(&self, present: &PresentTls) -> anyhow::Result<()> {
         let files = files(&self.dir);
         let key = fs::read_to_string(&files.key)
             .with_context(|| format!("{} cannot be read", files.key.display()))?;
@@ -312,7 +326,7 @@ impl Renewal {
                 }
                 keep(&self.dir, &note, &joined)?;
                 let (renewed, _) = credentials(&files)?;
-                *quic.lock().expect("no holder of this lock panics") = renewed;
+                *present.lock().expect("no holder of this lock panics") = renewed;
                 Ok(())
             }
             _ => bail!("no master has issued one"),

@@ -136,7 +136,7 @@ impl Begun {
         let claim = Claim::read(config)?;
         let nats = config.direct_nats()?;
         let rules = config.rules()?;
-        let confined = confine::worker(config, nats.as_ref(), &rules)?;
+        let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
         Ok(Begun { claim, nats, rules, confined })
     }
 }
@@ -150,7 +150,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let config = config.entitled(&identity.entitlement);
-    let quic = Arc::new(Mutex::new(identity.quic));
+    let tls = Arc::new(Mutex::new(identity.tls));
     let (wants, met) = shortage::Shortages::new();
     let journal = config.journal(identity.name.clone(), wants.clone())?;
     let scratch = state.path("scratch");
@@ -217,9 +217,9 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         inbox: inbox.clone(),
         journal: journal.clone(),
     };
-    link::dial_all(&identity.masters, quic.clone(), &names, machine, &deps)?;
+    link::dial_all(&identity.masters, tls.clone(), &names, machine, &deps)?;
     if let Some(renewal) = identity.renewal {
-        tokio::spawn(renewal.keep_up(quic));
+        tokio::spawn(renewal.keep_up(tls));
     }
     let executor = executor::Executor::new(
         engine,

@@ -1,9 +1,9 @@
-//! The worker's QUIC links: the worker dials every master, retries for ever, and carries frames and
-//! objects. Only this module speaks QUIC; it never decides what is sent.
+//! The worker's links: the worker dials every master, retries for ever, and carries frames and objects. It
+//! never decides what is sent.
 
 use crate::{
-    dial::{self, DIAL_MAX},
-    identity::QuicConfig,
+    dial::{DIAL_MAX, DialTls, Dialler, is_silent},
+    identity::PresentTls,
     inbox::Input,
     journal::Journal,
     links::{LinkHandle, LinkId, Links},
@@ -11,6 +11,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     Digest, Nonce,
+    api::Transport,
     attempts::Event,
     frame::{FrameRange, NoCommonFrames, Speaker},
     lease::{Home, LeaseEvent, Permit},
@@ -18,11 +19,12 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
+    link::Connection,
     process,
     quic::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
 };
-use quinn::{Connection, Endpoint};
 use std::{
+    pin::pin,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -42,6 +44,9 @@ const DIAL_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long to wait before a master is dialled again that speaks no frames that this worker speaks: one of them
 /// has to be upgraded first.
 const DIAL_AFTER_UPGRADE: Duration = Duration::from_secs(10);
+
+/// How long a link over TCP lasts at least before QUIC is tried again. A try is a few packets in two seconds.
+const QUIC_AGAIN: Duration = Duration::from_secs(15);
 
 /// How long a master may take to answer with one frame.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -95,10 +100,9 @@ pub(crate) struct LinkDeps {
 
 /// The state that all dialling loops share.
 #[derive(Clone)]
-struct Dialler {
-    endpoint: Endpoint,
-    quic: QuicConfig,
-    host: String,
+struct Linker {
+    dialler: Dialler,
+    tls: PresentTls,
     machine: Nonce,
     deps: LinkDeps,
 }
@@ -106,34 +110,32 @@ struct Dialler {
 /// Dials every master until the process ends, each time with the present certificate.
 pub(crate) fn dial_all(
     masters: &[String],
-    quic: QuicConfig,
+    tls: PresentTls,
     names: &Names,
     machine: Nonce,
     deps: &LinkDeps,
 ) -> std::io::Result<()> {
-    let (endpoint, host) = (dial::endpoint()?, names.master_host());
-    let dialler = Dialler { endpoint, quic, host, machine, deps: deps.clone() };
+    let linker = Linker { dialler: Dialler::new(names)?, tls, machine, deps: deps.clone() };
     for master in masters {
-        tokio::spawn(dialler.clone().dial_for_ever(master.clone()));
+        tokio::spawn(linker.clone().dial_for_ever(master.clone()));
     }
     Ok(())
 }
 
-impl Dialler {
+impl Linker {
     async fn dial_for_ever(self, master: String) {
-        let mut wait = DIAL_AGAIN_MIN;
+        let (mut wait, mut quic_in_doubt) = (DIAL_AGAIN_MIN, false);
         loop {
             let mut welcomed = false;
             let began = tokio::time::Instant::now();
-            let quic = self.quic.lock().expect("no holder of this lock panics").clone();
-            let ended = match dial::dial(&self.endpoint, &quic, &master, &self.host).await {
+            let ended = match self.dialler.dial(&self.present(), &master, quic_in_doubt).await {
                 Ok(connection) => {
-                    let ended = self.link(connection.clone(), &mut welcomed).await;
-                    // The connection knows better than the stream why the stream broke.
-                    ended.map_err(|error| match error.is::<NoCommonFrames>() {
-                        true => error,
-                        false => connection.close_reason().map_or(error, Into::into),
-                    })
+                    let mut last = connection.transport();
+                    let linked = self.keep_linked(&master, connection, &mut last, &mut welcomed);
+                    let ended = linked.await;
+                    // UDP may be blocked from now on: a link that is refused or closed ends otherwise.
+                    quic_in_doubt = last == Transport::Tcp || ended.as_ref().is_err_and(is_silent);
+                    ended
                 }
                 Err(cause) => Err(cause),
             };
@@ -157,10 +159,74 @@ impl Dialler {
         }
     }
 
-    /// Serves one link until it ends. Sets `welcomed` once the master lets this worker in.
-    async fn link(&self, connection: Connection, welcomed: &mut bool) -> anyhow::Result<()> {
+    /// The present certificate.
+    fn present(&self) -> DialTls {
+        self.tls.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Serves a link until it ends. One over TCP ends when one over QUIC has taken its place, which is then
+    /// served; `last` becomes what carries the link. Sets `welcomed` once the master lets this worker in.
+    async fn keep_linked(
+        &self,
+        master: &str,
+        connection: Connection,
+        last: &mut Transport,
+        welcomed: &mut bool,
+    ) -> anyhow::Result<()> {
+        let mut link = pin!(self.link(connection.clone(), None, welcomed));
+        while *last == Transport::Tcp {
+            let quic = tokio::select! {
+                ended = &mut link => return ended,
+                quic = self.quic_again(master) => quic,
+            };
+            let mut moved = false;
+            let mut next = Box::pin(self.link(quic, Some(connection.clone()), &mut moved));
+            tokio::select! {
+                _ = &mut link => {
+                    *last = Transport::Quic;
+                    return next.await;
+                }
+                // It has not taken its place.
+                _ = &mut next => {}
+            }
+        }
+        link.await
+    }
+
+    /// A connection to a master over QUIC, as soon as there can be one.
+    async fn quic_again(&self, master: &str) -> Connection {
+        loop {
+            tokio::time::sleep(spread(QUIC_AGAIN)).await;
+            if let Ok(connection) = self.dialler.dial_quic(&self.present(), master).await {
+                return connection;
+            }
+        }
+    }
+
+    /// Serves one connection until it ends. Sets `welcomed` once the master lets this worker in; then the
+    /// connection whose place it takes is closed.
+    async fn link(
+        &self,
+        connection: Connection,
+        replaces: Option<Connection>,
+        welcomed: &mut bool,
+    ) -> anyhow::Result<()> {
+        let ended = self.serve(&connection, replaces, welcomed).await;
+        // The connection knows better than the stream why the stream broke.
+        ended.map_err(|error| match error.is::<NoCommonFrames>() {
+            true => error,
+            false => connection.close_reason().map_or(error, Into::into),
+        })
+    }
+
+    async fn serve(
+        &self,
+        connection: &Connection,
+        replaces: Option<Connection>,
+        welcomed: &mut bool,
+    ) -> anyhow::Result<()> {
         let (send, receive) = connection.open_bi().await?;
-        let encoding = quic::encoding(&connection);
+        let encoding = quic::encoding(connection);
         let mut reader = FrameReader::new(receive, encoding);
         let mut writer = FrameWriter::new(send, encoding);
         writer.send(&StreamRequest::Control).await?;
@@ -168,10 +234,11 @@ impl Dialler {
         let Some(ToWorker::Welcome { master, machine, version, frames }) = welcome else {
             anyhow::bail!("it did not send Welcome");
         };
-        understood(&master, &version, frames, &connection)?;
+        understood(&master, &version, frames, connection)?;
         *welcomed = true;
         let address = connection.remote_address();
-        tracing::info!(master = %master.master, version, %address, "linked");
+        let transport = connection.transport().word();
+        tracing::info!(master = %master.master, version, %address, transport, "linked");
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (logs, written) = mpsc::channel(LOGS_MAX);
@@ -180,15 +247,18 @@ impl Dialler {
         let session = master.session;
         self.met(link, master, machine);
         let _ = self.deps.inbox.send(Input::Attempts(Event::Linked(link, session))).await;
+        if let Some(replaced) = replaces {
+            replaced.close(0, b"there is another link");
+        }
         let result = tokio::select! {
             result = speak(writer, waiting) => result,
             result = self.listen(&mut reader, link) => result,
-            result = write_logs(&connection, written) => result,
+            result = write_logs(connection, written) => result,
         };
         self.deps.links.lock().expect("no holder of this lock panics").remove(&link);
         let _ = self.deps.lease.send(LeaseEvent::Unlinked(link));
         let _ = self.deps.inbox.send(Input::Attempts(Event::Unlinked(link))).await;
-        connection.close(0u32.into(), b"");
+        connection.close(0, b"");
         Ok(result?)
     }
 
@@ -250,7 +320,7 @@ fn understood(
     let there = Speaker { role: "master", name, version, frames };
     let checked = NoCommonFrames::check("worker", FrameRange::SPOKEN, there);
     checked.map(drop).inspect_err(|cause| {
-        connection.close(quic::NO_COMMON_FRAMES.into(), cause.to_string().as_bytes());
+        connection.close(quic::NO_COMMON_FRAMES, cause.to_string().as_bytes());
     })
 }
 
@@ -264,8 +334,7 @@ async fn write_logs(
         let writer = match &mut stream {
             Some(writer) => writer,
             None => {
-                let opened = connection.open_uni().await;
-                let opened = opened.map_err(|error| StreamError::Down(error.to_string()))?;
+                let opened = connection.open_uni().await?;
                 stream.insert(FrameWriter::new(opened, quic::encoding(connection)))
             }
         };
@@ -278,8 +347,7 @@ async fn ask(
     connection: &Connection,
     ask: &StreamRequest,
 ) -> Result<(FrameReader, FrameWriter), StreamError> {
-    let opened = connection.open_bi().await;
-    let (send, receive) = opened.map_err(|error| StreamError::Down(error.to_string()))?;
+    let (send, receive) = connection.open_bi().await?;
     let encoding = quic::encoding(connection);
     let mut writer = FrameWriter::new(send, encoding);
     writer.send(ask).await?;

@@ -3,6 +3,7 @@
 pub(crate) use muster_protocol::attempts::LinkId;
 
 use muster_protocol::message::{LogChunk, ToMaster};
+use muster_wire::link::Connection;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -17,5 +18,5 @@ pub(crate) type Links = Arc<Mutex<BTreeMap<LinkId, LinkHandle>>>;
 pub(crate) struct LinkHandle {
     pub frames: mpsc::Sender<ToMaster>,
     pub logs: mpsc::Sender<LogChunk>,
-    pub connection: quinn::Connection,
+    pub connection: Connection,
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use muster_protocol::{Digest, message::ObjectStore, retry::MISSING};
-use quinn::Connection;
+use muster_wire::link::Connection;
 
 /// Fetches an object of at most `size_max` bytes. Tries `first` first, if there is one; after each
 /// answer that the object is missing it tries the next link. The caller checks the digest.

@@ -23,7 +23,9 @@ use muster_protocol::{
 };
 use muster_tests::{Fleet, fleet::NATS};
 use muster_wire::{
-    cas, clock, nats, process,
+    cas, clock,
+    link::Connection,
+    nats, process,
     quic::{self, FrameReader, FrameWriter},
     tls,
 };
@@ -143,6 +145,7 @@ impl RenewingWorker {
         endpoint.set_default_client_config(quic::client(tls::client(&files)?)?);
         let master: SocketAddr = fleet.quic("m1").parse()?;
         let connection = endpoint.connect(master, &names.master_host())?.await?;
+        let connection = Connection::from(connection);
         let (send, receive) = connection.open_bi().await?;
         let encoding = quic::encoding(&connection);
         let mut reader = FrameReader::new(receive, encoding);

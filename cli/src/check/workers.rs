@@ -70,7 +70,7 @@ pub(super) async fn look(
         &alone,
         held.len(),
         "have no link to a master and get no tasks",
-        "name a running master with --master, and open its UDP port; their logs say more",
+        "name a running master with --master, and open its UDP or TCP port; their logs say more",
     ));
 }
 
@@ -144,7 +144,14 @@ mod tests {
         let name = format!("w{number}").parse().expect("a name");
         let mut lease = Lease::new(name, SessionId(1));
         lease.offer.group = format!("g{number}").parse().expect("a name");
-        WorkerView { lease, revision: 1, linked: false, denied: None, attempts: Vec::new() }
+        WorkerView {
+            lease,
+            revision: 1,
+            linked: false,
+            transport: None,
+            denied: None,
+            attempts: Vec::new(),
+        }
     }
 
     #[test]

@@ -4,8 +4,10 @@
 use super::{HANDSHAKE_MAX, LinkServer};
 use crate::inbox::Input;
 use muster_protocol::message::{JOIN_SIZE_MAX, Join, JoinReply};
-use muster_wire::quic::{self, FrameReader, FrameWriter, StreamError};
-use quinn::{Connection, VarInt};
+use muster_wire::{
+    link::Connection,
+    quic::{self, FrameReader, FrameWriter, StreamError},
+};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -21,13 +23,10 @@ const DECIDED_WITHIN: Duration = Duration::from_secs(10);
 impl LinkServer {
     /// Answers one request. An error means that the peer did not ask as it should.
     pub(super) async fn join(&self, connection: Connection) -> Result<(), StreamError> {
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(1));
-        connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
-        connection.set_receive_window(VarInt::from_u32(JOIN_SIZE_MAX as u32));
+        connection.narrow(JOIN_SIZE_MAX as u32);
         let late = |_| StreamError::Down("it asked nothing in time".into());
         let asked = async {
-            let down = |error: quinn::ConnectionError| StreamError::Down(error.to_string());
-            let (send, receive) = connection.accept_bi().await.map_err(down)?;
+            let (send, receive) = connection.accept_bi().await?;
             let encoding = quic::encoding(&connection);
             let mut reader = FrameReader::new(receive, encoding);
             let join = reader.next_within::<Join>(JOIN_SIZE_MAX).await?;

@@ -5,7 +5,7 @@ use super::Memory;
 use crate::{
     BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
     advisory::Advisory,
-    api::{NewTask, TaskEnded},
+    api::{NewTask, TaskEnded, Transport},
     entitlement::Entitlement,
     lease::{CasAnswer, Lease, LeaseTiming, MasterLease},
     limit,
@@ -170,6 +170,8 @@ pub enum Event {
         worker: WorkerId,
         /// The link's number.
         link: LinkId,
+        /// What carries the link.
+        transport: Transport,
         /// What the worker may offer, from its certificate.
         entitlement: Arc<Entitlement>,
         /// What the worker has, by its own account.

@@ -71,6 +71,7 @@ impl Fleet {
                 lease: worker.lease.clone()?,
                 revision: worker.revision,
                 linked: !worker.links().is_empty(),
+                transport: worker.links().transport(),
                 denied: worker.denied().map(String::from),
                 attempts: worker.tasks().collect(),
             })

@@ -5,10 +5,12 @@ use super::{
     Effect, Fleet, LinkId, Timer,
     inquiries::{Inquiry, TooMany},
     reconcile::counted,
+    workers::Linked,
 };
 use crate::{
     ABSENT, TaskId, Time, WorkerId,
     advisory::TaskEvent,
+    api::Transport,
     entitlement::Entitlement,
     message::{AttemptKey, HeldAttempt, Hello, ToWorker},
     subject::Bucket,
@@ -21,7 +23,7 @@ impl Fleet {
         &mut self,
         now: Time,
         worker: WorkerId,
-        link: LinkId,
+        (link, transport): (LinkId, Transport),
         entitlement: Arc<Entitlement>,
         hello: Hello,
     ) {
@@ -34,7 +36,7 @@ impl Fleet {
         }
         let none_linked = self.workers.linked() == 0;
         self.worker(now, &worker);
-        self.workers.link(&worker, link, session, entitlement);
+        self.workers.link(&worker, link, Linked { session, transport, entitlement });
         let entry = self.worker(now, &worker);
         let held: Vec<TaskId> = entry.tasks().collect();
         let known: BTreeSet<AttemptKey> = attempts.iter().map(|held| held.key).collect();

@@ -21,7 +21,7 @@ use super::*;
 use crate::{
     ABSENT, AttemptId, Digest, Revision, SessionId,
     advisory::Advisory,
-    api::NewTask,
+    api::{NewTask, Transport},
     entitlement::Entitlement,
     lease::{CasAnswer, Lease, LeaseState, LeaseTiming, Offer},
     limit,
@@ -432,8 +432,9 @@ impl World {
             version: String::new(),
             frames: Default::default(),
         };
+        let (worker, transport) = (name(worker), Transport::Quic);
         let entitlement = self.entitlement.clone();
-        self.see(Event::Linked { worker: name(worker), link, entitlement, hello })
+        self.see(Event::Linked { worker, link, transport, entitlement, hello })
     }
 
     pub fn unlink(&mut self, worker: &str, link: LinkId) -> Vec<String> {

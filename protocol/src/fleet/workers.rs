@@ -6,6 +6,7 @@
 use super::{LinkId, RequestId, backoff, place::Room};
 use crate::{
     ABSENT, Revision, SessionId, TaskId, Time, WorkerId,
+    api::Transport,
     entitlement::Entitlement,
     lease::{Lease, LeaseState},
     limit,
@@ -68,11 +69,13 @@ pub(super) struct Worker {
 #[derive(Debug, Default)]
 pub(super) struct WorkerLinks(BTreeMap<LinkId, Linked>);
 
-/// What came up with a link: the session, and what the certificate permits it to offer.
+/// What came up with a link: the session, what carries the link, and what the certificate permits it to
+/// offer.
 #[derive(Debug)]
-struct Linked {
-    session: SessionId,
-    entitlement: Arc<Entitlement>,
+pub(super) struct Linked {
+    pub(super) session: SessionId,
+    pub(super) transport: Transport,
+    pub(super) entitlement: Arc<Entitlement>,
 }
 
 /// How workers are ordered when one is chosen: unwell workers last, then by attempts per slot, in
@@ -110,17 +113,11 @@ impl Workers {
         self.linked
     }
 
-    /// A link of a known worker came up, by this session of it.
-    pub(super) fn link(
-        &mut self,
-        id: &WorkerId,
-        link: LinkId,
-        session: SessionId,
-        entitlement: Arc<Entitlement>,
-    ) {
+    /// A link of a known worker came up.
+    pub(super) fn link(&mut self, id: &WorkerId, link: LinkId, linked: Linked) {
         let Some(worker) = self.known.get_mut(id) else { return };
         self.linked += usize::from(worker.links.is_empty());
-        worker.links.0.insert(link, Linked { session, entitlement });
+        worker.links.0.insert(link, linked);
         worker.look_at_entitlement();
     }
 
@@ -334,6 +331,11 @@ impl WorkerLinks {
 
     pub(super) fn newest(&self) -> Option<LinkId> {
         self.0.last_key_value().map(|(&link, _)| link)
+    }
+
+    /// What carries the newest link.
+    pub(super) fn transport(&self) -> Option<Transport> {
+        self.0.last_key_value().map(|(_, linked)| linked.transport)
     }
 
     fn newest_with(&self, session: SessionId) -> Option<(&LinkId, &Linked)> {

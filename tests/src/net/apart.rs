@@ -21,6 +21,9 @@ const INSIDE: &str = "MUSTER_TESTS_APART";
 const HUB: &str = "hub";
 pub(super) const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 254);
 
+/// How far the next address of a host is from the one before.
+const READDRESSED: u8 = 100;
+
 /// The rules of a host. It drops every packet from an address in the first set. It resets every
 /// connection with an address in the second set, at both ends; the reset itself must pass.
 const RULES: &str = "
@@ -72,16 +75,48 @@ impl Namespaces {
                 cuts: Cuts::default(),
             });
         }
-        let probe = format!("ip link add {HUB} type bridge && nft add table inet muster");
-        let tried = unshare().args(["sh", "-ec", &probe]).output();
-        let tried = tried.map_err(|error| format!("unshare: {error}"))?;
-        if !tried.status.success() {
-            return Err(String::from_utf8_lossy(&tried.stderr).trim().replace('\n', "; "));
-        }
+        probe()?;
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let again =
             unshare().arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec();
         Err(format!("unshare: {again}"))
+    }
+
+    /// Runs a test again, in a process of its own inside the namespaces. In that process, returns them. In the
+    /// process that has started it, returns nothing once the test has succeeded there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why this is not possible here.
+    ///
+    /// # Panics
+    ///
+    /// When the test failed there.
+    pub fn enter_for_test(name: &str) -> Result<Option<Self>, String> {
+        if std::env::var_os(INSIDE).is_some() {
+            return Namespaces::enter().map(Some);
+        }
+        probe()?;
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut again = unshare();
+        again.arg(program).args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+        let ended = again.status().map_err(|error| format!("unshare: {error}"))?;
+        assert!(ended.success(), "{name} failed inside its namespaces");
+        Ok(None)
+    }
+
+    /// Gives a host another address in the place of the one that it has, as another network would.
+    pub(super) fn readdress(&mut self, host: &str) {
+        let NetHost { address: old, keeper } = self.host(host);
+        let [a, b, c, d] = old.octets();
+        let new = Ipv4Addr::new(a, b, c, d + READDRESSED);
+        let there = namespace(keeper);
+        let script =
+            format!("ip address delete {old}/24 dev eth0 && ip address add {new}/24 dev eth0");
+        run("nsenter", &[&there, "sh", "-ec", &script]).expect("the host's own address can change");
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.address = new;
+        }
     }
 
     pub(super) fn address(&mut self, host: &str) -> Ipv4Addr {
@@ -152,6 +187,17 @@ impl Drop for Namespaces {
             let _ = host.keeper.wait();
         }
     }
+}
+
+/// Tries whether this user may make namespaces.
+fn probe() -> Result<(), String> {
+    let probe = format!("ip link add {HUB} type bridge && nft add table inet muster");
+    let tried = unshare().args(["sh", "-ec", &probe]).output();
+    let tried = tried.map_err(|error| format!("unshare: {error}"))?;
+    if tried.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&tried.stderr).trim().replace('\n', "; "))
 }
 
 /// Makes the host with this number, and connects it to the bridge.

@@ -3,7 +3,7 @@
 //! proxy that breaks connections closes them and refuses new ones. Never changes or reorders what it
 //! passes on.
 
-use super::{Carrier, cuts::Cuts};
+use super::{Carrier, cuts::Cuts, own_port};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -43,6 +43,8 @@ struct Way {
     back: watch::Sender<bool>,
     /// Whether connections are closed and refused.
     broken: watch::Sender<bool>,
+    /// Whether datagrams are lost, whatever becomes of connections.
+    datagrams: watch::Sender<bool>,
 }
 
 /// Whether a proxy loses messages, in each direction.
@@ -51,6 +53,7 @@ struct Losses {
     there: watch::Receiver<bool>,
     back: watch::Receiver<bool>,
     broken: watch::Receiver<bool>,
+    datagrams: watch::Receiver<bool>,
 }
 
 impl Proxies {
@@ -72,10 +75,21 @@ impl Proxies {
         let (there, lost_there) = watch::channel(false);
         let (back, lost_back) = watch::channel(false);
         let (broken, is_broken) = watch::channel(false);
-        let losses = Losses { there: lost_there, back: lost_back, broken: is_broken };
+        let (datagrams, lost_datagrams) = watch::channel(false);
+        let losses = Losses {
+            there: lost_there,
+            back: lost_back,
+            broken: is_broken,
+            datagrams: lost_datagrams,
+        };
         let entry = self.runtime.block_on(open(target, carrier, losses)).expect("a free port");
-        self.ways.insert(key, Way { target, entry, there, back, broken });
+        self.ways.insert(key, Way { target, entry, there, back, broken, datagrams });
         entry
+    }
+
+    pub(super) fn lose_datagrams(&mut self, from: &str, to: &str, lost: bool) {
+        let way = self.ways.get(&(from.to_string(), to.to_string()));
+        way.expect("a way that is used").datagrams.send_replace(lost);
     }
 
     pub(super) fn set_broken(&mut self, from: &str, to: &str, is_broken: bool) {
@@ -110,8 +124,10 @@ pub(super) fn runtime() -> Runtime {
 async fn open(target: SocketAddr, carrier: Carrier, losses: Losses) -> io::Result<SocketAddr> {
     match carrier {
         Carrier::Udp => {
-            let socket = UdpSocket::bind(ANYWHERE).await?;
-            let entry = socket.local_addr()?;
+            let entry = SocketAddr::from((Ipv4Addr::LOCALHOST, own_port()));
+            let socket = UdpSocket::bind(entry).await?;
+            let listener = TcpListener::bind(entry).await?;
+            tokio::spawn(connections(listener, target, losses.clone()));
             tokio::spawn(datagrams(Arc::new(socket), target, losses));
             Ok(entry)
         }
@@ -130,7 +146,7 @@ async fn datagrams(socket: Arc<UdpSocket>, target: SocketAddr, losses: Losses) {
     let mut datagram = vec![0; DATAGRAM_MAX];
     loop {
         let Ok((size, sender)) = socket.recv_from(&mut datagram).await else { continue };
-        if *losses.there.borrow() {
+        if *losses.there.borrow() || *losses.datagrams.borrow() {
             continue;
         }
         let onward = match senders.get(&sender) {

@@ -12,8 +12,11 @@ use muster_protocol::{
     subject::Bucket,
 };
 use muster_tests::Fleet;
-use muster_wire::quic::{FrameReader, FrameWriter};
-use quinn::{Connection, ConnectionError, Endpoint};
+use muster_wire::{
+    link::{Connection, ConnectionEnd},
+    quic::{FrameReader, FrameWriter},
+};
+use quinn::Endpoint;
 use std::time::Duration;
 
 const SESSION: SessionId = SessionId(7);
@@ -81,8 +84,7 @@ fn a_stolen_worker_offers_no_more_than_its_certificate_permits() {
         let renew = ToMaster::Renew { expect: 0, lease: vault() };
         thief.writer.send(&renew).await.expect("it is up");
         let closed = tokio::time::timeout(Duration::from_secs(10), thief.connection.closed()).await;
-        let Ok(ConnectionError::ApplicationClosed(close)) = closed else { panic!("{closed:?}") };
-        let reason = String::from_utf8_lossy(&close.reason).into_owned();
+        let Ok(ConnectionEnd::Closed { reason, .. }) = closed else { panic!("{closed:?}") };
         assert_eq!(
             reason,
             "the worker's certificate does not permit the group vault (permitted: shops)"

@@ -1,9 +1,10 @@
 //! A stolen worker: it has a certificate of the fleet and says whatever it likes. It harms only itself.
 
-use crate::link_client::{block_on, dial, resident_bytes, welcomed};
+use crate::link_client::{block_on, dial, dial_tcp, resident_bytes, welcomed};
 use futures::StreamExt as _;
 use muster_protocol::{
     AttemptId, Digest, SessionId, TaskId,
+    api::Transport,
     frame::{Encoding, FrameRange},
     limit,
     message::{
@@ -14,8 +15,11 @@ use muster_protocol::{
     task::{Outcome, Verdict},
 };
 use muster_tests::{Fleet, fleet::wait_for};
-use muster_wire::quic::{self, FrameReader, FrameWriter};
-use quinn::{Connection, ConnectionError, SendStream};
+use muster_wire::{
+    link::{Connection, ConnectionEnd, STREAMS_MAX, SendStream},
+    quic::{FrameReader, FrameWriter},
+};
+use quinn::Endpoint;
 use std::time::Duration;
 
 /// How long a master may take to close a link on which nothing more can be right.
@@ -31,9 +35,7 @@ fn key(number: u128) -> AttemptKey {
 /// How the master closed this link.
 async fn closed(connection: &Connection) -> Result<String, &'static str> {
     match tokio::time::timeout(CLOSED_WITHIN, connection.closed()).await {
-        Ok(ConnectionError::ApplicationClosed(close)) => {
-            Ok(String::from_utf8_lossy(&close.reason).into_owned())
-        }
+        Ok(ConnectionEnd::Closed { reason, .. }) => Ok(reason),
         Ok(_) => Err("the link ended in another way"),
         Err(_) => Err("the link is still up"),
     }
@@ -123,23 +125,44 @@ fn an_outcome_that_is_too_large_for_a_record_ends_its_link() {
 async fn half_a_frame(connection: &Connection) -> Option<SendStream> {
     let (mut send, _) =
         tokio::time::timeout(CLOSED_WITHIN, connection.open_bi()).await.ok()?.ok()?;
-    send.write_all(&(limit::FRAME_SIZE_MAX as u32).to_le_bytes()).await.ok()?;
+    let size = (limit::FRAME_SIZE_MAX as u32).to_le_bytes().to_vec();
+    send.write(size.into()).await.ok()?;
     let bytes = vec![0; limit::FRAME_SIZE_MAX / 2];
-    let _ = tokio::time::timeout(Duration::from_millis(20), send.write_all(&bytes)).await;
+    let _ = tokio::time::timeout(Duration::from_millis(20), send.write(bytes.into())).await;
     Some(send)
+}
+
+/// Dials the master, over QUIC or over TCP. The endpoint is kept for the connection.
+async fn dial_over(fleet: &Fleet, over: Transport) -> Option<(Option<Endpoint>, Connection)> {
+    let alpn = [Encoding::Named.alpn()];
+    match over {
+        Transport::Quic => {
+            let (endpoint, connection) = dial(fleet, &alpn).await;
+            Some((Some(endpoint), connection.ok()?))
+        }
+        Transport::Tcp => Some((None, dial_tcp(fleet, &alpn).await.ok()?)),
+    }
 }
 
 #[test]
 fn a_worker_has_few_links_and_its_half_frames_cost_little_memory() {
+    half_frames_cost_little(Transport::Quic);
+}
+
+#[test]
+fn a_worker_has_few_links_over_tcp_and_its_half_frames_cost_little_memory() {
+    half_frames_cost_little(Transport::Tcp);
+}
+
+fn half_frames_cost_little(over: Transport) {
     const LINKS: usize = 20;
     let fleet = fleet();
     let before = resident_bytes(&fleet, "m1");
     let (up, most) = block_on(async {
         let (mut links, mut streams, mut most) = (Vec::new(), Vec::new(), 0);
         for _ in 0..LINKS {
-            let (endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
-            let Ok(connection) = connection else { continue };
-            for _ in 0..quic::STREAMS_MAX {
+            let Some((endpoint, connection)) = dial_over(&fleet, over).await else { continue };
+            for _ in 0..STREAMS_MAX {
                 let Some(stream) = half_a_frame(&connection).await else { break };
                 streams.push(stream);
             }
@@ -157,16 +180,20 @@ fn a_worker_has_few_links_and_its_half_frames_cost_little_memory() {
 
 #[test]
 fn a_frame_that_is_begun_and_not_ended_ends_its_link() {
+    half_a_frame_ends_its_link(Transport::Quic);
+    half_a_frame_ends_its_link(Transport::Tcp);
+}
+
+fn half_a_frame_ends_its_link(over: Transport) {
     let fleet = fleet();
     let reason = block_on(async {
-        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
-        let connection = connection.expect("it is let in");
+        let (_endpoint, connection) = dial_over(&fleet, over).await.expect("it is let in");
         let (mut send, _receive) = connection.open_bi().await.expect("a stream");
         let mut frame = Vec::new();
         let control = StreamRequest::Control;
         muster_protocol::frame::encode(Encoding::Named, &control, &mut frame).expect("it fits");
         frame.extend([9, 0, 0, 0, 1]);
-        send.write_all(&frame).await.expect("it is up");
+        send.write(frame.into()).await.expect("it is up");
         closed(&connection).await
     });
     assert!(reason.is_ok(), "{reason:?}");
@@ -175,10 +202,14 @@ fn a_frame_that_is_begun_and_not_ended_ends_its_link() {
 /// Transfers that do not move hold the places of this worker and not those of others.
 #[test]
 fn transfers_that_stand_still_leave_others_their_places() {
+    transfers_stand_still(Transport::Quic);
+    transfers_stand_still(Transport::Tcp);
+}
+
+fn transfers_stand_still(over: Transport) {
     let fleet = fleet();
     block_on(async {
-        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
-        let connection = connection.expect("it is let in");
+        let (_endpoint, connection) = dial_over(&fleet, over).await.expect("it is let in");
         let _control = welcomed(&connection).await;
         let mut streams = Vec::new();
         for _ in 0..16 {

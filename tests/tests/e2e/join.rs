@@ -13,10 +13,10 @@ use muster_tests::{
 };
 use muster_wire::{
     authority,
+    link::ConnectionEnd,
     quic::{self, FrameReader, FrameWriter},
     tls,
 };
-use quinn::ConnectionError;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -129,8 +129,8 @@ fn a_program_without_a_certificate_can_only_join() {
             Ok(connection) => connection.closed().await,
             Err(error) => error,
         };
-        let ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended:?}") };
-        assert_eq!(close.error_code, quic::NOT_A_WORKER.into());
+        let ConnectionEnd::Closed { code, .. } = ended else { panic!("{ended:?}") };
+        assert_eq!(code, quic::NOT_A_WORKER);
         // The token of another fleet.
         let tls = tls::joining(muster_protocol::Digest([1; 32])).expect("TLS");
         let (_endpoint, connection) = dial_with(&fleet, tls, &[JOIN_ALPN]).await;

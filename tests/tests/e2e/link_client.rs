@@ -7,11 +7,15 @@ use muster_protocol::{
 };
 use muster_tests::Fleet;
 use muster_wire::{
+    link::{Connection, ConnectionEnd, tcp},
     quic::{self, FrameReader, FrameWriter},
     tls,
 };
-use quinn::{Connection, ConnectionError, Endpoint};
-use std::net::{Ipv4Addr, SocketAddr};
+use quinn::Endpoint;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 /// Any port of this machine.
 pub const HERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -28,10 +32,7 @@ pub fn files(fleet: &Fleet, role: &str, name: &str) -> tls::Files {
 }
 
 /// Dials the master `m1` as worker `w9`, with these encodings.
-pub async fn dial(
-    fleet: &Fleet,
-    alpn: &[&[u8]],
-) -> (Endpoint, Result<Connection, ConnectionError>) {
+pub async fn dial(fleet: &Fleet, alpn: &[&[u8]]) -> (Endpoint, Result<Connection, ConnectionEnd>) {
     let tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
     dial_with(fleet, tls, alpn).await
 }
@@ -41,13 +42,30 @@ pub async fn dial_with(
     fleet: &Fleet,
     mut tls: rustls::ClientConfig,
     alpn: &[&[u8]],
-) -> (Endpoint, Result<Connection, ConnectionError>) {
+) -> (Endpoint, Result<Connection, ConnectionEnd>) {
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let mut endpoint = Endpoint::client(SocketAddr::from(HERE)).expect("a port");
     endpoint.set_default_client_config(quic::client(tls).expect("TLS 1.3"));
     let master: SocketAddr = fleet.quic("m1").parse().expect("an address");
     let connecting = endpoint.connect(master, &fleet.names().master_host()).expect("a name");
-    (endpoint, connecting.await)
+    (endpoint, connecting.await.map(Connection::from).map_err(ConnectionEnd::from))
+}
+
+/// Dials the master `m1` over TCP as worker `w9`, with these encodings.
+pub async fn dial_tcp(fleet: &Fleet, alpn: &[&[u8]]) -> Result<Connection, ConnectionEnd> {
+    let tls = tls::client(&files(fleet, "worker", "w9")).expect("certificates");
+    dial_tcp_with(fleet, tls, alpn).await
+}
+
+/// Dials the master `m1` over TCP with this TLS, and with these encodings.
+pub async fn dial_tcp_with(
+    fleet: &Fleet,
+    mut tls: rustls::ClientConfig,
+    alpn: &[&[u8]],
+) -> Result<Connection, ConnectionEnd> {
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let master: SocketAddr = fleet.quic("m1").parse().expect("an address");
+    tcp::connect(master, Arc::new(tls), &fleet.names().master_host()).await
 }
 
 /// The control stream of a link, after the master's Welcome.

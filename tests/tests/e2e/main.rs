@@ -24,6 +24,7 @@ mod keep;
 mod languages;
 mod later;
 mod link_client;
+mod links;
 mod list;
 mod local;
 mod log;

@@ -49,7 +49,9 @@ const MAP: &[(&str, &str)] = &[
         authority: tls
         cas: nats
         process: log
+        quic: link
         state: process
+        tls: link
         ",
     ),
     (

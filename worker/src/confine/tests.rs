@@ -151,6 +151,13 @@ fn a_confined_worker_dials_but_does_not_listen_and_signals_nobody_outside() {
 }
 
 #[test]
+fn the_tcp_ports_of_masters_are_among_those_to_connect_to() {
+    let masters = ["hq.example.com:7400".into(), "[2001:db8::1]:7401".into()];
+    let ports = ports(None, &Rules::default(), &masters).expect("not all ports");
+    assert_eq!(ports, BTreeSet::from([NAMES_PORT, 7400, 7401]));
+}
+
+#[test]
 fn a_confined_worker_reaches_no_program_by_a_socket_of_another_kind() {
     on_a_thread(|dir| {
         let stream = UnixListener::bind(dir.join("docker.sock")).expect("free as yet");

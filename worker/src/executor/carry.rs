@@ -20,7 +20,7 @@ use muster_protocol::{
     retry::OUTPUT,
     task::{Data, Outcome},
 };
-use quinn::Connection;
+use muster_wire::link::Connection;
 use tokio::sync::mpsc;
 
 /// Fetches an attempt's module, and its input if that is not in the dispatch. `first` is the link to

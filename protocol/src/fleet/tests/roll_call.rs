@@ -59,8 +59,9 @@ fn hello(w: &mut World, holds: Revision, to: SessionId) -> Vec<String> {
     let holds = Mark { revision: holds, ..Mark::default() };
     let (session, attempts, version) = (SessionId(1), Vec::new(), String::new());
     let hello = Hello { to, session, attempts, holds, version, frames: Default::default() };
+    let (worker, transport) = (name("w1"), Transport::Quic);
     let entitlement = w.entitlement.clone();
-    w.see(Event::Linked { worker: name("w1"), link: 11, entitlement, hello })
+    w.see(Event::Linked { worker, link: 11, transport, entitlement, hello })
 }
 
 /// The leader says where a stream ends.

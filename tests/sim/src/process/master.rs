@@ -10,6 +10,7 @@ use crate::{
 use muster_protocol::{
     MasterId, SessionId, Time,
     advisory::{Advisory, FailoverEvent, RegistryEvent},
+    api::Transport,
     entitlement::Entitlement,
     fleet::{self, Effect, Fleet},
     frame::FrameRange,
@@ -240,8 +241,8 @@ impl World {
         let worker = self.worker_of(link);
         let event = match frame {
             ToMaster::Hello(hello) => {
-                let entitlement = Arc::new(Entitlement::any());
-                fleet::Event::Linked { worker, link, entitlement, hello }
+                let (transport, entitlement) = (Transport::Quic, Arc::new(Entitlement::any()));
+                fleet::Event::Linked { worker, link, transport, entitlement, hello }
             }
             ToMaster::Renew { expect, lease } => {
                 self.counters.relayed += 1;

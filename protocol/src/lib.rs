@@ -28,6 +28,7 @@ pub mod registry;
 pub mod retry;
 mod run_estimate;
 pub mod sessions;
+pub mod signature;
 pub mod site;
 pub mod subject;
 pub mod task;

@@ -29,6 +29,7 @@ pub mod limits;
 mod link;
 mod links;
 pub mod local;
+mod mask;
 mod memory;
 mod object;
 pub mod policy;

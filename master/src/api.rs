@@ -20,6 +20,7 @@ use muster_protocol::{
     api::{CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Request, Workers},
     fleet::{self, Fleet},
     message::ObjectStore,
+    signature::Signature,
     subject::{Names, SERVICE, is_inbox},
 };
 use serde::Serialize;
@@ -77,8 +78,8 @@ struct ApiServer {
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
     known: Mutex<HashSet<Digest>>,
-    /// Digests known to have had these names. A name never changes its meaning.
-    named: Mutex<HashSet<(String, Digest)>>,
+    /// Digests known to have had these names, and their signatures. A name never changes its meaning.
+    named: Mutex<HashMap<(String, Digest), Option<Signature>>>,
 }
 
 /// Begins to answer clients, until the service is stopped.

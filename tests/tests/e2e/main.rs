@@ -40,6 +40,7 @@ mod process_end;
 mod refuse;
 mod restart;
 mod rewound;
+mod signed;
 mod silence;
 mod sites;
 mod terminal;

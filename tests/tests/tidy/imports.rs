@@ -13,7 +13,7 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement id lease limit message record registry subject task time
+        api: enrolment entitlement id lease limit message record registry signature subject task time
         attempts: frame id lease limit message occupancy registry run_estimate task time
         checkpoint: id lease limit message record task time
         enrolment: entitlement id record
@@ -21,15 +21,17 @@ const MAP: &[(&str, &str)] = &[
         fleet: advisory api attempts entitlement grant id lease limit message occupancy registry run_estimate subject task time
         frame: frame_range grant id lease limit message record registry task time
         frame_range: task
+        grant: id signature
         health: lease time
         lease: grant id limit record registry task time words
-        message: frame_range grant id lease limit occupancy record registry subject task
+        message: frame_range grant id lease limit occupancy record registry signature subject task
         record: limit
         registry: id record subject time
         sessions: fleet id lease registry subject
+        signature: limit
         site: advisory limit time
         subject: id words
-        task: grant id limit occupancy record registry time words
+        task: grant id limit occupancy record registry signature time words
         watch: id limit registry subject time
         ",
     ),
@@ -78,7 +80,7 @@ const MAP: &[(&str, &str)] = &[
         config: journal memory policy shortage
         confine: config policy
         engine: code sandbox shortage
-        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage
+        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage signatures
         health: journal shortage
         identity: config dial
         inputs: artifact
@@ -87,10 +89,12 @@ const MAP: &[(&str, &str)] = &[
         limits: engine policy sandbox
         link: dial identity inbox journal links
         local: checkpoint compile engine gate journal policy run sandbox
+        mask: policy
         object: link links
         retry: gate link links
-        run: engine gate policy sandbox shortage
-        sandbox: checkpoint gate journal policy
+        run: engine gate mask policy sandbox shortage
+        sandbox: checkpoint gate journal mask policy
+        signatures: artifact policy
         ",
     ),
     (

@@ -33,6 +33,7 @@ fn dispatch() -> ToWorker {
         alone: false,
         number: 1,
         module: spec.module.digest,
+        signature: spec.signature,
         input: spec.input,
         args: spec.args,
         limits: spec.limits,

@@ -4,6 +4,8 @@
 // Help texts have brackets that are no links.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod key;
+
 use crate::{
     blob,
     client::{self, Client, ConnectArgs},
@@ -34,10 +36,20 @@ pub enum Command {
     #[command(after_help = "Examples:
   muster module push target/wasm32-wasip1/release/resize.wasm
   muster module push out.wasm --name resize:1.2.0
+  muster module push out.wasm --sign shop.key
 
 It prints what the module imports, and which grants its tasks may need. A task always runs the module with
 which it was submitted, whatever is pushed later. sha256:DIGEST always names the same module.")]
     Push(Push),
+    /// Make a key to sign modules with: FILE, which you keep secret, and FILE.pub
+    #[command(
+        after_help = "The keys and signatures are those of minisign, without a password. The public key \
+goes into the policies of workers: as a signer of modules that may run there, or that are given a secret."
+    )]
+    Key {
+        /// The file for the secret key
+        file: PathBuf,
+    },
     /// List the named modules
     #[command(alias = "list")]
     Ls,
@@ -68,12 +80,16 @@ pub struct Push {
     /// Its version [default: the next number]
     #[arg(long)]
     version: Option<String>,
+    /// Sign it with this secret key, which `muster module key` or `minisign -G -W` made
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub async fn run(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     match command {
         Command::Push(push) => self::push(push, connect, format).await,
+        Command::Key { file } => key::make(&file, format),
         Command::Ls => ls(connect, format).await,
         Command::Inspect { what } => inspect(&what, connect, format).await,
         Command::Rm { name, yes } => rm(&name, yes, connect, format).await,
@@ -83,9 +99,12 @@ pub async fn run(command: Command, connect: &ConnectArgs, format: Format) -> any
 async fn push(push: Push, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
     let (name, version) = push.named()?;
     let wasm = Wasm::read(&push.file)?;
+    let sign = |file: &PathBuf| key::sign(file, &wasm, &name);
+    let signature = push.sign.as_ref().map(sign).transpose()?;
     let client = Client::connect(connect).await?;
     wasm.store(&client).await?;
-    let question = RegisterModule { name: name.clone(), version, digest: wasm.digest };
+    let digest = wasm.digest;
+    let question = RegisterModule { name: name.clone(), version, digest, signature };
     let version: ModuleVersion = client.insist(Endpoint::ModuleRegister, &question).await?;
     if format == Format::Json {
         let mut told = serde_json::to_value(&version)?;
@@ -102,9 +121,15 @@ async fn push(push: Push, connect: &ConnectArgs, format: Format) -> anyhow::Resu
         wasm.kind
     ))?;
     output::fields(&[
+        ("signed by", signer(&version)),
         ("imports", wasm.info.imports.join("\n")),
         ("may need", needs_lines(&wasm.info)),
     ])
+}
+
+/// The key that a version says it is signed with; empty if it is not signed.
+fn signer(version: &ModuleVersion) -> String {
+    version.signature.as_ref().map(|signature| signature.key().to_string()).unwrap_or_default()
 }
 
 impl Push {
@@ -159,11 +184,12 @@ async fn ls(connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
                 Cell::new(quantity::show_size(version.size)),
                 Cell::new(&version.digest.hex()[..12]),
                 Cell::new(output::ago(version.pushed_at)),
+                Cell::new(signer(version)),
             ]
         })
     });
-    let headers = ["name", "version", "kind", "size", "sha256", "pushed"];
-    output::table(&headers, &["kind", "size"], rows.collect())
+    let headers = ["name", "version", "kind", "size", "sha256", "pushed", "signed by"];
+    output::table(&headers, &["signed by", "kind", "size"], rows.collect())
 }
 
 async fn inspect(what: &str, connect: &ConnectArgs, format: Format) -> anyhow::Result<()> {
@@ -371,6 +397,7 @@ mod tests {
             size: 1,
             kind: "module".into(),
             pushed_at: WallMillis(0),
+            signature: None,
             unknown: Default::default(),
         };
         let versions = vec![version("1", 1), version("2", 2)];
@@ -396,6 +423,7 @@ mod tests {
                 file: "hello.wasm".into(),
                 name: name.map(Into::into),
                 version: version.map(Into::into),
+                sign: None,
             };
             push.named().map_err(|error| error.to_string())
         };

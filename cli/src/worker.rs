@@ -314,6 +314,16 @@ fn policy(policy: &Policy) -> String {
         let names: Vec<&str> = policy.secrets.iter().map(String::as_str).collect();
         lines.push(format!("the secrets {}", names.join(", ")));
     }
+    for (secret, rule) in &policy.secret_modules {
+        let digests = rule.digests.iter().map(ToString::to_string);
+        let signers = rule.signers.iter().map(|signer| format!("signed by {signer}"));
+        let modules: Vec<String> = digests.chain(signers).collect();
+        lines.push(format!("the secret {secret} only for modules {}", modules.join(", ")));
+    }
+    if !policy.signers.is_empty() {
+        let signers: Vec<String> = policy.signers.iter().map(ToString::to_string).collect();
+        lines.push(format!("only modules that are signed by {}", signers.join(", ")));
+    }
     if !policy.http.is_empty() {
         let rules: Vec<String> = policy.http.iter().map(ToString::to_string).collect();
         lines.push(format!("HTTP to {}", rules.join(", ")));

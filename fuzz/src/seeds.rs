@@ -19,6 +19,7 @@ use muster_protocol::{
     },
     registry::{Mark, ServerId},
     role::{Rights, Role},
+    signature::{KeyId, Signature, SignatureParts},
     task::{
         Attempt, Data, LimitName, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec,
         TaskState, Verdict,
@@ -150,6 +151,7 @@ pub fn requests() {
             name: name.clone(),
             version: version.clone(),
             digest: Digest([1; 32]),
+            signature: Some(signature()),
         }),
         json(&RemoveModule { name, version }),
     ];
@@ -207,6 +209,7 @@ pub fn records() {
         size: 3,
         kind: "module".into(),
         pushed_at: WallMillis(1),
+        signature: Some(signature()),
         unknown: Default::default(),
     };
     let module = ModuleEntry {
@@ -287,6 +290,11 @@ fn grants() -> Grants {
     }
 }
 
+fn signature() -> Signature {
+    let parts = SignatureParts { of_bytes: [1; 64], comment: "upper", of_comment: [2; 64] };
+    Signature::new(KeyId([1; 8]), parts).expect("a signature")
+}
+
 fn dispatch() -> Dispatch {
     Dispatch {
         key: KEY,
@@ -297,6 +305,7 @@ fn dispatch() -> Dispatch {
         alone: false,
         number: 1,
         module: Digest([1; 32]),
+        signature: Some(signature()),
         input: inline(),
         args: vec!["-v".into()],
         limits: Limits::default(),

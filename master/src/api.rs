@@ -25,6 +25,7 @@ use muster_protocol::{
     fleet::{self, Fleet},
     message::ObjectStore,
     role::{Forbidden, Rights, Role},
+    signature::Signature,
     subject::{Names, SERVICE, is_inbox},
 };
 use serde::Serialize;
@@ -100,8 +101,8 @@ struct ApiServer {
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
     known: Mutex<HashSet<Digest>>,
-    /// Digests known to have had these names. A name never changes its meaning.
-    named: Mutex<HashSet<(String, Digest)>>,
+    /// Digests known to have had these names, and their signatures. A name never changes its meaning.
+    named: Mutex<HashMap<(String, Digest), Option<Signature>>>,
 }
 
 /// Begins to answer clients, until the service is stopped.

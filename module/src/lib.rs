@@ -1,4 +1,4 @@
-//! Inspects Wasm files: bytes in, facts or a refusal out.
+//! Inspects Wasm files: bytes in, facts or a refusal out. Signs them, and verifies signatures.
 //!
 //! Never compiles or runs a module, and never reads a file or a clock: client, master and worker ask the
 //! same questions about the same bytes and must get the same answers.
@@ -11,6 +11,7 @@ mod known;
 mod needs;
 mod refusal;
 mod scan;
+pub mod signing;
 
 pub use convert::to_component;
 pub use features::features;

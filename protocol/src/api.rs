@@ -22,6 +22,7 @@ use crate::{
     message::WorkerCommand,
     record::{Record, Unknown},
     role::{Actor, Rights, User},
+    signature::Signature,
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
 };
@@ -321,6 +322,9 @@ pub struct RegisterModule {
     pub version: Option<String>,
     /// The digest of the module in the module store.
     pub digest: Digest,
+    /// Its signature, if it is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
 }
 
 /// A named version of a module.
@@ -336,6 +340,9 @@ pub struct ModuleVersion {
     pub kind: String,
     /// When it was pushed. For people.
     pub pushed_at: WallMillis,
+    /// Its signature. A master has not verified it: it does not know the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The fields that this version does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -371,12 +378,11 @@ impl ModuleEntry {
         self.removed.extend(gone.into_iter().map(|old| old.version));
     }
 
-    /// Whether a version of this name has this digest: the given one, or any.
-    pub fn has(&self, version: Option<&str>, digest: Digest) -> bool {
-        let is_it = |known: &ModuleVersion| {
+    /// A version of this name that has this digest: the given one, or any.
+    pub fn find(&self, version: Option<&str>, digest: Digest) -> Option<&ModuleVersion> {
+        self.versions.iter().find(|known| {
             known.digest == digest && version.is_none_or(|version| version == known.version)
-        };
-        self.versions.iter().any(is_it)
+        })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Grants: what a task may have besides its input, and what a worker's policy allows. By default: nothing.
 
 mod address;
+mod policy;
 
 pub use address::is_public;
+pub use policy::{ModuleRule, Policy, RequestedGrants};
 
 use address::{in_net, whole};
 use alloc::{
@@ -69,18 +71,6 @@ impl Grants {
         *self == Grants::default()
     }
 
-    /// The part that a policy may deny: everything but the values of variables.
-    pub fn requested(&self) -> RequestedGrants {
-        RequestedGrants {
-            env: !self.env.is_empty(),
-            secrets: self.secrets.clone(),
-            http: self.http.clone(),
-            dir_bytes: self.dir_bytes,
-            finer_ns: (self.clock_ns < CLOCK_DEFAULT.as_nanos() as u64).then_some(self.clock_ns),
-            random: self.random,
-        }
-    }
-
     /// Whether it can be granted at all. The error says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         if self.env.len() > GRANTS_MAX
@@ -114,88 +104,6 @@ impl Grants {
             return Err("a clock's resolution is at least 1 ns".to_string());
         }
         Ok(())
-    }
-}
-
-/// The grants that a task asks for, as far as they decide where it may run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RequestedGrants {
-    env: bool,
-    secrets: BTreeSet<String>,
-    http: BTreeSet<HttpRule>,
-    dir_bytes: u64,
-    /// Absent if the coarse clock is enough, which no policy denies.
-    finer_ns: Option<u64>,
-    random: bool,
-}
-
-/// What a worker grants to tasks. It is part of the worker's lease, so that masters place tasks
-/// accordingly. The worker checks the policy again before each run.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Policy {
-    /// Whether tasks may have environment variables.
-    pub env: bool,
-    /// The secrets it keeps for tasks.
-    pub secrets: BTreeSet<String>,
-    /// Where tasks may send HTTP requests.
-    pub http: BTreeSet<HttpRule>,
-    /// The most scratch space of one attempt, in bytes.
-    pub dir_bytes: u64,
-    /// The finest clock, in nanoseconds.
-    pub clock_ns: u64,
-    /// Whether tasks may have the machine's random numbers.
-    pub random: bool,
-}
-
-/// The policy of a worker without a policy file: nothing that reaches beyond the sandbox.
-impl Default for Policy {
-    fn default() -> Self {
-        Policy {
-            env: true,
-            secrets: BTreeSet::new(),
-            http: BTreeSet::new(),
-            dir_bytes: 0,
-            clock_ns: 1_000,
-            random: true,
-        }
-    }
-}
-
-impl Policy {
-    /// Why the policy denies the grants that a task asks for, as a text that continues a sentence after
-    /// "the policy"; `None` if it denies nothing.
-    pub fn denies(&self, wants: &RequestedGrants) -> Option<String> {
-        if wants.env && !self.env {
-            return Some("has no environment variables".into());
-        }
-        if let Some(secret) = wants.secrets.iter().find(|secret| !self.secrets.contains(*secret)) {
-            return Some(format!("has no secret {secret}"));
-        }
-        if let Some(rule) = wants.http.iter().find(|rule| !self.permits(rule)) {
-            return Some(format!("does not allow HTTP to {rule}"));
-        }
-        if wants.dir_bytes > self.dir_bytes {
-            return Some(match self.dir_bytes {
-                0 => "has no scratch directories".into(),
-                most => format!(
-                    "allows a scratch directory of {most} bytes, not of {}",
-                    wants.dir_bytes
-                ),
-            });
-        }
-        if let Some(finer) = wants.finer_ns.filter(|&finer| finer < self.clock_ns) {
-            let most = self.clock_ns;
-            return Some(format!("allows a clock of {most} ns, not of {finer} ns"));
-        }
-        if wants.random && !self.random {
-            return Some("has no random numbers".into());
-        }
-        None
-    }
-
-    fn permits(&self, rule: &HttpRule) -> bool {
-        self.http.iter().any(|mine| mine.covers(rule))
     }
 }
 

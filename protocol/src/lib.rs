@@ -30,6 +30,7 @@ pub mod retry;
 pub mod role;
 mod run_estimate;
 pub mod sessions;
+pub mod signature;
 pub mod site;
 pub mod subject;
 pub mod task;

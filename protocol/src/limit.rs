@@ -33,6 +33,14 @@ pub const PAYLOAD_SIZE_MAX: u64 = 64 * 1024 * 1024;
 /// The largest module. Python and JavaScript guests carry their interpreter: 12 to 18 MB.
 pub const MODULE_SIZE_MAX: u64 = 64 * 1024 * 1024;
 
+/// The largest signature of a module, as text. The fixed parts take 300 bytes; the rest is for comments. The
+/// record of each task has it.
+pub const SIGNATURE_SIZE_MAX: usize = 1024;
+
+/// The most digests, and the most keys of signers, that a policy names for one secret, and the most keys that it
+/// demands of modules. A lease carries them.
+pub const SIGNERS_MAX: usize = 16;
+
 /// The most tasks in one submission: with small inputs that is one NATS message of under 1 MiB.
 pub const SUBMIT_TASKS_MAX: usize = 1_000;
 

@@ -15,6 +15,7 @@ use crate::{
     lease::{CasAnswer, Home, Lease, LeaseState},
     occupancy::Share,
     registry::{Mark, StreamId},
+    signature::Signature,
     task::{Data, Limits, Outcome},
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
@@ -211,6 +212,9 @@ pub struct Dispatch {
     pub number: u32,
     /// The module to run.
     pub module: Digest,
+    /// The signature of the module, which the worker verifies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The input of the task.
     pub input: Data,
     /// Arguments after the program's name.

@@ -15,12 +15,13 @@ use crate::{
     inputs::Inputs,
     journal::Journal,
     links::{LinkHandle, LinkId, Links},
-    policy::Rules,
+    policy::{Rules, Secrets},
     run::{self, RunSpec},
     sandbox::{GuestReport, Surroundings},
     shortage::{self, LoggedCauses, Shortages},
+    signatures::{NotVerified, Signatures},
 };
-use carry::{bring, get, get_again, pass_on, unless_closed};
+use carry::{Stores, bring, get, get_again, pass_on, unless_closed};
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event},
@@ -79,12 +80,11 @@ pub(crate) struct Shared {
 pub(crate) struct Executor {
     worker: WorkerId,
     engine: Engine,
-    artifacts: Artifacts,
+    stores: Stores,
     shared: Shared,
     /// A file that exists while the worker takes no new attempts.
     cordon: PathBuf,
     gates: HashMap<AttemptKey, RunGate>,
-    inputs: Inputs,
     /// The preparations that are under way, until they end or are no longer needed.
     preparing: HashMap<AttemptKey, AbortHandle>,
     reports: mpsc::Sender<GuestReport>,
@@ -116,11 +116,15 @@ impl Executor {
         tokio::spawn(pass_on(heard, shared.links.clone()));
         Ok(Executor {
             worker: shared.worker.clone(),
-            artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
+            stores: Stores {
+                artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
+                inputs: Inputs::new(),
+                signatures: Signatures::new(&shared.rules),
+                rules: shared.rules.clone(),
+            },
             engine,
             cordon,
             gates: HashMap::new(),
-            inputs: Inputs::new(),
             preparing: HashMap::new(),
             reports,
             said: LoggedCauses::new(shared.wants.clone()),
@@ -131,7 +135,7 @@ impl Executor {
 
     /// The artifacts that this executor compiles and keeps.
     pub(crate) fn artifacts(&self) -> Artifacts {
-        self.artifacts.clone()
+        self.stores.artifacts.clone()
     }
 
     pub(crate) fn is_linked(&self) -> bool {
@@ -189,7 +193,7 @@ impl Executor {
                     if let Some(work) = self.preparing.remove(&key) {
                         work.abort();
                     }
-                    self.inputs.drop(key);
+                    self.stores.inputs.drop(key);
                 }
                 Effect::SetHolds(holds) => {
                     *self.shared.holds.lock().expect("no holder of this lock panics") = holds;
@@ -220,11 +224,10 @@ impl Executor {
     fn prepare(&mut self, dispatch: Arc<Dispatch>, link: LinkId) {
         let key = dispatch.key;
         let connection = self.road(link).map(|road| road.connection);
-        let (artifacts, inputs, inbox) =
-            (self.artifacts.clone(), self.inputs.clone(), self.shared.inbox.clone());
+        let (stores, inbox) = (self.stores.clone(), self.shared.inbox.clone());
         let (links, said) = (self.shared.links.clone(), self.said.clone());
         let work = tokio::spawn(async move {
-            let result = get(&artifacts, &inputs, &links, connection, &dispatch).await;
+            let result = get(&stores, &links, connection, &dispatch).await;
             let event = match result {
                 Ok(()) => Event::Prepared(key),
                 Err(error) => {
@@ -243,7 +246,7 @@ impl Executor {
 
     fn start(&mut self, dispatch: Arc<Dispatch>) {
         let key = dispatch.key;
-        let kept = self.inputs.take(key);
+        let kept = self.stores.inputs.take(key);
         let input = match (&dispatch.input, &kept) {
             (Data::Inline(bytes), _) => bytes.clone(),
             (Data::Blob { .. }, Some(kept)) => kept.bytes(),
@@ -257,13 +260,17 @@ impl Executor {
             Ok(held) => held,
             Err(error) => return self.not_started(key, error),
         };
-        let secrets = match self.shared.rules.grant(&dispatch.grants) {
-            Ok(secrets) => secrets,
-            Err(message) => return self.ends(key, Verdict::Rejected { message }),
+        let (module, signature) = (dispatch.module, dispatch.signature.as_ref());
+        let ready = match self.stores.signatures.signer(module, signature) {
+            Ok(signer) => match self.shared.rules.grant(&dispatch.grants, module, signer) {
+                Ok(secrets) => self.stores.artifacts.ready(module).zip(Some(secrets)),
+                Err(message) => return self.ends(key, Verdict::Rejected { message }),
+            },
+            Err(NotVerified) => None,
         };
         let gate = RunGate::new(self.shared.deadman.end());
         self.gates.insert(key, gate.clone());
-        let order = RunSpec {
+        let mut order = RunSpec {
             key,
             number: dispatch.number,
             worker: self.worker.clone(),
@@ -271,7 +278,7 @@ impl Executor {
             args: dispatch.args.clone(),
             limits: dispatch.limits,
             grants: dispatch.grants.clone(),
-            secrets,
+            secrets: Secrets::default(),
             scratch: Some(self.shared.scratch.clone()),
         };
         let surroundings = Surroundings {
@@ -282,23 +289,21 @@ impl Executor {
         };
         let (engine, links, inbox) =
             (self.engine.clone(), self.shared.links.clone(), self.shared.inbox.clone());
-        let program = self.artifacts.ready(dispatch.module);
-        let (artifacts, digest) = (self.artifacts.clone(), dispatch.module);
+        let stores = self.stores.clone();
         let said = self.said.clone();
         let Some(guests) = &self.guests else { return };
         guests.spawn(async move {
             // Bound first, so that both are dropped last, however this task ends.
             let (held, _kept) = (held, kept);
-            let program = match program {
-                Some(program) => program,
-                // The program was evicted from the cache after it was prepared.
-                None => match unless_closed(&gate, get_again(&artifacts, &links, digest)).await {
+            let (program, secrets) = match ready {
+                Some(ready) => ready,
+                None => match unless_closed(&gate, get_again(&stores, &links, &dispatch)).await {
                     None => {
                         drop(held);
                         let _ = inbox.send(Input::Attempts(Event::Stopped(key))).await;
                         return;
                     }
-                    Some(Ok(program)) => program,
+                    Some(Ok(ready)) => ready,
                     Some(Err(error)) => {
                         let verdict = match error {
                             ArtifactError::Rejected(message) => Verdict::Rejected { message },
@@ -308,6 +313,7 @@ impl Executor {
                     }
                 },
             };
+            order.secrets = secrets;
             let ended = run::run(&engine, &program, order, gate.clone(), surroundings).await;
             drop(held);
             let outcome = match ended.into_result() {

@@ -29,6 +29,7 @@ pub mod limits;
 mod link;
 mod links;
 pub mod local;
+mod mask;
 mod memory;
 mod object;
 pub mod policy;
@@ -36,6 +37,7 @@ mod retry;
 pub mod run;
 pub mod sandbox;
 mod shortage;
+mod signatures;
 mod supervisor;
 
 pub use config::{Config, Confine};
@@ -150,6 +152,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
     let config = config.entitled(&identity.entitlement);
+    let rules = rules.within(&config.group());
     let tls = Arc::new(Mutex::new(identity.tls));
     let (wants, met) = shortage::Shortages::new();
     let journal = config.journal(identity.name.clone(), wants.clone())?;

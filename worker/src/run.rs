@@ -10,6 +10,7 @@ use crate::{
     clock::boottime,
     engine::{Engine, Entry, Program},
     gate::RunGate,
+    mask::Masks,
     policy::Secrets,
     sandbox::{
         self, Granted, Identity, Outbox, Output, Sandbox, Scratch, Stop, Streams, Surroundings,
@@ -77,7 +78,9 @@ pub async fn run(
     let _ticking = engine.ticking();
     let RunSpec { key, number, worker, input, args, limits, grants, secrets, scratch } = order;
     let deadline = started + Duration::from_millis(limits.timeout_ms);
+    let masks = Masks::of(&secrets);
     let outbox = Outbox::new(key, surroundings.reports.clone(), limits.log_bytes, started);
+    let outbox = outbox.masked(&masks);
     let journal = surroundings.journal.clone();
     let watch = Arc::new(Watch::new(gate, deadline, limits.cpu_ms, outbox, journal.clone()));
     let output = Output::new(limits.output_bytes);
@@ -134,7 +137,7 @@ pub async fn run(
     drop(store);
     watch.quiet().await;
     drop(begun);
-    end
+    end.masked(masks).await
 }
 
 /// The end of a run whose guest did not begin.

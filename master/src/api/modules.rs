@@ -15,6 +15,7 @@ use muster_protocol::{
     lease::CasAnswer,
     limit::MODULE_SIZE_MAX,
     message::ObjectStore,
+    signature::Signature,
     task::ModuleRef,
 };
 use muster_wire::clock;
@@ -45,12 +46,14 @@ impl ApiServer {
     }
 
     /// Refuses a name for a digest that is not one of its versions. Otherwise lists would show a wrong
-    /// name.
-    pub(super) async fn must_be_named(&self, module: &ModuleRef) -> ApiResult<()> {
-        let Some(text) = &module.name else { return Ok(()) };
+    /// name. Returns the signature, if the name says a version that has one.
+    pub(super) async fn must_be_named(&self, module: &ModuleRef) -> ApiResult<Option<Signature>> {
+        let Some(text) = &module.name else { return Ok(None) };
         let known = (text.clone(), module.digest);
-        if self.named.lock().is_ok_and(|named| named.contains(&known)) {
-            return Ok(());
+        if let Ok(named) = self.named.lock()
+            && let Some(signature) = named.get(&known)
+        {
+            return Ok(signature.clone());
         }
         let (name, version) = match text.split_once(':') {
             Some((name, version)) => (name, Some(version)),
@@ -60,19 +63,22 @@ impl ApiServer {
             true => self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?,
             false => None,
         };
-        if !found.is_some_and(|(entry, _)| entry.has(version, module.digest)) {
+        let found = found.as_ref().and_then(|(entry, _)| entry.find(version, module.digest));
+        let Some(found) = found else {
             return Err(ApiRefusal::bad(format!(
                 "{text:?} does not name the module {}: see `muster module ls`",
                 module.digest
             )));
-        }
+        };
+        // Which version a bare name means changes, and with it the signature.
+        let signature = found.signature.clone().filter(|_| version.is_some());
         if let Ok(mut named) = self.named.lock() {
             if named.len() >= KNOWN_MAX {
                 named.clear();
             }
-            named.insert(known);
+            named.insert(known, signature.clone());
         }
-        Ok(())
+        Ok(signature)
     }
 
     pub(super) async fn register(&self, asked: RegisterModule) -> ApiResult<ModuleVersion> {
@@ -102,27 +108,29 @@ impl ApiServer {
             size,
             kind: info.kind.to_string(),
             pushed_at: clock::wall(),
+            signature: asked.signature,
             unknown: Default::default(),
         };
         self.change(&asked.name, |entry| {
             let wanted = asked.version.clone();
             version.version = match wanted {
                 Some(wanted) => wanted,
-                // The same bytes under the same name are the same version.
+                // The same bytes under the same name are the same version, unless they are signed anew.
                 None => match entry.versions.last() {
-                    Some(last) if last.digest == asked.digest => last.version.clone(),
+                    Some(last) if is_same(last, &version) => last.version.clone(),
                     _ => next_number(entry),
                 },
             };
             if let Some(same) = entry.versions.iter().find(|old| old.version == version.version) {
-                return if same.digest == asked.digest {
-                    Ok(())
-                } else {
-                    Err(ApiRefusal::bad(format!(
-                        "{}:{} exists with other bytes; versions do not change: choose another",
-                        asked.name, version.version
-                    )))
+                let differs = match same.digest == version.digest {
+                    true if is_same(same, &version) => return Ok(()),
+                    true => "another signature, or none",
+                    false => "other bytes",
                 };
+                return Err(ApiRefusal::bad(format!(
+                    "{}:{} exists with {differs}; versions do not change: choose another",
+                    asked.name, version.version
+                )));
             }
             if entry.removed.contains(&version.version) {
                 return Err(ApiRefusal::bad(format!(
@@ -203,6 +211,11 @@ impl ApiServer {
         }
         Err(ApiRefusal::unavailable("other clients keep changing this name; ask again"))
     }
+}
+
+/// Whether a version has the bytes of a new one, and its signature if that has one.
+fn is_same(old: &ModuleVersion, new: &ModuleVersion) -> bool {
+    old.digest == new.digest && (new.signature.is_none() || new.signature == old.signature)
 }
 
 /// An entry as lists show it: without the versions that are gone.

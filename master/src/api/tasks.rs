@@ -8,7 +8,7 @@ use muster_protocol::{
     fleet,
     message::ObjectStore,
     role::{Rights, Role},
-    task::{Data, TaskRecord},
+    task::{Data, TaskRecord, TaskSpec},
 };
 use muster_wire::clock;
 use std::sync::Arc;
@@ -19,14 +19,17 @@ const LIST_DEFAULT: u64 = 50;
 const LIST_MAX: u64 = 1_000;
 
 impl ApiServer {
-    pub(super) async fn submit(&self, submit: Submit) -> ApiResult<Submitted> {
-        for task in &submit.tasks {
+    pub(super) async fn submit(&self, mut submit: Submit) -> ApiResult<Submitted> {
+        for task in &mut submit.tasks {
             self.must_have(ObjectStore::Modules, task.spec.module.digest, None).await?;
-            if let Err(refusal) = self.must_be_named(&task.spec.module).await
+            match self.must_be_named(&task.spec.module).await {
+                Ok(Some(signature)) if task.spec.signature.is_none() => {
+                    Arc::make_mut(&mut task.spec).signature = Some(signature);
+                }
+                Ok(_) => {}
                 // A submission may be repeated after its module was removed.
-                && self.record(task.id).await?.is_none()
-            {
-                return Err(refusal);
+                Err(refusal) if self.record(task.id).await?.is_none() => return Err(refusal),
+                Err(_) => {}
             }
             if let Data::Blob { digest, size } = task.spec.input {
                 self.must_have(ObjectStore::Data, digest, Some(size)).await?;
@@ -49,14 +52,12 @@ impl ApiServer {
         }
     }
 
-    /// Refuses tasks whose requested grants no otherwise fitting worker allows. A task that was accepted
-    /// is not refused later: it waits, and its explanation names the missing grant.
+    /// Refuses tasks whose module or requested grants no otherwise fitting worker allows. A task that was
+    /// accepted is not refused later: it waits, and its explanation names what is missing.
     async fn must_be_granted(&self, tasks: &[NewTask]) -> ApiResult<()> {
-        let asking = tasks.iter().filter(|task| !task.spec.grants.is_none());
-        let specs: Vec<_> = asking.map(|task| task.spec.clone()).collect();
-        if specs.is_empty() {
-            return Ok(());
-        }
+        let mut specs: Vec<_> = tasks.iter().map(|task| task.spec.clone()).collect();
+        // The tasks of a submission mostly differ in their input alone.
+        specs.dedup_by(|spec, last| is_granted_as(spec, last));
         let denied = self.look(move |fleet, _| specs.iter().find_map(|spec| fleet.denied(spec)));
         match denied.await? {
             Some(denied) => Err(ApiRefusal::bad(denied)),
@@ -160,4 +161,13 @@ impl ApiServer {
         }
         Ok(Tasks { tasks, ..Tasks::default() })
     }
+}
+
+/// Whether the same workers may run both.
+fn is_granted_as(one: &TaskSpec, other: &TaskSpec) -> bool {
+    let part = |spec: &TaskSpec| (spec.module.digest, spec.group.clone(), spec.limits.memory_bytes);
+    part(one) == part(other)
+        && one.signature == other.signature
+        && one.selector == other.selector
+        && one.grants == other.grants
 }

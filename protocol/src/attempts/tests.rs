@@ -36,6 +36,7 @@ fn dispatch(task: u128) -> ToWorker {
         alone: false,
         number: 1,
         module: Digest([task as u8; 32]),
+        signature: None,
         input: Data::EMPTY,
         args: vec![],
         limits: Limits::default(),

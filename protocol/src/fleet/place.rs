@@ -45,7 +45,7 @@ impl Need {
             alone: false,
             memory_bytes: spec.limits.memory_bytes,
             selector: spec.selector.clone(),
-            wants: spec.grants.requested(),
+            wants: spec.requested(),
         }
     }
 

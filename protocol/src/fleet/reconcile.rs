@@ -216,6 +216,7 @@ fn dispatch(
         alone: attempt.alone,
         number: attempt.number,
         module: spec.module.digest,
+        signature: spec.signature.clone(),
         input: spec.input.clone(),
         args: spec.args.clone(),
         limits: spec.limits,

@@ -4,7 +4,7 @@
 use super::{FrameRange, Message};
 use crate::{
     Digest, GroupName, Nonce, Revision, SessionId, WorkerId,
-    grant::{Grants, Policy},
+    grant::{Grants, HttpRule, Policy},
     lease::{CasAnswer, Home, Lease, LeaseState, Offer, Unwell},
     message::{AttemptKey, Dispatch, HeldAttempt, Hello, ToMaster, ToWorker, WorkerCommand},
     record::Unknown,
@@ -12,7 +12,13 @@ use crate::{
     task::{Data, Limits, Outcome},
     time::WallMillis,
 };
-use alloc::{borrow::Cow, collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use alloc::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 
 /// [`ToMaster`] in frames 1.
@@ -91,10 +97,21 @@ struct FirstOffer<'a> {
     slots: u32,
     memory_bytes: u64,
     version: Cow<'a, str>,
-    policy: Cow<'a, Arc<Policy>>,
+    policy: FirstPolicy<'a>,
 }
 
-/// A dispatch in frames 1 does not say whether the attempt has to be alone.
+/// A policy in frames 1 does not say which modules may run, and which of them may have a secret.
+#[derive(Serialize, Deserialize)]
+struct FirstPolicy<'a> {
+    env: bool,
+    secrets: Cow<'a, BTreeSet<String>>,
+    http: Cow<'a, BTreeSet<HttpRule>>,
+    dir_bytes: u64,
+    clock_ns: u64,
+    random: bool,
+}
+
+/// A dispatch in frames 1 does not say whether the attempt has to be alone, and has no signature.
 #[derive(Serialize, Deserialize)]
 struct FirstDispatch<'a> {
     key: AttemptKey,
@@ -118,7 +135,14 @@ impl<'a> From<&'a Offer> for FirstOffer<'a> {
             slots: offer.slots,
             memory_bytes: offer.memory_bytes,
             version: Cow::Borrowed(&offer.version),
-            policy: Cow::Borrowed(&offer.policy),
+            policy: FirstPolicy {
+                env: offer.policy.env,
+                secrets: Cow::Borrowed(&offer.policy.secrets),
+                http: Cow::Borrowed(&offer.policy.http),
+                dir_bytes: offer.policy.dir_bytes,
+                clock_ns: offer.policy.clock_ns,
+                random: offer.policy.random,
+            },
         }
     }
 }
@@ -132,7 +156,16 @@ impl From<FirstOffer<'_>> for Offer {
             memory_bytes: first.memory_bytes,
             memory_total: None,
             version: first.version.into_owned(),
-            policy: first.policy.into_owned(),
+            policy: Arc::new(Policy {
+                env: first.policy.env,
+                secrets: first.policy.secrets.into_owned(),
+                secret_modules: BTreeMap::new(),
+                signers: BTreeSet::new(),
+                http: first.policy.http.into_owned(),
+                dir_bytes: first.policy.dir_bytes,
+                clock_ns: first.policy.clock_ns,
+                random: first.policy.random,
+            }),
         }
     }
 }
@@ -166,6 +199,7 @@ impl From<FirstDispatch<'_>> for Dispatch {
             alone: false,
             number: first.number,
             module: first.module,
+            signature: None,
             input: first.input.into_owned(),
             args: first.args.into_owned(),
             limits: first.limits,

@@ -1,6 +1,7 @@
 //! What each rule allows, and each policy denies.
 
 use super::*;
+use crate::{Digest, signature::KeyId};
 use alloc::vec;
 
 fn rules(texts: &[&str]) -> BTreeSet<HttpRule> {
@@ -166,21 +167,73 @@ fn each_denial_is_named() {
         (Grants { random: true, ..default.clone() }, "random"),
     ];
     for (grants, word) in rows {
-        let denial = none.denies(&grants.requested()).expect("denied");
+        let denial = none.denies(&grants.requested(MODULE, None)).expect("denied");
         assert!(denial.contains(word), "{denial}");
         let all = Policy {
             env: true,
             secrets: ["KEY".into()].into(),
+            secret_modules: Default::default(),
+            signers: Default::default(),
             http: rules(&["*:*"]),
             dir_bytes: 1,
             clock_ns: 1,
             random: true,
         };
-        assert_eq!(all.denies(&grants.requested()), None, "{grants}");
+        assert_eq!(all.denies(&grants.requested(MODULE, None)), None, "{grants}");
     }
-    assert_eq!(none.denies(&default.requested()), None, "nothing is asked for");
+    assert_eq!(none.denies(&default.requested(MODULE, None)), None, "nothing is asked for");
     let coarse = Grants { clock_ns: 10_000_000, ..default };
-    assert_eq!(none.denies(&coarse.requested()), None, "coarser than the default is never denied");
+    assert_eq!(
+        none.denies(&coarse.requested(MODULE, None)),
+        None,
+        "coarser than the default is never denied"
+    );
+}
+
+const MODULE: Digest = Digest([1; 32]);
+const SIGNER: KeyId = KeyId([1; 8]);
+
+#[test]
+fn a_secret_is_given_only_to_the_modules_that_its_policy_names() {
+    let rule = |digests: &[Digest], signers: &[KeyId]| ModuleRule {
+        digests: digests.iter().copied().collect(),
+        signers: signers.iter().copied().collect(),
+    };
+    let asks = Grants { secrets: ["KEY".into()].into(), ..Grants::default() };
+    let (other, stranger) = (Digest([2; 32]), KeyId([2; 8]));
+    for (rule, module, signer, is_given) in [
+        (None, other, None, true),
+        (Some(rule(&[MODULE], &[])), MODULE, None, true),
+        (Some(rule(&[MODULE], &[])), other, Some(SIGNER), false),
+        (Some(rule(&[], &[SIGNER])), other, Some(SIGNER), true),
+        (Some(rule(&[], &[SIGNER])), MODULE, Some(stranger), false),
+        (Some(rule(&[], &[SIGNER])), MODULE, None, false),
+        (Some(rule(&[MODULE], &[SIGNER])), MODULE, Some(stranger), true),
+        (Some(rule(&[], &[])), MODULE, Some(SIGNER), false),
+    ] {
+        let policy = Policy {
+            secrets: ["KEY".into()].into(),
+            secret_modules: rule.clone().map(|rule| ("KEY".into(), rule)).into_iter().collect(),
+            ..Policy::default()
+        };
+        let denial = policy.denies(&asks.requested(module, signer));
+        assert_eq!(denial.is_none(), is_given, "{rule:?} {module:?} {signer:?}: {denial:?}");
+        assert!(denial.is_none_or(|text| text.contains("keeps the secret KEY for other modules")));
+        let nothing = Grants::default().requested(module, signer);
+        assert_eq!(policy.denies(&nothing), None, "a task without the secret runs");
+    }
+}
+
+#[test]
+fn a_policy_demands_a_signature_of_each_module() {
+    let policy = Policy { signers: [SIGNER].into(), ..Policy::default() };
+    for (signer, runs) in [(None, false), (Some(KeyId([2; 8])), false), (Some(SIGNER), true)] {
+        let denial = policy.denies(&Grants::default().requested(MODULE, signer));
+        assert_eq!(denial.is_none(), runs, "{signer:?}: {denial:?}");
+        let says = |text: String| text.contains("signed by one of the keys 0101010101010101");
+        assert!(denial.is_none_or(says));
+    }
+    assert_eq!(policy.denies(&RequestedGrants::default()), None, "it is not asked about a module");
 }
 
 #[test]

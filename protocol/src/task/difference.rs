@@ -4,7 +4,7 @@ use super::TaskSpec;
 
 impl TaskSpec {
     /// The part in which the other task differs, as a word for people; `None` if both ask for the same
-    /// work. The name under which the module was found is not compared, nor is the batch.
+    /// work. The name under which the module was found is not compared, nor its signature, nor the batch.
     pub fn difference(&self, other: &TaskSpec) -> Option<&'static str> {
         // The two are usually the same allocation, and comparing a long input takes time.
         if core::ptr::eq(self, other) {
@@ -13,6 +13,7 @@ impl TaskSpec {
         // Destructured, so that a new field is not forgotten here.
         let TaskSpec {
             module,
+            signature: _,
             input,
             args,
             group,

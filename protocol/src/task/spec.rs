@@ -1,7 +1,12 @@
 //! What a client submits: the module, its input, and everything that it asks for. Never how a task goes.
 
 use super::Data;
-use crate::{BatchId, Digest, GroupName, grant::Grants, limit};
+use crate::{
+    BatchId, Digest, GroupName,
+    grant::{Grants, RequestedGrants},
+    limit,
+    signature::Signature,
+};
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +88,10 @@ pub struct ModuleRef {
 pub struct TaskSpec {
     /// The module to run.
     pub module: ModuleRef,
+    /// The signature of the module. If the client gives none, the master adds that of the version that the
+    /// module's name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The input of the task.
     #[serde(default)]
     pub input: Data,
@@ -136,6 +145,7 @@ impl TaskSpec {
     pub fn new(module: ModuleRef, input: Data) -> Self {
         TaskSpec {
             module,
+            signature: None,
             input,
             args: Vec::new(),
             group: GroupName::default(),
@@ -147,6 +157,11 @@ impl TaskSpec {
             on_worker_lost: OnWorkerLost::default(),
             batch: None,
         }
+    }
+
+    /// What of it a policy may deny.
+    pub fn requested(&self) -> RequestedGrants {
+        self.grants.requested(self.module.digest, self.signature.as_ref().map(Signature::key))
     }
 
     /// Whether every value is within its limit. The error says which is not, and what to do.

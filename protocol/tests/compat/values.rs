@@ -150,6 +150,8 @@ pub fn lease() -> Lease {
     let policy = Policy {
         env: false,
         secrets: ["TOKEN".into()].into(),
+        secret_modules: Default::default(),
+        signers: Default::default(),
         http: ["api.example.com".parse().expect("a rule")].into(),
         dir_bytes: 9,
         clock_ns: 10,
@@ -233,6 +235,7 @@ pub fn module() -> ModuleEntry {
         size: 3,
         kind: "component".into(),
         pushed_at: WallMillis(1_700_000_000_000),
+        signature: None,
         unknown: Default::default(),
     };
     ModuleEntry { versions: vec![version], ..ModuleEntry::new("upper") }
@@ -285,6 +288,7 @@ pub fn dispatch() -> Dispatch {
         alone: false,
         number: 2,
         module: Digest([1; 32]),
+        signature: None,
         input: bytes(),
         args: vec!["-v".into()],
         limits: limits(),

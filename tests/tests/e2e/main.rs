@@ -42,6 +42,7 @@ mod refuse;
 mod restart;
 mod rewound;
 mod roles;
+mod signed;
 mod silence;
 mod sites;
 mod terminal;

@@ -13,23 +13,27 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement id lease limit message record registry subject task time
+        api: enrolment entitlement id lease limit message record registry role signature subject task time
         attempts: frame id lease limit message occupancy registry run_estimate task time
+        audit: id record role time
         checkpoint: id lease limit message record task time
         enrolment: entitlement id record
         entitlement: id lease
         fleet: advisory api attempts entitlement grant id lease limit message occupancy registry run_estimate subject task time
         frame: frame_range grant id lease limit message record registry task time
         frame_range: task
+        grant: id signature
         health: lease time
         lease: grant id limit record registry task time words
-        message: frame_range grant id lease limit occupancy record registry subject task
+        message: frame_range grant id lease limit occupancy record registry signature subject task
         record: limit
         registry: id record subject time
+        role: id record words
         sessions: fleet id lease registry subject
+        signature: limit
         site: advisory limit time
         subject: id words
-        task: grant id limit occupancy record registry time words
+        task: grant id limit occupancy record registry signature time words
         watch: id limit registry subject time
         ",
     ),
@@ -57,9 +61,10 @@ const MAP: &[(&str, &str)] = &[
     (
         "master",
         "
-        api: config enrol inbox registry
+        api: audit config enrol inbox registry users
+        audit: registry
         config: registry
-        connection: api config enrol inbox registry sites upkeep
+        connection: api config inbox registry sites upkeep
         enrol: config registry
         executor: enrol inbox publisher registry
         inbox: registry
@@ -80,7 +85,7 @@ const MAP: &[(&str, &str)] = &[
         config: journal memory policy shortage
         confine: config policy
         engine: code sandbox shortage
-        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage
+        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage signatures
         health: journal shortage
         identity: config dial
         inputs: artifact
@@ -89,15 +94,18 @@ const MAP: &[(&str, &str)] = &[
         limits: engine policy sandbox
         link: dial identity inbox journal links
         local: checkpoint compile engine gate journal policy run sandbox
+        mask: policy
         object: link links
         retry: gate link links
-        run: engine gate policy sandbox shortage
-        sandbox: checkpoint gate journal policy
+        run: engine gate mask policy sandbox shortage
+        sandbox: checkpoint gate journal mask policy
+        signatures: artifact policy
         ",
     ),
     (
         "cli",
         "
+        audit: client exit output quantity stream_reader
         blob: client exit quantity
         build: exit language module output quantity terminal
         cert: entitlement exit output
@@ -119,6 +127,7 @@ const MAP: &[(&str, &str)] = &[
         stream_reader: client exit
         submit: client exit
         task: blob client completions exit ids module output quantity request stream_reader submit terminal
+        user: client exit output
         worker: client entitlement exit output quantity
         ",
     ),

@@ -9,9 +9,12 @@ use crate::{
     link::{self, ObjectError},
     links::{LinkHandle, Links},
     object,
+    policy::{Rules, Secrets},
     retry::until_done,
     sandbox::GuestReport,
+    signatures::{NotVerified, Signatures},
 };
+use bytes::Bytes;
 use muster_protocol::{
     Digest,
     lease::Permit,
@@ -21,18 +24,49 @@ use muster_protocol::{
     task::{Data, Outcome},
 };
 use muster_wire::link::Connection;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Fetches an attempt's module, and its input if that is not in the dispatch. `first` is the link to
-/// try first, if there is one.
+/// What a preparation uses and fills; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Stores {
+    pub artifacts: Artifacts,
+    pub inputs: Inputs,
+    pub signatures: Signatures,
+    pub rules: Arc<Rules>,
+}
+
+/// Fetches an attempt's module, and its input if that is not in the dispatch. What the policy denies is not
+/// compiled. `first` is the link to try first, if there is one.
 pub(super) async fn get(
-    artifacts: &Artifacts,
-    inputs: &Inputs,
+    stores: &Stores,
     links: &Links,
     first: Option<Connection>,
     dispatch: &Dispatch,
 ) -> Result<(), ArtifactError> {
-    module(artifacts, links, first.clone(), dispatch.module).await?;
+    let Stores { artifacts, inputs, signatures, rules } = stores;
+    let (digest, signature) = (dispatch.module, dispatch.signature.as_ref());
+    let verified = match (signatures.signer(digest, signature), signature) {
+        (Err(NotVerified), Some(signature)) => {
+            let fetch = || fetch_module(links, first.clone(), digest);
+            Some(signatures.verify(digest, signature, fetch).await?)
+        }
+        _ => None,
+    };
+    let known = || signatures.signer(digest, signature).ok().flatten();
+    let signer = verified.as_ref().map_or_else(known, |verified| verified.signer);
+    if let Some(denial) = rules.denies(&dispatch.grants, digest, signer) {
+        return Err(ArtifactError::Rejected(denial));
+    }
+    let had = verified.as_ref().map(|verified| verified.bytes.clone());
+    let fetch = || async {
+        match had {
+            Some(bytes) => Ok(bytes),
+            None => fetch_module(links, first.clone(), digest).await,
+        }
+    };
+    artifacts.get(digest, fetch).await?;
+    drop(verified);
     match dispatch.input {
         Data::Inline(_) => Ok(()),
         Data::Blob { digest, size } => {
@@ -44,25 +78,33 @@ pub(super) async fn get(
     }
 }
 
-/// Fetches a module again that was evicted after it was prepared.
+/// What a run lacks at its start: a program that was evicted after it was prepared, or one that was prepared for
+/// attempts with another signature. With the secrets that its module may have.
 pub(super) async fn get_again(
-    artifacts: &Artifacts,
+    stores: &Stores,
     links: &Links,
-    digest: Digest,
-) -> Result<Program, ArtifactError> {
-    module(artifacts, links, None, digest).await
+    dispatch: &Dispatch,
+) -> Result<(Program, Secrets), ArtifactError> {
+    let Stores { artifacts, signatures, rules, .. } = stores;
+    let (digest, signature) = (dispatch.module, dispatch.signature.as_ref());
+    let fetch = || fetch_module(links, None, digest);
+    let signer = match (signatures.signer(digest, signature), signature) {
+        (Err(NotVerified), Some(signature)) => {
+            signatures.verify(digest, signature, fetch).await?.signer
+        }
+        (signer, _) => signer.unwrap_or_default(),
+    };
+    let secrets = rules.grant(&dispatch.grants, digest, signer);
+    let secrets = secrets.map_err(ArtifactError::Rejected)?;
+    Ok((artifacts.get(digest, fetch).await?, secrets))
 }
 
-async fn module(
-    artifacts: &Artifacts,
+async fn fetch_module(
     links: &Links,
     first: Option<Connection>,
     digest: Digest,
-) -> Result<Program, ArtifactError> {
-    let fetch = || async {
-        Ok(object::get(links, first, ObjectStore::Modules, digest, limit::MODULE_SIZE_MAX).await?)
-    };
-    artifacts.get(digest, fetch).await
+) -> Result<Bytes, ArtifactError> {
+    Ok(object::get(links, first, ObjectStore::Modules, digest, limit::MODULE_SIZE_MAX).await?)
 }
 
 impl From<ObjectError> for ArtifactError {

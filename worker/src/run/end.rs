@@ -1,5 +1,6 @@
 //! How a run ended. Never an outcome for a run whose gate was closed.
 
+use crate::mask::Masks;
 use muster_protocol::{
     lease::{KillReason, Permit},
     task::Outcome,
@@ -16,6 +17,14 @@ impl RunEnd {
 
     pub(super) fn killed(reason: KillReason) -> Self {
         RunEnd(Err(reason))
+    }
+
+    /// The same, without the values of secrets.
+    pub(super) async fn masked(self, masks: Masks) -> Self {
+        match self.0 {
+            Ok(outcome) => RunEnd(Ok(masks.hide_in(outcome).await)),
+            killed => RunEnd(killed),
+        }
     }
 
     /// The outcome. Its output is inline, whatever its size: the caller must first store an output that is

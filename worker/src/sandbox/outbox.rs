@@ -1,6 +1,7 @@
 //! The reports of a run while it goes on: log lines and progress, at a bounded rate. Never blocks the
 //! guest, and never lets a guest that logs much cost more than its limits.
 
+use crate::mask::{Masker, Masks};
 use bytes::Bytes;
 use muster_protocol::{
     Time,
@@ -62,6 +63,9 @@ pub(crate) struct Outbox {
     tail: Vec<u8>,
     progress: Option<(u64, u64)>,
     progress_next: Time,
+    /// The values that the log must not have, and the standard error that is looked at for them.
+    masks: Masks,
+    masker: Masker,
 }
 
 impl Outbox {
@@ -85,7 +89,14 @@ impl Outbox {
             tail: Vec::new(),
             progress: None,
             progress_next: Time::ZERO,
+            masker: Masker::new(&Masks::default()),
+            masks: Masks::default(),
         }
+    }
+
+    /// The same without these values in the log.
+    pub fn masked(self, masks: &Masks) -> Self {
+        Outbox { masker: Masker::new(masks), masks: masks.clone(), ..self }
     }
 
     /// The attempt whose reports these are.
@@ -95,16 +106,26 @@ impl Outbox {
 
     /// Sends one line from the SDK's `log`.
     pub fn log(&mut self, permit: Permit<'_>, text: String) {
-        self.chunk(&permit, LogSource::Log, text.into());
+        let text = self.masks.hide(text.into());
+        self.chunk(&permit, LogSource::Log, text);
     }
 
     /// Takes some bytes of standard error. Whole lines are sent together.
     pub fn stderr(&mut self, permit: Permit<'_>, bytes: &[u8]) {
+        if self.masker.is_idle() {
+            return self.lines(&permit, bytes);
+        }
+        let mut shown = Vec::new();
+        self.masker.push(bytes, &mut shown);
+        self.lines(&permit, &shown);
+    }
+
+    fn lines(&mut self, permit: &Permit<'_>, bytes: &[u8]) {
         let now = permit.at();
         self.remember(bytes);
         for part in bytes.chunks(limit::LOG_CHUNK_MAX) {
             if self.line.len() + part.len() > limit::LOG_CHUNK_MAX {
-                self.send_line(&permit);
+                self.send_line(permit);
             }
             if self.line.is_empty() {
                 self.line_since = now;
@@ -112,7 +133,7 @@ impl Outbox {
             self.line.extend_from_slice(part);
             if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
                 let rest = self.line.split_off(end + 1);
-                self.send_line(&permit);
+                self.send_line(permit);
                 (self.line, self.line_since) = (rest, now);
             }
         }
@@ -144,6 +165,9 @@ impl Outbox {
 
     /// Sends everything that is left, after the run has ended.
     pub fn finish(&mut self, permit: &Permit<'_>) {
+        let mut rest = Vec::new();
+        self.masker.finish(&mut rest);
+        self.lines(permit, &rest);
         self.send_progress(permit);
         self.send_line(permit);
         self.notice(permit);

@@ -13,7 +13,7 @@ impl Fleet {
     /// sentence that quotes the policy of one of them.
     pub fn denied(&self, spec: &TaskSpec) -> Option<String> {
         let group = self.scheduler.group(&spec.group)?;
-        let wants = spec.grants.requested();
+        let wants = spec.requested();
         let need = Need { wants: RequestedGrants::default(), ..Need::of_spec(spec) };
         let mut denial: Option<(&WorkerId, String)> = None;
         for (offer, workers) in group.candidates().fitting(&need) {

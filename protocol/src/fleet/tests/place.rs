@@ -1,6 +1,10 @@
 //! Who gets what: groups, selectors, memory, priorities, load.
 
 use super::*;
+use crate::{
+    grant::ModuleRule,
+    signature::{KeyId, Signature, SignatureParts},
+};
 
 fn give_all(w: &mut World) -> Vec<String> {
     let mut lines = Vec::new();
@@ -361,6 +365,53 @@ fn a_task_goes_only_where_the_policy_grants_what_it_wants() {
     });
     assert_eq!(give_all(&mut w), ["link 22: dispatch t1 B"]);
     assert_eq!(w.fleet.denied(&record.spec), None);
+}
+
+#[test]
+fn a_task_goes_only_where_its_module_may_have_its_secret() {
+    let has_secret = |digest: Digest| {
+        move |lease: &mut Lease| {
+            let policy = Arc::make_mut(&mut lease.offer.policy);
+            policy.secrets.insert("KEY".into());
+            let rule = ModuleRule { digests: [digest].into(), ..ModuleRule::default() };
+            policy.secret_modules.insert("KEY".into(), rule);
+        }
+    };
+    let asks = |spec: &mut TaskSpec| {
+        Arc::make_mut(&mut spec.grants).secrets.insert("KEY".into());
+    };
+    let mut w = World::new();
+    w.join("of-others", 1, 11, has_secret(Digest([9; 32])));
+    w.run(1, asks);
+    let record = w.tasks[&TaskId(1)].0.clone();
+    assert_eq!(record.state.word(), "queued");
+    let why = w.fleet.denied(&record.spec).expect("denied");
+    assert!(
+        why.contains("the policy of of-others keeps the secret KEY for other modules"),
+        "{why}"
+    );
+    w.join("of-it", 2, 22, has_secret(record.spec.module.digest));
+    assert_eq!(give_all(&mut w), ["link 22: dispatch t1 A"]);
+}
+
+#[test]
+fn a_task_goes_only_where_its_module_is_signed_as_demanded() {
+    let id = KeyId([1; 8]);
+    let demands = |lease: &mut Lease| {
+        Arc::make_mut(&mut lease.offer.policy).signers.insert(id);
+    };
+    let mut w = World::new();
+    w.join("strict", 1, 11, demands);
+    w.run(1, |_| ());
+    let record = w.tasks[&TaskId(1)].0.clone();
+    assert_eq!(record.state.word(), "queued");
+    let why = w.fleet.explain(w.now, &record);
+    assert!(why.contains("the policy of strict demands a module that is signed"), "{why}");
+    w.run(2, |spec| {
+        let parts = SignatureParts { of_bytes: [1; 64], comment: "", of_comment: [2; 64] };
+        spec.signature = Signature::new(id, parts).ok();
+    });
+    assert_eq!(w.tasks[&TaskId(2)].0.attempt().map(|a| a.worker.as_str()), Some("strict"));
 }
 
 #[test]

@@ -66,4 +66,6 @@ pub(super) const ROWS: &[&str] = &[
     "a-worker-starts-others-beside-one-that-is-alone",
     "a-suspect-is-placed-beside-others",
     "a-loss-beside-others-counts-like-one-alone",
+    "any-module-is-given-a-secret",
+    "a-module-need-not-be-signed",
 ];

@@ -9,6 +9,7 @@ use super::{
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
 const REST: &str = "protocol/src/fleet/backoff.rs";
+const POLICY: &str = "protocol/src/grant/policy.rs";
 const PLACE: &str = "protocol/src/fleet/place.rs";
 const KNOWN: &str = "protocol/src/fleet/task_state.rs";
 const WORKERS: &str = "protocol/src/fleet/workers.rs";
@@ -259,5 +260,15 @@ pub(super) const EDITS: &[Edit] = &[
         "        let is_new = self.told.replace(what) != Some(what);",
         "        let is_new = self.told.replace(what) != Some(what)
             || ON[a-site-that-lags-is-told-again-and-again];",
+    ),
+    edit(
+        POLICY,
+        "            rule.is_none_or(named)",
+        "            ON[any-module-is-given-a-secret] || rule.is_none_or(named)",
+    ),
+    edit(
+        POLICY,
+        "        if self.signers.is_empty() || ",
+        "        if ON[a-module-need-not-be-signed] || self.signers.is_empty() || ",
     ),
 ];

@@ -1,6 +1,7 @@
 //! Tests of what a run reports and what of it is sent, at times that the tests choose.
 
 use super::*;
+use crate::policy::Secrets;
 use muster_protocol::{
     AttemptId, TaskId,
     lease::{Gate, LeaseEnd},
@@ -48,6 +49,23 @@ fn lines_of_stderr_are_sent_whole() {
     assert_eq!(sent(&mut receiver), ["the rest"], "it need not wait for the end of the run");
     assert_eq!(outbox.due(), None);
     assert_eq!(outbox.stderr_tail(), "one line\ntwo\nthe rest");
+}
+
+#[test]
+fn the_value_of_a_secret_is_not_in_the_log() {
+    let (outbox, mut receiver) = outbox(9);
+    let secrets = Secrets([("KEY".into(), "correct horse".into())].into());
+    let mut outbox = outbox.masked(&Masks::of(&secrets));
+    pass(at(0), |permit| outbox.log(permit, "a correct horse".into()));
+    for part in ["of a corr", "ect hor", "se!\ncorrect", " "] {
+        pass(at(0), |permit| outbox.stderr(permit, part.as_bytes()));
+    }
+    assert_eq!(sent(&mut receiver), ["a ***", "of a ***!\n"]);
+    pass(at(200), |permit| outbox.flush(permit));
+    assert_eq!(sent(&mut receiver), [""; 0], "it may be the beginning of the value");
+    pass(at(200), |permit| outbox.finish(&permit));
+    assert_eq!(sent(&mut receiver), ["correct "]);
+    assert_eq!(outbox.stderr_tail(), "of a ***!\ncorrect ");
 }
 
 #[test]

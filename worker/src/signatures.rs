@@ -1,0 +1,162 @@
+//! Which key has signed a module, verified over the bytes of the module. Never takes a master's word for it.
+
+use crate::{
+    artifact::{ArtifactError, digest_of},
+    policy::Rules,
+};
+use bytes::Bytes;
+use muster_module::signing;
+use muster_protocol::{
+    Digest,
+    signature::{KeyId, Signature, SignerKey},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
+
+/// Results that are remembered, of a KiB each. A full set is cleared and filled again.
+const VERIFIED_MAX: usize = 1_024;
+
+/// Modules that are held to verify their signatures, until they are compiled: at most 64 MiB each.
+const HELD_MAX: usize = 2;
+
+/// The signature was not verified yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotVerified;
+
+/// A module whose signature was just verified.
+pub(crate) struct Verified {
+    /// The key that signed it, if it is one of the policy's.
+    pub signer: Option<KeyId>,
+    pub bytes: Bytes,
+    _held: OwnedSemaphorePermit,
+}
+
+/// The signatures that this worker has verified; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Signatures {
+    /// The keys of the policy. Signatures by other keys prove nothing.
+    keys: Arc<BTreeMap<KeyId, SignerKey>>,
+    verified: Arc<Mutex<HashMap<(Digest, Signature), Option<KeyId>>>>,
+    held: Arc<Semaphore>,
+}
+
+impl Signatures {
+    pub(crate) fn new(rules: &Rules) -> Self {
+        Signatures {
+            keys: Arc::new(rules.keys.clone()),
+            verified: Arc::default(),
+            held: Arc::new(Semaphore::new(HELD_MAX)),
+        }
+    }
+
+    /// The key of the policy that has signed a module; `None` if there is no such key.
+    pub(crate) fn signer(
+        &self,
+        module: Digest,
+        signature: Option<&Signature>,
+    ) -> Result<Option<KeyId>, NotVerified> {
+        let Some(signature) = signature.filter(|found| self.keys.contains_key(&found.key())) else {
+            return Ok(None);
+        };
+        self.verified().get(&(module, signature.clone())).copied().ok_or(NotVerified)
+    }
+
+    /// Fetches a module and verifies its signature.
+    pub(crate) async fn verify<F>(
+        &self,
+        module: Digest,
+        signature: &Signature,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Verified, ArtifactError>
+    where
+        F: Future<Output = Result<Bytes, ArtifactError>>,
+    {
+        let held = self.held.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let bytes = fetch().await?;
+        if digest_of(bytes.clone()).await != Some(module) {
+            return Err(ArtifactError::NotHad(format!(
+                "the bytes that were received are not {module}"
+            )));
+        }
+        let key = self.keys.get(&signature.key()).copied();
+        let (of, signed) = (bytes.clone(), signature.clone());
+        // On a blocking thread: hashing a large module takes a while.
+        let verifying = spawn_blocking(move || {
+            key.filter(|key| signing::is_valid(&signed, key, &of)).map(|key| key.id)
+        });
+        let stops = |_| ArtifactError::NotHad("the worker stops".into());
+        let signer = verifying.await.map_err(stops)?;
+        if signer.is_none() {
+            tracing::warn!(?module, key = %signature.key(), "the signature of a module is not valid");
+        }
+        let mut verified = self.verified();
+        if verified.len() >= VERIFIED_MAX {
+            verified.clear();
+        }
+        verified.insert((module, signature.clone()), signer);
+        drop(verified);
+        Ok(Verified { signer, bytes, _held: held })
+    }
+
+    fn verified(&self) -> MutexGuard<'_, HashMap<(Digest, Signature), Option<KeyId>>> {
+        self.verified.lock().expect("no holder of this lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::signature::SignerKey;
+    use signing::SecretKey;
+
+    fn signatures(key: &SignerKey) -> Signatures {
+        Signatures::new(&Rules { keys: [(key.id, *key)].into(), ..Rules::default() })
+    }
+
+    /// The signer that a worker finds, which gets these bytes as a module.
+    fn found(
+        of: &Signatures,
+        module: Digest,
+        signature: &Signature,
+        bytes: &'static [u8],
+    ) -> Result<Option<KeyId>, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let fetch = || async { Ok(Bytes::from_static(bytes)) };
+        let verified = runtime.block_on(of.verify(module, signature, fetch));
+        verified.map(|verified| verified.signer).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_signature_counts_only_for_its_bytes_and_its_key() {
+        let key = SecretKey::generate().expect("random bytes");
+        let (bytes, other): (&[u8], &[u8]) = (b"a module", b"another");
+        let digest = muster_module::digest(bytes);
+        let good = key.sign(bytes, "it").expect("a signature");
+        let of_others = key.sign(other, "another").expect("a signature");
+        let signatures = signatures(&key.public());
+        let signer = Some(key.public().id);
+        assert_eq!(signatures.signer(digest, None), Ok(None));
+        assert_eq!(signatures.signer(digest, Some(&good)), Err(NotVerified));
+        assert_eq!(found(&signatures, digest, &good, bytes), Ok(signer));
+        assert_eq!(signatures.signer(digest, Some(&good)), Ok(signer));
+        assert_eq!(found(&signatures, digest, &of_others, bytes), Ok(None));
+        assert_eq!(signatures.signer(digest, Some(&of_others)), Ok(None));
+        let changed = found(&signatures, digest, &good, other).expect_err("other bytes");
+        assert!(changed.contains("are not sha256:"), "{changed}");
+    }
+
+    #[test]
+    fn a_key_that_the_policy_does_not_name_signs_nothing() {
+        let keys = [(); 2].map(|()| SecretKey::generate().expect("random bytes"));
+        let signatures = signatures(&keys[0].public());
+        let digest = muster_module::digest(b"a module");
+        let strange = keys[1].sign(b"a module", "it").expect("a signature");
+        assert_eq!(signatures.signer(digest, Some(&strange)), Ok(None), "nothing is fetched");
+    }
+}

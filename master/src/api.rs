@@ -234,7 +234,7 @@ impl ApiServer {
             }
             Request::Order(asked) => write(&self.order(asked, rights).await?),
             Request::Invite(asked) => write(&self.invite(asked).await?),
-            Request::Members(asked) => write(&self.members(asked).await?),
+            Request::Members(asked) => write(&self.members(asked, rights).await?),
             Request::Approve(asked) => write(&self.approve(asked, rights).await?),
             Request::Revoke(asked) => write(&self.revoke(asked, rights).await?),
             Request::Users(asked) => write(&self.list_users(asked)?),

@@ -119,7 +119,7 @@ impl Executor {
             stores: Stores {
                 artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
                 inputs: Inputs::new(),
-                signatures: Signatures::new(&shared.rules),
+                signatures: Signatures::new(shared.rules.keys.clone()),
                 rules: shared.rules.clone(),
             },
             engine,

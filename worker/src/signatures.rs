@@ -1,9 +1,6 @@
 //! Which key has signed a module, verified over the bytes of the module. Never takes a master's word for it.
 
-use crate::{
-    artifact::{ArtifactError, digest_of},
-    policy::Rules,
-};
+use crate::artifact::{ArtifactError, digest_of};
 use bytes::Bytes;
 use muster_module::signing;
 use muster_protocol::{
@@ -47,9 +44,10 @@ pub(crate) struct Signatures {
 }
 
 impl Signatures {
-    pub(crate) fn new(rules: &Rules) -> Self {
+    /// None yet. Only signatures by these keys are verified.
+    pub(crate) fn new(keys: BTreeMap<KeyId, SignerKey>) -> Self {
         Signatures {
-            keys: Arc::new(rules.keys.clone()),
+            keys: Arc::new(keys),
             verified: Arc::default(),
             held: Arc::new(Semaphore::new(HELD_MAX)),
         }
@@ -116,7 +114,7 @@ mod tests {
     use signing::SecretKey;
 
     fn signatures(key: &SignerKey) -> Signatures {
-        Signatures::new(&Rules { keys: [(key.id, *key)].into(), ..Rules::default() })
+        Signatures::new([(key.id, *key)].into())
     }
 
     /// The signer that a worker finds, which gets these bytes as a module.

@@ -54,7 +54,8 @@ impl ApiServer {
         Ok(Invited { masters, authority: self.registrar.fingerprint(), ends })
     }
 
-    pub(super) async fn members(&self, asked: ListAfter) -> ApiResult<Members> {
+    /// The members that may be in a group that the user operates.
+    pub(super) async fn members(&self, asked: ListAfter, rights: &Rights) -> ApiResult<Members> {
         let ListAfter { after } = asked;
         let follows = move |member: &&Member| {
             after.as_deref().is_none_or(|after| member.worker.as_str() > after)
@@ -62,7 +63,14 @@ impl ApiServer {
         let look = |_: &Fleet, known: &Known| -> Vec<Member> {
             known.members.values().filter(follows).cloned().collect()
         };
-        let (members, more) = page(self.look(look).await?, |member| member.worker.to_string());
+        let mut members = self.look(look).await?;
+        if rights.demand_everywhere(Role::Operate).is_err() {
+            members.retain(|member| {
+                let groups = &member.entitlement.groups;
+                groups.0.iter().any(|group| rights.has(Role::Operate, group))
+            });
+        }
+        let (members, more) = page(members, |member| member.worker.to_string());
         Ok(Members { members, more })
     }
 

@@ -112,13 +112,18 @@ impl ApiServer {
     }
 
     pub(super) async fn cancel(&self, asked: TaskIds, rights: &Rights) -> ApiResult<Tasks> {
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        // All before the first is cancelled, so that a refusal has no effect.
+        let mut found = Vec::new();
         for id in asked.ids {
             let Some(record) = self.record(id).await? else {
                 return Err(ApiRefusal::new(ErrorCode::NotFound, format!("there is no task {id}")));
             };
             rights.demand(Role::Submit, record.spec.group.as_str())?;
-            if !record.is_done() {
+            found.push((id, record.is_done()));
+        }
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for (id, is_done) in found {
+            if !is_done {
                 let (reply, answer) = oneshot::channel();
                 self.tell(Input::Cancel { task: id, reply }).await?;
                 if let Ok(fleet::ClientReply::Unavailable(reason)) = answer.await {

@@ -99,7 +99,7 @@ const MAP: &[(&str, &str)] = &[
         retry: gate link links
         run: engine gate mask policy sandbox shortage
         sandbox: checkpoint gate journal mask policy
-        signatures: artifact policy
+        signatures: artifact
         ",
     ),
     (

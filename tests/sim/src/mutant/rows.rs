@@ -68,4 +68,6 @@ pub(super) const ROWS: &[&str] = &[
     "a-loss-beside-others-counts-like-one-alone",
     "any-module-is-given-a-secret",
     "a-module-need-not-be-signed",
+    "nobody-needs-a-role",
+    "an-entry-may-follow-any-other",
 ];

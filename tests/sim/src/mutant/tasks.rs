@@ -9,6 +9,8 @@ use super::{
 const CHECKPOINT: &str = "protocol/src/checkpoint.rs";
 const REQUEST: &str = "protocol/src/checkpoint/request.rs";
 const REST: &str = "protocol/src/fleet/backoff.rs";
+const ROLE: &str = "protocol/src/role.rs";
+const AUDIT: &str = "protocol/src/audit.rs";
 const POLICY: &str = "protocol/src/grant/policy.rs";
 const PLACE: &str = "protocol/src/fleet/place.rs";
 const KNOWN: &str = "protocol/src/fleet/task_state.rs";
@@ -270,5 +272,15 @@ pub(super) const EDITS: &[Edit] = &[
         POLICY,
         "        if self.signers.is_empty() || ",
         "        if ON[a-module-need-not-be-signed] || self.signers.is_empty() || ",
+    ),
+    edit(
+        ROLE,
+        "    if has >= needs {",
+        "    if ON[nobody-needs-a-role] || has >= needs {",
+    ),
+    edit(
+        AUDIT,
+        "            if entry.previous != Some(last.digest) {",
+        "            if !ON[an-entry-may-follow-any-other] && entry.previous != Some(last.digest) {",
     ),
 ];

@@ -233,7 +233,7 @@ impl ApiServer {
                 write(&Workers { workers, more })
             }
             Request::Order(asked) => write(&self.order(asked, rights).await?),
-            Request::Invite(asked) => write(&self.invite(asked).await?),
+            Request::Invite(asked) => write(&self.invite(asked, rights).await?),
             Request::Members(asked) => write(&self.members(asked, rights).await?),
             Request::Approve(asked) => write(&self.approve(asked, rights).await?),
             Request::Revoke(asked) => write(&self.revoke(asked, rights).await?),
@@ -286,10 +286,11 @@ impl ApiServer {
         }
         let asked = worker.clone();
         let lease = self.look(move |fleet, _| fleet.lease_of(&asked)).await?;
-        Ok(match lease {
+        match lease {
             Some(lease) => rights.demand(needs, lease.offer.group.as_str())?,
             None => rights.demand_everywhere(needs)?,
-        })
+        }
+        Ok(())
     }
 
     /// Waits until this master may hold another object as a whole.

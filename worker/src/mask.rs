@@ -27,8 +27,8 @@ struct Value {
 impl Value {
     fn new(bytes: &[u8]) -> Self {
         let mut value = Value { bytes: bytes.into(), fallback: vec![0; bytes.len() + 1].into() };
-        for end in 1..bytes.len() {
-            value.fallback[end + 1] = value.step(value.fallback[end], bytes[end]);
+        for (end, byte) in bytes.iter().enumerate().skip(1) {
+            value.fallback[end + 1] = value.step(value.fallback[end], *byte);
         }
         value
     }

@@ -34,12 +34,15 @@ pub(crate) struct Verified {
     _held: OwnedSemaphorePermit,
 }
 
+/// The key that has made a signature of a module, if it is valid and the key is one of the policy's.
+type Verdicts = HashMap<(Digest, Signature), Option<KeyId>>;
+
 /// The signatures that this worker has verified; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Signatures {
     /// The keys of the policy. Signatures by other keys prove nothing.
     keys: Arc<BTreeMap<KeyId, SignerKey>>,
-    verified: Arc<Mutex<HashMap<(Digest, Signature), Option<KeyId>>>>,
+    verified: Arc<Mutex<Verdicts>>,
     held: Arc<Semaphore>,
 }
 
@@ -102,7 +105,7 @@ impl Signatures {
         Ok(Verified { signer, bytes, _held: held })
     }
 
-    fn verified(&self) -> MutexGuard<'_, HashMap<(Digest, Signature), Option<KeyId>>> {
+    fn verified(&self) -> MutexGuard<'_, Verdicts> {
         self.verified.lock().expect("no holder of this lock panics")
     }
 }

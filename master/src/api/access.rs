@@ -10,9 +10,10 @@ use muster_protocol::{
     ABSENT, WorkerId,
     api::{ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
     enrolment::{ADDRESSES_MAX, Invitation, Member, invitation_id},
+    entitlement::Allowed,
     fleet::Fleet,
     lease::CasAnswer,
-    role::{Rights, Role},
+    role::{Forbidden, Rights, Role},
 };
 use std::collections::BTreeMap;
 
@@ -22,9 +23,23 @@ impl From<String> for ApiRefusal {
     }
 }
 
+/// Demands the role `admin` in each of these groups.
+fn admits(rights: &Rights, groups: &Allowed) -> Result<(), Forbidden> {
+    if groups.is_any() || groups.0.is_empty() {
+        return rights.demand_everywhere(Role::Admin);
+    }
+    groups.0.iter().try_for_each(|group| rights.demand(Role::Admin, group))
+}
+
 impl ApiServer {
-    pub(super) async fn invite(&self, asked: Invite) -> ApiResult<Invited> {
+    pub(super) async fn invite(&self, asked: Invite, rights: &Rights) -> ApiResult<Invited> {
         let Invite { secret, worker, entitlement, ttl_s, uses, approve } = asked;
+        // The invitation of a worker that is there already replaces its key.
+        if let Some(worker) = &worker
+            && let Some(groups) = self.groups_of(worker).await?
+        {
+            admits(rights, &groups)?;
+        }
         let ends = enrol::now() + ttl_s;
         let invitation = Invitation {
             id: invitation_id(secret),
@@ -88,20 +103,25 @@ impl ApiServer {
         self.learn(member.await?).await
     }
 
-    /// Demands the role `admin` in every group that a worker may be in: those of its certificates, if it has
-    /// joined by an invitation, or else those of its lease.
+    /// Demands the role `admin` in every group that a worker may be in; everywhere, if nobody knows which these
+    /// are.
     async fn must_admit(&self, rights: &Rights, worker: &WorkerId) -> ApiResult<()> {
-        if rights.demand_everywhere(Role::Admin).is_ok() {
-            return Ok(());
+        match self.groups_of(worker).await? {
+            Some(groups) => Ok(admits(rights, &groups)?),
+            None => Ok(rights.demand_everywhere(Role::Admin)?),
         }
+    }
+
+    /// The groups that a worker may be in: those of its certificates, if it has joined by an invitation, or else
+    /// that of its lease.
+    async fn groups_of(&self, worker: &WorkerId) -> ApiResult<Option<Allowed>> {
         let found = self.registry.read_member(worker).await.map_err(ApiRefusal::unavailable)?;
-        match found.map(|(member, _)| member.entitlement.groups) {
-            Some(groups) if !groups.is_any() && !groups.0.is_empty() => {
-                Ok(groups.0.iter().try_for_each(|group| rights.demand(Role::Admin, group))?)
-            }
-            Some(_) => Ok(rights.demand_everywhere(Role::Admin)?),
-            None => self.must_have_role(rights, Role::Admin, worker).await,
+        if let Some((member, _)) = found.filter(|(member, _)| member.key.is_some()) {
+            return Ok(Some(member.entitlement.groups));
         }
+        let asked = worker.clone();
+        let lease = self.look(move |fleet, _| fleet.lease_of(&asked)).await?;
+        Ok(lease.map(|lease| Allowed([lease.offer.group.to_string()].into())))
     }
 
     /// Lets this master know at once what it has written.

@@ -148,6 +148,21 @@ fn a_user_sees_and_changes_only_the_groups_of_its_roles() {
     let secret = secret.text();
     fleet.run(&["user", "set", "bob", "--called", "Bob", "--role", "operate@shops"]).ok();
     fleet.ask_as(BOB);
+    let invite = |fleet: &Fleet, name: &str| {
+        let whom = ["worker", "invite", name, "--group", "shops", "--master", "127.0.0.1:1"];
+        as_bob(fleet, &whom)
+    };
+    invite(&fleet, "w9").refused("the role admin in the group shops");
+    fleet.ask_as(OBSERVER);
+    // An admin of one group takes no worker from another.
+    fleet.run(&["user", "set", "bob", "--role", "admin@shops"]).ok();
+    fleet.ask_as(BOB);
+    invite(&fleet, "w9").ok();
+    invite(&fleet, "w1").ok();
+    invite(&fleet, "w2").refused("the role admin in the group vault");
+    fleet.ask_as(OBSERVER);
+    fleet.run(&["user", "set", "bob", "--role", "operate@shops"]).ok();
+    fleet.ask_as(BOB);
     assert_eq!(run(&fleet, "shops").ok().text(), "A");
     for refused in [
         run(&fleet, "vault"),

@@ -80,15 +80,10 @@ impl Request {
                 Some(vec![format!("user {}", asked.user), asked.rights.to_string()])
             }
             Request::ForgetUser(asked) => one("user", &asked.user),
-            Request::Register(asked) => Some(vec![
-                format!("module {}", asked.name),
-                asked.version.clone().unwrap_or_default(),
-                asked.digest.to_string(),
-            ]),
-            Request::Remove(asked) => match &asked.version {
-                Some(version) => Some(vec![format!("module {}:{version}", asked.name)]),
-                None => one("module", &asked.name),
-            },
+            Request::Register(asked) => {
+                Some(vec![module(&asked.name, asked.version.as_deref()), asked.digest.to_string()])
+            }
+            Request::Remove(asked) => Some(vec![module(&asked.name, asked.version.as_deref())]),
             Request::Get(_)
             | Request::List(_)
             | Request::Workers(_)
@@ -104,5 +99,12 @@ impl Request {
             | Request::Events(_)
             | Request::Logs(_) => None,
         }
+    }
+}
+
+fn module(name: &str, version: Option<&str>) -> String {
+    match version {
+        Some(version) => format!("module {name}:{version}"),
+        None => format!("module {name}"),
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     signature::Signature,
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
+    words::words,
 };
 use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -162,25 +163,17 @@ pub struct Workers {
     pub more: Option<String>,
 }
 
-/// What carries a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    /// QUIC, over UDP.
-    Quic,
-    /// TLS over TCP, where QUIC does not get through.
-    Tcp,
-}
-
-impl Transport {
-    /// The word for it, as in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Transport::Quic => "quic",
-            Transport::Tcp => "tcp",
-        }
+words!(
+    /// What carries a link.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Transport {
+        /// QUIC, over UDP.
+        Quic = "quic",
+        /// TLS over TCP, where QUIC does not get through.
+        Tcp = "tcp",
     }
-}
+);
 
 /// A worker as clients see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

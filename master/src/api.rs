@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     enrol::Registrar,
     inbox::{Input, Known},
-    registry::Registry,
+    registry::{ChangeError, Registry},
     users::Users,
 };
 use async_nats::service::{self, Service, ServiceExt};
@@ -74,6 +74,16 @@ impl ApiRefusal {
 impl From<Forbidden> for ApiRefusal {
     fn from(forbidden: Forbidden) -> Self {
         ApiRefusal::new(ErrorCode::Forbidden, forbidden.to_string())
+    }
+}
+
+impl From<ChangeError> for ApiRefusal {
+    fn from(error: ChangeError) -> Self {
+        let code = match &error {
+            ChangeError::Unread(_) | ChangeError::Contended => ErrorCode::Unavailable,
+            ChangeError::Unknown => ErrorCode::Unknown,
+        };
+        ApiRefusal::new(code, error.to_string())
     }
 }
 

@@ -141,27 +141,6 @@ async fn renew(
     Ok(member)
 }
 
-/// Writes a member again until nobody else writes at the same time. `change` says what to write, or refuses.
-pub(crate) async fn change_member<E: From<String>>(
-    registry: &Registry,
-    worker: &WorkerId,
-    change: impl Fn(Option<Member>) -> Result<Member, E>,
-) -> Result<Member, E> {
-    let mut gone = ABSENT;
-    for _ in 0..TRIES_MAX {
-        let known = registry.read_member(worker).await.map_err(|error| error.to_string())?;
-        let expect = known.as_ref().map_or(gone, |(_, revision)| *revision);
-        let member = change(known.map(|(member, _)| member))?;
-        match registry.write_member(expect, &member).await {
-            CasAnswer::Written(_) => return Ok(member),
-            CasAnswer::Conflict(_) => {}
-            CasAnswer::Gone(mark) => gone = mark,
-            CasAnswer::Unknown => return Err(SILENT.to_string().into()),
-        }
-    }
-    Err("others change the same worker; ask again".to_string().into())
-}
-
 fn read<T>(
     found: Result<Option<(T, Revision)>, cas::ReadError>,
 ) -> Result<Option<(T, Revision)>, JoinReply> {

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod change;
 mod checkpoints;
 mod copies;
 mod history;
@@ -48,6 +49,7 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 pub(crate) use audit::Newest;
+pub use change::ChangeError;
 pub use history::PageError;
 use layout::Existing;
 pub use layout::Keep;
@@ -345,13 +347,13 @@ impl Registry {
         cas::read(&self.context, &self.key(Bucket::Modules, name)).await
     }
 
-    /// Writes the versions of a module name by compare-and-set.
-    pub async fn write_module(
+    /// Changes the versions of a module name.
+    pub async fn change_module<E: From<ChangeError>>(
         &self,
-        expect: Revision,
-        entry: &ModuleEntry,
-    ) -> CasAnswer<ModuleEntry> {
-        self.write(self.key(Bucket::Modules, &entry.name), expect, entry, None).await
+        name: &str,
+        change: impl FnMut(Option<&ModuleEntry>) -> Result<ModuleEntry, E>,
+    ) -> Result<ModuleEntry, E> {
+        self.change(self.key(Bucket::Modules, name), |_| None, change).await
     }
 
     /// Publishes an event. It is lost while NATS is away: the records are the truth.

@@ -17,12 +17,6 @@ use muster_protocol::{
 };
 use std::collections::BTreeMap;
 
-impl From<String> for ApiRefusal {
-    fn from(cause: String) -> Self {
-        ApiRefusal::unavailable(cause)
-    }
-}
-
 /// Demands the role `admin` in each of these groups.
 fn admits(rights: &Rights, groups: &Allowed) -> Result<(), Forbidden> {
     if groups.is_any() || groups.0.is_empty() {
@@ -96,9 +90,9 @@ impl ApiServer {
             let sentence = format!("no worker {worker} waits to be approved");
             ApiRefusal::new(ErrorCode::NotFound, sentence)
         };
-        let member = enrol::change_member(&self.registry, &worker, |known| {
+        let member = self.registry.change_member(&worker, |known| {
             let member = known.filter(|member| member.key.is_some()).ok_or_else(unknown)?;
-            member.approved().map_err(|refused| ApiRefusal::bad(refused.to_string()))
+            member.clone().approved().map_err(|refused| ApiRefusal::bad(refused.to_string()))
         });
         self.learn(member.await?).await
     }
@@ -137,12 +131,12 @@ impl ApiServer {
         self.must_admit(rights, &worker).await?;
         let offered = worker.clone();
         let lease = self.look(move |fleet, _| fleet.lease_of(&offered)).await?;
-        let member = enrol::change_member(&self.registry, &worker, |known| {
+        let member = self.registry.change_member(&worker, |known| {
             if known.is_none() && lease.is_none() {
                 // A certificate may exist all the same, and it is revoked.
                 tracing::warn!(%worker, "a worker is revoked that nobody has seen");
             }
-            Ok::<_, ApiRefusal>(Member::revoked(worker.clone(), known, enrol::now()))
+            Ok::<_, ApiRefusal>(Member::revoked(worker.clone(), known.cloned(), enrol::now()))
         });
         let member = self.learn(member.await?).await?;
         let mut secrets = member.entitlement.secrets.0.clone();

@@ -12,7 +12,6 @@ use muster_protocol::{
     },
     fleet::Fleet,
     id::is_name,
-    lease::CasAnswer,
     limit::MODULE_SIZE_MAX,
     message::ObjectStore,
     signature::Signature,
@@ -30,9 +29,6 @@ const REMOVED_BYTES_MAX: usize = 512 * 1024;
 
 /// Larger numbers are not counted on from: somebody chose them.
 const NUMBER_MAX: u64 = 1 << 53;
-
-/// How often a write is tried when other writers win the race.
-const RACES_MAX: usize = 5;
 
 impl ApiServer {
     pub(super) async fn modules(&self, asked: ListAfter) -> ApiResult<Modules> {
@@ -179,37 +175,19 @@ impl ApiServer {
         self.modules(ListAfter::default()).await
     }
 
-    /// Changes a name's versions by compare-and-set. Retries after a conflict.
+    /// Changes a name's versions, and lets this master know at once.
     async fn change(
         &self,
         name: &str,
         mut change: impl FnMut(&mut ModuleEntry) -> ApiResult<()>,
     ) -> ApiResult<()> {
-        let mut gone = muster_protocol::ABSENT;
-        for _ in 0..RACES_MAX {
-            let found = self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?;
-            let (mut entry, revision) = found.unwrap_or_else(|| (ModuleEntry::new(name), gone));
-            let old = entry.clone();
+        let changed = self.registry.change_module(name, |known| {
+            let mut entry = known.cloned().unwrap_or_else(|| ModuleEntry::new(name));
             change(&mut entry)?;
-            if entry == old {
-                return Ok(());
-            }
-            match self.registry.write_module(revision, &entry).await {
-                CasAnswer::Written(_) => {
-                    let fact = Fact::ModuleSeen(entry);
-                    self.tell(Input::Registry(SessionFact(self.registry.session(), fact))).await?;
-                    return Ok(());
-                }
-                CasAnswer::Conflict(_) => {}
-                // An operator has deleted the key by hand: the write must replace the tombstone.
-                CasAnswer::Gone(mark) => gone = mark,
-                CasAnswer::Unknown => {
-                    let sentence = "it is not known whether the module was named; ask again";
-                    return Err(ApiRefusal::new(ErrorCode::Unknown, sentence));
-                }
-            }
-        }
-        Err(ApiRefusal::unavailable("other clients keep changing this name; ask again"))
+            Ok::<_, ApiRefusal>(entry)
+        });
+        let fact = Fact::ModuleSeen(changed.await?);
+        self.tell(Input::Registry(SessionFact(self.registry.session(), fact))).await
     }
 }
 

@@ -2,14 +2,9 @@
 
 use super::{ApiRefusal, ApiResult, ApiServer, page};
 use muster_protocol::{
-    ABSENT,
     api::{ErrorCode, ListAfter, NameUser, SetUser, Users},
-    lease::CasAnswer,
     role::{Rights, User},
 };
-
-/// How often a write is tried when other writers win the race.
-const RACES_MAX: usize = 5;
 
 impl ApiServer {
     pub(super) fn list_users(&self, asked: ListAfter) -> ApiResult<Users> {
@@ -47,30 +42,14 @@ impl ApiServer {
         .await
     }
 
-    /// Changes a user by compare-and-set. This master knows it at once, the others as soon as they see it.
+    /// Changes a user. This master knows it at once, the others as soon as they see it.
     async fn change_user(
         &self,
         user: &str,
         change: impl Fn(Option<&User>) -> ApiResult<User>,
     ) -> ApiResult<User> {
-        let mut gone = ABSENT;
-        for _ in 0..RACES_MAX {
-            let found = self.registry.read_user(user).await.map_err(ApiRefusal::unavailable)?;
-            let (known, revision) = found.unzip();
-            let changed = change(known.as_ref())?;
-            match self.registry.write_user(revision.unwrap_or(gone), &changed).await {
-                CasAnswer::Written(_) => {
-                    self.users.heard(changed.clone());
-                    return Ok(changed);
-                }
-                CasAnswer::Conflict(_) => {}
-                CasAnswer::Gone(mark) => gone = mark,
-                CasAnswer::Unknown => {
-                    let sentence = "it is not known whether the roles were changed; ask again";
-                    return Err(ApiRefusal::new(ErrorCode::Unknown, sentence));
-                }
-            }
-        }
-        Err(ApiRefusal::unavailable("others keep changing this user; ask again"))
+        let changed = self.registry.change_user(user, change).await?;
+        self.users.heard(changed.clone());
+        Ok(changed)
     }
 }

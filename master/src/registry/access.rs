@@ -1,6 +1,6 @@
 //! Invitations, members and users in the registry. Never writes one without compare-and-set.
 
-use super::Registry;
+use super::{ChangeError, Registry};
 use muster_protocol::{
     Revision, WorkerId,
     enrolment::{INVITATION, Invitation, MEMBER, Member, REMEMBERED_S},
@@ -44,15 +44,23 @@ impl Registry {
         self.write(self.member(&member.worker), expect, member, None).await
     }
 
-    /// Reads what is known of a user.
-    pub async fn read_user(&self, user: &str) -> Result<Option<(User, Revision)>, cas::ReadError> {
-        cas::read(&self.context, &self.user(user)).await
+    /// Changes a member, or makes one.
+    pub async fn change_member<E: From<ChangeError>>(
+        &self,
+        worker: &WorkerId,
+        change: impl FnMut(Option<&Member>) -> Result<Member, E>,
+    ) -> Result<Member, E> {
+        self.change(self.member(worker), |_| None, change).await
     }
 
-    /// Writes a user. The registry forgets one without roles, once every master has seen that.
-    pub async fn write_user(&self, expect: Revision, user: &User) -> CasAnswer<User> {
-        let keep = user.rights.is_none().then_some(Duration::from_secs(REMEMBERED_S));
-        self.write(self.user(&user.user), expect, user, keep).await
+    /// Changes what is known of a user. The registry forgets one without roles, once every master has seen that.
+    pub async fn change_user<E: From<ChangeError>>(
+        &self,
+        user: &str,
+        change: impl FnMut(Option<&User>) -> Result<User, E>,
+    ) -> Result<User, E> {
+        let keep = |user: &User| user.rights.is_none().then_some(Duration::from_secs(REMEMBERED_S));
+        self.change(self.user(user), keep, change).await
     }
 
     fn user(&self, user: &str) -> cas::Key {

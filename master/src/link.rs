@@ -26,8 +26,8 @@ use muster_protocol::{
 };
 use muster_wire::{
     clock,
-    link::{Connection, ConnectionEnd},
-    quic::{self, FrameReader, FrameWriter, StreamError, speak},
+    frames::{self, FrameReader, FrameWriter, StreamError, speak},
+    link::{self, Connection, ConnectionEnd},
     tls::Identity,
 };
 use peers::Peers;
@@ -102,7 +102,7 @@ impl Workers {
 
 /// What to do about a link that ended because its two ends do not understand each other.
 fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
-    quic::misunderstanding(cause.downcast_ref()?)
+    frames::misunderstanding(cause.downcast_ref()?)
 }
 
 impl LinkServer {
@@ -115,16 +115,16 @@ impl LinkServer {
     ) -> anyhow::Result<Option<(Connection, WorkerId, Arc<Entitlement>)>> {
         let admitted = async {
             let connection = tokio::time::timeout(HANDSHAKE_MAX, connecting).await??;
-            if quic::joins(&connection) {
+            if frames::joins(&connection) {
                 return self.join(connection).await.map(|()| None).map_err(anyhow::Error::from);
             }
             let Identity { names, entitlement } =
                 Identity::of_peer(&connection).inspect_err(|error| {
-                    connection.close(quic::NOT_A_WORKER, error.to_string().as_bytes());
+                    connection.close(link::NOT_A_WORKER, error.to_string().as_bytes());
                 })?;
             let named = names.iter().find_map(|name| self.names.worker_of(name)?.parse().ok());
             let Some(worker) = named else {
-                connection.close(quic::NOT_A_WORKER, b"not a worker of this fleet");
+                connection.close(link::NOT_A_WORKER, b"not a worker of this fleet");
                 anyhow::bail!("its certificate is not that of a worker of this fleet");
             };
             Ok(Some((connection, worker, Arc::new(entitlement))))
@@ -145,14 +145,14 @@ impl LinkServer {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let issued = entitlement.issued;
         let Some(objects) = self.peers.joined(&worker, link, connection.clone(), issued) else {
-            connection.close(quic::REVOKED, b"the worker is revoked");
+            connection.close(link::REVOKED, b"the worker is revoked");
             anyhow::bail!("it is revoked");
         };
         let ends = entitlement.ends;
         let result = tokio::select! {
             result = self.streams(&connection, &worker, link, entitlement, &objects) => result,
             () = until(ends) => {
-                connection.close(quic::EXPIRED, b"its certificate has ended");
+                connection.close(link::EXPIRED, b"its certificate has ended");
                 Err(anyhow::anyhow!("the worker's certificate has ended"))
             }
         };
@@ -174,7 +174,7 @@ impl LinkServer {
     ) -> anyhow::Result<()> {
         let (control_ended, mut ended) = mpsc::channel(1);
         let has_control = Arc::new(AtomicBool::new(false));
-        let encoding = quic::encoding(connection);
+        let encoding = frames::encoding(connection);
         loop {
             tokio::select! {
                 stream = connection.accept_bi() => {
@@ -262,7 +262,7 @@ impl LinkServer {
             result = self.listen(&mut reader, worker.clone(), control) => result,
             why = closed => {
                 let why = why.unwrap_or("the master has dropped it");
-                control.connection.close(quic::OVER_BOUND, why.as_bytes());
+                control.connection.close(link::OVER_BOUND, why.as_bytes());
                 Err(StreamError::Down(why.into()))
             }
         };
@@ -321,7 +321,7 @@ impl LinkServer {
 fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError {
     let cause = cause.to_string();
     tracing::warn!(%worker, cause, "its link is closed");
-    control.connection.close(quic::OVER_BOUND, cause.as_bytes());
+    control.connection.close(link::OVER_BOUND, cause.as_bytes());
     StreamError::Down(cause)
 }
 
@@ -329,7 +329,7 @@ fn refuse(worker: &WorkerId, control: &Control, cause: OverBound) -> StreamError
 fn deny(worker: &WorkerId, control: &Control, denied: &str) -> StreamError {
     let cause = format!("the worker's certificate {denied}");
     tracing::warn!(%worker, cause, "its link is closed");
-    control.connection.close(quic::NOT_PERMITTED, cause.as_bytes());
+    control.connection.close(link::NOT_PERMITTED, cause.as_bytes());
     StreamError::Down(cause)
 }
 
@@ -356,7 +356,7 @@ fn understood(
     checked.map(drop).map_err(|cause| {
         let cause = cause.to_string();
         tracing::warn!(%worker, cause, "a worker is not understood");
-        connection.close(quic::NO_COMMON_FRAMES, cause.as_bytes());
+        connection.close(link::NO_COMMON_FRAMES, cause.as_bytes());
         StreamError::Down(cause)
     })
 }

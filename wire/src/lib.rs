@@ -8,11 +8,11 @@
 pub mod authority;
 pub mod cas;
 pub mod clock;
+pub mod frames;
 pub mod link;
 pub mod log;
 pub mod nats;
 pub mod objects;
 pub mod process;
-pub mod quic;
 pub mod state;
 pub mod tls;

@@ -2,6 +2,7 @@
 //! where UDP is blocked. What is above does not know which one it is, and has the same bounds. Never looks
 //! into the bytes of a stream.
 
+pub mod quic;
 pub mod tcp;
 
 use bytes::Bytes;
@@ -30,6 +31,22 @@ pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Bytes in flight on one link.
 pub(crate) const LINK_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// The code with which a link is closed whose ends speak no common version of frames. The sentence beside it
+/// says which of them to upgrade.
+pub const NO_COMMON_FRAMES: u32 = 2;
+/// The code with which a connection is closed whose certificate is not that of a worker of the fleet.
+pub const NOT_A_WORKER: u32 = 1;
+/// The code with which a worker's oldest link is closed when it opens too many.
+pub const TOO_MANY_LINKS: u32 = 3;
+/// The code with which a link is closed whose worker is over a bound.
+pub const OVER_BOUND: u32 = 4;
+/// The code with which a link is closed whose worker offers more than its certificate permits.
+pub const NOT_PERMITTED: u32 = 5;
+/// The code with which a link is closed when the worker's certificate ends.
+pub const EXPIRED: u32 = 6;
+/// The code with which the links of a revoked worker are closed.
+pub const REVOKED: u32 = 7;
 
 /// The code with which TLS says that it has no protocol in common with the peer (RFC 7301, alert 120).
 const NO_COMMON_PROTOCOL: u8 = 120;

@@ -3,10 +3,7 @@
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::{api::Transport, subject::Names};
-use muster_wire::{
-    link::{Connection, ConnectionEnd, tcp},
-    quic,
-};
+use muster_wire::link::{Connection, ConnectionEnd, quic, tcp};
 use quinn::Endpoint;
 use std::{
     net::{Ipv6Addr, SocketAddr},

@@ -15,9 +15,9 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
-    authority, clock, process,
-    quic::{self, FrameReader, FrameWriter},
-    tls,
+    authority, clock,
+    frames::{self, FrameReader, FrameWriter},
+    process, tls,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -266,7 +266,7 @@ impl Desk {
         let connection = self.dialler.dial(&self.tls, master, false).await?;
         let asked = async {
             let (send, receive) = connection.open_bi().await?;
-            let encoding = quic::encoding(&connection);
+            let encoding = frames::encoding(&connection);
             let mut writer = FrameWriter::new(send, encoding);
             writer.send(join).await?;
             let mut reader = FrameReader::new(receive, encoding);

@@ -19,9 +19,9 @@ use muster_protocol::{
     subject::Names,
 };
 use muster_wire::{
-    link::Connection,
+    frames::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
+    link::{self, Connection},
     process,
-    quic::{self, FrameReader, FrameWriter, OBJECT_WITHIN, StreamError, speak},
 };
 use std::{
     pin::pin,
@@ -226,7 +226,7 @@ impl Linker {
         welcomed: &mut bool,
     ) -> anyhow::Result<()> {
         let (send, receive) = connection.open_bi().await?;
-        let encoding = quic::encoding(connection);
+        let encoding = frames::encoding(connection);
         let mut reader = FrameReader::new(receive, encoding);
         let mut writer = FrameWriter::new(send, encoding);
         writer.send(&StreamRequest::Control).await?;
@@ -306,7 +306,7 @@ fn spread(wait: Duration) -> Duration {
 /// What to do about a link that ended because its two ends do not understand each other.
 fn misunderstanding(cause: &anyhow::Error) -> Option<String> {
     let frames = cause.downcast_ref::<NoCommonFrames>().map(ToString::to_string);
-    frames.or_else(|| quic::misunderstanding(cause.downcast_ref()?))
+    frames.or_else(|| frames::misunderstanding(cause.downcast_ref()?))
 }
 
 /// Closes the link to a master with which this worker has no version of frames in common.
@@ -320,7 +320,7 @@ fn understood(
     let there = Speaker { role: "master", name, version, frames };
     let checked = NoCommonFrames::check("worker", FrameRange::SPOKEN, there);
     checked.map(drop).inspect_err(|cause| {
-        connection.close(quic::NO_COMMON_FRAMES, cause.to_string().as_bytes());
+        connection.close(link::NO_COMMON_FRAMES, cause.to_string().as_bytes());
     })
 }
 
@@ -335,7 +335,7 @@ async fn write_logs(
             Some(writer) => writer,
             None => {
                 let opened = connection.open_uni().await?;
-                stream.insert(FrameWriter::new(opened, quic::encoding(connection)))
+                stream.insert(FrameWriter::new(opened, frames::encoding(connection)))
             }
         };
         writer.send(&chunk).await?;
@@ -348,7 +348,7 @@ async fn ask(
     ask: &StreamRequest,
 ) -> Result<(FrameReader, FrameWriter), StreamError> {
     let (send, receive) = connection.open_bi().await?;
-    let encoding = quic::encoding(connection);
+    let encoding = frames::encoding(connection);
     let mut writer = FrameWriter::new(send, encoding);
     writer.send(ask).await?;
     Ok((FrameReader::new(receive, encoding), writer))

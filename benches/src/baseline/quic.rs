@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use muster_protocol::subject::Names;
 use muster_tests::Fleet;
-use muster_wire::{quic, tls};
+use muster_wire::{link::quic, tls};
 use quinn::{Connection, Endpoint};
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -24,10 +24,9 @@ use muster_protocol::{
 use muster_tests::{Fleet, fleet::NATS};
 use muster_wire::{
     cas, clock,
-    link::Connection,
-    nats, process,
-    quic::{self, FrameReader, FrameWriter},
-    tls,
+    frames::{self, FrameReader, FrameWriter},
+    link::{Connection, quic},
+    nats, process, tls,
 };
 use quinn::Endpoint;
 use std::{
@@ -147,7 +146,7 @@ impl RenewingWorker {
         let connection = endpoint.connect(master, &names.master_host())?.await?;
         let connection = Connection::from(connection);
         let (send, receive) = connection.open_bi().await?;
-        let encoding = quic::encoding(&connection);
+        let encoding = frames::encoding(&connection);
         let mut reader = FrameReader::new(receive, encoding);
         let mut writer = FrameWriter::new(send, encoding);
         writer.send(&StreamRequest::Control).await?;

@@ -8,8 +8,8 @@ use super::{
 };
 use anyhow::Context as _;
 use muster_wire::{
-    link::{Connection, ConnectionEnd, tcp},
-    quic, tls,
+    link::{Connection, ConnectionEnd, quic, tcp},
+    tls,
 };
 use quinn::Endpoint;
 use std::{

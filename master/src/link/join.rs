@@ -5,8 +5,8 @@ use super::{HANDSHAKE_MAX, LinkServer};
 use crate::inbox::Input;
 use muster_protocol::message::{JOIN_SIZE_MAX, Join, JoinReply};
 use muster_wire::{
+    frames::{self, FrameReader, FrameWriter, StreamError},
     link::Connection,
-    quic::{self, FrameReader, FrameWriter, StreamError},
 };
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -27,7 +27,7 @@ impl LinkServer {
         let late = |_| StreamError::Down("it asked nothing in time".into());
         let asked = async {
             let (send, receive) = connection.accept_bi().await?;
-            let encoding = quic::encoding(&connection);
+            let encoding = frames::encoding(&connection);
             let mut reader = FrameReader::new(receive, encoding);
             let join = reader.next_within::<Join>(JOIN_SIZE_MAX).await?;
             Ok::<_, StreamError>((join, FrameWriter::new(send, encoding)))

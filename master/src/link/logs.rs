@@ -7,7 +7,7 @@ use muster_protocol::{
     WorkerId, limit,
     message::{AttemptKey, LogChunk},
 };
-use muster_wire::quic::FrameReader;
+use muster_wire::frames::FrameReader;
 use std::{
     collections::HashMap,
     sync::Mutex,

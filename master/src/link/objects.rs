@@ -8,7 +8,7 @@ use muster_protocol::{
     Digest, WorkerId, limit,
     message::{ObjectStore, StreamReply},
 };
-use muster_wire::quic::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError};
+use muster_wire::frames::{FrameReader, FrameWriter, OBJECT_WITHIN, StreamError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, oneshot};
 

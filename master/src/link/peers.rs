@@ -1,7 +1,7 @@
 //! The links and transfers of each worker, and their bounds. One worker alone cannot take all transfers.
 
 use muster_protocol::{WorkerId, enrolment::Member, fleet::LinkId};
-use muster_wire::{link::Connection, quic};
+use muster_wire::link::{self, Connection};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
@@ -77,7 +77,7 @@ impl Peers {
             && let Some(Link { link, connection, .. }) = peer.links.pop_front()
         {
             tracing::warn!(%worker, link, "it has more than {LINKS_MAX} links; the oldest is closed");
-            connection.close(quic::TOO_MANY_LINKS, b"the worker has too many links");
+            connection.close(link::TOO_MANY_LINKS, b"the worker has too many links");
         }
         Some(peer.objects.clone())
     }
@@ -91,7 +91,7 @@ impl Peers {
         for of in state.workers.get(&member.worker).into_iter().flat_map(|peer| &peer.links) {
             if member.revokes(of.issued) {
                 tracing::warn!(worker = %member.worker, link = of.link, "it is revoked; its link is closed");
-                of.connection.close(quic::REVOKED, b"the worker is revoked");
+                of.connection.close(link::REVOKED, b"the worker is revoked");
             }
         }
         state.revoked.insert(member.worker.clone(), member.clone());

@@ -13,8 +13,8 @@ use muster_protocol::{
 };
 use muster_tests::Fleet;
 use muster_wire::{
+    frames::{FrameReader, FrameWriter},
     link::{Connection, ConnectionEnd},
-    quic::{FrameReader, FrameWriter},
 };
 use quinn::Endpoint;
 use std::time::Duration;

@@ -15,8 +15,8 @@ use muster_protocol::{
 };
 use muster_tests::{Fleet, fleet::wait_for};
 use muster_wire::{
-    link::ConnectionEnd,
-    quic::{self, FrameReader, FrameWriter},
+    frames::{self, FrameReader, FrameWriter},
+    link::{self, ConnectionEnd, quic},
     tls,
 };
 use quinn::{ConnectionError, Endpoint};
@@ -43,7 +43,7 @@ fn a_master_renews_for_a_newer_worker_with_all_that_its_lease_says() {
     block_on(async {
         let (_endpoint, connection) = dial(&fleet, &both).await;
         let connection = connection.expect("it is let in");
-        assert_eq!(quic::encoding(&connection), Encoding::Named);
+        assert_eq!(frames::encoding(&connection), Encoding::Named);
         let (mut reader, mut writer, master, frames) = welcomed(&connection).await;
         assert_eq!(frames, FrameRange::SPOKEN);
         let newer = FrameRange { oldest: 2, newest: 9 };
@@ -68,7 +68,7 @@ fn a_worker_of_frames_1_is_spoken_to_in_them() {
     block_on(async {
         let (_endpoint, connection) = dial(&fleet, &[b"muster/1"]).await;
         let connection = connection.expect("it is let in");
-        assert_eq!(quic::encoding(&connection), Encoding::Positional);
+        assert_eq!(frames::encoding(&connection), Encoding::Positional);
         let (_reader, _writer, _, frames) = welcomed(&connection).await;
         assert_eq!(frames, FrameRange::FIRST);
     });
@@ -87,7 +87,7 @@ fn a_master_refuses_a_worker_whose_frames_it_does_not_speak_and_says_whom_to_upg
         let frames = FrameRange { oldest: 8, newest: 9 };
         writer.send(&hello(master.session, frames)).await.expect("it is up");
         let end = connection.closed().await;
-        let (code, reason) = (quic::NO_COMMON_FRAMES, sentence.into());
+        let (code, reason) = (link::NO_COMMON_FRAMES, sentence.into());
         assert_eq!(end, ConnectionEnd::Closed { code, reason });
     });
     wait_for("the master's log", || fleet.log("m1").contains(sentence).then_some(()));
@@ -103,7 +103,7 @@ fn where_tls_finds_no_frames_in_common_both_sides_say_so_in_words() {
     block_on(async {
         let (_endpoint, connection) = dial(&fleet, &[b"muster/9"]).await;
         let error = connection.expect_err("there is nothing in common");
-        let told = quic::misunderstanding(&error).unwrap_or_else(|| panic!("{error:?}"));
+        let told = frames::misunderstanding(&error).unwrap_or_else(|| panic!("{error:?}"));
         assert!(told.contains(words), "{told}");
     });
     wait_for("the master's log", || fleet.log("m1").contains(words).then_some(()));
@@ -134,7 +134,7 @@ fn a_worker_refuses_a_master_whose_frames_it_does_not_speak_and_waits() {
         let ConnectionError::ApplicationClosed(close) = connection.closed().await else {
             panic!("the worker has closed it");
         };
-        assert_eq!(close.error_code, quic::NO_COMMON_FRAMES.into());
+        assert_eq!(close.error_code, link::NO_COMMON_FRAMES.into());
         assert_eq!(String::from_utf8_lossy(&close.reason), sentence);
         let again = tokio::time::timeout(WATCHED_FOR, endpoint.accept()).await;
         assert!(again.is_err(), "it dials on as if nothing had been said");

@@ -12,7 +12,7 @@ use muster_protocol::{
     task::{Data, ModuleRef, TaskSpec},
 };
 use muster_tests::{Fleet, place};
-use muster_wire::{quic, tls};
+use muster_wire::{link::quic, tls};
 use quinn::Endpoint;
 use std::{
     net::{SocketAddr, UdpSocket},

@@ -16,8 +16,8 @@ use muster_protocol::{
 };
 use muster_tests::{Fleet, fleet::wait_for};
 use muster_wire::{
+    frames::{FrameReader, FrameWriter},
     link::{Connection, ConnectionEnd, STREAMS_MAX, SendStream},
-    quic::{FrameReader, FrameWriter},
 };
 use quinn::Endpoint;
 use std::time::Duration;

@@ -13,8 +13,8 @@ use muster_tests::{
 };
 use muster_wire::{
     authority,
-    link::ConnectionEnd,
-    quic::{self, FrameReader, FrameWriter},
+    frames::{FrameReader, FrameWriter},
+    link::{self, ConnectionEnd},
     tls,
 };
 use serde_json::Value;
@@ -130,7 +130,7 @@ fn a_program_without_a_certificate_can_only_join() {
             Err(error) => error,
         };
         let ConnectionEnd::Closed { code, .. } = ended else { panic!("{ended:?}") };
-        assert_eq!(code, quic::NOT_A_WORKER);
+        assert_eq!(code, link::NOT_A_WORKER);
         // The token of another fleet.
         let tls = tls::joining(muster_protocol::Digest([1; 32])).expect("TLS");
         let (_endpoint, connection) = dial_with(&fleet, tls, &[JOIN_ALPN]).await;

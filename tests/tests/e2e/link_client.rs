@@ -7,8 +7,8 @@ use muster_protocol::{
 };
 use muster_tests::Fleet;
 use muster_wire::{
-    link::{Connection, ConnectionEnd, tcp},
-    quic::{self, FrameReader, FrameWriter},
+    frames::{self, FrameReader, FrameWriter},
+    link::{Connection, ConnectionEnd, quic, tcp},
     tls,
 };
 use quinn::Endpoint;
@@ -70,7 +70,7 @@ pub async fn dial_tcp_with(
 
 /// The control stream of a link, after the master's Welcome.
 pub async fn welcomed(connection: &Connection) -> (FrameReader, FrameWriter, Home, FrameRange) {
-    let encoding = quic::encoding(connection);
+    let encoding = frames::encoding(connection);
     let (send, receive) = connection.open_bi().await.expect("a stream");
     let mut reader = FrameReader::new(receive, encoding);
     let mut writer = FrameWriter::new(send, encoding);

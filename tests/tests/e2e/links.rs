@@ -8,7 +8,10 @@ use muster_tests::{
     fleet::{text, wait_for},
     net::{Carrier, Namespaces, Net},
 };
-use muster_wire::{link::ConnectionEnd, quic};
+use muster_wire::{
+    frames,
+    link::{self, ConnectionEnd},
+};
 use serde_json::Value;
 use std::{
     io::{ErrorKind, Read as _},
@@ -137,12 +140,12 @@ fn peers_over_tcp_are_told_why_they_are_refused() {
     let words = "speaks no frames that this one speaks (muster/2, muster/1): upgrade the older";
     block_on(async {
         let end = dial_tcp(&fleet, &[b"muster/9"]).await.expect_err("nothing in common");
-        let told = quic::misunderstanding(&end).unwrap_or_else(|| panic!("{end:?}"));
+        let told = frames::misunderstanding(&end).unwrap_or_else(|| panic!("{end:?}"));
         assert!(told.contains(words), "{told}");
         fleet.run(&["worker", "revoke", "w9"]).ok();
         wait_for("the master to know", || fleet.log("m1").contains("revoked").then_some(()));
         let revoked = dial_tcp(&fleet, &[Encoding::Named.alpn()]).await.expect("TLS is up");
-        let (code, reason) = (quic::REVOKED, "the worker is revoked".into());
+        let (code, reason) = (link::REVOKED, "the worker is revoked".into());
         assert_eq!(revoked.closed().await, ConnectionEnd::Closed { code, reason });
     });
     wait_for("the master's log", || fleet.log("m1").contains(words).then_some(()));

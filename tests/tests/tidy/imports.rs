@@ -13,7 +13,7 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement id lease limit message record registry role signature subject task time
+        api: enrolment entitlement id lease limit message record registry role signature subject task time words
         attempts: frame id lease limit message occupancy registry run_estimate task time
         audit: id record role time
         checkpoint: id lease limit message record task time
@@ -52,8 +52,8 @@ const MAP: &[(&str, &str)] = &[
         "
         authority: tls
         cas: nats
+        frames: link
         process: log
-        quic: link
         state: process
         tls: link
         ",

@@ -1,21 +1,13 @@
-//! QUIC for both ends of a link, and the frames on the streams of every link. Never reads a longer frame, and
-//! never accepts more streams, than the limits allow.
+//! The frames on the streams of a link. Never reads a longer frame than the limits allow.
 
-use crate::link::{
-    Connection, ConnectionEnd, IDLE_MAX, KEEP_ALIVE, LINK_WINDOW, LOG_STREAMS_MAX, RecvStream,
-    STREAM_WINDOW, STREAMS_MAX, SendStream,
-};
+use crate::link::{Connection, ConnectionEnd, NO_COMMON_FRAMES, RecvStream, SendStream};
 use bytes::{Bytes, BytesMut};
 use muster_protocol::{
     frame::{self, Encoding, FrameError, Message},
     limit::FRAME_SIZE_MAX,
     message::JOIN_ALPN,
 };
-use quinn::{
-    AckFrequencyConfig, ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
-    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig},
-};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The timeout for the transfer of one object: 64 MiB at 1 MiB/s. A slower peer must ask again.
@@ -23,11 +15,6 @@ pub const OBJECT_WITHIN: Duration = Duration::from_secs(64);
 
 /// How long a frame may take from its first byte to its last: the largest one at 26 KiB/s.
 pub const FRAME_WITHIN: Duration = Duration::from_secs(10);
-
-/// Handshakes under way at once, and the bytes buffered for each, before the peer has proven its
-/// identity.
-const INCOMING_MAX: usize = 256;
-const INCOMING_BYTES: u64 = 16 * 1024;
 
 /// Why a stream is broken. The link must be opened again.
 #[derive(Debug, thiserror::Error)]
@@ -46,49 +33,6 @@ impl From<ConnectionEnd> for StreamError {
     }
 }
 
-/// Packets that may arrive before an acknowledgement is due at once; QUIC's default is one. Frames are
-/// answered by frames, which carry the acknowledgement. Ten packets are the initial window of slow
-/// start. Losses are noticed as before: by packets out of order, and by time.
-const PACKETS_PER_ACK: u32 = 9;
-
-fn transport(accepts: u32, accepts_logs: u32) -> TransportConfig {
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK));
-    let mut transport = TransportConfig::default();
-    transport
-        .ack_frequency_config(Some(acks))
-        .max_concurrent_bidi_streams(VarInt::from_u32(accepts))
-        .max_concurrent_uni_streams(VarInt::from_u32(accepts_logs))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(LINK_WINDOW))
-        .send_window(u64::from(LINK_WINDOW))
-        .datagram_receive_buffer_size(None)
-        .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok());
-    transport
-}
-
-/// QUIC for a master: it accepts streams, and workers may change their address.
-pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config
-        .transport_config(Arc::new(transport(STREAMS_MAX, LOG_STREAMS_MAX)))
-        .migration(true)
-        .max_incoming(INCOMING_MAX)
-        .incoming_buffer_size(INCOMING_BYTES)
-        .incoming_buffer_size_total(INCOMING_BYTES * INCOMING_MAX as u64);
-    Ok(config)
-}
-
-/// QUIC for a worker: it opens every stream, and sends the keep-alives. One side is enough, because the
-/// other acknowledges them.
-pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    let mut transport = transport(0, 0);
-    transport.keep_alive_interval(Some(KEEP_ALIVE));
-    config.transport_config(Arc::new(transport));
-    Ok(config)
-}
-
 /// Whether the peer of a connection wants to join, and so has shown no certificate.
 pub fn joins(connection: &Connection) -> bool {
     connection.protocol().as_deref() == Some(JOIN_ALPN)
@@ -104,22 +48,6 @@ pub fn encoding(connection: &Connection) -> Encoding {
     // TLS lets nobody in who speaks none of them.
     Encoding::ALL.into_iter().find(is_named).unwrap_or(Encoding::Positional)
 }
-
-/// The code with which a link is closed whose ends speak no common version of frames. The sentence beside it
-/// says which of them to upgrade.
-pub const NO_COMMON_FRAMES: u32 = 2;
-/// The code with which a connection is closed whose certificate is not that of a worker of the fleet.
-pub const NOT_A_WORKER: u32 = 1;
-/// The code with which a worker's oldest link is closed when it opens too many.
-pub const TOO_MANY_LINKS: u32 = 3;
-/// The code with which a link is closed whose worker is over a bound.
-pub const OVER_BOUND: u32 = 4;
-/// The code with which a link is closed whose worker offers more than its certificate permits.
-pub const NOT_PERMITTED: u32 = 5;
-/// The code with which a link is closed when the worker's certificate ends.
-pub const EXPIRED: u32 = 6;
-/// The code with which the links of a revoked worker are closed.
-pub const REVOKED: u32 = 7;
 
 /// Why the two ends of a link do not understand each other, in words that say what to do; `None` where a
 /// connection ended for another reason.

@@ -137,6 +137,7 @@ fn the_tables_of_names_are_the_codes_own() {
         ("ARCHITECTURE.md", muster_protocol::subject::table()),
         ("docs/FLEET.md", muster_protocol::subject::endpoint_table()),
         ("docs/FLEET.md", muster_protocol::task::state_table()),
+        ("docs/PERMISSIONS.md", muster_protocol::role::table()),
     ] {
         let text = std::fs::read_to_string(root().join(page)).expect("a file");
         assert!(text.contains(table.trim()), "put this into {page}:\n{table}");

@@ -69,12 +69,3 @@ fn only_what_the_server_says_names_an_actor() {
     }
     assert!(Actor::default().is_of_registry());
 }
-
-#[test]
-fn the_docs_have_the_table_of_roles() {
-    extern crate std;
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PERMISSIONS.md");
-    let page = std::fs::read_to_string(page).expect("the page");
-    let table = table();
-    assert!(page.contains(&table), "docs/PERMISSIONS.md should have:\n{table}");
-}

@@ -19,6 +19,9 @@ use std::{
 /// The number of seeds that are run against a mutant, unless one notices it earlier. Most need a few.
 const SEEDS: &str = "3000";
 
+/// The number that switches no mutant on.
+const UNCHANGED: usize = 0;
+
 /// The switch, added to the copy of the protocol.
 const SWITCH: &str = "
 /// Which mutant is switched on.
@@ -76,6 +79,10 @@ fn try_protocol(root: &Path, folder: &Path, only: Option<&str>) -> Result<(usize
     }
     copy_all(root, &folder.join("copy"))?;
     let sim = build(folder)?;
+    // Otherwise a row that always fails would seem to notice every mutant.
+    if let Some(row) = rows(folder, UNCHANGED)? {
+        bail!("{row} fails without a mutant");
+    }
     let (mut caught, of) = (0, mutants.len());
     for (at, name) in mutants {
         let mut noticed = former(&sim, name, at + 1)?;

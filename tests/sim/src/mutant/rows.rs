@@ -69,5 +69,10 @@ pub(super) const ROWS: &[&str] = &[
     "any-module-is-given-a-secret",
     "a-module-need-not-be-signed",
     "nobody-needs-a-role",
+    "what-a-late-watch-has-not-shown-is-over",
+    "a-leader-that-is-behind-takes-a-record-for-gone",
+    "no-roll-call",
+    "a-dead-watch-is-trusted",
+    "a-gap-is-no-write-of-others",
     "an-entry-may-follow-any-other",
 ];

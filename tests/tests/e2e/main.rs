@@ -18,6 +18,7 @@ mod guests;
 mod handshakes;
 mod hostile_client;
 mod hostile_link;
+mod hostile_outcome;
 mod identity;
 mod join;
 mod keep;

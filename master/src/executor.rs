@@ -133,13 +133,14 @@ impl Executor {
 
     pub(crate) fn keep(
         &self,
+        worker: WorkerId,
         digest: Digest,
         bytes: bytes::Bytes,
         reply: oneshot::Sender<Result<(), ObjectError>>,
     ) {
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _ = reply.send(registry.keep(digest, bytes).await);
+            let _ = reply.send(registry.keep(&worker, digest, bytes).await);
         });
     }
 

@@ -67,7 +67,12 @@ pub(crate) enum Input {
         reply: oneshot::Sender<Result<Option<bytes::Bytes>, ObjectError>>,
     },
     /// A worker sends an object to be stored.
-    Keep { digest: Digest, bytes: bytes::Bytes, reply: oneshot::Sender<Result<(), ObjectError>> },
+    Keep {
+        worker: WorkerId,
+        digest: Digest,
+        bytes: bytes::Bytes,
+        reply: oneshot::Sender<Result<(), ObjectError>>,
+    },
     /// A program wants to join, or needs another certificate.
     Join { join: Join, reply: oneshot::Sender<JoinReply> },
     /// An attempt saves a checkpoint, or asks for the latest one.

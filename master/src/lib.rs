@@ -216,7 +216,9 @@ impl Master {
                 let access = self.fleet.object_access(&worker, store, digest);
                 self.executor.fetch(access, store, digest, reply);
             }
-            Input::Keep { digest, bytes, reply } => self.executor.keep(digest, bytes, reply),
+            Input::Keep { worker, digest, bytes, reply } => {
+                self.executor.keep(worker, digest, bytes, reply);
+            }
             Input::Join { join, reply } => {
                 let masters = self.fleet.addresses();
                 self.executor.join(self.registrar.clone(), masters, join, reply);

@@ -235,7 +235,7 @@ impl LinkServer {
                 self.checkpoint(writer, request).await
             }
             StreamRequest::Put { digest, size } => {
-                self.put(reader, writer, control.objects, digest, size).await
+                self.put(reader, writer, control.objects, worker.clone(), digest, size).await
             }
         };
         if let Err(cause) = result {

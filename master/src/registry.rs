@@ -12,6 +12,7 @@ mod layout;
 mod objects;
 mod ready;
 mod recent;
+mod room;
 mod site;
 mod watch;
 mod writes;

@@ -20,7 +20,9 @@ impl From<ObjectError> for ApiRefusal {
                 ApiRefusal::unavailable(error)
             }
             // To ask again at once does not help.
-            ObjectError::Corrupt(_) | ObjectError::Full => ApiRefusal::bad(error.to_string()),
+            ObjectError::Corrupt(_) | ObjectError::Full | ObjectError::OfWorker => {
+                ApiRefusal::bad(error.to_string())
+            }
         }
     }
 }

@@ -52,6 +52,7 @@ impl LinkServer {
         mut reader: FrameReader,
         writer: FrameWriter,
         of_worker: Arc<Semaphore>,
+        worker: WorkerId,
         digest: Digest,
         size: u64,
     ) -> Result<(), StreamError> {
@@ -62,7 +63,7 @@ impl LinkServer {
             )),
             Some(bytes) => {
                 let (reply, answer) = oneshot::channel();
-                let _ = self.inbox.send(Input::Keep { digest, bytes, reply }).await;
+                let _ = self.inbox.send(Input::Keep { worker, digest, bytes, reply }).await;
                 match answered(answer).await {
                     Ok(()) => StreamReply::Stored,
                     Err(error) => StreamReply::Failed(error.to_string()),

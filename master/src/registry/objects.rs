@@ -1,11 +1,14 @@
 //! Modules, inputs and outputs by digest, in NATS object stores. Never returns bytes that do not match
 //! their digest.
 
-use super::Registry;
+use super::{
+    Registry,
+    room::{Room, Writer},
+};
 use async_nats::jetstream::object_store::ObjectInfo;
 use bytes::Bytes;
 use muster_protocol::{
-    Digest, Nonce,
+    Digest, Nonce, WorkerId,
     api::{GetPiece, Piece, PutPiece},
     fleet::ObjectAccess,
     limit,
@@ -15,7 +18,6 @@ use muster_wire::{
     nats,
     objects::{Objects, ReadError, WriteError, is_upload},
 };
-use std::time::Duration;
 use tokio::{
     sync::{Mutex, OnceCell},
     task::spawn_blocking,
@@ -33,6 +35,12 @@ pub enum ObjectError {
         "the data store is full: objects expire after nine days; give it more with --data-size of the masters"
     )]
     Full,
+    /// The worker has stored as much as others may still store.
+    #[error(
+        "the data store is nearly full, and this worker has stored as much there as is still free: objects expire \
+         after nine days; give it more with --data-size of the masters"
+    )]
+    OfWorker,
     /// The worker may not read it, as far as this master knows. Another master may know more.
     #[error("no attempt of this worker names {0}")]
     NotNamed(Digest),
@@ -50,20 +58,12 @@ impl From<WriteError> for ObjectError {
     }
 }
 
-/// The share of the data store that clients may fill, in percent. The rest is for outputs and checkpoints, so
-/// that tasks that run can end.
-const OF_CLIENTS_PERCENT: u64 = 80;
-
-/// How long the size of the data store counts as known.
-const SIZE_KNOWN: Duration = Duration::from_secs(1);
-
 /// The object stores of a session, each opened on first use.
 #[derive(Default)]
 pub(super) struct OpenStores {
     modules: OnceCell<Objects>,
     data: OnceCell<Objects>,
-    /// How many bytes the data store had, and when.
-    bytes: Mutex<Option<(Instant, u64)>>,
+    room: Mutex<Room>,
 }
 
 /// Whether bytes have this digest. Hashes on another thread, so that no loop waits.
@@ -148,8 +148,13 @@ impl Registry {
         if may_read { self.fetch(store, digest).await } else { Err(ObjectError::NotNamed(digest)) }
     }
 
-    /// Stores bytes in the data store under their digest, unless they are stored already and young.
-    pub async fn keep(&self, digest: Digest, bytes: Bytes) -> Result<(), ObjectError> {
+    /// Stores bytes of a worker in the data store under their digest, unless they are stored already and young.
+    pub async fn keep(
+        &self,
+        worker: &WorkerId,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<(), ObjectError> {
         if !is_of(bytes.clone(), digest).await {
             return Err(ObjectError::Corrupt(digest));
         }
@@ -157,6 +162,9 @@ impl Registry {
         let there = self.object(ObjectStore::Data, digest).await?;
         if there.as_ref().is_some_and(|info| info.size == bytes.len() && nats::is_young(info)) {
             return Ok(());
+        }
+        if !self.take_room(Writer::Worker(worker), bytes.len()).await? {
+            return Err(ObjectError::OfWorker);
         }
         self.store(digest, bytes, there.as_ref()).await
     }
@@ -188,27 +196,21 @@ impl Registry {
     /// Stores a piece of an upload, after the piece at `after`. Returns its place.
     pub async fn put_piece(&self, asked: PutPiece) -> Result<u64, ObjectError> {
         let PutPiece { store, digest, upload, after, bytes, .. } = asked;
-        if store == ObjectStore::Data {
-            self.must_have_room_for_clients(bytes.len()).await?;
+        if store == ObjectStore::Data && !self.take_room(Writer::Client, bytes.len()).await? {
+            return Err(ObjectError::Full);
         }
         Ok(self.store_of(store).await?.put_piece(digest, upload, after, bytes).await?)
     }
 
-    /// Refuses so many bytes of a client if they are more than the clients' share of the data store has room for.
-    async fn must_have_room_for_clients(&self, size: usize) -> Result<(), ObjectError> {
-        let Some(max) = self.keep.data_bytes else { return Ok(()) };
-        let mut known = self.stores.bytes.lock().await;
-        let (at, before) = match *known {
-            Some((at, bytes)) if at.elapsed() < SIZE_KNOWN => (at, bytes),
-            _ => {
-                let found = self.store_of(ObjectStore::Data).await?.bytes().await;
-                (Instant::now(), found.map_err(unavailable)?)
-            }
-        };
-        let after = before + size as u64;
-        let fits = after <= max / 100 * OF_CLIENTS_PERCENT;
-        *known = Some((at, if fits { after } else { before }));
-        if fits { Ok(()) } else { Err(ObjectError::Full) }
+    /// Whether the data store has room for so many bytes more of this writer; then they count as stored.
+    async fn take_room(&self, writer: Writer<'_>, size: usize) -> Result<bool, ObjectError> {
+        let Some(max) = self.keep.data_bytes else { return Ok(true) };
+        let mut room = self.stores.room.lock().await;
+        if room.bytes(Instant::now()).is_none() {
+            let found = self.store_of(ObjectStore::Data).await?.bytes().await;
+            room.heard(Instant::now(), found.map_err(unavailable)?);
+        }
+        Ok(room.take(max, writer, size as u64))
     }
 
     /// Makes an upload of `size` bytes an object, if it has the digest. Removes nothing of an upload that has

@@ -228,6 +228,43 @@ fn transfers_stand_still(over: Transport) {
     });
 }
 
+/// When clients have filled their share of the data store, one worker leaves half of the rest to others.
+#[test]
+fn a_worker_that_stores_without_end_leaves_room_for_others() {
+    const STORE_MIB: usize = 20;
+    let mut fleet = Fleet::registry();
+    fleet.start_master_with("m1", &["--data-size", &STORE_MIB.to_string()]);
+    fleet.start_worker("w1", &[]);
+    fleet.push("upper");
+    let refused = block_on(async {
+        let (_endpoint, connection) = dial(&fleet, &[Encoding::Named.alpn()]).await;
+        let connection = connection.expect("it is let in");
+        let _control = welcomed(&connection).await;
+        for number in 0..STORE_MIB {
+            let bytes = vec![number as u8; 1 << 20];
+            let (digest, size) = (muster_module::digest(&bytes), bytes.len() as u64);
+            let (send, receive) = connection.open_bi().await.expect("a stream");
+            let mut writer = FrameWriter::new(send, Encoding::Named);
+            let mut reader = FrameReader::new(receive, Encoding::Named);
+            writer.send(&StreamRequest::Put { digest, size }).await.expect("it is up");
+            writer.bytes(bytes.into()).await.expect("it is up");
+            writer.finish().expect("it is up");
+            match reader.next().await.expect("it is up") {
+                Some(StreamReply::Stored) => {}
+                Some(StreamReply::Failed(why)) => return (number, why),
+                other => panic!("{other:?}"),
+            }
+        }
+        (STORE_MIB, String::new())
+    });
+    // Four fifths, and half of the rest, less what the store adds to each object.
+    assert!((16..=18).contains(&refused.0), "{refused:?}");
+    assert!(refused.1.contains("has stored as much there as is still free"), "{refused:?}");
+    let input = "a".repeat(limit::INLINE_SIZE_MAX);
+    let ran = fleet.run_with(&["task", "run", "upper", "--input", "-", "--wait"], input.as_bytes());
+    assert_eq!(ran.ok().text(), input.to_uppercase());
+}
+
 /// The modules and the inputs of others are none of a worker's business, even if it knows their digests.
 #[test]
 fn a_worker_reads_only_objects_that_its_attempts_name() {

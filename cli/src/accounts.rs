@@ -7,7 +7,7 @@
 
 use muster_protocol::{
     WorkerId,
-    subject::{Bucket, Names, SERVICE},
+    subject::{Bucket, Endpoint, Names, SERVICE},
 };
 use std::fmt::Write as _;
 
@@ -45,8 +45,7 @@ pub fn accounts(names: &Names, logins: &Logins) -> String {
     let account = |what: &str| format!("{what}_{fleet}");
     let (masters, clients, workers) = (account("masters"), account("clients"), account("workers"));
     let api = format!("muster.{fleet}.api.>");
-    let ping = format!("$SRV.PING.{SERVICE}");
-    let streams = STREAMS.map(|what| format!("muster.{fleet}.{what}.>"));
+    let (ping, streams) = (ping(), heard(names));
     let leases = names.key(Bucket::Workers, "*");
     let read_lease = format!("$JS.API.STREAM.MSG.GET.{}", names.stream(Bucket::Workers));
     let mut text = String::from("accounts {\n");
@@ -133,6 +132,36 @@ pub fn accounts(names: &Names, logins: &Logins) -> String {
     }
     text.push_str("}\n");
     text
+}
+
+/// The subjects that clients subscribe to.
+pub fn heard(names: &Names) -> [String; 4] {
+    STREAMS.map(|what| format!("muster.{}.{what}.>", names.fleet()))
+}
+
+/// Each subject to which clients publish.
+pub fn asked_by_clients(names: &Names) -> Vec<String> {
+    let requests = Endpoint::ALL.iter().map(|endpoint| names.api(*endpoint));
+    requests.chain([ping()]).collect()
+}
+
+/// A subject of each kind to which observers publish, except the one that is stored. The subjects of JetStream
+/// begin with `api`.
+pub fn asked_by_observers(names: &Names, api: &str) -> Vec<String> {
+    let stream = names.stream(Bucket::Tasks);
+    let observed = OBSERVED.map(|subject| {
+        let subject = subject.replace("$JS.API", api);
+        match subject.strip_suffix(".>") {
+            Some(start) => format!("{start}.{stream}.check"),
+            None => subject.replace('*', &stream),
+        }
+    });
+    asked_by_clients(names).into_iter().chain(observed).collect()
+}
+
+/// The subject at which masters say that they are there.
+fn ping() -> String {
+    format!("$SRV.PING.{SERVICE}")
 }
 
 /// What an observer may ask: about streams and their messages, and who is there.

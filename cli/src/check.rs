@@ -3,6 +3,7 @@
 
 mod masters;
 mod monitor;
+mod permissions;
 mod registry;
 mod roles;
 mod server;
@@ -114,7 +115,7 @@ pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow:
         monitor::look(address, &mut findings).await;
     }
     match Client::connect(connect).await {
-        Ok(client) => look(&client, &mut findings).await,
+        Ok(client) => look(&client, connect, &mut findings).await,
         Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
     }
     if format == Format::Json {
@@ -129,7 +130,7 @@ pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow:
     Ok(ExitCode::from(findings.iter().map(|finding| finding.health).max().map_or(2, |h| h as u8)))
 }
 
-async fn look(client: &Client, findings: &mut Vec<Finding>) {
+async fn look(client: &Client, connect: &ConnectArgs, findings: &mut Vec<Finding>) {
     let caller = roles::caller(client).await;
     let is_outside = caller.as_ref().is_some_and(|caller| !caller.actor.is_of_registry());
     let sees_registry = server::look(client, is_outside, findings).await;
@@ -145,6 +146,8 @@ async fn look(client: &Client, findings: &mut Vec<Finding>) {
         tasks::look(client, findings).await;
         sites::look(client, findings).await;
     }
+    permissions::look(client, connect, !sees_registry, findings).await;
+    // What a check of its own needs, such as the keys of one bucket.
     if let Some(refusal) = client::last_refused() {
         findings.push(Finding::warn("permissions", refusal.to_string()).hint(refusal.advice()));
     }

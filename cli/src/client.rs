@@ -19,7 +19,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// The longest wait for an answer. Masters answer within milliseconds; this is longer than a failover
 /// of the stream leader behind them.
@@ -256,7 +256,8 @@ impl Client {
             }
             Refused::Said(code @ (400 | 404), text) => {
                 let failure = Failure::user(text);
-                let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`";
+                let hint = "tasks are listed by `muster task ls`, modules by `muster module ls`; `muster module push FILE` \
+                            makes a module of a file";
                 if code == 404 { failure.hint(hint).into() } else { failure.into() }
             }
             Refused::Said(403, text) => Failure::user(text)
@@ -307,6 +308,31 @@ impl Client {
                 .into()
         })
     }
+}
+
+/// Another connection of the same user, and what the server refuses on it: at most `refusals_max` are kept.
+pub async fn watched(
+    connect: &ConnectArgs,
+    refusals_max: usize,
+) -> anyhow::Result<(async_nats::Client, mpsc::Receiver<NatsRefusal>)> {
+    let access = connect.nats.access_of_person();
+    let access = access.map_err(|error| Failure::user(error.to_string()))?;
+    let (tell, told) = mpsc::channel(refusals_max.max(1));
+    let options = access
+        .options("muster check".into())
+        .connection_timeout(CONNECT_WITHIN)
+        .event_callback(move |event| {
+            if let async_nats::Event::ServerError(error) = &event
+                && let Some(refusal) = NatsRefusal::of(error)
+            {
+                // More than what was tried cannot be refused.
+                let _ = tell.try_send(refusal);
+            }
+            async {}
+        });
+    let nats = access.connect(options).await;
+    let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
+    Ok((nats, told))
 }
 
 /// Whether the server refuses to let this user hear what masters publish about tasks. Commands then learn it

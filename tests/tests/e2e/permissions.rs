@@ -178,3 +178,39 @@ fn a_master_waits_for_a_nats_server_that_is_not_there_yet() {
     fleet.signal("m2", rustix::process::Signal::TERM);
     assert_eq!(fleet.ended("m2"), 0);
 }
+
+#[test]
+fn a_check_names_what_its_user_may_not_do() {
+    let some = "{ user: carol, password: c, permissions: {\n\
+                publish: { allow: [\"muster.default.api.>\", \"$SRV.PING.muster-master\"], \
+                deny: \"muster.default.api.task.cancel\" }\n\
+                subscribe: [\"_INBOX.>\", \"muster.default.done.>\", \"muster.default.event.>\", \
+                \"muster.default.log.>\"] } }\n      { user: client,";
+    let config = documented().replace("{ user: client,", some);
+    let mut fleet = Fleet::registry_with(Box::leak(config.into_boxed_str()), MASTER);
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &[]);
+    let mut found = |user, inbox: &str| {
+        fleet.ask_as(user);
+        let findings = fleet.run(&["-o", "json", "--nats-inbox-prefix", inbox, "check"]).json();
+        let findings = findings.as_array().expect("findings").clone();
+        let of = findings.into_iter().filter(|finding| finding["about"] == "permissions");
+        let of: Vec<_> = of.collect();
+        assert_eq!(of.len(), 1, "{of:?}");
+        of[0].clone()
+    };
+    for (user, inbox, hears) in [
+        (CLIENT, "_INBOX", "you hear what masters publish"),
+        (OBSERVER, "_INBOX", "you hear what masters publish"),
+        (BOB, "_INBOX_bob", "you hear nothing that masters publish"),
+    ] {
+        let found = found(user, inbox);
+        let detail = found["detail"].as_str().expect("a sentence");
+        assert!(found["health"] == "ok" && detail.contains(hears), "{found}");
+    }
+    let found = found("carol:c", "_INBOX");
+    assert_eq!(found["health"], "warn", "{found}");
+    let lacks = ["muster.default.api.task.cancel", "muster.default.progress.>"];
+    assert_eq!(found["names"], serde_json::json!(lacks), "{found}");
+    assert_eq!(said(&fleet, "m1", "without an inbox"), 0, "{}", fleet.log("m1"));
+}

@@ -96,6 +96,11 @@ impl JetStream {
         }
     }
 
+    /// What each subject of its API begins with.
+    pub fn api(&self) -> String {
+        self.domain.as_ref().map_or_else(|| "$JS.API".into(), Domain::api)
+    }
+
     /// Whether the connected server itself is in the domain, as far as it says.
     pub fn is_local(&self) -> bool {
         let own = self.context.client().server_info().domain;

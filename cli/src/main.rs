@@ -17,6 +17,7 @@ mod dev;
 mod entitlement;
 mod events;
 mod exit;
+mod group;
 mod ids;
 mod init;
 mod language;
@@ -96,6 +97,9 @@ enum Command {
     /// Say who may do what in which group
     #[command(subcommand)]
     User(user::Command),
+    /// Say which modules may run in a group
+    #[command(subcommand)]
+    Group(group::Command),
     /// Show who has asked for what, and check that nothing was changed afterwards
     #[command(subcommand)]
     Audit(audit::Command),
@@ -154,6 +158,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         Command::Module(command) => wait_for(module::run(command, connect, format)).map(done),
         Command::Task(command) => wait_for(task::run(command, connect, format)),
         Command::User(command) => wait_for(user::run(command, connect, format)).map(done),
+        Command::Group(command) => wait_for(group::run(command, connect, format)).map(done),
         Command::Audit(command) => wait_for(audit::run(command, connect, format)).map(done),
         Command::Map(map) => wait_for(map.run(connect)),
         Command::Events(events) => wait_for(events.run(connect, format)).map(done),

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use muster_module::ModuleInfo;
 use muster_protocol::{
     Digest,
-    api::{Endpoint, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule},
+    api::{Endpoint, FindModule, ModuleVersion, Modules, RegisterModule, RemoveModule},
     id, limit,
     message::ObjectStore,
     task::ModuleRef,
@@ -259,12 +259,10 @@ pub async fn resolve(client: &Client, what: &str) -> anyhow::Result<ModuleRef> {
         wasm.store(client).await?;
         return Ok(ModuleRef { name: None, digest: wasm.digest });
     }
-    let modules = list(client).await?;
-    find(&modules.modules, what).ok_or_else(|| {
-        Failure::user(format!("there is no module {what:?}"))
-            .hint("muster module ls, or push it with: muster module push FILE")
-            .into()
-    })
+    let (name, version) = split(what);
+    let asked = FindModule { name: name.into(), version: version.map(Into::into) };
+    let found: ModuleVersion = client.insist(Endpoint::ModuleFind, &asked).await?;
+    Ok(ModuleRef { name: Some(format!("{name}:{}", found.version)), digest: found.digest })
 }
 
 /// The module in a file, as a worker would be given it.
@@ -279,17 +277,6 @@ pub fn load(what: &str) -> anyhow::Result<(Digest, Vec<u8>)> {
 /// Whether `what` is meant as a file: names have neither dots nor slashes.
 fn is_file(what: &str) -> bool {
     what.ends_with(".wasm") || what.contains('/')
-}
-
-fn find(modules: &[ModuleEntry], what: &str) -> Option<ModuleRef> {
-    let (name, wanted) = split(what);
-    let entry = modules.iter().find(|entry| entry.name == name)?;
-    let version = match wanted {
-        Some(wanted) => entry.versions.iter().find(|version| version.version == wanted)?,
-        None => entry.versions.last()?,
-    };
-    let name = Some(format!("{name}:{}", version.version));
-    Some(ModuleRef { name, digest: version.digest })
 }
 
 fn split(what: &str) -> (&str, Option<&str>) {
@@ -371,7 +358,6 @@ pub fn name_of(file: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::time::WallMillis;
 
     #[test]
     fn names_are_made_of_file_names() {
@@ -387,27 +373,6 @@ mod tests {
         }
         let long = format!("{}-b.wasm", "a".repeat(62));
         assert_eq!(name_of(Path::new(&long)), Some("a".repeat(62)));
-    }
-
-    #[test]
-    fn a_bare_name_means_the_newest_version() {
-        let version = |version: &str, byte| ModuleVersion {
-            version: version.into(),
-            digest: Digest([byte; 32]),
-            size: 1,
-            kind: "module".into(),
-            pushed_at: WallMillis(0),
-            signature: None,
-            unknown: Default::default(),
-        };
-        let versions = vec![version("1", 1), version("2", 2)];
-        let entry = ModuleEntry { versions, ..ModuleEntry::new("hello") };
-        let digest =
-            |what: &str| find(std::slice::from_ref(&entry), what).map(|found| found.digest.0[0]);
-        assert_eq!(digest("hello"), Some(2));
-        assert_eq!(digest("hello:1"), Some(1));
-        assert_eq!(digest("hello:3"), None);
-        assert_eq!(digest("other"), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use muster_protocol::{
     enrolment::{Invitation, Member},
     frame::{self, Encoding, Message},
     grant::HttpRule,
+    group::Group,
     lease::{Lease, MasterLease},
     message::{Join, JoinReply, LogChunk, StreamReply, StreamRequest, ToMaster, ToWorker},
     record::{self, Record},
@@ -75,6 +76,9 @@ pub fn api(bytes: &[u8]) {
             Request::Users(asked) => serde_json::to_vec(asked),
             Request::SetUser(asked) => serde_json::to_vec(asked),
             Request::ForgetUser(asked) => serde_json::to_vec(asked),
+            Request::Groups(asked) => serde_json::to_vec(asked),
+            Request::SetGroup(asked) => serde_json::to_vec(asked),
+            Request::FindModule(asked) => serde_json::to_vec(asked),
             Request::Audit(asked) => serde_json::to_vec(asked),
             Request::Register(asked) => serde_json::to_vec(asked),
             Request::Remove(asked) => serde_json::to_vec(asked),
@@ -95,6 +99,7 @@ pub fn record(bytes: &[u8]) {
     kept::<Invitation>(bytes);
     kept::<Member>(bytes);
     kept::<User>(bytes);
+    kept::<Group>(bytes);
     if let Some(entry) = kept::<Entry>(bytes) {
         let _ = Chain::default().follow(&entry, Digest([0; 32]));
     }

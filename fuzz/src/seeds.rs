@@ -4,9 +4,10 @@
 use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId, WorkerId,
     api::{
-        CommandWorker, FindObject, GetPiece, Invite, ListAfter, ListPlace, ListTasks, ModuleEntry,
-        ModuleVersion, NameUser, NameWorker, NewTask, PageStart, PiecePlace, PutPiece, ReadEvents,
-        ReadLogs, RegisterModule, RemoveModule, SetUser, StreamPlace, Submit, TaskIds,
+        CommandWorker, FindModule, FindObject, GetPiece, Invite, ListAfter, ListPlace, ListTasks,
+        ModuleEntry, ModuleVersion, NameUser, NameWorker, NewTask, PageStart, PiecePlace, PutPiece,
+        ReadEvents, ReadLogs, RegisterModule, RemoveModule, SetGroup, SetUser, StreamPlace, Submit,
+        TaskIds,
     },
     checkpoint::Checkpoint,
     entitlement::Entitlement,
@@ -19,7 +20,7 @@ use muster_protocol::{
     },
     registry::{Mark, ServerId},
     role::{Rights, Role},
-    signature::{KeyId, Signature, SignatureParts},
+    signature::{KeyId, Signature, SignatureParts, SignerKey},
     task::{
         Attempt, Data, LimitName, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec,
         TaskState, Verdict,
@@ -145,6 +146,11 @@ pub fn requests() {
             },
         }),
         json(&NameUser { user: "alice".into() }),
+        json(&SetGroup {
+            group: "default".parse().expect("a name"),
+            signers: [SignerKey { id: KeyId([1; 8]), key: [2; 32] }].into(),
+        }),
+        json(&FindModule { name: name.clone(), version: version.clone() }),
         json(&ReadEvents { from: PageStart::SinceMs(1_000) }),
         json(&ReadLogs { task, from: PageStart::After(place) }),
         json(&RegisterModule {

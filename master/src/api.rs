@@ -3,6 +3,7 @@
 
 mod access;
 mod bulk;
+mod groups;
 mod modules;
 mod tasks;
 mod users;
@@ -11,6 +12,7 @@ use crate::{
     audit::Audit,
     config::Config,
     enrol::Registrar,
+    groups::Groups,
     inbox::{Input, Known},
     registry::{ChangeError, Registry},
     users::Users,
@@ -95,6 +97,7 @@ pub(crate) struct Served {
     pub names: Arc<Names>,
     pub registrar: Arc<Registrar>,
     pub users: Arc<Users>,
+    pub groups: Arc<Groups>,
     pub audit: Audit,
     pub inbox: mpsc::Sender<Input>,
 }
@@ -107,12 +110,15 @@ struct ApiServer {
     whole: Semaphore,
     registrar: Arc<Registrar>,
     users: Arc<Users>,
+    groups: Arc<Groups>,
     audit: Audit,
     inbox: mpsc::Sender<Input>,
     /// Modules known to be stored.
     known: Mutex<HashSet<Digest>>,
     /// Digests known to have had these names, and their signatures. A name never changes its meaning.
     named: Mutex<HashMap<(String, Digest), Option<Signature>>>,
+    /// Whether these keys of groups have made these signatures of modules.
+    verified: Mutex<groups::Verified>,
 }
 
 /// Begins to answer clients, until the service is stopped.
@@ -121,7 +127,7 @@ pub(crate) async fn serve(
     config: &Config,
     served: Served,
 ) -> anyhow::Result<Service> {
-    let Served { names, registrar, users, audit, inbox } = served;
+    let Served { names, registrar, users, groups, audit, inbox } = served;
     let metadata = HashMap::from([
         ("fleet".to_string(), names.fleet().to_string()),
         ("master".to_string(), config.name.to_string()),
@@ -142,10 +148,12 @@ pub(crate) async fn serve(
         whole: Semaphore::new(WHOLE_OBJECTS_MAX),
         registrar,
         users,
+        groups,
         audit,
         inbox,
         known: Mutex::default(),
         named: Mutex::default(),
+        verified: Mutex::default(),
     });
     let own = Endpoint::ALL.into_iter().map(|endpoint| (endpoint, names.clone()));
     // The events of a site are read from their copy, so that its line is not needed. The site's own masters
@@ -251,6 +259,8 @@ impl ApiServer {
             Request::SetUser(asked) => write(&self.set_user(asked, rights).await?),
             Request::ForgetUser(asked) => write(&self.forget_user(asked, rights).await?),
             Request::Who => write(caller),
+            Request::Groups(asked) => write(&self.list_groups(asked, rights)),
+            Request::SetGroup(asked) => write(&self.set_group(asked).await?),
             Request::Audit(asked) => write(&self.read_audit(asked.from).await?),
             Request::Masters => {
                 let masters = self.look(|fleet, _| fleet.masters()).await?;
@@ -258,6 +268,7 @@ impl ApiServer {
             }
             Request::Register(asked) => write(&self.register(asked).await?),
             Request::Modules(asked) => write(&self.modules(asked).await?),
+            Request::FindModule(asked) => write(&self.find_module(asked).await?),
             Request::Remove(asked) => write(&self.remove(asked).await?),
             Request::Find(asked) => write(&self.find(asked).await?),
             Request::Put(asked) => write(&self.put(asked).await?),

@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod enrol;
 mod executor;
+mod groups;
 mod inbox;
 mod link;
 mod publisher;
@@ -74,12 +75,14 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let config = Config { listen: listens, ..config };
     let registrar = Arc::new(enrol::Registrar::new(&config, names.clone())?);
     let users = Arc::new(users::Users::new(config.default_role));
+    let groups = Arc::<groups::Groups>::default();
     let audit = audit::Audit::new(config.name.clone());
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
     let served = api::Served {
         names: names.clone(),
         registrar: registrar.clone(),
         users: users.clone(),
+        groups: groups.clone(),
         audit: audit.clone(),
         inbox: inbox.clone(),
     };
@@ -93,6 +96,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         known: Known::default(),
         registrar,
         users,
+        groups,
         executor: executor::Executor::new(first, inbox.clone()),
         workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
@@ -112,6 +116,7 @@ struct Master {
     known: Known,
     registrar: Arc<enrol::Registrar>,
     users: Arc<users::Users>,
+    groups: Arc<groups::Groups>,
     connection: Connection,
     executor: executor::Executor,
     workers: link::Workers,
@@ -265,6 +270,7 @@ impl Master {
                 self.known.members.insert(member.worker.clone(), member);
             }
             Fact::UserSeen(user) => self.users.heard(user),
+            Fact::GroupSeen(group) => self.groups.heard(group),
             Fact::ModuleGone(name) => {
                 self.known.modules.remove(&name);
             }
@@ -297,7 +303,8 @@ impl Master {
 
     fn begin_session(&mut self, registry: Registry) {
         self.fleet = self.connection.begin(&registry, Some(&self.fleet));
-        // Who was revoked stays so, and users keep their roles, also if the registry has forgotten it.
+        // Who was revoked stays so, and users and groups keep what they have, also if the registry has forgotten
+        // it.
         self.known.modules.clear();
         self.executor.begin_session(registry);
         self.connection.follow(self.executor.registry());

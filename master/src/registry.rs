@@ -25,6 +25,7 @@ use muster_protocol::{
     api::{ModuleEntry, TaskEnded},
     enrolment::Member,
     fleet::Event,
+    group::Group,
     lease::{CasAnswer, Lease, MasterLease},
     limit,
     message::LogChunk,
@@ -72,6 +73,8 @@ pub(crate) enum Fact {
     MemberSeen(Member),
     /// A user has these roles.
     UserSeen(User),
+    /// A group has these settings.
+    GroupSeen(Group),
     /// A module name is gone.
     ModuleGone(String),
     /// The registry does not answer any more, or this session cannot go on with it.

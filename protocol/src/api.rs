@@ -15,14 +15,15 @@ pub use bulk::{
 pub use request::{IDS_MAX, Request, RequestError};
 
 use crate::{
-    Digest, Revision, TaskId, WorkerId,
+    Digest, GroupName, Revision, TaskId, WorkerId,
     enrolment::Member,
     entitlement::Entitlement,
+    group::Group,
     lease::{Lease, MasterLease},
     message::WorkerCommand,
     record::{Record, Unknown},
     role::{Actor, Rights, User},
-    signature::Signature,
+    signature::{Signature, SignerKey},
     task::{TaskRecord, TaskSpec},
     time::WallMillis,
     words::words,
@@ -290,6 +291,27 @@ pub struct Users {
     pub more: Option<String>,
 }
 
+/// Give a group these settings, in place of those that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetGroup {
+    /// The group.
+    pub group: GroupName,
+    /// The keys of which one must have signed the module of each task, at most
+    /// [`SIGNERS_MAX`](crate::group::SIGNERS_MAX); empty if every module may run.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub signers: BTreeSet<SignerKey>,
+}
+
+/// The groups that have settings of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// In the order of their names.
+    pub groups: Vec<Group>,
+    /// The last name of this part, if others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<String>,
+}
+
 /// Who asks, as masters see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
@@ -333,7 +355,7 @@ pub struct ModuleVersion {
     pub kind: String,
     /// When it was pushed. For people.
     pub pushed_at: WallMillis,
-    /// Its signature. A master has not verified it: it does not know the keys.
+    /// Its signature. No master has verified it: the groups and workers that demand one know the keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
     /// The fields that this version does not know.
@@ -371,6 +393,14 @@ impl ModuleEntry {
         self.removed.extend(gone.into_iter().map(|old| old.version));
     }
 
+    /// The version of this name that is meant by this one, or by none.
+    pub fn version(&self, version: Option<&str>) -> Option<&ModuleVersion> {
+        match version {
+            Some(version) => self.versions.iter().find(|known| known.version == version),
+            None => self.versions.last(),
+        }
+    }
+
     /// A version of this name that has this digest: the given one, or any.
     pub fn find(&self, version: Option<&str>, digest: Digest) -> Option<&ModuleVersion> {
         self.versions.iter().find(|known| {
@@ -399,6 +429,16 @@ pub struct Modules {
     pub more: Option<String>,
 }
 
+/// Ask which module a name means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindModule {
+    /// The name.
+    pub name: String,
+    /// The version; if absent, the one that was pushed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
 /// Remove a name, or one version of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RemoveModule {
@@ -406,4 +446,29 @@ pub struct RemoveModule {
     pub name: String,
     /// The version; if absent, all versions.
     pub version: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_means_the_newest_version() {
+        let version = |version: &str, byte| ModuleVersion {
+            version: version.into(),
+            digest: Digest([byte; 32]),
+            size: 1,
+            kind: "module".into(),
+            pushed_at: WallMillis(0),
+            signature: None,
+            unknown: Default::default(),
+        };
+        let versions = [version("1", 1), version("2", 2)].into();
+        let entry = ModuleEntry { versions, ..ModuleEntry::new("hello") };
+        let digest = |version| entry.version(version).map(|found| found.digest.0[0]);
+        assert_eq!(digest(None), Some(2));
+        assert_eq!(digest(Some("1")), Some(1));
+        assert_eq!(digest(Some("3")), None);
+        assert_eq!(ModuleEntry::new("other").version(None), None);
+    }
 }

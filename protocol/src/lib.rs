@@ -18,6 +18,7 @@ pub mod fleet;
 pub mod frame;
 mod frame_range;
 pub mod grant;
+pub mod group;
 pub mod health;
 pub mod id;
 pub mod lease;

@@ -36,8 +36,8 @@ words!(
         Modules = "modules",
         /// The newest checkpoint of each task, by task id.
         Checkpoints = "checkpoints",
-        /// Invitations (`invitation.ID`), workers that have joined or are revoked (`member.NAME`), and the roles of
-        /// users (`user.ID`).
+        /// Invitations (`invitation.ID`), workers that have joined or are revoked (`member.NAME`), the roles of
+        /// users (`user.ID`), and the settings of groups (`group.NAME`).
         Access = "access",
     }
 );
@@ -79,6 +79,10 @@ words!(
         UserForget = "user.forget",
         /// `{}` → [`Caller`](crate::api::Caller).
         UserSelf = "user.self",
+        /// [`ListAfter`](crate::api::ListAfter) → [`Groups`](crate::api::Groups), in parts of at most 1 MB.
+        GroupList = "group.list",
+        /// [`SetGroup`](crate::api::SetGroup) → the [`Group`](crate::group::Group).
+        GroupSet = "group.set",
         /// [`ReadAudit`](crate::api::ReadAudit) → [`Page`](crate::api::Page).
         AuditRead = "audit.read",
         /// `{}` → [`Masters`](crate::api::Masters).
@@ -87,6 +91,8 @@ words!(
         ModuleRegister = "module.register",
         /// [`ListAfter`](crate::api::ListAfter) → [`Modules`](crate::api::Modules), in parts of at most 1 MB.
         ModuleList = "module.list",
+        /// [`FindModule`](crate::api::FindModule) → the [`ModuleVersion`](crate::api::ModuleVersion).
+        ModuleFind = "module.find",
         /// [`RemoveModule`](crate::api::RemoveModule) → [`Modules`](crate::api::Modules).
         ModuleRemove = "module.remove",
         /// [`FindObject`](crate::api::FindObject) → [`FoundObject`](crate::api::FoundObject).

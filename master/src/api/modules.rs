@@ -8,7 +8,8 @@ use crate::{
 };
 use muster_protocol::{
     api::{
-        ErrorCode, ListAfter, ModuleEntry, ModuleVersion, Modules, RegisterModule, RemoveModule,
+        ErrorCode, FindModule, ListAfter, ModuleEntry, ModuleVersion, Modules, RegisterModule,
+        RemoveModule,
     },
     fleet::Fleet,
     id::is_name,
@@ -39,6 +40,21 @@ impl ApiServer {
             |_: &Fleet, known: &Known| known.modules.values().filter(follows).map(shown).collect();
         let (modules, more) = page(self.look(look).await?, |entry| entry.name.clone());
         Ok(Modules { modules, more })
+    }
+
+    /// The module that a name means now. It means the same for as long as it is asked for by its version.
+    pub(super) async fn find_module(&self, asked: FindModule) -> ApiResult<ModuleVersion> {
+        let FindModule { name, version } = asked;
+        let found = match is_name(&name) {
+            true => self.registry.read_module(&name).await.map_err(ApiRefusal::unavailable)?,
+            false => None,
+        };
+        let found = found.and_then(|(entry, _)| entry.version(version.as_deref()).cloned());
+        found.ok_or_else(|| {
+            let version = version.map(|version| format!(":{version}")).unwrap_or_default();
+            let sentence = format!("there is no module {name}{version}");
+            ApiRefusal::new(ErrorCode::NotFound, sentence)
+        })
     }
 
     /// Refuses a name for a digest that is not one of its versions. Otherwise lists would show a wrong

@@ -22,14 +22,20 @@ impl ApiServer {
     pub(super) async fn submit(&self, mut submit: Submit) -> ApiResult<Submitted> {
         for task in &mut submit.tasks {
             self.must_have(ObjectStore::Modules, task.spec.module.digest, None).await?;
-            match self.must_be_named(&task.spec.module).await {
-                Ok(Some(signature)) if task.spec.signature.is_none() => {
-                    Arc::make_mut(&mut task.spec).signature = Some(signature);
+            let permitted = match self.must_be_named(&task.spec.module).await {
+                Ok(signature) => {
+                    if let (Some(signature), None) = (signature, &task.spec.signature) {
+                        Arc::make_mut(&mut task.spec).signature = Some(signature);
+                    }
+                    self.must_be_signed(&task.spec).await
                 }
-                Ok(_) => {}
-                // A submission may be repeated after its module was removed.
-                Err(refusal) if self.record(task.id).await?.is_none() => return Err(refusal),
-                Err(_) => {}
+                Err(refusal) => Err(refusal),
+            };
+            // A submission may be repeated after its module was removed, or its group demands more.
+            if let Err(refusal) = permitted
+                && self.record(task.id).await?.is_none()
+            {
+                return Err(refusal);
             }
             if let Data::Blob { digest, size } = task.spec.input {
                 self.must_have(ObjectStore::Data, digest, Some(size)).await?;

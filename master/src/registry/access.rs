@@ -1,9 +1,10 @@
-//! Invitations, members and users in the registry. Never writes one without compare-and-set.
+//! Invitations, members, users and groups in the registry. Never writes one without compare-and-set.
 
 use super::{ChangeError, Registry};
 use muster_protocol::{
-    Revision, WorkerId,
+    GroupName, Revision, WorkerId,
     enrolment::{INVITATION, Invitation, MEMBER, Member, REMEMBERED_S},
+    group::{GROUP, Group},
     lease::CasAnswer,
     role::{USER, User, user_id},
     subject::Bucket,
@@ -61,6 +62,17 @@ impl Registry {
     ) -> Result<User, E> {
         let keep = |user: &User| user.rights.is_none().then_some(Duration::from_secs(REMEMBERED_S));
         self.change(self.user(user), keep, change).await
+    }
+
+    /// Changes the settings of a group. The registry forgets those that are the default, once every master has
+    /// seen them.
+    pub async fn change_group<E: From<ChangeError>>(
+        &self,
+        group: &GroupName,
+        change: impl FnMut(Option<&Group>) -> Result<Group, E>,
+    ) -> Result<Group, E> {
+        let keep = |group: &Group| group.is_default().then_some(Duration::from_secs(REMEMBERED_S));
+        self.change(self.key(Bucket::Access, format!("{GROUP}.{group}")), keep, change).await
     }
 
     fn user(&self, user: &str) -> cas::Key {

@@ -16,6 +16,7 @@ use muster_protocol::{
     api::ModuleEntry,
     enrolment::{MEMBER, Member},
     fleet::Event,
+    group::{GROUP, Group},
     lease::{Lease, MasterLease},
     record,
     registry::{GUARD_KEY, Mark},
@@ -329,6 +330,10 @@ impl<H: FactInput> Follower<H> {
                     USER => {
                         let user: User = record::read(&message.payload).map_err(broken).ok()?;
                         Some(Fact::UserSeen(user))
+                    }
+                    GROUP => {
+                        let group: Group = record::read(&message.payload).map_err(broken).ok()?;
+                        Some(Fact::GroupSeen(group))
                     }
                     // Invitations are read when somebody uses them.
                     _ => None,

@@ -32,10 +32,13 @@ impl Request {
                     }
                 }
             }
+            Request::SetGroup(asked) => rights.demand(Role::Admin, asked.group.as_str()),
             Request::Get(_)
             | Request::Workers(_)
+            | Request::Groups(_)
             | Request::Masters
             | Request::Modules(_)
+            | Request::FindModule(_)
             | Request::Fetch(_)
             | Request::Events(_)
             | Request::Logs(_) => rights.demand_somewhere(Role::Read),
@@ -80,6 +83,11 @@ impl Request {
                 Some(vec![format!("user {}", asked.user), asked.rights.to_string()])
             }
             Request::ForgetUser(asked) => one("user", &asked.user),
+            Request::SetGroup(asked) => {
+                let signers = asked.signers.iter().map(|key| format!("signer {key}"));
+                let group = format!("group {}", asked.group);
+                Some(core::iter::once(group).chain(signers).collect())
+            }
             Request::Register(asked) => {
                 Some(vec![module(&asked.name, asked.version.as_deref()), asked.digest.to_string()])
             }
@@ -90,9 +98,11 @@ impl Request {
             | Request::Members(_)
             | Request::Users(_)
             | Request::Who
+            | Request::Groups(_)
             | Request::Audit(_)
             | Request::Masters
             | Request::Modules(_)
+            | Request::FindModule(_)
             | Request::Find(_)
             | Request::Put(_)
             | Request::Fetch(_)

@@ -2,12 +2,13 @@
 //! itself. Never compares it with anything that is stored.
 
 use super::{
-    CommandWorker, Endpoint, FindObject, GetPiece, Invite, ListAfter, ListTasks, NameUser,
-    NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents, ReadLogs, RegisterModule,
-    RemoveModule, SetUser, Submit, TaskIds,
+    CommandWorker, Endpoint, FindModule, FindObject, GetPiece, Invite, ListAfter, ListTasks,
+    NameUser, NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents, ReadLogs,
+    RegisterModule, RemoveModule, SetGroup, SetUser, Submit, TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},
+    group::SIGNERS_MAX,
     id::{NAME_FORM, is_name},
     limit::{MODULE_SIZE_MAX, PAYLOAD_SIZE_MAX, SUBMIT_TASKS_MAX},
     message::ObjectStore,
@@ -54,6 +55,10 @@ pub enum Request {
     ForgetUser(NameUser),
     /// [`Endpoint::UserSelf`].
     Who,
+    /// [`Endpoint::GroupList`].
+    Groups(ListAfter),
+    /// [`Endpoint::GroupSet`].
+    SetGroup(SetGroup),
     /// [`Endpoint::AuditRead`].
     Audit(ReadAudit),
     /// [`Endpoint::MasterList`].
@@ -62,6 +67,8 @@ pub enum Request {
     Register(RegisterModule),
     /// [`Endpoint::ModuleList`].
     Modules(ListAfter),
+    /// [`Endpoint::ModuleFind`].
+    FindModule(FindModule),
     /// [`Endpoint::ModuleRemove`].
     Remove(RemoveModule),
     /// [`Endpoint::ObjectFind`].
@@ -112,6 +119,8 @@ impl Request {
                 let Nothing {} = read_or_default(body)?;
                 Request::Who
             }
+            Endpoint::GroupList => Request::Groups(read_or_default(body)?),
+            Endpoint::GroupSet => Request::SetGroup(record::read_request(body)?),
             Endpoint::AuditRead => Request::Audit(record::read_request(body)?),
             Endpoint::MasterList => {
                 let Nothing {} = read_or_default(body)?;
@@ -119,6 +128,7 @@ impl Request {
             }
             Endpoint::ModuleRegister => Request::Register(record::read_request(body)?),
             Endpoint::ModuleList => Request::Modules(read_or_default(body)?),
+            Endpoint::ModuleFind => Request::FindModule(record::read_request(body)?),
             Endpoint::ModuleRemove => Request::Remove(record::read_request(body)?),
             Endpoint::ObjectFind => Request::Find(record::read_request(body)?),
             Endpoint::ObjectPut => Request::Put(record::read_request(body)?),
@@ -140,6 +150,9 @@ impl Request {
             Request::Register(asked) => check_version(asked),
             Request::Invite(asked) => check_invite(asked),
             Request::SetUser(asked) => check_user(asked),
+            Request::SetGroup(asked) => refuse_unless(asked.signers.len() <= SIGNERS_MAX, || {
+                format!("a group may have {SIGNERS_MAX} keys of signers")
+            }),
             Request::Put(asked) => check_piece(asked),
             Request::Fetch(asked) => {
                 let place = asked.after.as_ref();
@@ -156,9 +169,11 @@ impl Request {
             | Request::Users(_)
             | Request::ForgetUser(_)
             | Request::Who
+            | Request::Groups(_)
             | Request::Audit(_)
             | Request::Masters
             | Request::Modules(_)
+            | Request::FindModule(_)
             | Request::Remove(_)
             | Request::Find(_)
             | Request::Events(_)

@@ -142,3 +142,43 @@ fn a_worker_that_demands_signatures_verifies_them_itself() {
     let taken = fleet.run(&taken);
     assert!(taken.code != 0 && taken.err.contains("exists with another signature"), "{taken:?}");
 }
+
+#[test]
+fn a_group_that_demands_signatures_refuses_other_modules() {
+    let fleet = Fleet::start(1, 1);
+    let (file, public, id) = key(&fleet, "shop.key");
+    let (strange, ..) = key(&fleet, "strange.key");
+    push(&fleet, "noop", "plain", &[]);
+    push(&fleet, "noop", "strange", &["--sign", &strange]);
+    let good = push(&fleet, "upper", "good", &["--sign", &file]);
+    let other = push(&fleet, "inventory", "other", &[]);
+    let signature = good["signature"].as_str().expect("a signature");
+    assert_eq!(register(&fleet, "moved", &other["digest"], signature), "");
+    let before = run(&fleet, "plain", &["--id", "before"]).ok();
+
+    fleet.run(&["group", "set", "default", "--signer", &public]).ok();
+    let listed = fleet.run(&["group", "ls"]).ok().text();
+    assert!(
+        listed.lines().any(|line| line.starts_with("default") && line.contains(&id)),
+        "{listed}"
+    );
+    let demand = format!("only modules that are signed by one of the keys {id}");
+    for module in ["plain", "strange", "moved"] {
+        // The second time, the verdict is known already.
+        for _ in 0..2 {
+            let ran = run(&fleet, module, &[]);
+            assert!(ran.code == 2 && ran.err.contains(&demand), "{module}: {ran:?}");
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(run(&fleet, "good", &["--input", "it runs"]).ok().text(), "IT RUNS");
+    }
+    // Other groups do not demand it, and a submission that was accepted may be repeated.
+    fleet.run(&["task", "run", "plain", "--group", "other"]).ok();
+    assert_eq!(run(&fleet, "plain", &["--id", "before"]).ok().text(), before.text());
+    fleet.run(&["group", "set", "default", "--any-module"]).ok();
+    run(&fleet, "plain", &[]).ok();
+    assert_eq!(fleet.run(&["-o", "json", "group", "ls"]).ok().json(), json!({ "groups": [] }));
+    let refused = fleet.run(&["group", "set", "default", "--signer", "RWQf6"]);
+    assert!(refused.code == 2 && refused.err.contains("a public key (RW"), "{refused:?}");
+}

@@ -13,7 +13,7 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement id lease limit message record registry role signature subject task time words
+        api: enrolment entitlement group id lease limit message record registry role signature subject task time words
         attempts: frame id lease limit message occupancy registry run_estimate task time
         audit: id record role time
         checkpoint: id lease limit message record task time
@@ -23,6 +23,7 @@ const MAP: &[(&str, &str)] = &[
         frame: frame_range grant id lease limit message record registry task time
         frame_range: task
         grant: id signature
+        group: id record signature
         health: lease time
         lease: grant id limit record registry task time words
         message: frame_range grant id lease limit occupancy record registry signature subject task
@@ -61,7 +62,7 @@ const MAP: &[(&str, &str)] = &[
     (
         "master",
         "
-        api: audit config enrol inbox registry users
+        api: audit config enrol groups inbox registry users
         audit: registry
         config: registry
         connection: api config inbox registry sites upkeep
@@ -109,12 +110,13 @@ const MAP: &[(&str, &str)] = &[
         blob: client exit quantity
         build: exit language module output quantity terminal
         cert: entitlement exit output
-        check: client output
+        check: accounts client output
         client: exit ids
         completions: client exit
         dev: cert check exit init nats output
         events: client output quantity stream_reader terminal
         exit: output terminal
+        group: client output
         ids: exit
         init: cert nats output
         language: exit

@@ -191,16 +191,38 @@ impl Client {
     ) -> Result<A, TryError> {
         let body = serde_json::to_vec(question).context("a question is always JSON");
         let body = body.map_err(TryError::Lasting)?;
-        self.ask_raw(endpoint, body.into()).await.map_err(|refused| {
-            let is_passing = match &refused {
-                Refused::Unknown(_) => true,
-                Refused::Nobody => self.answered.load(Ordering::Relaxed),
-                Refused::Said(code, _) => *code >= api::ErrorCode::Unknown as u16,
-                Refused::TooLarge(_) | Refused::Broken(_) => false,
-            };
-            let error = self.explain(refused);
-            if is_passing { TryError::Passing(error) } else { TryError::Lasting(error) }
+        self.ask_raw(endpoint, body.into()).await.map_err(|refused| self.judge(refused))
+    }
+
+    /// Like [`insist`](Client::insist), for an endpoint that masters of an earlier version do not have. `None` if
+    /// no master serves it.
+    pub async fn insist_if_served<A: DeserializeOwned>(
+        &self,
+        endpoint: Endpoint,
+        question: &impl Serialize,
+    ) -> anyhow::Result<Option<A>> {
+        let body = serde_json::to_vec(question).context("a question is always JSON")?;
+        let body = bytes::Bytes::from(body);
+        persist(|| async {
+            match self.ask_raw(endpoint, body.clone()).await {
+                Ok(answer) => Ok(Some(answer)),
+                Err(Refused::Nobody) => Ok(None),
+                Err(refused) => Err(self.judge(refused)),
+            }
         })
+        .await
+    }
+
+    /// Whether a failure may pass.
+    fn judge(&self, refused: Refused) -> TryError {
+        let is_passing = match &refused {
+            Refused::Unknown(_) => true,
+            Refused::Nobody => self.answered.load(Ordering::Relaxed),
+            Refused::Said(code, _) => *code >= api::ErrorCode::Unknown as u16,
+            Refused::TooLarge(_) | Refused::Broken(_) => false,
+        };
+        let error = self.explain(refused);
+        if is_passing { TryError::Passing(error) } else { TryError::Lasting(error) }
     }
 
     async fn ask_raw<A: DeserializeOwned>(

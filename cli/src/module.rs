@@ -261,8 +261,28 @@ pub async fn resolve(client: &Client, what: &str) -> anyhow::Result<ModuleRef> {
     }
     let (name, version) = split(what);
     let asked = FindModule { name: name.into(), version: version.map(Into::into) };
-    let found: ModuleVersion = client.insist(Endpoint::ModuleFind, &asked).await?;
+    let found: Option<ModuleVersion> =
+        client.insist_if_served(Endpoint::ModuleFind, &asked).await?;
+    let found = match found {
+        Some(found) => found,
+        None => find_in_list(client, name, version).await?,
+    };
     Ok(ModuleRef { name: Some(format!("{name}:{}", found.version)), digest: found.digest })
+}
+
+/// The module that a name means, from masters of an earlier version, which only list all modules.
+async fn find_in_list(
+    client: &Client,
+    name: &str,
+    version: Option<&str>,
+) -> anyhow::Result<ModuleVersion> {
+    let modules = list(client).await?.modules;
+    let entry = modules.iter().find(|entry| entry.name == name);
+    entry.and_then(|entry| entry.version(version)).cloned().ok_or_else(|| {
+        Failure::user(format!("there is no module {name}"))
+            .hint("muster module ls, or push it with: muster module push FILE")
+            .into()
+    })
 }
 
 /// The module in a file, as a worker would be given it.

@@ -81,12 +81,11 @@ impl Access {
     /// meanwhile. It never dials the server whose connection broke before the others.
     pub fn options(&self, name: String) -> ConnectOptions {
         let last = Arc::new(Mutex::new(None));
+        let is_first = AtomicBool::new(true);
         let options = self.identity.options(&self.address, || true);
         common(options, name)
             .max_reconnects(None)
-            .reconnect_delay_callback(|attempts| {
-                AGAIN_STEP * u32::try_from(attempts).unwrap_or(AGAIN_STEPS).min(AGAIN_STEPS)
-            })
+            .reconnect_delay_callback(move |attempts| wait(&is_first, attempts))
             .reconnect_to_server_callback(move |pool, _| {
                 let mut last = last.lock().expect("no holder of this lock panics");
                 let dialled = |server: &Server| Some(&server.addr) == last.as_ref();
@@ -162,6 +161,15 @@ impl fmt::Debug for Access {
     }
 }
 
+/// The wait before a try to connect. The client library also asks for one before its very first try, where a
+/// command would only start later.
+fn wait(is_first: &AtomicBool, attempts: usize) -> Duration {
+    match is_first.swap(false, Ordering::Relaxed) {
+        true => Duration::ZERO,
+        false => AGAIN_STEP * u32::try_from(attempts).unwrap_or(AGAIN_STEPS).min(AGAIN_STEPS),
+    }
+}
+
 fn common(options: ConnectOptions, name: String) -> ConnectOptions {
     options.name(name).ping_interval(PING_EVERY).client_capacity(SEND_QUEUE)
 }
@@ -175,4 +183,18 @@ pub const YOUNG: Duration = Duration::from_secs(24 * 3600);
 pub fn is_young(object: &ObjectInfo) -> bool {
     let Some(modified) = object.modified else { return false };
     SystemTime::now().duration_since(modified.into()).is_ok_and(|age| age < YOUNG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_connection_waits_for_nothing_and_others_back_off() {
+        let is_first = AtomicBool::new(true);
+        assert_eq!(wait(&is_first, 1), Duration::ZERO);
+        assert_eq!(wait(&is_first, 1), AGAIN_STEP, "the connection broke");
+        assert_eq!(wait(&is_first, 3), AGAIN_STEP * 3);
+        assert_eq!(wait(&is_first, usize::MAX), AGAIN_STEP * AGAIN_STEPS);
+    }
 }

@@ -23,6 +23,8 @@ const WARM: usize = 50;
 const TOUCHED: u64 = 4_096;
 
 const SETTLES_IN: Duration = Duration::from_secs(2);
+/// The limit of memory of each run, in bytes: its guest has one page.
+const MEMORY_MAX: u64 = 1 << 20;
 const KIB_MOST: f64 = 64.0;
 
 /// Runs the measurement and returns the rows of the table.
@@ -33,7 +35,10 @@ pub fn run() -> anyhow::Result<Vec<Measure>> {
     fleet.start_master("m1");
     fleet.start_worker("w1", &["--slots", &slots, "--journal", text(&journal)]);
     guests::push(&fleet, "parked", &guests::command("parked")?)?;
-    let spec = Arc::new(load::spec(&fleet, "parked")?);
+    let mut spec = load::spec(&fleet, "parked")?;
+    // A worker runs no more than its memory has room for by the limits of the runs.
+    spec.limits.memory_bytes = MEMORY_MAX;
+    let spec = Arc::new(spec);
     let worker = fleet.child_pid("w1").context("its process")?.unsigned_abs();
     let park = |count: usize, all: usize| -> anyhow::Result<u64> {
         tokio::runtime::Runtime::new()?.block_on(async {

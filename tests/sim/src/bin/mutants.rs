@@ -191,8 +191,8 @@ fn rows(folder: &Path, number: usize) -> Result<Option<String>> {
     Ok(failed.map(|line| format!("row {}", line.trim_end_matches(" stdout ----"))))
 }
 
-/// Runs the scripts that name a mutant. Returns the first script that noticed it, if any. Prints each
-/// script that did not notice it: that script does not test what it claims.
+/// Runs the scripts that name a mutant. Returns the first of them, if any. Each of them has to notice the mutant:
+/// otherwise it does not test what it claims.
 fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
     let mut noticed = None;
     for former in FORMER.iter().filter(|former| former.mutants.contains(&mutant)) {
@@ -201,9 +201,7 @@ fn former(sim: &Path, mutant: &str, number: usize) -> Result<Option<String>> {
             .env("MUTANT", number.to_string())
             .output()?;
         if output.status.success() {
-            // Another script may notice the mutant; then this script names it wrongly.
-            println!("{mutant:<48} IS NOT NOTICED by script {}", former.name);
-            continue;
+            bail!("the script {} does not notice the mutant {mutant}", former.name);
         }
         noticed.get_or_insert(format!("script {}", former.name));
     }

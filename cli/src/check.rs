@@ -16,6 +16,7 @@ use crate::{
     output::{self, Cell, Format},
 };
 use muster_protocol::{subject::Bucket, time::WallMillis};
+use muster_wire::nats::NatsRefusal;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -147,8 +148,11 @@ async fn look(client: &Client, connect: &ConnectArgs, findings: &mut Vec<Finding
         sites::look(client, findings).await;
     }
     permissions::look(client, connect, !sees_registry, findings).await;
-    // What a check of its own needs, such as the keys of one bucket.
-    if let Some(refusal) = client::last_refused() {
+    let is_named = |refusal: &NatsRefusal| {
+        findings.iter().any(|finding| finding.names.iter().any(|name| name == refusal.subject()))
+    };
+    // A subject that only this check uses, such as a key of a bucket.
+    if let Some(refusal) = client::last_refused().filter(|refusal| !is_named(refusal)) {
         findings.push(Finding::warn("permissions", refusal.to_string()).hint(refusal.advice()));
     }
 }

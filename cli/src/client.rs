@@ -3,14 +3,14 @@
 
 use crate::{exit::Failure, ids::Token};
 use anyhow::Context as _;
-use async_nats::RequestErrorKind;
+use async_nats::{Event, RequestErrorKind};
 use clap::Args;
 use muster_protocol::{
     GroupName, TaskId,
     api::{self, Endpoint, ListAfter},
     subject::Names,
 };
-use muster_wire::nats::{Address, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected};
+use muster_wire::nats::{Address, Domain, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     sync::{
@@ -136,25 +136,17 @@ enum Refused {
 impl Client {
     /// Connects. A server that cannot be reached is the user's error.
     pub async fn connect(connect: &ConnectArgs) -> anyhow::Result<Self> {
-        let access = connect.nats.access_of_person();
-        let access = access.map_err(|error| Failure::user(error.to_string()))?;
         let (count, connections) = watch::channel(0u64);
-        let count = Arc::new(count);
-        let options = access
-            .options("muster".into())
-            .connection_timeout(CONNECT_WITHIN)
-            .event_callback(move |event| {
-                if !is_of_hints(&event) {
-                    REFUSALS.hear(&event);
-                }
-                if matches!(event, async_nats::Event::Connected) {
-                    count.send_modify(|count| *count += 1);
-                }
-                async {}
-            });
-        let nats = access.connect(options).await;
-        let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
-        let jetstream = JetStream::new(nats.clone(), access.domain());
+        let heard = move |event: &Event| {
+            if !is_of_hints(event) {
+                REFUSALS.hear(event);
+            }
+            if matches!(event, Event::Connected) {
+                count.send_modify(|count| *count += 1);
+            }
+        };
+        let (nats, domain) = dial(connect, "muster", heard).await?;
+        let jetstream = JetStream::new(nats.clone(), domain);
         Ok(Client {
             jetstream,
             nats,
@@ -337,30 +329,41 @@ pub async fn watched(
     connect: &ConnectArgs,
     refusals_max: usize,
 ) -> anyhow::Result<(async_nats::Client, mpsc::Receiver<NatsRefusal>)> {
+    let (tell, told) = mpsc::channel(refusals_max.max(1));
+    let heard = move |event: &Event| {
+        if let Event::ServerError(error) = event
+            && let Some(refusal) = NatsRefusal::of(error)
+        {
+            // More than what was tried cannot be refused.
+            let _ = tell.try_send(refusal);
+        }
+    };
+    let (nats, _) = dial(connect, "muster check", heard).await?;
+    Ok((nats, told))
+}
+
+/// Connects, and passes each event of the connection to `heard`. Also returns the JetStream domain of the registry.
+async fn dial(
+    connect: &ConnectArgs,
+    name: &str,
+    heard: impl Fn(&Event) + Send + Sync + 'static,
+) -> anyhow::Result<(async_nats::Client, Option<Domain>)> {
     let access = connect.nats.access_of_person();
     let access = access.map_err(|error| Failure::user(error.to_string()))?;
-    let (tell, told) = mpsc::channel(refusals_max.max(1));
-    let options = access
-        .options("muster check".into())
-        .connection_timeout(CONNECT_WITHIN)
-        .event_callback(move |event| {
-            if let async_nats::Event::ServerError(error) = &event
-                && let Some(refusal) = NatsRefusal::of(error)
-            {
-                // More than what was tried cannot be refused.
-                let _ = tell.try_send(refusal);
-            }
-            async {}
-        });
+    let options = access.options(name.into()).connection_timeout(CONNECT_WITHIN);
+    let options = options.event_callback(move |event| {
+        heard(&event);
+        async {}
+    });
     let nats = access.connect(options).await;
     let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
-    Ok((nats, told))
+    Ok((nats, access.domain()))
 }
 
 /// Whether the server refuses to let this user hear what masters publish about tasks. Commands then learn it
 /// later, by asking.
-fn is_of_hints(event: &async_nats::Event) -> bool {
-    let async_nats::Event::ServerError(error) = event else { return false };
+fn is_of_hints(event: &Event) -> bool {
+    let Event::ServerError(error) = event else { return false };
     let Some(NatsRefusal::Subscribe(subject)) = NatsRefusal::of(error) else { return false };
     let mut tokens = subject.split('.');
     let hints = ["done", "event", "log", "progress"];

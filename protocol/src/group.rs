@@ -1,5 +1,5 @@
-//! The settings of a group, which hold on each of its workers. Never places a task, and never verifies a
-//! signature.
+//! The settings of a group, which hold for each task that is submitted to it. Never places a task, and never verifies
+//! a signature.
 
 use crate::{
     GroupName,
@@ -38,15 +38,6 @@ impl Record for Group {
     }
 }
 
-/// What has to be verified before a task may be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignatureCheck<'a> {
-    /// Nothing.
-    None,
-    /// That this key has made the signature of the module.
-    Verify(&'a SignerKey, &'a Signature),
-}
-
 /// A group demands a signature that a module does not have. Nothing was stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -69,20 +60,15 @@ impl Group {
         self.signers.is_empty() && self.unknown.is_empty()
     }
 
-    /// What has to be verified of a module with this signature. Whoever makes a key chooses its id, so the id
-    /// alone proves nothing.
-    pub fn check<'a>(
-        &'a self,
-        signature: Option<&'a Signature>,
-    ) -> Result<SignatureCheck<'a>, NotSigned> {
+    /// The key that must have made the signature of a module, which has to be verified before a task may be stored:
+    /// whoever makes a key chooses its id, so the id alone proves nothing. `None` if every module may run.
+    pub fn signer(&self, signature: Option<&Signature>) -> Result<Option<&SignerKey>, NotSigned> {
         if self.signers.is_empty() {
-            return Ok(SignatureCheck::None);
+            return Ok(None);
         }
-        let made = |signature: &'a Signature| {
-            let key = self.signers.iter().find(|key| key.id == signature.key())?;
-            Some(SignatureCheck::Verify(key, signature))
-        };
-        signature.and_then(made).ok_or_else(|| self.not_signed())
+        let id = signature.map(Signature::key);
+        let key = self.signers.iter().find(|key| Some(key.id) == id);
+        key.map(Some).ok_or_else(|| self.not_signed())
     }
 
     /// The refusal of a module that no key of the group has signed.
@@ -110,13 +96,13 @@ mod tests {
     fn a_group_with_signers_demands_a_signature_of_one_of_them() {
         let mut group = Group::new("shops".parse().expect("a name"));
         let (by_one, by_three) = (signature(1), signature(3));
-        assert_eq!(group.check(None), Ok(SignatureCheck::None));
-        assert_eq!(group.check(Some(&by_three)), Ok(SignatureCheck::None));
+        assert_eq!(group.signer(None), Ok(None));
+        assert_eq!(group.signer(Some(&by_three)), Ok(None));
 
         group.signers = [key(1, 7), key(2, 8)].into();
-        assert_eq!(group.check(Some(&by_one)), Ok(SignatureCheck::Verify(&key(1, 7), &by_one)));
+        assert_eq!(group.signer(Some(&by_one)), Ok(Some(&key(1, 7))));
         for unsigned in [None, Some(&by_three)] {
-            let refused = group.check(unsigned).expect_err("it is not signed");
+            let refused = group.signer(unsigned).expect_err("it is not signed");
             let refused = format!("{refused}");
             let keys = "the keys 0101010101010101, 0202020202020202";
             assert!(refused.contains("the group shops runs only"), "{refused}");

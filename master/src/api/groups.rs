@@ -6,7 +6,7 @@ use muster_module::signing;
 use muster_protocol::{
     Digest,
     api::{self, ErrorCode, ListAfter, SetGroup},
-    group::{Group, SignatureCheck},
+    group::Group,
     message::ObjectStore,
     role::{Rights, Role},
     signature::{Signature, SignerKey},
@@ -41,15 +41,13 @@ impl ApiServer {
     /// Refuses a task whose module is not signed as its group demands.
     pub(super) async fn must_be_signed(&self, spec: &TaskSpec) -> ApiResult<()> {
         let Some(group) = self.groups.of(&spec.group) else { return Ok(()) };
-        let check = group.check(spec.signature.as_ref());
-        match check.map_err(|refusal| ApiRefusal::bad(refusal.to_string()))? {
-            SignatureCheck::None => Ok(()),
-            SignatureCheck::Verify(key, signature) => {
-                match self.has_signed(spec.module.digest, key, signature).await? {
-                    true => Ok(()),
-                    false => Err(ApiRefusal::bad(group.not_signed().to_string())),
-                }
-            }
+        let signature = spec.signature.as_ref();
+        let signer = group.signer(signature);
+        let signer = signer.map_err(|refusal| ApiRefusal::bad(refusal.to_string()))?;
+        let (Some(key), Some(signature)) = (signer, signature) else { return Ok(()) };
+        match self.has_signed(spec.module.digest, key, signature).await? {
+            true => Ok(()),
+            false => Err(ApiRefusal::bad(group.not_signed().to_string())),
         }
     }
 

@@ -44,17 +44,19 @@ impl ApiServer {
 
     /// The module that a name means now. It means the same for as long as it is asked for by its version.
     pub(super) async fn find_module(&self, asked: FindModule) -> ApiResult<ModuleVersion> {
-        let FindModule { name, version } = asked;
-        let found = match is_name(&name) {
-            true => self.registry.read_module(&name).await.map_err(ApiRefusal::unavailable)?,
-            false => None,
-        };
-        let found = found.and_then(|(entry, _)| entry.version(version.as_deref()).cloned());
-        found.ok_or_else(|| {
-            let version = version.map(|version| format!(":{version}")).unwrap_or_default();
-            let sentence = format!("there is no module {name}{version}");
-            ApiRefusal::new(ErrorCode::NotFound, sentence)
-        })
+        let version = asked.version.as_deref();
+        let found = self.entry(&asked.name).await?;
+        let found = found.and_then(|entry| entry.version(version).cloned());
+        found.ok_or_else(|| missing(&asked.name, version))
+    }
+
+    /// The versions of a name, as the registry has them now.
+    async fn entry(&self, name: &str) -> ApiResult<Option<ModuleEntry>> {
+        if !is_name(name) {
+            return Ok(None);
+        }
+        let found = self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?;
+        Ok(found.map(|(entry, _)| entry))
     }
 
     /// Refuses a name for a digest that is not one of its versions. Otherwise lists would show a wrong
@@ -71,11 +73,8 @@ impl ApiServer {
             Some((name, version)) => (name, Some(version)),
             None => (text.as_str(), None),
         };
-        let found = match is_name(name) {
-            true => self.registry.read_module(name).await.map_err(ApiRefusal::unavailable)?,
-            false => None,
-        };
-        let found = found.as_ref().and_then(|(entry, _)| entry.find(version, module.digest));
+        let found = self.entry(name).await?;
+        let found = found.as_ref().and_then(|entry| entry.find(version, module.digest));
         let Some(found) = found else {
             return Err(ApiRefusal::bad(format!(
                 "{text:?} does not name the module {}: see `muster module ls`",
@@ -169,14 +168,7 @@ impl ApiServer {
     }
 
     pub(super) async fn remove(&self, asked: RemoveModule) -> ApiResult<Modules> {
-        let missing = || {
-            let version =
-                asked.version.as_ref().map(|version| format!(":{version}")).unwrap_or_default();
-            ApiRefusal::new(
-                ErrorCode::NotFound,
-                format!("there is no module {}{version}", asked.name),
-            )
-        };
+        let missing = || missing(&asked.name, asked.version.as_deref());
         if !is_name(&asked.name) {
             return Err(missing());
         }
@@ -205,6 +197,11 @@ impl ApiServer {
         let fact = Fact::ModuleSeen(changed.await?);
         self.tell(Input::Registry(SessionFact(self.registry.session(), fact))).await
     }
+}
+
+fn missing(name: &str, version: Option<&str>) -> ApiRefusal {
+    let version = version.map(|version| format!(":{version}")).unwrap_or_default();
+    ApiRefusal::new(ErrorCode::NotFound, format!("there is no module {name}{version}"))
 }
 
 /// Whether a version has the bytes of a new one, and its signature if that has one.

@@ -166,7 +166,12 @@ impl Registry {
         if !self.take_room(Writer::Worker(worker), bytes.len()).await? {
             return Err(ObjectError::OfWorker);
         }
-        self.store(digest, bytes, there.as_ref()).await
+        let size = bytes.len() as u64;
+        let stored = self.store(digest, bytes, there.as_ref()).await;
+        if stored.is_err() {
+            self.stores.room.lock().await.give_back(worker, size);
+        }
+        stored
     }
 
     async fn store(

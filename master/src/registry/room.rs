@@ -70,6 +70,13 @@ impl Room {
         }
         fits
     }
+
+    /// A worker's object of this size was not stored after all. The size of the store is soon asked for again.
+    pub(super) fn give_back(&mut self, worker: &WorkerId, size: u64) {
+        if let Some(stored) = self.of_workers.get_mut(worker) {
+            *stored = stored.saturating_sub(size);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +119,17 @@ mod tests {
         room.heard(Instant::now(), 700);
         assert!(room.take(MAX, Writer::Worker(&one), 100));
         assert!(room.take(MAX, Writer::Worker(&one), 100));
+    }
+
+    #[test]
+    fn what_was_not_stored_does_not_count() {
+        let mut room = room(800);
+        let one = worker("w1");
+        assert!(room.take(MAX, Writer::Worker(&one), 100));
+        room.give_back(&one, 100);
+        room.heard(Instant::now(), 800);
+        assert!(room.take(MAX, Writer::Worker(&one), 100));
+        room.give_back(&worker("w2"), 100);
     }
 
     #[test]

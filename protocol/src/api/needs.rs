@@ -84,9 +84,12 @@ impl Request {
             }
             Request::ForgetUser(asked) => one("user", &asked.user),
             Request::SetGroup(asked) => {
-                let signers = asked.signers.iter().map(|key| format!("signer {key}"));
-                let group = format!("group {}", asked.group);
-                Some(core::iter::once(group).chain(signers).collect())
+                let mut objects = vec![format!("group {}", asked.group)];
+                objects.extend(asked.signers.iter().map(|key| format!("signer {key}")));
+                if asked.signers.is_empty() {
+                    objects.push("any module".into());
+                }
+                Some(objects)
             }
             Request::Register(asked) => {
                 Some(vec![module(&asked.name, asked.version.as_deref()), asked.digest.to_string()])

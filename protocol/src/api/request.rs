@@ -150,9 +150,7 @@ impl Request {
             Request::Register(asked) => check_version(asked),
             Request::Invite(asked) => check_invite(asked),
             Request::SetUser(asked) => check_user(asked),
-            Request::SetGroup(asked) => refuse_unless(asked.signers.len() <= SIGNERS_MAX, || {
-                format!("a group may have {SIGNERS_MAX} keys of signers")
-            }),
+            Request::SetGroup(asked) => check_group(asked),
             Request::Put(asked) => check_piece(asked),
             Request::Fetch(asked) => {
                 let place = asked.after.as_ref();
@@ -189,6 +187,17 @@ fn check_user(asked: &SetUser) -> Result<(), String> {
     })?;
     refuse_unless(asked.rights.groups.len() <= role::GROUPS_MAX, || {
         format!("a user may have roles of its own in {} groups", role::GROUPS_MAX)
+    })
+}
+
+fn check_group(asked: &SetGroup) -> Result<(), String> {
+    refuse_unless(asked.signers.len() <= SIGNERS_MAX, || {
+        format!("a group may have {SIGNERS_MAX} keys of signers")
+    })?;
+    // A signature names its key by the id.
+    let ids: BTreeSet<_> = asked.signers.iter().map(|key| key.id).collect();
+    refuse_unless(ids.len() == asked.signers.len(), || {
+        "two of the keys have the same id: make another key".into()
     })
 }
 

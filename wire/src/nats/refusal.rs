@@ -49,7 +49,7 @@ impl NatsRefusal {
     }
 
     /// The refused subjects, or else the kind of refusal.
-    fn subject(&self) -> &str {
+    pub fn subject(&self) -> &str {
         match self {
             NatsRefusal::Publish(subject) | NatsRefusal::Subscribe(subject) => subject,
             NatsRefusal::Payload => "max_payload",

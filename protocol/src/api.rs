@@ -21,7 +21,7 @@ use crate::{
     group::Group,
     lease::{Lease, MasterLease},
     message::WorkerCommand,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     role::{Actor, Rights, User},
     signature::{Signature, SignerKey},
     task::{TaskRecord, TaskSpec},
@@ -409,15 +409,7 @@ impl ModuleEntry {
     }
 }
 
-impl Record for ModuleEntry {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(ModuleEntry);
 
 /// The named modules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

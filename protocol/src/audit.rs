@@ -7,7 +7,7 @@
 
 use crate::{
     Digest, MasterId, Nonce,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     role::Actor,
     time::WallMillis,
 };
@@ -54,15 +54,7 @@ pub struct Entry {
     pub unknown: Unknown,
 }
 
-impl Record for Entry {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(Entry);
 
 /// A request, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

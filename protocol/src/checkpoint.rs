@@ -12,7 +12,7 @@ pub use request::{Next, Request, Stale, Waiting, Want};
 
 use crate::{
     AttemptId,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     task::Data,
     time::WallMillis,
 };
@@ -43,15 +43,7 @@ pub struct Checkpoint {
     pub unknown: Unknown,
 }
 
-impl Record for Checkpoint {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(Checkpoint);
 
 /// The attempt that saves or resumes, as the task's record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

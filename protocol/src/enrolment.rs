@@ -10,7 +10,7 @@
 use crate::{
     Digest, GroupName, WorkerId,
     entitlement::Entitlement,
-    record::{Record, Unknown},
+    record::{Unknown, record},
 };
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -101,15 +101,7 @@ impl Use {
     }
 }
 
-impl Record for Invitation {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(Invitation);
 
 /// The value under `member.NAME` in the access bucket: a worker that has joined, or whose certificates are
 /// revoked.
@@ -137,15 +129,7 @@ pub struct Member {
     pub unknown: Unknown,
 }
 
-impl Record for Member {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(Member);
 
 /// What the keys of the access bucket begin with.
 pub const INVITATION: &str = "invitation";

@@ -3,7 +3,7 @@
 
 use crate::{
     GroupName,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     signature::{Signature, SignerKey},
 };
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
@@ -28,15 +28,7 @@ pub struct Group {
     pub unknown: Unknown,
 }
 
-impl Record for Group {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(Group);
 
 /// A group demands a signature that a module does not have. Nothing was stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -23,7 +23,7 @@ use crate::{
     GroupName, MasterId, Nonce, Revision, SessionId, WorkerId,
     grant::Policy,
     limit,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     registry::{Mark, ServerId},
     time::WallMillis,
     words::words,
@@ -280,18 +280,10 @@ pub struct Lease {
     pub unknown: Unknown,
 }
 
-impl Record for Lease {
+record!(Lease {
     const SIZE_MAX: usize = limit::LEASE_SIZE_MAX;
     const UNREADABLE_IS_GONE: bool = true;
-
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+});
 
 /// How many earlier sessions a lease names. A master that missed more of them waits instead.
 pub const SUCCEEDS_MAX: usize = 16;
@@ -378,18 +370,10 @@ pub struct MasterLease {
     pub unknown: Unknown,
 }
 
-impl Record for MasterLease {
+record!(MasterLease {
     const SIZE_MAX: usize = limit::LEASE_SIZE_MAX;
     const UNREADABLE_IS_GONE: bool = true;
-
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+});
 
 impl MasterLease {
     /// The key in the bucket.

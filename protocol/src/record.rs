@@ -33,6 +33,26 @@ struct Field {
     value: Value,
 }
 
+/// Implements [`Record`] for a type whose field `unknown` keeps the fields that this version does not know, with other
+/// constants than the default where they are given.
+macro_rules! record {
+    ($name:ident $({ $($constants:tt)* })?) => {
+        impl $crate::record::Record for $name {
+            $($($constants)*)?
+
+            fn unknown(&self) -> &$crate::record::Unknown {
+                &self.unknown
+            }
+
+            fn unknown_mut(&mut self) -> &mut $crate::record::Unknown {
+                &mut self.unknown
+            }
+        }
+    };
+}
+
+pub(crate) use record;
+
 /// A value that is stored as a whole.
 pub trait Record: Serialize + DeserializeOwned {
     /// The most bytes of a value. A larger one is refused as unreadable.

@@ -3,7 +3,7 @@
 
 use crate::{
     Nonce, Revision, SessionId,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     subject::Bucket,
     time::WallMillis,
 };
@@ -146,15 +146,7 @@ pub struct FailoverGuard {
     pub unknown: Unknown,
 }
 
-impl Record for FailoverGuard {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(FailoverGuard);
 
 /// The key of the [`FailoverGuard`]. It has no dot, unlike the keys of masters' leases.
 pub const GUARD_KEY: &str = "guard";

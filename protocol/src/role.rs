@@ -6,7 +6,7 @@
 
 use crate::{
     Digest, GroupName,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     words::words,
 };
 use alloc::{
@@ -161,15 +161,7 @@ pub struct User {
     pub unknown: Unknown,
 }
 
-impl Record for User {
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+record!(User);
 
 /// The last part of a user's key in the access bucket, from the SHA-256 of its name: a name may have
 /// characters that a key may not.

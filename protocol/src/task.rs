@@ -14,7 +14,7 @@ pub use spec::{Limits, ModuleRef, OnWorkerLost, PRIORITY_MAX, Retry, SpecError, 
 use crate::{
     AttemptId, BatchId, Nonce, Revision, SessionId, TaskId, WorkerId, limit,
     occupancy::Share,
-    record::{Record, Unknown},
+    record::{Unknown, record},
     registry::StreamId,
     time::WallMillis,
 };
@@ -183,17 +183,9 @@ impl TaskRecord {
     }
 }
 
-impl Record for TaskRecord {
+record!(TaskRecord {
     const SIZE_MAX: usize = limit::RECORD_SIZE_MAX;
-
-    fn unknown(&self) -> &Unknown {
-        &self.unknown
-    }
-
-    fn unknown_mut(&mut self) -> &mut Unknown {
-        &mut self.unknown
-    }
-}
+});
 
 fn nobody() -> SessionId {
     SessionId(0)

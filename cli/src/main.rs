@@ -29,6 +29,7 @@ mod output;
 mod parent_death;
 mod quantity;
 mod request;
+mod secret;
 mod stream_reader;
 mod submit;
 mod task;
@@ -94,6 +95,9 @@ enum Command {
     Task(task::Command),
     /// Run a module on every line of a file
     Map(Box<map::Map>),
+    /// Keep secrets for workers in the registry, encrypted to the key of each
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Say who may do what in which group
     #[command(subcommand)]
     User(user::Command),
@@ -157,6 +161,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         }
         Command::Module(command) => wait_for(module::run(command, connect, format)).map(done),
         Command::Task(command) => wait_for(task::run(command, connect, format)),
+        Command::Secret(command) => wait_for(secret::run(command, connect, format)).map(done),
         Command::User(command) => wait_for(user::run(command, connect, format)).map(done),
         Command::Group(command) => wait_for(group::run(command, connect, format)).map(done),
         Command::Audit(command) => wait_for(audit::run(command, connect, format)).map(done),

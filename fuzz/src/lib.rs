@@ -17,6 +17,7 @@ use muster_protocol::{
     record::{self, Record},
     registry::FailoverGuard,
     role::{Actor, Rights, Role, User},
+    sealed::SealedSecret,
     subject::is_inbox,
     task::{TaskRecord, TaskSpec},
 };
@@ -73,7 +74,9 @@ pub fn api(bytes: &[u8]) {
             Request::Logs(asked) => serde_json::to_vec(asked),
             Request::Order(asked) => serde_json::to_vec(asked),
             Request::Masters | Request::Who => Ok(Vec::new()),
-            Request::Users(asked) => serde_json::to_vec(asked),
+            Request::Users(asked) | Request::Secrets(asked) => serde_json::to_vec(asked),
+            Request::SetSecret(asked) => serde_json::to_vec(asked),
+            Request::ForgetSecret(asked) => serde_json::to_vec(asked),
             Request::SetUser(asked) => serde_json::to_vec(asked),
             Request::ForgetUser(asked) => serde_json::to_vec(asked),
             Request::Groups(asked) => serde_json::to_vec(asked),
@@ -99,6 +102,7 @@ pub fn record(bytes: &[u8]) {
     kept::<Invitation>(bytes);
     kept::<Member>(bytes);
     kept::<User>(bytes);
+    kept::<SealedSecret>(bytes);
     kept::<Group>(bytes);
     if let Some(entry) = kept::<Entry>(bytes) {
         let _ = Chain::default().follow(&entry, Digest([0; 32]));

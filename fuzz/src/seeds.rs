@@ -5,14 +5,14 @@ use muster_protocol::{
     AttemptId, Digest, Nonce, SessionId, TaskId, WorkerId,
     api::{
         CommandWorker, FindModule, FindObject, GetPiece, Invite, ListAfter, ListPlace, ListTasks,
-        ModuleEntry, ModuleVersion, NameUser, NameWorker, NewTask, PageStart, PiecePlace, PutPiece,
-        ReadEvents, ReadLogs, RegisterModule, RemoveModule, SetGroup, SetUser, StreamPlace, Submit,
-        TaskIds,
+        ModuleEntry, ModuleVersion, NameSecret, NameUser, NameWorker, NewTask, PageStart,
+        PiecePlace, PutPiece, ReadEvents, ReadLogs, RegisterModule, RemoveModule, SetGroup,
+        SetSecret, SetUser, StreamPlace, Submit, TaskIds,
     },
     checkpoint::Checkpoint,
     entitlement::Entitlement,
     frame::{self, Encoding, FrameRange, Message},
-    grant::Grants,
+    grant::{Grants, SecretRule, SecretTerms},
     lease::{Lease, LeaseState, MasterLease},
     message::{
         AttemptKey, Dispatch, HeldAttempt, Hello, LogChunk, LogSource, ObjectStore, StreamReply,
@@ -20,6 +20,7 @@ use muster_protocol::{
     },
     registry::{Mark, ServerId},
     role::{Rights, Role},
+    sealed::{SealedContent, SealedSecret},
     signature::{KeyId, Signature, SignatureParts, SignerKey},
     task::{
         Attempt, Data, LimitName, Limits, ModuleRef, Outcome, PastAttempt, TaskRecord, TaskSpec,
@@ -34,6 +35,17 @@ const KEY: AttemptKey = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
 
 /// The largest guest that becomes a seed: mutations of a long file find little within a minute.
 const GUEST_MAX: u64 = 128 * 1024;
+
+/// The beginning of an encrypted secret.
+const AGE: &str = "age-encryption.org/v1\n-> X25519 a";
+
+/// A key for secrets.
+const RECIPIENT: &str = "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq";
+
+fn secret_rule() -> SecretRule {
+    let signer = SignerKey { id: KeyId([1; 8]), key: [2; 32] };
+    SecretRule { digests: [Digest([1; 32])].into(), signers: [signer].into() }
+}
 
 fn keep(target: &str, name: &str, bytes: &[u8]) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -58,6 +70,17 @@ pub fn frames() {
             save: 3,
             state: inline(),
         }),
+        body(&StreamRequest::SecretTerms),
+        body(&StreamRequest::Secret {
+            attempt: HeldAttempt { key: KEY, revision: 9 },
+            name: "TOKEN".parse().expect("a name"),
+        }),
+        body(&StreamReply::SecretTerms(vec![SecretTerms {
+            name: "TOKEN".parse().expect("a name"),
+            rule: Some(secret_rule()),
+        }])),
+        body(&StreamReply::Sealed(AGE.into())),
+        body(&StreamReply::Refused("it may not".into())),
         body(&StreamReply::Size(70_000)),
         body(&StreamReply::State(inline())),
         body(&StreamReply::Failed("later".into())),
@@ -146,6 +169,17 @@ pub fn requests() {
             },
         }),
         json(&NameUser { user: "alice".into() }),
+        json(&SetSecret {
+            worker: "w1".parse().expect("a name"),
+            name: "TOKEN".parse().expect("a name"),
+            recipient: RECIPIENT.parse().expect("a key"),
+            rule: Some(secret_rule()),
+            file: AGE.into(),
+        }),
+        json(&NameSecret {
+            worker: "w1".parse().expect("a name"),
+            name: "TOKEN".parse().expect("a name"),
+        }),
         json(&SetGroup {
             group: "default".parse().expect("a name"),
             signers: [SignerKey { id: KeyId([1; 8]), key: [2; 32] }].into(),
@@ -223,7 +257,21 @@ pub fn records() {
         removed: vec!["0".into()],
         ..ModuleEntry::new("upper")
     };
+    let secret = SealedSecret {
+        worker: "w1".parse().expect("a name"),
+        name: "TOKEN".parse().expect("a name"),
+        content: Some(SealedContent {
+            recipient: RECIPIENT.parse().expect("a key"),
+            joined: 1,
+            rule: Some(secret_rule()),
+            file: AGE.into(),
+        }),
+        set_at: WallMillis(1),
+        set_by: "alice".into(),
+        unknown: Default::default(),
+    };
     let values = [
+        json(&secret),
         json(&task),
         json(&running),
         json(&done),

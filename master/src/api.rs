@@ -5,6 +5,7 @@ mod access;
 mod bulk;
 mod groups;
 mod modules;
+mod secrets;
 mod tasks;
 mod users;
 
@@ -254,11 +255,14 @@ impl ApiServer {
             Request::Invite(asked) => write(&self.invite(asked, rights).await?),
             Request::Members(asked) => write(&self.members(asked, rights).await?),
             Request::Approve(asked) => write(&self.approve(asked, rights).await?),
-            Request::Revoke(asked) => write(&self.revoke(asked, rights).await?),
+            Request::Revoke(asked) => write(&self.revoke(asked, caller).await?),
             Request::Users(asked) => write(&self.list_users(asked)?),
             Request::SetUser(asked) => write(&self.set_user(asked, rights).await?),
             Request::ForgetUser(asked) => write(&self.forget_user(asked, rights).await?),
             Request::Who => write(caller),
+            Request::SetSecret(asked) => write(&self.set_secret(asked, caller).await?),
+            Request::Secrets(asked) => write(&self.list_secrets(asked, rights).await?),
+            Request::ForgetSecret(asked) => write(&self.forget_secret(asked, caller).await?),
             Request::Groups(asked) => write(&self.list_groups(asked, rights)),
             Request::SetGroup(asked) => write(&self.set_group(asked).await?),
             Request::Audit(asked) => write(&self.read_audit(asked.from).await?),

@@ -1,11 +1,14 @@
 //! Lets workers join: carries out what [`enrolment`](muster_protocol::enrolment) decides, in the registry,
 //! and signs certificates. Never signs before the registry has the member.
 
-use crate::{config::Config, registry::Registry};
+use crate::{
+    config::Config,
+    registry::{ChangeError, Registry},
+};
 use anyhow::Context as _;
 use muster_protocol::{
     ABSENT, Digest, Revision, WorkerId,
-    enrolment::{Admission, Knock, Member, Refused, SECRET_SIZE, invitation_id},
+    enrolment::{Admission, Knock, Member, Recipient, Refused, SECRET_SIZE, invitation_id},
     lease::CasAnswer,
     message::{Join, JoinReply, Joined},
     subject::Names,
@@ -69,13 +72,19 @@ impl Registrar {
             Ok(key) => key,
             Err(error) => return JoinReply::Refused(error.to_string()),
         };
+        let told = join.recipient.clone();
         let decided = match &join.secret {
             Some(secret) if secret.len() == SECRET_SIZE => {
                 let secret = tls::fingerprint(secret);
-                admit(registry, Knock { secret, worker: join.worker, key }).await
+                let (worker, recipient) = (join.worker, join.recipient);
+                admit(registry, Knock { secret, worker, key, recipient }).await
             }
             Some(_) => Err(JoinReply::Refused("the secret has another length".into())),
             None => renew(registry, join.worker, key).await,
+        };
+        let decided = match decided {
+            Ok(member) => note_recipient(registry, member, key, told).await,
+            Err(reply) => Err(reply),
         };
         let member = match decided {
             Ok(member) => member,
@@ -139,6 +148,22 @@ async fn renew(
         .ok_or_else(|| refuse("has not joined by an invitation"))?;
     member.may_renew(Some(member.since), key).map_err(refuse)?;
     Ok(member)
+}
+
+/// Notes to which key the secrets of a worker are to be encrypted, if it has told another one than before.
+async fn note_recipient(
+    registry: &Registry,
+    member: Member,
+    key: Digest,
+    told: Option<Recipient>,
+) -> Result<Member, JoinReply> {
+    let Some(told) = told.filter(|told| member.recipient.as_ref() != Some(told)) else {
+        return Ok(member);
+    };
+    let noted = registry.change_member::<ChangeError>(&member.worker, |known| {
+        Ok(known.unwrap_or(&member).with_recipient(key, &told))
+    });
+    noted.await.map_err(|error| JoinReply::Unavailable(error.to_string()))
 }
 
 fn read<T>(

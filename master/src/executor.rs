@@ -11,6 +11,7 @@ use muster_protocol::{
     Digest, TaskId, WorkerId, checkpoint,
     fleet::{ClientReply, Effect, Event, LinkId, ObjectAccess, RequestId},
     message::{AttemptKey, Join, JoinReply, ObjectStore, StreamReply, ToWorker},
+    sealed::Question,
     subject::Bucket,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -152,6 +153,13 @@ impl Executor {
         let registry = self.registry.clone();
         tokio::spawn(async move {
             let _ = reply.send(registry.checkpoint(request).await);
+        });
+    }
+
+    pub(crate) fn secret(&self, question: Question, reply: oneshot::Sender<StreamReply>) {
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            let _ = reply.send(registry.answer_question(question).await);
         });
     }
 

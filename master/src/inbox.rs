@@ -8,9 +8,11 @@ use muster_protocol::{
     checkpoint,
     enrolment::Member,
     fleet::{self, ClientReply, Event, Fleet},
+    grant::SecretTerms,
     message::{
         AttemptKey, Join, JoinReply, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand,
     },
+    sealed::{self, Question, SEALED, SealedSecret},
 };
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +27,31 @@ pub(crate) struct Known {
     pub modules: BTreeMap<String, ModuleEntry>,
     /// Workers that have joined by an invitation, or are revoked.
     pub members: BTreeMap<WorkerId, Member>,
+    /// The secrets of workers by their keys, without the encrypted values. Forgotten ones are not here.
+    pub secrets: BTreeMap<String, SealedSecret>,
+}
+
+impl Known {
+    /// The registry has this of a secret.
+    pub fn heard_secret(&mut self, secret: SealedSecret) {
+        let key = sealed::key(&secret.worker, &secret.name);
+        match secret.content {
+            Some(_) => self.secrets.insert(key, secret),
+            None => self.secrets.remove(&key),
+        };
+    }
+
+    /// The secrets that a worker hears of.
+    pub fn terms_for(&self, worker: &WorkerId) -> Vec<SecretTerms> {
+        sealed::terms_for(self.members.get(worker), self.secrets_of(worker))
+    }
+
+    /// The secrets of a worker.
+    pub fn secrets_of(&self, worker: &WorkerId) -> impl Iterator<Item = &SealedSecret> {
+        let first = format!("{SEALED}.{worker}.");
+        let secrets = self.secrets.range(first.clone()..);
+        secrets.take_while(move |(key, _)| key.starts_with(&first)).map(|(_, secret)| secret)
+    }
 }
 
 /// A function that reads the state of the loop, on the loop.
@@ -77,6 +104,10 @@ pub(crate) enum Input {
     Join { join: Join, reply: oneshot::Sender<JoinReply> },
     /// An attempt saves a checkpoint, or asks for the latest one.
     Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
+    /// A worker asks which secrets the registry keeps for it.
+    SecretTerms { worker: WorkerId, reply: oneshot::Sender<StreamReply> },
+    /// A worker asks for a secret for a run.
+    Secret { question: Question, reply: oneshot::Sender<StreamReply> },
     /// A client submits tasks, which the API has checked.
     Submit { tasks: Vec<NewTask>, reply: oneshot::Sender<ClientReply> },
     /// A client cancels a task.

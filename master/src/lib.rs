@@ -34,6 +34,7 @@ use connection::{Connection, ServerChoice};
 use inbox::{INBOX_MAX, Input, Known};
 use muster_protocol::{
     fleet::{Event, Fleet, Loaded},
+    message::StreamReply,
     subject::Names,
 };
 use muster_wire::{clock, state, tls};
@@ -229,6 +230,10 @@ impl Master {
                 self.executor.join(self.registrar.clone(), masters, join, reply);
             }
             Input::Checkpoint { request, reply } => self.executor.checkpoint(request, reply),
+            Input::SecretTerms { worker, reply } => {
+                let _ = reply.send(StreamReply::SecretTerms(self.known.terms_for(&worker)));
+            }
+            Input::Secret { question, reply } => self.executor.secret(question, reply),
             Input::Submit { tasks, reply } => {
                 let request = self.executor.ask(reply);
                 self.fleet.observe(now, Event::Submitted { request, tasks });
@@ -270,6 +275,8 @@ impl Master {
                 self.known.members.insert(member.worker.clone(), member);
             }
             Fact::UserSeen(user) => self.users.heard(user),
+            Fact::SecretSeen(secret) => self.known.heard_secret(secret),
+            Fact::SecretGone(key) => drop(self.known.secrets.remove(&key)),
             Fact::GroupSeen(group) => self.groups.heard(group),
             Fact::ModuleGone(name) => {
                 self.known.modules.remove(&name);
@@ -304,7 +311,7 @@ impl Master {
     fn begin_session(&mut self, registry: Registry) {
         self.fleet = self.connection.begin(&registry, Some(&self.fleet));
         // Who was revoked stays so, and users and groups keep what they have, also if the registry has forgotten
-        // it.
+        // it. Workers keep their secrets while it is read again.
         self.known.modules.clear();
         self.executor.begin_session(registry);
         self.connection.follow(self.executor.registry());

@@ -22,6 +22,7 @@ use muster_protocol::{
     frame::{FrameRange, NoCommonFrames, Speaker},
     limit,
     message::{Hello, OverBound, StreamReply, StreamRequest, ToMaster},
+    sealed::Question,
     subject::Names,
 };
 use muster_wire::{
@@ -228,14 +229,23 @@ impl LinkServer {
             }
             StreamRequest::Checkpoint { attempt, save, state } => {
                 let want = Want::Save { save, state };
-                self.checkpoint(writer, Request::new(worker.clone(), attempt, want)).await
+                let request = Request::new(worker.clone(), attempt, want);
+                self.ask(writer, |reply| Input::Checkpoint { request, reply }).await
             }
             StreamRequest::Resume { attempt } => {
                 let request = Request::new(worker.clone(), attempt, Want::Resume);
-                self.checkpoint(writer, request).await
+                self.ask(writer, |reply| Input::Checkpoint { request, reply }).await
             }
             StreamRequest::Put { digest, size } => {
                 self.put(reader, writer, control.objects, worker.clone(), digest, size).await
+            }
+            StreamRequest::SecretTerms => {
+                let worker = worker.clone();
+                self.ask(writer, |reply| Input::SecretTerms { worker, reply }).await
+            }
+            StreamRequest::Secret { attempt, name } => {
+                let question = Question::new(worker.clone(), attempt, name);
+                self.ask(writer, |reply| Input::Secret { question, reply }).await
             }
         };
         if let Err(cause) = result {
@@ -309,9 +319,14 @@ impl LinkServer {
         Ok(())
     }
 
-    async fn checkpoint(&self, writer: FrameWriter, request: Request) -> Result<(), StreamError> {
+    /// Passes a question on that has an answer of one frame.
+    async fn ask(
+        &self,
+        writer: FrameWriter,
+        question: impl FnOnce(oneshot::Sender<StreamReply>) -> Input,
+    ) -> Result<(), StreamError> {
         let (reply, answer) = oneshot::channel();
-        let _ = self.inbox.send(Input::Checkpoint { request, reply }).await;
+        let _ = self.inbox.send(question(reply)).await;
         let told = answer.await.unwrap_or_else(|_| StreamReply::Failed("the master stops".into()));
         objects::reply_with(writer, told).await
     }

@@ -32,6 +32,7 @@ use muster_protocol::{
     record::{self, Record},
     registry::{FailoverGuard, GUARD_KEY, Mark, Marks, ServerId},
     role::User,
+    sealed::SealedSecret,
     subject::{Bucket, Names},
     task::TaskRecord,
     watch::Watch,
@@ -73,6 +74,10 @@ pub(crate) enum Fact {
     MemberSeen(Member),
     /// A user has these roles.
     UserSeen(User),
+    /// The registry keeps this secret, or has forgotten it.
+    SecretSeen(SealedSecret),
+    /// The key of a secret is gone.
+    SecretGone(String),
     /// A group has these settings.
     GroupSeen(Group),
     /// A module name is gone.

@@ -6,6 +6,7 @@
 mod bulk;
 mod needs;
 mod request;
+mod secrets;
 
 pub use crate::subject::Endpoint;
 pub use bulk::{
@@ -13,6 +14,7 @@ pub use bulk::{
     PiecePlace, PieceStored, PutPiece, ReadAudit, ReadEvents, ReadLogs, StreamPlace,
 };
 pub use request::{IDS_MAX, Request, RequestError};
+pub use secrets::{NameSecret, SecretView, SecretViews, SetSecret};
 
 use crate::{
     Digest, GroupName, Revision, TaskId, WorkerId,
@@ -258,7 +260,8 @@ pub struct NameWorker {
 pub struct Revoked {
     /// The worker; certificates that were issued up to [`revoked`](Member::revoked) are refused.
     pub member: Member,
-    /// The secrets that it could see: those of its certificate, and those of its last lease.
+    /// The secrets that it could see: those of its certificate, those of its last lease, and those that the registry
+    /// kept for it, which are forgotten.
     pub secrets: BTreeSet<String>,
 }
 

@@ -7,14 +7,18 @@
 //! member, and signs last. A worker that got no answer asks again with the same key, and is not counted
 //! again.
 
+mod recipient;
+mod token;
+
+pub use recipient::{NotARecipient, Recipient};
+pub use token::{NotAToken, Token};
+
 use crate::{
-    Digest, GroupName, WorkerId,
+    Digest, WorkerId,
     entitlement::Entitlement,
     record::{Unknown, record},
 };
-use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use core::{fmt, str::FromStr};
+use alloc::{boxed::Box, collections::BTreeMap, string::String};
 use serde::{Deserialize, Serialize};
 
 /// The most workers that one invitation lets in.
@@ -112,6 +116,9 @@ pub struct Member {
     /// The fingerprint of the worker's key; absent if the worker has not joined by an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
+    /// The key to which its secrets are encrypted; absent if the worker has told none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Recipient>,
     /// What its certificates permit.
     #[serde(default)]
     pub entitlement: Entitlement,
@@ -145,6 +152,8 @@ pub struct Knock {
     pub worker: Option<WorkerId>,
     /// The fingerprint of its key.
     pub key: Digest,
+    /// The key to which its secrets are encrypted, if it has told one.
+    pub recipient: Option<Recipient>,
 }
 
 /// What a master does for a worker that knocks.
@@ -213,6 +222,7 @@ impl Invitation {
         let member = Member {
             worker,
             key: Some(used.key),
+            recipient: knock.recipient.clone(),
             entitlement: self.entitlement.clone(),
             pending: self.approve,
             since: used.since,
@@ -267,6 +277,7 @@ impl Member {
         let known = known.unwrap_or_else(|| Member {
             worker,
             key: None,
+            recipient: None,
             entitlement: Entitlement::default(),
             pending: false,
             revoked: None,
@@ -283,6 +294,15 @@ impl Member {
             return Err(Refused::Revoked(self.worker));
         }
         Ok(Member { pending: false, ..self })
+    }
+
+    /// The member, once the worker with this key has told to which key its secrets are to be encrypted.
+    pub fn with_recipient(&self, key: Digest, told: &Recipient) -> Self {
+        let recipient = match self.key == Some(key) {
+            true => Some(told.clone()),
+            false => self.recipient.clone(),
+        };
+        Member { recipient, ..self.clone() }
     }
 
     /// Whether a certificate that was issued at this time is revoked. One that does not say when it was
@@ -307,61 +327,6 @@ impl Member {
                 "has not joined by an invitation: make its certificates with `muster cert worker`",
             ),
         }
-    }
-}
-
-/// What an operator gives to the host of a worker.
-///
-/// As text: `muster-join.` and the base64 (RFC 4648, section 5) of its JSON.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// The fleet.
-    pub fleet: GroupName,
-    /// Where masters listen, as `HOST:PORT`; at most [`ADDRESSES_MAX`].
-    pub masters: Vec<String>,
-    /// The SHA-256 of the authority's certificate, by which the worker knows its masters.
-    pub authority: Digest,
-    /// The secret.
-    pub secret: [u8; SECRET_SIZE],
-    /// The worker that is invited; any name if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<WorkerId>,
-}
-
-/// A text is no token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is not a whole token of `muster worker invite`")]
-pub struct NotAToken;
-
-const TOKEN_PREFIX: &str = "muster-join.";
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let json = serde_json::to_vec(self).map_err(|_| fmt::Error)?;
-        write!(f, "{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(json))
-    }
-}
-
-/// Without the secret.
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a token of fleet {} for {:?} at {:?}", self.fleet, self.worker, self.masters)
-    }
-}
-
-impl FromStr for Token {
-    type Err = NotAToken;
-
-    fn from_str(text: &str) -> Result<Self, NotAToken> {
-        let text = text.trim();
-        if text.len() > TOKEN_SIZE_MAX {
-            return Err(NotAToken);
-        }
-        let text = text.strip_prefix(TOKEN_PREFIX).ok_or(NotAToken)?;
-        let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| NotAToken)?;
-        let token: Token = serde_json::from_slice(&json).map_err(|_| NotAToken)?;
-        let is_whole = !token.masters.is_empty() && token.masters.len() <= ADDRESSES_MAX;
-        if is_whole { Ok(token) } else { Err(NotAToken) }
     }
 }
 

@@ -67,7 +67,8 @@ impl Allowed {
         self.0.contains(ANY)
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// Whether it permits this name.
+    pub fn has(&self, name: &str) -> bool {
         self.is_any() || self.0.contains(name)
     }
 

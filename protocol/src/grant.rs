@@ -2,9 +2,11 @@
 
 mod address;
 mod policy;
+mod secret;
 
 pub use address::is_public;
 pub use policy::{ModuleRule, Policy, RequestedGrants};
+pub use secret::{NotASecretName, SecretName, SecretRule, SecretTerms, check_value};
 
 use address::{in_net, whole};
 use alloc::{

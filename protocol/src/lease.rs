@@ -272,7 +272,7 @@ pub struct Lease {
     /// When this was written, on the worker's wall clock. For people.
     pub renewed_at: WallMillis,
     /// What the worker's host lacks; absent if it lacks nothing. Not part of the offer: masters sort
-    /// workers into kinds by the offer, which does not change within a session; a shortage does.
+    /// workers into kinds by the offer, which seldom changes within a session; a shortage comes and goes.
     #[serde(default)]
     pub unwell: Option<Unwell>,
     /// The fields that this version does not know.

@@ -41,6 +41,13 @@ pub const SIGNATURE_SIZE_MAX: usize = 1024;
 /// demands of modules. A lease carries them.
 pub const SIGNERS_MAX: usize = 16;
 
+/// The most secrets that the registry keeps for one worker. The worker's lease names all of them, with the modules
+/// that may have them.
+pub const SEALED_SECRETS_MAX: usize = 32;
+/// The largest encrypted secret, in bytes: the longest value of a variable, 4 KiB, and what age adds to it, which is
+/// some 500 bytes.
+pub const SEALED_SIZE_MAX: usize = 5 * 1024;
+
 /// The most tasks in one submission: with small inputs that is one NATS message of under 1 MiB.
 pub const SUBMIT_TASKS_MAX: usize = 1_000;
 

@@ -11,7 +11,7 @@ pub use join::{JOIN_ALPN, JOIN_SIZE_MAX, Join, JoinReply, Joined};
 use crate::{
     AttemptId, Digest, Nonce, Revision, SessionId, TaskId,
     frame_range::FrameRange,
-    grant::Grants,
+    grant::{Grants, SecretName, SecretTerms},
     lease::{CasAnswer, Home, Lease, LeaseState},
     occupancy::Share,
     registry::{Mark, StreamId},
@@ -275,6 +275,18 @@ pub enum StreamRequest {
         /// The attempt that resumes.
         attempt: HeldAttempt,
     },
+    /// Say which secrets the registry keeps for this worker: [`StreamReply::SecretTerms`]. Since
+    /// [`FrameRange::WITH_SECRETS`].
+    SecretTerms,
+    /// Send a secret that the task of an attempt asks for, as it is encrypted to this worker:
+    /// [`StreamReply::Sealed`], [`StreamReply::Refused`] or [`StreamReply::Stale`]. Since
+    /// [`FrameRange::WITH_SECRETS`].
+    Secret {
+        /// The attempt that runs.
+        attempt: HeldAttempt,
+        /// The secret.
+        name: SecretName,
+    },
 }
 
 /// The first frame of the answer to a [`StreamRequest`].
@@ -294,6 +306,12 @@ pub enum StreamReply {
     Failed(String),
     /// The registry shows a record that is older than the attempt; ask again.
     Behind,
+    /// The secrets that the registry keeps for this worker.
+    SecretTerms(Vec<SecretTerms>),
+    /// A secret: an age file.
+    Sealed(Bytes),
+    /// It may not have that, for this reason. Asking again does not help.
+    Refused(String),
 }
 
 /// A frame of the one-way stream on which a worker sends what its guests log.

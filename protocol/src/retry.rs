@@ -32,6 +32,11 @@ pub const OUTPUT: RetryPolicy = RetryPolicy { wait: Duration::from_millis(500), 
 /// elects a leader and followers catch up.
 pub const MISSING: RetryPolicy = RetryPolicy { wait: Duration::from_secs(1), tries_max: Some(4) };
 
+/// Asking for a secret of a run. A master that is asked reads the registry, which elects a leader within these ten
+/// seconds; after them, another worker may be luckier.
+pub const SECRET: RetryPolicy =
+    RetryPolicy { wait: Duration::from_millis(500), tries_max: Some(20) };
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,7 +39,8 @@ words!(
         Submit = "submit",
         /// Cordon and drain workers; remove modules, if in all groups.
         Operate = "operate",
-        /// Let workers join, revoke them, give roles, and say whose modules may run; read the audit, if in all groups.
+        /// Let workers join, revoke them, keep secrets for them, give roles, and say whose modules may run;
+        /// read the audit, if in all groups.
         Admin = "admin",
     }
 );

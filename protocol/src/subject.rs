@@ -36,8 +36,8 @@ words!(
         Modules = "modules",
         /// The newest checkpoint of each task, by task id.
         Checkpoints = "checkpoints",
-        /// Invitations (`invitation.ID`), workers that have joined or are revoked (`member.NAME`), the roles of
-        /// users (`user.ID`), and the settings of groups (`group.NAME`).
+        /// Invitations (`invitation.ID`), workers that have joined or are revoked (`member.NAME`), the roles of users
+        /// (`user.ID`), the settings of groups (`group.NAME`), and the secrets of workers (`sealed.WORKER.NAME`).
         Access = "access",
     }
 );
@@ -79,6 +79,12 @@ words!(
         UserForget = "user.forget",
         /// `{}` → [`Caller`](crate::api::Caller).
         UserSelf = "user.self",
+        /// [`SetSecret`](crate::api::SetSecret) → [`SecretView`](crate::api::SecretView).
+        SecretSet = "secret.set",
+        /// [`ListAfter`](crate::api::ListAfter) → [`SecretViews`](crate::api::SecretViews), in parts of at most 1 MB.
+        SecretList = "secret.list",
+        /// [`NameSecret`](crate::api::NameSecret) → the [`SecretView`](crate::api::SecretView), which is forgotten.
+        SecretForget = "secret.forget",
         /// [`ListAfter`](crate::api::ListAfter) → [`Groups`](crate::api::Groups), in parts of at most 1 MB.
         GroupList = "group.list",
         /// [`SetGroup`](crate::api::SetGroup) → the [`Group`](crate::group::Group).

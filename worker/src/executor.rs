@@ -15,13 +15,14 @@ use crate::{
     inputs::Inputs,
     journal::Journal,
     links::{LinkHandle, LinkId, Links},
-    policy::{Rules, Secrets},
+    policy::{PresentRules, Secrets},
     run::{self, RunSpec},
     sandbox::{GuestReport, Surroundings},
+    sealed::SealedSecrets,
     shortage::{self, LoggedCauses, Shortages},
     signatures::{NotVerified, Signatures},
 };
-use carry::{Stores, bring, get, get_again, pass_on, unless_closed};
+use carry::{Stores, bring, get, pass_on, provide, unless_closed};
 use muster_protocol::{
     WorkerId,
     attempts::{Effect, Event},
@@ -62,7 +63,9 @@ const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     /// The name of this worker.
     pub worker: WorkerId,
-    pub rules: Arc<Rules>,
+    pub rules: PresentRules,
+    pub signatures: Signatures,
+    pub sealed: SealedSecrets,
     /// The directory in which runs have their scratch directories.
     pub scratch: PathBuf,
     pub deadman: SharedDeadman,
@@ -117,9 +120,10 @@ impl Executor {
         Ok(Executor {
             worker: shared.worker.clone(),
             stores: Stores {
-                artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules), code),
+                artifacts: Artifacts::new(engine.clone(), Compiler::new(&shared.rules.now()), code),
                 inputs: Inputs::new(),
-                signatures: Signatures::new(shared.rules.keys.clone()),
+                signatures: shared.signatures.clone(),
+                sealed: shared.sealed.clone(),
                 rules: shared.rules.clone(),
             },
             engine,
@@ -262,7 +266,7 @@ impl Executor {
         };
         let (module, signature) = (dispatch.module, dispatch.signature.as_ref());
         let ready = match self.stores.signatures.signer(module, signature) {
-            Ok(signer) => match self.shared.rules.grant(&dispatch.grants, module, signer) {
+            Ok(signer) => match self.shared.rules.now().grant(&dispatch.grants, module, signer) {
                 Ok(secrets) => self.stores.artifacts.ready(module).zip(Some(secrets)),
                 Err(message) => return self.ends(key, Verdict::Rejected { message }),
             },
@@ -296,22 +300,21 @@ impl Executor {
             // Bound first, so that both are dropped last, however this task ends.
             let (held, _kept) = (held, kept);
             let (program, secrets) = match ready {
-                Some(ready) => ready,
-                None => match unless_closed(&gate, get_again(&stores, &links, &dispatch)).await {
-                    None => {
-                        drop(held);
-                        let _ = inbox.send(Input::Attempts(Event::Stopped(key))).await;
-                        return;
+                Some((program, secrets)) if secrets.sealed.is_empty() => (program, secrets.values),
+                ready => {
+                    let providing = provide(&stores, &links, &gate, &dispatch, ready);
+                    match unless_closed(&gate, providing).await.flatten() {
+                        None => {
+                            drop(held);
+                            let _ = inbox.send(Input::Attempts(Event::Stopped(key))).await;
+                            return;
+                        }
+                        Some(Ok(provided)) => provided,
+                        Some(Err(verdict)) => {
+                            return tell_end(&inbox, &said, key, Outcome::bare(verdict)).await;
+                        }
                     }
-                    Some(Ok(ready)) => ready,
-                    Some(Err(error)) => {
-                        let verdict = match error {
-                            ArtifactError::Rejected(message) => Verdict::Rejected { message },
-                            ArtifactError::NotHad(reason) => Verdict::Returned { reason },
-                        };
-                        return tell_end(&inbox, &said, key, Outcome::bare(verdict)).await;
-                    }
-                },
+                }
             };
             order.secrets = secrets;
             let ended = run::run(&engine, &program, order, gate.clone(), surroundings).await;

@@ -5,11 +5,12 @@
 use crate::{
     config::Config,
     dial::{DialTls, Dialler},
+    seal_key::SealKey,
 };
 use anyhow::{Context as _, bail};
 use muster_protocol::{
     Digest, GroupName, WorkerId,
-    enrolment::Token,
+    enrolment::{Recipient, Token},
     entitlement::Entitlement,
     message::{Join, JoinReply, Joined},
     subject::Names,
@@ -50,6 +51,8 @@ pub(crate) struct Identity {
     pub masters: Vec<String>,
     pub tls: DialTls,
     pub entitlement: Entitlement,
+    /// The key to which its secrets are encrypted; absent if an operator made its certificate.
+    pub seal_key: Option<Arc<SealKey>>,
     /// What renews its certificate; absent if an operator made that.
     pub renewal: Option<Renewal>,
 }
@@ -61,6 +64,9 @@ struct Note {
     fleet: GroupName,
     masters: Vec<String>,
     authority: Digest,
+    /// The key for secrets that masters were told; a worker of an earlier version has told none.
+    #[serde(default)]
+    recipient: Option<Recipient>,
 }
 
 /// Renews the certificate of a worker that has joined.
@@ -68,6 +74,7 @@ struct Note {
 pub(crate) struct Renewal {
     dir: PathBuf,
     note: Note,
+    recipient: Recipient,
 }
 
 fn files(dir: &Path) -> tls::Files {
@@ -112,7 +119,8 @@ impl Claim {
         }
         let (tls, entitlement) = credentials(&files)?;
         let (fleet, masters) = (config.fleet.clone(), config.masters.clone());
-        let identity = Identity { name, fleet, masters, tls, entitlement, renewal: None };
+        let (seal_key, renewal) = (None, None);
+        let identity = Identity { name, fleet, masters, tls, entitlement, seal_key, renewal };
         Ok(Claim::Given(Box::new(identity)))
     }
 
@@ -146,8 +154,11 @@ impl Claim {
             false => config.masters.clone(),
         };
         let (tls, entitlement) = credentials(&files(&dir))?;
-        let renewal = Some(Renewal { dir, note });
-        Ok(Identity { name, fleet, masters, tls, entitlement, renewal })
+        // A worker that has joined by an earlier version has no such key yet.
+        let key = SealKey::read_or_make(&dir)?;
+        let renewal = Some(Renewal { dir, note, recipient: key.recipient().clone() });
+        let seal_key = Some(Arc::new(key));
+        Ok(Identity { name, fleet, masters, tls, entitlement, seal_key, renewal })
     }
 }
 
@@ -177,10 +188,12 @@ async fn join(dir: &Path, token: &Token, name: Option<WorkerId>) -> anyhow::Resu
     };
     let key = made().with_context(|| format!("{} cannot be written to", dir.display()))?;
     let request = authority::request_of(&key)?;
+    let recipient = SealKey::read_or_make(dir)?.recipient().clone();
     let knock = Join {
         secret: Some(token.secret.to_vec().into()),
         worker: name.or_else(|| token.worker.clone()),
         request: request.into(),
+        recipient: Some(recipient.clone()),
         version: env!("CARGO_PKG_VERSION").into(),
     };
     let desk = Desk::new(token.fleet.clone(), token.authority)?;
@@ -194,6 +207,7 @@ async fn join(dir: &Path, token: &Token, name: Option<WorkerId>) -> anyhow::Resu
                     fleet: token.fleet.clone(),
                     masters: joined.masters.clone(),
                     authority: token.authority,
+                    recipient: Some(recipient),
                 };
                 if note.masters.is_empty() {
                     note.masters = token.masters.clone();
@@ -280,12 +294,15 @@ impl Desk {
 }
 
 impl Renewal {
-    /// Renews the certificate at half of its time, for ever, and lets dials use the new one.
+    /// Renews the certificate at half of its time, for ever, and lets dials use the new one. Renews it at once if
+    /// masters have not been told the present key for secrets.
     pub(crate) async fn keep_up(self, present: PresentTls) {
+        let mut is_told = self.note.recipient.as_ref() == Some(&self.recipient);
         loop {
             let (lasts, left) = self.times();
             // At most half of its time, also on a host whose clock is behind.
             let due = left.saturating_sub(lasts / 2).min(lasts / 2);
+            let due = if is_told { due } else { Duration::ZERO };
             tokio::time::sleep(due.max(ASK_AGAIN)).await;
             while let Err(error) = self.renew(&present).await {
                 let cause = format!("{error:#}");
@@ -294,6 +311,7 @@ impl Renewal {
                 // Often when it ends soon, and when it has ended.
                 tokio::time::sleep(left / 20 + RENEW_AGAIN).await;
             }
+            is_told = true;
             tracing::info!("the certificate was renewed");
         }
     }
@@ -315,12 +333,14 @@ impl Renewal {
             secret: None,
             worker: Some(self.note.worker.clone()),
             request: authority::request_of(&key)?.into(),
+            recipient: Some(self.recipient.clone()),
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let desk = Desk::new(self.note.fleet.clone(), self.note.authority)?;
         match desk.ask_any(&self.note.masters, &join).await? {
             Some(JoinReply::Joined(joined)) => {
-                let mut note = self.note.clone();
+                let recipient = Some(self.recipient.clone());
+                let mut note = Note { recipient, ..self.note.clone() };
                 if !joined.masters.is_empty() {
                     note.masters = joined.masters.clone();
                 }

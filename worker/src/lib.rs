@@ -36,6 +36,8 @@ pub mod policy;
 mod retry;
 pub mod run;
 pub mod sandbox;
+mod seal_key;
+mod sealed;
 mod shortage;
 mod signatures;
 mod supervisor;
@@ -205,7 +207,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
             timing: config.lease,
             nats,
             names: names.clone(),
-            draft,
+            draft: draft.clone(),
             journal: journal.clone(),
             holds: Arc::clone(&holds),
         },
@@ -224,11 +226,32 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
     if let Some(renewal) = identity.renewal {
         tokio::spawn(renewal.keep_up(tls));
     }
+    let sealed = sealed::SealedSecrets {
+        worker: identity.name.clone(),
+        key: identity.seal_key,
+        links: links.clone(),
+    };
+    let present = policy::PresentRules::new(rules);
+    let signatures = signatures::Signatures::new(present.now().keys.clone());
+    if sealed.key.is_some() {
+        let hearing = sealed::Hearing {
+            file: present.now(),
+            draft,
+            entitlement: identity.entitlement,
+            links: links.clone(),
+            rules: present.clone(),
+            signatures: signatures.clone(),
+            lease: lease.clone(),
+        };
+        tokio::spawn(hearing.keep_up());
+    }
     let executor = executor::Executor::new(
         engine,
         code,
         executor::Shared {
-            rules: Arc::new(rules),
+            rules: present,
+            signatures,
+            sealed,
             worker: identity.name.clone(),
             scratch: scratch.clone(),
             deadman,

@@ -234,7 +234,7 @@ impl Linker {
         let Some(ToWorker::Welcome { master, machine, version, frames }) = welcome else {
             anyhow::bail!("it did not send Welcome");
         };
-        understood(&master, &version, frames, connection)?;
+        let spoken = understood(&master, &version, frames, connection)?;
         *welcomed = true;
         let address = connection.remote_address();
         let transport = connection.transport().word();
@@ -242,7 +242,7 @@ impl Linker {
         let link = LINKS.fetch_add(1, Ordering::Relaxed);
         let (frames, waiting) = mpsc::channel(FRAMES_MAX);
         let (logs, written) = mpsc::channel(LOGS_MAX);
-        let road = LinkHandle { frames, logs, connection: connection.clone() };
+        let road = LinkHandle { frames, logs, connection: connection.clone(), version: spoken };
         self.deps.links.lock().expect("no holder of this lock panics").insert(link, road);
         let session = master.session;
         self.met(link, master, machine);
@@ -298,7 +298,7 @@ impl Linker {
 }
 
 /// Adds a jitter of up to a half, so that the workers of a fleet do not all come back at once.
-fn spread(wait: Duration) -> Duration {
+pub(crate) fn spread(wait: Duration) -> Duration {
     let spread = process::random().unwrap_or_default() % (wait.as_millis() as u64 / 2 + 1);
     wait + Duration::from_millis(spread)
 }
@@ -315,11 +315,11 @@ fn understood(
     version: &str,
     frames: FrameRange,
     connection: &Connection,
-) -> Result<(), NoCommonFrames> {
+) -> Result<u16, NoCommonFrames> {
     let (name, version) = (master.master.to_string(), version.into());
     let there = Speaker { role: "master", name, version, frames };
     let checked = NoCommonFrames::check("worker", FrameRange::SPOKEN, there);
-    checked.map(drop).inspect_err(|cause| {
+    checked.inspect_err(|cause| {
         connection.close(link::NO_COMMON_FRAMES, cause.to_string().as_bytes());
     })
 }
@@ -366,19 +366,33 @@ pub(crate) fn in_turn(links: &Links, turn: usize) -> Option<Connection> {
     links.values().nth(turn).map(|road| road.connection.clone())
 }
 
+/// The same, only over links on which this version of frames is spoken, or a newer one.
+pub(crate) fn in_turn_with(links: &Links, version: u16, turn: usize) -> Option<Connection> {
+    let links = links.lock().expect("no holder of this lock panics");
+    let speaking = || links.values().filter(|road| road.version >= version);
+    let turn = turn.checked_rem(speaking().count())?;
+    speaking().nth(turn).map(|road| road.connection.clone())
+}
+
 /// Sends a request of a run to a master and waits for its answer of one frame.
 pub(crate) fn question<'a>(
     _: Permit<'_>,
     connection: Connection,
     asked: &'a StreamRequest,
 ) -> impl Future<Output = Result<StreamReply, StreamError>> + use<'a> {
-    async move {
-        let (mut reader, mut writer) = ask(&connection, asked).await?;
-        writer.finish()?;
-        let answer = tokio::time::timeout(ANSWER_WITHIN, reader.next()).await;
-        let answer = answer.map_err(|_| StreamError::Down("it took too long".into()))??;
-        answer.ok_or_else(|| StreamError::Down("it ended without an answer".into()))
-    }
+    inquire(connection, asked)
+}
+
+/// Sends a question that concerns no run to a master, and waits for its answer of one frame.
+pub(crate) async fn inquire(
+    connection: Connection,
+    asked: &StreamRequest,
+) -> Result<StreamReply, StreamError> {
+    let (mut reader, mut writer) = ask(&connection, asked).await?;
+    writer.finish()?;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, reader.next()).await;
+    let answer = answer.map_err(|_| StreamError::Down("it took too long".into()))??;
+    answer.ok_or_else(|| StreamError::Down("it ended without an answer".into()))
 }
 
 /// Fetches an object over a link. The caller checks its digest.

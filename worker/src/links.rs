@@ -19,4 +19,6 @@ pub(crate) struct LinkHandle {
     pub frames: mpsc::Sender<ToMaster>,
     pub logs: mpsc::Sender<LogChunk>,
     pub connection: Connection,
+    /// The newest version of frames that this worker and the master speak.
+    pub version: u16,
 }

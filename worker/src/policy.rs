@@ -7,14 +7,16 @@ use anyhow::{Context as _, bail};
 use file::{File, SecretEntry};
 use muster_protocol::{
     Digest, GroupName,
-    grant::{GRANTS_MAX, Grants, ModuleRule, Policy, SCRATCH_MAX, TEXT_MAX},
+    grant::{GRANTS_MAX, Grants, ModuleRule, Policy, SCRATCH_MAX, SecretName, check_value},
     limit::SIGNERS_MAX,
+    sealed::Merged,
     signature::{KeyId, SignerKey},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::Path,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -41,6 +43,8 @@ pub struct Rules {
     /// The part of the policy that the lease tells masters.
     pub policy: Policy,
     secrets: Secrets,
+    /// The secrets in it that the registry keeps: their values are not here.
+    sealed: BTreeSet<SecretName>,
     /// The groups in which the worker has a secret, by the secret's name; in every group without an entry.
     groups: BTreeMap<String, BTreeSet<GroupName>>,
     /// The keys that the policy names. No two have the same id.
@@ -56,6 +60,7 @@ impl Default for Rules {
         Rules {
             policy: Policy::default(),
             secrets: Secrets::default(),
+            sealed: BTreeSet::new(),
             groups: BTreeMap::new(),
             keys: BTreeMap::new(),
             compile_within: COMPILE_WITHIN,
@@ -122,6 +127,7 @@ impl Rules {
                 random: file.random.unwrap_or(default.policy.random),
             },
             secrets,
+            sealed: BTreeSet::new(),
             groups,
             keys: keys.0,
             compile_within: within.unwrap_or(default.compile_within),
@@ -141,6 +147,12 @@ impl Rules {
         self
     }
 
+    /// The same with secrets that the registry keeps.
+    pub(crate) fn with_sealed(&self, merged: Merged) -> Self {
+        let Merged { policy, keys, sealed, .. } = merged;
+        Rules { policy, keys, sealed, ..self.clone() }
+    }
+
     /// Why the policy denies an attempt; `None` if it does not. The signer of the module is verified.
     pub(crate) fn denies(
         &self,
@@ -152,19 +164,48 @@ impl Rules {
         Some(format!("the policy of this worker {denial}"))
     }
 
-    /// The values of the secrets that a task requests; an error says what the policy denies. The signer of the
-    /// module is verified.
+    /// The secrets that a task requests; an error says what the policy denies. The signer of the module is verified.
     pub(crate) fn grant(
         &self,
         grants: &Grants,
         module: Digest,
         signer: Option<KeyId>,
-    ) -> Result<Secrets, String> {
+    ) -> Result<GrantedSecrets, String> {
         if let Some(denial) = self.denies(grants, module, signer) {
             return Err(denial);
         }
         let value = |name: &String| Some((name.clone(), self.secrets.0.get(name)?.clone()));
-        Ok(Secrets(grants.secrets.iter().filter_map(value).collect()))
+        let values = Secrets(grants.secrets.iter().filter_map(value).collect());
+        let is_asked = |name: &&SecretName| grants.secrets.contains(name.as_str());
+        let sealed = self.sealed.iter().filter(is_asked).cloned().collect();
+        Ok(GrantedSecrets { values, sealed })
+    }
+}
+
+/// The secrets that a run is granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GrantedSecrets {
+    /// Those of files, with their values.
+    pub values: Secrets,
+    /// Those that the registry keeps.
+    pub sealed: Vec<SecretName>,
+}
+
+/// The policy that holds now: that of the file, with the secrets that the registry keeps. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PresentRules(Arc<Mutex<Arc<Rules>>>);
+
+impl PresentRules {
+    pub(crate) fn new(rules: Rules) -> Self {
+        PresentRules(Arc::new(Mutex::new(Arc::new(rules))))
+    }
+
+    pub(crate) fn now(&self) -> Arc<Rules> {
+        self.0.lock().expect("no holder of this lock panics").clone()
+    }
+
+    pub(crate) fn replace(&self, rules: Rules) {
+        *self.0.lock().expect("no holder of this lock panics") = Arc::new(rules);
     }
 }
 
@@ -199,9 +240,7 @@ fn some<T: Ord>(list: Option<BTreeSet<T>>) -> anyhow::Result<BTreeSet<T>> {
 fn secret(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    if text.len() > TEXT_MAX || text.contains('\0') {
-        bail!("it is longer than {TEXT_MAX} bytes or has a zero byte");
-    }
+    check_value(text).map_err(|why| anyhow::anyhow!("it {why}"))?;
     Ok(text.into())
 }
 
@@ -225,8 +264,9 @@ mod tests {
         assert_eq!((rules.policy.dir_bytes, rules.policy.http.len()), (1 << 20, 2));
         assert_eq!(rules.compile_within, Duration::from_secs(5));
         let asks = Grants { secrets: ["KEY".into()].into(), ..Grants::default() };
-        let hush = Ok(Secrets([("KEY".into(), "hush".into())].into()));
-        assert_eq!(rules.grant(&asks, MODULE, None), hush);
+        let hush = Secrets([("KEY".into(), "hush".into())].into());
+        let granted = GrantedSecrets { values: hush, sealed: Vec::new() };
+        assert_eq!(rules.grant(&asks, MODULE, None), Ok(granted));
         let asks = Grants { random: true, ..Grants::default() };
         assert_eq!(
             rules.grant(&asks, MODULE, None),

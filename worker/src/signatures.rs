@@ -40,19 +40,31 @@ type Verdicts = HashMap<(Digest, Signature), Option<KeyId>>;
 /// The signatures that this worker has verified; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Signatures {
-    /// The keys of the policy. Signatures by other keys prove nothing.
-    keys: Arc<BTreeMap<KeyId, SignerKey>>,
-    verified: Arc<Mutex<Verdicts>>,
+    known: Arc<Mutex<Known>>,
     held: Arc<Semaphore>,
+}
+
+struct Known {
+    /// The keys of the policy. Signatures by other keys prove nothing.
+    keys: BTreeMap<KeyId, SignerKey>,
+    /// What was found with these keys.
+    verified: Verdicts,
 }
 
 impl Signatures {
     /// None yet. Only signatures by these keys are verified.
     pub(crate) fn new(keys: BTreeMap<KeyId, SignerKey>) -> Self {
         Signatures {
-            keys: Arc::new(keys),
-            verified: Arc::default(),
+            known: Arc::new(Mutex::new(Known { keys, verified: HashMap::new() })),
             held: Arc::new(Semaphore::new(HELD_MAX)),
+        }
+    }
+
+    /// From now on only signatures by these keys are verified.
+    pub(crate) fn trust(&self, keys: &BTreeMap<KeyId, SignerKey>) {
+        let mut known = self.known();
+        if known.keys != *keys {
+            *known = Known { keys: keys.clone(), verified: HashMap::new() };
         }
     }
 
@@ -62,10 +74,12 @@ impl Signatures {
         module: Digest,
         signature: Option<&Signature>,
     ) -> Result<Option<KeyId>, NotVerified> {
-        let Some(signature) = signature.filter(|found| self.keys.contains_key(&found.key())) else {
+        let known = self.known();
+        let Some(signature) = signature.filter(|found| known.keys.contains_key(&found.key()))
+        else {
             return Ok(None);
         };
-        self.verified().get(&(module, signature.clone())).copied().ok_or(NotVerified)
+        known.verified.get(&(module, signature.clone())).copied().ok_or(NotVerified)
     }
 
     /// Fetches a module and verifies its signature.
@@ -85,7 +99,7 @@ impl Signatures {
                 "the bytes that were received are not {module}"
             )));
         }
-        let key = self.keys.get(&signature.key()).copied();
+        let key = self.known().keys.get(&signature.key()).copied();
         let (of, signed) = (bytes.clone(), signature.clone());
         // On a blocking thread: hashing a large module takes a while.
         let verifying = spawn_blocking(move || {
@@ -96,17 +110,30 @@ impl Signatures {
         if signer.is_none() {
             tracing::warn!(?module, key = %signature.key(), "the signature of a module is not valid");
         }
-        let mut verified = self.verified();
-        if verified.len() >= VERIFIED_MAX {
-            verified.clear();
-        }
-        verified.insert((module, signature.clone()), signer);
-        drop(verified);
+        self.remember(key, module, signature, signer);
         Ok(Verified { signer, bytes, _held: held })
     }
 
-    fn verified(&self) -> MutexGuard<'_, Verdicts> {
-        self.verified.lock().expect("no holder of this lock panics")
+    /// Remembers what was found with a key, if the policy names the same key still.
+    fn remember(
+        &self,
+        key: Option<SignerKey>,
+        module: Digest,
+        signature: &Signature,
+        signer: Option<KeyId>,
+    ) {
+        let mut known = self.known();
+        if known.keys.get(&signature.key()).copied() != key {
+            return;
+        }
+        if known.verified.len() >= VERIFIED_MAX {
+            known.verified.clear();
+        }
+        known.verified.insert((module, signature.clone()), signer);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -150,6 +177,25 @@ mod tests {
         assert_eq!(signatures.signer(digest, Some(&of_others)), Ok(None));
         let changed = found(&signatures, digest, &good, other).expect_err("other bytes");
         assert!(changed.contains("are not sha256:"), "{changed}");
+    }
+
+    #[test]
+    fn what_was_found_with_a_key_counts_only_while_the_policy_names_it() {
+        let key = SecretKey::generate().expect("random bytes");
+        let digest = muster_module::digest(b"a module");
+        let signed = key.sign(b"a module", "it").expect("a signature");
+        let signatures = signatures(&key.public());
+        let signer = Some(key.public().id);
+        assert_eq!(found(&signatures, digest, &signed, b"a module"), Ok(signer));
+        signatures.trust(&[(key.public().id, key.public())].into());
+        assert_eq!(signatures.signer(digest, Some(&signed)), Ok(signer), "the same keys");
+        signatures.trust(&BTreeMap::new());
+        assert_eq!(signatures.signer(digest, Some(&signed)), Ok(None));
+        // Another key with the same id.
+        let other = SignerKey { key: [9; 32], ..key.public() };
+        signatures.trust(&[(other.id, other)].into());
+        assert_eq!(signatures.signer(digest, Some(&signed)), Err(NotVerified));
+        assert_eq!(found(&signatures, digest, &signed, b"a module"), Ok(None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
 };
 use muster_protocol::{
     ABSENT, WorkerId,
-    api::{ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
+    api::{Caller, ErrorCode, Invite, Invited, ListAfter, Members, NameWorker, Revoked},
     enrolment::{ADDRESSES_MAX, Invitation, Member, invitation_id},
     entitlement::Allowed,
     fleet::Fleet,
@@ -18,7 +18,7 @@ use muster_protocol::{
 use std::collections::BTreeMap;
 
 /// Demands the role `admin` in each of these groups.
-fn admits(rights: &Rights, groups: &Allowed) -> Result<(), Forbidden> {
+pub(super) fn admits(rights: &Rights, groups: &Allowed) -> Result<(), Forbidden> {
     if groups.is_any() || groups.0.is_empty() {
         return rights.demand_everywhere(Role::Admin);
     }
@@ -99,7 +99,7 @@ impl ApiServer {
 
     /// Demands the role `admin` in every group that a worker may be in; everywhere, if nobody knows which these
     /// are.
-    async fn must_admit(&self, rights: &Rights, worker: &WorkerId) -> ApiResult<()> {
+    pub(super) async fn must_admit(&self, rights: &Rights, worker: &WorkerId) -> ApiResult<()> {
         match self.groups_of(worker).await? {
             Some(groups) => Ok(admits(rights, &groups)?),
             None => Ok(rights.demand_everywhere(Role::Admin)?),
@@ -125,10 +125,10 @@ impl ApiServer {
         Ok(member)
     }
 
-    /// Revokes the certificates of a worker. All masters hear of it by the registry.
-    pub(super) async fn revoke(&self, asked: NameWorker, rights: &Rights) -> ApiResult<Revoked> {
+    /// Revokes the certificates of a worker, and forgets its secrets. All masters hear of it by the registry.
+    pub(super) async fn revoke(&self, asked: NameWorker, caller: &Caller) -> ApiResult<Revoked> {
         let NameWorker { worker } = asked;
-        self.must_admit(rights, &worker).await?;
+        self.must_admit(&caller.rights, &worker).await?;
         let offered = worker.clone();
         let lease = self.look(move |fleet, _| fleet.lease_of(&offered)).await?;
         let member = self.registry.change_member(&worker, |known| {
@@ -141,6 +141,14 @@ impl ApiServer {
         let member = self.learn(member.await?).await?;
         let mut secrets = member.entitlement.secrets.0.clone();
         secrets.extend(lease.into_iter().flat_map(|lease| lease.offer.policy.secrets.clone()));
+        let forgotten = self.forget_secrets(&member.worker, caller).await.map_err(|refusal| {
+            let sentence = format!(
+                "the worker is revoked, but its secrets are not all forgotten yet; ask again: {}",
+                refusal.sentence
+            );
+            ApiRefusal::new(ErrorCode::Unknown, sentence)
+        });
+        secrets.extend(forgotten?);
         Ok(Revoked { member, secrets })
     }
 }

@@ -21,6 +21,7 @@ use muster_protocol::{
     record,
     registry::{GUARD_KEY, Mark},
     role::{USER, User},
+    sealed::{SEALED, SealedSecret},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
     watch::{COMPARE_EVERY, COMPARE_LAGGING_EVERY, Compared, Shown, Start, Watch},
@@ -322,7 +323,9 @@ impl<H: FactInput> Follower<H> {
                 Some(Fact::ModuleSeen(entry))
             }
             Bucket::Access => {
-                match message.subject.rsplit('.').nth(1)? {
+                let bucket = self.registry.names.key(Bucket::Access, "");
+                let key = message.subject.strip_prefix(&bucket)?;
+                match key.split('.').next()? {
                     MEMBER => {
                         let member: Member = record::read(&message.payload).map_err(broken).ok()?;
                         Some(Fact::MemberSeen(member))
@@ -330,6 +333,11 @@ impl<H: FactInput> Follower<H> {
                     USER => {
                         let user: User = record::read(&message.payload).map_err(broken).ok()?;
                         Some(Fact::UserSeen(user))
+                    }
+                    SEALED if message.payload.is_empty() => Some(Fact::SecretGone(key.into())),
+                    SEALED => {
+                        let secret = record::read(&message.payload).map_err(broken).ok()?;
+                        Some(Fact::SecretSeen(SealedSecret::without_file(secret)))
                     }
                     GROUP => {
                         let group: Group = record::read(&message.payload).map_err(broken).ok()?;

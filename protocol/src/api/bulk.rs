@@ -1,7 +1,7 @@
 //! What does not fit one message: objects in pieces, and streams in pages. A master keeps nothing between two
 //! such requests, so each may reach another one.
 
-use crate::{Digest, Nonce, TaskId, message::ObjectStore, registry::ServerId};
+use crate::{Digest, Nonce, TaskId, base64_text, message::ObjectStore, registry::ServerId};
 use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -158,21 +158,4 @@ pub struct PageMessage {
     /// Its body.
     #[serde(with = "base64_text")]
     pub body: Bytes,
-}
-
-/// Bytes as Base64 with padding (RFC 4648, section 4).
-mod base64_text {
-    use alloc::string::String;
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    use bytes::Bytes;
-    use serde::{Deserialize as _, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        let text = String::deserialize(from)?;
-        STANDARD.decode(text).map(Bytes::from).map_err(de::Error::custom)
-    }
 }

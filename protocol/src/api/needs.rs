@@ -1,7 +1,11 @@
 //! What the user of a request needs, and what the audit says of it. Never reads what is stored.
 
 use super::Request;
-use crate::role::{Forbidden, Rights, Role};
+use crate::{
+    WorkerId,
+    grant::SecretName,
+    role::{Forbidden, Rights, Role},
+};
 use alloc::{
     format,
     string::{String, ToString},
@@ -53,7 +57,10 @@ impl Request {
             | Request::Revoke(_)
             | Request::Users(_)
             | Request::SetUser(_)
-            | Request::ForgetUser(_) => rights.demand_somewhere(Role::Admin),
+            | Request::ForgetUser(_)
+            | Request::SetSecret(_)
+            | Request::Secrets(_)
+            | Request::ForgetSecret(_) => rights.demand_somewhere(Role::Admin),
             Request::Audit(_) => rights.demand_everywhere(Role::Admin),
             Request::Who => Ok(()),
         }
@@ -83,6 +90,8 @@ impl Request {
                 Some(vec![format!("user {}", asked.user), asked.rights.to_string()])
             }
             Request::ForgetUser(asked) => one("user", &asked.user),
+            Request::SetSecret(asked) => Some(secret(&asked.name, &asked.worker)),
+            Request::ForgetSecret(asked) => Some(secret(&asked.name, &asked.worker)),
             Request::SetGroup(asked) => {
                 let mut objects = vec![format!("group {}", asked.group)];
                 objects.extend(asked.signers.iter().map(|key| format!("signer {key}")));
@@ -101,6 +110,7 @@ impl Request {
             | Request::Members(_)
             | Request::Users(_)
             | Request::Who
+            | Request::Secrets(_)
             | Request::Groups(_)
             | Request::Audit(_)
             | Request::Masters
@@ -113,6 +123,10 @@ impl Request {
             | Request::Logs(_) => None,
         }
     }
+}
+
+fn secret(name: &SecretName, worker: &WorkerId) -> Vec<String> {
+    vec![format!("secret {name}"), format!("worker {worker}")]
 }
 
 fn module(name: &str, version: Option<&str>) -> String {

@@ -3,8 +3,8 @@
 
 use super::{
     CommandWorker, Endpoint, FindModule, FindObject, GetPiece, Invite, ListAfter, ListTasks,
-    NameUser, NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents, ReadLogs,
-    RegisterModule, RemoveModule, SetGroup, SetUser, Submit, TaskIds,
+    NameSecret, NameUser, NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents, ReadLogs,
+    RegisterModule, RemoveModule, SetGroup, SetSecret, SetUser, Submit, TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},
@@ -12,7 +12,7 @@ use crate::{
     id::{NAME_FORM, is_name},
     limit::{MODULE_SIZE_MAX, PAYLOAD_SIZE_MAX, SUBMIT_TASKS_MAX},
     message::ObjectStore,
-    record, role,
+    record, role, sealed,
     subject::is_token,
 };
 use alloc::{collections::BTreeSet, format, string::String};
@@ -55,6 +55,12 @@ pub enum Request {
     ForgetUser(NameUser),
     /// [`Endpoint::UserSelf`].
     Who,
+    /// [`Endpoint::SecretSet`].
+    SetSecret(SetSecret),
+    /// [`Endpoint::SecretList`].
+    Secrets(ListAfter),
+    /// [`Endpoint::SecretForget`].
+    ForgetSecret(NameSecret),
     /// [`Endpoint::GroupList`].
     Groups(ListAfter),
     /// [`Endpoint::GroupSet`].
@@ -119,6 +125,9 @@ impl Request {
                 let Nothing {} = read_or_default(body)?;
                 Request::Who
             }
+            Endpoint::SecretSet => Request::SetSecret(record::read_request(body)?),
+            Endpoint::SecretList => Request::Secrets(read_or_default(body)?),
+            Endpoint::SecretForget => Request::ForgetSecret(record::read_request(body)?),
             Endpoint::GroupList => Request::Groups(read_or_default(body)?),
             Endpoint::GroupSet => Request::SetGroup(record::read_request(body)?),
             Endpoint::AuditRead => Request::Audit(record::read_request(body)?),
@@ -150,6 +159,7 @@ impl Request {
             Request::Register(asked) => check_version(asked),
             Request::Invite(asked) => check_invite(asked),
             Request::SetUser(asked) => check_user(asked),
+            Request::SetSecret(asked) => check_secret(asked),
             Request::SetGroup(asked) => check_group(asked),
             Request::Put(asked) => check_piece(asked),
             Request::Fetch(asked) => {
@@ -167,6 +177,8 @@ impl Request {
             | Request::Users(_)
             | Request::ForgetUser(_)
             | Request::Who
+            | Request::Secrets(_)
+            | Request::ForgetSecret(_)
             | Request::Groups(_)
             | Request::Audit(_)
             | Request::Masters
@@ -188,6 +200,11 @@ fn check_user(asked: &SetUser) -> Result<(), String> {
     refuse_unless(asked.rights.groups.len() <= role::GROUPS_MAX, || {
         format!("a user may have roles of its own in {} groups", role::GROUPS_MAX)
     })
+}
+
+fn check_secret(asked: &SetSecret) -> Result<(), String> {
+    sealed::check_file(&asked.file)?;
+    asked.rule.as_ref().map_or(Ok(()), |rule| rule.check())
 }
 
 fn check_group(asked: &SetGroup) -> Result<(), String> {
@@ -281,6 +298,7 @@ mod tests {
     use super::*;
     use crate::{Digest, Nonce, entitlement::Entitlement};
     use alloc::vec;
+    use base64::Engine as _;
 
     #[test]
     fn a_request_is_read_or_refused_with_a_sentence() {
@@ -304,6 +322,14 @@ mod tests {
                 r#"{{{object},"upload":"{upload}","after":{after},"bytes":"{bytes}","whole":{whole}}}"#
             )
         };
+        let secret = |name: &str, bytes: &[u8], rule: &str| {
+            let recipient = "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq";
+            let file = base64::engine::general_purpose::STANDARD.encode(bytes);
+            format!(
+                r#"{{"worker":"w1","name":"{name}","recipient":"{recipient}","rule":{rule},"file":"{file}"}}"#
+            )
+        };
+        let age = b"age-encryption.org/v1\n";
         let get = |copy: &str| format!(r#"{{{object},"after":{{"copy":"{copy}","at":1}}}}"#);
         for (endpoint, body, refusal) in [
             (Endpoint::TaskGet, ids(1), ""),
@@ -321,6 +347,20 @@ mod tests {
             (Endpoint::WorkerMembers, "".into(), ""),
             (Endpoint::WorkerRevoke, r#"{"worker":"w1"}"#.into(), ""),
             (Endpoint::WorkerApprove, "{}".into(), "missing field `worker`"),
+            (Endpoint::SecretSet, secret("KEY", age, "null"), ""),
+            (Endpoint::SecretSet, secret("A.B", age, "null"), "cannot be the name of a secret"),
+            (Endpoint::SecretSet, secret("KEY", b"plain", "null"), "is not encrypted"),
+            (
+                Endpoint::SecretSet,
+                secret("KEY", &[age, &[0; 6_000][..]].concat(), "null"),
+                "at most",
+            ),
+            (Endpoint::SecretSet, secret("KEY", age, "{}"), "at least one module"),
+            (Endpoint::SecretSet, secret("KEY", age, "{\"x\":1}"), "unknown field `rule.x`"),
+            (Endpoint::SecretSet, secret("KEY", age, "null").replace("3290", "3291"), "of age"),
+            (Endpoint::SecretList, "".into(), ""),
+            (Endpoint::SecretForget, r#"{"worker":"w1","name":"KEY"}"#.into(), ""),
+            (Endpoint::SecretForget, r#"{"worker":"w1","name":">"}"#.into(), "name of a secret"),
             (Endpoint::ObjectPut, put(0, "YQ==", "1"), ""),
             (Endpoint::ObjectPut, put(0, "", "0"), ""),
             (Endpoint::ObjectPut, put(1, "", "0"), "a piece has"),

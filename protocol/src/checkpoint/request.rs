@@ -167,7 +167,11 @@ impl Waiting {
                 let since = *self.behind.get_or_insert(asked);
                 (asked >= since + limit::LEADER_LAG_MAX).then_some(Err(Stale))
             }
-            StreamReply::Failed(_) | StreamReply::Size(_) => {
+            StreamReply::Failed(_)
+            | StreamReply::Size(_)
+            | StreamReply::SecretTerms(_)
+            | StreamReply::Sealed(_)
+            | StreamReply::Refused(_) => {
                 self.behind = None;
                 None
             }

@@ -1,10 +1,16 @@
 //! Who may join, step by step, as masters and workers do it.
 
 use super::*;
-use crate::entitlement::Allowed;
-use alloc::string::ToString;
+use crate::{GroupName, entitlement::Allowed};
+use alloc::{string::ToString, vec::Vec};
 
 const NOW: u64 = 1_800_000_000;
+
+/// The keys for secrets of the workers with the keys 0 and 1; others tell none.
+const RECIPIENTS: [&str; 2] = [
+    "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq",
+    "age1qgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpquuzgag",
+];
 
 fn name(text: &str) -> WorkerId {
     text.parse().expect("a name")
@@ -30,7 +36,8 @@ fn invitation(worker: Option<&str>, uses: u32) -> Invitation {
 }
 
 fn knock(worker: Option<&str>, key: u8) -> Knock {
-    Knock { secret: Digest([7; 32]), worker: worker.map(name), key: Digest([key; 32]) }
+    let recipient = RECIPIENTS.get(usize::from(key)).map(|text| text.parse().expect("a key"));
+    Knock { secret: Digest([7; 32]), worker: worker.map(name), key: Digest([key; 32]), recipient }
 }
 
 /// The registry: an invitation, and the members.
@@ -213,4 +220,20 @@ fn a_token_is_read_as_it_was_written_or_not_at_all() {
     assert!(!alloc::format!("{token:?}").contains("9, 9"), "its secret is not shown");
     let none = Token { masters: Vec::new(), ..token };
     assert_eq!(none.to_string().parse::<Token>(), Err(NotAToken));
+}
+
+#[test]
+fn a_member_has_the_key_for_secrets_that_its_worker_has_told() {
+    let mut registry = Registry::new(invitation(None, 2));
+    let joined = registry.knock(&knock(Some("a"), 1), NOW).expect("let in").expect("at once");
+    let told = |member: &Member| member.recipient.as_ref().map(ToString::to_string);
+    assert_eq!(told(&joined).as_deref(), Some(RECIPIENTS[1]));
+    let old = registry.knock(&knock(Some("b"), 2), NOW).expect("let in").expect("at once");
+    assert_eq!(told(&old), None, "an older worker tells none");
+    let other = RECIPIENTS[0].parse().expect("a key");
+    let changed = joined.with_recipient(Digest([1; 32]), &other);
+    assert_eq!(told(&changed).as_deref(), Some(RECIPIENTS[0]));
+    assert_eq!(joined.with_recipient(Digest([9; 32]), &other), joined, "who has another key");
+    let revoked = Member::revoked(name("a"), Some(joined), NOW);
+    assert!(revoked.recipient.is_some() && revoked.revokes(Some(NOW)));
 }

@@ -65,9 +65,14 @@ pub struct ModuleRule {
 }
 
 impl ModuleRule {
+    /// Whether it names a module that one of these keys has signed; a digest that is absent is not asked about.
+    pub(super) fn permits(&self, digest: Option<Digest>, signer: Option<KeyId>) -> bool {
+        digest.is_some_and(|digest| self.digests.contains(&digest))
+            || signer.is_some_and(|signer| self.signers.contains(&signer))
+    }
+
     fn names(&self, module: &RequestedModule) -> bool {
-        module.digest.is_some_and(|digest| self.digests.contains(&digest))
-            || module.signer.is_some_and(|signer| self.signers.contains(&signer))
+        self.permits(module.digest, module.signer)
     }
 }
 

@@ -2,8 +2,10 @@
 //! master is its home. Never counts an extension by a master that may not be the home any more.
 
 use super::{CasAnswer, Home, Lease, LeaseClock, LeaseState, LeaseTiming, Unwell};
-use crate::{ABSENT, Revision, SessionId, Time, registry::Mark, task::mix, time::WallMillis};
-use alloc::collections::BTreeMap;
+use crate::{
+    ABSENT, Revision, SessionId, Time, grant::Policy, registry::Mark, task::mix, time::WallMillis,
+};
+use alloc::{collections::BTreeMap, sync::Arc};
 
 /// What the holder has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub struct LeaseHolder {
     /// The number of the first renewal that gives the lease back, once it was sent.
     releasing: Option<u64>,
     released: bool,
-    /// Whether a change of the worker's health made a renewal due since the last regular one.
+    /// Whether a change of the worker's health or policy made a renewal due since the last regular one.
     hurried: bool,
 }
 
@@ -132,9 +134,22 @@ impl LeaseHolder {
     pub fn set_unwell(&mut self, unwell: Option<Unwell>) {
         if self.lease.unwell != unwell {
             self.lease.unwell = unwell;
-            if !core::mem::replace(&mut self.hurried, true) {
-                self.next = Time::ZERO;
-            }
+            self.hurry_once();
+        }
+    }
+
+    /// Changes the policy in every renewal from now on. A change makes a renewal due, as a shortage does.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        if self.lease.offer.policy != policy {
+            self.lease.offer.policy = policy;
+            self.hurry_once();
+        }
+    }
+
+    /// Makes a renewal due, at most once per interval.
+    fn hurry_once(&mut self) {
+        if !core::mem::replace(&mut self.hurried, true) {
+            self.next = Time::ZERO;
         }
     }
 

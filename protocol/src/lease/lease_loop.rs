@@ -8,11 +8,12 @@
 use super::{CasAnswer, Home, Lease, LeaseHolder, LeaseState, LeaseStep, LeaseTiming, Unwell};
 use crate::{
     ABSENT, LinkId, Revision, SessionId, Time,
+    grant::Policy,
     registry::{Holds, Mark},
     task::mix,
     time::WallMillis,
 };
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 /// How long a stopping worker waits until its lease is given back.
@@ -64,6 +65,8 @@ pub enum LeaseEvent {
     SetState(LeaseState),
     /// What the host lacks from now on, in later sessions too.
     Lack(Option<Unwell>),
+    /// What the worker grants to tasks from now on, in later sessions too.
+    SetPolicy(Arc<Policy>),
     /// Up to where attempts were dispatched to the session.
     SetHolds(Holds),
     /// Nothing runs and nothing will: give the lease back.
@@ -229,6 +232,10 @@ impl LeaseLoop {
             LeaseEvent::Lack(unwell) => {
                 self.draft.unwell = unwell.clone();
                 self.holder.set_unwell(unwell);
+            }
+            LeaseEvent::SetPolicy(policy) => {
+                self.draft.offer.policy = policy.clone();
+                self.holder.set_policy(policy);
             }
             // Attempts of an earlier session are over.
             LeaseEvent::SetHolds(holds) => {

@@ -1,7 +1,7 @@
 //! What a program and a master say when the program joins the fleet as a worker, or renews its certificate.
 //! They speak over a connection of their own, on which the program shows no certificate.
 
-use crate::WorkerId;
+use crate::{WorkerId, enrolment::Recipient};
 use alloc::{string::String, vec::Vec};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub struct Join {
     pub worker: Option<WorkerId>,
     /// A request for a certificate (PKCS #10, DER). It proves that the worker has the key.
     pub request: Bytes,
+    /// The key to which secrets for it are to be encrypted; a worker of an earlier version tells none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Recipient>,
     /// The version of the worker's program.
     pub version: String,
 }

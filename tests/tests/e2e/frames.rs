@@ -79,7 +79,7 @@ fn a_master_refuses_a_worker_whose_frames_it_does_not_speak_and_says_whom_to_upg
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");
     let sentence =
-        "this master speaks frames 1 to 2, worker w9 (9.9.9) speaks 8 to 9: upgrade the master";
+        "this master speaks frames 1 to 3, worker w9 (9.9.9) speaks 8 to 9: upgrade the master";
     block_on(async {
         let (_endpoint, connection) = dial(&fleet, &[b"muster/2"]).await;
         let connection = connection.expect("TLS knows no frames");
@@ -114,7 +114,7 @@ fn where_tls_finds_no_frames_in_common_both_sides_say_so_in_words() {
 fn a_worker_refuses_a_master_whose_frames_it_does_not_speak_and_waits() {
     let mut fleet = Fleet::registry();
     let sentence =
-        "this worker speaks frames 1 to 2, master m9 (9.9.9) speaks 8 to 9: upgrade the worker";
+        "this worker speaks frames 1 to 3, master m9 (9.9.9) speaks 8 to 9: upgrade the worker";
     let tls = tls::server(&files(&fleet, "master", "m9")).expect("certificates");
     block_on(async {
         let server = quic::server(tls).expect("TLS 1.3");

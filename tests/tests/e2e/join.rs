@@ -21,7 +21,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// A fleet whose master issues certificates that are valid for so many seconds.
-fn fleet(certificate_s: u64) -> Fleet {
+pub fn fleet(certificate_s: u64) -> Fleet {
     let mut fleet = Fleet::registry();
     let key = fleet.path("tls/ca.key");
     let lasts = certificate_s.to_string();
@@ -29,7 +29,7 @@ fn fleet(certificate_s: u64) -> Fleet {
     fleet
 }
 
-fn invite(fleet: &Fleet, args: &[&str]) -> String {
+pub fn invite(fleet: &Fleet, args: &[&str]) -> String {
     let invited = fleet.run(&[&["-o", "json", "worker", "invite"], args].concat()).ok().json();
     invited["token"].as_str().expect("a token").into()
 }
@@ -64,6 +64,7 @@ fn request(secret: Option<Vec<u8>>, worker: &str) -> Join {
         secret: secret.map(Into::into),
         worker: Some(worker.parse().expect("a name")),
         request: request.into(),
+        recipient: None,
         version: "9.9.9".into(),
     }
 }

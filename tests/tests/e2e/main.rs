@@ -43,6 +43,7 @@ mod refuse;
 mod restart;
 mod rewound;
 mod roles;
+mod sealed;
 mod signed;
 mod silence;
 mod sites;

@@ -2,6 +2,7 @@
 
 use super::permissions::{ALICE, BOB, CLIENT, MASTER, OBSERVER, documented};
 use async_nats::{Client, ConnectOptions, HeaderMap};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt as _;
 use muster_protocol::{
     api::PageStart,
@@ -68,6 +69,11 @@ fn requests() -> Vec<(Endpoint, Role, Value)> {
         "secret": digest, "entitlement": { "groups": ["default"] }, "ttl_s": 60, "uses": 1,
     });
     let rights = json!({ "everywhere": "read" });
+    let secret = json!({
+        "worker": "w9", "name": "KEY",
+        "recipient": "age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq",
+        "file": STANDARD.encode("age-encryption.org/v1\n"),
+    });
     let requests: Vec<(Endpoint, Role, Value)> = vec![
         (Endpoint::TaskSubmit, Role::Submit, json!({ "tasks": [{ "id": task, "spec": spec }] })),
         (Endpoint::TaskGet, Role::Read, json!({ "ids": [task] })),
@@ -83,6 +89,9 @@ fn requests() -> Vec<(Endpoint, Role, Value)> {
         (Endpoint::UserSet, Role::Admin, json!({ "user": "carol", "rights": rights })),
         (Endpoint::UserForget, Role::Admin, json!({ "user": "carol" })),
         (Endpoint::UserSelf, Role::None, none.clone()),
+        (Endpoint::SecretSet, Role::Admin, secret),
+        (Endpoint::SecretList, Role::Admin, none.clone()),
+        (Endpoint::SecretForget, Role::Admin, json!({ "worker": "w9", "name": "KEY" })),
         (Endpoint::GroupList, Role::Read, none.clone()),
         (Endpoint::GroupSet, Role::Admin, json!({ "group": "shops" })),
         (Endpoint::AuditRead, Role::Admin, from.clone()),

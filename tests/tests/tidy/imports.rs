@@ -13,7 +13,7 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: enrolment entitlement group id lease limit message record registry role signature subject task time words
+        api: base64_text enrolment entitlement grant group id lease limit message record registry role sealed signature subject task time words
         attempts: frame id lease limit message occupancy registry run_estimate task time
         audit: id record role time
         checkpoint: id lease limit message record task time
@@ -22,14 +22,15 @@ const MAP: &[(&str, &str)] = &[
         fleet: advisory api attempts entitlement grant id lease limit message occupancy registry run_estimate subject task time
         frame: frame_range grant id lease limit message record registry task time
         frame_range: task
-        grant: id signature
+        grant: id limit signature
         group: id record signature
         health: lease time
         lease: grant id limit record registry task time words
-        message: frame_range grant id lease limit occupancy record registry signature subject task
+        message: enrolment frame_range grant id lease limit occupancy record registry signature subject task
         record: limit
         registry: id record subject time
         role: id record words
+        sealed: base64_text enrolment entitlement grant id lease limit message record signature task time
         sessions: fleet id lease registry subject
         signature: limit
         site: advisory limit time
@@ -86,9 +87,9 @@ const MAP: &[(&str, &str)] = &[
         config: journal memory policy shortage
         confine: config policy
         engine: code sandbox shortage
-        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox shortage signatures
+        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox sealed shortage signatures
         health: journal shortage
-        identity: config dial
+        identity: config dial seal_key
         inputs: artifact
         journal: shortage
         lease_thread: deadman inbox journal links
@@ -100,6 +101,7 @@ const MAP: &[(&str, &str)] = &[
         retry: gate link links
         run: engine gate mask policy sandbox shortage
         sandbox: checkpoint gate journal mask policy
+        sealed: gate link links policy seal_key signatures
         signatures: artifact
         ",
     ),
@@ -126,6 +128,7 @@ const MAP: &[(&str, &str)] = &[
         new: build exit language output
         output: quantity terminal
         request: exit quantity
+        secret: client exit output
         stream_reader: client exit
         submit: client exit
         task: blob client completions exit ids module output quantity request stream_reader submit terminal

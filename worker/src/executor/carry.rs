@@ -9,9 +9,10 @@ use crate::{
     link::{self, ObjectError},
     links::{LinkHandle, Links},
     object,
-    policy::{Rules, Secrets},
+    policy::{GrantedSecrets, PresentRules, Secrets},
     retry::until_done,
     sandbox::GuestReport,
+    sealed::SealedSecrets,
     signatures::{NotVerified, Signatures},
 };
 use bytes::Bytes;
@@ -19,12 +20,11 @@ use muster_protocol::{
     Digest,
     lease::Permit,
     limit,
-    message::{Dispatch, ObjectStore, ToMaster},
+    message::{Dispatch, HeldAttempt, ObjectStore, ToMaster},
     retry::OUTPUT,
-    task::{Data, Outcome},
+    task::{Data, Outcome, Verdict},
 };
 use muster_wire::link::Connection;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What a preparation uses and fills; cheap to clone.
@@ -33,7 +33,8 @@ pub(super) struct Stores {
     pub artifacts: Artifacts,
     pub inputs: Inputs,
     pub signatures: Signatures,
-    pub rules: Arc<Rules>,
+    pub sealed: SealedSecrets,
+    pub rules: PresentRules,
 }
 
 /// Fetches an attempt's module, and its input if that is not in the dispatch. What the policy denies is not
@@ -44,7 +45,7 @@ pub(super) async fn get(
     first: Option<Connection>,
     dispatch: &Dispatch,
 ) -> Result<(), ArtifactError> {
-    let Stores { artifacts, inputs, signatures, rules } = stores;
+    let Stores { artifacts, inputs, signatures, rules, .. } = stores;
     let (digest, signature) = (dispatch.module, dispatch.signature.as_ref());
     let verified = match (signatures.signer(digest, signature), signature) {
         (Err(NotVerified), Some(signature)) => {
@@ -55,7 +56,7 @@ pub(super) async fn get(
     };
     let known = || signatures.signer(digest, signature).ok().flatten();
     let signer = verified.as_ref().map_or_else(known, |verified| verified.signer);
-    if let Some(denial) = rules.denies(&dispatch.grants, digest, signer) {
+    if let Some(denial) = rules.now().denies(&dispatch.grants, digest, signer) {
         return Err(ArtifactError::Rejected(denial));
     }
     let had = verified.as_ref().map(|verified| verified.bytes.clone());
@@ -80,11 +81,11 @@ pub(super) async fn get(
 
 /// What a run lacks at its start: a program that was evicted after it was prepared, or one that was prepared for
 /// attempts with another signature. With the secrets that its module may have.
-pub(super) async fn get_again(
+async fn get_again(
     stores: &Stores,
     links: &Links,
     dispatch: &Dispatch,
-) -> Result<(Program, Secrets), ArtifactError> {
+) -> Result<(Program, GrantedSecrets), ArtifactError> {
     let Stores { artifacts, signatures, rules, .. } = stores;
     let (digest, signature) = (dispatch.module, dispatch.signature.as_ref());
     let fetch = || fetch_module(links, None, digest);
@@ -94,9 +95,33 @@ pub(super) async fn get_again(
         }
         (signer, _) => signer.unwrap_or_default(),
     };
-    let secrets = rules.grant(&dispatch.grants, digest, signer);
+    let secrets = rules.now().grant(&dispatch.grants, digest, signer);
     let secrets = secrets.map_err(ArtifactError::Rejected)?;
     Ok((artifacts.get(digest, fetch).await?, secrets))
+}
+
+/// The program of a run, if it is still `ready`, or else after it was got again; and the values of its secrets. An
+/// error is the end of its attempt; `None` means that the gate has closed.
+pub(super) async fn provide(
+    stores: &Stores,
+    links: &Links,
+    gate: &RunGate,
+    dispatch: &Dispatch,
+    ready: Option<(Program, GrantedSecrets)>,
+) -> Option<Result<(Program, Secrets), Verdict>> {
+    let (program, GrantedSecrets { values, sealed }) = match ready {
+        Some(ready) => ready,
+        None => match get_again(stores, links, dispatch).await {
+            Ok(ready) => ready,
+            Err(ArtifactError::Rejected(message)) => {
+                return Some(Err(Verdict::Rejected { message }));
+            }
+            Err(ArtifactError::NotHad(reason)) => return Some(Err(Verdict::Returned { reason })),
+        },
+    };
+    let attempt = HeldAttempt { key: dispatch.key, revision: dispatch.revision };
+    let secrets = stores.sealed.add(gate, attempt, &sealed, values).await?;
+    Some(secrets.map(|secrets| (program, secrets)))
 }
 
 async fn fetch_module(

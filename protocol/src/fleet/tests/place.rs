@@ -450,3 +450,26 @@ fn a_task_that_was_given_out_in_time_has_left_the_line() {
     w.pass(SECOND * 2);
     assert!(w.writes.is_empty());
 }
+
+#[test]
+fn a_worker_that_gains_a_secret_within_its_session_is_given_the_tasks_that_ask_for_it() {
+    let asks = |spec: &mut TaskSpec| {
+        Arc::make_mut(&mut spec.grants).secrets.insert("KEY".into());
+    };
+    let mut w = World::new();
+    w.join("w1", 1, 11, slots(8));
+    w.run(1, asks);
+    assert_eq!(w.tasks[&TaskId(1)].0.state.word(), "queued");
+    w.renews("w1", 1, |lease| {
+        lease.offer.slots = 8;
+        Arc::make_mut(&mut lease.offer.policy).secrets.insert("KEY".into());
+    });
+    w.watch_lease("w1");
+    assert_eq!(give_all(&mut w), ["link 11: dispatch t1 A"]);
+    w.renews("w1", 1, slots(8));
+    w.watch_lease("w1");
+    w.run(2, asks);
+    assert_eq!(w.tasks[&TaskId(2)].0.state.word(), "queued", "it has lost it again");
+    w.run(3, |_| ());
+    assert_eq!(w.tasks[&TaskId(3)].0.state.word(), "dispatched", "and takes other tasks");
+}

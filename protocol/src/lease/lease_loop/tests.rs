@@ -190,3 +190,16 @@ fn a_shortage_that_comes_and_goes_at_most_doubles_the_renewals() {
     let sent = renewals(&worker.pass(TIMING.renew_every()));
     assert_eq!(sent[0].0.unwell, None, "what it says in the end is what is so");
 }
+
+#[test]
+fn a_policy_that_changes_is_said_at_once_and_in_the_next_session() {
+    let mut worker = Worker::held(9);
+    let policy = || Arc::new(Policy { secrets: ["KEY".into()].into(), ..Policy::default() });
+    let sent = renewals(&worker.see(LeaseEvent::SetPolicy(policy())));
+    assert_eq!(sent.len(), 1, "it does not wait for its turn");
+    assert_eq!(sent[0].0.offer.policy, policy());
+    assert!(renewals(&worker.see(LeaseEvent::SetPolicy(policy()))).is_empty(), "no news");
+    worker.pass(TIMING.worker());
+    let sent = renewals(&worker.see(LeaseEvent::Quiet));
+    assert_eq!(sent[0].0.offer.policy, policy());
+}

@@ -25,6 +25,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use registry::streams;
 pub use server::{NATS_VERSION_MIN, is_at_least};
 
 /// How long one question may take. A healthy fleet answers within milliseconds.
@@ -63,7 +64,7 @@ impl Health {
 
 /// One line of the result.
 #[derive(Debug, Serialize)]
-struct Finding {
+pub struct Finding {
     health: Health,
     about: String,
     detail: String,
@@ -111,14 +112,7 @@ impl Finding {
 
 /// Checks, prints, and exits with 0 if all is well, 1 on a warning, and 2 on a failure.
 pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
-    let mut findings = Vec::new();
-    for address in &check.monitor {
-        monitor::look(address, &mut findings).await;
-    }
-    match Client::connect(connect).await {
-        Ok(client) => look(&client, connect, &mut findings).await,
-        Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
-    }
+    let findings = findings(&check.monitor, connect).await;
     if format == Format::Json {
         output::json(&findings)?;
     } else {
@@ -129,6 +123,19 @@ pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow:
         output::table(&["health", "about", "found"], &[], findings.iter().map(row).collect())?;
     }
     Ok(ExitCode::from(findings.iter().map(|finding| finding.health).max().map_or(2, |h| h as u8)))
+}
+
+/// What is found, with the monitoring ports of these nats-servers.
+pub async fn findings(monitor: &[String], connect: &ConnectArgs) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for address in monitor {
+        monitor::look(address, &mut findings).await;
+    }
+    match Client::connect(connect).await {
+        Ok(client) => look(&client, connect, &mut findings).await,
+        Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
+    }
+    findings
 }
 
 async fn look(client: &Client, connect: &ConnectArgs, findings: &mut Vec<Finding>) {

@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod completions;
 mod daemon;
+mod debug;
 mod dev;
 mod entitlement;
 mod events;
@@ -110,6 +111,9 @@ enum Command {
     /// Show what happened in the fleet
     Events(events::Events),
     Check(check::Check),
+    /// Collect what explains a problem
+    #[command(subcommand)]
+    Debug(debug::Command),
     /// Make the certificates with which masters and workers authenticate each other
     #[command(subcommand)]
     Cert(cert::Command),
@@ -166,6 +170,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         Command::Group(command) => wait_for(group::run(command, connect, format)).map(done),
         Command::Audit(command) => wait_for(audit::run(command, connect, format)).map(done),
         Command::Map(map) => wait_for(map.run(connect)),
+        Command::Debug(command) => wait_for(debug::run(command, connect, format)).map(done),
         Command::Events(events) => wait_for(events.run(connect, format)).map(done),
         // Does not end at a refusal of the server: the check reports it as a finding.
         Command::Check(check) => run(check::run(check, connect, format)),

@@ -13,7 +13,7 @@ use async_nats::{
     },
 };
 use futures::{StreamExt as _, future::join_all};
-use muster_protocol::subject::Bucket;
+use muster_protocol::subject::{Bucket, Names};
 use muster_wire::objects;
 use serde::Deserialize;
 use std::{
@@ -104,12 +104,17 @@ enum Unread {
 /// JetStream's code for "stream not found".
 const NO_STREAM: u64 = 10_059;
 
-pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
-    let names = &client.names;
+/// The streams of a fleet that clients use.
+pub fn streams(names: &Names) -> Vec<String> {
     let buckets = Bucket::ALL.map(|bucket| names.stream(bucket));
     let stores = [names.module_store(), names.data_store()].map(|name| objects::stream_name(&name));
     let texts = [names.event_stream(), names.log_stream()];
-    let streams: Vec<String> = buckets.into_iter().chain(stores).chain(texts).collect();
+    buckets.into_iter().chain(stores).chain(texts).collect()
+}
+
+pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
+    let names = &client.names;
+    let streams = streams(names);
     let is_cluster = client.nats.server_info().cluster.is_some();
     let (mut wrong, mut loose, mut expires) = (Vec::new(), Vec::new(), false);
     let data = objects::stream_name(&names.data_store());

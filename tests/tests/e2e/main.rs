@@ -8,6 +8,7 @@ mod checkup;
 mod cluster;
 mod confine;
 mod connection;
+mod debug;
 mod dev;
 mod echo;
 mod entitlement;

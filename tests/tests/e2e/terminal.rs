@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 /// These sequences set the title, write to the clipboard, and clear the screen.
 const SEQUENCES: &str = "\u{1b}]0;owned\u{7}\u{1b}]52;c;cm0=\u{7}\u{1b}[2J\u{9b}2J";
 
-/// A guest that fails, and writes the sequences wherever it can.
-fn rude(fleet: &Fleet) -> std::path::PathBuf {
-    let said: String = SEQUENCES.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-    let size = SEQUENCES.len();
+/// A guest that writes these words to its output and its standard error, and exits with this code.
+pub fn speaker(fleet: &Fleet, words: &str, code: u8) -> std::path::PathBuf {
+    let said: String = words.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let size = words.len();
     let wat = format!(
         r#"(module
           (import "wasi_snapshot_preview1" "fd_write"
@@ -23,9 +23,9 @@ fn rude(fleet: &Fleet) -> std::path::PathBuf {
             (i32.store (i32.const 4) (i32.const {size}))
             (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))
             (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 20)))
-            (call $exit (i32.const 7))))"#
+            (call $exit (i32.const {code}))))"#
     );
-    let path = fleet.path("rude.wasm");
+    let path = fleet.path("speaker.wasm");
     std::fs::write(&path, wat::parse_str(wat).expect("well-formed")).expect("a file");
     path
 }
@@ -54,7 +54,7 @@ fn control_characters_of_others_are_shown_on_a_terminal() {
     let mut fleet = Fleet::start(0, 0);
     let label = format!("place={SEQUENCES}");
     fleet.start_worker("w1", &["--label", &label]);
-    let module = rude(&fleet);
+    let module = speaker(&fleet, SEQUENCES, 7);
     let (file, inputs) = (text(&module).to_owned(), fleet.path("inputs"));
     std::fs::write(&inputs, "a\n").expect("a file");
     let task = fleet.run(&["task", "run", &file]).ok().text();

@@ -12,6 +12,7 @@ mod cert;
 mod check;
 mod client;
 mod completions;
+mod config;
 mod daemon;
 mod debug;
 mod dev;
@@ -114,6 +115,9 @@ enum Command {
     /// Collect what explains a problem
     #[command(subcommand)]
     Debug(debug::Command),
+    /// Check or show the configuration of a master or a worker
+    #[command(subcommand)]
+    Config(config::Command),
     /// Make the certificates with which masters and workers authenticate each other
     #[command(subcommand)]
     Cert(cert::Command),
@@ -134,7 +138,7 @@ fn main() -> ExitCode {
     if let Some(ended) = muster_worker::compile_child::child() {
         return ended;
     }
-    let Cli { connect, output, command } = Cli::parse();
+    let Cli { connect, output, command } = muster_wire::config_file::parse();
     match command {
         Command::Master(config) => daemon::master(*config),
         Command::Worker(worker::Command::Run(config)) => daemon::worker(*config),
@@ -170,6 +174,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         Command::Group(command) => wait_for(group::run(command, connect, format)).map(done),
         Command::Audit(command) => wait_for(audit::run(command, connect, format)).map(done),
         Command::Map(map) => wait_for(map.run(connect)),
+        Command::Config(command) => config::run(command, format).map(done),
         Command::Debug(command) => wait_for(debug::run(command, connect, format)).map(done),
         Command::Events(events) => wait_for(events.run(connect, format)).map(done),
         // Does not end at a refusal of the server: the check reports it as a finding.

@@ -2,7 +2,7 @@
 
 use crate::registry::{Keep, Site};
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming, role::Role};
-use muster_wire::nats::NatsArgs;
+use muster_wire::{config_file::ConfigFile, nats::NatsArgs};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The largest size of a stream in MiB. In bytes it fits an `i64`, and it is more than any disk of
@@ -17,6 +17,9 @@ Examples:
       --ca tls/ca.pem --cert tls/m1.pem --key tls/m1.key
   muster cert master m1 --dir tls        makes these certificates")]
 pub struct Config {
+    /// The file with further options
+    #[command(flatten)]
+    pub file: ConfigFile,
     /// The name of this master
     #[arg(long, value_name = "NAME")]
     pub name: MasterId,

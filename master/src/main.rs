@@ -1,6 +1,7 @@
 //! `muster-master`: the same daemon as `muster master`, as an executable of its own.
 
 use clap::Parser;
+use muster_wire::config_file;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -11,5 +12,5 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    muster_master::main(Args::parse().config)
+    muster_master::main(config_file::parse::<Args>().config)
 }

@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod cas;
 pub mod clock;
+pub mod config_file;
 pub mod frames;
 pub mod link;
 pub mod log;

@@ -5,7 +5,10 @@ use anyhow::Context as _;
 use muster_protocol::{
     GroupName, WorkerId, enrolment::Token, entitlement::Entitlement, lease::LeaseTiming, limit,
 };
-use muster_wire::nats::{Access, AccessError, NatsArgs};
+use muster_wire::{
+    config_file::ConfigFile,
+    nats::{Access, AccessError, NatsArgs},
+};
 use std::{
     collections::BTreeMap,
     net::Ipv6Addr,
@@ -41,6 +44,9 @@ A worker needs one outgoing UDP port, or the same TCP port where UDP is blocked,
 With --nats it also renews its lease straight in NATS; then its runs go on when it has lost all its
 masters.")]
 pub struct Config {
+    /// The file with further options
+    #[command(flatten)]
+    pub file: ConfigFile,
     /// Join the fleet with a token of `muster worker invite`: the token, or @FILE with it. A worker that has
     /// joined before does not need it any more, and ignores it
     #[arg(long, env = "MUSTER_JOIN", hide_env_values = true, value_name = "TOKEN")]

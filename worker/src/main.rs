@@ -1,6 +1,7 @@
 //! `muster-worker` alone: the same daemon as `muster worker`, for hosts that need nothing else.
 
 use clap::Parser;
+use muster_wire::config_file;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -14,5 +15,5 @@ fn main() -> ExitCode {
     if let Some(ended) = muster_worker::compile_child::child() {
         return ended;
     }
-    muster_worker::main(Args::parse().config)
+    muster_worker::main(config_file::parse::<Args>().config)
 }

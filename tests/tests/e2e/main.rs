@@ -6,6 +6,7 @@ mod address;
 mod checkpoint;
 mod checkup;
 mod cluster;
+mod config;
 mod confine;
 mod connection;
 mod debug;

@@ -115,6 +115,7 @@ const MAP: &[(&str, &str)] = &[
         check: accounts client output
         client: exit ids
         completions: client exit
+        config: output
         debug: check client exit output quantity stream_reader
         dev: cert check exit init nats output
         events: client output quantity stream_reader terminal

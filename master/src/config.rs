@@ -91,6 +91,10 @@ pub struct Config {
     /// domain of its nats-server if that has another name (repeatable)
     #[arg(long = "site", value_name = "NAME[=DOMAIN]")]
     pub sites: Vec<Site>,
+    /// Serve metrics (/metrics) and health (/healthz, /readyz) over HTTP at this address, to everybody who reaches
+    /// it [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
     /// Write this file when the master serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

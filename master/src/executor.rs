@@ -4,6 +4,7 @@
 use crate::{
     enrol::Registrar,
     inbox::{Input, LinkHandle},
+    metrics::Metrics,
     publisher::{Batch, Publisher},
     registry::{Fact, ObjectError, Registry, SessionFact, Writes},
 };
@@ -28,10 +29,16 @@ pub(crate) struct Executor {
     released: bool,
     writes: Writes,
     publisher: Publisher,
+    /// Absent if nobody can read them.
+    metrics: Option<Metrics>,
 }
 
 impl Executor {
-    pub(crate) fn new(registry: Registry, inbox: mpsc::Sender<Input>) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        inbox: mpsc::Sender<Input>,
+        metrics: Option<Metrics>,
+    ) -> Self {
         let (publisher, writes) = (Publisher::begin(&registry), Writes::begin(&registry, &inbox));
         Executor {
             registry,
@@ -43,6 +50,7 @@ impl Executor {
             writing: 0,
             writes,
             publisher,
+            metrics,
         }
     }
 
@@ -51,6 +59,9 @@ impl Executor {
         self.publisher = Publisher::begin(&registry);
         self.writes = Writes::begin(&registry, &self.inbox);
         self.registry = registry;
+        if let Some(metrics) = &self.metrics {
+            metrics.begin_session();
+        }
         self.requests.clear();
         self.writing = 0;
     }
@@ -84,6 +95,9 @@ impl Executor {
                 | Event::GuardWritten { .. }
         ) {
             self.writing -= 1;
+        }
+        if let (Some(metrics), Event::TaskWritten { task, .. }) = (&self.metrics, event) {
+            metrics.written(*task);
         }
     }
 
@@ -199,6 +213,9 @@ impl Executor {
             match effect {
                 Effect::WriteTask { expect, record, keep } => {
                     self.writing += 1;
+                    if let Some(metrics) = &self.metrics {
+                        metrics.writing(record.id);
+                    }
                     self.writes.write(expect, record, keep);
                 }
                 Effect::ReadTask { task, read } => self.read_task(task, read),
@@ -239,9 +256,17 @@ impl Executor {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Tell { audience, ended } => batch.ended(audience, ended),
+                Effect::Tell { audience, ended, group, times } => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.ended(group.as_str(), &ended.outcome, &times);
+                    }
+                    batch.ended(audience, ended);
+                }
                 Effect::Publish(advisory) => {
                     tracing::debug!(?advisory, "event");
+                    if let Some(metrics) = &self.metrics {
+                        metrics.event(&advisory);
+                    }
                     batch.event(advisory);
                 }
             }

@@ -19,8 +19,10 @@ mod connection;
 mod enrol;
 mod executor;
 mod groups;
+mod http;
 mod inbox;
 mod link;
+mod metrics;
 mod publisher;
 mod registry;
 mod sites;
@@ -77,6 +79,8 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let registrar = Arc::new(enrol::Registrar::new(&config, names.clone())?);
     let users = Arc::new(users::Users::new(config.default_role));
     let groups = Arc::<groups::Groups>::default();
+    let http = config.http.map(http::Server::open).transpose()?;
+    let metrics = http.is_some().then(|| metrics::Metrics::new(config.name.as_str()));
     let audit = audit::Audit::new(config.name.clone());
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
     let served = api::Served {
@@ -88,6 +92,10 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         inbox: inbox.clone(),
     };
     let mut connection = Connection::new(&config, access, served, state)?;
+    if let (Some(http), Some(metrics)) = (http, &metrics) {
+        tracing::info!(address = ?http.address(), "HTTP is served");
+        http.serve(metrics.clone(), inbox.clone())?;
+    }
     let first = tokio::select! {
         first = connection.connect_first() => first?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -98,7 +106,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         registrar,
         users,
         groups,
-        executor: executor::Executor::new(first, inbox.clone()),
+        executor: executor::Executor::new(first, inbox.clone(), metrics),
         workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
         ready: Some(listens),

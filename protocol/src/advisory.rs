@@ -225,6 +225,12 @@ impl Advisory {
         }
     }
 
+    /// What it is about and what happened, each in a word.
+    pub fn words(&self) -> (&'static str, &'static str) {
+        let (_, about, what, _) = self.tokens();
+        (about, what)
+    }
+
     /// The `type` of the body, versioned so that its form can change without the subject.
     pub fn kind(&self) -> String {
         let (_, about, what, _) = self.tokens();

@@ -29,6 +29,7 @@ mod mass_silence;
 mod masters;
 mod memory;
 mod objects;
+mod overview;
 mod peers;
 mod place;
 mod preempt;
@@ -50,6 +51,7 @@ mod write_queue;
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
 pub use memory::Memory;
 pub use objects::ObjectAccess;
+pub use overview::{GroupView, Overview, TaskCounts};
 
 use agenda::Agenda;
 use inquiries::Inquiries;

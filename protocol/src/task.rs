@@ -5,11 +5,13 @@ mod difference;
 mod name;
 mod outcome;
 mod spec;
+mod times;
 
 pub use data::Data;
 pub use name::{LimitName, LimitWord, StateName, state_table};
 pub use outcome::{Outcome, Verdict};
 pub use spec::{Limits, ModuleRef, OnWorkerLost, PRIORITY_MAX, Retry, SpecError, TaskSpec};
+pub use times::TaskTimes;
 
 use crate::{
     AttemptId, BatchId, Nonce, Revision, SessionId, TaskId, WorkerId, limit,

@@ -3,7 +3,7 @@
 
 use super::Memory;
 use crate::{
-    BatchId, MasterId, Revision, SessionId, TaskId, WorkerId,
+    BatchId, GroupName, MasterId, Revision, SessionId, TaskId, WorkerId,
     advisory::Advisory,
     api::{NewTask, TaskEnded, Transport},
     entitlement::Entitlement,
@@ -12,7 +12,7 @@ use crate::{
     message::{AttemptKey, Hello, ToWorker, WorkerCommand},
     registry::{FailoverGuard, Mark, Marks, ServerId},
     subject::Bucket,
-    task::{Outcome, TaskRecord},
+    task::{Outcome, TaskRecord, TaskTimes},
     time::WallMillis,
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
@@ -328,6 +328,10 @@ pub enum Effect {
         audience: BatchId,
         /// The task that ended, and how.
         ended: TaskEnded,
+        /// The group of the task.
+        group: GroupName,
+        /// How long it took.
+        times: TaskTimes,
     },
     /// Publish an event.
     Publish(Advisory),

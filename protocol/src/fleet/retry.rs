@@ -193,6 +193,7 @@ impl Fleet {
         };
         self.announce(record, what, attempt, reason);
         let ended = TaskEnded { task: record.id, outcome };
-        self.outbox.push(Effect::Tell { audience: record.audience(), ended });
+        let (group, times) = (record.spec.group.clone(), record.times());
+        self.outbox.push(Effect::Tell { audience: record.audience(), ended, group, times });
     }
 }

@@ -36,6 +36,7 @@ mod map;
 mod masters;
 mod measure;
 mod memory;
+mod metrics;
 mod objects;
 mod operate;
 mod outage;

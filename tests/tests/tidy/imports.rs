@@ -68,7 +68,8 @@ const MAP: &[(&str, &str)] = &[
         config: registry
         connection: api config inbox registry sites upkeep
         enrol: config registry
-        executor: enrol inbox publisher registry
+        executor: enrol inbox metrics publisher registry
+        http: inbox metrics
         inbox: registry
         link: inbox registry
         publisher: registry

@@ -12,6 +12,7 @@ pub(in crate::fleet) struct Queue {
     classes: BTreeMap<Need, BTreeSet<QueueKey>>,
     /// The first task of each class.
     heads: BTreeMap<QueueKey, Need>,
+    len: usize,
 }
 
 impl Queue {
@@ -26,12 +27,18 @@ impl Queue {
             assert_eq!(class.first().and_then(|key| self.heads.get(key)), Some(need));
         }
         assert_eq!(self.heads.len(), self.classes.len());
+        assert_eq!(self.len, self.classes.values().map(BTreeSet::len).sum::<usize>());
         self.classes.values().flatten().map(|&(_, _, _, id)| id).collect()
     }
 
     /// The first head whose key is after this one.
     pub(super) fn head_after(&self, after: Bound<QueueKey>) -> Option<(QueueKey, &Need)> {
         self.heads.range((after, Bound::Unbounded)).next().map(|(key, need)| (*key, need))
+    }
+
+    /// How many tasks are queued.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// The first task of all.
@@ -42,7 +49,7 @@ impl Queue {
     pub(super) fn enqueue(&mut self, need: Need, key: QueueKey) {
         let class = self.classes.entry(need.clone()).or_default();
         let head = class.first().copied();
-        class.insert(key);
+        self.len += usize::from(class.insert(key));
         if head.is_none_or(|head| key < head) {
             if let Some(head) = head {
                 self.heads.remove(&head);
@@ -53,7 +60,7 @@ impl Queue {
 
     pub(super) fn dequeue(&mut self, need: &Need, key: &QueueKey) {
         let Some(class) = self.classes.get_mut(need) else { return };
-        class.remove(key);
+        self.len -= usize::from(class.remove(key));
         let head = class.first().copied();
         if class.is_empty() {
             self.classes.remove(need);

@@ -80,6 +80,10 @@ impl Scheduler {
         self.groups.keys()
     }
 
+    pub(in crate::fleet) fn groups(&self) -> impl Iterator<Item = (&GroupName, &Group)> {
+        self.groups.iter()
+    }
+
     pub(super) fn enqueue(&mut self, record: &TaskRecord, owner: QueueOwner) {
         let group = self.groups.entry(record.spec.group.clone()).or_default();
         if owner == QueueOwner::Own
@@ -199,13 +203,18 @@ impl Group {
         &self.candidates
     }
 
+    /// How many tasks wait, whoever owns them.
+    pub(in crate::fleet) fn queued(&self) -> usize {
+        self.own.len() + self.others.len()
+    }
+
     /// The workers that are kept free for queued suspects of this master.
     pub(super) fn kept(&self) -> Vec<(TaskId, KeptWorker)> {
         self.kept.iter().map(|(&task, kept)| (task, kept.clone())).collect()
     }
 
     /// The dispatched tasks, in the order in which they are preempted.
-    pub(in crate::fleet) fn dispatched(&self) -> impl Iterator<Item = &PreemptKey> {
+    pub(in crate::fleet) fn dispatched(&self) -> impl ExactSizeIterator<Item = &PreemptKey> {
         self.dispatched.iter()
     }
 

@@ -6,8 +6,11 @@ mod bulk;
 mod groups;
 mod modules;
 mod secrets;
+present;
 mod tasks;
 mod users;
+
+pub(crate) use present::Present;
 
 use crate::{
     audit::Audit,
@@ -56,8 +59,8 @@ const ANSWER_BYTES_MAX: usize = 1_000_000;
 
 /// An error answer to a client.
 pub(crate) struct ApiRefusal {
-    code: ErrorCode,
-    sentence: String,
+    pub code: ErrorCode,
+    pub sentence: String,
 }
 
 impl ApiRefusal {
@@ -101,6 +104,7 @@ pub(crate) struct Served {
     pub groups: Arc<Groups>,
     pub audit: Audit,
     pub inbox: mpsc::Sender<Input>,
+    pub present: Present,
 }
 
 /// State shared by all endpoints.
@@ -128,7 +132,7 @@ pub(crate) async fn serve(
     config: &Config,
     served: Served,
 ) -> anyhow::Result<Service> {
-    let Served { names, registrar, users, groups, audit, inbox } = served;
+    let Served { names, registrar, users, groups, audit, inbox, present } = served;
     let metadata = HashMap::from([
         ("fleet".to_string(), names.fleet().to_string()),
         ("master".to_string(), config.name.to_string()),
@@ -173,6 +177,7 @@ pub(crate) async fn serve(
             .map_err(|error| anyhow::anyhow!("{subject} cannot be served: {error}"))?;
         tokio::spawn(answer_all(host.clone(), of, endpoint, requests));
     }
+    present.begin(host);
     Ok(service)
 }
 
@@ -207,7 +212,7 @@ async fn answer_all(
 }
 
 impl ApiServer {
-    /// Answers a request to the fleet of these names, and notes what was decided.
+    /// Answers a request to the fleet of these names that came over NATS.
     async fn take(
         &self,
         of: &Names,
@@ -217,16 +222,28 @@ impl ApiServer {
         let request = Request::read(endpoint, &message.payload);
         let request = request.map_err(|error| ApiRefusal::bad(error.to_string()))?;
         let caller = self.users.caller(message);
+        self.ask(of, endpoint, request, &caller).await
+    }
+
+    /// Answers a request to the fleet of these names, and notes what was decided.
+    async fn ask(
+        &self,
+        of: &Names,
+        endpoint: Endpoint,
+        request: Request,
+        caller: &Caller,
+    ) -> ApiResult<Bytes> {
         let objects = request.objects();
         let answer = match request.demand(&caller.rights) {
-            Ok(()) => self.answer(of, request, &caller).await,
+            Ok(()) => self.answer(of, request, caller).await,
             Err(forbidden) => Err(forbidden.into()),
         };
         let outcome = outcome(&answer);
         let is_forbidden = matches!(&answer, Err(refusal) if refusal.code == ErrorCode::Forbidden);
         if objects.is_some() || is_forbidden {
             let objects = objects.unwrap_or_default();
-            let decision = Decision::new(caller.actor, endpoint.word(), objects, outcome);
+            let actor = caller.actor.clone();
+            let decision = Decision::new(actor, endpoint.word(), objects, outcome);
             let is_of_tasks = matches!(endpoint, Endpoint::TaskSubmit | Endpoint::TaskCancel);
             match answer.is_ok() && !is_of_tasks {
                 true => self.audit.note_now(decision).await,

@@ -91,10 +91,21 @@ pub struct Config {
     /// domain of its nats-server if that has another name (repeatable)
     #[arg(long = "site", value_name = "NAME[=DOMAIN]")]
     pub sites: Vec<Site>,
-    /// Serve metrics (/metrics) and health (/healthz, /readyz) over HTTP at this address, to everybody who reaches
-    /// it [default: not at all]
+    /// Serve a page for operators, metrics (/metrics) and health (/healthz, /readyz) over HTTP at this address, such
+    /// as 127.0.0.1:8480. Everybody who reaches it sees all tasks with their inputs, results and logs, so it has to
+    /// be an address of this host alone, unless --http-public is given [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
+    /// Let other hosts reach the address of --http. It has no encryption
+    #[arg(long, requires = "http")]
+    pub http_public: bool,
+    /// A name by which HTTP requests may call this host, besides addresses and localhost (repeatable)
+    #[arg(long = "http-host", value_name = "NAME", requires = "http")]
+    pub http_hosts: Vec<String>,
+    /// A file whose first line is a token of at least 16 characters: a page that shows it may cancel tasks, and
+    /// cordon, drain and uncordon workers [default: pages only show]
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub http_token_file: Option<PathBuf>,
     /// Write this file when the master serves
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

@@ -2,6 +2,7 @@
 //! an event. Never waits, retries or decides.
 
 use crate::{
+    changes::Changes,
     enrol::Registrar,
     inbox::{Input, LinkHandle},
     metrics::Metrics,
@@ -31,6 +32,7 @@ pub(crate) struct Executor {
     publisher: Publisher,
     /// Absent if nobody can read them.
     metrics: Option<Metrics>,
+    changes: Option<Changes>,
 }
 
 impl Executor {
@@ -38,7 +40,11 @@ impl Executor {
         registry: Registry,
         inbox: mpsc::Sender<Input>,
         metrics: Option<Metrics>,
+        changes: Option<Changes>,
     ) -> Self {
+        if let Some(changes) = &changes {
+            changes.begin_session(registry.session());
+        }
         let (publisher, writes) = (Publisher::begin(&registry), Writes::begin(&registry, &inbox));
         Executor {
             registry,
@@ -51,6 +57,7 @@ impl Executor {
             writes,
             publisher,
             metrics,
+            changes,
         }
     }
 
@@ -61,6 +68,9 @@ impl Executor {
         self.registry = registry;
         if let Some(metrics) = &self.metrics {
             metrics.begin_session();
+        }
+        if let Some(changes) = &self.changes {
+            changes.begin_session(self.registry.session());
         }
         self.requests.clear();
         self.writing = 0;
@@ -98,6 +108,9 @@ impl Executor {
         }
         if let (Some(metrics), Event::TaskWritten { task, .. }) = (&self.metrics, event) {
             metrics.written(*task);
+        }
+        if let Some(changes) = &self.changes {
+            changes.heard(event);
         }
     }
 
@@ -216,6 +229,9 @@ impl Executor {
                     if let Some(metrics) = &self.metrics {
                         metrics.writing(record.id);
                     }
+                    if let Some(changes) = &self.changes {
+                        changes.writing(&record);
+                    }
                     self.writes.write(expect, record, keep);
                 }
                 Effect::ReadTask { task, read } => self.read_task(task, read),
@@ -259,6 +275,9 @@ impl Executor {
                 Effect::Tell { audience, ended, group, times } => {
                     if let Some(metrics) = &self.metrics {
                         metrics.ended(group.as_str(), &ended.outcome, &times);
+                    }
+                    if let Some(changes) = &self.changes {
+                        changes.ended(ended.outcome.verdict.name());
                     }
                     batch.ended(audience, ended);
                 }

@@ -1,159 +1,166 @@
-//! HTTP for programs that watch a master: its metrics and its health. Never changes the fleet, and never needs more
-//! than a few connections.
+//! HTTP of a master: the page for operators, and metrics and health for programs. Only reads, unless a request shows the
+//! token; then it asks for changes as clients of NATS do, by [`Present`]. Never needs more than a bounded part of the
+//! master.
+
+mod accept;
+mod answer;
+mod api;
+mod feed;
+mod files;
+mod health;
+mod host;
+mod log;
+mod token;
+mod view;
+
+pub(crate) use accept::Server;
 
 use crate::{
+    api::{ApiRefusal, Present},
+    changes::Changes,
     inbox::Input,
-    metrics::{GROUPS_READ_MAX, Metrics, Seen},
+    metrics::Metrics,
 };
-use anyhow::Context as _;
+use accept::Watched;
+use answer::Answer;
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
+use feed::{Feed, Page};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::HeaderName};
+use log::Log;
+use muster_protocol::{
+    TaskId,
+    api::{Endpoint, ErrorCode},
+    fleet::Fleet,
+    role::{Rights, Role},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use muster_protocol::fleet::Fleet;
-use muster_wire::clock;
-use std::{
-    convert::Infallible,
-    net::{SocketAddr, TcpListener as Listener},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, oneshot},
-};
-
-/// Connections at once. Further ones wait until one of these ends.
-const CONNECTIONS_MAX: usize = 32;
-
-/// How long a connection may take, which has one request. Prometheus gives up after 10 s by default.
-const CONNECTION_MAX: Duration = Duration::from_secs(10);
-
-/// How long the request may take to arrive.
-const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+use serde::{Serialize, de::DeserializeOwned};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// How long the master's loop may take to answer before the master counts as not healthy.
 const LOOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// The media type of the text format of OpenMetrics.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Logs that are followed at once.
+const LOGS_MAX: usize = 32;
 
-const PLAIN: &str = "text/plain; charset=utf-8";
+/// The id of the last event that a page has, when it comes back.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A listener for HTTP.
-pub(crate) struct Server(Listener);
+/// What HTTP has of the process.
+pub(crate) struct Parts {
+    pub metrics: Metrics,
+    pub changes: Changes,
+    pub present: Present,
+    pub inbox: mpsc::Sender<Input>,
+    pub identity: Identity,
+}
 
+/// Which master a page shows.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Identity {
+    pub fleet: String,
+    pub master: String,
+    pub version: &'static str,
+}
+
+/// What all requests share.
 struct Shared {
     metrics: Metrics,
+    changes: Changes,
+    present: Present,
     inbox: mpsc::Sender<Input>,
-}
-
-impl Server {
-    /// Listens, so that a port that is taken is an error at the start.
-    pub(crate) fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = Listener::bind(address)
-            .with_context(|| format!("cannot listen for HTTP at {address} (--http)"))?;
-        listener.set_nonblocking(true).context("cannot listen for HTTP")?;
-        Ok(Server(listener))
-    }
-
-    /// The address on which it listens.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.0.local_addr().ok()
-    }
-
-    /// Serves until the process ends.
-    pub(crate) fn serve(self, metrics: Metrics, inbox: mpsc::Sender<Input>) -> anyhow::Result<()> {
-        let listener = TcpListener::from_std(self.0).context("cannot listen for HTTP")?;
-        tokio::spawn(accept_all(listener, Arc::new(Shared { metrics, inbox })));
-        Ok(())
-    }
-}
-
-async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(place) = places.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(CONNECTION_MAX, serve_one(stream, shared)).await;
-                    drop(place);
-                });
-            }
-            // The process has no file left, for example. The connections that end free some.
-            Err(error) => {
-                tracing::warn!(%error, "no HTTP connection is accepted for a moment");
-                tokio::time::sleep(LOOP_WITHIN).await;
-            }
-        }
-    }
-}
-
-async fn serve_one(stream: TcpStream, shared: Arc<Shared>) -> Result<(), hyper::Error> {
-    let answer = service_fn(|request: Request<Incoming>| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(shared.answer(&request).await) }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_WITHIN)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await
+    identity: Identity,
+    hosts: host::Hosts,
+    token: Option<token::Token>,
+    feed: Feed,
+    logs: Arc<Semaphore>,
 }
 
 impl Shared {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+    /// Answers a request. `watched` is told of an answer that goes on.
+    async fn answer(
+        self: &Arc<Self>,
+        request: &Request<Incoming>,
+        watched: &Arc<Watched>,
+    ) -> Answer {
+        let headers = request.headers();
+        if !self.hosts.allow(headers) {
+            let hint = "Use the address of the master, or name the host with --http-host.";
+            let error = "This server has another name.";
+            return answer::failure(StatusCode::MISDIRECTED_REQUEST, error, Some(hint));
         }
-        match request.uri().path() {
+        let path = request.uri().path();
+        let is_of_page = path == "/events" || path.starts_with("/api/");
+        if is_of_page && host::is_from_elsewhere(headers) {
+            let error = "Another site may not ask this.";
+            return answer::failure(StatusCode::FORBIDDEN, error, None);
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok());
+        match path {
+            _ if path.starts_with("/api/") => self.api(request, watched).await,
+            _ if !reads => {
+                answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
+            }
             "/metrics" => self.metrics().await,
             "/healthz" => self.health().await,
             "/readyz" => self.readiness().await,
-            _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+            "/events" => self.events(last, watched).await,
+            _ => files::answer(path),
         }
     }
 
-    async fn metrics(&self) -> Response<Full<Bytes>> {
-        let seen = self.look(|fleet| Seen {
-            overview: fleet.overview(clock::boottime(), GROUPS_READ_MAX),
-            is_up: fleet.is_up(),
-        });
-        let Some(seen) = seen.await else { return silent() };
-        match self.metrics.text(&seen) {
-            Ok(text) => respond(StatusCode::OK, OPEN_METRICS, text),
-            Err(error) => {
-                let text = format!("the metrics cannot be written: {error}\n");
-                respond(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, text)
+    /// The snapshot and the changes of the fleet.
+    async fn events(self: &Arc<Self>, last: Option<&str>, watched: &Arc<Watched>) -> Answer {
+        let page = match Page::open(self.clone(), last).await {
+            Ok(page) => page,
+            Err(closed) => {
+                return answer::failure(StatusCode::SERVICE_UNAVAILABLE, &closed.to_string(), None);
             }
-        }
+        };
+        let watched = watched.begin();
+        answer::events(futures::stream::unfold((page, watched), |(mut page, watched)| async move {
+            watched.asked();
+            let text = page.next().await?;
+            Some((text, (page, watched)))
+        }))
     }
 
-    /// Whether the process works. One that does not should be restarted.
-    async fn health(&self) -> Response<Full<Bytes>> {
-        match self.look(|_| ()).await {
-            Some(()) => plain(StatusCode::OK, "it works\n"),
-            None => silent(),
-        }
+    /// The log of a task.
+    async fn log(
+        self: &Arc<Self>,
+        task: TaskId,
+        headers: &HeaderMap,
+        watched: &Arc<Watched>,
+    ) -> Answer {
+        let Ok(place) = self.logs.clone().try_acquire_owned() else {
+            let error = format!("{LOGS_MAX} logs are followed already.");
+            return answer::failure(StatusCode::SERVICE_UNAVAILABLE, &error, None);
+        };
+        let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok());
+        let log = Log::new(self.clone(), task, last, place);
+        let watched = watched.begin();
+        answer::events(futures::stream::unfold((log, watched), |(mut log, watched)| async move {
+            watched.asked();
+            let text = log.next().await?;
+            Some((text, (log, watched)))
+        }))
     }
 
-    /// Whether the master serves. One that does not should be given time.
-    async fn readiness(&self) -> Response<Full<Bytes>> {
-        match self.look(Fleet::is_up).await {
-            Some(true) => plain(StatusCode::OK, "it serves\n"),
-            Some(false) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "it has not loaded the registry\n")
-            }
-            None => silent(),
-        }
+    /// Asks the API for something that everybody may read.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        endpoint: Endpoint,
+        request: muster_protocol::api::Request,
+    ) -> Result<T, ApiRefusal> {
+        let mut caller = token::caller(None, &HeaderMap::new());
+        caller.rights = Rights::everywhere(Role::Read);
+        let answer: Bytes = self.present.ask(endpoint, request, &caller).await?;
+        let unreadable = |error: serde_json::Error| ApiRefusal {
+            code: ErrorCode::Unavailable,
+            sentence: error.to_string(),
+        };
+        serde_json::from_slice(&answer).map_err(unreadable)
     }
 
     /// Runs `look` on the loop. `None` if the loop does not answer.
@@ -171,25 +178,4 @@ impl Shared {
         };
         tokio::time::timeout(LOOP_WITHIN, asked).await.ok().flatten()
     }
-}
-
-fn silent() -> Response<Full<Bytes>> {
-    plain(StatusCode::SERVICE_UNAVAILABLE, "the master's loop does not answer\n")
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    respond(status, PLAIN, text)
-}
-
-fn respond(
-    status: StatusCode,
-    kind: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

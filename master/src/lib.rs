@@ -14,6 +14,7 @@
 
 mod api;
 mod audit;
+mod changes;
 mod config;
 mod connection;
 mod enrol;
@@ -79,7 +80,9 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let registrar = Arc::new(enrol::Registrar::new(&config, names.clone())?);
     let users = Arc::new(users::Users::new(config.default_role));
     let groups = Arc::<groups::Groups>::default();
-    let http = config.http.map(http::Server::open).transpose()?;
+    let http = http::Server::open(&config)?;
+    let changes = http.is_some().then(changes::Changes::default);
+    let present = api::Present::default();
     let metrics = http.is_some().then(|| metrics::Metrics::new(config.name.as_str()));
     let audit = audit::Audit::new(config.name.clone());
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
@@ -90,11 +93,16 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         groups: groups.clone(),
         audit: audit.clone(),
         inbox: inbox.clone(),
+        present: present.clone(),
     };
     let mut connection = Connection::new(&config, access, served, state)?;
-    if let (Some(http), Some(metrics)) = (http, &metrics) {
-        tracing::info!(address = ?http.address(), "HTTP is served");
-        http.serve(metrics.clone(), inbox.clone())?;
+    if let (Some(http), Some(metrics), Some(changes)) = (http, metrics.clone(), changes.clone()) {
+        let identity = http::Identity {
+            fleet: config.fleet.to_string(),
+            master: config.name.to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        http.serve(http::Parts { metrics, changes, present, inbox: inbox.clone(), identity })?;
     }
     let first = tokio::select! {
         first = connection.connect_first() => first?,
@@ -106,7 +114,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         registrar,
         users,
         groups,
-        executor: executor::Executor::new(first, inbox.clone(), metrics),
+        executor: executor::Executor::new(first, inbox.clone(), metrics, changes),
         workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
         ready: Some(listens),

@@ -216,6 +216,11 @@ impl LeaseState {
         matches!(self, LeaseState::Live | LeaseState::Cordoned | LeaseState::Draining)
     }
 
+    /// Whether a master has declared the worker lost.
+    pub fn is_lost(self) -> bool {
+        self == LeaseState::Lost
+    }
+
     /// How long the registry keeps a lease of this state; for ever if absent.
     pub fn keep(self) -> Option<Duration> {
         (!self.is_held()).then_some(limit::LEASE_KEEP)

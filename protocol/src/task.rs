@@ -5,12 +5,14 @@ mod difference;
 mod name;
 mod outcome;
 mod spec;
+mod timeline;
 mod times;
 
 pub use data::Data;
 pub use name::{LimitName, LimitWord, StateName, state_table};
 pub use outcome::{Outcome, Verdict};
 pub use spec::{Limits, ModuleRef, OnWorkerLost, PRIORITY_MAX, Retry, SpecError, TaskSpec};
+pub use timeline::TimelineEvent;
 pub use times::TaskTimes;
 
 use crate::{

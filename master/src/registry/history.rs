@@ -167,7 +167,8 @@ async fn fill(
         let info = message.info()?;
         (page.next.sequence, page.left) = (info.stream_sequence, info.pending);
         let (subject, body) = (message.subject.to_string(), message.payload.clone());
-        page.messages.push(PageMessage { subject, body });
+        let at_ms = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000);
+        page.messages.push(PageMessage { subject, at_ms: at_ms.unwrap_or_default(), body });
         if page.left == 0 {
             return Ok(());
         }

@@ -155,6 +155,9 @@ pub struct Page {
 pub struct PageMessage {
     /// Its subject.
     pub subject: String,
+    /// When the registry stored it, in milliseconds since 1970; 0 in the answer of an older master.
+    #[serde(default)]
+    pub at_ms: u64,
     /// Its body.
     #[serde(with = "base64_text")]
     pub body: Bytes,

@@ -1,9 +1,15 @@
-//! What a master shows at a glance: its groups, with their tasks and the leases of their workers. Never changes
-//! anything. Its cost grows with the workers and the groups, and not with the tasks.
+//! What a master shows at a glance: its groups, with their tasks and the leases of their workers, and its workers. Never
+//! changes anything. Its cost grows with the workers and the groups, and not with the tasks.
 
 use super::Fleet;
-use crate::{GroupName, Time, lease::LeaseState};
-use alloc::{collections::BTreeMap, vec::Vec};
+use crate::{
+    GroupName, TaskId, Time,
+    api::Transport,
+    lease::{Lease, LeaseState, LeaseTiming},
+    task::TaskRecord,
+    time::WallMillis,
+};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::time::Duration;
 
 /// The groups of a fleet, as this master knows them.
@@ -31,6 +37,28 @@ pub struct GroupView {
     /// The greatest time since this master saw a renewal of a held lease, or extended it; absent if no worker
     /// holds a lease.
     pub lease_age: Option<Duration>,
+    /// The task that is placed next, if there is room for it.
+    pub next: Option<Arc<TaskRecord>>,
+    /// When its oldest queued task was submitted, of those that are next in their kind.
+    pub oldest: Option<WallMillis>,
+}
+
+/// A worker, as this master knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerGlance<'a> {
+    /// Its newest lease.
+    pub lease: &'a Lease,
+    /// Whether it has a link to this master.
+    pub linked: bool,
+    /// What carries its newest link.
+    pub transport: Option<Transport>,
+    /// How many attempts it holds.
+    pub running: usize,
+    /// When this master saw its newest renewal, or extended its lease.
+    pub renewed: Time,
+    /// How long the worker may run after a renewal: as the profile says whose wait the lease asks for. It is that wait
+    /// itself if no profile has it.
+    pub lasts: Duration,
 }
 
 /// Tasks that have not ended.
@@ -74,12 +102,42 @@ impl Fleet {
                 }
                 left -= 1;
             }
-            groups.entry(name).or_default().tasks = tasks;
+            let view = groups.entry(name).or_default();
+            view.tasks = tasks;
+            view.next = group.next().and_then(|id| Some(self.tasks.get(&id)?.record.clone()));
+            view.oldest = group.oldest().map(WallMillis);
         }
         let named =
             |(name, view): (&GroupName, GroupView)| GroupView { group: name.clone(), ..view };
         Overview { groups: groups.into_iter().map(named).collect(), others }
     }
+
+    /// Every worker that has a lease, in the order of the names.
+    pub fn glances(&self) -> impl Iterator<Item = WorkerGlance<'_>> {
+        self.workers.values().filter_map(|worker| {
+            let lease = worker.lease.as_ref()?;
+            Some(WorkerGlance {
+                lease,
+                linked: !worker.links().is_empty(),
+                transport: worker.links().transport(),
+                running: worker.tasks().count(),
+                renewed: worker.seen.max(worker.extended),
+                lasts: lasts(lease),
+            })
+        })
+    }
+
+    /// The record of a task that is not over.
+    pub fn open_task(&self, id: TaskId) -> Option<&Arc<TaskRecord>> {
+        self.tasks.get(&id).map(|task| &task.record).filter(|record| !record.is_done())
+    }
+}
+
+fn lasts(lease: &Lease) -> Duration {
+    let profiles = [LeaseTiming::STANDARD, LeaseTiming::FAST, LeaseTiming::ROAMING];
+    let wait = lease.master_wait();
+    let profile = profiles.iter().find(|profile| profile.master() == wait);
+    profile.map_or(wait, |profile| profile.worker())
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The metrics and the health of a master over HTTP, and the dashboard and the alert rules that are made of them.
 
-use crate::failover::{start_long_task, worker_of};
+use crate::{
+    failover::{start_long_task, worker_of},
+    http_client,
+};
 use muster_tests::{
     Fleet,
     fleet::{NATS, wait_for},
@@ -9,25 +12,18 @@ use muster_tests::{
 };
 use std::{
     collections::BTreeSet,
-    io::{Read as _, Write as _},
     net::TcpStream,
     time::{Duration, Instant},
 };
 
 /// Connections that a master serves at once, and how long a request may take to arrive.
-const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_MAX: usize = 128;
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// Sends a request. Returns the status and the body.
 fn ask(port: u16, method: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer in UTF-8");
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").expect("headers and a body");
-    (status.expect("a status"), body.into())
+    let answer = http_client::ask(port, method, path, &[]);
+    (answer.status, answer.body)
 }
 
 fn fleet() -> (Fleet, u16) {
@@ -129,7 +125,7 @@ fn a_master_counts_and_times_its_tasks() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(ask(port, "GET", path).0, 200, "{path}");
     }
-    assert_eq!(ask(port, "GET", "/").0, 404);
+    assert_eq!(ask(port, "GET", "/nothing").0, 404);
     assert_eq!(ask(port, "POST", "/metrics").0, 405);
     fleet.kill(NATS);
     wait_for("the master to miss its registry", || {

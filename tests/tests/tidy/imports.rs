@@ -35,7 +35,7 @@ const MAP: &[(&str, &str)] = &[
         signature: limit
         site: advisory limit time
         subject: id words
-        task: grant id limit occupancy record registry signature time words
+        task: advisory grant id limit occupancy record registry signature time words
         watch: id limit registry subject time
         ",
     ),
@@ -68,8 +68,8 @@ const MAP: &[(&str, &str)] = &[
         config: registry
         connection: api config inbox registry sites upkeep
         enrol: config registry
-        executor: enrol inbox metrics publisher registry
-        http: inbox metrics
+        executor: changes enrol inbox metrics publisher registry
+        http: api changes config inbox metrics
         inbox: registry
         link: inbox registry
         publisher: registry

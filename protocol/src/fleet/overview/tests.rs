@@ -43,4 +43,11 @@ fn groups_have_their_tasks_and_the_leases_of_their_workers() {
     assert_eq!(overview.groups[0].tasks, TaskCounts { queued: 1, dispatched: 0 });
     assert_eq!(overview.groups[0].lease_age, None);
     assert_eq!(overview.others, TaskCounts { queued: 1, dispatched: 0 });
+    assert_eq!(overview.groups[0].next.as_ref().map(|record| record.id), Some(TaskId(4)));
+    assert!(overview.groups[0].oldest.is_some());
+    let glances: Vec<_> = w.fleet.glances().collect();
+    let seen = |at: usize| (glances[at].linked, glances[at].running, glances[at].lasts);
+    assert_eq!(seen(0), (true, 1, SECOND * 4), "the profile `standard`");
+    assert_eq!((glances[1].linked, glances[1].renewed), (false, w.now));
+    assert!(w.fleet.open_task(TaskId(4)).is_some() && w.fleet.open_task(TaskId(9)).is_none());
 }

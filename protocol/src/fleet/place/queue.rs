@@ -6,6 +6,9 @@ use crate::TaskId;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::ops::Bound;
 
+/// Classes that are looked at for the oldest task: there may be as many classes as tasks.
+const HEADS_MAX: usize = 64;
+
 /// A queue of tasks.
 #[derive(Debug, Default)]
 pub(in crate::fleet) struct Queue {
@@ -44,6 +47,11 @@ impl Queue {
     /// The first task of all.
     pub(super) fn first(&self) -> Option<TaskId> {
         self.heads.first_key_value().map(|(key, _)| key.3)
+    }
+
+    /// When the oldest task was submitted, of the first [`HEADS_MAX`] that are next in their class.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.heads.keys().take(HEADS_MAX).map(|key| key.2).min()
     }
 
     pub(super) fn enqueue(&mut self, need: Need, key: QueueKey) {

@@ -208,6 +208,16 @@ impl Group {
         self.own.len() + self.others.len()
     }
 
+    /// The first task that waits: of this master, or of another one.
+    pub(in crate::fleet) fn next(&self) -> Option<TaskId> {
+        self.own.first().or_else(|| self.others.first())
+    }
+
+    /// When its oldest task that waits was submitted, as far as [`Queue::oldest`] knows.
+    pub(in crate::fleet) fn oldest(&self) -> Option<u64> {
+        self.own.oldest().into_iter().chain(self.others.oldest()).min()
+    }
+
     /// The workers that are kept free for queued suspects of this master.
     pub(super) fn kept(&self) -> Vec<(TaskId, KeptWorker)> {
         self.kept.iter().map(|(&task, kept)| (task, kept.clone())).collect()

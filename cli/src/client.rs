@@ -1,10 +1,13 @@
 //! The client of the API: connects to a fleet's masters, sends requests, and retries. Never decides what
 //! to request, and never prints an answer.
 
+mod hints;
+
 use crate::{exit::Failure, ids::Token};
 use anyhow::Context as _;
 use async_nats::{Event, RequestErrorKind};
 use clap::Args;
+use hints::Hints;
 use muster_protocol::{
     GroupName, TaskId,
     api::{self, Endpoint, ListAfter},
@@ -87,6 +90,8 @@ pub struct Client {
     pub connections: watch::Receiver<u64>,
     /// Whether a master has ever answered: then silence means a failover, not a fleet without masters.
     answered: Arc<AtomicBool>,
+    /// Whether this user may hear what masters publish. Otherwise only requests tell what happens.
+    pub hints: Hints,
 }
 
 /// Why an operation failed.
@@ -137,8 +142,10 @@ impl Client {
     /// Connects. A server that cannot be reached is the user's error.
     pub async fn connect(connect: &ConnectArgs) -> anyhow::Result<Self> {
         let (count, connections) = watch::channel(0u64);
+        let hints = Hints::default();
+        let of_hints = hints.clone();
         let heard = move |event: &Event| {
-            if !is_of_hints(event) {
+            if !of_hints.hear(event) {
                 REFUSALS.hear(event);
             }
             if matches!(event, Event::Connected) {
@@ -153,6 +160,7 @@ impl Client {
             names: Names::new(connect.fleet.clone()),
             connections,
             answered: Arc::default(),
+            hints,
         })
     }
 
@@ -358,16 +366,6 @@ async fn dial(
     let nats = access.connect(options).await;
     let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
     Ok((nats, access.domain()))
-}
-
-/// Whether the server refuses to let this user hear what masters publish about tasks. Commands then learn it
-/// later, by asking.
-fn is_of_hints(event: &Event) -> bool {
-    let Event::ServerError(error) = event else { return false };
-    let Some(NatsRefusal::Subscribe(subject)) = NatsRefusal::of(error) else { return false };
-    let mut tokens = subject.split('.');
-    let hints = ["done", "event", "log", "progress"];
-    tokens.next() == Some("muster") && tokens.nth(1).is_some_and(|what| hints.contains(&what))
 }
 
 /// All items of a list that is answered in pages. `ask` asks for the page after a name, and `split` takes

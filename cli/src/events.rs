@@ -92,21 +92,43 @@ fn show(message: &PageMessage, is_json: bool) -> anyhow::Result<()> {
     })
 }
 
+/// What the subject of an event says.
+pub struct Tokens<'a> {
+    /// The group, or `all`.
+    pub group: &'a str,
+    /// To what kind of thing it happened: `task`, `worker`, …
+    pub about: &'a str,
+    /// What happened.
+    pub what: &'a str,
+    /// The batch of tasks, or the name of another thing.
+    pub id: &'a str,
+}
+
+impl<'a> Tokens<'a> {
+    /// Reads `muster.FLEET.event.GROUP.ABOUT.WHAT.ID`.
+    pub fn of(subject: &'a str) -> Option<Self> {
+        let mut tokens = subject.splitn(7, '.').skip(3);
+        let mut token = || tokens.next();
+        Some(Tokens { group: token()?, about: token()?, what: token()?, id: token()? })
+    }
+}
+
 /// A line about something that happened.
-struct Sentence {
-    when: String,
+pub struct Sentence {
+    /// The local time and the group, with a space after each.
+    pub when: String,
     /// The style of what happened.
-    style: anstyle::Style,
-    what: String,
-    more: String,
+    pub style: anstyle::Style,
+    /// What happened, such as `worker.lost`.
+    pub what: String,
+    /// A space, and then to what, where and why.
+    pub more: String,
 }
 
 /// `17:02:11 edge task.lost 01j… on w1: reason`, for each task where it is about tasks.
-fn sentences(subject: &str, payload: &[u8]) -> Vec<Sentence> {
+pub fn sentences(subject: &str, payload: &[u8]) -> Vec<Sentence> {
     let body: Body = serde_json::from_slice(payload).unwrap_or_default();
-    // muster.FLEET.event.GROUP.ABOUT.WHAT.ID
-    let tokens: Vec<&str> = subject.splitn(7, '.').collect();
-    let &[_, _, _, group, about, what, id] = tokens.as_slice() else {
+    let Some(Tokens { group, about, what, id }) = Tokens::of(subject) else {
         let style = anstyle::Style::new();
         let what = subject.to_owned();
         return vec![Sentence { when: String::new(), style, what, more: String::new() }];

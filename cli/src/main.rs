@@ -36,6 +36,7 @@ mod stream_reader;
 mod submit;
 mod task;
 mod terminal;
+mod top;
 mod user;
 mod worker;
 
@@ -63,6 +64,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   muster task run hello --input world --wait
   muster map hello names.txt > results.jsonl
   muster events --follow
+  muster top
   muster check"
 )]
 struct Cli {
@@ -111,6 +113,8 @@ enum Command {
     Audit(audit::Command),
     /// Show what happened in the fleet
     Events(events::Events),
+    /// Watch workers, tasks, groups and events on the whole terminal, and act on them
+    Top(top::Top),
     Check(check::Check),
     /// Collect what explains a problem
     #[command(subcommand)]
@@ -177,6 +181,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         Command::Config(command) => config::run(command, format).map(done),
         Command::Debug(command) => wait_for(debug::run(command, connect, format)).map(done),
         Command::Events(events) => wait_for(events.run(connect, format)).map(done),
+        Command::Top(top) => wait_for(top.run(connect, format)).map(done),
         // Does not end at a refusal of the server: the check reports it as a finding.
         Command::Check(check) => run(check::run(check, connect, format)),
     }

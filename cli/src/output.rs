@@ -204,7 +204,8 @@ pub fn state_cell(word: &str) -> Cell {
     Cell::new(word).fg(colour_of(word).unwrap_or(Color::Red))
 }
 
-fn colour_of(word: &str) -> Option<Color> {
+/// The colour of the state of a task or lease, or of the result of a check; `None` for another word.
+pub fn colour_of(word: &str) -> Option<Color> {
     Some(match word {
         "completed" | "live" | "ok" => Color::Green,
         "queued" | "released" => Color::Reset,
@@ -228,14 +229,23 @@ pub fn state_style(word: &str) -> anstyle::Style {
     }
 }
 
+/// The wall clock of this machine.
+pub fn now() -> WallMillis {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallMillis(now.as_millis().try_into().unwrap_or(u64::MAX))
+}
+
 /// The age of a timestamp, by this machine's wall clock: `12s ago`.
 pub fn ago(stamp: WallMillis) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    match now.checked_sub(Duration::from_millis(stamp.0)) {
+    match age(now(), stamp) {
         Some(passed) => format!("{} ago", quantity::show_duration(passed)),
-        // The clock of the other machine may be ahead.
         None => "now".into(),
     }
+}
+
+/// The age of a timestamp; `None` if it is in the future, because the clock of the other machine is ahead.
+pub fn age(now: WallMillis, stamp: WallMillis) -> Option<Duration> {
+    now.0.checked_sub(stamp.0).map(Duration::from_millis)
 }
 
 /// A timestamp in local time: `2025-03-09 17:02:11`.

@@ -45,11 +45,23 @@ pub struct StreamReader {
     ask: Interval,
     /// Whether the user was warned of the present outage.
     warned: bool,
+    /// What warns the user.
+    warn: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 impl StreamReader {
-    /// Goes to the start among the messages that are kept.
+    /// Goes to the start among the messages that are kept. Warns on standard error.
     pub async fn open(client: &Client, history: History, start: PageStart) -> anyhow::Result<Self> {
+        StreamReader::open_with(client, history, start, exit::warn).await
+    }
+
+    /// Like [`open`](StreamReader::open), and warns by `warn`.
+    pub async fn open_with(
+        client: &Client,
+        history: History,
+        start: PageStart,
+        warn: impl Fn(&str) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let subject = match history {
             History::Events => Some(client.names.events()),
             History::Logs(task) => Some(client.names.logs(task)),
@@ -70,6 +82,7 @@ impl StreamReader {
             hints,
             ask,
             warned: false,
+            warn: Box::new(warn),
         };
         let page = persist(|| reader.page()).await?;
         reader.pending = page.messages.len() as u64 + page.left;
@@ -142,7 +155,7 @@ impl StreamReader {
                 Err(TryError::Lasting(error)) => return Err(error),
                 Err(TryError::Passing(error)) => {
                     if !std::mem::replace(&mut self.warned, true) {
-                        exit::warn(&format!("{error:#}; trying again"));
+                        (self.warn)(&format!("{error:#}; trying again"));
                     }
                     tokio::time::sleep(ASK_EVERY).await;
                 }
@@ -152,7 +165,7 @@ impl StreamReader {
 
     fn take(&mut self, page: Page) {
         if page.has_gap {
-            exit::warn("messages may be missing here: the registry has removed or lost them");
+            (self.warn)("messages may be missing here: the registry has removed or lost them");
         }
         self.from = PageStart::After(page.next);
         self.read.extend(page.messages);

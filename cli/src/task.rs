@@ -5,6 +5,8 @@ mod logs;
 mod run;
 mod show;
 
+pub use show::{Progress, decided_by, module_name};
+
 use crate::{
     client::{Client, ConnectArgs},
     exit::{self, Failure},
@@ -165,8 +167,8 @@ async fn list(client: &Client, mut question: ListTasks, format: Format) -> anyho
     Ok(())
 }
 
-async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Result<()> {
-    let ids: Vec<TaskId> = tokens.iter().map(|token| token.id(client.names.fleet())).collect();
+/// Cancels tasks. Returns those of them that there are.
+pub async fn cancel_all(client: &Client, ids: &[TaskId]) -> anyhow::Result<Tasks> {
     let mut found = Tasks::default();
     for chunk in ids.chunks(CANCEL_MAX) {
         let question = TaskIds { ids: chunk.to_vec() };
@@ -177,6 +179,12 @@ async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Re
         found.tasks.extend(answer.tasks);
         found.tasks.extend(client.tasks(&missing).await?);
     }
+    Ok(found)
+}
+
+async fn cancel(client: &Client, tokens: &[Token], format: Format) -> anyhow::Result<()> {
+    let ids: Vec<TaskId> = tokens.iter().map(|token| token.id(client.names.fleet())).collect();
+    let found = cancel_all(client, &ids).await?;
     if format == Format::Json {
         output::json(&found)?;
     } else {

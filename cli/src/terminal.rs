@@ -4,6 +4,10 @@
 //! The reader may close the output. On standard error the text is then lost; on standard output the
 //! command ends in good order.
 
+mod screen;
+
+pub use screen::Screen;
+
 use anstyle::Style;
 use std::{
     fmt::Write as _,

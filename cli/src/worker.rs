@@ -20,6 +20,9 @@ use muster_protocol::{
 };
 use std::time::Duration;
 
+/// How long the running tasks of a worker that drains may go on, unless told otherwise.
+pub const DRAIN_DEADLINE: &str = "1m";
+
 /// How often a worker is looked at that drains.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -64,7 +67,7 @@ pub enum WorkerAction {
         /// The worker
         name: WorkerId,
         /// How long its running tasks may go on
-        #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = deadline)]
+        #[arg(long, value_name = "DURATION", default_value = DRAIN_DEADLINE, value_parser = deadline)]
         deadline: Duration,
         /// Wait until it has no tasks left
         #[arg(long, short)]
@@ -127,7 +130,7 @@ pub async fn list(client: &Client) -> anyhow::Result<Workers> {
 }
 
 /// Gives an order, and waits until the worker has obeyed.
-async fn send_command(
+pub async fn send_command(
     client: &Client,
     worker: &WorkerId,
     order: WorkerCommand,
@@ -209,7 +212,7 @@ pub async fn run(ask: WorkerAction, connect: &ConnectArgs, format: Format) -> an
         };
     }
     let view = workers.workers.swap_remove(found);
-    if format == Format::Json { output::json(&view) } else { one(&view) }
+    if format == Format::Json { output::json(&view) } else { output::fields(&fields(&view)) }
 }
 
 fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
@@ -246,7 +249,7 @@ fn table(workers: &[WorkerView]) -> anyhow::Result<()> {
 const DENIED: &str = "denied";
 
 /// How a worker is, as one word. What it was ordered says more than that it is unwell.
-fn state(view: &WorkerView) -> &'static str {
+pub fn state(view: &WorkerView) -> &'static str {
     let lease = &view.lease;
     match (lease.state, lease.lacks()) {
         (LeaseState::Live, _) if view.denied.is_some() => DENIED,
@@ -255,9 +258,14 @@ fn state(view: &WorkerView) -> &'static str {
     }
 }
 
+/// Whether masters may give it tasks.
+pub fn takes_tasks(view: &WorkerView) -> bool {
+    view.lease.state == LeaseState::Live && view.denied.is_none()
+}
+
 /// What carries its link to the master that answered, if it has one. A master of an earlier version does not say
 /// what.
-fn linked(view: &WorkerView) -> Option<&'static str> {
+pub fn linked(view: &WorkerView) -> Option<&'static str> {
     view.linked.then(|| view.transport.map_or("yes", Transport::word))
 }
 
@@ -266,10 +274,11 @@ fn lacks(lease: &Lease) -> String {
     lease.lacks().map(ToString::to_string).unwrap_or_default()
 }
 
-fn one(view: &WorkerView) -> anyhow::Result<()> {
+/// Everything about a worker, as names and values.
+pub fn fields(view: &WorkerView) -> Vec<(&'static str, String)> {
     let lease = &view.lease;
     let attempts = view.attempts.iter().map(ToString::to_string).collect::<Vec<_>>();
-    output::fields(&[
+    vec![
         ("name", lease.worker.to_string()),
         ("state", state(view).into()),
         (
@@ -292,7 +301,7 @@ fn one(view: &WorkerView) -> anyhow::Result<()> {
         ),
         ("revision", view.revision.to_string()),
         ("runs", attempts.join("\n")),
-    ])
+    ]
 }
 
 /// The memory of one run, and of all together if the worker says it.
@@ -338,7 +347,8 @@ fn policy(policy: &Policy) -> String {
     lines.join("\n")
 }
 
-fn labels(view: &WorkerView) -> String {
+/// Its labels, as `KEY=VALUE`.
+pub fn labels(view: &WorkerView) -> String {
     let labels = view.lease.offer.labels.iter().map(|(key, value)| format!("{key}={value}"));
     labels.collect::<Vec<_>>().join(" ")
 }

@@ -5,8 +5,8 @@ mod access;
 mod bulk;
 mod groups;
 mod modules;
+mod present;
 mod secrets;
-present;
 mod tasks;
 mod users;
 

@@ -26,7 +26,7 @@ use crate::{
     record::{Unknown, record},
     role::{Actor, Rights, User},
     signature::{Signature, SignerKey},
-    task::{TaskRecord, TaskSpec},
+    task::{StateName, TaskRecord, TaskSpec},
     time::WallMillis,
     words::words,
 };
@@ -97,6 +97,16 @@ pub struct ListTasks {
     /// Only those whose present attempt should have ended before this, by its time limit and the wall
     /// clock of the master that dispatched it. For people.
     pub due_before: Option<WallMillis>,
+}
+
+impl ListTasks {
+    /// Whether a task that is over can meet every condition. If none can, a master need not search the stream of
+    /// tasks, which has the records of a day.
+    pub fn admits_ended(&self) -> bool {
+        let is_open =
+            |word: &str| StateName::ALL.iter().any(|state| state.is_open() && state.word() == word);
+        self.due_before.is_none() && !self.state.as_deref().is_some_and(is_open)
+    }
 }
 
 /// The place of a task in a list: by the time of submission, and by id where that is equal.
@@ -465,5 +475,23 @@ mod tests {
         assert_eq!(digest(Some("1")), Some(1));
         assert_eq!(digest(Some("3")), None);
         assert_eq!(ModuleEntry::new("other").version(None), None);
+    }
+
+    #[test]
+    fn only_conditions_that_an_ended_task_can_meet_need_the_stream() {
+        let due = Some(WallMillis(1));
+        for (state, due_before, admits) in [
+            (None, None, true),
+            (Some("completed"), None, true),
+            (Some("unheard of"), None, true),
+            (Some("queued"), None, false),
+            (Some("dispatched"), None, false),
+            (None, due, false),
+            (Some("completed"), due, false),
+        ] {
+            let state = state.map(String::from);
+            let asked = ListTasks { state, due_before, ..ListTasks::default() };
+            assert_eq!(asked.admits_ended(), admits, "{asked:?}");
+        }
     }
 }

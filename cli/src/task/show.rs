@@ -14,7 +14,7 @@ use muster_protocol::{
     time::WallMillis,
 };
 use serde::Deserialize;
-use std::{process::ExitCode, time::Duration};
+use std::{fmt, process::ExitCode, time::Duration};
 
 /// How long to listen for the progress of a running task: guests that report it do so often.
 const PROGRESS_WITHIN: Duration = Duration::from_millis(400);
@@ -23,11 +23,20 @@ const PROGRESS_WITHIN: Duration = Duration::from_millis(400);
 const WHY_MAX: usize = 60;
 
 /// The progress of a run, as its guest reports it.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Progress {
     done: u64,
     #[serde(default)]
     total: u64,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.total {
+            0 => write!(f, "{}", self.done),
+            total => write!(f, "{} of {total}", self.done),
+        }
+    }
 }
 
 /// The progress that a running task reports just now, if any.
@@ -99,9 +108,8 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
         rows.push(("worker", attempt.worker.to_string()));
         rows.push(("dispatched", when(attempt.dispatched_at)));
     }
-    if let Some(Progress { done, total }) = progress {
-        let of = if total > 0 { format!(" of {total}") } else { String::new() };
-        rows.push(("progress", format!("{done}{of}")));
+    if let Some(progress) = progress {
+        rows.push(("progress", progress.to_string()));
     }
     if let TaskState::Done { outcome, ended_at, .. } = &record.state {
         rows.push(("ended", when(*ended_at)));
@@ -186,7 +194,7 @@ pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow:
 }
 
 /// The attempt that holds the task, or held it at its end.
-fn decided_by(state: &TaskState) -> Option<&Attempt> {
+pub fn decided_by(state: &TaskState) -> Option<&Attempt> {
     match state {
         TaskState::Queued { .. } => None,
         TaskState::Dispatched(attempt) => Some(attempt),
@@ -194,7 +202,8 @@ fn decided_by(state: &TaskState) -> Option<&Attempt> {
     }
 }
 
-fn module_name(spec: &TaskSpec) -> String {
+/// The name of its module, or the begin of the digest if it has none.
+pub fn module_name(spec: &TaskSpec) -> String {
     let digest = || spec.module.digest.hex()[..12].to_owned();
     spec.module.name.clone().unwrap_or_else(digest)
 }

@@ -90,7 +90,8 @@ impl ApiServer {
     pub(super) async fn list(&self, asked: ListTasks) -> ApiResult<Tasks> {
         let limit =
             if asked.limit == 0 { LIST_DEFAULT } else { asked.limit.min(LIST_MAX) } as usize;
-        let (before, due_before) = (asked.before, asked.due_before);
+        let (before, due_before, admits_ended) =
+            (asked.before, asked.due_before, asked.admits_ended());
         let wanted = move |record: &TaskRecord| {
             before.is_none_or(|before| ListPlace::of(record) < before)
                 && asked.state.as_ref().is_none_or(|state| record.state.word() == state)
@@ -101,7 +102,10 @@ impl ApiServer {
         // One more than requested, to know whether there are more.
         let mut records = self.look(move |fleet, _| fleet.tasks(limit + 1, open)).await?;
         // If their size cuts them, `view` cuts before the last of them.
-        let (finished, is_cut) = self.registry.recent(limit + 1, ANSWER_BYTES_MAX, wanted).await;
+        let (finished, is_cut) = match admits_ended {
+            true => self.registry.recent(limit + 1, ANSWER_BYTES_MAX, wanted).await,
+            false => (Vec::new(), false),
+        };
         records.extend(finished.into_iter().map(Arc::new));
         // A task may have ended between the two reads. Its finished record is sorted first, and the
         // other one is removed.

@@ -39,6 +39,11 @@ impl StateName {
     pub fn of_tasks() -> impl Iterator<Item = StateName> {
         Self::ALL.into_iter().filter(|name| *name != StateName::Returned)
     }
+
+    /// Whether a task in this state is not over.
+    pub fn is_open(self) -> bool {
+        matches!(self, StateName::Queued | StateName::Dispatched)
+    }
 }
 
 /// What each state means: the table in docs/FLEET.md.

@@ -54,6 +54,7 @@ mod silence;
 mod sites;
 mod terminal;
 mod tokens;
+mod top;
 mod twins;
 mod unwell;
 mod vanish;

@@ -135,6 +135,7 @@ const MAP: &[(&str, &str)] = &[
         stream_reader: client exit
         submit: client exit
         task: blob client completions exit ids module output quantity request stream_reader submit terminal
+        top: client events exit output quantity stream_reader task terminal worker
         user: client exit output
         worker: client entitlement exit output quantity
         ",

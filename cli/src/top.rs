@@ -244,7 +244,7 @@ impl Shell {
             let oldest = messages.first().filter(|_| is_cut).and_then(event_log::stamp_of);
             log.since = Some(oldest.unwrap_or(WallMillis(hour)));
         }
-        for PageMessage { subject, body } in &messages {
+        for PageMessage { subject, body, .. } in &messages {
             match is_all {
                 true => log.heard(subject, body, now),
                 false => log.read(subject, body),

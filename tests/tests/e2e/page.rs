@@ -92,8 +92,7 @@ fn the_files_of_the_page_have_their_types_and_no_other_site_may_use_them() {
 #[test]
 fn a_page_gets_a_snapshot_and_then_what_changes_and_may_come_back() {
     let (fleet, port) = fleet();
-    let before = fleet.run(&["task", "run", "upper", "--input", "a", "--wait"]).ok();
-    drop(before);
+    fleet.run(&["task", "run", "upper", "--input", "a", "--wait"]).ok();
     let mut page = Events::open(port, "/events", None);
     let first = page.next().expect("a snapshot");
     assert_eq!(first.what, "snapshot");
@@ -107,8 +106,7 @@ fn a_page_gets_a_snapshot_and_then_what_changes_and_may_come_back() {
     assert_eq!(data["tasks"][0]["verdict"], "completed");
     assert_eq!(data["series"].as_array().map(Vec::len), Some(600));
 
-    let task = fleet.run(&["task", "run", "upper", "--input", "b", "--wait", "--id", "second"]);
-    drop(task.ok());
+    fleet.run(&["task", "run", "upper", "--input", "b", "--wait", "--id", "second"]).ok();
     let task = fleet.run(&["-o", "json", "task", "get", "second"]).ok().json();
     let task = task["record"]["id"].as_str().expect("an id").to_string();
     let ended = page.until("the end of the task", |event| {

@@ -21,10 +21,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// The wait after a round is at least so many times as long as the round took: so the questions take a small part of
 /// a master's time, however many tasks there are.
-const REST_FACTOR: u32 = 10;
+const PAUSE_FACTOR: u32 = 10;
 
 /// The longest wait after a round because of that.
-const REST_MAX: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Parts of the list of workers, of at most 1 MB each: some thousand workers.
 const WORKER_PARTS_MAX: usize = 4;
@@ -58,7 +58,7 @@ impl Poll {
         loop {
             let begin = Instant::now();
             let round = self.round().await;
-            let next_in = self.every.max((begin.elapsed() * REST_FACTOR).min(REST_MAX));
+            let next_in = self.every.max((begin.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX));
             let (round, next_at) = match round {
                 Ok(reading) => {
                     (Round::Read(Box::new(Reading { next_in, ..reading })), begin + next_in)

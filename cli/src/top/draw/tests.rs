@@ -38,50 +38,107 @@ fn press(model: &mut Model, keys: &str) {
     }
 }
 
-fn check(keys: &str, (width, height): (u16, u16), expected: &[&str]) {
+/// The rows of the screen that are not empty: the summary, the failovers, the tabs, `expected`, and the last one.
+fn check(keys: &str, (width, height): (u16, u16), tab_right: &str, expected: &[&str]) {
     let mut model = sample::model();
     press(&mut model, keys);
     let shown = shown(&mut model, width, height);
-    let is_blank = |row: &&String| row.is_empty();
-    let blank = shown.iter().filter(is_blank).count();
-    let rows: Vec<&String> = shown.iter().filter(|row| !row.is_empty()).collect();
-    assert_eq!(rows, expected, "{keys:?}, {blank} blank rows of:\n{}", shown.join("\n"));
+    let rows: Vec<&str> = shown.iter().map(String::as_str).filter(|row| !row.is_empty()).collect();
+    let room = usize::from(width) - 41;
+    let tabs = format!(" 1 Workers  2 Tasks  3 Groups  4 Events {tab_right:>room$}");
+    let mut wanted = vec![
+        " fleet default  workers 2/3  runs 4/12  queued 3+  ended 1.0/s",
+        " failovers 1, 0 tasks again; latest 12s ago: w4: its lease lapsed",
+        tabs.trim_end(),
+    ];
+    wanted.extend(expected);
+    assert_eq!(rows, wanted, "{keys:?}:\n{}", shown.join("\n"));
 }
 
-#[test]
-fn workers_on_a_small_terminal() {
-    check("", (80, 24), &[]);
-}
+const WORKERS: [&str; 5] = [
+    " NAME  STATE     GROUP  SLOTS  LOAD  LEASE  LINK  VERSION  LABELS",
+    r" w1    live      shops  4/4    100%  1s     quic  0.2.0    region=e\x1b[2Ju",
+    r" w2    draining  shops  0/4    0%    1s     no    0.2.0    region=e\x1b[2Ju",
+    r" w3    live      edge   0/4    0%    1s     quic  0.2.0    region=e\x1b[2Ju",
+    " q leave  ? help  / filter  s sort  Enter open  d drain  c cordon  u uncordon",
+];
 
 #[test]
-fn workers_on_a_large_terminal() {
-    check("", (200, 50), &[]);
+fn workers() {
+    for size in [(80, 24), (200, 50)] {
+        check("", size, "by name 1-3 of 3", &WORKERS);
+    }
 }
 
 #[test]
 fn tasks_on_a_small_terminal() {
-    check("2", (80, 24), &[]);
+    check(
+        "2",
+        (80, 24),
+        "by newest 1-4 of 4+",
+        &[
+            " ID                          STATE       AGE  WORKER  GROUP  WHY",
+            " 00000000000000000000000004  dispatched  60s  w1      shops  given to worker w1",
+            " 00000000000000000000000003  queued      60s  -       shops  all slots of the 1…",
+            " 00000000000000000000000002  queued      60s  -       shops  all slots of the 1…",
+            " 00000000000000000000000001  queued      60s  -       shops  all slots of the 1…",
+            " q leave  ? help  / filter  s sort  Enter timeline  l logs  x cancel",
+        ],
+    );
 }
 
 #[test]
 fn tasks_on_a_large_terminal() {
-    check("2s", (200, 50), &[]);
+    let head = " ID                          STATE       AGE  WORKER  GROUP  MODULE    TRIES  WHY";
+    let waits = "queued      60s  -       shops  primes:1  0      all slots of the 1 workers of group shops that fit are taken";
+    let waits = |id: u8| format!(" {id:026}  {waits}");
+    check(
+        "2s",
+        (200, 50),
+        "by oldest 1-4 of 4+",
+        &[
+            head,
+            &waits(1),
+            &waits(2),
+            &waits(3),
+            " 00000000000000000000000004  dispatched  60s  w1      shops  primes:1  1      given to worker w1",
+            " q leave  ? help  / filter  s sort  Enter timeline  l logs  x cancel",
+        ],
+    );
 }
 
 #[test]
-fn groups_and_events_on_a_small_terminal() {
-    check("3", (80, 24), &[]);
-    check("4", (80, 24), &[]);
+fn groups_on_a_small_terminal() {
+    check(
+        "3",
+        (80, 24),
+        "by name 1-2 of 2",
+        &[
+            " NAME   WORKERS  RUNS  ENDED/S  QUEUED  OLDEST  IT WAITS BECAUSE",
+            " edge   1/1      0/4   0.0      0+",
+            " shops  1/2      4/8   1.0      3+      60s+    all slots of the 1 workers of g…",
+            " q leave  ? help  / filter  s sort  Enter its tasks",
+        ],
+    );
 }
 
 #[test]
-fn a_timeline_and_a_question_on_a_small_terminal() {
-    check("2\nx", (80, 24), &[]);
-}
-
-#[test]
-fn the_help_has_room_on_a_small_terminal() {
-    check("?", (80, 24), &[]);
+fn what_is_open_is_on_the_screen() {
+    for (keys, words) in [
+        ("2\n", &["00000000000000000000000004", "dispatched", "attempt 1 to w1", "l logs"][..]),
+        ("2\nx", &["y/n", "cancel 00000000000000000000000004?", "y send it"]),
+        ("\n", &["state     live", "region=e\\x1b[2Ju", "u uncordon"]),
+        ("4", &["task.completed", "t1 on w1", "worker.lost", "w4: its lease lapsed"]),
+        ("?", &["follow the logs of the task", "masters list only the newest"]),
+        ("/edge", &["show rows with: edge_"]),
+    ] {
+        let mut model = sample::model();
+        press(&mut model, keys);
+        let shown = shown(&mut model, 80, 24).join("\n");
+        for word in words {
+            assert!(shown.contains(word), "{keys:?} does not show {word:?}:\n{shown}");
+        }
+    }
 }
 
 #[test]

@@ -123,10 +123,13 @@ fn a_page_gets_a_snapshot_and_then_what_changes_and_may_come_back() {
     assert_eq!(next.what, "change");
     let number = |id: &str| id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
     assert_eq!(number(&next.id), number(&ended.id).map(|number| number + 1));
-    // The second in which it ended is over by now.
-    let first = Events::open(port, "/events", None).next().expect("a snapshot");
-    let points = first.data["series"].as_array().expect("points");
-    assert_eq!(points.iter().filter_map(|point| point[1].as_u64()).sum::<u64>(), 2);
+    // The chart has whole seconds.
+    wait_for("the second in which it ended to be over", || {
+        let first = Events::open(port, "/events", None).next()?;
+        let points = first.data["series"].as_array()?;
+        let completed = points.iter().filter_map(|point| point[1].as_u64()).sum::<u64>();
+        (completed == 2).then_some(())
+    });
     for unknown in ["1-1", "nonsense", "1-18446744073709551615"] {
         let mut other = Events::open(port, "/events", Some(unknown));
         assert_eq!(other.next().expect("a snapshot").what, "snapshot", "{unknown}");

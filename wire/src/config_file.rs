@@ -17,8 +17,8 @@ const VARIABLE: &str = "MUSTER_CONFIG";
 /// The id and the long name of the option that names the file.
 const OPTION: &str = "config";
 
-/// How alike an unknown name and an option have to be for a suggestion, from 0 to 1.
-const ALIKE: f64 = 0.7;
+/// How similar an unknown name and an option have to be for a suggestion, from 0 to 1.
+const SIMILARITY_MIN: f64 = 0.7;
 
 /// The option that names the file.
 #[derive(Args, Clone, Debug, Default)]
@@ -166,7 +166,7 @@ fn table(path: &Path) -> Result<Table, String> {
 fn unknown(command: &Command, name: &str) -> String {
     let near = options(command)
         .map(|(known, _)| (strsim::jaro_winkler(&known, name), known))
-        .filter(|(alike, _)| *alike >= ALIKE)
+        .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     match near {
         Some((_, near)) => format!("there is no option {name}; did you mean {near}?"),

@@ -59,7 +59,7 @@ pub fn of_event(mut event: Value) -> Value {
     let kind = event["type"].as_str().unwrap_or_default();
     let kept = [TaskEvent::Redispatched, TaskEvent::Quarantined];
     let is_kept = kept.iter().any(|what| kind.ends_with(&format!(".task_{}", what.word())));
-    if !is_kept && let Some(tasks) = event["tasks"].as_array_mut() {
+    if !is_kept && let Some(tasks) = event.get_mut("tasks").and_then(Value::as_array_mut) {
         for task in tasks {
             if let Some(Value::String(reason)) = task.get_mut("reason") {
                 text(reason);

@@ -125,7 +125,7 @@ fn second_line(canvas: &mut Canvas<'_>, model: &Model, now: Now) {
         let age = latest.at.and_then(|at| output::age(now.wall, at));
         let age = age.map_or("now".into(), |age| format!("{} ago", quantity::show_duration(age)));
         terminal::escaped(&format!(
-            ", {again_count} tasks again; latest {age}: {}: {}",
+            ", {again_count} dispatched again; latest {age}: {}: {}",
             latest.worker, latest.reason
         ))
     });

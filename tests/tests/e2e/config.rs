@@ -41,7 +41,7 @@ fn a_worker_takes_its_options_from_a_file_and_the_command_line_overrides_them() 
     let mut muster = fleet.muster(&["config", "show", "worker", "--config", text(&path)]);
     let shown = muster.env_remove("MUSTER_NATS").output().expect("it runs").stdout;
     let shown = String::from_utf8_lossy(&shown);
-    assert!(shown.contains("nats://127.0.0.1:4222") && !shown.contains("hush"), "{shown}");
+    assert!(shown.contains("nats://127.0.0.1") && !shown.contains("hush"), "{shown}");
 }
 
 #[test]

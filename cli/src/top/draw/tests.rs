@@ -48,7 +48,7 @@ fn check(keys: &str, (width, height): (u16, u16), tab_right: &str, expected: &[&
     let tabs = format!(" 1 Workers  2 Tasks  3 Groups  4 Events {tab_right:>room$}");
     let mut wanted = vec![
         " fleet default  workers 2/3  runs 4/12  queued 3+  ended 1.0/s",
-        " failovers 1, 0 tasks again; latest 12s ago: w4: its lease lapsed",
+        " failovers 1, 0 dispatched again; latest 12s ago: w4: its lease lapsed",
         tabs.trim_end(),
     ];
     wanted.extend(expected);

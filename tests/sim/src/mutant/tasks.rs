@@ -210,9 +210,9 @@ pub(super) const EDITS: &[Edit] = &[
     ),
     edit(
         HOLDER,
-        "            if !core::mem::replace(&mut self.hurried, true) {",
-        "            let each = ON[a-shortage-that-comes-and-goes-renews-each-time];
-            if !core::mem::replace(&mut self.hurried, true) || each {",
+        "        if !core::mem::replace(&mut self.hurried, true) {",
+        "        let each = ON[a-shortage-that-comes-and-goes-renews-each-time];
+        if !core::mem::replace(&mut self.hurried, true) || each {",
     ),
     edit(
         RETRY,

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use child::Child;
 use clap::Args;
 use muster_protocol::{GroupName, WorkerId, entitlement::Entitlement, subject::Names};
+use muster_wire::config_file;
 use rustix::{
     fs::{FlockOperation, flock},
     io::{FdFlags, fcntl_setfd},
@@ -22,6 +23,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use std::{
     env, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -45,6 +47,7 @@ const CERT_DAYS: u32 = 365;
 #[command(after_help = "Examples:
   muster dev
   muster dev --workers 4 --slots 2 --dir /tmp/fleet
+  muster dev --http 127.0.0.1:8480        with a page that shows the fleet
 
 Then, in another terminal: export MUSTER_NATS=… as printed, and muster task run …
 When all processes are ready, DIR/dev.json lists them.
@@ -66,6 +69,9 @@ pub struct Dev {
     /// Where everything is kept between starts
     #[arg(long, default_value = ".muster/dev")]
     dir: PathBuf,
+    /// Serve the page of the master at this address of this machine, such as 127.0.0.1:8480 [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
 }
 
 /// What stands in `dev.json`.
@@ -75,6 +81,8 @@ struct Summary {
     master: MasterSummary,
     workers: Vec<WorkerSummary>,
     nats_server: Process,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -190,6 +198,9 @@ impl Fleet {
         // Whoever reaches this fleet is on this machine.
         command.args(["--listen", "127.0.0.1:0", "--default-role", "admin"]);
         command.arg("--state-dir").arg(self.dir.join("m1").join("state"));
+        if let Some(address) = dev.http {
+            command.args(["--http", &address.to_string()]);
+        }
         let ready = self.spawn("m1", &mut command)?;
         let master_pid = self.children.last().map_or(0, Child::pid);
         let text = self.await_ready("m1", &ready).await?;
@@ -227,6 +238,7 @@ impl Fleet {
             master: MasterSummary { pid: master_pid, quic },
             workers,
             nats_server: Process { pid: nats_pid },
+            page: dev.http.map(|address| format!("http://{address}/")),
         })
     }
 
@@ -242,6 +254,8 @@ impl Fleet {
         for variable in ["CREDS", "NKEY", "CA", "CERT", "KEY", "TLS_FIRST"] {
             command.env_remove(format!("MUSTER_NATS_{variable}"));
         }
+        // Neither are the options of another daemon.
+        command.env_remove(config_file::VARIABLE);
         command
     }
 
@@ -273,6 +287,9 @@ impl Fleet {
         line("master m1", summary.master.pid, &format!("quic {}", summary.master.quic))?;
         for worker in &summary.workers {
             line(&format!("worker {}", worker.id), worker.pid, "")?;
+        }
+        if let Some(page) = &summary.page {
+            output::line(&format!("  page         {page}"))?;
         }
         output::line(&format!("  logs         {}/*/log", self.dir.display()))?;
         let observer = self.dir.join("nats").join("observer.nk");

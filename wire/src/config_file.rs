@@ -12,7 +12,7 @@ use std::{
 use toml::{Table, Value};
 
 /// The variable that names the file.
-const VARIABLE: &str = "MUSTER_CONFIG";
+pub const VARIABLE: &str = "MUSTER_CONFIG";
 
 /// The id and the long name of the option that names the file.
 const OPTION: &str = "config";

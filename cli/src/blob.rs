@@ -4,10 +4,10 @@
 use crate::{
     client::{Client, TryError, persist},
     exit::Failure,
-    quantity,
+    quantity, terminal,
 };
 use bytes::{Bytes, BytesMut};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use muster_protocol::{
     Digest, Nonce,
     api::{
@@ -18,7 +18,6 @@ use muster_protocol::{
     task::Data,
 };
 use muster_wire::process;
-use std::io::{self, IsTerminal as _};
 
 /// Below this size an upload is over before a progress bar could be read.
 const BAR_FROM: usize = 1024 * 1024;
@@ -136,10 +135,8 @@ async fn upload(
 }
 
 fn bar(size: usize) -> ProgressBar {
-    if size <= BAR_FROM || !io::stderr().is_terminal() {
+    if size <= BAR_FROM {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
-        .expect("the template is a constant and well-formed");
-    ProgressBar::new(size as u64).with_style(style)
+    terminal::progress_bar(Some(size as u64), "{bytes}/{total_bytes} {bytes_per_sec}")
 }

@@ -10,11 +10,12 @@ use crate::{
     output::{self, Format},
     quantity,
     stream_reader::{History, StreamReader},
+    terminal,
 };
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use flate2::{Compression, write::GzEncoder};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use muster_protocol::{
     api::{Endpoint, ListAfter, ListTasks, PageStart, Tasks},
     subject::Names,
@@ -24,7 +25,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
-    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -117,7 +117,8 @@ impl Parts {
 }
 
 async fn read(client: &Client, connect: &ConnectArgs, since: Duration) -> Vec<Part> {
-    let mut parts = Parts { read: Vec::new(), bar: bar() };
+    let mut parts =
+        Parts { read: Vec::new(), bar: terminal::progress_bar(Some(PARTS), "{pos}/{len} {msg}") };
     parts.add("about", async { Ok(about(client)) }).await;
     parts.add("check", async { Ok(check::findings(&[], connect).await) }).await;
     parts.add("masters", client.ask::<Value>(Endpoint::MasterList, &json!({}))).await;
@@ -251,14 +252,4 @@ fn report(file: &Path, size: u64, parts: &[Part], format: Format) -> anyhow::Res
     output::line(&format!("{} ({})", file.display(), quantity::show_size(size)))?;
     exit::hint("look at it before you send it, and add the logs of masters and workers");
     Ok(())
-}
-
-/// A progress bar, if standard error is a terminal.
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")
-        .expect("the template is a constant and well-formed");
-    ProgressBar::new(PARTS).with_style(style)
 }

@@ -13,6 +13,7 @@ use crate::{
     exit::{self, Failure},
     ids, module, request,
     submit::{self, Chunk},
+    terminal,
 };
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use futures::{
     future::BoxFuture,
     stream::{self, FuturesUnordered},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use lines::{InputLine, Lines};
 use muster_protocol::{
     BatchId, Digest, TaskId,
@@ -333,10 +334,8 @@ fn of_line(batch: BatchId, line: u64) -> TaskId {
 
 /// A bar, when someone looks and the results go elsewhere.
 fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() || io::stdout().is_terminal() {
+    if io::stdout().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tasks in {elapsed}")
-        .expect("the template is a constant and well-formed");
-    ProgressBar::new(0).with_style(style)
+    terminal::progress_bar(Some(0), "{pos}/{len} tasks in {elapsed}")
 }

@@ -7,10 +7,11 @@ use crate::{
     client::{self, Client, ConnectArgs},
     exit::{self, Failure},
     output::{self, Format},
+    terminal,
 };
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use muster_protocol::{
     Digest, GroupName, WorkerId,
     api::{Endpoint, Members, NameSecret, SecretView, SecretViews, SetSecret},
@@ -23,7 +24,7 @@ use serde_json::json;
 use std::{
     collections::BTreeSet,
     fs,
-    io::{self, IsTerminal as _, Read as _},
+    io::{self, Read as _},
     path::PathBuf,
     str::FromStr,
 };
@@ -277,14 +278,12 @@ async fn forget(client: &Client, asked: Forget, format: Format) -> anyhow::Resul
     output::line(&format!("{name} is forgotten for: {}", of.join(", ")))
 }
 
-/// A progress bar, if standard error is a terminal and there is more than one worker.
+/// A progress bar, if there is more than one worker.
 fn bar(workers: usize) -> ProgressBar {
-    if workers < 2 || !io::stderr().is_terminal() {
+    if workers < 2 {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} workers in {elapsed}")
-        .expect("the template is a constant and well-formed");
-    ProgressBar::new(workers as u64).with_style(style)
+    terminal::progress_bar(Some(workers as u64), "{pos}/{len} workers in {elapsed}")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod logs;
 mod run;
 mod show;
 
-pub use show::{Progress, decided_by, module_name};
+pub use show::{Progress, module_name};
 
 use crate::{
     client::{Client, ConnectArgs},

@@ -9,6 +9,7 @@ mod screen;
 pub use screen::Screen;
 
 use anstyle::Style;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal, Write},
@@ -49,6 +50,17 @@ pub fn note_bytes(bytes: &[u8]) {
         true => out.write_all(harmless(bytes).as_bytes()),
         false => out.write_all(bytes),
     };
+}
+
+/// A progress bar on standard error, with this text after the bar. Hidden if that is no terminal. `length` is absent
+/// where nobody knows it yet.
+pub fn progress_bar(length: Option<u64>, text: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {text}"))
+        .expect("the callers' templates are constants and well-formed");
+    length.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style)
 }
 
 /// The same JSON with control characters escaped. `serde_json` escapes most of them; the rest can only

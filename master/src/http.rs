@@ -76,6 +76,27 @@ struct Shared {
     logs: Arc<Semaphore>,
 }
 
+/// What an event stream is made of.
+trait Events: Send + 'static {
+    /// The next events, as they are sent; `None` at the end.
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+/// Sends events as they come. A connection that reads nothing for a while is cut off.
+fn stream(events: impl Events, watched: &Arc<Watched>) -> Answer {
+    let begun = (events, watched.begin());
+    answer::events(futures::stream::unfold(begun, |(mut events, watched)| async move {
+        watched.asked();
+        let text = events.next().await?;
+        Some((text, (events, watched)))
+    }))
+}
+
+/// The last event that a page had, when it comes back.
+fn last_event(headers: &HeaderMap) -> Option<&str> {
+    headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok())
+}
+
 impl Shared {
     /// Answers a request. `watched` is told of an answer that goes on.
     async fn answer(
@@ -96,7 +117,6 @@ impl Shared {
             return answer::failure(StatusCode::FORBIDDEN, error, None);
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok());
         match path {
             _ if path.starts_with("/api/") => self.api(request, watched).await,
             _ if !reads => {
@@ -105,46 +125,28 @@ impl Shared {
             "/metrics" => self.metrics().await,
             "/healthz" => self.health().await,
             "/readyz" => self.readiness().await,
-            "/events" => self.events(last, watched).await,
+            "/events" => self.events(headers, watched).await,
             _ => files::answer(path),
         }
     }
 
     /// The snapshot and the changes of the fleet.
-    async fn events(self: &Arc<Self>, last: Option<&str>, watched: &Arc<Watched>) -> Answer {
-        let page = match Page::open(self.clone(), last).await {
-            Ok(page) => page,
+    async fn events(self: &Arc<Self>, headers: &HeaderMap, watched: &Arc<Watched>) -> Answer {
+        match Page::open(self.clone(), last_event(headers)).await {
+            Ok(page) => stream(page, watched),
             Err(closed) => {
-                return answer::failure(StatusCode::SERVICE_UNAVAILABLE, &closed.to_string(), None);
+                answer::failure(StatusCode::SERVICE_UNAVAILABLE, &closed.to_string(), None)
             }
-        };
-        let watched = watched.begin();
-        answer::events(futures::stream::unfold((page, watched), |(mut page, watched)| async move {
-            watched.asked();
-            let text = page.next().await?;
-            Some((text, (page, watched)))
-        }))
+        }
     }
 
     /// The log of a task.
-    async fn log(
-        self: &Arc<Self>,
-        task: TaskId,
-        headers: &HeaderMap,
-        watched: &Arc<Watched>,
-    ) -> Answer {
+    fn log(self: &Arc<Self>, task: TaskId, headers: &HeaderMap, watched: &Arc<Watched>) -> Answer {
         let Ok(place) = self.logs.clone().try_acquire_owned() else {
             let error = format!("{LOGS_MAX} logs are followed already.");
             return answer::failure(StatusCode::SERVICE_UNAVAILABLE, &error, None);
         };
-        let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok());
-        let log = Log::new(self.clone(), task, last, place);
-        let watched = watched.begin();
-        answer::events(futures::stream::unfold((log, watched), |(mut log, watched)| async move {
-            watched.asked();
-            let text = log.next().await?;
-            Some((text, (log, watched)))
-        }))
+        stream(Log::new(self.clone(), task, last_event(headers), place), watched)
     }
 
     /// Asks the API for something that everybody may read.

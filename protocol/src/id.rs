@@ -98,6 +98,27 @@ where
     d.deserialize_str(Text(PhantomData))
 }
 
+/// Implements serde for a type that is a text in JSON: as it is displayed and parsed.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                <alloc::string::String as serde::Deserialize>::deserialize(d)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+pub(crate) use as_text;
+
 macro_rules! numeric_id {
     ($(#[$doc:meta])* $name:ident, $number:ty, $kind:literal, $digits:literal, $expected:literal) => {
         $(#[$doc])*

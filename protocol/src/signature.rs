@@ -1,11 +1,10 @@
 //! Signatures of modules and the keys of their signers, in the text formats of minisign. Reads and writes
 //! them only: `muster_module::signing` signs and verifies.
 
-use crate::limit::SIGNATURE_SIZE_MAX;
-use alloc::{format, string::String, sync::Arc};
+use crate::{id::as_text, limit::SIGNATURE_SIZE_MAX};
+use alloc::{format, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use core::{fmt, str::FromStr};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The algorithm of a key: Ed25519.
 const KEY_ALGORITHM: [u8; 2] = *b"Ed";
@@ -177,22 +176,6 @@ fn decode<const SIZE: usize>(text: &str) -> Option<[u8; SIZE]> {
     STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-macro_rules! as_text {
-    ($name:ident) => {
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(de::Error::custom)
-            }
-        }
-    };
-}
-
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -206,7 +189,7 @@ as_text!(Signature);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
+    use alloc::string::{String, ToString};
 
     /// Made by the program minisign, as its documentation shows them.
     const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";

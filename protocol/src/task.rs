@@ -4,6 +4,8 @@ mod data;
 mod difference;
 mod name;
 mod outcome;
+#[cfg(test)]
+mod sample;
 mod spec;
 mod timeline;
 mod times;
@@ -117,6 +119,15 @@ impl TaskState {
         TaskState::Queued { wait_ms: wait.as_millis() as u64, kept: None }
     }
 
+    /// The attempt that holds the task, or held it at its end. Those in the history are others.
+    pub fn last_attempt(&self) -> Option<&Attempt> {
+        match self {
+            TaskState::Queued { .. } => None,
+            TaskState::Dispatched(attempt) => Some(attempt),
+            TaskState::Done { attempt, .. } => attempt.as_ref(),
+        }
+    }
+
     /// The state as one word.
     pub fn word(&self) -> &'static str {
         self.name().word()
@@ -176,14 +187,14 @@ impl TaskRecord {
     /// How many bytes of log this attempt may have; `None` if the record does not say that this worker was
     /// given it.
     pub fn log_max(&self, worker: &WorkerId, attempt: AttemptId) -> Option<u64> {
-        let last = match &self.state {
-            TaskState::Queued { .. } => None,
-            TaskState::Dispatched(attempt) => Some(attempt),
-            TaskState::Done { attempt, .. } => attempt.as_ref(),
-        };
         let past = self.history.iter().map(|past| &past.attempt);
         let is_this = |known: &Attempt| known.id == attempt && known.worker == *worker;
-        last.into_iter().chain(past).any(is_this).then_some(self.spec.limits.log_bytes)
+        self.state
+            .last_attempt()
+            .into_iter()
+            .chain(past)
+            .any(is_this)
+            .then_some(self.spec.limits.log_bytes)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use bytes::Bytes;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use muster_protocol::task::{Data, ModuleRef, Outcome, Verdict};
 use muster_worker::{
     compile::Compiler,
@@ -19,12 +19,7 @@ use muster_worker::{
     policy::{Rules, Secrets},
     sandbox::GuestReport,
 };
-use std::{
-    collections::BTreeSet,
-    env,
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, env, process::ExitCode};
 
 /// What to run locally, and under which id.
 pub struct Local<'a> {
@@ -49,7 +44,7 @@ impl Local<'_> {
         let spec = self.options.spec(module, Data::EMPTY, None)?;
         let secrets = secrets(&spec.grants.secrets)?;
         let id = self.id.map_or_else(ids::new_task, |token| Ok(token.id(self.fleet)))?;
-        let bar = bar();
+        let bar = terminal::progress_bar(None, "{pos}/{len} in {elapsed}");
         let compiler = Compiler::new(&Rules::default());
         let running = local::run(
             &compiler,
@@ -111,14 +106,4 @@ fn tell(bar: &ProgressBar, heard: Heard) {
             exit::warn(&format!("{reason}; the next attempt begins in {wait}"));
         }),
     }
-}
-
-/// A progress bar, if standard error is a terminal.
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} in {elapsed}")
-        .expect("the template is a constant and well-formed");
-    ProgressBar::no_length().with_style(style)
 }

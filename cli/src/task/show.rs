@@ -60,7 +60,7 @@ pub fn list(tasks: &Tasks, format: Format) -> anyhow::Result<()> {
     }
     let rows = tasks.tasks.iter().map(|view| {
         let record = &view.record;
-        let worker = decided_by(&record.state).map_or("-", |attempt| attempt.worker.as_str());
+        let worker = record.state.last_attempt().map_or("-", |attempt| attempt.worker.as_str());
         vec![
             Cell::new(record.id),
             output::state_cell(record.state.word()),
@@ -103,7 +103,7 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
     if record.cancel {
         rows.push(("cancel", "asked for".into()));
     }
-    if let Some(attempt) = decided_by(&record.state) {
+    if let Some(attempt) = record.state.last_attempt() {
         rows.push(("attempt", attempt.id.to_string()));
         rows.push(("worker", attempt.worker.to_string()));
         rows.push(("dispatched", when(attempt.dispatched_at)));
@@ -139,7 +139,7 @@ pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
             "id": record.id,
             "attempts": record.attempts,
             "history": record.history,
-            "current": decided_by(&record.state),
+            "current": record.state.last_attempt(),
             "state": record.state.word(),
             "why": view.why,
         }));
@@ -191,15 +191,6 @@ pub async fn result(client: &Client, view: &TaskView, format: Format) -> anyhow:
         exit::error(&format!("task {} did not complete: {}", record.id, outcome.verdict.reason()));
     }
     Ok(ExitCode::from(exit::of(&outcome.verdict)))
-}
-
-/// The attempt that holds the task, or held it at its end.
-pub fn decided_by(state: &TaskState) -> Option<&Attempt> {
-    match state {
-        TaskState::Queued { .. } => None,
-        TaskState::Dispatched(attempt) => Some(attempt),
-        TaskState::Done { attempt, .. } => attempt.as_ref(),
-    }
 }
 
 /// The name of its module, or the begin of the digest if it has none.

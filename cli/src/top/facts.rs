@@ -1,7 +1,6 @@
 //! What is known of a fleet: the latest answers of masters, and what events said. Never what is done with it.
 
 use super::{event_log::EventLog, now::Now};
-use crate::task;
 use muster_protocol::{
     WorkerId,
     api::{ListPlace, TaskView, WorkerView},
@@ -142,7 +141,7 @@ impl Facts {
         }
         for view in self.open_tasks() {
             let group = groups.entry(view.record.spec.group.as_str()).or_default();
-            if task::decided_by(&view.record.state).is_some() {
+            if view.record.state.last_attempt().is_some() {
                 continue;
             }
             group.queued += 1;

@@ -235,9 +235,8 @@ fn load(runs: usize, slots: u64) -> u64 {
 fn tasks(facts: &Facts, order: &str, now: Now) -> Vec<Row> {
     let mut views: Vec<&TaskView> = facts.open_tasks().collect();
     views.sort_by_key(|view| Reverse(ListPlace::of(&view.record)));
-    let on = |view: &TaskView| {
-        task::decided_by(&view.record.state).map(|attempt| attempt.worker.clone())
-    };
+    let on =
+        |view: &TaskView| view.record.state.last_attempt().map(|attempt| attempt.worker.clone());
     match order {
         "oldest" => views.reverse(),
         "worker" => views.sort_by_key(|view| on(view).map_or((true, None), |on| (false, Some(on)))),

@@ -45,15 +45,15 @@ pub fn steps(view: &TaskView, progress: Option<Progress>, now: Now) -> Vec<Step>
     let record = &view.record;
     let mut steps = Steps { begin: record.submitted_at, now, steps: Vec::new() };
     steps.add(record.submitted_at, "queued", format!("in the group {}", record.spec.group));
-    let known = record.history.len() + usize::from(task::decided_by(&record.state).is_some());
+    let known = record.history.len() + usize::from(record.state.last_attempt().is_some());
     let unknown = (record.attempts as usize).saturating_sub(known);
     if unknown > 0 {
         steps.add(record.submitted_at, "…", format!("{unknown} earlier attempts are not kept"));
     }
     for past in &record.history {
         steps.dispatched(&past.attempt);
-        let what = if past.lost { "lost" } else { "returned" };
-        steps.add(past.ended_at, what, format!("by {}: {}", past.attempt.worker, past.reason));
+        let what = if past.lost { "lost" } else { "ended" };
+        steps.add(past.ended_at, what, format!("on {}: {}", past.attempt.worker, past.reason));
         steps.add(past.ended_at, "again", "queued for another attempt".into());
     }
     match &record.state {
@@ -136,7 +136,7 @@ mod tests {
             [
                 "0.000s queued in the group shops",
                 "0.020s dispatched attempt 1 to w1",
-                "5.000s lost by w1: its worker w1 was lost",
+                "5.000s lost on w1: its worker w1 was lost",
                 "5.000s again queued for another attempt",
                 "5.100s dispatched attempt 2 to w2",
                 "6.000s started on w2, as it ran for 2.000s",

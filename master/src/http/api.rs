@@ -73,7 +73,7 @@ impl Shared {
             (&Method::GET, ["tasks"]) => self.tasks(uri.query().unwrap_or_default()).await,
             (&Method::GET, ["task", id]) => self.task(id).await,
             (&Method::GET, ["task", id, "log"]) => match self.record(id).await {
-                Ok((record, _)) => Ok(self.log(record.id, headers, watched).await),
+                Ok((record, _)) => Ok(self.log(record.id, headers, watched)),
                 Err(refusal) => Err(refusal),
             },
             (&Method::POST, ["task", id, "cancel"]) => self.cancel(id, &caller).await,

@@ -1,6 +1,6 @@
 //! The log of a task as it is written, as server-sent events. Never keeps more of it than one page of the stream.
 
-use super::Shared;
+use super::{Events, Shared};
 use bytes::Bytes;
 use muster_protocol::{
     TaskId,
@@ -45,21 +45,8 @@ struct Line<'a> {
     at_ms: u64,
 }
 
-impl Log {
-    /// Follows the log of a task, from the place that `last` names.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        task: TaskId,
-        last: Option<&str>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        let from = last.and_then(place_of).map_or(PageStart::First, PageStart::After);
-        let (has_ended, is_over, asked) = (false, false, None);
-        Log { shared, task, from, has_ended, is_over, asked, sent: Instant::now(), _place: place }
-    }
-
-    /// The next lines. `None` after the end.
-    pub(super) async fn next(&mut self) -> Option<Bytes> {
+impl Events for Log {
+    async fn next(&mut self) -> Option<Bytes> {
         while !self.is_over {
             if let Some(text) = self.read().await {
                 self.sent = Instant::now();
@@ -72,6 +59,20 @@ impl Log {
             tokio::time::sleep(READ_EVERY).await;
         }
         None
+    }
+}
+
+impl Log {
+    /// Follows the log of a task, from the place that `last` names.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        task: TaskId,
+        last: Option<&str>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let from = last.and_then(place_of).map_or(PageStart::First, PageStart::After);
+        let (has_ended, is_over, asked) = (false, false, None);
+        Log { shared, task, from, has_ended, is_over, asked, sent: Instant::now(), _place: place }
     }
 
     /// Reads a page. `None` if there is nothing new.

@@ -1,9 +1,9 @@
 //! The public key to which secrets for a worker are encrypted, in the text form of age. Never encrypts anything,
 //! and never has the other half of the key.
 
-use alloc::{string::String, sync::Arc};
+use crate::id::as_text;
+use alloc::sync::Arc;
 use core::{fmt, str::FromStr};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The length of the text: `age1`, 52 letters for 32 bytes, 6 letters of checksum.
 const SIZE: usize = 62;
@@ -52,17 +52,7 @@ impl fmt::Debug for Recipient {
     }
 }
 
-impl Serialize for Recipient {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Recipient {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(de::Error::custom)
-    }
-}
+as_text!(Recipient);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 use super::{ModuleRule, TEXT_MAX};
 use crate::{
     Digest,
+    id::as_text,
     limit::SIGNERS_MAX,
     signature::{KeyId, SignerKey},
 };
@@ -13,7 +14,7 @@ use alloc::{
     sync::Arc,
 };
 use core::{fmt, str::FromStr};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 /// The longest name of such a secret, in bytes. It is part of a key in the registry.
 const NAME_SIZE_MAX: usize = 64;
@@ -63,17 +64,7 @@ impl fmt::Debug for SecretName {
     }
 }
 
-impl Serialize for SecretName {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretName {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(de::Error::custom)
-    }
-}
+as_text!(SecretName);
 
 /// Refuses a value that cannot be that of a variable. The error continues a sentence after "the secret".
 pub fn check_value(value: &str) -> Result<(), String> {

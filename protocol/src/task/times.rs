@@ -1,7 +1,7 @@
 //! How long a task waited, by what its record says. For people: the times are those of the wall clocks of several
 //! masters.
 
-use super::{Attempt, TaskRecord, TaskState};
+use super::{Attempt, TaskRecord};
 use crate::time::WallMillis;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -19,15 +19,8 @@ pub struct TaskTimes {
 impl TaskRecord {
     /// How long the task waited.
     pub fn times(&self) -> TaskTimes {
-        let last = match &self.state {
-            TaskState::Dispatched(attempt) => Some(attempt),
-            TaskState::Done { attempt, .. } => attempt.as_ref(),
-            TaskState::Queued { .. } => None,
-        };
         let past = self.history.iter().map(|past| &past.attempt);
-        // The last attempt may be in the history as well.
-        let last = last.filter(|last| past.clone().all(|past| past.id != last.id));
-        let attempts: Vec<&Attempt> = past.chain(last).collect();
+        let attempts: Vec<&Attempt> = past.chain(self.state.last_attempt()).collect();
         let since = |then: WallMillis, attempt: &Attempt| {
             Duration::from_millis(attempt.dispatched_at.0.saturating_sub(then.0))
         };
@@ -43,54 +36,36 @@ impl TaskRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        AttemptId, Digest, SessionId, TaskId,
-        record::Unknown,
-        registry::StreamId,
-        task::{Data, ModuleRef, Outcome, PastAttempt, TaskSpec, Verdict},
-    };
+    use crate::task::{Outcome, PastAttempt, TaskState, Verdict, sample};
     use alloc::sync::Arc;
-
-    fn attempt(number: u32, dispatched_ms: u64) -> Attempt {
-        Attempt {
-            id: AttemptId(number.into()),
-            number,
-            worker: "w1".parse().expect("a name"),
-            session: SessionId(1),
-            lease: 1,
-            lease_stream: StreamId(1),
-            dispatched_at: WallMillis(dispatched_ms),
-            alone: false,
-            to_silent: false,
-            unknown: Unknown::default(),
-        }
-    }
 
     fn past(number: u32, dispatched_ms: u64, ended_ms: u64, lost: bool) -> PastAttempt {
         let ended_at = WallMillis(ended_ms);
-        PastAttempt { attempt: attempt(number, dispatched_ms), ended_at, lost, reason: "".into() }
+        PastAttempt {
+            attempt: sample::attempt(number, dispatched_ms),
+            ended_at,
+            lost,
+            reason: "".into(),
+        }
     }
 
     #[test]
     fn a_task_waits_before_its_first_attempt_and_after_each_loss() {
-        let module = ModuleRef { name: None, digest: Digest([0; 32]) };
-        let spec = Arc::new(TaskSpec::new(module, Data::EMPTY));
-        let mut record = TaskRecord::queued(TaskId(1), spec, WallMillis(1_000));
+        let mut record = sample::queued(1_000);
         assert_eq!(record.times(), TaskTimes::default());
-        record.state = TaskState::Dispatched(attempt(1, 1_250));
+        record.state = TaskState::Dispatched(sample::attempt(1, 1_250));
         let ms = Duration::from_millis;
         assert_eq!(record.times(), TaskTimes { queued: Some(ms(250)), failovers: Vec::new() });
         record.history = [past(1, 1_250, 5_000, true), past(2, 5_100, 6_000, false)].into();
         record.history.push(past(3, 7_000, 8_000, true));
         record.state = TaskState::Done {
             outcome: Arc::new(Outcome::bare(Verdict::Completed)),
-            attempt: Some(attempt(4, 8_300)),
+            attempt: Some(sample::attempt(4, 8_300)),
             ended_at: WallMillis(9_000),
         };
         let failovers = [ms(100), ms(300)].into();
         assert_eq!(record.times(), TaskTimes { queued: Some(ms(250)), failovers });
-        // The last attempt is in the history as well, and the clock of another master is behind.
-        record.history.push(past(4, 8_300, 9_000, true));
+        // The clock of another master is behind.
         record.submitted_at = WallMillis(2_000);
         let failovers = [ms(100), ms(300)].into();
         assert_eq!(record.times(), TaskTimes { queued: Some(Duration::ZERO), failovers });

@@ -32,7 +32,7 @@ const MAP: &[(&str, &str)] = &[
         role: id record words
         sealed: base64_text enrolment entitlement grant id lease limit message record signature task time
         sessions: fleet id lease registry subject
-        signature: limit
+        signature: id limit
         site: advisory limit time
         subject: id words
         task: advisory grant id limit occupancy record registry signature time words
@@ -110,14 +110,14 @@ const MAP: &[(&str, &str)] = &[
         "cli",
         "
         audit: client exit output quantity stream_reader
-        blob: client exit quantity
+        blob: client exit quantity terminal
         build: exit language module output quantity terminal
         cert: entitlement exit output
         check: accounts client output
         client: exit ids
         completions: client exit
         config: output
-        debug: check client exit output quantity stream_reader
+        debug: check client exit output quantity stream_reader terminal
         dev: cert check exit init nats output
         events: client output quantity stream_reader terminal
         exit: output terminal
@@ -131,7 +131,7 @@ const MAP: &[(&str, &str)] = &[
         new: build exit language output
         output: quantity terminal
         request: exit quantity
-        secret: client exit output
+        secret: client exit output terminal
         stream_reader: client exit
         submit: client exit
         task: blob client completions exit ids module output quantity request stream_reader submit terminal

@@ -1,7 +1,7 @@
 //! One open page: where it is in the changes, and what it is told next. Never keeps anything that it was not told yet.
 
 use super::{BEAT_EVERY, BEGIN_WITHIN, Closed, Feed, FeedPlace, Next, PAGES_MAX};
-use crate::http::Shared;
+use crate::http::{Events, Shared};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -13,6 +13,35 @@ pub(in crate::http) struct Page {
     /// What the page has; `None` before its first snapshot.
     place: Option<FeedPlace>,
     is_over: bool,
+}
+
+impl Events for Page {
+    async fn next(&mut self) -> Option<Bytes> {
+        while !self.is_over {
+            // Marked as seen before the look, so that a change meanwhile is not missed.
+            self.told.borrow_and_update();
+            let feed = &self.shared.feed;
+            let Some(place) = self.place else { return self.begin() };
+            match feed.after(place) {
+                Next::Change(text) => {
+                    self.place = Some(FeedPlace { latest: place.latest + 1, ..place });
+                    return Some(text);
+                }
+                // Another model was made, because too much had changed.
+                Next::Other => return self.begin(),
+                // It does not read fast enough.
+                Next::Gone => break,
+                Next::None => {}
+            }
+            match tokio::time::timeout(BEAT_EVERY, self.told.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => break,
+                Err(_) if feed.is_alive() => return feed.beat(),
+                Err(_) => {}
+            }
+        }
+        None
+    }
 }
 
 impl Page {
@@ -46,34 +75,6 @@ impl Page {
         }
         page.shared.feed.snapshot(&page.shared)?;
         Ok(page)
-    }
-
-    /// The next event. `None` if the page is cut off.
-    pub(in crate::http) async fn next(&mut self) -> Option<Bytes> {
-        while !self.is_over {
-            // Marked as seen before the look, so that a change meanwhile is not missed.
-            self.told.borrow_and_update();
-            let feed = &self.shared.feed;
-            let Some(place) = self.place else { return self.begin() };
-            match feed.after(place) {
-                Next::Change(text) => {
-                    self.place = Some(FeedPlace { latest: place.latest + 1, ..place });
-                    return Some(text);
-                }
-                // Another model was made, because too much had changed.
-                Next::Other => return self.begin(),
-                // It does not read fast enough.
-                Next::Gone => break,
-                Next::None => {}
-            }
-            match tokio::time::timeout(BEAT_EVERY, self.told.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => break,
-                Err(_) if feed.is_alive() => return feed.beat(),
-                Err(_) => {}
-            }
-        }
-        None
     }
 
     fn begin(&mut self) -> Option<Bytes> {

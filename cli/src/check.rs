@@ -3,16 +3,19 @@
 
 mod masters;
 mod monitor;
+mod nagios;
 mod permissions;
 mod registry;
 mod roles;
 mod server;
 mod sites;
 mod tasks;
+mod thresholds;
 mod workers;
 
 use crate::{
     client::{self, Client, ConnectArgs},
+    exit::Failure,
     output::{self, Cell, Format},
 };
 use muster_protocol::{subject::Bucket, time::WallMillis};
@@ -25,6 +28,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use thresholds::{Threshold, Thresholds};
+
 pub use registry::streams;
 pub use server::{NATS_VERSION_MIN, is_at_least};
 
@@ -34,9 +39,41 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How many names a line shows; the others are counted.
 const NAMES_MAX: usize = 5;
 
+/// How many groups get a line of their own about one thing; those with problems come first.
+const GROUPS_MAX: usize = 20;
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Area {
+    /// NATS: its streams, what is stored, permissions, and the events of sites
+    Registry,
+    /// Whether masters answer and have their registry
+    Masters,
+    /// Leases, links, hosts that lack something, and how many workers each group has
+    Workers,
+    /// Queues, and tasks that should have ended
+    Tasks,
+}
+
 /// Check whether the fleet is well: exit code 0, 1 for a warning, 2 for a failure
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  muster check
+  muster check tasks --waiting 60s,10m      warns if the oldest task of a group waits for a minute
+  muster check workers --group shops --live 3,1 --nagios
+  muster check registry --full 70,90 --monitor http://n1.example.com:8222
+
+With --nagios it is a plugin of Nagios, Icinga, Checkmk and others: one line with the worst news and the figures, and
+exit code 0 for OK, 1 for WARNING, 2 for CRITICAL. A wrong option ends with 2, too.")]
 pub struct Check {
+    /// What to look at; everything if none is named
+    #[arg(value_enum, value_name = "AREA")]
+    areas: Vec<Area>,
+    #[command(flatten)]
+    thresholds: Thresholds,
+    /// Print what monitoring plugins print, for Nagios and others
+    #[arg(long)]
+    nagios: bool,
     /// The monitoring port of a nats-server, as http://HOST:8222 (repeatable): also check its disk, and
     /// whether it syncs what it acknowledges
     #[arg(long, value_name = "URL", value_parser = monitor::url)]
@@ -71,14 +108,65 @@ pub struct Finding {
     /// The things it is about, if there are several: all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     names: Vec<String>,
+    /// What was counted or measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    figures: Vec<Figure>,
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
+/// Something that was counted or measured.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    name: &'static str,
+    value: u64,
+    /// `s` for seconds, `%` for percent; empty if it is counted.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    unit: &'static str,
+    /// From which value on it warns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warn: Option<u64>,
+    /// From which value on it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fail: Option<u64>,
+    /// Whether it is bad below these values.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_bad_below: bool,
+}
+
+impl Figure {
+    fn new(name: &'static str, value: u64) -> Self {
+        Figure { name, value, unit: "", warn: None, fail: None, is_bad_below: false }
+    }
+
+    fn seconds(self) -> Self {
+        Figure { unit: "s", ..self }
+    }
+
+    fn percent(self) -> Self {
+        Figure { unit: "%", ..self }
+    }
+
+    fn bad_above(self, threshold: &Threshold<u64>) -> Self {
+        Figure { warn: Some(threshold.warn), fail: threshold.fail, ..self }
+    }
+
+    fn bad_below(self, threshold: &Threshold<u64>) -> Self {
+        Figure { is_bad_below: true, ..self.bad_above(threshold) }
+    }
+}
+
 impl Finding {
     fn new(health: Health, about: &str, detail: impl Into<String>) -> Self {
-        Finding { health, about: about.into(), detail: detail.into(), names: vec![], hint: None }
+        Finding {
+            health,
+            about: about.into(),
+            detail: detail.into(),
+            names: vec![],
+            figures: vec![],
+            hint: None,
+        }
     }
 
     fn ok(about: &str, detail: impl Into<String>) -> Self {
@@ -103,6 +191,12 @@ impl Finding {
         Finding { names, ..self }
     }
 
+    /// Adds a figure.
+    fn figure(mut self, figure: Figure) -> Self {
+        self.figures.push(figure);
+        self
+    }
+
     /// The cells of the table.
     fn text(&self) -> String {
         let hint = self.hint.iter().map(|hint| format!("; {hint}"));
@@ -112,46 +206,79 @@ impl Finding {
 
 /// Checks, prints, and exits with 0 if all is well, 1 on a warning, and 2 on a failure.
 pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
-    let findings = findings(&check.monitor, connect).await;
-    if format == Format::Json {
-        output::json(&findings)?;
-    } else {
-        let row = |finding: &Finding| {
-            let health = output::state_cell(finding.health.word());
-            vec![health, Cell::new(&finding.about), Cell::new(finding.text())]
-        };
-        output::table(&["health", "about", "found"], &[], findings.iter().map(row).collect())?;
+    if let Some(name) = check.thresholds.idle(|area| check.looks_at(area)) {
+        return Err(Failure::user(format!("{name} is about tasks: add the area `tasks`")).into());
+    }
+    let findings = findings(&check, connect).await;
+    match format {
+        Format::Json => output::json(&findings)?,
+        _ if check.nagios => nagios::print(&findings)?,
+        _ => {
+            let row = |finding: &Finding| {
+                let health = output::state_cell(finding.health.word());
+                vec![health, Cell::new(&finding.about), Cell::new(finding.text())]
+            };
+            output::table(&["health", "about", "found"], &[], findings.iter().map(row).collect())?;
+        }
     }
     Ok(ExitCode::from(findings.iter().map(|finding| finding.health).max().map_or(2, |h| h as u8)))
 }
 
-/// What is found, with the monitoring ports of these nats-servers.
-pub async fn findings(monitor: &[String], connect: &ConnectArgs) -> Vec<Finding> {
+impl Check {
+    /// Everything, with the usual thresholds.
+    pub fn everything() -> Self {
+        Check { areas: vec![], thresholds: Thresholds::default(), nagios: false, monitor: vec![] }
+    }
+
+    fn looks_at(&self, area: Area) -> bool {
+        self.areas.is_empty() || self.areas.contains(&area)
+    }
+}
+
+/// What is found.
+pub async fn findings(check: &Check, connect: &ConnectArgs) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for address in monitor {
+    for address in &check.monitor {
         monitor::look(address, &mut findings).await;
     }
     match Client::connect(connect).await {
-        Ok(client) => look(&client, connect, &mut findings).await,
+        Ok(client) => look(&client, check, connect, &mut findings).await,
         Err(error) => findings.push(Finding::fail("nats", format!("{error:#}"))),
     }
     findings
 }
 
-async fn look(client: &Client, connect: &ConnectArgs, findings: &mut Vec<Finding>) {
+async fn look(client: &Client, check: &Check, connect: &ConnectArgs, findings: &mut Vec<Finding>) {
     let caller = roles::caller(client).await;
     let is_outside = caller.as_ref().is_some_and(|caller| !caller.actor.is_of_registry());
-    let sees_registry = server::look(client, is_outside, findings).await;
-    if sees_registry {
-        registry::look(client, findings).await;
+    // What is found in an area that was not asked for.
+    let mut ignored = Vec::new();
+    let [is_registry, is_masters, is_workers, is_tasks] =
+        [Area::Registry, Area::Masters, Area::Workers, Area::Tasks]
+            .map(|area| check.looks_at(area));
+    let thresholds = &check.thresholds;
+    let of_server = if is_registry { &mut *findings } else { &mut ignored };
+    let sees_registry = server::look(client, is_outside, of_server).await;
+    if sees_registry && is_registry {
+        registry::look(client, thresholds, findings).await;
     }
-    let serving = masters::look(client, sees_registry, findings).await;
+    if is_masters || is_workers {
+        let of_masters = if is_masters { &mut *findings } else { &mut ignored };
+        let serving = masters::look(client, sees_registry, of_masters).await;
+        if is_workers {
+            workers::look(client, thresholds, &serving, sees_registry, findings).await;
+        }
+    }
+    if is_tasks {
+        tasks::look(client, thresholds, sees_registry, findings).await;
+    }
+    if !is_registry {
+        return;
+    }
     if let Some(caller) = &caller {
         roles::look(caller, findings);
     }
-    workers::look(client, &serving, sees_registry, findings).await;
     if sees_registry {
-        tasks::look(client, findings).await;
         sites::look(client, findings).await;
     }
     permissions::look(client, connect, !sees_registry, findings).await;
@@ -161,6 +288,18 @@ async fn look(client: &Client, connect: &ConnectArgs, findings: &mut Vec<Finding
     // A subject that only this check uses, such as a key of a bucket.
     if let Some(refusal) = client::last_refused().filter(|refusal| !is_named(refusal)) {
         findings.push(Finding::warn("permissions", refusal.to_string()).hint(refusal.advice()));
+    }
+}
+
+/// Adds lines about groups: the worst ones, and one line about the others.
+fn add_groups(mut lines: Vec<Finding>, findings: &mut Vec<Finding>) {
+    lines.sort_by_key(|line| std::cmp::Reverse(line.health));
+    let rest = lines.split_off(lines.len().min(GROUPS_MAX));
+    findings.append(&mut lines);
+    if let Some(worst) = rest.first() {
+        let names: Vec<String> = rest.iter().map(|line| line.about.clone()).collect();
+        let detail = format!("{} more: {}", names.len(), few(&names));
+        findings.push(Finding::new(worst.health, "groups", detail).names(names));
     }
 }
 

@@ -120,7 +120,9 @@ async fn read(client: &Client, connect: &ConnectArgs, since: Duration) -> Vec<Pa
     let mut parts =
         Parts { read: Vec::new(), bar: terminal::progress_bar(Some(PARTS), "{pos}/{len} {msg}") };
     parts.add("about", async { Ok(about(client)) }).await;
-    parts.add("check", async { Ok(check::findings(&[], connect).await) }).await;
+    parts
+        .add("check", async { Ok(check::findings(&check::Check::everything(), connect).await) })
+        .await;
     parts.add("masters", client.ask::<Value>(Endpoint::MasterList, &json!({}))).await;
     for (name, endpoint) in [
         ("workers", Endpoint::WorkerList),

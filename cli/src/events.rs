@@ -9,7 +9,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use clap::Args;
-use muster_protocol::api::{PageMessage, PageStart};
+use muster_protocol::{
+    api::{PageMessage, PageStart},
+    time::WallMillis,
+};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -155,6 +158,12 @@ pub fn sentences(subject: &str, payload: &[u8]) -> Vec<Sentence> {
         [] => vec![line(id, &body.about)],
         tasks => tasks.iter().map(|task| line(&task.task, task)).collect(),
     }
+}
+
+/// An RFC 3339 stamp in milliseconds since 1970, if it is one.
+pub fn wall_of(timestamp: &str) -> Option<WallMillis> {
+    let stamp = timestamp.parse::<jiff::Timestamp>().ok()?;
+    u64::try_from(stamp.as_millisecond()).ok().map(WallMillis)
 }
 
 /// The local time of an RFC 3339 stamp, as far as it is one.

@@ -204,6 +204,18 @@ pub fn state_cell(word: &str) -> Cell {
     Cell::new(word).fg(colour_of(word).unwrap_or(Color::Red))
 }
 
+/// A cell for something that happened, such as `lost` or `worker.fenced`.
+pub fn event_cell(what: &str) -> Cell {
+    let style = state_style(what.rsplit('.').next().unwrap_or(what));
+    let cell = Cell::new(what);
+    match style.get_fg_color() {
+        Some(anstyle::Color::Ansi(AnsiColor::Green)) => cell.fg(Color::Green),
+        Some(anstyle::Color::Ansi(AnsiColor::Yellow)) => cell.fg(Color::Yellow),
+        Some(anstyle::Color::Ansi(AnsiColor::Red)) => cell.fg(Color::Red),
+        _ => cell,
+    }
+}
+
 /// The colour of the state of a task or lease, or of the result of a check; `None` for another word.
 pub fn colour_of(word: &str) -> Option<Color> {
     Some(match word {

@@ -90,6 +90,11 @@ impl StreamReader {
         Ok(reader)
     }
 
+    /// How many of the messages that were there at the beginning are not returned yet.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
     /// The next of the messages that were there at the beginning.
     pub async fn next(&mut self) -> anyhow::Result<Option<PageMessage>> {
         while self.pending > 0 {

@@ -1,5 +1,6 @@
 //! `muster task`: submits tasks and shows them. Never decides anything about them.
 
+mod history;
 mod local;
 mod logs;
 mod run;
@@ -71,7 +72,12 @@ pub enum Command {
         #[arg(required = true)]
         ids: Vec<Token>,
     },
-    /// Show every attempt at a task: where, when, and how it ended
+    /// Show what happened to a task: its attempts, lost and fenced workers, and which master decided
+    #[command(
+        after_help = "The record of the task has its latest attempts. The events of the fleet, which are kept for seven days at most, have the
+rest: a lost worker that came back after its runs were killed (worker.fenced, worker.joined), outcomes that were refused, the registry while it did
+not answer, and the master that decided each step. Times are those of the clocks of several machines."
+    )]
     History {
         /// Its id, or the name it was submitted with (--id)
         id: Token,
@@ -118,8 +124,9 @@ pub async fn run(
             cancel(&Client::connect(connect).await?, &ids, format).await.map(done)
         }
         Command::History { id } => {
-            let view = Client::connect(connect).await?.task(&id).await?;
-            show::history(&view, format).map(done)
+            let client = Client::connect(connect).await?;
+            let view = client.task(&id).await?;
+            history::show(&client, &view, format).await.map(done)
         }
     }
 }

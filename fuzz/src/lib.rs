@@ -79,7 +79,7 @@ pub fn api(bytes: &[u8]) {
             Request::ForgetSecret(asked) => serde_json::to_vec(asked),
             Request::SetUser(asked) => serde_json::to_vec(asked),
             Request::ForgetUser(asked) => serde_json::to_vec(asked),
-            Request::Groups(asked) => serde_json::to_vec(asked),
+            Request::Groups(asked) | Request::Loads(asked) => serde_json::to_vec(asked),
             Request::SetGroup(asked) => serde_json::to_vec(asked),
             Request::FindModule(asked) => serde_json::to_vec(asked),
             Request::Audit(asked) => serde_json::to_vec(asked),

@@ -281,6 +281,7 @@ impl ApiServer {
             Request::Secrets(asked) => write(&self.list_secrets(asked, rights).await?),
             Request::ForgetSecret(asked) => write(&self.forget_secret(asked, caller).await?),
             Request::Groups(asked) => write(&self.list_groups(asked, rights)),
+            Request::Loads(asked) => write(&self.loads(asked, rights).await?),
             Request::SetGroup(asked) => write(&self.set_group(asked).await?),
             Request::Audit(asked) => write(&self.read_audit(asked.from).await?),
             Request::Masters => {

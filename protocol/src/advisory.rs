@@ -134,6 +134,23 @@ words!(
         Refused = "refused",
     }
 );
+
+impl TaskEvent {
+    /// Whether the task is over then.
+    pub fn is_end(self) -> bool {
+        match self {
+            TaskEvent::Completed
+            | TaskEvent::Failed
+            | TaskEvent::Cancelled
+            | TaskEvent::Quarantined => true,
+            TaskEvent::Dispatched
+            | TaskEvent::Redispatched
+            | TaskEvent::Retried
+            | TaskEvent::Refused => false,
+        }
+    }
+}
+
 words!(
     /// What happens to workers.
     pub enum WorkerEvent {

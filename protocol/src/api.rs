@@ -4,6 +4,7 @@
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
 mod bulk;
+mod load;
 mod needs;
 mod request;
 mod secrets;
@@ -13,6 +14,7 @@ pub use bulk::{
     FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Page, PageMessage, PageStart, Piece,
     PiecePlace, PieceStored, PutPiece, ReadAudit, ReadEvents, ReadLogs, StreamPlace,
 };
+pub use load::{GroupLoad, GroupLoads, NextTask};
 pub use request::{IDS_MAX, Request, RequestError};
 pub use secrets::{NameSecret, SecretView, SecretViews, SetSecret};
 

@@ -51,7 +51,7 @@ mod write_queue;
 pub use event::{ClientReply, Config, Effect, Event, LinkId, Loaded, RequestId};
 pub use memory::Memory;
 pub use objects::ObjectAccess;
-pub use overview::{GroupView, Overview, TaskCounts, WorkerGlance};
+pub use overview::{GROUPS_MAX, GroupView, Overview, TaskCounts, WorkerGlance};
 
 use agenda::Agenda;
 use inquiries::Inquiries;

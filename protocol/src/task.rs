@@ -287,6 +287,14 @@ impl TaskRecord {
         matches!(self.state, TaskState::Done { .. })
     }
 
+    /// When it ended, if it has ended, on the wall clock of the master that stored the end. For people.
+    pub fn ended_at(&self) -> Option<WallMillis> {
+        match &self.state {
+            TaskState::Done { ended_at, .. } => Some(*ended_at),
+            TaskState::Queued { .. } | TaskState::Dispatched(_) => None,
+        }
+    }
+
     /// Who is notified of the end: its batch, or the task itself.
     pub fn audience(&self) -> BatchId {
         self.spec.batch.unwrap_or(BatchId(self.id.0))

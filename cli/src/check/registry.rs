@@ -1,7 +1,7 @@
 //! Checks the fleet's streams: whether they exist, have space, their replicas and a quorum, whether they
 //! accept a write, and how old their messages are. Never writes to a stream that masters follow.
 
-use super::{Ages, Finding, answer, few, since};
+use super::{Ages, Figure, Finding, Health, answer, few, since, thresholds::Thresholds};
 use crate::client::{Client, last_refused};
 use async_nats::{
     HeaderMap,
@@ -28,8 +28,8 @@ const PROBE_SIZE: usize = 8 * 1024;
 /// How long a write may take. Stores acknowledge within milliseconds.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
-/// From which share of its limit a stream that refuses what does not fit counts as full, in percent.
-const FULL_PERCENT: u64 = 95;
+/// From which share of its limit a stream has no room for a message of the largest size, in percent.
+const NO_ROOM_PERCENT: u64 = 95;
 
 /// How many replicas a stream needs to survive the loss of a server.
 const REPLICAS_MIN: usize = 3;
@@ -112,13 +112,14 @@ pub fn streams(names: &Names) -> Vec<String> {
     buckets.into_iter().chain(stores).chain(texts).collect()
 }
 
-pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
+pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mut Vec<Finding>) {
     let names = &client.names;
     let streams = streams(names);
     let is_cluster = client.nats.server_info().cluster.is_some();
     let (mut wrong, mut loose, mut expires) = (Vec::new(), Vec::new(), false);
     let data = objects::stream_name(&names.data_store());
     let mut replicas = Replicas::default();
+    let mut used = 0;
     // All at once: where the cluster has no leader, each answer is waited for in vain.
     let infos = join_all(streams.iter().map(|stream| info(client, stream))).await;
     for (stream, found) in streams.iter().zip(infos) {
@@ -146,17 +147,22 @@ pub(super) async fn look(client: &Client, findings: &mut Vec<Finding>) {
             );
             loose.push(Finding::warn("stream", detail).hint(hint));
         }
-        if let Some(state) = found.state
-            && let Some(detail) = crowded(&config, &state)
-        {
+        let Some((percent, detail)) = found.state.and_then(|state| fullest(&config, &state)) else {
+            continue;
+        };
+        used = used.max(percent);
+        let health = thresholds.full.above(&percent);
+        if health > Health::Ok {
+            let what = if percent >= NO_ROOM_PERCENT { "has no room" } else { "gets full" };
             let hint = format!("raise the limit: nats stream edit {stream}");
-            wrong.push(
-                Finding::fail("stream", format!("{stream} has no room: {detail}")).hint(hint),
-            );
+            let detail = format!("{stream} {what}: {detail}");
+            wrong.push(Finding::new(health, "stream", detail).hint(hint));
         }
     }
     if wrong.is_empty() && replicas.stopped.is_empty() {
-        findings.push(Finding::ok("streams", format!("{} are there and have room", streams.len())));
+        let detail = format!("{} are there and have room", streams.len());
+        let used = Figure::new("fullest", used).percent().bad_above(&thresholds.full);
+        findings.push(Finding::ok("streams", detail).figure(used));
     }
     findings.append(&mut wrong);
     findings.append(&mut loose);
@@ -237,19 +243,19 @@ impl Replicas {
     }
 }
 
-/// The limit because of which a stream refuses writes, or is about to. A stream that drops its oldest
-/// messages refuses none.
-fn crowded(config: &Config, state: &StreamState) -> Option<String> {
+/// The share of its limit, in percent, that a stream has in use which refuses what does not fit, with both figures. A
+/// stream that drops its oldest messages refuses none.
+fn fullest(config: &Config, state: &StreamState) -> Option<(u64, String)> {
     if config.discard == DiscardPolicy::Old {
         return None;
     }
     [(state.bytes, config.max_bytes, "bytes"), (state.messages, config.max_msgs, "messages")]
         .into_iter()
-        .filter_map(|(has, max, unit)| Some((has, u64::try_from(max).ok()?, unit)))
-        .find(|(has, max, _)| {
-            *max > 0 && has.saturating_mul(100) >= max.saturating_mul(FULL_PERCENT)
+        .filter_map(|(has, max, unit)| {
+            let max = u64::try_from(max).ok().filter(|max| *max > 0)?;
+            Some((has.saturating_mul(100) / max, format!("{has} of {max} {unit}")))
         })
-        .map(|(has, max, unit)| format!("{has} of {max} {unit}"))
+        .max_by_key(|(percent, _)| *percent)
 }
 
 async fn info(client: &Client, stream: &str) -> Result<Info, Unread> {
@@ -351,15 +357,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_stream_that_refuses_what_does_not_fit_has_no_room() {
-        let crowded = |bytes, max_bytes, discard| {
+    fn only_a_stream_that_refuses_what_does_not_fit_gets_full() {
+        let fullest = |bytes, max_bytes, discard| {
             let config = Config { max_bytes, max_msgs: -1, discard, ..Config::default() };
-            crowded(&config, &StreamState { bytes, messages: 3 })
+            fullest(&config, &StreamState { bytes, messages: 3 })
         };
-        assert_eq!(crowded(94, 100, DiscardPolicy::New), None);
-        assert_eq!(crowded(95, 100, DiscardPolicy::New).as_deref(), Some("95 of 100 bytes"));
-        assert_eq!(crowded(100, 100, DiscardPolicy::Old), None, "its oldest go");
-        assert_eq!(crowded(100, -1, DiscardPolicy::New), None, "there is no limit");
+        let full = Some((95, "190 of 200 bytes".into()));
+        assert_eq!(fullest(190, 200, DiscardPolicy::New), full);
+        assert_eq!(fullest(189, 200, DiscardPolicy::New).map(|(percent, _)| percent), Some(94));
+        assert_eq!(fullest(100, 100, DiscardPolicy::Old), None, "its oldest go");
+        assert_eq!(fullest(100, -1, DiscardPolicy::New), None, "there is no limit");
     }
 
     #[test]

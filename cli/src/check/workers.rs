@@ -1,7 +1,10 @@
 //! Checks the workers: how many there are, whether they renew their leases, and whether each is linked
 //! to a master. Never sends them commands.
 
-use super::{Ages, Finding, Health, answer, few, masters::Serving, registry};
+use super::{
+    Ages, Figure, Finding, Health, add_groups, answer, few, masters::Serving, registry,
+    thresholds::Thresholds,
+};
 use crate::client::{self, Client};
 use muster_protocol::{
     api::{Endpoint, WorkerView, Workers},
@@ -13,20 +16,18 @@ use std::{collections::BTreeMap, time::Duration};
 /// How much older than its length a lease may be: the time of a renewal on its way, and of this check.
 const LEASE_MARGIN: Duration = Duration::from_secs(3);
 
-/// How many groups get a line of their own; those with problems come first.
-const GROUPS_MAX: usize = 20;
-
 /// For how many unwell workers the shortage is shown.
 const UNWELL_TOLD_MAX: usize = 3;
 
 pub(super) async fn look(
     client: &Client,
+    thresholds: &Thresholds,
     serving: &Serving,
     sees_registry: bool,
     findings: &mut Vec<Finding>,
 ) {
     let ask = |asked| async move { answer(client.ask(Endpoint::WorkerList, &asked)).await };
-    let workers = match client::pages(ask, |page: Workers| (page.workers, page.more)).await {
+    let mut workers = match client::pages(ask, |page: Workers| (page.workers, page.more)).await {
         Ok(workers) => workers,
         Err(error) => {
             let hint = "masters report the workers: repair the masters first";
@@ -34,7 +35,8 @@ pub(super) async fn look(
             return;
         }
     };
-    groups(&workers, findings);
+    workers.retain(|view| thresholds.has(&view.lease.offer.group));
+    groups(&workers, thresholds, findings);
     findings.extend(unwell(&workers));
     let held: Vec<&WorkerView> = workers.iter().filter(|view| view.lease.state.is_held()).collect();
     let ages = match sees_registry {
@@ -89,38 +91,33 @@ fn unwell(workers: &[WorkerView]) -> Option<Finding> {
 }
 
 /// One line for each group.
-fn groups(workers: &[WorkerView], findings: &mut Vec<Finding>) {
-    let mut groups: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
-    for view in workers {
-        let counts = groups.entry(view.lease.offer.group.as_str()).or_default();
-        match view.lease.state {
-            LeaseState::Live => counts[0] += 1,
-            LeaseState::Draining | LeaseState::Cordoned => counts[1] += 1,
-            LeaseState::Lost => counts[2] += 1,
-            LeaseState::Released => {}
-        }
+fn groups(workers: &[WorkerView], thresholds: &Thresholds, findings: &mut Vec<Finding>) {
+    let mut groups: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
+    if let Some(group) = &thresholds.group {
+        groups.insert(group.as_str(), [0; 3]);
     }
-    groups.retain(|_, counts| counts.iter().sum::<usize>() > 0);
+    for view in workers.iter().filter(|view| view.lease.state != LeaseState::Released) {
+        let counts = groups.entry(view.lease.offer.group.as_str()).or_default();
+        counts[match view.lease.state {
+            LeaseState::Live => 0,
+            LeaseState::Draining | LeaseState::Cordoned => 1,
+            LeaseState::Lost | LeaseState::Released => 2,
+        }] += 1;
+    }
     if groups.is_empty() {
         findings.push(Finding::warn("workers", "none").hint("start one with `muster worker`"));
     }
-    let health = |[live, _, lost]: [usize; 3]| match live > 0 && lost == 0 {
-        true => Health::Ok,
-        false => Health::Warn,
-    };
-    let mut lines: Vec<(&str, [usize; 3])> = groups.into_iter().collect();
-    lines.sort_by_key(|(_, counts)| std::cmp::Reverse(health(*counts)));
-    let shown = lines.len().min(GROUPS_MAX);
-    for (group, counts) in &lines[..shown] {
-        let [live, draining, lost] = counts;
+    let line = |(group, [live, draining, lost]): (&str, [u64; 3])| {
         let detail = format!("{live} live, {draining} draining or cordoned, {lost} lost");
-        findings.push(Finding::new(health(*counts), &format!("group {group}"), detail));
-    }
-    if let Some((_, worst)) = lines.get(shown) {
-        let names: Vec<String> = lines[shown..].iter().map(|(group, _)| (*group).into()).collect();
-        let detail = format!("{} more: {}", names.len(), few(&names));
-        findings.push(Finding::new(health(*worst), "groups", detail).names(names));
-    }
+        let of_lost = if lost > 0 { Health::Warn } else { Health::Ok };
+        let health = thresholds.live.below(&live).max(of_lost);
+        let live = Figure::new("live", live).bad_below(&thresholds.live);
+        Finding::new(health, &format!("group {group}"), detail)
+            .figure(live)
+            .figure(Figure::new("draining", draining))
+            .figure(Figure::new("lost", lost))
+    };
+    add_groups(groups.into_iter().map(line).collect(), findings);
 }
 
 /// A line about some of `all` workers. If it is about all of them, nothing can run.
@@ -137,6 +134,7 @@ fn several(some: &[&WorkerView], all: usize, what: &str, hint: &str) -> Option<F
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{GROUPS_MAX, thresholds::Threshold};
     use muster_protocol::SessionId;
     use muster_protocol::lease::Lease;
 
@@ -159,7 +157,7 @@ mod tests {
         let mut views: Vec<WorkerView> = (0..1_000).map(view).collect();
         views[777].lease.state = LeaseState::Lost;
         let mut findings = Vec::new();
-        groups(&views, &mut findings);
+        groups(&views, &Thresholds::default(), &mut findings);
         assert_eq!(findings.len(), GROUPS_MAX + 1);
         assert_eq!((findings[0].health, findings[0].about.as_str()), (Health::Warn, "group g777"));
         let views: Vec<&WorkerView> = views.iter().collect();
@@ -168,6 +166,23 @@ mod tests {
         assert!(line.text().len() < 200, "{}", line.text());
         assert_eq!(several(&views[..1], 1_000, "", "").expect("a line").health, Health::Warn);
         assert!(several(&[], 1_000, "", "").is_none());
+    }
+
+    #[test]
+    fn a_group_with_too_few_live_workers_is_unwell() {
+        let healths = |live: Threshold<u64>, group: &str, workers: usize| {
+            let views: Vec<WorkerView> = (0..workers).map(|_| view(1)).collect();
+            let group = Some(group.parse().expect("a name"));
+            let thresholds = Thresholds { live, group, ..Thresholds::default() };
+            let mut findings = Vec::new();
+            groups(&views, &thresholds, &mut findings);
+            findings.iter().map(|finding| finding.health).collect::<Vec<_>>()
+        };
+        let live = Threshold { warn: 3, fail: Some(2) };
+        assert_eq!(healths(live, "g1", 3), [Health::Ok]);
+        assert_eq!(healths(live, "g1", 2), [Health::Warn]);
+        assert_eq!(healths(live, "g1", 1), [Health::Fail]);
+        assert_eq!(healths(live, "g2", 0), [Health::Fail], "a group that is named has a line");
     }
 
     #[test]

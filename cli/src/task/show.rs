@@ -10,7 +10,7 @@ use crate::{
 use futures::StreamExt as _;
 use muster_protocol::{
     api::{TaskView, Tasks},
-    task::{Attempt, Data, TaskSpec, TaskState, Verdict},
+    task::{Data, TaskSpec, TaskState, Verdict},
     time::WallMillis,
 };
 use serde::Deserialize;
@@ -129,49 +129,6 @@ pub fn one(view: &TaskView, progress: Option<Progress>, format: Format) -> anyho
         exit::hint(&format!("muster task result {}", record.id));
     }
     Ok(())
-}
-
-/// Every known attempt, oldest first.
-pub fn history(view: &TaskView, format: Format) -> anyhow::Result<()> {
-    let record = &view.record;
-    if format == Format::Json {
-        return output::json(&serde_json::json!({
-            "id": record.id,
-            "attempts": record.attempts,
-            "history": record.history,
-            "current": record.state.last_attempt(),
-            "state": record.state.word(),
-            "why": view.why,
-        }));
-    }
-    let row = |attempt: &Attempt, ended: String, reason: &str| {
-        vec![
-            Cell::new(attempt.number),
-            Cell::new(attempt.id),
-            Cell::new(&attempt.worker),
-            Cell::new(output::local(attempt.dispatched_at)),
-            Cell::new(ended),
-            Cell::new(reason),
-        ]
-    };
-    let past = record.history.iter();
-    let mut rows: Vec<_> =
-        past.map(|past| row(&past.attempt, output::local(past.ended_at), &past.reason)).collect();
-    match &record.state {
-        TaskState::Queued { .. } => {}
-        TaskState::Dispatched(attempt) => rows.push(row(attempt, "-".into(), &view.why)),
-        TaskState::Done { outcome, attempt, ended_at } => {
-            if let Some(attempt) = attempt {
-                let reason = outcome.verdict.reason();
-                rows.push(row(attempt, output::local(*ended_at), &reason));
-            }
-        }
-    }
-    if rows.is_empty() {
-        return output::line(&format!("no attempt yet: {}", view.why));
-    }
-    let headers = ["no", "attempt", "worker", "dispatched", "ended", "reason"];
-    output::table(&headers, &["dispatched", "attempt"], rows)
 }
 
 /// Prints the output, and returns the exit code for the task's end.

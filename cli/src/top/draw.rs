@@ -89,10 +89,6 @@ fn summary(canvas: &mut Canvas<'_>, model: &Model, now: Now) {
     let groups = facts.groups();
     let sum =
         |count: fn(&super::facts::GroupFacts<'_>) -> u64| groups.values().map(count).sum::<u64>();
-    let many = |page: &Result<super::facts::TaskPage, String>| match page {
-        Ok(page) => format!("{}{}", page.tasks.len(), if page.is_cut { "+" } else { "" }),
-        Err(_) => "?".into(),
-    };
     let values = [
         ("fleet", terminal::escaped(&facts.fleet)),
         (
@@ -100,7 +96,7 @@ fn summary(canvas: &mut Canvas<'_>, model: &Model, now: Now) {
             format!("{}/{}", sum(|group| group.ready as u64), sum(|group| group.held as u64)),
         ),
         ("runs", format!("{}/{}", sum(|group| group.runs as u64), sum(|group| group.slots))),
-        ("queued", many(&facts.reading.queued)),
+        ("queued", facts.queued().map_or("?".into(), |queued| queued.to_string())),
         ("ended", format!("{:.1}/s", facts.log.ended.per_second(now))),
     ];
     let mut pieces = Vec::new();

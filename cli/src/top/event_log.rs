@@ -140,10 +140,9 @@ impl EventLog {
         if now.is_none() && kept.iter().any(is_known) {
             return;
         }
-        let ends =
-            [TaskEvent::Completed, TaskEvent::Failed, TaskEvent::Cancelled, TaskEvent::Quarantined];
+        let is_end = TaskEvent::ALL.into_iter().filter(|event| event.is_end()).any(task);
         if let Some(now) = now
-            && ends.into_iter().any(task)
+            && is_end
         {
             self.count_ends(group, fields.tasks.len(), now);
         }
@@ -174,7 +173,7 @@ impl EventLog {
         self.failover_count += 1;
         self.failovers.push_back(Failover {
             id: fields.id.clone(),
-            at: millis(&fields.timestamp),
+            at: events::wall_of(&fields.timestamp),
             worker: fields.worker.clone(),
             reason: fields.reason.clone(),
         });
@@ -224,12 +223,7 @@ impl EventLog {
 /// When an event happened, on the wall clock of the master that published it.
 pub fn stamp_of(message: &PageMessage) -> Option<WallMillis> {
     let fields: Body = serde_json::from_slice(&message.body).ok()?;
-    millis(&fields.timestamp)
-}
-
-fn millis(timestamp: &str) -> Option<WallMillis> {
-    let stamp = timestamp.parse::<jiff::Timestamp>().ok()?;
-    u64::try_from(stamp.as_millisecond()).ok().map(WallMillis)
+    events::wall_of(&fields.timestamp)
 }
 
 #[cfg(test)]

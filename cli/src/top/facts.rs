@@ -3,7 +3,7 @@
 use super::{event_log::EventLog, now::Now};
 use muster_protocol::{
     WorkerId,
-    api::{ListPlace, TaskView, WorkerView},
+    api::{GroupLoad, TaskView, WorkerView},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,6 +32,8 @@ pub struct Reading {
     pub queued: Result<TaskPage, String>,
     /// The task that is open, if the masters still have it.
     pub opened: Option<TaskView>,
+    /// The tasks and workers of the groups in figures; or why the masters do not tell.
+    pub loads: Result<Vec<GroupLoad>, String>,
     /// How long after this round the next one begins.
     pub next_in: Duration,
 }
@@ -45,6 +47,7 @@ impl Default for Reading {
             running: Ok(TaskPage::default()),
             queued: Ok(TaskPage::default()),
             opened: None,
+            loads: Ok(Vec::new()),
             next_in: Duration::ZERO,
         }
     }
@@ -61,10 +64,8 @@ pub struct GroupFacts<'a> {
     pub runs: usize,
     /// The attempts that they run at once.
     pub slots: u64,
-    /// Tasks that wait, of those that the masters have listed.
-    pub queued: usize,
-    /// The one of them that was submitted first.
-    pub oldest: Option<&'a TaskView>,
+    /// What the masters say of its tasks.
+    pub load: Option<&'a GroupLoad>,
 }
 
 /// What is known.
@@ -124,12 +125,13 @@ impl Facts {
         pages.into_iter().flatten().flat_map(|page| &page.tasks)
     }
 
-    /// Whether the list of the tasks that wait does not have all of them.
-    pub fn is_queue_cut(&self) -> bool {
-        self.reading.queued.as_ref().is_ok_and(|page| page.is_cut)
+    /// How many tasks wait, if the masters tell.
+    pub fn queued(&self) -> Option<u64> {
+        let loads = self.reading.loads.as_ref().ok()?;
+        Some(loads.iter().map(|load| load.queued).sum())
     }
 
-    /// The groups that have a worker with a lease, an open task, or a task that ended meanwhile.
+    /// The groups that have a worker with a lease, tasks, or a task that ended meanwhile.
     pub fn groups(&self) -> BTreeMap<&str, GroupFacts<'_>> {
         let mut groups: BTreeMap<&str, GroupFacts<'_>> = BTreeMap::new();
         for view in self.reading.workers.iter().filter(|view| view.lease.state.is_held()) {
@@ -139,16 +141,8 @@ impl Facts {
             group.runs += view.attempts.len();
             group.slots += u64::from(view.lease.offer.slots);
         }
-        for view in self.open_tasks() {
-            let group = groups.entry(view.record.spec.group.as_str()).or_default();
-            if view.record.state.last_attempt().is_some() {
-                continue;
-            }
-            group.queued += 1;
-            let place = ListPlace::of(&view.record);
-            if group.oldest.is_none_or(|oldest| place < ListPlace::of(&oldest.record)) {
-                group.oldest = Some(view);
-            }
+        for load in self.reading.loads.iter().flatten() {
+            groups.entry(load.group.as_str()).or_default().load = Some(load);
         }
         for group in self.log.groups() {
             groups.entry(group).or_default();

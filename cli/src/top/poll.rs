@@ -6,7 +6,9 @@ use crate::client::{Client, TryError};
 use async_nats::connection::State;
 use muster_protocol::{
     GroupName, TaskId,
-    api::{Endpoint, ListAfter, ListTasks, TaskIds, TaskView, Tasks, Workers},
+    api::{
+        Endpoint, GroupLoad, GroupLoads, ListAfter, ListTasks, TaskIds, TaskView, Tasks, Workers,
+    },
     task::StateName,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -93,6 +95,7 @@ impl Poll {
         reading.running = self.tasks(StateName::Dispatched).await?;
         reading.queued = self.tasks(StateName::Queued).await?;
         reading.opened = self.task().await?;
+        reading.loads = self.loads().await?;
         Ok(reading)
     }
 
@@ -107,6 +110,21 @@ impl Poll {
         let answer: Result<Tasks, anyhow::Error> = self.ask(Endpoint::TaskList, &question).await?;
         let page = |list: Tasks| TaskPage { is_cut: list.more.is_some(), tasks: list.tasks };
         Ok(answer.map(page).map_err(|error| format!("{error:#}")))
+    }
+
+    /// The tasks and workers of the groups, as far as one answer has them; or why the masters do not tell.
+    async fn loads(&self) -> anyhow::Result<Result<Vec<GroupLoad>, String>> {
+        let answer: Result<GroupLoads, anyhow::Error> =
+            self.ask(Endpoint::GroupLoad, &ListAfter::default()).await?;
+        Ok(match answer {
+            Ok(mut answer) => {
+                let is_shown =
+                    |load: &GroupLoad| self.group.as_ref().is_none_or(|group| *group == load.group);
+                answer.groups.retain(is_shown);
+                Ok(answer.groups)
+            }
+            Err(error) => Err(format!("{error:#}")),
+        })
     }
 
     /// The open task, if the masters still have it.

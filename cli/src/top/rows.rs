@@ -9,7 +9,7 @@ use super::{
 use crate::{output, quantity, task, terminal, worker};
 use muster_protocol::{
     TaskId, WorkerId,
-    api::{ListPlace, TaskView, WorkerView},
+    api::{GroupLoad, ListPlace, TaskView, WorkerView},
     time::WallMillis,
 };
 use std::cmp::Reverse;
@@ -186,7 +186,7 @@ pub fn table(facts: &Facts, tab: Tab, order: &str, filter: &str, now: Now) -> Ta
     };
     let refusal = match tab {
         Tab::Tasks => pages.iter().find_map(|page| page.as_ref().err()).cloned(),
-        Tab::Groups => reading.queued.as_ref().err().cloned(),
+        Tab::Groups => reading.loads.as_ref().err().cloned(),
         Tab::Workers | Tab::Events => None,
     };
     Table { columns: tab.columns(), rows, is_cut, refusal }
@@ -266,23 +266,21 @@ fn groups(facts: &Facts, order: &str, now: Now) -> Vec<Row> {
         |name: &str| facts.log.ended_in(name).map_or(0.0, |rate: &Rate| rate.per_second(now));
     let mut groups: Vec<_> = facts.groups().into_iter().collect();
     match order {
-        "queued" => groups.sort_by_key(|(_, group)| Reverse(group.queued)),
+        "queued" => groups.sort_by_key(|(_, group)| Reverse(group.load.map(|load| load.queued))),
         "ended" => groups.sort_by(|(a, _), (b, _)| rate(b).total_cmp(&rate(a))),
         _ => {}
     }
-    // The list has the newest tasks, so the oldest one of a long queue may be missing.
-    let more = if facts.is_queue_cut() { "+" } else { "" };
     let row = |(name, group): (&str, super::facts::GroupFacts<'_>)| {
-        let record = group.oldest.map(|view| &view.record);
-        let oldest = record.map_or(String::new(), |record| age(now, record.submitted_at) + more);
+        let waited = group.load.and_then(GroupLoad::waited);
+        let next = group.load.and_then(|load| load.next.as_ref());
         let cells = vec![
             Cell::new(name),
             Cell::new(format!("{}/{}", group.ready, group.held)),
             Cell::new(format!("{}/{}", group.runs, group.slots)),
             Cell::new(format!("{:.1}", rate(name))),
-            Cell::new(format!("{}{more}", group.queued)),
-            Cell::new(oldest),
-            Cell::new(group.oldest.map_or("", |view| &view.why)),
+            Cell::new(group.load.map_or(0, |load| load.queued)),
+            Cell::new(waited.map_or(String::new(), quantity::show_duration)),
+            Cell::new(next.map_or("", |next| &next.why)),
         ];
         Row { key: Key::Group(name.into()), cells }
     };

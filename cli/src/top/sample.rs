@@ -7,7 +7,7 @@ use super::{
 };
 use muster_protocol::{
     AttemptId, SessionId, TaskId,
-    api::{TaskView, Transport, WorkerView},
+    api::{GroupLoad, NextTask, TaskView, Transport, WorkerView},
     lease::{Lease, LeaseState},
     task::{Attempt, Outcome, PastAttempt, TaskRecord, TaskSpec, TaskState, Verdict},
     time::WallMillis,
@@ -96,6 +96,18 @@ pub(super) fn complete(view: &mut TaskView) {
     view.why = "completed".into();
 }
 
+/// A group in which so many tasks wait, and why.
+fn load(group: &str, queued: u64, why: &str) -> GroupLoad {
+    let next = NextTask { task: TaskId(1), why: why.into() };
+    GroupLoad {
+        group: group.parse().expect("a name"),
+        queued,
+        waited_ms: (queued > 0).then_some(90_000),
+        next: (queued > 0).then_some(next),
+        ..GroupLoad::default()
+    }
+}
+
 /// Three workers, a task that runs and three that wait, and a failover.
 pub(super) fn model() -> Model {
     let mut model = Model::new("default");
@@ -107,6 +119,7 @@ pub(super) fn model() -> Model {
         workers: vec![worker("w1", "shops", 4), unlinked, worker("w3", "edge", 0)],
         running: Ok(TaskPage { tasks: vec![running(4, "w1")], is_cut: false }),
         queued: Ok(TaskPage { tasks: (1..=3).map(|id| queued(id, wait)).collect(), is_cut: true }),
+        loads: Ok(vec![load("shops", 250, wait), load("yard", 0, "")]),
         next_in: Duration::from_secs(1),
         ..Reading::default()
     };

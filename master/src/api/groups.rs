@@ -2,17 +2,23 @@
 //! has not verified over the bytes of the module.
 
 use super::{ApiRefusal, ApiResult, ApiServer, KNOWN_MAX, page};
+use crate::inbox::Known;
 use muster_module::signing;
 use muster_protocol::{
     Digest,
-    api::{self, ErrorCode, ListAfter, SetGroup},
+    api::{self, ErrorCode, GroupLoad, ListAfter, SetGroup},
+    fleet::{Fleet, GROUPS_MAX},
     group::Group,
     message::ObjectStore,
     role::{Rights, Role},
     signature::{Signature, SignerKey},
     task::TaskSpec,
 };
+use muster_wire::clock;
 use std::collections::BTreeMap;
+
+/// The groups of one answer: to find out why their tasks wait takes time on the loop.
+const LOADS_MAX: usize = 1_000;
 
 /// Whether a key has made a signature of a module.
 pub(super) type Verified = BTreeMap<(Digest, SignerKey, Signature), bool>;
@@ -24,6 +30,33 @@ impl ApiServer {
         groups.retain(|group| rights.has(Role::Read, group.group.as_str()));
         let (groups, more) = page(groups, |group| group.group.to_string());
         api::Groups { groups, more }
+    }
+
+    /// The tasks and workers of the groups that the user may see.
+    pub(super) async fn loads(
+        &self,
+        asked: ListAfter,
+        rights: &Rights,
+    ) -> ApiResult<api::GroupLoads> {
+        let sees_others = rights.demand_everywhere(Role::Read).is_ok();
+        let rights = rights.clone();
+        let look = move |fleet: &Fleet, _: &Known| {
+            let (now, wall) = (clock::boottime(), clock::wall());
+            let overview = fleet.overview(now, GROUPS_MAX);
+            let follows = |group: &str| asked.after.as_deref().is_none_or(|after| group > after);
+            let is_asked = |group: &str| follows(group) && rights.has(Role::Read, group);
+            let views = overview.groups.iter().filter(|view| is_asked(view.group.as_str()));
+            let loads = views.take(LOADS_MAX + 1).map(|view| fleet.load(now, wall, view));
+            (loads.collect::<Vec<_>>(), overview.others.queued as u64)
+        };
+        let (mut loads, others_queued) = self.look(look).await?;
+        let is_cut = loads.len() > LOADS_MAX;
+        loads.truncate(LOADS_MAX);
+        let name = |load: &GroupLoad| load.group.to_string();
+        let last = loads.last().filter(|_| is_cut).map(name);
+        let (groups, more) = page(loads, name);
+        let others_queued = if sees_others { others_queued } else { 0 };
+        Ok(api::GroupLoads { groups, others_queued, more: more.or(last) })
     }
 
     /// Changes a group. This master knows it at once, the others as soon as they see it.

@@ -5,7 +5,7 @@ use crate::changes::{Changed, Changes, Ended, Point, TaskRow};
 use muster_protocol::{
     GroupName, TaskId, Time, WorkerId,
     api::Transport,
-    fleet::{Fleet, GroupView, TaskCounts, WorkerGlance},
+    fleet::{Fleet, GROUPS_MAX, GroupView, TaskCounts, WorkerGlance},
     task::TaskRecord,
 };
 use serde::Serialize;
@@ -13,9 +13,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Workers that a page shows, the first ones by name.
 const WORKERS_MAX: usize = 5_000;
-
-/// Groups without a worker that a page shows.
-const GROUPS_MAX: usize = 200;
 
 /// Tasks of one look whose rows are made. Pages forget the others, and load them when somebody asks for them.
 const ROWS_MAX: usize = 1_000;

@@ -40,6 +40,7 @@ impl Request {
             Request::Get(_)
             | Request::Workers(_)
             | Request::Groups(_)
+            | Request::Loads(_)
             | Request::Masters
             | Request::Modules(_)
             | Request::FindModule(_)
@@ -112,6 +113,7 @@ impl Request {
             | Request::Who
             | Request::Secrets(_)
             | Request::Groups(_)
+            | Request::Loads(_)
             | Request::Audit(_)
             | Request::Masters
             | Request::Modules(_)

@@ -63,6 +63,8 @@ pub enum Request {
     ForgetSecret(NameSecret),
     /// [`Endpoint::GroupList`].
     Groups(ListAfter),
+    /// [`Endpoint::GroupLoad`].
+    Loads(ListAfter),
     /// [`Endpoint::GroupSet`].
     SetGroup(SetGroup),
     /// [`Endpoint::AuditRead`].
@@ -129,6 +131,7 @@ impl Request {
             Endpoint::SecretList => Request::Secrets(read_or_default(body)?),
             Endpoint::SecretForget => Request::ForgetSecret(record::read_request(body)?),
             Endpoint::GroupList => Request::Groups(read_or_default(body)?),
+            Endpoint::GroupLoad => Request::Loads(read_or_default(body)?),
             Endpoint::GroupSet => Request::SetGroup(record::read_request(body)?),
             Endpoint::AuditRead => Request::Audit(record::read_request(body)?),
             Endpoint::MasterList => {
@@ -180,6 +183,7 @@ impl Request {
             | Request::Secrets(_)
             | Request::ForgetSecret(_)
             | Request::Groups(_)
+            | Request::Loads(_)
             | Request::Audit(_)
             | Request::Masters
             | Request::Modules(_)

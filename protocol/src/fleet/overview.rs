@@ -4,13 +4,16 @@
 use super::Fleet;
 use crate::{
     GroupName, TaskId, Time,
-    api::Transport,
+    api::{GroupLoad, NextTask, Transport},
     lease::{Lease, LeaseState, LeaseTiming},
     task::TaskRecord,
     time::WallMillis,
 };
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::time::Duration;
+
+/// The groups without a worker that a master names to people. Whoever may submit a task can name a group.
+pub const GROUPS_MAX: usize = 200;
 
 /// The groups of a fleet, as this master knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct GroupView {
     pub leases: BTreeMap<LeaseState, usize>,
     /// How many of them have a link to this master.
     pub linked: usize,
+    /// How many attempts those with a held lease run at once.
+    pub slots: u64,
     /// How many of them have a host that lacks something.
     pub unwell: usize,
     /// The greatest time since this master saw a renewal of a held lease, or extended it; absent if no worker
@@ -76,8 +81,7 @@ impl Fleet {
         self.registry_up.is_some()
     }
 
-    /// Every group that has a worker, and the first `max` of the others that have tasks: whoever may submit a task
-    /// can name a group.
+    /// Every group that has a worker, and the first `max` of the others that have tasks.
     pub fn overview(&self, now: Time, max: usize) -> Overview {
         let mut groups = BTreeMap::new();
         for worker in self.workers.values() {
@@ -88,6 +92,7 @@ impl Fleet {
             view.unwell += usize::from(lease.unwell.is_some());
             if lease.state.is_held() {
                 let age = now.since(worker.seen.max(worker.extended));
+                view.slots += u64::from(lease.offer.slots);
                 view.lease_age = view.lease_age.max(Some(age));
             }
         }
@@ -110,6 +115,22 @@ impl Fleet {
         let named =
             |(name, view): (&GroupName, GroupView)| GroupView { group: name.clone(), ..view };
         Overview { groups: groups.into_iter().map(named).collect(), others }
+    }
+
+    /// A group in figures for a client, at this time of the wall clock.
+    pub fn load(&self, now: Time, wall: WallMillis, view: &GroupView) -> GroupLoad {
+        let next =
+            |record: &Arc<TaskRecord>| NextTask { task: record.id, why: self.explain(now, record) };
+        GroupLoad {
+            group: view.group.clone(),
+            queued: view.tasks.queued as u64,
+            dispatched: view.tasks.dispatched as u64,
+            workers: view.leases.iter().map(|(state, count)| (*state, *count as u64)).collect(),
+            linked: view.linked as u64,
+            slots: view.slots,
+            waited_ms: view.oldest.map(|oldest| wall.0.saturating_sub(oldest.0)),
+            next: view.next.as_ref().map(next),
+        }
     }
 
     /// Every worker that has a lease, in the order of the names.

@@ -93,6 +93,52 @@ fn a_worker_that_reaches_the_registry_and_no_master_is_named() {
 }
 
 #[test]
+fn a_queue_that_waits_for_long_is_told_to_a_monitor() {
+    let fleet = Fleet::start(1, 1);
+    fleet.push("spin-forever");
+    let submit = |group: &str| {
+        let args = ["task", "run", "spin-forever", "--timeout", "1h", "--group", group];
+        fleet.run(&args).ok().text()
+    };
+    let runs = submit("default");
+    fleet.until("it to run", &runs, |record| !record["state"]["dispatched"].is_null());
+    submit("default");
+    // The command itself is not what is unwell.
+    let check = |args: &[&str]| fleet.run(&[&["check"], args].concat());
+    let quiet = check(&["tasks"]);
+    assert!(quiet.code == 0 && quiet.text().contains("queue default"), "{quiet:?}");
+    wait_for("it to wait for a second", || (check(&["--waiting", "1s"]).code == 1).then_some(()));
+    let told = check(&["tasks", "--waiting", "500ms,1s", "--queued", "10", "--nagios"]);
+    let first = told.text().lines().next().expect("a line").to_owned();
+    assert!(
+        told.code == 2 && first.starts_with("MUSTER CRITICAL - queue default: 1 wait"),
+        "{first}"
+    );
+    assert!(first.contains(" | ") && first.contains("'queue default queued'=1;10;;0"), "{first}");
+    let workers = check(&["workers", "--group", "default", "--live", "2", "--nagios"]);
+    assert!(
+        workers.code == 1 && workers.text().starts_with("MUSTER WARNING - group default: 1 live")
+    );
+    assert!(!workers.text().contains("queue "), "only the workers: {workers:?}");
+
+    // A group without a worker warns as soon as a task waits in it.
+    submit("nobody");
+    let findings = until_found(&fleet, 1, &["queue nobody", "start one"]);
+    assert_eq!(about(&findings, "queue nobody")[0]["figures"][0]["value"], 1, "{findings}");
+    let groups = fleet.run(&["-o", "json", "group", "ls"]).ok().json();
+    let of = |name: &str| {
+        let groups = groups["groups"].as_array().expect("groups");
+        groups.iter().find(|group| group["group"] == name).expect("the group").clone()
+    };
+    assert_eq!(of("default")["dispatched"], 1, "{groups}");
+    assert_eq!(of("default")["workers"]["live"], 1, "{groups}");
+    let why = of("nobody")["next"]["why"].as_str().expect("a reason").to_owned();
+    assert!(why.contains("group nobody"), "{why}");
+    let misplaced = check(&["workers", "--waiting", "1s"]);
+    assert!(misplaced.code == 2 && misplaced.err.contains("add the area `tasks`"), "{misplaced:?}");
+}
+
+#[test]
 fn a_master_that_died_is_named_until_the_others_know() {
     let mut fleet = Fleet::start(0, 0);
     fleet.start_master("m2");

@@ -2,6 +2,7 @@
 
 use muster_tests::{Fleet, fleet::wait_for};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The promise with default timings: at most `L_m` after the last renewal, plus the dispatch.
@@ -45,6 +46,28 @@ fn a_killed_workers_task_runs_elsewhere_within_five_and_a_half_seconds() {
     assert!(shown.contains("w1") && shown.contains("w2") && shown.contains("was lost"), "{shown}");
     let events = fleet.run(&["events", "--since", "1m"]).ok().text();
     assert!(events.contains("worker.lost") && events.contains("task.redispatched"), "{events}");
+    let steps = timeline(&fleet, &task, "redispatched");
+    let by = |number: u64, worker: &str| json!([number, worker, "m1"]);
+    assert_eq!(steps[0], ("submitted".into(), json!([null, null, null])), "{steps:?}");
+    assert_eq!(steps[1], ("dispatched".into(), by(1, &worker)), "{steps:?}");
+    assert_eq!(steps[2], ("lost".into(), by(1, &worker)), "{steps:?}");
+    let other = worker_of(&record).expect("a worker");
+    assert_eq!(steps[3], ("redispatched".into(), by(2, other)), "{steps:?}");
+}
+
+/// What happened to a task, with the number of the attempt, its worker, and the master that decided it; once this has
+/// happened.
+fn timeline(fleet: &Fleet, task: &str, what: &str) -> Vec<(String, Value)> {
+    wait_for(what, || {
+        let shown = fleet.run(&["-o", "json", "task", "history", task]).ok().json();
+        let lines = shown["timeline"].as_array().expect("a timeline").clone();
+        let step = |line: &Value| {
+            let what = line["what"].as_str().expect("a word").to_owned();
+            (what, json!([line["number"], line["worker"], line["by"]]))
+        };
+        let is_decided = |line: &Value| line["what"] == what && !line["by"].is_null();
+        lines.iter().any(is_decided).then(|| lines.iter().map(step).collect())
+    })
 }
 
 #[test]
@@ -70,6 +93,9 @@ fn a_stopped_worker_is_fenced_and_its_late_outcome_refused() {
     let record = fleet.record(&task);
     assert_ne!(worker_of(&record), Some(worker.as_str()));
     assert_eq!(record["attempts"], 2);
+    // Its new session proves that the runs of the one before it are over.
+    let steps = timeline(&fleet, &task, "worker.joined");
+    assert!(steps.contains(&("worker.joined".into(), json!([null, worker, "m1"]))), "{steps:?}");
     fleet.kill(&worker);
 }
 

@@ -93,6 +93,7 @@ fn requests() -> Vec<(Endpoint, Role, Value)> {
         (Endpoint::SecretList, Role::Admin, none.clone()),
         (Endpoint::SecretForget, Role::Admin, json!({ "worker": "w9", "name": "KEY" })),
         (Endpoint::GroupList, Role::Read, none.clone()),
+        (Endpoint::GroupLoad, Role::Read, none.clone()),
         (Endpoint::GroupSet, Role::Admin, json!({ "group": "shops" })),
         (Endpoint::AuditRead, Role::Admin, from.clone()),
         (Endpoint::MasterList, Role::Read, none.clone()),

@@ -31,6 +31,9 @@ impl vt100::Callbacks for Titles {
 const ON_THE_TERMINAL: &str = r#"tty > "$DIR/tty"; stty rows 24 cols 80; stty -g > "$DIR/before"
 "$@"; echo $? > "$DIR/code"; stty -g > "$DIR/after""#;
 
+/// How often the size changes together with a key.
+const RESIZED_TIMES: u16 = 100;
+
 /// The command on a terminal of its own.
 struct Top {
     script: Child,
@@ -198,6 +201,19 @@ fn a_fleet_is_watched_and_a_task_cancelled_by_keys() {
     top.until_shown("w1");
     top.press("\u{3}");
     assert_eq!(top.left(), "0");
+}
+
+#[test]
+fn no_key_is_lost_while_the_terminal_changes_its_size() {
+    let fleet = Fleet::start(0, 0);
+    let mut top = Top::start(&fleet, "top", &[]);
+    let tabs = [("2", "WHY"), ("3", "ENDED/S"), ("1", "LEASE")];
+    top.until_shown("LEASE");
+    for (round, (key, column)) in (0..RESIZED_TIMES).zip(tabs.into_iter().cycle()) {
+        top.resize(24 + round % 7, 80 + round % 11);
+        top.press(key);
+        top.until_shown(column);
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ const MAP: &[(&str, &str)] = &[
         blob: client exit quantity terminal
         build: exit language module output quantity terminal
         cert: entitlement exit output
-        check: accounts client output
+        check: accounts client exit output quantity
         client: exit ids
         completions: client exit
         config: output
@@ -121,7 +121,7 @@ const MAP: &[(&str, &str)] = &[
         dev: cert check exit init nats output
         events: client output quantity stream_reader terminal
         exit: output terminal
-        group: client output
+        group: client output quantity
         ids: exit
         init: cert nats output
         language: exit
@@ -134,7 +134,7 @@ const MAP: &[(&str, &str)] = &[
         secret: client exit output terminal
         stream_reader: client exit
         submit: client exit
-        task: blob client completions exit ids module output quantity request stream_reader submit terminal
+        task: blob client completions events exit ids module output quantity request stream_reader submit terminal
         top: client events exit output quantity stream_reader task terminal worker
         user: client exit output
         worker: client entitlement exit output quantity

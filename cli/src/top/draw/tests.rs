@@ -47,7 +47,7 @@ fn check(keys: &str, (width, height): (u16, u16), tab_right: &str, expected: &[&
     let room = usize::from(width) - 41;
     let tabs = format!(" 1 Workers  2 Tasks  3 Groups  4 Events {tab_right:>room$}");
     let mut wanted = vec![
-        " fleet default  workers 2/3  runs 4/12  queued 3+  ended 1.0/s",
+        " fleet default  workers 2/3  runs 4/12  queued 250  ended 1.0/s",
         " failovers 1, 0 dispatched again; latest 12s ago: w4: its lease lapsed",
         tabs.trim_end(),
     ];
@@ -112,11 +112,12 @@ fn groups_on_a_small_terminal() {
     check(
         "3",
         (80, 24),
-        "by name 1-2 of 2",
+        "by name 1-3 of 3",
         &[
             " NAME   WORKERS  RUNS  ENDED/S  QUEUED  OLDEST  IT WAITS BECAUSE",
-            " edge   1/1      0/4   0.0      0+",
-            " shops  1/2      4/8   1.0      3+      60s+    all slots of the 1 workers of g…",
+            " edge   1/1      0/4   0.0      0",
+            " shops  1/2      4/8   1.0      250     90s     all slots of the 1 workers of g…",
+            " yard   0/0      0/0   0.0      0",
             " q leave  ? help  / filter  s sort  Enter its tasks",
         ],
     );

@@ -45,6 +45,15 @@ fn groups_have_their_tasks_and_the_leases_of_their_workers() {
     assert_eq!(overview.others, TaskCounts { queued: 1, dispatched: 0 });
     assert_eq!(overview.groups[0].next.as_ref().map(|record| record.id), Some(TaskId(4)));
     assert!(overview.groups[0].oldest.is_some());
+    let wall = |after_ms| WallMillis(overview.groups[0].oldest.expect("one waits").0 + after_ms);
+    let load = w.fleet.load(w.now + SECOND, wall(1_500), busy);
+    assert_eq!((load.queued, load.dispatched, load.linked, load.slots), (1, 2, 1, 2));
+    assert_eq!(load.workers, [(LeaseState::Live, 1), (LeaseState::Cordoned, 1)].into());
+    let load = w.fleet.load(w.now + SECOND, wall(1_500), &overview.groups[0]);
+    assert_eq!(load.waited_ms, Some(1_500));
+    let next = load.next.expect("one waits");
+    assert_eq!(next.task, TaskId(4));
+    assert!(next.why.starts_with("no worker of group a"), "{}", next.why);
     let glances: Vec<_> = w.fleet.glances().collect();
     let seen = |at: usize| (glances[at].linked, glances[at].running, glances[at].lasts);
     assert_eq!(seen(0), (true, 1, SECOND * 4), "the profile `standard`");

@@ -2,27 +2,21 @@
 //! token; then it asks for changes as clients of NATS do, by [`Present`]. Never needs more than a bounded part of the
 //! master.
 
-mod accept;
-mod answer;
 mod api;
 mod feed;
 mod files;
 mod health;
-mod host;
 mod log;
 mod token;
 mod view;
 
-pub(crate) use accept::Server;
-
 use crate::{
     api::{ApiRefusal, Present},
     changes::Changes,
+    config::Config,
     inbox::Input,
     metrics::Metrics,
 };
-use accept::Watched;
-use answer::Answer;
 use bytes::Bytes;
 use feed::{Feed, Page};
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::HeaderName};
@@ -32,6 +26,11 @@ use muster_protocol::{
     api::{Endpoint, ErrorCode},
     fleet::Fleet,
     role::{Rights, Role},
+};
+use muster_wire::http::{
+    Listener, Site, Watched,
+    answer::{self, Answer},
+    host,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
@@ -70,7 +69,6 @@ struct Shared {
     present: Present,
     inbox: mpsc::Sender<Input>,
     identity: Identity,
-    hosts: host::Hosts,
     token: Option<token::Token>,
     feed: Feed,
     logs: Arc<Semaphore>,
@@ -97,19 +95,41 @@ fn last_event(headers: &HeaderMap) -> Option<&str> {
     headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok())
 }
 
-impl Shared {
-    /// Answers a request. `watched` is told of an answer that goes on.
+/// A listener for HTTP.
+pub(crate) struct Server {
+    listener: Listener,
+    token: Option<token::Token>,
+}
+
+impl Server {
+    /// Listens, so that a wrong option is an error at the start. `None` if HTTP is not asked for.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(address) = config.http else { return Ok(None) };
+        let token = config.http_token_file.as_deref().map(token::Token::read).transpose()?;
+        let listener = Listener::open(address, config.http_public, &config.http_hosts)?;
+        let address = listener.address()?;
+        tracing::info!(%address, changes = token.is_some(), "HTTP is served");
+        Ok(Some(Server { listener, token }))
+    }
+
+    /// Serves until the process ends.
+    pub(crate) fn serve(self, parts: Parts) -> anyhow::Result<()> {
+        let Server { listener, token } = self;
+        let Parts { metrics, changes, present, inbox, identity } = parts;
+        let logs = Arc::new(Semaphore::new(LOGS_MAX));
+        let feed = Feed::default();
+        let shared = Shared { metrics, changes, present, inbox, identity, token, feed, logs };
+        listener.serve(Arc::new(shared))
+    }
+}
+
+impl Site for Shared {
     async fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,
         watched: &Arc<Watched>,
     ) -> Answer {
         let headers = request.headers();
-        if !self.hosts.allow(headers) {
-            let hint = "Use the address of the master, or name the host with --http-host.";
-            let error = "This server has another name.";
-            return answer::failure(StatusCode::MISDIRECTED_REQUEST, error, Some(hint));
-        }
         let path = request.uri().path();
         let is_of_page = path == "/events" || path.starts_with("/api/");
         if is_of_page && host::is_from_elsewhere(headers) {
@@ -129,7 +149,9 @@ impl Shared {
             _ => files::answer(path),
         }
     }
+}
 
+impl Shared {
     /// The snapshot and the changes of the fleet.
     async fn events(self: &Arc<Self>, headers: &HeaderMap, watched: &Arc<Watched>) -> Answer {
         match Page::open(self.clone(), last_event(headers)).await {

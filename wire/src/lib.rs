@@ -10,6 +10,7 @@ pub mod cas;
 pub mod clock;
 pub mod config_file;
 pub mod frames;
+pub mod http;
 pub mod link;
 pub mod log;
 pub mod nats;

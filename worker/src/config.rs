@@ -7,11 +7,12 @@ use muster_protocol::{
 };
 use muster_wire::{
     config_file::ConfigFile,
+    http::Listener,
     nats::{Access, AccessError, NatsArgs},
 };
 use std::{
     collections::BTreeMap,
-    net::Ipv6Addr,
+    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -111,6 +112,16 @@ pub struct Config {
     /// run, and each lapse of the lease. If lines could not be written, a line `gap` says so
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    /// Serve metrics (/metrics) and health (/healthz, /readyz) over HTTP at this address, such as 127.0.0.1:8481. It has
+    /// to be an address of this host alone, unless --http-public is given [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<SocketAddr>,
+    /// Let other hosts reach the address of --http. It has no encryption
+    #[arg(long, requires = "http")]
+    pub http_public: bool,
+    /// A name by which HTTP requests may call this host, besides addresses and localhost (repeatable)
+    #[arg(long = "http-host", value_name = "NAME", requires = "http")]
+    pub http_hosts: Vec<String>,
     /// Write this file when it has a lease and a link, also after each restart: JSON with the id of
     /// its process
     #[arg(long, value_name = "FILE")]
@@ -138,6 +149,12 @@ impl Config {
     /// The environment alone does not count: its variables are also those of the command.
     pub(crate) fn direct_nats(&self) -> Result<Option<Access>, AccessError> {
         self.nats.is_on_command_line().then(|| self.nats.access()).transpose()
+    }
+
+    /// The socket for HTTP, if it is to be served.
+    pub(crate) fn http_listener(&self) -> anyhow::Result<Option<Listener>> {
+        let open = |address| Listener::open(address, self.http_public, &self.http_hosts);
+        self.http.map(open).transpose()
     }
 
     /// The token with which it joins.

@@ -4,7 +4,7 @@
 //! A guest that broke out of the runtime would be code in this process. It would find the worker's own
 //! state, the key of its certificate and the values of its secrets in memory, and could send UDP anywhere
 //! and TCP to a few ports. It could write no other file, read no other program's files or arguments, start
-//! no other program, listen on no TCP port, reach no program by a Unix socket, and signal no process
+//! no other program, listen on no TCP port but that of --http, reach no program by a Unix socket, and signal no process
 //! outside.
 //!
 //! A Landlock domain and a filter hold for the thread that enters them and for everything that this thread

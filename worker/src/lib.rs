@@ -20,6 +20,7 @@ pub mod engine;
 mod executor;
 pub mod gate;
 mod health;
+mod http;
 mod identity;
 mod inbox;
 mod inputs;
@@ -31,6 +32,7 @@ mod links;
 pub mod local;
 mod mask;
 mod memory;
+mod metrics;
 mod object;
 pub mod policy;
 mod retry;
@@ -129,6 +131,8 @@ struct Begun {
     /// The NATS in which it renews its lease itself.
     nats: Option<Access>,
     rules: policy::Rules,
+    /// The socket for HTTP, if it is served.
+    http: Option<muster_wire::http::Listener>,
     confined: confine::Confined,
 }
 
@@ -140,14 +144,15 @@ impl Begun {
         let claim = Claim::read(config)?;
         let nats = config.direct_nats()?;
         let rules = config.rules()?;
+        let http = config.http_listener()?;
         let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
-        Ok(Begun { claim, nats, rules, confined })
+        Ok(Begun { claim, nats, rules, http, confined })
     }
 }
 
 /// Runs a worker until `stop` becomes true.
 async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let Begun { claim, nats, rules, confined } = begun;
+    let Begun { claim, nats, rules, http, confined } = begun;
     let state = state::StateDir::open(&config.state_dir)?;
     let identity = tokio::select! {
         identity = claim.settle(&config) => identity?,
@@ -245,6 +250,16 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         };
         tokio::spawn(hearing.keep_up());
     }
+    let metrics = metrics::Metrics::new(
+        identity.name.as_str(),
+        config.group().as_str(),
+        config.slots(),
+        links.clone(),
+    );
+    if let Some(http) = http {
+        tracing::info!(address = %http.address()?, "HTTP is served");
+        http.serve(Arc::new(http::WorkerSite(metrics.clone())))?;
+    }
     let executor = executor::Executor::new(
         engine,
         code,
@@ -290,6 +305,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         config,
         attempts,
         executor,
+        metrics,
         lease,
         draining,
         ready,
@@ -307,6 +323,7 @@ struct WorkerLoop {
     config: Config,
     attempts: Attempts,
     executor: executor::Executor,
+    metrics: metrics::Metrics,
     lease: mpsc::UnboundedSender<LeaseEvent>,
     draining: Arc<AtomicBool>,
     /// The file to write once the worker holds a lease and has a link; taken when it is written.
@@ -350,6 +367,7 @@ impl WorkerLoop {
                     Input::Attempts(event) => {
                         self.leased |= matches!(event, Event::LeaseHeld { .. });
                         self.executor.heard(&event);
+                        self.metrics.heard(now, &event);
                         self.attempts.observe(now, event);
                     }
                 }
@@ -357,6 +375,8 @@ impl WorkerLoop {
             self.tell_ready()?;
             let mut effects = Vec::new();
             self.attempts.plan(clock::boottime(), &mut effects);
+            effects.iter().for_each(|effect| self.metrics.decided(effect));
+            self.metrics.passed(now, self.attempts.running());
             self.executor.execute(effects, self.stopping);
         }
     }

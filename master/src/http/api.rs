@@ -1,12 +1,7 @@
 //! What a page asks for besides the events: tasks, modules, and changes. Every question is a request of the client API,
 //! and the audit has every change. Never decides what a caller may do.
 
-use super::{
-    Shared,
-    accept::Watched,
-    answer::{self, Answer},
-    token,
-};
+use super::{Shared, token};
 use crate::{api::ApiRefusal, changes::TaskRow};
 use hyper::{Method, Request as HttpRequest, StatusCode, body::Incoming};
 use muster_protocol::{
@@ -17,6 +12,10 @@ use muster_protocol::{
     },
     message::WorkerCommand,
     task::{TaskRecord, TimelineEvent},
+};
+use muster_wire::http::{
+    Watched,
+    answer::{self, Answer},
 };
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! The files of the page, which are a part of this program. Never reads a file.
 
-use super::answer::{self, Answer, PLAIN};
 use hyper::StatusCode;
+use muster_wire::http::answer::{self, Answer, PLAIN};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";

@@ -1,16 +1,13 @@
 //! Metrics and health, for programs. Never needs the registry.
 
-use super::{
-    Shared,
-    answer::{self, Answer, PLAIN, plain},
-};
+use super::Shared;
 use crate::metrics::{GROUPS_READ_MAX, Seen};
 use hyper::StatusCode;
 use muster_protocol::fleet::Fleet;
-use muster_wire::clock;
-
-/// The media type of the text format of OpenMetrics.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use muster_wire::{
+    clock,
+    http::answer::{self, Answer, plain},
+};
 
 impl Shared {
     pub(super) async fn metrics(&self) -> Answer {
@@ -19,13 +16,7 @@ impl Shared {
             is_up: fleet.is_up(),
         });
         let Some(seen) = seen.await else { return silent() };
-        match self.metrics.text(&seen) {
-            Ok(text) => answer::whole(StatusCode::OK, OPEN_METRICS, text),
-            Err(error) => {
-                let text = format!("the metrics cannot be written: {error}\n");
-                answer::whole(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, text)
-            }
-        }
+        answer::metrics(self.metrics.text(&seen))
     }
 
     /// Whether the process works. One that does not should be restarted.

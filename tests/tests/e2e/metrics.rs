@@ -54,6 +54,85 @@ fn names(text: &str) -> BTreeSet<String> {
     words.map(base).collect()
 }
 
+/// The names of the metrics that are served.
+fn served(text: &str) -> BTreeSet<String> {
+    let samples: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+    names(&samples)
+}
+
+/// A file of the project.
+fn page(path: &str) -> String {
+    std::fs::read_to_string(place::root().join(path)).expect("a file")
+}
+
+fn is_of_worker(name: &str) -> bool {
+    name.starts_with("muster_worker_")
+}
+
+/// The names in the tables of docs/METRICS.md, of workers or of masters.
+fn documented(of_worker: bool) -> BTreeSet<String> {
+    let page = page("docs/METRICS.md");
+    let rows: String = page.lines().filter(|line| line.starts_with("| `muster_")).collect();
+    names(&rows).into_iter().filter(|name| is_of_worker(name) == of_worker).collect()
+}
+
+/// The names in the alert rules and the dashboard, of workers or of masters.
+fn used(of_worker: bool) -> BTreeSet<String> {
+    let files = ["deploy/prometheus/muster.rules.yaml", "deploy/grafana/muster.json"];
+    let named = files.iter().flat_map(|path| names(&page(path)));
+    named.filter(|name| is_of_worker(name) == of_worker).collect()
+}
+
+#[test]
+fn a_worker_counts_its_runs_and_tells_that_it_lost_its_lease() {
+    let mut fleet = Fleet::within(Net::Plain, Some("fast"));
+    let port = own_port();
+    fleet.start_master("m1");
+    fleet.start_worker("w1", &["--http", &format!("127.0.0.1:{port}"), "--slots", "2"]);
+    fleet.push("upper");
+    fleet.run(&["task", "run", "upper", "--input", "a", "--wait"]).ok();
+    start_long_task(&fleet);
+    let (status, text) = ask(port, "GET", "/metrics");
+    assert_eq!(status, 200, "{text}");
+    for (metric, wanted) in [
+        ("muster_worker_leased", 1.0),
+        ("muster_worker_links{transport=\"quic\"}", 1.0),
+        ("muster_worker_slots", 2.0),
+        ("muster_worker_attempts", 1.0),
+        ("muster_worker_run_duration_seconds_count{verdict=\"completed\"}", 1.0),
+        ("muster_worker_sessions_over_total", 0.0),
+    ] {
+        assert_eq!(value(&text, metric), Some(wanted), "{metric}\n{text}");
+    }
+    let age = value(&text, "muster_worker_lease_age_seconds").expect("an age");
+    assert!((0.0..1.0).contains(&age), "{age}");
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask(port, "GET", path).0, 200, "{path}");
+    }
+    assert_eq!((ask(port, "GET", "/").0, ask(port, "POST", "/metrics").0), (404, 405));
+    let foreign = http_client::ask(port, "GET", "/metrics", &[("Host", "evil.example.com")]);
+    assert_eq!(foreign.status, 421, "{}", foreign.body);
+
+    // Without a registry and a master the lease lapses, and its run is killed.
+    fleet.kill(NATS);
+    fleet.kill("m1");
+    let counted =
+        ["muster_worker_kills_total{why=\"fenced\"}", "muster_worker_sessions_over_total"];
+    let text = wait_for("the run to be killed and the session to end", || {
+        let (_, text) = ask(port, "GET", "/metrics");
+        let is_counted = counted.iter().all(|metric| value(&text, metric) == Some(1.0));
+        is_counted.then_some(text)
+    });
+    assert_eq!(value(&text, "muster_worker_leased"), Some(0.0), "{text}");
+    assert_eq!((ask(port, "GET", "/readyz").0, ask(port, "GET", "/healthz").0), (503, 200));
+
+    let mut served = served(&text);
+    assert!(served.remove("muster_build"), "the worker and its version");
+    assert_eq!(documented(true), served, "docs/METRICS.md and the metrics of a worker");
+    let unknown: Vec<_> = used(true).difference(&served).cloned().collect();
+    assert!(!used(true).is_empty() && unknown.is_empty(), "no metric is called {unknown:?}");
+}
+
 #[test]
 fn a_master_counts_and_times_its_tasks() {
     let (mut fleet, port) = fleet();
@@ -109,17 +188,11 @@ fn a_master_counts_and_times_its_tasks() {
         assert_eq!(value(&text, metric), Some(wanted), "{metric}\n{text}");
     }
 
-    let samples: String = text.lines().filter(|line| !line.starts_with('#')).collect();
-    let served = names(&samples);
-    let page = |path: &str| std::fs::read_to_string(place::root().join(path)).expect("a file");
-    for path in ["deploy/prometheus/muster.rules.yaml", "deploy/grafana/muster.json"] {
-        let named = names(&page(path));
-        let unknown: Vec<_> = named.difference(&served).collect();
-        assert!(named.len() > 5 && unknown.is_empty(), "{path}: no metric is called {unknown:?}");
-    }
-    let table: String =
-        page("docs/METRICS.md").lines().filter(|line| line.starts_with("| `muster_")).collect();
-    assert_eq!(names(&table), served, "docs/METRICS.md and the metrics of a master");
+    let served = served(&text);
+    let used = used(false);
+    let unknown: Vec<_> = used.difference(&served).collect();
+    assert!(used.len() > 5 && unknown.is_empty(), "no metric is called {unknown:?}");
+    assert_eq!(documented(false), served, "docs/METRICS.md and the metrics of a master");
     serde_json::from_str::<serde_json::Value>(&page("deploy/grafana/muster.json")).expect("JSON");
 
     for path in ["/healthz", "/readyz"] {

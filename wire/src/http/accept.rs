@@ -1,13 +1,15 @@
 //! Connections: how many, how long, and how large their requests may be. Never what they ask for.
 
-use super::{Parts, Shared, feed::Feed, host::Hosts, token::Token};
-use crate::config::Config;
+use super::{
+    answer::Answer,
+    host::{self, Hosts},
+};
 use anyhow::Context as _;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
-    net::TcpListener as Listener,
+    net::{SocketAddr, TcpListener as StdListener},
     pin::pin,
     sync::{
         Arc,
@@ -40,53 +42,59 @@ const STALLED_MAX: Duration = Duration::from_secs(20);
 /// The wait before another connection is accepted, when the process has no file left.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// A listener for HTTP.
-pub(crate) struct Server {
-    listener: Listener,
-    hosts: Hosts,
-    token: Option<Token>,
+/// What is served.
+pub trait Site: Send + Sync + 'static {
+    /// Answers a request that names this server. `watched` is told of an answer that goes on.
+    fn answer(
+        self: &Arc<Self>,
+        request: &Request<Incoming>,
+        watched: &Arc<Watched>,
+    ) -> impl Future<Output = Answer> + Send;
 }
 
-impl Server {
-    /// Listens, so that a wrong option is an error at the start. `None` if HTTP is not asked for.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Option<Self>> {
-        let Some(address) = config.http else { return Ok(None) };
+/// A socket that listens for HTTP.
+#[derive(Debug)]
+pub struct Listener {
+    socket: StdListener,
+    hosts: Hosts,
+}
+
+impl Listener {
+    /// Listens at an address, which has to be one of this host alone unless it is public. Requests may call this host by
+    /// its addresses, localhost, and these names.
+    pub fn open(address: SocketAddr, is_public: bool, names: &[String]) -> anyhow::Result<Self> {
         anyhow::ensure!(
-            address.ip().is_loopback() || config.http_public,
+            address.ip().is_loopback() || is_public,
             "--http {address} would be reached from other hosts, and HTTP has no encryption: use 127.0.0.1, or say \
              --http-public"
         );
-        let token = config.http_token_file.as_deref().map(Token::read).transpose()?;
-        let listener = Listener::bind(address)
+        let socket = StdListener::bind(address)
             .with_context(|| format!("cannot listen for HTTP at {address} (--http)"))?;
-        listener.set_nonblocking(true).context("cannot listen for HTTP")?;
-        let address = listener.local_addr().context("the address of HTTP is unknown")?;
-        tracing::info!(%address, changes = token.is_some(), "HTTP is served");
-        Ok(Some(Server { listener, hosts: Hosts::new(&config.http_hosts), token }))
+        socket.set_nonblocking(true).context("cannot listen for HTTP")?;
+        Ok(Listener { socket, hosts: Hosts::new(names) })
     }
 
-    /// Serves until the process ends.
-    pub(crate) fn serve(self, parts: Parts) -> anyhow::Result<()> {
-        let Server { listener, hosts, token } = self;
-        let listener = TcpListener::from_std(listener).context("cannot listen for HTTP")?;
-        let Parts { metrics, changes, present, inbox, identity } = parts;
-        let logs = Arc::new(Semaphore::new(super::LOGS_MAX));
-        let feed = Feed::default();
-        let shared =
-            Shared { metrics, changes, present, inbox, identity, hosts, token, feed, logs };
-        tokio::spawn(accept_all(listener, Arc::new(shared)));
+    /// Where it listens.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.socket.local_addr().context("the address of HTTP is unknown")
+    }
+
+    /// Serves a site until the process ends.
+    pub fn serve(self, site: Arc<impl Site>) -> anyhow::Result<()> {
+        let listener = TcpListener::from_std(self.socket).context("cannot listen for HTTP")?;
+        tokio::spawn(accept_all(listener, Arc::new(self.hosts), site));
         Ok(())
     }
 }
 
-async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept_all(listener: TcpListener, hosts: Arc<Hosts>, site: Arc<impl Site>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let shared = shared.clone();
+                let (hosts, site) = (hosts.clone(), site.clone());
                 tokio::spawn(async move {
-                    serve_one(stream, shared).await;
+                    serve_one(stream, &hosts, &site).await;
                     drop(place);
                 });
             }
@@ -99,14 +107,19 @@ async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_one(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve_one(stream: TcpStream, hosts: &Hosts, site: &Arc<impl Site>) {
     // An event is small, and a reader waits for it.
     let _ = stream.set_nodelay(true);
     let watched = Arc::new(Watched::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, watched) = (shared.clone(), watched.clone());
+        let watched = watched.clone();
         watched.asked();
-        async move { Ok::<_, Infallible>(shared.answer(&request, &watched).await) }
+        async move {
+            Ok::<_, Infallible>(match hosts.allow(request.headers()) {
+                true => site.answer(&request, &watched).await,
+                false => host::misdirected(),
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -123,7 +136,7 @@ async fn serve_one(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 /// Whether a connection may go on.
-pub(super) struct Watched {
+pub struct Watched {
     began: Instant,
     /// Event streams that it has: at most one, since requests follow each other.
     streams: AtomicUsize,
@@ -132,7 +145,7 @@ pub(super) struct Watched {
 }
 
 /// An event stream of a connection.
-pub(super) struct WatchedStream(Arc<Watched>);
+pub struct WatchedStream(Arc<Watched>);
 
 impl Watched {
     fn new() -> Self {
@@ -140,13 +153,13 @@ impl Watched {
     }
 
     /// The answer goes on from now on.
-    pub(super) fn begin(self: &Arc<Self>) -> WatchedStream {
+    pub fn begin(self: &Arc<Self>) -> WatchedStream {
         self.streams.fetch_add(1, Ordering::Relaxed);
         WatchedStream(self.clone())
     }
 
     /// It has a request, or room for more of the answer.
-    fn asked(&self) {
+    pub fn asked(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.asked_ms.store(now, Ordering::Relaxed);
     }
@@ -167,7 +180,7 @@ impl Watched {
 
 impl WatchedStream {
     /// The connection has room for more.
-    pub(super) fn asked(&self) {
+    pub fn asked(&self) {
         self.0.asked();
     }
 }

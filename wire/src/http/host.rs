@@ -4,8 +4,9 @@
 //! this server ("DNS rebinding"). The browser then takes this server for a part of that page. It sends the name in the
 //! header `Host`, so a foreign name is refused. An address is no name: nobody can let it point elsewhere.
 
+use super::answer::{self, Answer};
 use hyper::{
-    HeaderMap,
+    HeaderMap, StatusCode,
     header::{HOST, HeaderName},
 };
 use std::net::IpAddr;
@@ -14,16 +15,17 @@ use std::net::IpAddr;
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names of this server.
-pub(super) struct Hosts(Vec<String>);
+#[derive(Debug)]
+pub struct Hosts(Vec<String>);
 
 impl Hosts {
     /// Besides addresses and names of this computer itself, these names.
-    pub(super) fn new(names: &[String]) -> Self {
+    pub fn new(names: &[String]) -> Self {
         Hosts(names.iter().map(|name| name.to_ascii_lowercase()).collect())
     }
 
     /// Whether a request with these headers names this server.
-    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
+    pub fn allow(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
         let Ok(host) = host.to_str() else { return false };
@@ -36,8 +38,15 @@ impl Hosts {
     }
 }
 
+/// The answer to a request that names another server.
+pub fn misdirected() -> Answer {
+    let hint = "Use the address of this server, or name the host with --http-host.";
+    let error = "This server has another name.";
+    answer::failure(StatusCode::MISDIRECTED_REQUEST, error, Some(hint))
+}
+
 /// Whether another site made the browser send this request.
-pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+pub fn is_from_elsewhere(headers: &HeaderMap) -> bool {
     let site = headers.get(FETCH_SITE).and_then(|site| site.to_str().ok());
     matches!(site, Some("cross-site" | "same-site"))
 }

@@ -14,13 +14,18 @@ use serde::Serialize;
 use std::convert::Infallible;
 
 /// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-pub(super) type Answer = Response<Body>;
+/// An answer.
+pub type Answer = Response<Body>;
 
-pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
+/// The media type of a text.
+pub const PLAIN: &str = "text/plain; charset=utf-8";
 
 const JSON: &str = "application/json";
+
+/// The media type of the text format of OpenMetrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Headers of every answer. The page has no inline scripts and no inline styles, and nobody may frame it or embed what
 /// is served here.
@@ -45,17 +50,28 @@ struct Failure<'a> {
 }
 
 /// An answer that is known as a whole.
-pub(super) fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+pub fn whole(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     with_headers(status, kind, Full::new(body.into()).boxed_unsync())
 }
 
 /// A short text.
-pub(super) fn plain(status: StatusCode, text: &'static str) -> Answer {
+pub fn plain(status: StatusCode, text: &'static str) -> Answer {
     whole(status, PLAIN, text)
 }
 
+/// Metrics in the text format of OpenMetrics, or why they cannot be written.
+pub fn metrics(text: Result<String, std::fmt::Error>) -> Answer {
+    match text {
+        Ok(text) => whole(StatusCode::OK, OPEN_METRICS, text),
+        Err(error) => {
+            let text = format!("the metrics cannot be written: {error}\n");
+            whole(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, text)
+        }
+    }
+}
+
 /// JSON.
-pub(super) fn json(value: &impl Serialize) -> Answer {
+pub fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(text) => whole(StatusCode::OK, JSON, text),
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string(), None),
@@ -63,18 +79,18 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 }
 
 /// A change was carried out.
-pub(super) fn done() -> Answer {
+pub fn done() -> Answer {
     whole(StatusCode::NO_CONTENT, JSON, Bytes::new())
 }
 
 /// A request was not carried out.
-pub(super) fn failure(status: StatusCode, error: &str, hint: Option<&str>) -> Answer {
+pub fn failure(status: StatusCode, error: &str, hint: Option<&str>) -> Answer {
     let text = serde_json::to_vec(&Failure { error, hint }).unwrap_or_default();
     whole(status, JSON, text)
 }
 
 /// Server-sent events, as they come.
-pub(super) fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Answer {
+pub fn events(events: impl futures::Stream<Item = Bytes> + Send + 'static) -> Answer {
     use futures::StreamExt as _;
     let frames = events.map(|text| Ok(Frame::data(text)));
     with_headers(StatusCode::OK, "text/event-stream", StreamBody::new(frames).boxed_unsync())

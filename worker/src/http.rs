@@ -1,0 +1,38 @@
+//! HTTP of a worker: metrics and health for programs. Only reads, and never shows a task, an input or a secret.
+
+use crate::{clock, metrics::Metrics};
+use hyper::{Method, Request, StatusCode, body::Incoming};
+use muster_wire::http::{
+    Site, Watched,
+    answer::{self, Answer},
+};
+use std::sync::Arc;
+
+/// What is served.
+pub(crate) struct WorkerSite(pub Metrics);
+
+impl Site for WorkerSite {
+    async fn answer(self: &Arc<Self>, request: &Request<Incoming>, _: &Arc<Watched>) -> Answer {
+        let now = clock::boottime();
+        let WorkerSite(metrics) = &**self;
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        }
+        match request.uri().path() {
+            "/metrics" => answer::metrics(metrics.text(now)),
+            "/healthz" if metrics.is_well(now) => answer::plain(StatusCode::OK, "it works\n"),
+            "/healthz" => {
+                let text = "the worker's loop does not pass\n";
+                answer::plain(StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+            "/readyz" => match metrics.lacks(now) {
+                None => answer::plain(StatusCode::OK, "it takes tasks\n"),
+                Some(lack) => answer::plain(StatusCode::SERVICE_UNAVAILABLE, lack),
+            },
+            _ => answer::plain(
+                StatusCode::NOT_FOUND,
+                "a worker serves /metrics, /healthz and /readyz; a master has the page\n",
+            ),
+        }
+    }
+}

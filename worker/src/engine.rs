@@ -16,6 +16,7 @@ use crate::sandbox::{
 use crate::{code::OwnCode, shortage};
 use muster_module::{Kind, World};
 use muster_protocol::Digest;
+use rustix::io::Errno;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -140,7 +141,18 @@ impl Engine {
         if slots == 0 || slots > SLOTS_MAX {
             return Err(EngineError::Slots(slots));
         }
-        let wasm = wasmtime::Engine::new(&config(slots))?;
+        let wasm = match wasmtime::Engine::new(&config(slots)) {
+            Err(error) if matches!(shortage::behind(&error), Some((Errno::NOMEM, _))) => {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    error,
+                    "the kernel gives too few addresses for {slots} slots (39 bits of addresses, or `ulimit -v`), so each \
+                     run maps its own memory: runs start more slowly, and some may be returned"
+                );
+                wasmtime::Engine::new(&code_config())?
+            }
+            made => made?,
+        };
         Ok(Engine(Arc::new(Inner {
             core: core_linker(&wasm)?,
             components: component_linker(&wasm)?,

@@ -183,3 +183,47 @@ fn what_was_compiled_once_is_made_ready_again() {
     assert!(later.revive(digest, &kept(&[COMMAND, 1, 2])).is_err());
     std::fs::remove_dir_all(&state).expect("it is ours");
 }
+
+/// Addresses of a process in KiB that are too few for a pool, and enough for a run.
+const ADDRESSES_KIB: u64 = 16 << 20;
+
+#[test]
+#[ignore = "in a process with few addresses"]
+fn runs_without_a_pool() {
+    assert!(wasmtime::Engine::new(&config(2)).is_err(), "the pool does not fit");
+    let engine = Engine::new(2).expect("an engine");
+    let hash = |engine: &wasmtime::Engine| {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    };
+    let bare = wasmtime::Engine::new(&code_config()).expect("an engine");
+    assert_eq!(hash(engine.wasm()), hash(&bare), "code that a child compiles fits");
+    let module = binary(r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let program = engine.compile(&module).expect("a program");
+    let Entry::Command(pre) = program.entry() else { panic!("a core module") };
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    for _ in 0..3 {
+        let mut store = wasmtime::Store::new(engine.wasm(), ());
+        store.set_epoch_deadline(1_000);
+        let linker = Linker::new(engine.wasm());
+        let instance = linker.instantiate_async(&mut store, pre.module());
+        let instance = runtime.block_on(instance).expect("it finds addresses");
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("a function");
+        runtime.block_on(start.call_async(&mut store, ())).expect("it runs");
+    }
+}
+
+#[test]
+fn an_engine_without_addresses_for_a_pool_still_runs_guests() {
+    let test = std::env::current_exe().expect("a test is a file");
+    let script = format!("ulimit -v {ADDRESSES_KIB}; exec \"$0\" \"$@\"");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .arg(test)
+        .args(["engine::tests::runs_without_a_pool", "--exact", "--ignored", "--nocapture"])
+        .output()
+        .expect("it starts");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{output:?}");
+}

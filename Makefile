@@ -15,10 +15,10 @@ endif
 # The folders of ip and nft, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test examples-all sim mutants hostile chaos failover mixed-fleet fuzz lint deny bench setup clean
+.PHONY: help build demo test examples-all sim mutants hostile chaos failover mixed-fleet fuzz lint deny dist arm64 bench setup clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: ## fetch what the machine lacks: nats-server, a Wasm target, the example guests
 	@setup/nats-server >/dev/null
@@ -99,6 +99,17 @@ lint: ## formatting, clippy, the links of the code's docs, and the licences and 
 deny: ## licences, sources and bans of dependencies
 	@setup/cargo-deny >/dev/null
 	cargo deny --all-features check bans licenses sources
+
+dist: ## static programs for edge hosts, x86-64 and arm64: ARCH=aarch64 for one of them
+	@setup/dist $(ARCH)
+
+# What needs Landlock, which the emulator lacks, or is judged by its speed is not among them.
+ARM64_TESTS := failover:: echo:: operate:: grants:: guests:: restart:: frames:: objects:: retry:: metrics::a_worker
+arm64: setup ## tests with real processes, in which the workers are those of arm64, emulated: make dist comes first
+	@setup/qemu-arm64
+	cargo build --workspace --all-targets
+	MUSTER_TEST_WORKER=$(CURDIR)/target/aarch64-unknown-linux-musl/dist/muster-worker \
+		cargo $(RUN_TESTS) --workspace --test e2e $(if $(findstring nextest,$(RUN_TESTS)),$(ARM64_TESTS),-- $(ARM64_TESTS))
 
 bench: setup ## what a fleet does on this machine, in one table: PLOT=1 draws it, ONLY=part-of-a-name
 	cargo build --release -p muster-cli -p muster-worker -p muster-benches --bins

@@ -6,6 +6,10 @@ use muster_protocol::{
     health::Health,
     lease::{LeaseEvent, Unwell},
 };
+use rustix::{
+    fs::{StatVfsMountFlags, statvfs},
+    io::Errno,
+};
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -21,6 +25,15 @@ const PROBE_SIZE: usize = 64 * 1024;
 /// The directory in which a probe writes, and which it then removes. A process that is killed may leave
 /// it behind, as it may leave scratch directories of runs.
 const PROBE_DIR: &str = "probe";
+
+/// How a probe looks whether a directory has space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// By writing: it finds everything, such as a quota.
+    Write,
+    /// By asking the file system: it writes nothing, so that an idle worker does not wear a flash disk.
+    Ask,
+}
 
 /// The checks of a probe.
 pub(crate) struct Probe {
@@ -45,6 +58,8 @@ pub(crate) fn start(
 fn watch(probe: &Probe, met: &Receiver<Unwell>, lease: &UnboundedSender<LeaseEvent>) {
     let mut health = Health::new(boottime());
     let mut said: Option<Unwell> = None;
+    // The first probe writes, and so do those of an unwell worker, which has to be proven well again.
+    let mut is_first = true;
     loop {
         match met.recv_timeout(health.probe_at().since(boottime())) {
             Ok(unwell) => health.failed(boottime(), unwell),
@@ -53,7 +68,9 @@ fn watch(probe: &Probe, met: &Receiver<Unwell>, lease: &UnboundedSender<LeaseEve
         }
         tell(&health, &mut said, lease);
         if boottime() >= health.probe_at() {
-            let found = probe.look();
+            let writes = is_first || health.unwell().is_some();
+            is_first = false;
+            let found = probe.look(if writes { Look::Write } else { Look::Ask });
             health.probed(boottime(), found);
             tell(&health, &mut said, lease);
         }
@@ -75,9 +92,13 @@ fn tell(health: &Health, said: &mut Option<Unwell>, lease: &UnboundedSender<Leas
 
 impl Probe {
     /// What the host lacks; `None` if it lacks nothing.
-    fn look(&self) -> Option<Unwell> {
+    fn look(&self, how: Look) -> Option<Unwell> {
         let full = self.places.iter().find_map(|place| {
-            let error = room_in(place).err()?;
+            let room = match how {
+                Look::Write => write_in(place),
+                Look::Ask => room_in(place),
+            };
+            let error = room.err()?;
             Some(format!(
                 "nothing can be written in {}: {}",
                 place.display(),
@@ -92,9 +113,22 @@ impl Probe {
     }
 }
 
+/// Asks the file system whether a file fits in `place`.
+fn room_in(place: &Path) -> io::Result<()> {
+    let room = statvfs(place)?;
+    let bytes = room.f_bavail.saturating_mul(room.f_frsize);
+    // A file system without a fixed number of inodes says that it has none.
+    let has_inodes = room.f_files == 0 || room.f_favail > 0;
+    match room.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        true => Err(Errno::ROFS.into()),
+        false if bytes < PROBE_SIZE as u64 || !has_inodes => Err(Errno::NOSPC.into()),
+        false => Ok(()),
+    }
+}
+
 /// Makes a directory with a file in `place` and removes it, to see whether there is space. The file is
 /// not synced: each probe would wear a flash disk.
-fn room_in(place: &Path) -> io::Result<()> {
+fn write_in(place: &Path) -> io::Result<()> {
     let dir = place.join(PROBE_DIR);
     fs::create_dir_all(&dir)?;
     let file = File::create(dir.join("file"));
@@ -116,26 +150,34 @@ mod tests {
     fn a_probe_finds_what_is_lacking_and_leaves_nothing() {
         let dir = std::env::temp_dir().join(format!("muster-probe-{}", std::process::id()));
         let well = probe(vec![dir.join("a/b")], || Ok(()));
-        assert_eq!(well.look(), None);
+        assert_eq!(well.look(Look::Write), None);
         assert_eq!(fs::read_dir(dir.join("a/b")).expect("it was made").count(), 0);
+        assert_eq!(well.look(Look::Ask), None);
         let few = probe(vec![dir.clone()], || Err("no process".into()));
-        assert_eq!(few.look(), Some("no process".into()));
+        assert_eq!(few.look(Look::Write), Some("no process".into()));
         // A file is no directory, so nothing can be written in it.
         File::create(dir.join("file")).expect("a file");
-        let said = probe(vec![dir.join("file")], || Ok(())).look().expect("a want").to_string();
+        let said =
+            probe(vec![dir.join("file")], || Ok(())).look(Look::Write).expect("a want").to_string();
         assert!(said.starts_with("nothing can be written in "), "{said}");
+        // What is asked says the same of a place that can only be read, as /sys is.
+        let read_only =
+            probe(vec!["/sys".into()], || Ok(())).look(Look::Ask).map(|said| said.to_string());
+        let is_read_only =
+            statvfs("/sys").is_ok_and(|room| room.f_flag.contains(StatVfsMountFlags::RDONLY));
+        assert_eq!(read_only.is_some(), is_read_only, "{read_only:?}");
         // A full device takes nothing either; `/dev/full` always is.
         let (wants, told) = Shortages::new();
         let full = Path::new("/dev/full");
         let journal = Journal::open(full, "w1".parse().expect("a name"), wants).expect("a file");
         let full = Probe { journal, ..probe(vec![dir.clone()], || Ok(())) };
-        assert_eq!(full.look(), None, "nothing was missed yet");
+        assert_eq!(full.look(Look::Write), None, "nothing was missed yet");
         full.journal.received(muster_protocol::message::AttemptKey {
             task: muster_protocol::TaskId(1),
             attempt: muster_protocol::AttemptId(1),
         });
         assert!(told.try_recv().is_ok(), "what fails is told at once");
-        let said = full.look().expect("a want").to_string();
+        let said = full.look(Look::Write).expect("a want").to_string();
         assert!(said.starts_with("the journal cannot be written: "), "{said}");
         fs::remove_dir_all(&dir).expect("it was made here");
     }

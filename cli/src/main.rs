@@ -44,7 +44,10 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use client::ConnectArgs;
 use output::Format;
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use tokio::runtime::Runtime;
 
 /// Every task is some hundred small allocations, made on one thread and freed on another: with the
@@ -133,6 +136,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, one for each command, into a directory
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
     #[command(hide = true)]
     Tether(parent_death::Tether),
 }
@@ -167,6 +175,7 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
             clap_complete::generate(shell, &mut Cli::command(), "muster", &mut text);
             output::raw(&text).map(done)
         }
+        Command::Man { dir } => man(&dir).map(done),
         Command::Dev(dev) => run(dev.run(&connect.fleet, format)),
         Command::Worker(worker::Command::Ask(ask)) => {
             wait_for(worker::run(ask, connect, format)).map(done)
@@ -185,6 +194,14 @@ fn ask(command: Command, connect: &ConnectArgs, format: Format) -> anyhow::Resul
         // Does not end at a refusal of the server: the check reports it as a finding.
         Command::Check(check) => run(check::run(check, connect, format)),
     }
+}
+
+/// Writes the manual pages.
+fn man(dir: &Path) -> anyhow::Result<()> {
+    let unwritable = || format!("the manual pages cannot be written into {}", dir.display());
+    std::fs::create_dir_all(dir).with_context(unwritable)?;
+    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), dir)
+        .with_context(unwritable)
 }
 
 /// Runs a command that its server may refuse: then it ends, for nothing would answer it.

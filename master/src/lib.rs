@@ -40,7 +40,7 @@ use muster_protocol::{
     message::StreamReply,
     subject::Names,
 };
-use muster_wire::{clock, state, tls};
+use muster_wire::{clock, notify::Notifier, state, tls};
 use registry::{Fact, Registry, SessionFact};
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
@@ -118,9 +118,11 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
         ready: Some(listens),
+        manager: Notifier::open().context("NOTIFY_SOCKET")?,
     };
     master.serve(&mut inputs, stop).await?;
     tracing::info!("stopping");
+    master.manager.stopping();
     master.finish(&mut inputs).await;
     listeners.close();
     audit.flush().await;
@@ -139,6 +141,7 @@ struct Master {
     workers: link::Workers,
     /// The address on which the master listens, until the master has reported that it is ready.
     ready: Option<std::net::SocketAddr>,
+    manager: Notifier,
 }
 
 impl Master {
@@ -148,6 +151,7 @@ impl Master {
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         self.connection.follow(self.executor.registry());
+        self.manager.ready();
         let mut clock_due = tokio::time::interval(CLOCK_EVERY);
         let mut batch = Vec::with_capacity(DRAIN_MAX);
         loop {
@@ -170,6 +174,11 @@ impl Master {
                 self.take(input)?;
             }
             self.act();
+            self.manager.alive(clock::boottime());
+            self.manager.status(match self.fleet.is_up() {
+                true => "it serves",
+                false => "it waits for the registry",
+            });
         }
     }
 

@@ -14,6 +14,7 @@ pub mod http;
 pub mod link;
 pub mod log;
 pub mod nats;
+pub mod notify;
 pub mod objects;
 pub mod process;
 pub mod state;

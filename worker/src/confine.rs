@@ -105,7 +105,7 @@ pub(crate) fn check_user(config: &Config) -> anyhow::Result<()> {
     if geteuid().is_root() && !config.allow_root {
         bail!(
             "a worker is not to run as root, since a guest that broke out of its sandbox would then be \
-             root: start it as a user of its own who may write to {}, as setup/muster-worker.service does, \
+             root: start it as a user of its own who may write to {}, as deploy/systemd/muster-worker.service does, \
              or pass --allow-root",
             config.state_dir.display()
         );

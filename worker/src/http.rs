@@ -27,7 +27,10 @@ impl Site for WorkerSite {
             }
             "/readyz" => match metrics.lacks(now) {
                 None => answer::plain(StatusCode::OK, "it takes tasks\n"),
-                Some(lack) => answer::plain(StatusCode::SERVICE_UNAVAILABLE, lack),
+                Some(lack) => {
+                    let text = format!("{lack}\n");
+                    answer::whole(StatusCode::SERVICE_UNAVAILABLE, answer::PLAIN, text)
+                }
             },
             _ => answer::plain(
                 StatusCode::NOT_FOUND,

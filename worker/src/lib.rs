@@ -63,6 +63,7 @@ use muster_protocol::{
 use muster_wire::{
     log,
     nats::Access,
+    notify::Notifier,
     process::{self, StopSource},
     state,
 };
@@ -133,6 +134,7 @@ struct Begun {
     rules: policy::Rules,
     /// The socket for HTTP, if it is served.
     http: Option<muster_wire::http::Listener>,
+    manager: Notifier,
     confined: confine::Confined,
 }
 
@@ -145,14 +147,15 @@ impl Begun {
         let nats = config.direct_nats()?;
         let rules = config.rules()?;
         let http = config.http_listener()?;
+        let manager = Notifier::open().context("NOTIFY_SOCKET")?;
         let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
-        Ok(Begun { claim, nats, rules, http, confined })
+        Ok(Begun { claim, nats, rules, http, manager, confined })
     }
 }
 
 /// Runs a worker until `stop` becomes true.
 async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let Begun { claim, nats, rules, http, confined } = begun;
+    let Begun { claim, nats, rules, http, manager, confined } = begun;
     let state = state::StateDir::open(&config.state_dir)?;
     let identity = tokio::select! {
         identity = claim.settle(&config) => identity?,
@@ -306,6 +309,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         attempts,
         executor,
         metrics,
+        manager,
         lease,
         draining,
         ready,
@@ -324,6 +328,7 @@ struct WorkerLoop {
     attempts: Attempts,
     executor: executor::Executor,
     metrics: metrics::Metrics,
+    manager: Notifier,
     lease: mpsc::UnboundedSender<LeaseEvent>,
     draining: Arc<AtomicBool>,
     /// The file to write once the worker holds a lease and has a link; taken when it is written.
@@ -346,6 +351,7 @@ impl WorkerLoop {
     ) -> anyhow::Result<()> {
         let mut batch = Vec::with_capacity(DRAIN_MAX);
         let mut look = tokio::time::interval(LOOK_EVERY);
+        self.manager.ready();
         loop {
             let wakeup = self.attempts.wakeup();
             tokio::select! {
@@ -377,6 +383,12 @@ impl WorkerLoop {
             self.attempts.plan(clock::boottime(), &mut effects);
             effects.iter().for_each(|effect| self.metrics.decided(effect));
             self.metrics.passed(now, self.attempts.running());
+            self.manager.alive(now);
+            self.manager.status(match self.metrics.lacks(now) {
+                _ if self.stopping => "stopping",
+                None => "it takes tasks",
+                Some(lack) => lack,
+            });
             self.executor.execute(effects, self.stopping);
         }
     }
@@ -384,6 +396,7 @@ impl WorkerLoop {
     /// Begins a graceful stop: runs may finish within the grace.
     fn stop(&mut self) {
         self.stopping = true;
+        self.manager.stopping();
         let grace = self.config.grace();
         tracing::info!(?grace, running = self.attempts.running(), "stopping");
         self.draining.store(true, Ordering::SeqCst);

@@ -187,8 +187,8 @@ impl Metrics {
         let has_lease = self.lease().held.is_some_and(|(_, until)| now < until);
         let is_linked = !self.0.linked.lock().expect("no holder of this lock panics").is_empty();
         match (has_lease, is_linked) {
-            (false, _) => Some("it holds no lease\n"),
-            (true, false) => Some("it has no link to a master\n"),
+            (false, _) => Some("it holds no lease"),
+            (true, false) => Some("it has no link to a master"),
             (true, true) => None,
         }
     }
@@ -246,13 +246,13 @@ mod tests {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         };
         has(1, "muster_worker_leased 0");
-        assert_eq!(metrics.lacks(at(1)), Some("it holds no lease\n"));
+        assert_eq!(metrics.lacks(at(1)), Some("it holds no lease"));
         metrics.heard(at(1), &Event::SessionOver);
         metrics.heard(at(2), &Event::LeaseHeld { session: SessionId(1), until: at(6) });
         has(4, "muster_worker_leased 1");
         has(4, "muster_worker_lease_age_seconds 2.0");
         has(4, "muster_worker_attempts 1");
-        assert_eq!(metrics.lacks(at(4)), Some("it has no link to a master\n"));
+        assert_eq!(metrics.lacks(at(4)), Some("it has no link to a master"));
         has(6, "muster_worker_leased 0");
         metrics.heard(at(6), &Event::SessionOver);
         metrics.heard(at(7), &Event::SessionOver);

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod address;
+mod backup;
 mod checkpoint;
 mod checkup;
 mod cluster;

@@ -7,7 +7,7 @@ use muster_protocol::{
     lease::{LeaseEvent, Unwell},
 };
 use rustix::{
-    fs::{StatVfsMountFlags, statvfs},
+    fs::{StatVfs, StatVfsMountFlags, statvfs},
     io::Errno,
 };
 use std::{
@@ -115,13 +115,16 @@ impl Probe {
 
 /// Asks the file system whether a file fits in `place`.
 fn room_in(place: &Path) -> io::Result<()> {
-    let room = statvfs(place)?;
+    has_room(&statvfs(place)?).map_err(io::Error::from)
+}
+
+fn has_room(room: &StatVfs) -> Result<(), Errno> {
     let bytes = room.f_bavail.saturating_mul(room.f_frsize);
     // A file system without a fixed number of inodes says that it has none.
     let has_inodes = room.f_files == 0 || room.f_favail > 0;
     match room.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        true => Err(Errno::ROFS.into()),
-        false if bytes < PROBE_SIZE as u64 || !has_inodes => Err(Errno::NOSPC.into()),
+        true => Err(Errno::ROFS),
+        false if bytes < PROBE_SIZE as u64 || !has_inodes => Err(Errno::NOSPC),
         false => Ok(()),
     }
 }
@@ -160,12 +163,6 @@ mod tests {
         let said =
             probe(vec![dir.join("file")], || Ok(())).look(Look::Write).expect("a want").to_string();
         assert!(said.starts_with("nothing can be written in "), "{said}");
-        // What is asked says the same of a place that can only be read, as /sys is.
-        let read_only =
-            probe(vec!["/sys".into()], || Ok(())).look(Look::Ask).map(|said| said.to_string());
-        let is_read_only =
-            statvfs("/sys").is_ok_and(|room| room.f_flag.contains(StatVfsMountFlags::RDONLY));
-        assert_eq!(read_only.is_some(), is_read_only, "{read_only:?}");
         // A full device takes nothing either; `/dev/full` always is.
         let (wants, told) = Shortages::new();
         let full = Path::new("/dev/full");
@@ -180,5 +177,28 @@ mod tests {
         let said = full.look(Look::Write).expect("a want").to_string();
         assert!(said.starts_with("the journal cannot be written: "), "{said}");
         fs::remove_dir_all(&dir).expect("it was made here");
+    }
+
+    #[test]
+    fn a_file_system_that_is_asked_says_that_it_is_full_or_can_only_be_read() {
+        let room = || statvfs("/").expect("a file system");
+        let free = StatVfs {
+            f_bavail: 1_000,
+            f_frsize: 4_096,
+            f_files: 10,
+            f_favail: 1,
+            f_flag: StatVfsMountFlags::empty(),
+            ..room()
+        };
+        assert_eq!(has_room(&free), Ok(()));
+        assert_eq!(
+            has_room(&StatVfs { f_files: 0, f_favail: 0, ..free }),
+            Ok(()),
+            "it counts none"
+        );
+        assert_eq!(has_room(&StatVfs { f_bavail: 15, ..free }), Err(Errno::NOSPC));
+        assert_eq!(has_room(&StatVfs { f_favail: 0, ..free }), Err(Errno::NOSPC));
+        let flags = StatVfsMountFlags::RDONLY;
+        assert_eq!(has_room(&StatVfs { f_flag: flags, ..free }), Err(Errno::ROFS));
     }
 }

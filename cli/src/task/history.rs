@@ -318,26 +318,30 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::SessionId;
+    use muster_protocol::{
+        SessionId, TaskId,
+        task::{Outcome, PastAttempt, Verdict},
+    };
+    use std::sync::Arc;
 
     const TASK: &str = "00000000000000000000000001";
 
-    fn record(state: serde_json::Value, history: serde_json::Value) -> TaskRecord {
+    fn record(state: TaskState, history: Vec<PastAttempt>) -> TaskRecord {
         let digest = format!("sha256:{}", "0".repeat(64));
         let spec = json!({
-            "group": "shops", "module": { "digest": digest }, "input": { "text": "" },
+            "group": "shops", "module": { "name": "m:1", "digest": digest }, "input": { "text": "" },
         });
-        let record = json!({
-            "id": TASK, "spec": spec, "submitted_at": 1_000, "state": state, "attempts": 2, "history": history,
-        });
-        serde_json::from_value(record).expect("a record")
+        let spec = serde_json::from_value(spec).expect("a specification");
+        let record = TaskRecord::queued(TaskId(1), Arc::new(spec), WallMillis(1_000));
+        TaskRecord { state, history, attempts: 2, ..record }
     }
 
-    fn attempt(number: u32, worker: &str, dispatched_at: u64) -> serde_json::Value {
-        json!({
+    fn attempt(number: u32, worker: &str, dispatched_at: u64) -> Attempt {
+        let attempt = json!({
             "id": AttemptId(number.into()), "number": number, "worker": worker, "session": SessionId(7), "lease": 12,
             "dispatched_at": dispatched_at,
-        })
+        });
+        serde_json::from_value(attempt).expect("an attempt")
     }
 
     fn event(subject: &str, at_s: u64, body: serde_json::Value) -> PageMessage {
@@ -349,11 +353,13 @@ mod tests {
 
     #[test]
     fn a_timeline_says_who_decided_what_and_which_worker_was_fenced() {
-        let mut past = attempt(1, "w1", 2_000);
-        past["ended_at"] = 7_000.into();
-        past["lost"] = true.into();
-        past["reason"] = "worker w1 was lost".into();
-        let record = record(json!({ "dispatched": attempt(2, "w2", 7_001) }), json!([past]));
+        let past = PastAttempt {
+            attempt: attempt(1, "w1", 2_000),
+            ended_at: WallMillis(7_000),
+            lost: true,
+            reason: "worker w1 was lost".into(),
+        };
+        let record = record(TaskState::Dispatched(attempt(2, "w2", 7_001)), vec![past]);
         let mut history = TaskHistory::of(&record);
         let dispatched = |number: u64, worker: &str| json!({ "id": "s1-1", "tasks": [{ "task": TASK, "attempt": AttemptId(number), "worker": worker }] });
         let of_worker =
@@ -403,9 +409,9 @@ mod tests {
 
     #[test]
     fn the_end_is_one_line_and_ends_the_reading_a_while_later() {
-        let outcome = json!({ "verdict": "timed_out", "output": { "text": "" } });
-        let done = json!({ "done": { "outcome": outcome, "attempt": attempt(1, "w1", 2_000), "ended_at": 3_000 } });
-        let record = record(done, json!([]));
+        let outcome = Arc::new(Outcome::bare(Verdict::TimedOut { limit_ms: 1 }));
+        let (attempt, ended_at) = (Some(attempt(1, "w1", 2_000)), WallMillis(3_000));
+        let record = record(TaskState::Done { outcome, attempt, ended_at }, vec![]);
         let mut history = TaskHistory::of(&record);
         let ended = json!({ "id": "s1-1", "tasks": [{ "task": TASK, "attempt": AttemptId(1) }] });
         assert!(!history.take(&event("shops.task.failed.b", 4, ended)));

@@ -34,6 +34,7 @@ mod list;
 mod local;
 mod log;
 mod loss;
+mod manager;
 mod map;
 mod masters;
 mod measure;

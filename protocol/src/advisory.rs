@@ -2,7 +2,10 @@
 //! Each bad event has a subject of its own, so that an alarm can be set on it. Muster decides nothing by
 //! them.
 
-use crate::{AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId, words::words};
+use crate::{
+    AttemptId, BatchId, GroupName, MasterId, SessionId, TaskId, WorkerId,
+    words::{rows, words},
+};
 use alloc::{format, string::String, string::ToString, vec::Vec};
 use serde::Serialize;
 
@@ -215,6 +218,23 @@ words!(
         Held = "held",
     }
 );
+
+/// Every event with its meaning: the table in docs/FLEET.md.
+pub fn table() -> String {
+    let of = |about: &str, what: &str| format!("{about}.{what}");
+    let tasks = TaskEvent::ALL.map(|event| (of("task", event.word()), event.meaning()));
+    let workers = WorkerEvent::ALL.map(|event| (of("worker", event.word()), event.meaning()));
+    let groups = GroupEvent::ALL.map(|event| (of("group", event.word()), event.meaning()));
+    let masters = MasterEvent::ALL.map(|event| (of("master", event.word()), event.meaning()));
+    let registries =
+        RegistryEvent::ALL.map(|event| (of("registry", event.word()), event.meaning()));
+    let failovers = FailoverEvent::ALL.map(|event| (of("failover", event.word()), event.meaning()));
+    let sites = SiteEvent::ALL.map(|event| (of("site", event.word()), event.meaning()));
+    let all = tasks.into_iter().chain(workers).chain(groups).chain(masters).chain(registries);
+    let all: Vec<_> = all.chain(failovers).chain(sites).collect();
+    let rows = rows(all.iter().map(|(word, meaning)| (word.as_str(), *meaning)));
+    String::from("| event | meaning |\n|---|---|\n") + &rows
+}
 
 impl Advisory {
     /// The tokens of the subject: group, kind, event and id.

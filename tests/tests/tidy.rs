@@ -132,12 +132,23 @@ fn every_file_opens_with_what_it_is() {
 }
 
 #[test]
+fn every_event_is_raised_by_a_test() {
+    let tests: String = sources("tests/tests/e2e").into_iter().map(|(_, text)| text).collect();
+    let table = muster_protocol::advisory::table();
+    let events = table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    let missing: Vec<&str> =
+        events.filter(|event| !tests.contains(&format!("\"{event}"))).collect();
+    assert!(missing.is_empty(), "no test with real processes waits for {missing:?}");
+}
+
+#[test]
 fn the_tables_of_names_are_the_codes_own() {
     for (page, table) in [
         ("ARCHITECTURE.md", muster_protocol::subject::table()),
         ("docs/FLEET.md", muster_protocol::subject::endpoint_table()),
         ("docs/FLEET.md", muster_protocol::task::state_table()),
         ("docs/PERMISSIONS.md", muster_protocol::role::table()),
+        ("docs/FLEET.md", muster_protocol::advisory::table()),
     ] {
         let text = std::fs::read_to_string(root().join(page)).expect("a file");
         assert!(text.contains(table.trim()), "put this into {page}:\n{table}");

@@ -105,4 +105,6 @@ fn an_outcome_of_a_session_that_is_over_does_not_end_a_task() {
     let (by, output) = end(&fleet, &task);
     assert_eq!(by, second.id);
     assert!(!output.contains(FORGED), "{output}");
+    let events = fleet.run(&["events", "--since", "1h"]).ok().text();
+    assert!(events.contains("task.refused"), "{events}");
 }

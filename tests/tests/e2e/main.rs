@@ -3,6 +3,7 @@
 
 mod accounts;
 mod address;
+mod advisories;
 mod backup;
 mod checkpoint;
 mod checkup;

@@ -109,6 +109,8 @@ fn a_guest_that_kills_its_worker_ends_alone_and_the_one_beside_it_completes() {
     let harmless = submit(&fleet, "naps-long", "16MiB");
     let (record, word) = end(&fleet, &greedy);
     assert_eq!((word.as_str(), &record["losses"]), ("lost", &5.into()), "{record}");
+    let events = fleet.run(&["events", "--since", "1h"]).ok().text();
+    assert!(events.contains("task.quarantined"), "{events}");
     let (calm, word) = end(&fleet, &harmless);
     assert_eq!((word.as_str(), &calm["losses"]), ("completed", &2.into()), "{calm}");
     let alone = |past: &&Value| past["alone"] == true;

@@ -53,7 +53,7 @@ fn told(hub: &Fleet) -> Vec<String> {
     let of_site = |event: &Value| {
         let kind = event["type"].as_str()?.strip_prefix("io.muster.advisory.v1.site_")?;
         assert_eq!(event["site"], SITE, "{event}");
-        Some(kind.to_owned())
+        Some(format!("site.{kind}"))
     };
     events(hub, &[]).iter().filter_map(of_site).collect()
 }
@@ -111,7 +111,7 @@ fn a_site_that_is_cut_off_goes_on_and_its_events_arrive_afterwards() {
     let long = from_hub(&["task", "run", "heart", "--input", r#"{"for_ms":22000,"rest":true}"#]);
     site.until("it to run", &long, |record| !record["state"]["dispatched"].is_null());
     let before = sessions(&site);
-    wait_for("the first look of the hub", || (told(&hub) == ["caught_up"]).then_some(()));
+    wait_for("the first look of the hub", || (told(&hub) == ["site.caught_up"]).then_some(()));
 
     site.leave_hub();
     let cut = Instant::now();
@@ -125,7 +125,9 @@ fn a_site_that_is_cut_off_goes_on_and_its_events_arrive_afterwards() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("no master answers for fleet shop7"), "{refused:?}");
     assert!(refused.err.contains("whether its leaf node is connected"), "{refused:?}");
-    wait_for("the hub to say so", || (told(&hub) == ["caught_up", "lagging"]).then_some(()));
+    wait_for("the hub to say so", || {
+        (told(&hub) == ["site.caught_up", "site.lagging"]).then_some(())
+    });
     assert!(cut.elapsed() >= Duration::from_secs(10), "{:?}", cut.elapsed());
     let lags = |hub: &Fleet| hub.run(&["check"]).text().contains("the events of shop7");
     assert!(lags(&hub));
@@ -134,7 +136,7 @@ fn a_site_that_is_cut_off_goes_on_and_its_events_arrive_afterwards() {
 
     site.join_hub();
     wait_for("the hub to say so", || {
-        (told(&hub) == ["caught_up", "lagging", "caught_up"]).then_some(())
+        (told(&hub) == ["site.caught_up", "site.lagging", "site.caught_up"]).then_some(())
     });
     assert!(!lags(&hub));
     let ended = site.until("its end", &long, |record| !record["state"]["done"].is_null());

@@ -2,8 +2,10 @@
 
 SHELL := /bin/bash
 MUSTER := target/debug/muster
-# nextest where it is installed: one process a test, and a summary.
-RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && echo nextest run --no-fail-fast || echo test --no-fail-fast)
+# nextest where it is installed: one process a test, and a summary. Two tests for each processor, because most of the time
+# they wait for leases to end.
+RUN_TESTS := $(shell command -v cargo-nextest >/dev/null && \
+	echo nextest run --no-fail-fast --test-threads $$((2 * $$(nproc))) || echo test --no-fail-fast)
 MINUTES ?= 10
 TRIALS ?= 50
 SECONDS ?= 60

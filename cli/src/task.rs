@@ -74,7 +74,7 @@ pub enum Command {
     },
     /// Show what happened to a task: its attempts, lost and fenced workers, and which master decided
     #[command(
-        after_help = "The record of the task has its latest attempts. The events of the fleet, which are kept for seven days at most, have the
+        after_help = "The record of the task has its latest attempts. The events of the fleet, which are kept for seven days by default, have the
 rest: a lost worker that came back after its runs were killed (worker.fenced, worker.joined), outcomes that were refused, the registry while it did
 not answer, and the master that decided each step. Times are those of the clocks of several machines."
     )]

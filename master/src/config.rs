@@ -9,6 +9,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 /// today.
 const SIZE_MIB_MAX: u64 = 1 << 30;
 
+/// The most days that anything is kept: ten years.
+const DAYS_MAX: u64 = 3_650;
+
 /// Run a master: it accepts tasks, assigns them to workers and keeps everything in NATS.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
@@ -70,14 +73,23 @@ pub struct Config {
     /// How much disk space NATS reserves for events, in MiB; when it is full, the oldest are removed
     #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub events_size: u64,
+    /// For how many days events are kept, as far as they fit
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+    pub events_days: u64,
     /// How much disk space NATS reserves for the logs of tasks, in MiB; when it is full, the oldest
     /// are removed
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub logs_size: u64,
+    /// For how many days logs are kept, as far as they fit. Records of finished tasks are kept for a day
+    #[arg(long, default_value_t = 1, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+    pub logs_days: u64,
     /// How much disk space NATS reserves for the audit, in MiB; when it is full, the oldest entries are
     /// removed
     #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=SIZE_MIB_MAX))]
     pub audit_size: u64,
+    /// For how many days the audit is kept, as far as it fits
+    #[arg(long, default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+    pub audit_days: u64,
     /// How much disk space NATS reserves for inputs, outputs and checkpoints, in MiB; when it is full, nothing
     /// more is stored until objects expire. Clients may fill four fifths of it [default: no limit, nothing
     /// reserved]
@@ -114,12 +126,19 @@ pub struct Config {
     pub until_stdin_closes: bool,
 }
 
+fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 24 * 3_600)
+}
+
 impl Config {
     pub(crate) fn keep(&self) -> Keep {
         Keep {
             replicas: self.replicas,
+            events_age: days(self.events_days),
             events_bytes: self.events_size * 1024 * 1024,
+            logs_age: days(self.logs_days),
             logs_bytes: self.logs_size * 1024 * 1024,
+            audit_age: days(self.audit_days),
             audit_bytes: self.audit_size * 1024 * 1024,
             data_bytes: self.data_size.map(|mib| mib * 1024 * 1024),
             sites: self.sites.clone().into(),

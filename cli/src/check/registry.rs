@@ -2,7 +2,10 @@
 //! accept a write, and how old their messages are. Never writes to a stream that masters follow.
 
 use super::{Ages, Figure, Finding, Health, answer, few, since, thresholds::Thresholds};
-use crate::client::{Client, last_refused};
+use crate::{
+    client::{Client, last_refused},
+    quantity,
+};
 use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_TTL,
@@ -47,6 +50,9 @@ struct Info {
 
 #[derive(Default, Deserialize)]
 struct Config {
+    /// In nanoseconds; 0 for ever.
+    #[serde(default)]
+    max_age: u64,
     #[serde(default)]
     max_bytes: i64,
     #[serde(default)]
@@ -119,7 +125,12 @@ pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mu
     let (mut wrong, mut loose, mut expires) = (Vec::new(), Vec::new(), false);
     let data = objects::stream_name(&names.data_store());
     let mut replicas = Replicas::default();
-    let mut used = 0;
+    let (mut used, mut kept) = (0, Vec::new());
+    let texts = [
+        (names.event_stream(), "events"),
+        (names.log_stream(), "logs"),
+        (data.clone(), "inputs, outputs and checkpoints"),
+    ];
     // All at once: where the cluster has no leader, each answer is waited for in vain.
     let infos = join_all(streams.iter().map(|stream| info(client, stream))).await;
     for (stream, found) in streams.iter().zip(infos) {
@@ -147,6 +158,9 @@ pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mu
             );
             loose.push(Finding::warn("stream", detail).hint(hint));
         }
+        if let Some((_, what)) = texts.iter().find(|(text, _)| text == stream) {
+            kept.push(retention(what, &config, found.state.as_ref()));
+        }
         let Some((percent, detail)) = found.state.and_then(|state| fullest(&config, &state)) else {
             continue;
         };
@@ -158,6 +172,9 @@ pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mu
             let detail = format!("{stream} {what}: {detail}");
             wrong.push(Finding::new(health, "stream", detail).hint(hint));
         }
+    }
+    if !kept.is_empty() {
+        findings.push(Finding::ok("kept", format!("{}; ended tasks for a day", kept.join("; "))));
     }
     if wrong.is_empty() && replicas.stopped.is_empty() {
         let detail = format!("{} are there and have room", streams.len());
@@ -241,6 +258,20 @@ impl Replicas {
             findings.push(Finding::warn("quorum", detail).names(self.scarce));
         }
     }
+}
+
+/// How long a stream keeps its messages and how much of them, as a text: `events for 7d, 2 MiB of 64 MiB`.
+fn retention(what: &str, config: &Config, state: Option<&StreamState>) -> String {
+    let has = quantity::show_size(state.map_or(0, |state| state.bytes));
+    let most = match u64::try_from(config.max_bytes) {
+        Ok(most @ 1..) => format!("{has} of {}", quantity::show_size(most)),
+        _ => format!("{has}, without a limit"),
+    };
+    let age = match config.max_age {
+        0 => "for ever".into(),
+        nanos => format!("for {}", quantity::show_duration(Duration::from_nanos(nanos))),
+    };
+    format!("{what} {age}, {most}")
 }
 
 /// The share of its limit, in percent, that a stream has in use which refuses what does not fit, with both figures. A
@@ -367,6 +398,16 @@ mod tests {
         assert_eq!(fullest(189, 200, DiscardPolicy::New).map(|(percent, _)| percent), Some(94));
         assert_eq!(fullest(100, 100, DiscardPolicy::Old), None, "its oldest go");
         assert_eq!(fullest(100, -1, DiscardPolicy::New), None, "there is no limit");
+    }
+
+    #[test]
+    fn what_is_kept_is_told_with_its_limits() {
+        let day = 24 * 3_600 * 1_000_000_000;
+        let config = |max_age, max_bytes| Config { max_age, max_bytes, ..Config::default() };
+        let state = StreamState { bytes: 2 << 20, messages: 3 };
+        let told = retention("events", &config(7 * day, 64 << 20), Some(&state));
+        assert_eq!(told, "events for 7d, 2 MiB of 64 MiB");
+        assert_eq!(retention("logs", &config(0, -1), None), "logs for ever, 0 B, without a limit");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::{
     Registry, RegistryError, Site,
-    layout::{self, EVENTS_KEEP, Existing, Keep, UNLIMITED},
+    layout::{self, Existing, Keep, UNLIMITED},
 };
 use async_nats::jetstream::stream::{Config, DiscardPolicy, External, Source, StorageType};
 use futures::TryFutureExt as _;
@@ -25,7 +25,7 @@ fn config(site: &Site, keep: &Keep) -> Config {
     Config {
         name: site.stream(),
         sources: Some(vec![source]),
-        max_age: EVENTS_KEEP,
+        max_age: keep.events_age,
         max_bytes: i64::try_from(keep.events_bytes).unwrap_or(i64::MAX),
         max_messages_per_subject: UNLIMITED,
         discard: DiscardPolicy::Old,

@@ -27,12 +27,6 @@ use std::{sync::Arc, time::Duration};
 /// is a small part of the day after which objects are old.
 pub(crate) const UPKEEP_EVERY: Duration = Duration::from_secs(6 * 3600);
 
-/// How long events are kept.
-pub(super) const EVENTS_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long logs are kept: as long as the records they belong to.
-const LOGS_KEEP: Duration = Duration::from_secs(24 * 3600);
-/// How long the audit is kept, as far as its size allows.
-const AUDIT_KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 /// How long inputs, outputs and checkpoints are kept after they were stored. `upkeep` renews what an
 /// open task needs, so this time need not cover a task's attempts or its wait in the queue.
 const DATA_KEEP: Duration = Duration::from_secs(9 * 24 * 3600);
@@ -59,10 +53,16 @@ const _: () = assert!(
 pub struct Keep {
     /// Replicas of each stream.
     pub replicas: usize,
+    /// How long events are kept, as far as they fit.
+    pub events_age: Duration,
     /// The most bytes of events; the oldest are removed first. NATS reserves this much of its disk.
     pub events_bytes: u64,
+    /// How long logs are kept, as far as they fit.
+    pub logs_age: Duration,
     /// The most bytes of logs; the oldest are removed first. NATS reserves this much of its disk.
     pub logs_bytes: u64,
+    /// How long the audit is kept, as far as it fits.
+    pub audit_age: Duration,
     /// The most bytes of the audit; the oldest entries are removed first. NATS reserves this much of its disk.
     pub audit_bytes: u64,
     /// The most bytes of inputs, outputs and checkpoints. NATS reserves this much of its disk.
@@ -92,8 +92,8 @@ pub(super) async fn ensure(
         Bucket::ALL.map(|bucket| stream(context, bucket_config(names, bucket, replicas), existing));
     let mut created = try_join_all(buckets).await?;
     let texts = [
-        (names.event_stream(), names.events(), EVENTS_KEEP, keep.events_bytes),
-        (names.log_stream(), names.all_logs(), LOGS_KEEP, keep.logs_bytes),
+        (names.event_stream(), names.events(), keep.events_age, keep.events_bytes),
+        (names.log_stream(), names.all_logs(), keep.logs_age, keep.logs_bytes),
     ];
     for (name, subject, max_age, max_bytes) in texts {
         // Nobody waits for events and logs to be on disk, and where the server syncs every write, each
@@ -127,7 +127,7 @@ pub(super) async fn ensure(
         };
         created.push(stream(context, config, existing).await?);
     }
-    let audit = audit_config(names, keep.audit_bytes, replicas);
+    let audit = audit_config(names, keep, replicas);
     created.push(stream(context, audit, existing).await?);
     let data_bytes =
         keep.data_bytes.map_or(UNLIMITED, |max| i64::try_from(max).unwrap_or(i64::MAX));
@@ -163,12 +163,12 @@ fn bucket_config(names: &Names, bucket: Bucket, replicas: usize) -> Config {
 }
 
 /// The stream of the audit, which nobody removes entries from.
-fn audit_config(names: &Names, max_bytes: u64, num_replicas: usize) -> Config {
+fn audit_config(names: &Names, keep: &Keep, num_replicas: usize) -> Config {
     Config {
         name: names.audit_stream(),
         subjects: vec![names.audit()],
-        max_age: AUDIT_KEEP,
-        max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+        max_age: keep.audit_age,
+        max_bytes: i64::try_from(keep.audit_bytes).unwrap_or(i64::MAX),
         max_messages_per_subject: UNLIMITED,
         discard: DiscardPolicy::Old,
         storage: StorageType::File,

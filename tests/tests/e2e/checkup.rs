@@ -93,6 +93,18 @@ fn a_worker_that_reaches_the_registry_and_no_master_is_named() {
 }
 
 #[test]
+fn how_long_things_are_kept_is_an_option_and_is_shown() {
+    let mut fleet = Fleet::registry();
+    fleet.start_master_with("m1", &["--events-days", "3", "--logs-size", "16"]);
+    fleet.start_worker("w1", &[]);
+    until_found(&fleet, 0, &["events for 3d", "logs for 24h", "of 16 MiB", "checkpoints for 9d"]);
+    // The streams that are there get what the next start says.
+    fleet.kill("m1");
+    fleet.start_master_with("m1", &["--events-days", "5", "--logs-size", "16"]);
+    until_found(&fleet, 0, &["events for 5d"]);
+}
+
+#[test]
 fn a_queue_that_waits_for_long_is_told_to_a_monitor() {
     let fleet = Fleet::start(1, 1);
     fleet.push("spin-forever");

@@ -105,7 +105,7 @@ deny: ## licences, sources and bans of dependencies
 dist: ## static programs for edge hosts, x86-64 and arm64: ARCH=aarch64 for one of them
 	@setup/dist $(ARCH)
 
-# What needs Landlock, which the emulator lacks, or is judged by its speed is not among them.
+# Not included: tests that need Landlock, which the emulator lacks, and tests that measure speed.
 ARM64_TESTS := failover:: echo:: operate:: grants:: guests:: restart:: frames:: objects:: retry:: metrics::a_worker
 arm64: setup ## tests with real processes, in which the workers are those of arm64, emulated: make dist comes first
 	@setup/qemu-arm64

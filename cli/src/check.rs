@@ -59,7 +59,7 @@ pub enum Area {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   muster check
-  muster check tasks --waiting 60s,10m      warns if the oldest task of a group waits for a minute
+  muster check tasks --waiting 60s,10m      warns if the next task of a group has waited for a minute
   muster check workers --group shops --live 3,1 --nagios
   muster check registry --full 70,90 --monitor http://n1.example.com:8222
 
@@ -206,8 +206,9 @@ impl Finding {
 
 /// Checks, prints, and exits with 0 if all is well, 1 on a warning, and 2 on a failure.
 pub async fn run(check: Check, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
-    if let Some(name) = check.thresholds.idle(|area| check.looks_at(area)) {
-        return Err(Failure::user(format!("{name} is about tasks: add the area `tasks`")).into());
+    if let Some((name, areas)) = check.thresholds.idle(|area| check.looks_at(area)) {
+        let sentence = format!("{name} has no effect here: add the area `{areas}`");
+        return Err(Failure::user(sentence).into());
     }
     let findings = findings(&check, connect).await;
     match format {
@@ -251,7 +252,7 @@ pub async fn findings(check: &Check, connect: &ConnectArgs) -> Vec<Finding> {
 async fn look(client: &Client, check: &Check, connect: &ConnectArgs, findings: &mut Vec<Finding>) {
     let caller = roles::caller(client).await;
     let is_outside = caller.as_ref().is_some_and(|caller| !caller.actor.is_of_registry());
-    // What is found in an area that was not asked for.
+    // Findings of areas that were not asked for; they are dropped.
     let mut ignored = Vec::new();
     let [is_registry, is_masters, is_workers, is_tasks] =
         [Area::Registry, Area::Masters, Area::Workers, Area::Tasks]

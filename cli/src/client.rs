@@ -10,7 +10,7 @@ use clap::Args;
 use hints::Hints;
 use muster_protocol::{
     GroupName, TaskId,
-    api::{self, Endpoint, ListAfter},
+    api::{self, AskLoads, Endpoint, GroupLoads, ListAfter},
     subject::Names,
 };
 use muster_wire::nats::{Address, Domain, JetStream, NatsArgs, NatsRefusal, Refusals, Unconnected};
@@ -366,6 +366,23 @@ async fn dial(
     let nats = access.connect(options).await;
     let nats = nats.map_err(|error| unreachable(access.address(), &error))?;
     Ok((nats, access.domain()))
+}
+
+/// The loads of groups, or of one, and how many tasks wait in groups that the masters do not name. `ask` asks for a part.
+pub async fn loads<E, F: Future<Output = Result<GroupLoads, E>>>(
+    group: Option<&GroupName>,
+    ask: impl Fn(AskLoads) -> F,
+) -> Result<GroupLoads, E> {
+    let mut all = GroupLoads::default();
+    loop {
+        let asked = AskLoads { group: group.cloned(), after: all.more.take() };
+        let part = ask(asked).await?;
+        all.groups.extend(part.groups);
+        (all.others_queued, all.more) = (part.others_queued, part.more);
+        if all.more.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 /// All items of a list that is answered in pages. `ask` asks for the page after a name, and `split` takes

@@ -2,6 +2,7 @@
 
 use crate::{
     client::{self, Client, ConnectArgs},
+    exit::{self, Failure},
     output::{self, Cell, Format},
     quantity,
 };
@@ -68,8 +69,16 @@ pub async fn run(command: Command, connect: &ConnectArgs, format: Format) -> any
             let client = &client;
             let ask = |asked| async move { client.insist(Endpoint::GroupList, &asked).await };
             let settings = client::pages(ask, |page: Groups| (page.groups, page.more)).await?;
-            let ask = |asked| async move { client.insist(Endpoint::GroupLoad, &asked).await };
-            let loads = client::pages(ask, |page: GroupLoads| (page.groups, page.more)).await?;
+            let ask = |asked| async move {
+                let loads = client.insist_if_served(Endpoint::GroupLoad, &asked).await?;
+                let hint = "upgrade the masters to this version";
+                loads.ok_or_else(|| {
+                    Failure::user("no master knows the load of groups").hint(hint).into()
+                })
+            };
+            let loads = client::loads(None, ask).await;
+            let GroupLoads { groups: loads, others_queued, .. } =
+                loads.map_err(|error: anyhow::Error| error)?;
             let groups = rows(settings, loads);
             if format == Format::Json {
                 return output::json(&serde_json::json!({ "groups": groups }));
@@ -84,7 +93,13 @@ pub async fn run(command: Command, connect: &ConnectArgs, format: Format) -> any
                 "why it waits",
                 "signers",
             ];
-            output::table(&headers, &["slots", "signers"], groups.iter().map(cells).collect())
+            output::table(&headers, &["slots", "signers"], groups.iter().map(cells).collect())?;
+            if others_queued > 0 {
+                exit::warn(&format!(
+                    "{others_queued} more tasks wait in further groups without a worker"
+                ));
+            }
+            Ok(())
         }
     }
 }

@@ -28,7 +28,7 @@ use muster_protocol::{
     role::{Rights, Role},
 };
 use muster_wire::http::{
-    Listener, Site, Watched,
+    HttpService, Listener, Watched,
     answer::{self, Answer},
     host,
 };
@@ -123,7 +123,7 @@ impl Server {
     }
 }
 
-impl Site for Shared {
+impl HttpService for Shared {
     async fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,

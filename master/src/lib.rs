@@ -118,7 +118,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
         ready: Some(listens),
-        manager: Notifier::open().context("NOTIFY_SOCKET")?,
+        manager: Notifier::to_manager(),
     };
     master.serve(&mut inputs, stop).await?;
     tracing::info!("stopping");

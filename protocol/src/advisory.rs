@@ -119,19 +119,19 @@ pub struct TaskChange {
 words!(
     /// What happens to tasks.
     pub enum TaskEvent {
-        /// It was dispatched to a worker.
+        /// The task was dispatched to a worker.
         Dispatched = "dispatched",
-        /// It was dispatched again, after its worker was lost.
+        /// The task was dispatched again, after its worker was lost.
         Redispatched = "redispatched",
         /// A failed attempt will be followed by another.
         Retried = "retried",
-        /// It ended with a result.
+        /// The task ended with a result.
         Completed = "completed",
-        /// It ended without a result; the reason says how.
+        /// The task ended without a result; the reason says how.
         Failed = "failed",
-        /// It was cancelled.
+        /// The task was cancelled.
         Cancelled = "cancelled",
-        /// It lost so many workers that it is not tried again.
+        /// The task lost so many workers that it is not tried again.
         Quarantined = "quarantined",
         /// A worker reported an outcome of an attempt that is not current; it was refused.
         Refused = "refused",
@@ -157,57 +157,57 @@ impl TaskEvent {
 words!(
     /// What happens to workers.
     pub enum WorkerEvent {
-        /// It has a lease.
+        /// The worker has a lease.
         Joined = "joined",
-        /// It gave its lease back.
+        /// The worker gave its lease back.
         Left = "left",
-        /// It takes no new attempts until an operator says otherwise.
+        /// The worker takes no new attempts until an operator says otherwise.
         Cordoned = "cordoned",
-        /// It takes no new attempts, and what still runs at the deadline is queued again.
+        /// The worker takes no new attempts, and what still runs at the deadline is queued again.
         Draining = "draining",
-        /// It may have stopped, and its tasks are dispatched to others.
+        /// The worker may have stopped, and its tasks are dispatched to others.
         Lost = "lost",
-        /// It came back after its lease had lapsed and its runs were stopped.
+        /// The worker came back after its lease had lapsed and its runs were stopped.
         Fenced = "fenced",
-        /// Its host lacks something, which the reason names; tasks go to other workers first.
+        /// The worker's host lacks something, which the reason names; tasks go to other workers first.
         Unwell = "unwell",
-        /// Its host lacks nothing any more.
+        /// The worker's host lacks nothing any more.
         Well = "well",
     }
 );
 words!(
     /// What happens to groups.
     pub enum GroupEvent {
-        /// Tasks are queued for it and it has no worker.
+        /// Tasks are queued for the group, and it has no worker.
         Empty = "empty",
     }
 );
 words!(
     /// What happens to masters.
     pub enum MasterEvent {
-        /// It serves clients.
+        /// The master serves clients.
         Started = "started",
-        /// It stops.
+        /// The master stops.
         Stopped = "stopped",
-        /// It has not renewed its lease in time; others take over its tasks.
+        /// The master has not renewed its lease in time; others take over its tasks.
         Lost = "lost",
     }
 );
 words!(
     /// What happens to the registry, as a master sees it.
     pub enum RegistryEvent {
-        /// It did not answer for a while.
+        /// The registry did not answer for a while.
         Degraded = "degraded",
-        /// It has lost writes that it had acknowledged.
+        /// The registry has lost writes that it had acknowledged.
         Rewound = "rewound",
     }
 );
 words!(
     /// What happens to the copy of a site's events at the hub.
     pub enum SiteEvent {
-        /// It has not been complete for a while.
+        /// The copy of the site's events has not been complete for a while.
         Lagging = "lagging",
-        /// It is complete.
+        /// The copy of the site's events is complete.
         CaughtUp = "caught_up",
     }
 );

@@ -14,7 +14,7 @@ pub use bulk::{
     FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Page, PageMessage, PageStart, Piece,
     PiecePlace, PieceStored, PutPiece, ReadAudit, ReadEvents, ReadLogs, StreamPlace,
 };
-pub use load::{GroupLoad, GroupLoads, NextTask};
+pub use load::{AskLoads, GroupLoad, GroupLoads, NextTask};
 pub use request::{IDS_MAX, Request, RequestError};
 pub use secrets::{NameSecret, SecretView, SecretViews, SetSecret};
 

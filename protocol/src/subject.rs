@@ -87,7 +87,7 @@ words!(
         SecretForget = "secret.forget",
         /// [`ListAfter`](crate::api::ListAfter) → [`Groups`](crate::api::Groups), in parts of at most 1 MB.
         GroupList = "group.list",
-        /// [`ListAfter`](crate::api::ListAfter) → [`GroupLoads`](crate::api::GroupLoads), in parts of at most 1 MB.
+        /// [`AskLoads`](crate::api::AskLoads) → [`GroupLoads`](crate::api::GroupLoads), in parts of at most 1 MB.
         GroupLoad = "group.load",
         /// [`SetGroup`](crate::api::SetGroup) → the [`Group`](crate::group::Group).
         GroupSet = "group.set",

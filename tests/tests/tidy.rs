@@ -132,7 +132,7 @@ fn every_file_opens_with_what_it_is() {
 }
 
 #[test]
-fn every_event_is_raised_by_a_test() {
+fn every_event_is_named_by_a_test_with_real_processes() {
     let tests: String = sources("tests/tests/e2e").into_iter().map(|(_, text)| text).collect();
     let table = muster_protocol::advisory::table();
     let events = table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());

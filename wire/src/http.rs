@@ -5,4 +5,4 @@ mod accept;
 pub mod answer;
 pub mod host;
 
-pub use accept::{Listener, Site, Watched, WatchedStream};
+pub use accept::{HttpService, Listener, Watched, WatchedStream};

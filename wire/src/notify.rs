@@ -1,30 +1,45 @@
-//! Tells a service manager how this process is, by the protocol of `sd_notify(3)`. Never waits, and is never told anything.
+//! Tells a service manager how this process is, by the protocol of `sd_notify(3)`. Never waits, and never reads from the
+//! manager.
 //!
-//! The socket is made once, before a worker confines itself: the kernel then permits no other one.
+//! A worker does not have the manager's socket: code that broke out of its runtime could send to any other socket with it.
+//! It writes its words into a pipe, and its supervisor passes on those that it knows.
 
 use muster_protocol::Time;
 use std::{
-    env, io,
+    env,
+    ffi::OsStr,
+    io::{self, Write as _},
     os::{
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram},
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
     },
     time::Duration,
 };
 
 /// The variable that names the manager's socket: a path, or an abstract name after `@`.
-const SOCKET: &str = "NOTIFY_SOCKET";
+pub const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// The variable that says which process the manager watches.
+pub const WATCHED: &str = "WATCHDOG_PID";
 
 /// The variable that says after how many microseconds without a word the manager restarts the process.
 const WATCHDOG: &str = "WATCHDOG_USEC";
 
-/// The variable that says which process the manager watches.
-const WATCHED: &str = "WATCHDOG_PID";
+/// The longest word that a supervisor passes on, in bytes.
+pub const WORD_MAX: usize = 128;
+
+const READY: &str = "READY=1";
+const STOPPING: &str = "STOPPING=1";
+const ALIVE: &str = "WATCHDOG=1";
+const STATUS: &str = "STATUS=";
 
 /// How this process reports to its service manager, if it has one.
 #[derive(Debug)]
 pub struct Notifier {
-    socket: Option<UnixDatagram>,
+    to: Option<Receiver>,
     /// How often to say that the process is alive: a third of what the manager waits.
     alive_every: Option<Duration>,
     /// When it was said last, on the boot clock.
@@ -32,46 +47,83 @@ pub struct Notifier {
     status: String,
 }
 
+/// Who is told.
+#[derive(Debug)]
+enum Receiver {
+    /// The manager.
+    Manager(UnixDatagram),
+    /// The supervisor, by a line on standard output.
+    Supervisor,
+}
+
 impl Notifier {
-    /// Connects to the service manager that started this process, if one did.
-    pub fn open() -> io::Result<Self> {
-        let Some(name) = env::var_os(SOCKET) else { return Ok(Notifier::to(None, None)) };
-        let name = name.as_encoded_bytes();
-        let address = match name.strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => {
-                SocketAddr::from_pathname(std::path::Path::new(&*String::from_utf8_lossy(name)))?
-            }
+    /// Connects to the service manager that started this process, if one did. A manager that is gone is not told
+    /// anything.
+    pub fn to_manager() -> Self {
+        let Some(name) = env::var_os(SOCKET).filter(|name| !name.is_empty()) else {
+            return Notifier::new(None, None);
         };
-        let socket = UnixDatagram::unbound()?;
-        socket.connect_addr(&address)?;
-        socket.set_nonblocking(true)?;
         let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
         let is_watched = number(WATCHED).is_none_or(|pid| pid == u64::from(std::process::id()));
-        let waits = number(WATCHDOG).filter(|_| is_watched).map(Duration::from_micros);
-        Ok(Notifier::to(Some(socket), waits))
+        match connect(&name) {
+            Ok(socket) => {
+                Notifier::new(Some(Receiver::Manager(socket)), waits().filter(|_| is_watched))
+            }
+            Err(error) => {
+                tracing::warn!(%error, socket = ?name, "the service manager of {SOCKET} cannot be told anything");
+                Notifier::new(None, None)
+            }
+        }
     }
 
-    fn to(socket: Option<UnixDatagram>, waits: Option<Duration>) -> Self {
-        let alive_every = waits.map(|waits| waits / 3);
-        Notifier { socket, alive_every, said_at: None, status: String::new() }
+    /// Tells the supervisor of this process, which reads its standard output.
+    pub fn to_supervisor() -> Self {
+        Notifier::new(Some(Receiver::Supervisor), waits())
+    }
+
+    /// Tells nobody.
+    pub fn to_nobody() -> Self {
+        Notifier::new(None, None)
+    }
+
+    fn new(to: Option<Receiver>, waits: Option<Duration>) -> Self {
+        Notifier {
+            to,
+            alive_every: waits.map(|waits| waits / 3),
+            said_at: None,
+            status: String::new(),
+        }
+    }
+
+    /// Whether anybody is told.
+    pub fn tells(&self) -> bool {
+        self.to.is_some()
+    }
+
+    /// Passes on what a supervised process says, if it is a word of this protocol.
+    pub fn pass_on(&self, word: &str) {
+        let is_text = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let is_status = word.strip_prefix(STATUS).is_some_and(is_text);
+        if word.len() <= WORD_MAX && (is_status || [READY, STOPPING, ALIVE].contains(&word)) {
+            self.send(word);
+        }
     }
 
     /// The process has begun its work.
     pub fn ready(&self) {
-        self.send("READY=1");
+        self.send(READY);
     }
 
     /// The process stops.
     pub fn stopping(&self) {
-        self.send("STOPPING=1");
+        self.send(STOPPING);
     }
 
     /// What the process does, in a few words. Sent only if it changes.
     pub fn status(&mut self, status: &str) {
         if self.status != status {
             status.clone_into(&mut self.status);
-            self.send(&format!("STATUS={status}"));
+            self.send(&format!("{STATUS}{status}"));
         }
     }
 
@@ -80,16 +132,34 @@ impl Notifier {
         let Some(every) = self.alive_every else { return };
         if self.said_at.is_none_or(|said| now.since(said) >= every) {
             self.said_at = Some(now);
-            self.send("WATCHDOG=1");
+            self.send(ALIVE);
         }
     }
 
-    /// A manager that does not read is not waited for.
-    fn send(&self, text: &str) {
-        if let Some(socket) = &self.socket {
-            let _ = socket.send(text.as_bytes());
-        }
+    /// Who does not read is not waited for.
+    fn send(&self, word: &str) {
+        let _ = match &self.to {
+            None => Ok(()),
+            Some(Receiver::Manager(socket)) => socket.send(word.as_bytes()).map(drop),
+            Some(Receiver::Supervisor) => writeln!(io::stdout(), "{word}"),
+        };
     }
+}
+
+/// After which time without a word the manager restarts a process.
+fn waits() -> Option<Duration> {
+    env::var(WATCHDOG).ok()?.parse().ok().map(Duration::from_micros)
+}
+
+fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -100,7 +170,8 @@ mod tests {
     fn a_manager_hears_each_change_once_and_that_the_process_lives() {
         let (manager, process) = UnixDatagram::pair().expect("sockets");
         manager.set_nonblocking(true).expect("a socket");
-        let mut notifier = Notifier::to(Some(process), Some(Duration::from_secs(30)));
+        let mut notifier =
+            Notifier::new(Some(Receiver::Manager(process)), Some(Duration::from_secs(30)));
         notifier.ready();
         notifier.status("no lease");
         notifier.status("no lease");
@@ -109,6 +180,11 @@ mod tests {
             notifier.alive(Time::ZERO + Duration::from_secs(second));
         }
         notifier.stopping();
+        for word in
+            ["READY=1", "STATUS=from below", "MAINPID=1", "STATUS=a\nMAINPID=1", "FDSTORE=1"]
+        {
+            notifier.pass_on(word);
+        }
         let mut bytes = [0; 64];
         let mut heard = Vec::new();
         while let Ok(count) = manager.recv(&mut bytes) {
@@ -121,6 +197,8 @@ mod tests {
             "WATCHDOG=1",
             "WATCHDOG=1",
             "STOPPING=1",
+            "READY=1",
+            "STATUS=from below",
         ];
         assert_eq!(heard, said);
         drop(manager);
@@ -129,7 +207,7 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_said() {
-        let mut notifier = Notifier::to(None, None);
+        let mut notifier = Notifier::to_nobody();
         notifier.ready();
         notifier.alive(Time::ZERO);
         assert_eq!(notifier.said_at, None);

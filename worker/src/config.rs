@@ -142,6 +142,9 @@ pub struct Config {
     /// The id of the supervisor, which passes this option
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised_by: Option<i32>,
+    /// Whether the supervisor reads how the worker is, and passes it on to the service manager
+    #[arg(long, hide = true)]
+    pub reports: bool,
 }
 
 impl Config {

@@ -29,7 +29,7 @@ const PROBE_DIR: &str = "probe";
 /// How a probe looks whether a directory has space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// By writing: it finds everything, such as a quota.
+    /// By writing a file: it also detects a quota.
     Write,
     /// By asking the file system: it writes nothing, so that an idle worker does not wear a flash disk.
     Ask,
@@ -94,11 +94,11 @@ impl Probe {
     /// What the host lacks; `None` if it lacks nothing.
     fn look(&self, how: Look) -> Option<Unwell> {
         let full = self.places.iter().find_map(|place| {
-            let room = match how {
-                Look::Write => write_in(place),
-                Look::Ask => room_in(place),
-            };
-            let error = room.err()?;
+            // A file system may count otherwise than it stores, so only a write proves that there is no room.
+            if how == Look::Ask && room_in(place).is_ok() {
+                return None;
+            }
+            let error = write_in(place).err()?;
             Some(format!(
                 "nothing can be written in {}: {}",
                 place.display(),
@@ -120,11 +120,12 @@ fn room_in(place: &Path) -> io::Result<()> {
 
 fn has_room(room: &StatVfs) -> Result<(), Errno> {
     let bytes = room.f_bavail.saturating_mul(room.f_frsize);
-    // A file system without a fixed number of inodes says that it has none.
+    // A file system without a fixed number of blocks or inodes says that it has none.
+    let has_blocks = room.f_blocks == 0 || bytes >= PROBE_SIZE as u64;
     let has_inodes = room.f_files == 0 || room.f_favail > 0;
     match room.f_flag.contains(StatVfsMountFlags::RDONLY) {
         true => Err(Errno::ROFS),
-        false if bytes < PROBE_SIZE as u64 || !has_inodes => Err(Errno::NOSPC),
+        false if !has_blocks || !has_inodes => Err(Errno::NOSPC),
         false => Ok(()),
     }
 }
@@ -183,6 +184,7 @@ mod tests {
     fn a_file_system_that_is_asked_says_that_it_is_full_or_can_only_be_read() {
         let room = || statvfs("/").expect("a file system");
         let free = StatVfs {
+            f_blocks: 2_000,
             f_bavail: 1_000,
             f_frsize: 4_096,
             f_files: 10,
@@ -196,6 +198,7 @@ mod tests {
             Ok(()),
             "it counts none"
         );
+        assert_eq!(has_room(&StatVfs { f_blocks: 0, f_bavail: 0, ..free }), Ok(()), "nor blocks");
         assert_eq!(has_room(&StatVfs { f_bavail: 15, ..free }), Err(Errno::NOSPC));
         assert_eq!(has_room(&StatVfs { f_favail: 0, ..free }), Err(Errno::NOSPC));
         let flags = StatVfsMountFlags::RDONLY;

@@ -3,18 +3,18 @@
 use crate::{clock, metrics::Metrics};
 use hyper::{Method, Request, StatusCode, body::Incoming};
 use muster_wire::http::{
-    Site, Watched,
+    HttpService, Watched,
     answer::{self, Answer},
 };
 use std::sync::Arc;
 
 /// What is served.
-pub(crate) struct WorkerSite(pub Metrics);
+pub(crate) struct WorkerService(pub Metrics);
 
-impl Site for WorkerSite {
+impl HttpService for WorkerService {
     async fn answer(self: &Arc<Self>, request: &Request<Incoming>, _: &Arc<Watched>) -> Answer {
         let now = clock::boottime();
-        let WorkerSite(metrics) = &**self;
+        let WorkerService(metrics) = &**self;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
         }

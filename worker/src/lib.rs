@@ -147,7 +147,10 @@ impl Begun {
         let nats = config.direct_nats()?;
         let rules = config.rules()?;
         let http = config.http_listener()?;
-        let manager = Notifier::open().context("NOTIFY_SOCKET")?;
+        let manager = match config.reports {
+            true => Notifier::to_supervisor(),
+            false => Notifier::to_nobody(),
+        };
         let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
         Ok(Begun { claim, nats, rules, http, manager, confined })
     }
@@ -261,7 +264,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
     );
     if let Some(http) = http {
         tracing::info!(address = %http.address()?, "HTTP is served");
-        http.serve(Arc::new(http::WorkerSite(metrics.clone())))?;
+        http.serve(Arc::new(http::WorkerService(metrics.clone())))?;
     }
     let executor = executor::Executor::new(
         engine,
@@ -384,11 +387,7 @@ impl WorkerLoop {
             effects.iter().for_each(|effect| self.metrics.decided(effect));
             self.metrics.passed(now, self.attempts.running());
             self.manager.alive(now);
-            self.manager.status(match self.metrics.lacks(now) {
-                _ if self.stopping => "stopping",
-                None => "it takes tasks",
-                Some(lack) => lack,
-            });
+            self.manager.status(self.metrics.lacks(now).unwrap_or("it takes tasks"));
             self.executor.execute(effects, self.stopping);
         }
     }
@@ -397,6 +396,7 @@ impl WorkerLoop {
     fn stop(&mut self) {
         self.stopping = true;
         self.manager.stopping();
+        self.metrics.stopping();
         let grace = self.config.grace();
         tracing::info!(?grace, running = self.attempts.running(), "stopping");
         self.draining.store(true, Ordering::SeqCst);

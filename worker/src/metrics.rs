@@ -4,9 +4,11 @@
 use crate::links::Links;
 use muster_protocol::{
     Time,
+    api::Transport,
     attempts::{Effect, Event, Kill},
+    lease::LeaseState,
     message::AttemptKey,
-    task::{Outcome, Verdict},
+    task::Outcome,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -62,18 +64,19 @@ struct Inner {
     asked: Mutex<HashMap<AttemptKey, Kill>>,
     sessions_over: Counter,
     attempts: Gauge,
-    lease: Mutex<Lease>,
+    seen: Mutex<Seen>,
     shown: Shown,
     linked: Links,
 }
 
-/// What the loop knows of the lease.
-#[derive(Default)]
-struct Lease {
+/// What the loop has seen.
+struct Seen {
     /// When the loop last passed.
     passed: Time,
-    /// When the lease was last renewed, and the end that it has since. `None` without a lease.
+    /// When the lease was last renewed, and when it ends. `None` without a lease.
     held: Option<(Time, Time)>,
+    /// The state that the lease is to say.
+    standing: LeaseState,
 }
 
 /// What is set anew each time that the metrics are read.
@@ -105,7 +108,11 @@ impl Metrics {
         let runs = Family::new_with_constructor(of_runs as fn() -> Histogram);
         let help = "From the start to the end of a run that ended by itself or at a limit";
         registry.register_with_unit("worker_run_duration", help, Unit::Seconds, runs.clone());
-        let kills = Family::default();
+        let kills = Family::<OfKill, Counter>::default();
+        // An alert on an increase does not see a series that begins with 1.
+        for why in [Kill::Fenced, Kill::Revoked, Kill::Preempted, Kill::Drained, Kill::Stopping] {
+            drop(kills.get_or_create(&OfKill { why: word(why) }));
+        }
         registry.register("worker_kills", "Runs that were killed", kills.clone());
         let sessions_over = Counter::default();
         let help = "Sessions that ended because their lease lapsed or another session had it";
@@ -128,7 +135,7 @@ impl Metrics {
             asked: Mutex::default(),
             sessions_over,
             attempts,
-            lease: Mutex::default(),
+            seen: Mutex::new(Seen { passed: Time::ZERO, held: None, standing: LeaseState::Live }),
             shown,
             linked: links,
         }))
@@ -137,15 +144,15 @@ impl Metrics {
     /// The loop has an event.
     pub(crate) fn heard(&self, now: Time, event: &Event) {
         match event {
-            Event::LeaseHeld { until, .. } => self.lease().held = Some((now, *until)),
-            Event::SessionOver if self.lease().held.take().is_some() => {
+            Event::LeaseHeld { until, .. } => self.seen().held = Some((now, *until)),
+            Event::SessionOver if self.seen().held.take().is_some() => {
                 self.0.sessions_over.inc();
             }
             Event::Ended { key, outcome } => {
                 self.asked().remove(key);
                 self.ended(outcome);
             }
-            // Nobody has to ask for the end of a run whose lease is over.
+            // The gate stops a run whose lease has lapsed, without an `Effect::Kill`.
             Event::Stopped(key) => {
                 let why = self.asked().remove(key).unwrap_or(Kill::Fenced);
                 self.0.kills.get_or_create(&OfKill { why: word(why) }).inc();
@@ -156,20 +163,27 @@ impl Metrics {
 
     /// The loop has decided this.
     pub(crate) fn decided(&self, effect: &Effect) {
-        if let Effect::Kill { key, why } = effect {
-            self.asked().insert(*key, *why);
+        match effect {
+            Effect::Kill { key, why } => _ = self.asked().insert(*key, *why),
+            Effect::SetLeaseState(standing) => self.seen().standing = *standing,
+            _ => {}
         }
+    }
+
+    /// The worker stops.
+    pub(crate) fn stopping(&self) {
+        self.seen().standing = LeaseState::Draining;
     }
 
     /// The loop has passed, and so many runs are not over.
     pub(crate) fn passed(&self, now: Time, running: usize) {
         self.0.attempts.set(i64::try_from(running).unwrap_or(i64::MAX));
-        self.lease().passed = now;
+        self.seen().passed = now;
     }
 
     fn ended(&self, outcome: &Outcome) {
-        // It did not start.
-        if matches!(outcome.verdict, Verdict::Returned { .. }) && outcome.run_us == 0 {
+        // It did not run.
+        if outcome.run_us == 0 {
             return;
         }
         let of = OfVerdict { verdict: outcome.verdict.word().into() };
@@ -179,27 +193,35 @@ impl Metrics {
 
     /// Whether the loop passes.
     pub(crate) fn is_well(&self, now: Time) -> bool {
-        now.since(self.lease().passed) < LOOP_WITHIN
+        now.since(self.seen().passed) < LOOP_WITHIN
     }
 
     /// Why this worker takes no tasks, if it does not.
     pub(crate) fn lacks(&self, now: Time) -> Option<&'static str> {
-        let has_lease = self.lease().held.is_some_and(|(_, until)| now < until);
+        let (held, standing) = {
+            let seen = self.seen();
+            (seen.held, seen.standing)
+        };
+        let has_lease = held.is_some_and(|(_, until)| now < until);
         let is_linked = !self.0.linked.lock().expect("no holder of this lock panics").is_empty();
-        match (has_lease, is_linked) {
-            (false, _) => Some("it holds no lease"),
-            (true, false) => Some("it has no link to a master"),
-            (true, true) => None,
+        match standing {
+            _ if !has_lease => Some("it holds no lease"),
+            _ if !is_linked => Some("it has no link to a master"),
+            LeaseState::Cordoned => Some("it is cordoned"),
+            LeaseState::Draining => Some("it drains"),
+            _ => None,
         }
     }
 
     /// All metrics in the text format of OpenMetrics 1.0.
     pub(crate) fn text(&self, now: Time) -> Result<String, Error> {
         let shown = &self.0.shown;
-        let held = self.lease().held.filter(|(_, until)| now < *until);
+        let held = self.seen().held.filter(|(_, until)| now < *until);
         shown.leased.set(held.is_some().into());
         shown.lease_age.set(held.map_or(0.0, |(renewed, _)| now.since(renewed).as_secs_f64()));
-        shown.links.clear();
+        for transport in Transport::ALL {
+            shown.links.get_or_create(&OfTransport { transport: transport.word() }).set(0);
+        }
         for link in self.0.linked.lock().expect("no holder of this lock panics").values() {
             let transport = link.connection.transport().word();
             shown.links.get_or_create(&OfTransport { transport }).inc();
@@ -213,8 +235,8 @@ impl Metrics {
         self.0.asked.lock().expect("no holder of this lock panics")
     }
 
-    fn lease(&self) -> MutexGuard<'_, Lease> {
-        self.0.lease.lock().expect("no holder of this lock panics")
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().expect("no holder of this lock panics")
     }
 }
 

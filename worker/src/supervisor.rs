@@ -6,6 +6,7 @@
 
 use muster_wire::{
     log,
+    notify::{self, Notifier, WORD_MAX},
     process::{NOT_BEGUN, StopRequest, StopRequests},
 };
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
@@ -15,9 +16,13 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitCode, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::process::{Child, Command};
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{Child, ChildStdout, Command},
+};
 
 /// The first wait after a crash that soon follows another one. After a process lifetime of at least
 /// [`GOOD_LIFE`], the restart is immediate.
@@ -66,6 +71,7 @@ struct Supervisor {
     args: Vec<OsString>,
     asks: StopRequests,
     waits: Waits,
+    manager: Arc<Notifier>,
 }
 
 /// What the supervisor does after the worker has ended.
@@ -81,12 +87,17 @@ impl Supervisor {
     fn new(until_stdin_closes: bool) -> io::Result<Self> {
         let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
         args.extend(["--supervised-by".into(), std::process::id().to_string().into()]);
+        let manager = Notifier::to_manager();
+        if manager.tells() {
+            args.push("--reports".into());
+        }
         Ok(Supervisor {
             // Read at the start, because the file may be replaced while this process runs.
             program: std::env::current_exe()?,
             args,
             asks: StopRequests::new(until_stdin_closes)?,
             waits: Waits::default(),
+            manager: Arc::new(manager),
         })
     }
 
@@ -118,7 +129,17 @@ impl Supervisor {
 
     fn start(&self) -> io::Result<Child> {
         // In the same process group, so that a signal to the group reaches both processes.
-        Command::new(&self.program).args(&self.args).stdin(Stdio::null()).spawn()
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::null());
+        if !self.manager.tells() {
+            return command.spawn();
+        }
+        command.env_remove(notify::SOCKET).env_remove(notify::WATCHED).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        if let Some(words) = child.stdout.take() {
+            tokio::spawn(pass_on(words, self.manager.clone()));
+        }
+        Ok(child)
     }
 
     /// Passes the request to stop on to the worker, and waits for its end. A second signal ends both at
@@ -139,6 +160,26 @@ impl Supervisor {
             }
         };
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    }
+}
+
+/// Passes on what the worker says of itself, word by word. A word that is too long is dropped.
+async fn pass_on(mut words: ChildStdout, manager: Arc<Notifier>) {
+    let (mut bytes, mut word) = ([0; WORD_MAX], Vec::new());
+    while let Ok(count @ 1..) = words.read(&mut bytes).await {
+        for &byte in &bytes[..count] {
+            match byte {
+                b'\n' => {
+                    if let Ok(word) = std::str::from_utf8(&word) {
+                        manager.pass_on(word);
+                    }
+                    word.clear();
+                }
+                // One byte more than the longest one shows that it is too long.
+                byte if word.len() <= WORD_MAX => word.push(byte),
+                _ => {}
+            }
+        }
     }
 }
 

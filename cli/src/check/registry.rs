@@ -165,9 +165,10 @@ pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mu
             continue;
         };
         used = used.max(percent);
-        let health = thresholds.full.above(&percent);
+        let has_no_room = percent >= NO_ROOM_PERCENT;
+        let health = if has_no_room { Health::Fail } else { thresholds.full().above(&percent) };
         if health > Health::Ok {
-            let what = if percent >= NO_ROOM_PERCENT { "has no room" } else { "gets full" };
+            let what = if has_no_room { "has no room" } else { "gets full" };
             let hint = format!("raise the limit: nats stream edit {stream}");
             let detail = format!("{stream} {what}: {detail}");
             wrong.push(Finding::new(health, "stream", detail).hint(hint));
@@ -176,11 +177,16 @@ pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mu
     if !kept.is_empty() {
         findings.push(Finding::ok("kept", format!("{}; ended tasks for a day", kept.join("; "))));
     }
-    if wrong.is_empty() && replicas.stopped.is_empty() {
-        let detail = format!("{} are there and have room", streams.len());
-        let used = Figure::new("fullest", used).percent().bad_above(&thresholds.full);
-        findings.push(Finding::ok("streams", detail).figure(used));
-    }
+    let is_well = wrong.is_empty() && replicas.stopped.is_empty();
+    let detail = match is_well {
+        true => format!("{} are there and have room", streams.len()),
+        false => format!(
+            "of {}, some are not well; the fullest uses {used} % of its limit",
+            streams.len()
+        ),
+    };
+    let used = Figure::new("fullest", used).percent().bad_above(&thresholds.full());
+    findings.push(Finding::ok("streams", detail).figure(used));
     findings.append(&mut wrong);
     findings.append(&mut loose);
     if is_cluster {
@@ -274,8 +280,8 @@ fn retention(what: &str, config: &Config, state: Option<&StreamState>) -> String
     format!("{what} {age}, {most}")
 }
 
-/// The share of its limit, in percent, that a stream has in use which refuses what does not fit, with both figures. A
-/// stream that drops its oldest messages refuses none.
+/// How full a stream is, in percent of its limit, with both figures. `None` if it drops old messages instead of refusing
+/// new ones.
 fn fullest(config: &Config, state: &StreamState) -> Option<(u64, String)> {
     if config.discard == DiscardPolicy::Old {
         return None;

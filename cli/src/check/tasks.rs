@@ -28,27 +28,39 @@ pub(super) async fn look(
     findings: &mut Vec<Finding>,
 ) {
     let ask = |asked| async move { answer(client.ask(Endpoint::GroupLoad, &asked)).await };
-    match client::pages(ask, |page: GroupLoads| (page.groups, page.more)).await {
+    match client::loads(thresholds.group.as_ref(), ask).await {
         Ok(loads) => queues(loads, thresholds, findings),
         Err(error) => {
             let hint = "masters report the queues: repair the masters first, or upgrade them to this version";
             findings.push(Finding::fail("queues", error).hint(hint));
         }
     }
-    if sees_registry {
-        overdue(client, thresholds, findings).await;
+    let now = if sees_registry { server_time(client).await.ok() } else { None };
+    match now {
+        Some(now) => overdue(client, now, thresholds, findings).await,
+        None => {
+            let detail = "tasks that should have ended long ago are not looked for: that takes the registry's clock";
+            findings.push(Finding::ok("tasks", detail));
+        }
     }
 }
 
 /// A line for each group in which tasks wait, and one about all groups.
-fn queues(mut loads: Vec<GroupLoad>, thresholds: &Thresholds, findings: &mut Vec<Finding>) {
-    loads.retain(|load| thresholds.has(&load.group));
+fn queues(loads: GroupLoads, thresholds: &Thresholds, findings: &mut Vec<Finding>) {
+    let GroupLoads { groups: loads, others_queued, .. } = loads;
     let total = |count: fn(&GroupLoad) -> u64| loads.iter().map(count).sum::<u64>();
     let (queued, dispatched) = (total(|load| load.queued), total(|load| load.dispatched));
-    let detail = format!("{queued} wait, {dispatched} are at workers");
+    let detail = format!("{} wait, {dispatched} are at workers", queued + others_queued);
+    if others_queued > 0 {
+        let detail = format!(
+            "{others_queued} tasks wait in groups without a worker that are not listed here"
+        );
+        let hint = "name one with --group, or see `muster task ls --state queued`";
+        findings.push(Finding::warn("queues", detail).hint(hint));
+    }
     findings.push(
         Finding::ok("queues", detail)
-            .figure(Figure::new("queued", queued))
+            .figure(Figure::new("queued", queued + others_queued))
             .figure(Figure::new("dispatched", dispatched)),
     );
     let is_told = |load: &&GroupLoad| load.queued > 0 || thresholds.group.is_some();
@@ -61,7 +73,7 @@ fn queue(load: &GroupLoad, thresholds: &Thresholds) -> Finding {
     let mut detail = format!("{} wait", load.queued);
     if let Some(next) = &load.next {
         let age = quantity::show_duration(waited);
-        detail = format!("{detail}, the oldest for {age}: {}", next.why);
+        detail = format!("{detail}, the oldest for {age}; the next one: {}", next.why);
     }
     let of_queued = thresholds.queued.map_or(Health::Ok, |bound| bound.above(&load.queued));
     let of_waiting = thresholds.waiting.map_or(Health::Ok, |bound| bound.above(&waited));
@@ -86,8 +98,12 @@ fn queue(load: &GroupLoad, thresholds: &Thresholds) -> Finding {
 }
 
 /// Finds attempts that should have ended long ago.
-async fn overdue(client: &Client, thresholds: &Thresholds, findings: &mut Vec<Finding>) {
-    let Ok(now) = server_time(client).await else { return };
+async fn overdue(
+    client: &Client,
+    now: WallMillis,
+    thresholds: &Thresholds,
+    findings: &mut Vec<Finding>,
+) {
     let before = now.0.saturating_sub(HELD_MARGIN.as_millis() as u64);
     let question = ListTasks {
         state: Some(StateName::Dispatched.word().into()),
@@ -140,7 +156,9 @@ mod tests {
     }
 
     fn found(thresholds: &Thresholds) -> Vec<(Health, String)> {
-        let loads = vec![load("a", 0, 0, 1), load("b", 5, 90, 1), load("c", 1, 3, 0)];
+        let mut groups = vec![load("a", 0, 0, 1), load("b", 5, 90, 1), load("c", 1, 3, 0)];
+        groups.retain(|load| thresholds.has(&load.group));
+        let loads = GroupLoads { groups, ..GroupLoads::default() };
         let mut findings = Vec::new();
         queues(loads, thresholds, &mut findings);
         findings
@@ -154,8 +172,8 @@ mod tests {
         let quiet = Thresholds::default();
         let line = |health, text: &str| (health, text.to_owned());
         let (b, c) = (
-            "queue b: 5 wait, the oldest for 90s: it waits",
-            "queue c: 1 wait, the oldest for 3s: it waits",
+            "queue b: 5 wait, the oldest for 90s; the next one: it waits",
+            "queue c: 1 wait, the oldest for 3s; the next one: it waits",
         );
         let all = line(Health::Ok, "queues: 6 wait, 3 are at workers");
         assert_eq!(found(&quiet), [all.clone(), line(Health::Warn, c), line(Health::Ok, b)]);

@@ -59,36 +59,30 @@ impl<T: PartialOrd> Threshold<T> {
     }
 }
 
+/// How few live workers in a group warn, unless told otherwise.
+const LIVE: Threshold<u64> = Threshold { warn: 1, fail: None };
+
+/// How full a stream may be, in percent, unless told otherwise.
+const FULL: Threshold<u64> = Threshold { warn: 80, fail: Some(95) };
+
 /// What counts as unwell.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Thresholds {
     /// Only the workers and the queue of this group
     #[arg(long, value_name = "NAME")]
     pub group: Option<GroupName>,
-    /// Fewer live workers in a group than this warn, or fail
-    #[arg(long, value_name = "WARN[,FAIL]", value_parser = fewer, default_value = "1")]
-    pub live: Threshold<u64>,
-    /// A group whose oldest task waits for so long warns, or fails: 10s,5m
+    /// Warn, or fail, if a group has fewer live workers than this [default: 1]
+    #[arg(long, value_name = "WARN[,FAIL]", value_parser = fewer)]
+    pub live: Option<Threshold<u64>>,
+    /// Warn, or fail, if the task of a group that is next has waited this long: 10s,5m
     #[arg(long, value_name = "WARN[,FAIL]", value_parser = longer)]
     pub waiting: Option<Threshold<Duration>>,
-    /// So many tasks that wait in a group warn, or fail
+    /// Warn, or fail, if this many tasks of a group wait
     #[arg(long, value_name = "WARN[,FAIL]", value_parser = more)]
     pub queued: Option<Threshold<u64>>,
-    /// A stream that has so much of its room in use warns, or fails, in percent
-    #[arg(long, value_name = "WARN[,FAIL]", value_parser = fuller, default_value = "80,95")]
-    pub full: Threshold<u64>,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Thresholds {
-            group: None,
-            live: Threshold { warn: 1, fail: None },
-            waiting: None,
-            queued: None,
-            full: Threshold { warn: 80, fail: Some(95) },
-        }
-    }
+    /// Warn, or fail, if a stream uses this percentage of its limit [default: 80,95]
+    #[arg(long, value_name = "WARN[,FAIL]", value_parser = fuller)]
+    pub full: Option<Threshold<u64>>,
 }
 
 impl Thresholds {
@@ -97,14 +91,29 @@ impl Thresholds {
         self.group.as_ref().is_none_or(|only| only == group)
     }
 
-    /// The first threshold that concerns no area that is looked at.
-    pub fn idle(&self, looks_at: impl Fn(Area) -> bool) -> Option<&'static str> {
+    /// How few live workers a group may have.
+    pub fn live(&self) -> Threshold<u64> {
+        self.live.unwrap_or(LIVE)
+    }
+
+    /// How full a stream may be, in percent.
+    pub fn full(&self) -> Threshold<u64> {
+        self.full.unwrap_or(FULL)
+    }
+
+    /// The first given option that has no effect on the chosen areas, and the areas in which it has one.
+    pub fn idle(&self, looks_at: impl Fn(Area) -> bool) -> Option<(&'static str, &'static str)> {
         let given = [
-            ("--waiting", self.waiting.is_some(), Area::Tasks),
-            ("--queued", self.queued.is_some(), Area::Tasks),
+            ("--waiting", self.waiting.is_some(), &[Area::Tasks][..], "tasks"),
+            ("--queued", self.queued.is_some(), &[Area::Tasks], "tasks"),
+            ("--live", self.live.is_some(), &[Area::Workers], "workers"),
+            ("--full", self.full.is_some(), &[Area::Registry], "registry"),
+            ("--group", self.group.is_some(), &[Area::Workers, Area::Tasks], "workers` or `tasks"),
         ];
-        let is_idle = |(_, is_given, area): &(&str, bool, Area)| *is_given && !looks_at(*area);
-        given.into_iter().find(is_idle).map(|(name, ..)| name)
+        let is_idle = |(_, is_given, areas, _): &(&str, bool, &[Area], &str)| {
+            *is_given && !areas.iter().any(|area| looks_at(*area))
+        };
+        given.into_iter().find(is_idle).map(|(name, .., areas)| (name, areas))
     }
 }
 

@@ -110,8 +110,8 @@ fn groups(workers: &[WorkerView], thresholds: &Thresholds, findings: &mut Vec<Fi
     let line = |(group, [live, draining, lost]): (&str, [u64; 3])| {
         let detail = format!("{live} live, {draining} draining or cordoned, {lost} lost");
         let of_lost = if lost > 0 { Health::Warn } else { Health::Ok };
-        let health = thresholds.live.below(&live).max(of_lost);
-        let live = Figure::new("live", live).bad_below(&thresholds.live);
+        let health = thresholds.live().below(&live).max(of_lost);
+        let live = Figure::new("live", live).bad_below(&thresholds.live());
         Finding::new(health, &format!("group {group}"), detail)
             .figure(live)
             .figure(Figure::new("draining", draining))
@@ -173,7 +173,7 @@ mod tests {
         let healths = |live: Threshold<u64>, group: &str, workers: usize| {
             let views: Vec<WorkerView> = (0..workers).map(|_| view(1)).collect();
             let group = Some(group.parse().expect("a name"));
-            let thresholds = Thresholds { live, group, ..Thresholds::default() };
+            let thresholds = Thresholds { live: Some(live), group, ..Thresholds::default() };
             let mut findings = Vec::new();
             groups(&views, &thresholds, &mut findings);
             findings.iter().map(|finding| finding.health).collect::<Vec<_>>()

@@ -12,7 +12,7 @@ use crate::{
 };
 use muster_protocol::{
     AttemptId, WorkerId,
-    advisory::{TaskEvent, WorkerEvent},
+    advisory::{MasterEvent, TaskEvent, WorkerEvent},
     api::{Endpoint, Masters, PageMessage, PageStart, TaskView},
     task::{Attempt, TaskRecord, TaskState, TimelineEvent},
     time::WallMillis,
@@ -21,10 +21,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 
-/// How far clocks may differ: events are read from so long before the submission, and until so long after the end.
+/// How long the events may take.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
+/// How far clocks may differ: events are read from so long before the submission.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(30);
 
-/// How long after its end a task is still told of: a worker that was lost comes back, and is fenced.
+/// How long after the end of a task its events are still shown: a worker that was lost comes back, and is fenced.
 const AFTERWARDS: Duration = Duration::from_secs(300);
 
 /// The most events that are read. The stream of events keeps fewer unless it was made much larger.
@@ -81,7 +84,10 @@ struct Change {
 /// Shows everything that is known.
 pub async fn show(client: &Client, view: &TaskView, format: Format) -> anyhow::Result<()> {
     let mut history = TaskHistory::of(&view.record);
-    if let Err(error) = history.read(client).await {
+    let read = tokio::time::timeout(READ_WITHIN, history.read(client)).await;
+    let read = read
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", READ_WITHIN.as_secs())));
+    if let Err(error) = read {
         exit::warn(&format!(
             "the events cannot be read, so this is from the record alone: {error:#}"
         ));
@@ -125,6 +131,11 @@ fn after(begin: WallMillis, at: WallMillis) -> String {
         0..120 => format!("+{:.3}s", passed.as_secs_f64()),
         _ => format!("+{}", quantity::show_duration(passed)),
     }
+}
+
+/// Whether an event is the begin of an attempt.
+fn is_begin(what: &str) -> bool {
+    [TaskEvent::Dispatched, TaskEvent::Redispatched].iter().any(|event| event.word() == what)
 }
 
 struct TaskHistory<'a> {
@@ -181,16 +192,15 @@ impl<'a> TaskHistory<'a> {
         let Ok(body) = serde_json::from_slice::<Body>(&message.body) else { return false };
         let Some(at) = wall_of(&body.timestamp) else { return false };
         let session = body.id.split('-').next().unwrap_or_default().to_owned();
+        // `master.lost` names the master that was lost, and others the one that publishes.
+        if let Some(master) = body.master
+            && !(about == "master" && what == MasterEvent::Lost.word())
+        {
+            self.masters.entry(session.clone()).or_insert(master);
+        }
         match about {
             "task" => self.task(what, at, session, body.tasks),
             "worker" => self.worker(what, at, session, body.worker, body.reason),
-            "master" => {
-                if let Some(master) = body.master
-                    && !session.is_empty()
-                {
-                    self.masters.entry(session).or_insert(master);
-                }
-            }
             "registry" | "failover" if self.is_during(at) => {
                 self.add(at, format!("{about}.{what}"), session, None, body.reason);
             }
@@ -216,7 +226,11 @@ impl<'a> TaskHistory<'a> {
             let known = self.lines.iter_mut().find(|line| {
                 let is_same = match is_end {
                     true => line.is_end(self.record),
-                    false => line.what == what && line.attempt == change.attempt,
+                    // A record that keeps only the latest attempts does not know that its first one followed a loss.
+                    false => {
+                        let is_begin = is_begin(what) && is_begin(&line.what);
+                        (line.what == what || is_begin) && line.attempt == change.attempt
+                    }
                 };
                 is_same && line.by.is_none()
             });
@@ -296,11 +310,8 @@ impl Line {
         let TimelineEvent { at_ms, what, worker, attempt, mut reason } = event;
         let of = TaskHistory { record, lines: Vec::new(), masters: BTreeMap::new() };
         let found = of.attempts().find(|known| Some(known.id) == attempt);
-        let is_begin = [TaskEvent::Dispatched, TaskEvent::Redispatched]
-            .iter()
-            .any(|event| event.word() == what);
         if let Some(attempt) = found
-            && is_begin
+            && is_begin(what)
         {
             reason = format!("under revision {} of its lease", attempt.lease);
         }
@@ -372,6 +383,7 @@ mod tests {
                 3,
                 json!({ "id": "s1-2", "tasks": [{ "task": "another" }] }),
             ),
+            event("all.master.lost.m9", 7, json!({ "id": "s2-3", "master": "m9" })),
             event("shops.worker.lost.w1", 7, of_worker("w1")),
             event("shops.worker.joined.w3", 7, of_worker("w3")),
             event("shops.task.redispatched.b", 7, dispatched(2, "w2")),

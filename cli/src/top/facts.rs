@@ -3,7 +3,7 @@
 use super::{event_log::EventLog, now::Now};
 use muster_protocol::{
     WorkerId,
-    api::{GroupLoad, TaskView, WorkerView},
+    api::{GroupLoad, GroupLoads, TaskView, WorkerView},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,7 +33,7 @@ pub struct Reading {
     /// The task that is open, if the masters still have it.
     pub opened: Option<TaskView>,
     /// The tasks and workers of the groups in figures; or why the masters do not tell.
-    pub loads: Result<Vec<GroupLoad>, String>,
+    pub loads: Result<GroupLoads, String>,
     /// How long after this round the next one begins.
     pub next_in: Duration,
 }
@@ -47,7 +47,7 @@ impl Default for Reading {
             running: Ok(TaskPage::default()),
             queued: Ok(TaskPage::default()),
             opened: None,
-            loads: Ok(Vec::new()),
+            loads: Ok(GroupLoads::default()),
             next_in: Duration::ZERO,
         }
     }
@@ -128,7 +128,8 @@ impl Facts {
     /// How many tasks wait, if the masters tell.
     pub fn queued(&self) -> Option<u64> {
         let loads = self.reading.loads.as_ref().ok()?;
-        Some(loads.iter().map(|load| load.queued).sum())
+        let queued: u64 = loads.groups.iter().map(|load| load.queued).sum();
+        Some(queued + loads.others_queued)
     }
 
     /// The groups that have a worker with a lease, tasks, or a task that ended meanwhile.
@@ -141,7 +142,7 @@ impl Facts {
             group.runs += view.attempts.len();
             group.slots += u64::from(view.lease.offer.slots);
         }
-        for load in self.reading.loads.iter().flatten() {
+        for load in self.reading.loads.iter().flat_map(|loads| &loads.groups) {
             groups.entry(load.group.as_str()).or_default().load = Some(load);
         }
         for group in self.log.groups() {

@@ -2,12 +2,12 @@
 //! question before the last one is answered, and leaves masters that answer slowly more time.
 
 use super::facts::{Reading, TaskPage};
-use crate::client::{Client, TryError};
+use crate::client::{self, Client, TryError};
 use async_nats::connection::State;
 use muster_protocol::{
     GroupName, TaskId,
     api::{
-        Endpoint, GroupLoad, GroupLoads, ListAfter, ListTasks, TaskIds, TaskView, Tasks, Workers,
+        AskLoads, Endpoint, GroupLoads, ListAfter, ListTasks, TaskIds, TaskView, Tasks, Workers,
     },
     task::StateName,
 };
@@ -95,7 +95,7 @@ impl Poll {
         reading.running = self.tasks(StateName::Dispatched).await?;
         reading.queued = self.tasks(StateName::Queued).await?;
         reading.opened = self.task().await?;
-        reading.loads = self.loads().await?;
+        reading.loads = self.loads().await;
         Ok(reading)
     }
 
@@ -112,19 +112,13 @@ impl Poll {
         Ok(answer.map(page).map_err(|error| format!("{error:#}")))
     }
 
-    /// The tasks and workers of the groups, as far as one answer has them; or why the masters do not tell.
-    async fn loads(&self) -> anyhow::Result<Result<Vec<GroupLoad>, String>> {
-        let answer: Result<GroupLoads, anyhow::Error> =
-            self.ask(Endpoint::GroupLoad, &ListAfter::default()).await?;
-        Ok(match answer {
-            Ok(mut answer) => {
-                let is_shown =
-                    |load: &GroupLoad| self.group.as_ref().is_none_or(|group| *group == load.group);
-                answer.groups.retain(is_shown);
-                Ok(answer.groups)
-            }
-            Err(error) => Err(format!("{error:#}")),
-        })
+    /// The tasks and workers of the groups; or why the masters do not tell. Those of an earlier version cannot.
+    async fn loads(&self) -> Result<GroupLoads, String> {
+        let ask = |asked: AskLoads| async move {
+            let answer = self.ask(Endpoint::GroupLoad, &asked).await.and_then(|answer| answer);
+            answer.map_err(|error| format!("{error:#}"))
+        };
+        client::loads(self.group.as_ref(), ask).await
     }
 
     /// The open task, if the masters still have it.

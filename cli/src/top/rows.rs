@@ -278,7 +278,7 @@ fn groups(facts: &Facts, order: &str, now: Now) -> Vec<Row> {
             Cell::new(format!("{}/{}", group.ready, group.held)),
             Cell::new(format!("{}/{}", group.runs, group.slots)),
             Cell::new(format!("{:.1}", rate(name))),
-            Cell::new(group.load.map_or(0, |load| load.queued)),
+            Cell::new(group.load.map_or(String::new(), |load| load.queued.to_string())),
             Cell::new(waited.map_or(String::new(), quantity::show_duration)),
             Cell::new(next.map_or("", |next| &next.why)),
         ];

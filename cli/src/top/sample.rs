@@ -7,7 +7,7 @@ use super::{
 };
 use muster_protocol::{
     AttemptId, SessionId, TaskId,
-    api::{GroupLoad, NextTask, TaskView, Transport, WorkerView},
+    api::{GroupLoad, GroupLoads, NextTask, TaskView, Transport, WorkerView},
     lease::{Lease, LeaseState},
     task::{Attempt, Outcome, PastAttempt, TaskRecord, TaskSpec, TaskState, Verdict},
     time::WallMillis,
@@ -119,7 +119,10 @@ pub(super) fn model() -> Model {
         workers: vec![worker("w1", "shops", 4), unlinked, worker("w3", "edge", 0)],
         running: Ok(TaskPage { tasks: vec![running(4, "w1")], is_cut: false }),
         queued: Ok(TaskPage { tasks: (1..=3).map(|id| queued(id, wait)).collect(), is_cut: true }),
-        loads: Ok(vec![load("shops", 250, wait), load("yard", 0, "")]),
+        loads: Ok(GroupLoads {
+            groups: vec![load("shops", 250, wait), load("yard", 0, "")],
+            ..GroupLoads::default()
+        }),
         next_in: Duration::from_secs(1),
         ..Reading::default()
     };

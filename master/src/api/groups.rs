@@ -6,8 +6,8 @@ use crate::inbox::Known;
 use muster_module::signing;
 use muster_protocol::{
     Digest,
-    api::{self, ErrorCode, GroupLoad, ListAfter, SetGroup},
-    fleet::{Fleet, GROUPS_MAX},
+    api::{self, AskLoads, ErrorCode, GroupLoad, ListAfter, SetGroup},
+    fleet::{Fleet, GROUPS_MAX, GroupView},
     group::Group,
     message::ObjectStore,
     role::{Rights, Role},
@@ -17,7 +17,7 @@ use muster_protocol::{
 use muster_wire::clock;
 use std::collections::BTreeMap;
 
-/// The groups of one answer: to find out why their tasks wait takes time on the loop.
+/// The groups of one answer: to explain why their tasks wait takes time on the loop.
 const LOADS_MAX: usize = 1_000;
 
 /// Whether a key has made a signature of a module.
@@ -35,17 +35,20 @@ impl ApiServer {
     /// The tasks and workers of the groups that the user may see.
     pub(super) async fn loads(
         &self,
-        asked: ListAfter,
+        asked: AskLoads,
         rights: &Rights,
     ) -> ApiResult<api::GroupLoads> {
-        let sees_others = rights.demand_everywhere(Role::Read).is_ok();
         let rights = rights.clone();
         let look = move |fleet: &Fleet, _: &Known| {
             let (now, wall) = (clock::boottime(), clock::wall());
-            let overview = fleet.overview(now, GROUPS_MAX);
-            let follows = |group: &str| asked.after.as_deref().is_none_or(|after| group > after);
-            let is_asked = |group: &str| follows(group) && rights.has(Role::Read, group);
-            let views = overview.groups.iter().filter(|view| is_asked(view.group.as_str()));
+            let overview = fleet.overview_of(now, GROUPS_MAX, |group| {
+                asked.group.as_ref().is_none_or(|only| only == group)
+                    && rights.has(Role::Read, group.as_str())
+            });
+            let follows = |view: &&GroupView| {
+                asked.after.as_deref().is_none_or(|after| view.group.as_str() > after)
+            };
+            let views = overview.groups.iter().filter(follows);
             let loads = views.take(LOADS_MAX + 1).map(|view| fleet.load(now, wall, view));
             (loads.collect::<Vec<_>>(), overview.others.queued as u64)
         };
@@ -55,7 +58,6 @@ impl ApiServer {
         let name = |load: &GroupLoad| load.group.to_string();
         let last = loads.last().filter(|_| is_cut).map(name);
         let (groups, more) = page(loads, name);
-        let others_queued = if sees_others { others_queued } else { 0 };
         Ok(api::GroupLoads { groups, others_queued, more: more.or(last) })
     }
 

@@ -5,6 +5,18 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
+/// Asks for the load of groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AskLoads {
+    /// Only this group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// Only the groups whose names follow this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
 /// What a group has to do, and who can do it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,7 +34,7 @@ pub struct GroupLoad {
     /// How many attempts those with a held lease run at once.
     pub slots: u64,
     /// For how long its oldest queued task has waited, in milliseconds by this master's wall clock, of those that are
-    /// next in their kind. For people.
+    /// next in their class. For people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waited_ms: Option<u64>,
     /// The task that is placed next, if one waits.
@@ -58,7 +70,7 @@ pub struct GroupLoads {
     /// In the order of their names: each that has a worker, and the first
     /// [`GROUPS_MAX`](crate::fleet::GROUPS_MAX) of the others that have tasks.
     pub groups: Vec<GroupLoad>,
-    /// How many tasks wait in all other groups, if the user may see them.
+    /// How many tasks wait in the other groups that the user may see.
     #[serde(skip_serializing_if = "is_zero")]
     pub others_queued: u64,
     /// The last name of this part, if others follow.

@@ -2,9 +2,9 @@
 //! itself. Never compares it with anything that is stored.
 
 use super::{
-    CommandWorker, Endpoint, FindModule, FindObject, GetPiece, Invite, ListAfter, ListTasks,
-    NameSecret, NameUser, NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents, ReadLogs,
-    RegisterModule, RemoveModule, SetGroup, SetSecret, SetUser, Submit, TaskIds,
+    AskLoads, CommandWorker, Endpoint, FindModule, FindObject, GetPiece, Invite, ListAfter,
+    ListTasks, NameSecret, NameUser, NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents,
+    ReadLogs, RegisterModule, RemoveModule, SetGroup, SetSecret, SetUser, Submit, TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},
@@ -64,7 +64,7 @@ pub enum Request {
     /// [`Endpoint::GroupList`].
     Groups(ListAfter),
     /// [`Endpoint::GroupLoad`].
-    Loads(ListAfter),
+    Loads(AskLoads),
     /// [`Endpoint::GroupSet`].
     SetGroup(SetGroup),
     /// [`Endpoint::AuditRead`].

@@ -83,9 +83,22 @@ impl Fleet {
 
     /// Every group that has a worker, and the first `max` of the others that have tasks.
     pub fn overview(&self, now: Time, max: usize) -> Overview {
+        self.overview_of(now, max, |_| true)
+    }
+
+    /// The same of the groups that are to be seen.
+    pub fn overview_of(
+        &self,
+        now: Time,
+        max: usize,
+        is_seen: impl Fn(&GroupName) -> bool,
+    ) -> Overview {
         let mut groups = BTreeMap::new();
         for worker in self.workers.values() {
             let Some(lease) = &worker.lease else { continue };
+            if !is_seen(&lease.offer.group) {
+                continue;
+            }
             let view: &mut GroupView = groups.entry(&lease.offer.group).or_default();
             *view.leases.entry(lease.state).or_default() += 1;
             view.linked += usize::from(!worker.links().is_empty());
@@ -97,7 +110,7 @@ impl Fleet {
             }
         }
         let (mut others, mut left) = (TaskCounts::default(), max);
-        for (name, group) in self.scheduler.groups() {
+        for (name, group) in self.scheduler.groups().filter(|(name, _)| is_seen(name)) {
             let tasks = TaskCounts { queued: group.queued(), dispatched: group.dispatched().len() };
             if !groups.contains_key(name) {
                 if left == 0 {

@@ -1,5 +1,5 @@
-//! Each event is published when what it tells of happens, in words that an operator can act on. Those of sites, of losses of
-//! the registry, of forged outcomes and of hosts that lack something have their tests with what causes them.
+//! Each event is published when what it tells of happens, in words that an operator can act on. Events of sites, registry
+//! losses, forged outcomes and unwell hosts are tested in `sites`, `rewound`, `hostile_outcome` and `unwell`.
 
 use muster_tests::{
     Fleet,
@@ -27,7 +27,7 @@ fn until_published(fleet: &Fleet, event: &str, words: &[&str]) -> Value {
 #[test]
 fn what_happens_to_tasks_and_workers_is_published() {
     let mut fleet = Fleet::registry();
-    // A master is lost only when it cannot be one that misses the registry alone.
+    // Masters wait for the outage tolerance before they declare a master lost. A short one keeps the test short.
     fleet.tolerate_outages_of(2);
     fleet.start_master("m1");
     until_published(&fleet, "master.started", &["m1"]);

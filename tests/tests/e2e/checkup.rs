@@ -147,7 +147,11 @@ fn a_queue_that_waits_for_long_is_told_to_a_monitor() {
     let why = of("nobody")["next"]["why"].as_str().expect("a reason").to_owned();
     assert!(why.contains("group nobody"), "{why}");
     let misplaced = check(&["workers", "--waiting", "1s"]);
-    assert!(misplaced.code == 2 && misplaced.err.contains("add the area `tasks`"), "{misplaced:?}");
+    assert!(
+        misplaced.code == 2
+            && misplaced.err.contains("--waiting has no effect here: add the area `tasks`"),
+        "{misplaced:?}"
+    );
 }
 
 #[test]

@@ -179,7 +179,8 @@ fn a_group_that_demands_signatures_refuses_other_modules() {
     fleet.run(&["group", "set", "default", "--any-module"]).ok();
     run(&fleet, "plain", &[]).ok();
     let groups = fleet.run(&["-o", "json", "group", "ls"]).ok().json();
-    assert!(groups["groups"][0].get("signers").is_none(), "{groups}");
+    let group = &groups["groups"][0];
+    assert!(group["group"] == "default" && group.get("signers").is_none(), "{groups}");
     let refused = fleet.run(&["group", "set", "default", "--signer", "RWQf6"]);
     assert!(refused.code == 2 && refused.err.contains("a public key (RW"), "{refused:?}");
 }

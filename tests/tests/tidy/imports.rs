@@ -123,7 +123,7 @@ const MAP: &[(&str, &str)] = &[
         dev: cert check exit init nats output
         events: client output quantity stream_reader terminal
         exit: output terminal
-        group: client output quantity
+        group: client exit output quantity
         ids: exit
         init: cert nats output
         language: exit

@@ -43,7 +43,7 @@ const STALLED_MAX: Duration = Duration::from_secs(20);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What is served.
-pub trait Site: Send + Sync + 'static {
+pub trait HttpService: Send + Sync + 'static {
     /// Answers a request that names this server. `watched` is told of an answer that goes on.
     fn answer(
         self: &Arc<Self>,
@@ -79,22 +79,22 @@ impl Listener {
         self.socket.local_addr().context("the address of HTTP is unknown")
     }
 
-    /// Serves a site until the process ends.
-    pub fn serve(self, site: Arc<impl Site>) -> anyhow::Result<()> {
+    /// Serves until the process ends.
+    pub fn serve(self, service: Arc<impl HttpService>) -> anyhow::Result<()> {
         let listener = TcpListener::from_std(self.socket).context("cannot listen for HTTP")?;
-        tokio::spawn(accept_all(listener, Arc::new(self.hosts), site));
+        tokio::spawn(accept_all(listener, Arc::new(self.hosts), service));
         Ok(())
     }
 }
 
-async fn accept_all(listener: TcpListener, hosts: Arc<Hosts>, site: Arc<impl Site>) {
+async fn accept_all(listener: TcpListener, hosts: Arc<Hosts>, service: Arc<impl HttpService>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (hosts, site) = (hosts.clone(), site.clone());
+                let (hosts, service) = (hosts.clone(), service.clone());
                 tokio::spawn(async move {
-                    serve_one(stream, &hosts, &site).await;
+                    serve_one(stream, &hosts, &service).await;
                     drop(place);
                 });
             }
@@ -107,7 +107,7 @@ async fn accept_all(listener: TcpListener, hosts: Arc<Hosts>, site: Arc<impl Sit
     }
 }
 
-async fn serve_one(stream: TcpStream, hosts: &Hosts, site: &Arc<impl Site>) {
+async fn serve_one(stream: TcpStream, hosts: &Hosts, service: &Arc<impl HttpService>) {
     // An event is small, and a reader waits for it.
     let _ = stream.set_nodelay(true);
     let watched = Arc::new(Watched::new());
@@ -116,7 +116,7 @@ async fn serve_one(stream: TcpStream, hosts: &Hosts, site: &Arc<impl Site>) {
         watched.asked();
         async move {
             Ok::<_, Infallible>(match hosts.allow(request.headers()) {
-                true => site.answer(&request, &watched).await,
+                true => service.answer(&request, &watched).await,
                 false => host::misdirected(),
             })
         }

@@ -115,7 +115,7 @@ fn groups_on_a_small_terminal() {
         "by name 1-3 of 3",
         &[
             " NAME   WORKERS  RUNS  ENDED/S  QUEUED  OLDEST  IT WAITS BECAUSE",
-            " edge   1/1      0/4   0.0      0",
+            " edge   1/1      0/4   0.0",
             " shops  1/2      4/8   1.0      250     90s     all slots of the 1 workers of g…",
             " yard   0/0      0/0   0.0      0",
             " q leave  ? help  / filter  s sort  Enter its tasks",

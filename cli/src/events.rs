@@ -10,6 +10,7 @@ use crate::{
 use anyhow::Context as _;
 use clap::Args;
 use muster_protocol::{
+    AttemptId,
     api::{PageMessage, PageStart},
     time::WallMillis,
 };
@@ -33,23 +34,35 @@ pub struct Events {
     json: bool,
 }
 
-/// What is shown of an event's body.
+/// What is read of an event's body.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Body {
-    timestamp: String,
+pub struct Body {
+    /// The session of the master that has published it, a hyphen, and a number.
+    pub id: String,
+    /// When, by that master's wall clock.
+    pub timestamp: String,
+    /// The master that it is about, or that has published it.
+    pub master: Option<String>,
+    /// What it is about, unless that is several tasks.
     #[serde(flatten)]
-    about: Concerned,
-    tasks: Vec<Concerned>,
+    pub about: Concerned,
+    /// The tasks that it is about.
+    pub tasks: Vec<Concerned>,
 }
 
-/// What a line shows.
+/// A task or a worker that an event is about.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Concerned {
-    task: String,
-    worker: String,
-    reason: String,
+pub struct Concerned {
+    /// The id of the task; empty if it is about none.
+    pub task: String,
+    /// The attempt.
+    pub attempt: Option<AttemptId>,
+    /// The name of the worker; empty if it is about none.
+    pub worker: String,
+    /// Why, as a sentence; often empty.
+    pub reason: String,
 }
 
 impl Events {
@@ -136,7 +149,7 @@ pub fn sentences(subject: &str, payload: &[u8]) -> Vec<Sentence> {
         let what = subject.to_owned();
         return vec![Sentence { when: String::new(), style, what, more: String::new() }];
     };
-    let (time, style) = (time_of(&body.timestamp), output::state_style(what));
+    let (time, style) = (time_of(&body.timestamp), output::event_style(what));
     let line = |id: &str, concerned: &Concerned| {
         let worker = match concerned.worker.as_str() {
             "" => String::new(),

@@ -201,44 +201,48 @@ pub fn fields(rows: &[(&str, String)]) -> anyhow::Result<()> {
 
 /// A cell with the state of a task or lease, or the result of a check, coloured accordingly.
 pub fn state_cell(word: &str) -> Cell {
-    Cell::new(word).fg(colour_of(word).unwrap_or(Color::Red))
+    Cell::new(word).fg(named(colour_of(word).unwrap_or(AnsiColor::Red)))
 }
 
 /// A cell for something that happened, such as `lost` or `worker.fenced`.
 pub fn event_cell(what: &str) -> Cell {
-    let style = state_style(what.rsplit('.').next().unwrap_or(what));
     let cell = Cell::new(what);
-    match style.get_fg_color() {
-        Some(anstyle::Color::Ansi(AnsiColor::Green)) => cell.fg(Color::Green),
-        Some(anstyle::Color::Ansi(AnsiColor::Yellow)) => cell.fg(Color::Yellow),
-        Some(anstyle::Color::Ansi(AnsiColor::Red)) => cell.fg(Color::Red),
-        _ => cell,
+    match colour_of(what.rsplit('.').next().unwrap_or(what)) {
+        Some(colour) => cell.fg(named(colour)),
+        None => cell,
     }
 }
 
-/// The colour of the state of a task or lease, or of the result of a check; `None` for another word.
-pub fn colour_of(word: &str) -> Option<Color> {
+/// The colour of a state, of the result of a check, or of something that happened; white for what is neither good nor bad,
+/// and `None` for another word.
+pub fn colour_of(word: &str) -> Option<AnsiColor> {
     Some(match word {
-        "completed" | "live" | "ok" => Color::Green,
-        "queued" | "released" => Color::Reset,
-        "dispatched" => Color::Cyan,
-        "draining" | "cordoned" | "unwell" | "cancelled" | "warn" => Color::Yellow,
+        "completed" | "live" | "ok" | "joined" | "well" | "started" => AnsiColor::Green,
+        "queued" | "released" => AnsiColor::White,
+        "dispatched" => AnsiColor::Cyan,
+        "draining" | "cordoned" | "unwell" | "cancelled" | "warn" | "retried" | "left"
+        | "stopped" => AnsiColor::Yellow,
         "failed" | "trapped" | "timed_out" | "over_limit" | "rejected" | "returned" | "lost"
-        | "fail" => Color::Red,
+        | "fail" | "fenced" | "degraded" | "rewound" | "held" | "redispatched" | "quarantined"
+        | "refused" | "empty" => AnsiColor::Red,
         _ => return None,
     })
 }
 
-/// The colour of a line about `word`, outside of tables.
-pub fn state_style(word: &str) -> anstyle::Style {
-    match word {
-        "ok" | "completed" | "joined" | "well" | "started" => AnsiColor::Green.on_default(),
-        "warn" | "retried" | "draining" | "cordoned" | "unwell" | "cancelled" | "left"
-        | "stopped" => AnsiColor::Yellow.on_default(),
-        "fail" | "failed" | "lost" | "fenced" | "degraded" | "rewound" | "held"
-        | "redispatched" | "quarantined" | "refused" | "empty" => AnsiColor::Red.on_default(),
-        _ => anstyle::Style::new(),
+/// The same colour for a cell of a table.
+fn named(colour: AnsiColor) -> Color {
+    match colour {
+        AnsiColor::Green => Color::Green,
+        AnsiColor::Cyan => Color::Cyan,
+        AnsiColor::Yellow => Color::Yellow,
+        AnsiColor::Red => Color::Red,
+        _ => Color::Reset,
     }
+}
+
+/// The style of a word about something that happened, outside of tables.
+pub fn event_style(what: &str) -> anstyle::Style {
+    colour_of(what).map_or_else(anstyle::Style::new, AnsiColor::on_default)
 }
 
 /// The wall clock of this machine.

@@ -2,7 +2,7 @@
 
 use crate::registry::{Keep, Site};
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming, role::Role};
-use muster_wire::{config_file::ConfigFile, nats::NatsArgs};
+use muster_wire::{config_file::ConfigFile, http::HttpArgs, nats::NatsArgs};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The largest size of a stream in MiB. In bytes it fits an `i64`, and it is more than any disk of
@@ -108,12 +108,9 @@ pub struct Config {
     /// be an address of this host alone, unless --http-public is given [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
-    /// Let other hosts reach the address of --http. It has no encryption
-    #[arg(long, requires = "http")]
-    pub http_public: bool,
-    /// A name by which HTTP requests may call this host, besides addresses and localhost (repeatable)
-    #[arg(long = "http-host", value_name = "NAME", requires = "http")]
-    pub http_hosts: Vec<String>,
+    /// Who may reach it
+    #[command(flatten)]
+    pub http_options: HttpArgs,
     /// A file whose first line is a token of at least 16 characters: a page that shows it may cancel tasks, and
     /// cordon, drain and uncordon workers [default: pages only show]
     #[arg(long, value_name = "FILE", requires = "http")]

@@ -106,7 +106,7 @@ impl Server {
     pub(crate) fn open(config: &Config) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.http else { return Ok(None) };
         let token = config.http_token_file.as_deref().map(token::Token::read).transpose()?;
-        let listener = Listener::open(address, config.http_public, &config.http_hosts)?;
+        let listener = Listener::open(address, &config.http_options)?;
         let address = listener.address()?;
         tracing::info!(%address, changes = token.is_some(), "HTTP is served");
         Ok(Some(Server { listener, token }))
@@ -139,9 +139,7 @@ impl HttpService for Shared {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match path {
             _ if path.starts_with("/api/") => self.api(request, watched).await,
-            _ if !reads => {
-                answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
-            }
+            _ if !reads => answer::only_get(),
             "/metrics" => self.metrics().await,
             "/healthz" => self.health().await,
             "/readyz" => self.readiness().await,

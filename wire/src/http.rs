@@ -5,4 +5,4 @@ mod accept;
 pub mod answer;
 pub mod host;
 
-pub use accept::{HttpService, Listener, Watched, WatchedStream};
+pub use accept::{HttpArgs, HttpService, Listener, Watched, WatchedStream};

@@ -5,9 +5,11 @@
 //! It writes its words into a pipe, and its supervisor passes on those that it knows.
 
 use muster_protocol::Time;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::{
     env,
     ffi::OsStr,
+    fs::File,
     io::{self, Write as _},
     os::{
         linux::net::SocketAddrExt as _,
@@ -52,8 +54,8 @@ pub struct Notifier {
 enum Receiver {
     /// The manager.
     Manager(UnixDatagram),
-    /// The supervisor, by a line on standard output.
-    Supervisor,
+    /// The supervisor, by a line in a pipe that it reads.
+    Supervisor(File),
 }
 
 impl Notifier {
@@ -76,9 +78,12 @@ impl Notifier {
         }
     }
 
-    /// Tells the supervisor of this process, which reads its standard output.
-    pub fn to_supervisor() -> Self {
-        Notifier::new(Some(Receiver::Supervisor), waits())
+    /// Tells the supervisor of this process, which reads its standard output. That has to be a pipe of this process alone.
+    pub fn to_supervisor() -> io::Result<Self> {
+        let pipe = File::from(rustix::io::dup(io::stdout())?);
+        let flags = fcntl_getfl(&pipe)?;
+        fcntl_setfl(&pipe, flags | OFlags::NONBLOCK)?;
+        Ok(Notifier::new(Some(Receiver::Supervisor(pipe)), waits()))
     }
 
     /// Tells nobody.
@@ -141,7 +146,8 @@ impl Notifier {
         let _ = match &self.to {
             None => Ok(()),
             Some(Receiver::Manager(socket)) => socket.send(word.as_bytes()).map(drop),
-            Some(Receiver::Supervisor) => writeln!(io::stdout(), "{word}"),
+            // One write: a pipe takes so few bytes as a whole or not at all.
+            Some(Receiver::Supervisor(pipe)) => (&*pipe).write_all(format!("{word}\n").as_bytes()),
         };
     }
 }
@@ -203,6 +209,21 @@ mod tests {
         assert_eq!(heard, said);
         drop(manager);
         notifier.ready();
+    }
+
+    #[test]
+    fn a_supervisor_that_reads_nothing_is_not_waited_for() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let pipe = File::from(std::os::fd::OwnedFd::from(writer));
+        let flags = fcntl_getfl(&pipe).expect("a pipe");
+        fcntl_setfl(&pipe, flags | OFlags::NONBLOCK).expect("a pipe");
+        let notifier = Notifier::new(Some(Receiver::Supervisor(pipe)), None);
+        for _ in 0..100_000 {
+            notifier.ready();
+        }
+        drop(notifier);
+        let text = std::io::read_to_string(reader).expect("a text");
+        assert!(text.lines().all(|line| line == READY) && text.ends_with('\n'), "whole words");
     }
 
     #[test]

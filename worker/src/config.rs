@@ -7,7 +7,7 @@ use muster_protocol::{
 };
 use muster_wire::{
     config_file::ConfigFile,
-    http::Listener,
+    http::{HttpArgs, Listener},
     nats::{Access, AccessError, NatsArgs},
 };
 use std::{
@@ -116,12 +116,9 @@ pub struct Config {
     /// to be an address of this host alone, unless --http-public is given [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<SocketAddr>,
-    /// Let other hosts reach the address of --http. It has no encryption
-    #[arg(long, requires = "http")]
-    pub http_public: bool,
-    /// A name by which HTTP requests may call this host, besides addresses and localhost (repeatable)
-    #[arg(long = "http-host", value_name = "NAME", requires = "http")]
-    pub http_hosts: Vec<String>,
+    /// Who may reach it
+    #[command(flatten)]
+    pub http_options: HttpArgs,
     /// Write this file when it has a lease and a link, also after each restart: JSON with the id of
     /// its process
     #[arg(long, value_name = "FILE")]
@@ -156,7 +153,7 @@ impl Config {
 
     /// The socket for HTTP, if it is to be served.
     pub(crate) fn http_listener(&self) -> anyhow::Result<Option<Listener>> {
-        let open = |address| Listener::open(address, self.http_public, &self.http_hosts);
+        let open = |address| Listener::open(address, &self.http_options);
         self.http.map(open).transpose()
     }
 

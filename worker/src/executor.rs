@@ -142,10 +142,6 @@ impl Executor {
         self.stores.artifacts.clone()
     }
 
-    pub(crate) fn is_linked(&self) -> bool {
-        !self.shared.links.lock().expect("no holder of this lock panics").is_empty()
-    }
-
     /// Whether the worker was cordoned or drained before this process started.
     pub(crate) fn was_cordoned(&self) -> bool {
         self.cordon.exists()

@@ -35,6 +35,7 @@ mod memory;
 mod metrics;
 mod object;
 pub mod policy;
+mod readiness;
 mod retry;
 pub mod run;
 pub mod sandbox;
@@ -52,7 +53,7 @@ use identity::Claim;
 use inbox::{INBOX_MAX, Input};
 use links::Links;
 use muster_protocol::{
-    WorkerId,
+    Time, WorkerId,
     attempts::{Attempts, Event},
     lease::{Lease, LeaseEvent, LeaseState, LeaseTiming, Offer},
     limit,
@@ -148,7 +149,7 @@ impl Begun {
         let rules = config.rules()?;
         let http = config.http_listener()?;
         let manager = match config.reports {
-            true => Notifier::to_supervisor(),
+            true => Notifier::to_supervisor().context("standard output")?,
             false => Notifier::to_nobody(),
         };
         let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
@@ -256,15 +257,17 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         };
         tokio::spawn(hearing.keep_up());
     }
+    let readiness = readiness::Readiness::new(links.clone());
     let metrics = metrics::Metrics::new(
         identity.name.as_str(),
         config.group().as_str(),
         config.slots(),
-        links.clone(),
+        readiness.clone(),
     );
     if let Some(http) = http {
         tracing::info!(address = %http.address()?, "HTTP is served");
-        http.serve(Arc::new(http::WorkerService(metrics.clone())))?;
+        let (metrics, readiness) = (metrics.clone(), readiness.clone());
+        http.serve(Arc::new(http::WorkerService { metrics, readiness }))?;
     }
     let executor = executor::Executor::new(
         engine,
@@ -311,6 +314,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         config,
         attempts,
         executor,
+        readiness,
         metrics,
         manager,
         lease,
@@ -319,7 +323,6 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         confined,
         replaced: false,
         restarts: false,
-        leased: false,
         stopping: false,
     };
     worker.serve(inputs, lease_told, stop).await
@@ -330,6 +333,7 @@ struct WorkerLoop {
     config: Config,
     attempts: Attempts,
     executor: executor::Executor,
+    readiness: readiness::Readiness,
     metrics: metrics::Metrics,
     manager: Notifier,
     lease: mpsc::UnboundedSender<LeaseEvent>,
@@ -341,7 +345,6 @@ struct WorkerLoop {
     replaced: bool,
     /// Whether this process stops because of that, and not because it was told to.
     restarts: bool,
-    leased: bool,
     stopping: bool,
 }
 
@@ -374,21 +377,25 @@ impl WorkerLoop {
                     }
                     Input::Released => return Ok(()),
                     Input::Attempts(event) => {
-                        self.leased |= matches!(event, Event::LeaseHeld { .. });
                         self.executor.heard(&event);
-                        self.metrics.heard(now, &event);
+                        self.metrics.heard(&event);
+                        self.readiness.heard(now, &event);
                         self.attempts.observe(now, event);
                     }
                 }
             }
-            self.tell_ready()?;
+            self.tell_ready(now)?;
             let mut effects = Vec::new();
             self.attempts.plan(clock::boottime(), &mut effects);
-            effects.iter().for_each(|effect| self.metrics.decided(effect));
-            self.metrics.passed(now, self.attempts.running());
-            self.manager.alive(now);
-            self.manager.status(self.metrics.lacks(now).unwrap_or("it takes tasks"));
+            for effect in &effects {
+                self.metrics.decided(effect);
+                self.readiness.decided(effect);
+            }
             self.executor.execute(effects, self.stopping);
+            self.metrics.running(self.attempts.running());
+            self.readiness.passed(now);
+            self.manager.alive(now);
+            self.manager.status(self.readiness.refuses(now).unwrap_or("it takes tasks"));
         }
     }
 
@@ -396,7 +403,7 @@ impl WorkerLoop {
     fn stop(&mut self) {
         self.stopping = true;
         self.manager.stopping();
-        self.metrics.stopping();
+        self.readiness.stopping();
         let grace = self.config.grace();
         tracing::info!(?grace, running = self.attempts.running(), "stopping");
         self.draining.store(true, Ordering::SeqCst);
@@ -427,9 +434,8 @@ impl WorkerLoop {
         }
     }
 
-    fn tell_ready(&mut self) -> anyhow::Result<()> {
-        if self.leased
-            && self.executor.is_linked()
+    fn tell_ready(&mut self, now: Time) -> anyhow::Result<()> {
+        if self.readiness.lacks(now).is_none()
             && let Some(path) = self.ready.take()
         {
             process::write_whole(&path, &format!("{{\"pid\":{}}}", std::process::id()))?;

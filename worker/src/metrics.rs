@@ -1,12 +1,11 @@
 //! What a worker counts and times for its metrics: its lease, its links and its runs. Never has a label that a client can
 //! choose.
 
-use crate::links::Links;
+use crate::readiness::Readiness;
 use muster_protocol::{
     Time,
     api::Transport,
     attempts::{Effect, Event, Kill},
-    lease::LeaseState,
     message::AttemptKey,
     task::Outcome,
 };
@@ -27,10 +26,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
     time::Duration,
 };
-
-/// How long the loop may be without a pass before the process counts as not healthy. It passes every
-/// [`LOOK_EVERY`](crate::LOOK_EVERY) at least.
-const LOOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// Upper bounds of times from a tenth of a millisecond to over an hour, each four times the one before.
 fn of_runs() -> Histogram {
@@ -64,19 +59,8 @@ struct Inner {
     asked: Mutex<HashMap<AttemptKey, Kill>>,
     sessions_over: Counter,
     attempts: Gauge,
-    seen: Mutex<Seen>,
+    readiness: Readiness,
     shown: Shown,
-    linked: Links,
-}
-
-/// What the loop has seen.
-struct Seen {
-    /// When the loop last passed.
-    passed: Time,
-    /// When the lease was last renewed, and when it ends. `None` without a lease.
-    held: Option<(Time, Time)>,
-    /// The state that the lease is to say.
-    standing: LeaseState,
 }
 
 /// What is set anew each time that the metrics are read.
@@ -89,7 +73,7 @@ struct Shown {
 
 impl Metrics {
     /// Nothing counted yet.
-    pub(crate) fn new(worker: &str, group: &str, slots: u32, links: Links) -> Self {
+    pub(crate) fn new(worker: &str, group: &str, slots: u32, readiness: Readiness) -> Self {
         let mut registry = Registry::with_prefix("muster");
         let info = [("worker", worker), ("group", group), ("version", env!("CARGO_PKG_VERSION"))];
         let info = info.map(|(name, value)| (name, value.to_owned()));
@@ -135,17 +119,15 @@ impl Metrics {
             asked: Mutex::default(),
             sessions_over,
             attempts,
-            seen: Mutex::new(Seen { passed: Time::ZERO, held: None, standing: LeaseState::Live }),
+            readiness,
             shown,
-            linked: links,
         }))
     }
 
-    /// The loop has an event.
-    pub(crate) fn heard(&self, now: Time, event: &Event) {
+    /// The loop has an event, of which the readiness does not know yet.
+    pub(crate) fn heard(&self, event: &Event) {
         match event {
-            Event::LeaseHeld { until, .. } => self.seen().held = Some((now, *until)),
-            Event::SessionOver if self.seen().held.take().is_some() => {
+            Event::SessionOver if self.0.readiness.is_in_session() => {
                 self.0.sessions_over.inc();
             }
             Event::Ended { key, outcome } => {
@@ -163,22 +145,14 @@ impl Metrics {
 
     /// The loop has decided this.
     pub(crate) fn decided(&self, effect: &Effect) {
-        match effect {
-            Effect::Kill { key, why } => _ = self.asked().insert(*key, *why),
-            Effect::SetLeaseState(standing) => self.seen().standing = *standing,
-            _ => {}
+        if let Effect::Kill { key, why } = effect {
+            self.asked().insert(*key, *why);
         }
     }
 
-    /// The worker stops.
-    pub(crate) fn stopping(&self) {
-        self.seen().standing = LeaseState::Draining;
-    }
-
-    /// The loop has passed, and so many runs are not over.
-    pub(crate) fn passed(&self, now: Time, running: usize) {
-        self.0.attempts.set(i64::try_from(running).unwrap_or(i64::MAX));
-        self.seen().passed = now;
+    /// So many runs are not over.
+    pub(crate) fn running(&self, runs: usize) {
+        self.0.attempts.set(i64::try_from(runs).unwrap_or(i64::MAX));
     }
 
     fn ended(&self, outcome: &Outcome) {
@@ -191,40 +165,18 @@ impl Metrics {
         self.0.runs.get_or_create(&of).observe(took.as_secs_f64());
     }
 
-    /// Whether the loop passes.
-    pub(crate) fn is_well(&self, now: Time) -> bool {
-        now.since(self.seen().passed) < LOOP_WITHIN
-    }
-
-    /// Why this worker takes no tasks, if it does not.
-    pub(crate) fn lacks(&self, now: Time) -> Option<&'static str> {
-        let (held, standing) = {
-            let seen = self.seen();
-            (seen.held, seen.standing)
-        };
-        let has_lease = held.is_some_and(|(_, until)| now < until);
-        let is_linked = !self.0.linked.lock().expect("no holder of this lock panics").is_empty();
-        match standing {
-            _ if !has_lease => Some("it holds no lease"),
-            _ if !is_linked => Some("it has no link to a master"),
-            LeaseState::Cordoned => Some("it is cordoned"),
-            LeaseState::Draining => Some("it drains"),
-            _ => None,
-        }
-    }
-
     /// All metrics in the text format of OpenMetrics 1.0.
     pub(crate) fn text(&self, now: Time) -> Result<String, Error> {
-        let shown = &self.0.shown;
-        let held = self.seen().held.filter(|(_, until)| now < *until);
-        shown.leased.set(held.is_some().into());
-        shown.lease_age.set(held.map_or(0.0, |(renewed, _)| now.since(renewed).as_secs_f64()));
-        for transport in Transport::ALL {
-            shown.links.get_or_create(&OfTransport { transport: transport.word() }).set(0);
-        }
-        for link in self.0.linked.lock().expect("no holder of this lock panics").values() {
-            let transport = link.connection.transport().word();
-            shown.links.get_or_create(&OfTransport { transport }).inc();
+        let Inner { shown, readiness, .. } = &*self.0;
+        let age = readiness.lease_age(now);
+        shown.leased.set(age.is_some().into());
+        shown.lease_age.set(age.map_or(0.0, |age| age.as_secs_f64()));
+        for carrier in Transport::ALL {
+            let links = readiness.links.lock().expect("no holder of this lock panics");
+            let count =
+                links.values().filter(|link| link.connection.transport() == carrier).count();
+            let of = OfTransport { transport: carrier.word() };
+            shown.links.get_or_create(&of).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
@@ -233,10 +185,6 @@ impl Metrics {
 
     fn asked(&self) -> MutexGuard<'_, HashMap<AttemptKey, Kill>> {
         self.0.asked.lock().expect("no holder of this lock panics")
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.seen.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -253,32 +201,33 @@ fn word(why: Kill) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::Links;
     use muster_protocol::SessionId;
 
-    fn at(seconds: u64) -> Time {
-        Time::ZERO + Duration::from_secs(seconds)
-    }
-
     #[test]
-    fn a_lease_is_held_until_it_lapses_and_its_loss_is_counted_once() {
-        let metrics = Metrics::new("w1", "shops", 2, Links::default());
-        metrics.passed(at(1), 1);
+    fn the_end_of_a_session_is_counted_once() {
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let readiness = Readiness::new(Links::default());
+        let metrics = Metrics::new("w1", "shops", 2, readiness.clone());
+        metrics.running(1);
+        let hear = |now: u64, event: Event| {
+            metrics.heard(&event);
+            readiness.heard(at(now), &event);
+        };
         let has = |now: u64, line: &str| {
             let text = metrics.text(at(now)).expect("a text");
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         };
         has(1, "muster_worker_leased 0");
-        assert_eq!(metrics.lacks(at(1)), Some("it holds no lease"));
-        metrics.heard(at(1), &Event::SessionOver);
-        metrics.heard(at(2), &Event::LeaseHeld { session: SessionId(1), until: at(6) });
+        has(1, "muster_worker_links{transport=\"quic\"} 0");
+        hear(1, Event::SessionOver);
+        hear(2, Event::LeaseHeld { session: SessionId(1), until: at(6) });
         has(4, "muster_worker_leased 1");
         has(4, "muster_worker_lease_age_seconds 2.0");
         has(4, "muster_worker_attempts 1");
-        assert_eq!(metrics.lacks(at(4)), Some("it has no link to a master"));
         has(6, "muster_worker_leased 0");
-        metrics.heard(at(6), &Event::SessionOver);
-        metrics.heard(at(7), &Event::SessionOver);
+        hear(6, Event::SessionOver);
+        hear(7, Event::SessionOver);
         has(7, "muster_worker_sessions_over_total 1");
-        assert!(metrics.is_well(at(15)) && !metrics.is_well(at(16)));
     }
 }

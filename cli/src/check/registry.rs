@@ -177,16 +177,14 @@ pub(super) async fn look(client: &Client, thresholds: &Thresholds, findings: &mu
     if !kept.is_empty() {
         findings.push(Finding::ok("kept", format!("{}; ended tasks for a day", kept.join("; "))));
     }
-    let is_well = wrong.is_empty() && replicas.stopped.is_empty();
-    let detail = match is_well {
-        true => format!("{} are there and have room", streams.len()),
-        false => format!(
-            "of {}, some are not well; the fullest uses {used} % of its limit",
-            streams.len()
-        ),
-    };
+    if wrong.is_empty() && replicas.stopped.is_empty() {
+        let detail = format!("{} are there and have room", streams.len());
+        findings.push(Finding::ok("streams", detail));
+    }
+    let detail =
+        format!("the fullest stream that does not drop old messages uses {used} % of its limit");
     let used = Figure::new("fullest", used).percent().bad_above(&thresholds.full());
-    findings.push(Finding::ok("streams", detail).figure(used));
+    findings.push(Finding::ok("room", detail).figure(used));
     findings.append(&mut wrong);
     findings.append(&mut loose);
     if is_cluster {

@@ -73,7 +73,7 @@ fn queue(load: &GroupLoad, thresholds: &Thresholds) -> Finding {
     let mut detail = format!("{} wait", load.queued);
     if let Some(next) = &load.next {
         let age = quantity::show_duration(waited);
-        detail = format!("{detail}, the oldest for {age}; the next one: {}", next.why);
+        detail = format!("{detail}, the next ones for up to {age}: {}", next.why);
     }
     let of_queued = thresholds.queued.map_or(Health::Ok, |bound| bound.above(&load.queued));
     let of_waiting = thresholds.waiting.map_or(Health::Ok, |bound| bound.above(&waited));
@@ -172,8 +172,8 @@ mod tests {
         let quiet = Thresholds::default();
         let line = |health, text: &str| (health, text.to_owned());
         let (b, c) = (
-            "queue b: 5 wait, the oldest for 90s; the next one: it waits",
-            "queue c: 1 wait, the oldest for 3s; the next one: it waits",
+            "queue b: 5 wait, the next ones for up to 90s: it waits",
+            "queue c: 1 wait, the next ones for up to 3s: it waits",
         );
         let all = line(Health::Ok, "queues: 6 wait, 3 are at workers");
         assert_eq!(found(&quiet), [all.clone(), line(Health::Warn, c), line(Health::Ok, b)]);

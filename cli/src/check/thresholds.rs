@@ -74,7 +74,7 @@ pub struct Thresholds {
     /// Warn, or fail, if a group has fewer live workers than this [default: 1]
     #[arg(long, value_name = "WARN[,FAIL]", value_parser = fewer)]
     pub live: Option<Threshold<u64>>,
-    /// Warn, or fail, if the task of a group that is next has waited this long: 10s,5m
+    /// Warn, or fail, if a task that is next in a group has waited this long: 10s,5m
     #[arg(long, value_name = "WARN[,FAIL]", value_parser = longer)]
     pub waiting: Option<Threshold<Duration>>,
     /// Warn, or fail, if this many tasks of a group wait

@@ -3,7 +3,7 @@
 
 use crate::{
     client::Client,
-    events::{Tokens, wall_of},
+    events::{Body, Concerned, Tokens, wall_of},
     exit,
     output::{self, Cell, Format},
     quantity,
@@ -11,13 +11,13 @@ use crate::{
     terminal,
 };
 use muster_protocol::{
-    AttemptId, WorkerId,
+    AttemptId,
     advisory::{MasterEvent, TaskEvent, WorkerEvent},
     api::{Endpoint, Masters, PageMessage, PageStart, TaskView},
     task::{Attempt, TaskRecord, TaskState, TimelineEvent},
     time::WallMillis,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,40 +44,11 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    worker: Option<WorkerId>,
+    worker: Option<String>,
     /// The master that decided it, or its session if the name is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
-    reason: String,
-}
-
-/// What is read of an event's body.
-#[derive(Deserialize)]
-struct Body {
-    /// The session of the master, a hyphen, and a number.
-    #[serde(default)]
-    id: String,
-    timestamp: String,
-    #[serde(default)]
-    master: Option<String>,
-    #[serde(default)]
-    worker: Option<WorkerId>,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    tasks: Vec<Change>,
-}
-
-/// What happened to one of several tasks.
-#[derive(Deserialize)]
-struct Change {
-    task: String,
-    #[serde(default)]
-    attempt: Option<AttemptId>,
-    #[serde(default)]
-    worker: Option<WorkerId>,
-    #[serde(default)]
     reason: String,
 }
 
@@ -111,7 +82,7 @@ pub async fn show(client: &Client, view: &TaskView, format: Format) -> anyhow::R
             Cell::new(after(begin, line.at_ms)),
             output::event_cell(&line.what),
             Cell::new(line.number.map_or(String::new(), |number| number.to_string())),
-            Cell::new(line.worker.as_ref().map_or("", WorkerId::as_str)),
+            Cell::new(line.worker.as_deref().unwrap_or_default()),
             Cell::new(line.by.as_deref().unwrap_or_default()),
             Cell::new(&line.reason),
         ]
@@ -200,12 +171,12 @@ impl<'a> TaskHistory<'a> {
         }
         match about {
             "task" => self.task(what, at, session, body.tasks),
-            "worker" => self.worker(what, at, session, body.worker, body.reason),
+            "worker" => self.worker(what, at, session, body.about),
             "registry" | "failover" if self.is_during(at) => {
-                self.add(at, format!("{about}.{what}"), session, None, body.reason);
+                self.add(at, format!("{about}.{what}"), session, None, body.about.reason);
             }
             "group" if group == self.record.spec.group.as_str() && self.is_during(at) => {
-                self.add(at, format!("group.{what}"), session, None, body.reason);
+                self.add(at, format!("group.{what}"), session, None, body.about.reason);
             }
             _ => {}
         }
@@ -219,7 +190,7 @@ impl<'a> TaskHistory<'a> {
         at.0 >= self.record.submitted_at.0 && is_before_end
     }
 
-    fn task(&mut self, what: &str, at: WallMillis, session: String, changes: Vec<Change>) {
+    fn task(&mut self, what: &str, at: WallMillis, session: String, changes: Vec<Concerned>) {
         let id = self.record.id.to_string();
         for change in changes.into_iter().filter(|change| change.task == id) {
             let is_end = TaskEvent::ALL.iter().any(|event| event.word() == what && event.is_end());
@@ -241,7 +212,7 @@ impl<'a> TaskHistory<'a> {
                     what: what.into(),
                     number: self.number(change.attempt),
                     attempt: change.attempt,
-                    worker: change.worker,
+                    worker: Some(change.worker).filter(|worker| !worker.is_empty()),
                     by: Some(session.clone()),
                     reason: change.reason,
                 }),
@@ -255,11 +226,11 @@ impl<'a> TaskHistory<'a> {
         what: &str,
         at: WallMillis,
         session: String,
-        worker: Option<WorkerId>,
-        reason: String,
+        Concerned { worker, reason, .. }: Concerned,
     ) {
-        let Some(worker) = worker else { return };
-        let had = |attempt: &Attempt| attempt.worker == worker && attempt.dispatched_at.0 <= at.0;
+        let had = |attempt: &Attempt| {
+            attempt.worker.as_str() == worker && attempt.dispatched_at.0 <= at.0
+        };
         if !self.attempts().any(had) {
             return;
         }
@@ -281,7 +252,7 @@ impl<'a> TaskHistory<'a> {
         at_ms: WallMillis,
         what: String,
         session: String,
-        worker: Option<WorkerId>,
+        worker: Option<String>,
         reason: String,
     ) {
         let (attempt, number, by) = (None, None, Some(session));
@@ -316,6 +287,7 @@ impl Line {
             reason = format!("under revision {} of its lease", attempt.lease);
         }
         let number = found.map(|attempt| attempt.number);
+        let worker = worker.map(|worker| worker.to_string());
         Line { at_ms, what: what.into(), attempt, number, worker, by: None, reason }
     }
 
@@ -399,7 +371,7 @@ mod tests {
         }
         let shown = |line: &Line| {
             let text = |text: Option<&str>| text.unwrap_or("-").to_owned();
-            let worker = text(line.worker.as_ref().map(WorkerId::as_str));
+            let worker = text(line.worker.as_deref());
             format!(
                 "{} {} {worker} {}",
                 after(WallMillis(1_000), line.at_ms),

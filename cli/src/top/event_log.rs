@@ -2,14 +2,13 @@
 //! bounded number of them. Never asks for one.
 
 use super::now::Now;
-use crate::events::{self, Sentence, Tokens};
+use crate::events::{self, Body, Sentence, Tokens};
 use bytes::Bytes;
 use muster_protocol::{
     advisory::{TaskEvent, WorkerEvent},
     api::PageMessage,
     time::WallMillis,
 };
-use serde::{Deserialize, de::IgnoredAny};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, VecDeque},
@@ -107,17 +106,6 @@ pub struct EventLog {
     number: u64,
 }
 
-/// What is read of an event's body.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Body {
-    id: String,
-    timestamp: String,
-    worker: String,
-    reason: String,
-    tasks: Vec<IgnoredAny>,
-}
-
 impl EventLog {
     /// Takes an event that happens now.
     pub fn heard(&mut self, subject: &str, body: &Bytes, now: Now) {
@@ -174,8 +162,8 @@ impl EventLog {
         self.failovers.push_back(Failover {
             id: fields.id.clone(),
             at: events::wall_of(&fields.timestamp),
-            worker: fields.worker.clone(),
-            reason: fields.reason.clone(),
+            worker: fields.about.worker.clone(),
+            reason: fields.about.reason.clone(),
         });
         if self.failovers.len() > FAILOVERS_MAX {
             self.failovers.pop_front();

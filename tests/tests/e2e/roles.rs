@@ -198,6 +198,10 @@ fn a_user_sees_and_changes_only_the_groups_of_its_roles() {
     let workers = as_bob(&fleet, &["-o", "json", "worker", "ls"]).ok().json();
     let seen: Vec<_> = workers["workers"].as_array().expect("a list").iter().collect();
     assert_eq!(seen.len(), 1, "{workers}");
+    let groups = as_bob(&fleet, &["-o", "json", "group", "ls"]).ok().json();
+    let names: Vec<_> = groups["groups"].as_array().expect("a list").iter().collect();
+    assert_eq!(names.len(), 1, "{groups}");
+    assert_eq!(names[0]["group"], "shops", "{groups}");
     as_bob(&fleet, &["worker", "cordon", "w1"]).ok();
     as_bob(&fleet, &["task", "ls", "--group", "shops"]).ok();
     let events = as_bob(&fleet, &["events", "--since", "1h", "--json"]).ok().text();

@@ -90,7 +90,7 @@ const MAP: &[(&str, &str)] = &[
         engine: code sandbox shortage
         executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox sealed shortage signatures
         health: journal shortage
-        http: metrics
+        http: metrics readiness
         identity: config dial seal_key
         inputs: artifact
         journal: shortage
@@ -99,8 +99,9 @@ const MAP: &[(&str, &str)] = &[
         link: dial identity inbox journal links
         local: checkpoint compile engine gate journal policy run sandbox
         mask: policy
-        metrics: links
+        metrics: readiness
         object: link links
+        readiness: links
         retry: gate link links
         run: engine gate mask policy sandbox shortage
         sandbox: checkpoint gate journal mask policy

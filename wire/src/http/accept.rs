@@ -5,6 +5,7 @@ use super::{
     host::{self, Hosts},
 };
 use anyhow::Context as _;
+use clap::Args;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
@@ -52,6 +53,17 @@ pub trait HttpService: Send + Sync + 'static {
     ) -> impl Future<Output = Answer> + Send;
 }
 
+/// Who may reach what is served at `--http`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct HttpArgs {
+    /// Let other hosts reach the address of --http. It has no encryption
+    #[arg(long, requires = "http")]
+    http_public: bool,
+    /// A name by which HTTP requests may call this host, besides addresses and localhost (repeatable)
+    #[arg(long = "http-host", value_name = "NAME", requires = "http")]
+    http_hosts: Vec<String>,
+}
+
 /// A socket that listens for HTTP.
 #[derive(Debug)]
 pub struct Listener {
@@ -60,18 +72,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at an address, which has to be one of this host alone unless it is public. Requests may call this host by
-    /// its addresses, localhost, and these names.
-    pub fn open(address: SocketAddr, is_public: bool, names: &[String]) -> anyhow::Result<Self> {
+    /// Listens at an address, which has to be one of this host alone unless the options say otherwise.
+    pub fn open(address: SocketAddr, options: &HttpArgs) -> anyhow::Result<Self> {
         anyhow::ensure!(
-            address.ip().is_loopback() || is_public,
+            address.ip().is_loopback() || options.http_public,
             "--http {address} would be reached from other hosts, and HTTP has no encryption: use 127.0.0.1, or say \
              --http-public"
         );
         let socket = StdListener::bind(address)
             .with_context(|| format!("cannot listen for HTTP at {address} (--http)"))?;
         socket.set_nonblocking(true).context("cannot listen for HTTP")?;
-        Ok(Listener { socket, hosts: Hosts::new(names) })
+        Ok(Listener { socket, hosts: Hosts::new(&options.http_hosts) })
     }
 
     /// Where it listens.

@@ -59,6 +59,11 @@ pub fn plain(status: StatusCode, text: &'static str) -> Answer {
     whole(status, PLAIN, text)
 }
 
+/// The answer to a request that is no `GET`, where nothing can be changed.
+pub fn only_get() -> Answer {
+    plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n")
+}
+
 /// Metrics in the text format of OpenMetrics, or why they cannot be written.
 pub fn metrics(text: Result<String, std::fmt::Error>) -> Answer {
     match text {

@@ -125,12 +125,11 @@ fn style_of(theme: Theme, cell: &Cell) -> Style {
 
 /// The style of the state of a task or lease.
 pub fn state_style(word: &str) -> Style {
-    use comfy_table::Color as Named;
     let colour = match output::colour_of(word) {
-        Some(Named::Green) => Color::Green,
-        Some(Named::Cyan) => Color::Cyan,
-        Some(Named::Yellow) => Color::Yellow,
-        Some(Named::Reset) => Color::Reset,
+        Some(AnsiColor::Green) => Color::Green,
+        Some(AnsiColor::Cyan) => Color::Cyan,
+        Some(AnsiColor::Yellow) => Color::Yellow,
+        Some(AnsiColor::White) => Color::Reset,
         _ => Color::Red,
     };
     Style::new().fg(colour)

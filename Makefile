@@ -17,7 +17,7 @@ endif
 # The folders of ip and nft, which not every user has on the path.
 export PATH := $(CURDIR)/.muster/tools/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help build demo test examples-all sim mutants hostile chaos failover mixed-fleet fuzz lint deny dist arm64 bench setup clean
+.PHONY: help build demo test examples-all sim mutants hostile chaos failover mixed-fleet fuzz lint deny dist arm64 bench docs setup clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -116,6 +116,9 @@ arm64: setup ## tests with real processes, in which the workers are those of arm
 bench: setup ## what a fleet does on this machine, in one table: PLOT=1 draws it, ONLY=part-of-a-name
 	cargo build --release -p muster-cli -p muster-worker -p muster-benches --bins
 	@target/release/bench $(if $(ONLY),--only $(ONLY)) $(if $(PLOT),--plot)
+
+docs: ## the book of all pages, in .muster/book/html; fails if a link leads nowhere
+	@setup/docs
 
 clean: ## remove what was built and fetched
 	rm -rf target examples/target fuzz/target fuzz/corpus .muster

@@ -38,6 +38,7 @@ fn dispatch() -> ToWorker {
         args: spec.args,
         limits: spec.limits,
         grants: spec.grants,
+        trace: None,
     })
 }
 

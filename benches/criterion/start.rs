@@ -41,6 +41,7 @@ fn order() -> RunSpec {
         grants: Arc::new(Grants { clock_ns: 1, ..Grants::default() }),
         secrets: Secrets::default(),
         scratch: None,
+        trace: None,
     }
 }
 

@@ -70,6 +70,11 @@ impl Failure {
         Failure { code: USER, text: text.into(), hint: None }
     }
 
+    /// The end of a command that was interrupted: exits with [`CANCELLED`].
+    pub fn interrupted(text: impl Into<String>) -> Self {
+        Failure { code: CANCELLED, text: text.into(), hint: None }
+    }
+
     /// Adds what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -37,6 +37,7 @@ mod submit;
 mod task;
 mod terminal;
 mod top;
+mod trace;
 mod user;
 mod worker;
 

@@ -31,6 +31,7 @@ use muster_protocol::{
     limit,
     message::ObjectStore,
     task::{Data, TaskSpec},
+    trace::TraceContext,
 };
 use results::Results;
 use state::MapState;
@@ -102,11 +103,22 @@ pub struct Map {
 impl Map {
     /// Runs the command.
     pub async fn run(self, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
+        let trace = self.options.trace.begin("muster map", connect.fleet.as_str())?;
+        let ended = self.traced(trace.context, connect).await;
+        trace.end(&ended).await;
+        ended
+    }
+
+    async fn traced(
+        self,
+        trace: Option<TraceContext>,
+        connect: &ConnectArgs,
+    ) -> anyhow::Result<ExitCode> {
         let lines = Lines::open(&self.inputs, self.json).await?;
         let client = Client::connect(connect).await?;
         let module = module::resolve(&client, &self.module).await?;
         // Reject invalid options before the first line is read.
-        let mut spec = self.options.spec(module, Data::EMPTY, None)?;
+        let mut spec = self.options.spec(module, Data::EMPTY, None, trace)?;
         let state = match &self.resume {
             Some(file) => MapState::open(file, ids::new_batch()?, &spec)?,
             None => MapState::new(ids::new_batch()?),

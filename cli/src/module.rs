@@ -6,6 +6,8 @@
 
 mod key;
 
+pub use key::sign_bytes;
+
 use crate::{
     blob,
     client::{self, Client, ConnectArgs},

@@ -4,12 +4,13 @@
 mod grants;
 mod limits;
 
-use crate::{exit::Failure, quantity};
+use crate::{exit::Failure, quantity, trace::TraceArgs};
 use clap::Args;
 use limits::millis;
 use muster_protocol::{
     BatchId, GroupName,
     task::{Data, ModuleRef, OnWorkerLost, Retry, TaskSpec},
+    trace::TraceContext,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -41,6 +42,9 @@ pub struct Options {
     limits: limits::Chosen,
     #[command(flatten)]
     grants: grants::Asked,
+    /// The trace that it belongs to
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// [`OnWorkerLost`] as the command line has it.
@@ -60,6 +64,7 @@ impl Options {
         module: ModuleRef,
         input: Data,
         batch: Option<BatchId>,
+        trace: Option<TraceContext>,
     ) -> anyhow::Result<TaskSpec> {
         let mut selector = BTreeMap::new();
         for (key, value) in &self.select {
@@ -86,6 +91,7 @@ impl Options {
                 Lost::Fail => OnWorkerLost::Fail,
             },
             batch,
+            trace,
             ..TaskSpec::new(module, input)
         };
         spec.check().map_err(|error| Failure::user(error.to_string()))?;
@@ -116,7 +122,7 @@ mod tests {
     fn spec(line: &[&str]) -> Option<TaskSpec> {
         let line = Args::try_parse_from([&["x"], line].concat()).ok()?;
         let module = ModuleRef { name: None, digest: Digest([0; 32]) };
-        line.options.spec(module, Data::EMPTY, None).ok()
+        line.options.spec(module, Data::EMPTY, None, None).ok()
     }
 
     #[test]

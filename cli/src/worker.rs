@@ -2,6 +2,8 @@
 //! carried out before the worker's lease shows it.
 
 mod access;
+mod rollout;
+mod upgrade;
 
 use crate::{
     client::{self, Client, ConnectArgs},
@@ -73,6 +75,8 @@ pub enum WorkerAction {
         #[arg(long, short)]
         wait: bool,
     },
+    /// Let workers run another program, a few first, and undo it where it fails
+    Upgrade(Box<upgrade::UpgradeArgs>),
     #[command(flatten)]
     Access(access::AccessAction),
 }
@@ -176,6 +180,7 @@ pub async fn run(ask: WorkerAction, connect: &ConnectArgs, format: Format) -> an
     let mut emptied_within = None;
     let (name, wanted) = match ask {
         WorkerAction::Access(action) => return access::run(&client, action, format).await,
+        WorkerAction::Upgrade(args) => return upgrade::run(&client, *args, format).await,
         WorkerAction::Ls => {
             let workers = list(&client).await?;
             return match format {
@@ -292,6 +297,7 @@ pub fn fields(view: &WorkerView) -> Vec<(&'static str, String)> {
         ("memory", memory(lease)),
         ("policy", policy(&lease.offer.policy)),
         ("version", lease.offer.version.clone()),
+        ("program", program(view)),
         ("linked", linked(view).unwrap_or("not to the master that answered").into()),
         ("session", lease.session.to_string()),
         ("home", lease.home.as_ref().map_or("none".into(), |home| home.master.to_string())),
@@ -302,6 +308,18 @@ pub fn fields(view: &WorkerView) -> Vec<(&'static str, String)> {
         ("revision", view.revision.to_string()),
         ("runs", attempts.join("\n")),
     ]
+}
+
+/// What it says of its program, if it takes upgrades.
+fn program(view: &WorkerView) -> String {
+    let Some(report) = &view.lease.program else { return String::new() };
+    let runs = report.digest.map_or("the installed one".into(), |digest| digest.to_string());
+    let pending = view.upgrade.filter(|number| report.number < *number);
+    match (pending, &report.failed) {
+        (Some(_), _) => format!("{runs}\nan upgrade is not carried out yet"),
+        (None, Some(reason)) => format!("{runs}\nthe last upgrade failed: {reason}"),
+        (None, None) => runs,
+    }
 }
 
 /// The memory of one run, and of all together if the worker says it.

@@ -73,6 +73,7 @@ pub fn api(bytes: &[u8]) {
             Request::Events(asked) => serde_json::to_vec(asked),
             Request::Logs(asked) => serde_json::to_vec(asked),
             Request::Order(asked) => serde_json::to_vec(asked),
+            Request::SetUpgrade(asked) => serde_json::to_vec(asked),
             Request::Masters | Request::Who => Ok(Vec::new()),
             Request::Users(asked) | Request::Secrets(asked) => serde_json::to_vec(asked),
             Request::SetSecret(asked) => serde_json::to_vec(asked),

@@ -7,7 +7,7 @@ use muster_protocol::{
         CommandWorker, FindModule, FindObject, GetPiece, Invite, ListAfter, ListPlace, ListTasks,
         ModuleEntry, ModuleVersion, NameSecret, NameUser, NameWorker, NewTask, PageStart,
         PiecePlace, PutPiece, ReadEvents, ReadLogs, RegisterModule, RemoveModule, SetGroup,
-        SetSecret, SetUser, StreamPlace, Submit, TaskIds,
+        SetSecret, SetUpgrade, SetUser, StreamPlace, Submit, TaskIds,
     },
     checkpoint::Checkpoint,
     entitlement::Entitlement,
@@ -27,6 +27,7 @@ use muster_protocol::{
         TaskState, Verdict,
     },
     time::WallMillis,
+    upgrade::{Program, Upgrade, Wanted},
 };
 use serde::Serialize;
 use std::{fs, path::Path, sync::Arc};
@@ -70,6 +71,8 @@ pub fn frames() {
             save: 3,
             state: inline(),
         }),
+        body(&StreamRequest::Upgrade),
+        body(&StreamReply::Upgrade(upgrade())),
         body(&StreamRequest::SecretTerms),
         body(&StreamRequest::Secret {
             attempt: HeldAttempt { key: KEY, revision: 9 },
@@ -91,6 +94,24 @@ pub fn frames() {
             keep("frame", &format!("seed-{number}-{encoding:?}"), message);
         }
     }
+}
+
+fn upgrade() -> Upgrade {
+    Upgrade {
+        worker: "w1".parse().expect("a name"),
+        number: 3,
+        wanted: Wanted::Program(program()),
+        deadline_ms: 60_000,
+        set_at: WallMillis(1),
+        set_by: "alice".into(),
+        unknown: Default::default(),
+    }
+}
+
+fn program() -> Program {
+    let parts = SignatureParts { of_bytes: [1; 64], comment: "program:x", of_comment: [2; 64] };
+    let signature = Signature::new(KeyId([7; 8]), parts).expect("a signature");
+    Program { digest: Digest([9; 32]), size: 70_000, signature }
 }
 
 fn hello() -> Hello {
@@ -148,6 +169,11 @@ pub fn requests() {
         json(&ListTasks::default()),
         json(&ListAfter { after: Some("w1".into()) }),
         json(&NameWorker { worker: WorkerId::clone(&worker) }),
+        json(&SetUpgrade {
+            worker: worker.clone(),
+            wanted: Wanted::Program(program()),
+            deadline_ms: 1_000,
+        }),
         json(&CommandWorker { worker, order: WorkerCommand::Drain { deadline_ms: 1_000 } }),
         json(&invite),
         json(&FindObject { store, digest }),
@@ -364,6 +390,7 @@ fn dispatch() -> Dispatch {
         args: vec!["-v".into()],
         limits: Limits::default(),
         grants: Arc::new(grants()),
+        trace: None,
     }
 }
 

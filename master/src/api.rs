@@ -8,6 +8,7 @@ mod modules;
 mod present;
 mod secrets;
 mod tasks;
+mod upgrades;
 mod users;
 
 pub(crate) use present::Present;
@@ -262,13 +263,20 @@ impl ApiServer {
             Request::List(asked) => write(&self.list(asked).await?),
             Request::Cancel(asked) => write(&self.cancel(asked, rights).await?),
             Request::Workers(ListAfter { after }) => {
-                let mut workers =
-                    self.look(move |fleet, _| fleet.workers(after.as_deref())).await?;
+                let look = move |fleet: &Fleet, known: &Known| {
+                    let mut workers = fleet.workers(after.as_deref());
+                    for view in &mut workers {
+                        view.upgrade = known.upgrade_of(&view.lease.worker).map(|of| of.number);
+                    }
+                    workers
+                };
+                let mut workers = self.look(look).await?;
                 workers.retain(|view| rights.has(Role::Read, view.lease.offer.group.as_str()));
                 let (workers, more) = page(workers, |view| view.lease.worker.to_string());
                 write(&Workers { workers, more })
             }
             Request::Order(asked) => write(&self.order(asked, rights).await?),
+            Request::SetUpgrade(asked) => write(&self.set_upgrade(asked, caller).await?),
             Request::Invite(asked) => write(&self.invite(asked, rights).await?),
             Request::Members(asked) => write(&self.members(asked, rights).await?),
             Request::Approve(asked) => write(&self.approve(asked, rights).await?),
@@ -391,7 +399,7 @@ impl ApiServer {
             }
             Ok(None) => {
                 return Err(ApiRefusal::bad(format!(
-                    "the input {digest} is not in the data store"
+                    "the object {digest} is not in the data store"
                 )));
             }
             Err(error) => return Err(ApiRefusal::unavailable(error)),

@@ -2,7 +2,12 @@
 
 use crate::registry::{Keep, Site};
 use muster_protocol::{GroupName, MasterId, lease::LeaseTiming, role::Role};
-use muster_wire::{config_file::ConfigFile, http::HttpArgs, nats::NatsArgs};
+use muster_wire::{
+    config_file::ConfigFile,
+    http::HttpArgs,
+    nats::NatsArgs,
+    otlp::{self, Collector, Exporter, Origin},
+};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// The largest size of a stream in MiB. In bytes it fits an `i64`, and it is more than any disk of
@@ -63,6 +68,10 @@ pub struct Config {
     /// How long it extends the leases of workers while NATS is away, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     pub outage_tolerance_s: u64,
+    /// Send spans of tasks that have a trace to a collector, http://HOST:PORT, by OTLP over HTTP, when they end
+    /// [default: not at all]
+    #[arg(long, value_name = "URL", env = otlp::ENDPOINT)]
+    pub otlp: Option<Collector>,
     /// Where it records its sessions, so that after a restart on the same machine it need not wait
     /// until its earlier lease has ended; no other master may use this directory
     #[arg(long, value_name = "DIR")]
@@ -128,6 +137,13 @@ fn days(days: u64) -> Duration {
 }
 
 impl Config {
+    /// What sends spans, if they are to be sent.
+    pub(crate) fn exporter(&self) -> std::io::Result<Option<Exporter>> {
+        let (service, instance) = ("muster-master", self.name.to_string());
+        let origin = Origin { service, instance, fleet: self.fleet.to_string() };
+        self.otlp.clone().map(|collector| Exporter::start(collector, origin)).transpose()
+    }
+
     pub(crate) fn keep(&self) -> Keep {
         Keep {
             replicas: self.replicas,

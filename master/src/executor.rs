@@ -16,6 +16,7 @@ use muster_protocol::{
     sealed::Question,
     subject::Bucket,
 };
+use muster_wire::otlp::Exporter;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +33,7 @@ pub(crate) struct Executor {
     publisher: Publisher,
     /// Absent if nobody can read them.
     metrics: Option<Metrics>,
+    traces: Option<Exporter>,
     changes: Option<Changes>,
 }
 
@@ -41,6 +43,7 @@ impl Executor {
         inbox: mpsc::Sender<Input>,
         metrics: Option<Metrics>,
         changes: Option<Changes>,
+        traces: Option<Exporter>,
     ) -> Self {
         if let Some(changes) = &changes {
             changes.begin_session(registry.session());
@@ -57,6 +60,7 @@ impl Executor {
             writes,
             publisher,
             metrics,
+            traces,
             changes,
         }
     }
@@ -272,7 +276,10 @@ impl Executor {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Tell { audience, ended, group, times } => {
+                Effect::Tell { audience, ended, group, times, spans } => {
+                    if let Some(traces) = &self.traces {
+                        spans.into_iter().for_each(|span| traces.send(span));
+                    }
                     if let Some(metrics) = &self.metrics {
                         metrics.ended(group.as_str(), &ended.outcome, &times);
                     }

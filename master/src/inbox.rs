@@ -13,8 +13,9 @@ use muster_protocol::{
         AttemptKey, Join, JoinReply, LogChunk, ObjectStore, StreamReply, ToWorker, WorkerCommand,
     },
     sealed::{self, Question, SEALED, SealedSecret},
+    upgrade::Upgrade,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
 
 /// Inputs that may wait for the loop. When the inbox is full, its senders wait.
@@ -29,6 +30,8 @@ pub(crate) struct Known {
     pub members: BTreeMap<WorkerId, Member>,
     /// The secrets of workers by their keys, without the encrypted values. Forgotten ones are not here.
     pub secrets: BTreeMap<String, SealedSecret>,
+    /// What workers shall run.
+    upgrades: BTreeMap<WorkerId, Upgrade>,
 }
 
 impl Known {
@@ -39,6 +42,35 @@ impl Known {
             Some(_) => self.secrets.insert(key, secret),
             None => self.secrets.remove(&key),
         };
+    }
+
+    /// A worker shall run this. Two facts about a worker may come in either order.
+    pub fn heard_upgrade(&mut self, upgrade: Upgrade) {
+        let known = self.upgrade_of(&upgrade.worker);
+        if known.is_none_or(|known| known.number < upgrade.number) {
+            self.upgrades.insert(upgrade.worker.clone(), upgrade);
+        }
+    }
+
+    /// What a worker shall run, if anybody has said so.
+    pub fn upgrade_of(&self, worker: &WorkerId) -> Option<&Upgrade> {
+        self.upgrades.get(worker)
+    }
+
+    /// Whether an object is the program that a worker shall run.
+    pub fn is_program_for(&self, worker: &WorkerId, store: ObjectStore, digest: Digest) -> bool {
+        let program = self.upgrade_of(worker).and_then(Upgrade::program);
+        store == ObjectStore::Data && program.is_some_and(|program| program.digest == digest)
+    }
+
+    /// The programs that workers of this fleet have still to fetch.
+    pub fn programs_needed(&self, fleet: &Fleet) -> BTreeSet<Digest> {
+        let is_open = |upgrade: &&Upgrade| {
+            let report = fleet.lease_of(&upgrade.worker).and_then(|lease| lease.program);
+            report.is_none_or(|report| !upgrade.is_done(&report))
+        };
+        let open = self.upgrades.values().filter(is_open);
+        open.filter_map(Upgrade::program).map(|program| program.digest).collect()
     }
 
     /// The secrets that a worker hears of.
@@ -106,6 +138,8 @@ pub(crate) enum Input {
     Checkpoint { request: checkpoint::Request, reply: oneshot::Sender<StreamReply> },
     /// A worker asks which secrets the registry keeps for it.
     SecretTerms { worker: WorkerId, reply: oneshot::Sender<StreamReply> },
+    /// A worker asks which program it shall run.
+    Upgrade { worker: WorkerId, reply: oneshot::Sender<StreamReply> },
     /// A worker asks for a secret for a run.
     Secret { question: Question, reply: oneshot::Sender<StreamReply> },
     /// A client submits tasks, which the API has checked.

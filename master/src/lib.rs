@@ -36,7 +36,7 @@ use anyhow::Context as _;
 use connection::{Connection, ServerChoice};
 use inbox::{INBOX_MAX, Input, Known};
 use muster_protocol::{
-    fleet::{Event, Fleet, Loaded},
+    fleet::{Event, Fleet, Loaded, ObjectAccess},
     message::StreamReply,
     subject::Names,
 };
@@ -83,6 +83,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
     let http = http::Server::open(&config)?;
     let changes = http.is_some().then(changes::Changes::default);
     let present = api::Present::default();
+    let traces = config.exporter()?;
     let metrics = http.is_some().then(|| metrics::Metrics::new(config.name.as_str()));
     let audit = audit::Audit::new(config.name.clone());
     let (inbox, mut inputs) = mpsc::channel(INBOX_MAX);
@@ -114,7 +115,7 @@ pub async fn run(config: Config, mut stop: watch::Receiver<bool>) -> anyhow::Res
         registrar,
         users,
         groups,
-        executor: executor::Executor::new(first, inbox.clone(), metrics, changes),
+        executor: executor::Executor::new(first, inbox.clone(), metrics, changes, traces),
         workers: link::Workers::new(listeners.clone(), names, inbox),
         connection,
         ready: Some(listens),
@@ -244,7 +245,10 @@ impl Master {
                 }
             }
             Input::Fetch { worker, store, digest, reply } => {
-                let access = self.fleet.object_access(&worker, store, digest);
+                let access = match self.known.is_program_for(&worker, store, digest) {
+                    true => ObjectAccess::Named,
+                    false => self.fleet.object_access(&worker, store, digest),
+                };
                 self.executor.fetch(access, store, digest, reply);
             }
             Input::Keep { worker, digest, bytes, reply } => {
@@ -257,6 +261,10 @@ impl Master {
             Input::Checkpoint { request, reply } => self.executor.checkpoint(request, reply),
             Input::SecretTerms { worker, reply } => {
                 let _ = reply.send(StreamReply::SecretTerms(self.known.terms_for(&worker)));
+            }
+            Input::Upgrade { worker, reply } => {
+                let upgrade = self.known.upgrade_of(&worker).cloned();
+                let _ = reply.send(upgrade.map_or(StreamReply::Missing, StreamReply::Upgrade));
             }
             Input::Secret { question, reply } => self.executor.secret(question, reply),
             Input::Submit { tasks, reply } => {
@@ -302,6 +310,7 @@ impl Master {
             Fact::UserSeen(user) => self.users.heard(user),
             Fact::SecretSeen(secret) => self.known.heard_secret(secret),
             Fact::SecretGone(key) => drop(self.known.secrets.remove(&key)),
+            Fact::UpgradeSeen(upgrade) => self.known.heard_upgrade(upgrade),
             Fact::GroupSeen(group) => self.groups.heard(group),
             Fact::ModuleGone(name) => {
                 self.known.modules.remove(&name);

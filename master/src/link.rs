@@ -243,6 +243,10 @@ impl LinkServer {
                 let worker = worker.clone();
                 self.ask(writer, |reply| Input::SecretTerms { worker, reply }).await
             }
+            StreamRequest::Upgrade => {
+                let worker = worker.clone();
+                self.ask(writer, |reply| Input::Upgrade { worker, reply }).await
+            }
             StreamRequest::Secret { attempt, name } => {
                 let question = Question::new(worker.clone(), attempt, name);
                 self.ask(writer, |reply| Input::Secret { question, reply }).await

@@ -35,6 +35,7 @@ use muster_protocol::{
     sealed::SealedSecret,
     subject::{Bucket, Names},
     task::TaskRecord,
+    upgrade::Upgrade,
     watch::Watch,
 };
 use muster_wire::{
@@ -78,6 +79,8 @@ pub(crate) enum Fact {
     SecretSeen(SealedSecret),
     /// The key of a secret is gone.
     SecretGone(String),
+    /// A worker shall run this.
+    UpgradeSeen(Upgrade),
     /// A group has these settings.
     GroupSeen(Group),
     /// A module name is gone.

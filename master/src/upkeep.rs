@@ -1,5 +1,5 @@
-//! Keeps what the fleet needs in NATS: stores inputs and checkpoints of open tasks again before they
-//! expire, and creates streams that somebody has deleted. Never touches anything of an ended task.
+//! Keeps what the fleet needs in NATS: stores inputs and checkpoints of open tasks, and programs of open upgrades, again
+//! before they expire, and creates streams that somebody has deleted. Never touches anything of an ended task.
 
 use crate::{
     inbox::{Input, Known},
@@ -42,10 +42,11 @@ pub(crate) async fn keep_streams(registry: Registry, me: MasterId) {
     }
 }
 
-/// The objects and checkpoints that open tasks need.
+/// The objects and checkpoints that are needed.
 #[derive(Default)]
 struct Needs {
-    inputs: BTreeSet<Digest>,
+    /// Inputs of open tasks, and programs of upgrades.
+    objects: BTreeSet<Digest>,
     /// Tasks with at least one attempt, which may have a checkpoint.
     begun: Vec<TaskId>,
 }
@@ -56,7 +57,7 @@ pub(crate) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
         let wait = match renew(&registry, needs).await {
             Ok(()) => UPKEEP_EVERY,
             Err(error) => {
-                tracing::warn!(%error, "the input or checkpoint of an open task could not be stored anew; trying again");
+                tracing::warn!(%error, "an object or checkpoint that is needed could not be stored anew; trying again");
                 AGAIN
             }
         };
@@ -66,11 +67,11 @@ pub(crate) async fn keep_up(registry: Registry, inbox: mpsc::Sender<Input>) {
 
 async fn needs(inbox: &mpsc::Sender<Input>) -> Option<Needs> {
     let (reply, answer) = oneshot::channel();
-    let look = Box::new(move |fleet: &Fleet, _: &Known| {
-        let mut needs = Needs::default();
+    let look = Box::new(move |fleet: &Fleet, known: &Known| {
+        let mut needs = Needs { objects: known.programs_needed(fleet), ..Needs::default() };
         for record in fleet.records() {
             if let Data::Blob { digest, .. } = record.spec.input {
-                needs.inputs.insert(digest);
+                needs.objects.insert(digest);
             }
             if record.attempts > 0 {
                 needs.begun.push(record.id);
@@ -90,7 +91,7 @@ async fn renew(registry: &Registry, needs: Needs) -> Result<(), ObjectError> {
         Ok(()) | Err(ObjectError::Corrupt(_)) => {}
         Err(error) => all = Err(error),
     };
-    for digest in needs.inputs {
+    for digest in needs.objects {
         note(registry.renew(digest).await.map(drop));
     }
     for task in needs.begun {

@@ -173,6 +173,10 @@ words!(
         Unwell = "unwell",
         /// The worker's host lacks nothing any more.
         Well = "well",
+        /// The worker runs the program that it was to run.
+        Upgraded = "upgraded",
+        /// The worker gave up an upgrade, for the reason that is named, and runs the program that it ran before.
+        UpgradeFailed = "upgrade_failed",
     }
 );
 words!(

@@ -4,6 +4,7 @@
 //! sentence in the headers `Nats-Service-Error-Code` and `Nats-Service-Error`.
 
 mod bulk;
+mod command;
 mod load;
 mod needs;
 mod request;
@@ -14,6 +15,7 @@ pub use bulk::{
     FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Page, PageMessage, PageStart, Piece,
     PiecePlace, PieceStored, PutPiece, ReadAudit, ReadEvents, ReadLogs, StreamPlace,
 };
+pub use command::{CommandWorker, SetUpgrade};
 pub use load::{AskLoads, GroupLoad, GroupLoads, NextTask};
 pub use request::{IDS_MAX, Request, RequestError};
 pub use secrets::{NameSecret, SecretView, SecretViews, SetSecret};
@@ -24,7 +26,6 @@ use crate::{
     entitlement::Entitlement,
     group::Group,
     lease::{Lease, MasterLease},
-    message::WorkerCommand,
     record::{Unknown, record},
     role::{Actor, Rights, User},
     signature::{Signature, SignerKey},
@@ -209,15 +210,10 @@ pub struct WorkerView {
     pub denied: Option<String>,
     /// The tasks whose attempts it holds now.
     pub attempts: Vec<TaskId>,
-}
-
-/// Send a command to a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommandWorker {
-    /// The name of the worker that shall carry out the command.
-    pub worker: WorkerId,
-    /// What the worker shall do.
-    pub order: WorkerCommand,
+    /// The number of the upgrade that it shall carry out, as this master knows it. Absent if there is none, or in the
+    /// answer of an older master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<u64>,
 }
 
 /// Let workers join. The client keeps the secret, which is only in the token.

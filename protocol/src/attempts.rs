@@ -15,7 +15,7 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use ending::{DRAINED, PREEMPTED};
+pub(crate) use ending::{DRAINED, PREEMPTED, WAITED};
 pub use event::{Effect, Event, Kill, LinkId};
 
 use crate::{
@@ -86,6 +86,10 @@ pub struct Attempts {
     holds: Mark,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
+    /// When a run has ended last, or nothing waited for a slot.
+    moved_at: Time,
+    /// How many runs were started.
+    starts: u64,
     /// When to look next for outcomes that no master has acknowledged.
     report_again: Option<Time>,
     /// Attempts of this session that are over and acknowledged, oldest first in the queue. A dispatch
@@ -118,6 +122,8 @@ struct Attempt {
     /// The revision of the record that dispatched it.
     revision: Revision,
     arrival: u64,
+    /// The number of its start, if it was started.
+    started: u64,
     /// The link on which it arrived, or on which its outcome was sent last.
     link: LinkId,
     phase: Phase,
@@ -170,6 +176,8 @@ impl Attempts {
             holds: Mark::default(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
+            moved_at: Time::ZERO,
+            starts: 0,
             report_again: None,
             over: BTreeSet::new(),
             over_order: VecDeque::new(),
@@ -208,8 +216,8 @@ impl Attempts {
             Event::NotPrepared { key, for_good, reason } => {
                 self.not_prepared(now, key, for_good, reason);
             }
-            Event::Ended { key, outcome } => self.ended(key, outcome),
-            Event::Stopped(key) => self.stopped(key),
+            Event::Ended { key, outcome } => self.ended(now, key, outcome),
+            Event::Stopped(key) => self.stopped(now, key),
             Event::StopAsked { deadline } => self.stop(deadline),
         }
     }
@@ -239,6 +247,10 @@ impl Attempts {
         }
         self.resync(now);
         self.start();
+        self.give_back_stuck(now);
+        while let Some(key) = self.dirty.pop_first() {
+            self.reconcile(now, key);
+        }
         if self.quiet_owed && self.is_quiet(now) {
             self.quiet_owed = false;
             self.closed = self.stopping.is_some();
@@ -265,7 +277,9 @@ impl Attempts {
             _ => None,
         };
         let timer = self.timers.first().map(|&(at, _)| at);
-        [fence, stop, drain, timer, self.report_again].into_iter().flatten().min()
+        let waits = !self.ready.is_empty() || self.running.count() > self.slots as usize;
+        let stuck = waits.then_some(self.moved_at + limit::SLOT_WAIT_MAX);
+        [fence, stop, drain, timer, stuck, self.report_again].into_iter().flatten().min()
     }
 
     /// How many runs have been started and not ended, those that wait for a slot included.
@@ -404,6 +418,8 @@ impl Attempts {
             self.ready.remove(&(arrival, key));
             self.running.add(attempt.share());
             self.outbox.push(Effect::Start(dispatch.clone()));
+            self.starts += 1;
+            attempt.started = self.starts;
             attempt.phase = Phase::Running;
         }
     }
@@ -435,6 +451,11 @@ impl Attempt {
     fn share(&self) -> Share {
         let dispatch = self.dispatch.as_ref();
         dispatch.map_or_else(Share::default, |dispatch| dispatch.share())
+    }
+
+    /// Whether it has a slot or waits for one on a thread.
+    fn is_started(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Killed(_))
     }
 
     /// Whether the attempt runs or may still run, and was not killed.

@@ -20,10 +20,13 @@ pub struct FrameRange {
 
 impl FrameRange {
     /// The range of this program.
-    pub const SPOKEN: FrameRange = FrameRange { oldest: 1, newest: 3 };
+    pub const SPOKEN: FrameRange = FrameRange { oldest: 1, newest: 4 };
 
     /// The first version in which a worker can ask for the secrets that the registry keeps for it.
     pub const WITH_SECRETS: u16 = 3;
+
+    /// The first version in which a worker can ask for its upgrade.
+    pub const WITH_UPGRADES: u16 = 4;
 
     /// The range of a program that does not say it: such a program knows only frames 1.
     pub const FIRST: FrameRange = FrameRange { oldest: 1, newest: 1 };

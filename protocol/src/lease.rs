@@ -26,6 +26,7 @@ use crate::{
     record::{Unknown, record},
     registry::{Mark, ServerId},
     time::WallMillis,
+    upgrade::ProgramReport,
     words::words,
 };
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
@@ -280,6 +281,9 @@ pub struct Lease {
     /// workers into kinds by the offer, which seldom changes within a session; a shortage comes and goes.
     #[serde(default)]
     pub unwell: Option<Unwell>,
+    /// What the worker says of its program, if it takes upgrades.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramReport>,
     /// The fields that this version does not know.
     #[serde(skip)]
     pub unknown: Unknown,
@@ -310,6 +314,7 @@ impl Lease {
             offer: Offer::default(),
             renewed_at: WallMillis(0),
             unwell: None,
+            program: None,
             unknown: Unknown::default(),
         }
     }

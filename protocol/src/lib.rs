@@ -38,6 +38,8 @@ pub mod site;
 pub mod subject;
 pub mod task;
 pub mod time;
+pub mod trace;
+pub mod upgrade;
 pub mod watch;
 mod words;
 

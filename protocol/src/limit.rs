@@ -124,6 +124,10 @@ pub const BEGUN_WORK: Duration = Duration::from_millis(1);
 /// The same as a number of tasks: the shortest take some 15 µs.
 pub const BEGUN_TASKS_MAX: u32 = 64;
 
+/// How long attempts may wait on a worker for a slot while no run ends there. Its runs take longer then than its master
+/// expected, and another worker may have a free slot.
+pub const SLOT_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// The longest version of a program that a frame may name, in bytes.
 pub const VERSION_SIZE_MAX: usize = 64;
 
@@ -171,6 +175,9 @@ pub const MASS_SILENCE_WORKERS_MIN: usize = 4;
 /// The longest text in a lease on what the worker's host lacks, in bytes: a path and two sentences.
 /// Every renewal carries it.
 pub const UNWELL_SIZE_MAX: usize = 512;
+
+/// The longest reason in a lease for which a worker gave up an upgrade, in bytes. Every renewal carries it.
+pub const UPGRADE_REASON_MAX: usize = 512;
 
 /// How many sites a master watches. Each costs the hub a stream, and NATS reserves room for it; and each
 /// is looked at every few seconds.

@@ -17,6 +17,8 @@ use crate::{
     registry::{Mark, StreamId},
     signature::Signature,
     task::{Data, Limits, Outcome},
+    trace::TraceContext,
+    upgrade::Upgrade,
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
@@ -223,6 +225,9 @@ pub struct Dispatch {
     pub limits: Limits,
     /// What the attempt is granted besides.
     pub grants: Arc<Grants>,
+    /// The trace of its task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 impl Dispatch {
@@ -287,6 +292,9 @@ pub enum StreamRequest {
         /// The secret.
         name: SecretName,
     },
+    /// Say which program this worker shall run: [`StreamReply::Upgrade`], or [`StreamReply::Missing`] if nobody has
+    /// said. Since [`FrameRange::WITH_UPGRADES`].
+    Upgrade,
 }
 
 /// The first frame of the answer to a [`StreamRequest`].
@@ -312,6 +320,8 @@ pub enum StreamReply {
     Sealed(Bytes),
     /// It may not have that, for this reason. Asking again does not help.
     Refused(String),
+    /// What this worker shall run.
+    Upgrade(#[serde(with = "in_frames")] Upgrade),
 }
 
 /// A frame of the one-way stream on which a worker sends what its guests log.

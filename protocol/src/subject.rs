@@ -63,6 +63,8 @@ words!(
         WorkerList = "worker.list",
         /// [`CommandWorker`](crate::api::CommandWorker) → `{}`, once the worker's lease says that it has obeyed.
         WorkerOrder = "worker.order",
+        /// [`SetUpgrade`](crate::api::SetUpgrade) → the [`Upgrade`](crate::upgrade::Upgrade).
+        WorkerUpgrade = "worker.upgrade",
         /// [`Invite`](crate::api::Invite) → [`Invited`](crate::api::Invited).
         WorkerInvite = "worker.invite",
         /// [`ListAfter`](crate::api::ListAfter) → [`Members`](crate::api::Members), in parts of at most 1 MB.

@@ -6,6 +6,7 @@ mod name;
 mod outcome;
 #[cfg(test)]
 mod sample;
+mod spans;
 mod spec;
 mod timeline;
 mod times;
@@ -13,6 +14,7 @@ mod times;
 pub use data::Data;
 pub use name::{LimitName, LimitWord, StateName, state_table};
 pub use outcome::{Outcome, Verdict};
+pub use spans::{run_span, span_of_run};
 pub use spec::{Limits, ModuleRef, OnWorkerLost, PRIORITY_MAX, Retry, SpecError, TaskSpec};
 pub use timeline::TimelineEvent;
 pub use times::TaskTimes;

@@ -16,6 +16,12 @@ pub fn wall() -> WallMillis {
     WallMillis(now.as_millis() as u64)
 }
 
+/// The wall clock in nanoseconds since 1970, for spans of traces.
+pub fn wall_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Sleeps until the boot clock reads `until`.
 ///
 /// Never returns early. Timers run on a clock that stops in suspend, so after a suspend this may return

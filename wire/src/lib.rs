@@ -16,6 +16,7 @@ pub mod log;
 pub mod nats;
 pub mod notify;
 pub mod objects;
+pub mod otlp;
 pub mod process;
 pub mod state;
 pub mod tls;

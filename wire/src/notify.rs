@@ -33,6 +33,9 @@ const WATCHDOG: &str = "WATCHDOG_USEC";
 /// The longest word that a supervisor passes on, in bytes.
 pub const WORD_MAX: usize = 128;
 
+/// What a worker says to its supervisor, and to nobody else, when its program has proven itself.
+pub const PROVEN: &str = "PROVEN=1";
+
 const READY: &str = "READY=1";
 const STOPPING: &str = "STOPPING=1";
 const ALIVE: &str = "WATCHDOG=1";
@@ -117,6 +120,13 @@ impl Notifier {
     /// The process has begun its work.
     pub fn ready(&self) {
         self.send(READY);
+    }
+
+    /// The program has proven itself. Only a supervisor is told.
+    pub fn proven(&self) {
+        if matches!(self.to, Some(Receiver::Supervisor(_))) {
+            self.send(PROVEN);
+        }
     }
 
     /// The process stops.

@@ -1,14 +1,16 @@
 //! The options of a worker. Never a default for a choice that the operator has to make.
 
-use crate::{journal::Journal, memory, policy::Rules, shortage::Shortages};
+use crate::{journal, memory, policy::Rules, programs::Programs};
 use anyhow::Context as _;
 use muster_protocol::{
     GroupName, WorkerId, enrolment::Token, entitlement::Entitlement, lease::LeaseTiming, limit,
+    signature::SignerKey, subject::Names,
 };
 use muster_wire::{
     config_file::ConfigFile,
     http::{HttpArgs, Listener},
     nats::{Access, AccessError, NatsArgs},
+    otlp::{self, Collector, Exporter, Origin},
 };
 use std::{
     collections::BTreeMap,
@@ -112,6 +114,11 @@ pub struct Config {
     /// run, and each lapse of the lease. If lines could not be written, a line `gap` says so
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    /// How large the journal grows, in MiB. Then its lines are moved to a file with `.1` after its name, in place of
+    /// those that were moved before; 0 for no limit
+    #[arg(long, default_value_t = 256, value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(..=1_048_576))]
+    pub journal_mib: u64,
     /// Serve metrics (/metrics) and health (/healthz, /readyz) over HTTP at this address, such as 127.0.0.1:8481. It has
     /// to be an address of this host alone, unless --http-public is given [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
@@ -119,10 +126,26 @@ pub struct Config {
     /// Who may reach it
     #[command(flatten)]
     pub http_options: HttpArgs,
+    /// Send spans of runs whose tasks have a trace to a collector, http://HOST:PORT, by OTLP over HTTP
+    /// [default: not at all]
+    #[arg(long, value_name = "URL", env = otlp::ENDPOINT)]
+    pub otlp: Option<Collector>,
     /// Write this file when it has a lease and a link, also after each restart: JSON with the id of
     /// its process
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Take the upgrades of `muster worker upgrade`, and keep their programs in this directory. It must be apart
+    /// from --state-dir
+    #[arg(long, value_name = "DIR", requires = "upgrade_signers", conflicts_with = "unsupervised")]
+    pub upgrades: Option<PathBuf>,
+    /// A key of which one must have signed a program (repeatable): the public key, RW…, of `muster module key`
+    #[arg(long = "upgrade-signer", value_name = "KEY", requires = "upgrades")]
+    pub upgrade_signers: Vec<SignerKey>,
+    /// How long the program of an upgrade may take until it has a lease, a link and a test run, in seconds. Then
+    /// the program before it runs again
+    #[arg(long, default_value_t = 60, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub upgrade_within_s: u64,
     /// Let the kernel (Landlock, seccomp) restrict this process to the files, sockets, ports and
     /// processes that it needs
     #[arg(long, default_value = "try", value_name = "HOW")]
@@ -155,6 +178,30 @@ impl Config {
     pub(crate) fn http_listener(&self) -> anyhow::Result<Option<Listener>> {
         let open = |address| Listener::open(address, &self.http_options);
         self.http.map(open).transpose()
+    }
+
+    /// Its programs, if it takes upgrades.
+    pub(crate) fn programs(&self, installed: PathBuf) -> anyhow::Result<Option<Programs>> {
+        let open = |dir: &PathBuf| {
+            Programs::open(dir, &self.state_dir, self.upgrade_signers.clone(), installed)
+        };
+        self.upgrades.as_ref().map(open).transpose()
+    }
+
+    /// How long the program of an upgrade may take to prove itself.
+    pub(crate) fn trial(&self) -> Duration {
+        Duration::from_secs(self.upgrade_within_s)
+    }
+
+    /// What sends spans, if they are to be sent.
+    pub(crate) fn exporter(
+        &self,
+        worker: &WorkerId,
+        names: &Names,
+    ) -> std::io::Result<Option<Exporter>> {
+        let (service, instance) = ("muster-worker", worker.to_string());
+        let origin = Origin { service, instance, fleet: names.fleet().into() };
+        self.otlp.clone().map(|collector| Exporter::start(collector, origin)).transpose()
     }
 
     /// The token with which it joins.
@@ -192,11 +239,13 @@ impl Config {
         self.slots.unwrap_or(processors as u32)
     }
 
-    /// The journal; an empty one unless the configuration names a file.
-    pub(crate) fn journal(&self, worker: WorkerId, wants: Shortages) -> anyhow::Result<Journal> {
-        let Some(path) = &self.journal else { return Ok(Journal::default()) };
-        Journal::open(path, worker, wants)
-            .with_context(|| format!("the journal {} cannot be written to", path.display()))
+    /// The files of the journal, if there is to be one.
+    pub(crate) fn journal(&self) -> anyhow::Result<Option<journal::Files>> {
+        let Some(path) = &self.journal else { return Ok(None) };
+        let max = Some(self.journal_mib * 1024 * 1024).filter(|max| *max > 0);
+        let files = journal::Files::open(path, max);
+        let failed = || format!("the journal {} cannot be written to", path.display());
+        files.map(Some).with_context(failed)
     }
 
     pub(crate) fn rules(&self) -> anyhow::Result<Rules> {

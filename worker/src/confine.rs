@@ -23,14 +23,14 @@ use landlock::{
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, make_bitflags,
     path_beneath_rules,
 };
-use muster_wire::nats::Access;
+use muster_wire::{nats::Access, otlp::Collector};
 use rustix::{
     process::geteuid,
     thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs},
 };
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -166,19 +166,15 @@ struct Reach {
     run: Vec<PathBuf>,
     keep: Vec<PathBuf>,
     replace: Vec<PathBuf>,
-    append: Vec<PathBuf>,
     /// The TCP ports to connect to, at any address; `None` for all ports.
     ports: Option<BTreeSet<u16>>,
 }
 
 impl Reach {
-    /// Creates the state directory and the journal, since a rule needs an existing file. If that fails
-    /// the file is not reachable, and the code that needs it reports the error.
+    /// Creates the state directory, since a rule needs an existing one. If that fails the directory is not reachable, and
+    /// the code that needs it reports the error.
     fn of(config: &Config, nats: Option<&Access>, rules: &Rules, masters: &[String]) -> Self {
         let _ = fs::create_dir_all(&config.state_dir);
-        if let Some(journal) = &config.journal {
-            let _ = File::options().append(true).create(true).open(journal);
-        }
         let ready = config.ready_file.as_deref().map(|file| match file.parent() {
             Some(dir) if dir != Path::new("") => dir.into(),
             _ => PathBuf::from("."),
@@ -191,16 +187,21 @@ impl Reach {
             run: programs(),
             keep: vec![config.state_dir.clone()],
             replace: ready.into_iter().collect(),
-            append: config.journal.iter().cloned().collect(),
-            ports: ports(nats, rules, masters),
+            ports: ports(nats, rules, masters, config.otlp.as_ref()),
         }
     }
 }
 
-/// The TCP ports of the NATS servers that are named, of the HTTP requests that the policy allows, of servers of
-/// names, and of masters, which are reached by TCP where UDP is blocked.
-fn ports(nats: Option<&Access>, rules: &Rules, masters: &[String]) -> Option<BTreeSet<u16>> {
+/// The TCP ports of the NATS servers that are named, of the HTTP requests that the policy allows, of the collector of
+/// traces, of servers of names, and of masters, which are reached by TCP where UDP is blocked.
+fn ports(
+    nats: Option<&Access>,
+    rules: &Rules,
+    masters: &[String],
+    collector: Option<&Collector>,
+) -> Option<BTreeSet<u16>> {
     let mut ports = BTreeSet::from([NAMES_PORT]);
+    ports.extend(collector.map(Collector::port));
     let port = |master: &String| master.rsplit_once(':')?.1.parse::<u16>().ok();
     ports.extend(masters.iter().filter_map(port));
     ports.extend(nats.into_iter().flat_map(|nats| nats.address().servers()).map(|url| url.port()));
@@ -238,7 +239,6 @@ fn enter(reach: &Reach) -> Result<Enforced, RulesetError> {
         .add_rules(path_beneath_rules(&reach.run, AccessFs::ReadFile | AccessFs::Execute))?
         .add_rules(path_beneath_rules(&reach.keep, KEEP))?
         .add_rules(path_beneath_rules(&reach.replace, REPLACE))?
-        .add_rules(path_beneath_rules(&reach.append, AccessFs::WriteFile))?
         .add_rules(path_beneath_rules([NULL], AccessFs::ReadFile | AccessFs::WriteFile))?
         .add_rules(reach.ports.iter().flatten().map(port))?
         .restrict_self()?;

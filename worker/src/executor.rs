@@ -21,6 +21,7 @@ use crate::{
     sealed::SealedSecrets,
     shortage::{self, LoggedCauses, Shortages},
     signatures::{NotVerified, Signatures},
+    tracer::Tracer,
 };
 use carry::{Stores, bring, get, pass_on, provide, unless_closed};
 use muster_protocol::{
@@ -93,6 +94,7 @@ pub(crate) struct Executor {
     reports: mpsc::Sender<GuestReport>,
     /// The logged reasons of attempts that could not start.
     said: LoggedCauses,
+    tracer: Tracer,
     /// The guests' own threads. The worker does not wait for them when it ends: a guest must not delay
     /// that.
     guests: Option<Runtime>,
@@ -104,6 +106,7 @@ impl Executor {
         code: Option<CodeCache>,
         shared: Shared,
         cordon: PathBuf,
+        tracer: Tracer,
     ) -> std::io::Result<Self> {
         let guests = tokio::runtime::Builder::new_multi_thread()
             .thread_name("guest")
@@ -132,6 +135,7 @@ impl Executor {
             preparing: HashMap::new(),
             reports,
             said: LoggedCauses::new(shared.wants.clone()),
+            tracer,
             guests: Some(guests),
             shared,
         })
@@ -168,6 +172,7 @@ impl Executor {
 
     /// Forgets the gates of runs that have ended, and preparations that are done.
     pub(crate) fn heard(&mut self, event: &Event) {
+        self.tracer.heard(event);
         match event {
             Event::Ended { key, .. } | Event::Stopped(key) => drop(self.gates.remove(key)),
             Event::Prepared(key) | Event::NotPrepared { key, .. } => {
@@ -184,6 +189,7 @@ impl Executor {
                 Effect::Start(dispatch) => self.start(dispatch),
                 Effect::Kill { key, why } => {
                     tracing::info!(task = %key.task, attempt = %key.attempt, ?why, "killing a run");
+                    self.tracer.killed(key, why);
                     if let Some(gate) = self.gates.get(&key) {
                         gate.kill(why.into());
                     }
@@ -280,7 +286,9 @@ impl Executor {
             grants: dispatch.grants.clone(),
             secrets: Secrets::default(),
             scratch: Some(self.shared.scratch.clone()),
+            trace: dispatch.trace,
         };
+        self.tracer.started(&dispatch);
         let surroundings = Surroundings {
             reports: self.reports.clone(),
             draining: self.shared.draining.clone(),

@@ -144,7 +144,7 @@ fn write_in(place: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shortage::Shortages;
+    use crate::{journal::Files, shortage::Shortages};
 
     fn probe(places: Vec<PathBuf>, compile: fn() -> Result<(), String>) -> Probe {
         Probe { places, journal: Journal::default(), compile: Box::new(compile) }
@@ -167,7 +167,8 @@ mod tests {
         // A full device takes nothing either; `/dev/full` always is.
         let (wants, told) = Shortages::new();
         let full = Path::new("/dev/full");
-        let journal = Journal::open(full, "w1".parse().expect("a name"), wants).expect("a file");
+        let files = Files::open(full, None).expect("a file");
+        let journal = Journal::new(files, "w1".parse().expect("a name"), wants);
         let full = Probe { journal, ..probe(vec![dir.clone()], || Ok(())) };
         assert_eq!(full.look(Look::Write), None, "nothing was missed yet");
         full.journal.received(muster_protocol::message::AttemptKey {

@@ -1,6 +1,7 @@
 //! The inbox of the worker's loop. Never what the loop does about an input.
 
 use muster_protocol::attempts::Event;
+use std::time::Duration;
 
 /// Inputs that may wait for the loop. When the inbox is full, senders wait, and so do the frames of the
 /// masters.
@@ -13,4 +14,11 @@ pub(crate) enum Input {
     Attempts(Event),
     /// The lease was given back; the process can end.
     Released,
+    /// The program of an upgrade is left for the supervisor: end, so that it is tried.
+    Upgrade {
+        /// How long runs may go on.
+        deadline: Duration,
+    },
+    /// The program on trial has run a guest: the upgrade of this number is carried out.
+    Proven(u64),
 }

@@ -1,18 +1,64 @@
 //! The journal: what really ran here and when, one line of JSON for each fact, for operators who want
-//! proof and for the fleet's own tests. The worker itself never reads it, and it costs nothing unless
+//! proof and for the fleet's own tests. The worker decides nothing by it, and it costs nothing unless
 //! it was asked for.
+//!
+//! When the file is full, its lines are moved to a second one, in place of those that were moved before. Both files are
+//! opened before the worker confines itself.
 
 use crate::{clock::boottime, shortage::Shortages};
 use muster_protocol::{SessionId, Time, WorkerId, message::AttemptKey};
 use std::{
     fs::File,
-    io::{self, Write},
-    path::Path,
+    io::{self, Seek as _, Write},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+
+/// How many bytes of lines are moved at once.
+const MOVED_AT_ONCE: usize = 64 * 1024;
+
+/// The files of a journal, open.
+#[derive(Debug)]
+pub(crate) struct Files {
+    now: File,
+    /// The lines of before. Absent if the journal may grow without a limit.
+    before: Option<File>,
+    /// The most bytes of the first file, roughly.
+    max: u64,
+}
+
+impl Files {
+    /// Opens the file for appending, and the one with `.1` after its name if there is a limit. Creates them if there
+    /// are none.
+    pub(crate) fn open(path: &Path, max: Option<u64>) -> io::Result<Self> {
+        let now = File::options().read(true).append(true).create(true).open(path)?;
+        let mut name = path.as_os_str().to_owned();
+        name.push(".1");
+        let mut options = File::options();
+        // Those of before stay until there are others to take their place.
+        let options = options.write(true).create(true).truncate(false);
+        let before = max.map(|_| options.open(PathBuf::from(name))).transpose()?;
+        Ok(Files { now, before, max: max.unwrap_or(u64::MAX) })
+    }
+
+    /// Copies the lines from this place on to the end of the second file. Returns where they end.
+    fn copy(&self, mut to: &File, mut from: u64) -> io::Result<u64> {
+        let mut bytes = vec![0; MOVED_AT_ONCE];
+        loop {
+            match self.now.read_at(&mut bytes, from)? {
+                0 => return Ok(from),
+                count => {
+                    to.write_all(&bytes[..count])?;
+                    from += count as u64;
+                }
+            }
+        }
+    }
+}
 
 /// The journal of a worker; the default one writes nothing. Clones write to the same file.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +66,13 @@ pub struct Journal(Option<Arc<Book>>);
 
 #[derive(Debug)]
 struct Book {
-    file: File,
+    files: Files,
+    /// How many bytes the first file has, roughly.
+    size: AtomicU64,
+    /// Whether its lines are being moved.
+    moves: AtomicBool,
+    /// Held for reading while a line is written, and for writing while the last lines are moved.
+    writing: RwLock<()>,
     worker: WorkerId,
     /// Whether the last line could not be written completely.
     failed: AtomicBool,
@@ -34,12 +86,18 @@ pub(crate) struct Begun<'a> {
 }
 
 impl Journal {
-    /// Opens the file for appending, and creates it if there is none. Failed writes are reported to
-    /// `wants`.
-    pub(crate) fn open(path: &Path, worker: WorkerId, wants: Shortages) -> io::Result<Self> {
-        let file = File::options().append(true).create(true).open(path)?;
-        let failed = AtomicBool::new(false);
-        Ok(Journal(Some(Arc::new(Book { file, worker, failed, wants }))))
+    /// A journal in these files. Failed writes are reported to `wants`.
+    pub(crate) fn new(files: Files, worker: WorkerId, wants: Shortages) -> Self {
+        let size = files.now.metadata().map_or(0, |now| now.len()).into();
+        Journal(Some(Arc::new(Book {
+            files,
+            size,
+            moves: AtomicBool::new(false),
+            writing: RwLock::default(),
+            worker,
+            failed: AtomicBool::new(false),
+            wants,
+        })))
     }
 
     /// If the last line could not be written, writes a line `gap` that says so; returns the error if
@@ -82,8 +140,19 @@ impl Journal {
     }
 
     fn write(&self, what: &str, about: impl FnOnce() -> String) {
-        if let Some(book) = &self.0 {
-            let _ = book.write(what, about);
+        let Some(book) = &self.0 else { return };
+        let _ = book.write(what, about);
+        if book.size.load(Ordering::Relaxed) > book.files.max
+            && !book.moves.swap(true, Ordering::Relaxed)
+        {
+            let moving = Arc::clone(book);
+            // On a thread of its own, because a disk may be slow and this one may be a guest's.
+            let moved = std::thread::Builder::new()
+                .name("journal".into())
+                .spawn(move || moving.move_lines());
+            if moved.is_err() {
+                book.moves.store(false, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -102,7 +171,10 @@ impl Book {
         );
         // One write to a file that was opened for appending, so that lines of several threads do not
         // mix.
-        let written = (&self.file).write_all(line.as_bytes());
+        let writing = self.writing.read().expect("no holder of this lock panics");
+        let written = (&self.files.now).write_all(line.as_bytes());
+        drop(writing);
+        self.size.fetch_add(line.len() as u64, Ordering::Relaxed);
         let failed_before = !torn.is_empty();
         if let Err(error) = &written {
             self.wants.failed(error);
@@ -113,6 +185,29 @@ impl Book {
             self.failed.store(false, Ordering::Relaxed);
         }
         written
+    }
+}
+
+impl Book {
+    /// Moves the lines to the second file. Lines that are written meanwhile wait only for the last of them.
+    fn move_lines(&self) {
+        if let Some(before) = &self.files.before
+            && let Err(error) = self.try_to_move_lines(before)
+        {
+            tracing::error!(%error, "the lines of the journal cannot be moved; it grows");
+        }
+        // After an error, it is tried again when as many lines were written once more.
+        self.size.store(0, Ordering::Relaxed);
+        self.moves.store(false, Ordering::Relaxed);
+    }
+
+    fn try_to_move_lines(&self, mut before: &File) -> io::Result<()> {
+        before.set_len(0)?;
+        before.rewind()?;
+        let most = self.files.copy(before, 0)?;
+        let _writing = self.writing.write().expect("no holder of this lock panics");
+        self.files.copy(before, most)?;
+        self.files.now.set_len(0)
     }
 }
 
@@ -130,8 +225,8 @@ mod tests {
     #[test]
     fn a_line_is_json_and_tells_who_and_when() {
         let path = std::env::temp_dir().join(format!("muster-journal-{}", std::process::id()));
-        let journal = Journal::open(&path, "w1".parse().expect("a name"), Shortages::default());
-        let journal = journal.expect("a file");
+        let files = Files::open(&path, None).expect("a file");
+        let journal = Journal::new(files, "w1".parse().expect("a name"), Shortages::default());
         let key = AttemptKey { task: TaskId(7), attempt: AttemptId(8) };
         let before = boottime().as_nanos();
         journal.received(key);
@@ -152,6 +247,42 @@ mod tests {
             lines.iter().map(|line| line["at_ns"].as_u64().expect("a stamp")).collect();
         assert!(stamps[0] >= before && stamps.is_sorted(), "{stamps:?}");
         assert!(lines.iter().all(|line| line["worker"] == "w1"));
+    }
+
+    #[test]
+    fn lines_of_several_threads_are_moved_when_the_file_is_full_and_none_is_lost() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("journal");
+        let files = Files::open(&path, Some(1024 * 1024)).expect("files");
+        let journal = Journal::new(files, "w1".parse().expect("a name"), Shortages::default());
+        let per_thread: u64 = 3_000;
+        let write = |thread: u64| {
+            for number in 0..per_thread {
+                let (task, attempt) = (TaskId(thread.into()), AttemptId(number));
+                journal.received(AttemptKey { task, attempt });
+            }
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || write(thread));
+            }
+        });
+        let book = journal.0.as_ref().expect("it has files");
+        while book.moves.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
+        let (before, now) = (read(&dir.path().join("journal.1")), read(&path));
+        assert!(before.len() >= 1024 * 1024 && now.len() < 1024 * 1024, "{}", now.len());
+        let lines: std::collections::BTreeSet<String> = before
+            .lines()
+            .chain(now.lines())
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).expect("whole lines");
+                format!("{} {}", line["task"], line["attempt"])
+            })
+            .collect();
+        assert_eq!(lines.len() as u64, 4 * per_thread);
     }
 
     #[test]

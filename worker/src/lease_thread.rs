@@ -6,6 +6,7 @@ use crate::{
     inbox::Input,
     journal::Journal,
     links::{LinkId, Links},
+    upgrade::SharedReport,
 };
 use async_nats::HeaderMap;
 use muster_protocol::{
@@ -29,6 +30,8 @@ pub(crate) struct Terms {
     /// The fields of this worker's lease that do not change.
     pub draft: Lease,
     pub journal: Journal,
+    /// What the lease says of the worker's program.
+    pub program: SharedReport,
     /// Up to which revision the worker holds attempts. The worker's loop writes it before it starts
     /// anything.
     pub holds: Arc<Mutex<Holds>>,
@@ -135,6 +138,9 @@ impl LeaseThread {
             // Read as late as possible: a renewal must cover every attempt that has started by then.
             let holds = *self.terms.holds.lock().expect("no holder of this lock panics");
             self.lease.observe(clock::boottime(), LeaseEvent::SetHolds(holds));
+            if let Some(program) = self.terms.program.now() {
+                self.lease.observe(clock::boottime(), LeaseEvent::SetProgram(program));
+            }
             self.lease.plan(clock::boottime(), clock::wall(), &mut effects);
             for effect in effects.drain(..) {
                 if self.carry_out(effect) {

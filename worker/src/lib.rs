@@ -1,7 +1,7 @@
 //! The worker: it holds a lease, dials its masters, and runs the attempts that they dispatch. It never
 //! runs a guest without a lease, and this loop never waits for work.
 //!
-//! One loop owns the state machine, [`Attempts`]. Links, lease, artifacts and runs report to the loop's
+//! One loop ([`worker_loop`]) owns the state machine, [`Attempts`]. Links, lease, artifacts and runs report to the loop's
 //! inbox. Guests and the lease have threads of their own, so that neither can starve the other.
 
 // The print macros panic when their output is closed; `muster_wire::log` takes their place.
@@ -35,6 +35,7 @@ mod memory;
 mod metrics;
 mod object;
 pub mod policy;
+mod programs;
 mod readiness;
 mod retry;
 pub mod run;
@@ -44,18 +45,21 @@ mod sealed;
 mod shortage;
 mod signatures;
 mod supervisor;
+mod tracer;
+mod upgrade;
+mod worker_loop;
 
 pub use config::{Config, Confine};
 pub use muster_wire::clock;
 
 use anyhow::Context as _;
 use identity::Claim;
-use inbox::{INBOX_MAX, Input};
+use inbox::INBOX_MAX;
 use links::Links;
 use muster_protocol::{
-    Time, WorkerId,
+    WorkerId,
     attempts::{Attempts, Event},
-    lease::{Lease, LeaseEvent, LeaseState, LeaseTiming, Offer},
+    lease::{Lease, LeaseTiming, Offer},
     limit,
     message::{ToWorker, WorkerCommand},
     record,
@@ -70,30 +74,12 @@ use muster_wire::{
 };
 use std::{
     process::ExitCode,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 use tokio::sync::{mpsc, watch};
 
-/// Inputs that the loop takes in before it plans.
-const DRAIN_MAX: usize = 1_024;
-
 /// Threads that run the loops (see [`process::run`]). Guests and the lease have other threads.
 const LOOP_THREADS: usize = 1;
-
-/// How often to look whether the files of name resolution were replaced: a few times within the time in
-/// which a network that has changed is of use again.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// The exit code of a process that is to be started again: neither success nor [`process::NOT_BEGUN`].
-const AGAIN: i32 = 1;
-
-/// How long a stopping worker may still live after its grace: 2 s to give the lease back, and some time
-/// for the last outcomes.
-const END_MARGIN: Duration = Duration::from_secs(5);
 
 /// Runs a worker until it is told to stop. Unless `--unsupervised` is set, this process becomes the
 /// supervisor: it starts the worker as a child and restarts it after a crash.
@@ -110,7 +96,7 @@ pub fn main(config: Config) -> ExitCode {
             }
             StopSource::BySupervisor
         }
-        (None, input) if !config.unsupervised => return supervisor::supervise(input),
+        (None, _) if !config.unsupervised => return supervisor::supervise(&config),
         (None, true) => StopSource::BySignalsOrInput,
         (None, false) => StopSource::BySignals,
     };
@@ -136,6 +122,9 @@ struct Begun {
     /// The socket for HTTP, if it is served.
     http: Option<muster_wire::http::Listener>,
     manager: Notifier,
+    journal: Option<journal::Files>,
+    /// What is known of its program, if it takes upgrades.
+    program: Option<programs::Present>,
     confined: confine::Confined,
 }
 
@@ -152,14 +141,16 @@ impl Begun {
             true => Notifier::to_supervisor().context("standard output")?,
             false => Notifier::to_nobody(),
         };
+        let program = config.upgrades.as_deref().map(programs::Present::read).transpose()?;
+        let journal = config.journal()?;
         let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
-        Ok(Begun { claim, nats, rules, http, manager, confined })
+        Ok(Begun { claim, nats, rules, http, manager, journal, program, confined })
     }
 }
 
 /// Runs a worker until `stop` becomes true.
 async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let Begun { claim, nats, rules, http, manager, confined } = begun;
+    let Begun { claim, nats, rules, http, manager, journal, program, confined } = begun;
     let state = state::StateDir::open(&config.state_dir)?;
     let identity = tokio::select! {
         identity = claim.settle(&config) => identity?,
@@ -169,7 +160,9 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
     let rules = rules.within(&config.group());
     let tls = Arc::new(Mutex::new(identity.tls));
     let (wants, met) = shortage::Shortages::new();
-    let journal = config.journal(identity.name.clone(), wants.clone())?;
+    let journal = journal.map_or_else(journal::Journal::default, |files| {
+        journal::Journal::new(files, identity.name.clone(), wants.clone())
+    });
     let scratch = state.path("scratch");
     sandbox::sweep(&scratch);
     let names = Arc::new(Names::new(identity.fleet.clone()));
@@ -214,6 +207,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
             limit::LEASE_DRAFT_MAX
         );
     }
+    let report = upgrade::SharedReport::new(program.as_ref().map(|known| known.report.clone()));
     let lease = lease_thread::start(
         lease_thread::Terms {
             timing: config.lease,
@@ -222,6 +216,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
             draft: draft.clone(),
             journal: journal.clone(),
             holds: Arc::clone(&holds),
+            program: report.clone(),
         },
         deadman.clone(),
         links.clone(),
@@ -257,6 +252,18 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         };
         tokio::spawn(hearing.keep_up());
     }
+    let trial = program.as_ref().and_then(|known| known.trial);
+    if let Some(present) = program {
+        let upgrades = upgrade::Upgrades {
+            present,
+            report: report.clone(),
+            signers: config.upgrade_signers.clone(),
+            state: config.state_dir.clone(),
+            links: links.clone(),
+            inbox: inbox.clone(),
+        };
+        tokio::spawn(upgrades.keep_up());
+    }
     let readiness = readiness::Readiness::new(links.clone());
     let metrics = metrics::Metrics::new(
         identity.name.as_str(),
@@ -269,6 +276,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         let (metrics, readiness) = (metrics.clone(), readiness.clone());
         http.serve(Arc::new(http::WorkerService { metrics, readiness }))?;
     }
+    let (compiler, loop_inbox) = (compile::Compiler::new(&present.now()), inbox.clone());
     let executor = executor::Executor::new(
         engine,
         code,
@@ -288,6 +296,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
             holds,
         },
         state.path("cordoned"),
+        tracer::Tracer::new(config.exporter(&identity.name, &names)?),
     )?;
     let (artifacts, runtime) = (executor.artifacts(), tokio::runtime::Handle::current());
     let probe = health::Probe {
@@ -310,7 +319,7 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
     let (slots, group) = (config.slots(), config.group());
     tracing::info!(worker = %identity.name, slots, ?memory_total, %group, "started");
     let ready = config.ready_file.clone();
-    let worker = WorkerLoop {
+    let worker = worker_loop::WorkerLoop {
         config,
         attempts,
         executor,
@@ -321,127 +330,16 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         draining,
         ready,
         confined,
+        report,
+        trial,
         replaced: false,
-        restarts: false,
+        restarts: None,
         stopping: false,
+        told: false,
+        compiler,
+        inbox: loop_inbox,
     };
     worker.serve(inputs, lease_told, stop).await
-}
-
-/// The state of the worker's loop.
-struct WorkerLoop {
-    config: Config,
-    attempts: Attempts,
-    executor: executor::Executor,
-    readiness: readiness::Readiness,
-    metrics: metrics::Metrics,
-    manager: Notifier,
-    lease: mpsc::UnboundedSender<LeaseEvent>,
-    draining: Arc<AtomicBool>,
-    /// The file to write once the worker holds a lease and has a link; taken when it is written.
-    ready: Option<std::path::PathBuf>,
-    confined: confine::Confined,
-    /// Whether a file of name resolution was replaced, so that this process cannot read it.
-    replaced: bool,
-    /// Whether this process stops because of that, and not because it was told to.
-    restarts: bool,
-    stopping: bool,
-}
-
-impl WorkerLoop {
-    async fn serve(
-        mut self,
-        mut inputs: mpsc::Receiver<Input>,
-        mut lease_told: mpsc::UnboundedReceiver<Input>,
-        mut stop: watch::Receiver<bool>,
-    ) -> anyhow::Result<()> {
-        let mut batch = Vec::with_capacity(DRAIN_MAX);
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        self.manager.ready();
-        loop {
-            let wakeup = self.attempts.wakeup();
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop), if !self.stopping => self.stop(),
-                Some(input) = lease_told.recv() => batch.push(input),
-                _ = inputs.recv_many(&mut batch, DRAIN_MAX) => {}
-                () = clock::sleep_until(wakeup) => {}
-                _ = look.tick(), if !self.stopping => self.look_for_replaced(),
-            }
-            let now = clock::boottime();
-            for input in batch.drain(..) {
-                match input {
-                    Input::Released if self.restarts && !*stop.borrow() => {
-                        log::flush();
-                        std::process::exit(AGAIN);
-                    }
-                    Input::Released => return Ok(()),
-                    Input::Attempts(event) => {
-                        self.executor.heard(&event);
-                        self.metrics.heard(&event);
-                        self.readiness.heard(now, &event);
-                        self.attempts.observe(now, event);
-                    }
-                }
-            }
-            self.tell_ready(now)?;
-            let mut effects = Vec::new();
-            self.attempts.plan(clock::boottime(), &mut effects);
-            for effect in &effects {
-                self.metrics.decided(effect);
-                self.readiness.decided(effect);
-            }
-            self.executor.execute(effects, self.stopping);
-            self.metrics.running(self.attempts.running());
-            self.readiness.passed(now);
-            self.manager.alive(now);
-            self.manager.status(self.readiness.refuses(now).unwrap_or("it takes tasks"));
-        }
-    }
-
-    /// Begins a graceful stop: runs may finish within the grace.
-    fn stop(&mut self) {
-        self.stopping = true;
-        self.manager.stopping();
-        self.readiness.stopping();
-        let grace = self.config.grace();
-        tracing::info!(?grace, running = self.attempts.running(), "stopping");
-        self.draining.store(true, Ordering::SeqCst);
-        let _ = self.lease.send(LeaseEvent::SetState(LeaseState::Draining));
-        let now = clock::boottime();
-        self.attempts.observe(now, Event::StopAsked { deadline: now + grace });
-        process::end_after(grace + END_MARGIN);
-    }
-
-    /// If name resolution cannot read its files any more, ends this process when nothing runs, so that it
-    /// is started again with rules for the new files.
-    fn look_for_replaced(&mut self) {
-        let Some(file) = self.confined.replaced() else {
-            self.replaced = false;
-            return;
-        };
-        if !self.replaced {
-            tracing::warn!(
-                file = %file.display(),
-                "another file was put in its place, which this confined process cannot read: names may \
-                 not resolve until the worker is started again, as soon as nothing runs"
-            );
-        }
-        self.replaced = true;
-        if self.attempts.running() == 0 {
-            self.restarts = true;
-            self.stop();
-        }
-    }
-
-    fn tell_ready(&mut self, now: Time) -> anyhow::Result<()> {
-        if self.readiness.lacks(now).is_none()
-            && let Some(path) = self.ready.take()
-        {
-            process::write_whole(&path, &format!("{{\"pid\":{}}}", std::process::id()))?;
-        }
-        Ok(())
-    }
 }
 
 /// The draft of this worker's lease: its name, its first session, its state directory and its offer.

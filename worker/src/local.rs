@@ -89,6 +89,7 @@ pub async fn run(compiler: &Compiler, task: Task, hear: impl Fn(Heard)) -> anyho
             grants: spec.grants.clone(),
             secrets: secrets.clone(),
             scratch: place.as_ref().map(|place| place.0.clone()),
+            trace: spec.trace,
         };
         let outcome = attempt(&engine, &program, order, checkpoints.clone(), &hear).await;
         if !outcome.verdict.is_retried() || number >= spec.retry.attempts_max {

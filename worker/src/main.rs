@@ -7,6 +7,9 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(version, about)]
 struct Args {
+    /// The first word of `muster worker`, whose supervisor may start this program in its place
+    #[arg(hide = true, value_parser = ["worker"])]
+    word: Option<String>,
     #[command(flatten)]
     config: muster_worker::Config,
 }

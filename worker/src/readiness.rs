@@ -13,7 +13,7 @@ use std::{
 };
 
 /// How long the loop may be without a pass before the process counts as not healthy. It passes every
-/// [`LOOK_EVERY`](crate::LOOK_EVERY) at least.
+/// [`LOOK_EVERY`](crate::worker_loop::LOOK_EVERY) at least.
 const LOOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// See the [module](self). Cheap to clone.

@@ -25,7 +25,8 @@ use muster_protocol::{
     grant::Grants,
     lease::Permit,
     message::AttemptKey,
-    task::{Data, LimitName, Limits, Outcome, Verdict},
+    task::{Data, LimitName, Limits, Outcome, Verdict, run_span},
+    trace::TraceContext,
 };
 use std::{path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Duration};
 use verdict::{Returned, judge, over};
@@ -52,6 +53,8 @@ pub struct RunSpec {
     pub secrets: Secrets,
     /// The directory in which the run's scratch directory is made; `None` where a worker has none.
     pub scratch: Option<PathBuf>,
+    /// The trace of the task.
+    pub trace: Option<TraceContext>,
 }
 
 /// Runs a program to its end. The caller polls this future on a runtime for guests, with timers
@@ -76,7 +79,8 @@ pub async fn run(
         return RunEnd::killed(reason);
     }
     let _ticking = engine.ticking();
-    let RunSpec { key, number, worker, input, args, limits, grants, secrets, scratch } = order;
+    let RunSpec { key, number, worker, input, args, limits, grants, secrets, scratch, trace } =
+        order;
     let deadline = started + Duration::from_millis(limits.timeout_ms);
     let masks = Masks::of(&secrets);
     let outbox = Outbox::new(key, surroundings.reports.clone(), limits.log_bytes, started);
@@ -88,7 +92,8 @@ pub async fn run(
         Entry::Task(_) => (Streams::Called, input),
         _ => (Streams::Piped { input, output: output.clone() }, Bytes::new()),
     };
-    let identity = Identity { key, number, worker, args };
+    let trace = trace.map(|trace| trace.below(run_span(trace, key.attempt)));
+    let identity = Identity { key, number, worker, args, trace };
     // Declared before the store, so that it is dropped after the store.
     let mut begun = None;
     let scratch = match make_scratch(scratch, key, grants.dir_bytes) {

@@ -28,6 +28,7 @@ use muster_protocol::{
     grant::Grants,
     message::AttemptKey,
     task::{LimitName, Limits},
+    trace::{TRACEPARENT, TraceContext},
 };
 use rand::{SeedableRng as _, rngs::SmallRng};
 use std::sync::{Arc, atomic::AtomicBool};
@@ -78,6 +79,8 @@ pub(crate) struct Identity {
     pub number: u32,
     pub worker: WorkerId,
     pub args: Vec<String>,
+    /// The trace of its task, below the span of its run.
+    pub trace: Option<TraceContext>,
 }
 
 /// The grants of a run, ready for use.
@@ -136,7 +139,7 @@ pub(crate) fn store(
     watch: Arc<Watch>,
     surroundings: &Surroundings,
 ) -> wasmtime::Result<Store<Sandbox>> {
-    let Identity { key, number, worker, args } = identity;
+    let Identity { key, number, worker, args, trace } = identity;
     // A guest may return its output as one value, or write it with one call. A guest that reads into a
     // buffer of doubling size asks for twice the input.
     let input = if let Streams::Piped { input, .. } = &streams { input.len() as u64 } else { 0 };
@@ -144,6 +147,9 @@ pub(crate) fn store(
         HOSTCALL_FUEL + limits.output_bytes.max(limits.checkpoint_bytes).max(2 * input);
     let Granted { grants, secrets, mut scratch } = granted;
     let mut wasi = WasiCtx::builder();
+    if let Some(trace) = trace.filter(|_| !grants.env.contains_key(TRACEPARENT)) {
+        wasi.env(TRACEPARENT, trace.to_string());
+    }
     grant(&mut wasi, &grants, &secrets, scratch.as_ref(), key)?;
     let mut wasi = with_streams(wasi, &args, streams, &watch);
     wasi.ctx().table.set_max_capacity(HANDLES_MAX);

@@ -149,6 +149,7 @@ mod tests {
             transport: None,
             denied: None,
             attempts: Vec::new(),
+            upgrade: None,
         }
     }
 

@@ -58,6 +58,11 @@ fn write(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 
 /// Signs a module with the key in a file. The signed comment has its name and digest, for people.
 pub(super) fn sign(file: &Path, wasm: &Wasm, name: &str) -> anyhow::Result<Signature> {
+    sign_bytes(file, &wasm.bytes, &format!("module:{name}\tdigest:{}", wasm.digest))
+}
+
+/// Signs bytes and a comment with the key in a file.
+pub fn sign_bytes(file: &Path, bytes: &[u8], comment: &str) -> anyhow::Result<Signature> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::user(format!("cannot sign with {}: {error}", file.display()))
     };
@@ -75,8 +80,7 @@ pub(super) fn sign(file: &Path, wasm: &Wasm, name: &str) -> anyhow::Result<Signa
             }
         }
     })?;
-    let signature = key.sign(&wasm.bytes, &format!("module:{name}\tdigest:{}", wasm.digest));
-    Ok(signature.map_err(|error| failed(&error))?)
+    Ok(key.sign(bytes, comment).map_err(|error| failed(&error))?)
 }
 
 #[cfg(test)]

@@ -12,7 +12,10 @@ use crate::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use muster_protocol::task::{Data, ModuleRef, Outcome, Verdict};
+use muster_protocol::{
+    task::{Data, ModuleRef, Outcome, Verdict},
+    trace::TraceContext,
+};
 use muster_worker::{
     compile::Compiler,
     local::{self, Heard, Task},
@@ -33,6 +36,8 @@ pub struct Local<'a> {
     pub fleet: &'a str,
     /// Limits, grants and the rest. Which worker would run it in a fleet does not matter.
     pub options: &'a request::Options,
+    /// The trace that the task belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl Local<'_> {
@@ -41,7 +46,7 @@ impl Local<'_> {
         let (digest, wasm) = module::load(self.module)?;
         let module = ModuleRef { name: None, digest };
         // The input is not part of the spec: it need not fit a record, and may have any allowed size.
-        let spec = self.options.spec(module, Data::EMPTY, None)?;
+        let spec = self.options.spec(module, Data::EMPTY, None, self.trace)?;
         let secrets = secrets(&spec.grants.secrets)?;
         let id = self.id.map_or_else(ids::new_task, |token| Ok(token.id(self.fleet)))?;
         let bar = terminal::progress_bar(None, "{pos}/{len} in {elapsed}");

@@ -23,6 +23,7 @@ use muster_protocol::{
     api::{NewTask, Tasks},
     limit,
     task::Verdict,
+    trace::TraceContext,
 };
 use std::{
     collections::BTreeMap,
@@ -85,12 +86,25 @@ worker's policy allows them, the task is refused at once: muster worker get NAME
 impl Run {
     /// Runs the command.
     pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
+        let trace = self.options.trace.begin("muster task run", connect.fleet.as_str())?;
+        let ended = self.traced(trace.context, connect, format).await;
+        trace.end(&ended).await;
+        ended
+    }
+
+    async fn traced(
+        self,
+        trace: Option<TraceContext>,
+        connect: &ConnectArgs,
+        format: Format,
+    ) -> anyhow::Result<ExitCode> {
         if self.local {
             let input = read_input(self.input.as_deref())?;
             blob::check_size(input.len() as u64)?;
             let Run { module, id, options, .. } = &self;
             let fleet = connect.fleet.as_str();
-            return Local { module, input, id: id.as_ref(), fleet, options }.run(format).await;
+            let local = Local { module, input, id: id.as_ref(), fleet, options, trace };
+            return local.run(format).await;
         }
         let (ids, batch) = self.ids(connect.fleet.as_str())?;
         let input = read_input(self.input.as_deref())?;
@@ -99,7 +113,7 @@ impl Run {
         let client = Client::connect(connect).await?;
         let module = module::resolve(&client, &self.module).await?;
         let input = blob::input(&client, input).await?;
-        let spec = Arc::new(self.options.spec(module, input, batch)?);
+        let spec = Arc::new(self.options.spec(module, input, batch, trace)?);
         let audience = batch.unwrap_or(BatchId(ids[0].0));
         let ends = if self.wait {
             Some(Completions::listen(&client, audience).await?.telling_waits())

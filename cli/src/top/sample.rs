@@ -41,6 +41,7 @@ pub(super) fn worker(name: &str, group: &str, runs: u128) -> WorkerView {
         transport: Some(Transport::Quic),
         denied: None,
         attempts: (0..runs).map(TaskId).collect(),
+        upgrade: None,
     }
 }
 

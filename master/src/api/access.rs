@@ -108,7 +108,7 @@ impl ApiServer {
 
     /// The groups that a worker may be in: those of its certificates, if it has joined by an invitation, or else
     /// that of its lease.
-    async fn groups_of(&self, worker: &WorkerId) -> ApiResult<Option<Allowed>> {
+    pub(super) async fn groups_of(&self, worker: &WorkerId) -> ApiResult<Option<Allowed>> {
         let found = self.registry.read_member(worker).await.map_err(ApiRefusal::unavailable)?;
         if let Some((member, _)) = found.filter(|(member, _)| member.key.is_some()) {
             return Ok(Some(member.entitlement.groups));

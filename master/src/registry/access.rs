@@ -1,4 +1,4 @@
-//! Invitations, members, users, groups and the secrets of workers in the registry. Never writes one without
+//! Invitations, members, users, groups, upgrades and the secrets of workers in the registry. Never writes one without
 //! compare-and-set.
 
 use super::{ChangeError, Registry};
@@ -13,6 +13,7 @@ use muster_protocol::{
     role::{USER, User, user_id},
     sealed::{self, Question, SEALED, SealedSecret},
     subject::Bucket,
+    upgrade::Upgrade,
 };
 use muster_wire::{cas, clock, tls};
 use std::time::Duration;
@@ -80,6 +81,15 @@ impl Registry {
             secret.content.is_none().then_some(Duration::from_secs(REMEMBERED_S))
         };
         self.change(self.secret(worker, name), keep, change).await
+    }
+
+    /// Changes what a worker shall run.
+    pub async fn change_upgrade<E: From<ChangeError>>(
+        &self,
+        worker: &WorkerId,
+        change: impl FnMut(Option<&Upgrade>) -> Result<Upgrade, E>,
+    ) -> Result<Upgrade, E> {
+        self.change(self.key(Bucket::Access, Upgrade::key(worker)), |_| None, change).await
     }
 
     /// The names of the secrets that the registry has of a worker, also of forgotten ones, as the stream's leader

@@ -24,6 +24,7 @@ use muster_protocol::{
     sealed::{SEALED, SealedSecret},
     subject::{Bucket, STATE_DONE, STATE_HEADER, WRITER_HEADER},
     task::TaskRecord,
+    upgrade::UPGRADE,
     watch::{COMPARE_EVERY, COMPARE_LAGGING_EVERY, Compared, Shown, Start, Watch},
 };
 use muster_wire::clock;
@@ -342,6 +343,10 @@ impl<H: FactInput> Follower<H> {
                     GROUP => {
                         let group: Group = record::read(&message.payload).map_err(broken).ok()?;
                         Some(Fact::GroupSeen(group))
+                    }
+                    UPGRADE => {
+                        let upgrade = record::read(&message.payload).map_err(broken).ok()?;
+                        Some(Fact::UpgradeSeen(upgrade))
                     }
                     // Invitations are read when somebody uses them.
                     _ => None,

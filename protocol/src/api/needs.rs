@@ -5,6 +5,7 @@ use crate::{
     WorkerId,
     grant::SecretName,
     role::{Forbidden, Rights, Role},
+    upgrade::Wanted,
 };
 use alloc::{
     format,
@@ -56,6 +57,7 @@ impl Request {
             Request::Order(_) | Request::Members(_) => rights.demand_somewhere(Role::Operate),
             Request::Approve(_)
             | Request::Revoke(_)
+            | Request::SetUpgrade(_)
             | Request::Users(_)
             | Request::SetUser(_)
             | Request::ForgetUser(_)
@@ -87,6 +89,13 @@ impl Request {
                 None => Some(vec![format!("{} workers of any name", asked.uses)]),
             },
             Request::Approve(asked) | Request::Revoke(asked) => one("worker", &asked.worker),
+            Request::SetUpgrade(asked) => {
+                let program = match &asked.wanted {
+                    Wanted::Program(program) => format!("program {}", program.digest),
+                    Wanted::Before(digest) => format!("the program before {digest}"),
+                };
+                Some(vec![format!("worker {}", asked.worker), program])
+            }
             Request::SetUser(asked) => {
                 Some(vec![format!("user {}", asked.user), asked.rights.to_string()])
             }

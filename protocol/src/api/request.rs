@@ -4,16 +4,18 @@
 use super::{
     AskLoads, CommandWorker, Endpoint, FindModule, FindObject, GetPiece, Invite, ListAfter,
     ListTasks, NameSecret, NameUser, NameWorker, PIECE_BYTES_MAX, PutPiece, ReadAudit, ReadEvents,
-    ReadLogs, RegisterModule, RemoveModule, SetGroup, SetSecret, SetUser, Submit, TaskIds,
+    ReadLogs, RegisterModule, RemoveModule, SetGroup, SetSecret, SetUpgrade, SetUser, Submit,
+    TaskIds,
 };
 use crate::{
     enrolment::{INVITATION_MAX_S, USES_MAX},
     group::SIGNERS_MAX,
     id::{NAME_FORM, is_name},
-    limit::{MODULE_SIZE_MAX, PAYLOAD_SIZE_MAX, SUBMIT_TASKS_MAX},
+    limit::{DRAIN_MAX, MODULE_SIZE_MAX, PAYLOAD_SIZE_MAX, SUBMIT_TASKS_MAX},
     message::ObjectStore,
     record, role, sealed,
     subject::is_token,
+    upgrade::Wanted,
 };
 use alloc::{collections::BTreeSet, format, string::String};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -39,6 +41,8 @@ pub enum Request {
     Workers(ListAfter),
     /// [`Endpoint::WorkerOrder`].
     Order(CommandWorker),
+    /// [`Endpoint::WorkerUpgrade`].
+    SetUpgrade(SetUpgrade),
     /// [`Endpoint::WorkerInvite`].
     Invite(Invite),
     /// [`Endpoint::WorkerMembers`].
@@ -116,6 +120,7 @@ impl Request {
             Endpoint::TaskCancel => Request::Cancel(record::read_request(body)?),
             Endpoint::WorkerList => Request::Workers(read_or_default(body)?),
             Endpoint::WorkerOrder => Request::Order(record::read_request(body)?),
+            Endpoint::WorkerUpgrade => Request::SetUpgrade(record::read_request(body)?),
             Endpoint::WorkerInvite => Request::Invite(record::read_request(body)?),
             Endpoint::WorkerMembers => Request::Members(read_or_default(body)?),
             Endpoint::WorkerApprove => Request::Approve(record::read_request(body)?),
@@ -162,6 +167,7 @@ impl Request {
             Request::Register(asked) => check_version(asked),
             Request::Invite(asked) => check_invite(asked),
             Request::SetUser(asked) => check_user(asked),
+            Request::SetUpgrade(asked) => check_upgrade(asked),
             Request::SetSecret(asked) => check_secret(asked),
             Request::SetGroup(asked) => check_group(asked),
             Request::Put(asked) => check_piece(asked),
@@ -203,6 +209,16 @@ fn check_user(asked: &SetUser) -> Result<(), String> {
     })?;
     refuse_unless(asked.rights.groups.len() <= role::GROUPS_MAX, || {
         format!("a user may have roles of its own in {} groups", role::GROUPS_MAX)
+    })
+}
+
+fn check_upgrade(asked: &SetUpgrade) -> Result<(), String> {
+    if let Wanted::Program(program) = &asked.wanted {
+        program.check()?;
+    }
+    let max = DRAIN_MAX.as_millis() as u64;
+    refuse_unless(asked.deadline_ms <= max, || {
+        format!("the runs of a worker may go on for at most {max} ms")
     })
 }
 

@@ -14,6 +14,7 @@ pub use crate::LinkId;
 
 /// Something that happened, for [`Attempts::observe`](super::Attempts::observe).
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "frames, the largest, are most of them")]
 pub enum Event {
     /// This session holds the lease until `until`.
     LeaseHeld {
@@ -108,15 +109,33 @@ pub enum Kill {
     Preempted,
     /// Its worker drains, and the deadline is over: its task is queued again.
     Drained,
+    /// It has waited too long for a slot: its task is queued again.
+    Waited,
     /// The worker stops.
     Stopping,
+}
+
+impl Kill {
+    /// Why, in words that continue a sentence after "it is killed:".
+    pub fn why(self) -> &'static str {
+        match self {
+            Kill::Fenced => "the lease is over",
+            Kill::Revoked => "its master revoked it",
+            Kill::Preempted => "a more urgent task needs its place",
+            Kill::Drained => "its worker drains",
+            Kill::Waited => "its worker had no slot for it",
+            Kill::Stopping => "its worker stops",
+        }
+    }
 }
 
 impl From<Kill> for KillReason {
     fn from(kill: Kill) -> Self {
         match kill {
             Kill::Fenced => KillReason::Fenced,
-            Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping => KillReason::Revoked,
+            Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Waited | Kill::Stopping => {
+                KillReason::Revoked
+            }
         }
     }
 }

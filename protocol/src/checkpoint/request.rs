@@ -171,6 +171,7 @@ impl Waiting {
             | StreamReply::Size(_)
             | StreamReply::SecretTerms(_)
             | StreamReply::Sealed(_)
+            | StreamReply::Upgrade(_)
             | StreamReply::Refused(_) => {
                 self.behind = None;
                 None

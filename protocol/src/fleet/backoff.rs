@@ -5,7 +5,7 @@
 use super::{Fleet, Timer};
 use crate::{
     Time, WorkerId,
-    attempts::{DRAINED, PREEMPTED},
+    attempts::{DRAINED, PREEMPTED, WAITED},
     task::Verdict,
 };
 use core::time::Duration;
@@ -41,7 +41,9 @@ impl Fleet {
         let Some(worker) = self.workers.get_mut(id) else { return };
         let rest = &mut worker.backoff;
         match verdict {
-            Verdict::Returned { reason } if reason == PREEMPTED || reason == DRAINED => {}
+            // Its master expects longer runs there now, and gives it fewer.
+            Verdict::Returned { reason }
+                if [PREEMPTED, DRAINED, WAITED].contains(&reason.as_str()) => {}
             Verdict::Returned { .. } => {
                 rest.in_a_row = rest.in_a_row.saturating_add(1);
                 if rest.in_a_row >= RETURNS_MAX && rest.until.is_none() {

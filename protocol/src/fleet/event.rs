@@ -14,6 +14,7 @@ use crate::{
     subject::Bucket,
     task::{Outcome, TaskRecord, TaskTimes},
     time::WallMillis,
+    trace::Span,
 };
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -332,6 +333,8 @@ pub enum Effect {
         group: GroupName,
         /// How long it took.
         times: TaskTimes,
+        /// The spans of the task, if its client wants a trace.
+        spans: Vec<Span>,
     },
     /// Publish an event.
     Publish(Advisory),

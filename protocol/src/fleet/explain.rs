@@ -74,6 +74,7 @@ impl Fleet {
                 transport: worker.links().transport(),
                 denied: worker.denied().map(String::from),
                 attempts: worker.tasks().collect(),
+                upgrade: None,
             })
         };
         let follows = |id: &WorkerId| after.is_none_or(|after| id.as_str() > after);

@@ -50,7 +50,8 @@ impl Fleet {
         if self.registry_up.is_some() && speaks {
             let stands = worker_events::of_state(old.as_ref(), &lease);
             let feels = worker_events::of_health(old.as_ref(), &lease);
-            for (what, reason) in stands.into_iter().chain(feels) {
+            let runs = worker_events::of_program(old.as_ref(), &lease);
+            for (what, reason) in stands.into_iter().chain(feels).chain(runs) {
                 self.tell(&lease, what, &reason);
             }
         }

@@ -217,6 +217,7 @@ fn dispatch(
         number: attempt.number,
         module: spec.module.digest,
         signature: spec.signature.clone(),
+        trace: spec.trace,
         input: spec.input.clone(),
         args: spec.args.clone(),
         limits: spec.limits,

@@ -193,7 +193,8 @@ impl Fleet {
         };
         self.announce(record, what, attempt, reason);
         let ended = TaskEnded { task: record.id, outcome };
-        let (group, times) = (record.spec.group.clone(), record.times());
-        self.outbox.push(Effect::Tell { audience: record.audience(), ended, group, times });
+        let (audience, group) = (record.audience(), record.spec.group.clone());
+        let (times, spans) = (record.times(), record.spans());
+        self.outbox.push(Effect::Tell { audience, ended, group, times, spans });
     }
 }

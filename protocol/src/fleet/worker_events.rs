@@ -4,8 +4,13 @@
 use crate::{
     advisory::WorkerEvent,
     lease::{Lease, LeaseState},
+    limit::UPGRADE_REASON_MAX,
+    task::clip,
 };
-use alloc::string::{String, ToString};
+use alloc::{
+    format,
+    string::{String, ToString},
+};
 
 /// The kind of event, and its reason as a sentence.
 type Change = (WorkerEvent, String);
@@ -35,6 +40,23 @@ pub(super) fn of_state(old: Option<&Lease>, new: &Lease) -> Option<Change> {
         LeaseState::Lost => (WorkerEvent::Lost, LOST),
     };
     Some((what, why.into()))
+}
+
+/// The event for an upgrade that the worker has carried out or given up.
+pub(super) fn of_program(old: Option<&Lease>, new: &Lease) -> Option<Change> {
+    let program = new.program.as_ref().filter(|_| new.state.is_held())?;
+    let before = old.and_then(|old| old.program.as_ref());
+    // A master that has just begun to see this worker does not know when that was.
+    if before.is_none_or(|before| before.number >= program.number) {
+        return None;
+    }
+    Some(match (&program.failed, program.digest) {
+        (Some(reason), _) => (WorkerEvent::UpgradeFailed, clip(reason, UPGRADE_REASON_MAX).into()),
+        (None, Some(digest)) => (WorkerEvent::Upgraded, format!("it runs the program {digest}")),
+        (None, None) => {
+            (WorkerEvent::Upgraded, String::from("it runs the program that its host has installed"))
+        }
+    })
 }
 
 /// The event for a change of the worker's health: it became unwell, or well again. None for a worker

@@ -204,6 +204,7 @@ impl From<FirstDispatch<'_>> for Dispatch {
             args: first.args.into_owned(),
             limits: first.limits,
             grants: first.grants.into_owned(),
+            trace: None,
         }
     }
 }
@@ -243,6 +244,7 @@ impl FirstLease<'_> {
             offer: self.offer.into(),
             renewed_at: self.renewed_at,
             unwell,
+            program: None,
             unknown: Unknown::default(),
         }
     }

@@ -4,6 +4,7 @@
 use super::{CasAnswer, Home, Lease, LeaseClock, LeaseState, LeaseTiming, Unwell};
 use crate::{
     ABSENT, Revision, SessionId, Time, grant::Policy, registry::Mark, task::mix, time::WallMillis,
+    upgrade::ProgramReport,
 };
 use alloc::{collections::BTreeMap, sync::Arc};
 
@@ -144,6 +145,16 @@ impl LeaseHolder {
             self.lease.offer.policy = policy;
             self.hurry_once();
         }
+    }
+
+    /// Changes what the worker says of its program in every renewal from now on. A change makes a renewal due, as a
+    /// shortage does; more runs that have ended do not.
+    pub fn set_program(&mut self, program: ProgramReport) {
+        let told = |report: &ProgramReport| (report.digest, report.number, report.failed.clone());
+        if self.lease.program.as_ref().map(told) != Some(told(&program)) {
+            self.hurry_once();
+        }
+        self.lease.program = Some(program);
     }
 
     /// Makes a renewal due, at most once per interval.

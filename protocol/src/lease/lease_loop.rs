@@ -12,6 +12,7 @@ use crate::{
     registry::{Holds, Mark},
     task::mix,
     time::WallMillis,
+    upgrade::ProgramReport,
 };
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 use core::time::Duration;
@@ -67,6 +68,8 @@ pub enum LeaseEvent {
     Lack(Option<Unwell>),
     /// What the worker grants to tasks from now on, in later sessions too.
     SetPolicy(Arc<Policy>),
+    /// What the worker says of its program from now on, in later sessions too.
+    SetProgram(ProgramReport),
     /// Up to where attempts were dispatched to the session.
     SetHolds(Holds),
     /// Nothing runs and nothing will: give the lease back.
@@ -236,6 +239,10 @@ impl LeaseLoop {
             LeaseEvent::SetPolicy(policy) => {
                 self.draft.offer.policy = policy.clone();
                 self.holder.set_policy(policy);
+            }
+            LeaseEvent::SetProgram(program) => {
+                self.draft.program = Some(program.clone());
+                self.holder.set_program(program);
             }
             // Attempts of an earlier session are over.
             LeaseEvent::SetHolds(holds) => {

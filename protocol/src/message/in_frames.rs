@@ -42,12 +42,17 @@ impl<'de, T: Record> Deserialize<'de> for InFrame<T> {
     }
 }
 
-pub(crate) fn serialize<S: Serializer>(lease: &Lease, serializer: S) -> Result<S::Ok, S::Error> {
-    InFrame(lease).serialize(serializer)
+pub(crate) fn serialize<T: Record, S: Serializer>(
+    record: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    InFrame(record).serialize(serializer)
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lease, D::Error> {
-    InFrame::deserialize(deserializer).map(|InFrame(lease)| lease)
+pub(crate) fn deserialize<'de, T: Record, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    InFrame::deserialize(deserializer).map(|InFrame(record)| record)
 }
 
 /// The same for the record in the answer to a compare-and-set.

@@ -121,9 +121,8 @@ impl Answered {
             | StreamReply::Stored
             | StreamReply::State(_)
             | StreamReply::Missing
-            | StreamReply::SecretTerms(_) => {
-                Answered::Again("the master's answer is not valid".into())
-            }
+            | StreamReply::SecretTerms(_)
+            | StreamReply::Upgrade(_) => Answered::Again("the master's answer is not valid".into()),
         }
     }
 

@@ -4,7 +4,7 @@ use super::TaskSpec;
 
 impl TaskSpec {
     /// The part in which the other task differs, as a word for people; `None` if both ask for the same
-    /// work. The name under which the module was found is not compared, nor its signature, nor the batch.
+    /// work. The name under which the module was found is not compared, nor its signature, the trace or the batch.
     pub fn difference(&self, other: &TaskSpec) -> Option<&'static str> {
         // The two are usually the same allocation, and comparing a long input takes time.
         if core::ptr::eq(self, other) {
@@ -23,6 +23,7 @@ impl TaskSpec {
             grants,
             retry,
             on_worker_lost,
+            trace: _,
             batch: _,
         } = self;
         let parts = [
@@ -46,6 +47,7 @@ mod tests {
     use crate::{
         BatchId, Digest,
         task::{Data, ModuleRef, TaskSpec},
+        trace::TraceContext,
     };
     use alloc::sync::Arc;
 
@@ -65,6 +67,8 @@ mod tests {
         check(&|_| (), None);
         check(&|other| other.module.name = None, None);
         check(&|other| other.batch = Some(BatchId(1)), None);
+        let trace = TraceContext { trace: 1, parent: 1, sampled: true };
+        check(&|other| other.trace = Some(trace), None);
         check(&|other| other.module = module(Some("a:1"), 2), Some("module"));
         check(&|other| other.input = Data::Inline("x".into()), Some("input"));
         check(&|other| other.args.push("x".into()), Some("arguments"));

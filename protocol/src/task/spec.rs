@@ -6,6 +6,7 @@ use crate::{
     grant::{Grants, RequestedGrants},
     limit,
     signature::Signature,
+    trace::TraceContext,
 };
 use alloc::{collections::BTreeMap, format, string::String, string::ToString, sync::Arc, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,9 @@ pub struct TaskSpec {
     /// What to do when its worker is lost.
     #[serde(default)]
     pub on_worker_lost: OnWorkerLost,
+    /// The trace that the task belongs to; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
     /// The batch that is notified of the task's end; the task itself if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
@@ -155,6 +159,7 @@ impl TaskSpec {
             grants: Arc::default(),
             retry: Retry::default(),
             on_worker_lost: OnWorkerLost::default(),
+            trace: None,
             batch: None,
         }
     }

@@ -293,6 +293,7 @@ pub fn dispatch() -> Dispatch {
         args: vec!["-v".into()],
         limits: limits(),
         grants: Arc::new(grants()),
+        trace: None,
     }
 }
 

@@ -76,6 +76,7 @@ fn only<T>(
 
 /// An operation on the registry.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "leases, the largest, are most of them")]
 pub enum Op {
     /// Replace a worker's lease. The link is set if the worker asked a master to write the lease.
     Lease(Revision, Lease, Option<u64>),

@@ -206,7 +206,16 @@ fn begin(args: &Args, timing: LeaseTiming, net: Net, rng: &mut Rng) -> anyhow::R
     for worker in &workers {
         let journal = fleet.path(&format!("{worker}.journal"));
         // Two workers have slots for the whole load, so that no replacement waits for a slot.
-        let its = ["--slots", "6", "--journal", text(&journal), "--policy", text(&policy)];
+        let its = [
+            "--slots",
+            "6",
+            "--journal",
+            text(&journal),
+            "--journal-mib",
+            "0",
+            "--policy",
+            text(&policy),
+        ];
         let its: Vec<String> = its.iter().map(ToString::to_string).collect();
         fleet.start_worker(worker, &its.iter().map(String::as_str).collect::<Vec<_>>());
         options.insert(worker.clone(), its);

@@ -70,6 +70,21 @@ impl Fleet {
         self.run_with(args, b"")
     }
 
+    /// Waits until there is an event with this name whose body has these words. Returns its body.
+    pub fn until_published(&self, event: &str, words: &[&str]) -> Value {
+        let kind = format!("io.muster.advisory.v1.{}", event.replace('.', "_"));
+        wait_for(&format!("{event} {words:?}"), || {
+            let shown = self.run(&["events", "--since", "1h", "--json"]);
+            let bodies =
+                shown.text().lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+            let is_it = |body: &Value| {
+                body["type"] == kind.as_str()
+                    && words.iter().all(|word| body.to_string().contains(word))
+            };
+            bodies.expect("JSON").into_iter().find(is_it)
+        })
+    }
+
     /// Runs the command to its end, with this standard input.
     pub fn run_with(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut command = self.muster(args);

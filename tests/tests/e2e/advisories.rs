@@ -7,22 +7,6 @@ use muster_tests::{
     net::Net,
 };
 use rustix::process::Signal;
-use serde_json::Value;
-
-/// Waits until there is an event with this name whose body has these words. Returns its body.
-fn until_published(fleet: &Fleet, event: &str, words: &[&str]) -> Value {
-    let kind = format!("io.muster.advisory.v1.{}", event.replace('.', "_"));
-    wait_for(&format!("{event} {words:?}"), || {
-        let shown = fleet.run(&["events", "--since", "1h", "--json"]);
-        let bodies =
-            shown.text().lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
-        let is_it = |body: &Value| {
-            body["type"] == kind.as_str()
-                && words.iter().all(|word| body.to_string().contains(word))
-        };
-        bodies.expect("JSON").into_iter().find(is_it)
-    })
-}
 
 #[test]
 fn what_happens_to_tasks_and_workers_is_published() {
@@ -30,37 +14,37 @@ fn what_happens_to_tasks_and_workers_is_published() {
     // Masters wait for the outage tolerance before they declare a master lost. A short one keeps the test short.
     fleet.tolerate_outages_of(2);
     fleet.start_master("m1");
-    until_published(&fleet, "master.started", &["m1"]);
+    fleet.until_published("master.started", &["m1"]);
     fleet.push("upper");
     fleet.push("primes");
     let waits = fleet.run(&["task", "run", "upper", "--group", "nobody"]).ok().text();
-    until_published(&fleet, "group.empty", &["nobody"]);
+    fleet.until_published("group.empty", &["nobody"]);
     fleet.run(&["task", "cancel", &waits]).ok();
-    until_published(&fleet, "task.cancelled", &[&waits]);
+    fleet.until_published("task.cancelled", &[&waits]);
 
     fleet.start_worker("w1", &["--slots", "1"]);
-    until_published(&fleet, "worker.joined", &["w1"]);
+    fleet.until_published("worker.joined", &["w1"]);
     let good = fleet.run(&["task", "run", "upper", "--input", "a"]).ok().text();
-    until_published(&fleet, "task.dispatched", &[&good, "w1"]);
-    until_published(&fleet, "task.completed", &[&good]);
+    fleet.until_published("task.dispatched", &[&good, "w1"]);
+    fleet.until_published("task.completed", &[&good]);
     let bad = ["task", "run", "primes", "--input", "no number", "--retries", "1"];
     let bad = fleet.run(&bad).ok().text();
-    until_published(&fleet, "task.retried", &[&bad, "w1"]);
-    until_published(&fleet, "task.failed", &[&bad]);
+    fleet.until_published("task.retried", &[&bad, "w1"]);
+    fleet.until_published("task.failed", &[&bad]);
 
     fleet.run(&["worker", "cordon", "w1"]).ok();
-    until_published(&fleet, "worker.cordoned", &["w1"]);
+    fleet.until_published("worker.cordoned", &["w1"]);
     fleet.run(&["worker", "drain", "w1"]).ok();
-    until_published(&fleet, "worker.draining", &["w1"]);
+    fleet.until_published("worker.draining", &["w1"]);
     fleet.signal("w1", Signal::TERM);
-    until_published(&fleet, "worker.left", &["w1"]);
+    fleet.until_published("worker.left", &["w1"]);
 
     fleet.start_master("m2");
     fleet.signal("m2", Signal::TERM);
-    until_published(&fleet, "master.stopped", &["m2"]);
+    fleet.until_published("master.stopped", &["m2"]);
     fleet.start_master("m3");
     fleet.kill("m3");
-    until_published(&fleet, "master.lost", &["m3"]);
+    fleet.until_published("master.lost", &["m3"]);
 }
 
 #[test]
@@ -82,10 +66,10 @@ fn a_worker_that_was_fenced_and_workers_that_are_silent_together_are_published()
     fleet.start_nats();
     fleet.start_master("m1");
     for worker in workers {
-        until_published(&fleet, "worker.fenced", &[worker, "its runs were killed"]);
+        fleet.until_published("worker.fenced", &[worker, "its runs were killed"]);
     }
     for worker in &workers[..3] {
         fleet.signal(worker, Signal::STOP);
     }
-    until_published(&fleet, "failover.held", &["over half of the workers are silent"]);
+    fleet.until_published("failover.held", &["over half of the workers are silent"]);
 }

@@ -78,8 +78,10 @@ fn a_worker_of_frames_1_is_spoken_to_in_them() {
 fn a_master_refuses_a_worker_whose_frames_it_does_not_speak_and_says_whom_to_upgrade() {
     let mut fleet = Fleet::registry();
     fleet.start_master("m1");
-    let sentence =
-        "this master speaks frames 1 to 3, worker w9 (9.9.9) speaks 8 to 9: upgrade the master";
+    let spoken = FrameRange::SPOKEN;
+    let sentence = format!(
+        "this master speaks frames {spoken}, worker w9 (9.9.9) speaks 8 to 9: upgrade the master"
+    );
     block_on(async {
         let (_endpoint, connection) = dial(&fleet, &[b"muster/2"]).await;
         let connection = connection.expect("TLS knows no frames");
@@ -87,10 +89,10 @@ fn a_master_refuses_a_worker_whose_frames_it_does_not_speak_and_says_whom_to_upg
         let frames = FrameRange { oldest: 8, newest: 9 };
         writer.send(&hello(master.session, frames)).await.expect("it is up");
         let end = connection.closed().await;
-        let (code, reason) = (link::NO_COMMON_FRAMES, sentence.into());
+        let (code, reason) = (link::NO_COMMON_FRAMES, sentence.clone());
         assert_eq!(end, ConnectionEnd::Closed { code, reason });
     });
-    wait_for("the master's log", || fleet.log("m1").contains(sentence).then_some(()));
+    wait_for("the master's log", || fleet.log("m1").contains(&sentence).then_some(()));
     let workers = fleet.run(&["-o", "json", "worker", "ls"]).ok().json();
     assert_eq!(workers["workers"], json!([]), "it was never linked");
 }
@@ -113,8 +115,10 @@ fn where_tls_finds_no_frames_in_common_both_sides_say_so_in_words() {
 #[test]
 fn a_worker_refuses_a_master_whose_frames_it_does_not_speak_and_waits() {
     let mut fleet = Fleet::registry();
-    let sentence =
-        "this worker speaks frames 1 to 3, master m9 (9.9.9) speaks 8 to 9: upgrade the worker";
+    let spoken = FrameRange::SPOKEN;
+    let sentence = format!(
+        "this worker speaks frames {spoken}, master m9 (9.9.9) speaks 8 to 9: upgrade the worker"
+    );
     let tls = tls::server(&files(&fleet, "master", "m9")).expect("certificates");
     block_on(async {
         let server = quic::server(tls).expect("TLS 1.3");
@@ -139,6 +143,6 @@ fn a_worker_refuses_a_master_whose_frames_it_does_not_speak_and_waits() {
         let again = tokio::time::timeout(WATCHED_FOR, endpoint.accept()).await;
         assert!(again.is_err(), "it dials on as if nothing had been said");
     });
-    wait_for("the worker's log", || fleet.log("w1").contains(sentence).then_some(()));
-    assert_eq!(fleet.log("w1").matches(sentence).count(), 1);
+    wait_for("the worker's log", || fleet.log("w1").contains(&sentence).then_some(()));
+    assert_eq!(fleet.log("w1").matches(&sentence).count(), 1);
 }

@@ -158,3 +158,21 @@ fn a_checkup_says_what_is_well() {
         wait_for("a master to be seen", || Some(fleet.run(&["check"])).filter(|ran| ran.code == 0));
     assert!(check.text().contains("group default"), "{check:?}");
 }
+
+#[test]
+fn short_tasks_do_not_wait_behind_long_ones_while_another_worker_has_room() {
+    let fleet = Fleet::start(2, 1);
+    fleet.push("upper");
+    fleet.push("heart");
+    let inputs = fleet.path("inputs");
+    std::fs::write(&inputs, "line\n".repeat(400)).expect("a file");
+    // Short runs let masters expect more of them.
+    fleet.run(&["map", "upper", text(&inputs)]).ok();
+    let pace = r#"{"for_ms":600000,"every_us":1000000,"rest":true}"#;
+    let long = fleet.run(&["task", "run", "heart", "--input", pace]).ok().text();
+    wait_for("it to run", || {
+        fleet.run(&["task", "get", &long]).text().contains("progress ").then_some(())
+    });
+    fleet.run(&["map", "upper", text(&inputs)]).ok();
+    assert!(!fleet.record(&long)["state"]["dispatched"].is_null(), "the long one goes on");
+}

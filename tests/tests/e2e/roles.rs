@@ -68,6 +68,7 @@ fn requests() -> Vec<(Endpoint, Role, Value)> {
     let invite = json!({
         "secret": digest, "entitlement": { "groups": ["default"] }, "ttl_s": 60, "uses": 1,
     });
+    let upgrade = json!({ "worker": "w9", "wanted": { "before": digest }, "deadline_ms": 0 });
     let rights = json!({ "everywhere": "read" });
     let secret = json!({
         "worker": "w9", "name": "KEY",
@@ -81,6 +82,7 @@ fn requests() -> Vec<(Endpoint, Role, Value)> {
         (Endpoint::TaskCancel, Role::Submit, json!({ "ids": [task] })),
         (Endpoint::WorkerList, Role::Read, none.clone()),
         (Endpoint::WorkerOrder, Role::Operate, json!({ "worker": "w1", "order": "uncordon" })),
+        (Endpoint::WorkerUpgrade, Role::Admin, upgrade),
         (Endpoint::WorkerInvite, Role::Admin, invite),
         (Endpoint::WorkerMembers, Role::Operate, none.clone()),
         (Endpoint::WorkerApprove, Role::Admin, nobody.clone()),

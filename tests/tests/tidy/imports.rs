@@ -13,20 +13,20 @@ const MAP: &[(&str, &str)] = &[
         "protocol",
         "
         advisory: id words
-        api: base64_text enrolment entitlement grant group id lease limit message record registry role sealed signature subject task time words
+        api: base64_text enrolment entitlement grant group id lease limit message record registry role sealed signature subject task time upgrade words
         attempts: frame id lease limit message occupancy registry run_estimate task time
         audit: id record role time
         checkpoint: id lease limit message record task time
         enrolment: entitlement id record
         entitlement: id lease
-        fleet: advisory api attempts entitlement grant id lease limit message occupancy registry run_estimate subject task time
+        fleet: advisory api attempts entitlement grant id lease limit message occupancy registry run_estimate subject task time trace
         frame: frame_range grant id lease limit message record registry task time
         frame_range: task
         grant: id limit signature
         group: id record signature
         health: lease time
-        lease: grant id limit record registry task time words
-        message: enrolment frame_range grant id lease limit occupancy record registry signature subject task
+        lease: grant id limit record registry task time upgrade words
+        message: enrolment frame_range grant id lease limit occupancy record registry signature subject task trace upgrade
         record: limit
         registry: id record subject time
         role: id record words
@@ -35,7 +35,8 @@ const MAP: &[(&str, &str)] = &[
         signature: id limit
         site: advisory limit time
         subject: id words
-        task: advisory grant id limit occupancy record registry signature time words
+        task: advisory grant id limit occupancy record registry signature time trace words
+        upgrade: id limit record signature task time
         watch: id limit registry subject time
         ",
     ),
@@ -85,16 +86,16 @@ const MAP: &[(&str, &str)] = &[
         code: compile shortage
         compile: policy shortage
         compile_child: compile confine engine supervisor
-        config: journal memory policy shortage
+        config: journal memory policy programs
         confine: config policy
         engine: code sandbox shortage
-        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox sealed shortage signatures
+        executor: artifact checkpoint code compile deadman engine gate inbox inputs journal link links object policy retry run sandbox sealed shortage signatures tracer
         health: journal shortage
         http: metrics readiness
         identity: config dial seal_key
         inputs: artifact
         journal: shortage
-        lease_thread: deadman inbox journal links
+        lease_thread: deadman inbox journal links upgrade
         limits: engine policy sandbox
         link: dial identity inbox journal links
         local: checkpoint compile engine gate journal policy run sandbox
@@ -107,6 +108,9 @@ const MAP: &[(&str, &str)] = &[
         sandbox: checkpoint gate journal mask policy
         sealed: gate link links policy seal_key signatures
         signatures: artifact
+        supervisor: config programs
+        upgrade: compile inbox link links local object policy programs
+        worker_loop: compile config confine executor inbox metrics readiness supervisor upgrade
         ",
     ),
     (
@@ -133,14 +137,14 @@ const MAP: &[(&str, &str)] = &[
         nats: accounts exit output
         new: build exit language output
         output: quantity terminal
-        request: exit quantity
+        request: exit quantity trace
         secret: client exit output terminal
         stream_reader: client exit
         submit: client exit
         task: blob client completions events exit ids module output quantity request stream_reader submit terminal
         top: client events exit output quantity stream_reader task terminal worker
         user: client exit output
-        worker: client entitlement exit output quantity
+        worker: blob client entitlement exit module output quantity terminal
         ",
     ),
 ];

@@ -61,6 +61,7 @@ pub fn run_spec(input: &str) -> RunSpec {
         grants: Default::default(),
         secrets: Default::default(),
         scratch: None,
+        trace: None,
     }
 }
 

@@ -77,3 +77,51 @@ fn one_that_waits_for_memory_is_not_overtaken() {
     let lines = harness.see(Event::Stopped(key(1))).join(", ");
     assert!(lines.contains("start t2") && lines.contains("start t3"), "{lines}");
 }
+
+/// The end of a run that took so long.
+fn ends_after(harness: &mut Harness, task: u128, run_us: u64) -> Vec<String> {
+    let outcome = Outcome { run_us, ..completed() };
+    harness.see(Event::Ended { key: key(task), outcome })
+}
+
+#[test]
+fn attempts_that_wait_behind_long_runs_are_returned() {
+    let mut d = Harness::new();
+    d.held(60);
+    (1..=2).for_each(|task| drop(d.give(task)));
+    d.pass(SECOND * 10);
+    check(d.give(3), &[]);
+    d.pass(SECOND);
+    check(d.give(4), &[]);
+    check(d.pass(SECOND * 9 / 10), &[]);
+    let returned = ["drop t3", "drop t4", "link 1: t3 returned", "link 1: t4 returned"];
+    check(d.pass(SECOND / 10), &returned);
+    // As long as runs end, the others wait.
+    for task in 5..=6 {
+        d.give(task);
+    }
+    check(d.pass(SECOND * 3 / 2), &[]);
+    check(ends_after(&mut d, 1, 1), &["link 1: t1 completed", "start t5"]);
+    check(d.pass(SECOND * 3 / 2), &[]);
+    check(ends_after(&mut d, 2, 1), &["link 1: t2 completed", "start t6"]);
+    check(d.pass(SECOND * 10), &[]);
+}
+
+#[test]
+fn runs_that_wait_for_a_slot_behind_long_ones_are_killed_and_returned() {
+    let mut d = Harness::new();
+    d.held(60);
+    d.give(1);
+    // A worker that expects short runs starts more than it has slots.
+    ends_after(&mut d, 1, 100);
+    for task in 2..=5 {
+        d.give(task);
+    }
+    assert_eq!(d.attempts.running(), 4);
+    check(d.pass(SECOND * 2), &["kill t4: Waited", "kill t5: Waited"]);
+    check(d.see(Event::Stopped(key(4))), &["link 1: t4 returned"]);
+    // Its run had begun, and ended before the kill.
+    check(d.ended(5), &["link 1: t5 completed"]);
+    // It expects longer runs now, and starts no more than it has slots.
+    check(d.give(6), &[]);
+}

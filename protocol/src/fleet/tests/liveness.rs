@@ -1,6 +1,7 @@
 //! Who is lost, and when: nothing is taken from a worker before the registry says that it is over.
 
 use super::*;
+use crate::upgrade::ProgramReport;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -375,4 +376,25 @@ fn the_world_is_told_once_that_a_worker_is_unwell_and_once_that_it_is_well() {
     assert_eq!(lacks(&mut w, 2, Some("full"), live), ["worker w1 unwell"]);
     assert_eq!(lacks(&mut w, 2, Some("full"), LeaseState::Released), ["worker w1 left"]);
     assert_eq!(lacks(&mut w, 3, None, live), ["worker w1 joined"]);
+}
+
+#[test]
+fn the_world_is_told_once_of_each_upgrade_that_was_carried_out_or_given_up() {
+    let mut w = World::new();
+    w.join("w1", 1, 11, |_| ());
+    let mut says = |session, number, failed: Option<&str>| {
+        w.renews("w1", session, |lease| {
+            let failed = failed.map(Into::into);
+            lease.program = Some(ProgramReport { number, failed, ..ProgramReport::default() });
+        });
+        w.watch_lease("w1");
+        w.news()
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(says(1, 4, None), none, "nobody knows when that was");
+    assert_eq!(says(1, 4, None), none);
+    assert_eq!(says(2, 5, None), ["worker w1 joined", "worker w1 upgraded"]);
+    assert_eq!(says(2, 5, None), none);
+    assert_eq!(says(2, 6, Some("no link")), ["worker w1 upgrade_failed"]);
+    assert_eq!(says(2, 6, Some("no link")), none);
 }

@@ -203,3 +203,15 @@ fn a_policy_that_changes_is_said_at_once_and_in_the_next_session() {
     let sent = renewals(&worker.see(LeaseEvent::Quiet));
     assert_eq!(sent[0].0.offer.policy, policy());
 }
+
+#[test]
+fn an_upgrade_is_said_at_once_and_more_runs_with_the_next_renewal() {
+    let mut worker = Worker::held(9);
+    let report = |number, runs| ProgramReport { number, runs, ..ProgramReport::default() };
+    let sent = renewals(&worker.see(LeaseEvent::SetProgram(report(1, 0))));
+    assert_eq!(sent.len(), 1, "it does not wait for its turn");
+    assert!(renewals(&worker.see(LeaseEvent::SetProgram(report(1, 7)))).is_empty());
+    worker.pass(TIMING.worker());
+    let sent = renewals(&worker.see(LeaseEvent::Quiet));
+    assert_eq!(sent[0].0.program, Some(report(1, 7)));
+}

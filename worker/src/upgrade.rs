@@ -1,0 +1,215 @@
+//! Upgrades of this worker's program: asks masters for one, fetches its program, and leaves it for the supervisor.
+//! Never starts a program, and its verification decides nothing: the supervisor's does.
+
+use crate::{
+    compile::Compiler,
+    inbox::Input,
+    link::{self, ObjectError},
+    links::Links,
+    local, object,
+    policy::Secrets,
+    programs::{self, Present},
+};
+use bytes::Bytes;
+use muster_protocol::{
+    TaskId,
+    attempts::Event,
+    frame::FrameRange,
+    message::{ObjectStore, StreamReply, StreamRequest},
+    signature::SignerKey,
+    task::Verdict,
+    upgrade::{Program, ProgramReport, Upgrade, Wanted},
+};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+/// How often a worker asks for its upgrade, without the spread of up to a half.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long to wait for a link.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// A program that cannot be fetched is asked for again after [`ASK_EVERY`], and after twice as long each further time,
+/// up to this often: each try may send much over a bad line.
+const DOUBLED_MAX: u32 = 6;
+
+/// The smallest program for the sandbox, `(module (func (export "_start")))`: the test run.
+const TEST_MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+
+/// What the lease says of this worker's program; `None` in a worker that takes no upgrades. Clones share it: the lease
+/// thread reads it for each renewal.
+#[derive(Clone, Default)]
+pub(crate) struct SharedReport(Arc<Mutex<Option<ProgramReport>>>);
+
+impl SharedReport {
+    pub(crate) fn new(report: Option<ProgramReport>) -> Self {
+        SharedReport(Arc::new(Mutex::new(report)))
+    }
+
+    pub(crate) fn now(&self) -> Option<ProgramReport> {
+        self.report().clone()
+    }
+
+    /// Counts a run that has ended by itself or at a limit.
+    pub(crate) fn heard(&self, event: &Event) {
+        let Event::Ended { outcome, .. } = event else { return };
+        // One that was given back did not run.
+        let is_run = !matches!(outcome.verdict, Verdict::Returned { .. });
+        if let Some(report) = self.report().as_mut().filter(|_| is_run) {
+            report.runs += 1;
+            report.runs_failed += u64::from(outcome.verdict != Verdict::Completed);
+        }
+    }
+
+    /// The worker runs what the upgrade of this number asked for.
+    pub(crate) fn carried_out(&self, number: u64) {
+        self.change(|report| (report.number, report.failed) = (number, None));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ProgramReport)) {
+        self.report().as_mut().map(change);
+    }
+
+    fn report(&self) -> MutexGuard<'_, Option<ProgramReport>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Asks for upgrades until there is one to carry out.
+pub(crate) struct Upgrades {
+    pub present: Present,
+    pub report: SharedReport,
+    pub signers: Vec<SignerKey>,
+    /// The worker's state directory.
+    pub state: PathBuf,
+    pub links: Links,
+    pub inbox: mpsc::Sender<Input>,
+}
+
+/// What became of an upgrade.
+enum Taken {
+    /// The worker runs what it shall run.
+    Runs,
+    /// Its program is left for the supervisor.
+    Left,
+    /// It is given up, for this reason.
+    Failed(String),
+    /// It could not be fetched for now.
+    Later(ObjectError),
+}
+
+impl Upgrades {
+    /// Asks again and again, until the worker has to be restarted for an upgrade.
+    pub(crate) async fn keep_up(self) {
+        let mut failed = 0;
+        loop {
+            let mut wait = ASK_EVERY;
+            match link::in_turn_with(&self.links, FrameRange::WITH_UPGRADES, 0) {
+                None => wait = ASK_AGAIN,
+                Some(connection) => {
+                    let reply = link::inquire(connection, &StreamRequest::Upgrade).await;
+                    if let Ok(StreamReply::Upgrade(upgrade)) = reply
+                        && self.is_to_do(&upgrade)
+                    {
+                        match self.take(&upgrade).await {
+                            Taken::Left => {
+                                let deadline = upgrade.deadline();
+                                let _ = self.inbox.send(Input::Upgrade { deadline }).await;
+                                return;
+                            }
+                            Taken::Runs => self.report.carried_out(upgrade.number),
+                            Taken::Failed(reason) => {
+                                tracing::error!(
+                                    number = upgrade.number,
+                                    reason,
+                                    "an upgrade is given up"
+                                );
+                                self.report.change(|report| report.fails(upgrade.number, reason));
+                            }
+                            Taken::Later(error) => {
+                                wait *= 2_u32.pow(failed);
+                                failed = DOUBLED_MAX.min(failed + 1);
+                                tracing::warn!(%error, again_in = ?wait, "the program of an upgrade could not be fetched");
+                            }
+                        }
+                    }
+                }
+            }
+            tokio::time::sleep(link::spread(wait)).await;
+        }
+    }
+
+    /// Whether an upgrade is neither carried out, nor given up, nor on trial.
+    fn is_to_do(&self, upgrade: &Upgrade) -> bool {
+        let on_trial = |number: u64| self.present.trial.is_some_and(|trial| number < trial);
+        let report = self.report.now();
+        report.is_some_and(|report| !upgrade.is_done(&report) && !on_trial(report.number))
+    }
+
+    async fn take(&self, upgrade: &Upgrade) -> Taken {
+        let runs = self.present.report.digest;
+        let bytes = match &upgrade.wanted {
+            Wanted::Before(of) if runs != Some(*of) => return Taken::Runs,
+            Wanted::Program(program) if runs == Some(program.digest) => return Taken::Runs,
+            Wanted::Program(program) if !self.present.kept.contains(&program.digest) => {
+                match self.fetch(program).await {
+                    Ok(bytes) => Some(bytes),
+                    Err(not_taken) => return not_taken,
+                }
+            }
+            Wanted::Before(_) | Wanted::Program(_) => None,
+        };
+        let (state, upgrade) = (self.state.clone(), upgrade.clone());
+        let leave = move || programs::leave(&state, &upgrade, bytes.as_deref());
+        match spawn_blocking(leave).await {
+            Ok(Ok(())) => Taken::Left,
+            Ok(Err(error)) => Taken::Failed(format!("{error:#}")),
+            Err(error) => Taken::Failed(error.to_string()),
+        }
+    }
+
+    /// The bytes of a program, verified, so that no run is disturbed for a program that the supervisor would refuse.
+    async fn fetch(&self, program: &Program) -> Result<Bytes, Taken> {
+        program.check().map_err(Taken::Failed)?;
+        tracing::info!(program = %program.digest, size = program.size, "the program of an upgrade is fetched");
+        let (store, digest) = (ObjectStore::Data, program.digest);
+        let bytes = object::get(&self.links, None, store, digest, program.size).await;
+        let bytes = bytes.map_err(|error| match error {
+            ObjectError::Missing { .. } => Taken::Failed(
+                "the fleet does not have the program any more; upgrade it again".into(),
+            ),
+            error => Taken::Later(error),
+        })?;
+        let (of, signers, whole) = (program.clone(), self.signers.clone(), bytes.clone());
+        match spawn_blocking(move || programs::verify(&of, &signers, &whole)).await {
+            Ok(Ok(())) => Ok(bytes),
+            Ok(Err(error)) => Err(Taken::Failed(format!("{error:#}"))),
+            Err(error) => Err(Taken::Failed(error.to_string())),
+        }
+    }
+}
+
+/// The test run of a program on trial: compiles and runs the smallest guest.
+pub(crate) async fn test_run(compiler: &Compiler) -> anyhow::Result<()> {
+    let spec = serde_json::from_value(serde_json::json!({
+        "module": { "digest": muster_module::digest(TEST_MODULE) },
+    }))?;
+    let task = local::Task {
+        id: TaskId(0),
+        wasm: Bytes::from_static(TEST_MODULE),
+        input: Bytes::new(),
+        spec,
+        secrets: Secrets::default(),
+    };
+    let outcome = local::run(compiler, task, |_| {}).await?;
+    match outcome.verdict {
+        Verdict::Completed => Ok(()),
+        verdict => {
+            anyhow::bail!("the test run ended otherwise than it should: {}", verdict.reason())
+        }
+    }
+}

@@ -103,7 +103,7 @@ pub struct Map {
 impl Map {
     /// Runs the command.
     pub async fn run(self, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
-        let trace = self.options.trace.begin("muster map", connect.fleet.as_str())?;
+        let trace = self.options.trace.begin("muster map", connect.fleet.as_str());
         let ended = self.traced(trace.context, connect).await;
         trace.end(&ended).await;
         ended

@@ -5,10 +5,10 @@ use clap::Args;
 use muster_protocol::trace::{Span, TRACEPARENT, TraceContext};
 use muster_wire::{
     clock::wall_ns,
-    otlp::{self, Collector, Exporter, Origin},
+    otlp::{Collector, Exporter, Origin},
     process,
 };
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, io, process::ExitCode, time::Duration};
 
 /// How long a command waits for the collector at its end.
 const SENT_WITHIN: Duration = Duration::from_secs(2);
@@ -21,7 +21,8 @@ pub struct TraceArgs {
     #[arg(long, value_name = "CONTEXT")]
     traceparent: Option<TraceContext>,
     /// Send a span of this command to a collector, http://HOST:PORT, by OTLP over HTTP; begins a trace if there is none
-    #[arg(long, value_name = "URL", env = otlp::ENDPOINT)]
+    /// [default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or not at all]
+    #[arg(long, value_name = "URL")]
     otlp: Option<Collector>,
 }
 
@@ -34,32 +35,40 @@ pub struct Trace {
 
 impl TraceArgs {
     /// The command of this name begins.
-    pub fn begin(&self, name: &'static str, fleet: &str) -> anyhow::Result<Trace> {
+    pub fn begin(&self, name: &'static str, fleet: &str) -> Trace {
         // What is no context in a variable is ignored, as the standard wants it.
         let of_caller = || env::var(TRACEPARENT).ok()?.parse().ok();
         let caller: Option<TraceContext> = self.traceparent.or_else(of_caller);
-        let Some(collector) = self.otlp.clone() else {
-            return Ok(Trace { context: caller, own: None });
+        let own = Collector::chosen(self.otlp.as_ref())
+            .filter(|_| caller.is_none_or(|caller| caller.sampled))
+            .and_then(|collector| own(name, fleet, caller, collector).ok());
+        let context = match &own {
+            Some((_, span)) => {
+                Some(TraceContext { trace: span.trace, parent: span.id, sampled: true })
+            }
+            None => caller,
         };
-        let random = || process::random().map(|number| number.max(1));
-        let trace = match caller {
-            Some(caller) => caller.trace,
-            None => u128::from(random()?) << 64 | u128::from(random()?),
-        };
-        let id = random()?;
-        let sampled = caller.is_none_or(|caller| caller.sampled);
-        let context = Some(TraceContext { trace, parent: id, sampled });
-        if !sampled {
-            return Ok(Trace { context: caller, own: None });
-        }
-        let origin = Origin { service: "muster", instance: String::new(), fleet: fleet.into() };
-        let exporter = Exporter::start(collector, origin)?;
-        let times_ns = (wall_ns(), 0);
-        let parent = caller.map(|caller| caller.parent);
-        let (failed, attributes) = (None, Vec::new());
-        let span = Span { trace, id, parent, name, times_ns, failed, attributes };
-        Ok(Trace { context, own: Some((exporter, span)) })
+        Trace { context, own }
     }
+}
+
+/// The span of the command, below that of its caller.
+fn own(
+    name: &'static str,
+    fleet: &str,
+    caller: Option<TraceContext>,
+    collector: Collector,
+) -> io::Result<(Exporter, Span)> {
+    let random = || process::random().map(|number| number.max(1));
+    let trace = match caller {
+        Some(caller) => caller.trace,
+        None => u128::from(random()?) << 64 | u128::from(random()?),
+    };
+    let origin = Origin { service: "muster", instance: String::new(), fleet: fleet.into() };
+    let (id, parent) = (random()?, caller.map(|caller| caller.parent));
+    let (times_ns, failed, attributes) = ((wall_ns(), 0), None, Vec::new());
+    let span = Span { trace, id, parent, name, times_ns, failed, attributes };
+    Ok((Exporter::start(collector, origin)?, span))
 }
 
 impl Trace {

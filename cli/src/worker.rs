@@ -314,7 +314,7 @@ pub fn fields(view: &WorkerView) -> Vec<(&'static str, String)> {
 fn program(view: &WorkerView) -> String {
     let Some(report) = &view.lease.program else { return String::new() };
     let runs = report.digest.map_or("the installed one".into(), |digest| digest.to_string());
-    let pending = view.upgrade.filter(|number| report.number < *number);
+    let pending = view.upgrade.filter(|upgrade| upgrade.is_pending(report));
     match (pending, &report.failed) {
         (Some(_), _) => format!("{runs}\nan upgrade is not carried out yet"),
         (None, Some(reason)) => format!("{runs}\nthe last upgrade failed: {reason}"),

@@ -27,7 +27,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use muster_protocol::{
     Digest, WorkerId,
-    api::{Caller, CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Request, Workers},
+    api::{
+        Caller, CommandWorker, Endpoint, ErrorCode, ListAfter, Masters, Request, UpgradeView,
+        Workers,
+    },
     audit::{Decision, Outcome},
     fleet::{self, Fleet},
     message::ObjectStore,
@@ -266,7 +269,7 @@ impl ApiServer {
                 let look = move |fleet: &Fleet, known: &Known| {
                     let mut workers = fleet.workers(after.as_deref());
                     for view in &mut workers {
-                        view.upgrade = known.upgrade_of(&view.lease.worker).map(|of| of.number);
+                        view.upgrade = known.upgrade_of(&view.lease.worker).map(UpgradeView::from);
                     }
                     workers
                 };
@@ -388,7 +391,7 @@ impl ApiServer {
             Ok(Some(found)) if size.is_none_or(|size| size == found) => {}
             Ok(Some(found)) => {
                 return Err(ApiRefusal::bad(format!(
-                    "the input {digest} has {found} bytes, not {}",
+                    "the object {digest} has {found} bytes, not {}",
                     size.unwrap_or_default()
                 )));
             }

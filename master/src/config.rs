@@ -6,7 +6,7 @@ use muster_wire::{
     config_file::ConfigFile,
     http::HttpArgs,
     nats::NatsArgs,
-    otlp::{self, Collector, Exporter, Origin},
+    otlp::{Collector, Exporter, Origin},
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -69,8 +69,8 @@ pub struct Config {
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2..=3600))]
     pub outage_tolerance_s: u64,
     /// Send spans of tasks that have a trace to a collector, http://HOST:PORT, by OTLP over HTTP, when they end
-    /// [default: not at all]
-    #[arg(long, value_name = "URL", env = otlp::ENDPOINT)]
+    /// [default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or not at all]
+    #[arg(long, value_name = "URL")]
     pub otlp: Option<Collector>,
     /// Where it records its sessions, so that after a restart on the same machine it need not wait
     /// until its earlier lease has ended; no other master may use this directory
@@ -141,7 +141,9 @@ impl Config {
     pub(crate) fn exporter(&self) -> std::io::Result<Option<Exporter>> {
         let (service, instance) = ("muster-master", self.name.to_string());
         let origin = Origin { service, instance, fleet: self.fleet.to_string() };
-        self.otlp.clone().map(|collector| Exporter::start(collector, origin)).transpose()
+        Collector::chosen(self.otlp.as_ref())
+            .map(|collector| Exporter::start(collector, origin))
+            .transpose()
     }
 
     pub(crate) fn keep(&self) -> Keep {

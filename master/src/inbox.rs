@@ -15,11 +15,15 @@ use muster_protocol::{
     sealed::{self, Question, SEALED, SealedSecret},
     upgrade::Upgrade,
 };
+use muster_wire::clock::wall;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
 
 /// Inputs that may wait for the loop. When the inbox is full, its senders wait.
 pub(crate) const INBOX_MAX: usize = 16 * 1024;
+
+/// How long the program of an upgrade is kept for a worker that does not come, in milliseconds.
+const PROGRAM_KEPT_MS: u64 = 30 * 24 * 3600 * 1_000;
 
 /// What the registry has besides what the fleet needs for its decisions.
 #[derive(Default)]
@@ -65,7 +69,11 @@ impl Known {
 
     /// The programs that workers of this fleet have still to fetch.
     pub fn programs_needed(&self, fleet: &Fleet) -> BTreeSet<Digest> {
+        let now = wall();
         let is_open = |upgrade: &&Upgrade| {
+            if now.0.saturating_sub(upgrade.set_at.0) > PROGRAM_KEPT_MS {
+                return false;
+            }
             let report = fleet.lease_of(&upgrade.worker).and_then(|lease| lease.program);
             report.is_none_or(|report| !upgrade.is_done(&report))
         };

@@ -15,7 +15,7 @@ pub use bulk::{
     FindObject, FoundObject, GetPiece, PIECE_BYTES_MAX, Page, PageMessage, PageStart, Piece,
     PiecePlace, PieceStored, PutPiece, ReadAudit, ReadEvents, ReadLogs, StreamPlace,
 };
-pub use command::{CommandWorker, SetUpgrade};
+pub use command::{CommandWorker, SetUpgrade, UpgradeView};
 pub use load::{AskLoads, GroupLoad, GroupLoads, NextTask};
 pub use request::{IDS_MAX, Request, RequestError};
 pub use secrets::{NameSecret, SecretView, SecretViews, SetSecret};
@@ -210,10 +210,9 @@ pub struct WorkerView {
     pub denied: Option<String>,
     /// The tasks whose attempts it holds now.
     pub attempts: Vec<TaskId>,
-    /// The number of the upgrade that it shall carry out, as this master knows it. Absent if there is none, or in the
-    /// answer of an older master.
+    /// What it shall run, as this master knows it. Absent if nobody has said so, or in the answer of an older master.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<u64>,
+    pub upgrade: Option<UpgradeView>,
 }
 
 /// Let workers join. The client keeps the secret, which is only in the token.

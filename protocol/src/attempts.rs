@@ -15,6 +15,7 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 
+pub use ending::waited;
 pub(crate) use ending::{DRAINED, PREEMPTED, WAITED};
 pub use event::{Effect, Event, Kill, LinkId};
 
@@ -86,10 +87,8 @@ pub struct Attempts {
     holds: Mark,
     dirty: BTreeSet<AttemptKey>,
     timers: BTreeSet<(Time, AttemptKey)>,
-    /// When a run has ended last, or nothing waited for a slot.
-    moved_at: Time,
-    /// How many runs were started.
-    starts: u64,
+    /// Since when attempts wait for room and no run has ended; none if no attempt waits.
+    waits_since: Option<Time>,
     /// When to look next for outcomes that no master has acknowledged.
     report_again: Option<Time>,
     /// Attempts of this session that are over and acknowledged, oldest first in the queue. A dispatch
@@ -122,8 +121,6 @@ struct Attempt {
     /// The revision of the record that dispatched it.
     revision: Revision,
     arrival: u64,
-    /// The number of its start, if it was started.
-    started: u64,
     /// The link on which it arrived, or on which its outcome was sent last.
     link: LinkId,
     phase: Phase,
@@ -176,8 +173,7 @@ impl Attempts {
             holds: Mark::default(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
-            moved_at: Time::ZERO,
-            starts: 0,
+            waits_since: None,
             report_again: None,
             over: BTreeSet::new(),
             over_order: VecDeque::new(),
@@ -277,8 +273,7 @@ impl Attempts {
             _ => None,
         };
         let timer = self.timers.first().map(|&(at, _)| at);
-        let waits = !self.ready.is_empty() || self.running.count() > self.slots as usize;
-        let stuck = waits.then_some(self.moved_at + limit::SLOT_WAIT_MAX);
+        let stuck = self.waits_since.map(|since| since + limit::ROOM_WAIT_MAX);
         [fence, stop, drain, timer, stuck, self.report_again].into_iter().flatten().min()
     }
 
@@ -418,8 +413,6 @@ impl Attempts {
             self.ready.remove(&(arrival, key));
             self.running.add(attempt.share());
             self.outbox.push(Effect::Start(dispatch.clone()));
-            self.starts += 1;
-            attempt.started = self.starts;
             attempt.phase = Phase::Running;
         }
     }
@@ -451,11 +444,6 @@ impl Attempt {
     fn share(&self) -> Share {
         let dispatch = self.dispatch.as_ref();
         dispatch.map_or_else(Share::default, |dispatch| dispatch.share())
-    }
-
-    /// Whether it has a slot or waits for one on a thread.
-    fn is_started(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Killed(_))
     }
 
     /// Whether the attempt runs or may still run, and was not killed.

@@ -124,9 +124,9 @@ pub const BEGUN_WORK: Duration = Duration::from_millis(1);
 /// The same as a number of tasks: the shortest take some 15 µs.
 pub const BEGUN_TASKS_MAX: u32 = 64;
 
-/// How long attempts may wait on a worker for a slot while no run ends there. Its runs take longer then than its master
-/// expected, and another worker may have a free slot.
-pub const SLOT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long attempts wait on a worker for a slot, or for memory, while no run ends there, until it returns them. Its runs
+/// take longer then than its master expected, and another worker may have room.
+pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The longest version of a program that a frame may name, in bytes.
 pub const VERSION_SIZE_MAX: usize = 64;

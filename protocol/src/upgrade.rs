@@ -1,8 +1,8 @@
 //! Upgrades: which program a worker shall run, and what a worker says of the one that it runs. Never verifies a
 //! signature, and never has the bytes of a program.
 //!
-//! A worker carries out each upgrade once, by its number. It may be away when the upgrade is written: it reads the
-//! upgrade when it comes back.
+//! Upgrades of a worker are numbered; a worker carries out only one that is newer than its last. It may be away when the
+//! upgrade is written: it reads it when it comes back.
 
 use crate::{
     Digest, WorkerId,
@@ -85,7 +85,28 @@ pub struct Upgrade {
     pub unknown: Unknown,
 }
 
-record!(Upgrade);
+record!(Upgrade {
+    const SIZE_MAX: usize = UPGRADE_SIZE_MAX;
+});
+
+/// The largest upgrade, as JSON: a signature, and names.
+pub const UPGRADE_SIZE_MAX: usize = 16 * 1024;
+
+/// How far a number may be beyond the last one. What says more is not believed: no later upgrade could follow it.
+const JUMP_MAX: u64 = 1 << 32;
+
+/// The number of the next upgrade, after the last one in the registry and that which the worker reports. A registry that
+/// begins anew goes on where the worker is.
+pub fn next_number(last: Option<u64>, reported: Option<u64>) -> u64 {
+    let last = last.unwrap_or_default();
+    let reported = reported.filter(|reported| follows(last, *reported)).unwrap_or_default();
+    last.max(reported).saturating_add(1)
+}
+
+/// Whether an upgrade of this number may follow one of the number `last`.
+pub fn follows(last: u64, number: u64) -> bool {
+    number > last && number - last <= JUMP_MAX
+}
 
 impl Upgrade {
     /// The key in the access bucket.
@@ -162,6 +183,15 @@ mod tests {
             let refused = program(size, comment).check().expect_err(comment);
             assert!(refused.contains(why), "{refused}");
         }
+    }
+
+    #[test]
+    fn numbers_go_on_where_the_worker_is_but_not_where_it_cannot_be() {
+        assert_eq!(next_number(None, None), 1);
+        assert_eq!(next_number(Some(3), Some(2)), 4);
+        assert_eq!(next_number(None, Some(7)), 8, "the registry has begun anew");
+        assert_eq!(next_number(Some(3), Some(u64::MAX)), 4);
+        assert!(follows(3, 4) && !follows(3, 3) && !follows(3, u64::MAX));
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub const PROVEN: &str = "PROVEN=1";
 
 const READY: &str = "READY=1";
 const STOPPING: &str = "STOPPING=1";
-const ALIVE: &str = "WATCHDOG=1";
+/// The process lives.
+pub const ALIVE: &str = "WATCHDOG=1";
 const STATUS: &str = "STATUS=";
 
 /// How this process reports to its service manager, if it has one.

@@ -13,7 +13,11 @@ use hyper_util::rt::TokioIo;
 use muster_protocol::trace::Span;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -65,6 +69,17 @@ impl FromStr for Collector {
 }
 
 impl Collector {
+    /// The collector that an option names, or else the variable [`ENDPOINT`]. What is no collector in the variable is
+    /// ignored, since it may be meant for other programs.
+    pub fn chosen(option: Option<&Collector>) -> Option<Collector> {
+        let of_variable = || {
+            let text = std::env::var(ENDPOINT).ok().filter(|text| !text.is_empty())?;
+            let read = text.parse();
+            read.inspect_err(|why: &String| tracing::warn!(why, "{ENDPOINT} is ignored")).ok()
+        };
+        option.cloned().or_else(of_variable)
+    }
+
     /// The TCP port to which spans are sent.
     pub fn port(&self) -> u16 {
         self.port
@@ -112,9 +127,12 @@ impl Exporter {
     /// Waits until what was handed over has been sent or dropped, but no longer than `within`.
     pub async fn flush(&self, within: Duration) {
         let (sent, done) = oneshot::channel();
-        if self.0.send(Input::Flush(sent)).await.is_ok() {
-            let _ = tokio::time::timeout(within, done).await;
-        }
+        let flushed = async {
+            if self.0.send(Input::Flush(sent)).await.is_ok() {
+                let _ = done.await;
+            }
+        };
+        let _ = tokio::time::timeout(within, flushed).await;
     }
 }
 
@@ -203,15 +221,19 @@ async fn exchange(
     }
 }
 
-/// TLS with the authorities of the system.
+/// TLS with the authorities of the system, which are read once.
 fn tls() -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config =
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions();
-    let config = config.expect("the provider has the default versions");
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    static TLS: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    TLS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions();
+        let config = config.expect("the provider has the default versions");
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    })
+    .clone()
 }
 
 impl Origin {

@@ -1,6 +1,10 @@
 //! The options of a worker. Never a default for a choice that the operator has to make.
 
-use crate::{journal, memory, policy::Rules, programs::Programs};
+use crate::{
+    journal, memory,
+    policy::Rules,
+    programs::{Present, Programs},
+};
 use anyhow::Context as _;
 use muster_protocol::{
     GroupName, WorkerId, enrolment::Token, entitlement::Entitlement, lease::LeaseTiming, limit,
@@ -10,7 +14,7 @@ use muster_wire::{
     config_file::ConfigFile,
     http::{HttpArgs, Listener},
     nats::{Access, AccessError, NatsArgs},
-    otlp::{self, Collector, Exporter, Origin},
+    otlp::{Collector, Exporter, Origin},
 };
 use std::{
     collections::BTreeMap,
@@ -114,8 +118,8 @@ pub struct Config {
     /// run, and each lapse of the lease. If lines could not be written, a line `gap` says so
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// How large the journal grows, in MiB. Then its lines are moved to a file with `.1` after its name, in place of
-    /// those that were moved before; 0 for no limit
+    /// The size at which the lines of the journal are moved to a file with `.1` after its name, in MiB. They take the
+    /// place of those that were moved before; 0 for never
     #[arg(long, default_value_t = 256, value_name = "MIB",
           value_parser = clap::value_parser!(u64).range(..=1_048_576))]
     pub journal_mib: u64,
@@ -127,8 +131,8 @@ pub struct Config {
     #[command(flatten)]
     pub http_options: HttpArgs,
     /// Send spans of runs whose tasks have a trace to a collector, http://HOST:PORT, by OTLP over HTTP
-    /// [default: not at all]
-    #[arg(long, value_name = "URL", env = otlp::ENDPOINT)]
+    /// [default: where OTEL_EXPORTER_OTLP_ENDPOINT says, or not at all]
+    #[arg(long, value_name = "URL")]
     pub otlp: Option<Collector>,
     /// Write this file when it has a lease and a link, also after each restart: JSON with the id of
     /// its process
@@ -138,7 +142,7 @@ pub struct Config {
     /// from --state-dir
     #[arg(long, value_name = "DIR", requires = "upgrade_signers", conflicts_with = "unsupervised")]
     pub upgrades: Option<PathBuf>,
-    /// A key of which one must have signed a program (repeatable): the public key, RW…, of `muster module key`
+    /// A public key, RW… of `muster module key`, whose owner may sign programs (repeatable)
     #[arg(long = "upgrade-signer", value_name = "KEY", requires = "upgrades")]
     pub upgrade_signers: Vec<SignerKey>,
     /// How long the program of an upgrade may take until it has a lease, a link and a test run, in seconds. Then
@@ -162,6 +166,9 @@ pub struct Config {
     /// The id of the supervisor, which passes this option
     #[arg(long, hide = true, value_name = "PID")]
     pub supervised_by: Option<i32>,
+    /// What the supervisor knows of the program, if the worker takes upgrades
+    #[arg(long, hide = true, value_name = "JSON")]
+    pub program: Option<Present>,
     /// Whether the supervisor reads how the worker is, and passes it on to the service manager
     #[arg(long, hide = true)]
     pub reports: bool,
@@ -183,7 +190,9 @@ impl Config {
     /// Its programs, if it takes upgrades.
     pub(crate) fn programs(&self, installed: PathBuf) -> anyhow::Result<Option<Programs>> {
         let open = |dir: &PathBuf| {
-            Programs::open(dir, &self.state_dir, self.upgrade_signers.clone(), installed)
+            let ready_file = self.ready_file.as_deref();
+            let signers = self.upgrade_signers.clone();
+            Programs::open(dir, &self.state_dir, ready_file, signers, installed)
         };
         self.upgrades.as_ref().map(open).transpose()
     }
@@ -191,6 +200,11 @@ impl Config {
     /// How long the program of an upgrade may take to prove itself.
     pub(crate) fn trial(&self) -> Duration {
         Duration::from_secs(self.upgrade_within_s)
+    }
+
+    /// Where spans are sent, if they are to be sent.
+    pub(crate) fn collector(&self) -> Option<Collector> {
+        Collector::chosen(self.otlp.as_ref())
     }
 
     /// What sends spans, if they are to be sent.
@@ -201,7 +215,7 @@ impl Config {
     ) -> std::io::Result<Option<Exporter>> {
         let (service, instance) = ("muster-worker", worker.to_string());
         let origin = Origin { service, instance, fleet: names.fleet().into() };
-        self.otlp.clone().map(|collector| Exporter::start(collector, origin)).transpose()
+        self.collector().map(|collector| Exporter::start(collector, origin)).transpose()
     }
 
     /// The token with which it joins.

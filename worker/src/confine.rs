@@ -187,7 +187,7 @@ impl Reach {
             run: programs(),
             keep: vec![config.state_dir.clone()],
             replace: ready.into_iter().collect(),
-            ports: ports(nats, rules, masters, config.otlp.as_ref()),
+            ports: ports(nats, rules, masters, config.collector().as_ref()),
         }
     }
 }

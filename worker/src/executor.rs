@@ -26,7 +26,7 @@ use crate::{
 use carry::{Stores, bring, get, pass_on, provide, unless_closed};
 use muster_protocol::{
     WorkerId,
-    attempts::{Effect, Event},
+    attempts::{Effect, Event, waited},
     lease::{LeaseEvent, LeaseState},
     message::{AttemptKey, Dispatch, ToMaster},
     registry::Holds,
@@ -194,6 +194,11 @@ impl Executor {
                         gate.kill(why.into());
                     }
                 }
+                Effect::Recall(key) => {
+                    if let Some(gate) = self.gates.get(&key) {
+                        gate.recall();
+                    }
+                }
                 Effect::Drop(key) => {
                     // Abort it: other attempts can use the space and the place for which it waits.
                     if let Some(work) = self.preparing.remove(&key) {
@@ -328,6 +333,10 @@ impl Executor {
                 Ok(outcome) => bring(outcome, &links, &gate).await,
             };
             match outcome {
+                // That is no shortage of the host.
+                Some(outcome) if outcome == waited() => {
+                    drop(inbox.send(Input::Attempts(Event::Ended { key, outcome })).await);
+                }
                 Some(outcome) => tell_end(&inbox, &said, key, outcome).await,
                 None => drop(inbox.send(Input::Attempts(Event::Stopped(key))).await),
             }

@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 pub struct RunGate {
     gate: lease::Gate,
     changed: Arc<Notify>,
+    recalled: Arc<Notify>,
 }
 
 impl RunGate {
     /// A gate for one run; it closes at `end`.
     pub fn new(end: LeaseEnd) -> Self {
-        RunGate { gate: lease::Gate::new(end), changed: Arc::default() }
+        RunGate { gate: lease::Gate::new(end), changed: Arc::default(), recalled: Arc::default() }
     }
 
     /// Kills the run, or keeps it from starting. The first reason counts. The run is dropped at its
@@ -55,6 +56,16 @@ impl RunGate {
                 () = tokio::time::sleep(self.until().since(now)) => {}
             }
         }
+    }
+
+    /// Recalls the run: it ends if it still waits for a slot.
+    pub(crate) fn recall(&self) {
+        self.recalled.notify_one();
+    }
+
+    /// Waits for [`RunGate::recall`].
+    pub(crate) async fn recalled(&self) {
+        self.recalled.notified().await;
     }
 
     /// Makes [`RunGate::changed`] return, for a waiter that waits for other things besides the gate.

@@ -19,6 +19,4 @@ pub(crate) enum Input {
         /// How long runs may go on.
         deadline: Duration,
     },
-    /// The program on trial has run a guest: the upgrade of this number is carried out.
-    Proven(u64),
 }

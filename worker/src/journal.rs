@@ -33,7 +33,7 @@ pub(crate) struct Files {
 
 impl Files {
     /// Opens the file for appending, and the one with `.1` after its name if there is a limit. Creates them if there
-    /// are none.
+    /// are none. Without the second file there is no limit.
     pub(crate) fn open(path: &Path, max: Option<u64>) -> io::Result<Self> {
         let now = File::options().read(true).append(true).create(true).open(path)?;
         let mut name = path.as_os_str().to_owned();
@@ -41,8 +41,18 @@ impl Files {
         let mut options = File::options();
         // Those of before stay until there are others to take their place.
         let options = options.write(true).create(true).truncate(false);
-        let before = max.map(|_| options.open(PathBuf::from(name))).transpose()?;
-        Ok(Files { now, before, max: max.unwrap_or(u64::MAX) })
+        let is_file = now.metadata()?.is_file();
+        let before = max.filter(|_| is_file).and_then(|_| {
+            let opened = options.open(PathBuf::from(&name));
+            let path = Path::new(&name).display();
+            opened
+                .inspect_err(
+                    |error| tracing::warn!(%error, file = %path, "the journal will not be limited"),
+                )
+                .ok()
+        });
+        let max = max.filter(|_| before.is_some()).unwrap_or(u64::MAX);
+        Ok(Files { now, before, max })
     }
 
     /// Copies the lines from this place on to the end of the second file. Returns where they end.
@@ -195,6 +205,8 @@ impl Book {
             && let Err(error) = self.try_to_move_lines(before)
         {
             tracing::error!(%error, "the lines of the journal cannot be moved; it grows");
+            // A part of them is of no use, and takes room.
+            let _ = before.set_len(0);
         }
         // After an error, it is tried again when as many lines were written once more.
         self.size.store(0, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 //! The worker: it holds a lease, dials its masters, and runs the attempts that they dispatch. It never
-//! runs a guest without a lease, and this loop never waits for work.
+//! runs a guest of a task without a lease.
 //!
 //! One loop ([`worker_loop`]) owns the state machine, [`Attempts`]. Links, lease, artifacts and runs report to the loop's
 //! inbox. Guests and the lease have threads of their own, so that neither can starve the other.
@@ -141,7 +141,7 @@ impl Begun {
             true => Notifier::to_supervisor().context("standard output")?,
             false => Notifier::to_nobody(),
         };
-        let program = config.upgrades.as_deref().map(programs::Present::read).transpose()?;
+        let program = config.program.clone();
         let journal = config.journal()?;
         let confined = confine::worker(config, nats.as_ref(), &rules, &claim.masters(config))?;
         Ok(Begun { claim, nats, rules, http, manager, journal, program, confined })
@@ -207,6 +207,11 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
             limit::LEASE_DRAFT_MAX
         );
     }
+    let trial = program.as_ref().and_then(|known| known.trial);
+    if trial.is_some() {
+        let compiler = compile::Compiler::new(&rules);
+        upgrade::test_run(&compiler).await.context("the test run of the new program failed")?;
+    }
     let report = upgrade::SharedReport::new(program.as_ref().map(|known| known.report.clone()));
     let lease = lease_thread::start(
         lease_thread::Terms {
@@ -252,7 +257,6 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         };
         tokio::spawn(hearing.keep_up());
     }
-    let trial = program.as_ref().and_then(|known| known.trial);
     if let Some(present) = program {
         let upgrades = upgrade::Upgrades {
             present,
@@ -276,7 +280,6 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         let (metrics, readiness) = (metrics.clone(), readiness.clone());
         http.serve(Arc::new(http::WorkerService { metrics, readiness }))?;
     }
-    let (compiler, loop_inbox) = (compile::Compiler::new(&present.now()), inbox.clone());
     let executor = executor::Executor::new(
         engine,
         code,
@@ -336,8 +339,6 @@ async fn run(config: Config, begun: Begun, mut stop: watch::Receiver<bool>) -> a
         restarts: None,
         stopping: false,
         told: false,
-        compiler,
-        inbox: loop_inbox,
     };
     worker.serve(inputs, lease_told, stop).await
 }

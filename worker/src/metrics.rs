@@ -94,15 +94,7 @@ impl Metrics {
         registry.register_with_unit("worker_run_duration", help, Unit::Seconds, runs.clone());
         let kills = Family::<OfKill, Counter>::default();
         // An alert on an increase does not see a series that begins with 1.
-        let all = [
-            Kill::Fenced,
-            Kill::Revoked,
-            Kill::Preempted,
-            Kill::Drained,
-            Kill::Waited,
-            Kill::Stopping,
-        ];
-        for why in all {
+        for why in [Kill::Fenced, Kill::Revoked, Kill::Preempted, Kill::Drained, Kill::Stopping] {
             drop(kills.get_or_create(&OfKill { why: word(why) }));
         }
         registry.register("worker_kills", "Runs that were killed", kills.clone());
@@ -202,7 +194,6 @@ fn word(why: Kill) -> &'static str {
         Kill::Revoked => "revoked",
         Kill::Preempted => "preempted",
         Kill::Drained => "drained",
-        Kill::Waited => "waited",
         Kill::Stopping => "stopping",
     }
 }

@@ -1,5 +1,6 @@
 //! The programs that a worker can run in place of the installed one, for its supervisor: which of them runs, and the
-//! trial of another one. Never runs a program that is not signed with one of the keys that the operator named.
+//! trial of another one. Never runs a program other than the installed one without having verified it right before, by the
+//! keys that the operator named.
 //!
 //! The worker's process is confined and cannot write in the directory of the programs. It leaves a program in its
 //! state directory; the supervisor copies that, and verifies the copy.
@@ -8,17 +9,22 @@ use anyhow::{Context as _, bail};
 use muster_module::signing;
 use muster_protocol::{
     Digest,
+    limit::UPGRADE_REASON_MAX,
+    record,
     signature::SignerKey,
-    upgrade::{Program, ProgramReport, Upgrade, Wanted},
+    task::clip,
+    upgrade::{Program, ProgramReport, UPGRADE_SIZE_MAX, Upgrade, Wanted, follows},
 };
 use muster_wire::process;
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, DirBuilder, File},
-    io::{ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 /// The directory in the state directory in which the worker leaves an upgrade.
@@ -30,15 +36,15 @@ const LEFT_PROGRAM: &str = "program";
 /// The file with what the supervisor knows, in the directory of the programs.
 const NOTES: &str = "programs.json";
 
-/// The most bytes of a file of JSON that is read.
-const JSON_MAX: u64 = 64 * 1024;
+/// The most bytes of an upgrade that is read.
+const JSON_MAX: u64 = UPGRADE_SIZE_MAX as u64;
 
 /// What the supervisor knows of its programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Notes {
-    /// The SHA-256 of the program that was installed when this was written. Once another one is installed, that
-    /// one runs.
+    /// The SHA-256 of the installed program at the start of the supervisor that wrote this. Once another one is
+    /// installed, that one runs.
     installed: Option<Digest>,
     /// The program that runs; absent if it is the installed one.
     runs: Option<Program>,
@@ -70,9 +76,9 @@ pub(crate) struct Programs {
     notes: Notes,
 }
 
-/// What the worker's process knows of its program when it begins.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Present {
+/// What the worker's process knows of its program when it begins. Its supervisor passes this on as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Present {
     /// What its lease says.
     pub report: ProgramReport,
     /// The number of the upgrade that it has to prove, if its program is on trial.
@@ -81,19 +87,17 @@ pub(crate) struct Present {
     pub kept: Vec<Digest>,
 }
 
-impl Present {
-    /// Reads it from the directory of the programs.
-    pub(crate) fn read(dir: &Path) -> anyhow::Result<Self> {
-        let notes = read_notes(dir)?;
-        let program = notes.trial.as_ref().map_or(&notes.runs, |trial| &trial.program);
-        let digest = program.as_ref().map(|program| program.digest);
-        let kept = [&notes.runs, &notes.before].into_iter().flatten();
-        let (number, failed) = (notes.number, notes.failed);
-        Ok(Present {
-            report: ProgramReport { digest, number, failed, ..ProgramReport::default() },
-            trial: notes.trial.map(|trial| trial.number),
-            kept: kept.map(|program| program.digest).collect(),
-        })
+impl FromStr for Present {
+    type Err = serde_json::Error;
+
+    fn from_str(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+}
+
+impl fmt::Display for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -102,6 +106,7 @@ impl Programs {
     pub(crate) fn open(
         dir: &Path,
         state: &Path,
+        ready_file: Option<&Path>,
         signers: Vec<SignerKey>,
         installed: PathBuf,
     ) -> anyhow::Result<Self> {
@@ -112,39 +117,74 @@ impl Programs {
             fs::canonicalize(dir).with_context(unusable)?,
             fs::canonicalize(state).with_context(unusable)?,
         );
-        if dir.starts_with(&state) || state.starts_with(&dir) {
-            bail!(
-                "--upgrades {} and --state-dir {} have to be apart: the worker, which can write in the latter, must \
-                 not be able to replace a program that was verified",
-                dir.display(),
-                state.display()
-            );
+        // The worker can write there, and must not be able to replace a program that was verified.
+        let of_ready_file = ready_file.and_then(|file| fs::canonicalize(directory(file)).ok());
+        let of_worker = [("--state-dir", Some(&state)), ("--ready-file", of_ready_file.as_ref())];
+        for (option, place) in of_worker {
+            let Some(place) = place else { continue };
+            if dir.starts_with(place) || place.starts_with(&dir) {
+                bail!(
+                    "--upgrades {} and the directory of {option}, {}, have to be apart: the worker can write in the latter",
+                    dir.display(),
+                    place.display()
+                );
+            }
         }
         let notes = read_notes(&dir)?;
         let mut programs = Programs { dir, state, signers, installed, notes };
-        if programs.notes.runs.is_some() || programs.notes.trial.is_some() {
-            let installed = digest_of(&programs.installed)?;
-            if programs.notes.installed != Some(installed) {
-                tracing::info!(%installed, "another program was installed, which runs from now on");
-                programs.notes.runs = None;
-                programs.notes.before = None;
-            }
+        let installed = digest_of(&programs.installed)?;
+        if programs.notes.installed.replace(installed).is_some_and(|noted| noted != installed) {
+            tracing::info!(%installed, "another program was installed, which runs from now on");
+            programs.notes.runs = None;
+            programs.notes.before = None;
+            programs.write();
         }
-        if let Some(runs) = programs.notes.runs.take_if(|runs| !dir_has(&programs.dir, runs)) {
-            tracing::error!(program = %runs.digest, "the program is gone; the installed one runs");
-        }
-        if programs.notes.trial.is_some() {
-            programs.gives_up("its host or its supervisor ended during the trial")?;
-        }
+        programs.gives_up("its host or its supervisor crashed during the trial");
         Ok(programs)
     }
 
-    /// The file of the program to start.
-    pub(crate) fn path(&self) -> PathBuf {
-        match self.notes.trial.as_ref().map_or(&self.notes.runs, |trial| &trial.program) {
-            Some(program) => self.file_of(program),
-            None => self.installed.clone(),
+    /// What the worker's process has to know.
+    pub(crate) fn present(&self) -> Present {
+        let Notes { runs, before, number, failed, trial, .. } = &self.notes;
+        let program = trial.as_ref().map_or(runs, |trial| &trial.program);
+        let digest = program.as_ref().map(|program| program.digest);
+        let report = ProgramReport { digest, number: *number, ..ProgramReport::default() };
+        Present {
+            report: ProgramReport { failed: failed.clone(), ..report },
+            trial: trial.as_ref().map(|trial| trial.number),
+            kept: [runs, before].into_iter().flatten().map(|program| program.digest).collect(),
         }
+    }
+
+    /// The file of the program to start. One that is not as it was verified, or whose key is not accepted any more, is
+    /// given up for the installed one.
+    pub(crate) fn path(&mut self) -> PathBuf {
+        if let Some(Trial { program: Some(program), .. }) = &self.notes.trial {
+            match self.check(program) {
+                Ok(file) => return file,
+                Err(error) => self.gives_up(&format!("{error:#}")),
+            }
+        }
+        let on_trial = self.notes.trial.is_some();
+        if let Some(runs) = self.notes.runs.as_ref().filter(|_| !on_trial) {
+            match self.check(runs) {
+                Ok(file) => return file,
+                Err(error) => {
+                    tracing::error!("the installed program runs: {error:#}");
+                    self.notes.runs = None;
+                    self.write();
+                }
+            }
+        }
+        self.installed.clone()
+    }
+
+    /// The file of a program, verified.
+    fn check(&self, program: &Program) -> anyhow::Result<PathBuf> {
+        let file = self.file_of(program);
+        let bytes =
+            fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        verify(program, &self.signers, &bytes).map(|()| file)
     }
 
     /// Whether the program to start is on trial.
@@ -153,23 +193,26 @@ impl Programs {
     }
 
     /// Begins the trial of the upgrade that the worker has left. If its program cannot be tried, the upgrade is given
-    /// up.
+    /// up. An error means that there is no upgrade that can be read.
     pub(crate) fn take(&mut self) -> anyhow::Result<()> {
         let left = self.state.join(LEFT);
         let upgrade = read_left(&left)?;
+        if !follows(self.notes.number, upgrade.number) {
+            bail!("the number {} does not follow {}", upgrade.number, self.notes.number);
+        }
         let tried = self.trial_of(&upgrade, &left.join(LEFT_PROGRAM));
         let _ = fs::remove_dir_all(&left);
         match tried {
             Ok(program) => {
-                self.notes.installed = Some(digest_of(&self.installed)?);
                 self.notes.trial = Some(Trial { number: upgrade.number, program });
-                self.write()
+                self.write();
             }
             Err(reason) => {
                 self.notes.number = upgrade.number;
-                self.fails(format!("{reason:#}"))
+                self.fails(format!("{reason:#}"));
             }
         }
+        Ok(())
     }
 
     /// The program that an upgrade asks for, once it is here and verified.
@@ -198,37 +241,43 @@ impl Programs {
     }
 
     /// The program on trial has proven itself: it is the one that runs.
-    pub(crate) fn proved(&mut self) -> anyhow::Result<()> {
-        let Some(Trial { number, program }) = self.notes.trial.take() else { return Ok(()) };
+    pub(crate) fn proved(&mut self) {
+        let Some(Trial { number, program }) = self.notes.trial.take() else { return };
         self.notes.before = std::mem::replace(&mut self.notes.runs, program);
         (self.notes.number, self.notes.failed) = (number, None);
-        self.write()?;
+        self.write();
         self.remove_others();
-        Ok(())
+    }
+
+    /// The trial is broken off, because the host or its operator wants so. It begins again at the next start.
+    pub(crate) fn breaks_off(&mut self) {
+        if self.notes.trial.take().is_some() {
+            self.write();
+        }
     }
 
     /// The program on trial has failed: the one before it runs again.
-    pub(crate) fn gives_up(&mut self, reason: &str) -> anyhow::Result<()> {
-        let Some(Trial { number, .. }) = self.notes.trial.take() else { return Ok(()) };
+    pub(crate) fn gives_up(&mut self, reason: &str) {
+        let Some(Trial { number, .. }) = self.notes.trial.take() else { return };
         self.notes.number = number;
-        self.fails(format!("the program was tried and failed: {reason}"))
+        self.fails(format!("the program was tried and failed: {reason}"));
     }
 
-    fn fails(&mut self, reason: String) -> anyhow::Result<()> {
+    fn fails(&mut self, reason: String) {
         tracing::error!(number = self.notes.number, reason, "an upgrade is given up");
-        let mut report = ProgramReport::default();
-        report.fails(self.notes.number, reason);
-        self.notes.failed = report.failed;
-        self.write()?;
+        self.notes.failed = Some(clip(&reason, UPGRADE_REASON_MAX).into());
+        self.write();
         self.remove_others();
-        Ok(())
     }
 
-    fn write(&self) -> anyhow::Result<()> {
-        let text = serde_json::to_string(&self.notes)?;
+    /// Writes the notes for the next supervisor. This one goes on without.
+    fn write(&self) {
         let notes = self.dir.join(NOTES);
-        let written = process::write_whole_as(&notes, &text, 0o600);
-        written.with_context(|| format!("{} cannot be written", notes.display()))
+        let text = serde_json::to_string(&self.notes).map_err(io::Error::other);
+        let written = text.and_then(|text| process::write_whole_as(&notes, &text, 0o600));
+        if let Err(error) = written {
+            tracing::error!(%error, file = %notes.display(), "what was decided would be forgotten at a restart");
+        }
     }
 
     fn file_of(&self, program: &Program) -> PathBuf {
@@ -247,15 +296,24 @@ impl Programs {
     }
 }
 
+/// The accepted key by which a program claims to be signed.
+pub(crate) fn signer<'a>(
+    program: &Program,
+    signers: &'a [SignerKey],
+) -> anyhow::Result<&'a SignerKey> {
+    let key = program.signature.key();
+    let found = signers.iter().find(|signer| signer.id == key);
+    found.with_context(|| {
+        format!("the program is signed with the key {key}, which is not one of --upgrade-signer")
+    })
+}
+
 /// Refuses bytes that are not those of the program, or that no accepted key has signed.
 pub(crate) fn verify(program: &Program, signers: &[SignerKey], bytes: &[u8]) -> anyhow::Result<()> {
     if muster_module::digest(bytes) != program.digest {
         bail!("the bytes that were received are not {}", program.digest);
     }
-    let key = program.signature.key();
-    let Some(signer) = signers.iter().find(|signer| signer.id == key) else {
-        bail!("the program is signed with the key {key}, which is not one of --upgrade-signer");
-    };
+    let signer = signer(program, signers)?;
     match signing::is_valid(&program.signature, signer, bytes) {
         true => Ok(()),
         false => bail!("the signature of the program is not valid"),
@@ -281,7 +339,7 @@ pub(crate) fn leave(state: &Path, upgrade: &Upgrade, bytes: Option<&[u8]>) -> an
 
 fn read_left(left: &Path) -> anyhow::Result<Upgrade> {
     let text = read_at_most(&left.join(LEFT_UPGRADE), JSON_MAX)?;
-    serde_json::from_slice(&text).context("the upgrade that the worker has left cannot be read")
+    record::read(&text).context("the upgrade that the worker has left cannot be read")
 }
 
 fn read_notes(dir: &Path) -> anyhow::Result<Notes> {
@@ -310,8 +368,12 @@ fn digest_of(file: &Path) -> anyhow::Result<Digest> {
     Ok(muster_module::digest(&bytes))
 }
 
-fn dir_has(dir: &Path, program: &Program) -> bool {
-    dir.join(name_of(program)).is_file()
+/// The directory of a file that the worker may make.
+fn directory(file: &Path) -> &Path {
+    match file.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    }
 }
 
 fn name_of(program: &Program) -> String {

@@ -21,6 +21,7 @@ use crate::{
 use bytes::Bytes;
 use muster_protocol::{
     Time, WorkerId,
+    attempts::waited,
     checkpoint::Stale,
     grant::Grants,
     lease::Permit,
@@ -73,6 +74,10 @@ pub async fn run(
         biased;
         slot = engine.slot() => slot,
         reason = gate.closed() => return RunEnd::killed(reason),
+        () = gate.recalled() => return match gate.pass(boottime()) {
+            Ok(permit) => RunEnd::outcome(permit, waited()),
+            Err(reason) => RunEnd::killed(reason),
+        },
     };
     let started = boottime();
     if let Err(reason) = gate.pass(started) {

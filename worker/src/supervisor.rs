@@ -7,7 +7,7 @@
 use crate::{config::Config, programs::Programs};
 use muster_wire::{
     log,
-    notify::{self, Notifier, PROVEN, WORD_MAX},
+    notify::{self, ALIVE, Notifier, PROVEN, WORD_MAX},
     process::{NOT_BEGUN, StopRequest, StopRequests},
 };
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
@@ -43,7 +43,13 @@ const AGAIN_MAX: Duration = Duration::from_secs(10);
 const GOOD_LIFE: Duration = Duration::from_secs(5);
 
 /// How long a worker whose program failed its trial may take to end.
-const TRIAL_ENDS_WITHIN: Duration = Duration::from_secs(10);
+const TRIAL_ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often the service manager hears during a trial that the supervisor lives.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the last words of a worker that has ended may take.
+const SAID_WITHIN: Duration = Duration::from_secs(1);
 
 /// Starts the worker and restarts it until it ends in good order or is told to stop. Returns its exit
 /// code.
@@ -132,7 +138,8 @@ impl Supervisor {
             let born = Instant::now();
             let how = match self.start() {
                 Ok(mut started) => {
-                    let ended = ended(self.programs.as_mut(), self.trial, &mut started);
+                    let ended =
+                        ended(self.programs.as_mut(), self.trial, &self.manager, &mut started);
                     let status = tokio::select! {
                         status = ended => status?,
                         ask = self.asks.next() => return Ok(self.stop(started.child, ask).await?),
@@ -142,10 +149,10 @@ impl Supervisor {
                     match next(status) {
                         Next::End(code) => return Ok(ExitCode::from(code)),
                         Next::Upgrade => match &mut self.programs {
-                            Some(programs) => {
-                                programs.take()?;
-                                continue;
-                            }
+                            Some(programs) => match programs.take() {
+                                Ok(()) => continue,
+                                Err(error) => format!("left no upgrade: {error:#}"),
+                            },
                             None => format!("ended with exit code {UPGRADE}"),
                         },
                         Next::Again(how) => how,
@@ -154,7 +161,7 @@ impl Supervisor {
                 Err(error) => {
                     let how = format!("could not be started: {error}");
                     if let Some(programs) = &mut self.programs {
-                        programs.gives_up(&how)?;
+                        programs.gives_up(&how);
                     }
                     how
                 }
@@ -169,11 +176,14 @@ impl Supervisor {
         }
     }
 
-    fn start(&self) -> io::Result<Started> {
-        let program = self.programs.as_ref().map_or_else(|| self.installed.clone(), Programs::path);
+    fn start(&mut self) -> io::Result<Started> {
+        let program = self.programs.as_mut().map_or_else(|| self.installed.clone(), Programs::path);
         // In the same process group, so that a signal to the group reaches both processes.
         let mut command = Command::new(program);
         command.args(&self.args).stdin(Stdio::null());
+        if let Some(programs) = &self.programs {
+            command.args(["--program", &programs.present().to_string()]);
+        }
         let (proves, proven) = oneshot::channel();
         if !self.manager.tells() && self.programs.is_none() {
             return Ok(Started { child: command.spawn()?, proven });
@@ -190,6 +200,9 @@ impl Supervisor {
     /// once.
     async fn stop(mut self, mut child: Child, ask: StopRequest) -> io::Result<ExitCode> {
         tracing::info!(?ask, "the worker is told to stop; another signal ends it at once");
+        if let Some(programs) = &mut self.programs {
+            programs.breaks_off();
+        }
         terminate(&child);
         let code = loop {
             tokio::select! {
@@ -209,34 +222,60 @@ impl Supervisor {
 async fn ended(
     programs: Option<&mut Programs>,
     trial: Duration,
+    manager: &Notifier,
     started: &mut Started,
-) -> anyhow::Result<Option<ExitStatus>> {
+) -> io::Result<Option<ExitStatus>> {
     let Started { child, proven } = started;
     let Some(programs) = programs.filter(|programs| programs.is_trying()) else {
         return Ok(Some(child.wait().await?));
     };
-    tokio::select! {
-        status = child.wait() => {
-            let how = match next(status?) {
-                Next::Again(how) => how,
-                Next::End(code) => format!("ended with exit code {code}"),
-                Next::Upgrade => format!("ended with exit code {UPGRADE}"),
-            };
-            programs.gives_up(&format!("it {how} before it had a lease, a link and a run"))?;
-        }
-        Ok(()) = proven => {
-            programs.proved()?;
-            return Ok(Some(child.wait().await?));
-        }
-        () = tokio::time::sleep(trial) => {
-            programs.gives_up(&format!("it had no lease, link and run within {trial:?}"))?;
-            terminate(child);
-            if tokio::time::timeout(TRIAL_ENDS_WITHIN, child.wait()).await.is_err() {
-                child.kill().await?;
+    let mut alive = tokio::time::interval(ALIVE_EVERY);
+    let late = tokio::time::sleep(trial);
+    tokio::pin!(late);
+    // Whether it may still say something.
+    let mut is_heard = true;
+    loop {
+        tokio::select! {
+            said = &mut *proven, if is_heard => {
+                is_heard = false;
+                if said.is_ok() {
+                    programs.proved();
+                    return Ok(Some(child.wait().await?));
+                }
+            }
+            // What it said before its end is heard first. A process that it left may keep the pipe open.
+            status = ended_and_heard(child, is_heard) => {
+                let how = match next(status?) {
+                    Next::Again(how) => how,
+                    Next::End(code) => format!("ended with exit code {code}"),
+                    Next::Upgrade => format!("ended with exit code {UPGRADE}"),
+                };
+                programs.gives_up(&format!(
+                    "it {how} before it had run a guest and had a lease and a link"
+                ));
+                return Ok(None);
+            }
+            // A program that hangs is given up here, and not by the service manager.
+            _ = alive.tick() => manager.pass_on(ALIVE),
+            () = &mut late => {
+                programs.gives_up(&format!("it had not run a guest, or had no lease or link, within {trial:?}"));
+                terminate(child);
+                if tokio::time::timeout(TRIAL_ENDS_WITHIN, child.wait()).await.is_err() {
+                    child.kill().await?;
+                }
+                return Ok(None);
             }
         }
     }
-    Ok(None)
+}
+
+/// Waits for the end of a process, and for what it said before, as long as it may still be heard.
+async fn ended_and_heard(child: &mut Child, is_heard: bool) -> io::Result<ExitStatus> {
+    let status = child.wait().await?;
+    if is_heard {
+        tokio::time::sleep(SAID_WITHIN).await;
+    }
+    Ok(status)
 }
 
 fn terminate(child: &Child) {
@@ -336,9 +375,11 @@ mod tests {
             let words = child.stdout.take().expect("it was piped");
             tokio::spawn(pass_on(words, Arc::new(Notifier::to_nobody()), proves));
             let mut started = Started { child, proven };
-            ended(Some(&mut programs), trial, &mut started).await.expect("it is noted")
+            ended(Some(&mut programs), trial, &Notifier::to_nobody(), &mut started)
+                .await
+                .expect("it is waited for")
         });
-        (status.map(|status| status.code().unwrap_or(-1)), host.present().report)
+        (status.map(|status| status.code().unwrap_or(-1)), host.supervisor().present().report)
     }
 
     #[test]
@@ -348,10 +389,14 @@ mod tests {
         assert_eq!((status, report.number, report.failed), (Some(7), 4, None));
         let short = Duration::from_millis(200);
         for (script, trial, why) in [
-            ("echo READY=1; exit 0", long, "it ended with exit code 0 before it had"),
+            ("echo READY=1; exit 0", long, "it ended with exit code 0 before it had run"),
             ("kill -9 $$", long, "was ended by signal 9"),
-            ("echo PROVEN=1x; exec sleep 60", short, "it had no lease, link and run within 200ms"),
-            ("trap '' TERM; sleep 0.3; exit 1", short, "within 200ms"),
+            (
+                "echo PROVEN=1x; exec sleep 60",
+                short,
+                "it had not run a guest, or had no lease or link, within 200ms",
+            ),
+            ("trap '' TERM; sleep 2; exit 1", short, "within 200ms"),
         ] {
             let (status, report) = tried(script, trial);
             assert_eq!((status, report.number, report.digest), (None, 4, None), "{script}");

@@ -55,7 +55,7 @@ impl Tracer {
         let Some((run, exporter)) = self.runs.remove(key).zip(self.exporter.as_ref()) else {
             return;
         };
-        let why = run.killed.map_or("the lease is over", Kill::why);
+        let why = run.killed.unwrap_or(Kill::Fenced).why();
         let ended = outcome.map(|outcome| &outcome.verdict).ok_or(why);
         let times = (run.began_ns, wall_ns().max(run.began_ns));
         exporter.send(span_of_run(run.context, key.attempt, times, ended));

@@ -16,14 +16,15 @@ use muster_protocol::{
     attempts::Event,
     frame::FrameRange,
     message::{ObjectStore, StreamReply, StreamRequest},
+    record,
     signature::SignerKey,
     task::Verdict,
-    upgrade::{Program, ProgramReport, Upgrade, Wanted},
+    upgrade::{Program, ProgramReport, UPGRADE_SIZE_MAX, Upgrade, Wanted},
 };
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -33,9 +34,9 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long to wait for a link.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-/// A program that cannot be fetched is asked for again after [`ASK_EVERY`], and after twice as long each further time,
-/// up to this often: each try may send much over a bad line.
-const DOUBLED_MAX: u32 = 6;
+/// A program that could not be fetched is tried again after [`ASK_EVERY`], then after twice that time, and so on. The wait
+/// is doubled this many times at most, because each try may send much over a bad line.
+const DOUBLED_MAX: u32 = 5;
 
 /// The smallest program for the sandbox, `(module (func (export "_start")))`: the test run.
 const TEST_MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
@@ -98,49 +99,83 @@ enum Taken {
     Left,
     /// It is given up, for this reason.
     Failed(String),
-    /// It could not be fetched for now.
-    Later(ObjectError),
+    /// Its program could not be fetched or left, for this reason.
+    Later(String),
+}
+
+/// When an upgrade that could not be begun is tried again.
+#[derive(Default)]
+struct Later {
+    number: u64,
+    failed: u32,
+    until: Option<Instant>,
+}
+
+impl Later {
+    fn waits(&self, number: u64) -> bool {
+        self.number == number && self.until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It could not be begun once more. Returns how long it waits now.
+    fn failed(&mut self, number: u64) -> Duration {
+        self.failed = if self.number == number { DOUBLED_MAX.min(self.failed + 1) } else { 0 };
+        self.number = number;
+        let wait = ASK_EVERY * 2_u32.pow(self.failed);
+        self.until = Some(Instant::now() + wait);
+        wait
+    }
 }
 
 impl Upgrades {
     /// Asks again and again, until the worker has to be restarted for an upgrade.
     pub(crate) async fn keep_up(self) {
-        let mut failed = 0;
+        let (mut turn, mut later) = (0, Later::default());
         loop {
-            let mut wait = ASK_EVERY;
-            match link::in_turn_with(&self.links, FrameRange::WITH_UPGRADES, 0) {
-                None => wait = ASK_AGAIN,
+            let connection = link::in_turn_with(&self.links, FrameRange::WITH_UPGRADES, turn);
+            let wait = match connection {
+                None => ASK_AGAIN,
                 Some(connection) => {
-                    let reply = link::inquire(connection, &StreamRequest::Upgrade).await;
-                    if let Ok(StreamReply::Upgrade(upgrade)) = reply
-                        && self.is_to_do(&upgrade)
-                    {
-                        match self.take(&upgrade).await {
-                            Taken::Left => {
+                    // A master that has lost the registry may not know of an upgrade.
+                    turn += 1;
+                    match link::inquire(connection, &StreamRequest::Upgrade).await {
+                        Ok(StreamReply::Upgrade(upgrade)) => {
+                            if self.hear(&upgrade, &mut later).await {
                                 let deadline = upgrade.deadline();
                                 let _ = self.inbox.send(Input::Upgrade { deadline }).await;
                                 return;
                             }
-                            Taken::Runs => self.report.carried_out(upgrade.number),
-                            Taken::Failed(reason) => {
-                                tracing::error!(
-                                    number = upgrade.number,
-                                    reason,
-                                    "an upgrade is given up"
-                                );
-                                self.report.change(|report| report.fails(upgrade.number, reason));
-                            }
-                            Taken::Later(error) => {
-                                wait *= 2_u32.pow(failed);
-                                failed = DOUBLED_MAX.min(failed + 1);
-                                tracing::warn!(%error, again_in = ?wait, "the program of an upgrade could not be fetched");
-                            }
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::debug!(%error, "a master did not say which program to run")
                         }
                     }
+                    ASK_EVERY
                 }
-            }
+            };
             tokio::time::sleep(link::spread(wait)).await;
         }
+    }
+
+    /// There is this upgrade. Returns whether its program is left for the supervisor.
+    async fn hear(&self, upgrade: &Upgrade, later: &mut Later) -> bool {
+        if !self.is_to_do(upgrade) || later.waits(upgrade.number) {
+            return false;
+        }
+        let number = upgrade.number;
+        match self.take(upgrade).await {
+            Taken::Left => return true,
+            Taken::Runs => self.report.carried_out(number),
+            Taken::Failed(reason) => {
+                tracing::error!(number, reason, "an upgrade is given up");
+                self.report.change(|report| report.fails(number, reason));
+            }
+            Taken::Later(error) => {
+                let again_in = later.failed(number);
+                tracing::warn!(error, ?again_in, "an upgrade cannot be begun");
+            }
+        }
+        false
     }
 
     /// Whether an upgrade is neither carried out, nor given up, nor on trial.
@@ -151,6 +186,10 @@ impl Upgrades {
     }
 
     async fn take(&self, upgrade: &Upgrade) -> Taken {
+        let size = record::write(upgrade).map_or(usize::MAX, |text| text.len());
+        if size > UPGRADE_SIZE_MAX {
+            return Taken::Failed(format!("it has {size} bytes, the limit is {UPGRADE_SIZE_MAX}"));
+        }
         let runs = self.present.report.digest;
         let bytes = match &upgrade.wanted {
             Wanted::Before(of) if runs != Some(*of) => return Taken::Runs,
@@ -167,14 +206,16 @@ impl Upgrades {
         let leave = move || programs::leave(&state, &upgrade, bytes.as_deref());
         match spawn_blocking(leave).await {
             Ok(Ok(())) => Taken::Left,
-            Ok(Err(error)) => Taken::Failed(format!("{error:#}")),
-            Err(error) => Taken::Failed(error.to_string()),
+            Ok(Err(error)) => Taken::Later(format!("{error:#}")),
+            Err(error) => Taken::Later(error.to_string()),
         }
     }
 
     /// The bytes of a program, verified, so that no run is disturbed for a program that the supervisor would refuse.
     async fn fetch(&self, program: &Program) -> Result<Bytes, Taken> {
         program.check().map_err(Taken::Failed)?;
+        let signer = programs::signer(program, &self.signers);
+        signer.map_err(|error| Taken::Failed(error.to_string()))?;
         tracing::info!(program = %program.digest, size = program.size, "the program of an upgrade is fetched");
         let (store, digest) = (ObjectStore::Data, program.digest);
         let bytes = object::get(&self.links, None, store, digest, program.size).await;
@@ -182,18 +223,18 @@ impl Upgrades {
             ObjectError::Missing { .. } => Taken::Failed(
                 "the fleet does not have the program any more; upgrade it again".into(),
             ),
-            error => Taken::Later(error),
+            error => Taken::Later(error.to_string()),
         })?;
         let (of, signers, whole) = (program.clone(), self.signers.clone(), bytes.clone());
         match spawn_blocking(move || programs::verify(&of, &signers, &whole)).await {
             Ok(Ok(())) => Ok(bytes),
             Ok(Err(error)) => Err(Taken::Failed(format!("{error:#}"))),
-            Err(error) => Err(Taken::Failed(error.to_string())),
+            Err(error) => Err(Taken::Later(error.to_string())),
         }
     }
 }
 
-/// The test run of a program on trial: compiles and runs the smallest guest.
+/// The test run of a program on trial: compiles and runs the smallest guest. It has no lease yet, and takes no tasks.
 pub(crate) async fn test_run(compiler: &Compiler) -> anyhow::Result<()> {
     let spec = serde_json::from_value(serde_json::json!({
         "module": { "digest": muster_module::digest(TEST_MODULE) },

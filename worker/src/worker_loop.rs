@@ -2,7 +2,6 @@
 //! Never waits for work.
 
 use crate::{
-    compile::Compiler,
     config::Config,
     confine, executor,
     inbox::Input,
@@ -14,6 +13,7 @@ use muster_protocol::{
     Time,
     attempts::{Attempts, Event},
     lease::{LeaseEvent, LeaseState},
+    message::{ToWorker, WorkerCommand},
 };
 use muster_wire::{clock, log, notify::Notifier, process};
 use std::{
@@ -36,6 +36,9 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// for the last outcomes.
 const END_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long runs that an upgrade has drained may take to stop and to be recorded.
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+
 /// The state of the worker's loop.
 pub(crate) struct WorkerLoop {
     pub config: Config,
@@ -53,11 +56,8 @@ pub(crate) struct WorkerLoop {
     pub replaced: bool,
     /// What the lease says of its program.
     pub report: upgrade::SharedReport,
-    /// The upgrade that its program has to prove, until the test run begins.
+    /// The upgrade that its program has to prove by a lease and a link.
     pub trial: Option<u64>,
-    /// What compiles the guest of the test run.
-    pub compiler: Compiler,
-    pub inbox: mpsc::Sender<Input>,
     /// The exit code of this process, if it stops in order to be started again, and not because it was told to.
     pub restarts: Option<i32>,
     /// Whether the worker drains in order to stop.
@@ -97,13 +97,13 @@ impl WorkerLoop {
                         None => return Ok(()),
                     },
                     Input::Upgrade { deadline } if !self.stopping => {
-                        self.restart(UPGRADE, deadline);
+                        self.restart(UPGRADE, deadline + DRAINED_WITHIN);
+                        // At the deadline, runs are returned and not merely stopped.
+                        let deadline_ms = deadline.as_millis() as u64;
+                        let drain = ToWorker::Command(WorkerCommand::Drain { deadline_ms });
+                        self.attempts.observe(now, Event::Received(0, drain));
                     }
                     Input::Upgrade { .. } => {}
-                    Input::Proven(number) => {
-                        self.manager.proven();
-                        self.report.carried_out(number);
-                    }
                     Input::Attempts(event) => {
                         self.executor.heard(&event);
                         self.metrics.heard(&event);
@@ -172,7 +172,8 @@ impl WorkerLoop {
         }
     }
 
-    /// Writes the ready file, and lets a program on trial run a guest, once the worker has a lease and a link.
+    /// Writes the ready file once the worker has a lease and a link. A program on trial, which has run a guest before, has
+    /// proven itself then.
     fn tell_ready(&mut self, now: Time) -> anyhow::Result<()> {
         if self.readiness.lacks(now).is_some() {
             return Ok(());
@@ -181,22 +182,9 @@ impl WorkerLoop {
             process::write_whole(&path, &format!("{{\"pid\":{}}}", std::process::id()))?;
         }
         if let Some(number) = self.trial.take() {
-            tokio::spawn(prove(self.compiler.clone(), self.inbox.clone(), number));
+            self.manager.proven();
+            self.report.carried_out(number);
         }
         Ok(())
-    }
-}
-
-/// The test run of a program on trial. A program that fails ends, so that the one before it runs again.
-async fn prove(compiler: Compiler, inbox: mpsc::Sender<Input>, number: u64) {
-    match upgrade::test_run(&compiler).await {
-        Ok(()) => {
-            let _ = inbox.send(Input::Proven(number)).await;
-        }
-        Err(error) => {
-            log::say(&format!("error: the test run of the new program failed: {error:#}"));
-            log::flush();
-            std::process::exit(AGAIN);
-        }
     }
 }

@@ -86,7 +86,7 @@ worker's policy allows them, the task is refused at once: muster worker get NAME
 impl Run {
     /// Runs the command.
     pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
-        let trace = self.options.trace.begin("muster task run", connect.fleet.as_str())?;
+        let trace = self.options.trace.begin("muster task run", connect.fleet.as_str());
         let ended = self.traced(trace.context, connect, format).await;
         trace.end(&ended).await;
         ended

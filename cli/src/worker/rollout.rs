@@ -89,22 +89,17 @@ pub struct Rollout {
     waiting: VecDeque<WorkerId>,
     /// The number of the upgrade that each of these carries out, and when it was told.
     under_way: BTreeMap<WorkerId, (u64, Instant)>,
-    /// Those that run the program. Its runs are counted.
+    /// Those that run the program because they were told. Their runs since then are counted.
     done: BTreeSet<WorkerId>,
     /// Until when the first ones are watched.
     watched: Option<Instant>,
 }
 
 impl Rollout {
-    /// Upgrades these workers in this order. `done` run the program already.
-    pub fn new(
-        program: Digest,
-        pace: Pace,
-        workers: Vec<WorkerId>,
-        done: BTreeSet<WorkerId>,
-    ) -> Self {
+    /// Upgrades these workers in this order.
+    pub fn new(program: Digest, pace: Pace, workers: Vec<WorkerId>) -> Self {
         let (waiting, under_way) = (workers.into(), BTreeMap::new());
-        Rollout { program, pace, waiting, under_way, done, watched: None }
+        Rollout { program, pace, waiting, under_way, done: BTreeSet::new(), watched: None }
     }
 
     /// A worker was told to run the program, by the upgrade of this number.
@@ -112,7 +107,7 @@ impl Rollout {
         self.under_way.insert(worker, (number, now));
     }
 
-    /// The workers that were told, and may run the program.
+    /// The workers that were told by this rollout, and may run the program.
     pub fn touched(&self) -> impl Iterator<Item = &WorkerId> {
         self.under_way.keys().chain(&self.done)
     }
@@ -232,12 +227,7 @@ mod tests {
             watch: Duration::from_secs(60),
             within: Duration::from_secs(100),
         };
-        Rollout::new(
-            NEW,
-            pace,
-            workers.iter().map(|worker| name(worker)).collect(),
-            BTreeSet::new(),
-        )
+        Rollout::new(NEW, pace, workers.iter().map(|worker| name(worker)).collect())
     }
 
     fn upgrade(workers: &[&str]) -> Step {

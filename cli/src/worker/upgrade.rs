@@ -17,7 +17,7 @@ use bytes::Bytes;
 use clap::Args;
 use muster_protocol::{
     Digest, GroupName, WorkerId,
-    api::{Endpoint, SetUpgrade, WorkerView},
+    api::{Endpoint, SetUpgrade, UpgradeView, WorkerView},
     limit,
     message::ObjectStore,
     signature::Signature,
@@ -25,7 +25,6 @@ use muster_protocol::{
 };
 use serde::Serialize;
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -39,6 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a worker may take beyond the deadline of its runs: it asks every few seconds, fetches the program, and tries
 /// it.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// The digest of no program: a worker that shall go back from it stays as it is.
+const NOTHING: Digest = Digest([0; 32]);
 
 /// The most bytes of a file with a signature that are read.
 const SIGNATURE_FILE_MAX: u64 = 4 * 1024;
@@ -67,7 +69,7 @@ pub struct UpgradeArgs {
     /// The program: a static muster-worker for the workers' hosts
     #[arg(long, value_name = "FILE", required_unless_present = "undo")]
     file: Option<PathBuf>,
-    /// Go back to the program that ran before the present one
+    /// Go back to the program that ran before the present one, or withdraw an upgrade that is not carried out yet
     #[arg(long, conflicts_with_all = ["file", "sign", "signature", "abort_if"])]
     undo: bool,
     /// Sign the program with this secret key of `muster module key`
@@ -83,7 +85,8 @@ pub struct UpgradeArgs {
     /// How many of the others are upgraded at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_once)]
     at_once: usize,
-    /// Undo the upgrade when more of the runs on upgraded workers have failed; checked from so many runs on
+    /// Undo the upgrade if more than this share of the runs on upgraded workers fail. Nothing is decided before so many
+    /// runs have ended [default of min: 3]
     #[arg(long, value_name = "failed>PERCENT%[,min=RUNS]")]
     abort_if: Option<AbortIf>,
     /// How long the runs of the first ones are watched, with --abort-if
@@ -121,12 +124,13 @@ pub async fn run(client: &Client, args: UpgradeArgs, format: Format) -> anyhow::
     let program = store(client, file, &args).await?;
     let (present, away): (Vec<_>, Vec<_>) =
         chosen.into_iter().partition(|view| view.lease.state.is_held());
-    let (done, left): (Vec<_>, Vec<_>) =
-        present.iter().partition(|view| runs(view) == Some(program.digest));
+    let (done, left): (Vec<_>, Vec<_>) = present
+        .iter()
+        .partition(|view| runs(view) == Some(program.digest) && pending(view).is_none());
     let names = |views: &[&WorkerView]| -> Vec<WorkerId> {
         views.iter().map(|view| view.lease.worker.clone()).collect()
     };
-    let done: BTreeSet<WorkerId> = names(&done).into_iter().collect();
+    let done = names(&done);
     let pace = Pace {
         canaries: args.canary,
         at_once: args.at_once,
@@ -134,7 +138,7 @@ pub async fn run(client: &Client, args: UpgradeArgs, format: Format) -> anyhow::
         watch: args.watch,
         within: args.deadline + MARGIN,
     };
-    let mut rollout = Rollout::new(program.digest, pace, names(&left), done);
+    let mut rollout = Rollout::new(program.digest, pace, names(&left));
     let wanted = Wanted::Program(program.clone());
     let rolled = tokio::select! {
         rolled = roll(client, &mut rollout, &wanted, args.deadline) => Some(rolled?),
@@ -145,7 +149,7 @@ pub async fn run(client: &Client, args: UpgradeArgs, format: Format) -> anyhow::
     };
     let upgraded = || {
         let row = |worker: &WorkerId| Row::new(worker, "upgraded", String::new());
-        rollout.done().map(row).collect::<Vec<Row>>()
+        done.iter().chain(rollout.done()).map(row).collect::<Vec<Row>>()
     };
     match rolled {
         None => {
@@ -157,8 +161,11 @@ pub async fn run(client: &Client, args: UpgradeArgs, format: Format) -> anyhow::
         Some(Err(reason)) => {
             let mut rows = Vec::new();
             for worker in rollout.touched() {
-                set(client, worker, Wanted::Before(program.digest), args.deadline).await?;
-                rows.push(Row::new(worker, "undone", String::new()));
+                let undone = set(client, worker, Wanted::Before(program.digest), args.deadline);
+                rows.push(match undone.await {
+                    Ok(_) => Row::new(worker, "told", "it goes back to the program before".into()),
+                    Err(error) => Row::new(worker, "failed", format!("{error:#}")),
+                });
             }
             show(&rows, format)?;
             Err(Failure::new(format!("the upgrade is undone: {reason}")).into())
@@ -206,6 +213,12 @@ fn choose(args: &UpgradeArgs, all: Vec<WorkerView>) -> anyhow::Result<Vec<Worker
 /// The program that a worker runs instead of the installed one.
 fn runs(view: &WorkerView) -> Option<Digest> {
     view.lease.program.as_ref().and_then(|program| program.digest)
+}
+
+/// The upgrade that a worker has yet to carry out.
+fn pending(view: &WorkerView) -> Option<UpgradeView> {
+    let report = view.lease.program.as_ref()?;
+    view.upgrade.filter(|upgrade| upgrade.is_pending(report))
 }
 
 /// Lets every worker run the program, or says why it has to be undone.
@@ -260,12 +273,18 @@ async fn undo(
     let mut rows = Vec::new();
     for view in chosen {
         let worker = view.lease.worker.clone();
-        let Some(digest) = runs(&view) else {
+        // An upgrade that is not carried out yet is withdrawn, and what the worker runs stays.
+        let withdrawn = pending(&view).map(|pending| pending.program.unwrap_or(NOTHING));
+        let Some(digest) = withdrawn.or_else(|| runs(&view)) else {
             rows.push(Row::new(&worker, "kept", "it runs the installed program".into()));
             continue;
         };
         set(client, &worker, Wanted::Before(digest), args.deadline).await?;
-        rows.push(Row::new(&worker, "told", format!("it goes back from {digest}")));
+        let what = match withdrawn {
+            Some(_) => "it was not upgraded yet, and stays as it is",
+            None => "it goes back to the program before",
+        };
+        rows.push(Row::new(&worker, "told", what.into()));
     }
     show(&rows, format)
 }

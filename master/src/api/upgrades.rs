@@ -9,7 +9,7 @@ use crate::{
 use muster_protocol::{
     api::{Caller, ErrorCode, SetUpgrade},
     message::ObjectStore,
-    upgrade::Upgrade,
+    upgrade::{Upgrade, next_number},
 };
 use muster_wire::clock;
 
@@ -35,11 +35,14 @@ impl ApiServer {
             set_by: caller.actor.to_string(),
             unknown: Default::default(),
         };
+        let of = worker.clone();
+        let lease = self.look(move |fleet, _| fleet.lease_of(&of)).await?;
+        let reported = lease.and_then(|lease| lease.program).map(|report| report.number);
         if let Some(program) = draft.program() {
             self.must_have(ObjectStore::Data, program.digest, Some(program.size)).await?;
         }
         let written = self.registry.change_upgrade(&worker, |known| {
-            let number = known.map_or(1, |known| known.number.saturating_add(1));
+            let number = next_number(known.map(|known| known.number), reported);
             let unknown = known.map(|known| known.unknown.clone()).unwrap_or_default();
             Ok::<_, ApiRefusal>(Upgrade { number, unknown, ..draft.clone() })
         });

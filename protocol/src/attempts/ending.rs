@@ -17,13 +17,13 @@ pub(crate) const PREEMPTED: &str = "something more urgent needed its place";
 /// The reason of a run that was not over at the deadline of a drain.
 pub(crate) const DRAINED: &str = "its worker drains, and the deadline of that was over";
 
-/// The reason of an attempt that has waited too long for a slot.
+/// The reason of an attempt that has waited too long for room.
 pub(crate) const WAITED: &str = "the runs of its worker take longer than expected";
 
-/// The outcome of an attempt that has waited too long for a slot. Its time counts as that of a run, so that its master
-/// expects longer runs there and gives the worker no more attempts than it has slots.
-fn waited() -> Outcome {
-    let run_us = limit::SLOT_WAIT_MAX.as_micros() as u64;
+/// The outcome of an attempt that has waited too long for room. The wait counts as the time of a run, so that its master
+/// expects longer runs there and gives the worker hardly more attempts than it has slots.
+pub fn waited() -> Outcome {
+    let run_us = limit::ROOM_WAIT_MAX.as_micros() as u64;
     Outcome { run_us, ..returned(WAITED) }
 }
 
@@ -35,12 +35,10 @@ pub(super) fn returned(reason: &str) -> Outcome {
 impl Attempts {
     pub(super) fn ended(&mut self, now: Time, key: AttemptKey, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&key) else { return };
-        self.moved_at = now;
+        self.waits_since = self.waits_since.map(|_| now);
         match attempt.phase {
             Phase::Running
-            | Phase::Killed(
-                Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Waited | Kill::Stopping,
-            ) => {
+            | Phase::Killed(Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping) => {
                 self.running.remove(attempt.share());
                 self.run_estimate.count(outcome.run_us);
                 self.set_outcome(key, outcome);
@@ -54,7 +52,7 @@ impl Attempts {
 
     pub(super) fn stopped(&mut self, now: Time, key: AttemptKey) {
         let Some(attempt) = self.attempts.get(&key) else { return };
-        self.moved_at = now;
+        self.waits_since = self.waits_since.map(|_| now);
         let why = match attempt.phase {
             Phase::Killed(why) => why,
             // The gate closed before this state machine saw the end of the lease: only that stops a run
@@ -71,7 +69,6 @@ impl Attempts {
             Kill::Revoked => self.set_outcome(key, Outcome::bare(Verdict::Cancelled)),
             Kill::Preempted => self.set_outcome(key, returned(PREEMPTED)),
             Kill::Drained => self.set_outcome(key, returned(DRAINED)),
-            Kill::Waited => self.set_outcome(key, waited()),
             Kill::Fenced | Kill::Stopping => {
                 self.attempts.remove(&key);
             }
@@ -88,8 +85,7 @@ impl Attempts {
             // The attempt never arrived here, so it does not run; the master waits for this answer.
             let phase = Phase::Ended { outcome: Arc::new(outcome), sent: None };
             let (dispatch, arrival) = (None, 0);
-            self.attempts
-                .insert(key, Attempt { dispatch, revision, arrival, started: 0, link, phase });
+            self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
             self.dirty.insert(key);
             return;
         };
@@ -104,9 +100,7 @@ impl Attempts {
                 self.set_outcome(key, outcome);
             }
             // Revoked for good after it was to be run again later.
-            Phase::Killed(killed @ (Kill::Preempted | Kill::Drained | Kill::Waited)) => {
-                *killed = why
-            }
+            Phase::Killed(killed @ (Kill::Preempted | Kill::Drained)) => *killed = why,
             Phase::Killed(_) => {}
             Phase::Ended { sent, .. } => {
                 *sent = None;
@@ -132,33 +126,31 @@ impl Attempts {
         }
     }
 
-    /// If attempts have waited for a slot and no run has ended for too long, returns them: those that are not started, and
-    /// those that were started beyond the slots. Whoever was started first has a slot first.
+    /// If attempts have waited for room for too long, and no run has ended meanwhile, returns those that are not started
+    /// and recalls the runs, of which those without a slot end.
     pub(super) fn give_back_stuck(&mut self, now: Time) {
-        let slots = self.slots as usize;
-        if self.ready.is_empty() && self.running.count() <= slots {
-            self.moved_at = now;
-        }
-        if now < self.moved_at + limit::SLOT_WAIT_MAX {
+        let waits = !self.ready.is_empty() || self.running.count() > self.slots as usize;
+        let since = match self.waits_since.filter(|_| waits) {
+            None => {
+                self.waits_since = waits.then_some(now);
+                return;
+            }
+            Some(since) => since,
+        };
+        if now < since + limit::ROOM_WAIT_MAX {
             return;
         }
-        self.moved_at = now;
-        self.run_estimate.count(limit::SLOT_WAIT_MAX.as_micros() as u64);
-        for (_, key) in core::mem::take(&mut self.ready) {
+        self.waits_since = Some(now);
+        self.run_estimate.count(limit::ROOM_WAIT_MAX.as_micros() as u64);
+        let waiting: Vec<AttemptKey> = self.ready.iter().map(|&(_, key)| key).collect();
+        // One that waits for an earlier attempt of its task would meet it elsewhere as well.
+        for key in waiting.into_iter().filter(|key| !self.runs_another(*key)).collect::<Vec<_>>() {
             self.outbox.push(Effect::Drop(key));
             self.set_outcome(key, waited());
         }
-        let runs = self.attempts.iter().filter(|(_, attempt)| attempt.is_started());
-        let mut runs: Vec<(u64, AttemptKey)> =
-            runs.map(|(key, attempt)| (attempt.started, *key)).collect();
-        runs.sort_unstable();
-        for &(_, key) in runs.iter().skip(slots) {
-            let Some(attempt) = self.attempts.get_mut(&key) else { continue };
-            if let Phase::Running = attempt.phase {
-                attempt.phase = Phase::Killed(Kill::Waited);
-                self.holding.remove(attempt.share());
-                self.outbox.push(Effect::Kill { key, why: Kill::Waited });
-            }
+        if self.running.count() > self.slots as usize {
+            let runs = self.attempts.iter().filter(|(_, run)| matches!(run.phase, Phase::Running));
+            self.outbox.extend(runs.map(|(key, _)| Effect::Recall(*key)));
         }
     }
 

@@ -79,6 +79,8 @@ pub enum Effect {
         /// Why the run is killed. It decides whether the attempt gets an outcome.
         why: Kill,
     },
+    /// End a run with [`waited`](super::waited) if it still waits for a slot. One that has a slot goes on.
+    Recall(AttemptKey),
     /// Drop what was made ready for an attempt.
     Drop(AttemptKey),
     /// Put this state into the lease.
@@ -109,21 +111,18 @@ pub enum Kill {
     Preempted,
     /// Its worker drains, and the deadline is over: its task is queued again.
     Drained,
-    /// It has waited too long for a slot: its task is queued again.
-    Waited,
     /// The worker stops.
     Stopping,
 }
 
 impl Kill {
-    /// Why, in words that continue a sentence after "it is killed:".
+    /// Why, in a few words.
     pub fn why(self) -> &'static str {
         match self {
             Kill::Fenced => "the lease is over",
             Kill::Revoked => "its master revoked it",
             Kill::Preempted => "a more urgent task needs its place",
             Kill::Drained => "its worker drains",
-            Kill::Waited => "its worker had no slot for it",
             Kill::Stopping => "its worker stops",
         }
     }
@@ -133,9 +132,7 @@ impl From<Kill> for KillReason {
     fn from(kill: Kill) -> Self {
         match kill {
             Kill::Fenced => KillReason::Fenced,
-            Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Waited | Kill::Stopping => {
-                KillReason::Revoked
-            }
+            Kill::Revoked | Kill::Preempted | Kill::Drained | Kill::Stopping => KillReason::Revoked,
         }
     }
 }

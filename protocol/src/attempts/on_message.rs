@@ -95,10 +95,7 @@ impl Attempts {
         let (arrival, revision) = (self.arrivals, dispatch.revision);
         if let Some(reason) = self.refuses(&dispatch) {
             let phase = Phase::Ended { outcome: Arc::new(returned(reason)), sent: None };
-            self.attempts.insert(
-                key,
-                Attempt { dispatch: None, revision, arrival, started: 0, link, phase },
-            );
+            self.attempts.insert(key, Attempt { dispatch: None, revision, arrival, link, phase });
             self.dirty.insert(key);
             return;
         }
@@ -116,6 +113,6 @@ impl Attempts {
         let share = dispatch.share();
         let dispatch = Some(Arc::new(dispatch));
         self.holding.add(share);
-        self.attempts.insert(key, Attempt { dispatch, revision, arrival, started: 0, link, phase });
+        self.attempts.insert(key, Attempt { dispatch, revision, arrival, link, phase });
     }
 }

@@ -58,6 +58,7 @@ fn say(effect: &Effect) -> String {
         Effect::Prepare { dispatch, link } => format!("prepare t{} by {link}", dispatch.key.task.0),
         Effect::Start(dispatch) => format!("start t{}", dispatch.key.task.0),
         Effect::Kill { key, why } => format!("kill t{}: {why:?}", key.task.0),
+        Effect::Recall(key) => format!("recall t{}", key.task.0),
         Effect::Drop(key) => format!("drop t{}", key.task.0),
         Effect::Quiet => "quiet".to_string(),
         Effect::SetHolds(holds) => format!("hold {}", holds.upto.revision),

@@ -122,7 +122,7 @@ fn a_trace_goes_from_the_caller_through_command_master_and_worker_into_the_guest
     let seen = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(seen.contains(&format!("00-{TRACE}-")), "{seen}");
     run(&fleet, "01", &["inventory", "--wait"]);
-    collector.until(&["task", "run"]);
+    collector.until(&["muster task run", "task", "queued", "attempt", "run"]);
     assert_eq!(collector.spans.lock().expect("no panic").len(), 5, "those of the last one");
 }
 

@@ -10,14 +10,22 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 /// A fleet with workers that take the upgrades of one key.
 struct Upgrades {
     fleet: Fleet,
     key: PathBuf,
+    /// The programs of the workers, apart from the ready files, beside which workers can write.
+    _programs: tempfile::TempDir,
 }
 
 impl Upgrades {
@@ -27,11 +35,10 @@ impl Upgrades {
         let key = fleet.path("operator.key");
         let made = fleet.run(&["-o", "json", "module", "key", text(&key)]).ok().json();
         let public = made["public"].as_str().expect("a key").to_owned();
+        let dir = tempfile::tempdir().expect("a directory");
         for worker in workers {
-            let (programs, journal) = (
-                fleet.path(&format!("{worker}.programs")),
-                fleet.path(&format!("{worker}.journal")),
-            );
+            let (programs, journal) =
+                (dir.path().join(worker), fleet.path(&format!("{worker}.journal")));
             let options =
                 ["--upgrades", text(&programs), "--upgrade-signer", &public, "--slots", "2"];
             let options = [&options[..], &["--journal", text(&journal)]].concat();
@@ -40,7 +47,7 @@ impl Upgrades {
         for worker in workers {
             fleet.until_ready(worker);
         }
-        Upgrades { fleet, key }
+        Upgrades { fleet, key, _programs: dir }
     }
 
     /// A program with the bytes of another one, and some more at its end, which the kernel ignores.
@@ -92,16 +99,32 @@ fn a_group_is_upgraded_under_load_and_nothing_is_lost_or_runs_again() {
     let test = Upgrades::new(&["w1", "w2"]);
     let fleet = &test.fleet;
     fleet.push("heart");
-    let inputs = fleet.path("inputs");
     let pace = r#"{"for_ms":200,"every_us":20000,"rest":true}"#;
-    fs::write(&inputs, format!("{pace}\n").repeat(600)).expect("a file");
-    let map = fleet
-        .muster(&["map", "heart", text(&inputs)])
-        .stdin(Stdio::null())
+    let mut map = fleet
+        .muster(&["map", "heart", "-", "--in-flight", "8"])
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("muster starts");
+    // Load until the upgrade is over.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (mut lines, over) = (map.stdin.take().expect("it was piped"), is_over.clone());
+    let fed = std::thread::spawn(move || {
+        let mut count = 0;
+        while !over.load(Ordering::SeqCst) {
+            writeln!(lines, "{pace}").expect("map reads");
+            count += 1;
+            // As many as four slots can run, so that few wait in the pipe at the end.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        count
+    });
+    let mut results = map.stdout.take().expect("it was piped");
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        results.read_to_string(&mut text).map(|_| text.lines().count()).expect("lines")
+    });
     wait_for("tasks to run", || (!test.starts(&["w1", "w2"]).is_empty()).then_some(()));
     let before = fleet.child_pid("w1");
     let new = test.next("new");
@@ -114,10 +137,12 @@ fn a_group_is_upgraded_under_load_and_nothing_is_lost_or_runs_again() {
         assert_eq!(test.program_of(worker)["digest"], *digest);
     }
     assert_ne!(fleet.child_pid("w1"), before, "another process");
+    is_over.store(true, Ordering::SeqCst);
+    let (count, results) = (fed.join().expect("no panic"), read.join().expect("no panic"));
     let output = map.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let starts = test.starts(&["w1", "w2"]);
-    assert_eq!(starts.len(), 600);
+    assert_eq!((starts.len(), results), (count, count), "none is lost");
     let again: Vec<_> = starts.iter().filter(|(_, times)| **times > 1).collect();
     assert!(again.is_empty(), "these ran again: {again:?}");
     fleet.until_published("worker.upgraded", &["w1"]);

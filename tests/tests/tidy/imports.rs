@@ -110,7 +110,7 @@ const MAP: &[(&str, &str)] = &[
         signatures: artifact
         supervisor: config programs
         upgrade: compile inbox link links local object policy programs
-        worker_loop: compile config confine executor inbox metrics readiness supervisor upgrade
+        worker_loop: config confine executor inbox metrics readiness supervisor upgrade
         ",
     ),
     (

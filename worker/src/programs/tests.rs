@@ -24,12 +24,24 @@ impl Host {
     pub(crate) fn supervisor(&self) -> Programs {
         let (dir, state) = (self.path("programs"), self.path("state"));
         let signers = vec![self.key.public()];
-        Programs::open(&dir, &state, signers, self.path("installed")).expect("it opens")
+        Programs::open(&dir, &state, None, signers, self.path("installed")).expect("it opens")
     }
 
     pub(crate) fn program(&self, bytes: &[u8]) -> Program {
         let signature = self.key.sign(bytes, "program:test").expect("a signature");
         Program { digest: muster_module::digest(bytes), size: bytes.len() as u64, signature }
+    }
+
+    fn upgrade(&self, number: u64, wanted: Wanted) -> Upgrade {
+        Upgrade {
+            worker: "w1".parse().expect("a name"),
+            number,
+            wanted,
+            deadline_ms: 0,
+            set_at: WallMillis(0),
+            set_by: String::new(),
+            unknown: Default::default(),
+        }
     }
 
     /// The worker leaves this upgrade, and the supervisor takes it.
@@ -40,26 +52,14 @@ impl Host {
         wanted: Wanted,
         bytes: &[u8],
     ) {
-        let upgrade = Upgrade {
-            worker: "w1".parse().expect("a name"),
-            number,
-            wanted,
-            deadline_ms: 0,
-            set_at: WallMillis(0),
-            set_by: String::new(),
-            unknown: Default::default(),
-        };
+        let upgrade = self.upgrade(number, wanted);
         leave(&self.path("state"), &upgrade, Some(bytes)).expect("it is left");
-        programs.take().expect("the directory is writable");
+        programs.take().expect("it can be read");
         assert!(!self.path("state/upgrade").exists(), "it is taken once");
     }
 
-    pub(crate) fn present(&self) -> Present {
-        Present::read(&self.path("programs")).expect("notes")
-    }
-
     /// The bytes of the program that would be started.
-    fn starts(&self, programs: &Programs) -> Vec<u8> {
+    fn starts(&self, programs: &mut Programs) -> Vec<u8> {
         fs::read(programs.path()).expect("a program")
     }
 }
@@ -68,21 +68,66 @@ impl Host {
 fn a_program_runs_once_it_has_proven_itself_and_until_another_is_installed() {
     let host = Host::new();
     let mut programs = host.supervisor();
-    assert_eq!(host.starts(&programs), b"installed");
+    assert_eq!(host.starts(&mut programs), b"installed");
     let program = host.program(b"new");
     host.upgraded(&mut programs, 3, Wanted::Program(program.clone()), b"new");
     assert!(programs.is_trying());
-    assert_eq!(host.starts(&programs), b"new");
-    let present = host.present();
+    assert_eq!(host.starts(&mut programs), b"new");
+    let present = programs.present();
     assert_eq!((present.trial, present.report.number), (Some(3), 0));
     assert_eq!(present.report.digest, Some(program.digest));
-    programs.proved().expect("it is noted");
-    let present = host.present();
+    programs.proved();
+    let present = programs.present();
     assert_eq!((present.trial, present.report.number), (None, 3));
     assert_eq!(present.kept, [program.digest]);
-    assert_eq!(host.starts(&host.supervisor()), b"new", "also after a restart");
+    assert_eq!(host.starts(&mut host.supervisor()), b"new", "also after a restart");
     fs::write(host.path("installed"), b"a package").expect("a file");
-    assert_eq!(host.starts(&host.supervisor()), b"a package");
+    let mut programs = host.supervisor();
+    assert_eq!(host.starts(&mut programs), b"a package");
+    assert_eq!((programs.present().report.digest, programs.present().kept), (None, vec![]));
+    fs::write(host.path("installed"), b"installed").expect("a file");
+    assert_eq!(host.starts(&mut host.supervisor()), b"installed", "it does not come back");
+}
+
+#[test]
+fn a_program_is_verified_at_each_start() {
+    let host = Host::new();
+    let mut programs = host.supervisor();
+    let program = host.program(b"new");
+    host.upgraded(&mut programs, 1, Wanted::Program(program.clone()), b"new");
+    programs.proved();
+    assert_eq!(host.starts(&mut programs), b"new");
+    let (dir, state, installed) =
+        (host.path("programs"), host.path("state"), host.path("installed"));
+    let mut without_key = Programs::open(&dir, &state, None, vec![], installed).expect("it opens");
+    assert_eq!(host.starts(&mut without_key), b"installed", "the key is withdrawn");
+    let mut programs = host.supervisor();
+    host.upgraded(&mut programs, 2, Wanted::Program(program.clone()), b"new");
+    programs.proved();
+    let file = host.path("programs").join(name_of(&program));
+    fs::remove_file(&file).expect("it is ours");
+    fs::write(&file, b"forged").expect("it is ours");
+    assert_eq!(host.starts(&mut programs), b"installed");
+}
+
+#[test]
+fn a_trial_that_is_broken_off_begins_again_and_old_numbers_do_not() {
+    let host = Host::new();
+    let mut programs = host.supervisor();
+    let program = host.program(b"new");
+    host.upgraded(&mut programs, 5, Wanted::Program(program.clone()), b"new");
+    programs.breaks_off();
+    let present = host.supervisor().present();
+    assert_eq!((present.trial, present.report.number, present.report.failed), (None, 0, None));
+    host.upgraded(&mut programs, 5, Wanted::Program(program.clone()), b"new");
+    programs.proved();
+    for number in [5, 4, u64::MAX] {
+        let upgrade = Upgrade { number, ..host.upgrade(1, Wanted::Program(program.clone())) };
+        leave(&host.path("state"), &upgrade, None).expect("it is left");
+        let error = programs.take().expect_err("it does not follow").to_string();
+        assert!(error.contains("does not follow 5"), "{error}");
+    }
+    assert_eq!(programs.present().report.number, 5);
 }
 
 #[test]
@@ -91,21 +136,21 @@ fn a_program_that_fails_its_trial_is_followed_by_the_one_before() {
     let mut programs = host.supervisor();
     let one = host.program(b"one");
     host.upgraded(&mut programs, 1, Wanted::Program(one.clone()), b"one");
-    programs.proved().expect("it is noted");
+    programs.proved();
     host.upgraded(&mut programs, 2, Wanted::Program(host.program(b"two")), b"two");
-    programs.gives_up("it ended with exit code 1").expect("it is noted");
-    assert_eq!(host.starts(&programs), b"one");
-    let present = host.present();
+    programs.gives_up("it ended with exit code 1");
+    assert_eq!(host.starts(&mut programs), b"one");
+    let present = programs.present();
     assert_eq!((present.report.number, present.report.digest), (2, Some(one.digest)));
     assert!(present.report.failed.is_some_and(|reason| reason.contains("exit code 1")));
     let two = host.path("programs").join(name_of(&host.program(b"two")));
     assert!(!two.exists(), "what failed is removed");
     // The host goes down during a trial.
     host.upgraded(&mut programs, 3, Wanted::Program(host.program(b"three")), b"three");
-    let programs = host.supervisor();
-    assert_eq!(host.starts(&programs), b"one");
-    let report = host.present().report;
-    assert!(report.failed.is_some_and(|reason| reason.contains("ended during the trial")));
+    let mut programs = host.supervisor();
+    assert_eq!(host.starts(&mut programs), b"one");
+    let report = programs.present().report;
+    assert!(report.failed.is_some_and(|reason| reason.contains("crashed during the trial")));
 }
 
 #[test]
@@ -114,18 +159,18 @@ fn a_worker_goes_back_to_the_program_before_unless_it_runs_another() {
     let mut programs = host.supervisor();
     let (one, two) = (host.program(b"one"), host.program(b"two"));
     host.upgraded(&mut programs, 1, Wanted::Program(one.clone()), b"one");
-    programs.proved().expect("it is noted");
+    programs.proved();
     host.upgraded(&mut programs, 2, Wanted::Program(two.clone()), b"two");
-    programs.proved().expect("it is noted");
+    programs.proved();
     host.upgraded(&mut programs, 3, Wanted::Before(one.digest), b"");
-    assert!(host.present().report.failed.is_some_and(|reason| reason.contains("does not run")));
-    assert_eq!(host.starts(&programs), b"two");
+    assert!(programs.present().report.failed.is_some_and(|reason| reason.contains("does not run")));
+    assert_eq!(host.starts(&mut programs), b"two");
     host.upgraded(&mut programs, 4, Wanted::Before(two.digest), b"");
-    assert_eq!(host.starts(&programs), b"one", "and nothing was fetched");
-    programs.proved().expect("it is noted");
-    assert_eq!(host.present().report.failed, None);
+    assert_eq!(host.starts(&mut programs), b"one", "and nothing was fetched");
+    programs.proved();
+    assert_eq!(programs.present().report.failed, None);
     host.upgraded(&mut programs, 5, Wanted::Program(two), b"");
-    assert_eq!(host.starts(&programs), b"two", "it is kept");
+    assert_eq!(host.starts(&mut programs), b"two", "it is kept");
 }
 
 #[test]
@@ -146,20 +191,27 @@ fn what_no_accepted_key_has_signed_does_not_run() {
         (4, signed(&host.key, b"new", "module:x"), b"new", "is not that of a program"),
     ] {
         host.upgraded(&mut programs, number, Wanted::Program(program), bytes);
-        let report = host.present().report;
+        let report = programs.present().report;
         assert_eq!(report.number, number);
         let failed = report.failed.expect("a reason");
         assert!(failed.contains(why), "{failed}");
-        assert_eq!(host.starts(&programs), b"installed");
+        assert_eq!(host.starts(&mut programs), b"installed");
     }
 }
 
 #[test]
 fn a_worker_cannot_write_where_its_programs_are() {
     let host = Host::new();
-    for (dir, state) in [("state/programs", "state"), ("programs", "programs/state"), ("x", "x")] {
-        let opened = Programs::open(&host.path(dir), &host.path(state), vec![], "x".into());
-        assert!(opened.expect_err(dir).to_string().contains("have to be apart"));
+    for (dir, state, ready) in [
+        ("state/programs", "state", None),
+        ("programs", "programs/state", None),
+        ("x", "x", None),
+        ("run/programs", "state", Some("run/ready")),
+    ] {
+        fs::create_dir_all(host.path("run")).expect("a directory");
+        let (dir, ready) = (host.path(dir), ready.map(|ready| host.path(ready)));
+        let opened = Programs::open(&dir, &host.path(state), ready.as_deref(), vec![], "x".into());
+        assert!(opened.expect_err("not apart").to_string().contains("have to be apart"));
     }
     // The worker leaves a link to a file that it may not read itself.
     let mut programs = host.supervisor();

@@ -89,39 +89,36 @@ fn attempts_that_wait_behind_long_runs_are_returned() {
     let mut d = Harness::new();
     d.held(60);
     (1..=2).for_each(|task| drop(d.give(task)));
-    d.pass(SECOND * 10);
+    check(d.pass(SECOND * 10), &[]);
     check(d.give(3), &[]);
-    d.pass(SECOND);
-    check(d.give(4), &[]);
-    check(d.pass(SECOND * 9 / 10), &[]);
-    let returned = ["drop t3", "drop t4", "link 1: t3 returned", "link 1: t4 returned"];
-    check(d.pass(SECOND / 10), &returned);
+    check(d.pass(SECOND * 19 / 10), &[]);
+    check(d.pass(SECOND / 10), &["drop t3", "link 1: t3 returned"]);
     // As long as runs end, the others wait.
-    for task in 5..=6 {
+    for task in 4..=5 {
         d.give(task);
     }
     check(d.pass(SECOND * 3 / 2), &[]);
-    check(ends_after(&mut d, 1, 1), &["link 1: t1 completed", "start t5"]);
+    check(ends_after(&mut d, 1, 1), &["link 1: t1 completed", "start t4"]);
     check(d.pass(SECOND * 3 / 2), &[]);
-    check(ends_after(&mut d, 2, 1), &["link 1: t2 completed", "start t6"]);
+    check(ends_after(&mut d, 2, 1), &["link 1: t2 completed", "start t5"]);
     check(d.pass(SECOND * 10), &[]);
 }
 
 #[test]
-fn runs_that_wait_for_a_slot_behind_long_ones_are_killed_and_returned() {
+fn runs_beyond_the_slots_are_recalled_behind_long_ones() {
     let mut d = Harness::new();
     d.held(60);
     d.give(1);
     // A worker that expects short runs starts more than it has slots.
     ends_after(&mut d, 1, 100);
-    for task in 2..=5 {
+    for task in 2..=4 {
         d.give(task);
     }
-    assert_eq!(d.attempts.running(), 4);
-    check(d.pass(SECOND * 2), &["kill t4: Waited", "kill t5: Waited"]);
-    check(d.see(Event::Stopped(key(4))), &["link 1: t4 returned"]);
-    // Its run had begun, and ended before the kill.
-    check(d.ended(5), &["link 1: t5 completed"]);
+    assert_eq!(d.attempts.running(), 3);
+    check(d.pass(SECOND * 2), &["recall t2", "recall t3", "recall t4"]);
+    let waited = Event::Ended { key: key(3), outcome: crate::attempts::waited() };
+    check(d.see(waited), &["link 1: t3 returned"]);
+    check(d.pass(SECOND * 10), &[]);
     // It expects longer runs now, and starts no more than it has slots.
     check(d.give(6), &[]);
 }

@@ -369,7 +369,8 @@ impl World {
             }
             Effect::Start(dispatch) => self.start(at, &dispatch),
             Effect::Kill { key, why } => self.kill(at, key, why.into()),
-            Effect::Drop(_) => {}
+            // Every run has a slot here.
+            Effect::Drop(_) | Effect::Recall(_) => {}
             Effect::SetHolds(holds) => self.workers[at].holds = holds,
             Effect::SetLeaseState(standing) => {
                 let stand = Box::new(LeaseEvent::SetState(standing));

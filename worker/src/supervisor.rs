@@ -26,7 +26,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// The exit code of a process that is to be started again: neither success nor [`process::NOT_BEGUN`].
+/// The exit code of a process that is to be started again: neither success nor [`NOT_BEGUN`].
 pub(crate) const AGAIN: i32 = 1;
 
 /// The exit code of a process that has left the program of an upgrade for its supervisor.

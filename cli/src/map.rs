@@ -103,10 +103,8 @@ pub struct Map {
 impl Map {
     /// Runs the command.
     pub async fn run(self, connect: &ConnectArgs) -> anyhow::Result<ExitCode> {
-        let trace = self.options.trace.begin("muster map", connect.fleet.as_str());
-        let ended = self.traced(trace.context, connect).await;
-        trace.end(&ended).await;
-        ended
+        let (trace, fleet) = (self.options.trace.clone(), connect.fleet.as_str());
+        trace.around("muster map", fleet, async |trace| self.traced(trace, connect).await).await
     }
 
     async fn traced(

@@ -27,15 +27,27 @@ pub struct TraceArgs {
 }
 
 /// The trace of a command that runs.
-pub struct Trace {
+struct Trace {
     /// What the tasks of the command get.
-    pub context: Option<TraceContext>,
+    context: Option<TraceContext>,
     own: Option<(Exporter, Span)>,
 }
 
 impl TraceArgs {
-    /// The command of this name begins.
-    pub fn begin(&self, name: &'static str, fleet: &str) -> Trace {
+    /// Runs the command of this name within its trace. Its tasks get the context.
+    pub async fn around(
+        self,
+        name: &'static str,
+        fleet: &str,
+        command: impl AsyncFnOnce(Option<TraceContext>) -> anyhow::Result<ExitCode>,
+    ) -> anyhow::Result<ExitCode> {
+        let trace = self.begin(name, fleet);
+        let ended = command(trace.context).await;
+        trace.end(&ended).await;
+        ended
+    }
+
+    fn begin(&self, name: &'static str, fleet: &str) -> Trace {
         // What is no context in a variable is ignored, as the standard wants it.
         let of_caller = || env::var(TRACEPARENT).ok()?.parse().ok();
         let caller: Option<TraceContext> = self.traceparent.or_else(of_caller);
@@ -73,7 +85,7 @@ fn own(
 
 impl Trace {
     /// The command has ended.
-    pub async fn end(self, ended: &anyhow::Result<ExitCode>) {
+    async fn end(self, ended: &anyhow::Result<ExitCode>) {
         let Some((exporter, mut span)) = self.own else { return };
         span.times_ns.1 = wall_ns().max(span.times_ns.0);
         span.failed = match ended {

@@ -238,15 +238,11 @@ impl Attempts {
             self.timers.pop_first();
             self.dirty.insert(key);
         }
-        while let Some(key) = self.dirty.pop_first() {
-            self.reconcile(now, key);
-        }
+        self.reconcile_all(now);
         self.resync(now);
         self.start();
         self.give_back_stuck(now);
-        while let Some(key) = self.dirty.pop_first() {
-            self.reconcile(now, key);
-        }
+        self.reconcile_all(now);
         if self.quiet_owed && self.is_quiet(now) {
             self.quiet_owed = false;
             self.closed = self.stopping.is_some();
@@ -359,6 +355,12 @@ impl Attempts {
         } else {
             attempt.phase = Phase::Lacking { tries };
             self.timers.insert((now + PREPARE_AGAIN, key));
+        }
+    }
+
+    fn reconcile_all(&mut self, now: Time) {
+        while let Some(key) = self.dirty.pop_first() {
+            self.reconcile(now, key);
         }
     }
 

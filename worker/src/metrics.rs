@@ -156,8 +156,7 @@ impl Metrics {
     }
 
     fn ended(&self, outcome: &Outcome) {
-        // It did not run.
-        if outcome.run_us == 0 {
+        if !outcome.is_of_run() {
             return;
         }
         let of = OfVerdict { verdict: outcome.verdict.word().into() };

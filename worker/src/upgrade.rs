@@ -19,7 +19,7 @@ use muster_protocol::{
     record,
     signature::SignerKey,
     task::Verdict,
-    upgrade::{Program, ProgramReport, UPGRADE_SIZE_MAX, Upgrade, Wanted},
+    upgrade::{Program, ProgramReport, UPGRADE_SIZE_MAX, Upgrade, Wanted, follows},
 };
 use std::{
     path::PathBuf,
@@ -58,9 +58,7 @@ impl SharedReport {
     /// Counts a run that has ended by itself or at a limit.
     pub(crate) fn heard(&self, event: &Event) {
         let Event::Ended { outcome, .. } = event else { return };
-        // One that was given back did not run.
-        let is_run = !matches!(outcome.verdict, Verdict::Returned { .. });
-        if let Some(report) = self.report().as_mut().filter(|_| is_run) {
+        if let Some(report) = self.report().as_mut().filter(|_| outcome.is_of_run()) {
             report.runs += 1;
             report.runs_failed += u64::from(outcome.verdict != Verdict::Completed);
         }
@@ -182,7 +180,10 @@ impl Upgrades {
     fn is_to_do(&self, upgrade: &Upgrade) -> bool {
         let on_trial = |number: u64| self.present.trial.is_some_and(|trial| number < trial);
         let report = self.report.now();
-        report.is_some_and(|report| !upgrade.is_done(&report) && !on_trial(report.number))
+        // The supervisor would not take one whose number does not follow.
+        report.is_some_and(|report| {
+            follows(report.number, upgrade.number) && !on_trial(report.number)
+        })
     }
 
     async fn take(&self, upgrade: &Upgrade) -> Taken {

@@ -86,10 +86,12 @@ worker's policy allows them, the task is refused at once: muster worker get NAME
 impl Run {
     /// Runs the command.
     pub async fn run(self, connect: &ConnectArgs, format: Format) -> anyhow::Result<ExitCode> {
-        let trace = self.options.trace.begin("muster task run", connect.fleet.as_str());
-        let ended = self.traced(trace.context, connect, format).await;
-        trace.end(&ended).await;
-        ended
+        let (trace, fleet) = (self.options.trace.clone(), connect.fleet.as_str());
+        trace
+            .around("muster task run", fleet, async |trace| {
+                self.traced(trace, connect, format).await
+            })
+            .await
     }
 
     async fn traced(

@@ -142,9 +142,10 @@ impl Attempts {
         }
         self.waits_since = Some(now);
         self.run_estimate.count(limit::ROOM_WAIT_MAX.as_micros() as u64);
-        let waiting: Vec<AttemptKey> = self.ready.iter().map(|&(_, key)| key).collect();
-        // One that waits for an earlier attempt of its task would meet it elsewhere as well.
-        for key in waiting.into_iter().filter(|key| !self.runs_another(*key)).collect::<Vec<_>>() {
+        let waiting = self.ready.iter().map(|&(_, key)| key);
+        // One that waits for an earlier attempt of its task stays: that attempt is about to stop.
+        let waiting: Vec<AttemptKey> = waiting.filter(|key| !self.runs_another(*key)).collect();
+        for key in waiting {
             self.outbox.push(Effect::Drop(key));
             self.set_outcome(key, waited());
         }

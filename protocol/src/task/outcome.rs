@@ -116,6 +116,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether a guest ran and ended by itself or at a limit. An attempt that was returned counts as none.
+    pub fn is_of_run(&self) -> bool {
+        self.run_us > 0 && !matches!(self.verdict, Verdict::Returned { .. })
+    }
+
     /// An outcome without output.
     pub fn bare(verdict: Verdict) -> Self {
         Outcome {

@@ -116,7 +116,8 @@ fn runs_beyond_the_slots_are_recalled_behind_long_ones() {
     }
     assert_eq!(d.attempts.running(), 3);
     check(d.pass(SECOND * 2), &["recall t2", "recall t3", "recall t4"]);
-    let waited = Event::Ended { key: key(3), outcome: crate::attempts::waited() };
+    assert!(!waited().is_of_run(), "its time is the wait");
+    let waited = Event::Ended { key: key(3), outcome: waited() };
     check(d.see(waited), &["link 1: t3 returned"]);
     check(d.pass(SECOND * 10), &[]);
     // It expects longer runs now, and starts no more than it has slots.
